@@ -1,0 +1,203 @@
+"""What can go wrong, as one tree. Each error answers three questions: whose fault, which status, is another candidate worth trying?
+
+    ModelplexError
+      ClientError        the caller's: returned at once, another provider would say the same
+        BadRequest         400  the body or a parameter is wrong, or the context is too long
+        Unsupported        400  what is asked cannot be said to the provider that serves this model
+        Unauthorized       401  an /_internal/ token is missing or wrong
+        UnknownModel       404  code model_not_found
+        NotFound           404  no such path
+        MethodNotAllowed   405
+        RequestTimeout     408  the body came too slowly
+        TooLarge           413
+        Misdirected        421  a Host that this listener does not serve
+      PolicyDenied         403  refused here; never retried
+      ProviderError      the provider's: another candidate may do better
+        UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown as 401: agents would ask for a login
+        RateLimited        429
+        Overloaded         503  it says that it is busy
+        UpstreamBroken     502  it could not be reached, broke off, or answered with something that is not an answer
+        UpstreamTimeout    504  nothing came in time
+      GatewayFault       ours
+        Fault              500
+        StatePinned        503  the request holds state that only one provider can read, and that one is not to be had
+        Stopping           503  the gateway is shutting down
+      ClientClosed       499  the caller hung up; nobody reads this, the Record does
+
+Pure: an error is a value that knows how it should be answered. Dialects put it into their own words (`write_error`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Blame = Literal["client", "policy", "provider", "gateway"]
+
+
+class ModelplexError(Exception):
+    """`message` is one or two sentences for the person who reads it: what is wrong, where, what would be right.
+
+    status        the HTTP status that the client gets
+    code          OpenAI's `code`; `param` the field at fault, as a path in the client's body
+    upstream_status, upstream_body   what the provider said, where it did; the body goes to a client of the same dialect as it came
+    upstream_type, upstream_code     the provider's own names of the error
+    retry_after   seconds, exactly as the provider gave it; never invented
+    """
+
+    blame: ClassVar[Blame] = "gateway"
+    default_status: ClassVar[int] = 500
+    default_type: ClassVar[str] = "gateway_error"
+    default_code: ClassVar[str | None] = "gateway_error"
+    another_may_do_better: ClassVar[bool] = False
+    """Whether failover goes on to the next candidate."""
+    sdk_may_retry: ClassVar[bool] = True
+    """False adds `x-should-retry: false`, since SDKs would repeat every 5xx and 429."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        type: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        upstream_status: int | None = None,
+        upstream_type: str | None = None,
+        upstream_code: str | None = None,
+        upstream_body: bytes | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status or self.default_status
+        self.type = type or self.default_type
+        self.code = code if code is not None else self.default_code
+        self.param = param
+        self.upstream_status = upstream_status
+        self.upstream_type = upstream_type
+        self.upstream_code = upstream_code
+        self.upstream_body = upstream_body
+        self.retry_after = retry_after
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status} {self.code or self.type}: {self.message}>"
+
+
+class ClientError(ModelplexError):
+    blame = "client"
+    default_status = 400
+    default_type = "invalid_request_error"
+    default_code = None
+
+
+class BadRequest(ClientError):
+    """The request is wrong as it stands."""
+
+
+class Unsupported(ClientError):
+    """It is right, but the provider of this model has no words for it."""
+
+    default_code = "unsupported_by_provider"
+
+
+class Unauthorized(ClientError):
+    default_status = 401
+    default_code = "unauthorized"
+
+
+class UnknownModel(ClientError):
+    default_status = 404
+    default_code = "model_not_found"
+
+
+class NotFound(ClientError):
+    default_status = 404
+    default_code = "not_found"
+
+
+class MethodNotAllowed(ClientError):
+    default_status = 405
+    default_code = "method_not_allowed"
+
+
+class RequestTimeout(ClientError):
+    default_status = 408
+    default_code = "request_timeout"
+
+
+class TooLarge(ClientError):
+    default_status = 413
+    default_code = "request_too_large"
+
+
+class Misdirected(ClientError):
+    default_status = 421
+    default_code = "host_not_served"
+
+
+class PolicyDenied(ModelplexError):
+    blame = "policy"
+    default_status = 403
+    default_type = "policy_denied"
+    default_code = "policy_denied"
+    sdk_may_retry = False
+
+
+class ProviderError(ModelplexError):
+    blame = "provider"
+    default_status = 502
+    default_type = "upstream_error"
+    default_code = "upstream_error"
+    another_may_do_better = True
+
+
+class UpstreamAuth(ProviderError):
+    default_code = "upstream_auth"
+    sdk_may_retry = False
+
+
+class RateLimited(ProviderError):
+    default_status = 429
+    default_type = "rate_limit_exceeded"
+    default_code = "rate_limit_exceeded"
+
+
+class Overloaded(ProviderError):
+    default_status = 503
+    default_type = "overloaded"
+    default_code = "overloaded"
+
+
+class UpstreamBroken(ProviderError):
+    """Reset, refused, cut, redirected, wrong content type, half a JSON, an empty stream, an error inside a 200."""
+
+
+class UpstreamTimeout(ProviderError):
+    default_status = 504
+    default_code = "upstream_timeout"
+
+
+class GatewayFault(ModelplexError):
+    """Ours."""
+
+
+class Fault(GatewayFault):
+    """Something that should not have happened. Its log line has the details; the client gets the request id."""
+
+
+class StatePinned(GatewayFault):
+    default_status = 503
+    default_code = "state_pinned"
+    sdk_may_retry = False
+
+
+class Stopping(GatewayFault):
+    default_status = 503
+    default_code = "shutting_down"
+
+
+class ClientClosed(ModelplexError):
+    blame = "client"
+    default_status = 499
+    default_type = "client_closed"
+    default_code = "client_closed"

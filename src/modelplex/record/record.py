@@ -1,0 +1,79 @@
+"""The Record: one for every call, however it ended. Frozen, free of secrets, and the only thing that the sinks are told.
+
+Above it stands the gateway, which makes it; below it the vocabulary. It knows no sink. Bodies are only here where `[log] bodies = true`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from modelplex.call import Change
+from modelplex.event import Usage
+
+
+class Try(msgspec.Struct, frozen=True):
+    """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the provider's, None where none came."""
+
+    provider: str
+    model: str
+    key: int
+    outcome: str
+    status: int | None = None
+    seconds: float = 0.0
+    message: str | None = None
+    upstream_request_id: str | None = None
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Seconds. `ours` is our own time until the upstream request left; `first` until the first output byte went to the client
+    (None where none did); `queue` is waiting for a retry's delay; `total` from the request's head to the answer's last byte."""
+
+    ours: float = 0.0
+    queue: float = 0.0
+    first: float | None = None
+    total: float = 0.0
+
+
+class Stripped(msgspec.Struct, frozen=True):
+    """What policy took out: a JSON pointer and the rule."""
+
+    pointer: str
+    rule: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """`asked` is the model's name as the client wrote it, `model` the one that served it, by `provider`; both empty where none did.
+
+    `outcome`: "ok", "error" (before or instead of an answer), "broken" (an error after output had begun), "client_closed".
+    `blame` is set for every outcome but "ok". `started` is Unix seconds. `bytes_in`, `bytes_out` count bodies.
+    """
+
+    id: str
+    started: float
+    listener: str
+    client: str
+    endpoint: str
+    dialect: str
+    asked: str
+    model: str = ""
+    provider: str = ""
+    stream: bool = False
+    passthrough: bool = False
+    status: int = 0
+    outcome: Literal["ok", "error", "broken", "client_closed"] = "ok"
+    blame: Literal["client", "policy", "provider", "gateway"] | None = None
+    error: str | None = None
+    code: str | None = None
+    finish: str | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    times: Times = Times()
+    tries: tuple[Try, ...] = ()
+    changes: tuple[Change, ...] = ()
+    stripped: tuple[Stripped, ...] = ()
+    bytes_in: int = 0
+    bytes_out: int = 0
+    request_body: bytes | None = None
+    response_body: bytes | None = None
