@@ -74,26 +74,26 @@ class Seal(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class Inline(msgspec.Struct, frozen=True, tag=True):
+class Inline(msgspec.Struct, frozen=True):
     """Bytes in the request. `data` is base64, `media_type` as given ("image/png")."""
 
     media_type: str
     data: str
 
 
-class Url(msgspec.Struct, frozen=True, tag=True):
+class Url(msgspec.Struct, frozen=True):
     """An address that the provider would fetch. Always http or https; `data:` URLs are read as Inline."""
 
     url: str
 
 
-class FileId(msgspec.Struct, frozen=True, tag=True):
+class FileId(msgspec.Struct, frozen=True):
     """A file kept at a provider; of use to that provider alone."""
 
     id: str
 
 
-class PlainText(msgspec.Struct, frozen=True, tag=True):
+class PlainText(msgspec.Struct, frozen=True):
     """A document given as its text."""
 
     text: str
@@ -102,7 +102,7 @@ class PlainText(msgspec.Struct, frozen=True, tag=True):
 Source = Inline | Url | FileId
 
 
-class Text(msgspec.Struct, frozen=True, tag=True):
+class Text(msgspec.Struct, frozen=True):
     """Plain text. `annotations` (citations) are kept in the form of `annotations_of`, a dialect's name."""
 
     text: str
@@ -111,19 +111,19 @@ class Text(msgspec.Struct, frozen=True, tag=True):
     annotations_of: str | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True, tag=True):
+class Refusal(msgspec.Struct, frozen=True):
     """The model's own words for not answering (an assistant part)."""
 
     text: str
 
 
-class Image(msgspec.Struct, frozen=True, tag=True):
+class Image(msgspec.Struct, frozen=True):
     source: Source
     detail: str | None = None
     cache: Cache | None = None
 
 
-class Audio(msgspec.Struct, frozen=True, tag=True):
+class Audio(msgspec.Struct, frozen=True):
     """Sound in the request: base64 `data` in `format` ("wav", "mp3"). An assistant's earlier answer is named by `id` alone."""
 
     data: str
@@ -131,7 +131,7 @@ class Audio(msgspec.Struct, frozen=True, tag=True):
     id: str | None = None
 
 
-class Document(msgspec.Struct, frozen=True, tag=True):
+class Document(msgspec.Struct, frozen=True):
     """A PDF or a text. `citations` asks for citations; `context` is told to the model but not cited."""
 
     source: Source | PlainText
@@ -142,7 +142,7 @@ class Document(msgspec.Struct, frozen=True, tag=True):
     cache: Cache | None = None
 
 
-class SearchResult(msgspec.Struct, frozen=True, tag=True):
+class SearchResult(msgspec.Struct, frozen=True):
     """A passage that the client found, with where it is from."""
 
     source: str
@@ -152,7 +152,7 @@ class SearchResult(msgspec.Struct, frozen=True, tag=True):
     cache: Cache | None = None
 
 
-class Thinking(msgspec.Struct, frozen=True, tag=True):
+class Thinking(msgspec.Struct, frozen=True):
     """Reasoning of an assistant turn. `text` may be empty (omitted or redacted); `redacted` means that only the seal exists.
 
     `summary` is true where the text is the provider's summary of its reasoning and not the reasoning itself.
@@ -164,7 +164,7 @@ class Thinking(msgspec.Struct, frozen=True, tag=True):
     summary: bool = False
 
 
-class ToolCall(msgspec.Struct, frozen=True, tag=True):
+class ToolCall(msgspec.Struct, frozen=True):
     """A client tool's call. `arguments` is the JSON text as the model wrote it ("{}" where there was nothing); of a free-form
     tool (`free`) it is the plain text. `seal` is a signature that must return on this very part (Gemini)."""
 
@@ -177,7 +177,7 @@ class ToolCall(msgspec.Struct, frozen=True, tag=True):
     seal: Seal | None = None
 
 
-class ToolResult(msgspec.Struct, frozen=True, tag=True):
+class ToolResult(msgspec.Struct, frozen=True):
     """What the client's tool gave for the call `id`. Parts are Text, Image, Document, SearchResult."""
 
     id: str
@@ -188,7 +188,7 @@ class ToolResult(msgspec.Struct, frozen=True, tag=True):
     cache: Cache | None = None
 
 
-class Foreign(msgspec.Struct, frozen=True, tag=True):
+class Foreign(msgspec.Struct, frozen=True):
     """A part that only its own dialect understands (hosted tools and their results). It passes within the dialect and is refused elsewhere."""
 
     dialect: str
@@ -219,7 +219,7 @@ class Message(msgspec.Struct, frozen=True):
 # --- tools -------------------------------------------------------------------------------------------------------------------------
 
 
-class Tool(msgspec.Struct, frozen=True, tag=True):
+class Tool(msgspec.Struct, frozen=True):
     """A function that the client runs. `parameters` is its JSON schema, unread; None where it takes nothing."""
 
     name: str
@@ -231,7 +231,7 @@ class Tool(msgspec.Struct, frozen=True, tag=True):
     extra: dict[str, msgspec.Raw] = {}
 
 
-class FreeTool(msgspec.Struct, frozen=True, tag=True):
+class FreeTool(msgspec.Struct, frozen=True):
     """A free-form tool: its input is text, optionally bound by a grammar (`syntax` "lark" or "regex")."""
 
     name: str
@@ -241,7 +241,7 @@ class FreeTool(msgspec.Struct, frozen=True, tag=True):
     namespace: str | None = None
 
 
-class HostedTool(msgspec.Struct, frozen=True, tag=True):
+class HostedTool(msgspec.Struct, frozen=True):
     """A tool that is not a plain function: run by the provider, or typed by its dialect. Of use within that dialect alone."""
 
     dialect: str

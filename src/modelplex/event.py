@@ -53,7 +53,7 @@ Reason = Literal[
 ]
 
 
-class Began(msgspec.Struct, frozen=True, tag=True):
+class Began(msgspec.Struct, frozen=True):
     """The answer has begun. Carries no output. Empty strings where the provider says nothing."""
 
     id: str = ""
@@ -64,7 +64,7 @@ class Began(msgspec.Struct, frozen=True, tag=True):
     fingerprint: str | None = None
 
 
-class Said(msgspec.Struct, frozen=True, tag=True):
+class Said(msgspec.Struct, frozen=True):
     """More text. `logprobs` is a JSON array of token entries in OpenAI's chat form, for this piece."""
 
     part: int
@@ -73,7 +73,7 @@ class Said(msgspec.Struct, frozen=True, tag=True):
     logprobs: msgspec.Raw | None = None
 
 
-class Cited(msgspec.Struct, frozen=True, tag=True):
+class Cited(msgspec.Struct, frozen=True):
     """A citation or annotation on the text part, as one JSON object in the form of `dialect`."""
 
     part: int
@@ -82,7 +82,7 @@ class Cited(msgspec.Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class Refused(msgspec.Struct, frozen=True, tag=True):
+class Refused(msgspec.Struct, frozen=True):
     """More of the model's own words for not answering."""
 
     part: int
@@ -90,7 +90,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class Thought(msgspec.Struct, frozen=True, tag=True):
+class Thought(msgspec.Struct, frozen=True):
     """More reasoning. `summary` marks the provider's summary of it."""
 
     part: int
@@ -99,7 +99,7 @@ class Thought(msgspec.Struct, frozen=True, tag=True):
     summary: bool = False
 
 
-class Sealed(msgspec.Struct, frozen=True, tag=True):
+class Sealed(msgspec.Struct, frozen=True):
     """The opaque state of the thinking part, or of the call part, with this number. It is whole, and replaces an earlier one of the part.
 
     `redacted` means that the part has no readable text at all."""
@@ -110,7 +110,7 @@ class Sealed(msgspec.Struct, frozen=True, tag=True):
     redacted: bool = False
 
 
-class Called(msgspec.Struct, frozen=True, tag=True):
+class Called(msgspec.Struct, frozen=True):
     """A client tool's call has begun. `id` is never empty: a reader makes "call_<n>" where the provider gave none."""
 
     part: int
@@ -121,7 +121,7 @@ class Called(msgspec.Struct, frozen=True, tag=True):
     namespace: str | None = None
 
 
-class Argued(msgspec.Struct, frozen=True, tag=True):
+class Argued(msgspec.Struct, frozen=True):
     """More of the arguments (JSON text, or plain text for a free-form tool) of the call part with this number. Never empty text."""
 
     part: int
@@ -129,7 +129,7 @@ class Argued(msgspec.Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class Made(msgspec.Struct, frozen=True, tag=True):
+class Made(msgspec.Struct, frozen=True):
     """An output that is neither text nor call (an image, audio), as one JSON object in the form of `dialect`. Another dialect names it as lost."""
 
     part: int
@@ -138,20 +138,20 @@ class Made(msgspec.Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class Closed(msgspec.Struct, frozen=True, tag=True):
+class Closed(msgspec.Struct, frozen=True):
     """The part with this number is complete. A reader sends it where its dialect says so; a writer must do without it too."""
 
     part: int
     choice: int = 0
 
 
-class Measured(msgspec.Struct, frozen=True, tag=True):
+class Measured(msgspec.Struct, frozen=True):
     """What it took so far; a later one replaces an earlier one."""
 
     usage: Usage
 
 
-class Ended(msgspec.Struct, frozen=True, tag=True):
+class Ended(msgspec.Struct, frozen=True):
     """This choice is complete. `sequence` is the stop sequence that was hit; `detail` the refusal's details, a JSON object, unread."""
 
     reason: Reason
@@ -160,7 +160,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     detail: msgspec.Raw | None = None
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
+class Failed(msgspec.Struct, frozen=True):
     """The answer broke. It is written as an error in the client's dialect and never as a normal end."""
 
     error: ModelplexError
