@@ -19,7 +19,7 @@ PURE = NOUNS | {"wire", "policy", "route", "provider"}
 WORLD = frozenset(
     "asyncio selectors socket ssl select threading multiprocessing concurrent subprocess signal "
     "time random secrets uuid os logging structlog tempfile shutil sqlite3 "
-    "http urllib httptools uvicorn uvloop httpx aiohttp requests anyio".split()  # noqa: SIM905 - thirty lines for thirty words read worse
+    "http urllib httptools uvicorn uvloop httpx aiohttp requests anyio".split()
 )
 # Pieces of those that only compute: quoting a URL's part is no I/O.
 HARMLESS = frozenset({"urllib.parse", "http.HTTPStatus"})
