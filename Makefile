@@ -53,7 +53,7 @@ docs: .venv/dev.stamp .cache/node/stamp
 	$(BIN)/python -m pytest -m docs $(ARGS)
 
 bench: .venv/run.stamp
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 fmt: .venv/dev.stamp
 	$(BIN)/ruff check --quiet --fix-only

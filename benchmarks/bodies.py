@@ -1,0 +1,66 @@
+"""The request bodies of the benchmark: the same text every time, in the shapes that agents send."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+WORDS = (
+    "the of gateway request file error function return import class test agent context window token stream parse json"
+    ' "quoted" path/to/file.py line\n'
+).split(" ")
+# An agent's context beyond this size comes with its tools.
+TOOLS_FROM_BYTES = 4000
+LONGEST_MESSAGE = 6000
+
+# Of each streamed body: chunks, and milliseconds between them; upstream.c reads them from max_tokens and seed.
+STREAMS = {"stream": (100, 20), "held": (1_000_000, 200)}
+PLAIN = {"500 B": 500, "40 KB": 40_000, "1 MB": 1_000_000}
+
+
+def _text(length: int, *, dice: random.Random) -> str:
+    words = (dice.choice(WORDS) for _ in range(length))
+    return " ".join(words)[:length]
+
+
+def _tool(number: int, *, dice: random.Random) -> dict[str, Any]:
+    arguments = {"a": {"type": "string", "description": _text(80, dice=dice)}, "b": {"type": "integer"}}
+    shape = {"type": "object", "properties": arguments, "required": ["a"]}
+    return {
+        "type": "function",
+        "function": {"name": f"tool_{number}", "description": _text(200, dice=dice), "parameters": shape},
+    }
+
+
+def body(size: int, **more: Any) -> bytes:
+    """A chat completions request of about `size` bytes; `more` goes into it as it stands."""
+    dice = random.Random(1)  # noqa: S311 - the same bodies in every run, and no secret among them
+    system = {"role": "system", "content": "You are a helpful assistant."}
+    request: dict[str, Any] = {"model": "gpt-bench", "messages": [system], "temperature": 0.7, **more}
+    if size > TOOLS_FROM_BYTES:
+        request["tools"] = [_tool(number, dice=dice) for number in range(12)]
+    written = len(json.dumps(request))
+    while written < size:
+        role = "assistant" if len(request["messages"]) % 2 == 0 else "user"
+        length = min(max(10, size - written - 40), LONGEST_MESSAGE)
+        message = {"role": role, "content": _text(length, dice=dice)}
+        request["messages"].append(message)
+        written += len(json.dumps(message)) + 2
+    return json.dumps(request).encode()
+
+
+def write(folder: Path) -> dict[str, Path]:
+    """One file for each of PLAIN and STREAMS, by that name."""
+    wanted = {name: body(size) for name, size in PLAIN.items()}
+    for name, (chunks, pause_ms) in STREAMS.items():
+        asked = {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": chunks,
+            "seed": pause_ms,
+        }
+        wanted[name] = body(500, **asked)
+    files = {name: folder / f"{name.replace(' ', '')}.json" for name in wanted}
+    for name, file in files.items():
+        file.write_bytes(wanted[name])
+    return files

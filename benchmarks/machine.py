@@ -1,0 +1,103 @@
+"""Processes as the benchmark sees them: started on one core, stopped while another is measured, asked what they cost.
+
+Linux only: it reads /proc.
+"""
+
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CORES = sorted(os.sched_getaffinity(0))
+GATEWAY_CORE = CORES[0]  # the process under measure, alone
+PEERS_CORE = CORES[-1]  # the upstream and the load
+START_LIMIT_S = 20.0
+STOP_LIMIT_S = 10.0
+POLL_S = 0.001
+
+
+@contextmanager
+def on_core(core: int) -> Generator[None]:
+    """What is started inside runs on this core: a child inherits its parent's affinity."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running server and everything that it started."""
+
+    process: subprocess.Popen[bytes]
+
+    def tree(self) -> list[int]:
+        found = [self.process.pid]
+        for pid in found:  # grows while it is walked
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                found.extend(int(child) for child in children.read_text().split())
+        return found
+
+    def cpu_ns(self) -> int:
+        """Nanoseconds of CPU of the whole tree so far, from the scheduler's own count."""
+        stats = [stat for pid in self.tree() for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        return sum(int(stat.read_text().split()[0]) for stat in stats)
+
+    def rss_mb(self) -> float:
+        """Resident megabytes (10^6 bytes) of the whole tree; pages that processes share are counted in each."""
+        kib = 0
+        for pid in self.tree():
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            kib += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+        return kib * 1024 / 1e6
+
+    def pause(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.resume()
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in self.tree():
+            os.kill(pid, number)
+
+
+def start(command: Sequence[str], *, core: int, health: str, cwd: Path) -> tuple[Service, float]:
+    """The service once `health` (a URL) answers 200, and the seconds that this took."""
+    began = time.perf_counter()
+    with on_core(core):
+        process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    service = Service(process)
+    while not _answers(health):
+        if process.poll() is not None or time.perf_counter() - began > START_LIMIT_S:
+            service.stop()
+            message = (
+                f"{command[0]} did not serve {health} (exit {process.poll()}); by hand: {' '.join(command)}"
+            )
+            raise RuntimeError(message)
+        time.sleep(POLL_S)
+    return service, time.perf_counter() - began
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as response:  # noqa: S310 - a loopback URL of our own
+            return bool(response.status == 200)
+    except OSError:  # urllib's errors are OSErrors too
+        return False
