@@ -15,6 +15,9 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/packages
 export UV_PYTHON_DOWNLOADS ?= never
+# Whom the machine trusts, uv and node trust too, as pip does: some networks have an authority of their own.
+export UV_SYSTEM_CERTS ?= true
+export NODE_USE_SYSTEM_CA ?= 1
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 # An active virtual environment of another project is none of our business.
 unexport VIRTUAL_ENV
