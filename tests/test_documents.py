@@ -1,0 +1,60 @@
+"""The documents hang together: what one of them links to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
+
+pytestmark = pytest.mark.docs
+
+
+def documents(root: Path) -> list[Path]:
+    return sorted([*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("examples/**/*.md")])
+
+
+def anchors(document: Path) -> set[str]:
+    """The names under which a heading can be linked to, made as the usual renderers make them."""
+    headings = HEADING.findall(FENCE.sub("", document.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def dead_links(root: Path) -> list[str]:
+    """One sentence for each link within the project that leads nowhere; links to the web are not followed."""
+    dead: list[str] = []
+    for document in documents(root):
+        for inline, reference in LINK.findall(FENCE.sub("", document.read_text())):
+            path, _, anchor = (inline or reference).partition("#")
+            if "://" in path or path.startswith("mailto:"):
+                continue
+            target = document.parent / path if path else document
+            if not target.exists():
+                dead.append(f"{document.relative_to(root)} links to {path}, which is not there")
+            elif anchor and target.suffix == ".md" and anchor not in anchors(target):
+                dead.append(
+                    f"{document.relative_to(root)} links to {path}#{anchor}, which is no heading there"
+                )
+    return dead
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    assert ROOT / "README.md" in documents(ROOT)
+    assert dead_links(ROOT) == []
+
+
+def test_a_dead_link_and_a_dead_anchor_are_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "b.md").write_text(
+        "# The `config` file\n```\n[not](a-link.md)\n```\n[up](../a.md#first)\n"
+    )
+    (tmp_path / "a.md").write_text(
+        "# First\n[b](docs/b.md#the-config-file) [web](https://example.org/x)\n[gone](docs/c.md) [off](docs/b.md#off)\n"
+    )
+    assert dead_links(tmp_path) == [
+        "a.md links to docs/c.md, which is not there",
+        "a.md links to docs/b.md#off, which is no heading there",
+    ]
