@@ -81,7 +81,7 @@ def broken_arrows(src: Path) -> list[str]:
         inside = file.relative_to(src)
         room = inside.parts[0].removesuffix(".py")
         package = ".".join(["modelplex", *inside.parts[:-1]])
-        for line, imported in _imports(ast.parse(file.read_text()), package=package):
+        for line, imported in _imports(ast.parse(file.read_text(), filename=str(file)), package=package):
             if fault := _fault(room, imported):
                 faults.append(f"{inside}:{line}: room {room} imports {imported}: {fault}")
     return faults
