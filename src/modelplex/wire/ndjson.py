@@ -1,0 +1,58 @@
+"""Lines of JSON, framed: bytes cut anywhere go in, whole lines come out.
+
+Above it stand the dialects that stream NDJSON (Ollama); below it nothing. It does not know what a line says, and does not read it.
+"""
+
+from __future__ import annotations
+
+MAX_LINE = 8 * 1024 * 1024
+"""Bytes of one line. A line is one token, or one whole tool call, whose arguments may be a file's text; what is longer than the largest
+file that an agent writes in one call is no answer but a fault, and would only fill our memory."""
+
+
+class Lines:
+    """Give it bytes as they come; it gives whole lines without their ends (LF or CRLF), and no blank ones.
+
+    A line above `limit` sets `overflowed`: the lines before it were given, it and all that follows are dropped. How the bytes were cut makes
+    no difference to what comes out.
+    """
+
+    def __init__(self, *, limit: int = MAX_LINE) -> None:
+        self.overflowed = False
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._held = 0
+
+    def __repr__(self) -> str:
+        return f"<Lines {'overflowed' if self.overflowed else f'{self._held} B held'}>"
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if self.overflowed:
+            return []
+        *whole, rest = data.split(b"\n")
+        lines: list[bytes] = []
+        for piece in whole:
+            if not self._hold(piece):
+                return lines
+            lines += self._take()
+        self._hold(rest)
+        return lines
+
+    def end(self) -> list[bytes]:
+        """The last line, where no newline followed it."""
+        return [] if self.overflowed else self._take()
+
+    def _hold(self, piece: bytes) -> bool:
+        self._held += len(piece)
+        if self._held > self._limit:
+            self.overflowed = True
+            self._pieces, self._held = [], 0
+            return False
+        if piece:
+            self._pieces.append(piece)
+        return True
+
+    def _take(self) -> list[bytes]:
+        line = b"".join(self._pieces).removesuffix(b"\r")
+        self._pieces, self._held = [], 0
+        return [line] if line.strip() else []
