@@ -166,7 +166,8 @@ class Thinking(msgspec.Struct, frozen=True):
 
 class ToolCall(msgspec.Struct, frozen=True):
     """A client tool's call. `arguments` is the JSON text as the model wrote it ("{}" where there was nothing); of a free-form
-    tool (`free`) it is the plain text. `seal` is a signature that must return on this very part (Gemini)."""
+    tool (`free`) it is the plain text. `seal` is a signature that must return on this very part (Gemini). `extra` are members that
+    only the Call's own dialect has (Anthropic's `caller`, `toolset_name`), unread."""
 
     id: str
     name: str
@@ -175,10 +176,11 @@ class ToolCall(msgspec.Struct, frozen=True):
     namespace: str | None = None
     cache: Cache | None = None
     seal: Seal | None = None
+    extra: dict[str, msgspec.Raw] = {}
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """What the client's tool gave for the call `id`. Parts are Text, Image, Document, SearchResult."""
+    """What the client's tool gave for the call `id`. Parts are Text, Image, Document, SearchResult, Foreign. `extra` as in ToolCall."""
 
     id: str
     parts: tuple[Part, ...]
@@ -186,6 +188,7 @@ class ToolResult(msgspec.Struct, frozen=True):
     name: str | None = None
     free: bool = False
     cache: Cache | None = None
+    extra: dict[str, msgspec.Raw] = {}
 
 
 class Foreign(msgspec.Struct, frozen=True):
