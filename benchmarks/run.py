@@ -34,6 +34,8 @@ OPEN_FILES = 4 * HELD_STREAMS  # each held stream is two sockets in a proxy, and
 RATE_FOR_LATENCY = 200  # requests a second: far from what any of them can do, so that no queue is measured
 STARTS = 5
 CONNECTIONS = {"500 B": 32, "40 KB": 16, "1 MB": 4, "stream": 60}
+# Streams start 61 a second, so that their chunks (50 a second each) do not all fall due at the same instant.
+STREAM_OPTIONS = ["-s", "-R", "61", "-w", "1"]
 
 CONFIG = """\
 [server]
@@ -99,7 +101,9 @@ class Bench:
         """CPU microseconds for a request, or for a chunk where the kind is a stream."""
         options = ["-c", str(CONNECTIONS[kind]), "-d", str(self.seconds)]
         before = target.service.cpu_ns() if target.service else 0
-        told = self.load(target, kind=kind, options=[*options, "-s"] if kind == "stream" else options)
+        told = self.load(
+            target, kind=kind, options=[*options, *STREAM_OPTIONS] if kind == "stream" else options
+        )
         spent = target.service.cpu_ns() - before if target.service else 0
         if kind == "stream":
             # The client says -1 where it saw none: a stream lasts 2 s, and shorter rounds may meet no beginning.
