@@ -1,10 +1,15 @@
 """Settings, from a TOML file and the environment to frozen types.
 
 Above it stand `cli`, `serve` and whatever is configured; below it the vocabulary. `settings.py` is what others hold in their hands, and
-`load` is the only function here that reads a file. It opens no socket and starts nothing.
+`load.py` alone reads the file and knocks at Ollama's port. Nothing is started here, and there is no global settings object.
 """
 
+from modelplex.config.address import http_address
 from modelplex.config.faults import ConfigError, ConfigFault
+from modelplex.config.found import describe, embedded, ollama_url
+from modelplex.config.load import load, load_without_file, provider_types
+from modelplex.config.read import parse
+from modelplex.config.redacted import redacted
 from modelplex.config.secret import HIDDEN, Secret, hide
 from modelplex.config.settings import (
     DEFAULT_HTTP,
@@ -32,5 +37,14 @@ __all__ = [
     "Secret",
     "Server",
     "TypeFacts",
+    "describe",
+    "embedded",
     "hide",
+    "http_address",
+    "load",
+    "load_without_file",
+    "ollama_url",
+    "parse",
+    "provider_types",
+    "redacted",
 ]

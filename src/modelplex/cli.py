@@ -1,0 +1,268 @@
+"""Arguments become a config, and the config goes to one of the commands. Nothing else happens here.
+
+Above it stands `__main__`; below it `config` and `serve`, which are imported where they are used: `--version` and `--help` answer before
+anything heavy is loaded. It knows no protocol and no provider. Faults are sentences on stderr, never tracebacks:
+2 where the arguments or the config are wrong, 1 where a right config could not be served, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from modelplex import __version__
+
+if TYPE_CHECKING:
+    from modelplex.config import Config, ProviderConfig
+    from modelplex.serve import ReachResult
+
+DEFAULT_CONFIG: Final = "config.toml"
+
+OK: Final = 0
+FAILED: Final = 1
+WRONG: Final = 2
+INTERRUPTED: Final = 130
+"""What shells say of a process that Ctrl-C ended."""
+
+_ABOUT: Final = (
+    "Serves every model that it is told of, over HTTP and over Unix sockets, and keeps the keys to itself."
+)
+
+_EXAMPLES: Final = """\
+examples:
+  modelplex                                    serve config.toml, or without one what is found here
+  modelplex --config team.toml                 serve another config
+  modelplex --http ":8080"                     HTTP on port 8080 of localhost
+  modelplex --http "0.0.0.0:8080"              HTTP for the whole network: whoever reaches it uses your keys
+  modelplex --socket ./modelplex.socket        a Unix socket, and no HTTP
+  modelplex --socket ./m.socket --http ":8080" both
+  modelplex check --reach                      what would be served, and who answers
+"""
+
+_CHECK_EXAMPLES: Final = """\
+examples:
+  modelplex check                              check config.toml
+  modelplex check --config team.toml --reach   check another config, and ask each provider for its models
+
+The exit status is 0 where all is well, 2 where the config is wrong, and 1 where --reach found a provider that does not answer.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `modelplex`; returns its exit status. `argv` leaves out the program's name, None takes the process's own."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`modelplex check | head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the outermost loop: the user gets a sentence
+        if arguments.verbose and not hasattr(error, "sentence"):
+            raise
+        _complain(_sentence(error))
+        return FAILED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from modelplex.config import ConfigError
+
+    try:
+        config = with_listeners(_config(arguments), http=arguments.http, socket=arguments.socket)
+    except ConfigError as error:
+        _complain(error.sentence)
+        return WRONG
+    if arguments.command == "check":
+        return check(config, reach=_reach if arguments.reach else None)
+    from modelplex import serve
+
+    return serve.run(config, config_path=config.path, verbose=arguments.verbose)
+
+
+# --- arguments ---------------------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    # The same options stand before and after a subcommand. SUPPRESS keeps the second parser from undoing what the first one read.
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument(
+        "--config",
+        metavar="FILE",
+        help=f"the TOML file with the settings (default: {DEFAULT_CONFIG} where it exists, else keys in the environment, "
+        "an Ollama on its usual port, and the built-in demo provider)",
+    )
+    shared.add_argument(
+        "--http",
+        metavar="ADDR",
+        action="append",
+        type=_address,
+        help='serve HTTP on this "host:port" instead of the config\'s; ":8080" means localhost; may be repeated '
+        "(default: 127.0.0.1:11435)",
+    )
+    shared.add_argument(
+        "--socket",
+        metavar="PATH",
+        action="append",
+        type=_path,
+        help="serve on this Unix socket instead of the config's, and on HTTP only where --http is given too; may be repeated",
+    )
+    shared.add_argument(
+        "--verbose",
+        action="store_true",
+        help="log more; request and answer bodies too, where the config's [log] has bodies = true",
+    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="modelplex",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=form,
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"modelplex {__version__}", help="print the version and exit"
+    )
+    parser.set_defaults(command=None, config=None, http=None, socket=None, verbose=False)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."
+    )
+    checking = commands.add_parser(
+        "check",
+        help="check the config and say what would be served",
+        description="Check the config and say what would be served: where, which providers in which order, and which aliases.",
+        epilog=_CHECK_EXAMPLES,
+        formatter_class=form,
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    checking.add_argument(
+        "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
+    )
+    return parser
+
+
+def _address(written: str) -> str:
+    from modelplex.config import http_address
+
+    try:
+        return http_address(written)
+    except ValueError as error:
+        _refuse(error)
+
+
+def _path(written: str) -> str:
+    return written or _refuse("it names no file")
+
+
+def _refuse(reason: object) -> NoReturn:
+    raise argparse.ArgumentTypeError(str(reason))
+
+
+# --- the config --------------------------------------------------------------------------------------------------------------------
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    """What --config names, else config.toml, else what is found, which is then said on stderr. Raises ConfigError."""
+    from modelplex.config import describe, load, load_without_file, provider_types
+
+    named: str | None = arguments.config
+    if named is not None or os.path.lexists(DEFAULT_CONFIG):
+        return load(named if named is not None else DEFAULT_CONFIG, environ=os.environ)
+    config = load_without_file(os.environ)
+    found = describe(config, types=provider_types())
+    _complain(f"there is no {DEFAULT_CONFIG} here, so it serves what it finds:")
+    sys.stderr.writelines(f"  {line}\n" for line in found)
+    return config
+
+
+def with_listeners(config: Config, *, http: Sequence[str] | None, socket: Sequence[str] | None) -> Config:
+    """The config with what the command line says of listeners. A socket alone means no HTTP; what is not named stays as configured."""
+    from msgspec.structs import replace
+
+    server = config.server
+    if socket is not None:
+        server = replace(server, socket=_once(socket), http=())
+    if http is not None:
+        server = replace(server, http=_once(http))
+    return replace(config, server=server)
+
+
+def _once(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))
+
+
+# --- check -------------------------------------------------------------------------------------------------------------------------
+
+
+def check(config: Config, *, reach: Callable[[Config], Awaitable[Sequence[ReachResult]]] | None) -> int:
+    """Says on stdout what would be served; with `reach`, which asks each provider for its models, also who answers. Returns the exit status."""
+    sys.stdout.writelines(f"{line}\n" for line in served(config))
+    if reach is None:
+        return OK
+    import asyncio
+
+    results = asyncio.run(_all(reach, config))
+    sys.stdout.write("reach:\n")
+    for result in results:
+        sys.stdout.write(f"  {result.provider}: {'ok' if result.ok else 'no answer'}: {result.sentence}\n")
+    return OK if all(result.ok for result in results) else FAILED
+
+
+async def _all(
+    reach: Callable[[Config], Awaitable[Sequence[ReachResult]]], config: Config
+) -> Sequence[ReachResult]:
+    return await reach(config)
+
+
+async def _reach(config: Config) -> Sequence[ReachResult]:
+    from modelplex import serve
+
+    return await serve.reach(config)
+
+
+def served(config: Config) -> list[str]:
+    """What a config comes to, a line each; free of secrets."""
+    lines = [f"config: {config.path or 'none'}", "listens on:"]
+    lines += [f"  http://{address}" for address in config.server.http]
+    lines += [f"  {path} (a Unix socket, mode {config.server.socket_mode})" for path in config.server.socket]
+    lines.append("providers, in the order in which they are tried:")
+    lines += [
+        f"  {_provider(provider)}" for provider in sorted(config.providers, key=lambda one: one.priority)
+    ]
+    if config.aliases:
+        lines.append("aliases:")
+        lines += [f"  {name} -> {', '.join(targets)}" for name, targets in config.aliases.items()]
+    if config.mcp.enabled:
+        lines.append("mcp servers:")
+        lines += [
+            f"  {server.name} ({'command' if server.command else 'url'})" for server in config.mcp.servers
+        ]
+    return lines
+
+
+def _provider(provider: ProviderConfig) -> str:
+    keys = {0: "no key", 1: "1 key"}.get(len(provider.api_key), f"{len(provider.api_key)} keys")
+    models = ", ".join(provider.models) or "all that it lists"
+    where = f" at {provider.base_url}" if provider.base_url else ""
+    return f"{provider.name} ({provider.type}){where}: priority {provider.priority}, {keys}, models: {models}"
+
+
+# --- what the user sees ------------------------------------------------------------------------------------------------------------
+
+
+def _sentence(error: Exception) -> str:
+    """What an error has to say for itself; of one that nobody foresaw, also its kind."""
+    sentence = getattr(error, "sentence", None)
+    return (
+        sentence if isinstance(sentence, str) else f"{type(error).__name__}: {error} (--verbose shows where)"
+    )
+
+
+def _complain(sentence: str) -> None:
+    sys.stderr.write(f"modelplex: {sentence}\n")

@@ -1,0 +1,38 @@
+"""Addresses as people write them, put into the one form that the rest reads. Opens nothing and resolves nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_HTTP: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s\[\]:/@]*):([0-9]{1,5})", re.ASCII)
+_LOCALHOST: Final = "127.0.0.1"
+_PORTS: Final = 65_535
+
+_BELOW_A_BASE: Final = re.compile(
+    r"/(chat/completions|completions|embeddings|responses|messages|models|api/chat|api/generate|api/tags)$"
+)
+"""What the gateway itself puts after a base URL, and people copy with it."""
+
+
+def http_address(written: str) -> str:
+    """`host:port` or `[v6]:port`, both parts given; `:port` means the loopback. Raises ValueError with a sentence."""
+    found = _HTTP.fullmatch(written)
+    if found is None:
+        if written.isascii() and written.isdigit():
+            raise ValueError(f'a port alone is written ":{written}", which means localhost')
+        raise ValueError(f'"{written}" is not host:port')
+    if int(found[2]) > _PORTS:
+        raise ValueError(f'"{written}" has a port above {_PORTS}')
+    return f"{found[1] or _LOCALHOST}:{int(found[2])}"
+
+
+def provider_url(written: str) -> str:
+    """A provider's base URL without the slash at its end. Raises ValueError with a sentence that does not repeat the URL."""
+    from modelplex.send import parse_origin  # the one that will dial it decides what can be dialled
+
+    url = written.strip().rstrip("/")
+    parse_origin(url)
+    if found := _BELOW_A_BASE.search(url):
+        raise ValueError(f"The base URL ends before {found[0]}, which the gateway adds itself.")
+    return url

@@ -1,0 +1,386 @@
+"""From TOML to a Config: which key is of which kind, and what must hold between keys.
+
+Above it stands `load.py`, which has the file's bytes; below it the rules and the settings. Nothing is used unless all of it is right:
+`ConfigError` tells every fault at once. It touches nothing: the environment, the provider types and whether an Ollama listens are arguments.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar, cast, get_args, get_origin
+
+import msgspec
+
+from modelplex.call import Quirks
+from modelplex.config.address import http_address, provider_url
+from modelplex.config.faults import ConfigError, ConfigFault
+from modelplex.config.found import found_providers
+from modelplex.config.places import Path, places
+from modelplex.config.rules import (
+    FAULTY,
+    Document,
+    Faulty,
+    Node,
+    Rule,
+    alias_name,
+    environment_name,
+    fields,
+    flag,
+    header_name,
+    hidden,
+    kind_of,
+    many,
+    matching,
+    named,
+    once,
+    one_of,
+    seconds,
+    secret,
+    shaped,
+    text,
+    understood,
+    whole,
+)
+from modelplex.config.secret import Secret
+from modelplex.config.settings import (
+    Config,
+    FailoverConfig,
+    LogConfig,
+    McpConfig,
+    McpServer,
+    ProviderConfig,
+    Server,
+    TypeFacts,
+)
+
+LARGEST_FILE: Final = 4 * 1024 * 1024
+"""Bytes of a config. A thousand providers need less; a disk image named by mistake is not read into memory."""
+
+LARGEST: Final = 2**40
+"""Bytes; no size that anybody means is above it."""
+
+NEVER_FORWARDED: Final = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
+        *("te", "trailer", "transfer-encoding", "upgrade"),  # RFC 9110 7.6.1: they end at each hop
+        *("authorization", "x-api-key", "cookie", "set-cookie"),  # credentials have their own key
+        *("host", "content-length", "content-type", "content-encoding", "accept-encoding", "expect"),
+    }
+)
+"""Headers that a config may not add to a provider's requests."""
+
+T = TypeVar("T")
+
+_BYTES = whole("bytes", least=1, most=LARGEST)
+_NAME = matching(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    "a name of letters, digits, dots, dashes and underscores, with a letter or digit first",
+)
+_PATH = text("a path")
+_SEVERAL_PATHS = "a path, or a list of them"
+_ADDRESS = understood(http_address, 'an address such as "127.0.0.1:11435", or ":8080" for localhost')
+_HEADERS = named(secret("the header's value", empty=True), name=header_name(refused=NEVER_FORWARDED))
+
+SERVER: Final[dict[str, Rule[object]]] = {
+    "http": once(many(_ADDRESS, "an address, or a list of them", alone=True)),
+    "socket": once(many(_PATH, _SEVERAL_PATHS, alone=True)),
+    "socket_mode": matching(r"0?[0-7]{3}", 'octal digits in quotes, such as "0660"'),
+    "socket_group": text("the name of a group"),
+    "log_level": one_of(("debug", "info", "warning", "error")),
+    "max_request_size": _BYTES,
+    "max_header_size": _BYTES,
+    "header_timeout": seconds(),
+    "body_timeout": seconds(),
+    "keep_alive": seconds(),
+    "max_connections": whole("connections", least=1, most=1_000_000),
+    "drain_timeout": seconds(zero=True),
+    "allowed_hosts": many(
+        matching(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", "a host's name, without scheme and port"),
+        "a list of host names",
+    ),
+    "allowed_origins": many(
+        matching(r"https?://[A-Za-z0-9.:\[\]_-]+", 'an origin such as "https://app.example.com"'),
+        "a list of origins",
+    ),
+    "internal_token": secret("a token"),
+    "on_loss": one_of(("report", "refuse")),
+    "on_pinned_state": one_of(("refuse", "drop")),
+    "ping_interval": seconds(),
+}
+
+FAILOVER: Final[dict[str, Rule[object]]] = {
+    "max_attempts": whole("attempts", least=1, most=1000),
+    "retries": whole("retries", least=0, most=100),
+    "backoff": seconds(zero=True),
+    "max_backoff": seconds(zero=True),
+    "max_retry_after": seconds(zero=True),
+    "breaker_failures": whole("failures", least=1, most=1_000_000),
+    "breaker_window": seconds(),
+    "breaker_cooldown": seconds(zero=True),
+}
+
+LOG: Final[dict[str, Rule[object]]] = {
+    "file": _PATH,
+    "bodies": flag,
+    "format": one_of(("auto", "human", "json")),
+    "max_size": _BYTES,
+    "keep": whole("files", least=0, most=10_000),
+    "max_body": whole("bytes", least=0, most=LARGEST),
+}
+
+MCP_SERVER: Final[dict[str, Rule[object]]] = {
+    "name": _NAME,
+    "command": _PATH,
+    "args": many(hidden("an argument"), "a list of arguments"),
+    "env": named(hidden("the variable's value"), name=environment_name),
+    "cwd": _PATH,
+    "url": secret("an address that begins with https:// or http://"),
+    "headers": named(secret("the header's value", empty=True), name=header_name(refused=frozenset({"host"}))),
+    "allow": many(text("the name of a tool, or a glob"), "a list of tool names or globs"),
+    "roots": many(_PATH, "a list of folders"),
+}
+
+
+def _quirks() -> dict[str, Rule[object]]:
+    """The kinds are those of call.Quirks itself, so that a new quirk is a key at once."""
+
+    def rule(type_: object) -> Rule[object]:
+        if type_ is bool:
+            return flag
+        words = cast("tuple[str, ...]", get_args(type_))
+        if get_origin(type_) is tuple:
+            return shaped(type_, "a list of strings")
+        return one_of(words) if words else shaped(type_, "a string")
+
+    return {field.name: rule(field.type) for field in msgspec.structs.fields(Quirks)}
+
+
+QUIRKS: Final = _quirks()
+
+PROVIDER: Final[dict[str, Rule[object]]] = {
+    "name": _NAME,
+    "type": _NAME,
+    "base_url": understood(provider_url, "an address that begins with https://, http:// or unix:/"),
+    "api_key": once(many(secret("a key"), "a key, or a list of keys", least=1, alone=True)),
+    "models": many(
+        text("the name of a model, or a glob"),
+        "a list of model names or globs (leave it out to ask the provider)",
+        least=1,
+        alone=True,
+    ),
+    "priority": whole("a priority", least=0, most=1_000_000),
+    "headers": _HEADERS,
+    "connect_timeout": seconds(),
+    "first_byte_timeout": seconds(),
+    "idle_timeout": seconds(),
+    "models_refresh": seconds(),
+    "api_version": matching(r"[A-Za-z0-9._-]+", "a version such as a date"),
+    "ca_file": _PATH,
+    "verify_tls": flag,
+    "max_response_size": _BYTES,
+    "quirks": lambda node: fields(node, QUIRKS)[0],
+}
+
+MCP: Final[dict[str, Rule[object]]] = {"enabled": flag, "servers": lambda node: _tables(node, _mcp_server)}
+
+HOMES: Final = {
+    **dict.fromkeys(PROVIDER, "one of [[providers]]"),
+    **dict.fromkeys(MCP, "[mcp]"),
+    **dict.fromkeys(LOG, "[log]"),
+    **dict.fromkeys(FAILOVER, "[failover]"),
+    **dict.fromkeys(SERVER, "[server]"),
+}
+"""Where a key is at home, for one that stands in the wrong table: TOML's tables end where the next begins, which is easily forgotten."""
+
+
+def parse(
+    content: bytes,
+    *,
+    file: str,
+    environ: Mapping[str, str],
+    types: Mapping[str, TypeFacts],
+    find_ollama: Callable[[], bool] = lambda: False,
+) -> Config:
+    """The config in `content`; `file` is what faults call it, and becomes the Config's path.
+
+    `environ` fills each `${NAME}`. `types` are the provider types that exist. A config that names no providers gets those that
+    `found_providers` finds, and only then `find_ollama` is asked whether one listens. Raises ConfigError with every fault.
+    """
+    tree, lines = _toml(content, file=file)
+    document = Document(file, lines, environ, [])
+    config = _config(Node(tree, (), document), types=types, find_ollama=find_ollama)
+    if document.faults:
+        raise ConfigError(document.faults)
+    return config
+
+
+def _toml(content: bytes, *, file: str) -> tuple[dict[str, object], dict[Path, int]]:
+    def error(line: int | None, expected: str, found: str) -> ConfigError:
+        return ConfigError([ConfigFault(file, line, "", expected=expected, found=found)])
+
+    if len(content) > LARGEST_FILE:
+        raise error(None, f"a config of at most {LARGEST_FILE} bytes", "more")
+    try:
+        string = content.decode("utf-8-sig")
+        return tomllib.loads(string), places(string)
+    except UnicodeDecodeError as fault:
+        raise error(content.count(b"\n", 0, fault.start) + 1, "text in UTF-8", "other bytes") from None
+    except RecursionError:
+        raise error(None, "TOML", "lists or tables nested too deeply") from None
+    except ValueError as fault:  # TOMLDecodeError is one; a number with thousands of digits raises another
+        said = str(fault)
+        at = re.search(r" \(at line (\d+), column \d+\)$| \(at end of document\)$", said)
+        last = content.count(b"\n", 0, len(content.rstrip())) + 1
+        line = (int(at[1]) if at[1] else last) if at else None
+        reason = said[: at.start()] if at else said
+        raise error(line, "TOML", reason[:1].lower() + reason[1:]) from None
+
+
+def _made(kind: type[T], values: Mapping[str, object]) -> T:
+    return kind(**cast("dict[str, Any]", values))
+
+
+def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable[[], bool]) -> Config:
+    def section(kind: type[T], rules: Mapping[str, Rule[object]]) -> Rule[T]:
+        return lambda node: _made(kind, fields(node, rules, homes=HOMES)[0])
+
+    values, _ = fields(
+        root,
+        {
+            "server": _server,
+            "providers": lambda node: _tables(node, lambda entry: _provider(entry, types=types)),
+            "aliases": named(_targets, name=alias_name),
+            "failover": section(FailoverConfig, FAILOVER),
+            "log": section(LogConfig, LOG),
+            "mcp": section(McpConfig, MCP),
+        },
+        homes=HOMES,
+    )
+    if not values.get("providers"):
+        values["providers"] = found_providers(root.document.environ, found_ollama=find_ollama(), types=types)
+    return _made(Config, {**values, "path": root.document.file})
+
+
+def _server(node: Node) -> Server:
+    values, members = fields(node, SERVER, homes=HOMES)
+    if "socket" in members:
+        values.setdefault("http", ())
+    if values.get("http") == () and not values.get("socket") and "socket" not in members:
+        node.child("http", None).wrong("somewhere to listen", found="neither http nor socket")
+    return _made(Server, values)
+
+
+def _targets(node: Node) -> tuple[str, ...] | Faulty:
+    if isinstance(node.value, dict):
+        return node.wrong(
+            'a model, or a list of them, each as "provider/model" or "model"',
+            found="a table",
+            hint="a name with a dot in it is written in quotes",
+        )
+    read = many(
+        text('"provider/model", or a model\'s name'),
+        'a model, or a list of them, each as "provider/model" or "model"',
+        least=1,
+        alone=True,
+    )
+    return once(read)(node)
+
+
+def _tables(node: Node, entry: Rule[T]) -> tuple[T, ...] | Faulty:
+    """A list of tables, each with a `name` of its own."""
+    if not isinstance(node.value, list):
+        key = str(node.path[-1])
+        return node.wrong(
+            "a list of tables",
+            found=kind_of(node.value),
+            hint=f"each begins with [[{'.'.join(map(str, node.path))}]]"
+            if isinstance(node.value, dict)
+            else f"as in {key} = [ {{ ... }} ]",
+        )
+    first: dict[str, int | None] = {}
+    entries: list[T] = []
+    for element in node.elements():
+        value = entry(element)
+        if value is not FAULTY:
+            entries.append(value)
+        # A fault elsewhere in the entry does not hide that its name is taken.
+        written = cast("dict[str, object]", element.value) if isinstance(element.value, dict) else {}
+        name = str(getattr(value, "name", None) or written.get("name", ""))
+        place = element.child("name", name)
+        if name in first:
+            hint = f"the first is on line {first[name]}"
+            place.wrong("a name of its own", found=f'"{name}" again', hint=hint)
+        elif name:
+            first[name] = place.line
+    return tuple(entries)
+
+
+def _provider(node: Node, *, types: Mapping[str, TypeFacts]) -> ProviderConfig | Faulty:
+    """One provider. A name that is a type's stands for the type too, and the other way round."""
+    names = sorted(types)
+    kind = one_of(names, "a type of provider")
+    values, members = fields(node, {**PROVIDER, "type": kind}, homes=HOMES)
+    if not members:
+        return (
+            FAULTY
+            if not isinstance(node.value, dict)
+            else node.wrong("a name or a type", found="an empty table")
+        )
+    if "type" not in members:
+        if values.get("name") not in types:
+            node.child("type", None).wrong(
+                "a type of provider", found="none", hint=f"the types are: {', '.join(names)}"
+            )
+        else:
+            values["type"] = values["name"]
+    if "name" not in members and "type" in values:
+        values["name"] = values["type"]
+    if not ("name" in values and "type" in values):
+        return FAULTY
+    facts = types[str(values["type"])]
+    if "base_url" not in members:
+        if facts.needs_base_url:
+            node.child("base_url", None).wrong(
+                f"an address, since those of {values['type']} differ", found="none"
+            )
+        values["base_url"] = facts.default_base_url or ""
+    if "api_key" not in members and "base_url" in values:
+        values["api_key"] = _usual_key(node, facts, base_url=str(values["base_url"]))
+    return _made(ProviderConfig, values)
+
+
+def _usual_key(node: Node, facts: TypeFacts, *, base_url: str) -> tuple[Secret, ...]:
+    """The key in the type's usual variable; but never for an address of the user's own: it may be somebody else's machine, or need none."""
+    if facts.default_base_url and base_url != facts.default_base_url.rstrip("/"):
+        return ()
+    if key := (node.document.environ.get(facts.key_env, "") if facts.key_env else "").strip():
+        return (Secret(key),)
+    if facts.needs_key:
+        hint = f"or set the environment variable {facts.key_env}" if facts.key_env else None
+        node.child("api_key", None).wrong("a key", found="none", hint=hint)
+    return ()
+
+
+def _mcp_server(node: Node) -> McpServer | Faulty:
+    values, members = fields(node, MCP_SERVER, homes=HOMES)
+    if not isinstance(node.value, dict):
+        return FAULTY
+    if "name" not in members:
+        node.child("name", None).wrong("a name", found="none")
+    if ("command" in members) == ("url" in members):
+        found = "both" if "url" in members else "neither"
+        node.wrong("either a command to start or a url to reach", found=found)
+    startable = {"args", "env", "cwd"} & members.keys()
+    if "url" in members and "command" not in members and startable:
+        members[min(startable)].wrong("a command beside it", found="a url, which is not started here")
+    if "headers" in members and "command" in members and "url" not in members:
+        members["headers"].wrong("a url beside it", found="a command, which takes none")
+    url = values.get("url")
+    if isinstance(url, Secret) and not re.match(r"https?://[^/?#\s@]+([/?#]|$)", url.reveal()):
+        members["url"].wrong(
+            "an address that begins with https:// or http://, without user and password",
+            found="another string",
+        )
+    return _made(McpServer, {"name": "", **values})
