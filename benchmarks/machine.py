@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,19 +42,19 @@ class Service:
         found = [self.process.pid]
         for pid in found:  # grows while it is walked
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                found.extend(int(child) for child in children.read_text().split())
+                found.extend(int(child) for child in _read(children).split())
         return found
 
     def cpu_ns(self) -> int:
         """Nanoseconds of CPU of the whole tree so far, from the scheduler's own count."""
         stats = [stat for pid in self.tree() for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-        return sum(int(stat.read_text().split()[0]) for stat in stats)
+        return sum(int(_read(stat).partition(" ")[0] or 0) for stat in stats)
 
     def rss_mb(self) -> float:
         """Resident megabytes (10^6 bytes) of the whole tree; pages that processes share are counted in each."""
         kib = 0
         for pid in self.tree():
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            lines = _read(Path(f"/proc/{pid}/status")).splitlines()
             kib += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
         return kib * 1024 / 1e6
 
@@ -75,7 +75,16 @@ class Service:
 
     def _send(self, number: signal.Signals) -> None:
         for pid in self.tree():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _read(file: Path) -> str:
+    """What a file below /proc says; nothing once its process or thread is gone."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def start(command: Sequence[str], *, core: int, health: str, cwd: Path) -> tuple[Service, float]:
