@@ -209,6 +209,7 @@ class Message(msgspec.Struct, frozen=True):
 
     A reader keeps the order of the parts as the model made them: thinking before the call that it led to.
     `path` is where it stood in the client's body ("messages[3]"), for errors and changes.
+    `extra` holds its members that have no place here, unread; like the Call's they ride along to the same dialect alone.
     """
 
     role: Role
@@ -217,6 +218,7 @@ class Message(msgspec.Struct, frozen=True):
     phase: str | None = None
     id: str | None = None
     path: str = ""
+    extra: dict[str, msgspec.Raw] = {}
 
 
 # --- tools -------------------------------------------------------------------------------------------------------------------------
@@ -310,7 +312,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation's next turn, asked for. Made by a wire's `read_call`.
 
     `extra` holds the top-level members that have no place here, unread, by the name they had in `dialect`: they ride along to the same
-    dialect, and are reported as dropped elsewhere.
+    dialect, and are reported as dropped elsewhere. `user_field` is the member that `user` came in ("user", "safety_identifier").
+    `old_functions`: asked in OpenAI's form of before tools, whose answer has `function_call`.
     """
 
     dialect: str
@@ -327,6 +330,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache | None = None
     cache_key: str | None = None
     user: str | None = None
+    user_field: str = "user"
+    old_functions: bool = False
     metadata: msgspec.Raw | None = None
     tier: str | None = None
     stream: bool = False
