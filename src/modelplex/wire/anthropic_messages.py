@@ -1,0 +1,107 @@
+"""Anthropic Messages, the half that faces a provider.
+
+Above it stands the gateway, through `wire/table.py`; below it the vocabulary. It knows no address, no key, no socket and no other dialect.
+Source: Anthropic's API reference and its Python SDK's types; wires.md 2.4, 2.7 and the MSG columns of its section 3.
+
+The room is three files: what is asked stands in `_anthropic_write` (with the conversation itself in `_anthropic_history`), what is answered in
+`_anthropic_read`; here are the dialect's names, its errors and its models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from modelplex.call import Attempt, Written
+from modelplex.errors import (
+    BadRequest,
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from modelplex.event import ListedModel
+from modelplex.wire._anthropic_read import ErrorBody, StreamReader, error_of, read_answer
+from modelplex.wire._anthropic_write import write_call
+from modelplex.wire.dialect import Reader
+
+__all__ = ["read_answer", "read_error", "read_models", "reader", "write_call"]
+
+STATUSES: dict[int, type[ModelplexError]] = {
+    400: BadRequest,
+    401: UpstreamAuth,
+    402: UpstreamAuth,
+    403: UpstreamAuth,
+    408: UpstreamTimeout,
+    413: TooLarge,
+    422: BadRequest,
+    429: RateLimited,
+    503: Overloaded,
+    504: UpstreamTimeout,
+    529: Overloaded,
+}
+"""What a status means where the body names no type that we know. Any other is UpstreamBroken, a 404 too: without
+`not_found_error` it is the path that was not found, so that the base URL is wrong and not the model's name."""
+
+
+def reader(attempt: Attempt, written: Written) -> Reader:
+    return StreamReader(attempt, written)
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
+    """An answer with a status of 300 or more, as an error of our tree.
+
+    The type in the body decides, since it is the finer word; without a body in the dialect's form (a proxy's page) the status does.
+    """
+    kind = STATUSES.get(status, UpstreamBroken)
+    wait = _retry_after(headers)
+    try:
+        error = msgspec.json.decode(body, type=ErrorBody).error
+    except (msgspec.DecodeError, UnicodeError):
+        told = f"The provider answered with status {status} and nothing that explains it."
+        return kind(told, upstream_status=status, retry_after=wait)
+    return error_of(error, kind=kind, status=status, body=body, retry_after=wait)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds. A date is not read: that would take a clock, and this service sends seconds."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) / unit
+        except (KeyError, ValueError):
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    return None
+
+
+class _Listed(msgspec.Struct):
+    id: str
+    created_at: str | None = None
+
+
+class _List(msgspec.Struct):
+    data: list[_Listed]
+
+
+def read_models(body: bytes) -> list[ListedModel]:
+    """One page of `GET /v1/models`; a page holds up to 1000 when asked with `?limit=1000`. Raises UpstreamBroken."""
+    try:
+        listed = msgspec.json.decode(body, type=_List).data
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise UpstreamBroken(f"The provider's list of models is not what it should be: {error}") from error
+    return [ListedModel(model.id, _seconds(model.created_at)) for model in listed]
+
+
+def _seconds(date: str | None) -> int:
+    """RFC 3339 as Unix seconds; 0 where there is none, or one of before 1970 as a placeholder."""
+    try:
+        return max(0, int(datetime.fromisoformat(date or "").timestamp()))
+    except ValueError:
+        return 0
