@@ -1,0 +1,529 @@
+"""One connection: HTTP/1.1 read by httptools, spoken by uvicorn, and the limits that hold on it.
+
+Above it `serve`, which opens and ends connections; below it the app, a bare ASGI callable. It knows neither routes nor
+models, and of the app's errors only that there was one.
+
+uvicorn gives the exchange (`send`, `receive`, flow control, keep-alive, 100-continue, chunked bodies). Ours is what it leaves open:
+
+- time and size: a head, a body and an idle connection are each given a deadline. It is a number on the connection, looked
+  at by one sweep over all of them, so a request that is in time costs no timer;
+- the end: an answer that comes before its request was read to the end is not lost in a reset (`hang_up`);
+- refusals have OpenAI's error shape, and never land in the middle of another answer (`refuse`);
+- pipelined requests wait in turn, and a hang-up reaches the one that runs, not the one that was read last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import urllib.parse
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Literal, cast
+
+import httptools
+import msgspec
+from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_remote_addr
+from uvicorn.server import ServerState
+
+log = logging.getLogger("modelplex.listen")
+
+LINGER_SECONDS = 2.0
+"""How long an ended connection is still read from, so that a client in the middle of its body gets to read our answer."""
+
+LINGER_BYTES = 16 * 1024 * 1024
+"""How much is read and thrown away meanwhile: a body somewhat above the usual request limit of 10 MiB, to its end."""
+
+FLUSH_SECONDS = 30.0
+"""How long the rest of a finished answer waits for a client that takes no byte of it."""
+
+MAX_PIPELINED = 16
+"""Requests that wait behind a running one. No client that we know pipelines; each one waiting costs about 2 kB."""
+
+MAX_OVER_LIMIT = 256
+"""Connections above `max_connections` that are told so with a 503. Those beyond are cut without a word."""
+
+Stage = Literal["between", "head begun", "head", "body"]
+"""How far the request is read that is coming in: none; its first bytes, no deadline set; its head; its body."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a client may take of us. Times in seconds, sizes in bytes; each deadline is met within a quarter of itself or a second."""
+
+    max_header_size: int = 65536
+    """Request line and headers: room for a client's cookies and long paths."""
+    header_timeout: float = 10
+    """From the first byte of a request (or, before that, from the accept) to the end of its head."""
+    body_timeout: float = 30
+    """Without a byte of a body that is not complete, while we are ready to read it."""
+    keep_alive: float = 75
+    """Between requests. Longer than the minute after which most clients' pools let go: they should be the ones to close."""
+    max_connections: int = 2048
+    drain_timeout: float = 30
+    """For running requests to end by themselves when the gateway stops."""
+
+
+def refusal_of(
+    status: int, *, message: str, code: str, kind: str = "invalid_request_error", headers: str = ""
+) -> bytes:
+    """A whole response in OpenAI's error shape, after which the connection ends."""
+    body = msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n{headers}connection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+INVALID_HTTP = refusal_of(400, code="invalid_http", message="What came in is not a valid HTTP/1.1 request.")
+TOO_MANY_PIPELINED = refusal_of(
+    400,
+    code="too_many_pipelined",
+    message=f"More than {MAX_PIPELINED} requests were sent ahead on one connection.",
+)
+SLOW_HEAD = refusal_of(
+    408, code="request_timeout", message="The head of the request took too long to arrive."
+)
+SLOW_BODY = refusal_of(
+    408, code="request_timeout", message="The body of the request stopped arriving before it was complete."
+)
+HEAD_TOO_LARGE = refusal_of(
+    431,
+    code="request_headers_too_large",
+    message="The request line and headers are larger than this gateway reads.",
+)
+TOO_MANY_CONNECTIONS = refusal_of(
+    503,
+    code="too_many_connections",
+    kind="overloaded",
+    message="This gateway has as many open connections as it may have; try again in a moment.",
+    headers="retry-after: 1\r\n",
+)
+APP_FAILED = msgspec.json.encode(
+    {
+        "error": {
+            "message": "The gateway failed while answering; its log says why.",
+            "type": "gateway_error",
+            "param": None,
+            "code": "gateway_error",
+        }
+    }
+)
+
+
+class Traffic(ServerState):
+    """What is going on in a process: its open connections and running exchanges, and the sweep that holds them to their deadlines."""
+
+    def __init__(self, *, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.limits = limits
+        self.loop = loop
+        self.open: set[Connection] = set()
+        self.running: set[Exchange] = set()
+        self.draining = False
+        self.quiet = asyncio.Event()
+        """Set when the last connection has gone while draining."""
+        shortest = min(limits.header_timeout, limits.body_timeout, limits.keep_alive, LINGER_SECONDS)
+        self.pace = min(1.0, shortest / 4)
+        self.sweeper: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        draining = ", draining" if self.draining else ""
+        return f"<Traffic {len(self.open)} open, {len(self.running)} running{draining}>"
+
+    def opened(self, connection: Connection) -> None:
+        self.open.add(connection)
+        # Without connections nothing ticks: an idle process sleeps.
+        if self.sweeper is None:
+            self.sweeper = self.loop.call_later(self.pace, self.sweep)
+
+    def lost(self, connection: Connection) -> None:
+        self.open.discard(connection)
+        if self.draining and not self.open:
+            self.quiet.set()
+
+    def sweep(self) -> None:
+        now = self.loop.time()
+        for late in [each for each in self.open if each.deadline <= now]:
+            late.expire(now)
+        self.sweeper = self.loop.call_later(self.pace, self.sweep) if self.open else None
+
+
+class Line:
+    """The transport as an exchange sees it: it may write, and its `close` is our `hang_up`."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, connection: Connection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.hang_up
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its answer. The app's own end is the exchange's: it fails in a way that the client can see."""
+
+    task: asyncio.Task[None] | None = None
+    on_hang_up: Callable[[], object] | None = None
+    """Called when the client is gone and this exchange is still running. The app finds the exchange in `scope["exchange"]` and may set it."""
+
+    def __repr__(self) -> str:
+        answer = "answered" if self.response_complete else "answering" if self.response_started else "asked"
+        gone = ", client gone" if self.disconnected else ""
+        return f"<Exchange {self.scope['method']} {self.scope['path']} {answer}{gone}>"
+
+    async def run(self, app: ASGI3Application, running: set[Exchange]) -> None:
+        try:
+            await app(self.scope, self.receive, self.send)
+            if not self.response_complete and not self.disconnected:
+                log.error("the app returned before its answer was complete: %r", self)
+                await self.fail()
+        except Exception:
+            # The outermost loop of the process: whatever the app did not foresee ends here.
+            log.exception("the app failed: %r", self)
+            await self.fail()
+        except asyncio.CancelledError:
+            self.transport.close()
+            raise
+        finally:
+            running.discard(self)
+            self.task = None
+
+    async def fail(self) -> None:
+        if self.response_complete or self.disconnected:
+            return
+        if self.response_started:
+            # What is written goes out, the end of the body does not: the client sees an answer that was cut.
+            self.transport.close()
+            return
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(APP_FAILED)),
+            (b"connection", b"close"),
+        ]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": APP_FAILED, "more_body": False})
+
+
+class Connection(HttpToolsProtocol):
+    """One accepted connection, from the accept to its loss."""
+
+    def __init__(
+        self,
+        app: ASGI3Application,
+        *,
+        config: Config,
+        traffic: Traffic,
+        state: dict[str, Any],
+        server: tuple[str, int | None],
+    ) -> None:
+        super().__init__(config, traffic, state, traffic.loop)
+        self.traffic = traffic
+        self.limits = traffic.limits
+        self.server = server
+        self.asgi = app
+        self.http = cast("httptools.HttpRequestParser", self.parser)  # type: ignore[redundant-cast]  # not to pyright
+        self.line: asyncio.Transport
+        self.latest: Exchange
+        """The exchange whose request is being read, or was read last."""
+        self.queue: deque[Exchange] = deque()
+        self.active: Exchange | None = None
+        """The exchange that the app is answering. Others wait in `queue`, the next one first."""
+        self.stage: Stage = "between"
+        self.deadline = math.inf
+        """On the loop's clock."""
+        self.unparsed = 0
+        """Bytes since the last that told us something: a finished head, a piece of body, a finished request."""
+        self.deaf = False
+        """What comes in is thrown away: the connection is ending."""
+        self.closing = False
+        self.verdict: bytes | None = None
+        """A refusal that waits until the exchanges before it are answered."""
+        self.discarded = 0
+        self.unsent = 0
+
+    def __repr__(self) -> str:
+        doing = "closing" if self.closing else "answering" if self.active else "waiting"
+        queued = f", {len(self.queue)} queued" if self.queue else ""
+        return f"<Connection {self.app_state['listener']} {self.stage}, {doing}{queued}>"
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        traffic = self.traffic
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.client = get_remote_addr(transport)
+        self.scheme = "http"
+        self.line = cast("asyncio.Transport", Line(self))
+        self.deadline = self.loop.time() + self.limits.header_timeout
+        count = len(traffic.open)
+        traffic.opened(self)
+        if traffic.draining or count >= self.limits.max_connections + MAX_OVER_LIMIT:
+            transport.abort()
+        elif count >= self.limits.max_connections:
+            self.refuse(TOO_MANY_CONNECTIONS)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio calls it so)
+        self.deadline = math.inf
+        self.deaf = self.closing = True
+        self.client_left()
+        self.traffic.lost(self)
+        # Each of these holds us in turn; let go, they need no garbage collector.
+        self.active = None
+        self.__dict__.pop("latest", None)
+        del self.line, self.parser, self.http
+
+    def eof_received(self) -> None:
+        # Half a close is taken for a whole one: no HTTP client in use half-closes and waits, and a hang-up must show at once.
+        self.client_left()
+
+    def client_left(self) -> None:
+        self.queue.clear()
+        if self.active is not None:
+            self.active.disconnected = True
+            self.active.message_event.set()
+            if self.active.on_hang_up is not None:
+                self.active.on_hang_up()
+        self.flow.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            self.discard(len(data))
+            return
+        self.unparsed += len(data)
+        try:
+            self.http.feed_data(data)
+        except httptools.HttpParserError:
+            self.refuse(self.verdict or INVALID_HTTP)
+        except httptools.HttpParserUpgrade:
+            # The request is answered as plain HTTP. What follows it may be in any protocol, so nothing more is read.
+            self.latest.keep_alive = False
+            self.deaf = True
+        else:
+            if self.stage != "between":
+                self.still_reading()
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self.stage = "head begun"
+
+    def on_headers_complete(self) -> None:
+        if self.unparsed > self.limits.max_header_size and self.head_size() > self.limits.max_header_size:
+            self.verdict = HEAD_TOO_LARGE
+            raise ValueError("head too large")
+        if len(self.queue) >= MAX_PIPELINED:
+            self.verdict = TOO_MANY_PIPELINED
+            raise ValueError("too many pipelined requests")
+        exchange = self.latest = self.exchange()
+        self.unparsed = 0
+        self.stage = "body"
+        # Trailers arrive as headers too; a new list keeps them out of the scope that the app is reading.
+        self.headers = []
+        if self.active is None and not self.closing:
+            self.begin(exchange)
+        else:
+            self.flow.pause_reading()
+            self.queue.append(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        self.unparsed = 0
+        exchange = self.latest
+        if exchange.response_complete:
+            self.discarded += len(body)
+            return
+        exchange.body += body
+        if len(exchange.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        exchange.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self.unparsed = 0
+        self.stage = "between"
+        exchange = self.latest
+        exchange.more_body = False
+        exchange.message_event.set()
+        if exchange.response_complete:
+            # It was answered before it was read, and has now been read after all: the connection is good for another.
+            self.deadline = self.loop.time() + self.limits.keep_alive
+        elif self.flow.read_paused and not self.queue:
+            # Nothing more is to come but the next request or the hang-up, and that must be seen while the app works.
+            self.flow.resume_reading()
+
+    def exchange(self) -> Exchange:
+        """The request whose head is complete, as an exchange. Raises what a target that is no path raises: the parser reports it."""
+        parser = self.http
+        version = parser.get_http_version()
+        target = httptools.parse_url(self.url)
+        raw_path = target.path
+        path = raw_path.decode("ascii")
+        scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": "http",
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": target.query or b"",
+            "root_path": "",
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state,
+        }
+        exchange = Exchange(
+            scope=scope,
+            transport=self.line,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        scope["exchange"] = exchange  # type: ignore[typeddict-unknown-key]
+        return exchange
+
+    def head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    # What we do about it.
+
+    def begin(self, exchange: Exchange) -> None:
+        self.active = exchange
+        running = self.traffic.running
+        running.add(exchange)
+        exchange.task = self.loop.create_task(exchange.run(self.asgi, running))
+
+    def on_response_complete(self) -> None:
+        self.active = None
+        if self.closing:
+            return
+        self.flow.resume_reading()
+        if self.queue:
+            self.begin(self.queue.popleft())
+        elif self.verdict is not None:
+            self.refuse(self.verdict)
+        elif self.stage == "between":
+            self.deadline = self.loop.time() + self.limits.keep_alive
+        elif self.stage == "body":
+            self.answered_early()
+
+    def answered_early(self) -> None:
+        """The rest of the body is read for a while, for a client that reads only when it has sent all.
+        After `Expect: 100-continue` nobody can tell whether the next byte is body or another request.
+        """
+        self.discarded = 0
+        self.deadline = self.loop.time() + LINGER_SECONDS
+        if self.expect_100_continue:
+            self.hang_up()
+
+    def still_reading(self) -> None:
+        """After each piece of a request that is not complete: what it may yet take in bytes and time."""
+        if self.unparsed > self.limits.max_header_size:
+            # A head; or trailers and chunk headers, which are bounded by the same measure.
+            self.refuse(HEAD_TOO_LARGE)
+        elif self.stage == "head begun":
+            self.stage = "head"
+            self.deadline = self.loop.time() + self.limits.header_timeout
+        elif self.stage == "body":
+            if self.latest.response_complete:
+                if self.discarded > LINGER_BYTES:
+                    self.hang_up()
+            elif self.unparsed == 0:
+                self.deadline = self.loop.time() + self.limits.body_timeout
+
+    def discard(self, count: int) -> None:
+        self.discarded += count
+        if self.discarded > LINGER_BYTES:
+            self.transport.abort()
+
+    def refuse(self, refusal: bytes) -> None:
+        """Answer so in place of the request that is coming in, and end. Earlier requests are answered first."""
+        self.deaf = True
+        active = self.active
+        if self.stage == "body" and self.latest.response_complete:
+            # Answered already; what is wrong with the rest of it has nobody to be told to.
+            self.hang_up()
+            return
+        if self.stage == "body" and active is self.latest and active is not None:
+            # Its own body is at fault, and the app is told that nothing more will come.
+            active.disconnected = True
+            active.message_event.set()
+            self.active = None
+            if active.response_started:
+                self.transport.abort()
+                return
+        elif active is not None:
+            if self.stage == "body" and self.queue:
+                # Its request was still waiting, and is answered with this.
+                self.queue.pop()
+            self.stage = "between"
+            self.verdict = refusal
+            return
+        self.transport.write(refusal)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the connection once all is written. Unread input would turn a close into a reset that may overtake the answer,
+        so in that case only our half is closed, and the rest is read and dropped for a while.
+        """
+        if self.closing:
+            return
+        unread = self.deaf or self.stage != "between" or self.flow.read_paused
+        self.deaf = self.closing = True
+        self.discarded = 0
+        self.unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.loop.time() + (FLUSH_SECONDS if self.unsent else LINGER_SECONDS)
+        if self.transport.is_closing():
+            return
+        if unread:
+            self.flow.resume_reading()
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        if self.closing:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self.unsent:
+                # The client is slow, not gone.
+                self.unsent = unsent
+                self.deadline = now + (FLUSH_SECONDS if unsent else LINGER_SECONDS)
+            else:
+                self.transport.abort()
+        elif self.stage == "head":
+            self.refuse(SLOW_HEAD)
+        elif self.stage == "body" and not self.latest.response_complete:
+            if self.flow.read_paused or self.latest.waiting_for_100_continue:
+                # It is we who are not reading, or have not asked.
+                self.deadline = now + self.limits.body_timeout
+            else:
+                self.refuse(SLOW_BODY)
+        elif self.active is None:
+            self.hang_up()
+        else:
+            self.deadline = math.inf
+
+    def retire(self) -> None:
+        """The gateway stops: end now, or after the answer that is on its way. Requests behind it are not begun."""
+        self.queue.clear()
+        if self.active is None:
+            self.hang_up()
+        else:
+            self.active.keep_alive = False
