@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""The client against scripted servers on real sockets: what it sends, what it makes of every ending, what it holds."""
+"""The client against scripted servers on real sockets: what it sends, how it takes every ending, what it holds."""
 
 import asyncio
 import contextlib
@@ -35,8 +35,8 @@ BOUND = 20.0  # seconds for a whole story: far above what any takes
 SOON = 0.05  # a timeout that is meant to ring
 KEY = b"sk-this-must-never-be-shown"
 HEADERS = ((b"authorization", b"Bearer " + KEY), (b"accept-encoding", b"identity"))
-PATIENT = Timeouts(connect=10.0, first_byte=10.0, idle=10.0)
-SHORT = Timeouts(connect=10.0, first_byte=SOON, idle=SOON)
+PATIENT = Timeouts(connect=60.0, first_byte=60.0, idle=60.0)  # beyond BOUND: a wait that rings late fails
+SHORT = Timeouts(connect=60.0, first_byte=SOON, idle=SOON)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nt: u\r\n\r\n"
@@ -680,6 +680,42 @@ def test_a_connection_closed_by_the_other_side_leaves_the_pool(run: Run) -> None
     run(story)
 
 
+def test_of_two_kept_connections_only_the_closed_one_leaves_the_pool(run: Run) -> None:
+    proceed = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await (proceed.wait() if number == 1 else reader.read())
+
+    async def story() -> None:
+        async with upstream(script) as up, client() as pool:
+            replies = await asyncio.gather(ask(pool, up.origin), ask(pool, up.origin))
+            for reply in replies:
+                await reply.body(limit=100)
+            await until(lambda: counts(pool) == (2, 2))
+            proceed.set()
+            await until(lambda: counts(pool)[0] == 1)
+            assert counts(pool) == (1, 1)
+
+    run(story)
+
+
+def test_a_connection_lost_between_connecting_and_asking_is_a_cut(run: Run) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        pass
+
+    async def story() -> None:
+        async with upstream(script) as up, client() as pool:
+            connection = await pool._connect(up.origin, BOUND)
+            await until(lambda: connection.gone)
+            with pytest.raises(Cut) as caught:
+                await connection.exchange(send._Request(b"GET / HTTP/1.1\r\n\r\n", (), False, PATIENT))
+            assert not caught.value.started
+
+    run(story)
+
+
 # Waiting too long.
 
 
@@ -733,7 +769,7 @@ def test_a_server_that_stops_taking_the_body_times_out_in_write(run: Run) -> Non
 
     async def story() -> None:
         async with upstream(script) as up, client() as pool:
-            limits = Timeouts(first_byte=10.0, idle=SOON)
+            limits = Timeouts(first_byte=60.0, idle=SOON)
             with pytest.raises(TimedOut) as caught:
                 await ask(pool, up.origin, body=b"x" * 64_000_000, timeouts=limits)
             assert caught.value.phase == "write"
@@ -834,6 +870,26 @@ def test_an_answer_that_comes_before_the_body_was_taken_is_delivered(run: Run) -
             connection = only_connection(pool)
             assert connection.unsent  # most of the body was never given to the transport
             assert (reply.status, await reply.body(limit=100)) == (413, b"hello")
+            await until(lambda: counts(pool) == (0, 0))
+            proceed.set()
+
+    run(story)
+
+
+def test_a_server_that_half_closes_amid_an_upload_is_hung_up_on(run: Run) -> None:
+    proceed = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK[:-2])
+        writer.write_eof()
+        await proceed.wait()
+
+    async def story() -> None:
+        async with upstream(script) as up, client() as pool:
+            reply = await ask(pool, up.origin, body=b"x" * 64_000_000)
+            with pytest.raises(Cut):
+                await reply.body(limit=100)
             await until(lambda: counts(pool) == (0, 0))
             proceed.set()
 

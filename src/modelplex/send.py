@@ -1,12 +1,13 @@
 """Bytes out, bytes back: an HTTP/1.1 client pool, and the only file that knows one.
 
 Above it: gateway (and whoever else calls out over HTTP). Below it: asyncio's transports, asyncio's TLS and the
-httptools parser (llhttp). It refuses to know models, providers, dialects and JSON; it never follows a redirect,
-never decompresses, never retries a request that may have been answered, and never puts a header into an error.
+httptools parser (llhttp). It refuses to know models, providers, dialects and JSON; it never follows a redirect, never
+decompresses, and never puts a header into an error. It sends a request twice in one case only: a kept connection was
+lost before one byte of the answer (RFC 9112 9.3.1 and 9.5: most likely it had been closed before it was used).
 
 One response is one `Reply`, whose body is pulled with `chunk()`. What the reader leaves unread stays bounded: reading
 from the socket stops above `max_buffer` bytes and goes on once the reader has taken them. Per request there is one
-Future for the head, per body read at most one, no task, no lock, and one timer per connection that is re-armed lazily.
+Future for the head, per body read at most one, no task, no lock, and one lazily re-armed timer per connection.
 
 Source: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1 framing, keep-alive, incomplete messages).
 """
@@ -25,20 +26,20 @@ import httptools
 import msgspec
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a response head, interim (1xx) heads included. Providers send 1 to 3 KiB; nginx and Node stop at 16 KiB or less.
-It bounds chunk extensions and trailers too, which are also bytes that carry no body."""
+"""Bytes of a response head, interim (1xx) heads included; real ones have a few KiB. It bounds chunk extensions and
+trailers too, which are also bytes that carry no body."""
 HEADER_COUNT_LIMIT = 256
 """Header lines of a response; a real head has 10 to 40, and each line costs an object."""
 JOIN_LIMIT = 16 * 1024
-"""Bytes up to which head and body are copied into one write: below it a copy is cheaper than a second buffer."""
+"""Bytes up to which head and body are copied into one write: below it a copy costs less than two buffers."""
 WRITE_SLICE = 256 * 1024
 """Bytes handed to the transport at a time, so that at most this much of a body is buffered a second time."""
 BUFFER_LIMIT = 64 * 1024
-"""Default of `max_buffer`: unread body bytes above which a socket is not read. Far above one event of a model's stream."""
+"""Default of `max_buffer`: unread body bytes above which a socket is not read. Far above one event."""
 IDLE_LIMIT = 64
-"""Default of `max_idle_per_origin`: enough to serve a burst again without new TLS handshakes, few enough to hold open."""
+"""Default of `max_idle_per_origin`: enough for a burst without new handshakes, few enough to hold open."""
 IDLE_SECONDS = 60.0
-"""Default of `idle_seconds`: shorter than the keep-alive of most front ends (75 s and more), so reuse seldom meets a close."""
+"""Default of `idle_seconds`: below nginx's default keep-alive of 75 s, so that reuse seldom meets a close."""
 CLOSE_SECONDS = 1.0
 """How long `aclose` waits for aborted connections to be gone: an abort takes one turn of the loop."""
 
@@ -60,7 +61,7 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):
-    """Where requests go: the key of the pool. With `unix`, that socket is dialled and `host` only names the Host header.
+    """Where requests go: the key of the pool. With `unix`, that socket is dialled and `host` is for the Host header.
 
     `ca_file` (PEM) replaces the system's certificate authorities; `verify=False` accepts any certificate.
     """
@@ -86,7 +87,7 @@ class Origin(msgspec.Struct, frozen=True, cache_hash=True):
 def parse_origin(base_url: str) -> tuple[Origin, str]:
     """Split a base URL into the origin and the path prefix, which has no trailing slash.
 
-    `https://api.x.com/v1` -> (Origin, "/v1"); `unix:/run/x.sock` -> (Origin, ""); `unix:/run/x.sock:/v1` -> (Origin, "/v1").
+    `https://api.x.com/v1` and `unix:/run/x.sock:/v1` -> (Origin, "/v1"); `unix:/run/x.sock` -> (Origin, "").
 
     Raises:
         ValueError: with a sentence that does not repeat the URL, which may hold a secret.
@@ -137,7 +138,7 @@ class SendError(Exception):
         self.sentence = sentence
 
 
-class ConnectFailed(SendError):  # noqa: N818 - says what happened
+class ConnectFailed(SendError):
     """No connection came about (name, refusal, route), so nothing was sent."""
 
 
@@ -145,7 +146,7 @@ class TlsFailed(ConnectFailed):
     """The TLS handshake failed, so nothing was sent."""
 
 
-class TimedOut(SendError):  # noqa: N818 - says what happened
+class TimedOut(SendError):
     """The wait named by `phase` was too long; the connection is gone."""
 
     def __init__(self, sentence: str, *, phase: Phase) -> None:
@@ -153,19 +154,19 @@ class TimedOut(SendError):  # noqa: N818 - says what happened
         self.phase: Phase = phase
 
 
-class Cut(SendError):  # noqa: N818 - says what happened
-    """The connection ended before the response did. `started`: at least one byte of the response had arrived."""
+class Cut(SendError):
+    """The connection ended before the response did. `started`: a byte of the response had arrived."""
 
     def __init__(self, sentence: str, *, started: bool) -> None:
         super().__init__(sentence)
         self.started = started
 
 
-class BadResponse(SendError):  # noqa: N818 - says what happened
+class BadResponse(SendError):
     """What came back is not HTTP/1.1, or its head is beyond the limits."""
 
 
-class TooLarge(SendError):  # noqa: N818 - says what happened
+class TooLarge(SendError):
     """The body is longer than the `limit` (bytes) that the reader set."""
 
     def __init__(self, sentence: str, *, limit: int) -> None:
@@ -239,7 +240,7 @@ class Reply:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
-        """Give the connection up: to the pool if the whole response has arrived, else it is aborted. Idempotent."""
+        """Give the connection up: to the pool if the response has arrived whole, else abort it. Idempotent."""
         connection = self._connection
         if connection is None:
             return
@@ -289,9 +290,9 @@ class Client:
     ) -> Reply:
         r"""Write one request and return when the response's head is there.
 
-        `headers` as bytes are encoded lines, each ending in `\r\n`. Host and Content-Length are added here and refused there.
-        A kept connection that dies before any byte of the response is replaced by a new one, once. Cancelling aborts
-        the connection at once, so that the upstream sees the hang-up.
+        `headers` as bytes are encoded lines, each ending in `\r\n`. Host and Content-Length are added here, and
+        refused there. A kept connection that dies before any byte of the response is replaced by a new one, once.
+        Cancelling aborts the connection at once, so that the upstream sees the hang-up.
 
         Raises:
             ValueError: a method, target or header that HTTP does not allow.
@@ -341,7 +342,7 @@ class Client:
         return pool
 
     def left(self, connection: "_Connection", pool: "_Pool") -> None:
-        """Forget a connection that is gone, and its pool when it was the last: configs change, origins come and go."""
+        """Forget a connection that is gone, and with the last its pool: configs change, origins come and go."""
         pool.open.discard(connection)
         if not pool.open and self._pools.get(pool.origin) is pool:
             del self._pools[pool.origin]
@@ -489,7 +490,8 @@ class _Connection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         states = ("gone", "idle", "complete", "answered", "started", "write_paused", "read_paused")
-        return f"<{self.origin} {' '.join(s for s in states if getattr(self, s)) or 'waiting'} buffered={self.buffered}>"
+        state = " ".join(s for s in states if getattr(self, s)) or "waiting"
+        return f"<{self.origin} {state} buffered={self.buffered}>"
 
     # The exchange: called by Client and Reply.
 
@@ -533,13 +535,13 @@ class _Connection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def release(self) -> None:
-        """End a complete exchange: to the pool if another may follow on this connection, else away with it."""
+        """End a complete exchange: to the pool if another may follow on this connection, else abort it."""
         if (
             not self.keep_alive
             or self.gone
             or self.unsent
             or self.client.max_idle_per_origin < 1
-            or self.transport.get_write_buffer_size()  # answered before it read the request: the rest is in the pipe
+            or self.transport.get_write_buffer_size()  # answered before it took the request
         ):
             self.abort()
             return
@@ -674,7 +676,7 @@ class _Connection(asyncio.Protocol):
         self.client.left(self, self.pool)
 
     def _ended(self, *, clean: bool) -> None:
-        """The upstream hung up. That is the end of a body that has no other end, and a cut of any other (RFC 9112 8)."""
+        """The upstream hung up: the end of a body that has no other end, a cut of any other (RFC 9112 8)."""
         self._forget()
         if not self.idle and not self.complete and self.fault is None:
             if clean and self.answered and _ends_with_connection(self.headers):
