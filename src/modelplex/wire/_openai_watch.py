@@ -94,7 +94,6 @@ class OpenAIWatch:
         "_arguments",
         "_asked",
         "_carry",
-        "_error",
         "_finish",
         "_finished",
         "_measured",
@@ -105,6 +104,7 @@ class OpenAIWatch:
         "_stopped",
         "_withhold",
         "error_forwarded",
+        "failed",
         "has_output",
     )
 
@@ -117,7 +117,7 @@ class OpenAIWatch:
         self._model: str | None = None
         self._finish: str | None = None
         self._measured: bytes | None = None
-        self._error: ModelplexError | None = None
+        self.failed: ModelplexError | None = None
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._arguments: dict[tuple[int, int], list[str]] = {}
@@ -126,9 +126,7 @@ class OpenAIWatch:
         self._stopped = False
 
     def __repr__(self) -> str:
-        return (
-            f"<OpenAIWatch open={sorted(self._open)} finished={sorted(self._finished)} error={self._error!r}>"
-        )
+        return f"<OpenAIWatch open={sorted(self._open)} finished={sorted(self._finished)} failed={self.failed!r}>"
 
     @property
     def seen(self) -> Seen:
@@ -136,7 +134,7 @@ class OpenAIWatch:
         if self._measured is not None:
             measure = decode_mended(self._measured, _decode_measure)
             usage = read_usage(measure.usage) if measure is not None else None
-        return Seen(self._model, self._finish, usage, self._error, tuple(self._seals))
+        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals))
 
     def feed(self, data: bytes) -> bytes:
         if self._stopped:
@@ -232,7 +230,7 @@ class OpenAIWatch:
         return block if verdict == _STOP and self.error_forwarded else b""
 
     def _stop(self, error: ModelplexError) -> int:
-        self._error = error
+        self.failed = error
         self._stopped = True
         return _STOP
 
