@@ -11,13 +11,12 @@ import argparse
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 from modelplex import __version__
 
 if TYPE_CHECKING:
     from modelplex.config import Config, ProviderConfig
-    from modelplex.serve import ReachResult
 
 DEFAULT_CONFIG: Final = "config.toml"
 
@@ -51,6 +50,23 @@ The exit status is 0 where all is well, 2 where the config is wrong, and 1 where
 """
 
 
+class Reached(Protocol):
+    """Whether one provider answered; the sentence says with what."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def ok(self) -> bool: ...
+
+    @property
+    def sentence(self) -> str: ...
+
+
+Reach: TypeAlias = "Callable[[Config], Awaitable[Sequence[Reached]]]"
+"""Asks each provider of a config for its models."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `modelplex`; returns its exit status. `argv` leaves out the program's name, None takes the process's own."""
     arguments = _parser().parse_args(argv)
@@ -62,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (`modelplex check | head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception as error:  # noqa: BLE001 - the outermost loop: the user gets a sentence
+    except Exception as error:
+        # The outermost loop: the user gets a sentence.
         if arguments.verbose and not hasattr(error, "sentence"):
             raise
         _complain(_sentence(error))
@@ -88,7 +105,41 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # The same options stand before and after a subcommand. SUPPRESS keeps the second parser from undoing what the first one read.
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="modelplex",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=form,
+        parents=[_shared()],
+        allow_abbrev=False,
+    )
+    version = f"modelplex {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="print the version and exit")
+    parser.set_defaults(command=None, config=None, http=None, socket=None, verbose=False)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."
+    )
+    checking = commands.add_parser(
+        "check",
+        help="check the config and say what would be served",
+        description="Check the config and say what would be served: where, which providers in which order, and which aliases.",
+        epilog=_CHECK_EXAMPLES,
+        formatter_class=form,
+        parents=[_shared()],
+        allow_abbrev=False,
+    )
+    checking.add_argument(
+        "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
+    )
+    return parser
+
+
+def _shared() -> argparse.ArgumentParser:
+    """The options that may stand before and after a subcommand. SUPPRESS keeps the second parser from undoing what the first one read.
+
+    A new one for each parser, since `set_defaults` of one would reach into the options that it shares with another.
+    """
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument(
         "--config",
@@ -116,35 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="log more; request and answer bodies too, where the config's [log] has bodies = true",
     )
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="modelplex",
-        description=_ABOUT,
-        epilog=_EXAMPLES,
-        formatter_class=form,
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"modelplex {__version__}", help="print the version and exit"
-    )
-    parser.set_defaults(command=None, config=None, http=None, socket=None, verbose=False)
-    commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."
-    )
-    checking = commands.add_parser(
-        "check",
-        help="check the config and say what would be served",
-        description="Check the config and say what would be served: where, which providers in which order, and which aliases.",
-        epilog=_CHECK_EXAMPLES,
-        formatter_class=form,
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    checking.add_argument(
-        "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
-    )
-    return parser
+    return shared
 
 
 def _address(written: str) -> str:
@@ -153,7 +176,7 @@ def _address(written: str) -> str:
     try:
         return http_address(written)
     except ValueError as error:
-        _refuse(error)
+        _refuse(f'"{written}" is not an address: {error}')
 
 
 def _path(written: str) -> str:
@@ -200,7 +223,7 @@ def _once(words: Iterable[str]) -> tuple[str, ...]:
 # --- check -------------------------------------------------------------------------------------------------------------------------
 
 
-def check(config: Config, *, reach: Callable[[Config], Awaitable[Sequence[ReachResult]]] | None) -> int:
+def check(config: Config, *, reach: Reach | None) -> int:
     """Says on stdout what would be served; with `reach`, which asks each provider for its models, also who answers. Returns the exit status."""
     sys.stdout.writelines(f"{line}\n" for line in served(config))
     if reach is None:
@@ -214,13 +237,11 @@ def check(config: Config, *, reach: Callable[[Config], Awaitable[Sequence[ReachR
     return OK if all(result.ok for result in results) else FAILED
 
 
-async def _all(
-    reach: Callable[[Config], Awaitable[Sequence[ReachResult]]], config: Config
-) -> Sequence[ReachResult]:
+async def _all(reach: Reach, config: Config) -> Sequence[Reached]:
     return await reach(config)
 
 
-async def _reach(config: Config) -> Sequence[ReachResult]:
+async def _reach(config: Config) -> Sequence[Reached]:
     from modelplex import serve
 
     return await serve.reach(config)

@@ -16,23 +16,30 @@ _BELOW_A_BASE: Final = re.compile(
 
 
 def http_address(written: str) -> str:
-    """`host:port` or `[v6]:port`, both parts given; `:port` means the loopback. Raises ValueError with a sentence."""
+    """`host:port` or `[v6]:port`, both parts given; `:port` means the loopback. Raises ValueError with a sentence that does not repeat it."""
     found = _HTTP.fullmatch(written)
     if found is None:
         if written.isascii() and written.isdigit():
-            raise ValueError(f'a port alone is written ":{written}", which means localhost')
-        raise ValueError(f'"{written}" is not host:port')
+            raise ValueError('a port alone has a colon before it: ":8080" means port 8080 of localhost')
+        raise ValueError('the form is host:port, as in "0.0.0.0:8080" or "[::1]:8080"')
     if int(found[2]) > _PORTS:
-        raise ValueError(f'"{written}" has a port above {_PORTS}')
+        raise ValueError(f"ports end at {_PORTS}")
     return f"{found[1] or _LOCALHOST}:{int(found[2])}"
 
 
 def provider_url(written: str) -> str:
     """A provider's base URL without the slash at its end. Raises ValueError with a sentence that does not repeat the URL."""
-    from modelplex.send import parse_origin  # the one that will dial it decides what can be dialled
+    from modelplex.send import parse_origin  # who will dial it decides what can be dialled
 
     url = written.strip().rstrip("/")
     parse_origin(url)
     if found := _BELOW_A_BASE.search(url):
         raise ValueError(f"The base URL ends before {found[0]}, which the gateway adds itself.")
     return url
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two base URLs lead to the same service: a key that was meant for one may go to the other. Both are valid."""
+    from modelplex.send import parse_origin
+
+    return parse_origin(one)[0] == parse_origin(other)[0]

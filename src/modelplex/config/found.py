@@ -34,7 +34,8 @@ def found_providers(
     """One provider for each type whose usual variable holds a key, then Ollama where one listens, then the demo."""
     found: list[ProviderConfig] = []
     for name, facts in types.items():
-        if facts.needs_base_url or not (key := _key(environ, facts)):
+        # A type that needs no key may name a variable too: it says nothing of whether the service runs here.
+        if not facts.needs_key or facts.needs_base_url or not (key := _key(environ, facts)):
             continue
         found.append(
             ProviderConfig(
@@ -43,7 +44,6 @@ def found_providers(
         )
     if found_ollama and OLLAMA in types:
         url = ollama_url(environ, types=types)
-        found = [provider for provider in found if provider.type != OLLAMA]
         found.append(ProviderConfig(name=OLLAMA, type=OLLAMA, base_url=url, priority=OLLAMA_PRIORITY))
     if DEMO in types:
         found.append(

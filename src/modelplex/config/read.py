@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast, get_args, get_origin
 import msgspec
 
 from modelplex.call import Quirks
-from modelplex.config.address import http_address, provider_url
+from modelplex.config.address import http_address, provider_url, same_origin
 from modelplex.config.faults import ConfigError, ConfigFault
 from modelplex.config.found import found_providers
 from modelplex.config.places import Path, places
@@ -39,6 +39,7 @@ from modelplex.config.rules import (
     seconds,
     secret,
     shaped,
+    shown,
     text,
     understood,
     whole,
@@ -72,6 +73,7 @@ NEVER_FORWARDED: Final = frozenset(
 """Headers that a config may not add to a provider's requests."""
 
 T = TypeVar("T")
+Named = TypeVar("Named", ProviderConfig, McpServer)
 
 _BYTES = whole("bytes", least=1, most=LARGEST)
 _NAME = matching(
@@ -80,7 +82,9 @@ _NAME = matching(
 )
 _PATH = text("a path")
 _SEVERAL_PATHS = "a path, or a list of them"
-_ADDRESS = understood(http_address, 'an address such as "127.0.0.1:11435", or ":8080" for localhost')
+_ADDRESS = understood(
+    http_address, 'an address such as "127.0.0.1:11435", or ":8080" for localhost', show=shown
+)
 _HEADERS = named(secret("the header's value", empty=True), name=header_name(refused=NEVER_FORWARDED))
 
 SERVER: Final[dict[str, Rule[object]]] = {
@@ -162,7 +166,9 @@ QUIRKS: Final = _quirks()
 PROVIDER: Final[dict[str, Rule[object]]] = {
     "name": _NAME,
     "type": _NAME,
-    "base_url": understood(provider_url, "an address that begins with https://, http:// or unix:/"),
+    "base_url": understood(
+        provider_url, "an address that begins with https://, http:// or unix:/", show=kind_of
+    ),
     "api_key": once(many(secret("a key"), "a key, or a list of keys", least=1, alone=True)),
     "models": many(
         text("the name of a model, or a glob"),
@@ -288,7 +294,7 @@ def _targets(node: Node) -> tuple[str, ...] | Faulty:
     return once(read)(node)
 
 
-def _tables(node: Node, entry: Rule[T]) -> tuple[T, ...] | Faulty:
+def _tables(node: Node, entry: Rule[Named]) -> tuple[Named, ...] | Faulty:
     """A list of tables, each with a `name` of its own."""
     if not isinstance(node.value, list):
         key = str(node.path[-1])
@@ -300,14 +306,14 @@ def _tables(node: Node, entry: Rule[T]) -> tuple[T, ...] | Faulty:
             else f"as in {key} = [ {{ ... }} ]",
         )
     first: dict[str, int | None] = {}
-    entries: list[T] = []
+    entries: list[Named] = []
     for element in node.elements():
         value = entry(element)
+        # A fault elsewhere in the entry does not hide that its name is taken.
+        name = element.written("name")
         if value is not FAULTY:
             entries.append(value)
-        # A fault elsewhere in the entry does not hide that its name is taken.
-        written = cast("dict[str, object]", element.value) if isinstance(element.value, dict) else {}
-        name = str(getattr(value, "name", None) or written.get("name", ""))
+            name = value.name
         place = element.child("name", name)
         if name in first:
             hint = f"the first is on line {first[name]}"
@@ -353,7 +359,7 @@ def _provider(node: Node, *, types: Mapping[str, TypeFacts]) -> ProviderConfig |
 
 def _usual_key(node: Node, facts: TypeFacts, *, base_url: str) -> tuple[Secret, ...]:
     """The key in the type's usual variable; but never for an address of the user's own: it may be somebody else's machine, or need none."""
-    if facts.default_base_url and base_url != facts.default_base_url.rstrip("/"):
+    if facts.default_base_url and not same_origin(base_url, facts.default_base_url):
         return ()
     if key := (node.document.environ.get(facts.key_env, "") if facts.key_env else "").strip():
         return (Secret(key),)
@@ -381,6 +387,6 @@ def _mcp_server(node: Node) -> McpServer | Faulty:
     if isinstance(url, Secret) and not re.match(r"https?://[^/?#\s@]+([/?#]|$)", url.reveal()):
         members["url"].wrong(
             "an address that begins with https:// or http://, without user and password",
-            found="another string",
+            found="a string",
         )
     return _made(McpServer, {"name": "", **values})

@@ -82,6 +82,12 @@ class Node(msgspec.Struct, frozen=True):
         table = cast("dict[str, object]", self.value)
         return {key: self.child(key, value) for key, value in table.items()}
 
+    def written(self, key: str) -> str:
+        """A string member as it stands in the file, "" where there is none; for looking ahead, without judging."""
+        is_table = isinstance(self.value, dict)
+        member = cast("dict[str, object]", self.value).get(key) if is_table else None
+        return member if isinstance(member, str) else ""
+
     def elements(self) -> list[Node]:
         return [self.child(index, value) for index, value in enumerate(cast("list[object]", self.value))]
 
@@ -185,8 +191,8 @@ def matching(pattern: str, expected: str) -> Rule[str]:
     return rule
 
 
-def understood(parse: Callable[[str], str], expected: str) -> Rule[str]:
-    """A string that `parse` accepts and puts into its usual form. Its ValueError becomes the hint; the value is not shown, since addresses may hold keys."""
+def understood(parse: Callable[[str], str], expected: str, *, show: Callable[[object], str]) -> Rule[str]:
+    """A string that `parse` accepts and puts into its usual form; its ValueError becomes the hint. `show` is `kind_of` where it may hold a key."""
 
     def rule(node: Node) -> str | Faulty:
         value = _string(node, expected=expected)
@@ -196,7 +202,7 @@ def understood(parse: Callable[[str], str], expected: str) -> Rule[str]:
             return parse(value)
         except ValueError as error:
             sentence = str(error).rstrip(".")
-            return node.wrong(expected, found="another string", hint=sentence[:1].lower() + sentence[1:])
+            return node.wrong(expected, found=show(node.value), hint=sentence[:1].lower() + sentence[1:])
 
     return rule
 

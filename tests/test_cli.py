@@ -1,0 +1,331 @@
+"""The command line: what each argument comes to, and what the user reads where it is wrong."""
+
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from modelplex import __version__, cli
+from modelplex.config import Config, Secret, provider_types
+
+KEY = "sk-very-secret"
+
+START_IMPORTS = frozenset(
+    "asyncio msgspec tomllib uvicorn uvloop httptools structlog ssl difflib urllib prometheus_client".split()
+)
+"""What `--version` and `--help` do without: together they would cost more than the 0.2 s that the answer may take."""
+
+
+class Served(NamedTuple):
+    config: Config
+    config_path: str | None
+    verbose: bool
+
+
+class Result(NamedTuple):
+    provider: str
+    ok: bool
+    sentence: str
+
+
+class Serve(types.ModuleType):
+    """Stands in for modelplex.serve, which would really listen."""
+
+    def __init__(self) -> None:
+        super().__init__("modelplex.serve")
+        self.served: list[Served] = []
+        self.error: BaseException | None = None
+        self.results: list[Result] = []
+
+    def run(self, config: Config, *, config_path: str | None, verbose: bool) -> int:
+        if self.error is not None:
+            raise self.error
+        self.served.append(Served(config, config_path, verbose))
+        return 0
+
+    async def reach(self, config: Config) -> Sequence[Result]:
+        assert config.providers
+        return self.results
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
+    """The stand-in, in an empty folder, with no key in the environment and no Ollama."""
+    fake = Serve()
+    monkeypatch.setitem(sys.modules, "modelplex.serve", fake)
+    monkeypatch.setattr(sys.modules["modelplex"], "serve", fake, raising=False)
+    monkeypatch.chdir(tmp_path)
+    for facts in provider_types().values():
+        if facts.key_env:
+            monkeypatch.delenv(facts.key_env, raising=False)
+    # Port 1 of the loopback refuses: nobody listens there without being root.
+    monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:1")
+    return fake
+
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to(text: str, *, name: str = "config.toml") -> str:
+        (tmp_path / name).write_text(text)
+        return name
+
+    return to
+
+
+DEMO = '[[providers]]\ntype = "demo"\n'
+
+
+def test_the_default_config_is_served_where_it_exists(serve: Serve, write: Write) -> None:
+    write(DEMO)
+    assert cli.main([]) == 0
+    (served,) = serve.served
+    assert (served.config_path, served.verbose) == ("config.toml", False)
+    assert served.config.server.http == ("127.0.0.1:11435",)
+
+
+def test_without_a_config_it_serves_what_it_finds_and_says_so(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    assert cli.main(["--verbose"]) == 0
+    (served,) = serve.served
+    assert [provider.name for provider in served.config.providers] == ["groq", "demo"]
+    assert (served.config_path, served.verbose) == (None, True)
+    said = capsys.readouterr().err
+    assert "there is no config.toml here" in said
+    assert "groq: its key is in GROQ_API_KEY" in said
+    assert "demo: built in and offline" in said
+    assert KEY not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "http", "socket"),
+    [
+        ([], ("127.0.0.1:7",), ("c.sock",)),
+        (["--http", ":8080"], ("127.0.0.1:8080",), ("c.sock",)),
+        (
+            ["--http", "0.0.0.0:1", "--http=[::1]:2", "--http", "0.0.0.0:1"],
+            ("0.0.0.0:1", "[::1]:2"),
+            ("c.sock",),
+        ),
+        (["--socket", "a.sock"], (), ("a.sock",)),
+        (["--socket", "a", "--socket", "b", "--http", ":1"], ("127.0.0.1:1",), ("a", "b")),
+    ],
+)
+def test_listeners_on_the_command_line_replace_those_of_the_config(
+    serve: Serve, write: Write, arguments: list[str], http: tuple[str, ...], socket: tuple[str, ...]
+) -> None:
+    write('[server]\nhttp = ":7"\nsocket = "c.sock"\nlog_level = "debug"\n' + DEMO)
+    assert cli.main(arguments) == 0
+    server = serve.served[0].config.server
+    assert (server.http, server.socket, server.log_level) == (http, socket, "debug")
+
+
+def test_options_may_stand_before_and_after_the_subcommand(
+    serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write(DEMO, name="other.toml")
+    for arguments in (
+        ["--config", name, "check", "--http", ":1"],
+        ["--http", ":1", "check", "--config", name],
+    ):
+        assert cli.main(arguments) == 0
+        said = capsys.readouterr().out
+        assert "config: other.toml\nlistens on:\n  http://127.0.0.1:1\n" in said
+    assert not serve.served
+
+
+def test_a_config_that_is_named_must_exist(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--config", "absent.toml"]) == 2
+    said = capsys.readouterr().err
+    assert said == "modelplex: absent.toml: expected a readable file, found no such file or directory\n"
+    assert not serve.served
+
+
+def test_a_wrong_config_starts_nothing_and_tells_every_fault(
+    serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write('[server]\nlog_levl = "info"\n[log]\nkeep = "5"\n')
+    for arguments in ([], ["check"]):
+        assert cli.main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("modelplex: the config has 2 faults\n  config.toml:2: server.log_levl: ")
+        assert "\n  config.toml:4: log.keep: " in said
+    assert not serve.served
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--http", "8080"], 'argument --http: "8080" is not an address: a port alone has a colon before it'),
+        (["--http", "host"], "the form is host:port"),
+        (["--socket", ""], "argument --socket: it names no file"),
+        (["--conf", "x"], "--conf"),
+        (["serve"], "invalid choice"),
+        (["--reach"], "--reach"),
+    ],
+)
+def test_wrong_arguments_are_told_and_nothing_starts(
+    serve: Serve, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not serve.served
+
+
+CHECKED = f"""\
+[server]
+socket = "a.sock"
+http = ":1"
+[[providers]]
+name = "second"
+type = "openai"
+base_url = "http://127.0.0.1:2/v1"
+priority = 2
+[[providers]]
+type = "groq"
+api_key = ["{KEY}", "b"]
+models = ["llama-*"]
+[aliases]
+fast = ["groq/llama-3", "second/x"]
+[mcp]
+enabled = true
+servers = [ {{ name = "files", command = "c", args = ["{KEY}"] }}, {{ name = "far", url = "https://x/{KEY}" }} ]
+"""
+
+
+def test_check_says_what_would_be_served(
+    serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(CHECKED)
+    assert cli.main(["check"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+config: config.toml
+listens on:
+  http://127.0.0.1:1
+  a.sock (a Unix socket, mode 0660)
+providers, in the order in which they are tried:
+  groq (groq) at https://api.groq.com/openai/v1: priority 1, 2 keys, models: llama-*
+  second (openai) at http://127.0.0.1:2/v1: priority 2, no key, models: all that it lists
+aliases:
+  fast -> groq/llama-3, second/x
+mcp servers:
+  files (command)
+  far (url)
+"""
+    )
+    assert not serve.served
+
+
+def test_check_says_who_answers_and_fails_where_somebody_does_not(
+    serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(DEMO)
+    serve.results = [Result("demo", ok=True, sentence="1 model")]
+    assert cli.main(["check", "--reach"]) == 0
+    assert capsys.readouterr().out.endswith("reach:\n  demo: ok: 1 model\n")
+    serve.results.append(Result("far", ok=False, sentence="It refused the connection."))
+    assert cli.main(["check", "--reach"]) == 1
+    assert capsys.readouterr().out.endswith("  far: no answer: It refused the connection.\n")
+
+
+class InUseError(Exception):
+    sentence = "127.0.0.1:11435 is in use by another process."
+
+
+def test_what_cannot_be_served_is_told_in_a_sentence(
+    serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(DEMO)
+    serve.error = InUseError("something internal")
+    for arguments in ([], ["--verbose"]):
+        assert cli.main(arguments) == 1
+        assert capsys.readouterr().err == f"modelplex: {InUseError.sentence}\n"
+
+
+def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_with_verbose(
+    serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(DEMO)
+    serve.error = RuntimeError("odd")
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "modelplex: RuntimeError: odd (--verbose shows where)\n"
+    with pytest.raises(RuntimeError):
+        cli.main(["--verbose"])
+
+
+def test_ctrl_c_is_quiet(serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write(DEMO)
+    serve.error = KeyboardInterrupt()
+    assert cli.main([]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_goes_away_causes_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(DEMO)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    ended = subprocess.run(
+        [sys.executable, "-m", "modelplex", "check"],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        check=False,
+        timeout=30,
+    )
+    os.close(write_end)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"modelplex {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"]])
+def test_every_option_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    said = capsys.readouterr().out
+    options = re.findall(r"^  (?:-h, )?(--[a-z]+)(?: [A-Z]+)?\s+(\w.*|\S.*)$", said, re.MULTILINE)
+    expected = {"--help", "--config", "--http", "--socket", "--verbose"}
+    assert {name for name, _ in options} == expected | (
+        {"--reach"} if "check" in arguments else {"--version"}
+    )
+    assert all(text.strip() for _, text in options)
+    assert "examples:\n  modelplex " in said
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_nothing_heavy_is_loaded_to_say_the_version(argument: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "modelplex", argument],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert not loaded & START_IMPORTS
+
+
+def test_the_config_that_check_and_serve_see_holds_the_keys(serve: Serve, write: Write) -> None:
+    write(CHECKED)
+    assert cli.main([]) == 0
+    assert serve.served[0].config.providers[1].api_key == (Secret(KEY), Secret("b"))
