@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,3 +236,12 @@ def test_the_text_is_whole_while_calls_are_being_counted() -> None:
     finally:
         done.set()
         thread.join()
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text()
+    told = Metrics(breakers=lambda: [Breaker("a", 0, "open")], lost=lambda: {"full": 1})
+    told.observe(record(outcome="broken", blame="provider", code="x"))
+    names = {family.name for family in text_string_to_metric_families(told.render().decode())}
+    assert len(names) > 15
+    assert {name for name in names if f"`{name}`" not in page and not name.startswith("process_")} == set()
