@@ -49,6 +49,9 @@ MAX_PIPELINED = 16
 MAX_OVER_LIMIT = 256
 """Connections above `max_connections` that are told so with a 503. Those beyond are cut without a word."""
 
+UPGRADING = {b"connection", b"upgrade", b"http2-settings"}
+"""Headers that ask for another protocol."""
+
 Stage = Literal["between", "head begun", "head", "body"]
 """How far the request is read that is coming in: none; its first bytes, no deadline set; its head; its body."""
 
@@ -245,6 +248,8 @@ class Connection(HttpToolsProtocol):
         self.closing = False
         self.verdict: bytes | None = None
         """A refusal that waits until the exchanges before it are answered."""
+        self.upgrade = False
+        """The request that is being read asks for another protocol."""
         self.discarded = 0
         self.unsent = 0
 
@@ -270,7 +275,7 @@ class Connection(HttpToolsProtocol):
         elif count >= self.limits.max_connections:
             self.refuse(TOO_MANY_CONNECTIONS)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio calls it so)
+    def connection_lost(self, exc: Exception | None) -> None:
         self.deadline = math.inf
         self.deaf = self.closing = True
         self.client_left()
@@ -302,10 +307,8 @@ class Connection(HttpToolsProtocol):
             self.http.feed_data(data)
         except httptools.HttpParserError:
             self.refuse(self.verdict or INVALID_HTTP)
-        except httptools.HttpParserUpgrade:
-            # The request is answered as plain HTTP. What follows it may be in any protocol, so nothing more is read.
-            self.latest.keep_alive = False
-            self.deaf = True
+        except httptools.HttpParserUpgrade as pause:
+            self.read_plainly(data[pause.args[0] :])
         else:
             if self.stage != "between":
                 self.still_reading()
@@ -325,6 +328,11 @@ class Connection(HttpToolsProtocol):
         if len(self.queue) >= MAX_PIPELINED:
             self.verdict = TOO_MANY_PIPELINED
             raise ValueError("too many pipelined requests")
+        if self.http.should_upgrade():
+            if self.http.get_method() == b"CONNECT":
+                raise ValueError("no tunnels")
+            self.upgrade = True
+            return
         exchange = self.latest = self.exchange()
         self.unparsed = 0
         self.stage = "body"
@@ -348,6 +356,8 @@ class Connection(HttpToolsProtocol):
         exchange.message_event.set()
 
     def on_message_complete(self) -> None:
+        if self.upgrade:
+            return
         self.unparsed = 0
         self.stage = "between"
         exchange = self.latest
@@ -359,6 +369,27 @@ class Connection(HttpToolsProtocol):
         elif self.flow.read_paused and not self.queue:
             # Nothing more is to come but the next request or the hang-up, and that must be seen while the app works.
             self.flow.resume_reading()
+
+    def read_plainly(self, rest: bytes) -> None:
+        """A request with `Upgrade`, read again without it, as RFC 9110 (7.8) lets a server do. The parser ends such a request
+        at its head and would take its body for another protocol; Java's client asks so for h2c on a plain POST.
+        """
+        method, version, asked = self.http.get_method(), self.http.get_http_version(), self.headers
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in asked if name not in UPGRADING]
+        head = b"%b %b HTTP/%b\r\n%bconnection: close\r\n\r\n" % (
+            method,
+            self.url,
+            version.encode(),
+            b"".join(lines),
+        )
+        self.upgrade = False
+        self.http = httptools.HttpRequestParser(self)
+        self.data_received(head)
+        if not self.deaf:
+            # The app sees what was asked for.
+            self.latest.scope["headers"] = asked
+            if rest:
+                self.data_received(rest)
 
     def exchange(self) -> Exchange:
         """The request whose head is complete, as an exchange. Raises what a target that is no path raises: the parser reports it."""
