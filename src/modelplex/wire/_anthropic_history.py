@@ -438,7 +438,7 @@ class History:
         extra = self._extra(part.extra, path, keeps=("toolset_name",))
         return ToolResultBlock(
             tool_use_id=sent,
-            content=content if content else None,
+            content=content or None,
             is_error=part.is_error,
             toolset_name=extra.get("toolset_name"),
             cache_control=self._notes.mark(part.cache, path),
@@ -474,6 +474,8 @@ class History:
     def _unname(self, message: Message) -> None:
         if message.name is not None:
             self._notes.drop(f"{message.path}.name", "messages have no names here")
+        for member in message.extra:
+            self._notes.drop(f"{message.path}.{member}", "it has no place here")
 
     def _drop_blank(self, part: Text, path: str) -> None:
         if part.text:

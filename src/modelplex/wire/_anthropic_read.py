@@ -87,6 +87,10 @@ OUR_ACCOUNT = ("credit balance is too low", "organization has been disabled")
 # --- what comes, as far as it is acted on ------------------------------------------------------------------------------------------
 
 
+ABSENT = msgspec.Raw(b"")
+"""A member that is not there. (msgspec reads `Raw | None` as null alone.)"""
+
+
 class _Message(msgspec.Struct):
     id: str | None = None
     model: str | None = None
@@ -94,7 +98,7 @@ class _Message(msgspec.Struct):
     content: list[msgspec.Raw] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
-    stop_details: msgspec.Raw | None = None
+    stop_details: msgspec.Raw = ABSENT
     usage: dict[str, msgspec.Raw] | None = None
 
 
@@ -106,7 +110,7 @@ class _Block(msgspec.Struct):
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = ABSENT
     citations: list[msgspec.Raw] | None = None
 
 
@@ -116,7 +120,7 @@ class _Delta(msgspec.Struct):
     partial_json: str | None = None
     thinking: str | None = None
     signature: str | None = None
-    citation: msgspec.Raw | None = None
+    citation: msgspec.Raw = ABSENT
 
 
 class _MessageStart(msgspec.Struct):
@@ -151,7 +155,7 @@ class ErrorObject(msgspec.Struct):
 
     type: str = ""
     message: str = ""
-    details: msgspec.Raw | None = None
+    details: msgspec.Raw = ABSENT
 
 
 class ErrorBody(msgspec.Struct):
@@ -190,6 +194,8 @@ class _Open(msgspec.Struct):
     start: _Block
     raw: msgspec.Raw
     pieces: list[str] = []
+    is_told: bool = False
+    is_broken: bool = False
 
     @property
     def arguments(self) -> str:
@@ -236,19 +242,25 @@ class Answer:
         elif block.kind in {"text", "thinking"}:
             events += self._filled(block, given)
             events += [Cited(block.part, citation, DIALECT) for citation in start.citations or ()]
+        block.is_told = bool(events)
         return events
 
     def fill(self, index: int, delta: _Delta) -> list[Event]:
         block = self._open.get(index)
         if block is None:
             raise UpstreamBroken(f"The provider's stream continues block {index}, which it did not begin.")
-        return self._filled(block, delta)
+        events = self._filled(block, delta)
+        block.is_told = block.is_told or bool(events)
+        return events
 
     def close(self, index: int) -> list[Event]:
         block = self._open.pop(index, None)
         if block is None:
             return []
-        return [*self._completed(block), Closed(block.part)]
+        events = self._completed(block)
+        # A part that nobody heard of is not closed, and arguments that were cut off are not complete.
+        is_whole = (events or block.is_told) and not block.is_broken
+        return [*events, Closed(block.part)] if is_whole else events
 
     def end_as(self, message: _Message, usage: dict[str, msgspec.Raw] | None) -> list[Event]:
         """What `message_delta` says; its usage is cumulative and overrides earlier counts."""
@@ -256,7 +268,7 @@ class Answer:
         self._stop = _Message(
             stop_reason=message.stop_reason or stop.stop_reason,
             stop_sequence=message.stop_sequence or stop.stop_sequence,
-            stop_details=_real(message.stop_details) or stop.stop_details,
+            stop_details=message.stop_details if _real(message.stop_details) else stop.stop_details,
         )
         measured = self._measure(usage)
         return [] if usage is None or measured is None else [Measured(measured)]
@@ -276,7 +288,7 @@ class Answer:
         if reason in OVERRULED or (reason in CUT and not cut):
             reason = "tool_calls" if self._calls else "stop" if reason == "tool_calls" else reason
         sequence = self._stop.stop_sequence if reason == "stop_sequence" else None
-        detail = self._stop.stop_details if reason == "refusal" else None
+        detail = _real(self._stop.stop_details) if reason == "refusal" else None
         return [*events, Ended(reason, sequence=sequence, detail=detail)]
 
     # -- blocks
@@ -317,8 +329,8 @@ class Answer:
             events.append(Thought(block.part, delta.thinking))
         if delta.signature:
             events.append(self._sealed(block, delta.signature))
-        if _real(delta.citation) is not None and delta.citation is not None:
-            events.append(Cited(block.part, delta.citation, DIALECT))
+        if (citation := _real(delta.citation)) is not None:
+            events.append(Cited(block.part, citation, DIALECT))
         if delta.partial_json:
             block.pieces.append(delta.partial_json)
             if block.kind == "call":
@@ -336,7 +348,8 @@ class Answer:
         if block.kind == "other":
             return [Made(block.part, _with_input(block), DIALECT)]
         input_ = _object(arguments or "{}")
-        self._has_broken_call = self._has_broken_call or input_ is None
+        block.is_broken = input_ is None
+        self._has_broken_call = self._has_broken_call or block.is_broken
         self._ends_in_bare_call = not arguments
         if block.kind == "answer":
             return [Said(block.part, given or "{}")] if not block.pieces else []
@@ -383,8 +396,8 @@ def read_usage(members: dict[str, msgspec.Raw]) -> Usage:
     )
 
 
-def _real(raw: msgspec.Raw | None) -> msgspec.Raw | None:
-    return None if raw is None or bytes(raw) == b"null" else raw
+def _real(raw: msgspec.Raw) -> msgspec.Raw | None:
+    return None if bytes(raw) in {b"", b"null"} else raw
 
 
 def _given_input(start: _Block) -> str:
@@ -405,8 +418,10 @@ def _object(text: str) -> dict[str, msgspec.Raw] | None:
 
 def _free_text(input_: dict[str, msgspec.Raw] | None, arguments: str) -> str:
     """What stands in the wrapper's one member; the arguments as they are where the model wrote something else."""
-    if input_ is None or "input" not in input_:
-        return "" if input_ is None else arguments
+    if not input_:
+        return ""  # cut off, or empty
+    if "input" not in input_:
+        return arguments
     inner = msgspec.json.decode(input_["input"])
     return inner if isinstance(inner, str) else arguments
 
@@ -452,8 +467,8 @@ def error_of(
     )
 
 
-def _error_code(details: msgspec.Raw | None) -> str | None:
-    members = _object(bytes(details).decode()) if details is not None else None
+def _error_code(details: msgspec.Raw) -> str | None:
+    members = _object(bytes(details).decode())
     code = msgspec.json.decode(members["error_code"]) if members and "error_code" in members else None
     return code if isinstance(code, str) else None
 

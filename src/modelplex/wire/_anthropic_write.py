@@ -254,7 +254,7 @@ class _Writing:
             if choice is not None and choice.mode in {"required", "named"}:
                 raise BadRequest("A tool is demanded, but there are none.", param="tool_choice")
             return None
-        written = self._chosen(choice)
+        written: dict[str, object] | None = self._chosen(choice)
         if (
             written is not None
             and written["type"] in {"any", "tool"}
@@ -262,9 +262,10 @@ class _Writing:
         ):
             why = "a call cannot be forced while thinking" if thinks else "this model refuses forced calls"
             self._notes.lower("tool_choice", f"{why}: sent as auto")
-            written = {"type": "auto"}
+            written["type"] = "auto"
+            written.pop("name", None)
         if self._call.parallel is False and (written is None or written["type"] != "none"):
-            written = written or {"type": "auto"}
+            written = {"type": "auto"} if written is None else written
             written["disable_parallel_tool_use"] = True
         return written
 
