@@ -38,6 +38,9 @@ LOCK_TRIES = 10
 TEMPORARY_TRIES = 100
 """Names tried for the half-made socket; one taken by a crashed predecessor is left alone."""
 
+HIDDEN_LENGTH = 16
+"""A dot and 60 random bits: nobody chose that name."""
+
 KINDS = {
     stat.S_IFREG: "a regular file",
     stat.S_IFIFO: "a fifo",
@@ -229,10 +232,10 @@ def bind_hidden(file: SocketFile) -> None:
 
 
 def hidden_names(path: str) -> list[str]:
-    """Never longer than the path itself, so that a path at the limit can still be made."""
+    """As long as the limit leaves room for: a short one might be the name of somebody else's file."""
     name = Path(path).name
     directory = path.removesuffix(name)
-    length = min(len(os.fsencode(name)), 12)
+    length = min(HIDDEN_LENGTH, PATH_LIMIT - len(os.fsencode(directory)))
     # A leading dot hides it from listings; a single character must not be the dot that means the directory.
     dot = "." if length > 2 else ""
     names = (dot + secrets.token_hex(length)[: length - len(dot)] for _ in range(TEMPORARY_TRIES))
