@@ -35,7 +35,7 @@ BELOW = {
     "provider": NOUNS,
 }
 # Rooms at the top: only each other, `__main__` and the package's own door may know them.
-TOP = frozenset({"listen", "cli", "sandbox", "__main__"})
+TOP = frozenset({"listen", "cli", "sandbox", "serve", "__main__"})
 GATEWAY = "gateway"
 
 

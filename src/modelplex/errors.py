@@ -1,7 +1,7 @@
 """What can go wrong, as one tree. Each error answers three questions: whose fault, which status, is another candidate worth trying?
 
     ModelplexError
-      ClientError        the caller's: returned at once, another provider would say the same
+      ClientError        the caller's: returned at once, another provider would say the same (but for Unsupported)
         BadRequest         400  the body or a parameter is wrong, or the context is too long
         Unsupported        400  what is asked cannot be said to the provider that serves this model
         Unauthorized       401  an /_internal/ token is missing or wrong
@@ -42,6 +42,7 @@ class ModelplexError(Exception):
     upstream_status, upstream_body   what the provider said, where it did; the body goes to a client of the same dialect as it came
     upstream_type, upstream_code     the provider's own names of the error
     retry_after   seconds, exactly as the provider gave it; never invented
+    upstream_headers   what the provider said of its limits, to be passed on
     """
 
     blame: ClassVar[Blame] = "gateway"
@@ -66,6 +67,7 @@ class ModelplexError(Exception):
         upstream_code: str | None = None,
         upstream_body: bytes | None = None,
         retry_after: float | None = None,
+        upstream_headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -78,6 +80,7 @@ class ModelplexError(Exception):
         self.upstream_code = upstream_code
         self.upstream_body = upstream_body
         self.retry_after = retry_after
+        self.upstream_headers = upstream_headers
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.code or self.type}: {self.message}>"
@@ -98,6 +101,7 @@ class Unsupported(ClientError):
     """It is right, but the provider of this model has no words for it."""
 
     default_code = "unsupported_by_provider"
+    another_may_do_better = True
 
 
 class Unauthorized(ClientError):

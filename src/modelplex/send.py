@@ -192,8 +192,8 @@ class Reply:
                 return value
         return None
 
-    async def chunk(self) -> bytes:
-        """Return the body bytes that have arrived, or wait for some; b"" at a clean end, and ever after.
+    async def chunk(self) -> bytes | None:
+        """Return the body bytes that have arrived, or wait for some; b"" at a clean end, and ever after; None after a `nudge`.
 
         Raises:
             Cut: the connection ended before the body did. Everything that had arrived was returned before.
@@ -207,7 +207,10 @@ class Reply:
             return b""
         chunks = connection.chunks
         if not chunks and not connection.complete and connection.fault is None:
-            await connection.wait(connection.timeouts.idle)
+            nudged, connection.nudged = connection.nudged, False
+            await connection.wait(None if nudged else connection.timeouts.idle)
+            if connection.nudged and not chunks and not connection.complete and connection.fault is None:
+                return None
         if chunks:
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             connection.took_all()
@@ -231,13 +234,22 @@ class Reply:
         """
         parts: list[bytes] = []
         size = 0
-        while data := await self.chunk():
+        while (data := await self.chunk()) != b"":
+            if data is None:
+                continue
             size += len(data)
             if size > limit:
                 self.close()
                 raise TooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def nudge(self) -> None:
+        """Wake the task that waits in `chunk`, if one does: it gets None. The time that the upstream has left is not lengthened by it."""
+        connection = self._connection
+        if connection is not None and connection.waiter is not None:
+            connection.nudged = True
+            connection.wake()
 
     def close(self) -> None:
         """Give the connection up: to the pool if the response has arrived whole, else abort it. Idempotent."""
@@ -438,6 +450,7 @@ class _Connection(asyncio.Protocol):
         "idle",
         "keep_alive",
         "loop",
+        "nudged",
         "origin",
         "parser",
         "pool",
@@ -486,6 +499,7 @@ class _Connection(asyncio.Protocol):
         self.answered = False
         self.complete = False
         self.keep_alive = False
+        self.nudged = False
         self.fault: SendError | None = None
 
     def __repr__(self) -> str:
@@ -510,14 +524,14 @@ class _Connection(asyncio.Protocol):
             raise self.fault or _closed_early(self.origin)
         return Reply(self, status=self.status, headers=self.headers)
 
-    async def wait(self, seconds: float) -> None:
-        """Sleep until there is something to tell: a head, body bytes, the end or a fault."""
+    async def wait(self, seconds: float | None) -> None:
+        """Sleep until there is something to tell: a head, body bytes, the end or a fault. Without `seconds` the last deadline still stands."""
         if self.waiter is not None:
             raise RuntimeError("Two tasks wait for the same reply.")
         if self.fault is not None:
             return
         self.waiter = self.loop.create_future()
-        self._arm(seconds)
+        self._arm(self.deadline - self.loop.time() if seconds is None else seconds)
         try:
             await self.waiter
         except BaseException:  # cancelled: the upstream must see it now, not when its answer is done
@@ -554,7 +568,7 @@ class _Connection(asyncio.Protocol):
         if not self.complete and self.fault is None:
             self.fault = fault
         self.abort()
-        self._wake()
+        self.wake()
 
     def abort(self) -> None:
         """Close the socket now, without flushing. Idempotent."""
@@ -683,13 +697,13 @@ class _Connection(asyncio.Protocol):
                 self.complete = True
             else:
                 self.fault = self._cut()
-        self._wake()
+        self.wake()
 
     def _cut(self) -> Cut:
         when = "amid its answer" if self.started else "before it answered"
         return Cut(f"{self.origin} closed the connection {when}.", started=self.started)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -725,7 +739,7 @@ class _Connection(asyncio.Protocol):
         self.keep_alive = self.parser.should_keep_alive()
         if self.asks_head or status in {204, 304}:
             self.complete = True  # RFC 9112 6.3: no body, whatever the headers say
-        self._wake()
+        self.wake()
 
     def on_body(self, data: bytes) -> None:
         if self.complete or self.fault is not None:
@@ -735,7 +749,7 @@ class _Connection(asyncio.Protocol):
         self.chunks.append(data)
         self.buffered += len(data)
         if self.waiter is not None:
-            self._wake()
+            self.wake()
         elif self.buffered > self.client.max_buffer and not self.read_paused and not self.gone:
             self.read_paused = True
             self.transport.pause_reading()
@@ -744,7 +758,7 @@ class _Connection(asyncio.Protocol):
         if self.answered and self.fault is None:
             self.complete = True
             if self.waiter is not None:
-                self._wake()
+                self.wake()
 
     def _refuse_head(self) -> None:
         self.fail(

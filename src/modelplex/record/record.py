@@ -10,7 +10,10 @@ from typing import Literal
 import msgspec
 
 from modelplex.call import Change
+from modelplex.errors import Blame
 from modelplex.event import Usage
+
+Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 
 class Try(msgspec.Struct, frozen=True):
@@ -62,8 +65,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     passthrough: bool = False
     status: int = 0
-    outcome: Literal["ok", "error", "broken", "client_closed"] = "ok"
-    blame: Literal["client", "policy", "provider", "gateway"] | None = None
+    outcome: Outcome = "ok"
+    blame: Blame | None = None
     error: str | None = None
     code: str | None = None
     finish: str | None = None

@@ -33,11 +33,12 @@ class Watch(Protocol):
     """Looks on while a stream passes from a provider to a client of the same dialect.
 
     `feed` returns the bytes that may be forwarded now: whole events, as they came. `has_output` turns true with the first event that carries output:
-    until then the caller holds the bytes back and may still fail over. `seen.error` is set by an error event (whose bytes are not in what `feed` returned while
+    until then the caller holds the bytes back and may still fail over. `failed` (and `seen.error`) is set by an error event (whose bytes are not in what `feed` returned while
     `has_output` is false) or by an answer that must not pass for a whole one; nothing may be forwarded after it but `write_error`'s bytes where `error_forwarded` is false.
     """
 
     has_output: bool
+    failed: ModelplexError | None
     error_forwarded: bool
 
     @property
@@ -46,7 +47,7 @@ class Watch(Protocol):
     def feed(self, data: bytes) -> bytes: ...
 
     def end(self) -> bytes:
-        """At the provider's EOF: the last bytes to forward; sets `seen.error` where the end mark never came."""
+        """At the provider's EOF: the last bytes to forward; sets `failed` where the end mark never came."""
         ...
 
 

@@ -1,0 +1,315 @@
+"""The data path.
+
+    A listener takes a request; its wire reads it; route names who to try, and in what order; a provider says how to reach them;
+    their wire reads the answer back; our wire writes it out; a Record is kept.
+
+Above it stand the listeners, which bring an Ask and a Door; below it the wires, the route, the upstreams and the record. It is the only place where those meet. It
+decides nothing itself: `resolve`, `plan`, `pin` and `health` decide, and it does what they say.
+
+The point of no return is the first output that goes to the client. Before it, a failure is an Outcome, and the next candidate is tried; after it, a failure is written in
+the client's own protocol, never as a normal end. A caller that hangs up cancels the task that runs here, which closes the upstream at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from urllib.parse import quote
+
+import msgspec
+
+from modelplex.call import Ask, Attempt, Call, Change
+from modelplex.errors import ClientClosed, ModelplexError, RateLimited, Stopping, Unsupported, UpstreamAuth
+from modelplex.listing import Listing
+from modelplex.record.journal import Journal
+from modelplex.record.price import Prices
+from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, stopped
+from modelplex.route.failover import FailoverRules, Outcome, plan
+from modelplex.route.health import WELL, BreakerRules, Health, after, before, forgotten, may_try
+from modelplex.route.pins import Origin, pinned, without_foreign_state
+from modelplex.send import SendError
+from modelplex.upstream import Answer, Upstream, forwarded, told_by
+from modelplex.wire import openai_chat
+from modelplex.wire.envelope import MARK
+from modelplex.wire.passage import Asked, Passage, provider_dialect
+
+MISLABELLED_BYTES = 65_536
+"""How much of an answer with a wrong content type is read, to find the error that it may be."""
+MISLABELLED_STATUS = 502
+"""The status that such an error is read with, since its own said 200."""
+REMEMBERED_SEALS = 20_000
+"""Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the oldest are forgotten first."""
+SEALS = (b'"reasoning_details"', b'"thought_signature"', b'"encrypted_content"')
+"""Member names that carry sealed state. Only a body with one of these, or with an envelope, is read for it."""
+ENVELOPE = MARK.encode()
+CHANGES_LIMIT = 1024
+"""Bytes of x-modelplex-changes; the Record has all of them."""
+STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+"""Streams are for their reader alone, and at once; nginx would hold them back otherwise."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the config decides of the data path. `ping_interval` is seconds of silence after which a committed stream gets a keep-alive, and a held one is committed."""
+
+    failover: FailoverRules = FailoverRules()
+    breaker: BreakerRules = BreakerRules()
+    refuse_losses: bool = False
+    drop_pinned_state: bool = False
+    ping_interval: float = 15.0
+
+
+class Gateway:
+    """The providers of one configuration, ready to be asked. `chance` gives a number in [0, 1)."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        *,
+        listing: Listing,
+        rules: Rules,
+        chance: Callable[[], float],
+        prices: Prices,
+        health: dict[tuple[str, int], Health] | None = None,
+    ) -> None:
+        self.upstreams = upstreams
+        self.listing = listing
+        self.rules = rules
+        self.health: dict[tuple[str, int], Health] = health if health is not None else {}
+        self._chance = chance
+        self._prices = prices
+        self._preferred_key: dict[str, int] = {}
+        self._makers: OrderedDict[int, Origin] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Gateway {len(self.upstreams)} providers, {self.listing!r}>"
+
+    async def answer(self, ask: Ask, door: Door, journal: Journal) -> None:
+        """Answer one request, whatever happens; what happened is in the journal. Raises CancelledError where the caller hung up."""
+        try:
+            await self._answer(ask, door, journal)
+        except ModelplexError as error:
+            await self._refuse(error, door, journal)
+        except asyncio.CancelledError:
+            if not door.stopping:
+                journal.error = ClientClosed("The caller hung up.")
+                raise
+            await self._refuse(stopped(), door, journal)
+
+    async def _answer(self, ask: Ask, door: Door, journal: Journal) -> None:
+        asked = Asked(ask, id=journal.id, created=int(journal.wall))
+        candidates = await self.listing.candidates(ask.model)
+        attempts = [a for c in candidates for a in self._by_key(c.provider, c.model)]
+        pinned_call: Call | None = None
+        if _may_hold_seals(ask):
+            attempts, pinned_call = self._pinned(asked, attempts)
+        steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover)
+        try:
+            attempt = next(steps)
+            while (error := await self._try(asked, attempt, pinned_call, door, journal)) is not None:
+                attempt = steps.send(Outcome(error, self._chance()))
+        except StopIteration as stop:
+            raise stop.value.error from None
+
+    # --- who may be asked ---
+
+    def _by_key(self, provider: str, model: str) -> list[Attempt]:
+        attempts = self.upstreams[provider].attempts(model)
+        first = self._preferred_key.get(provider, 0)
+        return attempts[first:] + attempts[:first] if first else attempts
+
+    def _open_to(self, attempt: Attempt) -> bool:
+        health = self.health.get((attempt.provider, attempt.key))
+        return health is None or may_try(health, now=perf_counter())
+
+    def _pinned(self, asked: Asked, attempts: list[Attempt]) -> tuple[list[Attempt], Call | None]:
+        """Where sealed state may go. The Call comes with it where an envelope must be opened, so that the bytes cannot pass untouched."""
+        if self.rules.drop_pinned_state:
+            return attempts, asked.call
+        fitting = pinned(attempts, asked.call, self._maker)
+        return fitting, asked.call if ENVELOPE in asked.ask.body else None
+
+    def _maker(self, seal: str) -> Origin | None:
+        return self._makers.get(hash(seal))
+
+    def _remember(self, seals: tuple[str, ...], attempt: Attempt) -> None:
+        for seal in seals:
+            self._makers[hash(seal)] = (attempt.provider, attempt.account)
+        while len(self._makers) > REMEMBERED_SEALS:
+            self._makers.popitem(last=False)
+
+    # --- one attempt ---
+
+    async def _try(
+        self, asked: Asked, attempt: Attempt, call: Call | None, door: Door, journal: Journal
+    ) -> ModelplexError | None:
+        """Returns what went wrong before the first output, or None where the caller has its answer, whole or broken."""
+        if attempt.delay:
+            await asyncio.sleep(attempt.delay)
+            journal.queued += attempt.delay
+        journal.attempt = attempt
+        try:
+            passage = self._passage(asked, attempt, call)
+        except Unsupported as error:  # another candidate may have the words
+            journal.tried(attempt, error, seconds=0.0)
+            return error
+        journal.changes, journal.passing = passage.changes, passage.passing
+        upstream = self.upstreams[attempt.provider]
+        self._prices.learn(upstream.type, attempt.model, upstream.base_url)
+        health_key = (attempt.provider, attempt.key)
+        journal.left = started = perf_counter()
+        self.health[health_key] = before(self.health.get(health_key, WELL), now=started)
+        answer: Answer | None = None
+        failure: ModelplexError | None = ClientClosed("The caller hung up.")
+        try:
+            answer = await upstream.open(asked.ask, attempt, passage.body)
+            failure = await self._relay(asked.ask, attempt, answer, passage, door, journal)
+        except SendError as error:
+            failure = told_by(attempt.provider, error)
+        except ModelplexError as error:
+            failure = error
+        finally:
+            if answer is not None:
+                answer.close()
+            self._note(attempt, failure)
+            journal.tried(attempt, failure, seconds=perf_counter() - started, request_id=_upstream_id(answer))
+            seen = passage.seen
+            journal.usage, journal.finish, journal.changes = seen.usage, seen.finish, passage.changes
+            if seen.usage is not None:
+                journal.cost = self._prices.cost(upstream.type, attempt.model, seen.usage, upstream.base_url)
+            self._remember(seen.seals, attempt)
+        if door.begun:
+            journal.error = failure
+            return None
+        return failure
+
+    def _passage(self, asked: Asked, attempt: Attempt, call: Call | None) -> Passage:
+        dropped: tuple[Change, ...] = ()
+        if call is not None and self.rules.drop_pinned_state:
+            call, dropped = without_foreign_state(call, attempt, self._maker)
+        passage = asked.passage(attempt, call=call)
+        passage.changes = dropped + passage.changes
+        if passage.changes and self.rules.refuse_losses:
+            lost = passage.changes[0]
+            raise Unsupported(
+                f"{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is \"refuse\".",
+                param=lost.path,
+            )
+        return passage
+
+    def _note(self, attempt: Attempt, failure: ModelplexError | None) -> None:
+        """What it says of the provider's health. A caller that hung up says nothing."""
+        key = (attempt.provider, attempt.key)
+        if isinstance(failure, ClientClosed | Stopping):
+            self.health[key] = forgotten(self.health[key])
+            return
+        self.health[key] = after(self.health[key], failure, now=perf_counter(), rules=self.rules.breaker)
+        if isinstance(failure, UpstreamAuth | RateLimited):
+            keys = len(self.upstreams[attempt.provider].attempts(attempt.model))
+            self._preferred_key[attempt.provider] = (attempt.key + 1) % keys
+
+    # --- what comes back ---
+
+    async def _relay(
+        self, ask: Ask, attempt: Attempt, answer: Answer, passage: Passage, door: Door, journal: Journal
+    ) -> ModelplexError | None:
+        """Give the answer to the caller. Returns what broke it after its first output; raises what went wrong before."""
+        provider = self.upstreams[attempt.provider]
+        if passage.media_type and not ask.stream:
+            body = await answer.body(limit=provider.max_response_size)
+            out = passage.whole(body)
+            journal.changes = passage.changes
+            await door.whole(200, self._head(b"application/json", answer, journal), out)
+            return None
+        label = passage.media_type.encode() or answer.header(b"content-type") or b"application/octet-stream"
+        if passage.media_type:
+            dialect = provider_dialect(attempt.dialect)
+            await refuse_mislabelled(
+                answer,
+                provider=attempt.provider,
+                read_error=lambda body: dialect.read_error(MISLABELLED_STATUS, {}, body),
+                limit=MISLABELLED_BYTES,
+            )
+        stream = Stream(
+            answer,
+            passage,
+            door,
+            provider=attempt.provider,
+            request_id=journal.id,
+            head=lambda: self._head(label, answer, journal),
+            quiet=self.rules.ping_interval,
+        )
+        return await stream.run()
+
+    def _head(self, label: bytes, answer: Answer, journal: Journal) -> Headers:
+        """An answer's headers: what happened, and what the provider says of its limits."""
+        attempt = journal.attempt
+        assert attempt is not None
+        head = [
+            (b"content-type", label),
+            (b"x-request-id", journal.id.encode()),
+            (b"x-modelplex-provider", _visible(attempt.provider)),
+            (b"x-modelplex-model", _visible(attempt.model)),
+            (b"x-modelplex-attempts", b"%d" % (len(journal.tries) + 1)),
+            (b"x-modelplex-overhead-ms", b"%.3f" % (journal.ours() * 1000)),
+        ]
+        if label.startswith(b"text/event-stream"):
+            head += STREAM_HEADERS
+        if journal.changes:
+            head.append((b"x-modelplex-changes", changes_header(journal.changes)))
+        head += forwarded(answer.headers)
+        return head
+
+    async def _refuse(self, error: ModelplexError, door: Door, journal: Journal) -> None:
+        """The answer is an error, in the caller's dialect. Where the provider speaks the same one, in its own words."""
+        journal.error = error
+        status, body = openai_chat.write_error(error, request_id=journal.id)
+        attempt = journal.attempt
+        own_words = error.upstream_body if attempt is not None and attempt.dialect == "openai_chat" else None
+        if own_words is not None and error.blame == "client":
+            body = own_words
+        head = [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())]
+        if attempt is not None:
+            head += [
+                (b"x-modelplex-provider", _visible(attempt.provider)),
+                (b"x-modelplex-model", _visible(attempt.model)),
+                (b"x-modelplex-attempts", b"%d" % len(journal.tries)),
+            ]
+        head += error.upstream_headers
+        if error.retry_after is not None and not any(name == b"retry-after" for name, _ in error.upstream_headers):
+            head.append((b"retry-after", b"%g" % error.retry_after))
+        if not error.sdk_may_retry:
+            head.append((b"x-should-retry", b"false"))
+        await door.whole(status, head, body)
+
+
+def _may_hold_seals(ask: Ask) -> bool:
+    body = ask.body
+    return ask.endpoint == "chat/completions" and (ENVELOPE in body or any(name in body for name in SEALS))
+
+
+def _upstream_id(answer: Answer | None) -> str | None:
+    if answer is None:
+        return None
+    found = answer.header(b"x-request-id") or answer.header(b"request-id")
+    return found.decode("latin-1") if found is not None else None
+
+
+def _visible(text: str) -> bytes:
+    """A name as a header value: what is not plain ASCII is percent-encoded."""
+    return quote(text, safe="/:@+,;=()[] ").encode()
+
+
+def changes_header(changes: tuple[Change, ...]) -> bytes:
+    """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out (wires.md 4, "Losses")."""
+    items = [f"{change.op}={_visible(change.path).decode()}" for change in changes]
+    kept: list[str] = []
+    size = 0
+    for item in items:
+        if size + len(item) > CHANGES_LIMIT:
+            kept.append(f"more={len(items) - len(kept)}")
+            break
+        kept.append(item)
+        size += len(item) + 1
+    return ",".join(kept).encode()

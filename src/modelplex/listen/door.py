@@ -1,0 +1,121 @@
+"""The caller's side of one request, over ASGI.
+
+Above it stands the gateway, which answers through it; below it the exchange. It knows that a status goes out once, how a body is collected within its
+limit, and what became of the bytes. It knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable
+
+from modelplex.errors import ClientClosed, TooLarge
+from modelplex.listen.connection import Exchange
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Door:
+    """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep` bytes to keep, `kept` has the beginning of the answer."""
+
+    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "_send", "begun", "ended", "first", "kept", "sent", "status", "stopping", "task")  # fmt: skip
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        *,
+        clock: Any,
+        keep: int = 0,
+    ) -> None:
+        self._exchange: Exchange = scope["exchange"]
+        self._receive = receive
+        self._send = send
+        self._clock = clock
+        self._keep = keep
+        self.kept: list[bytes] = []
+        self.begun = False
+        self.ended = False
+        self.stopping = False
+        self.sent = 0
+        self.first: float | None = None
+        self.status = 0
+        self.task: asyncio.Task[Any] | None = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "begun" if self.begun else "open"
+        return f"<Door {state} {self.status or ''} {self.sent} bytes>"
+
+    async def body(self, *, limit: int, declared: int | None) -> bytes:
+        """The whole request body. Raises TooLarge, before reading it where its length was declared, and ClientClosed."""
+        if declared is not None and declared > limit:
+            raise _too_large(declared, limit)
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientClosed("The caller hung up before its request was complete.")
+            piece = message["body"]  # type: ignore[typeddict-item]
+            size += len(piece)
+            if size > limit:
+                raise _too_large(size, limit)
+            if not message["more_body"]:  # type: ignore[typeddict-item]
+                return b"".join((*pieces, piece)) if pieces else piece
+            pieces.append(piece)
+
+    def mind_hang_up(self) -> None:
+        """From here on a caller that hangs up cancels the running task."""
+        self.task = asyncio.current_task()
+        assert self.task is not None
+        self._exchange.on_hang_up = self.task.cancel
+
+    def no_longer(self) -> None:
+        self._exchange.on_hang_up = None
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        headers.append((b"content-length", b"%d" % len(body)))
+        self._note(status, body)
+        self.ended = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def begin(self, headers: Headers) -> None:
+        self._note(200, b"")
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        self._note(200, data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self) -> None:
+        self.ended = True
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def cut(self) -> None:
+        self.ended = True
+        self._exchange.transport.close()
+
+    def stop(self) -> None:
+        """The shutdown's patience with this request is over."""
+        self.stopping = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def _note(self, status: int, data: bytes) -> None:
+        self.begun = True
+        self.status = status
+        if data:
+            if not self.sent:
+                self.first = self._clock()
+            self.sent += len(data)
+            if self._keep > 0:
+                self.kept.append(data[: self._keep])
+                self._keep -= len(data)
+
+
+def _too_large(size: int, limit: int) -> TooLarge:
+    return TooLarge(f"The body has {size} bytes or more, and [server] max_request_size is {limit}.")

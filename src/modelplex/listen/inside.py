@@ -1,0 +1,175 @@
+"""What can be looked at: /health and the models for everybody, /_internal/* for the host.
+
+Above it stands the app, which has checked who asks by the time that a view is made; below it the gateway and the metrics, which are read and never changed. Views hold no
+secret: the config is redacted where it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from hmac import compare_digest
+from ipaddress import ip_address
+from time import perf_counter
+from typing import Any, Protocol
+
+import msgspec
+
+import modelplex
+from modelplex.config import Config, Secret, redacted
+from modelplex.errors import PolicyDenied, Unauthorized, UnknownModel
+from modelplex.gateway import Gateway
+from modelplex.route.aliases import resolve
+
+JSON = b"application/json"
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
+_encode = msgspec.json.Encoder().encode
+
+
+class Meters(Protocol):
+    """What the metrics offer here."""
+
+    def render(self) -> bytes: ...
+
+
+class Inside:
+    """The views. `config` is replaced when a new one is loaded."""
+
+    def __init__(
+        self,
+        config: Config,
+        meters: Meters,
+        *,
+        addresses: Callable[[], list[str]],
+        dropped: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self.token: Secret | None = config.server.internal_token
+        self._meters = meters
+        self._addresses = addresses
+        self._dropped = dropped
+        self._since = perf_counter()
+        self._views: Mapping[str, View] = {
+            "status": self._status,
+            "config": self._config,
+            "metrics": self._metrics,
+        }
+
+    def view(self, name: str) -> View | None:
+        return self._views.get(name)
+
+    async def health(self, gateway: Gateway, *, detail: bool) -> tuple[bytes, bytes]:
+        """That it is alive; in detail, also how the providers are."""
+        report: dict[str, Any] = {"status": "ok", "service": "modelplex"}
+        if detail:
+            report["version"] = modelplex.__version__
+            report["providers"] = [
+                {"name": name, "type": upstream.type, "breakers": _breakers(gateway, name)}
+                for name, upstream in gateway.upstreams.items()
+            ]
+        return JSON, _encode(report)
+
+    async def models(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        await gateway.listing.asked()
+        known = gateway.listing.directory.known()
+        return JSON, _encode(
+            {"object": "list", "data": [_model(name, owner) for name, owner in known.items()]}
+        )
+
+    async def model(self, gateway: Gateway, name: str) -> tuple[bytes, bytes]:
+        """One model, by any name that a call could use. Raises UnknownModel."""
+        await gateway.listing.asked()
+        directory = gateway.listing.directory
+        if name in directory.aliases:
+            return JSON, _encode(_model(name, ""))
+        candidates = resolve(directory, name)
+        certain = next(
+            (c for c in candidates for s in directory.served if s.provider == c.provider and s.has(c.model)),
+            None,
+        )
+        if certain is None:
+            raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
+        return JSON, _encode(_model(name, certain.provider))
+
+    async def _status(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        listing = gateway.listing
+        served = {s.provider: s for s in listing.directory.served}
+        providers = [
+            {
+                "name": name,
+                "type": upstream.type,
+                "base_url": upstream.base_url,
+                "models": list(served[name].known()),
+                "patterns": list(served[name].patterns),
+                "listing_fault": listing.faults.get(name),
+                "keys": len(upstream.attempts("")),
+                "breakers": _breakers(gateway, name),
+            }
+            for name, upstream in gateway.upstreams.items()
+        ]
+        status = {
+            "status": "ok",
+            "service": "modelplex",
+            "version": modelplex.__version__,
+            "uptime_seconds": round(perf_counter() - self._since, 3),
+            "listeners": self._addresses(),
+            "config": self.config.path,
+            "providers": providers,
+            "aliases": dict(listing.directory.aliases),
+            "log_lines_dropped": self._dropped(),
+        }
+        return JSON, _encode(status)
+
+    async def _config(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        del gateway
+        return JSON, _encode(redacted(self.config))
+
+    async def _metrics(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        del gateway
+        # In a thread: with many models it takes longer than a stream should wait.
+        return PROMETHEUS, await asyncio.to_thread(self._meters.render)
+
+
+def may_look_inside(client: str, authorization: str | None, token: Secret | None) -> None:
+    """Raises PolicyDenied or Unauthorized. Without a token the loopback may; with one, whoever has it, and nobody else."""
+    if token is None:
+        if not _is_loopback(client):
+            raise PolicyDenied(
+                "Policy: /_internal/ is for clients on this machine. Set [server] internal_token to reach it from elsewhere.",
+                code="internal_only",
+            )
+        return
+    given = (authorization or "").removeprefix("Bearer ").encode()
+    if not compare_digest(given, token.reveal().encode()):
+        raise Unauthorized(
+            "/_internal/ needs the header 'Authorization: Bearer TOKEN' with the value of [server] internal_token."
+        )
+
+
+def _is_loopback(client: str) -> bool:
+    try:
+        return ip_address(client).is_loopback
+    except ValueError:
+        return False
+
+
+def _breakers(gateway: Gateway, provider: str) -> list[dict[str, Any]]:
+    now = perf_counter()
+    return [
+        {
+            "key": key,
+            "state": health.state,
+            "failures": health.failures,
+            "reason": health.reason,
+            "tried_again_in_seconds": round(max(0.0, health.until - now), 1)
+            if health.state == "open"
+            else None,
+        }
+        for (name, key), health in gateway.health.items()
+        if name == provider
+    ]
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner or "modelplex"}

@@ -1,0 +1,107 @@
+"""What is known of a call while it runs; at its end it becomes a Record.
+
+Above it stands the gateway, which writes into it; below it the Record. It knows no clock: every time is given to it.
+"""
+
+from __future__ import annotations
+
+from modelplex.call import Ask, Attempt, Change
+from modelplex.errors import ClientClosed, ModelplexError
+from modelplex.event import Usage
+from modelplex.record.record import Outcome, Record, Times, Try
+
+
+class Journal:
+    """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is Unix time."""
+
+    __slots__ = (
+        "answered", "ask", "attempt", "bytes_out", "changes", "client", "cost", "error", "finish", "first", "id",
+        "kept_body", "left", "listener", "passing", "queued", "started", "status", "tries", "usage", "wall",
+    )  # fmt: skip
+
+    def __init__(self, *, id: str, ask: Ask, listener: str, client: str, started: float, wall: float) -> None:
+        self.id = id
+        self.ask = ask
+        self.listener = listener
+        self.client = client
+        self.started = started
+        self.wall = wall
+        self.attempt: Attempt | None = None
+        self.tries: list[Try] = []
+        self.changes: tuple[Change, ...] = ()
+        self.passing = False
+        self.queued = 0.0
+        self.left: float | None = None
+        self.first: float | None = None
+        self.answered = False
+        self.status = 0
+        self.error: ModelplexError | None = None
+        self.usage: Usage | None = None
+        self.finish: str | None = None
+        self.cost: float | None = None
+        self.bytes_out = 0
+        self.kept_body: list[bytes] | None = None
+
+    def ours(self) -> float:
+        """Seconds of our own until the upstream request left."""
+        return max(0.0, (self.left or self.started) - self.started - self.queued)
+
+    def tried(
+        self, attempt: Attempt, error: ModelplexError | None, *, seconds: float, request_id: str | None = None
+    ) -> None:
+        self.tries.append(
+            Try(
+                provider=attempt.provider,
+                model=attempt.model,
+                key=attempt.key,
+                outcome="ok" if error is None else error.code or error.type,
+                status=200 if error is None else error.upstream_status,
+                seconds=seconds,
+                message=None if error is None else error.message,
+                upstream_request_id=request_id,
+            )
+        )
+
+    def record(self, *, now: float) -> Record:
+        """The Record. `now` is when the last byte went out."""
+        ask, error, attempt = self.ask, self.error, self.attempt
+        outcome: Outcome
+        if error is None:
+            outcome = "ok"
+        elif isinstance(error, ClientClosed):
+            outcome = "client_closed"
+        else:
+            outcome = "broken" if self.answered else "error"
+        return Record(
+            id=self.id,
+            started=self.wall,
+            listener=self.listener,
+            client=self.client,
+            endpoint=ask.endpoint,
+            dialect=ask.dialect,
+            asked=ask.model,
+            model=attempt.model if attempt is not None else "",
+            provider=attempt.provider if attempt is not None else "",
+            stream=ask.stream,
+            passthrough=self.passing,
+            status=self.status,
+            outcome=outcome,
+            blame=error.blame if error is not None else None,
+            error=error.message if error is not None else None,
+            code=(error.code or error.type) if error is not None else None,
+            finish=self.finish,
+            usage=self.usage,
+            cost=self.cost,
+            times=Times(
+                ours=self.ours(),
+                queue=self.queued,
+                first=self.first - self.started if self.first is not None else None,
+                total=now - self.started,
+            ),
+            tries=tuple(self.tries),
+            changes=self.changes,
+            bytes_in=len(ask.body),
+            bytes_out=self.bytes_out,
+            request_body=ask.body if self.kept_body is not None else None,
+            response_body=b"".join(self.kept_body) if self.kept_body is not None else None,
+        )

@@ -1,0 +1,160 @@
+"""Moving one answer from a provider to the caller.
+
+Above it stands the gateway, which chose the provider; below it the passage, which says what the bytes mean, the upstream's Answer and the caller's Door. It
+keeps one promise: a broken answer never looks like a whole one. Until the first output nothing is sent, so that another provider may still be tried; from then on what goes
+wrong is written in the caller's protocol, or, where that has no words for it, the connection is cut.
+
+Nothing is buffered on the way: the next bytes are asked for when the last ones were taken, so a slow caller slows its provider down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from modelplex.errors import ModelplexError, Stopping, UpstreamBroken
+from modelplex.send import SendError
+from modelplex.upstream import Answer, told_by
+from modelplex.wire.passage import Passage
+
+HOLD_BYTES = 262_144
+"""Bytes without output that are held back while failover is still possible (wires.md 4, "Commit point"); more than any preamble has."""
+Headers = list[tuple[bytes, bytes]]
+
+
+class Door(Protocol):
+    """The caller's side of one request. A status is sent once, by `whole` or `begin`; `begun` tells that it was. `stopping` is true once the gateway shuts down
+    and this request's time is over."""
+
+    begun: bool
+    stopping: bool
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None: ...
+    async def begin(self, headers: Headers) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def finish(self) -> None: ...
+    def cut(self) -> None:
+        """End the answer so that its reader sees that it is not whole."""
+        ...
+
+
+def stopped() -> Stopping:
+    """What a caller is told whose answer outlasted the shutdown's patience."""
+    return Stopping("The gateway is shutting down; this answer was not finished.")
+
+
+class Stream:
+    """One streamed answer on its way. `quiet` is the seconds of silence after which a held start is sent and a running stream gets a keep-alive."""
+
+    def __init__(
+        self, answer: Answer, passage: Passage, door: Door, *, provider: str, request_id: str, head: Callable[[], Headers], quiet: float
+    ) -> None:
+        self._answer = answer
+        self._passage = passage
+        self._door = door
+        self._provider = provider
+        self._request_id = request_id
+        self._head = head
+        self._quiet = quiet
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._loop = asyncio.get_running_loop()
+        self._last_byte = self._loop.time()
+        self._timer = self._loop.call_later(quiet, self._ring)
+
+    async def run(self) -> ModelplexError | None:
+        """Returns None for a whole answer, or what broke it after its first output. Raises what went wrong before that."""
+        passage = self._passage
+        try:
+            while True:
+                data = await self._next()
+                if data is None:
+                    await self._bridge_silence()
+                    continue
+                self._last_byte = self._loop.time()
+                out = passage.feed(data) if data else passage.end()
+                await self._move(out, last=not data)
+                if passage.failed is not None:
+                    return await self._break(passage.failed, told=passage.error_was_forwarded)
+                if not data:
+                    await self._door.finish()
+                    return None
+        except ModelplexError as error:
+            if not self._door.begun:
+                raise
+            return await self._break(error)
+        except asyncio.CancelledError:
+            if not (self._door.begun and self._door.stopping):
+                raise
+            return await self._break(stopped())
+        finally:
+            self._timer.cancel()
+
+    async def _next(self) -> bytes | None:
+        try:
+            return await self._answer.chunk()
+        except SendError as error:
+            if self._passage.complete:  # nothing was missing but the farewell
+                return b""
+            raise told_by(self._provider, error) from None
+
+    async def _move(self, out: bytes, *, last: bool) -> None:
+        if self._door.begun:
+            if out:
+                await self._door.write(out)
+            return
+        passage = self._passage
+        if passage.failed is not None and not passage.has_output:
+            raise passage.failed
+        self._held.append(out)
+        self._held_size += len(out)
+        if passage.has_output or last or self._held_size > HOLD_BYTES:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """The point of no return."""
+        await self._door.begin(self._head())
+        if held := b"".join(self._held):
+            await self._door.write(held)
+        self._held.clear()
+
+    async def _break(self, error: ModelplexError, *, told: bool = False) -> ModelplexError:
+        farewell = b"" if told else self._passage.in_stream_error(error, self._request_id)
+        if farewell:
+            await self._door.write(farewell)
+        if told or farewell:
+            await self._door.finish()
+        else:
+            self._door.cut()
+        return error
+
+    def _ring(self) -> None:
+        """Wake the reader where nothing came for a while. One timer a stream, set anew only when it rings."""
+        silent = self._loop.time() - self._last_byte
+        if silent >= self._quiet:
+            self._last_byte += silent
+            self._answer.nudge()
+            silent = 0.0
+        self._timer = self._loop.call_later(self._quiet - silent, self._ring)
+
+    async def _bridge_silence(self) -> None:
+        if self._door.begun:
+            if ping := self._passage.ping():
+                await self._door.write(ping)
+        elif self._held_size:
+            await self._commit()
+
+
+async def refuse_mislabelled(answer: Answer, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int) -> None:
+    """A stream that is labelled as JSON or HTML is none: raises the error that it holds, or one that says what came instead."""
+    label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if label not in {b"application/json", b"text/html"}:
+        return
+    try:
+        body = await answer.body(limit=limit)
+    except SendError as error:
+        raise told_by(provider, error) from None
+    if label == b"application/json" and b'"error"' in body:
+        raise read_error(body)
+    raise UpstreamBroken(f"{provider} answered a streamed request with {label.decode('latin-1')}, which is no stream.")

@@ -1,0 +1,125 @@
+"""Who is tried next: a generator that yields an Attempt and is sent an Outcome.
+
+Above it stands the gateway, which does what is yielded and tells what happened; it stands on `aliases` and `health` and knows no clock, no dice and no socket.
+
+The rule: another candidate is better than waiting, and waiting is better than giving up. A failed candidate makes way for the next at once; a key
+that was rejected or limited makes way for the provider's next key; only the last one that is left is tried again, after a jittered
+backoff that honours Retry-After. What is the caller's fault ends it: another provider would say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+
+import msgspec
+
+from modelplex.call import Attempt
+from modelplex.errors import (
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+
+MOST_TELLING = (RateLimited, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
+"""Which of several errors says most to the caller: one that tells it what to do before one that only says that it did not work."""
+
+
+class FailoverRules(msgspec.Struct, frozen=True):
+    """`retries` is how often the last candidate that is left is tried again; times are seconds. A Retry-After above `max_retry_after` is not waited for."""
+
+    max_attempts: int = 6
+    retries: int = 2
+    backoff: float = 0.5
+    max_backoff: float = 8.0
+    max_retry_after: float = 20.0
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of an Attempt before its first output. `chance` is a number in [0, 1) for the jitter."""
+
+    error: ModelplexError
+    chance: float = 0.5
+
+
+class Exhausted(msgspec.Struct, frozen=True):
+    """Nobody answered. `error` is the most telling one, to be given to the caller."""
+
+    error: ModelplexError
+
+
+def plan(
+    attempts: Sequence[Attempt], *, open_to: Callable[[Attempt], bool], rules: FailoverRules
+) -> Generator[Attempt, Outcome, Exhausted]:
+    """Yields each Attempt that is to be made, numbered and with its delay; returns when nothing is left to try.
+
+    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker lets it through at this moment.
+    """
+    waiting = list(attempts)
+    failures: list[tuple[Attempt, ModelplexError]] = []
+    rested: list[Attempt] = []
+    retried = 0
+    while waiting and len(failures) < rules.max_attempts:
+        attempt = waiting.pop(0)
+        if not retried and not open_to(attempt):
+            rested.append(attempt)
+            continue
+        outcome = yield msgspec.structs.replace(attempt, number=len(failures) + 1)
+        error = outcome.error
+        failures.append((attempt, error))
+        if not error.another_may_do_better:
+            return Exhausted(error)
+        waiting = [a for a in waiting if _still_worth_it(a, attempt, error)]
+        if not any(open_to(a) for a in waiting) and retried < rules.retries:
+            delay = _delay(error, retried, outcome.chance, rules)
+            if delay is not None:
+                retried += 1
+                waiting = [msgspec.structs.replace(attempt, delay=delay)]
+    return Exhausted(_summary(failures, rested))
+
+
+def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> bool:
+    """Another key of the same provider helps only where the key was what was wrong."""
+    return other.provider != failed.provider or other.model != failed.model or isinstance(error, UpstreamAuth | RateLimited)
+
+
+def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRules) -> float | None:
+    """Seconds until the same is tried again, or None where that is no use: a rejected key, a time-out that cost its whole wait already."""
+    if error.blame != "provider" or isinstance(error, UpstreamAuth | UpstreamTimeout):
+        return None
+    delay = min(rules.max_backoff, rules.backoff * float(2**retried)) * (0.5 + chance / 2)
+    if error.retry_after is None:
+        return delay
+    return max(delay, error.retry_after) if error.retry_after <= rules.max_retry_after else None
+
+
+def _summary(failures: list[tuple[Attempt, ModelplexError]], rested: list[Attempt]) -> ModelplexError:
+    if not failures:
+        names = ", ".join(dict.fromkeys(f"{a.provider}/{a.model}" for a in rested))
+        return Overloaded(
+            f"No provider of this model is in service: {names} failed repeatedly and is left alone for a while. "
+            "/health and /_internal/status say why and until when.",
+            code="circuit_open",
+        )
+    told = min((e for _, e in failures), key=lambda e: _rank(e))
+    waits = [e.retry_after for _, e in failures if e.retry_after is not None and e.retry_after > 0]
+    if len(failures) == 1:
+        return told
+    tried = "; ".join(f"{a.provider}/{a.model}: {e.message}" for a, e in failures)
+    return type(told)(
+        f"Every provider of this model failed. {tried}",
+        status=told.status,
+        type=told.type,
+        code=told.code,
+        param=told.param,
+        upstream_status=told.upstream_status,
+        upstream_type=told.upstream_type,
+        upstream_code=told.upstream_code,
+        retry_after=min(waits, default=None),
+    )
+
+
+def _rank(error: ModelplexError) -> int:
+    return next((i for i, kind in enumerate(MOST_TELLING) if isinstance(error, kind)), len(MOST_TELLING))

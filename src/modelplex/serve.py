@@ -1,0 +1,309 @@
+"""The composition root: a Config becomes a running gateway, and the signals of the process become reload, drain and stop.
+
+Above it stands the command line; below it everything. It is the one place that knows which part is given which clock, which dice and which file.
+
+The order of the start: bind first, so that a second start is refused before anything else happens; then serve; then ask the providers what they have. The order of the end: take
+no new request, let running ones finish for `drain_timeout`, end the rest with an error in their own protocol, write the last log line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import logging
+import os
+import random
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter, time
+
+import msgspec
+import uvloop
+
+import modelplex
+from modelplex.config import Config, ConfigError, load
+from modelplex.errors import ModelplexError
+from modelplex.gateway import Gateway, Rules
+from modelplex.listen.app import App
+from modelplex.listen.inside import Inside
+from modelplex.listen.origin import Hosts
+from modelplex.listen.serve import Address, Limits, Listening, Unix, listen, parse_http
+from modelplex.listing import Listing
+from modelplex.provider.types import TYPES
+from modelplex.record.log import Log, Secrets
+from modelplex.record.metrics import Breaker, Metrics
+from modelplex.record.price import Prices
+from modelplex.record.record import Record
+from modelplex.route.failover import FailoverRules
+from modelplex.route.health import BreakerRules, Health
+from modelplex.send import Client
+from modelplex.upstream import DemoUpstream, HttpUpstream, Upstream
+
+WATCH_SECONDS = 1.0
+"""How often the config file is looked at: one `stat`, and soon enough for somebody who waits for it."""
+YOUNG_OBJECTS = 20_000
+"""Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles."""
+
+
+class ReachResult(msgspec.Struct, frozen=True):
+    """Whether a provider answered when it was asked for its models."""
+
+    provider: str
+    ok: bool
+    sentence: str
+
+
+def run(config: Config, *, config_path: str | None, verbose: bool) -> int:
+    """Serve until a signal. Returns the exit status; raises what has a `sentence` where it cannot start."""
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Process(config, config_path=config_path, verbose=verbose).serve())
+
+
+async def reach(config: Config) -> list[ReachResult]:
+    """Ask every provider for its models, all at once."""
+    client = Client()
+
+    async def ask(upstream: Upstream) -> ReachResult:
+        try:
+            models = await upstream.models()
+        except ModelplexError as error:
+            return ReachResult(upstream.name, ok=False, sentence=error.message)
+        return ReachResult(upstream.name, ok=True, sentence=f"{len(models)} models")
+
+    try:
+        return list(await asyncio.gather(*(ask(u) for u in _upstreams(config, client).values())))
+    finally:
+        await client.aclose()
+
+
+class Process:
+    """One running gateway."""
+
+    def __init__(self, config: Config, *, config_path: str | None, verbose: bool) -> None:
+        self._config = config
+        self._path = config_path
+        self._log = Log(
+            file=config.log.file,
+            form=config.log.format,
+            level="debug" if verbose else config.server.log_level,
+            max_size=config.log.max_size,
+            keep=config.log.keep,
+            max_body=config.log.max_body,
+            secrets=Secrets(_secrets(config)),
+        )
+        self._client = Client()
+        self._prices = Prices()
+        self._health: dict[tuple[str, int], Health] = {}
+        self._metrics = Metrics(breakers=self._breakers, lost=self._log.lost, version=modelplex.__version__)
+        self._gateway = self._build(config)
+        self._inside = Inside(config, self._metrics, addresses=lambda: self.addresses, dropped=lambda: sum(self._log.lost().values()))
+        self.app = App(
+            self._gateway,
+            self._inside,
+            hosts=_hosts(config),
+            ids=request_ids(),
+            max_body=config.server.max_request_size,
+            keep_bodies=config.log.max_body if verbose and config.log.bodies else 0,
+            started=self._metrics.started,
+            tell=self.tell,
+        )
+        self._listening: Listening | None = None
+        self._stop = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Process {self.addresses} {self._gateway!r}>"
+
+    async def serve(self) -> int:
+        logging.getLogger().addHandler(self._log.handler())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        try:
+            self._listening = await listen(self.app, configured_addresses(self._config), limits=_limits(self._config))  # type: ignore[arg-type]
+            self._log.events.info(
+                "started",
+                version=modelplex.__version__,
+                listeners=self.addresses,
+                providers=list(self._gateway.upstreams),
+                config=self._path,
+            )
+            self._gateway.listing.start()
+            watching = asyncio.create_task(self._watch())
+            gc.freeze()
+            await self._stop.wait()
+            watching.cancel()
+            await self._shut(self._listening)
+        finally:
+            self._gateway.listing.stop()
+            await self._client.aclose()
+            self._prices.close()
+            self._log.close()
+        return 0
+
+    def stop(self) -> None:
+        """Begin to end: drain, then stop."""
+        self._stop.set()
+
+    async def _shut(self, listening: Listening) -> None:
+        self._log.events.info("stopping", patience_seconds=self._config.server.drain_timeout)
+        ending = asyncio.create_task(self._end_the_rest(listening))
+        await listening.drain()
+        ending.cancel()
+        self._log.events.info("stopped")
+
+    async def _end_the_rest(self, listening: Listening) -> None:
+        await listening.stopping.wait()
+        self.app.stop()
+
+    # --- configuration ---
+
+    def reload(self) -> None:
+        """Load the config anew. A faulty one is reported and changes nothing; calls that run keep what they began with."""
+        if self._path is None:
+            self._log.events.warning("reload refused", reason="there is no config file")
+            return
+        try:
+            config = load(self._path, environ=os.environ)
+        except ConfigError as error:
+            self._log.events.error("reload refused, the old config stays", faults=error.sentence.splitlines())
+            return
+        server = msgspec.structs.replace(config.server, http=self._config.server.http, socket=self._config.server.socket)
+        if _fixed(config) != _fixed(self._config):
+            self._log.events.warning("some settings need a restart", settings="[server] listeners and limits, [log]")
+        self._config = config = msgspec.structs.replace(config, server=server)
+        self._log.secrets = Secrets(_secrets(config))
+        old = self._gateway
+        self._gateway = self.app.gateway = self._build(config)
+        self._inside.config, self._inside.token = config, config.server.internal_token
+        self.app.hosts = _hosts(config)
+        self.app.max_body = config.server.max_request_size
+        old.listing.stop()
+        self._gateway.listing.start()
+        self._log.events.info("config reloaded", providers=list(self._gateway.upstreams))
+
+    def _build(self, config: Config) -> Gateway:
+        upstreams = _upstreams(config, self._client)
+        kept = {key: health for key, health in self._health.items() if key[0] in upstreams}
+        self._health = kept
+        return Gateway(
+            upstreams,
+            listing=Listing(config, upstreams, now=perf_counter, report=self._listing_failed),
+            rules=_rules(config),
+            chance=random.random,
+            prices=self._prices,
+            health=kept,
+        )
+
+    async def _watch(self) -> None:
+        """A change of the file is a reload. A file that is gone for a moment, as editors leave it, is waited for."""
+        if self._path is None:
+            return
+        known = _stamp(self._path)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = _stamp(self._path)
+            if now is not None and now != known:
+                known = now
+                self.reload()
+
+    # --- telling ---
+
+    def tell(self, record: Record) -> None:
+        """A call is over."""
+        self._metrics.observe(record)
+        self._log.call(record)
+
+    def _listing_failed(self, provider: str, reason: str) -> None:
+        self._log.events.warning("a provider did not list its models", provider=provider, reason=reason)
+
+    def _breakers(self) -> Iterable[Breaker]:
+        return [Breaker(provider, key, health.state) for (provider, key), health in self._health.items()]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens; empty before it does."""
+        return self._listening.addresses if self._listening is not None else []
+
+
+def request_ids() -> Iterator[str]:
+    """Names for requests: unlike those of any other run, and in order."""
+    run_name = os.urandom(4).hex()
+    return (f"mpx-{run_name}-{number:06x}" for number in itertools.count(1))
+
+
+def configured_addresses(config: Config) -> Sequence[Address]:
+    server = config.server
+    mode = int(server.socket_mode, 8)
+    return [
+        *(parse_http(text) for text in server.http),
+        *(Unix(path, mode=mode, group=server.socket_group) for path in server.socket),
+    ]
+
+
+def _upstreams(config: Config, client: Client) -> dict[str, Upstream]:
+    """By priority, and within one by their order in the file."""
+    built: dict[str, Upstream] = {}
+    for provider in sorted(config.providers, key=lambda p: p.priority):
+        row = TYPES[provider.type]
+        built[provider.name] = (
+            DemoUpstream(provider, row, time) if provider.type == "demo" else HttpUpstream(provider, row, client)
+        )
+    return built
+
+
+def _rules(config: Config) -> Rules:
+    failover = config.failover
+    return Rules(
+        failover=FailoverRules(
+            max_attempts=failover.max_attempts,
+            retries=failover.retries,
+            backoff=failover.backoff,
+            max_backoff=failover.max_backoff,
+            max_retry_after=failover.max_retry_after,
+        ),
+        breaker=BreakerRules(failover.breaker_failures, failover.breaker_window, failover.breaker_cooldown),
+        refuse_losses=config.server.on_loss == "refuse",
+        drop_pinned_state=config.server.on_pinned_state == "drop",
+        ping_interval=config.server.ping_interval,
+    )
+
+
+def _limits(config: Config) -> Limits:
+    server = config.server
+    return Limits(
+        max_header_size=server.max_header_size,
+        header_timeout=server.header_timeout,
+        body_timeout=server.body_timeout,
+        keep_alive=server.keep_alive,
+        max_connections=server.max_connections,
+        drain_timeout=server.drain_timeout,
+    )
+
+
+def _hosts(config: Config) -> Hosts:
+    own = [parse_http(text).host for text in config.server.http]
+    return Hosts(names=[*own, *config.server.allowed_hosts], origins=config.server.allowed_origins)
+
+
+def _fixed(config: Config) -> object:
+    """What a reload cannot change."""
+    return _limits(config), config.server.socket_mode, config.server.socket_group, config.log
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    for provider in config.providers:
+        yield from (key.reveal() for key in provider.api_key)
+        yield from (value.reveal() for value in provider.headers.values())
+    if config.server.internal_token is not None:
+        yield config.server.internal_token.reveal()
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -1,0 +1,251 @@
+"""A provider at run time: its address, its keys and its way to be asked, bound to the client pool.
+
+Above it stands the gateway; below it `provider/` (what to say to whom), `send.py` (saying it) and the dialects (what an error means). This is the one
+boundary where the client pool's errors become ours. A key is only ever here, in prepared header lines, and nowhere in a `repr`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+
+from modelplex.call import Ask, Attempt
+from modelplex.config import ProviderConfig
+from modelplex.errors import ModelplexError, Unsupported, UpstreamBroken, UpstreamTimeout
+from modelplex.event import ListedModel
+from modelplex.provider import address, demo
+from modelplex.provider.catalogue import facts
+from modelplex.provider.rows import Row
+from modelplex.send import Client, Reply, SendError, TimedOut, Timeouts, parse_origin
+from modelplex.wire.passage import provider_dialect
+
+FORWARDED = frozenset({b"retry-after", b"retry-after-ms"})
+FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
+UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
+MAX_ERROR_BODY = 65536
+"""Bytes of a provider's error that are read: an error is a sentence, a page of HTML at worst."""
+MAX_LISTING = 16 * 1024 * 1024
+"""Bytes of a provider's model list; the largest known have about 1 MB."""
+LISTING_TIMEOUTS = Timeouts(connect=5.0, first_byte=15.0, idle=15.0)
+"""Seconds. A listing is not worth the patience that an answer is."""
+
+
+class Answer(Protocol):
+    """What came back: a status below 300, its headers, and a body to be pulled."""
+
+    @property
+    def status(self) -> int: ...
+    def header(self, name: bytes) -> bytes | None: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    async def chunk(self) -> bytes | None:
+        """The next bytes; b"" at the end; None where `nudge` woke it up before there were any."""
+        ...
+
+    async def body(self, *, limit: int) -> bytes: ...
+    def nudge(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Upstream(Protocol):
+    """One configured provider."""
+
+    name: str
+    type: str
+    base_url: str
+    max_response_size: int
+
+    def attempts(self, model: str) -> list[Attempt]:
+        """One for each key."""
+        ...
+
+    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+        """Ask it. Raises ModelplexError for everything that is not an answer with a status below 300."""
+        ...
+
+    async def models(self) -> list[ListedModel]: ...
+
+
+class HttpUpstream:
+    """A provider behind HTTP."""
+
+    def __init__(self, config: ProviderConfig, row: Row, client: Client) -> None:
+        self.name = config.name
+        self.type = config.type
+        self.base_url = config.base_url
+        self.max_response_size = config.max_response_size
+        self._row = row
+        self._api_version = config.api_version
+        self._quirks = msgspec.structs.replace(row.quirks, **config.quirks)
+        if config.api_version is not None:
+            self._quirks = msgspec.structs.replace(self._quirks, api_version=config.api_version)
+        origin, self._path = parse_origin(config.base_url)
+        if origin.tls:
+            origin = msgspec.structs.replace(origin, verify=config.verify_tls, ca_file=config.ca_file)
+        self._origin = origin
+        self._client = client
+        self._timeouts = Timeouts(
+            connect=config.connect_timeout, first_byte=config.first_byte_timeout, idle=config.idle_timeout
+        )
+        keys: list[str | None] = [key.reveal() for key in config.api_key]
+        keys = keys or [None]
+        extra = {name: value.reveal() for name, value in config.headers.items()}
+        self._heads = [address.head(row, key=key, extra=extra, api_version=config.api_version) for key in keys]
+        self._accounts = [_account(key) for key in keys]
+
+    def __repr__(self) -> str:
+        return f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {len(self._heads)} keys>"
+
+    def attempts(self, model: str) -> list[Attempt]:
+        known = facts(model, self._row.dialect)
+        return [
+            Attempt(
+                provider=self.name,
+                model=model,
+                dialect=self._row.dialect,
+                key=i,
+                account=account,
+                quirks=self._quirks,
+                facts=known,
+            )
+            for i, account in enumerate(self._accounts)
+        ]
+
+    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Reply:
+        if ask.endpoint not in self._row.serves:
+            raise Unsupported(
+                f"The provider {self.name} ({self.type}) has no {ask.endpoint}; ask for a model of one that does.", param="model"
+            )
+        target = address.target(
+            self._row,
+            base_path=self._path,
+            endpoint=ask.endpoint,
+            model=attempt.model,
+            stream=ask.stream,
+            api_version=self._api_version,
+        )
+        head = self._heads[attempt.key] + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
+        try:
+            reply = await self._client.send(
+                self._origin, target=target, headers=head, body=body, timeouts=self._timeouts
+            )
+        except SendError as error:
+            raise told_by(self.name, error) from None
+        if reply.status < 300:
+            return reply
+        raise await self._refusal(reply)
+
+    async def _refusal(self, reply: Reply) -> ModelplexError:
+        try:
+            body = await reply.body(limit=MAX_ERROR_BODY)
+        except SendError:
+            body = b""
+        finally:
+            reply.close()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
+        error = provider_dialect(self._row.dialect).read_error(reply.status, headers, body)
+        error.upstream_headers = tuple(forwarded(reply.headers))
+        return error
+
+    async def models(self) -> list[ListedModel]:
+        target = address.listing(self._row, base_path=self._path, api_version=self._api_version)
+        try:
+            reply = await self._client.send(
+                self._origin, method=b"GET", target=target, headers=self._heads[0], timeouts=LISTING_TIMEOUTS
+            )
+            if reply.status >= 300:
+                raise await self._refusal(reply)
+            try:
+                body = await reply.body(limit=MAX_LISTING)
+            finally:
+                reply.close()
+        except SendError as error:
+            raise told_by(self.name, error) from None
+        found = provider_dialect(self._row.dialect).read_models(body)
+        prefix = self._row.models_prefix
+        return [ListedModel(model.id.removeprefix(prefix), model.created) for model in found] if prefix else found
+
+
+def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a provider's answer that are passed on: its limits, and its name for the request."""
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name in FORWARDED or name.startswith(FORWARDED_PREFIXES):
+            kept.append((name, value))
+        elif name in UPSTREAM_ID:
+            kept.append((b"x-modelplex-upstream-request-id", value))
+    return kept
+
+
+def told_by(provider: str, error: SendError) -> ModelplexError:
+    """The client pool's error, as ours: the provider is at fault, and another may do better."""
+    if isinstance(error, TimedOut):
+        return UpstreamTimeout(f"{provider}: {error.sentence}")
+    return UpstreamBroken(f"{provider}: {error.sentence}")
+
+
+def _account(key: str | None) -> str:
+    """A short one-way mark of a key: enough to know it again, and nothing to guess it from."""
+    return hashlib.blake2s(key.encode(), digest_size=4, person=b"modelplx").hexdigest() if key else ""
+
+
+class DemoUpstream:
+    """The built-in demo provider: the same interface, and nothing outside this process."""
+
+    type = "demo"
+    base_url = ""
+
+    def __init__(self, config: ProviderConfig, row: Row, clock: Callable[[], float]) -> None:
+        self.name = config.name
+        self.max_response_size = config.max_response_size
+        self._quirks = row.quirks
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<DemoUpstream {self.name}>"
+
+    def attempts(self, model: str) -> list[Attempt]:
+        return [Attempt(provider=self.name, model=model, dialect="openai_chat", quirks=self._quirks)]
+
+    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+        del attempt, body
+        created = int(self._clock())
+        if ask.stream:
+            return Canned(b"text/event-stream", demo.stream(ask, created=created))
+        status, answer = demo.answer(ask, created=created)
+        if status >= 300:
+            raise provider_dialect("openai_chat").read_error(status, {}, answer)
+        return Canned(b"application/json", [answer])
+
+    async def models(self) -> list[ListedModel]:
+        return [ListedModel(name) for name in demo.MODELS]
+
+
+class Canned:
+    """An answer that is there already."""
+
+    status = 200
+
+    def __init__(self, content_type: bytes, pieces: list[bytes]) -> None:
+        self.headers = [(b"content-type", content_type)]
+        self._pieces = deque(pieces)
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for known, value in self.headers if known == name), None)
+
+    async def chunk(self) -> bytes:
+        return self._pieces.popleft() if self._pieces else b""
+
+    async def body(self, *, limit: int) -> bytes:
+        del limit
+        return b"".join(self._pieces)
+
+    def nudge(self) -> None:
+        """Nobody ever waits for it."""
+
+    def close(self) -> None:
+        self._pieces.clear()

@@ -1,0 +1,127 @@
+"""A body's top level: read into an Ask, and written again with a member changed.
+
+Above it stands the passage; below it the vocabulary. It knows the few members that the gateway itself acts on (`model`, `stream`, `stream_options`, the
+output limit) and leaves every other value's bytes as they are: no number is reformatted, no key reordered, nothing unknown lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from modelplex.call import Ask, Attempt, Change, Endpoint, Quirks
+from modelplex.errors import BadRequest
+from modelplex.wire.multipart import find_model
+
+FORM = "multipart/form-data"
+_TRUE, _FALSE, _NULL = b"true", b"false", b"null"
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_str = msgspec.json.Decoder(str).decode
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: str) -> Ask:
+    """A multipart form, of which only `model` is read. Raises BadRequest."""
+    start, end = find_model(body, content_type)
+    try:
+        model = body[start:end].decode()
+    except UnicodeDecodeError:
+        raise BadRequest("'model' is not valid UTF-8.", param="model") from None
+    return Ask(endpoint=endpoint, dialect=dialect, model=model, body=body, fields={}, content_type=content_type)
+
+
+def read_ask(body: bytes, *, endpoint: Endpoint, dialect: str) -> Ask:
+    """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member is missing or of the wrong type."""
+    try:
+        fields = _decode_fields(body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The body is not a JSON object: {error}.") from None
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not valid UTF-8.") from None
+    model = fields.get("model")
+    if model is None:
+        raise BadRequest("The body has no 'model': name one of GET /models/v1/models.", param="model")
+    try:
+        name = _decode_str(model)
+    except msgspec.DecodeError:
+        raise BadRequest("'model' must be a string.", param="model") from None
+    stream = fields.get("stream")
+    streamed = stream is not None and bytes(stream) == _TRUE
+    if stream is not None and not streamed and bytes(stream) not in (_FALSE, _NULL):
+        raise BadRequest("'stream' must be true or false.", param="stream")
+    return Ask(
+        endpoint=endpoint,
+        dialect=dialect,
+        model=name,
+        body=body,
+        fields=fields,
+        stream=streamed,
+        include_usage=streamed and _wants_usage(fields),
+    )
+
+
+def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
+    options = fields.get("stream_options")
+    if options is None:
+        return False
+    try:
+        read = _decode_options(options)
+    except msgspec.DecodeError:
+        raise BadRequest("'stream_options' must be an object with a boolean 'include_usage'.", param="stream_options") from None
+    return read is not None and read.include_usage is True
+
+
+def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool]:
+    """The body with the members changed that must be, every other value's bytes the same; and whether usage was asked for on our behalf."""
+    if ask.content_type.startswith(FORM):
+        return (), _form_with_model(ask, attempt.model), False
+    quirks = attempt.quirks
+    changed: dict[str, msgspec.Raw | None] = {}
+    changes: tuple[Change, ...] = ()
+    if attempt.model != ask.model:
+        changed["model"] = msgspec.Raw(_encode(attempt.model))
+    asks_usage = ask.stream and not ask.include_usage and quirks.stream_usage
+    if asks_usage:
+        changed["stream_options"] = _with_usage(ask.fields.get("stream_options"))
+    if quirks.refuses or quirks.output_limit != "max_completion_tokens":
+        changes = _by_quirks(ask.fields, quirks, changed)
+    if not changed:
+        return changes, ask.body, asks_usage
+    fields = {**ask.fields, **changed}
+    return changes, _encode({name: value for name, value in fields.items() if value is not None}), asks_usage
+
+
+def _form_with_model(ask: Ask, model: str) -> bytes:
+    if model == ask.model:
+        return ask.body
+    start, end = find_model(ask.body, ask.content_type)
+    return b"".join((ask.body[:start], model.encode(), ask.body[end:]))
+
+
+def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
+    if options is None or bytes(options) == _NULL:
+        return msgspec.Raw(b'{"include_usage":true}')
+    return msgspec.Raw(_encode({**_decode_fields(options), "include_usage": msgspec.Raw(_TRUE)}))
+
+
+def _by_quirks(
+    fields: Mapping[str, msgspec.Raw], quirks: Quirks, changed: dict[str, msgspec.Raw | None]
+) -> tuple[Change, ...]:
+    changes: list[Change] = []
+    if quirks.output_limit == "max_tokens" and "max_completion_tokens" in fields:
+        changed["max_completion_tokens"] = None
+        changed["max_tokens"] = fields["max_completion_tokens"]
+        changes.append(Change("rename", "max_completion_tokens", "this service reads max_tokens"))
+    for name in quirks.refuses:
+        if name in fields:
+            changed[name] = None
+            changes.append(Change("drop", name, "this service answers it with an error"))
+    return tuple(changes)
