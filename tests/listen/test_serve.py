@@ -23,6 +23,7 @@ import uvloop
 from modelplex.listen import connection as connection_module
 from modelplex.listen import serve as serve_module
 from modelplex.listen.serve import Address, Limits, ListenError, Listening, Tcp, Unix, listen, parse_http
+from modelplex.listen.socket_file import HIDDEN_LENGTH, hidden_names
 
 BOUND = 15
 """Seconds that any single wait may take before the test is called hung."""
@@ -329,6 +330,30 @@ def test_a_hang_up_is_seen_at_once_by_an_app_that_waits(
             await until(working)
             client.close()
             await until(gone)
+
+    run(main())
+
+
+def test_once_a_body_is_complete_the_connection_is_watched_while_the_app_works(
+    run: Run, address: Address
+) -> None:
+    async def main() -> None:
+        waiting, gone = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            waiting.set()
+            await read_body(receive)
+            await until(gone)
+
+        async with house(app, address) as here:
+            client = await here.client()
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
+            await until(waiting)
+            (each,) = here.listening.traffic.open
+            # In one piece, above the mark at which reading pauses, to an app that asks for no more after it.
+            each.data_received(b"x" * 100_000)
+            assert not each.flow.read_paused
+            gone.set()
 
     run(main())
 
@@ -1000,6 +1025,13 @@ def test_a_path_that_cannot_be_is_a_sentence(run: Run, path: str, sentence: str)
         assert sentence in await refusal_at(path)
 
     run(main())
+
+
+def test_a_half_made_socket_never_bears_a_name_that_somebody_might_choose() -> None:
+    names = hidden_names("/run/b")
+    assert {len(Path(each).name) for each in names} == {HIDDEN_LENGTH}
+    assert all(each.startswith("/run/.") for each in names)
+    assert {len(each) for each in hidden_names("/" + "d" * 104 + "/s")} == {107}
 
 
 def test_a_path_that_another_starter_has_locked_is_refused(run: Run, short: Path) -> None:
