@@ -163,6 +163,10 @@ class ErrorBody(msgspec.Struct):
     type: str | None = None
 
 
+class _Details(msgspec.Struct):
+    error_code: str | None = None
+
+
 class _Named(msgspec.Struct):
     type: str = ""
 
@@ -468,9 +472,10 @@ def error_of(
 
 
 def _error_code(details: msgspec.Raw) -> str | None:
-    members = _object(bytes(details).decode())
-    code = msgspec.json.decode(members["error_code"]) if members and "error_code" in members else None
-    return code if isinstance(code, str) else None
+    try:
+        return msgspec.json.decode(details, type=_Details).error_code
+    except (msgspec.DecodeError, UnicodeError):
+        return None  # absent, or of a shape that we do not know
 
 
 # --- the two forms -----------------------------------------------------------------------------------------------------------------
