@@ -23,7 +23,7 @@ from modelplex.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from modelplex.event import Ended, Event, Failed, ListedModel, Measured
+from modelplex.event import Argued, Ended, Event, Failed, ListedModel, Measured
 from modelplex.wire import anthropic_messages as dialect
 from modelplex.wire.dialect import ProviderDialect
 
@@ -188,6 +188,73 @@ def test_a_stream_that_is_no_stream_of_messages_fails_at_once(data: bytes) -> No
     (failed,) = dialect.reader(ATTEMPT, NOTHING).feed(data)
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, UpstreamBroken)
+
+
+def _blocks(reason: str, *blocks: tuple[dict[str, Any], list[dict[str, Any]]]) -> bytes:
+    """A stream of these blocks, each its start and its deltas."""
+    told: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": "msg_1", "usage": {"input_tokens": 1}}}
+    ]
+    for index, (start, deltas) in enumerate(blocks):
+        told.append({"type": "content_block_start", "index": index, "content_block": start})
+        told += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        told.append({"type": "content_block_stop", "index": index})
+    told += [{"type": "message_delta", "delta": {"stop_reason": reason}}, {"type": "message_stop"}]
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in told)
+
+
+def _tool_use(*pieces: str, **start: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    deltas: list[dict[str, Any]] = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return {"type": "tool_use", "id": "t", "name": "patch", "input": {}, **start}, deltas
+
+
+TEXT: tuple[dict[str, Any], list[dict[str, Any]]] = (
+    {"type": "text", "text": ""},
+    [{"type": "text_delta", "text": "Hi"}],
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "blocks", "end"),
+    [
+        ("tool_use", (_tool_use('{"a":'), _tool_use("{}")), None),
+        ("max_tokens", (_tool_use('{"a":'), _tool_use("{}")), "length"),
+        ("max_tokens", (_tool_use(), TEXT), "tool_calls"),
+        ("max_tokens", (TEXT, _tool_use()), "length"),
+        ("tool_use", (_tool_use("[1]"),), None),
+        ("end_turn", (TEXT, _tool_use()), "tool_calls"),
+        ("stop_sequence", (TEXT, _tool_use("{}")), "tool_calls"),
+        ("tool_use", (TEXT,), "stop"),
+        ("refusal", (_tool_use('{"a":'),), "refusal"),
+    ],
+)
+def test_the_end_is_told_by_the_whole_stream(reason: str, blocks: Any, end: str | None) -> None:
+    last = _read(_blocks(reason, *blocks), piece=1000)[-1]
+    assert (last.reason if isinstance(last, Ended) else None) == end
+    assert isinstance(last, Ended if end else Failed)
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        (_tool_use('{"input":', '"x"}'), ["x"]),
+        (_tool_use("{}"), []),
+        (_tool_use('{"input": "x'), []),
+        (_tool_use('{"other": "x"}'), ['{"other": "x"}']),
+        (_tool_use('{"input": 5}'), ['{"input": 5}']),
+        (_tool_use(input={"input": "x"}), ["x"]),
+    ],
+)
+def test_a_free_form_tools_text_is_unwrapped(block: Any, text: list[str]) -> None:
+    events = _read(
+        _blocks("max_tokens", block), piece=1000, written=Written(body=b"", free=frozenset({"patch"}))
+    )
+    assert [event.text for event in events if isinstance(event, Argued)] == text
+
+
+def test_input_in_the_start_yields_to_deltas() -> None:
+    events = _read(_blocks("tool_use", _tool_use('{"b":2}', input={"a": 1})), piece=1000)
+    assert [event.text for event in events if isinstance(event, Argued)] == ['{"b":2}']
 
 
 # --- errors and models
