@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from modelplex.record.record import Record
 from tests.gateways import WAIT_S, Answer, gateway, one
@@ -169,7 +173,7 @@ async def test_a_form_passes_with_only_its_model_changed(tmp_path: Path) -> None
         (b'{"model":5,"messages":[]}', "model", "string"),
         (b'{"model":"m","stream":"yes"}', "stream", "true or false"),
         (b'{"model":"","messages":[]}', "model", "characters"),
-        (b'{"model":"\xff"}', None, ""),
+        (b'{"model":"\xff"}', "model", "UTF-8"),
     ],
 )
 async def test_a_bad_body_is_a_400_that_says_where(body: bytes, param: str | None, word: str, tmp_path: Path) -> None:
@@ -340,12 +344,28 @@ async def test_before_the_first_output_of_a_stream_the_next_provider_is_tried(fa
             assert not [e for e in events(got.body) if "error" in e]
 
 
+@asynccontextmanager
+async def self_signed() -> AsyncIterator[str]:
+    """A TLS server whose authority nobody knows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+
+
 async def test_a_dead_provider_a_stalled_one_and_a_tls_failure_make_way(tmp_path: Path) -> None:
-    async with provider(stall) as slow, provider(answer(chat_answer())) as good:
+    async with provider(stall) as slow, provider(answer(chat_answer())) as good, self_signed() as tls:
         config = (
             one("http://127.0.0.1:9/v1", name="dead", priority=1)
             + one(slow.url, name="slow", priority=2, first_byte_timeout=0.05)
-            + one(good.url.replace("http:", "https:"), name="no-tls", priority=3)
+            + one(tls, name="unknown-authority", priority=3)
             + one(good.url, name="good", priority=4)
             + QUICK
         )
@@ -431,7 +451,7 @@ def assert_broken(got: Answer, record: Record) -> None:
     told = events(got.body)
     assert [e for e in told if "error" in e], got.body
     assert "error" in told[-1]
-    assert b"[DONE]" not in got.body
+    assert DONE not in got.body
     assert not any(c["finish_reason"] for e in told if "choices" in e for c in e["choices"])
     assert (record.outcome, record.blame, record.finish) == ("broken", "provider", None)
 

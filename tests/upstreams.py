@@ -33,9 +33,12 @@ class Scripted:
     seen: list[Seen] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
-    resting: list[asyncio.StreamWriter] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -50,6 +53,7 @@ class Scripted:
         except asyncio.CancelledError:
             pass
         finally:
+            self.tasks.discard(task)
             writer.close()
 
 
@@ -63,8 +67,10 @@ async def provider(*scripts: Act) -> AsyncIterator[Scripted]:
         yield scripted
     finally:
         server.close()
-        server.close_clients()  # type: ignore[attr-defined, unused-ignore]  # 3.13 and newer
-        await asyncio.sleep(0)
+        tasks = tuple(scripted.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def answer(

@@ -90,7 +90,7 @@ class ClientError(ModelplexError):
     blame = "client"
     default_status = 400
     default_type = "invalid_request_error"
-    default_code = None
+    default_code: ClassVar[str | None] = None
 
 
 class BadRequest(ClientError):

@@ -175,7 +175,8 @@ class Gateway:
             self._note(attempt, failure)
             journal.tried(attempt, failure, seconds=perf_counter() - started, request_id=_upstream_id(answer))
             seen = passage.seen
-            journal.usage, journal.finish, journal.changes = seen.usage, seen.finish, passage.changes
+            journal.usage, journal.changes = seen.usage, passage.changes
+            journal.finish = seen.finish if failure is None else None
             if seen.usage is not None:
                 journal.cost = self._prices.cost(upstream.type, attempt.model, seen.usage, upstream.base_url)
             self._remember(seen.seals, attempt)

@@ -21,6 +21,7 @@ from modelplex.provider import address, demo
 from modelplex.provider.catalogue import facts
 from modelplex.provider.rows import Row
 from modelplex.send import Client, Reply, SendError, TimedOut, Timeouts, parse_origin
+from modelplex.wire.ask import read_ask
 from modelplex.wire.passage import provider_dialect
 
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms"})
@@ -212,7 +213,9 @@ class DemoUpstream:
         return [Attempt(provider=self.name, model=model, dialect="openai_chat", quirks=self._quirks)]
 
     async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
-        del attempt, body
+        del attempt
+        if body is not ask.body:
+            ask = read_ask(body, endpoint=ask.endpoint, dialect=ask.dialect)
         created = int(self._clock())
         if ask.stream:
             return Canned(b"text/event-stream", demo.stream(ask, created=created))

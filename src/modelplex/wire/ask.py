@@ -51,8 +51,8 @@ def read_ask(body: bytes, *, endpoint: Endpoint, dialect: str) -> Ask:
         raise BadRequest("The body has no 'model': name one of GET /models/v1/models.", param="model")
     try:
         name = _decode_str(model)
-    except msgspec.DecodeError:
-        raise BadRequest("'model' must be a string.", param="model") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadRequest("'model' must be a string, in UTF-8.", param="model") from None
     stream = fields.get("stream")
     streamed = stream is not None and bytes(stream) == _TRUE
     if stream is not None and not streamed and bytes(stream) not in (_FALSE, _NULL):

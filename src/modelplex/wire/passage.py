@@ -129,7 +129,8 @@ class Unread(_Fresh):
     """Same dialect, and an endpoint whose answers nobody here reads (images, audio, moderations): only model and key are ours."""
 
     media_type = ""
-    complete = True
+    complete = False
+    """Nobody can tell where an unread answer ends, but its framing."""
 
     def __init__(self, ask: Ask, attempt: Attempt) -> None:
         self.changes, self.body, _ = amended(ask, attempt)
