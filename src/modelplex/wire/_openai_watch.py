@@ -26,12 +26,13 @@ _MAY_BE_CUT = frozenset({"length", "content_filter", "max_tokens"})
 
 
 class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
     arguments: Any = None
 
 
 class _ToolDelta(msgspec.Struct, gc=False):
     index: int | None = 0
-    id: str | None = None
+    id: str | int | None = None
     function: _Function | None = None
     extra_content: Any = None
 
@@ -93,6 +94,7 @@ class OpenAIWatch:
     __slots__ = (
         "_arguments",
         "_asked",
+        "_calls",
         "_carry",
         "_finish",
         "_finished",
@@ -120,7 +122,10 @@ class OpenAIWatch:
         self.failed: ModelplexError | None = None
         self._open: set[int] = set()
         self._finished: set[int] = set()
-        self._arguments: dict[tuple[int, int], list[str]] = {}
+        self._arguments: dict[int, list[list[str]]] = {}
+        """Of each choice, the pieces of each call's arguments."""
+        self._calls: dict[tuple[int, int], tuple[str | int | None, list[str]]] = {}
+        """By choice and index, the id and the pieces of the call that deltas go to."""
         self._seals: list[str] = []
         self._over = False
         self._stopped = False
@@ -188,12 +193,13 @@ class OpenAIWatch:
     def end(self) -> bytes:
         if self._stopped:
             return b""
-        rest = b""
         if self._carry.strip():
             # The last blank line is missing: the event is made whole, since only whole events leave.
             last = bytes(self._carry) + b"\n\n"
             self._carry.clear()
             rest = self._pass(last, [last])
+        else:
+            rest = bytes(self._carry)  # the second half of a CRLF
         self._judge_end()
         return rest
 
@@ -270,13 +276,10 @@ class OpenAIWatch:
             for call in delta.tool_calls:
                 if call.extra_content is not None:
                     self._keep_signature(call.extra_content)
-                if call.function is not None and isinstance(call.function.arguments, str):
-                    key = (index, call.index or 0)
-                    self._arguments.setdefault(key, []).append(call.function.arguments)
+                self._observe_call(index, call.index or 0, call.id, call.function)
         if delta.function_call is not None:
             self.has_output = True
-            if isinstance(delta.function_call.arguments, str):
-                self._arguments.setdefault((index, -1), []).append(delta.function_call.arguments)
+            self._observe_call(index, -1, None, delta.function_call)
         if delta.reasoning_details:
             self.has_output = True
             self._seals += seals_in(delta.reasoning_details)
@@ -284,6 +287,19 @@ class OpenAIWatch:
             self.has_output = True
         if delta.extra_content is not None:
             self._keep_signature(delta.extra_content)
+
+    def _observe_call(
+        self, choice: int, index: int, id_: str | int | None, function: _Function | None
+    ) -> None:
+        if function is None:
+            return
+        call = self._calls.get((choice, index))
+        # Some servers send every call with the index 0: another id beside a name is another call.
+        if call is None or (id_ and call[0] and id_ != call[0] and function.name):
+            call = self._calls[choice, index] = (id_, [])
+            self._arguments.setdefault(choice, []).append(call[1])
+        if isinstance(function.arguments, str):
+            call[1].append(function.arguments)
 
     def _keep_signature(self, extra: Any) -> None:
         signature = google_signature(extra)
@@ -295,9 +311,9 @@ class OpenAIWatch:
         self._finished.add(index)
         self._finish = self._finish or reason
         if self._arguments and reason not in _MAY_BE_CUT:
-            for (choice, _), pieces in self._arguments.items():
+            for pieces in self._arguments.get(index, ()):
                 text = "".join(pieces)
-                if choice == index and text.strip() and not parses(text):
+                if text.strip() and not parses(text):
                     return self._stop(UpstreamBroken(_HALF_ARGUMENTS))
         return _PASS
 
