@@ -468,6 +468,18 @@ def test_order_and_usage_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["use" + " " * 300_000, "use the " * 100_000, "\n" * 300_000, "x" * 1_000_000]
+)
+def test_long_and_odd_texts_take_no_longer_than_their_length(text: str) -> None:
+    """Time by the square of these lengths would be minutes, which the bound on every test does not allow."""
+    for endpoint, body in (
+        ("chat/completions", _said(text, tools=[CLOCK], stop="never", max_tokens=5)),
+        ("embeddings", {"input": text}),
+    ):
+        assert demo.answer(_ask(endpoint, body), created=CREATED)[0] == 200  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("endpoint", "body", "param"),
     [
         ("chat/completions", b"{", None),

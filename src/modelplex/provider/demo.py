@@ -37,9 +37,8 @@ DIMENSIONS = 256
 MAX_DIMENSIONS = 4096
 """Of a vector; the largest in common use."""
 
-_asks_for_tools = re.compile(
-    r"\b(?:use|call|run|try|invoke)\s+(?:the|a|an|your|any|all)?\s*tool(s?)\b", re.IGNORECASE
-)
+# Of a text whose words are one space apart: over a run of spaces this would take time by its square.
+_asks_for_tools = re.compile(r" (?:use|call|run|try|invoke) (?:(?:the|a|an|your|any|all) )?tool(s?) ")
 _words = re.compile(r"\w+")
 # What counts as a token here: a word or a mark, with the space before it. Joined again they are the text.
 _pieces = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
@@ -374,7 +373,7 @@ def _mentioned(tools: Sequence[_Tool], text: str) -> list[_Tool]:
     named = [tool for tool in tools if f" {_spoken(tool.asked.name).strip()} " in said]
     if named:
         return named
-    asks = _asks_for_tools.search(text)
+    asks = _asks_for_tools.search(said)
     if asks is None:
         return []
     return list(tools) if asks[1] else list(tools[:1])
