@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelplex.call import Seal
@@ -12,6 +12,7 @@ maybe = st.none() | words
 
 
 @given(st.builds(Seal, format=words, data=words, provider=maybe, account=maybe, model=maybe, id=maybe))
+@settings(deadline=None)
 def test_a_seal_comes_back_as_it_was(seal: Seal) -> None:
     text = wrap(seal)
     assert text.startswith(MARK)
@@ -34,6 +35,7 @@ def test_what_is_no_envelope_is_left_alone() -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_an_alias_is_a_name_that_every_provider_accepts(name: str) -> None:
     assert 1 <= len(alias(name)) <= 64
     assert alias(alias(name)) == alias(name)

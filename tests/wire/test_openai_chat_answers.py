@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelplex.call import Seal, Written
@@ -105,6 +105,7 @@ def test_a_stream_is_read_whole_and_byte_by_byte(case: str) -> None:
 
 @pytest.mark.parametrize("case", STREAMED)
 @given(st.data())
+@settings(deadline=None)
 def test_a_stream_is_read_however_it_is_cut(case: str, data: st.DataObject) -> None:
     stream = transcript(case, "stream.sse")
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))

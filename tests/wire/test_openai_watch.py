@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelplex.errors import ModelplexError
@@ -24,6 +24,7 @@ def forwarded(looking: OpenAIWatch, chunks: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("case", STREAMED)
 @given(st.data())
+@settings(deadline=None)
 def test_a_stream_passes_byte_for_byte_however_it_is_cut(case: str, data: st.DataObject) -> None:
     stream = transcript(case, "stream.sse")
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelplex.errors import UpstreamBroken
@@ -44,6 +44,7 @@ def test_a_stream_cut_at_any_byte_gives_the_same_events(ending: bytes) -> None:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_a_stream_cut_in_many_places_gives_the_same_events(data: st.DataObject) -> None:
     ending = data.draw(st.sampled_from([b"\n", b"\r", b"\r\n"]))
     stream = STREAM.replace(b"\n", ending)

@@ -227,7 +227,8 @@ class ChatWriter:
     def _seal(self, event: Sealed, progress: _Progress) -> bytes:
         tool = progress.tools.get(event.part)
         if tool is not None:
-            extra = {"index": tool.index, "extra_content": _google(event.seal)}
+            # Official clients assume that every delta of a call has its `function`.
+            extra = {"index": tool.index, "function": {"arguments": ""}, "extra_content": _google(event.seal)}
             return self._chunk(event.choice, {"tool_calls": [extra]})
         fresh = event.part not in progress.reasons
         index = progress.reasons.setdefault(event.part, len(progress.reasons))
