@@ -58,6 +58,7 @@ from modelplex.errors import (
 )
 from modelplex.event import Argued, Called, Ended, Event, Failed, Said
 from modelplex.wire import ollama as dialect
+from modelplex.wire._ollama_read import LineReader
 from modelplex.wire.dialect import ProviderDialect
 
 TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts" / "ollama"
@@ -175,7 +176,7 @@ def test_what_is_no_answer_fails_streamed_and_whole(line: bytes) -> None:
 
 
 def test_an_endless_line_fails_and_is_not_kept() -> None:
-    reader = dialect.LineReader(NOTHING, limit=50)
+    reader = LineReader(NOTHING, limit=50)
     assert reader.feed(b'{"message":{"content":"') == []
     (event,) = reader.feed(b"a" * 60)
     assert isinstance(event, Failed)
