@@ -583,6 +583,16 @@ def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
     ]
 
 
+def test_what_only_another_dialect_has_on_calls_and_results_is_named() -> None:
+    own = {"caller": msgspec.Raw(b"{}")}
+    messages = (
+        Message("assistant", (ToolCall("a", "now", "{}", extra=own),), path="messages[0]"),
+        Message("tool", (ToolResult("a", (), extra=own),), path="messages[1]"),
+    )
+    _, written = _sent(_call(messages=messages))
+    assert _changes(written) == ["drop=messages[0].tool_calls[0].caller", "drop=messages[1].caller"]
+
+
 @pytest.mark.parametrize("arguments", ["", "  ", "{}"])
 def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
     messages = (

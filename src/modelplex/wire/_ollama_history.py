@@ -154,6 +154,8 @@ def _turn(message: Message, parts: Sequence[tuple[int, Part]], losses: Losses) -
 
 
 def _result(result: ToolResult, *, name: str, path: str, losses: Losses) -> Turn:
+    for name in result.extra:
+        losses.drop(f"{path}.{name}", "Ollama's results have no such field")
     if result.cache is not None:
         losses.drop(path, "cache breakpoint: Ollama caches prefixes by itself")
     texts: list[str] = []
@@ -174,6 +176,8 @@ def _result(result: ToolResult, *, name: str, path: str, losses: Losses) -> Turn
 
 
 def _made_call(call: ToolCall, *, path: str, losses: Losses) -> MadeCall:
+    for name in call.extra:
+        losses.drop(f"{path}.{name}", "Ollama's calls have no such field")
     if call.seal is not None:
         losses.drop(path, "sealed reasoning is of use to its maker only")
     if call.cache is not None:
