@@ -74,11 +74,8 @@ def test_only_whole_events_leave() -> None:
 
 
 def test_usage_that_only_the_gateway_asked_for_is_taken_out_and_still_seen() -> None:
-    usage = {
-        "id": "x",
-        "choices": [],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-    }
+    counts = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    usage: dict[str, object] = {"id": "x", "choices": (), "usage": counts}
     before, after = sse_bytes(chunk({"content": "a"}, "stop")), sse_bytes("[DONE]")
     for chunks in ([before + sse_bytes(usage) + after], [before, sse_bytes(usage), after]):
         looking = watch(withhold=True)
