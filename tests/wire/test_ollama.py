@@ -589,7 +589,8 @@ def test_what_only_another_dialect_has_on_calls_and_results_is_named() -> None:
         Message("assistant", (ToolCall("a", "now", "{}", extra=own),), path="messages[0]"),
         Message("tool", (ToolResult("a", (), extra=own),), path="messages[1]"),
     )
-    _, written = _sent(_call(messages=messages))
+    body, written = _sent(_call(messages=messages))
+    assert body["messages"][1]["tool_name"] == "now"
     assert _changes(written) == ["drop=messages[0].tool_calls[0].caller", "drop=messages[1].caller"]
 
 

@@ -154,8 +154,8 @@ def _turn(message: Message, parts: Sequence[tuple[int, Part]], losses: Losses) -
 
 
 def _result(result: ToolResult, *, name: str, path: str, losses: Losses) -> Turn:
-    for name in result.extra:
-        losses.drop(f"{path}.{name}", "Ollama's results have no such field")
+    for member in result.extra:
+        losses.drop(f"{path}.{member}", "Ollama's results have no such field")
     if result.cache is not None:
         losses.drop(path, "cache breakpoint: Ollama caches prefixes by itself")
     texts: list[str] = []
