@@ -21,6 +21,8 @@ ASK_AGAIN_AFTER = 10.0
 """Seconds between two listings that unknown names cause: a client that asks for nonsense in a loop shall not pass it on."""
 PATIENCE = 5.0
 """Seconds that a request with an unknown name waits for listings; then it is answered from what is known."""
+REMEMBERED = 4096
+"""Names whose candidates are kept until a listing changes; a client that asks for more names than that is no customer to hurry for."""
 GLOB = frozenset("*?[")
 
 
@@ -43,6 +45,7 @@ class Listing:
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._refreshing: list[asyncio.Task[None]] = []
+        self._found: dict[str, tuple[Candidate, ...]] = {}
         self.faults: dict[str, str] = {}
         self.directory = Directory(tuple(_served(p) for p in by_priority), config.aliases)
 
@@ -61,6 +64,14 @@ class Listing:
 
     async def candidates(self, name: str) -> tuple[Candidate, ...]:
         """Who serves `name`. Raises UnknownModel."""
+        if (found := self._found.get(name)) is not None:
+            return found
+        found = await self._candidates(name)
+        if len(self._found) < REMEMBERED:
+            self._found[name] = found
+        return found
+
+    async def _candidates(self, name: str) -> tuple[Candidate, ...]:
         unsure = any(not s.configured and s.listed is None for s in self.directory.served)
         try:
             found = resolve(self.directory, name)
@@ -114,6 +125,7 @@ class Listing:
             return
         self.faults.pop(provider.name, None)
         listed = frozenset(model.id for model in models)
+        self._found.clear()
         self.directory = msgspec.structs.replace(
             self.directory,
             served=tuple(

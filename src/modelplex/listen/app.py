@@ -81,15 +81,20 @@ def read_head(scope: Mapping[str, Any]) -> Request:
     for name, value in scope["headers"]:
         match name:
             case b"host":
+                _once(name, host)
                 host = value.decode("latin-1")
             case b"content-type":
                 content_type = value.decode("latin-1")
             case b"content-length":
                 length = int(value)
             case b"origin":
+                _once(name, origin)
                 origin = value.decode("latin-1")
             case b"authorization":
                 authorization = value.decode("latin-1")
+            case b"transfer-encoding" if value.strip().lower() != b"chunked":
+                # The parser is content with "gzip, chunked", and would give us the zipped bytes.
+                raise BadRequest("The only transfer-encoding that is served is chunked.")
             case _:
                 pass
     state = scope["state"]
@@ -107,6 +112,12 @@ def read_head(scope: Mapping[str, Any]) -> Request:
         length=length,
         detail=b"detail" in scope["query_string"],
     )
+
+
+def _once(name: bytes, known: str | None) -> None:
+    """Of two, one could be what is checked here and the other what somebody meant (RFC 9112 3.2)."""
+    if known is not None:
+        raise BadRequest(f"The request has the header {name.decode()!r} twice.")
 
 
 class App:
@@ -140,10 +151,11 @@ class App:
     async def __call__(
         self, scope: dict[str, Any], receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        door = Door(scope, receive, send, clock=perf_counter, keep=self.keep_bodies)
-        request = read_head(scope)
+        door = Door(scope, receive, clock=perf_counter, keep=self.keep_bodies)
+        del send  # the door has a shorter way
         id = next(self._ids)
         try:
+            request = read_head(scope)
             if request.kind == "tcp":
                 self.hosts.check(request.host, request.origin)
             endpoint = self._endpoint(request)

@@ -28,7 +28,7 @@ import msgspec
 from uvicorn._types import ASGI3Application, HTTPScope
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
@@ -49,8 +49,14 @@ MAX_PIPELINED = 16
 MAX_OVER_LIMIT = 256
 """Connections above `max_connections` that are told so with a 503. Those beyond are cut without a word."""
 
+SPOKEN = {"1.0", "1.1"}
+"""Versions of HTTP. The parser knows 0.9 and 2.0 too, which have no head or one of another form."""
+
 UPGRADING = {b"connection", b"upgrade", b"http2-settings"}
 """Headers that ask for another protocol."""
+
+JOIN_LIMIT = 65_536
+"""Bytes of body up to which head and body are copied together: a copy costs less than a second buffer below it."""
 
 Stage = Literal["between", "head begun", "head", "body"]
 """How far the request is read that is coming in: none; its first bytes, no deadline set; its head; its body."""
@@ -161,10 +167,11 @@ class Traffic(ServerState):
 class Line:
     """The transport as an exchange sees it: it may write, and its `close` is our `hang_up`."""
 
-    __slots__ = ("close", "is_closing", "write")
+    __slots__ = ("close", "is_closing", "write", "writelines")
 
     def __init__(self, connection: Connection) -> None:
         self.write = connection.transport.write
+        self.writelines = connection.transport.writelines
         self.is_closing = connection.transport.is_closing
         self.close = connection.hang_up
 
@@ -173,6 +180,8 @@ class Exchange(RequestResponseCycle):
     """One request and its answer. The app's own end is the exchange's: it fails in a way that the client can see."""
 
     task: asyncio.Task[None] | None = None
+    unwritten = b""
+    """A head that waits for the first piece."""
     on_hang_up: Callable[[], object] | None = None
     """Called when the client is gone and this exchange is still running. The app finds the exchange in `scope["exchange"]` and may set it."""
 
@@ -197,6 +206,72 @@ class Exchange(RequestResponseCycle):
         finally:
             running.discard(self)
             self.task = None
+
+    # The short way for our own app. ASGI's `send` takes a dictionary for each piece, looks at every header twice and writes the head alone; these write
+    # what is there in one go. What they leave behind is what `send` would.
+
+    async def room(self) -> None:
+        """Wait while the client has not taken what was written before."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """A whole answer. Raises ValueError where a header would break the head."""
+        if self.disconnected:
+            return
+        head = self.head(status, headers, framing=b"content-length: %d\r\n" % len(body))
+        self.response_started = True
+        if self.scope["method"] == "HEAD":
+            body = b""
+        if len(body) > JOIN_LIMIT:
+            self.transport.writelines((head, body))
+        else:
+            self.transport.write(head + body)
+        self.complete()
+
+    def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Status 200 and the headers of an answer whose end is not known yet. They are written with the first piece."""
+        # A client of HTTP/1.0 (nginx's proxy, unless told otherwise) knows no chunks: its answer ends with the connection.
+        self.chunked_encoding = self.scope["http_version"] != "1.0"
+        framing = b"transfer-encoding: chunked\r\n" if self.chunked_encoding else b""
+        self.unwritten = self.head(200, headers, framing=framing)
+        self.response_started = True
+
+    def piece(self, data: bytes, *, last: bool = False) -> None:
+        """More of an answer that was begun; an empty one that is not the last writes nothing but a head that waits."""
+        if self.disconnected:
+            return
+        if self.scope["method"] != "HEAD":
+            if self.chunked_encoding:
+                end = b"0\r\n\r\n" if last else b""
+                data = b"%x\r\n%b\r\n%b" % (len(data), data, end) if data else end
+            if self.unwritten:
+                data = self.unwritten + data
+                self.unwritten = b""
+            if data:
+                self.transport.write(data)
+        if last:
+            self.complete()
+
+    def head(self, status: int, headers: list[tuple[bytes, bytes]], *, framing: bytes) -> bytes:
+        self.waiting_for_100_continue = False
+        lines = [STATUS_LINE[status]]
+        for header in headers:
+            lines.append(b"%b: %b\r\n" % header)
+        lines.append(framing)
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        head = b"".join(lines)
+        # One look at all of it: as many lines as were meant, and nothing that ends one otherwise.
+        if head.count(b"\n") != len(headers) + 2 + bool(framing) + (not self.keep_alive) or head.count(b"\r") != head.count(b"\n"):
+            raise ValueError("a response header holds a line break")
+        return head
+
+    def complete(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
     async def fail(self) -> None:
         if self.response_complete or self.disconnected:
@@ -328,6 +403,8 @@ class Connection(HttpToolsProtocol):
         if len(self.queue) >= MAX_PIPELINED:
             self.verdict = TOO_MANY_PIPELINED
             raise ValueError("too many pipelined requests")
+        if self.http.get_http_version() not in SPOKEN:
+            raise ValueError("another version of HTTP")
         if self.http.should_upgrade():
             if self.http.get_method() == b"CONNECT":
                 raise ValueError("no tunnels")
@@ -396,6 +473,11 @@ class Connection(HttpToolsProtocol):
         parser = self.http
         version = parser.get_http_version()
         target = httptools.parse_url(self.url)
+        if target.host is not None:
+            # As for a proxy, "GET http://host/path". Then that host is the one that is asked for (RFC 9112 3.2.2).
+            port = b":%d" % target.port if target.port is not None else b""
+            others = [(name, value) for name, value in self.headers if name != b"host"]
+            self.headers = [(b"host", target.host + port), *others]
         raw_path = target.path
         path = raw_path.decode("ascii")
         scope: HTTPScope = {

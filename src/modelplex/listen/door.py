@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable
+from uvicorn._types import ASGIReceiveCallable
 
 from modelplex.errors import ClientClosed, TooLarge
 from modelplex.listen.connection import Exchange
@@ -20,20 +20,18 @@ Headers = list[tuple[bytes, bytes]]
 class Door:
     """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep` bytes to keep, `kept` has the beginning of the answer."""
 
-    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "_send", "begun", "ended", "first", "kept", "sent", "status", "stopping", "task")  # fmt: skip
+    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "sent", "status", "stopping", "task")  # fmt: skip
 
     def __init__(
         self,
         scope: dict[str, Any],
         receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
         *,
         clock: Any,
         keep: int = 0,
     ) -> None:
         self._exchange: Exchange = scope["exchange"]
         self._receive = receive
-        self._send = send
         self._clock = clock
         self._keep = keep
         self.kept: list[bytes] = []
@@ -69,31 +67,34 @@ class Door:
 
     def mind_hang_up(self) -> None:
         """From here on a caller that hangs up cancels the running task."""
-        self.task = asyncio.current_task()
-        assert self.task is not None
-        self._exchange.on_hang_up = self.task.cancel
+        self.task = task = self._exchange.task
+        assert task is not None
+        self._exchange.on_hang_up = task.cancel
 
     def no_longer(self) -> None:
         self._exchange.on_hang_up = None
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        headers.append((b"content-length", b"%d" % len(body)))
+        await self._exchange.room()
         self._note(status, body)
         self.ended = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self._exchange.answer(status, headers, body)
 
     async def begin(self, headers: Headers) -> None:
         self._note(200, b"")
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._exchange.begin(headers)
 
     async def write(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange.flow.write_paused:
+            await exchange.room()
         self._note(200, data)
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        exchange.piece(data)
 
     async def finish(self) -> None:
         self.ended = True
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._exchange.room()
+        self._exchange.piece(b"", last=True)
 
     def cut(self) -> None:
         self.ended = True
