@@ -3,7 +3,7 @@
 Above it stands the command line; below it everything. It is the one place that knows which part is given which clock, which dice and which file.
 
 The order of the start: bind first, so that a second start is refused before anything else happens; then serve; then ask the providers what they have. The order of the end: take
-no new request, let running ones finish for `drain_timeout`, end the rest with an error in their own protocol, write the last log line.
+no new request, let running ones finish for `drain_timeout` or until a second signal, end the rest with an error in their own protocol, write the last log line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import itertools
 import logging
 import os
 import random
+import resource
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter, time
@@ -26,6 +27,7 @@ from modelplex.config import Config, ConfigError, load
 from modelplex.errors import ModelplexError
 from modelplex.gateway import Gateway, Rules
 from modelplex.listen.app import App
+from modelplex.listen.connection import MAX_OVER_LIMIT
 from modelplex.listen.inside import Inside
 from modelplex.listen.origin import Hosts
 from modelplex.listen.serve import Address, Limits, Listening, Unix, listen, parse_http
@@ -44,6 +46,11 @@ WATCH_SECONDS = 1.0
 """How often the config file is looked at: one `stat`, and soon enough for somebody who waits for it."""
 YOUNG_OBJECTS = 20_000
 """Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles."""
+
+DESCRIPTORS_EACH = 2
+"""Of a client's connection: its own, and the one to the provider that answers it."""
+SPARE_DESCRIPTORS = 256
+"""For files, listeners, the log, kept connections to providers, and what Python opens for itself."""
 
 
 class ReachResult(msgspec.Struct, frozen=True):
@@ -119,7 +126,7 @@ class Process:
         logging.getLogger().addHandler(self._log.handler())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self.signalled)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             self._listening = await listen(self.app, configured_addresses(self._config), limits=_limits(self._config))  # type: ignore[arg-type]
@@ -130,6 +137,7 @@ class Process:
                 providers=list(self._gateway.upstreams),
                 config=self._path,
             )
+            self._raise_descriptors()
             self._gateway.listing.start()
             watching = asyncio.create_task(self._watch())
             gc.freeze()
@@ -146,6 +154,20 @@ class Process:
     def stop(self) -> None:
         """Begin to end: drain, then stop."""
         self._stop.set()
+
+    def signalled(self) -> None:
+        """The first signal begins the drain; who sends a second one does not want to wait for it."""
+        if self._stop.is_set() and self._listening is not None:
+            self._listening.hurry()
+        self.stop()
+
+    def _raise_descriptors(self) -> None:
+        needed = DESCRIPTORS_EACH * self._config.server.max_connections + MAX_OVER_LIMIT + SPARE_DESCRIPTORS
+        allowed = raise_descriptors(needed)
+        if allowed < needed:
+            self._log.events.warning(
+                "too few file descriptors for [server] max_connections", needed=needed, allowed=allowed
+            )
 
     async def _shut(self, listening: Listening) -> None:
         self._log.events.info("stopping", patience_seconds=self._config.server.drain_timeout)
@@ -232,6 +254,17 @@ def request_ids() -> Iterator[str]:
     """Names for requests: unlike those of any other run, and in order."""
     run_name = os.urandom(4).hex()
     return (f"mpx-{run_name}-{number:06x}" for number in itertools.count(1))
+
+
+def raise_descriptors(needed: int) -> int:
+    """Raise this process's own limit of open files to `needed`, as far as it may. Returns the limit from now on; it is never lowered."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return needed
+    allowed = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    if allowed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(soft, allowed)
 
 
 def configured_addresses(config: Config) -> Sequence[Address]:

@@ -89,6 +89,7 @@ class Listening:
         self.doors = doors
         self.traffic = traffic
         self.stopping = stopping
+        self.hurried = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Listening on {', '.join(self.addresses)}: {self.traffic!r}>"
@@ -103,7 +104,7 @@ class Listening:
             door.shut()
         for connection in tuple(traffic.open):
             connection.retire()
-        await self.settle(traffic.limits.drain_timeout)
+        await self.settle_unless_hurried(traffic.limits.drain_timeout)
         self.stopping.set()
         await self.settle(LAST_WORDS_SECONDS)
         for connection in tuple(traffic.open):
@@ -112,6 +113,18 @@ class Listening:
         for task in self.tasks():
             task.cancel()
         await self.settle(CANCELLED_SECONDS)
+
+    def hurry(self) -> None:
+        """Cut the drain timeout short: what still runs is told to end now."""
+        self.hurried.set()
+
+    async def settle_unless_hurried(self, seconds: float) -> None:
+        settling = asyncio.create_task(self.settle(seconds))
+        hurried = asyncio.create_task(self.hurried.wait())
+        await asyncio.wait({settling, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (settling, hurried):
+            task.cancel()
+        await asyncio.wait({settling, hurried})
 
     def tasks(self) -> set[asyncio.Task[None]]:
         return {each.task for each in self.traffic.running if each.task is not None}
