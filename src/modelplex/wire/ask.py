@@ -15,6 +15,8 @@ from modelplex.errors import BadRequest
 from modelplex.wire.multipart import find_model
 
 FORM = "multipart/form-data"
+SHORTEST_MEMBER = len(b'"":0,')
+"""Bytes by which a member that is said twice makes a body longer than what was read of it."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
@@ -93,10 +95,19 @@ def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool
         changed["stream_options"] = _with_usage(ask.fields.get("stream_options"))
     if quirks.refuses or quirks.output_limit != "max_completion_tokens":
         changes = _by_quirks(ask.fields, quirks, changed)
-    if not changed:
+    if not changed and not _may_repeat(ask):
         return changes, ask.body, asks_usage
     fields = {**ask.fields, **changed}
     return changes, _encode({name: value for name, value in fields.items() if value is not None}), asks_usage
+
+
+def _may_repeat(ask: Ask) -> bool:
+    """Whether the body may hold a member twice. Of such a body we read the last and others the first, so it is never passed as it came:
+    what was judged here would not be what is served there. What is longer for its spaces alone is written anew as well, which costs a copy.
+    """
+    fields = ask.fields
+    read = 1 + sum(len(name) + 4 + len(value) for name, value in fields.items())
+    return len(ask.body) - read >= SHORTEST_MEMBER
 
 
 def _form_with_model(ask: Ask, model: str) -> bytes:

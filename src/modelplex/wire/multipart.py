@@ -9,7 +9,7 @@ import re
 
 from modelplex.errors import BadRequest
 
-_boundary = re.compile(rb'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_boundary = re.compile(rb'(?:^|[\s;])boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 _named = re.compile(rb'^content-disposition:[^\r\n]*[;\s]name="?model"?\s*(?:;|$)', re.IGNORECASE | re.MULTILINE)
 MAX_PARTS = 64
 """A form of these endpoints has under twenty members; a hostile one shall not cost more than a look."""
@@ -22,6 +22,7 @@ def find_model(body: bytes, content_type: str) -> tuple[int, int]:
         raise BadRequest("The content-type multipart/form-data has no boundary.")
     mark = b"--" + (found.group(1) or found.group(2))
     at = body.find(mark)
+    model: tuple[int, int] | None = None
     for _ in range(MAX_PARTS):
         if at < 0 or body.startswith(b"--", at + len(mark)):
             break
@@ -31,6 +32,12 @@ def find_model(body: bytes, content_type: str) -> tuple[int, int]:
         if end < 0 or head_end < 0 or head_end > end:
             raise BadRequest("The multipart body is not whole: a part has no end.")
         if _named.search(body[start:head_end].replace(b"\r\n", b"\n")):
-            return head_end + 4, end
+            if model is not None:
+                raise BadRequest("The form has 'model' twice.", param="model")
+            model = head_end + 4, end
         at = end + 2
+    else:
+        raise BadRequest(f"The form has more than {MAX_PARTS} parts.")
+    if model is not None:
+        return model
     raise BadRequest("The form has no 'model': name one of GET /models/v1/models.", param="model")
