@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from time import perf_counter
 from urllib.parse import quote
 
 import msgspec
 
 from modelplex.call import Ask, Attempt, Call, Change
-from modelplex.errors import ClientClosed, ModelplexError, RateLimited, Stopping, Unsupported, UpstreamAuth
+from modelplex.errors import ClientClosed, ModelplexError, RateLimited, Stopping, Unsupported, UpstreamAuth, UpstreamBroken
 from modelplex.listing import Listing
 from modelplex.record.journal import Journal
 from modelplex.record.price import Prices
@@ -41,8 +42,10 @@ MISLABELLED_STATUS = 502
 """The status that such an error is read with, since its own said 200."""
 REMEMBERED_SEALS = 20_000
 """Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the oldest are forgotten first."""
-SEALS = (b'"reasoning_details"', b'"thought_signature"', b'"encrypted_content"')
-"""Member names that carry sealed state. Only a body with one of these, or with an envelope, is read for it."""
+SEALS = (b'"reasoning_details"', b'"thought_signature"')
+"""Member names that carry sealed state in a chat, envelopes included. Only a body with one of these is read for it."""
+HUNG_UP = ClientClosed("The caller hung up.")
+"""What a call has come to unless it comes to something else. It is never raised."""
 ENVELOPE = MARK.encode()
 CHANGES_LIMIT = 1024
 """Bytes of x-modelplex-changes; the Record has all of them."""
@@ -93,7 +96,7 @@ class Gateway:
             await self._refuse(error, door, journal)
         except asyncio.CancelledError:
             if not door.stopping:
-                journal.error = ClientClosed("The caller hung up.")
+                journal.error = HUNG_UP
                 raise
             await self._refuse(stopped(), door, journal)
 
@@ -161,7 +164,7 @@ class Gateway:
         journal.left = started = perf_counter()
         self.health[health_key] = before(self.health.get(health_key, WELL), now=started)
         answer: Answer | None = None
-        failure: ModelplexError | None = ClientClosed("The caller hung up.")
+        failure: ModelplexError | None = HUNG_UP
         try:
             answer = await upstream.open(asked.ask, attempt, passage.body)
             failure = await self._relay(asked.ask, attempt, answer, passage, door, journal)
@@ -169,9 +172,13 @@ class Gateway:
             failure = told_by(attempt.provider, error)
         except ModelplexError as error:
             failure = error
+        except RecursionError:
+            failure = UpstreamBroken(f"{attempt.provider} answered with JSON that is nested deeper than is read.")
         finally:
             if answer is not None:
                 answer.close()
+            if failure is not None:
+                without_secrets(failure, upstream.hide)
             self._note(attempt, failure)
             journal.tried(attempt, failure, seconds=perf_counter() - started, request_id=_upstream_id(answer))
             seen = passage.seen
@@ -240,6 +247,7 @@ class Gateway:
             request_id=journal.id,
             head=lambda: self._head(label, answer, journal),
             quiet=self.rules.ping_interval,
+            hide=provider.hide,
         )
         return await stream.run()
 
@@ -285,9 +293,17 @@ class Gateway:
         await door.whole(status, head, body)
 
 
+def without_secrets(error: ModelplexError, hide: Callable[[bytes], bytes]) -> None:
+    """An error inside an answer is the provider's own words, like one in the place of an answer, and some repeat what they were sent."""
+    error.message = hide(error.message.encode("utf-8", "replace")).decode()
+    error.args = (error.message,)
+    if error.upstream_body is not None:
+        error.upstream_body = hide(error.upstream_body)
+
+
 def _may_hold_seals(ask: Ask) -> bool:
     body = ask.body
-    return ask.endpoint == "chat/completions" and (ENVELOPE in body or any(name in body for name in SEALS))
+    return ask.endpoint == "chat/completions" and (SEALS[0] in body or SEALS[1] in body)
 
 
 def _upstream_id(answer: Answer | None) -> str | None:
@@ -297,6 +313,7 @@ def _upstream_id(answer: Answer | None) -> str | None:
     return found.decode("latin-1") if found is not None else None
 
 
+@lru_cache(maxsize=1024)
 def _visible(text: str) -> bytes:
     """A name as a header value: what is not plain ASCII is percent-encoded."""
     return quote(text, safe="/:@+,;=()[] ").encode()

@@ -45,10 +45,11 @@ def stopped() -> Stopping:
 
 
 class Stream:
-    """One streamed answer on its way. `quiet` is the seconds of silence after which a held start is sent and a running stream gets a keep-alive."""
+    """One streamed answer on its way. `quiet` is the seconds of silence after which a held start is sent and a running stream gets a keep-alive; `hide` takes
+    secrets out of what the provider says of an error."""
 
     def __init__(
-        self, answer: Answer, passage: Passage, door: Door, *, provider: str, request_id: str, head: Callable[[], Headers], quiet: float
+        self, answer: Answer, passage: Passage, door: Door, *, provider: str, request_id: str, head: Callable[[], Headers], quiet: float, hide: Callable[[bytes], bytes]
     ) -> None:
         self._answer = answer
         self._passage = passage
@@ -57,6 +58,7 @@ class Stream:
         self._request_id = request_id
         self._head = head
         self._quiet = quiet
+        self._hide = hide
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
@@ -74,6 +76,8 @@ class Stream:
                     continue
                 self._last_byte = self._loop.time()
                 out = passage.feed(data) if data else passage.end()
+                if passage.failed is not None:
+                    out = self._hide(out)
                 await self._move(out, last=not data)
                 if passage.failed is not None:
                     return await self._break(passage.failed, told=passage.error_was_forwarded)
@@ -84,6 +88,12 @@ class Stream:
             if not self._door.begun:
                 raise
             return await self._break(error)
+        except RecursionError:
+            if not self._door.begun:
+                raise
+            return await self._break(
+                UpstreamBroken(f"{self._provider} answered with JSON that is nested deeper than is read.")
+            )
         except asyncio.CancelledError:
             if not (self._door.begun and self._door.stopping):
                 raise
@@ -122,7 +132,7 @@ class Stream:
     async def _break(self, error: ModelplexError, *, told: bool = False) -> ModelplexError:
         farewell = b"" if told else self._passage.in_stream_error(error, self._request_id)
         if farewell:
-            await self._door.write(farewell)
+            await self._door.write(self._hide(farewell))
         if told or farewell:
             await self._door.finish()
         else:

@@ -20,6 +20,7 @@ from modelplex.event import ListedModel
 from modelplex.provider import address, demo
 from modelplex.provider.catalogue import facts
 from modelplex.provider.rows import Row
+from modelplex.record.log import Secrets
 from modelplex.send import Client, Reply, SendError, TimedOut, Timeouts, parse_origin
 from modelplex.wire.ask import read_ask
 from modelplex.wire.passage import provider_dialect
@@ -27,6 +28,8 @@ from modelplex.wire.passage import provider_dialect
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
+REMEMBERED = 4096
+"""Models whose attempts and targets are kept ready: more than any provider has."""
 MAX_ERROR_BODY = 65536
 """Bytes of a provider's error that are read: an error is a sentence, a page of HTML at worst."""
 MAX_LISTING = 16 * 1024 * 1024
@@ -70,6 +73,10 @@ class Upstream(Protocol):
 
     async def models(self) -> list[ListedModel]: ...
 
+    def hide(self, text: bytes) -> bytes:
+        """What it said of an error, without the secrets that it was sent: some repeat the whole request."""
+        ...
+
 
 class HttpUpstream:
     """A provider behind HTTP."""
@@ -96,12 +103,23 @@ class HttpUpstream:
         keys = keys or [None]
         extra = {name: value.reveal() for name, value in config.headers.items()}
         self._heads = [address.head(row, key=key, extra=extra, api_version=config.api_version) for key in keys]
+        self._attempts: dict[str, list[Attempt]] = {}
+        self._targets: dict[tuple[str, str, bool], bytes] = {}
         self._accounts = [_account(key) for key in keys]
+        self._secrets = Secrets([key for key in keys if key] + list(extra.values()))
 
     def __repr__(self) -> str:
         return f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {len(self._heads)} keys>"
 
     def attempts(self, model: str) -> list[Attempt]:
+        attempts = self._attempts.get(model)
+        if attempts is None:
+            attempts = self._new_attempts(model)
+            if len(self._attempts) < REMEMBERED:
+                self._attempts[model] = attempts
+        return attempts
+
+    def _new_attempts(self, model: str) -> list[Attempt]:
         known = facts(model, self._row.dialect)
         return [
             Attempt(
@@ -121,14 +139,19 @@ class HttpUpstream:
             raise Unsupported(
                 f"The provider {self.name} ({self.type}) has no {ask.endpoint}; ask for a model of one that does.", param="model"
             )
-        target = address.target(
-            self._row,
-            base_path=self._path,
-            endpoint=ask.endpoint,
-            model=attempt.model,
-            stream=ask.stream,
-            api_version=self._api_version,
-        )
+        where = (ask.endpoint, attempt.model, ask.stream)
+        target = self._targets.get(where)
+        if target is None:
+            target = address.target(
+                self._row,
+                base_path=self._path,
+                endpoint=ask.endpoint,
+                model=attempt.model,
+                stream=ask.stream,
+                api_version=self._api_version,
+            )
+            if len(self._targets) < REMEMBERED:
+                self._targets[where] = target
         head = self._heads[attempt.key] + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
         try:
             reply = await self._client.send(
@@ -147,10 +170,15 @@ class HttpUpstream:
             body = b""
         finally:
             reply.close()
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
-        error = provider_dialect(self._row.dialect).read_error(reply.status, headers, body)
-        error.upstream_headers = tuple(forwarded(reply.headers))
+        hide = self._secrets.mask
+        told = [(name, hide(value)) for name, value in reply.headers]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in told}
+        error = provider_dialect(self._row.dialect).read_error(reply.status, headers, hide(body))
+        error.upstream_headers = tuple(forwarded(told))
         return error
+
+    def hide(self, text: bytes) -> bytes:
+        return self._secrets.mask(text)
 
     async def models(self) -> list[ListedModel]:
         target = address.listing(self._row, base_path=self._path, api_version=self._api_version)
@@ -226,6 +254,9 @@ class DemoUpstream:
 
     async def models(self) -> list[ListedModel]:
         return [ListedModel(name) for name in demo.MODELS]
+
+    def hide(self, text: bytes) -> bytes:
+        return text
 
 
 class Canned:

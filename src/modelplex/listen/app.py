@@ -205,6 +205,10 @@ class App:
             journal.error = error
             if not isinstance(error, ClientClosed):
                 await _refuse(error, door, id)
+        except RecursionError:
+            # Reading JSON takes a level of the stack for a level of nesting; nobody means a thousand of them.
+            journal.error = error = BadRequest("The body is nested deeper than is read.")
+            await _refuse(error, door, id)
         except asyncio.CancelledError:
             # The caller is gone. The task was cancelled by that alone, so it ends here, and nobody is left to be told.
             journal.error = journal.error or ClientClosed("The caller hung up.")

@@ -69,5 +69,6 @@ class Hosts:
 def _host_name(host: str) -> str:
     """The name in a Host header, without its port and brackets."""
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        name, _, rest = host[1:].partition("]")
+        return name if not rest or rest.startswith(":") else host
     return host.partition(":")[0].lower()
