@@ -244,21 +244,21 @@ def validate(exchange: Exchange) -> None:
     elif exchange.endpoint == "/chat/completions":
         _is_chat(body)
     elif exchange.endpoint == "/completions":
-        _strict(Completion, body)
+        strictly(Completion, body)
     elif exchange.endpoint == "/embeddings":
         _is_embeddings(body)
     elif exchange.endpoint == "/models":
         listed = json.loads(body)
         assert listed["object"] == "list"
         for model in listed["data"]:
-            _strict(Model, json.dumps(model).encode())
+            strictly(Model, json.dumps(model).encode())
     elif exchange.endpoint.startswith("/models/"):
-        _strict(Model, body)
+        strictly(Model, body)
     else:
         raise AssertionError(f"nobody says what {exchange.endpoint} answers")
 
 
-def _strict(kind: type[BaseModel], body: bytes) -> Any:
+def strictly(kind: type[BaseModel], body: bytes) -> Any:
     value = kind.model_validate_json(body, strict=True)
     unknown = set(_unknown(value)) - EXTENSIONS
     assert not unknown, f"members that {kind.__name__} does not have: {unknown}"
@@ -288,7 +288,7 @@ def _is_error(told: Any) -> None:
 
 
 def _is_chat(body: bytes) -> None:
-    answer: ChatCompletion = _strict(ChatCompletion, body)
+    answer: ChatCompletion = strictly(ChatCompletion, body)
     assert answer.choices
     # OpenAI's published description requires these, though the client's types allow for their absence (wires.md 2.1).
     for choice in json.loads(body)["choices"]:
@@ -313,7 +313,7 @@ def _is_embeddings(body: bytes) -> None:
         if isinstance(data["embedding"], str):
             packed = base64.b64decode(data["embedding"], validate=True)
             data["embedding"] = list(struct.unpack(f"<{len(packed) // 4}f", packed))
-    read: CreateEmbeddingResponse = _strict(CreateEmbeddingResponse, json.dumps(answer).encode())
+    read: CreateEmbeddingResponse = strictly(CreateEmbeddingResponse, json.dumps(answer).encode())
     assert [data.index for data in read.data] == list(range(len(read.data)))
 
 
@@ -336,19 +336,31 @@ def validate_stream(exchange: Exchange) -> None:
     assert events, "an empty stream"
     last = events.pop()
     kind = ChatCompletionChunk if exchange.endpoint == "/chat/completions" else Completion
-    ends = [choice["finish_reason"] for event in events for choice in json.loads(event)["choices"]]
-    chunks: list[Any] = [_strict(kind, _as_typed(event, kind).encode()) for event in events]
-    assert len({(c.id, c.created, c.model) for c in chunks}) <= 1, "one answer, one name"
-    if last != "[DONE]":
-        _is_error(json.loads(last))
-        assert not any(ends)
-        return
     options: dict[str, Any] = exchange.asked.get("stream_options") or {}
-    wants_usage = bool(options.get("include_usage"))
+    if last == "[DONE]":
+        validate_chunks(events, kind=kind, wants_usage=bool(options.get("include_usage")))
+        return
+    _is_error(json.loads(last))
+    ends = [choice["finish_reason"] for event in events for choice in json.loads(event)["choices"]]
+    assert not any(ends), "a broken answer has no end"
+    _typed(events, kind)
+
+
+def validate_chunks(
+    events: Sequence[str], *, kind: type[BaseModel] = ChatCompletionChunk, wants_usage: bool
+) -> None:
+    """Every chunk of a whole stream, as JSON, without the `[DONE]`."""
+    chunks = _typed(events, kind)
     _usage_once(events, chunks, wanted=wants_usage)
     if kind is ChatCompletionChunk:
         for index in {choice.index for chunk in chunks for choice in chunk.choices}:
             _is_whole_choice([c for chunk in chunks for c in chunk.choices if c.index == index])
+
+
+def _typed(events: Sequence[str], kind: type[BaseModel]) -> list[Any]:
+    chunks: list[Any] = [strictly(kind, _as_typed(event, kind).encode()) for event in events]
+    assert len({(c.id, c.created, c.model) for c in chunks}) <= 1, "one answer, one name"
+    return chunks
 
 
 def _as_typed(event: str, kind: type[BaseModel]) -> str:
@@ -361,7 +373,7 @@ def _as_typed(event: str, kind: type[BaseModel]) -> str:
     return json.dumps(told)
 
 
-def _usage_once(events: list[str], chunks: Sequence[Any], *, wanted: bool) -> None:
+def _usage_once(events: Sequence[str], chunks: Sequence[Any], *, wanted: bool) -> None:
     """R13: one chunk with usage and without choices, the last, where it was asked for; nowhere otherwise."""
     without_choices = [at for at, chunk in enumerate(chunks) if not chunk.choices]
     if not wanted:

@@ -344,7 +344,7 @@ async def test_a_schema_for_an_older_model_is_a_forced_tool_that_nobody_sees(tmp
     class Person(Named):
         age: int
 
-    old = ANTHROPIC | {"models": '["claude-opus-4-1"]'}
+    old: dict[str, Any] = ANTHROPIC | {"models": '["claude-opus-4-1"]'}
     acts = [claude_stream("answer_as_a_tool"), claude_answer("answer_as_a_tool")]
     async with in_front_of(*acts, folder=tmp_path, **old) as (up, _, client):
         _, final = await client.helper(model="claude-opus-4-1", response_format=Person)
