@@ -1,0 +1,349 @@
+"""docs/reference and docs/why say what the code does: each key, flag, route, error, header and room, and none that is not there."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from modelplex import cli, errors
+from modelplex.call import Attempt, Quirks
+from modelplex.config import settings
+from modelplex.listen.app import BASES, ENDPOINTS
+from modelplex.listen.inside import Inside
+from modelplex.provider import all_rows
+from modelplex.provider.catalogue import facts
+from modelplex.wire import anthropic_messages, ollama, openai_chat
+from modelplex.wire.ask import read_ask
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / "src" / "modelplex"
+REFERENCE = ROOT / "docs" / "reference"
+CODE = re.compile(r"`([^`]+)`")
+
+pytestmark = pytest.mark.docs
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of each row of a page's tables, heads and rules left out."""
+    lines = text.splitlines()
+    found: list[list[str]] = []
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("| ") and not after.startswith("|--"):
+            found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return found
+
+
+def page(name: str, *, section: str | None = None) -> str:
+    """A page of the reference, or what stands below one of its headings up to the next."""
+    text = (REFERENCE / name).read_text()
+    if section is None:
+        return text
+    found = re.search(rf"^#+ {re.escape(section)}\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"{name} has no section {section!r}"
+    return found[1]
+
+
+def source() -> str:
+    return "\n".join(file.read_text() for file in sorted(SRC.rglob("*.py")))
+
+
+# --- config.md
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "server": settings.Server,
+    "providers": settings.ProviderConfig,
+    "quirks": Quirks,
+    "failover": settings.FailoverConfig,
+    "log": settings.LogConfig,
+    "mcp": settings.McpConfig,
+    "servers": settings.McpServer,
+}
+FROM_ELSEWHERE = {("providers", "name"), ("providers", "type"), ("servers", "name")}
+FROM_THE_TYPE = {("providers", "base_url"), ("providers", "api_key"), ("providers", "quirks")}
+
+
+def toml(value: object) -> str:
+    match value:
+        case None | () | {}:
+            return "none"
+        case (str(only),):
+            return f'`"{only}"`'
+        case bool():
+            return f"`{str(value).lower()}`"
+        case str():
+            return f'`"{value}"`'
+        case _:
+            return f"`{value}`"
+
+
+@pytest.mark.parametrize("section", TABLES)
+def test_every_key_is_documented_with_its_default(section: str) -> None:
+    told = {CODE.findall(row[0])[0]: row[2] for row in rows(page("config.md", section=section))}
+    fields = {field.name: field for field in msgspec.structs.fields(TABLES[section])}
+    assert list(told) == list(fields)
+    for name, field in fields.items():
+        if (section, name) in FROM_ELSEWHERE | FROM_THE_TYPE:
+            continue
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        assert told[name] == toml(default), name
+
+
+def test_every_table_of_the_config_is_documented() -> None:
+    assert {field.name for field in msgspec.structs.fields(settings.Config)} - {"path"} <= {
+        *TABLES,
+        "aliases",
+    }
+    assert page("config.md", section="aliases")
+
+
+def test_every_type_is_documented_with_its_address_and_variable() -> None:
+    told = {
+        row[0].strip("`"): (row[2].strip("`"), row[3].strip("`"))
+        for row in rows(page("config.md", section="Types"))
+    }
+    for name, row in all_rows().items():
+        address = "" if name == "demo" else row.base_url or "yours"
+        assert told.pop(name) == (address, row.key_env or "")
+    assert not told
+
+
+def test_the_readme_names_every_type() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in all_rows() if f"`{name}`" not in text] == []
+
+
+# --- errors.md
+
+
+def kinds(of: type[errors.ModelplexError]) -> Iterator[type[errors.ModelplexError]]:
+    for kind in of.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+def test_every_error_is_documented_as_it_is() -> None:
+    told = {row[0].strip("`"): row[1:5] for row in rows(page("errors.md", section="By whose fault"))}
+    groups = {errors.ClientError, errors.ProviderError, errors.GatewayFault}
+    for kind in set(kinds(errors.ModelplexError)) - groups:
+        code = f"`{kind.default_code}`" if kind.default_code else "*none*"
+        expected = [
+            str(kind.default_status),
+            code,
+            _yes(kind.another_may_do_better),
+            _yes(kind.sdk_may_retry),
+        ]
+        assert told.pop(kind.__name__) == expected, kind
+    assert not told
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - a cell of a table
+    return "yes" if value else "no"
+
+
+def test_every_code_is_documented_and_none_is_made_up() -> None:
+    used = set(re.findall(r'code(?:: ClassVar\[str \| None\])? ?= ?"(\w+)"', source()))
+    used |= set(re.findall(r'code = "(\w+)"', source()))
+    finer = {row[0].strip("`") for row in rows(page("errors.md", section="Finer codes"))}
+    usual = {row[2].strip("`") for row in rows(page("errors.md", section="By whose fault"))} - {"*none*"}
+    assert {"context_length_exceeded", "model_not_found", "circuit_open"} <= used
+    assert used - finer - usual == set()
+    assert finer - used == set()
+
+
+# --- headers.md
+
+
+def test_every_header_of_ours_is_documented_and_none_is_made_up() -> None:
+    ours = r"\b(x-modelplex-[a-z-]+|x-should-retry|x-request-id|retry-after(?:-ms)?)\b"
+    written = set(re.findall(f'b"{ours}"', source()))
+    told = set(re.findall(f"`{ours}`", page("headers.md", section="Of an answer")))
+    assert "x-modelplex-provider" in written
+    assert written == told
+
+
+def test_every_operation_of_a_change_is_documented() -> None:
+    (row,) = [row for row in rows(page("headers.md")) if "x-modelplex-changes" in row[0]]
+    ops = re.search(r"op: Literal\[(.*?)\]", (SRC / "call.py").read_text())
+    assert ops
+    assert [op for op in re.findall(r'"(\w+)"', ops[1]) if f"`{op}`" not in row[1]] == []
+
+
+# --- http.md
+
+
+def test_every_route_is_documented_and_none_is_made_up() -> None:
+    told = {row[0].strip("`") for row in rows(page("http.md", section="Models"))}
+    assert told == {f"POST /{path}" for path in ENDPOINTS} | {"GET /models", "GET /models/{name}"}
+    text = page("http.md", section="Models")
+    assert [base for base in BASES if f"`{base.rstrip('/')}`" not in text] == []
+
+
+class NoMeters:
+    def render(self) -> bytes:
+        return b""
+
+
+def test_every_view_is_documented_and_none_is_made_up() -> None:
+    told = {row[0].strip("`") for row in rows(page("http.md", section="The gateway itself"))}
+    inside = Inside(settings.Config(), NoMeters(), addresses=list[str], dropped=lambda: 0)
+    assert told == {f"GET /_internal/{name}" for name in inside._views} | {"GET /health"}
+
+
+# --- cli.md
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    return {
+        f"{action.option_strings[-1]} {action.metavar or ''}".strip()
+        for action in parser._actions
+        if action.option_strings
+    }
+
+
+def test_every_option_is_documented_and_none_is_made_up() -> None:
+    parser = cli._parser()
+    (choice,) = [action for action in parser._actions if action.dest == "command"]
+    commands = cast("dict[str, argparse.ArgumentParser]", choice.choices)
+    told = {row[0].strip("`") for row in rows(page("cli.md", section="The command line"))}
+    assert told == options(parser)
+    for name, command in commands.items():
+        of_its_own = {row[0].strip("`") for row in rows(page("cli.md", section=f"modelplex {name}"))}
+        assert of_its_own == options(command) - told
+
+
+# --- dialects.md
+
+HI: dict[str, Any] = {"role": "user", "content": "Hi"}
+F: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object", "properties": {}}},
+}
+NAMED: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
+PICTURE = "data:image/png;base64,AAAA"
+
+
+def content(part: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "What?"}, part]}]}
+
+
+def image(**more: str) -> dict[str, Any]:
+    return content({"type": "image_url", "image_url": {"url": PICTURE, **more}})
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "`max_tokens`, `max_completion_tokens`": {"max_tokens": 5},
+    "`temperature`": {"temperature": 0.5},
+    "`temperature` above 1": {"temperature": 1.5},
+    "`top_p`": {"top_p": 0.9},
+    "`top_k`": {"top_k": 5},
+    "`min_p`": {"min_p": 0.1},
+    "`seed`": {"seed": 1},
+    "`stop`": {"stop": ["x"]},
+    "`presence_penalty`, `frequency_penalty`": {"presence_penalty": 0.5, "frequency_penalty": 0.5},
+    "`logit_bias`": {"logit_bias": {"1": 2}},
+    "`logprobs`": {"logprobs": True},
+    "`n` above 1": {"n": 2},
+    "`response_format` with a schema": {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    },
+    "`response_format` of any JSON": {"response_format": {"type": "json_object"}},
+    "`tools`": {"tools": [F]},
+    "`tools` with `strict`": {"tools": [{"type": "function", "function": {**F["function"], "strict": True}}]},
+    "`tools` of free form": {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
+    '`tool_choice` of "required"': {"tools": [F], "tool_choice": "required"},
+    "`tool_choice` of one function": {"tools": [F], "tool_choice": NAMED},
+    '`tool_choice` of "none"': {"tools": [F], "tool_choice": "none"},
+    "`tool_choice` of allowed tools": {
+        "tools": [F],
+        "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}},
+    },
+    "`parallel_tool_calls` of false": {"tools": [F], "parallel_tool_calls": False},
+    "`functions`": {"functions": [{"name": "f"}]},
+    "`reasoning_effort`": {"reasoning_effort": "high"},
+    '`reasoning_effort` of "minimal"': {"reasoning_effort": "minimal"},
+    "`verbosity`": {"verbosity": "low"},
+    "`user`, `safety_identifier`": {"user": "u"},
+    "`metadata`": {"metadata": {"a": "b"}},
+    "`store`": {"store": True},
+    "`service_tier`": {"service_tier": "default"},
+    '`service_tier` of "flex"': {"service_tier": "flex"},
+    "`prompt_cache_key`": {"prompt_cache_key": "k"},
+    "`prediction`": {"prediction": {"type": "content", "content": "x"}},
+    "`web_search_options`": {"web_search_options": {}},
+    "`modalities`, `audio`": {"modalities": ["text", "audio"], "audio": {"voice": "a", "format": "wav"}},
+    "any other field": {"invented": 1},
+    "leading system and developer messages": {"messages": [{"role": "developer", "content": "s"}, HI]},
+    "later system messages": {
+        "messages": [HI, {"role": "assistant", "content": "a"}, {"role": "system", "content": "s"}, HI]
+    },
+    "a last assistant message, to be continued": {"messages": [HI, {"role": "assistant", "content": "a"}]},
+    "tool calls and their results": {
+        "tools": [F],
+        "messages": [
+            HI,
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "c", "content": "r"},
+        ],
+    },
+    "an image as data": image(),
+    "an image's URL": content({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),
+    "an image's `detail`": image(detail="low"),
+    "a text file": content(
+        {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain;base64,aGk="}}
+    ),
+    "a PDF": content(
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}}
+    ),
+    "a file's id": content({"type": "file", "file": {"file_id": "file-1"}}),
+    "audio": content({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}),
+    "`name`": {"messages": [{**HI, "name": "u"}]},
+    "`cache_control`": content({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}),
+}
+WORDS = {"drop": "dropped", "lower": "lowered", "clamp": "clamped"}
+PROVIDERS = {"anthropic": (anthropic_messages, "claude-sonnet-4-5"), "ollama": (ollama, "llama3.2")}
+
+
+def what_becomes(asked: dict[str, Any], *, provider: str) -> str:
+    dialect, model = PROVIDERS[provider]
+    row = all_rows()[provider]
+    attempt = Attempt(
+        provider=provider,
+        model=model,
+        dialect=row.dialect,
+        quirks=row.quirks,
+        facts=facts(model, row.dialect),
+    )
+    body = msgspec.json.encode({"model": model, "messages": [HI], **asked})
+    call = openai_chat.read_call(read_ask(body, endpoint="chat/completions", dialect="openai_chat"))
+    try:
+        written = dialect.write_call(call, attempt)
+    except errors.Unsupported:
+        return "refused"
+    return " and ".join(dict.fromkeys(WORDS[change.op] for change in written.changes)) or "carried"
+
+
+def test_what_becomes_of_each_part_of_a_request_is_documented() -> None:
+    told = {
+        row[0]: row[1:]
+        for section in ("Chat requests", "Messages")
+        for row in rows(page("dialects.md", section=section))
+    }
+    assert set(told) == set(ASKED)
+    wrong: list[str] = []
+    for name, asked in ASKED.items():
+        for provider, cell in zip(PROVIDERS, told[name], strict=True):
+            becomes = what_becomes(asked, provider=provider)
+            # "carried where ..., else lowered": what is said first is what a model of today does, or what stands after "else".
+            if not cell.startswith(becomes) and f"else {becomes}" not in cell:
+                wrong.append(f"{name} to {provider} is {becomes}, and the page says: {cell}")
+    assert wrong == []
