@@ -197,9 +197,13 @@ WAYS = ("sync-tcp", "sync-unix", "async-tcp", "async-unix")
 
 @asynccontextmanager
 async def official(
-    gw: Running, way: str = "async-unix", *, retries: int = 0, base: str = "/models/v1"
+    gw: Running, way: str = "async-unix", *, retries: int = 0, base: str = "/models/v1", ours: bool = True
 ) -> AsyncGenerator[Official]:
-    """A client of this gateway. When the block ends well, every response that it got must be of the official types."""
+    """A client of this gateway. When the block ends well, every response that it got must be of the official types.
+
+    Without `ours` the words are a provider's that pass as they come: they may have members that the client does not know, and
+    lack what only OpenAI's description asks for.
+    """
     kind, transport = way.split("-")
     how: dict[str, Any] = {"uds": gw.socket} if transport == "unix" else {}
     url = "http://localhost" if transport == "unix" else gw.base
@@ -215,7 +219,7 @@ async def official(
         ) as client_async:
             yield Official(None, client_async, exchanges)
     for exchange in exchanges:
-        validate(exchange)
+        validate(exchange, ours=ours)
 
 
 @asynccontextmanager
@@ -234,19 +238,19 @@ async def in_front_of(
 # --- what the official types say -----------------------------------------------------------------------------------------------------
 
 
-def validate(exchange: Exchange) -> None:
+def validate(exchange: Exchange, *, ours: bool = True) -> None:
     """Hold a response to the official types, strictly: nothing required is missing, nothing has another type, nothing is unknown."""
     body = bytes(exchange.body)
     if exchange.status >= 400:
         _is_error(json.loads(body))
     elif exchange.streamed:
-        validate_stream(exchange)
+        _is_stream(exchange, ours=ours)
     elif exchange.endpoint == "/chat/completions":
-        _is_chat(body)
+        _is_chat(body, ours=ours)
     elif exchange.endpoint == "/completions":
-        strictly(Completion, body)
+        strictly(Completion, body, ours=ours)
     elif exchange.endpoint == "/embeddings":
-        _is_embeddings(body)
+        _is_embeddings(body, ours=ours)
     elif exchange.endpoint == "/models":
         listed = json.loads(body)
         assert listed["object"] == "list"
@@ -258,10 +262,10 @@ def validate(exchange: Exchange) -> None:
         raise AssertionError(f"nobody says what {exchange.endpoint} answers")
 
 
-def strictly(kind: type[BaseModel], body: bytes) -> Any:
+def strictly(kind: type[BaseModel], body: bytes, *, ours: bool = True) -> Any:
     value = kind.model_validate_json(body, strict=True)
     unknown = set(_unknown(value)) - EXTENSIONS
-    assert not unknown, f"members that {kind.__name__} does not have: {unknown}"
+    assert not unknown or not ours, f"members that {kind.__name__} does not have: {unknown}"
     return value
 
 
@@ -287,11 +291,11 @@ def _is_error(told: Any) -> None:
     assert error["code"] is None or isinstance(error["code"], str)
 
 
-def _is_chat(body: bytes) -> None:
-    answer: ChatCompletion = strictly(ChatCompletion, body)
+def _is_chat(body: bytes, *, ours: bool) -> None:
+    answer: ChatCompletion = strictly(ChatCompletion, body, ours=ours)
     assert answer.choices
     # OpenAI's published description requires these, though the client's types allow for their absence (wires.md 2.1).
-    for choice in json.loads(body)["choices"]:
+    for choice in json.loads(body)["choices"] if ours else ():
         assert {"role", "content", "refusal"} <= set(choice["message"])
         assert "logprobs" in choice
     for choice in answer.choices:
@@ -307,13 +311,13 @@ def _is_chat(body: bytes) -> None:
                 assert isinstance(json.loads(call.function.arguments), dict)
 
 
-def _is_embeddings(body: bytes) -> None:
+def _is_embeddings(body: bytes, *, ours: bool) -> None:
     answer = json.loads(body)
     for data in answer["data"]:
         if isinstance(data["embedding"], str):
             packed = base64.b64decode(data["embedding"], validate=True)
             data["embedding"] = list(struct.unpack(f"<{len(packed) // 4}f", packed))
-    read: CreateEmbeddingResponse = strictly(CreateEmbeddingResponse, json.dumps(answer).encode())
+    read: CreateEmbeddingResponse = strictly(CreateEmbeddingResponse, json.dumps(answer).encode(), ours=ours)
     assert [data.index for data in read.data] == list(range(len(read.data)))
 
 
@@ -328,7 +332,7 @@ def events_of(body: bytes) -> list[str]:
     return found
 
 
-def validate_stream(exchange: Exchange) -> None:
+def _is_stream(exchange: Exchange, *, ours: bool) -> None:
     """A stream's events and their order; one that the client left early is only held to what it had."""
     events = events_of(bytes(exchange.body))
     if not exchange.complete:
@@ -338,28 +342,33 @@ def validate_stream(exchange: Exchange) -> None:
     kind = ChatCompletionChunk if exchange.endpoint == "/chat/completions" else Completion
     options: dict[str, Any] = exchange.asked.get("stream_options") or {}
     if last == "[DONE]":
-        validate_chunks(events, kind=kind, wants_usage=bool(options.get("include_usage")))
+        validate_chunks(events, kind=kind, wants_usage=bool(options.get("include_usage")), ours=ours)
         return
     _is_error(json.loads(last))
     ends = [choice["finish_reason"] for event in events for choice in json.loads(event)["choices"]]
     assert not any(ends), "a broken answer has no end"
-    _typed(events, kind)
+    _typed(events, kind, ours=ours)
 
 
 def validate_chunks(
-    events: Sequence[str], *, kind: type[BaseModel] = ChatCompletionChunk, wants_usage: bool
+    events: Sequence[str],
+    *,
+    kind: type[BaseModel] = ChatCompletionChunk,
+    wants_usage: bool,
+    ours: bool = True,
 ) -> None:
     """Every chunk of a whole stream, as JSON, without the `[DONE]`."""
-    chunks = _typed(events, kind)
+    chunks = _typed(events, kind, ours=ours)
     _usage_once(events, chunks, wanted=wants_usage)
     if kind is ChatCompletionChunk:
         for index in {choice.index for chunk in chunks for choice in chunk.choices}:
             _is_whole_choice([c for chunk in chunks for c in chunk.choices if c.index == index])
 
 
-def _typed(events: Sequence[str], kind: type[BaseModel]) -> list[Any]:
-    chunks: list[Any] = [strictly(kind, _as_typed(event, kind).encode()) for event in events]
-    assert len({(c.id, c.created, c.model) for c in chunks}) <= 1, "one answer, one name"
+def _typed(events: Sequence[str], kind: type[BaseModel], *, ours: bool) -> list[Any]:
+    chunks: list[Any] = [strictly(kind, _as_typed(event, kind).encode(), ours=ours) for event in events]
+    names = {(c.id, c.created, c.model) if ours else c.id for c in chunks}
+    assert len(names) <= 1, "one answer, one name"
     return chunks
 
 
