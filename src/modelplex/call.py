@@ -167,7 +167,8 @@ class Thinking(msgspec.Struct, frozen=True):
 class ToolCall(msgspec.Struct, frozen=True):
     """A client tool's call. `arguments` is the JSON text as the model wrote it ("{}" where there was nothing); of a free-form
     tool (`free`) it is the plain text. `seal` is a signature that must return on this very part (Gemini). `extra` are members that
-    only the Call's own dialect has (Anthropic's `caller`, `toolset_name`), unread."""
+    only the Call's own dialect has (Anthropic's `caller`, `toolset_name`), unread.
+    """
 
     id: str
     name: str
@@ -273,7 +274,8 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 class Reasoning(msgspec.Struct, frozen=True):
     """How much to think. One of `effort` and `budget` (tokens) is usually set; `mode` is Anthropic's word where it was given:
-    "adaptive", "enabled", "disabled", "between_tools". `show` is "summarized", "omitted", "auto", "concise" or "detailed"."""
+    "adaptive", "enabled", "disabled", "between_tools". `show` is "summarized", "omitted", "auto", "concise" or "detailed".
+    """
 
     effort: Effort | None = None
     budget: int | None = None

@@ -102,7 +102,8 @@ class Thought(msgspec.Struct, frozen=True):
 class Sealed(msgspec.Struct, frozen=True):
     """The opaque state of the thinking part, or of the call part, with this number. It is whole, and replaces an earlier one of the part.
 
-    `redacted` means that the part has no readable text at all."""
+    `redacted` means that the part has no readable text at all.
+    """
 
     part: int
     seal: Seal
@@ -166,7 +167,21 @@ class Failed(msgspec.Struct, frozen=True):
     error: ModelplexError
 
 
-Event = Began | Said | Cited | Refused | Thought | Sealed | Called | Argued | Made | Closed | Measured | Ended | Failed
+Event = (
+    Began
+    | Said
+    | Cited
+    | Refused
+    | Thought
+    | Sealed
+    | Called
+    | Argued
+    | Made
+    | Closed
+    | Measured
+    | Ended
+    | Failed
+)
 
 OUTPUT = (Said, Refused, Thought, Sealed, Called, Argued, Made)
 """The events that carry output: the first of them is the point of no return."""

@@ -22,7 +22,15 @@ from urllib.parse import quote
 import msgspec
 
 from modelplex.call import Ask, Attempt, Call, Change
-from modelplex.errors import ClientClosed, ModelplexError, RateLimited, Stopping, Unsupported, UpstreamAuth, UpstreamBroken
+from modelplex.errors import (
+    ClientClosed,
+    ModelplexError,
+    RateLimited,
+    Stopping,
+    Unsupported,
+    UpstreamAuth,
+    UpstreamBroken,
+)
 from modelplex.listing import Listing
 from modelplex.record.journal import Journal
 from modelplex.record.price import Prices
@@ -167,13 +175,15 @@ class Gateway:
         failure: ModelplexError | None = HUNG_UP
         try:
             answer = await upstream.open(asked.ask, attempt, passage.body)
-            failure = await self._relay(asked.ask, attempt, answer, passage, door, journal)
+            failure = await self._relay(attempt, answer, passage, door, journal)
         except SendError as error:
             failure = told_by(attempt.provider, error)
         except ModelplexError as error:
             failure = error
         except RecursionError:
-            failure = UpstreamBroken(f"{attempt.provider} answered with JSON that is nested deeper than is read.")
+            failure = UpstreamBroken(
+                f"{attempt.provider} answered with JSON that is nested deeper than is read."
+            )
         finally:
             if answer is not None:
                 answer.close()
@@ -201,7 +211,7 @@ class Gateway:
         if passage.changes and self.rules.refuse_losses:
             lost = passage.changes[0]
             raise Unsupported(
-                f"{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is \"refuse\".",
+                f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
                 param=lost.path,
             )
         return passage
@@ -220,11 +230,11 @@ class Gateway:
     # --- what comes back ---
 
     async def _relay(
-        self, ask: Ask, attempt: Attempt, answer: Answer, passage: Passage, door: Door, journal: Journal
+        self, attempt: Attempt, answer: Answer, passage: Passage, door: Door, journal: Journal
     ) -> ModelplexError | None:
         """Give the answer to the caller. Returns what broke it after its first output; raises what went wrong before."""
         provider = self.upstreams[attempt.provider]
-        if passage.media_type and not ask.stream:
+        if passage.media_type and not journal.ask.stream:
             body = await answer.body(limit=provider.max_response_size)
             out = passage.whole(body)
             journal.changes = passage.changes
@@ -286,7 +296,9 @@ class Gateway:
                 (b"x-modelplex-attempts", b"%d" % len(journal.tries)),
             ]
         head += error.upstream_headers
-        if error.retry_after is not None and not any(name == b"retry-after" for name, _ in error.upstream_headers):
+        if error.retry_after is not None and not any(
+            name == b"retry-after" for name, _ in error.upstream_headers
+        ):
             head.append((b"retry-after", b"%g" % error.retry_after))
         if not error.sdk_may_retry:
             head.append((b"x-should-retry", b"false"))

@@ -25,7 +25,8 @@ Headers = list[tuple[bytes, bytes]]
 
 class Door(Protocol):
     """The caller's side of one request. A status is sent once, by `whole` or `begin`; `begun` tells that it was. `stopping` is true once the gateway shuts down
-    and this request's time is over."""
+    and this request's time is over.
+    """
 
     begun: bool
     stopping: bool
@@ -46,10 +47,20 @@ def stopped() -> Stopping:
 
 class Stream:
     """One streamed answer on its way. `quiet` is the seconds of silence after which a held start is sent and a running stream gets a keep-alive; `hide` takes
-    secrets out of what the provider says of an error."""
+    secrets out of what the provider says of an error.
+    """
 
     def __init__(
-        self, answer: Answer, passage: Passage, door: Door, *, provider: str, request_id: str, head: Callable[[], Headers], quiet: float, hide: Callable[[bytes], bytes]
+        self,
+        answer: Answer,
+        passage: Passage,
+        door: Door,
+        *,
+        provider: str,
+        request_id: str,
+        head: Callable[[], Headers],
+        quiet: float,
+        hide: Callable[[bytes], bytes],
     ) -> None:
         self._answer = answer
         self._passage = passage
@@ -156,7 +167,9 @@ class Stream:
             await self._commit()
 
 
-async def refuse_mislabelled(answer: Answer, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int) -> None:
+async def refuse_mislabelled(
+    answer: Answer, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int
+) -> None:
     """A stream that is labelled as JSON or HTML is none: raises the error that it holds, or one that says what came instead."""
     label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if label not in {b"application/json", b"text/html"}:
@@ -167,4 +180,6 @@ async def refuse_mislabelled(answer: Answer, *, provider: str, read_error: Calla
         raise told_by(provider, error) from None
     if label == b"application/json" and b'"error"' in body:
         raise read_error(body)
-    raise UpstreamBroken(f"{provider} answered a streamed request with {label.decode('latin-1')}, which is no stream.")
+    raise UpstreamBroken(
+        f"{provider} answered a streamed request with {label.decode('latin-1')}, which is no stream."
+    )

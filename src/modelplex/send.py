@@ -206,10 +206,10 @@ class Reply:
                 raise self._fault
             return b""
         chunks = connection.chunks
-        if not chunks and not connection.complete and connection.fault is None:
+        if not connection.has_news():
             nudged, connection.nudged = connection.nudged, False
             await connection.wait(None if nudged else connection.timeouts.idle)
-            if connection.nudged and not chunks and not connection.complete and connection.fault is None:
+            if not connection.has_news():
                 return None
         if chunks:
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -538,6 +538,9 @@ class _Connection(asyncio.Protocol):
             self.waiter = None
             self.fail(_closed_early(self.origin))
             raise
+
+    def has_news(self) -> bool:
+        return bool(self.chunks) or self.complete or self.fault is not None
 
     def took_all(self) -> None:
         """The reader took the buffered bytes: go on reading."""

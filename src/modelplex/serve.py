@@ -17,6 +17,7 @@ import random
 import resource
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from time import perf_counter, time
 
 import msgspec
@@ -105,7 +106,12 @@ class Process:
         self._health: dict[tuple[str, int], Health] = {}
         self._metrics = Metrics(breakers=self._breakers, lost=self._log.lost, version=modelplex.__version__)
         self._gateway = self._build(config)
-        self._inside = Inside(config, self._metrics, addresses=lambda: self.addresses, dropped=lambda: sum(self._log.lost().values()))
+        self._inside = Inside(
+            config,
+            self._metrics,
+            addresses=lambda: self.addresses,
+            dropped=lambda: sum(self._log.lost().values()),
+        )
         self.app = App(
             self._gateway,
             self._inside,
@@ -129,7 +135,10 @@ class Process:
             loop.add_signal_handler(number, self.signalled)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
-            self._listening = await listen(self.app, configured_addresses(self._config), limits=_limits(self._config))  # type: ignore[arg-type]
+            self._raise_descriptors()
+            self._listening = await listen(
+                self.app, configured_addresses(self._config), limits=_limits(self._config)
+            )
             self._log.events.info(
                 "started",
                 version=modelplex.__version__,
@@ -137,7 +146,6 @@ class Process:
                 providers=list(self._gateway.upstreams),
                 config=self._path,
             )
-            self._raise_descriptors()
             self._gateway.listing.start()
             watching = asyncio.create_task(self._watch())
             gc.freeze()
@@ -192,9 +200,13 @@ class Process:
         except ConfigError as error:
             self._log.events.error("reload refused, the old config stays", faults=error.sentence.splitlines())
             return
-        server = msgspec.structs.replace(config.server, http=self._config.server.http, socket=self._config.server.socket)
+        server = msgspec.structs.replace(
+            config.server, http=self._config.server.http, socket=self._config.server.socket
+        )
         if _fixed(config) != _fixed(self._config):
-            self._log.events.warning("some settings need a restart", settings="[server] listeners and limits, [log]")
+            self._log.events.warning(
+                "some settings need a restart", settings="[server] listeners and limits, [log]"
+            )
         self._config = config = msgspec.structs.replace(config, server=server)
         self._log.secrets = Secrets(_secrets(config))
         old = self._gateway
@@ -282,7 +294,9 @@ def _upstreams(config: Config, client: Client) -> dict[str, Upstream]:
     for provider in sorted(config.providers, key=lambda p: p.priority):
         row = TYPES[provider.type]
         built[provider.name] = (
-            DemoUpstream(provider, row, time) if provider.type == "demo" else HttpUpstream(provider, row, client)
+            DemoUpstream(provider, row, time)
+            if provider.type == "demo"
+            else HttpUpstream(provider, row, client)
         )
     return built
 
@@ -336,7 +350,7 @@ def _secrets(config: Config) -> Iterator[str]:
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size

@@ -102,14 +102,18 @@ class HttpUpstream:
         keys: list[str | None] = [key.reveal() for key in config.api_key]
         keys = keys or [None]
         extra = {name: value.reveal() for name, value in config.headers.items()}
-        self._heads = [address.head(row, key=key, extra=extra, api_version=config.api_version) for key in keys]
+        self._heads = [
+            address.head(row, key=key, extra=extra, api_version=config.api_version) for key in keys
+        ]
         self._attempts: dict[str, list[Attempt]] = {}
         self._targets: dict[tuple[str, str, bool], bytes] = {}
         self._accounts = [_account(key) for key in keys]
         self._secrets = Secrets([key for key in keys if key] + list(extra.values()))
 
     def __repr__(self) -> str:
-        return f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {len(self._heads)} keys>"
+        return (
+            f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {len(self._heads)} keys>"
+        )
 
     def attempts(self, model: str) -> list[Attempt]:
         attempts = self._attempts.get(model)
@@ -137,7 +141,8 @@ class HttpUpstream:
     async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Reply:
         if ask.endpoint not in self._row.serves:
             raise Unsupported(
-                f"The provider {self.name} ({self.type}) has no {ask.endpoint}; ask for a model of one that does.", param="model"
+                f"The provider {self.name} ({self.type}) has no {ask.endpoint}; ask for a model of one that does.",
+                param="model",
             )
         where = (ask.endpoint, attempt.model, ask.stream)
         target = self._targets.get(where)
@@ -196,7 +201,11 @@ class HttpUpstream:
             raise told_by(self.name, error) from None
         found = provider_dialect(self._row.dialect).read_models(body)
         prefix = self._row.models_prefix
-        return [ListedModel(model.id.removeprefix(prefix), model.created) for model in found] if prefix else found
+        return (
+            [ListedModel(model.id.removeprefix(prefix), model.created) for model in found]
+            if prefix
+            else found
+        )
 
 
 def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -13,12 +13,13 @@ a 404: there is no pass-through of whatever is asked. The order of the stages, e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from time import perf_counter, time
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from modelplex.call import Ask, Endpoint
 from modelplex.errors import (
@@ -30,7 +31,7 @@ from modelplex.errors import (
 )
 from modelplex.gateway import Gateway
 from modelplex.listen.door import Door
-from modelplex.listen.inside import Inside, may_look_inside
+from modelplex.listen.inside import Inside, View, may_look_inside
 from modelplex.listen.origin import Hosts
 from modelplex.record.journal import Journal
 from modelplex.record.record import Record
@@ -39,6 +40,8 @@ from modelplex.wire.ask import FORM, read_ask, read_form
 
 BASES = ("/models/v1/", "/v1/")
 """The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL."""
+INSIDE = "/_internal/"
+"""For the host, and on TCP alone: an agent's socket does not have it."""
 MAX_MODEL_NAME = 512
 """Characters of a model's name. The longest known, a path to a file, is well below; it is put into logs and headers."""
 
@@ -148,23 +151,22 @@ class App:
     def __repr__(self) -> str:
         return f"<App {self.gateway!r}, {len(self._running)} running>"
 
-    async def __call__(
-        self, scope: dict[str, Any], receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
-        door = Door(scope, receive, clock=perf_counter, keep=self.keep_bodies)
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         del send  # the door has a shorter way
-        id = next(self._ids)
+        http = cast("dict[str, Any]", scope)
+        door = Door(http["exchange"], receive, clock=perf_counter, keep=self.keep_bodies)
+        request_id = next(self._ids)
         try:
-            request = read_head(scope)
+            request = read_head(http)
             if request.kind == "tcp":
                 self.hosts.check(request.host, request.origin)
             endpoint = self._endpoint(request)
             if endpoint is not None:
-                await self._call(endpoint, request, door, id)
+                await self._call(endpoint, request, door, request_id)
             else:
-                await self._other(request, door, id)
+                await self._other(request, door, request_id)
         except ModelplexError as error:
-            await _refuse(error, door, id)
+            await _refuse(error, door, request_id)
 
     def stop(self) -> None:
         """End what still runs: the drain time is over."""
@@ -182,11 +184,13 @@ class App:
 
     # --- model calls ---
 
-    async def _call(self, endpoint: tuple[Endpoint, str], request: Request, door: Door, id: str) -> None:
+    async def _call(
+        self, endpoint: tuple[Endpoint, str], request: Request, door: Door, request_id: str
+    ) -> None:
         started, wall = perf_counter(), time()
         operation, dialect = endpoint
         journal = Journal(
-            id=id,
+            id=request_id,
             ask=Ask(operation, dialect, "", b"", {}),
             listener=request.listener,
             client=request.client,
@@ -204,11 +208,12 @@ class App:
         except ModelplexError as error:
             journal.error = error
             if not isinstance(error, ClientClosed):
-                await _refuse(error, door, id)
+                await _refuse(error, door, request_id)
         except RecursionError:
             # Reading JSON takes a level of the stack for a level of nesting; nobody means a thousand of them.
-            journal.error = error = BadRequest("The body is nested deeper than is read.")
-            await _refuse(error, door, id)
+            too_deep = BadRequest("The body is nested deeper than is read.")
+            journal.error = too_deep
+            await _refuse(too_deep, door, request_id)
         except asyncio.CancelledError:
             # The caller is gone. The task was cancelled by that alone, so it ends here, and nobody is left to be told.
             journal.error = journal.error or ClientClosed("The caller hung up.")
@@ -228,39 +233,32 @@ class App:
 
     # --- everything else ---
 
-    async def _other(self, request: Request, door: Door, id: str) -> None:
-        path = request.path
-        if path in {"/health", "/health/"}:
-            await self._reading(
-                request, door, lambda: self.inside.health(self.gateway, detail=request.detail), id
+    async def _other(self, request: Request, door: Door, request_id: str) -> None:
+        view = self._view(request)
+        if view is None:
+            raise NotFound(
+                f"There is nothing at {request.path}. What is served: POST {BASES[0]}chat/completions, completions, embeddings and "
+                f"others, GET {BASES[0]}models, GET /health."
             )
-            return
-        for base in BASES:
-            if path == base + "models":
-                await self._reading(request, door, lambda: self.inside.models(self.gateway), id)
-                return
-            if path.startswith(base + "models/"):
-                name = path[len(base) + 7 :]
-                await self._reading(request, door, lambda: self.inside.model(self.gateway, name), id)
-                return
-        if path.startswith("/_internal/") and request.kind == "tcp":
-            may_look_inside(request.client, request.authorization, self.inside.token)
-            if (view := self.inside.view(path.removeprefix("/_internal/"))) is not None:
-                await self._reading(request, door, lambda: view(self.gateway), id)
-                return
-        raise NotFound(
-            f"There is nothing at {path}. What is served: POST {BASES[0]}chat/completions, completions, embeddings and others, "
-            f"GET {BASES[0]}models, GET /health."
-        )
-
-    async def _reading(
-        self, request: Request, door: Door, view: Callable[[], Awaitable[tuple[bytes, bytes]]], id: str
-    ) -> None:
-        """A view that GET and HEAD may have: its content type and body."""
         if request.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed(f"{request.path} takes GET, not {request.method}.")
-        label, body = await view()
-        await door.whole(200, [(b"content-type", label), (b"x-request-id", id.encode())], body)
+        label, body = await view(self.gateway)
+        await door.whole(200, [(b"content-type", label), (b"x-request-id", request_id.encode())], body)
+
+    def _view(self, request: Request) -> View | None:
+        """What can be looked at under this path, by this caller."""
+        path = request.path
+        if path in {"/health", "/health/"}:
+            return partial(self.inside.health, detail=request.detail)
+        for base in BASES:
+            if path == base + "models":
+                return self.inside.models
+            if path.startswith(base + "models/"):
+                return partial(self.inside.model, name=path.removeprefix(base + "models/"))
+        if path.startswith(INSIDE) and request.kind == "tcp":
+            may_look_inside(request.client, request.authorization, self.inside.token)
+            return self.inside.view(path.removeprefix(INSIDE))
+        return None
 
 
 def _read(operation: Endpoint, dialect: str, body: bytes, content_type: str) -> Ask:
@@ -275,13 +273,13 @@ def _read(operation: Endpoint, dialect: str, body: bytes, content_type: str) -> 
     return ask
 
 
-async def _refuse(error: ModelplexError, door: Door, id: str) -> None:
+async def _refuse(error: ModelplexError, door: Door, request_id: str) -> None:
     """An error that is ours to say, in OpenAI's form."""
     if door.begun:
         door.cut()
         return
-    status, body = openai_chat.write_error(error, request_id=id)
-    head = [(b"content-type", b"application/json"), (b"x-request-id", id.encode())]
+    status, body = openai_chat.write_error(error, request_id=request_id)
+    head = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
     if not error.sdk_may_retry:
         head.append((b"x-should-retry", b"false"))
     await door.whole(status, head, body)

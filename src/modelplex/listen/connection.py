@@ -256,13 +256,14 @@ class Exchange(RequestResponseCycle):
     def head(self, status: int, headers: list[tuple[bytes, bytes]], *, framing: bytes) -> bytes:
         self.waiting_for_100_continue = False
         lines = [STATUS_LINE[status]]
-        for header in headers:
-            lines.append(b"%b: %b\r\n" % header)
+        lines.extend(b"%b: %b\r\n" % header for header in headers)
         lines.append(framing)
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         head = b"".join(lines)
         # One look at all of it: as many lines as were meant, and nothing that ends one otherwise.
-        if head.count(b"\n") != len(headers) + 2 + bool(framing) + (not self.keep_alive) or head.count(b"\r") != head.count(b"\n"):
+        if head.count(b"\n") != len(headers) + 2 + bool(framing) + (not self.keep_alive) or head.count(
+            b"\r"
+        ) != head.count(b"\n"):
             raise ValueError("a response header holds a line break")
         return head
 
@@ -473,9 +474,9 @@ class Connection(HttpToolsProtocol):
         parser = self.http
         version = parser.get_http_version()
         target = httptools.parse_url(self.url)
-        if target.host is not None:
+        if target.host:  # None too, whatever its type says
             # As for a proxy, "GET http://host/path". Then that host is the one that is asked for (RFC 9112 3.2.2).
-            port = b":%d" % target.port if target.port is not None else b""
+            port = b":%d" % target.port if target.port else b""
             others = [(name, value) for name, value in self.headers if name != b"host"]
             self.headers = [(b"host", target.host + port), *others]
         raw_path = target.path

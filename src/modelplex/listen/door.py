@@ -7,6 +7,7 @@ limit, and what became of the bytes. It knows nothing of models.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn._types import ASGIReceiveCallable
@@ -24,13 +25,13 @@ class Door:
 
     def __init__(
         self,
-        scope: dict[str, Any],
+        exchange: Exchange,
         receive: ASGIReceiveCallable,
         *,
-        clock: Any,
+        clock: Callable[[], float],
         keep: int = 0,
     ) -> None:
-        self._exchange: Exchange = scope["exchange"]
+        self._exchange = exchange
         self._receive = receive
         self._clock = clock
         self._keep = keep
@@ -55,13 +56,13 @@ class Door:
         size = 0
         while True:
             message = await self._receive()
-            if message["type"] == "http.disconnect":
+            if message["type"] != "http.request":
                 raise ClientClosed("The caller hung up before its request was complete.")
-            piece = message["body"]  # type: ignore[typeddict-item]
+            piece = message["body"]
             size += len(piece)
             if size > limit:
                 raise _too_large(size, limit)
-            if not message["more_body"]:  # type: ignore[typeddict-item]
+            if not message["more_body"]:
                 return b"".join((*pieces, piece)) if pieces else piece
             pieces.append(piece)
 

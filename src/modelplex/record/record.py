@@ -31,7 +31,8 @@ class Try(msgspec.Struct, frozen=True):
 
 class Times(msgspec.Struct, frozen=True):
     """Seconds. `ours` is our own time until the upstream request left; `first` until the first output byte went to the client
-    (None where none did); `queue` is waiting for a retry's delay; `total` from the request's head to the answer's last byte."""
+    (None where none did); `queue` is waiting for a retry's delay; `total` from the request's head to the answer's last byte.
+    """
 
     ours: float = 0.0
     queue: float = 0.0

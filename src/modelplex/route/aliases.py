@@ -102,7 +102,9 @@ def _direct(served: Sequence[Served], name: str) -> tuple[Candidate, ...]:
         return found
     provider, slash, model = name.partition("/")
     if slash and model:
-        return tuple(Candidate(s.provider, model) for s in served if s.provider == provider and s.may_have(model))
+        return tuple(
+            Candidate(s.provider, model) for s in served if s.provider == provider and s.may_have(model)
+        )
     return ()
 
 

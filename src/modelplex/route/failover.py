@@ -82,7 +82,11 @@ def plan(
 
 def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> bool:
     """Another key of the same provider helps only where the key was what was wrong."""
-    return other.provider != failed.provider or other.model != failed.model or isinstance(error, UpstreamAuth | RateLimited)
+    return (
+        other.provider != failed.provider
+        or other.model != failed.model
+        or isinstance(error, UpstreamAuth | RateLimited)
+    )
 
 
 def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRules) -> float | None:
@@ -103,7 +107,7 @@ def _summary(failures: list[tuple[Attempt, ModelplexError]], rested: list[Attemp
             "/health and /_internal/status say why and until when.",
             code="circuit_open",
         )
-    told = min((e for _, e in failures), key=lambda e: _rank(e))
+    told = min((e for _, e in failures), key=_rank)
     waits = [e.retry_after for _, e in failures if e.retry_after is not None and e.retry_after > 0]
     if len(failures) == 1:
         return told

@@ -31,7 +31,8 @@ class BreakerRules(msgspec.Struct, frozen=True):
 
 class Health(msgspec.Struct, frozen=True):
     """`since` is when the state was entered, `until` when an open one may be probed; seconds of the caller's clock.
-    `probing` is when the probe left that is under way, None where none is."""
+    `probing` is when the probe left that is under way, None where none is.
+    """
 
     state: State = "closed"
     failures: int = 0
@@ -82,7 +83,9 @@ def forgotten(health: Health) -> Health:
 
 def _opens_at_once(error: ModelplexError) -> bool:
     """A rejected key stays rejected, and a provider that says how long to wait means it. A 429 without that is about one request (R29)."""
-    return isinstance(error, UpstreamAuth) or (isinstance(error, RateLimited) and error.retry_after is not None)
+    return isinstance(error, UpstreamAuth) or (
+        isinstance(error, RateLimited) and error.retry_after is not None
+    )
 
 
 def _rest(error: ModelplexError, rules: BreakerRules) -> float:

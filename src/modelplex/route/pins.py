@@ -49,13 +49,15 @@ def pinned(attempts: Sequence[Attempt], call: Call, remembered: Remembered) -> l
         if not fitting:
             raise StatePinned(
                 f"{path} holds sealed reasoning state {made_by}, which may go to its maker and key alone, and those do not serve the model "
-                f"{call.model!r} here. Ask for the model that made it, leave the state out, or set [server] on_pinned_state = \"drop\".",
+                f'{call.model!r} here. Ask for the model that made it, leave the state out, or set [server] on_pinned_state = "drop".',
                 param=path or None,
             )
     return fitting
 
 
-def without_foreign_state(call: Call, attempt: Attempt, remembered: Remembered) -> tuple[Call, tuple[Change, ...]]:
+def without_foreign_state(
+    call: Call, attempt: Attempt, remembered: Remembered
+) -> tuple[Call, tuple[Change, ...]]:
     """The call with every seal taken out that this attempt may not see, and what that was."""
     changes: list[Change] = []
     messages: list[Message] = []

@@ -13,20 +13,23 @@ from typing import Protocol
 
 import msgspec
 
-from modelplex.call import Attempt, Ask, Call, Change, Written
+from modelplex.call import Ask, Attempt, Call, Change, Written
 from modelplex.errors import ModelplexError
 from modelplex.event import Event, ListedModel, Usage
 
 
 class Seen(msgspec.Struct, frozen=True):
     """What was observed of an answer that passed untouched. `finish` is the dialect's own word; `error` is why it is no answer, if it is none.
-    `seals` are the opaque states it contained, as they stand in the body, so that they find their way back."""
+    `seals` are the opaque states it contained, as they stand in the body, so that they find their way back. `characters`
+    is the length of its text, thoughts and arguments, told only where `usage` is not.
+    """
 
     model: str | None = None
     finish: str | None = None
     usage: Usage | None = None
     error: ModelplexError | None = None
     seals: tuple[str, ...] = ()
+    characters: int = 0
 
 
 class Watch(Protocol):
@@ -88,7 +91,9 @@ class ClientDialect(Protocol):
         """The whole request, understood. Raises BadRequest with `param` naming the field."""
         ...
 
-    def write_answer(self, events: Sequence[Event], call: Call, *, id: str, created: int, model: str) -> tuple[bytes, list[Change]]:
+    def write_answer(
+        self, events: Sequence[Event], call: Call, *, id: str, created: int, model: str
+    ) -> tuple[bytes, list[Change]]:
         """A whole answer. `id` is used where the provider gave none; `created` is Unix seconds; `model` where Began names none."""
         ...
 
