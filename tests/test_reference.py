@@ -195,6 +195,20 @@ def test_every_view_is_documented_and_none_is_made_up() -> None:
     assert told == {f"GET /_internal/{name}" for name in inside._views} | {"GET /health"}
 
 
+# --- metrics
+
+
+def test_every_metric_that_a_document_names_is_there() -> None:
+    there = {name for row in rows(page("metrics.md")) for name in re.findall(r"\w+", row[0])}
+    named = {
+        re.sub(r"_(total|bucket|sum|count)$", "", name)
+        for file in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+        for name in re.findall(r"\b(?:modelplex|gen_ai_client)_\w+", file.read_text())
+    }
+    assert "modelplex_breaker_state" in named
+    assert named - there == set()
+
+
 # --- cli.md
 
 
