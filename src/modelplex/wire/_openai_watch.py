@@ -96,6 +96,7 @@ class OpenAIWatch:
         "_asked",
         "_calls",
         "_carry",
+        "_characters",
         "_finish",
         "_finished",
         "_measured",
@@ -119,6 +120,8 @@ class OpenAIWatch:
         self._model: str | None = None
         self._finish: str | None = None
         self._measured: bytes | None = None
+        self._characters = 0
+        """Of text and thoughts; arguments are kept, and counted where somebody asks."""
         self.failed: ModelplexError | None = None
         self._open: set[int] = set()
         self._finished: set[int] = set()
@@ -139,7 +142,11 @@ class OpenAIWatch:
         if self._measured is not None:
             measure = decode_mended(self._measured, _decode_measure)
             usage = read_usage(measure.usage) if measure is not None else None
-        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals))
+        length = 0
+        if usage is None:
+            arguments = (piece for calls in self._arguments.values() for pieces in calls for piece in pieces)
+            length = self._characters + sum(map(len, arguments))
+        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals), length)
 
     def feed(self, data: bytes) -> bytes:
         if self._stopped:
@@ -261,6 +268,8 @@ class OpenAIWatch:
                 self._observe_delta(index, delta)
             if choice.text:
                 self.has_output = True
+                if choice.text.__class__ is str:
+                    self._characters += len(choice.text)
             if choice.finish_reason is not None:
                 if self._observe_finish(index, choice.finish_reason) == _STOP:
                     return _STOP
@@ -269,8 +278,11 @@ class OpenAIWatch:
         return _PASS
 
     def _observe_delta(self, index: int, delta: _Delta) -> None:
-        if delta.content or delta.reasoning_content or delta.reasoning or delta.refusal:
+        text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
+        if text:
             self.has_output = True
+            if text.__class__ is str:
+                self._characters += len(text)
         if delta.tool_calls:
             self.has_output = True
             for call in delta.tool_calls:
@@ -402,7 +414,17 @@ def look(body: bytes) -> Seen:
         seals += [seal for extra in extras if extra is not None and (seal := google_signature(extra))]
         if choice.finish_reason not in _MAY_BE_CUT and _has_half_arguments(message):
             error = UpstreamBroken(_HALF_ARGUMENTS)
-    return Seen(answer.model, answer.choices[0].finish_reason, usage, error, tuple(seals))
+    length = sum(map(_characters, answer.choices)) if usage is None else 0
+    return Seen(answer.model, answer.choices[0].finish_reason, usage, error, tuple(seals), length)
+
+
+def _characters(choice: _Choice) -> int:
+    """The length of what a choice of a whole answer says."""
+    message = choice.message or choice.delta or _Delta()
+    functions = [message.function_call, *(call.function for call in message.tool_calls or ())]
+    texts = [choice.text, message.content, message.reasoning_content or message.reasoning, message.refusal]
+    texts += [each.arguments for each in functions if each is not None]
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _has_half_arguments(message: _Delta) -> bool:

@@ -10,12 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from modelplex.call import Ask, Attempt, Call, Change, Completion, Embedding, Written
 from modelplex.errors import ModelplexError, Unsupported, UpstreamBroken
-from modelplex.event import OUTPUT, Began, Ended, Event, Failed, Measured, Usage
+from modelplex.event import (
+    OUTPUT,
+    Argued,
+    Began,
+    Ended,
+    Event,
+    Failed,
+    Measured,
+    Refused,
+    Said,
+    Thought,
+    Usage,
+)
 from modelplex.wire import anthropic_messages, ollama, openai_chat, openai_completions, openai_embeddings
 from modelplex.wire.ask import amended
 from modelplex.wire.dialect import PassingDialect, ProviderDialect, Reader, Seen, Watch, Writer
+from modelplex.wire.estimate import estimated
 
 _PROVIDERS: dict[str, ProviderDialect] = {
     "openai_chat": openai_chat,
@@ -26,6 +41,10 @@ _PASSING: dict[str, PassingDialect] = {
     "chat/completions": openai_chat,
     "completions": openai_completions,
 }
+
+
+TEXT = (Said, Thought, Argued, Refused)
+"""The output that is as many tokens as it is long."""
 
 
 def provider_dialect(name: str) -> ProviderDialect:
@@ -77,17 +96,22 @@ class Passing(_Fresh):
 
     def __init__(self, ask: Ask, attempt: Attempt, dialect: PassingDialect) -> None:
         self.changes, self.body, asked_usage = amended(ask, attempt)
+        self._ask = ask
         self._dialect = dialect
         self._watch: Watch | None = dialect.watch(ask, withhold_usage=asked_usage) if ask.stream else None
         self._seen = Seen()
 
     @property
     def seen(self) -> Seen:
-        return self._watch.seen if self._watch is not None else self._seen
+        """What the provider did not count is estimated, of an answer that there was; the client gets what came."""
+        seen = self._watch.seen if self._watch is not None else self._seen
+        if seen.usage is not None or not (self.has_output or seen.finish):
+            return seen
+        return msgspec.structs.replace(seen, usage=estimated(self._ask, characters=seen.characters))
 
     @property
     def complete(self) -> bool:
-        seen = self.seen
+        seen = self._watch.seen if self._watch is not None else self._seen
         return seen.finish is not None and seen.error is None
 
     def whole(self, body: bytes) -> bytes:
@@ -162,6 +186,7 @@ class Embeddings(Unread):
 
     def __init__(self, ask: Ask, attempt: Attempt, asked: Embedding | None) -> None:
         super().__init__(ask, attempt)
+        self._ask = ask
         self._asked = asked
         self._model = attempt.model
         if asked is not None:
@@ -173,8 +198,12 @@ class Embeddings(Unread):
             self.seen = openai_embeddings.look(body)
             if self.seen.error is not None:
                 raise self.seen.error
+            if self.seen.usage is None:
+                self.seen = msgspec.structs.replace(self.seen, usage=estimated(self._ask, characters=0))
             return body
         embedded = ollama.read_embedded(body)
+        if embedded.usage.estimated:
+            embedded = msgspec.structs.replace(embedded, usage=estimated(self._ask, characters=0))
         self.seen = Seen(model=embedded.model or self._model, usage=embedded.usage)
         return openai_embeddings.write_embedded(embedded, self._asked, self._model)
 
@@ -186,6 +215,7 @@ class Translating(_Fresh):
 
     def __init__(
         self,
+        ask: Ask,
         written: Written,
         attempt: Attempt,
         *,
@@ -197,6 +227,9 @@ class Translating(_Fresh):
         self.body = written.body
         self.changes = written.changes
         self.media_type = writer.media_type if writer is not None else "application/json"
+        self._ask = ask
+        self._characters = 0
+        self._told = 0  # of the writer's losses, those that are among `changes`
         self._reader, self._writer = reader, writer
         self._read, self._write = read, write
         self._model: str = attempt.model
@@ -205,7 +238,10 @@ class Translating(_Fresh):
 
     @property
     def seen(self) -> Seen:
-        return Seen(self._model, self._finish, self._usage, self.failed)
+        usage = self._usage
+        if usage is None and (self.has_output or self._finish is not None):
+            usage = estimated(self._ask, characters=self._characters)
+        return Seen(self._model, self._finish, usage, self.failed)
 
     @property
     def complete(self) -> bool:
@@ -219,6 +255,8 @@ class Translating(_Fresh):
             self._note(event)
         if self.failed is not None:
             raise self.failed
+        if self._usage is None:  # every answer has usage, whoever counted it
+            events = [*events, self._estimate()]
         out, changes = self._write(events)
         self.changes += tuple(changes)
         return out
@@ -234,9 +272,19 @@ class Translating(_Fresh):
         if self.failed is None and self._finish is None:
             self.failed = UpstreamBroken("The provider's answer ended before its end.")
         if self.failed is None:
+            if self._usage is None:  # a client that asked for usage gets its one chunk (R13)
+                out += self._writer.send(self._estimate())
             out += self._writer.end()
-        self.changes += tuple(self._writer.changes)
+        self._keep_losses(self._writer)
         return out
+
+    def _estimate(self) -> Measured:
+        self._usage = estimated(self._ask, characters=self._characters)
+        return Measured(self._usage)
+
+    def _keep_losses(self, writer: Writer) -> None:
+        self.changes += tuple(writer.changes[self._told :])
+        self._told = len(writer.changes)
 
     def _carry(self, events: list[Event]) -> bytes:
         assert self._writer is not None
@@ -246,11 +294,15 @@ class Translating(_Fresh):
             if self.failed is not None:
                 break
             out += self._writer.send(event)
+        if len(self._writer.changes) > self._told:  # at once: nobody knows whether there is an end
+            self._keep_losses(self._writer)
         return out
 
     def _note(self, event: Event) -> None:
         if isinstance(event, OUTPUT):
             self.has_output = True
+            if isinstance(event, TEXT):
+                self._characters += len(event.text)
         elif isinstance(event, Measured):
             self._usage = event.usage
         elif isinstance(event, Ended):
@@ -305,7 +357,8 @@ class Asked:
                 self._embedding = openai_embeddings.read_embedding(ask)
             return Embeddings(ask, attempt, self._embedding)
         raise Unsupported(
-            f"The provider {attempt.provider} has no {ask.endpoint}; ask for a model of one that does.", param="model"
+            f"The provider {attempt.provider} has no {ask.endpoint}; ask for a model of one that does.",
+            param="model",
         )
 
     def _chat(self, call: Call, attempt: Attempt) -> Passage:
@@ -314,12 +367,17 @@ class Asked:
         name = attempt.model
         if call.stream:
             writer = openai_chat.writer(call, id=self._id, created=self._created, model=name)
-            return Translating(written, attempt, reader=dialect.reader(attempt, written), writer=writer)
+            return Translating(
+                self.ask, written, attempt, reader=dialect.reader(attempt, written), writer=writer
+            )
         return Translating(
+            self.ask,
             written,
             attempt,
             read=lambda body: dialect.read_answer(body, attempt, written),
-            write=lambda events: openai_chat.write_answer(events, call, id=self._id, created=self._created, model=name),
+            write=lambda events: openai_chat.write_answer(
+                events, call, id=self._id, created=self._created, model=name
+            ),
         )
 
     def _continuation(self, attempt: Attempt) -> Passage:
@@ -330,8 +388,10 @@ class Asked:
         name = attempt.model
         if asked.stream:
             writer = openai_completions.writer(asked, id=self._id, created=self._created, model=name)
-            return Translating(written, attempt, reader=ollama.completion_reader(attempt, written), writer=writer)
+            lines = ollama.completion_reader(attempt, written)
+            return Translating(self.ask, written, attempt, reader=lines, writer=writer)
         return Translating(
+            self.ask,
             written,
             attempt,
             read=lambda body: ollama.read_completion(body, attempt, written),
