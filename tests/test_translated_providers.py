@@ -408,6 +408,18 @@ async def test_what_cannot_be_said_to_anthropic_is_a_bad_request(tmp_path: Path)
         assert up.seen == []
 
 
+async def test_what_anthropic_has_no_endpoint_for_is_a_bad_request(tmp_path: Path) -> None:
+    async with in_front_of(claude_text(), folder=tmp_path, **ANTHROPIC) as (up, _, client):
+        for asking in (
+            client.embed(model=CLAUDE, input="Hi"),
+            client.complete(model=CLAUDE, prompt="Once upon a"),
+        ):
+            with pytest.raises(openai.BadRequestError) as caught:
+                await asking
+            assert (caught.value.param, caught.value.code) == ("model", "unsupported_by_provider")
+        assert up.seen == []
+
+
 # --- Anthropic: a conversation with tools and thinking -------------------------------------------------------------------------------
 
 
