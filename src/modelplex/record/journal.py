@@ -43,8 +43,10 @@ class Journal:
         self.kept_body: list[bytes] | None = None
 
     def ours(self) -> float:
-        """Seconds of our own until the upstream request left."""
-        return max(0.0, (self.left or self.started) - self.started - self.queued)
+        """Seconds of our own until the upstream request left; what earlier attempts took was not ours."""
+        earlier = self.tries[: self.attempt.number - 1] if self.attempt is not None else []
+        spent = self.queued + sum(one.seconds for one in earlier)
+        return max(0.0, (self.left or self.started) - self.started - spent)
 
     def tried(
         self, attempt: Attempt, error: ModelplexError | None, *, seconds: float, request_id: str | None = None
