@@ -57,6 +57,10 @@ HUNG_UP = ClientClosed("The caller hung up.")
 ENVELOPE = MARK.encode()
 CHANGES_LIMIT = 1024
 """Bytes of x-modelplex-changes; the Record has all of them."""
+PATH_MARKS = "/:@+;()[]"
+"""What a path in x-modelplex-changes keeps as it is. A comma would begin another change, and members may have any name."""
+Makers = OrderedDict[int, Origin]
+"""Who made a sealed state, by its hash."""
 STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Streams are for their reader alone, and at once; nginx would hold them back otherwise."""
 
@@ -83,6 +87,7 @@ class Gateway:
         chance: Callable[[], float],
         prices: Prices,
         health: dict[tuple[str, int], Health] | None = None,
+        makers: Makers | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.listing = listing
@@ -91,7 +96,7 @@ class Gateway:
         self._chance = chance
         self._prices = prices
         self._preferred_key: dict[str, int] = {}
-        self._makers: OrderedDict[int, Origin] = OrderedDict()
+        self._makers: Makers = makers if makers is not None else OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Gateway {len(self.upstreams)} providers, {self.listing!r}>"
@@ -295,13 +300,15 @@ class Gateway:
                 (b"x-modelplex-model", _visible(attempt.model)),
                 (b"x-modelplex-attempts", b"%d" % len(journal.tries)),
             ]
-        head += error.upstream_headers
-        if error.retry_after is not None and not any(
-            name == b"retry-after" for name, _ in error.upstream_headers
-        ):
-            head.append((b"retry-after", b"%g" % error.retry_after))
+        told = error.upstream_headers
         if not error.sdk_may_retry:
-            head.append((b"x-should-retry", b"false"))
+            told = (
+                *((name, value) for name, value in told if name != b"x-should-retry"),
+                (b"x-should-retry", b"false"),
+            )
+        head += told
+        if error.retry_after is not None and not any(name == b"retry-after" for name, _ in told):
+            head.append((b"retry-after", b"%.12g" % error.retry_after))
         await door.whole(status, head, body)
 
 
@@ -333,7 +340,7 @@ def _visible(text: str) -> bytes:
 
 def changes_header(changes: tuple[Change, ...]) -> bytes:
     """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out (wires.md 4, "Losses")."""
-    items = [f"{change.op}={_visible(change.path).decode()}" for change in changes]
+    items = [f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes]
     kept: list[str] = []
     size = 0
     for item in items:

@@ -46,8 +46,8 @@ def stopped() -> Stopping:
 
 
 class Stream:
-    """One streamed answer on its way. `quiet` is the seconds of silence after which a held start is sent and a running stream gets a keep-alive; `hide` takes
-    secrets out of what the provider says of an error.
+    """One streamed answer on its way. `quiet` is the seconds for which a start is held at most, and after which a caller to whom nothing went gets a keep-alive,
+    whatever the provider says meanwhile that is of no use to it; `hide` takes secrets out of what the provider says of an error.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Stream:
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
-        self._last_byte = self._loop.time()
+        self._quiet_since = self._loop.time()
         self._timer = self._loop.call_later(quiet, self._ring)
 
     async def run(self) -> ModelplexError | None:
@@ -85,7 +85,6 @@ class Stream:
                 if data is None:
                     await self._bridge_silence()
                     continue
-                self._last_byte = self._loop.time()
                 out = passage.feed(data) if data else passage.end()
                 if passage.failed is not None:
                     out = self._hide(out)
@@ -123,11 +122,14 @@ class Stream:
     async def _move(self, out: bytes, *, last: bool) -> None:
         if self._door.begun:
             if out:
+                self._quiet_since = self._loop.time()
                 await self._door.write(out)
             return
         passage = self._passage
         if passage.failed is not None and not passage.has_output:
             raise passage.failed
+        if not self._held:
+            self._quiet_since = self._loop.time()
         self._held.append(out)
         self._held_size += len(out)
         if passage.has_output or last or self._held_size > HOLD_BYTES:
@@ -135,6 +137,7 @@ class Stream:
 
     async def _commit(self) -> None:
         """The point of no return."""
+        self._quiet_since = self._loop.time()
         await self._door.begin(self._head())
         if held := b"".join(self._held):
             await self._door.write(held)
@@ -151,10 +154,10 @@ class Stream:
         return error
 
     def _ring(self) -> None:
-        """Wake the reader where nothing came for a while. One timer a stream, set anew only when it rings."""
-        silent = self._loop.time() - self._last_byte
+        """Wake the reader where nothing went for a while. One timer a stream, set anew only when it rings."""
+        silent = self._loop.time() - self._quiet_since
         if silent >= self._quiet:
-            self._last_byte += silent
+            self._quiet_since += silent
             self._answer.nudge()
             silent = 0.0
         self._timer = self._loop.call_later(self._quiet - silent, self._ring)
@@ -163,7 +166,7 @@ class Stream:
         if self._door.begun:
             if ping := self._passage.ping():
                 await self._door.write(ping)
-        elif self._held_size:
+        elif self._held:  # before the provider's first byte nothing is sent: the status is still open
             await self._commit()
 
 

@@ -16,6 +16,7 @@ import os
 import random
 import resource
 import signal
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter, time
@@ -26,7 +27,7 @@ import uvloop
 import modelplex
 from modelplex.config import Config, ConfigError, load
 from modelplex.errors import ModelplexError
-from modelplex.gateway import Gateway, Rules
+from modelplex.gateway import Gateway, Makers, Rules
 from modelplex.listen.app import App
 from modelplex.listen.connection import MAX_OVER_LIMIT
 from modelplex.listen.inside import Inside
@@ -104,6 +105,7 @@ class Process:
         self._client = Client()
         self._prices = Prices()
         self._health: dict[tuple[str, int], Health] = {}
+        self._makers: Makers = OrderedDict()
         self._metrics = Metrics(breakers=self._breakers, lost=self._log.lost, version=modelplex.__version__)
         self._gateway = self._build(config)
         self._inside = Inside(
@@ -229,6 +231,7 @@ class Process:
             chance=random.random,
             prices=self._prices,
             health=kept,
+            makers=self._makers,
         )
 
     async def _watch(self) -> None:

@@ -25,7 +25,7 @@ from modelplex.send import Client, Reply, SendError, TimedOut, Timeouts, parse_o
 from modelplex.wire.ask import read_ask
 from modelplex.wire.passage import provider_dialect
 
-FORWARDED = frozenset({b"retry-after", b"retry-after-ms"})
+FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
 REMEMBERED = 4096

@@ -122,6 +122,10 @@ def _summary(failures: list[tuple[Attempt, ModelplexError]], rested: list[Attemp
         upstream_type=told.upstream_type,
         upstream_code=told.upstream_code,
         retry_after=min(waits, default=None),
+        # Its limits, but for its own wait: the shortest of all stands in for that.
+        upstream_headers=tuple(
+            (name, value) for name, value in told.upstream_headers if not name.startswith(b"retry-after")
+        ),
     )
 
 

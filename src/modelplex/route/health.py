@@ -44,6 +44,8 @@ class Health(msgspec.Struct, frozen=True):
 
 
 WELL = Health()
+LONGEST_REST = 86_400.0
+"""Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day at longest, and some send nonsense."""
 PROBE_PATIENCE = 120.0
 """Seconds after which a probe that was never heard of again no longer keeps others away (its client hung up, say)."""
 
@@ -90,5 +92,5 @@ def _opens_at_once(error: ModelplexError) -> bool:
 
 def _rest(error: ModelplexError, rules: BreakerRules) -> float:
     if isinstance(error, RateLimited) and error.retry_after is not None:
-        return error.retry_after
+        return min(error.retry_after, LONGEST_REST)
     return rules.cooldown
