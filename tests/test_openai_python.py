@@ -326,6 +326,9 @@ async def test_a_rejected_key_is_no_login_of_the_clients_and_not_retried(status:
         assert (caught.value.status_code, caught.value.code) == (502, "upstream_auth")
         assert "bad key" not in caught.value.message
         assert len(client.exchanges) == 1
+        with pytest.raises(openai.InternalServerError, match="rejected the API key") as caught:
+            await client.chat()
+        assert (caught.value.status_code, caught.value.code) == (503, "circuit_open")
 
 
 @pytest.mark.parametrize("way", WAYS)

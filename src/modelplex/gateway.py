@@ -120,7 +120,7 @@ class Gateway:
         pinned_call: Call | None = None
         if _may_hold_seals(ask):
             attempts, pinned_call = self._pinned(asked, attempts)
-        steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover)
+        steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover, why_shut=self._why_shut)
         try:
             attempt = next(steps)
             while (error := await self._try(asked, attempt, pinned_call, door, journal)) is not None:
@@ -138,6 +138,9 @@ class Gateway:
     def _open_to(self, attempt: Attempt) -> bool:
         health = self.health.get((attempt.provider, attempt.key))
         return health is None or may_try(health, now=perf_counter())
+
+    def _why_shut(self, attempt: Attempt) -> str:
+        return self.health[attempt.provider, attempt.key].reason
 
     def _pinned(self, asked: Asked, attempts: list[Attempt]) -> tuple[list[Attempt], Call | None]:
         """Where sealed state may go. The Call comes with it where an envelope must be opened, so that the bytes cannot pass untouched."""

@@ -97,7 +97,7 @@ def test_when_every_breaker_is_open_nobody_is_asked_and_the_error_says_so() -> N
     made, error = drive([candidate("a"), candidate("b")], lambda _: BadRequest("?"), open_to=lambda _: False)
     assert made == []
     assert (error.status, error.code) == (503, "circuit_open")
-    assert "a/m, b/m" in error.message
+    assert "a/m; b/m" in error.message
     assert error.retry_after is None
 
 

@@ -51,11 +51,16 @@ class Exhausted(msgspec.Struct, frozen=True):
 
 
 def plan(
-    attempts: Sequence[Attempt], *, open_to: Callable[[Attempt], bool], rules: FailoverRules
+    attempts: Sequence[Attempt],
+    *,
+    open_to: Callable[[Attempt], bool],
+    rules: FailoverRules,
+    why_shut: Callable[[Attempt], str] = lambda _: "",
 ) -> Generator[Attempt, Outcome, Exhausted]:
     """Yields each Attempt that is to be made, numbered and with its delay; returns when nothing is left to try.
 
-    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker lets it through at this moment.
+    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker lets it through at this moment,
+    and `why_shut` what had been wrong where it does not.
     """
     waiting = list(attempts)
     failures: list[tuple[Attempt, ModelplexError]] = []
@@ -77,7 +82,7 @@ def plan(
             if delay is not None:
                 retried += 1
                 waiting = [msgspec.structs.replace(attempt, delay=delay)]
-    return Exhausted(_summary(failures, rested))
+    return Exhausted(_summary(failures, rested, why_shut))
 
 
 def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> bool:
@@ -99,12 +104,16 @@ def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRu
     return max(delay, error.retry_after) if error.retry_after <= rules.max_retry_after else None
 
 
-def _summary(failures: list[tuple[Attempt, ModelplexError]], rested: list[Attempt]) -> ModelplexError:
+def _summary(
+    failures: list[tuple[Attempt, ModelplexError]], rested: list[Attempt], why_shut: Callable[[Attempt], str]
+) -> ModelplexError:
     if not failures:
-        names = ", ".join(dict.fromkeys(f"{a.provider}/{a.model}" for a in rested))
+        names = "; ".join(
+            dict.fromkeys(f"{a.provider}/{a.model}: {why_shut(a)}".rstrip(": ") for a in rested)
+        )
         return Overloaded(
-            f"No provider of this model is in service: {names} failed repeatedly and is left alone for a while. "
-            "/health and /_internal/status say why and until when.",
+            f"No provider of this model is in service; each is left alone for a while after what it last said. {names} "
+            "(/health and /_internal/status say until when.)",
             code="circuit_open",
         )
     told = min((e for _, e in failures), key=_rank)
