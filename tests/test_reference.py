@@ -12,7 +12,7 @@ import pytest
 from modelplex import cli, errors
 from modelplex.call import Attempt, Quirks
 from modelplex.config import settings
-from modelplex.listen.app import BASES, ENDPOINTS
+from modelplex.listen.routes import BASES, OPERATIONS
 from modelplex.listen.inside import Inside
 from modelplex.provider import all_rows
 from modelplex.provider.catalogue import facts
@@ -179,7 +179,7 @@ def test_every_operation_of_a_change_is_documented() -> None:
 
 def test_every_route_is_documented_and_none_is_made_up() -> None:
     told = {row[0].strip("`") for row in rows(page("http.md", section="Models"))}
-    assert told == {f"POST /{path}" for path in ENDPOINTS} | {"GET /models", "GET /models/{name}"}
+    assert told == {f"POST /{path}" for path in OPERATIONS} | {"GET /models", "GET /models/{name}"}
     text = page("http.md", section="Models")
     assert [base for base in BASES if f"`{base.rstrip('/')}`" not in text] == []
 

@@ -21,6 +21,14 @@ Endpoint = Literal[
     "embeddings",
     "responses",
     "messages",
+    "generate_content",
+    "embed_content",
+    "api/chat",
+    "api/generate",
+    "api/embed",
+    "responses/input_tokens",
+    "messages/count_tokens",
+    "count_tokens",
     "moderations",
     "rerank",
     "images/generations",
@@ -37,7 +45,8 @@ class Ask(msgspec.Struct, frozen=True):
     """One request as it came, before anything but its top level was read.
 
     `fields` holds the top-level members of a JSON body, each value unread (`msgspec.Raw`), so that the body can be written again with one
-    member changed and every other value's bytes the same. For a multipart body it is empty.
+    member changed and every other value's bytes the same. For a multipart body it is empty. `headers` are the few that belong to the dialect (its
+    version, its betas) and go on to a provider that speaks the same one.
     """
 
     endpoint: Endpoint
@@ -48,6 +57,7 @@ class Ask(msgspec.Struct, frozen=True):
     stream: bool = False
     include_usage: bool = False
     content_type: str = "application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 # --- content -----------------------------------------------------------------------------------------------------------------------
@@ -412,12 +422,14 @@ class Quirks(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True):
     """One try of one candidate. `number` counts from 1 over the whole Ask; `delay` is how long to wait before it, in seconds.
 
+    `dialect` is what is spoken to it, `endpoint` the operation of it that serves this Ask.
     `account` stands for the key that is used: a short one-way mark, so that sealed state finds its way back and no key is known here.
     """
 
     provider: str
     model: str
     dialect: str
+    endpoint: Endpoint = "chat/completions"
     number: int = 1
     key: int = 0
     account: str = ""

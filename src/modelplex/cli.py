@@ -69,6 +69,7 @@ Reach: TypeAlias = "Callable[[Config], Awaitable[Sequence[Reached]]]"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `modelplex`; returns its exit status. `argv` leaves out the program's name, None takes the process's own."""
+    _open_streams()
     arguments = _parser().parse_args(argv)
     try:
         return _run(arguments)
@@ -84,6 +85,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _complain(_sentence(error))
         return FAILED
+
+
+def _open_streams() -> None:
+    """Some supervisors start their children with streams closed. Their numbers would go to whatever is opened next, a socket or the
+    event loop's own, and what is written to stderr would land in there.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def _run(arguments: argparse.Namespace) -> int:

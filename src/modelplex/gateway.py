@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from modelplex.call import Ask, Attempt, Call, Change
+from modelplex.call import Ask, Attempt, Call, Change, Endpoint
 from modelplex.errors import (
     ClientClosed,
     ModelplexError,
@@ -40,9 +40,10 @@ from modelplex.route.health import WELL, BreakerRules, Health, after, before, fo
 from modelplex.route.pins import Origin, pinned, without_foreign_state
 from modelplex.send import SendError
 from modelplex.upstream import Answer, Upstream, forwarded, told_by
-from modelplex.wire import openai_chat
+from modelplex.wire.asked import Asked
 from modelplex.wire.envelope import MARK
-from modelplex.wire.passage import Asked, Passage, provider_dialect
+from modelplex.wire.passage import Passage
+from modelplex.wire.table import PROVIDERS, write_error
 
 MISLABELLED_BYTES = 65_536
 """How much of an answer with a wrong content type is read, to find the error that it may be."""
@@ -116,7 +117,7 @@ class Gateway:
     async def _answer(self, ask: Ask, door: Door, journal: Journal) -> None:
         asked = Asked(ask, id=journal.id, created=int(journal.wall))
         candidates = await self.listing.candidates(ask.model)
-        attempts = [a for c in candidates for a in self._by_key(c.provider, c.model)]
+        attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
         pinned_call: Call | None = None
         if _may_hold_seals(ask):
             attempts, pinned_call = self._pinned(asked, attempts)
@@ -130,8 +131,8 @@ class Gateway:
 
     # --- who may be asked ---
 
-    def _by_key(self, provider: str, model: str) -> list[Attempt]:
-        attempts = self.upstreams[provider].attempts(model)
+    def _by_key(self, provider: str, model: str, endpoint: Endpoint) -> list[Attempt]:
+        attempts = self.upstreams[provider].attempts(model, endpoint)
         first = self._preferred_key.get(provider, 0)
         return attempts[first:] + attempts[:first] if first else attempts
 
@@ -232,8 +233,7 @@ class Gateway:
             return
         self.health[key] = after(self.health[key], failure, now=perf_counter(), rules=self.rules.breaker)
         if isinstance(failure, UpstreamAuth | RateLimited):
-            keys = len(self.upstreams[attempt.provider].attempts(attempt.model))
-            self._preferred_key[attempt.provider] = (attempt.key + 1) % keys
+            self._preferred_key[attempt.provider] = (attempt.key + 1) % self.upstreams[attempt.provider].keys
 
     # --- what comes back ---
 
@@ -250,7 +250,7 @@ class Gateway:
             return None
         label = passage.media_type.encode() or answer.header(b"content-type") or b"application/octet-stream"
         if passage.media_type:
-            dialect = provider_dialect(attempt.dialect)
+            dialect = PROVIDERS[attempt.dialect]
             await refuse_mislabelled(
                 answer,
                 provider=attempt.provider,
@@ -291,9 +291,11 @@ class Gateway:
     async def _refuse(self, error: ModelplexError, door: Door, journal: Journal) -> None:
         """The answer is an error, in the caller's dialect. Where the provider speaks the same one, in its own words."""
         journal.error = error
-        status, body = openai_chat.write_error(error, request_id=journal.id)
+        status, body = write_error(journal.ask.dialect, error, request_id=journal.id)
         attempt = journal.attempt
-        own_words = error.upstream_body if attempt is not None and attempt.dialect == "openai_chat" else None
+        own_words = (
+            error.upstream_body if attempt is not None and attempt.dialect == journal.ask.dialect else None
+        )
         if own_words is not None and error.blame == "client":
             body = own_words
         head = [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())]
@@ -317,8 +319,15 @@ class Gateway:
 
 def without_secrets(error: ModelplexError, hide: Callable[[bytes], bytes]) -> None:
     """An error inside an answer is the provider's own words, like one in the place of an answer, and some repeat what they were sent."""
-    error.message = hide(error.message.encode("utf-8", "replace")).decode()
+
+    def hidden(text: str) -> str:
+        return hide(text.encode("utf-8", "replace")).decode()
+
+    error.message = hidden(error.message)
     error.args = (error.message,)
+    error.type = hidden(error.type)
+    error.code = hidden(error.code) if error.code is not None else None
+    error.param = hidden(error.param) if error.param is not None else None
     if error.upstream_body is not None:
         error.upstream_body = hide(error.upstream_body)
 

@@ -13,17 +13,18 @@ from typing import Protocol
 
 import msgspec
 
-from modelplex.call import Ask, Attempt
+from modelplex.call import Ask, Attempt, Endpoint
 from modelplex.config import ProviderConfig
-from modelplex.errors import ModelplexError, Unsupported, UpstreamBroken, UpstreamTimeout
+from modelplex.errors import ModelplexError, UpstreamBroken, UpstreamTimeout
 from modelplex.event import ListedModel
 from modelplex.provider import address, demo
 from modelplex.provider.catalogue import facts
 from modelplex.provider.rows import Row
+from modelplex.provider.ways import way
 from modelplex.record.log import Secrets
 from modelplex.send import Client, Reply, SendError, TimedOut, Timeouts, parse_origin
 from modelplex.wire.ask import read_ask
-from modelplex.wire.passage import provider_dialect
+from modelplex.wire.table import PROVIDERS
 
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
@@ -63,8 +64,10 @@ class Upstream(Protocol):
     base_url: str
     max_response_size: int
 
-    def attempts(self, model: str) -> list[Attempt]:
-        """One for each key."""
+    keys: int
+
+    def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        """One for each key, in the form that this provider has for what is asked."""
         ...
 
     async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
@@ -105,8 +108,9 @@ class HttpUpstream:
         self._heads = [
             address.head(row, key=key, extra=extra, api_version=config.api_version) for key in keys
         ]
-        self._attempts: dict[str, list[Attempt]] = {}
+        self._attempts: dict[tuple[str, Endpoint], list[Attempt]] = {}
         self._targets: dict[tuple[str, str, bool], bytes] = {}
+        self.keys = len(keys)
         self._accounts = [_account(key) for key in keys]
         self._secrets = Secrets([key for key in keys if key] + list(extra.values()))
 
@@ -115,21 +119,23 @@ class HttpUpstream:
             f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {len(self._heads)} keys>"
         )
 
-    def attempts(self, model: str) -> list[Attempt]:
-        attempts = self._attempts.get(model)
+    def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        attempts = self._attempts.get((model, endpoint))
         if attempts is None:
-            attempts = self._new_attempts(model)
+            attempts = self._new_attempts(model, endpoint)
             if len(self._attempts) < REMEMBERED:
-                self._attempts[model] = attempts
+                self._attempts[model, endpoint] = attempts
         return attempts
 
-    def _new_attempts(self, model: str) -> list[Attempt]:
-        known = facts(model, self._row.dialect)
+    def _new_attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        dialect, served = way(self._row, endpoint)
+        known = facts(model, dialect)
         return [
             Attempt(
                 provider=self.name,
                 model=model,
-                dialect=self._row.dialect,
+                dialect=dialect,
+                endpoint=served,
                 key=i,
                 account=account,
                 quirks=self._quirks,
@@ -139,25 +145,20 @@ class HttpUpstream:
         ]
 
     async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Reply:
-        if ask.endpoint not in self._row.serves:
-            raise Unsupported(
-                f"The provider {self.name} ({self.type}) has no {ask.endpoint}; ask for a model of one that does.",
-                param="model",
-            )
-        where = (ask.endpoint, attempt.model, ask.stream)
+        where = (attempt.endpoint, attempt.model, ask.stream)
         target = self._targets.get(where)
         if target is None:
             target = address.target(
                 self._row,
                 base_path=self._path,
-                endpoint=ask.endpoint,
+                endpoint=attempt.endpoint,
                 model=attempt.model,
                 stream=ask.stream,
                 api_version=self._api_version,
             )
             if len(self._targets) < REMEMBERED:
                 self._targets[where] = target
-        head = self._heads[attempt.key] + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
+        head = self._head(ask, attempt)
         try:
             reply = await self._client.send(
                 self._origin, target=target, headers=head, body=body, timeouts=self._timeouts
@@ -166,9 +167,20 @@ class HttpUpstream:
             raise told_by(self.name, error) from None
         if reply.status < 300:
             return reply
-        raise await self._refusal(reply)
+        raise await self._refusal(reply, attempt.dialect)
 
-    async def _refusal(self, reply: Reply) -> ModelplexError:
+    def _head(self, ask: Ask, attempt: Attempt) -> bytes:
+        """The header lines. What the client says of its dialect's version goes on to a provider that speaks the same one, in place of ours."""
+        lines = self._heads[attempt.key]
+        if ask.headers and attempt.dialect == ask.dialect:
+            given = {name for name, _ in ask.headers}
+            ours = [line for line in lines.split(b"\r\n") if line and line.partition(b":")[0] not in given]
+            lines = b"".join(
+                line + b"\r\n" for line in (*ours, *(b"%b: %b" % header for header in ask.headers))
+            )
+        return lines + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
+
+    async def _refusal(self, reply: Reply, dialect: str) -> ModelplexError:
         try:
             body = await reply.body(limit=MAX_ERROR_BODY)
         except SendError:
@@ -178,7 +190,7 @@ class HttpUpstream:
         hide = self._secrets.mask
         told = [(name, hide(value)) for name, value in reply.headers]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in told}
-        error = provider_dialect(self._row.dialect).read_error(reply.status, headers, hide(body))
+        error = PROVIDERS[dialect].read_error(reply.status, headers, hide(body))
         error.upstream_headers = tuple(forwarded(told))
         return error
 
@@ -192,14 +204,14 @@ class HttpUpstream:
                 self._origin, method=b"GET", target=target, headers=self._heads[0], timeouts=LISTING_TIMEOUTS
             )
             if reply.status >= 300:
-                raise await self._refusal(reply)
+                raise await self._refusal(reply, self._row.dialect)
             try:
                 body = await reply.body(limit=MAX_LISTING)
             finally:
                 reply.close()
         except SendError as error:
             raise told_by(self.name, error) from None
-        found = provider_dialect(self._row.dialect).read_models(body)
+        found = PROVIDERS[self._row.dialect].read_models(body)
         prefix = self._row.models_prefix
         return (
             [ListedModel(model.id.removeprefix(prefix), model.created) for model in found]
@@ -240,25 +252,29 @@ class DemoUpstream:
     def __init__(self, config: ProviderConfig, row: Row, clock: Callable[[], float]) -> None:
         self.name = config.name
         self.max_response_size = config.max_response_size
+        self.keys = 1
+        self._row = row
         self._quirks = row.quirks
         self._clock = clock
 
     def __repr__(self) -> str:
         return f"<DemoUpstream {self.name}>"
 
-    def attempts(self, model: str) -> list[Attempt]:
-        return [Attempt(provider=self.name, model=model, dialect="openai_chat", quirks=self._quirks)]
+    def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        dialect, served = way(self._row, endpoint)
+        return [
+            Attempt(provider=self.name, model=model, dialect=dialect, endpoint=served, quirks=self._quirks)
+        ]
 
     async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
-        del attempt
         if body is not ask.body:
-            ask = read_ask(body, endpoint=ask.endpoint, dialect=ask.dialect)
+            ask = read_ask(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
         created = int(self._clock())
         if ask.stream:
             return Canned(b"text/event-stream", demo.stream(ask, created=created))
         status, answer = demo.answer(ask, created=created)
         if status >= 300:
-            raise provider_dialect("openai_chat").read_error(status, {}, answer)
+            raise PROVIDERS["openai_chat"].read_error(status, {}, answer)
         return Canned(b"application/json", [answer])
 
     async def models(self) -> list[ListedModel]:

@@ -1,7 +1,6 @@
-"""The route table, and what every request goes through before and after it.
+"""What every request goes through before and after the gateway.
 
-Above it stand the listeners, below it the gateway. It knows paths, methods, headers and statuses, and nothing of providers. What is not in the table is
-a 404: there is no pass-through of whatever is asked. The order of the stages, each with its reason:
+Above it stand the listeners, below it the gateway. It knows methods, headers and statuses, and nothing of providers. The order of the stages, each with its reason:
 
     who may ask    Host and Origin, on TCP alone: a web page must not reach this port by a name of its own
     the path       the allow-list
@@ -21,7 +20,7 @@ from typing import Any, cast
 import msgspec
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from modelplex.call import Ask, Endpoint
+from modelplex.call import Ask
 from modelplex.errors import (
     BadRequest,
     ClientClosed,
@@ -33,32 +32,16 @@ from modelplex.gateway import Gateway
 from modelplex.listen.door import Door
 from modelplex.listen.inside import Inside, View, may_look_inside
 from modelplex.listen.origin import Hosts
+from modelplex.listen.routes import BASES, Operation, dialect_of, operation
 from modelplex.record.journal import Journal
 from modelplex.record.record import Record
-from modelplex.wire import openai_chat
 from modelplex.wire.ask import FORM, read_ask, read_form
+from modelplex.wire.table import write_error
 
-BASES = ("/models/v1/", "/v1/")
-"""The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL."""
 INSIDE = "/_internal/"
 """For the host, and on TCP alone: an agent's socket does not have it."""
 MAX_MODEL_NAME = 512
 """Characters of a model's name. The longest known, a path to a file, is well below; it is put into logs and headers."""
-
-ENDPOINTS: Mapping[str, tuple[Endpoint, str]] = {
-    "chat/completions": ("chat/completions", "openai_chat"),
-    "completions": ("completions", "openai_completions"),
-    "embeddings": ("embeddings", "openai_embeddings"),
-    "moderations": ("moderations", "openai_json"),
-    "rerank": ("rerank", "openai_json"),
-    "images/generations": ("images/generations", "openai_json"),
-    "images/edits": ("images/edits", "openai_form"),
-    "images/variations": ("images/variations", "openai_form"),
-    "audio/speech": ("audio/speech", "openai_json"),
-    "audio/transcriptions": ("audio/transcriptions", "openai_form"),
-    "audio/translations": ("audio/translations", "openai_form"),
-}
-"""What goes to a provider, by the path below a base: the operation, and the dialect that the caller speaks there."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -160,38 +143,28 @@ class App:
             request = read_head(http)
             if request.kind == "tcp":
                 self.hosts.check(request.host, request.origin)
-            endpoint = self._endpoint(request)
-            if endpoint is not None:
-                await self._call(endpoint, request, door, request_id)
-            else:
+            asked = operation(request.path)
+            if asked is None:
                 await self._other(request, door, request_id)
+            elif request.method == "POST":
+                await self._call(asked, request, door, request_id)
+            else:
+                raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}.")
         except ModelplexError as error:
-            await _refuse(error, door, request_id)
+            await _refuse(error, door, request_id, dialect=dialect_of(http["path"]))
 
     def stop(self) -> None:
         """End what still runs: the drain time is over."""
         for door in tuple(self._running):
             door.stop()
 
-    def _endpoint(self, request: Request) -> tuple[Endpoint, str] | None:
-        for base in BASES:
-            if request.path.startswith(base):
-                found = ENDPOINTS.get(request.path[len(base) :])
-                if found is not None and request.method != "POST":
-                    raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}.")
-                return found
-        return None
-
     # --- model calls ---
 
-    async def _call(
-        self, endpoint: tuple[Endpoint, str], request: Request, door: Door, request_id: str
-    ) -> None:
+    async def _call(self, asked: Operation, request: Request, door: Door, request_id: str) -> None:
         started, wall = perf_counter(), time()
-        operation, dialect = endpoint
         journal = Journal(
             id=request_id,
-            ask=Ask(operation, dialect, "", b"", {}),
+            ask=Ask(asked.endpoint, asked.dialect, "", b"", {}),
             listener=request.listener,
             client=request.client,
             started=started,
@@ -202,18 +175,18 @@ class App:
         try:
             body = await door.body(limit=self.max_body, declared=request.length)
             journal.started = perf_counter()
-            journal.ask = ask = _read(operation, dialect, body, request.content_type)
+            journal.ask = ask = _read(asked, body, request.content_type)
             door.mind_hang_up()
             await self.gateway.answer(ask, door, journal)
         except ModelplexError as error:
             journal.error = error
             if not isinstance(error, ClientClosed):
-                await _refuse(error, door, request_id)
+                await _refuse(error, door, request_id, dialect=asked.dialect)
         except RecursionError:
             # Reading JSON takes a level of the stack for a level of nesting; nobody means a thousand of them.
             too_deep = BadRequest("The body is nested deeper than is read.")
             journal.error = too_deep
-            await _refuse(too_deep, door, request_id)
+            await _refuse(too_deep, door, request_id, dialect=asked.dialect)
         except asyncio.CancelledError:
             # The caller is gone. The task was cancelled by that alone, so it ends here, and nobody is left to be told.
             journal.error = journal.error or ClientClosed("The caller hung up.")
@@ -261,24 +234,26 @@ class App:
         return None
 
 
-def _read(operation: Endpoint, dialect: str, body: bytes, content_type: str) -> Ask:
+def _read(asked: Operation, body: bytes, content_type: str) -> Ask:
     if content_type.startswith(FORM):
-        if dialect != "openai_form":
-            raise BadRequest(f"{operation} takes application/json, not a form.")
-        ask = read_form(body, endpoint=operation, dialect=dialect, content_type=content_type)
+        if not asked.form:
+            raise BadRequest(f"{asked.endpoint} takes application/json, not a form.")
+        ask = read_form(body, endpoint=asked.endpoint, dialect=asked.dialect, content_type=content_type)
     else:
-        ask = read_ask(body, endpoint=operation, dialect=dialect)
+        ask = read_ask(
+            body, endpoint=asked.endpoint, dialect=asked.dialect, model=asked.model, stream=asked.stream
+        )
     if not ask.model or len(ask.model) > MAX_MODEL_NAME:
         raise BadRequest(f"'model' must have between 1 and {MAX_MODEL_NAME} characters.", param="model")
     return ask
 
 
-async def _refuse(error: ModelplexError, door: Door, request_id: str) -> None:
-    """An error that is ours to say, in OpenAI's form."""
+async def _refuse(error: ModelplexError, door: Door, request_id: str, *, dialect: str) -> None:
+    """An error that is ours to say, in the caller's dialect."""
     if door.begun:
         door.cut()
         return
-    status, body = openai_chat.write_error(error, request_id=request_id)
+    status, body = write_error(dialect, error, request_id=request_id)
     head = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
     if not error.sdk_may_retry:
         head.append((b"x-should-retry", b"false"))

@@ -103,7 +103,7 @@ class Inside:
                 "models": list(served[name].known()),
                 "patterns": list(served[name].patterns),
                 "listing_fault": listing.faults.get(name),
-                "keys": len(upstream.attempts("")),
+                "keys": upstream.keys,
                 "breakers": _breakers(gateway, name),
             }
             for name, upstream in gateway.upstreams.items()

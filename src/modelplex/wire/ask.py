@@ -15,8 +15,14 @@ from modelplex.errors import BadRequest
 from modelplex.wire.multipart import find_model
 
 FORM = "multipart/form-data"
+NEVER_STREAMED = frozenset({"embeddings"})
+"""Where `stream` means nothing: providers answer whole, whatever it says."""
 SHORTEST_MEMBER = len(b'"":0,')
 """Bytes by which a member that is said twice makes a body longer than what was read of it."""
+STREAMS_UNLESS_TOLD = frozenset({"ollama", "ollama_generate"})
+"""Dialects whose answers are streams where the request does not say."""
+MEASURED_ON_REQUEST = frozenset({"openai_chat", "openai_completions"})
+"""Dialects whose streams carry usage only where it is asked for."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
@@ -37,37 +43,54 @@ def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: st
         model = body[start:end].decode()
     except UnicodeDecodeError:
         raise BadRequest("'model' is not valid UTF-8.", param="model") from None
-    return Ask(endpoint=endpoint, dialect=dialect, model=model, body=body, fields={}, content_type=content_type)
+    return Ask(
+        endpoint=endpoint, dialect=dialect, model=model, body=body, fields={}, content_type=content_type
+    )
 
 
-def read_ask(body: bytes, *, endpoint: Endpoint, dialect: str) -> Ask:
-    """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member is missing or of the wrong type."""
+def read_ask(
+    body: bytes, *, endpoint: Endpoint, dialect: str, model: str | None = None, stream: bool | None = None
+) -> Ask:
+    """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member is missing or of the wrong type.
+
+    `model` and `stream` are given where the dialect does not say them in the body.
+    """
     try:
         fields = _decode_fields(body)
     except msgspec.DecodeError as error:
         raise BadRequest(f"The body is not a JSON object: {error}.") from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not valid UTF-8.") from None
+    streamed = _streamed(fields, unless_told=dialect in STREAMS_UNLESS_TOLD) if stream is None else stream
+    return Ask(
+        endpoint=endpoint,
+        dialect=dialect,
+        model=_model(fields) if model is None else model,
+        body=body,
+        fields=fields,
+        stream=streamed,
+        include_usage=streamed and dialect in MEASURED_ON_REQUEST and _wants_usage(fields),
+    )
+
+
+def _model(fields: Mapping[str, msgspec.Raw]) -> str:
     model = fields.get("model")
     if model is None:
         raise BadRequest("The body has no 'model': name one of GET /models/v1/models.", param="model")
     try:
-        name = _decode_str(model)
+        return _decode_str(model)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest("'model' must be a string, in UTF-8.", param="model") from None
+
+
+def _streamed(fields: Mapping[str, msgspec.Raw], *, unless_told: bool) -> bool:
     stream = fields.get("stream")
-    streamed = stream is not None and bytes(stream) == _TRUE
-    if stream is not None and not streamed and bytes(stream) not in (_FALSE, _NULL):
+    if stream is None:
+        return unless_told
+    said = bytes(stream)
+    if said not in (_TRUE, _FALSE, _NULL):
         raise BadRequest("'stream' must be true or false.", param="stream")
-    return Ask(
-        endpoint=endpoint,
-        dialect=dialect,
-        model=name,
-        body=body,
-        fields=fields,
-        stream=streamed,
-        include_usage=streamed and _wants_usage(fields),
-    )
+    return said == _TRUE
 
 
 def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
@@ -76,8 +99,12 @@ def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
         return False
     try:
         read = _decode_options(options)
-    except msgspec.DecodeError:
-        raise BadRequest("'stream_options' must be an object with a boolean 'include_usage'.", param="stream_options") from None
+        if read is not None:
+            _decode_fields(options)  # it may have to be written anew
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadRequest(
+            "'stream_options' must be an object with a boolean 'include_usage'.", param="stream_options"
+        ) from None
     return read is not None and read.include_usage is True
 
 
@@ -88,12 +115,16 @@ def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool
     quirks = attempt.quirks
     changed: dict[str, msgspec.Raw | None] = {}
     changes: tuple[Change, ...] = ()
-    if attempt.model != ask.model:
+    if attempt.model != ask.model and "model" in ask.fields:
         changed["model"] = msgspec.Raw(_encode(attempt.model))
-    asks_usage = ask.stream and not ask.include_usage and quirks.stream_usage
+    asks_usage = (
+        ask.stream and not ask.include_usage and quirks.stream_usage and ask.dialect in MEASURED_ON_REQUEST
+    )
     if asks_usage:
         changed["stream_options"] = _with_usage(ask.fields.get("stream_options"))
-    if quirks.refuses or quirks.output_limit != "max_completion_tokens":
+    if ask.dialect in MEASURED_ON_REQUEST and (
+        quirks.refuses or quirks.output_limit != "max_completion_tokens"
+    ):
         changes = _by_quirks(ask.fields, quirks, changed)
     if not changed and not _may_repeat(ask):
         return changes, ask.body, asks_usage

@@ -10,7 +10,9 @@ import re
 from modelplex.errors import BadRequest
 
 _boundary = re.compile(rb'(?:^|[\s;])boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-_named = re.compile(rb'^content-disposition:[^\r\n]*[;\s]name="?model"?\s*(?:;|$)', re.IGNORECASE | re.MULTILINE)
+_named = re.compile(
+    rb'^content-disposition:[^\r\n]*[;\s]name="?model"?\s*(?:;|$)', re.IGNORECASE | re.MULTILINE
+)
 MAX_PARTS = 64
 """A form of these endpoints has under twenty members; a hostile one shall not cost more than a look."""
 

@@ -12,12 +12,13 @@ from typing import Protocol
 
 import msgspec
 
-from modelplex.call import Ask, Attempt, Call, Change, Completion, Embedding, Written
-from modelplex.errors import ModelplexError, Unsupported, UpstreamBroken
+from modelplex.call import Ask, Attempt, Change, Written
+from modelplex.errors import ModelplexError, UpstreamBroken
 from modelplex.event import (
     OUTPUT,
     Argued,
     Began,
+    Embedded,
     Ended,
     Event,
     Failed,
@@ -27,29 +28,12 @@ from modelplex.event import (
     Thought,
     Usage,
 )
-from modelplex.wire import anthropic_messages, ollama, openai_chat, openai_completions, openai_embeddings
 from modelplex.wire.ask import amended
-from modelplex.wire.dialect import PassingDialect, ProviderDialect, Reader, Seen, Watch, Writer
+from modelplex.wire.dialect import PassingDialect, Reader, Seen, Watch, Writer
 from modelplex.wire.estimate import estimated
-
-_PROVIDERS: dict[str, ProviderDialect] = {
-    "openai_chat": openai_chat,
-    "anthropic_messages": anthropic_messages,
-    "ollama": ollama,
-}
-_PASSING: dict[str, PassingDialect] = {
-    "chat/completions": openai_chat,
-    "completions": openai_completions,
-}
-
 
 TEXT = (Said, Thought, Argued, Refused)
 """The output that is as many tokens as it is long."""
-
-
-def provider_dialect(name: str) -> ProviderDialect:
-    """The dialect that a provider speaks, by the name that its row gives it."""
-    return _PROVIDERS[name]
 
 
 class Passage(Protocol):
@@ -79,6 +63,14 @@ class Passage(Protocol):
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes: ...
 
 
+class Interjections(msgspec.Struct, frozen=True):
+    """What the gateway itself says in a stream that passes untouched: its content type, a keep-alive that no client reads as data, and an error."""
+
+    media_type: str
+    ping: bytes
+    error: Callable[[ModelplexError, str], bytes]
+
+
 class _Fresh:
     """What every passage begins with."""
 
@@ -94,8 +86,12 @@ class _Fresh:
 class Passing(_Fresh):
     """Same dialect on both sides: bytes pass, a Watch looks on."""
 
-    def __init__(self, ask: Ask, attempt: Attempt, dialect: PassingDialect) -> None:
+    def __init__(
+        self, ask: Ask, attempt: Attempt, dialect: PassingDialect, interjections: Interjections
+    ) -> None:
         self.changes, self.body, asked_usage = amended(ask, attempt)
+        self._interjections = interjections
+        self.media_type = interjections.media_type
         self._ask = ask
         self._dialect = dialect
         self._watch: Watch | None = dialect.watch(ask, withhold_usage=asked_usage) if ask.stream else None
@@ -143,10 +139,10 @@ class Passing(_Fresh):
         self.error_was_forwarded = watch.error_forwarded
 
     def ping(self) -> bytes:
-        return b": ping\n\n"
+        return self._interjections.ping
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
-        return b"data: " + openai_chat.write_error(error, request_id=request_id)[1] + b"\n\n"
+        return self._interjections.error(error, request_id)
 
 
 class Unread(_Fresh):
@@ -180,32 +176,51 @@ class Unread(_Fresh):
 
 
 class Embeddings(Unread):
-    """Vectors: never streamed. The same dialect passes and is looked at; Ollama's are written anew."""
+    """Vectors: never streamed. The same dialect passes and is looked at."""
 
     media_type = "application/json"
 
-    def __init__(self, ask: Ask, attempt: Attempt, asked: Embedding | None) -> None:
+    def __init__(self, ask: Ask, attempt: Attempt, look: Callable[[bytes], Seen]) -> None:
         super().__init__(ask, attempt)
         self._ask = ask
-        self._asked = asked
-        self._model = attempt.model
-        if asked is not None:
-            written = ollama.write_embedding(asked, attempt)
-            self.body, self.changes, self.passing = written.body, written.changes, False
+        self._look = look
 
     def whole(self, body: bytes) -> bytes:
-        if self._asked is None:
-            self.seen = openai_embeddings.look(body)
-            if self.seen.error is not None:
-                raise self.seen.error
-            if self.seen.usage is None:
-                self.seen = msgspec.structs.replace(self.seen, usage=estimated(self._ask, characters=0))
-            return body
-        embedded = ollama.read_embedded(body)
+        seen = self.seen = self._look(body)
+        if seen.error is not None:
+            raise seen.error
+        if seen.usage is None:
+            self.seen = msgspec.structs.replace(seen, usage=estimated(self._ask, characters=0))
+        return body
+
+
+class TranslatedEmbeddings(Unread):
+    """Vectors of one dialect, written in another."""
+
+    media_type = "application/json"
+    passing = False
+
+    def __init__(
+        self,
+        ask: Ask,
+        written: Written,
+        attempt: Attempt,
+        *,
+        read: Callable[[bytes], Embedded],
+        write: Callable[[Embedded], bytes],
+    ) -> None:
+        self.body, self.changes = written.body, written.changes
+        self.seen = Seen(model=attempt.model)
+        self._ask = ask
+        self._model = attempt.model
+        self._read, self._write = read, write
+
+    def whole(self, body: bytes) -> bytes:
+        embedded = self._read(body)
         if embedded.usage.estimated:
             embedded = msgspec.structs.replace(embedded, usage=estimated(self._ask, characters=0))
         self.seen = Seen(model=embedded.model or self._model, usage=embedded.usage)
-        return openai_embeddings.write_embedded(embedded, self._asked, self._model)
+        return self._write(embedded)
 
 
 class Translating(_Fresh):
@@ -318,84 +333,3 @@ class Translating(_Fresh):
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
         return self._writer.send(Failed(error)) if self._writer is not None else b""
-
-
-class Asked:
-    """One Ask and what was read of it, so that it is understood at most once however many candidates are tried.
-
-    `id` and `created` (Unix seconds) are what an answer is called that its provider gave no name.
-    """
-
-    def __init__(self, ask: Ask, *, id: str, created: int) -> None:
-        self.ask = ask
-        self._id = id
-        self._created = created
-        self._call: Call | None = None
-        self._completion: Completion | None = None
-        self._embedding: Embedding | None = None
-
-    @property
-    def call(self) -> Call:
-        """The chat call, understood. Raises BadRequest."""
-        if self._call is None:
-            self._call = openai_chat.read_call(self.ask)
-        return self._call
-
-    def passage(self, attempt: Attempt, *, call: Call | None = None) -> Passage:
-        """The way to this candidate. `call` stands for the Ask where it had to be changed. Raises BadRequest or Unsupported."""
-        ask = self.ask
-        if attempt.dialect == "openai_chat" and call is None:
-            if (looked_at := _PASSING.get(ask.endpoint)) is not None:
-                return Passing(ask, attempt, looked_at)
-            return Embeddings(ask, attempt, None) if ask.endpoint == "embeddings" else Unread(ask, attempt)
-        if ask.endpoint == "chat/completions":
-            return self._chat(call or self.call, attempt)
-        if ask.endpoint == "completions" and attempt.dialect == "ollama":
-            return self._continuation(attempt)
-        if ask.endpoint == "embeddings" and attempt.dialect == "ollama":
-            if self._embedding is None:
-                self._embedding = openai_embeddings.read_embedding(ask)
-            return Embeddings(ask, attempt, self._embedding)
-        raise Unsupported(
-            f"The provider {attempt.provider} has no {ask.endpoint}; ask for a model of one that does.",
-            param="model",
-        )
-
-    def _chat(self, call: Call, attempt: Attempt) -> Passage:
-        dialect = _PROVIDERS[attempt.dialect]
-        written = dialect.write_call(call, attempt)
-        name = attempt.model
-        if call.stream:
-            writer = openai_chat.writer(call, id=self._id, created=self._created, model=name)
-            return Translating(
-                self.ask, written, attempt, reader=dialect.reader(attempt, written), writer=writer
-            )
-        return Translating(
-            self.ask,
-            written,
-            attempt,
-            read=lambda body: dialect.read_answer(body, attempt, written),
-            write=lambda events: openai_chat.write_answer(
-                events, call, id=self._id, created=self._created, model=name
-            ),
-        )
-
-    def _continuation(self, attempt: Attempt) -> Passage:
-        if self._completion is None:
-            self._completion = openai_completions.read_completion(self.ask)
-        asked = self._completion
-        written = ollama.write_completion(asked, attempt)
-        name = attempt.model
-        if asked.stream:
-            writer = openai_completions.writer(asked, id=self._id, created=self._created, model=name)
-            lines = ollama.completion_reader(attempt, written)
-            return Translating(self.ask, written, attempt, reader=lines, writer=writer)
-        return Translating(
-            self.ask,
-            written,
-            attempt,
-            read=lambda body: ollama.read_completion(body, attempt, written),
-            write=lambda events: openai_completions.write_answer(
-                events, asked, id=self._id, created=self._created, model=name
-            ),
-        )

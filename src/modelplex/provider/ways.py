@@ -1,0 +1,43 @@
+"""Which operation of a provider serves what a client asks, and in which dialect it is asked.
+
+Above it stand the upstreams; below it the rows. Where the provider has the client's own form, that one is used, so that the bytes can pass untouched; otherwise the form that its
+row calls its dialect.
+"""
+
+from __future__ import annotations
+
+from modelplex.call import Endpoint
+from modelplex.provider.rows import Row
+
+CONVERSATIONS = frozenset({"chat/completions", "responses", "messages", "generate_content", "api/chat"})
+NATIVE: dict[Endpoint, str] = {"responses": "openai_responses", "messages": "anthropic_messages"}
+"""Forms of conversation that a provider may have beside its own."""
+OTHERS: dict[Endpoint, Endpoint] = {
+    "completions": "completions",
+    "api/generate": "completions",
+    "embeddings": "embeddings",
+    "embed_content": "embeddings",
+    "api/embed": "embeddings",
+}
+_OPENAI_FORMS = {"completions": "openai_completions", "embeddings": "openai_embeddings"}
+_COUNTS: dict[Endpoint, str] = {
+    "messages/count_tokens": "anthropic_messages",
+    "responses/input_tokens": "openai_responses",
+    "count_tokens": "gemini",
+}
+"""Questions for the length of a prompt, and the dialect in which a provider can be asked them."""
+
+
+def way(row: Row, endpoint: Endpoint) -> tuple[str, Endpoint]:
+    """The dialect and the operation. The dialect is "" where the provider has nothing that could serve it."""
+    if endpoint in CONVERSATIONS:
+        native = NATIVE.get(endpoint)
+        if native is not None and native != row.dialect and endpoint in row.serves:
+            return native, endpoint
+        return row.dialect, "chat/completions"
+    served = OTHERS.get(endpoint, endpoint)
+    if served not in row.serves:
+        return "", endpoint
+    if endpoint in OTHERS:
+        return (_OPENAI_FORMS[served] if row.dialect == "openai_chat" else row.dialect), served
+    return _COUNTS.get(endpoint, "openai_json"), served

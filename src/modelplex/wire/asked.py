@@ -1,0 +1,117 @@
+"""One Ask, and the passage for each Attempt at it.
+
+Above it stands the gateway; below it the passages and the tables of dialects. What was asked is understood at most once, however many candidates are tried, and not at all
+where it passes untouched.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from modelplex.call import Ask, Attempt, Call, Completion, Embedding
+from modelplex.errors import Unsupported
+from modelplex.wire import ollama, openai_completions, openai_embeddings
+from modelplex.wire.passage import Embeddings, Passage, Passing, TranslatedEmbeddings, Translating, Unread
+from modelplex.wire.table import CLIENTS, INTERJECTIONS, LOOK_AT_VECTORS, PASSING, PROVIDERS
+
+
+class Asked:
+    """`id` and `created` (Unix seconds) are what an answer is called that its provider gave no name."""
+
+    def __init__(self, ask: Ask, *, id: str, created: int) -> None:
+        self.ask = ask
+        self._id = id
+        self._created = created
+
+    @cached_property
+    def call(self) -> Call:
+        """The conversation, understood. Raises BadRequest."""
+        return CLIENTS[self.ask.dialect].read_call(self.ask)
+
+    @cached_property
+    def completion(self) -> Completion:
+        """The text to be continued, understood. Raises BadRequest."""
+        return openai_completions.read_completion(self.ask)
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        """The texts to be embedded, understood. Raises BadRequest."""
+        return openai_embeddings.read_embedding(self.ask)
+
+    def passage(self, attempt: Attempt, *, call: Call | None = None) -> Passage:
+        """The way to this candidate. `call` stands for the Ask where it had to be changed. Raises BadRequest or Unsupported."""
+        ask = self.ask
+        if attempt.dialect == ask.dialect and call is None:
+            return self._untouched(attempt)
+        if ask.dialect in CLIENTS and attempt.dialect in PROVIDERS:
+            return self._conversation(call or self.call, attempt)
+        match ask.dialect, attempt.dialect:
+            case "openai_completions", "ollama":
+                return self._continuation(attempt)
+            case "openai_embeddings", "ollama":
+                return TranslatedEmbeddings(
+                    ask,
+                    ollama.write_embedding(self.embedding, attempt),
+                    attempt,
+                    read=ollama.read_embedded,
+                    write=lambda embedded: openai_embeddings.write_embedded(
+                        embedded, self.embedding, attempt.model
+                    ),
+                )
+            case _:
+                raise Unsupported(
+                    f"The provider {attempt.provider} has no {ask.endpoint}; ask for a model of one that does.",
+                    param="model",
+                )
+
+    def _untouched(self, attempt: Attempt) -> Passage:
+        ask = self.ask
+        if (dialect := PASSING.get(ask.dialect)) is not None:
+            return Passing(ask, attempt, dialect, INTERJECTIONS[ask.dialect])
+        if (look := LOOK_AT_VECTORS.get(ask.dialect)) is not None:
+            return Embeddings(ask, attempt, look)
+        return Unread(ask, attempt)
+
+    def _conversation(self, call: Call, attempt: Attempt) -> Passage:
+        client, provider = CLIENTS[self.ask.dialect], PROVIDERS[attempt.dialect]
+        written = provider.write_call(call, attempt)
+        if call.stream:
+            return Translating(
+                self.ask,
+                written,
+                attempt,
+                reader=provider.reader(attempt, written),
+                writer=client.writer(call, id=self._id, created=self._created, model=attempt.model),
+            )
+        return Translating(
+            self.ask,
+            written,
+            attempt,
+            read=lambda body: provider.read_answer(body, attempt, written),
+            write=lambda events: client.write_answer(
+                events, call, id=self._id, created=self._created, model=attempt.model
+            ),
+        )
+
+    def _continuation(self, attempt: Attempt) -> Passage:
+        asked = self.completion
+        written = ollama.write_completion(asked, attempt)
+        if asked.stream:
+            return Translating(
+                self.ask,
+                written,
+                attempt,
+                reader=ollama.completion_reader(attempt, written),
+                writer=openai_completions.writer(
+                    asked, id=self._id, created=self._created, model=attempt.model
+                ),
+            )
+        return Translating(
+            self.ask,
+            written,
+            attempt,
+            read=lambda body: ollama.read_completion(body, attempt, written),
+            write=lambda events: openai_completions.write_answer(
+                events, asked, id=self._id, created=self._created, model=attempt.model
+            ),
+        )
