@@ -14,7 +14,7 @@ import msgspec
 
 from modelplex.config import Config, ProviderConfig
 from modelplex.errors import ModelplexError, UnknownModel
-from modelplex.route.aliases import Candidate, Directory, Served, resolve
+from modelplex.route.aliases import Candidate, Directory, Served, is_pattern, resolve
 from modelplex.upstream import Upstream
 
 ASK_AGAIN_AFTER = 10.0
@@ -23,7 +23,6 @@ PATIENCE = 5.0
 """Seconds that a request with an unknown name waits for listings; then it is answered from what is known."""
 REMEMBERED = 4096
 """Names whose candidates are kept until a listing changes; a client that asks for more names than that is no customer to hurry for."""
-GLOB = frozenset("*?[")
 
 
 class Listing:
@@ -41,7 +40,7 @@ class Listing:
         self._now = now
         self._report = report
         by_priority = sorted(config.providers, key=lambda p: p.priority)
-        self._asked = [p for p in by_priority if not p.models or any(GLOB & set(name) for name in p.models)]
+        self._asked = [p for p in by_priority if not p.models or any(is_pattern(name) for name in p.models)]
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._refreshing: list[asyncio.Task[None]] = []
@@ -140,6 +139,6 @@ def _served(provider: ProviderConfig) -> Served:
         return Served(provider.name, configured=False)
     return Served(
         provider.name,
-        names=frozenset(m for m in provider.models if not GLOB & set(m)),
-        patterns=tuple(m for m in provider.models if GLOB & set(m)),
+        names=frozenset(m for m in provider.models if not is_pattern(m)),
+        patterns=tuple(m for m in provider.models if is_pattern(m)),
     )

@@ -80,3 +80,15 @@ def test_listings_name_every_model_once_with_the_provider_that_comes_first() -> 
 def test_a_provider_without_any_model_says_so() -> None:
     with pytest.raises(UnknownModel, match="no provider has named a model yet"):
         resolve(Directory(()), "x")
+
+
+def test_an_alias_may_be_a_pattern_and_takes_only_what_no_name_takes() -> None:
+    directory = Directory(
+        (OPENAI, SPARE),
+        {"claude-*": ("openai/gpt-4",), "gpt-?": ("spare/gpt-4",), "*": ("openai/gpt-3.5-turbo",)},
+    )
+    assert pairs(directory, "claude-haiku-4-5") == [("openai", "gpt-4")]
+    assert pairs(directory, "gpt-4")[0] == ("openai", "gpt-4")
+    assert pairs(directory, "gpt-9") == [("spare", "gpt-4")]
+    assert pairs(directory, "modelplex-anything/at-all") == [("openai", "gpt-3.5-turbo")]
+    assert not any("*" in name for name in directory.known())

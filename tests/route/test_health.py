@@ -72,8 +72,12 @@ def test_a_closed_breaker_is_not_touched_by_a_call() -> None:
     assert after(WELL, None, now=5, rules=RULES) is WELL
 
 
-@given(st.lists(st.tuples(st.sampled_from([None, BROKEN, Overloaded("busy")]), st.floats(0, 40)), max_size=40))
-def test_whatever_happens_it_is_tried_again_at_some_time(story: list[tuple[UpstreamBroken | None, float]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from([None, BROKEN, Overloaded("busy")]), st.floats(0, 40)), max_size=40)
+)
+def test_whatever_happens_it_is_tried_again_at_some_time(
+    story: list[tuple[UpstreamBroken | None, float]],
+) -> None:
     health, now = WELL, 0.0
     for error, wait in story:
         now += wait

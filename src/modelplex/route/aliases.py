@@ -1,8 +1,8 @@
 """A model's name, as a client wrote it, becomes the candidates that serve it.
 
 Above it stands the gateway; below it the errors alone. It is told what each provider serves and asks nobody. The order in which a name is understood:
-an alias; a model that a provider serves; `provider/model`; the same without a leading `modelplex-`; and where nothing fits, the providers
-that could not be asked what they have, since they may have it.
+an alias; a model that a provider serves; `provider/model`; the same without a leading `modelplex-`; an alias that is a pattern, in the order of the file, so that `"*"` takes what is
+left; and where nothing fits, the providers that could not be asked what they have, since they may have it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Directory(msgspec.Struct, frozen=True):
 
     def known(self) -> dict[str, str]:
         """Every name that can be asked for, with the provider that would be tried first ("" for an alias)."""
-        names: dict[str, str] = dict.fromkeys(self.aliases, "")
+        names: dict[str, str] = dict.fromkeys((name for name in self.aliases if not is_pattern(name)), "")
         for served in self.served:
             for model in served.known():
                 names.setdefault(model, served.provider)
@@ -77,12 +77,13 @@ class Directory(msgspec.Struct, frozen=True):
 
 def resolve(directory: Directory, name: str) -> tuple[Candidate, ...]:
     """The candidates for `name`, in the order in which they are to be tried. Raises UnknownModel with the nearest names."""
-    for asked in (name, name.removeprefix(PREFIX)):
-        if found := _understand(directory, asked):
-            return found
-        if not name.startswith(PREFIX):
-            break
     asked = name.removeprefix(PREFIX)
+    for understood in dict.fromkeys((name, asked)):
+        if found := _understand(directory, understood):
+            return found
+    for pattern, targets in directory.aliases.items():
+        if is_pattern(pattern) and fnmatchcase(asked, pattern) and (found := _targets(directory, targets)):
+            return found
     if found := tuple(Candidate(s.provider, asked) for s in directory.served if s.may_have(asked)):
         return found
     raise UnknownModel(_sentence(directory, name), param="model")
@@ -90,11 +91,20 @@ def resolve(directory: Directory, name: str) -> tuple[Candidate, ...]:
 
 def _understand(directory: Directory, name: str) -> tuple[Candidate, ...]:
     if targets := directory.aliases.get(name):
-        found: list[Candidate] = []
-        for target in targets:
-            found += (c for c in _direct(directory.served, target) if c not in found)
-        return tuple(found)
+        return _targets(directory, targets)
     return _direct(directory.served, name)
+
+
+def _targets(directory: Directory, targets: Sequence[str]) -> tuple[Candidate, ...]:
+    found: list[Candidate] = []
+    for target in targets:
+        found += (c for c in _direct(directory.served, target) if c not in found)
+    return tuple(found)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether it is a glob, and not a name."""
+    return any(mark in name for mark in "*?[")
 
 
 def _direct(served: Sequence[Served], name: str) -> tuple[Candidate, ...]:
