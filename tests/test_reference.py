@@ -12,8 +12,8 @@ import pytest
 from modelplex import cli, errors
 from modelplex.call import Attempt, Quirks
 from modelplex.config import settings
-from modelplex.listen.routes import BASES, OPERATIONS
 from modelplex.listen.inside import Inside
+from modelplex.listen.routes import BASES, OPERATIONS
 from modelplex.provider import all_rows
 from modelplex.provider.catalogue import facts
 from modelplex.wire import anthropic_messages, ollama, openai_chat
