@@ -8,6 +8,7 @@
         UnknownModel       404  code model_not_found
         NotFound           404  no such path
         MethodNotAllowed   405
+        UpgradeRefused     426  a WebSocket was asked for; clients that have an HTTP form too take it at once
         RequestTimeout     408  the body came too slowly
         TooLarge           413
         Misdirected        421  a Host that this listener does not serve
@@ -16,6 +17,7 @@
         UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown as 401: agents would ask for a login
         RateLimited        429
         Overloaded         503  it says that it is busy
+          CircuitOpen      503  every breaker is open, so that nobody was asked
         UpstreamBroken     502  it could not be reached, broke off, or answered with something that is not an answer
         UpstreamTimeout    504  nothing came in time
       GatewayFault       ours
@@ -124,6 +126,11 @@ class MethodNotAllowed(ClientError):
     default_code = "method_not_allowed"
 
 
+class UpgradeRefused(ClientError):
+    default_status = 426
+    default_code = "websocket_not_served"
+
+
 class RequestTimeout(ClientError):
     default_status = 408
     default_code = "request_timeout"
@@ -170,6 +177,13 @@ class Overloaded(ProviderError):
     default_status = 503
     default_type = "overloaded"
     default_code = "overloaded"
+
+
+class CircuitOpen(Overloaded):
+    """Nobody was asked: every breaker is open. An SDK's quick retries would meet the same."""
+
+    default_code = "circuit_open"
+    sdk_may_retry = False
 
 
 class UpstreamBroken(ProviderError):

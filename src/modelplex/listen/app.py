@@ -27,6 +27,7 @@ from modelplex.errors import (
     MethodNotAllowed,
     ModelplexError,
     NotFound,
+    UpgradeRefused,
 )
 from modelplex.gateway import Gateway
 from modelplex.listen.door import Door
@@ -57,18 +58,21 @@ class Request(msgspec.Struct, frozen=True):
     authorization: str | None
     content_type: str
     length: int | None
+    upgrade: bool
     detail: bool
     """The query says `detail`: only /health has one that matters."""
 
 
 def read_head(scope: Mapping[str, Any]) -> Request:
     host = origin = authorization = None
-    content_type, length = "", None
+    content_type, length, upgrade = "", None, False
     for name, value in scope["headers"]:
         match name:
             case b"host":
                 _once(name, host)
                 host = value.decode("latin-1")
+            case b"upgrade":
+                upgrade = value.lower() == b"websocket"
             case b"content-type":
                 content_type = value.decode("latin-1")
             case b"content-length":
@@ -96,6 +100,7 @@ def read_head(scope: Mapping[str, Any]) -> Request:
         authorization=authorization,
         content_type=content_type,
         length=length,
+        upgrade=upgrade,
         detail=b"detail" in scope["query_string"],
     )
 
@@ -148,6 +153,10 @@ class App:
                 await self._other(request, door, request_id)
             elif request.method == "POST":
                 await self._call(asked, request, door, request_id)
+            elif request.upgrade:
+                raise UpgradeRefused(
+                    f'{request.path} is not served as a WebSocket; POST to it, with "stream": true for a stream.'
+                )
             else:
                 raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}.")
         except ModelplexError as error:

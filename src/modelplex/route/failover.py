@@ -15,6 +15,7 @@ import msgspec
 
 from modelplex.call import Attempt
 from modelplex.errors import (
+    CircuitOpen,
     ModelplexError,
     Overloaded,
     RateLimited,
@@ -111,10 +112,9 @@ def _summary(
         names = "; ".join(
             dict.fromkeys(f"{a.provider}/{a.model}: {why_shut(a)}".rstrip(": ") for a in rested)
         )
-        return Overloaded(
+        return CircuitOpen(
             f"No provider of this model is in service; each is left alone for a while after what it last said. {names} "
-            "(/health and /_internal/status say until when.)",
-            code="circuit_open",
+            "(/health and /_internal/status say until when.)"
         )
     told = min((e for _, e in failures), key=_rank)
     waits = [e.retry_after for _, e in failures if e.retry_after is not None and e.retry_after > 0]

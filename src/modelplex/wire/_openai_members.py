@@ -42,16 +42,17 @@ def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:
 
 
 class Members:
-    """The top level of a request's body: each member is read once, and what nobody read is what rides along."""
+    """The top level of a request's body, or of the object at `within`: each member is read once, and what nobody read is what rides along."""
 
-    def __init__(self, fields: Mapping[str, msgspec.Raw]) -> None:
+    def __init__(self, fields: Mapping[str, msgspec.Raw], *, within: str = "") -> None:
+        self._within = f"{within}." if within else ""
         self._fields = {name: raw for name, raw in fields.items() if is_given(raw)}
         self._read: set[str] = {"model", "stream"}
 
     def get(self, name: str, wanted: type[Wanted]) -> Wanted | None:
         self._read.add(name)
         raw = self._fields.get(name)
-        return None if raw is None else decode_member(raw, wanted, path=name)
+        return None if raw is None else decode_member(raw, wanted, path=self._within + name)
 
     def unread(self, name: str) -> msgspec.Raw | None:
         """The member as it is, to be carried unread."""

@@ -1,4 +1,4 @@
-"""Ollama's own form: /api/chat, /api/generate, /api/embed and /api/tags, the half that faces a provider.
+"""Ollama's own form: /api/chat, /api/generate, /api/embed and /api/tags, both halves and the untouched way.
 
 Above it stands the gateway; below it the vocabulary and the framing of lines. It knows no address, no key and no socket, and no
 other dialect. Source: ollama/ollama's api/types.go and docs/api.md; wires.md 2.5 and the OLL columns of its section 3.
@@ -6,16 +6,17 @@ other dialect. Source: ollama/ollama's api/types.go and docs/api.md; wires.md 2.
 What Ollama has no words for is refused where the answer would be to another question (an image it cannot load, several
 choices) and otherwise left out and named as a Change.
 
-What is asked stands in `_ollama_write` (with the conversation itself in `_ollama_history`), what is answered in `_ollama_read`; here are the
-dialect's names, its vectors, its models and its errors.
+Toward a provider, what is asked stands in `_ollama_write` (with the conversation itself in `_ollama_history`), what is answered in `_ollama_read`; toward a
+client, in `_ollama_call` and `_ollama_writer`; `_ollama_watch` looks on while bytes pass. Here are the dialect's names, and a provider's vectors, models and errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from modelplex.call import Call, Change, Completion
 from modelplex.errors import (
     BadRequest,
     ModelplexError,
@@ -29,8 +30,19 @@ from modelplex.errors import (
 )
 from modelplex.event import (
     Embedded,
+    Event,
     ListedModel,
     Usage,
+)
+from modelplex.wire import _ollama_writer
+from modelplex.wire._ollama_call import (
+    DIALECT,
+    GENERATE,
+    read_call,
+    read_embed,
+    read_generate,
+    read_load,
+    read_stream,
 )
 from modelplex.wire._ollama_read import (
     completion_reader,
@@ -40,20 +52,73 @@ from modelplex.wire._ollama_read import (
     seconds,
     sentence,
 )
+from modelplex.wire._ollama_watch import LineWatch, look, look_at_vectors, watch
 from modelplex.wire._ollama_write import write_call, write_completion, write_embedding
+from modelplex.wire._ollama_writer import (
+    SPOKEN,
+    LineWriter,
+    error_line,
+    write_embedded,
+    write_error,
+    write_loaded,
+    write_show,
+    write_tags,
+    write_version,
+)
 
 __all__ = [
+    "DIALECT",
+    "GENERATE",
+    "SPOKEN",
+    "LineWatch",
+    "LineWriter",
     "completion_reader",
+    "error_line",
+    "look",
+    "look_at_vectors",
     "read_answer",
+    "read_call",
     "read_completion",
+    "read_embed",
     "read_embedded",
     "read_error",
+    "read_generate",
+    "read_load",
     "read_models",
+    "read_stream",
     "reader",
+    "watch",
+    "write_answer",
     "write_call",
     "write_completion",
+    "write_embedded",
     "write_embedding",
+    "write_error",
+    "write_loaded",
+    "write_show",
+    "write_tags",
+    "write_version",
+    "writer",
 ]
+
+
+def writer(asked: Call | Completion, *, id: str, created: int, model: str) -> LineWriter:
+    """The lines of /api/chat, or of /api/generate where `asked` came by it. This form has no ids."""
+    del id
+    return LineWriter(asked, created=created, model=model)
+
+
+def write_answer(
+    events: Sequence[Event],
+    asked: Call | Completion,
+    *,
+    id: str,
+    created: int,
+    model: str,
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    del id
+    return _ollama_writer.write_answer(events, asked, created=created, model=model)
 
 
 class _EmbedAnswer(msgspec.Struct):
