@@ -5,7 +5,7 @@ Above it stands `ollama.py`, below it the vocabulary; the conversation itself is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, cast
 
 import msgspec
@@ -28,6 +28,7 @@ from modelplex.errors import (
     BadRequest,
     Unsupported,
 )
+from modelplex.wire._ollama_call import DIALECT, GENERATE
 from modelplex.wire._ollama_history import Function, Losses, Turn, turns
 
 
@@ -102,6 +103,10 @@ _BUDGETS: tuple[tuple[int, Effort], ...] = (
 # The schema keywords that survive Ollama's own types; it drops the others before a model sees them.
 _KEPT = frozenset({"type", "anyOf", "items", "description", "enum", "properties", "required", "$defs"})
 
+_OWN = frozenset({DIALECT, GENERATE})
+_OPTION = "options."
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
 _NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 _TEXT_INPUT = msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}')
 
@@ -123,7 +128,8 @@ def write_call(call: Call, attempt: Attempt) -> Written:
         top_logprobs=call.sampling.top_logprobs if call.sampling.logprobs else None,
     )
     _unsaid(call, losses)
-    return Written(body=msgspec.json.encode(body), changes=tuple(losses.found), free=free)
+    sent = _with_extra(msgspec.json.encode(body), call.extra, dialect=call.dialect, losses=losses)
+    return Written(body=sent, changes=tuple(losses.found), free=free)
 
 
 def write_completion(completion: Completion, attempt: Attempt) -> Written:
@@ -140,8 +146,6 @@ def write_completion(completion: Completion, attempt: Attempt) -> Written:
         raise Unsupported("Ollama takes a prompt as text, not as token ids.", param="prompt")
     if completion.echo:
         losses.drop("echo", "Ollama gives the continuation alone")
-    for name in completion.extra:
-        losses.drop(name, "Ollama has no such field")
     sampling = completion.sampling
     body = _GenerateBody(
         model=attempt.model,
@@ -152,7 +156,8 @@ def write_completion(completion: Completion, attempt: Attempt) -> Written:
         logprobs=sampling.logprobs,
         top_logprobs=sampling.top_logprobs if sampling.logprobs else None,
     )
-    return Written(body=msgspec.json.encode(body), changes=tuple(losses.found))
+    sent = _with_extra(msgspec.json.encode(body), completion.extra, dialect=completion.dialect, losses=losses)
+    return Written(body=sent, changes=tuple(losses.found))
 
 
 def write_embedding(embedding: Embedding, attempt: Attempt) -> Written:
@@ -165,12 +170,28 @@ def write_embedding(embedding: Embedding, attempt: Attempt) -> Written:
         if not isinstance(text, str):
             raise Unsupported("Ollama embeds texts, not token ids.", param=f"input[{index}]")
         texts.append(text)
-    for name in embedding.extra:
-        losses.drop(name, "Ollama has no such field")
     body = _EmbedBody(
         model=attempt.model, input=tuple(texts), truncate=False, dimensions=embedding.dimensions
     )
-    return Written(body=msgspec.json.encode(body), changes=tuple(losses.found))
+    sent = _with_extra(msgspec.json.encode(body), embedding.extra, dialect=embedding.dialect, losses=losses)
+    return Written(body=sent, changes=tuple(losses.found))
+
+
+def _with_extra(body: bytes, extra: Mapping[str, msgspec.Raw], *, dialect: str, losses: Losses) -> bytes:
+    """The body with what rode along from a client of this very form ("options.num_ctx", "keep_alive"). What rode along from another is reported as lost."""
+    if not extra:
+        return body
+    if dialect not in _OWN:
+        for name in extra:
+            losses.drop(name, "Ollama has no such field")
+        return body
+    fields = _decode_fields(body)
+    options = {name.removeprefix(_OPTION): raw for name, raw in extra.items() if name.startswith(_OPTION)}
+    if options:
+        given = _decode_fields(fields["options"]) if "options" in fields else {}
+        fields["options"] = msgspec.Raw(msgspec.json.encode({**given, **options}))
+    fields |= {name: raw for name, raw in extra.items() if not name.startswith(_OPTION)}
+    return msgspec.json.encode(fields)
 
 
 def _one_choice(sampling: Sampling) -> None:
@@ -250,8 +271,6 @@ def _unsaid(call: Call, losses: Losses) -> None:
         losses.drop("metadata", "Ollama keeps none")
     if call.tier not in {None, "auto", "default"}:
         losses.drop("service_tier", "Ollama has no tiers")
-    for name in call.extra:
-        losses.drop(name, "Ollama has no such field")
 
 
 # --- tools

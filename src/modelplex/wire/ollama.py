@@ -102,15 +102,15 @@ __all__ = [
 ]
 
 
-def writer(asked: Call | Completion, *, id: str, created: int, model: str) -> LineWriter:
-    """The lines of /api/chat, or of /api/generate where `asked` came by it. This form has no ids."""
+def writer(call: Call | Completion, *, id: str, created: int, model: str) -> LineWriter:
+    """The lines of /api/chat, or of /api/generate where `call` came by it. This form has no ids."""
     del id
-    return LineWriter(asked, created=created, model=model)
+    return LineWriter(call, created=created, model=model)
 
 
 def write_answer(
     events: Sequence[Event],
-    asked: Call | Completion,
+    call: Call | Completion,
     *,
     id: str,
     created: int,
@@ -118,7 +118,7 @@ def write_answer(
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     del id
-    return _ollama_writer.write_answer(events, asked, created=created, model=model)
+    return _ollama_writer.write_answer(events, call, created=created, model=model)
 
 
 class _EmbedAnswer(msgspec.Struct):
@@ -131,7 +131,7 @@ def read_embedded(body: bytes) -> Embedded:
     """The answer of /api/embed. Raises UpstreamBroken where it is none."""
     try:
         answer = msgspec.json.decode(body, type=_EmbedAnswer)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UpstreamBroken(
             f"Ollama's answer holds no embeddings: {error}", upstream_status=200, upstream_body=body
         ) from None
@@ -153,7 +153,7 @@ def read_models(body: bytes) -> list[ListedModel]:
     """The answer of GET /api/tags. Raises UpstreamBroken where it is none."""
     try:
         tags = msgspec.json.decode(body, type=_Tags)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UpstreamBroken(f"Ollama's list of models is not of its form: {error}") from None
     return [ListedModel(tag.model or tag.name, seconds(tag.modified_at)) for tag in tags.models or ()]
 
@@ -183,7 +183,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     try:
         text = sentence(msgspec.json.decode(body, type=_ErrorBody).error)
         its_own = True
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body[:200].decode(errors="replace").strip() or f"status {status}, and no words"
         its_own = False
     kind = _ERRORS.get(status) or (BadRequest if 400 <= status < 500 else UpstreamBroken)

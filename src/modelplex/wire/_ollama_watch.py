@@ -1,0 +1,188 @@
+"""Ollama's answers, looked at while they pass untouched from a provider to a client of the same form.
+
+Above it stands `ollama.py`, below it the vocabulary and the framing of lines. What is told of a stream is what its last line says; a stream without one broke off.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from modelplex.call import Ask
+from modelplex.errors import ModelplexError, UpstreamBroken
+from modelplex.event import Usage
+from modelplex.wire._ollama_read import sentence
+from modelplex.wire.dialect import Seen
+from modelplex.wire.ndjson import MAX_LINE
+
+
+class _Function(msgspec.Struct, frozen=True):
+    arguments: msgspec.Raw = msgspec.Raw()
+
+
+class _Call(msgspec.Struct):
+    function: _Function = _Function()
+
+
+class _Said(msgspec.Struct):
+    content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Line(msgspec.Struct):
+    model: str | None = None
+    message: _Said | None = None
+    response: str | None = None
+    thinking: str | None = None
+    done: bool = False
+    done_reason: str | None = None
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def characters(self) -> int:
+        said = self.message or _Said(self.response, self.thinking)
+        calls = sum(len(call.function.arguments) for call in said.tool_calls or ())
+        return len(said.content or "") + len(said.thinking or "") + calls
+
+    @property
+    def has_output(self) -> bool:
+        said = self.message or _Said(self.response, self.thinking)
+        return bool(said.content or said.thinking or said.tool_calls)
+
+    @property
+    def usage(self) -> Usage | None:
+        if self.prompt_eval_count is None and self.eval_count is None:
+            return None
+        return Usage(fresh=self.prompt_eval_count or 0, output=self.eval_count or 0)
+
+
+class _Vectors(msgspec.Struct):
+    model: str | None = None
+    embeddings: msgspec.Raw = msgspec.Raw(b"null")
+    prompt_eval_count: int | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+_decode_vectors = msgspec.json.Decoder(_Vectors).decode
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class LineWatch:
+    """wire/dialect.py's Watch for /api/chat and /api/generate. Whole lines leave, as they came."""
+
+    def __init__(self, *, limit: int = MAX_LINE) -> None:
+        self.has_output = False
+        self.failed: ModelplexError | None = None
+        self.error_forwarded = False
+        self._limit = limit
+        self._held: list[bytes] = []
+        """The pieces of a line whose end has not come, and their size."""
+        self._size = 0
+        self._model: str | None = None
+        self._last: _Line | None = None
+        self._characters = 0
+
+    def __repr__(self) -> str:
+        return f"<LineWatch done={self._last is not None} failed={self.failed!r}>"
+
+    @property
+    def seen(self) -> Seen:
+        last = self._last
+        usage = last.usage if last is not None else None
+        finish = (last.done_reason or "stop") if last is not None else None
+        return Seen(
+            self._model, finish, usage, self.failed, characters=0 if usage is not None else self._characters
+        )
+
+    def feed(self, data: bytes) -> bytes:
+        if self.failed is not None:
+            return b""
+        *whole, rest = data.split(b"\n")
+        out: list[bytes] = []
+        for piece in whole:
+            self._held.append(piece)
+            line = b"".join(self._held)
+            self._held, self._size = [], 0
+            if len(line) > self._limit:
+                self._fail_by_length()
+            if self.failed is not None:
+                break
+            out.append(self._observe(line + b"\n"))
+        self._held.append(rest)
+        self._size += len(rest)
+        if self._size > self._limit and self.failed is None:
+            self._fail_by_length()
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        if self.failed is not None:
+            return b""
+        out = self._observe(b"".join(self._held))
+        if self.failed is None and self._last is None:
+            self.failed = UpstreamBroken("Ollama broke off before its last line.")
+        return out
+
+    def _fail_by_length(self) -> None:
+        self.failed = UpstreamBroken("Ollama sent a line that is too long to be an answer.")
+
+    def _observe(self, data: bytes) -> bytes:
+        """The line with its end, if it may leave."""
+        if not data.strip():
+            return data
+        try:
+            line = _decode(data)
+        except _BROKEN as error:
+            self.failed = UpstreamBroken(f"Ollama sent a line that is not of its form: {error}")
+            return b""
+        if bytes(line.error) != b"null":
+            self.failed = _told(line.error, data)
+            self.error_forwarded = self.has_output
+            return data if self.has_output else b""
+        if self._model is None:
+            self._model = line.model
+        self.has_output = self.has_output or line.has_output
+        self._characters += line.characters
+        if line.done:
+            self._last = line
+        return data
+
+
+def watch(ask: Ask, *, withhold_usage: bool) -> LineWatch:
+    """Looks on while a stream passes. Its usage stands in the last line, which every client gets."""
+    del ask, withhold_usage
+    return LineWatch()
+
+
+def look(body: bytes) -> Seen:
+    """A whole answer of /api/chat or /api/generate: what is in it, and why it is none."""
+    try:
+        answer = _decode(body)
+    except _BROKEN as error:
+        return Seen(error=UpstreamBroken(f"Ollama's answer is not of its form: {error}"))
+    if bytes(answer.error) != b"null":
+        return Seen(answer.model, error=_told(answer.error, body))
+    if not answer.done:
+        return Seen(answer.model, error=UpstreamBroken("Ollama's answer is not a whole one."))
+    characters = 0 if answer.usage is not None else answer.characters
+    return Seen(answer.model, answer.done_reason or "stop", answer.usage, characters=characters)
+
+
+def look_at_vectors(body: bytes) -> Seen:
+    """An answer of /api/embed."""
+    try:
+        answer = _decode_vectors(body)
+    except _BROKEN as error:
+        return Seen(error=UpstreamBroken(f"Ollama's answer holds no embeddings: {error}"))
+    if bytes(answer.error) != b"null":
+        return Seen(answer.model, error=_told(answer.error, body))
+    if not bytes(answer.embeddings).startswith(b"["):
+        return Seen(answer.model, error=UpstreamBroken("Ollama's answer holds no embeddings."))
+    counted = answer.prompt_eval_count
+    return Seen(answer.model, usage=None if counted is None else Usage(fresh=counted))
+
+
+def _told(error: msgspec.Raw, body: bytes) -> UpstreamBroken:
+    return UpstreamBroken(f"Ollama: {sentence(error)}", upstream_status=200, upstream_body=body)
