@@ -83,6 +83,9 @@ class _FreeInput(msgspec.Struct):
     input: str
 
 
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What bytes raise that are not the JSON that is due, no UTF-8, or nested without a floor."""
+
 _line_decoder = msgspec.json.Decoder(_Line)
 
 
@@ -126,7 +129,7 @@ class LineReader:
             return []
         try:
             line = _line_decoder.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except BROKEN as error:
             return self._fail(f"Ollama sent a line that is not of its form: {error}")
         if bytes(line.error) != b"null":
             return self._fail(f"Ollama: {sentence(line.error)}", body=data)
@@ -136,7 +139,7 @@ class LineReader:
         self._begun = True
         try:
             events += self._output(line)
-        except msgspec.DecodeError as error:
+        except BROKEN as error:
             return [*events, *self._fail(f"Ollama sent a tool call that is not of its form: {error}")]
         if line.done:
             events += self._done(line)
@@ -221,13 +224,17 @@ def _free_input(arguments: bytes) -> str:
     """What a free-form tool was given; a model that forgot `input` gave the whole text."""
     try:
         return msgspec.json.decode(arguments, type=_FreeInput).input
-    except msgspec.DecodeError:
-        return arguments.decode()
+    except BROKEN:
+        return arguments.decode("utf-8", "replace")
 
 
 def sentence(error: msgspec.Raw) -> str:
     """The error's sentence: a string in Ollama's form, an object with `message` behind some proxies."""
-    match msgspec.json.decode(error):
+    try:
+        told = msgspec.json.decode(error)
+    except BROKEN:
+        return bytes(error).decode("utf-8", "replace")
+    match told:
         case str(text):
             return text
         case {"message": str(text)}:
