@@ -93,6 +93,7 @@ class Process:
     def __init__(self, config: Config, *, config_path: str | None, verbose: bool) -> None:
         self._config = config
         self._path = config_path
+        self._verbose = verbose
         self._log = Log(
             file=config.log.file,
             form=config.log.format,
@@ -211,6 +212,8 @@ class Process:
             )
         self._config = config = msgspec.structs.replace(config, server=server)
         self._log.secrets = Secrets(_secrets(config))
+        if not self._verbose:
+            self._log.level = config.server.log_level
         old = self._gateway
         self._gateway = self.app.gateway = self._build(config)
         self._inside.config, self._inside.token = config, config.server.internal_token

@@ -84,3 +84,9 @@ def test_whatever_happens_it_is_tried_again_at_some_time(
         if may_try(health, now=now):
             health = after(before(health, now=now), error, now=now, rules=RULES)
     assert may_try(health, now=now + RULES.cooldown + PROBE_PATIENCE + 1)
+
+
+def test_a_model_that_a_key_may_not_use_says_nothing_of_the_others() -> None:
+    health, now = broken(2)
+    assert after(health, UpstreamAuth("not this model", upstream_status=403), now=now, rules=RULES) == health
+    assert after(WELL, UpstreamAuth("not this model", upstream_status=403), now=now, rules=RULES) is WELL

@@ -35,7 +35,11 @@ LAST_WORDS_SECONDS = 2.0
 CANCELLED_SECONDS = 1.0
 """After their connections are gone: for app tasks to see that, and then again to end when cancelled."""
 
-TCP_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+TCP_KEEPALIVE = tuple(
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)  # not every system has every one
+)
 """A client whose machine vanished sends no FIN. After two minutes of silence the kernel tells us, and its upstream request ends."""
 
 NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}

@@ -120,7 +120,9 @@ def _summary(
     waits = [e.retry_after for _, e in failures if e.retry_after is not None and e.retry_after > 0]
     if len(failures) == 1:
         return told
-    tried = "; ".join(f"{a.provider}/{a.model}: {e.message}" for a, e in failures)
+    # Retries that failed alike are said once, and a provider's name is not said twice.
+    sentences = (f"{a.provider}/{a.model}: {e.message.removeprefix(f'{a.provider}: ')}" for a, e in failures)
+    tried = "; ".join(dict.fromkeys(sentences))
     return type(told)(
         f"Every provider of this model failed. {tried}",
         status=told.status,

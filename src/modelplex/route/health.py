@@ -46,6 +46,8 @@ class Health(msgspec.Struct, frozen=True):
 WELL = Health()
 LONGEST_REST = 86_400.0
 """Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day at longest, and some send nonsense."""
+FORBIDDEN = 403
+"""Often one model that this key may not use: it says nothing of the key's other models, nor of the provider's health."""
 PROBE_PATIENCE = 120.0
 """Seconds after which a probe that was never heard of again no longer keeps others away (its client hung up, say)."""
 
@@ -69,6 +71,8 @@ def before(health: Health, *, now: float) -> Health:
 
 def after(health: Health, error: ModelplexError | None, *, now: float, rules: BreakerRules) -> Health:
     """What it is once the call's outcome is known. `error` is None for an answer."""
+    if error is not None and error.upstream_status == FORBIDDEN:
+        return forgotten(health)
     if error is None or error.blame != "provider":
         return WELL if health.failures or health.state != "closed" else health
     wait = _rest(error, rules)
