@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,8 +168,19 @@ class Gateway:
         await until(look, what=f"a line about {event!r}", tell=self.said.read_text)
         return found[0]
 
+    async def calls(self, count: int) -> list[dict[str, Any]]:
+        """The log's lines of this many calls, once they are there."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found[:] = [line for line in self.lines() if line["event"] == "call"]
+            return len(found) >= count
+
+        await until(look, what=f"{count} lines of calls", tell=self.said.read_text)
+        return found
+
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return len(names(Path(f"/proc/{self.pid}/fd")))
 
     def resident(self) -> int:
         """Bytes of memory."""
@@ -184,9 +195,14 @@ class Gateway:
         return self.popen.returncode
 
 
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(each.name for each in folder.iterdir())
+
+
 def json_lines(text: str) -> list[dict[str, Any]]:
     """The JSON lines among what was said; the last may still be on its way."""
-    return [json.loads(row) for row in text.splitlines(keepends=True) if row.startswith("{") and row[-1] == "\n"]
+    return [json.loads(row) for row in text.split("\n")[:-1] if row.startswith("{")]
 
 
 async def until(
@@ -194,7 +210,7 @@ async def until(
 ) -> None:
     try:
         async with asyncio.timeout(seconds):
-            while not true():
+            while not true():  # noqa: ASYNC110 - it is another process's state, which signals nothing
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"{what} did not come within {seconds} s: {tell()}") from None
@@ -204,13 +220,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "modelplex", *arguments]
 
 
-def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:  # noqa: B006 - never changed
+def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
     """Next to nothing: no key of this machine's owner."""
     path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     return {**path, **NOWHERE, **extra}
 
 
-def run(*arguments: str, folder: Path, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:  # noqa: B006
+def run(*arguments: str, folder: Path, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     return subprocess.run(
         command(*arguments),
@@ -246,14 +262,14 @@ async def served(
     config: str | None,
     *arguments: str,
     folder: Path,
-    environ: Mapping[str, str] = {},  # noqa: B006
+    environ: Mapping[str, str] = {},
     stderr: IO[bytes] | int | None = None,
-    prepare: Callable[[], None] | None = None,
-) -> AsyncIterator[Gateway]:
-    """Start `modelplex` in this folder and wait until it serves.
+    through: str = 'exec "$@"',
+) -> AsyncGenerator[Gateway]:
+    """Start `modelplex` in this folder and wait until it serves; end it by SIGTERM, unless it has ended.
 
-    A config gets a port of the system's choice and the socket `m.sock`, unless it has a [server] of its own. Where the log is not on
-    stderr the port is asked of the socket's listener list, which `/proc` knows.
+    A config gets a port of the system's choice and the socket `m.sock`, unless it says otherwise. `through` is the shell's line that
+    starts it, for limits and closed streams.
     """
     path = folder / "m.sock"
     if config is not None:
@@ -264,24 +280,25 @@ async def served(
         (folder / "config.toml").write_text(config)
     said = folder / "said"
     with said.open("wb") as file:
-        popen = subprocess.Popen(
-            command(*arguments),
+        popen = subprocess.Popen(  # noqa: ASYNC220 - it is to outlive this loop where a fixture starts it
+            ["/bin/sh", "-c", through, "sh", *command(*arguments)],
             cwd=folder,
             env=environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=stderr if stderr is not None else file,
-            preexec_fn=prepare,
         )
     gateway = Gateway(popen, said, str(path), folder)
     try:
         await until(
-            lambda: popen.poll() is not None or bool(_listening(popen.pid)) or answers(str(path)),
+            lambda: (
+                popen.poll() is not None or answers(str(path)) or (not config and bool(ports_of(popen.pid)))
+            ),
             what="the start",
             tell=said.read_text,
         )
         assert popen.poll() is None, said.read_text()
-        if ports := _listening(popen.pid):
+        if ports := ports_of(popen.pid):
             gateway.address = ("127.0.0.1", ports[0])
         yield gateway
     finally:
@@ -294,13 +311,14 @@ async def served(
                 popen.wait(WAIT_S)
 
 
-def _listening(pid: int) -> list[int]:
+def ports_of(pid: int) -> list[int]:
     """The TCP ports on which this process listens."""
-    try:
-        links = [os.readlink(link.path) for link in os.scandir(f"/proc/{pid}/fd")]
-    except OSError:
-        return []
-    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    inodes: set[str] = set()
+    for number in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed in between
+            link = str(number.readlink())
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
     ports: list[int] = []
     for table in ("tcp", "tcp6"):
         for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
@@ -308,7 +326,3 @@ def _listening(pid: int) -> list[int]:
             if columns[3] == "0A" and columns[9] in inodes:
                 ports.append(int(columns[1].rpartition(":")[2], 16))
     return sorted(set(ports))
-
-
-def listening_ports(gateway: Gateway) -> list[int]:
-    return _listening(gateway.pid)
