@@ -36,6 +36,7 @@ from modelplex.call import (
 )
 from modelplex.errors import Unsupported
 from modelplex.wire._openai_json import encode
+from modelplex.wire._openai_watch import GEMINI
 
 DIALECT = "openai_chat"
 ERROR_MARK = "[tool error] "
@@ -203,6 +204,12 @@ class History:
         for thought in thoughts:
             if thought.seal is not None and thought not in theirs:
                 self._lose_seal(f"{path}.reasoning_details")
+        for thought in theirs:
+            if thought.seal is not None and thought.seal.format == GEMINI and not thought.text:
+                written["extra_content"] = {"google": {"thought_signature": thought.seal.data}}
+                theirs.remove(thought)
+                thoughts.remove(thought)
+                break
         field = self._quirks.reasoning_back
         if theirs or field == "reasoning_details":
             kept = thoughts if field == "reasoning_details" else theirs

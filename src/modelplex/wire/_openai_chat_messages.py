@@ -34,7 +34,7 @@ from modelplex.call import (
 from modelplex.errors import BadRequest
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import convert_member, decode_member
-from modelplex.wire._openai_watch import google_signature
+from modelplex.wire._openai_watch import GEMINI, google_signature
 from modelplex.wire.envelope import unwrap
 
 DIALECT = "openai_chat"
@@ -132,6 +132,7 @@ class _Message(msgspec.Struct):
     reasoning_content: str | None = None
     reasoning_details: list[_Detail] | None = None
     annotations: msgspec.Raw = msgspec.Raw()
+    extra_content: Any = None
 
 
 def read_cache(control: CacheControl | None, breakpoint_: CacheControl | None) -> Cache | None:
@@ -165,6 +166,8 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
         extra = {name: value for name, value in members.items() if name not in _MESSAGE_MEMBERS}
         parts = _read_content(message, path=path)
         if role == "assistant":
+            if google_signature(message.extra_content):
+                del extra["extra_content"]  # state has its maker, and members ride along to anybody
             if message.function_call is not None:
                 last_call[message.function_call.name] = f"call_{n}"
             parts = _read_assistant(message, parts, number=n, path=path)
@@ -188,6 +191,9 @@ def _read_assistant(message: _Message, parts: list[Part], *, number: int, path: 
     if is_given(message.annotations) and parts and isinstance(parts[0], Text):
         parts[0] = msgspec.structs.replace(parts[0], annotations=message.annotations, annotations_of=DIALECT)
     whole: list[Part] = [*_read_thinking(message), *parts]
+    signature = google_signature(message.extra_content)
+    if signature:
+        whole.insert(0, Thinking("", _seal(GEMINI, signature, None), redacted=True))
     if message.refusal:
         whole.append(Refusal(message.refusal))
     if message.audio is not None:
@@ -218,7 +224,7 @@ def _read_tool_call(call: _ToolCall, *, path: str) -> ToolCall:
         call.function.name,
         _arguments(call.function.arguments),
         cache=cache,
-        seal=_seal("google-gemini-v1", signature, None) if signature else None,
+        seal=_seal(GEMINI, signature, None) if signature else None,
     )
 
 

@@ -33,7 +33,7 @@ from modelplex.event import (
 from modelplex.wire._openai_errors import error_inside
 from modelplex.wire._openai_json import as_list, as_object, as_text, decode_mended, encode, is_given, parses
 from modelplex.wire._openai_usage import read_usage
-from modelplex.wire._openai_watch import ENDED_EARLY, google_signature
+from modelplex.wire._openai_watch import ENDED_EARLY, GEMINI, google_signature
 from modelplex.wire.sse import SseReader
 
 DIALECT = "openai_chat"
@@ -95,6 +95,7 @@ class _Delta(msgspec.Struct):
     audio: Any = None
     images: Any = None
     annotations: list[msgspec.Raw] | None = None
+    extra_content: Any = None
 
 
 class _Logprobs(msgspec.Struct):
@@ -313,6 +314,12 @@ class ChatReader:
             if made:
                 raw = msgspec.Raw(encode({name: made}))
                 self._events.append(Made(self._part(choice, name), raw, DIALECT, choice.choice))
+        signature = google_signature(delta.extra_content)
+        if signature:
+            sealed = Sealed(
+                self._part(choice, "signature"), self._seal(GEMINI, signature, None), choice.choice
+            )
+            self._events.append(msgspec.structs.replace(sealed, redacted=True))
         for call in delta.tool_calls or ():
             self._read_tool_delta(choice, call)
         if delta.function_call is not None:
@@ -406,7 +413,7 @@ class ChatReader:
             tool.name = name
         signature = google_signature(delta.extra_content)
         if signature:
-            tool.seal = self._seal("google-gemini-v1", signature, None)
+            tool.seal = self._seal(GEMINI, signature, None)
         if tool.name and not tool.open:
             self._open(choice, tool)
         if tool.open and tool.seal is not None and not tool.as_text:

@@ -19,6 +19,8 @@ from modelplex.wire._openai_usage import read_usage
 from modelplex.wire.dialect import Seen
 from modelplex.wire.sse import LINE_CAP, SseReader
 
+GEMINI = "google-gemini-v1"
+"""The format of the signatures in `extra_content`: of a call, or of a message where the model signed a part without one."""
 ENDED_EARLY = "The provider's stream ended before its end: "
 _HALF_ARGUMENTS = "The provider ended a tool call whose arguments are not JSON."
 _MAY_BE_CUT = frozenset({"length", "content_filter", "max_tokens"})
