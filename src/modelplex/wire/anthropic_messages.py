@@ -1,21 +1,22 @@
-"""Anthropic Messages, the half that faces a provider.
+"""Anthropic Messages, spoken by clients and by providers.
 
 Above it stands the gateway, through `wire/table.py`; below it the vocabulary. It knows no address, no key, no socket and no other dialect.
 Source: Anthropic's API reference and its Python SDK's types; wires.md 2.4, 2.7 and the MSG columns of its section 3.
 
-The room is three files: what is asked stands in `_anthropic_write` (with the conversation itself in `_anthropic_history`), what is answered in
-`_anthropic_read`; here are the dialect's names, its errors and its models.
+Each half has its files. Facing a provider, what is asked stands in `_anthropic_write` (with the conversation itself in `_anthropic_history`) and what is
+answered in `_anthropic_read`. Facing a client, what is asked is read by `_anthropic_call` (the conversation by `_anthropic_parts`), and the answer written by
+`_anthropic_writer`, errors by `_anthropic_errors`, lists and counts by `_anthropic_lists`. What passes untouched is looked at by `_anthropic_watch`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from modelplex.call import Attempt, Written
+from modelplex.call import Ask, Attempt, Call, Change, Written
 from modelplex.errors import (
     BadRequest,
     ModelplexError,
@@ -26,12 +27,40 @@ from modelplex.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from modelplex.event import ListedModel
+from modelplex.event import Event, ListedModel
+from modelplex.wire import _anthropic_writer
+from modelplex.wire._anthropic_call import read_call
+from modelplex.wire._anthropic_errors import error_event, write_error
+from modelplex.wire._anthropic_lists import read_count, write_count, write_model, write_models
 from modelplex.wire._anthropic_read import ErrorBody, StreamReader, error_of, read_answer
+from modelplex.wire._anthropic_watch import look, watch
 from modelplex.wire._anthropic_write import write_call
+from modelplex.wire._anthropic_writer import PING, MessagesWriter
 from modelplex.wire.dialect import Reader
+from modelplex.wire.envelope import MARK
 
-__all__ = ["read_answer", "read_error", "read_models", "reader", "write_call"]
+__all__ = [
+    "PING",
+    "error_event",
+    "has_envelopes",
+    "look",
+    "read_answer",
+    "read_call",
+    "read_count",
+    "read_error",
+    "read_models",
+    "reader",
+    "watch",
+    "write_answer",
+    "write_call",
+    "write_count",
+    "write_error",
+    "write_model",
+    "write_models",
+    "writer",
+]
+
+_ENVELOPE = b'"' + MARK.encode()
 
 STATUSES: dict[int, type[ModelplexError]] = {
     400: BadRequest,
@@ -48,6 +77,26 @@ STATUSES: dict[int, type[ModelplexError]] = {
 }
 """What a status means where the body names no type that we know. Any other is UpstreamBroken, a 404 too: without
 `not_found_error` it is the path that was not found, so that the base URL is wrong and not the model's name."""
+
+
+def has_envelopes(ask: Ask) -> bool:
+    """Whether the body may hold state that another provider sealed, in the envelope in which an earlier answer gave it out.
+
+    Such a body never passes untouched: Anthropic would take the envelope for a signature of its own, and refuse it. Read and written anew, it
+    is without. Looking takes some microseconds; a text that only looks like an envelope costs a translation and nothing else.
+    """
+    return _ENVELOPE in ask.body
+
+
+def writer(call: Call, *, id: str, created: int, model: str) -> MessagesWriter:
+    return MessagesWriter(call, id_=id, created=created, model=model)
+
+
+def write_answer(
+    events: Sequence[Event], call: Call, *, id: str, created: int, model: str
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    return _anthropic_writer.write_answer(events, call, id_=id, created=created, model=model)
 
 
 def reader(attempt: Attempt, written: Written) -> Reader:
