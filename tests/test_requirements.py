@@ -1640,6 +1640,50 @@ async def test_r16_a_signature_that_came_through_the_hub_goes_home_too(tmp_path:
             assert changes(got) == {"drop=messages[1]"}
 
 
+async def test_r17_one_state_that_is_known_tells_where_all_of_a_conversation_was(tmp_path: Path) -> None:
+    other_state = SEALED | {"data": "forgotten", "index": 1}
+    async with (
+        provider(answer(chat_answer(reasoning_details=[SEALED]))) as up,
+        provider(answer(chat_answer())) as other,
+        gateway(two(other, up), folder=tmp_path) as gw,
+    ):
+        await gw.chat("b/m")
+        turn = {"role": "assistant", "content": "Hm.", "reasoning_details": [other_state, SEALED]}
+        got = await gw.chat(messages=[user("Hi"), turn, user("And?")])
+        assert (got.status, got.headers["x-modelplex-provider"]) == (200, "b")
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "a file": user({"type": "file", "file": {"file_id": "file-1"}}),
+    "an answer's sound": {"role": "assistant", "audio": {"id": "audio_1"}},
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+async def test_what_is_kept_at_a_provider_goes_to_no_other(what: str, tmp_path: Path) -> None:
+    """State pinning: nobody can tell where a file was put, so with several candidates the caller has to say."""
+    asked = [user("Hi"), KEPT[what], user("And?")]
+    async with (
+        provider(answer(chat_answer())) as up,
+        provider(answer(chat_answer())) as other,
+        gateway(two(up, other), folder=tmp_path) as gw,
+    ):
+        got = await gw.chat(messages=asked)
+        assert (got.status, got.error["code"], got.error["param"]) == (503, "state_pinned", "messages[1]")
+        assert (up.seen, other.seen) == ([], [])
+        assert "provider/model" in got.error["message"]
+        assert (await gw.chat("b/m", messages=asked)).status == 200
+        assert other.seen[0].json["messages"] == asked
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "ollama"])
+async def test_what_is_kept_at_another_service_is_refused_by_its_place(kind: str, tmp_path: Path) -> None:
+    async with provider(fine(kind)) as up, gateway(config_of(kind, up), folder=tmp_path) as gw:
+        got = await gw.chat(messages=[KEPT["a file"]])
+        assert (got.status, up.seen) == (400, [])
+        assert got.error["param"].startswith("messages[0].content[0]")
+
+
 # --- vectors (R56) -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -1671,3 +1715,47 @@ async def test_r56_vectors_keep_order_dimensions_and_values(
         assert got.json == passing
         assert up.seen[0].json["dimensions"] == 3
         assert up.seen[0].json["input"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "embeddings"])
+async def test_what_a_provider_does_not_have_is_a_bad_request_that_says_so(
+    endpoint: str, tmp_path: Path
+) -> None:
+    async with provider(claude_answer()) as up, gateway(config_of("anthropic", up), folder=tmp_path) as gw:
+        got = await gw.ask("POST", f"/v1/{endpoint}", {"model": "m", "prompt": "Hi", "input": "Hi"})
+        assert (got.status, got.error["code"], got.error["param"]) == (
+            400,
+            "unsupported_by_provider",
+            "model",
+        )
+        assert endpoint in got.error["message"]
+        assert up.seen == []
+
+
+async def test_a_begun_answer_is_refused_where_the_model_cannot_go_on(tmp_path: Path) -> None:
+    begun = [user("Hi"), {"role": "assistant", "content": "Well,"}]
+    async with (
+        provider(claude_answer()) as up,
+        provider(claude_answer()) as newer,
+        gateway(anthropic(up) + anthropic(newer, model="claude-opus-4-8", name="new"), folder=tmp_path) as gw,
+    ):
+        assert (await gw.chat(CLAUDE, messages=begun)).status == 200
+        assert up.seen[0].json["messages"][-1]["role"] == "assistant"
+        got = await gw.chat("claude-opus-4-8", messages=begun)
+        assert (got.status, got.error["param"], newer.seen) == (400, "messages[1]", [])
+
+
+async def test_of_a_long_answer_no_part_is_asked_for_twice(tmp_path: Path) -> None:
+    """A caller that went on with a broken stream would get one answer twice: after the first output there is no second attempt, whatever fails."""
+    text = "x" * 1000
+    pieces = [chunk({"content": text}) for _ in range(50)]
+    async with (
+        provider(stream(*pieces, end=False)) as up,
+        provider(answer(chat_answer())) as other,
+        gateway(two(up, other), folder=tmp_path) as gw,
+    ):
+        got = await gw.chat(stream=True)
+        assert len(up.seen) == 1
+        assert other.seen == []
+        assert "error" in chunks(got)[-1]
+        assert DONE not in got.body

@@ -53,6 +53,8 @@ REMEMBERED_SEALS = 20_000
 """Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the oldest are forgotten first."""
 SEALS = (b'"reasoning_details"', b'"thought_signature"')
 """Member names that carry sealed state in a chat, envelopes included. Only a body with one of these is read for it."""
+KEPT = (b'"file_id"', b'"audio"')
+"""Member names that carry the id of what is kept at a provider. Where there is one candidate alone nobody looks: a search takes half a millisecond a megabyte."""
 HUNG_UP = ClientClosed("The caller hung up.")
 """What a call has come to unless it comes to something else. It is never raised."""
 ENVELOPE = MARK.encode()
@@ -119,7 +121,7 @@ class Gateway:
         candidates = await self.listing.candidates(ask.model)
         attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
         pinned_call: Call | None = None
-        if _may_hold_seals(ask):
+        if _may_hold_seals(ask) or (len(attempts) > 1 and _may_name_what_is_kept(ask)):
             attempts, pinned_call = self._pinned(asked, attempts)
         steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover, why_shut=self._why_shut)
         try:
@@ -335,6 +337,10 @@ def without_secrets(error: ModelplexError, hide: Callable[[bytes], bytes]) -> No
 def _may_hold_seals(ask: Ask) -> bool:
     body = ask.body
     return ask.endpoint == "chat/completions" and (SEALS[0] in body or SEALS[1] in body)
+
+
+def _may_name_what_is_kept(ask: Ask) -> bool:
+    return ask.endpoint == "chat/completions" and any(name in ask.body for name in KEPT)
 
 
 def _upstream_id(answer: Answer | None) -> str | None:

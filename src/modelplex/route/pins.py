@@ -2,7 +2,8 @@
 
 Above it stands the gateway; below it the vocabulary. It is told who made what, and keeps no memory. A seal is opaque state in a conversation: a thinking signature, encrypted
 reasoning. Its makers bind it to an account, so a candidate fits if it is the same provider and key. Where nobody can tell who made a seal, it may go
-to the only candidate that there is, since then there is nobody else that it could have come from.
+to the only candidate that there is, since then there is nobody else that it could have come from. The same holds for what a conversation only names: a file or a sound that is
+kept at a provider.
 """
 
 from __future__ import annotations
@@ -11,7 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from modelplex.call import Attempt, Call, Change, Message, Part, Seal, Thinking, ToolCall
+from modelplex.call import (
+    Attempt,
+    Audio,
+    Call,
+    Change,
+    Document,
+    FileId,
+    Image,
+    Message,
+    Part,
+    Seal,
+    Thinking,
+    ToolCall,
+)
 from modelplex.errors import StatePinned
 
 Origin = tuple[str, str]
@@ -28,6 +42,15 @@ def seals_of(call: Call) -> Iterator[tuple[str, Seal]]:
                 yield message.path, part.seal
 
 
+def kept_elsewhere(call: Call) -> Iterator[str]:
+    """Where the conversation names what is kept at a provider: an uploaded file, an earlier answer's sound."""
+    for message in call.messages:
+        for part in message.parts:
+            is_file = isinstance(part, Image | Document) and isinstance(part.source, FileId)
+            if is_file or (isinstance(part, Audio) and part.id is not None):
+                yield message.path
+
+
 def origin_of(seal: Seal, remembered: Remembered) -> Origin | None:
     if seal.provider is not None:
         return seal.provider, seal.account or ""
@@ -35,24 +58,36 @@ def origin_of(seal: Seal, remembered: Remembered) -> Origin | None:
 
 
 def pinned(attempts: Sequence[Attempt], call: Call, remembered: Remembered) -> list[Attempt]:
-    """The attempts that every seal of the conversation may go to. Raises StatePinned that names who made it."""
+    """The attempts that every seal of the conversation, and everything that is kept elsewhere, may go to. Raises StatePinned that names who made it."""
     fitting = list(attempts)
+    unknown: list[str] = []
     for path, seal in seals_of(call):
         origin = origin_of(seal, remembered)
-        if origin is not None:
-            fitting = [a for a in fitting if (a.provider, a.account) == origin]
-            made_by = f"made by {origin[0]}"
-        else:
-            if len({(a.provider, a.account) for a in fitting}) > 1:
-                fitting = []
-            made_by = "of unknown origin"
+        if origin is None:
+            unknown.append(path)
+            continue
+        fitting = [a for a in fitting if (a.provider, a.account) == origin]
         if not fitting:
+            raise _pinned(f"{path} holds sealed reasoning state made by {origin[0]}", call, path=path)
+    # What one seal tells of where the conversation was is told of all of it.
+    if len({(a.provider, a.account) for a in fitting}) > 1:
+        for path in unknown:
+            raise _pinned(f"{path} holds sealed reasoning state of unknown origin", call, path=path)
+        for path in kept_elsewhere(call):
             raise StatePinned(
-                f"{path} holds sealed reasoning state {made_by}, which may go to its maker and key alone, and those do not serve the model "
-                f'{call.model!r} here. Ask for the model that made it, leave the state out, or set [server] on_pinned_state = "drop".',
-                param=path or None,
+                f"{path} names something that is kept at a provider, and {call.model!r} is served by several providers or keys. "
+                "Name the one that has it, as provider/model.",
+                param=path,
             )
     return fitting
+
+
+def _pinned(what: str, call: Call, *, path: str) -> StatePinned:
+    return StatePinned(
+        f"{what}, which may go to its maker and key alone, and those do not serve the model "
+        f'{call.model!r} here. Ask for the model that made it, leave the state out, or set [server] on_pinned_state = "drop".',
+        param=path or None,
+    )
 
 
 def without_foreign_state(
