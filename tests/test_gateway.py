@@ -89,7 +89,10 @@ async def test_no_credential_of_the_caller_goes_on_and_one_of_ours_does(tmp_path
         (b"x-whatever", b"guest-5"),
     ]
     body = {"model": "m", "messages": []}
-    async with provider(answer(chat_answer())) as up, gateway(one(up.url, api_key="ours"), folder=tmp_path) as gw:
+    async with (
+        provider(answer(chat_answer())) as up,
+        gateway(one(up.url, api_key="ours"), folder=tmp_path) as gw,
+    ):
         got = await gw.ask("POST", "/v1/chat/completions?key=guest-6", body, headers=own)
         assert got.status == 200
         assert "guest" not in repr(up.seen[0])
@@ -107,7 +110,9 @@ async def test_a_stream_passes_untouched_over_the_socket(tmp_path: Path) -> None
         assert record.times.first is not None
 
 
-async def test_usage_is_asked_for_on_our_behalf_and_kept_from_a_client_that_did_not_ask(tmp_path: Path) -> None:
+async def test_usage_is_asked_for_on_our_behalf_and_kept_from_a_client_that_did_not_ask(
+    tmp_path: Path,
+) -> None:
     pieces = chat_stream("Hi")
     async with provider(stream(*pieces)) as up, gateway(one(up.url), folder=tmp_path) as gw:
         got = await gw.chat(stream=True)
@@ -176,7 +181,9 @@ async def test_a_form_passes_with_only_its_model_changed(tmp_path: Path) -> None
         (b'{"model":"\xff"}', "model", "UTF-8"),
     ],
 )
-async def test_a_bad_body_is_a_400_that_says_where(body: bytes, param: str | None, word: str, tmp_path: Path) -> None:
+async def test_a_bad_body_is_a_400_that_says_where(
+    body: bytes, param: str | None, word: str, tmp_path: Path
+) -> None:
     async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
         got = await gw.ask("POST", "/v1/chat/completions", body)
         assert (got.status, got.error["type"], got.error["param"]) == (400, "invalid_request_error", param)
@@ -193,7 +200,9 @@ async def test_an_unknown_model_is_a_404_with_near_names(tmp_path: Path) -> None
         assert "gpt-4" in got.error["message"]
 
 
-@pytest.mark.parametrize("path", ["/v1/files", "/models/v1/threads", "/", "/v1/chat/completions/x", "/api/chat"])
+@pytest.mark.parametrize(
+    "path", ["/v1/files", "/models/v1/threads", "/x", "/v1/chat/completions/x", "/v2/chat/completions"]
+)
 async def test_any_other_path_is_a_404_in_the_openai_shape(path: str, tmp_path: Path) -> None:
     async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
         for unix in (False, True):
@@ -247,7 +256,9 @@ async def test_with_a_token_the_inside_wants_it(tmp_path: Path) -> None:
         (b"friend.example", 200),
     ],
 )
-async def test_a_host_that_a_web_page_could_own_is_not_served_on_tcp(host: bytes, status: int, tmp_path: Path) -> None:
+async def test_a_host_that_a_web_page_could_own_is_not_served_on_tcp(
+    host: bytes, status: int, tmp_path: Path
+) -> None:
     config = '[server]\nallowed_hosts = ["friend.example"]\n' + one("http://127.0.0.1:9/v1")
     async with gateway(config, folder=tmp_path) as gw:
         where, port = gw.base.removeprefix("http://").rsplit(":", 1)
@@ -262,26 +273,37 @@ async def test_a_web_page_of_elsewhere_is_refused(tmp_path: Path) -> None:
     async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
         bad = await gw.ask("GET", "/v1/models", headers=[(b"origin", b"https://evil.example")])
         assert (bad.status, bad.error["code"]) == (403, "origin_not_allowed")
-        assert (await gw.ask("GET", "/v1/models", headers=[(b"origin", b"http://localhost:3000")])).status == 200
+        assert (
+            await gw.ask("GET", "/v1/models", headers=[(b"origin", b"http://localhost:3000")])
+        ).status == 200
 
 
 async def test_health_is_everywhere_and_tells_of_the_providers_in_detail(tmp_path: Path) -> None:
     async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
         for unix in (False, True):
-            assert (await gw.ask("GET", "/health", unix=unix)).json == {"status": "ok", "service": "modelplex"}
+            assert (await gw.ask("GET", "/health", unix=unix)).json == {
+                "status": "ok",
+                "service": "modelplex",
+            }
             assert (await gw.ask("HEAD", "/health", unix=unix)).status == 200
         detail = (await gw.ask("GET", "/health?detail=1")).json
         assert detail["providers"] == [{"name": "up", "type": "openai", "breakers": []}]
 
 
-async def test_models_are_listed_with_aliases_and_found_by_every_name_that_a_call_may_use(tmp_path: Path) -> None:
+async def test_models_are_listed_with_aliases_and_found_by_every_name_that_a_call_may_use(
+    tmp_path: Path,
+) -> None:
     listed = {"object": "list", "data": [{"id": "org/x", "object": "model", "created": 5}]}
     config = one("http://127.0.0.1:9/v1", name="a", models='["gpt-4"]') + "[aliases]\nbest = 'gpt-4'\n"
     async with provider(answer(listed)) as up:
         config = one(up.url, name="b", models="[]").replace("models = []\n", "") + config
         async with gateway(config, folder=tmp_path) as gw:
             data = (await gw.ask("GET", "/models/v1/models")).json["data"]
-            assert {(m["id"], m["owned_by"]) for m in data} == {("best", "modelplex"), ("gpt-4", "a"), ("org/x", "b")}
+            assert {(m["id"], m["owned_by"]) for m in data} == {
+                ("best", "modelplex"),
+                ("gpt-4", "a"),
+                ("org/x", "b"),
+            }
             for name in ("gpt-4", "org/x", "b/org/x", "best", "modelplex-gpt-4"):
                 assert (await gw.ask("GET", f"/v1/models/{name}")).json["id"] == name
             assert (await gw.ask("GET", "/v1/models/nope")).error["code"] == "model_not_found"
@@ -309,13 +331,17 @@ FAULTS: dict[str, Any] = {
     "an error in a 200": answer(ERROR),
     "an empty 200": answer(b""),
     "no HTTP": raw(b"SSH-2.0-OpenSSH_9.6\r\n"),
-    "a body that is cut": raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"),
+    "a body that is cut": raw(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"
+    ),
 }
 STREAM_FAULTS: dict[str, Any] = {
     name: fault for name, fault in FAULTS.items() if name not in {"half a JSON", "a body that is cut"}
 } | {
     "an error event first": stream(b"data: " + json.dumps(ERROR).encode() + b"\n\n"),
-    "a role and then an error": stream(chunk({"role": "assistant", "content": ""}), b"data: " + json.dumps(ERROR).encode() + b"\n\n"),
+    "a role and then an error": stream(
+        chunk({"role": "assistant", "content": ""}), b"data: " + json.dumps(ERROR).encode() + b"\n\n"
+    ),
     "nothing at all": stream(),
     "a role and then a cut": stream(chunk({"role": "assistant", "content": ""}), end=False),
     "comments and then a clean end": stream(b": working\n\n"),
@@ -336,8 +362,13 @@ async def test_before_the_first_output_the_next_provider_is_tried(fault: str, tm
 
 
 @pytest.mark.parametrize("fault", STREAM_FAULTS)
-async def test_before_the_first_output_of_a_stream_the_next_provider_is_tried(fault: str, tmp_path: Path) -> None:
-    async with provider(STREAM_FAULTS[fault]) as first, provider(stream(*chat_stream("from second"))) as second:
+async def test_before_the_first_output_of_a_stream_the_next_provider_is_tried(
+    fault: str, tmp_path: Path
+) -> None:
+    async with (
+        provider(STREAM_FAULTS[fault]) as first,
+        provider(stream(*chat_stream("from second"))) as second,
+    ):
         async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
             got = await gw.chat(stream=True)
             assert (got.status, text(got.body)) == (200, "from second")
@@ -373,11 +404,18 @@ async def test_a_dead_provider_a_stalled_one_and_a_tls_failure_make_way(tmp_path
             got = await gw.chat()
             assert got.headers["x-modelplex-attempts"] == "4"
             record = await gw.record()
-            assert [t.outcome for t in record.tries] == ["upstream_error", "upstream_timeout", "upstream_error", "ok"]
+            assert [t.outcome for t in record.tries] == [
+                "upstream_error",
+                "upstream_timeout",
+                "upstream_error",
+                "ok",
+            ]
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-async def test_what_the_caller_did_wrong_is_returned_at_once_in_the_providers_words(status: int, tmp_path: Path) -> None:
+async def test_what_the_caller_did_wrong_is_returned_at_once_in_the_providers_words(
+    status: int, tmp_path: Path
+) -> None:
     async with provider(answer(ERROR, status=status)) as first, provider(answer(chat_answer())) as second:
         async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
             got = await gw.chat()
@@ -385,7 +423,9 @@ async def test_what_the_caller_did_wrong_is_returned_at_once_in_the_providers_wo
             assert second.seen == []
 
 
-async def test_when_all_fail_the_most_telling_error_comes_with_the_attempts_and_the_shortest_wait(tmp_path: Path) -> None:
+async def test_when_all_fail_the_most_telling_error_comes_with_the_attempts_and_the_shortest_wait(
+    tmp_path: Path,
+) -> None:
     limited = answer(ERROR, status=429, retry_after="45")
     async with provider(limited) as first, provider(answer(ERROR, status=429, retry_after="40")) as second:
         async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
@@ -405,7 +445,10 @@ async def test_no_retry_after_is_ever_invented(tmp_path: Path) -> None:
 
 async def test_a_limited_provider_is_asked_again_when_it_said(tmp_path: Path) -> None:
     limited = answer(ERROR, status=429, retry_after="0.05")
-    async with provider(limited, answer(chat_answer())) as up, gateway(one(up.url) + QUICK, folder=tmp_path) as gw:
+    async with (
+        provider(limited, answer(chat_answer())) as up,
+        gateway(one(up.url) + QUICK, folder=tmp_path) as gw,
+    ):
         got = await gw.chat()
         assert got.status == 200
         record = await gw.record()
@@ -421,7 +464,11 @@ async def test_a_rejected_key_rotates_and_never_shows_as_401(tmp_path: Path) -> 
             assert used == ["Bearer key-one-x", "Bearer key-two-x", "Bearer key-two-x"]
     async with provider(answer(ERROR, status=401)) as up, gateway(one(up.url), folder=tmp_path) as gw:
         got = await gw.chat()
-        assert (got.status, got.error["code"], got.headers["x-should-retry"]) == (502, "upstream_auth", "false")
+        assert (got.status, got.error["code"], got.headers["x-should-retry"]) == (
+            502,
+            "upstream_auth",
+            "false",
+        )
 
 
 async def test_a_breaker_opens_shows_itself_and_closes_again(tmp_path: Path) -> None:
@@ -435,7 +482,10 @@ async def test_a_breaker_opens_shows_itself_and_closes_again(tmp_path: Path) -> 
             breakers = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
             assert breakers[0]["state"] == "open"
             assert b"closed the connection" in (await gw.ask("GET", "/_internal/status")).body
-            assert b'modelplex_breaker_state{key="0",provider="up"} 2.0' in (await gw.ask("GET", "/_internal/metrics")).body
+            assert (
+                b'modelplex_breaker_state{key="0",provider="up"} 2.0'
+                in (await gw.ask("GET", "/_internal/metrics")).body
+            )
             async with asyncio.timeout(WAIT_S):
                 while (got := await gw.chat()).status != 200:
                     await asyncio.sleep(0.02)
@@ -467,7 +517,9 @@ def assert_broken(got: Answer, record: Record) -> None:
     ],
     ids=["cut", "ended too early", "done without a finish", "an error event", "rubbish"],
 )
-async def test_after_output_a_failure_is_an_error_in_the_stream_and_never_an_end(fault: Any, tmp_path: Path) -> None:
+async def test_after_output_a_failure_is_an_error_in_the_stream_and_never_an_end(
+    fault: Any, tmp_path: Path
+) -> None:
     async with provider(fault) as first, provider(answer(chat_answer())) as second:
         async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
             got = await gw.chat(stream=True)
@@ -497,7 +549,9 @@ async def test_a_stream_reset_at_any_byte_never_looks_whole(tmp_path: Path) -> N
             if got.status != 200:
                 assert got.status == 502
                 continue
-            if b"[DONE]" in got.body or any(c["finish_reason"] for e in events(got.body) for c in e.get("choices", [])):
+            if b"[DONE]" in got.body or any(
+                c["finish_reason"] for e in events(got.body) for c in e.get("choices", [])
+            ):
                 assert end > len(STREAM_HEAD) + len(whole)
             else:
                 assert "error" in events(got.body)[-1]
@@ -525,7 +579,9 @@ async def test_a_silent_stream_gets_comments_and_then_times_out(tmp_path: Path) 
 
 
 async def test_before_the_first_byte_of_the_upstream_nothing_is_sent(tmp_path: Path) -> None:
-    config = "[server]\nping_interval = 0.02\n" + one("URL", first_byte_timeout=0.3) + "[failover]\nretries = 0\n"
+    config = (
+        "[server]\nping_interval = 0.02\n" + one("URL", first_byte_timeout=0.3) + "[failover]\nretries = 0\n"
+    )
     async with provider(stall) as up, gateway(config.replace("URL", up.url), folder=tmp_path) as gw:
         got = await gw.chat(stream=True)
         assert (got.status, got.error["code"]) == (504, "upstream_timeout")
@@ -546,7 +602,9 @@ async def test_a_held_start_is_sent_when_the_silence_lasts(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_caller_that_hangs_up_while_it_waits_ends_the_upstream_at_once(streamed: bool, tmp_path: Path) -> None:
+async def test_a_caller_that_hangs_up_while_it_waits_ends_the_upstream_at_once(
+    streamed: bool, tmp_path: Path
+) -> None:
     async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as gw:
         asking = asyncio.create_task(gw.chat(stream=streamed))
         async with asyncio.timeout(WAIT_S):
@@ -560,10 +618,14 @@ async def test_a_caller_that_hangs_up_while_it_waits_ends_the_upstream_at_once(s
         assert [b["failures"] for b in health] == [0]
 
 
-async def test_a_caller_that_hangs_up_in_mid_stream_ends_the_upstream_and_leaves_a_record(tmp_path: Path) -> None:
+async def test_a_caller_that_hangs_up_in_mid_stream_ends_the_upstream_and_leaves_a_record(
+    tmp_path: Path,
+) -> None:
     start = stream(chunk({"content": "Hel"}, usage=USAGE), then=stall)
     async with provider(start) as up, gateway(one(up.url), folder=tmp_path) as gw:
-        reply = await gw.send("POST", "/v1/chat/completions", b'{"model":"m","stream":true,"messages":[]}', unix=True)
+        reply = await gw.send(
+            "POST", "/v1/chat/completions", b'{"model":"m","stream":true,"messages":[]}', unix=True
+        )
         assert await reply.chunk()
         reply.close()
         await asyncio.wait_for(up.hung_up.wait(), 1.0)
@@ -583,7 +645,9 @@ async def test_a_slow_caller_stops_the_reading_of_its_upstream(tmp_path: Path) -
             sent += len(piece)
 
     async with provider(stream(then=flood)) as up, gateway(one(up.url), folder=tmp_path) as gw:
-        reply = await gw.send("POST", "/v1/chat/completions", b'{"model":"m","stream":true,"messages":[]}', unix=True)
+        reply = await gw.send(
+            "POST", "/v1/chat/completions", b'{"model":"m","stream":true,"messages":[]}', unix=True
+        )
         assert await reply.chunk()
         async with asyncio.timeout(WAIT_S):
             before = -1
@@ -652,7 +716,9 @@ async def test_a_drain_lets_running_answers_finish(tmp_path: Path) -> None:
         assert b"[DONE]" in got.body
 
 
-async def test_a_changed_config_is_loaded_without_dropping_a_stream_and_a_faulty_one_is_refused(tmp_path: Path) -> None:
+async def test_a_changed_config_is_loaded_without_dropping_a_stream_and_a_faulty_one_is_refused(
+    tmp_path: Path,
+) -> None:
     go_on = asyncio.Event()
     pieces = chat_stream("Hi")
 
@@ -665,7 +731,11 @@ async def test_a_changed_config_is_loaded_without_dropping_a_stream_and_a_faulty
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 
-    async with provider(act) as up, provider(answer(chat_answer("new"))) as other, gateway(one(up.url), folder=tmp_path) as gw:
+    async with (
+        provider(act) as up,
+        provider(answer(chat_answer("new"))) as other,
+        gateway(one(up.url), folder=tmp_path) as gw,
+    ):
         streaming = asyncio.create_task(gw.chat(stream=True))
         async with asyncio.timeout(WAIT_S):
             while not up.seen:

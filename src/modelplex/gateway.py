@@ -40,10 +40,10 @@ from modelplex.route.health import WELL, BreakerRules, Health, after, before, fo
 from modelplex.route.pins import Origin, pinned, without_foreign_state
 from modelplex.send import SendError
 from modelplex.upstream import Answer, Upstream, forwarded, told_by
-from modelplex.wire.asked import Asked
+from modelplex.wire.asked import Asked, answered_here
 from modelplex.wire.envelope import MARK
 from modelplex.wire.passage import Passage
-from modelplex.wire.table import PROVIDERS, write_error
+from modelplex.wire.table import family, provider_dialect, write_error
 
 MISLABELLED_BYTES = 65_536
 """How much of an answer with a wrong content type is read, to find the error that it may be."""
@@ -120,6 +120,11 @@ class Gateway:
         asked = Asked(ask, id=journal.id, created=int(journal.wall))
         candidates = await self.listing.candidates(ask.model)
         attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
+        if (body := answered_here(ask, attempts, created=int(journal.wall))) is not None:
+            await door.whole(
+                200, [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())], body
+            )
+            return
         pinned_call: Call | None = None
         if _may_hold_seals(ask) or (len(attempts) > 1 and _may_name_what_is_kept(ask)):
             attempts, pinned_call = self._pinned(asked, attempts)
@@ -252,7 +257,7 @@ class Gateway:
             return None
         label = passage.media_type.encode() or answer.header(b"content-type") or b"application/octet-stream"
         if passage.media_type:
-            dialect = PROVIDERS[attempt.dialect]
+            dialect = provider_dialect(attempt.dialect)
             await refuse_mislabelled(
                 answer,
                 provider=attempt.provider,
@@ -296,7 +301,9 @@ class Gateway:
         status, body = write_error(journal.ask.dialect, error, request_id=journal.id)
         attempt = journal.attempt
         own_words = (
-            error.upstream_body if attempt is not None and attempt.dialect == journal.ask.dialect else None
+            error.upstream_body
+            if attempt is not None and family(attempt.dialect) == family(journal.ask.dialect)
+            else None
         )
         if own_words is not None and error.blame == "client":
             body = own_words

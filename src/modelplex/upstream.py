@@ -24,7 +24,7 @@ from modelplex.provider.ways import way
 from modelplex.record.log import Secrets
 from modelplex.send import Client, Reply, SendError, TimedOut, Timeouts, parse_origin
 from modelplex.wire.ask import read_ask
-from modelplex.wire.table import PROVIDERS
+from modelplex.wire.table import provider_dialect
 
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
@@ -190,7 +190,7 @@ class HttpUpstream:
         hide = self._secrets.mask
         told = [(name, hide(value)) for name, value in reply.headers]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in told}
-        error = PROVIDERS[dialect].read_error(reply.status, headers, hide(body))
+        error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
         error.upstream_headers = tuple(forwarded(told))
         return error
 
@@ -211,7 +211,7 @@ class HttpUpstream:
                 reply.close()
         except SendError as error:
             raise told_by(self.name, error) from None
-        found = PROVIDERS[self._row.dialect].read_models(body)
+        found = provider_dialect(self._row.dialect).read_models(body)
         prefix = self._row.models_prefix
         return (
             [ListedModel(model.id.removeprefix(prefix), model.created) for model in found]
@@ -274,7 +274,7 @@ class DemoUpstream:
             return Canned(b"text/event-stream", demo.stream(ask, created=created))
         status, answer = demo.answer(ask, created=created)
         if status >= 300:
-            raise PROVIDERS["openai_chat"].read_error(status, {}, answer)
+            raise provider_dialect("openai_chat").read_error(status, {}, answer)
         return Canned(b"application/json", [answer])
 
     async def models(self) -> list[ListedModel]:

@@ -33,7 +33,7 @@ from modelplex.gateway import Gateway
 from modelplex.listen.door import Door
 from modelplex.listen.inside import Inside, View, may_look_inside
 from modelplex.listen.origin import Hosts
-from modelplex.listen.routes import BASES, Operation, dialect_of, operation
+from modelplex.listen.routes import BASES, Operation, below_base, below_ollama, dialect_of, operation
 from modelplex.record.journal import Journal
 from modelplex.record.record import Record
 from modelplex.wire.ask import FORM, read_ask, read_form
@@ -216,6 +216,12 @@ class App:
     # --- everything else ---
 
     async def _other(self, request: Request, door: Door, request_id: str) -> None:
+        if request.method == "POST" and below_ollama(request.path) == "show":
+            label, body = await self.inside.show(
+                self.gateway, await door.body(limit=self.max_body, declared=request.length)
+            )
+            await door.whole(200, [(b"content-type", label), (b"x-request-id", request_id.encode())], body)
+            return
         view = self._view(request)
         if view is None:
             raise NotFound(
@@ -232,14 +238,23 @@ class App:
         path = request.path
         if path in {"/health", "/health/"}:
             return partial(self.inside.health, detail=request.detail)
-        for base in BASES:
-            if path == base + "models":
-                return self.inside.models
-            if path.startswith(base + "models/"):
-                return partial(self.inside.model, name=path.removeprefix(base + "models/"))
+        if path == "/":  # what clients knock at before they begin
+            return partial(self.inside.health, detail=False)
+        if (rest := below_base(path)) is not None:
+            return self._models_view(rest)
+        if (rest := below_ollama(path)) is not None:
+            return self.inside.ollama_view(rest)
         if path.startswith(INSIDE) and request.kind == "tcp":
             may_look_inside(request.client, request.authorization, self.inside.token)
             return self.inside.view(path.removeprefix(INSIDE))
+        return None
+
+    def _models_view(self, rest: str) -> View | None:
+        """The list of models, or one of it."""
+        if rest == "models":
+            return self.inside.models
+        if rest.startswith("models/"):
+            return partial(self.inside.model, name=rest.removeprefix("models/"))
         return None
 
 

@@ -17,14 +17,20 @@ import msgspec
 
 import modelplex
 from modelplex.config import Config, Secret, redacted
-from modelplex.errors import PolicyDenied, Unauthorized, UnknownModel
+from modelplex.errors import BadRequest, PolicyDenied, Unauthorized, UnknownModel
 from modelplex.gateway import Gateway
 from modelplex.route.aliases import resolve
+from modelplex.wire import ollama
 
 JSON = b"application/json"
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
 _encode = msgspec.json.Encoder().encode
+
+
+class _Show(msgspec.Struct):
+    model: str = ""
+    name: str = ""
 
 
 class Meters(Protocol):
@@ -50,6 +56,7 @@ class Inside:
         self._addresses = addresses
         self._dropped = dropped
         self._since = perf_counter()
+        self._ollama: Mapping[str, View] = {"tags": self._tags, "version": self._version, "ps": self._running}
         self._views: Mapping[str, View] = {
             "status": self._status,
             "config": self._config,
@@ -91,6 +98,33 @@ class Inside:
         if certain is None:
             raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
         return JSON, _encode(_model(name, certain.provider))
+
+    def ollama_view(self, name: str) -> View | None:
+        """What an Ollama client looks at before it asks."""
+        return self._ollama.get(name)
+
+    async def show(self, gateway: Gateway, body: bytes) -> tuple[bytes, bytes]:
+        """What Ollama's clients ask of one model. Raises BadRequest and UnknownModel."""
+        try:
+            asked = msgspec.json.decode(body, type=_Show)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadRequest(f"The body is not one of /api/show: {error}.") from None
+        name = asked.model or asked.name
+        await gateway.listing.candidates(name)
+        return JSON, ollama.write_show(name)
+
+    async def _tags(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        await gateway.listing.asked()
+        return JSON, ollama.write_tags(gateway.listing.directory.known())
+
+    async def _version(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        del gateway
+        return JSON, ollama.write_version()
+
+    async def _running(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        """Which models are loaded: nothing is ever loaded here."""
+        del gateway
+        return JSON, b'{"models":[]}'
 
     async def _status(self, gateway: Gateway) -> tuple[bytes, bytes]:
         listing = gateway.listing

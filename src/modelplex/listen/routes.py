@@ -45,15 +45,42 @@ OPERATIONS: Mapping[str, Operation] = {
 """What goes to a provider, by the path below a base."""
 
 
+OLLAMA_BASES = ("/api/", "/models/api/")
+"""Ollama's own interface, at the root, and beside the OpenAI-compatible one for clients that cut "/v1" off their base URL."""
+OLLAMA_OPERATIONS: Mapping[str, Operation] = {
+    "chat": _of("api/chat", "ollama"),
+    "generate": _of("api/generate", "ollama_generate"),
+    "embed": _of("api/embed", "ollama_embed"),
+}
+
+
 def operation(path: str) -> Operation | None:
     """What a POST to this path asks for."""
-    for base in BASES:
-        if path.startswith(base):
-            return OPERATIONS.get(path[len(base) :])
+    if (rest := _below(path, BASES)) is not None:
+        return OPERATIONS.get(rest)
+    if (rest := _below(path, OLLAMA_BASES)) is not None:
+        return OLLAMA_OPERATIONS.get(rest)
     return None
 
 
 def dialect_of(path: str) -> str:
-    """What the caller of a path that is not served probably speaks, so that it can read the error."""
-    del path
+    """What the caller of a path speaks, be it served or not, so that it can read the error."""
+    if (asked := operation(path)) is not None:
+        return asked.dialect
+    if _below(path, OLLAMA_BASES) is not None:
+        return "ollama"
     return "openai_chat"
+
+
+def below_base(path: str) -> str | None:
+    """What follows a base of the OpenAI-compatible interface, None where the path is not below one."""
+    return _below(path, BASES)
+
+
+def below_ollama(path: str) -> str | None:
+    """What follows a base of Ollama's interface, None where the path is not below one."""
+    return _below(path, OLLAMA_BASES)
+
+
+def _below(path: str, bases: tuple[str, ...]) -> str | None:
+    return next((path[len(base) :] for base in bases if path.startswith(base)), None)

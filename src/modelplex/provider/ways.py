@@ -19,7 +19,13 @@ OTHERS: dict[Endpoint, Endpoint] = {
     "embed_content": "embeddings",
     "api/embed": "embeddings",
 }
-_OPENAI_FORMS = {"completions": "openai_completions", "embeddings": "openai_embeddings"}
+SMALLER_FORMS: dict[tuple[str, str], str] = {
+    ("openai_chat", "completions"): "openai_completions",
+    ("openai_chat", "embeddings"): "openai_embeddings",
+    ("ollama", "completions"): "ollama_generate",
+    ("ollama", "embeddings"): "ollama_embed",
+}
+"""What a dialect's own forms of these are called."""
 _COUNTS: dict[Endpoint, str] = {
     "messages/count_tokens": "anthropic_messages",
     "responses/input_tokens": "openai_responses",
@@ -30,6 +36,8 @@ _COUNTS: dict[Endpoint, str] = {
 
 def way(row: Row, endpoint: Endpoint) -> tuple[str, Endpoint]:
     """The dialect and the operation. The dialect is "" where the provider has nothing that could serve it."""
+    if endpoint == "api/generate" and row.dialect != "ollama":
+        return row.dialect, "chat/completions"  # a prompt is a conversation of one turn
     if endpoint in CONVERSATIONS:
         native = NATIVE.get(endpoint)
         if native is not None and native != row.dialect and endpoint in row.serves:
@@ -39,5 +47,5 @@ def way(row: Row, endpoint: Endpoint) -> tuple[str, Endpoint]:
     if served not in row.serves:
         return "", endpoint
     if endpoint in OTHERS:
-        return (_OPENAI_FORMS[served] if row.dialect == "openai_chat" else row.dialect), served
+        return SMALLER_FORMS.get((row.dialect, served), ""), served
     return _COUNTS.get(endpoint, "openai_json"), served

@@ -6,13 +6,23 @@ where it passes untouched.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from modelplex.call import Ask, Attempt, Call, Completion, Embedding
 from modelplex.errors import Unsupported
-from modelplex.wire import ollama, openai_completions, openai_embeddings
+from modelplex.wire import ollama, openai_completions
 from modelplex.wire.passage import Embeddings, Passage, Passing, TranslatedEmbeddings, Translating, Unread
-from modelplex.wire.table import CLIENTS, INTERJECTIONS, LOOK_AT_VECTORS, PASSING, PROVIDERS
+from modelplex.wire.table import (
+    CLIENTS,
+    INTERJECTIONS,
+    LOOK_AT_VECTORS,
+    PASSING,
+    PROVIDERS,
+    VECTORS_ASKED,
+    VECTORS_GIVEN,
+    family,
+)
 
 
 class Asked:
@@ -26,7 +36,12 @@ class Asked:
     @cached_property
     def call(self) -> Call:
         """The conversation, understood. Raises BadRequest."""
-        return CLIENTS[self.ask.dialect].read_call(self.ask)
+        if self.ask.dialect != ollama.GENERATE:
+            return CLIENTS[self.ask.dialect].read_call(self.ask)
+        asked = ollama.read_generate(self.ask)
+        if isinstance(asked, Completion):
+            raise Unsupported("'raw' and 'suffix' are for models of Ollama itself.", param="raw")
+        return asked
 
     @cached_property
     def completion(self) -> Completion:
@@ -36,7 +51,7 @@ class Asked:
     @cached_property
     def embedding(self) -> Embedding:
         """The texts to be embedded, understood. Raises BadRequest."""
-        return openai_embeddings.read_embedding(self.ask)
+        return VECTORS_ASKED[self.ask.dialect].read(self.ask)
 
     def passage(self, attempt: Attempt, *, call: Call | None = None) -> Passage:
         """The way to this candidate. `call` stands for the Ask where it had to be changed. Raises BadRequest or Unsupported."""
@@ -45,24 +60,24 @@ class Asked:
             return self._untouched(attempt)
         if ask.dialect in CLIENTS and attempt.dialect in PROVIDERS:
             return self._conversation(call or self.call, attempt)
-        match ask.dialect, attempt.dialect:
-            case "openai_completions", "ollama":
-                return self._continuation(attempt)
-            case "openai_embeddings", "ollama":
-                return TranslatedEmbeddings(
-                    ask,
-                    ollama.write_embedding(self.embedding, attempt),
-                    attempt,
-                    read=ollama.read_embedded,
-                    write=lambda embedded: openai_embeddings.write_embedded(
-                        embedded, self.embedding, attempt.model
-                    ),
-                )
-            case _:
-                raise Unsupported(
-                    f"The provider {attempt.provider} has no {ask.endpoint}; ask for a model of one that does.",
-                    param="model",
-                )
+        if ask.dialect == "openai_completions" and attempt.dialect == ollama.GENERATE:
+            return self._continuation(attempt)
+        if ask.dialect in VECTORS_ASKED and attempt.dialect in VECTORS_GIVEN:
+            return self._vectors(attempt)
+        raise Unsupported(
+            f"The provider {attempt.provider} has no {ask.endpoint}; ask for a model of one that does.",
+            param="model",
+        )
+
+    def _vectors(self, attempt: Attempt) -> Passage:
+        client, provider = VECTORS_ASKED[self.ask.dialect], VECTORS_GIVEN[attempt.dialect]
+        return TranslatedEmbeddings(
+            self.ask,
+            provider.write(self.embedding, attempt),
+            attempt,
+            read=provider.read,
+            write=lambda embedded: client.write(embedded, self.embedding, attempt.model),
+        )
 
     def _untouched(self, attempt: Attempt) -> Passage:
         ask = self.ask
@@ -115,3 +130,14 @@ class Asked:
                 events, asked, id=self._id, created=self._created, model=attempt.model
             ),
         )
+
+
+def answered_here(ask: Ask, attempts: Sequence[Attempt], *, created: int) -> bytes | None:
+    """The answer to what is no question to a model: Ollama's clients have a model loaded before they talk to it, and here nothing is loaded."""
+    if family(ask.dialect) != ollama.DIALECT or any(family(a.dialect) == ollama.DIALECT for a in attempts):
+        return None
+    if ask.dialect == "ollama_embed" or (reason := ollama.read_load(ask)) is None:
+        return None
+    return ollama.write_loaded(
+        ask.model, reason=reason, generate=ask.dialect == ollama.GENERATE, created=created
+    )

@@ -15,7 +15,10 @@ from modelplex.event import Usage
 
 CHARACTERS_A_TOKEN = 4
 """What the usual tokenizers come to in English prose; other languages take more tokens."""
-TOLD = ("messages", "prompt", "input", "suffix", "tools", "functions")
+TOLD = (
+    *("messages", "prompt", "input", "suffix", "tools", "functions", "system", "instructions"),
+    *("contents", "systemInstruction", "system_instruction"),
+)
 """The members of a request that a model reads as text."""
 UNSAID = frozenset({"type", "role", "id", "tool_call_id", "cache_control", "detail"})
 """Members that say what something is, and nothing to the model."""
