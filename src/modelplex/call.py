@@ -255,6 +255,7 @@ class FreeTool(msgspec.Struct, frozen=True):
     syntax: str | None = None
     definition: str | None = None
     namespace: str | None = None
+    extra: dict[str, msgspec.Raw] = {}
 
 
 class HostedTool(msgspec.Struct, frozen=True):
@@ -326,12 +327,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     `extra` holds the top-level members that have no place here, unread, by the name they had in `dialect`: they ride along to the same
     dialect, and are reported as dropped elsewhere. `user_field` is the member that `user` came in ("user", "safety_identifier").
     `old_functions`: asked in OpenAI's form of before tools, whose answer has `function_call`.
+    `namespaces` are the groups that tools stand in, each with its description; a tool names its own by `namespace`.
     """
 
     dialect: str
     model: str
     messages: tuple[Message, ...]
     tools: tuple[AnyTool, ...] = ()
+    namespaces: dict[str, str] = {}
     choice: Choice | None = None
     parallel: bool | None = None
     max_tokens: int | None = None
@@ -381,10 +384,14 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a writer must know of the model that it writes for. The defaults are those of a model that nothing is known of."""
+    """What a writer must know of the model that it writes for. The defaults are those of a model that nothing is known of.
+
+    `levels` are the efforts that it takes, where its service tells them apart by model; () for all.
+    """
 
     max_output: int = 8192
     thinking: Literal["none", "manual", "both", "adaptive"] = "manual"
+    levels: tuple[Effort, ...] = ()
     can_disable_thinking: bool = True
     sampling: bool = True
     temperature_and_top_p: bool = True

@@ -624,10 +624,21 @@ def test_a_choice_of_what_is_not_there_and_a_name_given_twice_are_refused(
         dialect.write_call(_call(tools=tools, choice=choice), ATTEMPT)
 
 
-def test_another_dialects_hosted_tool_is_refused_with_its_place() -> None:
+def test_another_dialects_hosted_tool_stays_behind_and_is_named() -> None:
+    tool = HostedTool("openai_responses", "web_search", msgspec.Raw(b'{"type":"web_search"}'))
+    body, written = _sent(_call(tools=(CLOCK, tool)))
+    assert [each["name"] for each in body["tools"]] == ["clock"]
+    assert [(change.op, change.path) for change in written.changes] == [("drop", "tools[1]")]
+
+
+def test_another_dialects_hosted_tool_is_refused_where_the_answer_would_be_another_without_it() -> None:
     tool = HostedTool("openai_responses", "web_search", msgspec.Raw(b'{"type":"web_search"}'))
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(tools=(CLOCK, tool)), ATTEMPT)
+        dialect.write_call(_call(tools=(CLOCK, tool), choice=Choice("named", ("web_search",))), ATTEMPT)
+    assert caught.value.param == "tool_choice"
+    shell = HostedTool("openai_responses", "local_shell", msgspec.Raw(b'{"type":"local_shell"}'))
+    with pytest.raises(Unsupported) as caught:
+        dialect.write_call(_call(tools=(CLOCK, shell)), ATTEMPT)
     assert caught.value.param == "tools[1]"
 
 

@@ -504,13 +504,14 @@ def test_a_free_form_tool_is_lowered_to_one_string_and_its_history_with_it() -> 
     assert _changes(written) == ["lower=tools[0]"]
 
 
-def test_a_hosted_tool_is_refused_by_its_path() -> None:
+def test_a_hosted_tool_stays_behind_and_is_named() -> None:
+    search = HostedTool("anthropic_messages", "web_search_20250305", msgspec.Raw(b"{}"))
+    body, written = _sent(_call(tools=(WEATHER, search)))
+    assert len(body["tools"]) == 1
+    assert [(change.op, change.path) for change in written.changes] == [("drop", "tools[1]")]
+    bash = HostedTool("anthropic_messages", "bash_20250124", msgspec.Raw(b"{}"), name="bash")
     with pytest.raises(Unsupported) as refused:
-        _sent(
-            _call(
-                tools=(WEATHER, HostedTool("anthropic_messages", "web_search_20250305", msgspec.Raw(b"{}")))
-            )
-        )
+        _sent(_call(tools=(WEATHER, bash)))
     assert refused.value.param == "tools[1]"
 
 

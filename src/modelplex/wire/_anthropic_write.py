@@ -9,7 +9,7 @@ The order matters: whether the model thinks decides which choices and which samp
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ from modelplex.call import (
     Written,
 )
 from modelplex.errors import BadRequest, Unsupported
+from modelplex.wire import crossing
 from modelplex.wire._anthropic_blocks import Block, TextBlock, ToolResultBlock
 from modelplex.wire._anthropic_history import DIALECT, FIRST_VERSION, History, Notes
 
@@ -98,11 +99,12 @@ class _Writing:
     """One Call on its way into one body."""
 
     def __init__(self, call: Call, attempt: Attempt) -> None:
-        self._call = call
+        self._call, lost = crossing.crossed(call, to=DIALECT)
         self._facts = attempt.facts
         self._quirks = attempt.quirks
         self._model = attempt.model
         self._notes = Notes(call, attempt)
+        self._notes.changes += lost
         self._free: set[str] = set()
         self._answer_tool: str | None = None
 
@@ -166,8 +168,10 @@ class _Writing:
                     tools.append(self._tool(tool, path))
                 case FreeTool():
                     tools.append(self._free_tool(tool, path))
+                case HostedTool() if tool.dialect != DIALECT:
+                    self._notes.changes.append(crossing.lost_tool(tool, self._call.choice, path=path))
                 case HostedTool():
-                    tools.append(_hosted(tool, path))
+                    tools.append(_hosted(tool))
                 case _:
                     assert_never(tool)
         named = [name for tool in tools if isinstance(name := tool.get("name"), str)]
@@ -185,6 +189,7 @@ class _Writing:
 
     def _check_named(self, choice: Choice) -> None:
         offered = {tool.name for tool in self._call.tools}
+        offered |= {tool.type for tool in self._call.tools if isinstance(tool, HostedTool)}
         if strangers := [name for name in choice.names if name not in offered]:
             raise BadRequest(f"No tool is named {', '.join(strangers)}.", param="tool_choice")
 
@@ -498,7 +503,7 @@ class _Writing:
         """Members without a place in a Call, and those that this service answers with an error."""
         for name, value in self._call.extra.items():
             if self._notes.native:
-                body.setdefault(name, value)
+                self._put_back(body, name, value)
             elif bytes(value) in {b"null", b"false"}:
                 continue
             elif name in STATEFUL:
@@ -509,10 +514,19 @@ class _Writing:
             if body.pop(name, None) is not None:
                 self._notes.drop(name, "this service refuses it")
 
+    def _put_back(self, body: dict[str, object], name: str, value: msgspec.Raw) -> None:
+        """A member that was not read; of an object that was ("output_config.task_budget") it goes back into that object."""
+        parent, dot, member = name.partition(".")
+        if not dot:
+            body.setdefault(name, value)
+        elif parent == "thinking" and parent not in body:
+            self._notes.drop(name, "thinking is not asked for")
+        else:
+            whole = cast("dict[str, object]", body.setdefault(parent, {}))
+            whole.setdefault(member, value)
 
-def _hosted(tool: HostedTool, path: str) -> dict[str, Any]:
-    if tool.dialect != DIALECT:
-        raise Unsupported(f"The tool {tool.type} has no words in this provider's dialect.", param=path)
+
+def _hosted(tool: HostedTool) -> dict[str, Any]:
     return msgspec.json.decode(tool.raw, type=dict[str, msgspec.Raw])
 
 

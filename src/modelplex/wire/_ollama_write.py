@@ -11,7 +11,6 @@ from typing import Literal, cast
 import msgspec
 
 from modelplex.call import (
-    AnyTool,
     Attempt,
     Call,
     Completion,
@@ -28,6 +27,7 @@ from modelplex.errors import (
     BadRequest,
     Unsupported,
 )
+from modelplex.wire import crossing
 from modelplex.wire._ollama_call import DIALECT, GENERATE
 from modelplex.wire._ollama_history import Function, Losses, Turn, turns
 
@@ -114,6 +114,8 @@ _TEXT_INPUT = msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"stri
 def write_call(call: Call, attempt: Attempt) -> Written:
     """The body of POST /api/chat. Raises Unsupported naming the part that Ollama cannot be told, BadRequest where calls and results do not match."""
     losses = Losses(call.dialect)
+    call, lost = crossing.crossed(call, to="ollama")
+    losses.found += lost
     _one_choice(call.sampling)
     free = frozenset(tool.name for tool in call.tools if isinstance(tool, FreeTool))
     body = _ChatBody(
@@ -286,17 +288,16 @@ def _offered(call: Call, losses: Losses) -> Iterator[_OfferedTool]:
     if choice is not None and choice.mode == "none":
         return
     for index, tool in enumerate(call.tools):
+        if isinstance(tool, HostedTool):
+            losses.found.append(crossing.lost_tool(tool, choice, path=f"tools[{index}]"))
+            continue
         offered = _tool(tool, path=f"tools[{index}]", losses=losses)
         if choice is None or choice.mode != "subset" or offered.function.name in choice.names:
             yield offered
 
 
-def _tool(tool: AnyTool, *, path: str, losses: Losses) -> _OfferedTool:
+def _tool(tool: Tool | FreeTool, *, path: str, losses: Losses) -> _OfferedTool:
     match tool:
-        case HostedTool():
-            raise Unsupported(
-                f"Ollama runs no tools: {tool.type!r} is of use at its own provider only.", param=path
-            )
         case FreeTool():
             losses.lower(path, "a free-form tool is offered as a function with one string, `input`")
             said = [tool.description or ""]

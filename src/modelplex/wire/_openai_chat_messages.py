@@ -318,7 +318,7 @@ def _read_image(part: _Part, path: str) -> Part:
     else:
         image = convert_member(part.image_url, _ImageUrl, path=path)
     cache = read_cache(part.cache_control, part.prompt_cache_breakpoint)
-    return Image(_read_url(image.url, path=path), detail=image.detail, cache=cache)
+    return Image(read_url(image.url, path=path), detail=image.detail, cache=cache)
 
 
 def _read_audio(part: _Part, path: str) -> Part:
@@ -335,7 +335,7 @@ def _read_file(part: _Part, path: str) -> Part:
     elif file.file_data is None:
         raise BadRequest(f"'{path}.file' has neither `file_data` nor `file_id`.", param=f"{path}.file")
     elif file.file_data.startswith(("data:", "http://", "https://")):
-        source = _read_url(file.file_data, path=f"{path}.file.file_data")
+        source = read_url(file.file_data, path=f"{path}.file.file_data")
     else:
         source = Inline("application/pdf", file.file_data)
     return Document(source, filename=file.filename, cache=cache)
@@ -350,7 +350,7 @@ _PARTS: dict[str, Callable[[_Part, str], Part]] = {
 }
 
 
-def _read_url(url: str, *, path: str) -> Inline | Url:
+def read_url(url: str, *, path: str) -> Inline | Url:
     """An address, or the bytes that a `data:` URL holds (RFC 2397)."""
     if url.startswith(("http://", "https://")):
         return Url(url)

@@ -26,6 +26,7 @@ from modelplex.call import (
     Written,
 )
 from modelplex.errors import BadRequest, Unsupported
+from modelplex.wire import crossing
 from modelplex.wire._openai_chat_history import History, cache_control
 from modelplex.wire._openai_json import encode
 from modelplex.wire.names import alias
@@ -59,12 +60,14 @@ class _Writing:
     """One request in the making."""
 
     def __init__(self, call: Call, attempt: Attempt) -> None:
-        self.call = call
+        self.call, lost = crossing.crossed(call, to=DIALECT)
         self.attempt = attempt
         self.quirks = attempt.quirks
         self.own = call.dialect == DIALECT
         self.body: dict[str, Any] = {}
-        self.changes: list[Change] = []
+        self.changes: list[Change] = list(lost)
+        self.lost: set[str] = set()
+        """What a choice may call the tools that are left out."""
         self.aliases: dict[str, str] = {}
         self.free: set[str] = set()
         self.answer_tool: str | None = None
@@ -72,10 +75,15 @@ class _Writing:
     def write(self) -> Written:
         call = self.call
         if not self.own:
-            _check_pairs(call.messages)
+            check_pairs(call.messages)
         body = self.body
         body["model"] = self.attempt.model
-        tools = [self._tool(tool, path=f"tools[{n}]") for n, tool in enumerate(call.tools)]
+        told = [self._tool(tool, path=f"tools[{n}]") for n, tool in enumerate(call.tools)]
+        tools = [tool for tool in told if tool is not None]
+        if call.tools and not tools and call.choice is not None and call.choice.mode == "required":
+            raise Unsupported(
+                "A call is demanded, but this provider has none of the tools.", param="tool_choice"
+            )
         body["messages"] = History(
             call, self.attempt, name_of=self.name_of, changes=self.changes, free=self.free
         ).write()
@@ -83,8 +91,9 @@ class _Writing:
             body["tools"] = tools
             if call.parallel is not None:
                 body["parallel_tool_calls"] = call.parallel
-        if call.choice is not None and (tools or self.own):
-            body["tool_choice"] = self._choice(call.choice)
+        choice = crossing.without_lost(call.choice, frozenset(self.lost))
+        if choice is not None and (tools or self.own):
+            body["tool_choice"] = self._choice(choice)
         self._put(self.quirks.output_limit, call.max_tokens)
         self._write_sampling()
         self._write_format()
@@ -118,13 +127,14 @@ class _Writing:
 
     # --- tools ---
 
-    def _tool(self, tool: AnyTool, *, path: str) -> dict[str, Any] | msgspec.Raw:
+    def _tool(self, tool: AnyTool, *, path: str) -> dict[str, Any] | msgspec.Raw | None:
+        """None where it stays behind."""
         match tool:
             case HostedTool():
                 if tool.dialect != DIALECT:
-                    raise Unsupported(
-                        f"The tool {path} ({tool.type}) is known to its own provider alone.", param=path
-                    )
+                    self.changes.append(crossing.lost_tool(tool, self.call.choice, path=path))
+                    self.lost |= crossing.words_of(tool)
+                    return None
                 return tool.raw
             case FreeTool():
                 return self._free_tool(tool, path=path)
@@ -156,6 +166,8 @@ class _Writing:
     def _free_tool(self, tool: FreeTool, *, path: str) -> dict[str, Any]:
         name = self.name_of(tool.name, path=f"{path}.name")
         self._lose_namespace(tool.namespace, path=path)
+        for member in tool.extra:
+            self._lose(f"{path}.{member}", "this dialect has no such member")
         if CUSTOM_TOOLS in self.quirks.refuses:
             self.free.add(name)
             if tool.definition is not None:
@@ -333,7 +345,7 @@ def effort_of(budget: int) -> str:
     return next(effort for tokens, effort in BUDGETS if budget >= tokens)
 
 
-def _check_pairs(messages: tuple[Message, ...]) -> None:
+def check_pairs(messages: tuple[Message, ...]) -> None:
     """Calls without results, and results without calls, are the client's mistake (wires.md 3.4). Raises BadRequest with the ids."""
     open_calls: dict[str, str] = {}
     for message in messages:

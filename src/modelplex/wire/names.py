@@ -25,3 +25,8 @@ def alias(name: str) -> str:
         return name
     digest = hashlib.blake2s(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
     return _refused.sub("_", name)[: LONGEST - _DIGEST - 1] + "_" + digest
+
+
+def qualified(namespace: str, name: str) -> str:
+    """A tool's name where there are no namespaces: "files" and "read" are "files__read", and so are "files__" and "read"."""
+    return f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"

@@ -1,0 +1,158 @@
+"""OpenAI's Responses: the form that Codex and OpenAI's own agents speak, and that some providers speak too.
+
+Above it stands the passage; below it the vocabulary. This page is the contract of wire/dialect.py, all three halves of it; each half has its files. The
+form is in wires.md 2.3. Nothing is kept at a provider: what a client refers to by an id is put into the request before it is read (`with_history`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from modelplex.call import Ask, Call, Change
+from modelplex.errors import BadRequest, ModelplexError
+from modelplex.event import Event
+from modelplex.wire import _openai_responses_writer
+from modelplex.wire._openai_errors import read_error, write_error
+from modelplex.wire._openai_json import as_object, decode_mended, encode
+from modelplex.wire._openai_responses_object import Kept
+from modelplex.wire._openai_responses_read import (
+    input_items,
+    output_items,
+    previous_response,
+    read_call,
+    wants_keeping,
+    with_history,
+)
+from modelplex.wire._openai_responses_reader import ResponsesReader, read_answer, reader
+from modelplex.wire._openai_responses_watch import ResponsesWatch, look, watch
+from modelplex.wire._openai_responses_words import DIALECT
+from modelplex.wire._openai_responses_write import write_call
+from modelplex.wire._openai_responses_writer import ResponsesWriter
+from modelplex.wire.openai_chat import read_models
+
+__all__ = [
+    "DIALECT",
+    "Kept",
+    "ResponsesReader",
+    "ResponsesWatch",
+    "ResponsesWriter",
+    "check_state",
+    "input_items",
+    "look",
+    "output_items",
+    "overrides",
+    "previous_response",
+    "read_answer",
+    "read_call",
+    "read_error",
+    "read_models",
+    "reader",
+    "wants_keeping",
+    "watch",
+    "with_history",
+    "write_answer",
+    "write_call",
+    "write_deleted",
+    "write_error",
+    "write_error_event",
+    "write_input_tokens",
+    "write_item_list",
+    "writer",
+]
+
+
+def writer(call: Call, *, id: str, created: int, model: str, kept: Kept | None = None) -> ResponsesWriter:
+    """`kept` tells what the gateway keeps of it, for the echoes `store` and `previous_response_id`."""
+    return ResponsesWriter(call, id_=id, created=created, model=model, kept=kept)
+
+
+def write_answer(
+    events: Sequence[Event],
+    call: Call,
+    *,
+    id: str,
+    created: int,
+    model: str,
+    kept: Kept | None = None,
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    return _openai_responses_writer.write_answer(
+        events, call, id_=id, created=created, model=model, kept=kept
+    )
+
+
+def write_error_event(error: ModelplexError, *, sequence_number: int = 0) -> bytes:
+    """The in-stream error of an answer that passes: the flat `error` event of wires.md 2.3. Nothing may follow it."""
+    told = {"code": error.code, "message": error.message, "param": error.param}
+    return (
+        b"event: error\ndata: "
+        + encode({"type": "error", **told, "sequence_number": sequence_number})
+        + b"\n\n"
+    )
+
+
+# --- state ----------------------------------------------------------------------------------------------------------
+
+_KEPT_ELSEWHERE = {
+    "conversation": "Conversations are not kept here; send the items, or go on from a response with 'previous_response_id'.",
+    "prompt": "Prompts are not kept here; send the text itself.",
+}
+
+
+def check_state(ask: Ask, *, keeps: bool) -> None:
+    """Refuses what asks for a state that nobody here keeps; `keeps` tells whether the gateway keeps answers ([server] keep_responses).
+
+    Raises:
+        BadRequest: naming the member.
+    """
+    fields: Mapping[str, msgspec.Raw] = ask.fields
+    for name, sentence in _KEPT_ELSEWHERE.items():
+        if bytes(fields.get(name, b"null")) != b"null":
+            raise BadRequest(f"'{name}' is not served: {sentence}", param=name)
+    if bytes(fields.get("background", b"null")) not in {b"null", b"false"}:
+        raise BadRequest(
+            "'background' is not served: answers are given on the connection that asked.", param="background"
+        )
+    if not keeps and previous_response(ask) is not None:
+        raise BadRequest(
+            "'previous_response_id' is not served, since answers are not kept here: send the earlier items in 'input', or set "
+            "[server] keep_responses.",
+            param="previous_response_id",
+        )
+
+
+def overrides(ask: Ask) -> dict[str, msgspec.Raw]:
+    """The members that a body which passes to a provider gets in place of its own: the provider keeps nothing."""
+    del ask
+    return {"store": msgspec.Raw(b"false")}
+
+
+def write_item_list(items: Sequence[msgspec.Raw], *, response_id: str) -> bytes:
+    """The answer of GET /responses/{id}/input_items. An item without an id gets one of its response and its place."""
+    listed: list[dict[str, Any]] = []
+    for n, raw in enumerate(items):
+        item = as_object(decode_mended(bytes(raw), msgspec.json.Decoder().decode)) or {}
+        item.setdefault("type", "message")
+        if not item.get("id"):
+            item["id"] = f"{item['type']}_{response_id.removeprefix('resp_')}_{n}"
+        if item["type"] == "message" and isinstance(item.get("content"), str):
+            kind = "output_text" if item.get("role") == "assistant" else "input_text"
+            item["content"] = [{"type": kind, "text": item["content"]}]
+        listed.append(item)
+    ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {}
+    return encode(
+        {"object": "list", "data": listed, "first_id": None, "last_id": None, **ends, "has_more": False}
+    )
+
+
+def write_deleted(response_id: str) -> bytes:
+    """The answer of DELETE /responses/{id}."""
+    return encode({"id": response_id, "object": "response", "deleted": True})
+
+
+def write_input_tokens(tokens: int) -> bytes:
+    """The answer of POST /responses/input_tokens."""
+    return encode({"object": "response.input_tokens", "input_tokens": tokens})
