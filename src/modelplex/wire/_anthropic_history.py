@@ -220,7 +220,7 @@ class History:
     # -- instructions
 
     def _instructions(self, message: Message) -> list[TextBlock]:
-        """One block a message; a marker inside the message ends a block early."""
+        """One block a message; a marker inside the message ends a block early. What came in blocks of this form goes on in them."""
         self._unname(message)
         blocks: list[TextBlock] = []
         texts: list[str] = []
@@ -232,7 +232,7 @@ class History:
                 self._drop_blank(part, path)
                 continue
             texts.append(part.text)
-            if part.cache is not None:
+            if part.cache is not None or self._notes.native:
                 blocks.append(TextBlock("\n".join(texts), cache_control=self._notes.mark(part.cache, path)))
                 texts = []
         return [*blocks, TextBlock("\n".join(texts))] if texts else blocks
