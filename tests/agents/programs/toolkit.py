@@ -1,0 +1,83 @@
+"""Toolkits for Python in front of the gateway: `toolkit.py NAME BASE MODEL FILE` streams one task with one tool."""
+
+# It runs in an environment of its own, which the checkers of ours do not see.
+# mypy: disable-error-code="import-not-found,attr-defined"
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+NAME, BASE, MODEL, FILE = sys.argv[1:]
+PROMPT = "Write the marker."
+
+
+def write_marker(text: str) -> str:
+    """Writes a text into the marker file."""
+    with Path(FILE).open("a") as file:
+        file.write(text)
+    return f"wrote {len(text)} characters"
+
+
+async def openai_agents() -> None:
+    from agents import Agent, Runner, function_tool, set_tracing_disabled
+
+    set_tracing_disabled(disabled=True)
+    agent = Agent(name="a", instructions="Be brief.", model=MODEL, tools=[function_tool(write_marker)])
+    running = Runner.run_streamed(agent, PROMPT)
+    async for event in running.stream_events():
+        if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+            print(event.data.delta, end="")
+    print()
+    print(running.final_output)
+
+
+async def pydantic_ai() -> None:
+    from pydantic_ai import Agent
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    model: Any = {
+        "pydantic-ai-chat": lambda: OpenAIChatModel(
+            MODEL, provider=OpenAIProvider(base_url=BASE, api_key="unused")
+        ),
+        "pydantic-ai-responses": lambda: OpenAIResponsesModel(
+            MODEL, provider=OpenAIProvider(base_url=BASE, api_key="unused")
+        ),
+        "pydantic-ai-anthropic": lambda: AnthropicModel(
+            MODEL, provider=AnthropicProvider(base_url=BASE, api_key="unused")
+        ),
+    }[NAME]()
+    agent = Agent(model, tools=[write_marker])
+    async with agent.run_stream(PROMPT) as running:
+        async for piece in running.stream_text(delta=True):
+            print(piece, end="")
+    print()
+
+
+async def langchain() -> None:
+    from langchain.agents import create_agent
+
+    if NAME == "langchain-openai":
+        from langchain_openai import ChatOpenAI
+
+        model: Any = ChatOpenAI(
+            model=MODEL, base_url=BASE, api_key="unused", max_retries=0, stream_usage=True
+        )
+    else:
+        from langchain_anthropic import ChatAnthropic
+
+        model = ChatAnthropic(model=MODEL, base_url=BASE, api_key="unused", max_retries=0)
+    agent = create_agent(model, tools=[write_marker])
+    asked = {"messages": [{"role": "user", "content": PROMPT}]}
+    async for piece, _ in agent.astream(asked, stream_mode="messages"):
+        if piece.type == "AIMessageChunk":
+            print(piece.text, end="")
+    print()
+
+
+RUNS = {"openai-agents": openai_agents, "pydantic-ai": pydantic_ai, "langchain": langchain}
+asyncio.run(next(run for name, run in RUNS.items() if NAME.startswith(name))())

@@ -1,0 +1,315 @@
+"""Real agents, unmodified, each in an empty network namespace whose one door is the gateway's Unix socket.
+
+Each does a small task: the model calls a tool, the agent runs it (a file appears), and the model's last text comes as a stream. The model is a scripted provider of another
+dialect than the agent's own, so that every turn is translated both ways. `make agents` installs them and runs these; docs/how-to/agents.md has the settings.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agents.installed import BASE, MODULES, PROGRAMS, Done, platform, python, run, script
+from tests.agents.scripted import FINAL, Dialect, Play, playing
+from tests.gateways import gateway
+from tests.peers import node
+
+pytestmark = [pytest.mark.agents, pytest.mark.timeout(90)]
+
+TYPES = {"openai": "together", "anthropic": "anthropic", "ollama": "ollama"}
+TASK = "Write the marker."
+MARKER = "marker.txt"
+SHELL = f"printf 'it ran\\n' >> {MARKER}"
+
+
+@dataclass
+class Place:
+    """Where one agent works: its home, its folder, and the model that it is to ask for."""
+
+    home: Path
+    work: Path
+    model: str = "some-model"
+
+    def write(self, path: str, text: str | dict[str, Any]) -> Path:
+        file = self.home / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text if isinstance(text, str) else json.dumps(text))
+        return file
+
+
+@dataclass
+class Agent:
+    """`start` gives the command and environment. `tools` is what the model calls, by the names that versions of the agent offer it under."""
+
+    start: Callable[[Place], tuple[list[str], Mapping[str, str]]]
+    upstream: Dialect
+    path: str
+    tools: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    said: str = ""
+    model: str = "some-model"
+
+
+def _shell(*names: str, **more: Any) -> dict[str, dict[str, Any]]:
+    return {name: {"command": SHELL, **more} for name in names}
+
+
+def _writes() -> dict[str, dict[str, Any]]:
+    return {"write_marker": {"text": "it ran\n"}}
+
+
+# --- how each is started
+
+
+def codex(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    place.write(
+        ".codex/config.toml",
+        f"""
+model = "{place.model}"
+model_provider = "modelplex"
+[model_providers.modelplex]
+name = "Modelplex"
+base_url = "{BASE}/v1"
+wire_api = "responses"
+env_key = "MODELPLEX_KEY"
+supports_websockets = false
+""",
+    )
+    command = script("@openai/codex", "bin/codex.js")
+    flags = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+    return [*command, "exec", *flags, TASK], {"MODELPLEX_KEY": "unused"}
+
+
+def claude(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    command = [platform("@anthropic-ai/claude-code", "claude"), "-p", TASK, "--allowedTools", "Bash"]
+    return [*command, "--output-format", "stream-json", "--verbose", "--include-partial-messages"], {
+        "ANTHROPIC_BASE_URL": BASE,
+        "ANTHROPIC_API_KEY": "unused",
+        "ANTHROPIC_MODEL": place.model,
+        "ANTHROPIC_SMALL_FAST_MODEL": place.model,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+
+
+def opencode(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "Modelplex",
+        "options": {"baseURL": f"{BASE}/v1", "apiKey": "unused"},
+        "models": {place.model: {"name": place.model, "tool_call": True}},
+    }
+    place.write(
+        ".config/opencode/opencode.json",
+        {
+            "provider": {"modelplex": provider},
+            "model": f"modelplex/{place.model}",
+            "small_model": f"modelplex/{place.model}",
+            "autoupdate": False,
+            "share": "disabled",
+        },
+    )
+    return [platform("opencode", "bin", "opencode"), "run", "--format", "json", TASK], {
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+    }
+
+
+def gemini(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    place.write(".gemini/settings.json", {"security": {"auth": {"selectedType": "gemini-api-key"}}})
+    command = script("@google/gemini-cli", "bundle/gemini.js")
+    return [*command, "--model", place.model, "--approval-mode", "yolo", "--prompt", TASK], {
+        "GOOGLE_GEMINI_BASE_URL": BASE,
+        "GEMINI_API_KEY": "unused",
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+        "GEMINI_CLI_NO_RELAUNCH": "true",
+    }
+
+
+def pi(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    model = {"id": place.model, "name": place.model, "reasoning": False, "input": ["text"]}
+    costs = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
+    model |= {"cost": costs, "contextWindow": 100_000, "maxTokens": 4096}
+    provider = {
+        "baseUrl": f"{BASE}/v1",
+        "api": "openai-completions",
+        "apiKey": "unused",
+        "models": [model],
+    }
+    place.write(".pi/agent/models.json", {"providers": {"modelplex": provider}})
+    command = script("@earendil-works/pi-coding-agent", "dist/cli.js")
+    return [*command, "--provider", "modelplex", "--model", place.model, "-p", TASK], {"PI_OFFLINE": "1"}
+
+
+def aider(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    flags = (
+        "--yes-always --no-git --no-check-update --no-analytics --no-show-model-warnings --no-pretty --stream"
+    )
+    command = [python("aider"), "-m", "aider", "--model", f"openai/{place.model}", *flags.split()]
+    return [*command, "--edit-format", "whole", "--message", TASK, MARKER], {
+        "OPENAI_API_BASE": f"{BASE}/v1",
+        "OPENAI_API_KEY": "unused",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+
+
+def llm(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    place.write(
+        "llm/extra-openai-models.yaml",
+        f"- model_id: gateway\n  model_name: {place.model}\n  api_base: {BASE}/v1\n  supports_tools: true\n",
+    )
+    tool = place.write(
+        "tool.py",
+        f"def write_marker(text: str) -> str:\n    'Writes a text into the marker file'\n    open({MARKER!r}, 'a').write(text)\n    return 'done'\n",
+    )
+    command = [python("toolkits"), "-m", "llm", "-m", "gateway", "--functions", str(tool), TASK]
+    return command, {"LLM_USER_PATH": str(place.home / "llm"), "OPENAI_API_KEY": "unused"}
+
+
+def toolkit(name: str, base: str) -> Callable[[Place], tuple[list[str], Mapping[str, str]]]:
+    def start(place: Place) -> tuple[list[str], Mapping[str, str]]:
+        command = [python("toolkits"), str(PROGRAMS / "toolkit.py"), name, BASE + base, place.model, MARKER]
+        return command, {"OPENAI_BASE_URL": BASE + base, "OPENAI_API_KEY": "unused", "PYTHONUNBUFFERED": "1"}
+
+    return start
+
+
+def vercel(provider: str) -> Callable[[Place], tuple[list[str], Mapping[str, str]]]:
+    def start(place: Place) -> tuple[list[str], Mapping[str, str]]:
+        program = [str(node()), str(PROGRAMS / "vercel.mjs"), f"{MODULES}/", provider]
+        return [*program, f"{BASE}/v1", place.model, MARKER], {}
+
+    return start
+
+
+CHAT, RESPONSES, MESSAGES = "chat/completions", "responses", "messages"
+AGENTS: dict[str, Agent] = {
+    "codex": Agent(
+        codex,
+        "anthropic",
+        RESPONSES,
+        {
+            "exec_command": {"cmd": SHELL},
+            "shell_command": {"command": SHELL},
+            "shell": {"command": ["sh", "-c", SHELL]},
+        },
+    ),
+    "claude-code": Agent(claude, "openai", MESSAGES, _shell("Bash", description="Writes the marker")),
+    "opencode": Agent(opencode, "ollama", CHAT, _shell("bash", description="Writes the marker")),
+    "gemini-cli": Agent(
+        gemini,
+        "ollama",
+        "generate_content",
+        _shell("run_shell_command", description="Writes the marker"),
+        model="gemini-2.5-flash",
+    ),
+    "pi": Agent(pi, "anthropic", CHAT, _shell("bash")),
+    "aider": Agent(aider, "anthropic", CHAT, said=f"{MARKER}\n```\nit ran\n```\n\n"),
+    "llm": Agent(llm, "ollama", CHAT, _writes()),
+    "openai-agents": Agent(toolkit("openai-agents", "/v1"), "openai", RESPONSES, _writes()),
+    "pydantic-ai-chat": Agent(toolkit("pydantic-ai-chat", "/v1"), "anthropic", CHAT, _writes()),
+    "pydantic-ai-responses": Agent(toolkit("pydantic-ai-responses", "/v1"), "ollama", RESPONSES, _writes()),
+    "pydantic-ai-anthropic": Agent(toolkit("pydantic-ai-anthropic", ""), "openai", MESSAGES, _writes()),
+    "vercel-compatible": Agent(vercel("compatible"), "anthropic", CHAT, _writes()),
+    "vercel-openai": Agent(vercel("openai"), "ollama", RESPONSES, _writes()),
+    "vercel-anthropic": Agent(vercel("anthropic"), "openai", MESSAGES, _writes()),
+    "langchain-openai": Agent(toolkit("langchain-openai", "/v1"), "anthropic", CHAT, _writes()),
+    "langchain-anthropic": Agent(toolkit("langchain-anthropic", ""), "ollama", MESSAGES, _writes()),
+}
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """Short paths, since a socket's may have but 107 bytes; nothing of it in the repository, whose files agents would read."""
+    with tempfile.TemporaryDirectory(prefix="mp-", ignore_cleanup_errors=True) as folder:
+        home, work = Path(folder, "home"), Path(folder, "work")
+        home.mkdir()
+        work.mkdir()
+        yield Place(home, work)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_dialect(
+    name: str, place: Place
+) -> None:
+    agent = AGENTS[name]
+    place.model = agent.model
+    play = Play(agent.tools, agent.said)
+    async with playing(agent.upstream, play) as upstream:
+        config = f"""
+[[providers]]
+name = "up"
+type = "{TYPES[agent.upstream]}"
+base_url = "{upstream.url}"
+api_key = "sk-ours"
+models = ["{agent.model}"]
+"""
+        async with gateway(config, folder=place.home.parent) as gw:
+            command, environ = agent.start(place)
+            done = await run(command, socket=gw.socket, home=place.home, cwd=place.work, environ=environ)
+            told = _told(done, play, gw.records)
+            assert done.status == 0, told
+            marker = place.work / MARKER
+            assert marker.exists(), told
+            assert marker.read_text() == "it ran\n", told
+            assert FINAL[-1] in _said(done), told
+            assert play.answers == 1, told
+            assert len(play.results) == (1 if agent.tools else 0), told
+            await gw.record()
+            records = [record for record in gw.records if record.tries]
+            assert records, told
+            for record in records:
+                assert record.outcome == "ok", told
+                assert not record.passthrough, told
+            assert agent.path in {record.endpoint for record in records}, told
+        assert all(seen.headers.get("host") for seen in upstream.seen)
+        assert not any("unused" in str(seen.headers) for seen in upstream.seen), "the agent's own key went up"
+
+
+def _said(done: Done) -> str:
+    """What the agent printed; some print JSON, with its letters escaped."""
+    try:
+        return done.out + done.out.encode().decode("unicode_escape").encode("utf-16", "surrogatepass").decode(
+            "utf-16"
+        )
+    except UnicodeError:
+        return done.out
+
+
+def _told(done: Done, play: Play, records: Any) -> str:
+    return (
+        f"status {done.status}\n--- out\n{done.out[-4000:]}\n--- errors\n{done.errors[-4000:]}\n"
+        f"--- offered {play.offered}\n--- results {play.results}\n--- records "
+        + "\n".join(str(record)[:1500] for record in records)
+    )
+
+
+async def test_what_runs_beside_the_bridge_has_no_network_but_the_gateway(place: Place) -> None:
+    program = (
+        "import socket,urllib.request as u\n"
+        "for far in ('1.1.1.1','169.254.169.254'):\n"
+        "    try: socket.create_connection((far,80),2); print('REACHED')\n"
+        "    except OSError as e: print(type(e).__name__)\n"
+        "try: socket.getaddrinfo('example.org',80); print('RESOLVED')\n"
+        "except OSError: print('unknown')\n"
+        "print(sorted(l.split(':')[0].strip() for l in open('/proc/net/dev') if ':' in l))\n"
+        f"print(u.urlopen('{BASE}/v1/models').status)\n"
+    )
+    async with playing("openai", Play({})) as upstream:
+        config = (
+            f'[[providers]]\nname = "up"\ntype = "together"\nbase_url = "{upstream.url}"\nmodels = ["m"]\n'
+        )
+        async with gateway(config, folder=place.home.parent) as gw:
+            done = await run(
+                [python("toolkits"), "-c", program],
+                socket=gw.socket,
+                home=place.home,
+                cwd=place.work,
+                environ={},
+            )
+    assert done.out.split("\n")[:-1] == ["OSError", "OSError", "unknown", "['lo']", "200"], done
