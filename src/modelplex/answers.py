@@ -1,0 +1,206 @@
+"""Answers that are kept, so that a client can go on from one by its id instead of sending the whole conversation again.
+
+Above it stands the gateway; below it a SQLite file, or memory. It knows no dialect: an answer is its bytes and the items that led to it. Nothing is kept unless
+the operator says so, everything has an owner and is found by that owner alone, and all of it is bounded in number, size and age. No call blocks the
+event loop: one thread of its own holds the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+MAX_ANSWERS = 10_000
+"""A busy day of one team; beyond it the oldest go."""
+MAX_BYTES = 512 * 1024 * 1024
+"""Of all answers together. Each holds its whole conversation, so that a long one of 50 turns takes about 50 times its text."""
+MAX_BYTES_EACH = 32 * 1024 * 1024
+"""A conversation with inline images; a larger one is not kept, since it would drive out hundreds of others."""
+MAX_AGE_S = 7 * 24 * 3600.0
+"""A week: who goes on from an answer does so within a session. OpenAI keeps them for 30 days."""
+BUSY_S = 5.0
+"""How long to wait for another process that holds the file."""
+
+MEMORY = ":memory:"
+
+Result = TypeVar("Result")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    id TEXT NOT NULL, owner TEXT NOT NULL, kept REAL NOT NULL, bytes INTEGER NOT NULL,
+    body BLOB NOT NULL, input BLOB NOT NULL, output BLOB NOT NULL, PRIMARY KEY (owner, id)
+);
+CREATE INDEX IF NOT EXISTS answers_by_age ON answers (kept);
+"""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What is kept at most. `age` is seconds."""
+
+    answers: int = MAX_ANSWERS
+    bytes: int = MAX_BYTES
+    bytes_each: int = MAX_BYTES_EACH
+    age: float = MAX_AGE_S
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One that was kept. `body` is the response object as the client got it; `input` are all items that led to it, `output` its own."""
+
+    id: str
+    body: bytes
+    input: tuple[msgspec.Raw, ...]
+    output: tuple[msgspec.Raw, ...]
+
+    @property
+    def items(self) -> tuple[msgspec.Raw, ...]:
+        """The conversation so far: what stands before the next request's own items."""
+        return (*self.input, *self.output)
+
+
+_decode = msgspec.json.Decoder(tuple[msgspec.Raw, ...]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Answers:
+    """The store. `path` is a file in the state folder, or ":memory:"; `clock` gives Unix seconds. Call `close` at the end.
+
+    Raises:
+        sqlite3.Error, OSError: at the first use, where the file cannot be opened or is none of ours.
+    """
+
+    def __init__(
+        self,
+        path: str | Path = MEMORY,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = str(path)
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
+        self._database: sqlite3.Connection | None = None
+        self._bytes = 0
+        self._count = 0
+
+    def __repr__(self) -> str:
+        return f"<Answers {self._path} {self._count} of {self._limits.answers}, {self._bytes} bytes>"
+
+    async def keep(
+        self,
+        id: str,
+        *,
+        input: Sequence[msgspec.Raw],
+        output: Sequence[msgspec.Raw],
+        body: bytes,
+        owner: str = "",
+    ) -> bool:
+        """Keeps an answer. False where it is too large, or the file takes no more (a full disk): the answer itself is none the worse."""
+        asked, made = _encode(list(input)), _encode(list(output))
+        size = len(asked) + len(made) + len(body)
+        if size > self._limits.bytes_each:
+            return False
+        try:
+            await self._run(lambda: self._keep((id, owner, self._clock(), size, body, asked, made)))
+        except (sqlite3.Error, OSError):
+            return False
+        return True
+
+    async def find(self, id: str, *, owner: str = "") -> Answer | None:
+        """The answer with this id, where this owner kept it and it is not too old."""
+        return await self._run(lambda: self._find(id, owner))
+
+    async def delete(self, id: str, *, owner: str = "") -> bool:
+        """False where there was none."""
+        return await self._run(lambda: self._delete(id, owner))
+
+    async def close(self) -> None:
+        await self._run(self._close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # --- on the thread ---
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is not None:
+            return self._database
+        if self._path != MEMORY:
+            Path(self._path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Conversations: made readable to nobody else before anything is in it.
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        database = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA secure_delete = ON")
+            database.executescript(_SCHEMA)
+            self._count, self._bytes = database.execute(
+                "SELECT count(*), coalesce(sum(bytes), 0) FROM answers"
+            ).fetchone()
+        except sqlite3.Error:
+            database.close()
+            raise
+        self._database = database
+        return database
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _keep(self, row: tuple[str, str, float, int, bytes, bytes, bytes]) -> None:
+        database = self._opened()
+        id_, owner, _, size, *_ = row
+        self._delete(id_, owner)
+        database.execute(
+            "INSERT INTO answers (id, owner, kept, bytes, body, input, output) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+        self._count += 1
+        self._bytes += size
+        self._evict(database)
+
+    def _evict(self, database: sqlite3.Connection) -> None:
+        """What is too old goes, then the oldest until the rest is within bounds."""
+        limits = self._limits
+        oldest = database.execute("SELECT rowid, kept, bytes FROM answers ORDER BY kept, rowid")
+        gone: list[tuple[int]] = []
+        for row, kept, size in oldest:
+            is_old = kept < self._clock() - limits.age
+            if not is_old and self._count <= limits.answers and self._bytes <= limits.bytes:
+                break
+            gone.append((row,))
+            self._count -= 1
+            self._bytes -= size
+        oldest.close()
+        if gone:
+            database.executemany("DELETE FROM answers WHERE rowid = ?", gone)
+
+    def _find(self, id: str, owner: str) -> Answer | None:
+        row = (
+            self._opened()
+            .execute("SELECT kept, body, input, output FROM answers WHERE owner = ? AND id = ?", (owner, id))
+            .fetchone()
+        )
+        if row is None or row[0] < self._clock() - self._limits.age:
+            return None
+        return Answer(id, row[1], _decode(row[2]), _decode(row[3]))
+
+    def _delete(self, id: str, owner: str) -> bool:
+        gone = self._opened().execute(
+            "DELETE FROM answers WHERE owner = ? AND id = ? RETURNING bytes", (owner, id)
+        )
+        sizes = [size for (size,) in gone.fetchall()]
+        self._count -= len(sizes)
+        self._bytes -= sum(sizes)
+        return bool(sizes)
