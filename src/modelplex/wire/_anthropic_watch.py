@@ -169,7 +169,11 @@ class MessagesWatch:
                 return b""
             data = bytes(self._carry)
             self._carry.clear()
-        blocks: list[bytes] = []
+        if b"\r" not in data:
+            *blocks, rest = data.split(b"\n\n")
+            self._carry += rest
+            return self._pass([block + b"\n\n" for block in blocks])
+        blocks = []
         start = 0
         for found in _blank_line.finditer(data):
             blocks.append(data[start : found.end()])
@@ -192,8 +196,12 @@ class MessagesWatch:
         """What of these events may leave: all before one that stops the stream, and that one where an error may be told as it came."""
         passed: list[bytes] = []
         for block in blocks:
-            for event in SseReader().feed(block):
-                self._observe(event.event, event.data)
+            named, is_plain, data = block[:-2].partition(b"\ndata: ")
+            if named.startswith(b"event: ") and is_plain and b"\n" not in data and b"\r" not in block:
+                self._observe(named[7:], data)
+            else:
+                for event in SseReader().feed(block):
+                    self._observe(event.event.encode(), event.data)
             if not self._is_stopped or self.error_forwarded:
                 passed.append(block)
             if self._is_stopped:
@@ -206,13 +214,13 @@ class MessagesWatch:
 
     # -- single events
 
-    def _observe(self, name: str, data: bytes) -> None:
+    def _observe(self, name: bytes, data: bytes) -> None:
         try:
             event = _decode(data)
         except MALFORMED:
             self._observe_odd(name, data)
             return
-        kind = event.type or name
+        kind = event.type or name.decode("utf-8", "replace")
         if kind == "content_block_delta" and event.delta is not None:
             self._fill(event.index, event.delta)
         elif kind == "content_block_start" and event.content_block is not None:
@@ -275,9 +283,9 @@ class MessagesWatch:
         else:
             self._stop(error_of(body.error, body=data))
 
-    def _observe_odd(self, name: str, data: bytes) -> None:
+    def _observe_odd(self, name: bytes, data: bytes) -> None:
         """Not JSON, JSON that no strict reader takes, or a shape that we do not know."""
-        if name == "error":
+        if name == b"error":
             self._fail(data)
             return
         mended = mend(data)
