@@ -104,6 +104,8 @@ _BUDGETS: tuple[tuple[int, Effort], ...] = (
 _KEPT = frozenset({"type", "anyOf", "items", "description", "enum", "properties", "required", "$defs"})
 
 _OWN = frozenset({DIALECT, GENERATE})
+STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
+"""Members that name what a provider of another dialect keeps; without it the answer would be to another question."""
 _OPTION = "options."
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -184,7 +186,11 @@ def _with_extra(body: bytes, extra: Mapping[str, msgspec.Raw], *, dialect: str, 
     if not extra:
         return body
     if dialect not in _OWN:
-        for name in extra:
+        for name, value in extra.items():
+            if bytes(value) in {b"null", b"false"}:
+                continue
+            if name in STATEFUL:
+                raise Unsupported(f"{name} names what is kept at another provider.", param=name)
             losses.drop(name, "Ollama has no such field")
         return body
     fields = _decode_fields(body)
