@@ -55,9 +55,10 @@ class _Named(msgspec.Struct):
     message: str
 
 
-class _Own(msgspec.Struct, tag_field="type", tag="error"):
-    """A body that is an error of this form."""
+class _Own(msgspec.Struct):
+    """A body that may be an error of this form: its own `type` says so."""
 
+    type: str
     error: _Named
 
 
@@ -94,7 +95,6 @@ def _body(error: ModelplexError, *, request_id: str) -> bytes:
 
 def _is_own(body: bytes) -> bool:
     try:
-        _decode_own(body)
+        return _decode_own(body).type == "error"
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-    return True
