@@ -174,7 +174,11 @@ def llm(place: Place) -> tuple[list[str], Mapping[str, str]]:
 def toolkit(name: str, base: str) -> Callable[[Place], tuple[list[str], Mapping[str, str]]]:
     def start(place: Place) -> tuple[list[str], Mapping[str, str]]:
         command = [python("toolkits"), str(PROGRAMS / "toolkit.py"), name, BASE + base, place.model, MARKER]
-        return command, {"OPENAI_BASE_URL": BASE + base, "OPENAI_API_KEY": "unused", "PYTHONUNBUFFERED": "1"}
+        return command, {
+            "OPENAI_BASE_URL": BASE + base,
+            "OPENAI_API_KEY": "unused",
+            "OLLAMA_HOST": BASE + base,
+        }
 
     return start
 
@@ -219,6 +223,7 @@ AGENTS: dict[str, Agent] = {
     "vercel-openai": Agent(vercel("openai"), "ollama", RESPONSES, _writes()),
     "vercel-anthropic": Agent(vercel("anthropic"), "openai", MESSAGES, _writes()),
     "langchain-openai": Agent(toolkit("langchain-openai", "/v1"), "anthropic", CHAT, _writes()),
+    "ollama-python": Agent(toolkit("ollama-python", ""), "anthropic", "api/chat", _writes()),
     "langchain-anthropic": Agent(toolkit("langchain-anthropic", ""), "ollama", MESSAGES, _writes()),
 }
 

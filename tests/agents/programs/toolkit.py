@@ -79,5 +79,29 @@ async def langchain() -> None:
     print()
 
 
-RUNS = {"openai-agents": openai_agents, "pydantic-ai": pydantic_ai, "langchain": langchain}
+async def ollama() -> None:
+    from ollama import AsyncClient
+
+    client = AsyncClient()  # where it is, OLLAMA_HOST says
+    messages: list[Any] = [{"role": "user", "content": PROMPT}]
+    called: list[Any] = [None]
+    while called:
+        called, text = [], ""
+        async for piece in await client.chat(MODEL, messages, tools=[write_marker], stream=True):
+            called += piece.message.tool_calls or []
+            text += piece.message.content or ""
+            print(piece.message.content or "", end="")
+        messages.append({"role": "assistant", "content": text, "tool_calls": called})
+        for call in called:
+            result = write_marker(**call.function.arguments)
+            messages.append({"role": "tool", "content": result, "tool_name": call.function.name})
+    print()
+
+
+RUNS = {
+    "ollama": ollama,
+    "openai-agents": openai_agents,
+    "pydantic-ai": pydantic_ai,
+    "langchain": langchain,
+}
 asyncio.run(next(run for name, run in RUNS.items() if NAME.startswith(name))())
