@@ -1,0 +1,126 @@
+"""What Gemini counts and how sure it was: usage and log probabilities, read and written.
+
+Above it stand the other files of this dialect; below it the event vocabulary. The prompt's count includes what was cached, the candidates' excludes the thoughts (wires.md 2.6, 3.6).
+What a provider counted is never counted again (R14): its object rides along and goes back as it came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modelplex.event import Usage
+from modelplex.wire._gemini_json import DIALECT
+from modelplex.wire._openai_json import is_given
+
+
+class _Tokens(msgspec.Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Tokens).decode
+
+
+def read_usage(raw: msgspec.Raw) -> Usage | None:
+    """The counts, or None where the object is absent, null or not one of counts."""
+    if not is_given(raw):
+        return None
+    try:
+        seen = _decode(raw)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    cached, thoughts = seen.cached_content_token_count or 0, seen.thoughts_token_count or 0
+    return Usage(
+        fresh=max(0, (seen.prompt_token_count or 0) - cached) + (seen.tool_use_prompt_token_count or 0),
+        cache_read=cached,
+        output=(seen.candidates_token_count or 0) + thoughts,
+        reasoning=thoughts,
+        raw=msgspec.Raw(bytes(raw)),
+        raw_of=DIALECT,
+    )
+
+
+def write_usage(usage: Usage) -> msgspec.Raw:
+    """`usageMetadata`. Counts that are nothing are left out, as Google does; its own object goes back as it came."""
+    if usage.raw is not None and usage.raw_of == DIALECT:
+        return usage.raw
+    written = {
+        "promptTokenCount": usage.input,
+        "candidatesTokenCount": max(0, usage.output - usage.reasoning),
+    }
+    if usage.cache_read:
+        written["cachedContentTokenCount"] = usage.cache_read
+    if usage.reasoning:
+        written["thoughtsTokenCount"] = usage.reasoning
+    written["totalTokenCount"] = usage.input + usage.output
+    return msgspec.Raw(msgspec.json.encode(written))
+
+
+# --- log probabilities
+
+
+class _Token(msgspec.Struct, rename="camel"):
+    token: str = ""
+    log_probability: float = 0.0
+
+
+class _Top(msgspec.Struct):
+    candidates: list[_Token] | None = None
+
+
+class _Result(msgspec.Struct, rename="camel"):
+    chosen_candidates: list[_Token] | None = None
+    top_candidates: list[_Top] | None = None
+
+
+def read_logprobs(raw: msgspec.Raw) -> msgspec.Raw | None:
+    """`logprobsResult` as token entries in OpenAI's chat form; None where there are none."""
+    if not is_given(raw):
+        return None
+    try:
+        result = msgspec.json.decode(raw, type=_Result)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    top = result.top_candidates or []
+    entries: list[dict[str, Any]] = []
+    for n, token in enumerate(result.chosen_candidates or ()):
+        others = top[n].candidates or [] if n < len(top) else []
+        entries.append({**_entry(token), "top_logprobs": [_entry(other) for other in others]})
+    return msgspec.Raw(msgspec.json.encode(entries)) if entries else None
+
+
+def _entry(token: _Token) -> dict[str, Any]:
+    return {
+        "token": token.token,
+        "logprob": token.log_probability,
+        "bytes": list(token.token.encode("utf-8", "replace")),
+    }
+
+
+class _OpenAIToken(msgspec.Struct):
+    token: str = ""
+    logprob: float = 0.0
+    top_logprobs: list[_OpenAIToken] | None = None
+
+
+def write_logprobs(entries: msgspec.Raw) -> dict[str, Any] | None:
+    """Token entries in OpenAI's chat form as `logprobsResult`; None where they are none."""
+    try:
+        tokens = msgspec.json.decode(entries, type=list[_OpenAIToken])
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    return {
+        "chosenCandidates": [_candidate(token) for token in tokens],
+        "topCandidates": [
+            {"candidates": [_candidate(other) for other in token.top_logprobs or ()]} for token in tokens
+        ],
+    }
+
+
+def _candidate(token: _OpenAIToken) -> dict[str, Any]:
+    return {"token": token.token, "logProbability": token.logprob}
