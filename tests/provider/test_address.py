@@ -33,7 +33,8 @@ def _head(row: Row, key: str | None = "sk-1", *, version: str | None = None, **e
         ("anthropic", "/v1/messages"),
         ("ollama", "/api/chat"),
         ("groq", "/openai/v1/chat/completions"),
-        ("gemini", "/v1beta/openai/chat/completions"),
+        ("gemini", "/v1beta/models/m:generateContent"),
+        ("gemini-openai", "/v1beta/openai/chat/completions"),
         ("deepseek", "/chat/completions"),
         ("openrouter", "/api/v1/chat/completions"),
         ("fireworks", "/inference/v1/chat/completions"),
@@ -72,6 +73,8 @@ def test_each_endpoint_has_its_path() -> None:
     assert _target(ROWS["openai"], "/v1", "audio/speech") == "/v1/audio/speech"
     assert _target(ROWS["anthropic"], "", "messages") == "/v1/messages"
     assert _target(ROWS["perplexity"], "", "embeddings") == "/v1/embeddings"
+    assert _target(ROWS["gemini"], "", "embeddings") == "/v1beta/models/m:batchEmbedContents"
+    assert _target(ROWS["gemini"], "/v1beta", "count_tokens") == "/v1beta/models/m:countTokens"
 
 
 def test_a_path_may_hold_the_model_and_differ_for_streams() -> None:
@@ -119,6 +122,8 @@ def test_nothing_in_a_target_can_end_the_request_line() -> None:
         ("anthropic", "", None, "/v1/models?limit=1000"),
         ("anthropic", "/v1", None, "/v1/models?limit=1000"),
         ("azure", "", "preview", "/openai/v1/models?api-version=preview"),
+        ("gemini", "", None, "/v1beta/models?pageSize=1000"),
+        ("gemini", "/v1beta", None, "/v1beta/models?pageSize=1000"),
         ("lmstudio", "/v1", None, "/v1/models"),
     ],
 )
@@ -134,6 +139,8 @@ def test_the_list_of_models_is_asked_for_at_its_path(
         ("openai", {"authorization": "Bearer sk-1"}),
         ("anthropic", {"x-api-key": "sk-1", "anthropic-version": "2023-06-01"}),
         ("azure", {"api-key": "sk-1"}),
+        ("gemini", {"x-goog-api-key": "sk-1"}),
+        ("gemini-openai", {"authorization": "Bearer sk-1"}),
         ("ollama", {"authorization": "Bearer sk-1"}),
         ("demo", {}),
     ],

@@ -12,7 +12,7 @@ from modelplex.send import parse_origin
 
 ROWS = all_rows()
 PROMISED = (
-    "openai anthropic ollama demo groq mistral deepseek openrouter together fireworks xai gemini azure vllm lmstudio "
+    "openai anthropic ollama demo groq mistral deepseek openrouter together fireworks xai gemini gemini-openai azure vllm lmstudio "
     "llamacpp sglang huggingface cerebras perplexity"
 )
 
@@ -38,7 +38,7 @@ def test_the_types_that_a_config_may_name_are_the_rows() -> None:
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=str)
 def test_a_row_is_whole(row: Row) -> None:
-    assert re.fullmatch(r"[a-z]+", row.name)
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)?", row.name)
     assert row.title
     assert row.docs.startswith("https://")
     assert row.serves
@@ -83,7 +83,7 @@ def test_what_services_differ_in_is_in_their_rows() -> None:
     assert ROWS["openrouter"].quirks.effort == "reasoning"
     assert ROWS["openrouter"].quirks.cache_control
     assert ROWS["groq"].quirks.refuses == ("logprobs", "top_logprobs", "logit_bias")
-    assert ROWS["gemini"].models_prefix == "models/"
+    assert ROWS["gemini"].models_prefix == ROWS["gemini-openai"].models_prefix == "models/"
 
 
 def test_the_table_states_only_quirks_that_there_are() -> None:

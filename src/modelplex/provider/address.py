@@ -63,7 +63,7 @@ def _credential(row: Row, key: str) -> dict[str, str]:
     match row.auth:
         case "bearer":
             return {"authorization": f"Bearer {key}"}
-        case "x-api-key" | "api-key":
+        case "x-api-key" | "api-key" | "x-goog-api-key":
             return {row.auth: key}
         case "none":
             return {}

@@ -13,13 +13,13 @@ import msgspec
 
 from modelplex.call import Endpoint, Quirks
 
-Auth = Literal["bearer", "x-api-key", "api-key", "none"]
+Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 """How the key is sent: `authorization: Bearer`, a header of its own, or not at all."""
 
 Version = Literal["", "anthropic-version", "api-version"]
 """Where the API's version is said: nowhere, in a header of that name, or in the query."""
 
-DIALECTS = frozenset({"openai_chat", "anthropic_messages", "ollama"})
+DIALECTS = frozenset({"openai_chat", "anthropic_messages", "gemini", "ollama"})
 """The dialects that providers speak, by the names of their files in wire/."""
 
 

@@ -43,6 +43,7 @@ FAILURES_LIMIT = 3
 # Types in the config whose service has another name in the library; every other type is tried by its own name.
 _SERVICES = {
     "gemini": "google",
+    "gemini-openai": "google",
     "xai": "x-ai",
     "azure-openai": "azure",
     "azure_openai": "azure",
