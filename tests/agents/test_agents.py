@@ -6,7 +6,7 @@ dialect than the agent's own, so that every turn is translated both ways. `make 
 
 from __future__ import annotations
 
-import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,29 +18,36 @@ import pytest
 from tests.agents.installed import BASE, MODULES, PROGRAMS, Done, platform, python, run, script
 from tests.agents.scripted import FINAL, Dialect, Play, playing
 from tests.gateways import gateway
-from tests.peers import node
+from tests.peers import ROOT, node
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(90)]
 
 TYPES = {"openai": "together", "anthropic": "anthropic", "ollama": "ollama"}
 TASK = "Write the marker."
 MARKER = "marker.txt"
+MODEL = "my-model"
+PAGE = ROOT / "docs" / "how-to" / "agents.md"
+FILE = re.compile(r"^`~/([^`]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ENVIRONMENT = re.compile(r"^Environment:\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = f"printf 'it ran\\n' >> {MARKER}"
 
 
 @dataclass
 class Place:
-    """Where one agent works: its home, its folder, and the model that it is to ask for."""
+    """Where one agent works: its home, and its folder."""
 
     home: Path
     work: Path
-    model: str = "some-model"
 
-    def write(self, path: str, text: str | dict[str, Any]) -> Path:
-        file = self.home / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text if isinstance(text, str) else json.dumps(text))
-        return file
+    def settings(self, section: str) -> dict[str, str]:
+        """Write the files that the page shows for this agent, and give the environment that it shows."""
+        text = next(part for part in PAGE.read_text().split("\n## ") if part.startswith(f"{section}\n"))
+        for path, content in FILE.findall(text):
+            file = self.home / path
+            file.parent.mkdir(parents=True)
+            file.write_text(content)
+        lines = [line for block in ENVIRONMENT.findall(text) for line in block.splitlines()]
+        return dict(line.split("=", 1) for line in lines)
 
 
 @dataclass
@@ -52,7 +59,7 @@ class Agent:
     path: str
     tools: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     said: str = ""
-    model: str = "some-model"
+    model: str = MODEL
 
 
 def _shell(*names: str, **more: Any) -> dict[str, dict[str, Any]]:
@@ -67,113 +74,46 @@ def _writes() -> dict[str, dict[str, Any]]:
 
 
 def codex(place: Place) -> tuple[list[str], Mapping[str, str]]:
-    place.write(
-        ".codex/config.toml",
-        f"""
-model = "{place.model}"
-model_provider = "modelplex"
-[model_providers.modelplex]
-name = "Modelplex"
-base_url = "{BASE}/v1"
-wire_api = "responses"
-env_key = "MODELPLEX_KEY"
-supports_websockets = false
-""",
-    )
-    command = script("@openai/codex", "bin/codex.js")
-    flags = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
-    return [*command, "exec", *flags, TASK], {"MODELPLEX_KEY": "unused"}
+    command = [*script("@openai/codex", "bin/codex.js"), "exec", "--skip-git-repo-check"]
+    return [*command, "--dangerously-bypass-approvals-and-sandbox", TASK], place.settings("Codex")
 
 
 def claude(place: Place) -> tuple[list[str], Mapping[str, str]]:
     command = [platform("@anthropic-ai/claude-code", "claude"), "-p", TASK, "--allowedTools", "Bash"]
-    return [*command, "--output-format", "stream-json", "--verbose", "--include-partial-messages"], {
-        "ANTHROPIC_BASE_URL": BASE,
-        "ANTHROPIC_API_KEY": "unused",
-        "ANTHROPIC_MODEL": place.model,
-        "ANTHROPIC_SMALL_FAST_MODEL": place.model,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
+    streamed = ["--output-format", "stream-json", "--verbose", "--include-partial-messages"]
+    return [*command, *streamed], place.settings("Claude Code")
 
 
 def opencode(place: Place) -> tuple[list[str], Mapping[str, str]]:
-    provider = {
-        "npm": "@ai-sdk/openai-compatible",
-        "name": "Modelplex",
-        "options": {"baseURL": f"{BASE}/v1", "apiKey": "unused"},
-        "models": {place.model: {"name": place.model, "tool_call": True}},
-    }
-    place.write(
-        ".config/opencode/opencode.json",
-        {
-            "provider": {"modelplex": provider},
-            "model": f"modelplex/{place.model}",
-            "small_model": f"modelplex/{place.model}",
-            "autoupdate": False,
-            "share": "disabled",
-        },
-    )
-    return [platform("opencode", "bin", "opencode"), "run", "--format", "json", TASK], {
-        "OPENCODE_DISABLE_MODELS_FETCH": "1",
-        "OPENCODE_DISABLE_AUTOUPDATE": "1",
-        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
-    }
+    command = [platform("opencode", "bin", "opencode"), "run", "--format", "json", TASK]
+    return command, place.settings("opencode")
 
 
 def gemini(place: Place) -> tuple[list[str], Mapping[str, str]]:
-    place.write(".gemini/settings.json", {"security": {"auth": {"selectedType": "gemini-api-key"}}})
     command = script("@google/gemini-cli", "bundle/gemini.js")
-    return [*command, "--model", place.model, "--approval-mode", "yolo", "--prompt", TASK], {
-        "GOOGLE_GEMINI_BASE_URL": BASE,
-        "GEMINI_API_KEY": "unused",
-        "GEMINI_CLI_TRUST_WORKSPACE": "true",
-        "GEMINI_CLI_NO_RELAUNCH": "true",
-    }
+    flags = ["--model", "gemini-2.5-flash", "--approval-mode", "yolo", "--prompt", TASK]
+    return [*command, *flags], place.settings("gemini-cli")
 
 
 def pi(place: Place) -> tuple[list[str], Mapping[str, str]]:
-    model = {"id": place.model, "name": place.model, "reasoning": False, "input": ["text"]}
-    costs = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
-    model |= {"cost": costs, "contextWindow": 100_000, "maxTokens": 4096}
-    provider = {
-        "baseUrl": f"{BASE}/v1",
-        "api": "openai-completions",
-        "apiKey": "unused",
-        "models": [model],
-    }
-    place.write(".pi/agent/models.json", {"providers": {"modelplex": provider}})
     command = script("@earendil-works/pi-coding-agent", "dist/cli.js")
-    return [*command, "--provider", "modelplex", "--model", place.model, "-p", TASK], {"PI_OFFLINE": "1"}
+    return [*command, "--provider", "modelplex", "--model", "my-model", "-p", TASK], place.settings("pi")
 
 
 def aider(place: Place) -> tuple[list[str], Mapping[str, str]]:
-    flags = (
-        "--yes-always --no-git --no-check-update --no-analytics --no-show-model-warnings --no-pretty --stream"
-    )
-    command = [python("aider"), "-m", "aider", "--model", f"openai/{place.model}", *flags.split()]
-    return [*command, "--edit-format", "whole", "--message", TASK, MARKER], {
-        "OPENAI_API_BASE": f"{BASE}/v1",
-        "OPENAI_API_KEY": "unused",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    }
+    command = [python("aider"), "-m", "aider", "--model", "openai/my-model", "--edit-format", "whole"]
+    quiet = "--no-check-update --no-show-model-warnings --no-analytics --no-git --no-pretty --yes-always"
+    return [*command, *quiet.split(), "--message", TASK, MARKER], place.settings("aider")
 
 
 def llm(place: Place) -> tuple[list[str], Mapping[str, str]]:
-    place.write(
-        "llm/extra-openai-models.yaml",
-        f"- model_id: gateway\n  model_name: {place.model}\n  api_base: {BASE}/v1\n  supports_tools: true\n",
-    )
-    tool = place.write(
-        "tool.py",
-        f"def write_marker(text: str) -> str:\n    'Writes a text into the marker file'\n    open({MARKER!r}, 'a').write(text)\n    return 'done'\n",
-    )
-    command = [python("toolkits"), "-m", "llm", "-m", "gateway", "--functions", str(tool), TASK]
-    return command, {"LLM_USER_PATH": str(place.home / "llm"), "OPENAI_API_KEY": "unused"}
+    command = [python("toolkits"), "-m", "llm", "-m", "gateway", "--functions", str(PROGRAMS / "tools.py")]
+    return [*command, TASK], {**place.settings("llm"), "LLM_USER_PATH": str(place.home / "llm")}
 
 
 def toolkit(name: str, base: str) -> Callable[[Place], tuple[list[str], Mapping[str, str]]]:
     def start(place: Place) -> tuple[list[str], Mapping[str, str]]:
-        command = [python("toolkits"), str(PROGRAMS / "toolkit.py"), name, BASE + base, place.model, MARKER]
+        command = [python("toolkits"), str(PROGRAMS / "toolkit.py"), name, BASE + base, MODEL, MARKER]
         return command, {
             "OPENAI_BASE_URL": BASE + base,
             "OPENAI_API_KEY": "unused",
@@ -186,7 +126,7 @@ def toolkit(name: str, base: str) -> Callable[[Place], tuple[list[str], Mapping[
 def vercel(provider: str) -> Callable[[Place], tuple[list[str], Mapping[str, str]]]:
     def start(place: Place) -> tuple[list[str], Mapping[str, str]]:
         program = [str(node()), str(PROGRAMS / "vercel.mjs"), f"{MODULES}/", provider]
-        return [*program, f"{BASE}/v1", place.model, MARKER], {}
+        return [*program, f"{BASE}/v1", MODEL, MARKER], {}
 
     return start
 
@@ -243,7 +183,6 @@ async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_d
     name: str, place: Place
 ) -> None:
     agent = AGENTS[name]
-    place.model = agent.model
     play = Play(agent.tools, agent.said)
     async with playing(agent.upstream, play) as upstream:
         config = f"""
@@ -252,7 +191,10 @@ name = "up"
 type = "{TYPES[agent.upstream]}"
 base_url = "{upstream.url}"
 api_key = "sk-ours"
-models = ["{agent.model}"]
+models = ["up-model"]
+
+[aliases]
+"*" = "up/up-model"
 """
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
@@ -269,7 +211,7 @@ models = ["{agent.model}"]
             records = [record for record in gw.records if record.tries]
             assert records, told
             for record in records:
-                assert record.outcome == "ok", told
+                assert (record.outcome, record.asked, record.model) == ("ok", agent.model, "up-model"), told
                 assert not record.passthrough, told
             assert agent.path in {record.endpoint for record in records}, told
         assert all(seen.headers.get("host") for seen in upstream.seen)
