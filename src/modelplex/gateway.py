@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from time import perf_counter
 from urllib.parse import quote
@@ -32,6 +32,7 @@ from modelplex.errors import (
     UpstreamBroken,
 )
 from modelplex.listing import Listing
+from modelplex.provider.ways import COUNTS
 from modelplex.record.journal import Journal
 from modelplex.record.price import Prices
 from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, stopped
@@ -40,7 +41,14 @@ from modelplex.route.health import WELL, BreakerRules, Health, after, before, fo
 from modelplex.route.pins import Origin, pinned, without_foreign_state
 from modelplex.send import SendError
 from modelplex.upstream import Answer, Upstream, forwarded, told_by
-from modelplex.wire.asked import Asked, answered_here
+from modelplex.wire.asked import (
+    Asked,
+    answered_here,
+    counted_here,
+    holds_envelopes,
+    may_hold_seals,
+    may_name_what_is_kept,
+)
 from modelplex.wire.envelope import MARK
 from modelplex.wire.passage import Passage
 from modelplex.wire.table import family, provider_dialect, write_error
@@ -51,10 +59,6 @@ MISLABELLED_STATUS = 502
 """The status that such an error is read with, since its own said 200."""
 REMEMBERED_SEALS = 20_000
 """Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the oldest are forgotten first."""
-SEALS = (b'"reasoning_details"', b'"thought_signature"')
-"""Member names that carry sealed state in a chat, envelopes included. Only a body with one of these is read for it."""
-KEPT = (b'"file_id"', b'"audio"')
-"""Member names that carry the id of what is kept at a provider. Where there is one candidate alone nobody looks: a search takes half a millisecond a megabyte."""
 HUNG_UP = ClientClosed("The caller hung up.")
 """What a call has come to unless it comes to something else. It is never raised."""
 ENVELOPE = MARK.encode()
@@ -100,6 +104,7 @@ class Gateway:
         self._prices = prices
         self._preferred_key: dict[str, int] = {}
         self._makers: Makers = makers if makers is not None else OrderedDict()
+        self._origins: set[Origin] = set(self._makers.values())
 
     def __repr__(self) -> str:
         return f"<Gateway {len(self.upstreams)} providers, {self.listing!r}>"
@@ -125,8 +130,13 @@ class Gateway:
                 200, [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())], body
             )
             return
+        if ask.endpoint in COUNTS:
+            attempts = [a for a in attempts if a.dialect]
+            if not attempts:
+                await self._estimate(ask, door, journal)
+                return
         pinned_call: Call | None = None
-        if _may_hold_seals(ask) or (len(attempts) > 1 and _may_name_what_is_kept(ask)):
+        if self._must_pin(ask, attempts):
             attempts, pinned_call = self._pinned(asked, attempts)
         steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover, why_shut=self._why_shut)
         try:
@@ -135,6 +145,18 @@ class Gateway:
                 attempt = steps.send(Outcome(error, self._chance()))
         except StopIteration as stop:
             raise stop.value.error from None
+
+    async def _estimate(self, ask: Ask, door: Door, journal: Journal) -> None:
+        """A prompt's length where no provider can be asked for it."""
+        journal.changes = (
+            Change("lower", "input_tokens", "no provider of this model counts; it is estimated"),
+        )
+        head = [
+            (b"content-type", b"application/json"),
+            (b"x-request-id", journal.id.encode()),
+            (b"x-modelplex-changes", changes_header(journal.changes)),
+        ]
+        await door.whole(200, head, counted_here(ask) or b"{}")
 
     # --- who may be asked ---
 
@@ -150,19 +172,29 @@ class Gateway:
     def _why_shut(self, attempt: Attempt) -> str:
         return self.health[attempt.provider, attempt.key].reason
 
+    def _must_pin(self, ask: Ask, attempts: Sequence[Attempt]) -> bool:
+        """Whether the body has to be read for state that may not go to everybody. Where there is one candidate, and nobody else ever sealed anything, only an envelope
+        would matter: a look for every name costs half a millisecond a megabyte.
+        """
+        origins = {(a.provider, a.account) for a in attempts}
+        if len(origins) == 1 and self._origins <= origins and not self.rules.drop_pinned_state:
+            return holds_envelopes(ask)
+        return may_hold_seals(ask) or (len(attempts) > 1 and may_name_what_is_kept(ask))
+
     def _pinned(self, asked: Asked, attempts: list[Attempt]) -> tuple[list[Attempt], Call | None]:
         """Where sealed state may go. The Call comes with it where an envelope must be opened, so that the bytes cannot pass untouched."""
         if self.rules.drop_pinned_state:
             return attempts, asked.call
         fitting = pinned(attempts, asked.call, self._maker)
-        return fitting, asked.call if ENVELOPE in asked.ask.body else None
+        return fitting, asked.call if holds_envelopes(asked.ask) else None
 
     def _maker(self, seal: str) -> Origin | None:
         return self._makers.get(hash(seal))
 
     def _remember(self, seals: tuple[str, ...], attempt: Attempt) -> None:
         for seal in seals:
-            self._makers[hash(seal)] = (attempt.provider, attempt.account)
+            self._makers[hash(seal)] = origin = (attempt.provider, attempt.account)
+            self._origins.add(origin)
         while len(self._makers) > REMEMBERED_SEALS:
             self._makers.popitem(last=False)
 
@@ -339,15 +371,6 @@ def without_secrets(error: ModelplexError, hide: Callable[[bytes], bytes]) -> No
     error.param = hidden(error.param) if error.param is not None else None
     if error.upstream_body is not None:
         error.upstream_body = hide(error.upstream_body)
-
-
-def _may_hold_seals(ask: Ask) -> bool:
-    body = ask.body
-    return ask.endpoint == "chat/completions" and (SEALS[0] in body or SEALS[1] in body)
-
-
-def _may_name_what_is_kept(ask: Ask) -> bool:
-    return ask.endpoint == "chat/completions" and any(name in ask.body for name in KEPT)
 
 
 def _upstream_id(answer: Answer | None) -> str | None:

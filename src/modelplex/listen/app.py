@@ -30,12 +30,21 @@ from modelplex.errors import (
     UpgradeRefused,
 )
 from modelplex.gateway import Gateway
-from modelplex.listen.door import Door
-from modelplex.listen.inside import Inside, View, may_look_inside
+from modelplex.listen.door import Door, Headers
+from modelplex.listen.inside import Inside, ModelsForm, View, may_look_inside
 from modelplex.listen.origin import Hosts
-from modelplex.listen.routes import BASES, Operation, below_base, below_ollama, dialect_of, operation
+from modelplex.listen.routes import (
+    BASES,
+    Operation,
+    below_base,
+    below_gemini,
+    below_ollama,
+    dialect_of,
+    operation,
+)
 from modelplex.record.journal import Journal
 from modelplex.record.record import Record
+from modelplex.wire._anthropic_betas import allowed_betas
 from modelplex.wire.ask import FORM, read_ask, read_form
 from modelplex.wire.table import write_error
 
@@ -43,6 +52,10 @@ INSIDE = "/_internal/"
 """For the host, and on TCP alone: an agent's socket does not have it."""
 MAX_MODEL_NAME = 512
 """Characters of a model's name. The longest known, a path to a file, is well below; it is put into logs and headers."""
+
+
+CLIENTS_WITH_VERSIONS = frozenset({"anthropic_messages", "anthropic_count"})
+"""Dialects that say a version and betas in headers, which go on to a provider that speaks them too."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -59,18 +72,22 @@ class Request(msgspec.Struct, frozen=True):
     content_type: str
     length: int | None
     upgrade: bool
+    messages: bool
+    """The caller says a version of Anthropic's API: it speaks Messages."""
     detail: bool
     """The query says `detail`: only /health has one that matters."""
 
 
 def read_head(scope: Mapping[str, Any]) -> Request:
     host = origin = authorization = None
-    content_type, length, upgrade = "", None, False
+    content_type, length, upgrade, messages = "", None, False, False
     for name, value in scope["headers"]:
         match name:
             case b"host":
                 _once(name, host)
                 host = value.decode("latin-1")
+            case b"anthropic-version":
+                messages = True
             case b"upgrade":
                 upgrade = value.lower() == b"websocket"
             case b"content-type":
@@ -101,6 +118,7 @@ def read_head(scope: Mapping[str, Any]) -> Request:
         content_type=content_type,
         length=length,
         upgrade=upgrade,
+        messages=messages,
         detail=b"detail" in scope["query_string"],
     )
 
@@ -148,11 +166,11 @@ class App:
             request = read_head(http)
             if request.kind == "tcp":
                 self.hosts.check(request.host, request.origin)
-            asked = operation(request.path)
+            asked = operation(request.path, http["query_string"])
             if asked is None:
                 await self._other(request, door, request_id)
             elif request.method == "POST":
-                await self._call(asked, request, door, request_id)
+                await self._call(asked, request, door, request_id, headers=http["headers"])
             elif request.upgrade:
                 raise UpgradeRefused(
                     f'{request.path} is not served as a WebSocket; POST to it, with "stream": true for a stream.'
@@ -169,7 +187,9 @@ class App:
 
     # --- model calls ---
 
-    async def _call(self, asked: Operation, request: Request, door: Door, request_id: str) -> None:
+    async def _call(
+        self, asked: Operation, request: Request, door: Door, request_id: str, *, headers: Headers
+    ) -> None:
         started, wall = perf_counter(), time()
         journal = Journal(
             id=request_id,
@@ -184,7 +204,10 @@ class App:
         try:
             body = await door.body(limit=self.max_body, declared=request.length)
             journal.started = perf_counter()
-            journal.ask = ask = _read(asked, body, request.content_type)
+            ask = _read(asked, body, request.content_type)
+            if asked.dialect in CLIENTS_WITH_VERSIONS:
+                ask = msgspec.structs.replace(ask, headers=version_headers(headers))
+            journal.ask = ask
             door.mind_hang_up()
             await self.gateway.answer(ask, door, journal)
         except ModelplexError as error:
@@ -241,7 +264,9 @@ class App:
         if path == "/":  # what clients knock at before they begin
             return partial(self.inside.health, detail=False)
         if (rest := below_base(path)) is not None:
-            return self._models_view(rest)
+            return self._models_view(rest, "anthropic" if request.messages else "openai")
+        if (rest := below_gemini(path)) is not None:
+            return self._models_view(rest, "gemini")
         if (rest := below_ollama(path)) is not None:
             return self.inside.ollama_view(rest)
         if path.startswith(INSIDE) and request.kind == "tcp":
@@ -249,13 +274,24 @@ class App:
             return self.inside.view(path.removeprefix(INSIDE))
         return None
 
-    def _models_view(self, rest: str) -> View | None:
+    def _models_view(self, rest: str, form: ModelsForm) -> View | None:
         """The list of models, or one of it."""
         if rest == "models":
-            return self.inside.models
+            return partial(self.inside.models, form=form)
         if rest.startswith("models/"):
-            return partial(self.inside.model, name=rest.removeprefix("models/"))
+            return partial(self.inside.model, name=rest.removeprefix("models/"), form=form)
         return None
+
+
+def version_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    """Of a Messages request: its API version, and its betas, as far as they may go on."""
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name == b"anthropic-version":
+            kept.append((name, value))
+        elif name == b"anthropic-beta" and (betas := allowed_betas(value.decode("latin-1"))):
+            kept.append((name, betas.encode("latin-1")))
+    return tuple(kept)
 
 
 def _read(asked: Operation, body: bytes, content_type: str) -> Ask:

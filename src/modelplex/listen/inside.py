@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from hmac import compare_digest
 from ipaddress import ip_address
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -20,10 +20,12 @@ from modelplex.config import Config, Secret, redacted
 from modelplex.errors import BadRequest, PolicyDenied, Unauthorized, UnknownModel
 from modelplex.gateway import Gateway
 from modelplex.route.aliases import resolve
-from modelplex.wire import ollama
+from modelplex.wire import anthropic_messages, gemini, ollama
 
 JSON = b"application/json"
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+ModelsForm = Literal["openai", "anthropic", "gemini"]
+"""In which dialect a list of models is written."""
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
 _encode = msgspec.json.Encoder().encode
 
@@ -77,27 +79,29 @@ class Inside:
             ]
         return JSON, _encode(report)
 
-    async def models(self, gateway: Gateway) -> tuple[bytes, bytes]:
+    async def models(self, gateway: Gateway, *, form: ModelsForm = "openai") -> tuple[bytes, bytes]:
         await gateway.listing.asked()
         known = gateway.listing.directory.known()
-        return JSON, _encode(
-            {"object": "list", "data": [_model(name, owner) for name, owner in known.items()]}
-        )
+        match form:
+            case "anthropic":
+                return JSON, anthropic_messages.write_models(known)
+            case "gemini":
+                return JSON, gemini.write_models(list(known))
+            case "openai":
+                return JSON, _encode(
+                    {"object": "list", "data": [_model(name, owner) for name, owner in known.items()]}
+                )
 
-    async def model(self, gateway: Gateway, name: str) -> tuple[bytes, bytes]:
+    async def model(self, gateway: Gateway, *, name: str, form: ModelsForm = "openai") -> tuple[bytes, bytes]:
         """One model, by any name that a call could use. Raises UnknownModel."""
-        await gateway.listing.asked()
-        directory = gateway.listing.directory
-        if name in directory.aliases:
-            return JSON, _encode(_model(name, ""))
-        candidates = resolve(directory, name)
-        certain = next(
-            (c for c in candidates for s in directory.served if s.provider == c.provider and s.has(c.model)),
-            None,
-        )
-        if certain is None:
-            raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
-        return JSON, _encode(_model(name, certain.provider))
+        owner = await _owner(gateway, name)
+        match form:
+            case "anthropic":
+                return JSON, anthropic_messages.write_model(name)
+            case "gemini":
+                return JSON, gemini.write_model(name)
+            case "openai":
+                return JSON, _encode(_model(name, owner))
 
     def ollama_view(self, name: str) -> View | None:
         """What an Ollama client looks at before it asks."""
@@ -186,6 +190,23 @@ def _is_loopback(client: str) -> bool:
         return ip_address(client).is_loopback
     except ValueError:
         return False
+
+
+async def _owner(gateway: Gateway, name: str) -> str:
+    """Who is known to serve the model; "" for an alias. Raises UnknownModel."""
+    await gateway.listing.asked()
+    directory = gateway.listing.directory
+    if name in directory.aliases:
+        return ""
+    certain = (
+        c
+        for c in resolve(directory, name)
+        for s in directory.served
+        if s.provider == c.provider and s.has(c.model)
+    )
+    if (candidate := next(certain, None)) is None:
+        raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
+    return candidate.provider
 
 
 def _breakers(gateway: Gateway, provider: str) -> list[dict[str, Any]]:

@@ -33,6 +33,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "chat/completions": _of("chat/completions", "openai_chat"),
     "completions": _of("completions", "openai_completions"),
     "embeddings": _of("embeddings", "openai_embeddings"),
+    "messages": _of("messages", "anthropic_messages"),
+    "messages/count_tokens": _of("messages/count_tokens", "anthropic_count"),
     "moderations": _of("moderations"),
     "rerank": _of("rerank"),
     "images/generations": _of("images/generations"),
@@ -54,13 +56,37 @@ OLLAMA_OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-def operation(path: str) -> Operation | None:
+GEMINI_BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/", "/v1/")
+"""Gemini's interface, by the versions that its clients put into the path; the last one they share with OpenAI's."""
+GEMINI_METHODS: Mapping[str, Operation] = {
+    "generateContent": Operation("generate_content", "gemini", stream=False),
+    "streamGenerateContent": Operation("generate_content", "gemini_array", stream=True),
+    "streamGenerateContent?alt=sse": Operation("generate_content", "gemini", stream=True),
+    "countTokens": Operation("count_tokens", "gemini_count", stream=False),
+    "embedContent": Operation("embed_content", "gemini_embed_one", stream=False),
+    "batchEmbedContents": Operation("embed_content", "gemini_embed", stream=False),
+}
+
+
+def operation(path: str, query: bytes = b"") -> Operation | None:
     """What a POST to this path asks for."""
-    if (rest := _below(path, BASES)) is not None:
-        return OPERATIONS.get(rest)
+    if (rest := _below(path, BASES)) is not None and rest in OPERATIONS:
+        return OPERATIONS[rest]
     if (rest := _below(path, OLLAMA_BASES)) is not None:
         return OLLAMA_OPERATIONS.get(rest)
-    return None
+    return _gemini_operation(path, query)
+
+
+def _gemini_operation(path: str, query: bytes) -> Operation | None:
+    """`models/{model}:{method}`, of which the model is the path's to say."""
+    rest = _below(path, GEMINI_BASES)
+    if rest is None or not rest.startswith("models/"):
+        return None
+    model, colon, method = rest.removeprefix("models/").rpartition(":")
+    if method == "streamGenerateContent" and b"alt=sse" in query.split(b"&"):
+        method += "?alt=sse"
+    asked = GEMINI_METHODS.get(method) if colon else None
+    return None if asked is None else msgspec.structs.replace(asked, model=model)
 
 
 def dialect_of(path: str) -> str:
@@ -69,7 +95,12 @@ def dialect_of(path: str) -> str:
         return asked.dialect
     if _below(path, OLLAMA_BASES) is not None:
         return "ollama"
-    return "openai_chat"
+    return "gemini" if _below(path, GEMINI_BASES[:-1]) is not None else "openai_chat"
+
+
+def below_gemini(path: str) -> str | None:
+    """What follows a base of Gemini's own interface, None where the path is not below one."""
+    return _below(path, GEMINI_BASES[:-1])
 
 
 def below_base(path: str) -> str | None:

@@ -24,14 +24,14 @@ SMALLER_FORMS: dict[tuple[str, str], str] = {
     ("openai_chat", "embeddings"): "openai_embeddings",
     ("ollama", "completions"): "ollama_generate",
     ("ollama", "embeddings"): "ollama_embed",
+    ("gemini", "embeddings"): "gemini_embed",
 }
 """What a dialect's own forms of these are called."""
-_COUNTS: dict[Endpoint, str] = {
-    "messages/count_tokens": "anthropic_messages",
-    "responses/input_tokens": "openai_responses",
-    "count_tokens": "gemini",
+COUNTS: dict[Endpoint, tuple[str, str]] = {
+    "messages/count_tokens": ("anthropic_messages", "anthropic_count"),
+    "count_tokens": ("gemini", "gemini_count"),
 }
-"""Questions for the length of a prompt, and the dialect in which a provider can be asked them."""
+"""Questions for the length of a prompt: the dialect of the providers that answer them, and what the form is called."""
 
 
 def way(row: Row, endpoint: Endpoint) -> tuple[str, Endpoint]:
@@ -43,9 +43,12 @@ def way(row: Row, endpoint: Endpoint) -> tuple[str, Endpoint]:
         if native is not None and native != row.dialect and endpoint in row.serves:
             return native, endpoint
         return row.dialect, "chat/completions"
+    if (count := COUNTS.get(endpoint)) is not None:
+        dialect, form = count
+        return (form if dialect == row.dialect and endpoint in row.serves else ""), endpoint
     served = OTHERS.get(endpoint, endpoint)
     if served not in row.serves:
         return "", endpoint
     if endpoint in OTHERS:
         return SMALLER_FORMS.get((row.dialect, served), ""), served
-    return _COUNTS.get(endpoint, "openai_json"), served
+    return "openai_json", served

@@ -173,13 +173,13 @@ class MessagesWatch:
             *blocks, rest = data.split(b"\n\n")
             self._carry += rest
             return self._pass([block + b"\n\n" for block in blocks])
-        blocks = []
+        cut: list[bytes] = []
         start = 0
         for found in _blank_line.finditer(data):
-            blocks.append(data[start : found.end()])
+            cut.append(data[start : found.end()])
             start = found.end()
         self._carry += data[start:]
-        return self._pass(blocks)
+        return self._pass(cut)
 
     def end(self) -> bytes:
         if self._is_stopped:

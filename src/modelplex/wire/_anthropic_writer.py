@@ -388,7 +388,12 @@ class MessagesWriter:
         if block.seal is not None:
             seal, block.seal = block.seal, None
             out = self._start(_calls_seal(seal, called.id)) + self._stop()
-        tool = {"type": "tool_use", "id": self._head.call_id(called.id), "name": called.name, "input": {}}
+        tool: _Written = {
+            "type": "tool_use",
+            "id": self._head.call_id(called.id),
+            "name": called.name,
+            "input": {},
+        }
         return out + self._start(tool)
 
     def _argue(self, event: Argued) -> bytes:
@@ -536,10 +541,10 @@ def write_answer(
             case Failed():
                 raise event.error
             case Ended():
-                ended = event
+                ended = event if event.choice == 0 else ended
             case _ if event.choice == 0:
                 whole.collect(event)
             case _:
-                pass
+                pass  # nobody can ask for a second choice here
     answer = {**head.start(), "content": whole.content(), **head.stop(ended, refusal=whole.refusal)}
     return _encode(answer), whole.changes

@@ -8,7 +8,7 @@ come in pieces, and a part ends where one of another kind begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 
 import msgspec
@@ -133,6 +133,7 @@ class Answer:
         self._calls = 0
         self._usage: Usage | None = None
         self._counted = b""
+        self._measured = False
 
     def __repr__(self) -> str:
         finished = {n: progress.finish for n, progress in self._candidates.items()}
@@ -153,6 +154,7 @@ class Answer:
             self._begun = True
             yield Began(id=chunk.response_id or "", model=chunk.model_version or "", usage=usage)
         elif usage is not None and news != self._counted:
+            self._measured = True
             yield Measured(usage)
         if usage is not None:
             self._usage, self._counted = usage, news
@@ -197,6 +199,7 @@ class Answer:
     def finish(self) -> Iterator[Event]:
         """The end. Raises UpstreamBroken where a candidate has no reason for its end."""
         if self._blocked and not self._candidates:
+            yield from self._count()
             yield Ended("filter")
             return
         if not self._candidates:
@@ -205,13 +208,17 @@ class Answer:
             yield from self._close(progress)
         if not all(progress.finish for progress in self._candidates.values()):
             raise UpstreamBroken("The provider's answer ended before its end: no finish reason came.")
-        if self._usage is not None:
-            yield Measured(self._usage)
+        yield from self._count()
         for choice, progress in sorted(self._candidates.items()):
             reason = REASONS.get(progress.finish, "filter")
             # A call comes whole or not at all, so that a limit that was hit cut nothing of it.
             is_call = progress.calls > 0 and reason in {"stop", "length"}
             yield Ended("tool_calls" if is_call else reason, choice)
+
+    def _count(self) -> Iterator[Event]:
+        """What the only chunk said of usage: so far it was told as what was known at the beginning."""
+        if self._usage is not None and not self._measured:
+            yield Measured(self._usage)
 
     # --- parts
 
@@ -224,12 +231,14 @@ class Answer:
             yield Closed(progress.open[1], progress.choice)
             progress.open = None
 
-    def _turn_to(self, kind: Literal["text", "thought"], progress: _Progress) -> Iterator[Event]:
+    def _turn_to(self, kind: Literal["text", "thought"], progress: _Progress) -> Generator[Event, None, int]:
+        """The number of the open part of this kind."""
         if progress.open is None or progress.open[0] != kind:
             yield from self._close(progress)
             progress.open = (kind, self._next_part())
             if kind == "text":
                 progress.text_part = progress.open[1]
+        return progress.open[1]
 
     def _seal(self, signature: str, *, place: str | None = None) -> Seal:
         attempt = self._attempt
@@ -238,8 +247,7 @@ class Answer:
     def _thought(self, part: _Part, progress: _Progress) -> Iterator[Event]:
         if not part.text and not part.thought_signature:
             return
-        yield from self._turn_to("thought", progress)
-        number = self._parts - 1
+        number = yield from self._turn_to("thought", progress)
         if part.text:
             yield Thought(number, part.text, progress.choice, summary=True)
         if part.thought_signature:
@@ -248,8 +256,8 @@ class Answer:
 
     def _said(self, part: _Part, progress: _Progress, odds: msgspec.Raw | None) -> Iterator[Event]:
         if part.text or odds is not None:
-            yield from self._turn_to("text", progress)
-            yield Said(self._parts - 1, part.text or "", progress.choice, odds)
+            number = yield from self._turn_to("text", progress)
+            yield Said(number, part.text or "", progress.choice, odds)
         if part.thought_signature:
             # Text has no seal in the vocabulary: it becomes a thinking part of its own that remembers where it was.
             yield from self._close(progress)

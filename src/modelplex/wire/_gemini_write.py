@@ -335,7 +335,9 @@ class _Writing:
         """The highest level that the model has and that is not above this one, else its least."""
         if effort == "max":
             effort = "xhigh"
-        has = [level for level in LEVELS if not self._facts.levels or level in self._facts.levels]
+        has: list[Effort] = [
+            level for level in LEVELS if not self._facts.levels or level in self._facts.levels
+        ]
         order = list(LEVELS)
         nearest: Effort = has[0]
         for level in has:

@@ -303,8 +303,6 @@ class ResponsesWriter:
                 if item.kind == "call" and not item.texts:
                     out += self._delta(item, "{}")
                 told = {"arguments" if item.kind == "call" else "input": "".join(item.texts)}
-                if item.kind == "call":
-                    told["name"] = item.item["name"]
                 out += self._item_event(_DONE[item.kind], item, **told)
         else:
             out += self._end_part(item)

@@ -9,20 +9,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+import msgspec
+
 from modelplex.call import Ask, Attempt, Call, Completion, Embedding
 from modelplex.errors import Unsupported
-from modelplex.wire import ollama, openai_completions
-from modelplex.wire.passage import Embeddings, Passage, Passing, TranslatedEmbeddings, Translating, Unread
+from modelplex.wire import gemini, ollama, openai_completions
+from modelplex.wire.envelope import MARK
+from modelplex.wire.estimate import estimated
+from modelplex.wire.passage import (
+    Embeddings,
+    Passage,
+    Passing,
+    Reframed,
+    TranslatedEmbeddings,
+    Translating,
+    Unread,
+)
 from modelplex.wire.table import (
     CLIENTS,
+    COUNTS,
     INTERJECTIONS,
+    KEPT,
     LOOK_AT_VECTORS,
     PASSING,
     PROVIDERS,
+    SEALS,
     VECTORS_ASKED,
     VECTORS_GIVEN,
     family,
 )
+
+ARRAY = "gemini_array"
+"""Gemini's stream as one JSON array, which is Google's default where a client does not ask for events."""
+ENVELOPE = MARK.encode()
 
 
 class Asked:
@@ -36,12 +55,21 @@ class Asked:
     @cached_property
     def call(self) -> Call:
         """The conversation, understood. Raises BadRequest."""
+        if self.ask.dialect == ARRAY:
+            return self._as_events.call
         if self.ask.dialect != ollama.GENERATE:
             return CLIENTS[self.ask.dialect].read_call(self.ask)
         asked = ollama.read_generate(self.ask)
         if isinstance(asked, Completion):
             raise Unsupported("'raw' and 'suffix' are for models of Ollama itself.", param="raw")
         return asked
+
+    @cached_property
+    def _as_events(self) -> Asked:
+        """The same, asked for as a stream of events."""
+        return Asked(
+            msgspec.structs.replace(self.ask, dialect=gemini.DIALECT), id=self._id, created=self._created
+        )
 
     @cached_property
     def completion(self) -> Completion:
@@ -56,6 +84,8 @@ class Asked:
     def passage(self, attempt: Attempt, *, call: Call | None = None) -> Passage:
         """The way to this candidate. `call` stands for the Ask where it had to be changed. Raises BadRequest or Unsupported."""
         ask = self.ask
+        if ask.dialect == ARRAY:
+            return Reframed(self._as_events.passage(attempt, call=call), gemini.ArrayStream())
         if attempt.dialect == ask.dialect and call is None:
             return self._untouched(attempt)
         if ask.dialect in CLIENTS and attempt.dialect in PROVIDERS:
@@ -76,7 +106,7 @@ class Asked:
             provider.write(self.embedding, attempt),
             attempt,
             read=provider.read,
-            write=lambda embedded: client.write(embedded, self.embedding, attempt.model),
+            write=lambda embedded: client.write(embedded, self.ask, self.embedding, attempt.model),
         )
 
     def _untouched(self, attempt: Attempt) -> Passage:
@@ -141,3 +171,24 @@ def answered_here(ask: Ask, attempts: Sequence[Attempt], *, created: int) -> byt
     return ollama.write_loaded(
         ask.model, reason=reason, generate=ask.dialect == ollama.GENERATE, created=created
     )
+
+
+def holds_envelopes(ask: Ask) -> bool:
+    """Whether the body may hold state that was sealed elsewhere and given out in an envelope. Such a body never passes untouched."""
+    return ask.dialect in CLIENTS and ENVELOPE in ask.body
+
+
+def may_hold_seals(ask: Ask) -> bool:
+    """Whether the body may hold sealed state, in an envelope or as its maker gave it."""
+    return any(mark in ask.body for mark in SEALS.get(family(ask.dialect), ()))
+
+
+def may_name_what_is_kept(ask: Ask) -> bool:
+    """Whether the body may hold the id of a file or the like, which is kept at one provider."""
+    return any(mark in ask.body for mark in KEPT.get(family(ask.dialect), ()))
+
+
+def counted_here(ask: Ask) -> bytes | None:
+    """The answer to the question for a prompt's length where no provider can be asked: an estimate, in the client's form."""
+    write = COUNTS.get(ask.dialect)
+    return None if write is None else write(estimated(ask, characters=0).fresh)

@@ -6,11 +6,19 @@ and in the same words, whatever the other one is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelplex.call import Call, Change, Choice, HostedTool
 from modelplex.errors import Unsupported
 from modelplex.wire import _openai_responses_words as responses
-from modelplex.wire._openai_responses_leave import leave
+from modelplex.wire._anthropic_leave import leave as leave_messages
+from modelplex.wire._openai_responses_leave import leave as leave_responses
 
+_LEAVE: dict[str, Callable[[Call], tuple[Call, tuple[Change, ...]]]] = {
+    responses.DIALECT: leave_responses,
+    "anthropic_messages": leave_messages,
+}
+"""What the forms that have much to leave behind do of themselves."""
 _CLIENT_RUN: dict[str, tuple[str, ...]] = {
     responses.DIALECT: tuple(responses.CLIENT_RUN),
     "anthropic_messages": ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_"),
@@ -20,9 +28,8 @@ _CLIENT_RUN: dict[str, tuple[str, ...]] = {
 
 def crossed(call: Call, *, to: str) -> tuple[Call, tuple[Change, ...]]:
     """The call as a writer of the dialect `to` may take it, and what it lost. Raises Unsupported."""
-    if call.dialect == to or call.dialect != responses.DIALECT:
-        return call, ()
-    return leave(call)
+    leave = _LEAVE.get(call.dialect)
+    return (call, ()) if leave is None or call.dialect == to else leave(call)
 
 
 def is_forced(tool: HostedTool, choice: Choice | None) -> bool:

@@ -45,13 +45,19 @@ class Passage(Protocol):
     """
 
     body: bytes
-    changes: tuple[Change, ...]
     passing: bool
     media_type: str
-    has_output: bool
-    failed: ModelplexError | None
-    error_was_forwarded: bool
 
+    @property
+    def changes(self) -> tuple[Change, ...]: ...
+    @changes.setter
+    def changes(self, changes: tuple[Change, ...], /) -> None: ...
+    @property
+    def has_output(self) -> bool: ...
+    @property
+    def failed(self) -> ModelplexError | None: ...
+    @property
+    def error_was_forwarded(self) -> bool: ...
     @property
     def seen(self) -> Seen: ...
     @property
@@ -333,3 +339,69 @@ class Translating(_Fresh):
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
         return self._writer.send(Failed(error)) if self._writer is not None else b""
+
+
+class Frames(Protocol):
+    """Another framing of the same events."""
+
+    media_type: str
+
+    def feed(self, events: bytes) -> bytes: ...
+    def end(self) -> bytes: ...
+
+
+class Reframed:
+    """A passage whose stream is framed otherwise on its last yard."""
+
+    def __init__(self, inner: Passage, frames: Frames) -> None:
+        self._inner = inner
+        self._frames = frames
+        self.body = inner.body
+        self.media_type = frames.media_type
+        self.passing = False
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return self._inner.changes
+
+    @changes.setter
+    def changes(self, changes: tuple[Change, ...]) -> None:
+        self._inner.changes = changes
+
+    @property
+    def has_output(self) -> bool:
+        return self._inner.has_output
+
+    @property
+    def failed(self) -> ModelplexError | None:
+        return self._inner.failed
+
+    @property
+    def error_was_forwarded(self) -> bool:
+        return self._inner.error_was_forwarded
+
+    @property
+    def seen(self) -> Seen:
+        return self._inner.seen
+
+    @property
+    def complete(self) -> bool:
+        return self._inner.complete
+
+    def whole(self, body: bytes) -> bytes:
+        return self._inner.whole(body)
+
+    def feed(self, data: bytes) -> bytes:
+        return self._frames.feed(self._inner.feed(data))
+
+    def end(self) -> bytes:
+        out = self._frames.feed(self._inner.end())
+        return out if self._inner.failed is not None else out + self._frames.end()
+
+    def ping(self) -> bytes:
+        """None: an array has no place for one that a parser would pass over."""
+        return b""
+
+    def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
+        """The error as the array's last member; the array stays open, so that nobody takes it for a whole one."""
+        return self._frames.feed(self._inner.in_stream_error(error, request_id))

@@ -13,7 +13,14 @@ import msgspec
 from modelplex.call import Ask, Attempt, Embedding, Written
 from modelplex.errors import ModelplexError
 from modelplex.event import Embedded
-from modelplex.wire import anthropic_messages, ollama, openai_chat, openai_completions, openai_embeddings
+from modelplex.wire import (
+    anthropic_messages,
+    gemini,
+    ollama,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+)
 from modelplex.wire.dialect import ClientDialect, PassingDialect, ProviderDialect, Seen
 from modelplex.wire.passage import Interjections
 
@@ -22,6 +29,8 @@ WriteError = Callable[..., tuple[int, bytes]]
 
 CLIENTS: Mapping[str, ClientDialect] = {
     "openai_chat": openai_chat,
+    "anthropic_messages": anthropic_messages,
+    "gemini": gemini,
     "ollama": ollama,
     "ollama_generate": ollama,
 }
@@ -30,6 +39,7 @@ CLIENTS: Mapping[str, ClientDialect] = {
 PROVIDERS: Mapping[str, ProviderDialect] = {
     "openai_chat": openai_chat,
     "anthropic_messages": anthropic_messages,
+    "gemini": gemini,
     "ollama": ollama,
 }
 """What conversations are held in with providers."""
@@ -38,6 +48,11 @@ SMALLER_FORMS: Mapping[str, str] = {
     "openai_completions": "openai_chat",
     "openai_embeddings": "openai_chat",
     "openai_json": "openai_chat",
+    "anthropic_count": "anthropic_messages",
+    "gemini_array": "gemini",
+    "gemini_embed": "gemini",
+    "gemini_embed_one": "gemini",
+    "gemini_count": "gemini",
     "ollama_generate": "ollama",
     "ollama_embed": "ollama",
 }
@@ -46,6 +61,8 @@ SMALLER_FORMS: Mapping[str, str] = {
 PASSING: Mapping[str, PassingDialect] = {
     "openai_chat": openai_chat,
     "openai_completions": openai_completions,
+    "anthropic_messages": anthropic_messages,
+    "gemini": gemini,
     "ollama": ollama,
     "ollama_generate": ollama,
 }
@@ -53,15 +70,16 @@ PASSING: Mapping[str, PassingDialect] = {
 
 LOOK_AT_VECTORS: Mapping[str, Callable[[bytes], Seen]] = {
     "openai_embeddings": openai_embeddings.look,
+    "gemini_embed": gemini.look_at_vectors,
     "ollama_embed": ollama.look_at_vectors,
 }
 
 
 class VectorsAsked(msgspec.Struct, frozen=True):
-    """How a client asks for vectors, and is given them: `write(embedded, asked, model)`."""
+    """How a client asks for vectors, and is given them: `write(embedded, ask, asked, model)`."""
 
     read: Callable[[Ask], Embedding]
-    write: Callable[[Embedded, Embedding, str], bytes]
+    write: Callable[[Embedded, Ask, Embedding, str], bytes]
 
 
 class VectorsGiven(msgspec.Struct, frozen=True):
@@ -71,16 +89,44 @@ class VectorsGiven(msgspec.Struct, frozen=True):
     read: Callable[[bytes], Embedded]
 
 
+_GEMINI_VECTORS = VectorsAsked(
+    gemini.read_embedding, lambda embedded, ask, _, __: gemini.write_embedded(embedded, ask)
+)
 VECTORS_ASKED: Mapping[str, VectorsAsked] = {
-    "openai_embeddings": VectorsAsked(openai_embeddings.read_embedding, openai_embeddings.write_embedded),
+    "openai_embeddings": VectorsAsked(
+        openai_embeddings.read_embedding,
+        lambda embedded, _, asked, model: openai_embeddings.write_embedded(embedded, asked, model),
+    ),
+    "gemini_embed": _GEMINI_VECTORS,
+    "gemini_embed_one": _GEMINI_VECTORS,
     "ollama_embed": VectorsAsked(
-        ollama.read_embed, lambda embedded, _, model: ollama.write_embedded(embedded, model)
+        ollama.read_embed, lambda embedded, _, __, model: ollama.write_embedded(embedded, model)
     ),
 }
 VECTORS_GIVEN: Mapping[str, VectorsGiven] = {
     "openai_embeddings": VectorsGiven(openai_embeddings.write_embedding, openai_embeddings.read_embedded),
+    "gemini_embed": VectorsGiven(gemini.write_embedding, gemini.read_embedded),
     "ollama_embed": VectorsGiven(ollama.write_embedding, ollama.read_embedded),
 }
+
+COUNTS: Mapping[str, Callable[[int], bytes]] = {
+    "anthropic_count": lambda tokens: anthropic_messages.write_count(tokens, estimated=True),
+    "gemini_count": gemini.write_count,
+}
+"""How a client that asks for the length of a prompt is told an estimate of it."""
+
+SEALS: Mapping[str, tuple[bytes, ...]] = {
+    "openai_chat": (b'"reasoning_details"', b'"thought_signature"'),
+    "anthropic_messages": (b'"signature"', b'"redacted_thinking"'),
+    "gemini": (b'"thoughtSignature"', b'"thought_signature"'),
+}
+"""Member names that carry sealed state. Only a body with one of these is read for it."""
+KEPT: Mapping[str, tuple[bytes, ...]] = {
+    "openai_chat": (b'"file_id"', b'"audio"'),
+    "anthropic_messages": (b'"file_id"', b'"container"'),
+    "gemini": (b'"fileData"', b'"file_data"'),
+}
+"""Member names that carry the id of what is kept at a provider."""
 
 
 def _openai_error(error: ModelplexError, request_id: str) -> bytes:
@@ -89,7 +135,19 @@ def _openai_error(error: ModelplexError, request_id: str) -> bytes:
 
 _OPENAI = Interjections("text/event-stream", b": ping\n\n", _openai_error)
 _OLLAMA = Interjections("application/x-ndjson", b"", lambda error, _: ollama.error_line(error))
+_ANTHROPIC = Interjections(
+    "text/event-stream",
+    anthropic_messages.PING,
+    lambda error, request_id: anthropic_messages.error_event(error, request_id=request_id),
+)
+_GEMINI = Interjections(
+    "text/event-stream",
+    gemini.PING,
+    lambda error, request_id: gemini.write_error_event(error, request_id=request_id),
+)
 INTERJECTIONS: Mapping[str, Interjections] = {
+    "anthropic_messages": _ANTHROPIC,
+    "gemini": _GEMINI,
     "openai_chat": _OPENAI,
     "openai_completions": _OPENAI,
     "ollama": _OLLAMA,
@@ -98,6 +156,8 @@ INTERJECTIONS: Mapping[str, Interjections] = {
 
 ERRORS: Mapping[str, WriteError] = {
     "openai_chat": openai_chat.write_error,
+    "anthropic_messages": anthropic_messages.write_error,
+    "gemini": gemini.write_error,
     "ollama": ollama.write_error,
 }
 """How a client is told of an error."""
