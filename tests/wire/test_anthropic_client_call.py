@@ -234,10 +234,11 @@ def test_each_choice_is_understood(given: dict[str, Any], choice: Choice) -> Non
 
 
 def test_results_come_first_wherever_they_stand() -> None:
+    use: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "x", "input": {}}
     call = make_call(
         [
             *HELLO,
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "x", "input": {}}]},
+            {"role": "assistant", "content": [use]},
             {
                 "role": "user",
                 "content": [{"type": "text", "text": "Well"}, {"type": "tool_result", "tool_use_id": "a"}],
@@ -266,82 +267,82 @@ def test_a_count_of_tokens_needs_no_limit() -> None:
     assert anthropic_messages.read_call(ask).max_tokens is None
 
 
-@pytest.mark.parametrize(
-    ("more", "param"),
-    [
-        ({"max_tokens": ...}, "max_tokens"),
-        ({"max_tokens": "many"}, "max_tokens"),
-        ({"max_tokens": -1}, "max_tokens"),
-        ({"messages": ...}, "messages"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
-        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0]"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
-            "messages[0].content[0].source",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}]},
-            "messages[0].content[0].source.media_type",
-        ),
-        (
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [{"type": "image", "source": {"type": "url", "url": "file:///etc"}}],
-                    }
-                ]
-            },
-            "messages[0].content[0].source.url",
-        ),
-        (
-            {
-                "messages": [
-                    {
-                        "role": "assistant",
-                        "content": [{"type": "tool_use", "id": "a", "name": "b", "input": "x"}],
-                    }
-                ]
-            },
-            "messages[0].content[0].input",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},
-            "messages[0].content[0].tool_use_id",
-        ),
-        (
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {
-                                "type": "tool_result",
-                                "tool_use_id": "a",
-                                "content": [{"type": "text", "text": 5}],
-                            }
-                        ],
-                    }
-                ]
-            },
-            "messages[0].content[0].content[0].text",
-        ),
-        ({"system": [{"type": "image", "source": PNG}]}, "system[0]"),
-        ({"system": 5}, "system"),
-        ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
-        ({"tool_choice": {"type": "some"}}, "tool_choice.type"),
-        ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
-        ({"thinking": {"type": "loud"}}, "thinking.type"),
-        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
-        ({"output_config": {"effort": "some"}}, "output_config.effort"),
-        ({"output_config": {"format": {"type": "text"}}}, "output_config.format"),
-        ({"metadata": {"user_id": 5}}, "metadata.user_id"),
-        ({"stop_sequences": ["a", 5]}, "stop_sequences[1]"),
-    ],
-)
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"max_tokens": ...}, "max_tokens"),
+    ({"max_tokens": "many"}, "max_tokens"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"messages": ...}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+    ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0]"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+        "messages[0].content[0].source",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}]},
+        "messages[0].content[0].source.media_type",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "source": {"type": "url", "url": "file:///etc"}}],
+                }
+            ]
+        },
+        "messages[0].content[0].source.url",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "a", "name": "b", "input": "x"}],
+                }
+            ]
+        },
+        "messages[0].content[0].input",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},
+        "messages[0].content[0].tool_use_id",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "a",
+                            "content": [{"type": "text", "text": 5}],
+                        }
+                    ],
+                }
+            ]
+        },
+        "messages[0].content[0].content[0].text",
+    ),
+    ({"system": [{"type": "image", "source": PNG}]}, "system[0]"),
+    ({"system": 5}, "system"),
+    ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
+    ({"tool_choice": {"type": "some"}}, "tool_choice.type"),
+    ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
+    ({"thinking": {"type": "loud"}}, "thinking.type"),
+    ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+    ({"output_config": {"effort": "some"}}, "output_config.effort"),
+    ({"output_config": {"format": {"type": "text"}}}, "output_config.format"),
+    ({"metadata": {"user_id": 5}}, "metadata.user_id"),
+    ({"stop_sequences": ["a", 5]}, "stop_sequences[1]"),
+]
+
+
+@pytest.mark.parametrize(("more", "param"), WRONG)
 def test_what_is_wrong_is_named_by_its_place(more: dict[str, Any], param: str) -> None:
     with pytest.raises(BadRequest) as caught:
         make_call(**more)

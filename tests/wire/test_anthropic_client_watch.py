@@ -122,7 +122,7 @@ def test_an_error_before_any_output_is_withheld_and_one_after_it_goes_on() -> No
 
 
 def _call(pieces: list[str], reason: str) -> bytes:
-    start = {"type": "tool_use", "id": "a", "name": "b", "input": {}}
+    start: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "b", "input": {}}
     return sse_bytes(
         START,
         _event("content_block_start", index=0, content_block=start),

@@ -503,8 +503,8 @@ def test_what_cannot_be_said_is_refused_with_its_place(message: Message, param: 
     assert caught.value.param == param
 
 
-def test_a_tool_that_its_own_provider_runs_is_refused_elsewhere() -> None:
-    tool = HostedTool("anthropic_messages", "bash_20250124", msgspec.Raw(b"{}"))
+def test_a_tool_that_only_its_own_models_know_is_refused_elsewhere() -> None:
+    tool = HostedTool("anthropic_messages", "computer_20251124", msgspec.Raw(b"{}"))
     with pytest.raises(Unsupported, match="tools\\[0\\]"):
         openai_chat.write_call(foreign(tools=(tool,)), ATTEMPT)
 
@@ -528,7 +528,7 @@ def test_what_has_no_place_here_is_named_as_lost() -> None:
         tier="priority",
         cache=Cache(),
         sampling=Sampling(stop=("a", "b", "c", "d", "e")),
-        extra={"container": msgspec.Raw(b"1")},
+        extra={"inference_geo": msgspec.Raw(b"1")},
     )
     written = openai_chat.write_call(call, ATTEMPT)
     assert [(change.op, change.path) for change in written.changes] == [
@@ -537,7 +537,7 @@ def test_what_has_no_place_here_is_named_as_lost() -> None:
         ("drop", "cache_control"),
         ("drop", "metadata"),
         ("drop", "service_tier"),
-        ("drop", "container"),
+        ("drop", "inference_geo"),
     ]
     assert write(foreign(tier="standard_only"))["service_tier"] == "default"
 
