@@ -72,22 +72,25 @@ class Request(msgspec.Struct, frozen=True):
     content_type: str
     length: int | None
     upgrade: bool
-    messages: bool
-    """The caller says a version of Anthropic's API: it speaks Messages."""
+    form: ModelsForm
+    """Whose client it is, as its headers say: the paths of the models are the same for all."""
     detail: bool
     """The query says `detail`: only /health has one that matters."""
 
 
 def read_head(scope: Mapping[str, Any]) -> Request:
     host = origin = authorization = None
-    content_type, length, upgrade, messages = "", None, False, False
+    content_type, length, upgrade = "", None, False
+    form: ModelsForm = "openai"
     for name, value in scope["headers"]:
         match name:
             case b"host":
                 _once(name, host)
                 host = value.decode("latin-1")
             case b"anthropic-version":
-                messages = True
+                form = "anthropic"
+            case b"x-goog-api-client" | b"x-goog-api-key":
+                form = "gemini"
             case b"upgrade":
                 upgrade = value.lower() == b"websocket"
             case b"content-type":
@@ -118,7 +121,7 @@ def read_head(scope: Mapping[str, Any]) -> Request:
         content_type=content_type,
         length=length,
         upgrade=upgrade,
-        messages=messages,
+        form=form,
         detail=b"detail" in scope["query_string"],
     )
 
@@ -264,7 +267,7 @@ class App:
         if path == "/":  # what clients knock at before they begin
             return partial(self.inside.health, detail=False)
         if (rest := below_base(path)) is not None:
-            return self._models_view(rest, "anthropic" if request.messages else "openai")
+            return self._models_view(rest, request.form)
         if (rest := below_gemini(path)) is not None:
             return self._models_view(rest, "gemini")
         if (rest := below_ollama(path)) is not None:
