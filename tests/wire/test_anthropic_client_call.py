@@ -29,6 +29,7 @@ from modelplex.call import (
 from modelplex.errors import BadRequest
 from modelplex.wire import anthropic_messages
 from modelplex.wire._anthropic_betas import PROVIDER_RUNS, allowed_betas
+from modelplex.wire.asked import holds_envelopes
 from modelplex.wire.envelope import wrap
 from tests.wire.anthropic_peer import HELLO, HOME, make_ask, make_call, sent_home
 
@@ -379,8 +380,8 @@ def test_thinking_that_nobody_sealed_never_reaches_anthropic(signature: str) -> 
 def test_a_body_with_an_envelope_is_told_from_one_that_may_pass() -> None:
     own = {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "EqQB"}]}
     other = msgspec.json.decode(msgspec.json.encode(own).replace(b"EqQB", wrap(Seal("unknown", "")).encode()))
-    assert not anthropic_messages.has_envelopes(make_ask([*HELLO, own]))
-    assert anthropic_messages.has_envelopes(make_ask([*HELLO, other]))
+    assert not holds_envelopes(make_ask([*HELLO, own]))
+    assert holds_envelopes(make_ask([*HELLO, other]))
 
 
 # --- betas ---------------------------------------------------------------------------------------------------------------------------

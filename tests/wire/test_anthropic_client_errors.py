@@ -10,7 +10,9 @@ from anthropic.types.shared import ErrorResponse
 from modelplex import errors
 from modelplex.errors import BadRequest, ModelplexError, RateLimited, UnknownModel, UpstreamBroken
 from modelplex.wire import anthropic_messages
+from modelplex.wire.estimate import estimated
 from modelplex.wire.sse import SseReader
+from tests.wire.anthropic_peer import make_ask
 
 
 def _told(error: ModelplexError) -> tuple[int, dict[str, Any]]:
@@ -124,3 +126,17 @@ def test_a_count_says_whether_anybody_counted() -> None:
 def test_what_is_no_count_is_broken(body: bytes) -> None:
     with pytest.raises(UpstreamBroken):
         anthropic_messages.read_count(body)
+
+
+def test_an_estimate_reads_what_is_said_and_neither_pictures_nor_signatures() -> None:
+    bytes_ = "A" * 40_000
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": bytes_}}
+    thinking = {"type": "thinking", "thinking": "hm", "signature": bytes_}
+    redacted = {"type": "redacted_thinking", "data": bytes_}
+    ask = make_ask(
+        [{"role": "user", "content": [picture]}, {"role": "assistant", "content": [thinking, redacted]}]
+    )
+    assert estimated(ask, characters=0).fresh < 100
+    assert estimated(make_ask(system="a" * 4000), characters=0).fresh > 1000
+    odd = {"name": "x", "input_schema": {"type": "object", "properties": {"type": {"type": "string"}}}}
+    assert estimated(make_ask(tools=[odd]), characters=0).fresh > 0

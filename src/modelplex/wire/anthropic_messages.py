@@ -16,7 +16,7 @@ from datetime import datetime
 
 import msgspec
 
-from modelplex.call import Ask, Attempt, Call, Change, Written
+from modelplex.call import Attempt, Call, Change, Written
 from modelplex.errors import (
     BadRequest,
     ModelplexError,
@@ -37,12 +37,10 @@ from modelplex.wire._anthropic_watch import look, watch
 from modelplex.wire._anthropic_write import write_call
 from modelplex.wire._anthropic_writer import PING, MessagesWriter
 from modelplex.wire.dialect import Reader
-from modelplex.wire.envelope import MARK
 
 __all__ = [
     "PING",
     "error_event",
-    "has_envelopes",
     "look",
     "read_answer",
     "read_call",
@@ -60,7 +58,6 @@ __all__ = [
     "writer",
 ]
 
-_ENVELOPE = b'"' + MARK.encode()
 
 STATUSES: dict[int, type[ModelplexError]] = {
     400: BadRequest,
@@ -77,15 +74,6 @@ STATUSES: dict[int, type[ModelplexError]] = {
 }
 """What a status means where the body names no type that we know. Any other is UpstreamBroken, a 404 too: without
 `not_found_error` it is the path that was not found, so that the base URL is wrong and not the model's name."""
-
-
-def has_envelopes(ask: Ask) -> bool:
-    """Whether the body may hold state that another provider sealed, in the envelope in which an earlier answer gave it out.
-
-    Such a body never passes untouched: Anthropic would take the envelope for a signature of its own, and refuse it. Read and written anew, it
-    is without. Looking takes some microseconds; a text that only looks like an envelope costs a translation and nothing else.
-    """
-    return _ENVELOPE in ask.body
 
 
 def writer(call: Call, *, id: str, created: int, model: str) -> MessagesWriter:

@@ -20,10 +20,14 @@ TOLD = (
     *("contents", "systemInstruction", "system_instruction"),
 )
 """The members of a request that a model reads as text."""
-UNSAID = frozenset({"type", "role", "id", "tool_call_id", "cache_control", "detail"})
+UNSAID = frozenset(
+    {"type", "role", "id", "tool_call_id", "tool_use_id", "cache_control", "detail", "signature"}
+)
 """Members that say what something is, and nothing to the model."""
-SOUND_AND_PICTURES = frozenset({"image_url", "input_audio", "audio", "file"})
+SOUND_AND_PICTURES = frozenset({"image_url", "input_audio", "audio", "file", "inlineData", "inline_data"})
 """Members that hold bytes in base64, which are not read as text."""
+BYTES = ("base64", "redacted_thinking")
+"""The `type` of an object that is such bytes."""
 
 
 def estimated(ask: Ask, *, characters: int) -> Usage:
@@ -59,6 +63,8 @@ def _length(raw: msgspec.Raw) -> int:
             waiting += cast("list[object]", value)
         elif isinstance(value, dict):
             members = cast("dict[str, object]", value)
+            if members.get("type") in BYTES:
+                continue
             waiting += [
                 v for name, v in members.items() if name not in UNSAID and name not in SOUND_AND_PICTURES
             ]
