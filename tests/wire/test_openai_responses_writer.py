@@ -194,7 +194,7 @@ def test_what_the_request_said_is_told_back() -> None:
 
 def test_what_the_request_did_not_say_has_the_value_that_strict_clients_expect() -> None:
     answer = whole(ANSWER, make_call())
-    told = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "metadata": {}}
+    told: dict[str, Any] = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "metadata": {}}
     told |= {"text": {"format": {"type": "text"}}, "temperature": 1, "top_p": 1, "presence_penalty": 0}
     told |= {"frequency_penalty": 0, "top_logprobs": 0, "truncation": "disabled", "store": False}
     told |= {"background": False, "service_tier": "default", "completed_at": None, "error": None}
@@ -474,8 +474,8 @@ def _as_summaries(said: list[tuple[Any, ...]]) -> list[str]:
 
 def test_a_call_of_another_choice_is_not_written() -> None:
     assert (
-        whole([Said(0, "a"), Said(1, "b", choice=1), Ended("stop"), Ended("stop", choice=1)], CALL)[
-            "output"
-        ][0]["content"][0]["text"]
+        whole([Said(0, "a"), Said(1, "b", choice=1), Ended("stop"), Ended("stop", choice=1)], CALL)["output"][
+            0
+        ]["content"][0]["text"]
         == "a"
     )

@@ -67,6 +67,8 @@ class History:
         self._free = free
         self._customs: set[str] = set()
         """Ids of calls that were written as custom ones, so that their results are."""
+        self._messages = 0
+        """Of the assistant, so that each has a name."""
         self.holds_reasoning = False
         """Whether encrypted reasoning is among the items."""
 
@@ -156,10 +158,14 @@ class History:
         return items
 
     def _message(self, message: Message, content: list[_AnyPart]) -> _Written:
+        """`content` is filled afterwards. OpenAI's own type of such an item has an id and a status; what came in this form had what it had."""
         written: _Written = {"type": "message", "role": "assistant", "content": content}
-        if message.phase is not None:
-            written["phase"] = message.phase
-        return {**(message.extra if self._own else {}), **written}
+        if self._own:
+            named = {} if message.id is None else {"id": message.id, "status": "completed"}
+            phased = {} if message.phase is None else {"phase": message.phase}
+            return {**message.extra, **named, **written, **phased}
+        self._messages += 1
+        return {"id": f"msg_{self._messages - 1}", **written, "status": "completed"}
 
     def _answer(self, part: Text | Refusal, *, path: str) -> _Written:
         if isinstance(part, Refusal):

@@ -266,8 +266,8 @@ class _Writing:
         """Reasoning is asked for encrypted where there is any: models without it answer that with an error."""
         given = self.call.extra.get("include") if self.own else None
         include: list[str] = [] if given is None else msgspec.json.decode(given, type=list[str])
-        asked = self.body.get("reasoning")
-        thinks = isinstance(asked, dict) and asked.get("effort") != "none"
+        asked: dict[str, Any] = self.body.get("reasoning") or {"effort": "none"}
+        thinks = asked.get("effort") != "none"
         if (thinks or holds_reasoning) and ENCRYPTED not in include:
             include.append(ENCRYPTED)
         if self.call.sampling.logprobs and LOGPROBS not in include:
