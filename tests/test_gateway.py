@@ -216,6 +216,23 @@ async def test_a_wrong_method_is_a_405(tmp_path: Path) -> None:
         assert (await gw.ask("POST", "/health")).status == 405
 
 
+async def test_a_body_that_stops_coming_is_a_408_and_leaves_a_record_of_it(tmp_path: Path) -> None:
+    config = "[server]\nbody_timeout = 0.1\n" + one("http://127.0.0.1:9/v1")
+    async with gateway(config, folder=tmp_path) as gw:
+        reader, writer = await asyncio.open_unix_connection(gw.socket)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        got = await asyncio.wait_for(reader.read(), WAIT_S)
+        writer.close()
+        assert got.startswith(b"HTTP/1.1 408 ")
+        record = await gw.record()
+        assert (record.status, record.outcome, record.code, record.blame) == (
+            408,
+            "error",
+            "request_timeout",
+            "client",
+        )
+
+
 async def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
     config = "[server]\nmax_request_size = 1000\n" + one("http://127.0.0.1:9/v1")
     async with gateway(config, folder=tmp_path) as gw:

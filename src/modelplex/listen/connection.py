@@ -180,6 +180,8 @@ class Exchange(RequestResponseCycle):
     """One request and its answer. The app's own end is the exchange's: it fails in a way that the client can see."""
 
     task: asyncio.Task[None] | None = None
+    refused = False
+    """The connection itself has answered, since the body did not come or was none."""
     unwritten = b""
     """A head that waits for the first piece."""
     on_hang_up: Callable[[], object] | None = None
@@ -576,6 +578,7 @@ class Connection(HttpToolsProtocol):
             return
         if self.stage == "body" and active is self.latest and active is not None:
             # Its own body is at fault, and the app is told that nothing more will come.
+            active.refused = True
             active.disconnected = True
             active.message_event.set()
             self.active = None

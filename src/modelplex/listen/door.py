@@ -12,7 +12,7 @@ from typing import Any
 
 from uvicorn._types import ASGIReceiveCallable
 
-from modelplex.errors import ClientClosed, TooLarge
+from modelplex.errors import ClientClosed, RequestTimeout, TooLarge
 from modelplex.listen.connection import Exchange
 
 Headers = list[tuple[bytes, bytes]]
@@ -57,6 +57,10 @@ class Door:
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
+                if self._exchange.refused:
+                    raise RequestTimeout(
+                        "The body of the request stopped arriving before it was complete, or was broken."
+                    )
                 raise ClientClosed("The caller hung up before its request was complete.")
             piece = message["body"]
             size += len(piece)

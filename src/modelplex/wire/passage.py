@@ -25,6 +25,7 @@ from modelplex.event import (
     Measured,
     Refused,
     Said,
+    Sealed,
     Thought,
     Usage,
 )
@@ -250,6 +251,7 @@ class Translating(_Fresh):
         self.media_type = writer.media_type if writer is not None else "application/json"
         self._ask = ask
         self._characters = 0
+        self._seals: list[str] = []
         self._told = 0  # of the writer's losses, those that are among `changes`
         self._reader, self._writer = reader, writer
         self._read, self._write = read, write
@@ -262,7 +264,7 @@ class Translating(_Fresh):
         usage = self._usage
         if usage is None and (self.has_output or self._finish is not None):
             usage = estimated(self._ask, characters=self._characters)
-        return Seen(self._model, self._finish, usage, self.failed)
+        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals))
 
     @property
     def complete(self) -> bool:
@@ -324,6 +326,8 @@ class Translating(_Fresh):
             self.has_output = True
             if isinstance(event, TEXT):
                 self._characters += len(event.text)
+            elif isinstance(event, Sealed):  # a client of the maker's own dialect gets it without an envelope
+                self._seals.append(event.seal.data)
         elif isinstance(event, Measured):
             self._usage = event.usage
         elif isinstance(event, Ended):
