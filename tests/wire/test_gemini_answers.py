@@ -199,7 +199,7 @@ def test_a_reason_that_means_no_answer_fails(reason: str) -> None:
 
 @pytest.mark.parametrize("finish", ["STOP", "MAX_TOKENS"])
 def test_whole_calls_are_the_reason_of_the_end(finish: str) -> None:
-    call = {"functionCall": {"name": "f", "args": {}}}
+    call: dict[str, Any] = {"functionCall": {"name": "f", "args": {}}}
     (*_, ended) = _read(_sse(_chunk(call, finish=finish)), piece=9)
     assert isinstance(ended, Ended)
     assert ended.reason == "tool_calls"
@@ -348,7 +348,9 @@ def test_a_delay_is_taken_from_the_header_or_the_body_and_never_invented() -> No
 
 def test_a_context_that_is_too_long_and_a_field_at_fault_are_named() -> None:
     long = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
-    assert dialect.read_error(400, {}, _error(400, long, "INVALID_ARGUMENT")).code == "context_length_exceeded"
+    assert (
+        dialect.read_error(400, {}, _error(400, long, "INVALID_ARGUMENT")).code == "context_length_exceeded"
+    )
     assert (
         dialect.read_error(400, {}, _error(400, "No.", "INVALID_ARGUMENT", BAD_FIELD)).param
         == "contents[0].parts"

@@ -25,6 +25,7 @@ from modelplex.call import (
     Written,
 )
 from modelplex.errors import BadRequest, Unsupported
+from modelplex.wire import crossing
 from modelplex.wire._gemini_history import History, Notes
 from modelplex.wire._gemini_json import DIALECT
 
@@ -116,11 +117,14 @@ class _Writing:
     """One Call on its way into one body."""
 
     def __init__(self, call: Call, attempt: Attempt) -> None:
-        self._call = call
+        self._call, lost = crossing.crossed(call, to=DIALECT)
         self._facts = attempt.facts
         self._refuses = attempt.quirks.refuses
         self._notes = Notes(call, attempt)
+        self._notes.changes += lost
         self._free: set[str] = set()
+        self._lost: set[str] = set()
+        """What a choice may call the tools that are left out."""
 
     def write(self) -> Written:
         call, notes = self._call, self._notes
@@ -164,9 +168,8 @@ class _Writing:
                 case HostedTool() if tool.dialect == DIALECT:
                     hosted.append(tool.raw)
                 case HostedTool():
-                    raise Unsupported(
-                        f"The tool {tool.type} has no words in this provider's dialect.", param=path
-                    )
+                    self._notes.changes.append(crossing.lost_tool(tool, self._call.choice, path=path))
+                    self._lost |= crossing.words_of(tool)
                 case _:
                     assert_never(tool)
         named = [function["name"] for function in functions]
@@ -210,12 +213,17 @@ class _Writing:
             self._notes.drop(f"{path}.namespace", "tools have no namespaces here")
 
     def _tool_config(self, *, has_tools: bool) -> dict[str, Any] | None:
-        choice = self._call.choice
+        choice = crossing.without_lost(self._call.choice, frozenset(self._lost))
         if self._call.parallel is False:
             self._notes.drop(self._path("parallel_tool_calls"), "Gemini cannot be held to one call")
         if choice is None:
             return None
         if not has_tools:
+            if choice.mode == "required" and self._call.tools:
+                raise Unsupported(
+                    "A call is demanded, but this provider has none of the tools.",
+                    param=self._path("tool_choice"),
+                )
             if choice.mode in {"required", "named"}:
                 raise BadRequest("A tool is demanded, but there are none.", param=self._path("tool_choice"))
             return None

@@ -22,6 +22,7 @@ _LEAVE: dict[str, Callable[[Call], tuple[Call, tuple[Change, ...]]]] = {
 _CLIENT_RUN: dict[str, tuple[str, ...]] = {
     responses.DIALECT: tuple(responses.CLIENT_RUN),
     "anthropic_messages": ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_"),
+    "gemini": ("computerUse",),
 }
 """Typed tools that the client runs, by how their types begin; the provider runs all others."""
 
