@@ -1,4 +1,5 @@
-"""Scripted providers that play an agent's two turns: a request that has tools is told to call one, and once the result is there, the answer is a text.
+"""Scripted providers that play an agent's two turns: to a request that has tools, the model thinks, says a word and calls one tool twice at once; once the results are
+there, the answer is a text.
 
 Each speaks one dialect, written here by hand and not by the product. A request without tools (a title, a summary, a warm-up) gets a text alone.
 """
@@ -18,25 +19,29 @@ Dialect = Literal["openai", "anthropic", "ollama"]
 FINAL = ("The marker ", "is written: ", "modelplex-äöü-done.")
 """The last turn's text, in the pieces that it is streamed in."""
 ASIDE = "A short title"
+THOUGHT, SIGNATURE, WORD = "First the marker, then the answer.", "EqQBCgIYAhIM+sig/one==", "I write it."
 NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @dataclass
 class Play:
-    """What the model does: one call, or no call at all and a text (`said`). The tool is the first that is offered of `tools`."""
+    """What the model does: two calls, or no call at all and a text (`said`). The tool is the first that is offered of `tools`.
+
+    `results` are those of the last request that had any; `thoughts` the signed thoughts that came back in it.
+    """
 
     tools: dict[str, dict[str, Any]]
     said: str = ""
     offered: list[list[str]] = field(default_factory=list[list[str]])
     results: list[str] = field(default_factory=list[str])
+    thoughts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     answers: int = 0
     """How often the last turn was given."""
 
-    def turn(self, *, offered: list[str], result: str | None, last_is_result: bool) -> tuple[str, Any]:
+    def turn(self, *, offered: list[str], results: list[str], last_is_result: bool) -> tuple[str, Any]:
         """("call", (name, arguments)) or ("text", pieces)."""
         self.offered.append(offered)
-        if result is not None:
-            self.results.append(result)
+        self.results = results or self.results
         if last_is_result:
             self.answers += 1
             return "text", FINAL
@@ -70,24 +75,26 @@ def _texts(content: Any) -> str:
 
 def _openai(target: str, body: dict[str, Any], play: Play) -> Any:
     messages = body["messages"]
-    results = [m for m in messages if m["role"] == "tool"]
     kind, what = play.turn(
         offered=[tool["function"]["name"] for tool in body.get("tools", ()) if tool["type"] == "function"],
-        result=_texts(results[-1]["content"]) if results else None,
+        results=[_texts(m["content"]) for m in messages if m["role"] == "tool"],
         last_is_result=messages[-1]["role"] == "tool",
     )
     usage = {"prompt_tokens": 30, "completion_tokens": 7, "total_tokens": 37}
     if kind == "call":
         name, arguments = what
-        function = {"name": name, "arguments": json.dumps(arguments)}
-        call = {"index": 0, "id": "call_up1", "type": "function", "function": function}
-        half = len(function["arguments"]) // 2
-        deltas: list[dict[str, Any]] = [
-            {"tool_calls": [call | {"function": {"name": name, "arguments": ""}}]},
-            {"tool_calls": [{"index": 0, "function": {"arguments": function["arguments"][:half]}}]},
-            {"tool_calls": [{"index": 0, "function": {"arguments": function["arguments"][half:]}}]},
+        text = json.dumps(arguments)
+        half = len(text) // 2
+        function = {"name": name, "arguments": text}
+        calls = [
+            {"index": n, "id": f"call_up{n}", "type": "function", "function": function} for n in range(2)
         ]
-        message: dict[str, Any] = {"content": None, "tool_calls": [call]}
+        deltas: list[dict[str, Any]] = [{"reasoning_content": THOUGHT}, {"content": WORD}]
+        for n, call in enumerate(calls):
+            pieces = ({"arguments": text[:half]}, {"arguments": text[half:]})
+            deltas.append({"tool_calls": [call | {"function": {"name": name, "arguments": ""}}]})
+            deltas += [{"tool_calls": [{"index": n, "function": piece}]} for piece in pieces]
+        message: dict[str, Any] = {"content": WORD, "reasoning_content": THOUGHT, "tool_calls": calls}
     else:
         deltas = [{"content": text} for text in what]
         message = {"content": "".join(what)}
@@ -117,17 +124,22 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
     if target.partition("?")[0].endswith("count_tokens"):
         return answer({"input_tokens": 30})
     blocks = [b for m in body["messages"] if isinstance(m["content"], list) for b in m["content"]]
-    results = [b for b in blocks if b["type"] == "tool_result"]
+    thoughts = [(b["thinking"], b["signature"]) for b in blocks if b["type"] == "thinking"]
+    play.thoughts = thoughts or play.thoughts
     last: Any = body["messages"][-1]["content"]
     kind, what = play.turn(
         offered=[tool["name"] for tool in body.get("tools", ())],
-        result=_texts(results[-1].get("content", "")) if results else None,
+        results=[_texts(b.get("content", "")) for b in blocks if b["type"] == "tool_result"],
         last_is_result=not isinstance(last, str) and last[0]["type"] == "tool_result",
     )
     usage = {"input_tokens": 30, "output_tokens": 7}
     if kind == "call":
         name, arguments = what
-        blocks = [{"type": "tool_use", "id": "toolu_up1", "name": name, "input": arguments}]
+        blocks = [
+            {"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE},
+            {"type": "text", "text": WORD},
+            *({"type": "tool_use", "id": f"toolu_up{n}", "name": name, "input": arguments} for n in range(2)),
+        ]
     else:
         blocks = [{"type": "text", "text": "".join(what)}]
     reason = "tool_use" if kind == "call" else "end_turn"
@@ -136,13 +148,6 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
         return answer(
             {**head, "content": blocks, "stop_reason": reason, "stop_sequence": None, "usage": usage}
         )
-    if kind == "call":
-        text = json.dumps(blocks[0]["input"])
-        begun: dict[str, Any] = blocks[0] | {"input": {}}
-        deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ("", text[:7], text[7:])]
-    else:
-        begun = {"type": "text", "text": ""}
-        deltas = [{"type": "text_delta", "text": text} for text in what]
     begin: dict[str, Any] = {
         **head,
         "content": [],
@@ -152,13 +157,36 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
     }
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": begin},
-        {"type": "content_block_start", "index": 0, "content_block": begun},
-        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
-        {"type": "content_block_stop", "index": 0},
+        *(event for n, block in enumerate(blocks) for event in _block(n, block, what)),
         {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage},
         {"type": "message_stop"},
     ]
     return stream(*(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events))
+
+
+def _block(index: int, block: dict[str, Any], pieces: Any) -> list[dict[str, Any]]:
+    match block["type"]:
+        case "thinking":
+            begun: dict[str, Any] = block | {"thinking": "", "signature": ""}
+            deltas = [
+                {"type": "thinking_delta", "thinking": THOUGHT},
+                {"type": "signature_delta", "signature": SIGNATURE},
+            ]
+        case "tool_use":
+            text = json.dumps(block["input"])
+            begun = block | {"input": {}}
+            deltas = [
+                {"type": "input_json_delta", "partial_json": piece} for piece in ("", text[:7], text[7:])
+            ]
+        case _:
+            begun = block | {"text": ""}
+            texts = [WORD] if block["text"] == WORD else pieces
+            deltas = [{"type": "text_delta", "text": text} for text in texts]
+    return [
+        {"type": "content_block_start", "index": index, "content_block": begun},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
 
 
 # --- Ollama
@@ -166,24 +194,32 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
 
 def _ollama(target: str, body: dict[str, Any], play: Play) -> Any:
     messages = body["messages"]
-    results = [m for m in messages if m["role"] == "tool"]
     kind, what = play.turn(
         offered=[tool["function"]["name"] for tool in body.get("tools", ())],
-        result=results[-1]["content"] if results else None,
+        results=[m["content"] for m in messages if m["role"] == "tool"],
         last_is_result=messages[-1]["role"] == "tool",
     )
     head = {"model": body["model"], "created_at": "2026-01-02T03:04:05Z"}
     if kind == "call":
         name, arguments = what
+        call = {"function": {"name": name, "arguments": arguments}}
         said: list[dict[str, Any]] = [
-            {"content": "", "tool_calls": [{"function": {"name": name, "arguments": arguments}}]}
+            {"content": "", "thinking": THOUGHT},
+            {"content": WORD},
+            {"content": "", "tool_calls": [call]},
+            {"content": "", "tool_calls": [call]},
         ]
     else:
         said = [{"content": text} for text in what]
     end = {"done": True, "done_reason": "stop", "prompt_eval_count": 30, "eval_count": 7}
     if not body.get("stream", True):
-        whole = {"content": "".join(each["content"] for each in said)}
-        message = {"role": "assistant", **said[0], **whole}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(each["content"] for each in said),
+        }
+        if kind == "call":
+            calls = [call for each in said for call in each.get("tool_calls", ())]
+            message |= {"thinking": THOUGHT, "tool_calls": calls}
         return answer({**head, "message": message, **end})
     lines = [{**head, "message": {"role": "assistant", **each}, "done": False} for each in said]
     lines.append({**head, "message": {"role": "assistant", "content": ""}, **end})

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.agents.installed import BASE, MODULES, PROGRAMS, Done, platform, python, run, script
-from tests.agents.scripted import FINAL, Dialect, Play, playing
+from tests.agents.scripted import FINAL, SIGNATURE, THOUGHT, Dialect, Play, playing
 from tests.gateways import gateway
 from tests.peers import ROOT, node
 
@@ -52,7 +52,10 @@ class Place:
 
 @dataclass
 class Agent:
-    """`start` gives the command and environment. `tools` is what the model calls, by the names that versions of the agent offer it under."""
+    """`start` gives the command and environment. `tools` is what the model calls, by the names that versions of the agent offer it under.
+
+    `keeps_thoughts`: what the model thought goes back to it with its signature, through the agent's own form of it.
+    """
 
     start: Callable[[Place], tuple[list[str], Mapping[str, str]]]
     upstream: Dialect
@@ -60,6 +63,7 @@ class Agent:
     tools: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     said: str = ""
     model: str = MODEL
+    keeps_thoughts: bool = False
 
 
 def _shell(*names: str, **more: Any) -> dict[str, dict[str, Any]]:
@@ -142,6 +146,7 @@ AGENTS: dict[str, Agent] = {
             "shell_command": {"command": SHELL},
             "shell": {"command": ["sh", "-c", SHELL]},
         },
+        keeps_thoughts=True,
     ),
     "claude-code": Agent(claude, "openai", MESSAGES, _shell("Bash", description="Writes the marker")),
     "opencode": Agent(opencode, "ollama", CHAT, _shell("bash", description="Writes the marker")),
@@ -203,10 +208,13 @@ models = ["up-model"]
             assert done.status == 0, told
             marker = place.work / MARKER
             assert marker.exists(), told
-            assert marker.read_text() == "it ran\n", told
+            # Twice, since it was called twice at once; aider writes what it was told into the file.
+            assert marker.read_text() == "it ran\n" * (2 if agent.tools else 1), told
             assert FINAL[-1] in _said(done), told
             assert play.answers == 1, told
-            assert len(play.results) == (1 if agent.tools else 0), told
+            assert len(play.results) == (2 if agent.tools else 0), told
+            if agent.keeps_thoughts:
+                assert play.thoughts == [(THOUGHT, SIGNATURE)], told
             await gw.record()
             records = [record for record in gw.records if record.tries]
             assert records, told

@@ -34,7 +34,7 @@ async def openai_agents() -> None:
 
 
 async def pydantic_ai() -> None:
-    from pydantic_ai import Agent
+    from pydantic_ai import Agent, PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -52,9 +52,13 @@ async def pydantic_ai() -> None:
         ),
     }[NAME]()
     agent = Agent(model, tools=[write_marker])
-    async with agent.run_stream(PROMPT) as running:
-        async for piece in running.stream_text(delta=True):
-            print(piece, end="")
+    # Not run_stream, which takes the first text for the last, also where calls follow it.
+    async with agent.run_stream_events(PROMPT) as events:
+        async for event in events:
+            if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
+                print(event.part.content, end="")
+            if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                print(event.delta.content_delta, end="")
     print()
 
 

@@ -21,6 +21,8 @@ const answer = streamText({
   prompt: "Write the marker.",
   stopWhen: (stepCountIs ?? isStepCount)(4),
   maxRetries: 0,
+  // Otherwise it names the turns that OpenAI is to have kept, instead of sending them.
+  providerOptions: { openai: { store: false } },
   onError: ({ error }) => {
     console.error(error);
     process.exitCode = 1;
