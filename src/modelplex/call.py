@@ -411,6 +411,7 @@ class Quirks(msgspec.Struct, frozen=True):
     reasoning_back_for_tools_only  only on turns that called tools (DeepSeek)
     stream_usage     understands stream_options.include_usage
     cache_control    keeps Anthropic's cache_control on parts
+    custom_tools     knows free-form tools; where it does not, one that comes from another form is written as a function with one string
     refuses          top-level request fields that it answers with an error, so that they are dropped and reported
     api_version      the value of anthropic-version
     """
@@ -422,6 +423,7 @@ class Quirks(msgspec.Struct, frozen=True):
     reasoning_back_for_tools_only: bool = False
     stream_usage: bool = True
     cache_control: bool = False
+    custom_tools: bool = False
     refuses: tuple[str, ...] = ()
     api_version: str = "2023-06-01"
 

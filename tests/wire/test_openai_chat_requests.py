@@ -471,14 +471,25 @@ def test_a_free_tool_is_wrapped_where_only_functions_are_known() -> None:
     call = foreign(
         *history, tools=(FreeTool("p", syntax="lark", definition="x"),), choice=Choice("named", ("p",))
     )
-    wrapped = openai_chat.write_call(call, attempt_with(refuses=("tools.custom",)))
+    wrapped = openai_chat.write_call(call, ATTEMPT)
     body = json.loads(wrapped.body)
     assert wrapped.free == {"p"}
     assert body["messages"][0]["tool_calls"][0]["function"] == {"name": "p", "arguments": '{"input":"text"}'}
     assert body["tool_choice"] == {"type": "function", "function": {"name": "p"}}
-    plain = write(call)
+    assert "lark grammar:\nx" in body["tools"][0]["function"]["description"]
+    assert openai_chat.write_call(call, attempt_with(refuses=("tools.custom",))).free == {"p"}
+    plain = json.loads(openai_chat.write_call(call, attempt_with(custom_tools=True)).body)
     assert plain["tool_choice"] == {"type": "custom", "custom": {"name": "p"}}
     assert plain["tools"][0]["custom"]["format"]["grammar"] == {"definition": "x", "syntax": "lark"}
+
+
+def test_a_free_call_of_a_tool_that_is_not_offered_any_more_is_wrapped_too() -> None:
+    history = (
+        Message("assistant", (ToolCall("a", "p", "text", free=True),)),
+        Message("tool", (ToolResult("a", ()),)),
+    )
+    call = write(foreign(*history))["messages"][0]["tool_calls"][0]
+    assert call["function"] == {"name": "p", "arguments": '{"input":"text"}'}
 
 
 UNSAYABLE: list[tuple[Message, str]] = [

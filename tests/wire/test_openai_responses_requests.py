@@ -48,6 +48,7 @@ from tests.wire.responses_peer import ATTEMPT, make_ask, make_call
 
 _REQUEST: TypeAdapter[Any] = TypeAdapter(response_create_params.ResponseCreateParamsNonStreaming)
 
+CUSTOM = msgspec.structs.replace(ATTEMPT, quirks=Quirks(custom_tools=True))
 FOREIGN: dict[str, Any] = {
     "openai_chat": openai_chat,
     "anthropic_messages": anthropic_messages,
@@ -394,7 +395,7 @@ def test_a_conversation_of_another_form_becomes_items() -> None:
         Message("tool", (ToolResult("c1", (Text("No."),), is_error=True), ToolResult("c2", ()))),
         Message("user", (Document(PlainText("text"), title="T"), Document(Url("https://e.org/a.pdf")))),
     )
-    body, _ = sent(chat(messages=messages, tools=(Tool("f"), FreeTool("p"))))
+    body, _ = sent(chat(messages=messages, tools=(Tool("f"), FreeTool("p"))), CUSTOM)
     assert body["input"] == [
         {
             "type": "message",
@@ -537,12 +538,11 @@ def test_a_long_name_is_replaced_wherever_it_stands_and_a_long_id_too() -> None:
 
 
 def test_a_free_tool_is_a_function_where_the_service_knows_functions_only() -> None:
-    attempt = msgspec.structs.replace(ATTEMPT, quirks=Quirks(refuses=("tools.custom",)))
     messages = (
         Message("assistant", (ToolCall("c", "p", "*** x", free=True),)),
         Message("tool", (ToolResult("c", (Text("y"),), free=True),)),
     )
-    body, written = sent(chat(messages=messages, tools=(FreeTool("p", "P.", "lark", "x"),)), attempt)
+    body, written = sent(chat(messages=messages, tools=(FreeTool("p", "P.", "lark", "x"),)))
     assert body["tools"][0]["type"] == "function"
     assert [item["type"] for item in body["input"]] == ["function_call", "function_call_output"]
     assert json.loads(body["input"][0]["arguments"]) == {"input": "*** x"}

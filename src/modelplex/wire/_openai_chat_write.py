@@ -35,7 +35,9 @@ DIALECT = "openai_chat"
 STOPS = 4
 """Stop sequences that OpenAI takes."""
 NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
-WRAPPED = msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}')
+WRAPPED = msgspec.Raw(
+    b'{"type":"object","properties":{"input":{"type":"string","description":"The tool\'s whole input, as plain text."}},"required":["input"]}'
+)
 """The parameters of a free-form tool where the service knows functions only."""
 ANSWER_TOOL = "answer"
 """The tool whose arguments are the answer, for a model that knows no schema (wires.md 3.8)."""
@@ -71,6 +73,7 @@ class _Writing:
         self.aliases: dict[str, str] = {}
         self.free: set[str] = set()
         self.answer_tool: str | None = None
+        self.wraps = wraps_free_tools(self.call, attempt)
 
     def write(self) -> Written:
         call = self.call
@@ -78,6 +81,8 @@ class _Writing:
             check_pairs(call.messages)
         body = self.body
         body["model"] = self.attempt.model
+        if self.wraps:
+            self.free |= {self.name_of(name, path="messages") for name in called_freely(call)}
         told = [self._tool(tool, path=f"tools[{n}]") for n, tool in enumerate(call.tools)]
         tools = [tool for tool in told if tool is not None]
         if call.tools and not tools and call.choice is not None and call.choice.mode == "required":
@@ -168,14 +173,12 @@ class _Writing:
         self._lose_namespace(tool.namespace, path=path)
         for member in tool.extra:
             self._lose(f"{path}.{member}", "this dialect has no such member")
-        if CUSTOM_TOOLS in self.quirks.refuses:
+        if self.wraps:
             self.free.add(name)
-            if tool.definition is not None:
-                self._lose(f"{path}.format", "a function's text is bound by no grammar")
             self._lose(path, "a free-form tool is written as a function with one string `input`", "lower")
             function: dict[str, Any] = {"name": name, "parameters": WRAPPED}
-            if tool.description is not None:
-                function["description"] = tool.description
+            if described := describe_wrapped(tool):
+                function["description"] = described
             return {"type": "function", "function": function}
         custom: dict[str, Any] = {"name": name}
         if tool.description is not None:
@@ -338,6 +341,26 @@ class _Writing:
             if name in self.body:
                 del self.body[name]
                 self._lose(name, "this service answers it with an error")
+
+
+def wraps_free_tools(call: Call, attempt: Attempt) -> bool:
+    """Whether free-form tools are written as functions. A client that speaks the provider's own form knows what it takes."""
+    quirks = attempt.quirks
+    return CUSTOM_TOOLS in quirks.refuses or not (quirks.custom_tools or call.dialect == attempt.dialect)
+
+
+def called_freely(call: Call) -> set[str]:
+    """The names of free-form tools that were called earlier, offered now or not."""
+    parts = (part for message in call.messages for part in message.parts)
+    return {part.name for part in parts if isinstance(part, ToolCall) and part.free}
+
+
+def describe_wrapped(tool: FreeTool) -> str:
+    """What a function that stands for a free-form tool is for; its grammar can only be told in words."""
+    told = [tool.description] if tool.description else []
+    if tool.definition:
+        told.append(f"The input must match this {tool.syntax or 'formal'} grammar:\n{tool.definition}")
+    return "\n\n".join(told)
 
 
 def effort_of(budget: int) -> str:

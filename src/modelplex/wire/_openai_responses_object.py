@@ -28,6 +28,12 @@ _SAMPLING: dict[str, int] = {
     "top_logprobs": 0,
 }
 
+_CODES: tuple[tuple[type[ModelplexError], str], ...] = (
+    (RateLimited, "rate_limit_exceeded"),
+    (BadRequest, "invalid_prompt"),
+)
+_OTHER = "server_error"
+
 
 class Kept(msgspec.Struct, frozen=True):
     """What the gateway itself keeps: whether this answer, and the id of the one that it goes on from."""
@@ -77,13 +83,9 @@ class ResponseObject:
 
 
 def failure(error: ModelplexError) -> dict[str, str]:
-    """`error` of a failed response, whose codes are a closed list."""
-    code = "server_error"
-    if isinstance(error, RateLimited):
-        code = "rate_limit_exceeded"
-    elif isinstance(error, BadRequest):
-        code = "invalid_prompt"
-    return {"code": code, "message": error.message}
+    """`error` of a failed response, whose codes are a closed list of OpenAI's: ours are in the message and in the Record."""
+    named = next((word for kind, word in _CODES if isinstance(error, kind)), _OTHER)
+    return {"code": named, "message": error.message}
 
 
 def _echoes(call: Call, kept: Kept) -> dict[str, Any]:

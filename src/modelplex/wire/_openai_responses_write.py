@@ -16,11 +16,13 @@ from modelplex.errors import Unsupported
 from modelplex.wire import crossing
 from modelplex.wire._openai_chat_write import (
     ANSWER_TOOL,
-    CUSTOM_TOOLS,
     NO_PARAMETERS,
     WRAPPED,
+    called_freely,
     check_pairs,
+    describe_wrapped,
     effort_of,
+    wraps_free_tools,
 )
 from modelplex.wire._openai_json import encode
 from modelplex.wire._openai_responses_history import History
@@ -60,6 +62,7 @@ class _Writing:
         self.lost: set[str] = set()
         """What a choice may call the tools that are left out."""
         self.answer_tool: str | None = None
+        self.wraps = wraps_free_tools(self.call, attempt)
 
     def write(self) -> Written:
         call, body = self.call, self.body
@@ -68,6 +71,8 @@ class _Writing:
         if not self.own:
             check_pairs(call.messages)
         body["model"] = self.attempt.model
+        if self.wraps:
+            self.free |= {self.name_of(name, path="messages") for name in called_freely(call)}
         tools = write_tools(call, self._tool)
         history = History(call, self.attempt, name_of=self.name_of, changes=self.changes, free=self.free)
         self._put("instructions", history.instructions())
@@ -164,13 +169,11 @@ class _Writing:
 
     def _free_tool(self, tool: FreeTool, path: str) -> dict[str, Any]:
         name = self.name_of(tool.name, path=f"{path}.name")
-        if CUSTOM_TOOLS not in self.attempt.quirks.refuses:
+        if not self.wraps:
             return {**write_custom(tool, name), **(tool.extra if self.own else {})}
         self.free.add(name)
-        if tool.definition is not None:
-            self._lose(f"{path}.format", "a function's text is bound by no grammar")
         self._lose(path, "a free-form tool is written as a function with one string `input`", "lower")
-        function = Tool(tool.name, tool.description, parameters=WRAPPED, strict=False)
+        function = Tool(tool.name, describe_wrapped(tool) or None, parameters=WRAPPED, strict=False)
         return write_function(function, name)
 
     # --- controls ---
