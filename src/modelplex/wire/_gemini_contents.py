@@ -218,7 +218,7 @@ class Dialogue:
             part = read(raw, _Part, path=place)
             if is_given(part.function_response):
                 results.append(self._result(part.function_response, path=f"{place}.functionResponse"))
-            elif (found := _said(raw, path=place)) is not None:
+            elif (found := _said(raw, path=place, part=part)) is not None:
                 said.append(found)
         last = self.messages[-1] if self.messages else None
         if results and last is not None and last.role == "tool":
@@ -284,9 +284,9 @@ def _response(raw: msgspec.Raw, *, path: str) -> tuple[list[Part], bool]:
     return ([Text(bytes(raw).decode())] if members else []), False
 
 
-def _said(raw: msgspec.Raw, *, path: str) -> Part | None:
-    """One part of a user's content, of instructions or of a result; None where it says nothing."""
-    part = read(raw, _Part, path=path)
+def _said(raw: msgspec.Raw, *, path: str, part: _Part | None = None) -> Part | None:
+    """One part of a user's content, of instructions or of a result; None where it says nothing. `part` is the same, where it was read before."""
+    part = part or read(raw, _Part, path=path)
     if is_given(part.inline_data):
         return _inline(part.inline_data, raw, path=f"{path}.inlineData")
     if is_given(part.file_data):

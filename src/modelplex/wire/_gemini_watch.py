@@ -121,6 +121,14 @@ class _Looked:
         return Seen(self.model, self.finish, usage, error, tuple(self.seals), length)
 
 
+def _only_line(data: bytes) -> int:
+    """Where the line ends, of what most chunks are: one event of one line, all of it. 0 for any other. This service ends its lines with CR LF."""
+    if not data.startswith(b"data: {"):
+        return 0
+    line = len(data) - 4 if data.endswith(b"\r\n\r\n") else len(data) - 2 if data.endswith(b"\n\n") else 0
+    return line if data.find(b"\r", 0, line) == -1 == data.find(b"\n", 0, line) else 0
+
+
 class GeminiWatch:
     """wire/dialect.py's Watch. The end mark is EOF behind a finish reason for every candidate, or a block reason."""
 
@@ -141,15 +149,8 @@ class GeminiWatch:
     def feed(self, data: bytes) -> bytes:
         if self.failed is not None:
             return b""
-        if (
-            not self._carry
-            and data.startswith(b"data: {")
-            and data.endswith(b"\n\n")
-            and data.find(b"\n") == len(data) - 2
-            and b"\r" not in data
-        ):
-            # One event of one line, all of it: what most chunks are.
-            return data if self._observe(data[6:-2]) else b""
+        if not self._carry and (line := _only_line(data)):
+            return data if self._observe(data[6:line]) else b""
         self._carry += data
         if len(self._carry) > LINE_CAP:
             self.failed = UpstreamBroken(f"The provider's stream has an event of more than {LINE_CAP} bytes.")
