@@ -150,3 +150,23 @@ def test_the_table_states_only_facts_that_there_are() -> None:
     known = set(ModelFacts.__struct_fields__)
     for entry in tomllib.loads(packed("models.toml").decode())["models"]:
         assert set(entry["facts"]) <= known
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "can_disable", "levels"),
+    [
+        ("gemini-2.5-pro", "manual", False, ()),
+        ("gemini-2.5-flash-lite", "manual", True, ()),
+        ("gemini-2.0-flash", "none", True, ()),
+        ("gemini-3-pro-preview", "adaptive", False, ("low", "high")),
+        ("gemini-3.1-pro-preview", "adaptive", False, ("low", "medium", "high")),
+        ("gemini-3.7-flash", "adaptive", False, ("low", "medium", "high")),
+        ("gemini-3.1-flash-lite", "adaptive", False, ("minimal", "low", "medium", "high")),
+        ("gemini-9-neon", "adaptive", False, ("low", "medium", "high")),
+    ],
+)
+def test_a_gemini_thinks_by_a_budget_to_2_5_and_by_a_level_since(
+    model: str, thinking: str, *, can_disable: bool, levels: tuple[str, ...]
+) -> None:
+    known = facts(model, "gemini")
+    assert (known.thinking, known.can_disable_thinking, known.levels) == (thinking, can_disable, levels)
