@@ -18,6 +18,7 @@ from modelplex.call import (
     HostedTool,
     Image,
     Inline,
+    ModelFacts,
     Reasoning,
     Seal,
     Text,
@@ -226,6 +227,21 @@ def test_what_rode_along_returns_to_ollama() -> None:
     written = ollama.write_call(ollama.read_call(_ask(**body)), ATTEMPT)
     assert json.loads(written.body) == body
     assert not written.changes
+
+
+def test_a_loss_is_told_in_the_clients_own_words() -> None:
+    attempt = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(thinking="none"))
+    told = {
+        dialect: ollama.write_call(msgspec.structs.replace(_call(think="high"), dialect=dialect), attempt)
+        .changes[0]
+        .path
+        for dialect in ("ollama", "gemini", "openai_chat")
+    }
+    assert told == {
+        "ollama": "think",
+        "gemini": "generationConfig.thinkingConfig",
+        "openai_chat": "reasoning_effort",
+    }
 
 
 @pytest.mark.parametrize("limit", [-1, -2, 0])

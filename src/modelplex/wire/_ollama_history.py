@@ -70,6 +70,14 @@ _CLIENTS_WORDS: dict[str, dict[str, str]] = {
         "reasoning_effort": "reasoning.effort",
         "response_format": "text.format",
     },
+    "gemini": {
+        "n": "generationConfig.candidateCount",
+        "reasoning_effort": "generationConfig.thinkingConfig",
+        "response_format": "generationConfig.responseSchema",
+        "tool_choice": "toolConfig.functionCallingConfig",
+    },
+    "ollama": {"reasoning_effort": "think", "response_format": "format"},
+    "ollama_generate": {"reasoning_effort": "think", "response_format": "format"},
 }
 
 
