@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from modelplex.answers import Answers
 from modelplex.call import Ask, Attempt, Call, Change, Endpoint
 from modelplex.errors import (
     ClientClosed,
@@ -31,6 +32,7 @@ from modelplex.errors import (
     UpstreamAuth,
     UpstreamBroken,
 )
+from modelplex.keeping import Keeping
 from modelplex.listing import Listing
 from modelplex.provider.ways import COUNTS
 from modelplex.record.journal import Journal
@@ -41,6 +43,7 @@ from modelplex.route.health import WELL, BreakerRules, Health, after, before, fo
 from modelplex.route.pins import Origin, pinned, without_foreign_state
 from modelplex.send import SendError
 from modelplex.upstream import Answer, Upstream, forwarded, told_by
+from modelplex.wire import openai_responses
 from modelplex.wire.asked import (
     Asked,
     answered_here,
@@ -82,6 +85,15 @@ class Rules(msgspec.Struct, frozen=True):
     ping_interval: float = 15.0
 
 
+class Turn(msgspec.Struct, frozen=True):
+    """One request while it is answered: what is asked, who asked, what is noted of it, and what is kept."""
+
+    asked: Asked
+    door: Door
+    journal: Journal
+    keeping: Keeping | None = None
+
+
 class Gateway:
     """The providers of one configuration, ready to be asked. `chance` gives a number in [0, 1)."""
 
@@ -93,6 +105,7 @@ class Gateway:
         rules: Rules,
         chance: Callable[[], float],
         prices: Prices,
+        answers: Answers | None = None,
         health: dict[tuple[str, int], Health] | None = None,
         makers: Makers | None = None,
     ) -> None:
@@ -102,6 +115,7 @@ class Gateway:
         self.health: dict[tuple[str, int], Health] = health if health is not None else {}
         self._chance = chance
         self._prices = prices
+        self.answers = answers
         self._preferred_key: dict[str, int] = {}
         self._makers: Makers = makers if makers is not None else OrderedDict()
         self._origins: set[Origin] = set(self._makers.values())
@@ -122,7 +136,12 @@ class Gateway:
             await self._refuse(stopped(), door, journal)
 
     async def _answer(self, ask: Ask, door: Door, journal: Journal) -> None:
-        asked = Asked(ask, id=journal.id, created=int(journal.wall))
+        keeping: Keeping | None = None
+        if ask.dialect == openai_responses.DIALECT:
+            keeping = Keeping(self.answers, owner=journal.listener)
+            journal.ask = ask = await keeping.opened(ask)
+        kept = keeping.kept if keeping is not None else None
+        asked = Asked(ask, id=journal.id, created=int(journal.wall), kept=kept)
         candidates = await self.listing.candidates(ask.model)
         attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
         if (body := answered_here(ask, attempts, created=int(journal.wall))) is not None:
@@ -138,10 +157,11 @@ class Gateway:
         pinned_call: Call | None = None
         if self._must_pin(ask, attempts):
             attempts, pinned_call = self._pinned(asked, attempts)
+        turn = Turn(asked, door, journal, keeping)
         steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover, why_shut=self._why_shut)
         try:
             attempt = next(steps)
-            while (error := await self._try(asked, attempt, pinned_call, door, journal)) is not None:
+            while (error := await self._try(turn, attempt, pinned_call)) is not None:
                 attempt = steps.send(Outcome(error, self._chance()))
         except StopIteration as stop:
             raise stop.value.error from None
@@ -200,16 +220,15 @@ class Gateway:
 
     # --- one attempt ---
 
-    async def _try(
-        self, asked: Asked, attempt: Attempt, call: Call | None, door: Door, journal: Journal
-    ) -> ModelplexError | None:
+    async def _try(self, turn: Turn, attempt: Attempt, call: Call | None) -> ModelplexError | None:
         """Returns what went wrong before the first output, or None where the caller has its answer, whole or broken."""
+        journal = turn.journal
         if attempt.delay:
             await asyncio.sleep(attempt.delay)
             journal.queued += attempt.delay
         journal.attempt = attempt
         try:
-            passage = self._passage(asked, attempt, call)
+            passage = self._passage(turn.asked, attempt, call)
         except Unsupported as error:  # another candidate may have the words
             journal.tried(attempt, error, seconds=0.0)
             return error
@@ -222,8 +241,8 @@ class Gateway:
         answer: Answer | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
-            answer = await upstream.open(asked.ask, attempt, passage.body)
-            failure = await self._relay(attempt, answer, passage, door, journal)
+            answer = await upstream.open(turn.asked.ask, attempt, passage.body)
+            failure = await self._relay(turn, attempt, answer, passage)
         except SendError as error:
             failure = told_by(attempt.provider, error)
         except ModelplexError as error:
@@ -245,7 +264,7 @@ class Gateway:
             if seen.usage is not None:
                 journal.cost = self._prices.cost(upstream.type, attempt.model, seen.usage, upstream.base_url)
             self._remember(seen.seals, attempt)
-        if door.begun:
+        if turn.door.begun:
             journal.error = failure
             return None
         return failure
@@ -256,8 +275,9 @@ class Gateway:
             call, dropped = without_foreign_state(call, attempt, self._maker)
         passage = asked.passage(attempt, call=call)
         passage.changes = dropped + passage.changes
-        if passage.changes and self.rules.refuse_losses:
-            lost = passage.changes[0]
+        losses = [change for change in passage.changes if change.op != "add"]
+        if losses and self.rules.refuse_losses:
+            lost = losses[0]
             raise Unsupported(
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
                 param=lost.path,
@@ -277,14 +297,17 @@ class Gateway:
     # --- what comes back ---
 
     async def _relay(
-        self, attempt: Attempt, answer: Answer, passage: Passage, door: Door, journal: Journal
+        self, turn: Turn, attempt: Attempt, answer: Answer, passage: Passage
     ) -> ModelplexError | None:
         """Give the answer to the caller. Returns what broke it after its first output; raises what went wrong before."""
+        door, journal, keeping = turn.door, turn.journal, turn.keeping
         provider = self.upstreams[attempt.provider]
         if passage.media_type and not journal.ask.stream:
             body = await answer.body(limit=provider.max_response_size)
             out = passage.whole(body)
             journal.changes = passage.changes
+            if keeping is not None:
+                await keeping.keep(out)
             await door.whole(200, self._head(b"application/json", answer, journal), out)
             return None
         label = passage.media_type.encode() or answer.header(b"content-type") or b"application/octet-stream"
@@ -305,6 +328,7 @@ class Gateway:
             head=lambda: self._head(label, answer, journal),
             quiet=self.rules.ping_interval,
             hide=provider.hide,
+            keep=keeping.keep_of if keeping is not None and keeping.kept and keeping.kept.store else None,
         )
         return await stream.run()
 

@@ -10,7 +10,7 @@ Nothing is buffered on the way: the next bytes are asked for when the last ones 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from modelplex.errors import ModelplexError, Stopping, UpstreamBroken
@@ -61,6 +61,7 @@ class Stream:
         head: Callable[[], Headers],
         quiet: float,
         hide: Callable[[bytes], bytes],
+        keep: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
         self._answer = answer
         self._passage = passage
@@ -70,6 +71,7 @@ class Stream:
         self._head = head
         self._quiet = quiet
         self._hide = hide
+        self._keep = keep
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
@@ -120,6 +122,8 @@ class Stream:
             raise told_by(self._provider, error) from None
 
     async def _move(self, out: bytes, *, last: bool) -> None:
+        if self._keep is not None:  # before the client knows of it, and asks for more
+            await self._keep(out)
         if self._door.begun:
             if out:
                 self._quiet_since = self._loop.time()

@@ -25,6 +25,7 @@ import msgspec
 import uvloop
 
 import modelplex
+from modelplex.answers import MEMORY, Answers
 from modelplex.config import Config, ConfigError, load
 from modelplex.errors import ModelplexError
 from modelplex.gateway import Gateway, Makers, Rules
@@ -105,6 +106,8 @@ class Process:
         )
         self._client = Client()
         self._prices = Prices()
+        kept = config.server.keep_responses
+        self._answers = None if kept is None else Answers(MEMORY if kept == "memory" else kept)
         self._health: dict[tuple[str, int], Health] = {}
         self._makers: Makers = OrderedDict()
         self._metrics = Metrics(breakers=self._breakers, lost=self._log.lost, version=modelplex.__version__)
@@ -159,6 +162,8 @@ class Process:
             self._gateway.listing.stop()
             await self._client.aclose()
             self._prices.close()
+            if self._answers is not None:
+                await self._answers.close()
             self._log.close()
         return 0
 
@@ -233,6 +238,7 @@ class Process:
             rules=_rules(config),
             chance=random.random,
             prices=self._prices,
+            answers=self._answers,
             health=kept,
             makers=self._makers,
         )

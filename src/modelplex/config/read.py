@@ -109,6 +109,7 @@ SERVER: Final[dict[str, Rule[object]]] = {
         "a list of origins",
     ),
     "internal_token": secret("a token"),
+    "keep_responses": text('"memory", or the path of a file'),
     "on_loss": one_of(("report", "refuse")),
     "on_pinned_state": one_of(("refuse", "drop")),
     "ping_interval": seconds(),

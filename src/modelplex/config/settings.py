@@ -45,6 +45,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     http             addresses as "host:port" ("[::1]:8080" for IPv6), always with both parts; empty where only sockets are served
     socket_mode      octal digits
     allowed_hosts    names in `Host` that are served beside loopback and the listener's own address
+    keep_responses   where answers of the Responses form are kept, for who goes on from one by its id: "memory", a file, or not at all
     on_loss          what to do where the target's dialect cannot say a part of the request
     on_pinned_state  what to do with state that only an unreachable provider can read
     ping_interval    silence on a stream after which a keep-alive is written
@@ -65,6 +66,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     internal_token: Secret | None = None
+    keep_responses: str | None = None
     on_loss: OnLoss = "report"
     on_pinned_state: OnPinnedState = "refuse"
     ping_interval: float = 15.0

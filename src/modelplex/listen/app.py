@@ -30,6 +30,7 @@ from modelplex.errors import (
     UpgradeRefused,
 )
 from modelplex.gateway import Gateway
+from modelplex.keeping import answer_view
 from modelplex.listen.door import Door, Headers
 from modelplex.listen.inside import Inside, ModelsForm, View, may_look_inside
 from modelplex.listen.origin import Hosts
@@ -248,6 +249,21 @@ class App:
             )
             await door.whole(200, [(b"content-type", label), (b"x-request-id", request_id.encode())], body)
             return
+        rest = below_base(request.path)
+        if rest is not None and rest.startswith("responses/"):
+            kept = await answer_view(
+                self.gateway.answers,
+                rest.removeprefix("responses/"),
+                method=request.method,
+                owner=request.listener,
+            )
+            if kept is not None:
+                await door.whole(
+                    200,
+                    [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())],
+                    kept,
+                )
+                return
         view = self._view(request)
         if view is None:
             raise NotFound(

@@ -33,6 +33,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "chat/completions": _of("chat/completions", "openai_chat"),
     "completions": _of("completions", "openai_completions"),
     "embeddings": _of("embeddings", "openai_embeddings"),
+    "responses": _of("responses", "openai_responses"),
+    "responses/input_tokens": _of("responses/input_tokens", "openai_count"),
     "messages": _of("messages", "anthropic_messages"),
     "messages/count_tokens": _of("messages/count_tokens", "anthropic_count"),
     "moderations": _of("moderations"),

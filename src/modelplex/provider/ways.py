@@ -29,6 +29,7 @@ SMALLER_FORMS: dict[tuple[str, str], str] = {
 """What a dialect's own forms of these are called."""
 COUNTS: dict[Endpoint, tuple[str, str]] = {
     "messages/count_tokens": ("anthropic_messages", "anthropic_count"),
+    "responses/input_tokens": ("openai_chat", "openai_count"),
     "count_tokens": ("gemini", "gemini_count"),
 }
 """Questions for the length of a prompt: the dialect of the providers that answer them, and what the form is called."""

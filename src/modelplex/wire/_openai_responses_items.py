@@ -33,7 +33,7 @@ from modelplex.errors import BadRequest
 from modelplex.wire._openai_chat_messages import CacheControl, read_cache, read_url
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import convert_member, decode_member
-from modelplex.wire._openai_responses_words import COMPACTED, DIALECT, GOOGLE, SEAL_FORMAT
+from modelplex.wire._openai_responses_words import COMPACTED, DIALECT, OF_CALL, SEAL_FORMAT
 from modelplex.wire.envelope import unwrap
 
 _ROLES: dict[str, Role] = {
@@ -240,28 +240,24 @@ def _read_reasoning(raw: msgspec.Raw, *, path: str) -> Thinking:
 
 
 def _with_signatures(parts: Sequence[Part]) -> list[Part]:
-    """Gemini's signatures, back on the calls that they were made for."""
-    signatures = {
-        part.seal.id: part.seal
-        for part in parts
-        if isinstance(part, Thinking) and part.seal is not None and part.seal.format == GOOGLE
-    }
-    if not signatures:
+    """Gemini's signatures, back on the calls that they were made for (R16)."""
+    signatures = {_signed(part): part.seal for part in parts if isinstance(part, Thinking)}
+    if signatures.keys() <= {None}:
         return list(parts)
-    called = {part.id for part in parts if isinstance(part, ToolCall)}
     kept: list[Part] = []
     for part in parts:
-        if isinstance(part, ToolCall) and part.id in signatures:
-            seal = msgspec.structs.replace(signatures[part.id], id=None)
-            kept.append(msgspec.structs.replace(part, seal=seal))
-        elif not (
-            isinstance(part, Thinking)
-            and part.seal is not None
-            and part.seal.format == GOOGLE
-            and part.seal.id in called
-        ):
+        if isinstance(part, ToolCall) and (seal := signatures.get(part.id)) is not None:
+            kept.append(msgspec.structs.replace(part, seal=msgspec.structs.replace(seal, id=None)))
+        elif not isinstance(part, Thinking) or _signed(part) is None:
             kept.append(part)
     return kept
+
+
+def _signed(part: Thinking) -> str | None:
+    """The id of the call that this is the signature of."""
+    if part.seal is None or part.seal.id is None or not part.seal.id.startswith(OF_CALL):
+        return None
+    return part.seal.id.removeprefix(OF_CALL)
 
 
 # --- content ------------------------------------------------------------------------------------------------------

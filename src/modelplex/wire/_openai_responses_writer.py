@@ -35,7 +35,7 @@ from modelplex.event import (
 from modelplex.wire import sse
 from modelplex.wire._openai_json import as_object, encode
 from modelplex.wire._openai_responses_object import Kept, ResponseObject
-from modelplex.wire._openai_responses_words import DIALECT, SEAL_FORMAT
+from modelplex.wire._openai_responses_words import DIALECT, OF_CALL, SEAL_FORMAT
 from modelplex.wire.envelope import wrap
 from modelplex.wire.names import qualified
 
@@ -291,6 +291,8 @@ class ResponsesWriter:
             return b""
         if item.kind == "message":
             return self._end_part(item)  # more text may follow in the same message
+        if item.kind == "call" and not item.texts:
+            return b""  # only the end tells whether there are none, or the limit was hit before them (R25)
         return self._close(item)
 
     def _close(self, item: _Item, status: str = "completed") -> bytes:
@@ -329,7 +331,9 @@ class ResponsesWriter:
             self._ended = Ended("stop")
         still_open = [item for item in self._output if isinstance(item, _Item) and item.open]
         for item in still_open:
-            is_cut = reason is not None and item is still_open[-1]
+            is_cut = reason is not None and (
+                item is still_open[-1] or (item.kind == "call" and not item.texts)
+            )
             out += self._close(item, "incomplete" if is_cut else "completed")
         return out, "completed" if reason is None else "incomplete"
 
@@ -426,7 +430,7 @@ class ResponsesWriter:
     def _reason(self, part: int) -> tuple[_Item, bytes]:
         """The open reasoning item of this part. A part of another kind closed the one before: late state begins another."""
         item = self._parts.get(part)
-        if item is not None and item.open:
+        if item is not None and item.open and item.kind == "reasoning":
             return item, b""
         out = b"" if self._message is None else self._close(self._message)
         if self._thinking is not None:
@@ -480,7 +484,7 @@ class ResponsesWriter:
     def _sign(self, call_id: str, seal: Seal) -> bytes:
         """A signature of a call, in a reasoning item of its own that names the call: calls have no place for it."""
         item, out = self._add("rs", "reasoning", {"type": "reasoning", "summary": list[Any]()})
-        item.item["encrypted_content"] = wrap(msgspec.structs.replace(seal, id=call_id))
+        item.item["encrypted_content"] = wrap(msgspec.structs.replace(seal, id=OF_CALL + call_id))
         return out + self._close(item)
 
     # --- calls ---

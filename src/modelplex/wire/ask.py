@@ -126,6 +126,12 @@ def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool
         quirks.refuses or quirks.output_limit != "max_completion_tokens"
     ):
         changes = _by_quirks(ask.fields, quirks, changed)
+    if (
+        ask.dialect == "openai_responses"
+        and attempt.endpoint == "responses"
+        and bytes(ask.fields.get("store", _NULL)) != _FALSE
+    ):
+        changed["store"] = msgspec.Raw(_FALSE)  # what is kept is kept here, and never at a provider
     if not changed and not _may_repeat(ask):
         return changes, ask.body, asks_usage
     fields = {**ask.fields, **changed}

@@ -11,9 +11,11 @@ from functools import cached_property
 
 import msgspec
 
-from modelplex.call import Ask, Attempt, Call, Completion, Embedding
+from modelplex.call import Ask, Attempt, Call, Change, Completion, Embedding
 from modelplex.errors import Unsupported
-from modelplex.wire import gemini, ollama, openai_completions
+from modelplex.event import Event
+from modelplex.wire import gemini, ollama, openai_completions, openai_responses
+from modelplex.wire.dialect import Writer
 from modelplex.wire.envelope import MARK
 from modelplex.wire.estimate import estimated
 from modelplex.wire.passage import (
@@ -42,13 +44,16 @@ from modelplex.wire.table import (
 ARRAY = "gemini_array"
 """Gemini's stream as one JSON array, which is Google's default where a client does not ask for events."""
 ENVELOPE = MARK.encode()
+ENVELOPE_IN_BASE64 = b"bXB4MS"
+"""How an envelope begins where a dialect wraps it once more: what base64 makes of the mark, but for the bits that it shares with what follows."""
 
 
 class Asked:
-    """`id` and `created` (Unix seconds) are what an answer is called that its provider gave no name."""
+    """`id` and `created` (Unix seconds) are what an answer is called that its provider gave no name. `kept` says what is kept of a Responses answer."""
 
-    def __init__(self, ask: Ask, *, id: str, created: int) -> None:
+    def __init__(self, ask: Ask, *, id: str, created: int, kept: openai_responses.Kept | None = None) -> None:
         self.ask = ask
+        self._kept = kept
         self._id = id
         self._created = created
 
@@ -118,7 +123,7 @@ class Asked:
         return Unread(ask, attempt)
 
     def _conversation(self, call: Call, attempt: Attempt) -> Passage:
-        client, provider = CLIENTS[self.ask.dialect], PROVIDERS[attempt.dialect]
+        provider = PROVIDERS[attempt.dialect]
         written = provider.write_call(call, attempt)
         if call.stream:
             return Translating(
@@ -126,17 +131,31 @@ class Asked:
                 written,
                 attempt,
                 reader=provider.reader(attempt, written),
-                writer=client.writer(call, id=self._id, created=self._created, model=attempt.model),
+                writer=self._writer(call, attempt),
             )
         return Translating(
             self.ask,
             written,
             attempt,
             read=lambda body: provider.read_answer(body, attempt, written),
-            write=lambda events: client.write_answer(
-                events, call, id=self._id, created=self._created, model=attempt.model
-            ),
+            write=lambda events: self._write_answer(events, call, attempt),
         )
+
+    def _writer(self, call: Call, attempt: Attempt) -> Writer:
+        if self._kept is not None:
+            return openai_responses.writer(
+                call, id=self._id, created=self._created, model=attempt.model, kept=self._kept
+            )
+        client = CLIENTS[self.ask.dialect]
+        return client.writer(call, id=self._id, created=self._created, model=attempt.model)
+
+    def _write_answer(self, events: list[Event], call: Call, attempt: Attempt) -> tuple[bytes, list[Change]]:
+        if self._kept is not None:
+            return openai_responses.write_answer(
+                events, call, id=self._id, created=self._created, model=attempt.model, kept=self._kept
+            )
+        client = CLIENTS[self.ask.dialect]
+        return client.write_answer(events, call, id=self._id, created=self._created, model=attempt.model)
 
     def _continuation(self, attempt: Attempt) -> Passage:
         asked = self.completion
@@ -175,7 +194,9 @@ def answered_here(ask: Ask, attempts: Sequence[Attempt], *, created: int) -> byt
 
 def holds_envelopes(ask: Ask) -> bool:
     """Whether the body may hold state that was sealed elsewhere and given out in an envelope. Such a body never passes untouched."""
-    return ask.dialect in CLIENTS and ENVELOPE in ask.body
+    if ask.dialect not in CLIENTS:
+        return False
+    return (ENVELOPE_IN_BASE64 if family(ask.dialect) == gemini.DIALECT else ENVELOPE) in ask.body
 
 
 def may_hold_seals(ask: Ask) -> bool:

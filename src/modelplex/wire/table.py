@@ -20,6 +20,7 @@ from modelplex.wire import (
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_responses,
 )
 from modelplex.wire.dialect import ClientDialect, PassingDialect, ProviderDialect, Seen
 from modelplex.wire.passage import Interjections
@@ -29,6 +30,7 @@ WriteError = Callable[..., tuple[int, bytes]]
 
 CLIENTS: Mapping[str, ClientDialect] = {
     "openai_chat": openai_chat,
+    "openai_responses": openai_responses,
     "anthropic_messages": anthropic_messages,
     "gemini": gemini,
     "ollama": ollama,
@@ -37,6 +39,7 @@ CLIENTS: Mapping[str, ClientDialect] = {
 """What conversations may be asked for in."""
 
 PROVIDERS: Mapping[str, ProviderDialect] = {
+    "openai_responses": openai_responses,
     "openai_chat": openai_chat,
     "anthropic_messages": anthropic_messages,
     "gemini": gemini,
@@ -45,6 +48,7 @@ PROVIDERS: Mapping[str, ProviderDialect] = {
 """What conversations are held in with providers."""
 
 SMALLER_FORMS: Mapping[str, str] = {
+    "openai_count": "openai_responses",
     "openai_completions": "openai_chat",
     "openai_embeddings": "openai_chat",
     "openai_json": "openai_chat",
@@ -59,6 +63,7 @@ SMALLER_FORMS: Mapping[str, str] = {
 """Forms that share the errors and the lists of a dialect."""
 
 PASSING: Mapping[str, PassingDialect] = {
+    "openai_responses": openai_responses,
     "openai_chat": openai_chat,
     "openai_completions": openai_completions,
     "anthropic_messages": anthropic_messages,
@@ -112,16 +117,19 @@ VECTORS_GIVEN: Mapping[str, VectorsGiven] = {
 COUNTS: Mapping[str, Callable[[int], bytes]] = {
     "anthropic_count": lambda tokens: anthropic_messages.write_count(tokens, estimated=True),
     "gemini_count": gemini.write_count,
+    "openai_count": openai_responses.write_input_tokens,
 }
 """How a client that asks for the length of a prompt is told an estimate of it."""
 
 SEALS: Mapping[str, tuple[bytes, ...]] = {
+    "openai_responses": (b'"encrypted_content"',),
     "openai_chat": (b'"reasoning_details"', b'"thought_signature"'),
     "anthropic_messages": (b'"signature"', b'"redacted_thinking"'),
     "gemini": (b'"thoughtSignature"', b'"thought_signature"'),
 }
 """Member names that carry sealed state. Only a body with one of these is read for it."""
 KEPT: Mapping[str, tuple[bytes, ...]] = {
+    "openai_responses": (b'"file_id"', b'"item_reference"'),
     "openai_chat": (b'"file_id"', b'"audio"'),
     "anthropic_messages": (b'"file_id"', b'"container"'),
     "gemini": (b'"fileData"', b'"file_data"'),
@@ -135,6 +143,11 @@ def _openai_error(error: ModelplexError, request_id: str) -> bytes:
 
 _OPENAI = Interjections("text/event-stream", b": ping\n\n", _openai_error)
 _OLLAMA = Interjections("application/x-ndjson", b"", lambda error, _: ollama.error_line(error))
+_RESPONSES = Interjections(
+    "text/event-stream",
+    b": ping\n\n",
+    lambda error, _: openai_responses.write_error_event(error),
+)
 _ANTHROPIC = Interjections(
     "text/event-stream",
     anthropic_messages.PING,
@@ -146,6 +159,7 @@ _GEMINI = Interjections(
     lambda error, request_id: gemini.write_error_event(error, request_id=request_id),
 )
 INTERJECTIONS: Mapping[str, Interjections] = {
+    "openai_responses": _RESPONSES,
     "anthropic_messages": _ANTHROPIC,
     "gemini": _GEMINI,
     "openai_chat": _OPENAI,
@@ -155,6 +169,7 @@ INTERJECTIONS: Mapping[str, Interjections] = {
 }
 
 ERRORS: Mapping[str, WriteError] = {
+    "openai_responses": openai_responses.write_error,
     "openai_chat": openai_chat.write_error,
     "anthropic_messages": anthropic_messages.write_error,
     "gemini": gemini.write_error,

@@ -1,0 +1,92 @@
+"""Going on from an answer by its id: what the gateway does of it before it asks a provider, and after.
+
+Above it stands the gateway; below it the store of answers and the Responses form, which alone has this. Nothing is kept unless [server] keep_responses says so, and what one
+listener's clients keep is not found by another's.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from modelplex.answers import Answer, Answers
+from modelplex.call import Ask
+from modelplex.errors import BadRequest, NotFound
+from modelplex.wire import openai_responses
+from modelplex.wire.openai_responses import Kept
+
+
+class Keeping:
+    """One request's dealings with the store. `owner` is its listener."""
+
+    def __init__(self, answers: Answers | None, *, owner: str) -> None:
+        self._answers = answers
+        self._owner = owner
+        self._input: list[msgspec.Raw] = []
+        self.kept: Kept | None = None
+
+    async def opened(self, ask: Ask) -> Ask:
+        """The request with the earlier turns that it names. Raises BadRequest for a state that nobody here keeps."""
+        openai_responses.check_state(ask, keeps=self._answers is not None)
+        previous = openai_responses.previous_response(ask)
+        store = self._answers is not None and openai_responses.wants_keeping(ask)
+        self.kept = Kept(store=store, previous=previous)
+        if self._answers is not None and previous is not None:
+            earlier = await self._answers.find(previous, owner=self._owner)
+            if earlier is None:
+                raise BadRequest(
+                    f"There is no response {previous!r} here, or no longer: send the earlier items in 'input'.",
+                    param="previous_response_id",
+                    code="previous_response_not_found",
+                )
+            ask = openai_responses.with_history(ask, earlier.items)
+        if store:
+            self._input = openai_responses.input_items(ask)
+        return ask
+
+    async def keep(self, body: bytes | None) -> None:
+        """Keep this response object, where it is one and the request wants it."""
+        if body is None or self._answers is None or self.kept is None or not self.kept.store:
+            return
+        await self._answers.keep(
+            openai_responses.response_id(body),
+            input=self._input,
+            output=openai_responses.output_items(body),
+            body=body,
+            owner=self._owner,
+        )
+
+    async def keep_of(self, events: bytes) -> None:
+        """Keep the response object with which these events end, if they do."""
+        if self.kept is not None and self.kept.store:
+            await self.keep(openai_responses.final_response(events))
+
+
+async def kept_answer(answers: Answers | None, name: str, *, owner: str) -> Answer:
+    """The answer with this id. Raises NotFound."""
+    found = await answers.find(name, owner=owner) if answers is not None else None
+    if found is None:
+        why = "" if answers is not None else " Answers are not kept; [server] keep_responses would."
+        raise NotFound(f"There is no response {name!r} here.{why}")
+    return found
+
+
+async def answer_view(answers: Answers | None, rest: str, *, method: str, owner: str) -> bytes | None:
+    """What a path below `responses/` is answered with: the response, its input items, or that it is gone. None where there is nothing of that kind."""
+    name, _, part = rest.partition("/")
+    match method, part:
+        case "GET" | "HEAD", "":
+            return (await kept_answer(answers, name, owner=owner)).body
+        case "GET" | "HEAD", "input_items":
+            found = await kept_answer(answers, name, owner=owner)
+            return openai_responses.write_item_list(found.input, response_id=name)
+        case "DELETE", "" if answers is not None:
+            await kept_answer(answers, name, owner=owner)
+            await answers.delete(name, owner=owner)
+            return openai_responses.write_deleted(name)
+        case "POST", "cancel":
+            await kept_answer(answers, name, owner=owner)
+            raise BadRequest(
+                "Only a response that runs in the background can be cancelled, and none does here: hang up instead."
+            )
+        case _:
+            return None
