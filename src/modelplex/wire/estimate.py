@@ -21,10 +21,12 @@ TOLD = (
 )
 """The members of a request that a model reads as text."""
 UNSAID = frozenset(
-    {"type", "role", "id", "tool_call_id", "tool_use_id", "cache_control", "detail", "signature"}
+    "type role id call_id tool_call_id tool_use_id cache_control detail signature encrypted_content".split()
 )
 """Members that say what something is, and nothing to the model."""
-SOUND_AND_PICTURES = frozenset({"image_url", "input_audio", "audio", "file", "inlineData", "inline_data"})
+SOUND_AND_PICTURES = frozenset(
+    {"image_url", "input_audio", "audio", "file", "file_data", "inlineData", "inline_data"}
+)
 """Members that hold bytes in base64, which are not read as text."""
 BYTES = ("base64", "redacted_thinking")
 """The `type` of an object that is such bytes."""

@@ -45,7 +45,6 @@ __all__ = [
     "input_items",
     "look",
     "output_items",
-    "overrides",
     "previous_response",
     "read_answer",
     "read_call",
@@ -125,41 +124,6 @@ def check_state(ask: Ask, *, keeps: bool) -> None:
             "[server] keep_responses.",
             param="previous_response_id",
         )
-
-
-def overrides(ask: Ask) -> dict[str, msgspec.Raw]:
-    """The members that a body which passes to a provider gets in place of its own: the provider keeps nothing."""
-    del ask
-    return {"store": msgspec.Raw(b"false")}
-
-
-class _Last(msgspec.Struct):
-    type: str = ""
-    response: msgspec.Raw = msgspec.Raw()
-
-
-_ENDS = (b"response.completed", b"response.incomplete")
-_decode_last = msgspec.json.Decoder(_Last).decode
-
-
-def final_response(events: bytes) -> bytes | None:
-    """The whole response object, where these events hold the one that ends an answer well."""
-    if not any(end in events for end in _ENDS):
-        return None
-    for event in SseReader().feed(events):
-        last = decode_mended(event.data, _decode_last)
-        if last is not None and last.type.encode() in _ENDS and last.response:
-            return bytes(last.response)
-    return None
-
-
-class _Named(msgspec.Struct):
-    id: str = ""
-
-
-def response_id(body: bytes) -> str:
-    """The id of a response object."""
-    return msgspec.json.decode(body, type=_Named).id
 
 
 def write_item_list(items: Sequence[msgspec.Raw], *, response_id: str) -> bytes:
