@@ -12,6 +12,7 @@ from modelplex.answers import Answer, Answers
 from modelplex.call import Ask
 from modelplex.errors import BadRequest, NotFound
 from modelplex.wire import openai_responses
+from modelplex.wire._openai_responses_final import final_response, response_id
 from modelplex.wire.openai_responses import Kept
 
 
@@ -47,8 +48,11 @@ class Keeping:
         """Keep this response object, where it is one and the request wants it."""
         if body is None or self._answers is None or self.kept is None or not self.kept.store:
             return
+        name = response_id(body)
+        if not name:
+            return
         await self._answers.keep(
-            openai_responses.response_id(body),
+            name,
             input=self._input,
             output=openai_responses.output_items(body),
             body=body,
@@ -58,7 +62,7 @@ class Keeping:
     async def keep_of(self, events: bytes) -> None:
         """Keep the response object with which these events end, if they do."""
         if self.kept is not None and self.kept.store:
-            await self.keep(openai_responses.final_response(events))
+            await self.keep(final_response(events))
 
 
 async def kept_answer(answers: Answers | None, name: str, *, owner: str) -> Answer:

@@ -33,6 +33,7 @@ from modelplex.event import (
     Thought,
     Usage,
 )
+from modelplex.wire import ndjson
 from modelplex.wire._ollama_call import GENERATE
 from modelplex.wire._openai_json import encode
 from modelplex.wire.openai_embeddings import encoded
@@ -168,7 +169,7 @@ class LineWriter:
         line["done"] = False
         if logprobs is not None:
             line["logprobs"] = logprobs
-        return self._head + encode({**line, **rest})[1:] + b"\n"
+        return ndjson.line(self._head + encode({**line, **rest})[1:])
 
     def _call(self, part: int) -> bytes:
         """The call's one line, where the part is a call and was not written yet. Arguments that are no JSON are no call: the answer broke."""
@@ -309,7 +310,7 @@ def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
 
 def error_line(error: ModelplexError) -> bytes:
     """The error inside a stream. Nothing may follow it."""
-    return encode({"error": error.message}) + b"\n"
+    return ndjson.line(encode({"error": error.message}))
 
 
 def _is_own(body: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Lines of JSON, framed: bytes cut anywhere go in, whole lines come out.
+"""Lines of JSON, framed: bytes cut anywhere go in, whole lines come out; and written so that no client cuts them elsewhere.
 
 Above it stand the dialects that stream NDJSON (Ollama); below it nothing. It does not know what a line says, and does not read it.
 """
@@ -8,6 +8,16 @@ from __future__ import annotations
 MAX_LINE = 8 * 1024 * 1024
 """Bytes of one line. A line is one token, or one whole tool call, whose arguments may be a file's text; what is longer than the largest
 file that an agent writes in one call is no answer but a fault, and would only fill our memory."""
+_ENDS_FOR_SOME = tuple((each.encode(), b"\\u%04x" % ord(each)) for each in "\u0085\u2028\u2029")
+"""What Unicode calls the end of a line, and JSON does not. Clients that split text at it (Python's splitlines) would cut a line in two."""
+
+
+def line(data: bytes) -> bytes:
+    """A JSON value as a line that every client finds the end of."""
+    if not data.isascii():
+        for end, escaped in _ENDS_FOR_SOME:
+            data = data.replace(end, escaped)
+    return data + b"\n"
 
 
 class Lines:

@@ -32,7 +32,6 @@ from modelplex.wire._openai_responses_words import DIALECT
 from modelplex.wire._openai_responses_write import write_call
 from modelplex.wire._openai_responses_writer import ResponsesWriter
 from modelplex.wire.openai_chat import read_models
-from modelplex.wire.sse import SseReader
 
 __all__ = [
     "DIALECT",
@@ -41,7 +40,6 @@ __all__ = [
     "ResponsesWatch",
     "ResponsesWriter",
     "check_state",
-    "final_response",
     "input_items",
     "look",
     "output_items",
@@ -51,7 +49,6 @@ __all__ = [
     "read_error",
     "read_models",
     "reader",
-    "response_id",
     "wants_keeping",
     "watch",
     "with_history",
