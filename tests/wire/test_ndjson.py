@@ -1,9 +1,10 @@
+import json
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelplex.wire.ndjson import Lines
+from modelplex.wire.ndjson import Lines, line
 
 
 def _lines(data: bytes, *, cuts: list[int], limit: int) -> tuple[list[bytes], bool]:
@@ -40,3 +41,10 @@ def test_what_never_ends_is_not_held_beyond_the_limit() -> None:
     assert lines.overflowed
     assert repr(lines) == "<Lines overflowed>"
     assert lines.end() == []
+
+
+@given(st.text())
+def test_a_written_line_is_one_line_to_whoever_splits_text(text: str) -> None:
+    written = line(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")).decode()
+    assert len(written.splitlines()) == 1
+    assert json.loads(written) == text.encode("utf-8", "replace").decode()
