@@ -111,6 +111,11 @@ class _AsyncTap(httpx2.AsyncHTTPTransport):
         return _tapped(request, response, self._exchanges)
 
 
+def tap(exchanges: list[Exchange], **how: Any) -> httpx2.AsyncHTTPTransport:
+    """A transport that notes every exchange, for any library that is built on the same HTTP client."""
+    return _AsyncTap(exchanges, **how)
+
+
 def _tapped(request: httpx2.Request, response: httpx2.Response, exchanges: list[Exchange]) -> httpx2.Response:
     exchange = Exchange(request, response.status_code, response.headers)
     exchanges.append(exchange)
