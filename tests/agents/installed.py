@@ -63,9 +63,16 @@ def python(venv: str) -> str:
 
 
 async def run(
-    command: Sequence[str], *, socket: str, home: Path, cwd: Path, environ: Mapping[str, str]
+    command: Sequence[str],
+    *,
+    socket: str,
+    home: Path,
+    cwd: Path,
+    environ: Mapping[str, str],
+    bridged: bool = True,
 ) -> Done:
-    """The agent's command, to its end. It sees no environment but this one, and no network but the gateway."""
+    """The agent's command, to its end. It sees no environment but this one, and no network but the gateway; without the bridge, not even a loopback."""
+    bridge = (sys.executable, str(BRIDGE), socket, "--") if bridged else ()
     bare = {
         "PATH": f"{node().parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
@@ -76,10 +83,7 @@ async def run(
     }
     process = await asyncio.create_subprocess_exec(
         *namespace(),
-        sys.executable,
-        str(BRIDGE),
-        socket,
-        "--",
+        *bridge,
         *command,
         cwd=cwd,
         env={**bare, **environ},

@@ -54,7 +54,8 @@ class Place:
 class Agent:
     """`start` gives the command and environment. `tools` is what the model calls, by the names that versions of the agent offer it under.
 
-    `keeps_thoughts`: what the model thought goes back to it with its signature, through the agent's own form of it.
+    `keeps_thoughts`: what the model thought goes back to it with its signature, through the agent's own form of it. `socket` names the variable with which an agent needs no
+    bridge.
     """
 
     start: Callable[[Place], tuple[list[str], Mapping[str, str]]]
@@ -64,6 +65,7 @@ class Agent:
     said: str = ""
     model: str = MODEL
     keeps_thoughts: bool = False
+    socket: str = ""
 
 
 def _shell(*names: str, **more: Any) -> dict[str, dict[str, Any]]:
@@ -149,6 +151,13 @@ AGENTS: dict[str, Agent] = {
         keeps_thoughts=True,
     ),
     "claude-code": Agent(claude, "openai", MESSAGES, _shell("Bash", description="Writes the marker")),
+    "claude-code-on-a-socket": Agent(
+        claude,
+        "ollama",
+        MESSAGES,
+        _shell("Bash", description="Writes the marker"),
+        socket="ANTHROPIC_UNIX_SOCKET",
+    ),
     "opencode": Agent(opencode, "ollama", CHAT, _shell("bash", description="Writes the marker")),
     "gemini-cli": Agent(
         gemini,
@@ -203,7 +212,16 @@ models = ["up-model"]
 """
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
-            done = await run(command, socket=gw.socket, home=place.home, cwd=place.work, environ=environ)
+            if agent.socket:
+                environ = {**environ, agent.socket: gw.socket, "ANTHROPIC_BASE_URL": "http://localhost"}
+            done = await run(
+                command,
+                socket=gw.socket,
+                home=place.home,
+                cwd=place.work,
+                environ=environ,
+                bridged=not agent.socket,
+            )
             told = _told(done, play, gw.records)
             assert done.status == 0, told
             marker = place.work / MARKER
