@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,9 @@ class Running:
         content = await reply.body(limit=100_000_000)
         return Answer(reply.status, {n.decode(): v.decode() for n, v in reply.headers}, content)
 
-    async def chat(self, model: str = "m", *, stream: bool = False, unix: bool = False, **more: Any) -> Answer:
+    async def chat(
+        self, model: str = "m", *, stream: bool = False, unix: bool = False, **more: Any
+    ) -> Answer:
         body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
         if stream:
             body["stream"] = True
@@ -85,7 +87,9 @@ class Running:
 
 
 @asynccontextmanager
-async def gateway(config: str, *, folder: Path, environ: dict[str, str] | None = None) -> AsyncIterator[Running]:
+async def gateway(
+    config: str, *, folder: Path, environ: dict[str, str] | None = None
+) -> AsyncGenerator[Running, None]:
     """Serve this config on a port of the system's choice and on a socket in `folder`, until the block ends."""
     file = folder / "config.toml"
     socket = str(folder / "m.sock")

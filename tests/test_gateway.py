@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ async def test_no_credential_of_the_caller_goes_on_and_one_of_ours_does(tmp_path
         (b"cookie", b"guest=4"),
         (b"x-whatever", b"guest-5"),
     ]
-    body = {"model": "m", "messages": []}
+    body: dict[str, Any] = {"model": "m", "messages": []}
     async with (
         provider(answer(chat_answer())) as up,
         gateway(one(up.url, api_key="ours"), folder=tmp_path) as gw,
@@ -393,7 +393,7 @@ async def test_before_the_first_output_of_a_stream_the_next_provider_is_tried(
 
 
 @asynccontextmanager
-async def self_signed() -> AsyncIterator[str]:
+async def self_signed() -> AsyncGenerator[str, None]:
     """A TLS server whose authority nobody knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)

@@ -1,6 +1,6 @@
 """The process as its owner meets it: how it starts, which signals it minds, what it says, and what it never says."""
 
-# ruff: noqa: ASYNC240 (a test may look at a file while its loop waits)
+
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ async def test_the_limit_of_descriptors_is_raised_to_what_is_needed_or_that_is_s
     tmp_path: Path,
     limits: str,
     allowed: int,
-    warned: bool,  # noqa: FBT001
+    warned: bool,
 ) -> None:
     config = "[server]\nmax_connections = 700\n" + DEMO
     async with served(config, folder=tmp_path, through=f'{limits}; exec "$@"') as gateway:
@@ -360,7 +360,7 @@ async def _loses_lines_and_serves_on(gateway: Gateway) -> None:
     for _ in range(10):
         assert (await gateway.chat("demo")).status == 200
     async with asyncio.timeout(WAIT_S):
-        while await gateway.metric("modelplex_log_lines_lost_total") < 10:  # noqa: ASYNC110 - its writer is a thread of another process
+        while await gateway.metric("modelplex_log_lines_lost_total") < 10:
             await asyncio.sleep(0.01)
     assert (await gateway.ask("GET", "/_internal/status")).json["log_lines_dropped"] >= 10
     assert (await gateway.chat("demo")).status == 200
@@ -388,7 +388,7 @@ async def test_a_reader_of_the_log_that_goes_away_stops_no_call(tmp_path: Path) 
 async def test_bodies_are_logged_only_where_the_config_and_the_command_both_say_so(
     tmp_path: Path,
     arguments: tuple[str, ...],
-    bodies: bool,  # noqa: FBT001
+    bodies: bool,
 ) -> None:
     config = DEMO + f"[log]\nbodies = {json.dumps(bodies)}\n"
     async with served(config, *arguments, folder=tmp_path) as gateway:

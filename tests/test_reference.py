@@ -142,7 +142,7 @@ def test_every_error_is_documented_as_it_is() -> None:
     assert not told
 
 
-def _yes(value: bool) -> str:  # noqa: FBT001 - a cell of a table
+def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 

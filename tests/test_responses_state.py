@@ -20,8 +20,8 @@ async def respond(gw: Running, *, unix: bool = False, **body: Any) -> Any:
 
 def native(id: str, text: str) -> dict[str, Any]:
     """A whole answer of a provider that speaks Responses itself."""
-    content = [{"type": "output_text", "text": text, "annotations": []}]
-    message = {
+    content: list[dict[str, Any]] = [{"type": "output_text", "text": text, "annotations": []}]
+    message: dict[str, Any] = {
         "type": "message",
         "id": "msg_1",
         "role": "assistant",

@@ -169,7 +169,7 @@ async def fetch(
 
 async def until(outcome: Callable[[], bool]) -> None:
     """Let the loop turn until the outcome is there; the story's bound is the limit."""
-    while not outcome():  # noqa: ASYNC110 - the outcome is another party's state, which signals nothing
+    while not outcome():
         await asyncio.sleep(0.001)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +30,10 @@ class Scripted:
     """A provider that does, for each request in turn, what the next script says; the last script serves all that follow."""
 
     scripts: list[Act]
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list[Seen])
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -58,7 +58,7 @@ class Scripted:
 
 
 @asynccontextmanager
-async def provider(*scripts: Act) -> AsyncIterator[Scripted]:
+async def provider(*scripts: Act) -> AsyncGenerator[Scripted, None]:
     scripted = Scripted(list(scripts))
     server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
@@ -136,7 +136,13 @@ async def stall(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
 def chunk(delta: dict[str, Any] | None = None, *, finish: str | None = None, **more: Any) -> bytes:
     """One event of an OpenAI chat stream."""
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
-    body = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "up-model", "choices": choices}
+    body = {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "up-model",
+        "choices": choices,
+    }
     return b"data: " + json.dumps(body | more).encode() + b"\n\n"
 
 

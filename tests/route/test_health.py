@@ -4,13 +4,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.errors import BadRequest, Overloaded, RateLimited, UpstreamAuth, UpstreamBroken
-from modelplex.route.health import PROBE_PATIENCE, WELL, BreakerRules, after, before, forgotten, may_try
+from modelplex.route.health import (
+    PROBE_PATIENCE,
+    WELL,
+    BreakerRules,
+    Health,
+    after,
+    before,
+    forgotten,
+    may_try,
+)
 
 RULES = BreakerRules(failures=3, window=60, cooldown=30)
 BROKEN = UpstreamBroken("gone")
 
 
-def broken(times: int, *, step: float = 1.0):
+def broken(times: int, *, step: float = 1.0) -> tuple[Health, float]:
     health, now = WELL, 100.0
     for _ in range(times):
         health = after(health, BROKEN, now=now, rules=RULES)

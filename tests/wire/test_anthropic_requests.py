@@ -581,7 +581,7 @@ def test_arguments_that_are_no_object_are_wrapped_and_others_keep_their_bytes() 
         (Choice("subset", ("clock",), required=True), None, {"type": "any"}),
     ],
 )
-def test_each_choice_has_its_form(choice: Choice | None, parallel: bool | None, written: Any) -> None:  # noqa: FBT001
+def test_each_choice_has_its_form(choice: Choice | None, parallel: bool | None, written: Any) -> None:
     body, made = _sent(_call(tools=(WEATHER, CLOCK), choice=choice, parallel=parallel))
     assert body.get("tool_choice") == written
     is_subset = choice is not None and choice.mode == "subset"

@@ -701,7 +701,7 @@ def test_an_answer_is_kept_unless_the_client_says_otherwise() -> None:
         ({"background": False, "conversation": None, "store": True}, False, None),
     ],
 )
-def test_state_that_nobody_keeps_is_refused(body: dict[str, Any], keeps: bool, param: str | None) -> None:  # noqa: FBT001
+def test_state_that_nobody_keeps_is_refused(body: dict[str, Any], keeps: bool, param: str | None) -> None:
     if param is None:
         openai_responses.check_state(make_ask(**body), keeps=keeps)
         return

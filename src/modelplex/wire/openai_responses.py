@@ -123,35 +123,6 @@ def check_state(ask: Ask, *, keeps: bool) -> None:
         )
 
 
-class _Last(msgspec.Struct):
-    type: str = ""
-    response: msgspec.Raw = msgspec.Raw()
-
-
-_ENDS = (b"response.completed", b"response.incomplete")
-_decode_last = msgspec.json.Decoder(_Last).decode
-
-
-def final_response(events: bytes) -> bytes | None:
-    """The whole response object, where these events hold the one that ends an answer well."""
-    if not any(end in events for end in _ENDS):
-        return None
-    for event in SseReader().feed(events):
-        last = decode_mended(event.data, _decode_last)
-        if last is not None and last.type.encode() in _ENDS and last.response:
-            return bytes(last.response)
-    return None
-
-
-class _Named(msgspec.Struct):
-    id: str = ""
-
-
-def response_id(body: bytes) -> str:
-    """The id of a response object."""
-    return msgspec.json.decode(body, type=_Named).id
-
-
 def write_item_list(items: Sequence[msgspec.Raw], *, response_id: str) -> bytes:
     """The answer of GET /responses/{id}/input_items. An item without an id gets one of its response and its place."""
     listed: list[dict[str, Any]] = []
