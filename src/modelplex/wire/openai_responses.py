@@ -32,7 +32,6 @@ from modelplex.wire._openai_responses_words import DIALECT
 from modelplex.wire._openai_responses_write import write_call
 from modelplex.wire._openai_responses_writer import ResponsesWriter
 from modelplex.wire.openai_chat import read_models
-from modelplex.wire.sse import SseReader
 
 __all__ = [
     "DIALECT",
@@ -41,7 +40,6 @@ __all__ = [
     "ResponsesWatch",
     "ResponsesWriter",
     "check_state",
-    "final_response",
     "input_items",
     "look",
     "output_items",
@@ -51,7 +49,6 @@ __all__ = [
     "read_error",
     "read_models",
     "reader",
-    "response_id",
     "wants_keeping",
     "watch",
     "with_history",
@@ -124,35 +121,6 @@ def check_state(ask: Ask, *, keeps: bool) -> None:
             "[server] keep_responses.",
             param="previous_response_id",
         )
-
-
-class _Last(msgspec.Struct):
-    type: str = ""
-    response: msgspec.Raw = msgspec.Raw()
-
-
-_ENDS = (b"response.completed", b"response.incomplete")
-_decode_last = msgspec.json.Decoder(_Last).decode
-
-
-def final_response(events: bytes) -> bytes | None:
-    """The whole response object, where these events hold the one that ends an answer well."""
-    if not any(end in events for end in _ENDS):
-        return None
-    for event in SseReader().feed(events):
-        last = decode_mended(event.data, _decode_last)
-        if last is not None and last.type.encode() in _ENDS and last.response:
-            return bytes(last.response)
-    return None
-
-
-class _Named(msgspec.Struct):
-    id: str = ""
-
-
-def response_id(body: bytes) -> str:
-    """The id of a response object."""
-    return msgspec.json.decode(body, type=_Named).id
 
 
 def write_item_list(items: Sequence[msgspec.Raw], *, response_id: str) -> bytes:
