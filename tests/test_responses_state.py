@@ -144,3 +144,21 @@ async def test_without_the_setting_a_state_is_refused_by_name(more: dict[str, An
         got = await respond(gw, input="one", **more)
         assert (got.status, got.error["param"]) == (400, next(iter(more)))
         assert (await gw.ask("GET", "/v1/responses/resp_1")).error["code"] == "not_found"
+
+
+async def test_an_item_that_is_named_by_its_id_alone_is_put_in(tmp_path: Path) -> None:
+    config = MEMORY + one("URL", type="together")
+    async with (
+        provider(answer(chat_answer("Hello"))) as up,
+        gateway(config.replace("URL", up.url), folder=tmp_path) as gw,
+    ):
+        item = (await respond(gw, input="one")).json["output"][0]["id"]
+        said: list[dict[str, Any]] = [
+            {"role": "user", "content": "one"},
+            {"type": "item_reference", "id": item},
+        ]
+        assert (await respond(gw, input=[*said, {"role": "user", "content": "two"}])).status == 200
+        told = [(m["role"], m["content"]) for m in up.seen[1].json["messages"]]
+        assert told == [("user", "one"), ("assistant", "Hello"), ("user", "two")]
+        unknown = await respond(gw, input=[{"type": "item_reference", "id": "msg_nope"}])
+        assert (unknown.status, unknown.error["param"]) == (400, "input[0].id")

@@ -26,6 +26,8 @@ MAX_BYTES_EACH = 32 * 1024 * 1024
 """A conversation with inline images; a larger one is not kept, since it would drive out hundreds of others."""
 MAX_AGE_S = 7 * 24 * 3600.0
 """A week: who goes on from an answer does so within a session. OpenAI keeps them for 30 days."""
+RECENT_ANSWERS = 500
+"""How many answers back an item is looked for by its id alone: a conversation refers to its own last turns."""
 BUSY_S = 5.0
 """How long to wait for another process that holds the file."""
 
@@ -65,7 +67,12 @@ class Answer(msgspec.Struct, frozen=True):
         return (*self.input, *self.output)
 
 
+class _Named(msgspec.Struct):
+    id: str | None = None
+
+
 _decode = msgspec.json.Decoder(tuple[msgspec.Raw, ...]).decode
+_decode_named = msgspec.json.Decoder(_Named).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -117,6 +124,10 @@ class Answers:
     async def find(self, id: str, *, owner: str = "") -> Answer | None:
         """The answer with this id, where this owner kept it and it is not too old."""
         return await self._run(lambda: self._find(id, owner))
+
+    async def find_item(self, id: str, *, owner: str = "") -> msgspec.Raw | None:
+        """The item with this id of one of the answers that this owner kept last."""
+        return await self._run(lambda: self._find_item(id, owner))
 
     async def delete(self, id: str, *, owner: str = "") -> bool:
         """False where there was none."""
@@ -195,6 +206,20 @@ class Answers:
         if row is None or row[0] < self._clock() - self._limits.age:
             return None
         return Answer(id, row[1], _decode(row[2]), _decode(row[3]))
+
+    def _find_item(self, id: str, owner: str) -> msgspec.Raw | None:
+        rows = self._opened().execute(
+            "SELECT kept, output FROM answers WHERE owner = ? ORDER BY kept DESC, rowid DESC LIMIT ?",
+            (owner, RECENT_ANSWERS),
+        )
+        for kept, output in rows:
+            if kept < self._clock() - self._limits.age:
+                return None
+            if id.encode() in output:
+                for item in _decode(output):
+                    if _decode_named(item).id == id:
+                        return item
+        return None
 
     def _delete(self, id: str, owner: str) -> bool:
         gone = self._opened().execute(

@@ -12,8 +12,11 @@ from modelplex.answers import Answer, Answers
 from modelplex.call import Ask
 from modelplex.errors import BadRequest, NotFound
 from modelplex.wire import openai_responses
-from modelplex.wire._openai_responses_final import final_response, response_id
+from modelplex.wire._openai_responses_final import final_response, read_reference, response_id, with_items
 from modelplex.wire.openai_responses import Kept
+
+REFERENCE = b'"item_reference"'
+"""The type of an item that stands for one that was kept."""
 
 
 class Keeping:
@@ -40,9 +43,25 @@ class Keeping:
                     code="previous_response_not_found",
                 )
             ask = openai_responses.with_history(ask, earlier.items)
+        if self._answers is not None and REFERENCE in ask.body:
+            ask = await self._resolved(self._answers, ask)
         if store:
             self._input = openai_responses.input_items(ask)
         return ask
+
+    async def _resolved(self, answers: Answers, ask: Ask) -> Ask:
+        """The request with each item that it names by an id alone put in. Raises BadRequest for one that is not kept here."""
+        items: list[msgspec.Raw] = []
+        for at, raw in enumerate(openai_responses.input_items(ask)):
+            reference = read_reference(raw)
+            item = raw if reference is None else await answers.find_item(reference, owner=self._owner)
+            if item is None:
+                raise BadRequest(
+                    f"There is no item {reference!r} here, or no longer: send the item itself.",
+                    param=f"input[{at}].id",
+                )
+            items.append(item)
+        return with_items(ask, items)
 
     async def keep(self, body: bytes | None) -> None:
         """Keep this response object, where it is one and the request wants it."""

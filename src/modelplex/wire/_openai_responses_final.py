@@ -1,13 +1,16 @@
-"""The response object with which an answer ends, found in what the client is given: it is what the gateway keeps.
+"""What the gateway needs to keep answers: the response object with which one ends, and items that are named by an id alone.
 
 Above it stands `keeping`; below it the framing. It looks at whole events, as they leave, and reads only the one that ends an answer well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from modelplex.wire._openai_json import decode_mended
+from modelplex.call import Ask
+from modelplex.wire._openai_json import decode_mended, encode
 from modelplex.wire.sse import SseReader
 
 _ENDS = ("response.completed", "response.incomplete")
@@ -23,6 +26,12 @@ class _Named(msgspec.Struct):
     id: str = ""
 
 
+class _Item(msgspec.Struct):
+    type: str = ""
+    id: str | None = None
+
+
+_decode_item = msgspec.json.Decoder(_Item).decode
 _decode_last = msgspec.json.Decoder(_Last).decode
 _decode_named = msgspec.json.Decoder(_Named).decode
 
@@ -42,3 +51,15 @@ def response_id(body: bytes) -> str:
     """The id of a response object; "" where it has none."""
     named = decode_mended(body, _decode_named)
     return "" if named is None else named.id
+
+
+def read_reference(item: msgspec.Raw) -> str | None:
+    """The id that an `item_reference` names; None for any other item."""
+    read = decode_mended(bytes(item), _decode_item)
+    return read.id if read is not None and read.type == "item_reference" else None
+
+
+def with_items(ask: Ask, items: Sequence[msgspec.Raw]) -> Ask:
+    """The request with these items as its input."""
+    fields = {**ask.fields, "input": msgspec.Raw(encode(list(items)))}
+    return msgspec.structs.replace(ask, body=encode(fields), fields=fields)
