@@ -209,11 +209,11 @@ class Gateway:
         return fitting, asked.call if holds_envelopes(asked.ask) else None
 
     def _maker(self, seal: str) -> Origin | None:
-        return self._makers.get(hash(seal))
+        return self._makers.get(_mark(seal))
 
     def _remember(self, seals: tuple[str, ...], attempt: Attempt) -> None:
         for seal in seals:
-            self._makers[hash(seal)] = origin = (attempt.provider, attempt.account)
+            self._makers[_mark(seal)] = origin = (attempt.provider, attempt.account)
             self._origins.add(origin)
         while len(self._makers) > REMEMBERED_SEALS:
             self._makers.popitem(last=False)
@@ -380,6 +380,11 @@ class Gateway:
         if error.retry_after is not None and not any(name == b"retry-after" for name, _ in told):
             head.append((b"retry-after", b"%.12g" % error.retry_after))
         await door.whole(status, head, body)
+
+
+def _mark(seal: str) -> int:
+    """What a seal is known again by. Clients that hold it as bytes send it back in either alphabet of base64."""
+    return hash(seal.replace("-", "+").replace("_", "/"))
 
 
 def without_secrets(error: ModelplexError, hide: Callable[[bytes], bytes]) -> None:

@@ -39,6 +39,7 @@ from modelplex.wire._gemini_json import (
     members_of,
     read,
     read_list,
+    standard,
 )
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import decode_member
@@ -300,14 +301,15 @@ def _said(raw: msgspec.Raw, *, path: str, part: _Part | None = None) -> Part | N
 
 def _inline(blob_raw: msgspec.Raw, whole: msgspec.Raw, *, path: str) -> Part:
     blob = read(blob_raw, _Blob, path=path)
+    data = standard(blob.data)
     kind, _, subtype = blob.mime_type.partition("/")
     if kind == "image":
-        return Image(Inline(blob.mime_type, blob.data))
+        return Image(Inline(blob.mime_type, data))
     if kind == "audio":
-        return Audio(blob.data, AUDIO.get(blob.mime_type, subtype))
+        return Audio(data, AUDIO.get(blob.mime_type, subtype))
     if kind == "video":
         return Foreign(DIALECT, blob.mime_type, whole)
-    return Document(Inline(blob.mime_type, blob.data), filename=blob.display_name)
+    return Document(Inline(blob.mime_type, data), filename=blob.display_name)
 
 
 def _file(file_raw: msgspec.Raw, whole: msgspec.Raw, *, path: str) -> Part:

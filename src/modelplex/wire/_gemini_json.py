@@ -61,6 +61,11 @@ def read_list(raw: msgspec.Raw, *, path: str) -> list[msgspec.Raw]:
     return decode_member(raw, list[msgspec.Raw], path=path)
 
 
+def standard(data: str) -> str:
+    """Base64 in the alphabet that every other dialect has. Google's parser takes both, and its official clients write the other one."""
+    return data.replace("-", "+").replace("_", "/")
+
+
 def as_signature(seal: Seal, *, redacted: bool = False) -> str:
     """A seal as a client's `thoughtSignature`, with its origin. It is base64, since official clients decode it into bytes."""
     if redacted and seal.id is None:
@@ -72,7 +77,7 @@ def as_seal(signature: str) -> Seal:
     """What was wrapped by `as_signature` is unwrapped; any other signature is Google's own, of an origin that is not known."""
     try:
         # Official clients hold it as bytes and write it back in either alphabet of base64.
-        text = base64.b64decode(signature.replace("-", "+").replace("_", "/"), validate=True).decode("ascii")
+        text = base64.b64decode(standard(signature), validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         text = ""
     found = unwrap(text) if text.startswith(MARK) else None
