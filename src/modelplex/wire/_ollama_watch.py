@@ -121,9 +121,12 @@ class LineWatch:
         if self.failed is not None:
             return b""
         out = self._observe(b"".join(self._held))
+        self._judge_end()
+        return out
+
+    def _judge_end(self) -> None:
         if self.failed is None and self._last is None:
             self.failed = UpstreamBroken("Ollama broke off before its last line.")
-        return out
 
     def _fail_by_length(self) -> None:
         self.failed = UpstreamBroken("Ollama sent a line that is too long to be an answer.")
