@@ -70,13 +70,17 @@ GEMINI_METHODS: Mapping[str, Operation] = {
 }
 
 
+_PATHS: Mapping[str, Operation] = {
+    base + rest: asked
+    for bases, operations in ((BASES, OPERATIONS), (OLLAMA_BASES, OLLAMA_OPERATIONS))
+    for base in bases
+    for rest, asked in operations.items()
+}
+
+
 def operation(path: str, query: bytes = b"") -> Operation | None:
     """What a POST to this path asks for."""
-    if (rest := _below(path, BASES)) is not None and rest in OPERATIONS:
-        return OPERATIONS[rest]
-    if (rest := _below(path, OLLAMA_BASES)) is not None:
-        return OLLAMA_OPERATIONS.get(rest)
-    return _gemini_operation(path, query)
+    return _PATHS.get(path) or _gemini_operation(path, query)
 
 
 def _gemini_operation(path: str, query: bytes) -> Operation | None:
