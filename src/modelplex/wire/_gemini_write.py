@@ -389,7 +389,7 @@ class _Writing:
         for name, value in self._call.extra.items():
             if self._notes.native:
                 _place(body, name, value)
-            elif bytes(value) in NOTHING:
+            elif bytes(value) in NOTHING - {b"{}"}:  # `web_search_options` asks for a search by being there
                 continue
             elif name in STATEFUL:
                 raise Unsupported(f"{name} names what is kept at another provider.", param=name)

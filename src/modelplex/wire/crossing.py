@@ -19,6 +19,8 @@ _LEAVE: dict[str, Callable[[Call], tuple[Call, tuple[Change, ...]]]] = {
     "anthropic_messages": leave_messages,
 }
 """What the forms that have much to leave behind do of themselves."""
+_KEPT: dict[str, frozenset[str]] = {"gemini": frozenset({"cachedContent"})}
+"""Members that stand for what was said before, where no other provider can read it."""
 _CLIENT_RUN: dict[str, tuple[str, ...]] = {
     responses.DIALECT: tuple(responses.CLIENT_RUN),
     "anthropic_messages": ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_"),
@@ -29,6 +31,11 @@ _CLIENT_RUN: dict[str, tuple[str, ...]] = {
 
 def crossed(call: Call, *, to: str) -> tuple[Call, tuple[Change, ...]]:
     """The call as a writer of the dialect `to` may take it, and what it lost. Raises Unsupported."""
+    if call.dialect != to:
+        for name in _KEPT.get(call.dialect, frozenset()) & call.extra.keys():
+            raise Unsupported(
+                f"'{name}' names a part of the conversation that is kept at its provider.", param=name
+            )
     leave = _LEAVE.get(call.dialect)
     return (call, ()) if leave is None or call.dialect == to else leave(call)
 

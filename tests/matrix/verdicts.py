@@ -1,0 +1,139 @@
+"""What becomes of a probe: it is sent the way that a request takes, and what is written for the provider is looked at. Nothing is known here but by doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from modelplex.call import Ask, Attempt
+from modelplex.errors import StatePinned, Unsupported
+from modelplex.event import Began, Ended, Event, Measured, Said, Usage
+from modelplex.provider import all_rows
+from modelplex.provider.catalogue import facts
+from modelplex.wire.ask import read_ask
+from modelplex.wire.asked import Asked
+from modelplex.wire.passage import Passage
+from modelplex.wire.table import CLIENTS, family
+from tests.matrix.probes import Answered, Form, Probe
+
+PASSES = "passes"
+CARRIED = "carried"
+PARTLY = "partly"
+MEANT = "meant anyway"
+UNTOLD = "not told"
+UNASKED = ""
+REFUSED = "refused"
+PINNED = "its maker alone"
+OPS = {
+    "drop": "dropped",
+    "lower": "lowered",
+    "clamp": "clamped",
+    "move": "moved",
+    "rename": "renamed",
+    "add": "added to",
+}
+
+
+class Target(NamedTuple):
+    """A provider to write for: its type, which dialect of it, and models that differ in what they take, today's usual one first."""
+
+    title: str
+    type: str
+    dialect: str
+    models: tuple[str, ...]
+
+
+def attempt_at(target: Target, model: str) -> Attempt:
+    return Attempt(
+        provider=target.type,
+        model=model,
+        dialect=target.dialect,
+        quirks=all_rows()[target.type].quirks,
+        facts=facts(model, target.dialect),
+    )
+
+
+def ask_for(form: Form, said: dict[str, Any], model: str) -> Ask:
+    in_path = form.dialect.startswith("gemini")
+    body = {**form.least, **said} if in_path else {"model": model, **form.least, **said}
+    return read_ask(
+        msgspec.json.encode(body),
+        endpoint=form.endpoint,
+        dialect=form.dialect,
+        model=model if in_path else None,
+        stream=False if in_path else None,
+    )
+
+
+def passage(form: Form, said: dict[str, Any], target: Target, model: str) -> Passage:
+    """Raises Unsupported or StatePinned; BadRequest where the probe itself is wrong."""
+    return Asked(ask_for(form, said, model), id="x", created=0).passage(attempt_at(target, model))
+
+
+def verdict(probe: Probe, form: Form, target: Target) -> str:
+    """What becomes of it: one word, or several where the models differ, in their order."""
+    words = dict.fromkeys(of_model(probe, form, target, model) for model in target.models)
+    return " / ".join(words)
+
+
+def of_model(probe: Probe, form: Form, target: Target, model: str) -> str:
+    said = {**probe.beside, **probe.body}
+    try:
+        sent = passage(form, said, target, model)
+    except StatePinned:
+        return PINNED
+    except Unsupported:
+        return REFUSED
+    without = passage(form, probe.beside, target, model)
+    if sent.passing and not sent.changes and sent.body == ask_for(form, said, model).body:
+        return PASSES
+    # What is lost with the probe or without it is another matter.
+    lost = {change.op: None for change in sent.changes if change not in without.changes}
+    says = _says(probe.mark, sent.body, without.body)
+    if list(lost) == ["drop"] and probe.mark is not None and says:
+        return PARTLY
+    return _told(lost) if lost else CARRIED if says else MEANT
+
+
+def _told(lost: Iterable[str]) -> str:
+    return ", ".join(OPS[op] for op in lost)
+
+
+def _says(mark: str | None, body: bytes, without: bytes) -> bool:
+    """Whether the body says it. A mark is looked for after escapes of JSON are undone."""
+    if mark is None:
+        return body != without
+    return mark in msgspec.json.encode(msgspec.json.decode(body)).decode()
+
+
+# --- answers
+
+
+def answer_verdict(probe: Answered, form: Form) -> str:
+    """What becomes of an answer that holds this, for a client of the form."""
+    if probe.asked is not None and form.dialect not in probe.asked:
+        return UNASKED
+    said = {} if probe.asked is None else probe.asked[form.dialect]
+    body, changes = _answer(
+        form, said, (*_PLAIN, *probe.events, Ended(probe.reason, sequence=probe.sequence))
+    )
+    without, _ = _answer(form, said, (*_PLAIN, Ended("stop")))
+    says = _says(probe.mark, body, without)
+    if list(changes) == ["drop"] and probe.mark is not None and says:
+        return PARTLY
+    return _told(changes) if changes else CARRIED if says else UNTOLD
+
+
+_PLAIN: tuple[Event, ...] = (Began(id="a", model="m"), Said(0, "Well. "))
+
+
+def _answer(form: Form, said: dict[str, Any], events: tuple[Event, ...]) -> tuple[bytes, dict[str, None]]:
+    call = Asked(ask_for(form, said, "m"), id="x", created=0).call
+    told = (*events, Measured(Usage(fresh=1, output=1)))
+    body, changes = CLIENTS[form.dialect].write_answer(told, call, id="x", created=0, model="m")
+    return body, {change.op: None for change in changes}
+
+
+__all__ = ["Target", "answer_verdict", "family", "passage", "verdict"]

@@ -1,0 +1,51 @@
+"""docs/reference/dialects.md is what the code does: each cell of it was found by sending a request that way."""
+
+from typing import cast
+
+import pytest
+from msgspec.structs import replace
+
+from modelplex.call import Attempt, Call, Sampling, Written
+from modelplex.errors import BadRequest
+from modelplex.wire import ollama
+from modelplex.wire.table import CLIENTS, PROVIDERS
+from tests.matrix.page import PAGE, SERVED, SMALLER_TARGETS, TARGETS, page, reached
+from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
+from tests.matrix.verdicts import CARRIED, MEANT, UNTOLD, answer_verdict, verdict
+
+pytestmark = pytest.mark.docs
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    assert PAGE.read_text() == page(), "run `make matrix`"
+
+
+def test_every_form_of_client_and_provider_is_on_the_page() -> None:
+    assert {form.dialect for form in SERVED} == set(CLIENTS)
+    reachable = {target.dialect for form in FORMS for target in reached(form, TARGETS)}
+    assert set(PROVIDERS) <= reachable
+    assert all(reached(form, SMALLER_TARGETS) for form in OTHER_FORMS)
+
+
+def test_what_a_client_is_not_told_is_which_stop_sequence_ended_an_answer() -> None:
+    untold = {probe.says for probe in ANSWERS for form in SERVED if answer_verdict(probe, form) == UNTOLD}
+    assert untold == {"ended by a stop sequence, and which"}
+
+
+def test_a_writer_that_loses_something_without_a_word_shows_on_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Forgetful:
+        def write_call(self, call: Call, attempt: Attempt) -> Written:
+            return ollama.write_call(replace(call, sampling=Sampling()), attempt)
+
+    seed = next(probe for probe in CHAT.probes if probe.says == "`seed`")
+    at_ollama = TARGETS[-1]
+    assert verdict(seed, CHAT, at_ollama) == CARRIED
+    monkeypatch.setitem(cast("dict[str, object]", PROVIDERS), "ollama", Forgetful())
+    assert verdict(seed, CHAT, at_ollama) == MEANT
+
+
+def test_a_probe_that_is_no_request_is_not_taken_for_one_that_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        verdict(Probe("nonsense", {"messages": 1}), CHAT, TARGETS[0]._replace(dialect="ollama"))
