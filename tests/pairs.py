@@ -778,14 +778,19 @@ class World:
     providers: dict[str, Scripted]
 
     async def ask(
-        self, form: str, dialect: str, *acts: Act, stream: bool = True, history: Any = None
+        self,
+        form: str,
+        dialect: str,
+        *acts: Act,
+        stream: bool = True,
+        history: Any = None,
+        model: str | None = None,
     ) -> Told:
         """What this form's client makes of it when the provider of this dialect does that."""
         self.providers[dialect].scripts[:] = acts
         self.providers[dialect].seen.clear()
-        return await asyncio.wait_for(
-            CLIENTS[form](self.clients, f"m-{dialect}", stream=stream, history=history), WAIT_S
-        )
+        asked = CLIENTS[form](self.clients, model or f"m-{dialect}", stream=stream, history=history)
+        return await asyncio.wait_for(asked, WAIT_S)
 
     def body(self, dialect: str) -> Any:
         return self.providers[dialect].seen[-1].json
@@ -801,11 +806,14 @@ def row(dialect: str, url: str, **more: Any) -> str:
 
 
 @asynccontextmanager
-async def world(folder: Path, *dialects: str, rules: str = "") -> AsyncIterator[World]:
+async def world(
+    folder: Path, *dialects: str, rules: str = "", rows: Mapping[str, dict[str, Any]] = {}
+) -> AsyncIterator[World]:
+    """`rows` adds to, or replaces, what each provider's table says."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         providers = {dialect: await enter(provider()) for dialect in dialects}
-        config = "".join(row(dialect, up.url) for dialect, up in providers.items())
+        config = "".join(row(dialect, up.url, **rows.get(dialect, {})) for dialect, up in providers.items())
         gw = await enter(gateway(config + rules, folder=folder))
         yield World(gw, await enter(peers(gw)), providers)
 

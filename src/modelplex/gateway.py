@@ -354,13 +354,11 @@ class Gateway:
     async def _refuse(self, error: ModelplexError, door: Door, journal: Journal) -> None:
         """The answer is an error, in the caller's dialect. Where the provider speaks the same one, in its own words."""
         journal.error = error
-        status, body = write_error(journal.ask.dialect, error, request_id=journal.id)
         attempt = journal.attempt
-        own_words = (
-            error.upstream_body
-            if attempt is not None and family(attempt.dialect) == family(journal.ask.dialect)
-            else None
-        )
+        if attempt is None or family(attempt.dialect) != family(journal.ask.dialect):
+            error.upstream_body = None  # another dialect's words, and some look like the caller's own
+        status, body = write_error(journal.ask.dialect, error, request_id=journal.id)
+        own_words = error.upstream_body
         if own_words is not None and error.blame == "client":
             body = own_words
         head = [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())]
