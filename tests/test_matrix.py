@@ -9,7 +9,7 @@ from modelplex.call import Attempt, Call, Sampling, Written
 from modelplex.errors import BadRequest
 from modelplex.wire import ollama
 from modelplex.wire.table import CLIENTS, PROVIDERS
-from tests.matrix.page import PAGE, SERVED, SMALLER_TARGETS, TARGETS, page, reached
+from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, page, reached
 from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
 from tests.matrix.verdicts import CARRIED, MEANT, UNTOLD, answer_verdict, verdict
 
@@ -21,14 +21,14 @@ def test_the_page_says_what_the_code_does() -> None:
 
 
 def test_every_form_of_client_and_provider_is_on_the_page() -> None:
-    assert {form.dialect for form in SERVED} == set(CLIENTS)
+    assert {form.dialect for form in FORMS} == set(CLIENTS)
     reachable = {target.dialect for form in FORMS for target in reached(form, TARGETS)}
     assert set(PROVIDERS) <= reachable
     assert all(reached(form, SMALLER_TARGETS) for form in OTHER_FORMS)
 
 
 def test_what_a_client_is_not_told_is_which_stop_sequence_ended_an_answer() -> None:
-    untold = {probe.says for probe in ANSWERS for form in SERVED if answer_verdict(probe, form) == UNTOLD}
+    untold = {probe.says for probe in ANSWERS for form in FORMS if answer_verdict(probe, form) == UNTOLD}
     assert untold == {"ended by a stop sequence, and which"}
 
 

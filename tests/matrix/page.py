@@ -7,7 +7,6 @@ from pathlib import Path
 
 from modelplex.provider import all_rows
 from modelplex.provider.ways import way
-from modelplex.wire.table import CLIENTS
 from tests.matrix.probes import ANSWERS, FORMS, OTHER_FORMS, Form
 from tests.matrix.verdicts import Target, answer_verdict, family, verdict
 
@@ -33,15 +32,13 @@ SMALLER_TARGETS = (
     Target("Ollama", "ollama", "ollama_embed", ("nomic-embed-text",)),
 )
 
-SERVED = tuple(form for form in FORMS if form.dialect in CLIENTS)
-
 HEAD = """\
 <!-- Written by `make matrix`, which runs the code. A test compares. -->
 
 # Dialects
 
-Clients ask in the form that they know, providers are asked in theirs. Where the two are the same, the body passes byte for byte: only the model's name, and what a service is known
-to answer with an error, are changed. Where they differ it is translated, and what becomes of each part stands here: a table for each form of client, a column for each form of provider that
+Clients ask in the form that they know, providers are asked in theirs. Where the two are the same, the body passes byte for byte: only the model's name, what a service is known
+to answer with an error, and `store` of a Responses request, which is false for every provider, are changed. Where they differ it is translated, and what becomes of each part stands here: a table for each form of client, a column for each form of provider that
 it can come to.
 
 - **passes**: byte for byte
@@ -59,6 +56,17 @@ for here are {models}.
 What a provider sealed or keeps (signed reasoning, a file's id, the id of an answer's audio) goes to that provider alone: see
 [conversations with sealed state](../how-to/failover.md#conversations-with-sealed-state). A seal is handed to clients of other forms in an envelope, and taken out of it on its way home.
 """
+NOTES = {
+    "openai_responses": """\
+With [`keep_responses`](config.md#server) the gateway itself serves `previous_response_id` and the id of an item, whoever the provider is: the earlier items are put into the request before it is
+read. A tool in a namespace is told as `namespace__tool`, and comes back as it was.
+
+""",
+    "ollama_generate": """\
+A prompt is a conversation of one turn. With `raw` or `suffix` it is a text to be continued, which is for Ollama alone.
+
+""",
+}
 ANSWERS_HEAD = """\
 ## Answers
 
@@ -74,7 +82,7 @@ Anthropic has neither. Vectors come as the client wants them, floats or base64; 
 COUNTS = """\
 ## Counts
 
-`/v1/messages/count_tokens` goes to Anthropic, `:countTokens` to Gemini, as they came. A model of any other provider has its prompt estimated here, and the answer says so with
+`/messages/count_tokens` goes to Anthropic, `:countTokens` to Gemini, as they came. A model of any other provider has its prompt estimated here, as `/responses/input_tokens` always has, and the answer says so with
 `x-modelplex-changes: lower=input_tokens`.
 """
 
@@ -83,7 +91,10 @@ def page() -> str:
     """The whole page."""
     models = "; ".join(f"{target.title}: {_listed(target.models)}" for target in TARGETS)
     sections = [HEAD.format(models=models)]
-    sections += [f"## {form.title}\n\n{_table(form, reached(form, TARGETS))}" for form in SERVED]
+    sections += [
+        f"## {form.title}\n\n{NOTES.get(form.dialect, '')}{_table(form, reached(form, TARGETS))}"
+        for form in FORMS
+    ]
     sections.append(f"{ANSWERS_HEAD}\n{_answers()}")
     sections.append(OTHERS_HEAD)
     sections += [
@@ -112,8 +123,8 @@ def _table(form: Form, targets: Sequence[Target]) -> str:
 
 
 def _answers() -> str:
-    rows = [[probe.says, *(answer_verdict(probe, form) for form in SERVED)] for probe in ANSWERS]
-    return _markdown(["in the answer", *(form.title for form in SERVED)], rows)
+    rows = [[probe.says, *(answer_verdict(probe, form) for form in FORMS)] for probe in ANSWERS]
+    return _markdown(["in the answer", *(form.title for form in FORMS)], rows)
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from modelplex.call import Ask, Attempt
-from modelplex.errors import StatePinned, Unsupported
+from modelplex.errors import BadRequest, StatePinned, Unsupported
 from modelplex.event import Began, Ended, Event, Measured, Said, Usage
 from modelplex.provider import all_rows
 from modelplex.provider.catalogue import facts
+from modelplex.provider.ways import way
+from modelplex.wire import openai_responses
 from modelplex.wire.ask import read_ask
 from modelplex.wire.asked import Asked
 from modelplex.wire.passage import Passage
@@ -45,12 +47,15 @@ class Target(NamedTuple):
     models: tuple[str, ...]
 
 
-def attempt_at(target: Target, model: str) -> Attempt:
+def attempt_at(target: Target, form: Form, model: str) -> Attempt:
+    row = all_rows()[target.type]
+    dialect, served = way(row, form.endpoint)
     return Attempt(
         provider=target.type,
         model=model,
         dialect=target.dialect,
-        quirks=all_rows()[target.type].quirks,
+        endpoint=served if dialect == target.dialect else "chat/completions",
+        quirks=row.quirks,
         facts=facts(model, target.dialect),
     )
 
@@ -69,7 +74,13 @@ def ask_for(form: Form, said: dict[str, Any], model: str) -> Ask:
 
 def passage(form: Form, said: dict[str, Any], target: Target, model: str) -> Passage:
     """Raises Unsupported or StatePinned; BadRequest where the probe itself is wrong."""
-    return Asked(ask_for(form, said, model), id="x", created=0).passage(attempt_at(target, model))
+    ask = ask_for(form, said, model)
+    if ask.dialect == openai_responses.DIALECT:
+        try:
+            openai_responses.check_state(ask, keeps=False)
+        except BadRequest as error:
+            raise Unsupported(error.message, param=error.param) from None
+    return Asked(ask, id="x", created=0).passage(attempt_at(target, form, model))
 
 
 def verdict(probe: Probe, form: Form, target: Target) -> str:
@@ -87,7 +98,7 @@ def of_model(probe: Probe, form: Form, target: Target, model: str) -> str:
     except Unsupported:
         return REFUSED
     without = passage(form, probe.beside, target, model)
-    if sent.passing and not sent.changes and sent.body == ask_for(form, said, model).body:
+    if sent.passing and not sent.changes and _same(sent.body, ask_for(form, said, model)):
         return PASSES
     # What is lost with the probe or without it is another matter.
     lost = {change.op: None for change in sent.changes if change not in without.changes}
@@ -95,6 +106,12 @@ def of_model(probe: Probe, form: Form, target: Target, model: str) -> str:
     if list(lost) == ["drop"] and probe.mark is not None and says:
         return PARTLY
     return _told(lost) if lost else CARRIED if says else MEANT
+
+
+def _same(body: bytes, ask: Ask) -> bool:
+    """Whether each member has the bytes that the client gave it."""
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return all(bytes(fields.get(name, b"")) == bytes(value) for name, value in ask.fields.items())
 
 
 def _told(lost: Iterable[str]) -> str:
