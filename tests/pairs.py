@@ -509,6 +509,14 @@ _GEMINI_TOOLS = [
 ]
 
 
+def arguments(text: str) -> Any:
+    """A call's arguments; the bare text where an output limit cut them."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 class Broken(Exception):
     """The client's library showed that the answer broke."""
 
@@ -553,7 +561,7 @@ async def ask_chat(clients: Peers, model: str, *, stream: bool, history: Any = N
     return Told(
         (message.content or "") + (message.refusal or ""),
         getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None) or "",
-        [(c.id, c.function.name, json.loads(c.function.arguments)) for c in message.tool_calls or []],
+        [(c.id, c.function.name, arguments(c.function.arguments)) for c in message.tool_calls or []],
         "refusal" if message.refusal else end,
         (got.usage.prompt_tokens, got.usage.completion_tokens),
         [back],
@@ -629,7 +637,7 @@ async def ask_gemini(clients: Peers, model: str, *, stream: bool, history: Any =
         for candidate in chunk.candidates or []:
             parts += (candidate.content.parts if candidate.content else None) or []
             if candidate.finish_reason is not None:
-                told.end = {"STOP": "stop", "MAX_TOKENS": "length"}.get(
+                told.end = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}.get(
                     candidate.finish_reason.value, "refusal"
                 )
         if chunk.usage_metadata is not None:
@@ -736,7 +744,7 @@ async def ask_responses(clients: Peers, model: str, *, stream: bool, history: An
             case "reasoning":
                 told.thought += "".join(part.text for part in [*item.summary, *(item.content or [])])
             case "function_call":
-                told.calls.append((item.call_id, item.name, json.loads(item.arguments)))
+                told.calls.append((item.call_id, item.name, arguments(item.arguments)))
             case _:
                 pass
     reason = got.incomplete_details.reason if got.incomplete_details else None

@@ -6,11 +6,16 @@ Warnings are errors in these tests, so that a client that grumbles fails them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
 
+from modelplex import event as hub
+from modelplex.call import Attempt, Written
+from modelplex.event import Called, Ended, Failed, Refused, Thought
+from modelplex.wire import anthropic_messages, gemini, ollama, openai_chat
 from tests.official import Exchange
 from tests.pairs import (
     CACHED,
@@ -30,6 +35,7 @@ from tests.pairs import (
     world,
 )
 
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FORMS = list(CLIENTS)
@@ -137,3 +143,63 @@ def _has_no_end(form: str, exchange: Exchange) -> None:
         "responses": (b"event: response.completed", b"event: response.incomplete"),
     }[form]
     assert exchange.status != 200 or not any(mark in body for mark in marks), body
+
+
+# --- recorded streams ----------------------------------------------------------------------------------------------------------------
+
+RECORDED = {
+    "chat": ("openai_chat", "stream.sse", openai_chat),
+    "messages": ("anthropic_messages", "stream.sse", anthropic_messages),
+    "gemini": ("gemini", "stream.sse", gemini),
+    "ollama": ("ollama", "response.ndjson", ollama),
+}
+"""Where each dialect's recorded streams are, and who reads them: tests/wire/ holds the readers to what was recorded."""
+ODD = {"generate", "two_choices_with_logprobs", "two_candidates", "prompt_blocked", "limit_before_any_text"}
+"""Another endpoint's answer, more than one choice, and answers without any part."""
+ENDS = {
+    "stop": "stop", "stop_sequence": "stop", "tool_calls": "calls", "length": "length",
+    "context": "length", "paused": "length", "refusal": "refusal", "filter": "refusal",
+}
+SAME_END = {"model_context_window_exceeded": "length", "pause_turn": "length", "stop_sequence": "stop"}
+"""What Messages has words of its own for."""
+
+
+def recorded(dialect: str) -> list[tuple[str, bytes]]:
+    folder, name, _ = RECORDED[dialect]
+    return [
+        (each.name, (each / name).read_bytes())
+        for each in sorted((TRANSCRIPTS / folder).iterdir())
+        if (each / name).exists() and not (each / "written.json").exists() and each.name not in ODD
+    ]
+
+
+@pytest.mark.parametrize("dialect", RECORDED)
+@pytest.mark.parametrize("form", CLIENTS)
+async def test_recorded_streams_reach_every_other_client(everywhere: World, form: str, dialect: str) -> None:
+    if form == dialect:
+        return  # it passes, as its provider's own peer would see it
+    for case, data in recorded(dialect):
+        name, _, wire = RECORDED[dialect]
+        reader = wire.reader(Attempt("p", "m", name), Written(b"{}"))
+        events = [*reader.feed(data), *reader.end()]
+        asked = everywhere.ask(form, dialect, played(dialect, data))
+        if any(isinstance(event, Failed) for event in events):
+            with pytest.raises(Broken):
+                await asked
+            _has_no_end(form, everywhere.clients.last)
+            continue
+        told = await asked
+        check(form, everywhere.clients.last, ours=True)
+        end = next(ENDS[event.reason] for event in events if isinstance(event, Ended))
+        text = "".join(e.text for e in events if isinstance(e, hub.Said | Refused))
+        assert told.said.startswith(text), case
+        assert told.said == text or end == "refusal", case
+        assert told.thought.replace("\n\n", "") == "".join(
+            e.text for e in events if isinstance(e, Thought)
+        ).replace("\n\n", ""), case
+        if end == "refusal" and form == "ollama":
+            end = "stop"
+        assert SAME_END.get(told.end, told.end) == end, case
+        calls = [(e.id, e.name) for e in events if isinstance(e, Called)]
+        if end != "length":
+            assert [(id_, name) for id_, name, _ in told.calls] == calls, case
