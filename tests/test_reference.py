@@ -10,14 +10,18 @@ import msgspec
 import pytest
 
 from modelplex import cli, errors
-from modelplex.call import Attempt, Quirks
+from modelplex.call import Quirks
 from modelplex.config import settings
 from modelplex.listen.inside import Inside
-from modelplex.listen.routes import BASES, OPERATIONS
+from modelplex.listen.routes import (
+    BASES,
+    GEMINI_BASES,
+    GEMINI_METHODS,
+    OLLAMA_BASES,
+    OLLAMA_OPERATIONS,
+    OPERATIONS,
+)
 from modelplex.provider import all_rows
-from modelplex.provider.catalogue import facts
-from modelplex.wire import anthropic_messages, ollama, openai_chat
-from modelplex.wire.ask import read_ask
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "modelplex"
@@ -184,15 +188,34 @@ def test_every_route_is_documented_and_none_is_made_up() -> None:
     assert [base for base in BASES if f"`{base.rstrip('/')}`" not in text] == []
 
 
+def test_every_route_in_gemini_s_form_is_documented() -> None:
+    text = page("http.md", section="In Gemini's form")
+    told = {row[0].strip("`") for row in rows(text)}
+    methods = {f"POST /models/{{name}}:{method}" for method in GEMINI_METHODS}
+    assert told == methods | {"GET /models", "GET /models/{name}"}
+    assert [base for base in GEMINI_BASES if f"`{base.rstrip('/')}`" not in text] == []
+
+
+def test_every_route_in_ollama_s_form_is_documented() -> None:
+    text = page("http.md", section="In Ollama's form")
+    told = {row[0].strip("`") for row in rows(text)}
+    views = {f"GET /{name}" for name in inside()._ollama}
+    assert told == {f"POST /{path}" for path in OLLAMA_OPERATIONS} | views | {"POST /show"}
+    assert [base for base in OLLAMA_BASES if f"`{base.rstrip('/')}`" not in text] == []
+
+
 class NoMeters:
     def render(self) -> bytes:
         return b""
 
 
+def inside() -> Inside:
+    return Inside(settings.Config(), NoMeters(), addresses=list[str], dropped=lambda: 0)
+
+
 def test_every_view_is_documented_and_none_is_made_up() -> None:
     told = {row[0].strip("`") for row in rows(page("http.md", section="The gateway itself"))}
-    inside = Inside(settings.Config(), NoMeters(), addresses=list[str], dropped=lambda: 0)
-    assert told == {f"GET /_internal/{name}" for name in inside._views} | {"GET /health"}
+    assert told == {f"GET /_internal/{name}" for name in inside()._views} | {"GET /health", "GET /"}
 
 
 # --- metrics
@@ -229,135 +252,3 @@ def test_every_option_is_documented_and_none_is_made_up() -> None:
     for name, command in commands.items():
         of_its_own = {row[0].strip("`") for row in rows(page("cli.md", section=f"modelplex {name}"))}
         assert of_its_own == options(command) - told
-
-
-# --- dialects.md
-
-HI: dict[str, Any] = {"role": "user", "content": "Hi"}
-F: dict[str, Any] = {
-    "type": "function",
-    "function": {"name": "f", "parameters": {"type": "object", "properties": {}}},
-}
-NAMED: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
-PICTURE = "data:image/png;base64,AAAA"
-
-
-def content(part: dict[str, Any]) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "What?"}, part]}]}
-
-
-def image(**more: str) -> dict[str, Any]:
-    return content({"type": "image_url", "image_url": {"url": PICTURE, **more}})
-
-
-ASKED: dict[str, dict[str, Any]] = {
-    "`max_tokens`, `max_completion_tokens`": {"max_tokens": 5},
-    "`temperature`": {"temperature": 0.5},
-    "`temperature` above 1": {"temperature": 1.5},
-    "`top_p`": {"top_p": 0.9},
-    "`top_k`": {"top_k": 5},
-    "`min_p`": {"min_p": 0.1},
-    "`seed`": {"seed": 1},
-    "`stop`": {"stop": ["x"]},
-    "`presence_penalty`, `frequency_penalty`": {"presence_penalty": 0.5, "frequency_penalty": 0.5},
-    "`logit_bias`": {"logit_bias": {"1": 2}},
-    "`logprobs`": {"logprobs": True},
-    "`n` above 1": {"n": 2},
-    "`response_format` with a schema": {
-        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
-    },
-    "`response_format` of any JSON": {"response_format": {"type": "json_object"}},
-    "`tools`": {"tools": [F]},
-    "`tools` with `strict`": {"tools": [{"type": "function", "function": {**F["function"], "strict": True}}]},
-    "`tools` of free form": {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
-    '`tool_choice` of "required"': {"tools": [F], "tool_choice": "required"},
-    "`tool_choice` of one function": {"tools": [F], "tool_choice": NAMED},
-    '`tool_choice` of "none"': {"tools": [F], "tool_choice": "none"},
-    "`tool_choice` of allowed tools": {
-        "tools": [F],
-        "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}},
-    },
-    "`parallel_tool_calls` of false": {"tools": [F], "parallel_tool_calls": False},
-    "`functions`": {"functions": [{"name": "f"}]},
-    "`reasoning_effort`": {"reasoning_effort": "high"},
-    '`reasoning_effort` of "minimal"': {"reasoning_effort": "minimal"},
-    "`verbosity`": {"verbosity": "low"},
-    "`user`, `safety_identifier`": {"user": "u"},
-    "`metadata`": {"metadata": {"a": "b"}},
-    "`store`": {"store": True},
-    "`service_tier`": {"service_tier": "default"},
-    '`service_tier` of "flex"': {"service_tier": "flex"},
-    "`prompt_cache_key`": {"prompt_cache_key": "k"},
-    "`prediction`": {"prediction": {"type": "content", "content": "x"}},
-    "`web_search_options`": {"web_search_options": {}},
-    "`modalities`, `audio`": {"modalities": ["text", "audio"], "audio": {"voice": "a", "format": "wav"}},
-    "any other field": {"invented": 1},
-    "leading system and developer messages": {"messages": [{"role": "developer", "content": "s"}, HI]},
-    "later system messages": {
-        "messages": [HI, {"role": "assistant", "content": "a"}, {"role": "system", "content": "s"}, HI]
-    },
-    "a last assistant message, to be continued": {"messages": [HI, {"role": "assistant", "content": "a"}]},
-    "tool calls and their results": {
-        "tools": [F],
-        "messages": [
-            HI,
-            {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
-            },
-            {"role": "tool", "tool_call_id": "c", "content": "r"},
-        ],
-    },
-    "an image as data": image(),
-    "an image's URL": content({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),
-    "an image's `detail`": image(detail="low"),
-    "a text file": content(
-        {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain;base64,aGk="}}
-    ),
-    "a PDF": content(
-        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}}
-    ),
-    "a file's id": content({"type": "file", "file": {"file_id": "file-1"}}),
-    "audio": content({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}),
-    "`name`": {"messages": [{**HI, "name": "u"}]},
-    "`cache_control`": content({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}),
-}
-WORDS = {"drop": "dropped", "lower": "lowered", "clamp": "clamped"}
-PROVIDERS = {"anthropic": (anthropic_messages, "claude-sonnet-4-5"), "ollama": (ollama, "llama3.2")}
-
-
-def what_becomes(asked: dict[str, Any], *, provider: str) -> str:
-    dialect, model = PROVIDERS[provider]
-    row = all_rows()[provider]
-    attempt = Attempt(
-        provider=provider,
-        model=model,
-        dialect=row.dialect,
-        quirks=row.quirks,
-        facts=facts(model, row.dialect),
-    )
-    body = msgspec.json.encode({"model": model, "messages": [HI], **asked})
-    call = openai_chat.read_call(read_ask(body, endpoint="chat/completions", dialect="openai_chat"))
-    try:
-        written = dialect.write_call(call, attempt)
-    except errors.Unsupported:
-        return "refused"
-    return " and ".join(dict.fromkeys(WORDS[change.op] for change in written.changes)) or "carried"
-
-
-def test_what_becomes_of_each_part_of_a_request_is_documented() -> None:
-    told = {
-        row[0]: row[1:]
-        for section in ("Chat requests", "Messages")
-        for row in rows(page("dialects.md", section=section))
-    }
-    assert set(told) == set(ASKED)
-    wrong: list[str] = []
-    for name, asked in ASKED.items():
-        for provider, cell in zip(PROVIDERS, told[name], strict=True):
-            becomes = what_becomes(asked, provider=provider)
-            # "carried where ..., else lowered": what is said first is what a model of today does, or what stands after "else".
-            if not cell.startswith(becomes) and f"else {becomes}" not in cell:
-                wrong.append(f"{name} to {provider} is {becomes}, and the page says: {cell}")
-    assert wrong == []
