@@ -82,7 +82,7 @@ Anthropic has neither. Vectors come as the client wants them, floats or base64; 
 COUNTS = """\
 ## Counts
 
-`/messages/count_tokens` goes to Anthropic, `:countTokens` to Gemini, as they came. A model of any other provider has its prompt estimated here, as `/responses/input_tokens` always has, and the answer says so with
+`/messages/count_tokens` goes to Anthropic, `:countTokens` to Gemini, `/responses/input_tokens` to OpenAI, as they came. A model of any other provider has its prompt estimated here, and the answer says so with
 `x-modelplex-changes: lower=input_tokens`.
 """
 
