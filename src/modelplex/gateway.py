@@ -28,6 +28,7 @@ from modelplex.errors import (
     ModelplexError,
     RateLimited,
     Stopping,
+    UnknownModel,
     Unsupported,
     UpstreamAuth,
     UpstreamBroken,
@@ -60,6 +61,8 @@ MISLABELLED_BYTES = 65_536
 """How much of an answer with a wrong content type is read, to find the error that it may be."""
 MISLABELLED_STATUS = 502
 """The status that such an error is read with, since its own said 200."""
+NO_SUCH_PATH = frozenset({404, 405, 501})
+"""What services answer to an operation that they do not have."""
 REMEMBERED_SEALS = 20_000
 """Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the oldest are forgotten first."""
 HUNG_UP = ClientClosed("The caller hung up.")
@@ -164,7 +167,10 @@ class Gateway:
             while (error := await self._try(turn, attempt, pinned_call)) is not None:
                 attempt = steps.send(Outcome(error, self._chance()))
         except StopIteration as stop:
-            raise stop.value.error from None
+            error = stop.value.error
+            if ask.endpoint not in COUNTS or not isinstance(error, Unsupported):
+                raise error from None
+            await self._estimate(ask, door, journal)
 
     async def _estimate(self, ask: Ask, door: Door, journal: Journal) -> None:
         """A prompt's length where no provider can be asked for it."""
@@ -246,7 +252,7 @@ class Gateway:
         except SendError as error:
             failure = told_by(attempt.provider, error)
         except ModelplexError as error:
-            failure = error
+            failure = _cannot_count(error, attempt) or error
         except RecursionError:
             failure = UpstreamBroken(
                 f"{attempt.provider} answered with JSON that is nested deeper than is read."
@@ -398,6 +404,15 @@ def without_secrets(error: ModelplexError, hide: Callable[[bytes], bytes]) -> No
     error.param = hidden(error.param) if error.param is not None else None
     if error.upstream_body is not None:
         error.upstream_body = hide(error.upstream_body)
+
+
+def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None:
+    """What such an answer to the question for a prompt's length means: the service speaks the form, but not this part of it. That is no fault of its health."""
+    if attempt.endpoint not in COUNTS or error.upstream_status not in NO_SUCH_PATH:
+        return None
+    if isinstance(error, UnknownModel) and attempt.model in error.message:
+        return None
+    return Unsupported(f"{attempt.provider} does not count tokens.", upstream_status=error.upstream_status)
 
 
 def _upstream_id(answer: Answer | None) -> str | None:

@@ -20,6 +20,8 @@ TOLD = (
     *("contents", "systemInstruction", "system_instruction"),
 )
 """The members of a request that a model reads as text."""
+WHOLE_REQUEST = "generateContentRequest"
+"""Gemini's clients may ask for the length of a whole request, under this name."""
 UNSAID = frozenset(
     "type role id call_id tool_call_id tool_use_id cache_control detail signature encrypted_content".split()
 )
@@ -43,8 +45,14 @@ def _tokens(characters: int) -> int:
 
 def _asked(ask: Ask) -> int:
     tokens = 0
+    fields = ask.fields
+    if (whole := fields.get(WHOLE_REQUEST)) is not None:
+        try:
+            fields = msgspec.json.decode(whole, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _tokens(len(whole))
     for name in TOLD:
-        given = ask.fields.get(name)
+        given = fields.get(name)
         if given is not None:
             tokens += _length(given)
     return tokens
