@@ -1,6 +1,6 @@
 """wires.md section 5 through the whole gateway: OpenAI's chat, completions and embeddings clients, before providers of each dialect.
 
-The table says where each requirement is tested, or why it is not yet. What a wire alone can prove is tested there; what is here is what only the
+Other clients are those of test_requirements_forms.py. The table says where each requirement is tested, or why it is not yet. What a wire alone can prove is tested there; what is here is what only the
 gateway can: that the wire's word becomes headers, records, statuses and bytes on a socket.
 """
 
@@ -43,21 +43,22 @@ ANTHROPIC_WIRE = "tests/wire/test_anthropic_requests.py"
 CHAT_REQUESTS = "tests/wire/test_openai_chat_requests.py"
 CHAT_ANSWERS = "tests/wire/test_openai_chat_answers.py"
 CHAT_WRITER = "tests/wire/test_openai_chat_writer.py"
-MESSAGES_CLIENTS = "of Anthropic Messages clients, which no listener serves yet"
-RESPONSES = "of OpenAI Responses, which no listener serves and no provider is asked in yet"
+FORMS = "tests/test_requirements_forms.py"
+PAIRS = "tests/test_pairs.py"
+PAIRS_TURNS = "tests/test_pairs_turns.py"
 
 REQUIREMENTS: dict[str, str | tuple[str, ...]] = {
-    "R1": MESSAGES_CLIENTS,
+    "R1": (f"{FORMS}::test_r1_a_call_that_comes_whole_has_its_arguments_in_a_delta",),
     "R2": (f"{CHAT_ANSWERS}::test_arguments_in_the_first_delta_are_read", f"{HERE}::test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own"),
     "R3": (f"{HERE}::test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own",),
     "R4": (f"{CHAT_ANSWERS}::test_no_calls_beside_content_make_no_call", f"{HERE}::test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own"),
-    "R5": RESPONSES,
+    "R5": (f"{FORMS}::test_r5_arguments_are_told_once_however_often_the_provider_tells_them",),
     "R6": (f"{HERE}::test_r6_thinking_text_and_call_keep_their_order", f"{TRANSLATED}::test_ollamas_thinking_text_and_call_keep_their_order"),
     "R7": (f"{TRANSLATED}::test_ollamas_calls_before_the_last_line_are_calls",),
     "R8": (f"{TRANSLATED}::test_thinking_text_and_parallel_calls_arrive_in_a_stream", f"{TRANSLATED}::test_a_whole_answer_is_the_same_as_its_stream"),
     "R9": (f"{HERE}::test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own", f"{TRANSLATED}::test_ollamas_calls_before_the_last_line_are_calls"),
     "R10": (f"{HERE}::test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own", f"{TRANSLATED}::test_thinking_text_and_parallel_calls_arrive_in_a_stream"),
-    "R11": MESSAGES_CLIENTS,
+    "R11": (f"{FORMS}::test_r11_blocks_come_one_after_another_whatever_the_provider_mixes", f"{PAIRS}::test_each_client_is_told_what_each_provider_says"),
     "R12": (f"{CHAT_WRITER}::test_the_steps_of_a_stream_are_openais", f"{HERE}::test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own"),
     "R13": (f"{HERE}::test_r13_one_usage_chunk_where_it_was_asked_for_and_none_elsewhere", f"{HERE}::test_r13_a_passing_stream_gives_usage_only_to_those_who_asked"),
     "R14": (f"{HERE}::test_r14_usage_is_read_wherever_the_provider_puts_it", f"{CHAT_WRITER}::test_usage_of_the_same_dialect_comes_back_to_the_last_byte"),
@@ -84,24 +85,24 @@ REQUIREMENTS: dict[str, str | tuple[str, ...]] = {
     "R35": (f"{HERE}::test_r35_the_output_limit_goes_under_the_one_name_that_is_read", f"{CHAT_REQUESTS}::test_the_output_limit_goes_under_one_name"),
     "R36": (f"{HERE}::test_r18_r19_r23_r36_a_conversation_is_one_that_anthropic_accepts", f"{HERE}::test_r36_r44_effort_becomes_a_budget_below_the_limit"),
     "R37": (f"{HERE}::test_r37_the_newer_version_is_sent_no_sampling_and_each_parameter_is_told",),
-    "R38": MESSAGES_CLIENTS,
+    "R38": (f"{FORMS}::test_r38_one_version_and_the_betas_pass_as_the_client_said_them", f"{FORMS}::test_r38_the_version_goes_to_no_provider_of_another_dialect_and_comes_from_no_other_client"),
     "R39": (f"{GATEWAY}::test_no_credential_of_the_caller_goes_on_and_one_of_ours_does", f"{HERE}::test_r39_only_our_credential_reaches_a_provider_of_any_dialect"),
     "R40": (f"{GATEWAY}::test_a_request_passes_with_every_value_as_it_was_but_the_model", f"{HERE}::test_r40_a_streamed_request_passes_with_every_value_as_it_was"),
-    "R41": MESSAGES_CLIENTS,
+    "R41": (f"{FORMS}::test_r41_what_was_said_before_is_sent_with_the_same_bytes_on_every_turn", f"{PAIRS_TURNS}::test_messages_and_its_own_provider_pass_signed_thoughts_untouched"),
     "R42": (f"{HERE}::test_r42_r58_long_names_and_free_tools_come_back_as_they_went",),
     "R43": (f"{HERE}::test_r43_deepseeks_reasoning_goes_back_with_its_call", f"{HERE}::test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own", f"{CHAT_REQUESTS}::test_reasoning_goes_back_in_the_field_that_the_service_reads"),
     "R44": (f"{HERE}::test_r36_r44_effort_becomes_a_budget_below_the_limit", f"{HERE}::test_r44_effort_has_its_word_everywhere"),
     "R45": (f"{HERE}::test_r45_a_forced_choice_yields_to_thinking_and_is_told", f"{ANTHROPIC_WIRE}::test_a_call_is_not_forced_while_thinking_nor_where_the_model_refuses"),
     "R46": (f"{HERE}::test_r46_several_choices_are_refused_where_there_is_one",),
-    "R47": RESPONSES,
+    "R47": (f"{FORMS}::test_r47_r49_every_response_object_is_whole_and_every_event_in_its_place", f"{PAIRS}::test_each_client_is_told_what_each_provider_says"),
     "R48": (f"{HERE}::test_r51_a_stream_is_the_same_however_its_provider_cuts_it", "tests/official.py::events_of"),
-    "R49": RESPONSES,
+    "R49": (f"{FORMS}::test_r47_r49_every_response_object_is_whole_and_every_event_in_its_place", f"{PAIRS}::test_each_client_is_told_what_each_provider_says"),
     "R50": (f"{GATEWAY}::test_a_silent_stream_gets_comments_and_then_times_out", f"{HERE}::test_r30_a_caller_to_whom_nothing_goes_gets_pings_though_its_provider_speaks"),
     "R51": ("tests/wire/test_sse.py::test_a_stream_cut_at_any_byte_gives_the_same_events", "tests/wire/test_openai_watch.py::test_a_stream_passes_one_byte_at_a_time_with_any_line_ending", f"{HERE}::test_r51_a_stream_is_the_same_however_its_provider_cuts_it"),
     "R52": (f"{HERE}::test_r52_only_whole_events_are_written",),
     "R53": (f"{HERE}::test_r27_r53_an_error_line_of_ollama_before_output_fails_over", f"{TRANSLATED}::test_ollamas_broken_streams_raise"),
-    "R54": MESSAGES_CLIENTS,
-    "R55": "of Messages' count_tokens and Responses' input_tokens, endpoints that no listener serves yet",
+    "R54": (f"{FORMS}::test_r54_prompt_tokens_are_fresh_and_read_and_written_ones_together", f"{PAIRS}::test_each_client_is_told_what_each_provider_says"),
+    "R55": (f"{FORMS}::test_r55_a_provider_that_counts_is_asked_and_its_count_passes", f"{FORMS}::test_r55_where_nobody_counts_an_estimate_is_marked_as_one", f"{FORMS}::test_r55_of_several_providers_the_one_that_counts_is_asked", f"{FORMS}::test_r55_a_provider_that_turns_out_not_to_count_gets_an_estimate_in_its_place", f"{FORMS}::test_r55_a_count_that_fails_is_no_estimate"),
     "R56": (f"{HERE}::test_r56_vectors_keep_order_dimensions_and_values", f"{TRANSLATED}::test_ollama_embeds_in_both_of_the_clients_forms", "tests/wire/test_openai_embeddings.py::test_vectors_keep_order_dimensions_and_values_between_both_encodings"),
     "R57": (f"{GATEWAY}::test_a_rejected_key_rotates_and_never_shows_as_401", f"{HERE}::test_r57_the_next_key_is_tried_at_a_provider_of_any_dialect"),
     "R58": (f"{HERE}::test_r42_r58_long_names_and_free_tools_come_back_as_they_went",),

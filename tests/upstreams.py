@@ -19,6 +19,8 @@ class Seen:
     target: str
     headers: dict[str, str]
     body: bytes
+    head: bytes = b""
+    """The request line and every header line: `headers` has one of each name."""
 
     @property
     def json(self) -> Any:
@@ -45,7 +47,7 @@ class Scripted:
                 line, *rows = head.decode("latin-1").split("\r\n")
                 headers = {n.lower(): v.strip() for n, _, v in (row.partition(":") for row in rows if row)}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.seen.append(Seen(line.split(" ")[1], headers, body))
+                self.seen.append(Seen(line.split(" ")[1], headers, body, head))
                 script = self.scripts[min(len(self.seen), len(self.scripts)) - 1]
                 await script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):

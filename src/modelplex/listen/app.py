@@ -166,8 +166,10 @@ class App:
         http = cast("dict[str, Any]", scope)
         door = Door(http["exchange"], receive, clock=perf_counter, keep=self.keep_bodies)
         request_id = next(self._ids)
+        form: ModelsForm = "openai"
         try:
             request = read_head(http)
+            form = request.form
             if request.kind == "tcp":
                 self.hosts.check(request.host, request.origin)
             asked = operation(request.path, http["query_string"])
@@ -182,7 +184,7 @@ class App:
             else:
                 raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}.")
         except ModelplexError as error:
-            await _refuse(error, door, request_id, dialect=dialect_of(http["path"]))
+            await _refuse(error, door, request_id, dialect=dialect_of(http["path"], form=form))
 
     def stop(self) -> None:
         """End what still runs: the drain time is over."""
@@ -303,11 +305,12 @@ class App:
 
 
 def version_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
-    """Of a Messages request: its API version, and its betas, as far as they may go on."""
+    """Of a Messages request: its API version, and its betas, as far as they may go on. Of several versions the first goes on: a provider has to be sent one."""
     kept: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name == b"anthropic-version":
-            kept.append((name, value))
+            if all(known != name for known, _ in kept):
+                kept.append((name, value))
         elif name == b"anthropic-beta" and (betas := allowed_betas(value.decode("latin-1"))):
             kept.append((name, betas.encode("latin-1")))
     return tuple(kept)

@@ -95,13 +95,25 @@ def _gemini_operation(path: str, query: bytes) -> Operation | None:
     return None if asked is None else msgspec.structs.replace(asked, model=model)
 
 
-def dialect_of(path: str) -> str:
-    """What the caller of a path speaks, be it served or not, so that it can read the error."""
+DIALECT_OF_FORM: Mapping[str, str] = {
+    "openai": "openai_chat",
+    "anthropic": "anthropic_messages",
+    "gemini": "gemini",
+}
+"""Who asks on paths that several forms share."""
+
+
+def dialect_of(path: str, *, form: str = "openai") -> str:
+    """What the caller of a path speaks, be it served or not, so that it can read the error. `form` is whose client its headers say that it is."""
     if (asked := operation(path)) is not None:
         return asked.dialect
     if _below(path, OLLAMA_BASES) is not None:
         return "ollama"
-    return "gemini" if _below(path, GEMINI_BASES[:-1]) is not None else "openai_chat"
+    if _below(path, GEMINI_BASES[:-1]) is not None:
+        return "gemini"
+    if (_below(path, BASES) or "").startswith("messages/"):
+        return "anthropic_messages"
+    return DIALECT_OF_FORM[form]
 
 
 def below_gemini(path: str) -> str | None:
