@@ -210,7 +210,7 @@ async def until(
 ) -> None:
     try:
         async with asyncio.timeout(seconds):
-            while not true():  # noqa: ASYNC110 - it is another process's state, which signals nothing
+            while not true():
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"{what} did not come within {seconds} s: {tell()}") from None

@@ -269,7 +269,7 @@ SMUGGLED = {
 def test_what_is_no_clear_request_is_refused_and_nothing_behind_it_is_served(
     world: World,
     name: str,
-    unix: bool,  # noqa: FBT001
+    unix: bool,
 ) -> None:
     before = world.arrived()
     # What a smuggler hides behind it must never be taken for a request of its own.
@@ -758,7 +758,7 @@ ODD_BUT_WHOLE = {"no UTF-8", "lone surrogates"}
 def test_what_is_no_answer_is_the_providers_fault_and_never_taken_for_a_whole_one(
     world: World,
     name: str,
-    streamed: bool,  # noqa: FBT001
+    streamed: bool,
 ) -> None:
     said = NO_ANSWERS[name]
     good = world.up.scripts
@@ -796,7 +796,7 @@ async def settled(gateway: Gateway, up: Scripted, *, descriptors: int, seconds: 
     """Nothing is left of what was asked: no upstream exchange, no request in flight, no descriptor more than before."""
     try:
         async with asyncio.timeout(seconds):
-            while (  # noqa: ASYNC110 - it is another process's state, which signals nothing
+            while (
                 await gateway.metric("modelplex_in_flight") > 0
                 or gateway.descriptors() > descriptors
                 or len(up.tasks) > 0

@@ -1,7 +1,5 @@
 """The process as its owner meets it: how it starts, which signals it minds, what it says, and what it never says."""
 
-
-
 from __future__ import annotations
 
 import asyncio

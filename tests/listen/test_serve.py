@@ -1,7 +1,5 @@
 """Real sockets, over TCP and over a socket file, on uvloop and on asyncio's own loop."""
 
-# ruff: noqa: ASYNC240 (a test may look at a file while its loop waits)
-
 from __future__ import annotations
 
 import asyncio
