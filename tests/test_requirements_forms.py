@@ -236,6 +236,30 @@ async def test_r54_prompt_tokens_are_fresh_and_read_and_written_ones_together(
         assert (record.usage.input, record.usage.output, record.usage.estimated) == (100, 40, False)
 
 
+async def test_a_messages_client_finds_the_name_of_its_request_where_its_library_reads_it(
+    tmp_path: Path,
+) -> None:
+    """anthropic-sdk reads `request-id` (wires.md 1), of answers, streams, counts and errors alike."""
+    act = spoken("messages", Spoken(text=("Fine.",)), stream=False)
+    streamed = spoken("messages", Spoken(text=("Fine.",)), stream=True)
+    async with (
+        provider(act, streamed, answer({"input_tokens": 1}, request_id="theirs")) as up,
+        gateway(anthropic_row(up.url) + one(NOBODY, models='["o"]'), folder=tmp_path) as gw,
+    ):
+        count = {"messages": [{"role": "user", "content": "Hi"}]}
+        for got in (
+            await messages(gw),
+            await messages(gw, stream=True),
+            await gw.ask("POST", "/v1/messages/count_tokens", {"model": "m", **count}),
+            await gw.ask("POST", "/v1/messages/count_tokens", {"model": "o", **count}),
+            await messages(gw, "unheard-of"),
+            await gw.ask("POST", "/v1/messages", b"{"),
+        ):
+            assert got.headers["request-id"] == got.headers["x-request-id"]
+            assert got.headers["request-id"].startswith("mpx-")
+        assert "request-id" not in (await responses(gw, "unheard-of")).headers
+
+
 # --- Responses clients (R5, R47, R49) ----------------------------------------------------------------------------------------------------
 
 FOREIGN: dict[str, Any] = {

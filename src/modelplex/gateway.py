@@ -55,7 +55,7 @@ from modelplex.wire.asked import (
 )
 from modelplex.wire.envelope import MARK
 from modelplex.wire.passage import Passage
-from modelplex.wire.table import family, provider_dialect, write_error
+from modelplex.wire.table import family, provider_dialect, request_names, write_error
 
 MISLABELLED_BYTES = 65_536
 """How much of an answer with a wrong content type is read, to find the error that it may be."""
@@ -179,7 +179,7 @@ class Gateway:
         )
         head = [
             (b"content-type", b"application/json"),
-            (b"x-request-id", journal.id.encode()),
+            *request_names(ask.dialect, journal.id),
             (b"x-modelplex-changes", changes_header(journal.changes)),
         ]
         await door.whole(200, head, counted_here(ask) or b"{}")
@@ -344,7 +344,7 @@ class Gateway:
         assert attempt is not None
         head = [
             (b"content-type", label),
-            (b"x-request-id", journal.id.encode()),
+            *request_names(journal.ask.dialect, journal.id),
             (b"x-modelplex-provider", _visible(attempt.provider)),
             (b"x-modelplex-model", _visible(attempt.model)),
             (b"x-modelplex-attempts", b"%d" % (len(journal.tries) + 1)),
@@ -367,7 +367,7 @@ class Gateway:
         own_words = error.upstream_body
         if own_words is not None and error.blame == "client":
             body = own_words
-        head = [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())]
+        head = [(b"content-type", b"application/json"), *request_names(journal.ask.dialect, journal.id)]
         if attempt is not None:
             head += [
                 (b"x-modelplex-provider", _visible(attempt.provider)),

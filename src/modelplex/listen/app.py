@@ -47,7 +47,7 @@ from modelplex.record.journal import Journal
 from modelplex.record.record import Record
 from modelplex.wire._anthropic_betas import allowed_betas
 from modelplex.wire.ask import FORM, read_ask, read_form
-from modelplex.wire.table import write_error
+from modelplex.wire.table import request_names, write_error
 
 INSIDE = "/_internal/"
 """For the host, and on TCP alone: an agent's socket does not have it."""
@@ -336,7 +336,7 @@ async def _refuse(error: ModelplexError, door: Door, request_id: str, *, dialect
         door.cut()
         return
     status, body = write_error(dialect, error, request_id=request_id)
-    head = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+    head = [(b"content-type", b"application/json"), *request_names(dialect, request_id)]
     if not error.sdk_may_retry:
         head.append((b"x-should-retry", b"false"))
     await door.whole(status, head, body)

@@ -183,6 +183,13 @@ def family(dialect: str) -> str:
     return SMALLER_FORMS.get(dialect, dialect)
 
 
+def request_names(dialect: str, request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers that tell a client what its request is called: ours, and where its library reads another, that too (wires.md 1)."""
+    name = request_id.encode()
+    ours = [(b"x-request-id", name)]
+    return [*ours, (b"request-id", name)] if family(dialect) == "anthropic_messages" else ours
+
+
 def provider_dialect(dialect: str) -> ProviderDialect:
     """How errors and lists are read of a provider that is spoken to in this dialect."""
     return PROVIDERS[family(dialect)]
