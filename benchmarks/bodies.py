@@ -15,6 +15,8 @@ LONGEST_MESSAGE = 6000
 
 # Of each streamed body: chunks, and milliseconds between them; upstream.c reads them from max_tokens and seed.
 STREAMS = {"stream": (100, 20), "held": (1_000_000, 200)}
+TRANSLATED = {"40 KB, translated": "40 KB", "stream, translated": "stream"}
+"""Asked in Anthropic's form of a provider that speaks OpenAI's, beside what passes in the same form."""
 PLAIN = {"500 B": 500, "40 KB": 40_000, "1 MB": 1_000_000}
 
 
@@ -49,8 +51,29 @@ def body(size: int, **more: Any) -> bytes:
     return json.dumps(request).encode()
 
 
+def as_messages(chat: bytes) -> bytes:
+    """The same conversation in Anthropic's form, for a gateway that has to translate it."""
+    asked = json.loads(chat)
+    said = [each for each in asked["messages"] if each["role"] != "system"]
+    told = {
+        "model": asked["model"],
+        "max_tokens": 100,
+        "system": "".join(each["content"] for each in asked["messages"] if each["role"] == "system"),
+        "messages": [{"role": each["role"], "content": each["content"]} for each in said],
+    }
+    if "tools" in asked:
+        tools = [each["function"] for each in asked["tools"]]
+        told["tools"] = [
+            {"name": t["name"], "description": t["description"], "input_schema": t["parameters"]}
+            for t in tools
+        ]
+    if asked.get("stream"):
+        told["stream"] = True
+    return json.dumps(told).encode()
+
+
 def write(folder: Path) -> dict[str, Path]:
-    """One file for each of PLAIN and STREAMS, by that name."""
+    """One file for each of PLAIN and STREAMS, by that name, and for each of TRANSLATED."""
     wanted = {name: body(size) for name, size in PLAIN.items()}
     for name, (chunks, pause_ms) in STREAMS.items():
         asked = {
@@ -60,7 +83,8 @@ def write(folder: Path) -> dict[str, Path]:
             "seed": pause_ms,
         }
         wanted[name] = body(500, **asked)
-    files = {name: folder / f"{name.replace(' ', '')}.json" for name in wanted}
+    wanted |= {name: as_messages(wanted[same]) for name, same in TRANSLATED.items()}
+    files = {name: folder / f"{name.replace(' ', '').replace(',', '-')}.json" for name in wanted}
     for name, file in files.items():
         file.write_bytes(wanted[name])
     return files

@@ -30,3 +30,11 @@ def test_added_latency_is_the_difference_to_a_direct_connection() -> None:
 
 def test_without_nginx_there_is_no_ratio_and_no_verdict() -> None:
     assert _row("CPU µs a request, 500 B", modelplex=140.0) == "| CPU µs a request, 500 B |  |  | 140 |  |  |"
+
+
+def test_a_translation_is_held_against_the_pass_of_the_same_form() -> None:
+    passing, translated = "CPU µs a streamed chunk", "CPU µs a streamed chunk, translated"
+    figures = {(passing, "modelplex"): 20.0, (translated, "modelplex"): 30.0}
+    assert table(figures, names=NAMES).splitlines()[-1].endswith("1.50 times the pass | at most 3: met |")
+    figures[translated, "modelplex"] = 61.0
+    assert table(figures, names=NAMES).splitlines()[-1].endswith("at most 3: MISSED |")
