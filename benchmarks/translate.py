@@ -44,7 +44,7 @@ def _chat() -> list[bytes]:
 
 def _messages() -> list[bytes]:
     usage = {"input_tokens": 1, "output_tokens": 1}
-    message = {
+    message: Body = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -94,14 +94,20 @@ def _ollama() -> list[bytes]:
 
 def _responses() -> list[bytes]:
     answer = {"id": "resp_1", "object": "response", "created_at": 1, "status": "in_progress", "model": "m"}
-    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    item: Body = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "status": "in_progress",
+        "content": [],
+    }
     at = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    words = [
+    words: list[Body] = [
         {"type": "response.output_text.delta", **at, "delta": f" word{n}", "logprobs": []}
         for n in range(CHUNKS)
     ]
-    part = {"type": "output_text", "text": "", "annotations": []}
-    events = [
+    part: Body = {"type": "output_text", "text": "", "annotations": []}
+    events: list[Body] = [
         {"type": "response.created", "response": {**answer, "output": []}},
         {"type": "response.output_item.added", "output_index": 0, "item": item},
         {"type": "response.content_part.added", **at, "part": part},

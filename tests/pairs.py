@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,8 +104,9 @@ def chat(answer: Answer, model: str) -> tuple[bytes, bytes]:
     head = {"id": "chatcmpl-1", "created": 1764700000, "model": model}
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", "refusal": None}]
     detail = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
-    for piece in answer.thought:
-        deltas.append({"reasoning": piece, "reasoning_details": [{**detail, "text": piece}]})
+    deltas += [
+        {"reasoning": each, "reasoning_details": [{**detail, "text": each}]} for each in answer.thought
+    ]
     if answer.signature:
         deltas.append({"reasoning_details": [{**detail, "signature": answer.signature}]})
     deltas += [{"content": piece} for piece in answer.text]
@@ -132,7 +142,7 @@ def chat(answer: Answer, model: str) -> tuple[bytes, bytes]:
         fault = {"message": "Slow down", "type": "rate_limit_error", "param": None, "code": "slow"}
         out += _sse([{"error": fault}])
     elif not answer.broken:
-        last = {**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
+        last: dict[str, Any] = {**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
         out += _sse([chunk({}, finish), last]) + b"data: [DONE]\n\n"
     message: dict[str, Any] = {
         "role": "assistant",
@@ -179,7 +189,7 @@ def messages(answer: Answer, model: str) -> tuple[bytes, bytes]:
         deltas = [{"type": "text_delta", "text": piece} for piece in answer.text]
         blocks.append(({"type": "text", "text": ""}, deltas, {"type": "text", "text": "".join(answer.text)}))
     for call in answer.calls:
-        start = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+        start: dict[str, Any] = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
         deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in call.pieces]
         blocks.append((start, deltas, {**start, "input": call.arguments}))
     detail = {"type": "refusal", "category": "cyber", "explanation": "".join(answer.refusal)}
@@ -190,7 +200,7 @@ def messages(answer: Answer, model: str) -> tuple[bytes, bytes]:
         "stop_sequence": None,
         "stop_details": detail if answer.refusal else None,
     }
-    begun = {
+    begun: dict[str, Any] = {
         **head,
         "content": [],
         "stop_reason": None,
@@ -220,7 +230,9 @@ def gemini(answer: Answer, model: str) -> tuple[bytes, bytes]:
     }
     parts: list[dict[str, Any]] = [{"text": piece, "thought": True} for piece in answer.thought]
     parts += [{"text": piece} for piece in (*answer.text, *answer.refusal)]
-    made = [{"functionCall": {"id": c.id, "name": c.name, "args": c.arguments}} for c in answer.calls]
+    made: list[dict[str, Any]] = [
+        {"functionCall": {"id": c.id, "name": c.name, "args": c.arguments}} for c in answer.calls
+    ]
     if answer.signature:
         (made or parts)[0]["thoughtSignature"] = answer.signature
     finish = {"length": "MAX_TOKENS", "refusal": "SAFETY"}.get(answer.end, "STOP")
@@ -326,32 +338,32 @@ def responses(answer: Answer, model: str) -> tuple[bytes, bytes]:
     tell("created", response={**head, "status": "in_progress", "output": [], "usage": None})
     tell("in_progress", response={**head, "status": "in_progress", "output": [], "usage": None})
     if answer.thought:
-        part = {"type": "summary_text", "text": "".join(answer.thought)}
+        summary = {"type": "summary_text", "text": "".join(answer.thought)}
         where = add(
             {
                 "id": "rs_1",
                 "type": "reasoning",
-                "summary": [part],
+                "summary": [summary],
                 "encrypted_content": answer.signature,
             },
             {"summary": [], "encrypted_content": None},
         )
-        tell("reasoning_summary_part.added", **where, summary_index=0, part={**part, "text": ""})
+        tell("reasoning_summary_part.added", **where, summary_index=0, part={**summary, "text": ""})
         for piece in answer.thought:
             tell("reasoning_summary_text.delta", **where, summary_index=0, delta=piece)
-        tell("reasoning_summary_text.done", **where, summary_index=0, text=part["text"])
-        tell("reasoning_summary_part.done", **where, summary_index=0, part=part)
+        tell("reasoning_summary_text.done", **where, summary_index=0, text=summary["text"])
+        tell("reasoning_summary_part.done", **where, summary_index=0, part=summary)
         done(where)
     if answer.text or answer.refusal:
         kind, word = ("refusal", "refusal") if answer.refusal else ("output_text", "text")
         pieces = answer.refusal or answer.text
-        part = {"type": kind, word: "".join(pieces)}
+        part: dict[str, Any] = {"type": kind, word: "".join(pieces)}
         if not answer.refusal:
             part |= {"annotations": [], "logprobs": []}
         status = "incomplete" if answer.end == "length" else "completed"
         message = {"id": "msg_1", "type": "message", "role": "assistant", "status": status, "content": [part]}
         where = add(message, {"status": "in_progress", "content": []})
-        more = {} if answer.refusal else {"logprobs": []}
+        more: dict[str, Any] = {} if answer.refusal else {"logprobs": []}
         tell("content_part.added", **where, content_index=0, part={**part, word: ""})
         for piece in pieces:
             tell(f"{kind}.delta", **where, content_index=0, delta=piece, **more)
@@ -454,7 +466,7 @@ class _OllamaTap(httpx.AsyncHTTPTransport):
 
 
 @asynccontextmanager
-async def peers(gw: Running) -> AsyncIterator[Peers]:
+async def peers(gw: Running) -> AsyncGenerator[Peers]:
     """The clients, over the Unix socket, as they come: nothing is retried, so that each thing asked is one exchange."""
     seen: list[Exchange] = []
 
@@ -470,7 +482,7 @@ async def peers(gw: Running) -> AsyncIterator[Peers]:
         stack.push_async_callback(google.aio.aclose)
         stack.callback(google.close)
         lines = ollama.AsyncClient("http://localhost", transport=_OllamaTap(seen, uds=gw.socket))
-        await enter(lines._client)
+        await enter(cast("httpx.AsyncClient", lines._client))
         yield Peers(
             await enter(
                 openai.AsyncOpenAI(
@@ -550,9 +562,10 @@ async def ask_chat(clients: Peers, model: str, *, stream: bool, history: Any = N
         raise
     except openai.APIError as error:
         raise Broken(str(error)) from error
-    choice = got.choices[0]
-    message = choice.message
-    end = {"tool_calls": "calls", "content_filter": "refusal"}.get(choice.finish_reason, choice.finish_reason)
+    choice: Any = got.choices[0]
+    message: Any = choice.message
+    ends = {"tool_calls": "calls", "content_filter": "refusal"}
+    end = ends.get(str(choice.finish_reason), str(choice.finish_reason))
     back = message.model_dump(exclude_none=True)
     for call in back.get("tool_calls", ()):
         call.pop("index", None)
@@ -561,7 +574,10 @@ async def ask_chat(clients: Peers, model: str, *, stream: bool, history: Any = N
     return Told(
         (message.content or "") + (message.refusal or ""),
         getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None) or "",
-        [(c.id, c.function.name, arguments(c.function.arguments)) for c in message.tool_calls or []],
+        [
+            (c.id, c.function.name, arguments(c.function.arguments))
+            for c in cast("list[Any]", message.tool_calls or [])
+        ],
         "refusal" if message.refusal else end,
         (got.usage.prompt_tokens, got.usage.completion_tokens),
         [back],
@@ -604,9 +620,8 @@ async def ask_messages(clients: Peers, model: str, *, stream: bool, history: Any
                 pass
     if not told.said and got.stop_details is not None:
         told.said = got.stop_details.explanation or ""
-    told.end = {"end_turn": "stop", "tool_use": "calls", "max_tokens": "length"}.get(
-        got.stop_reason, got.stop_reason
-    )
+    ends = {"end_turn": "stop", "tool_use": "calls", "max_tokens": "length"}
+    told.end = ends.get(str(got.stop_reason), str(got.stop_reason))
     used = got.usage
     taken = used.input_tokens + (used.cache_read_input_tokens or 0) + (used.cache_creation_input_tokens or 0)
     told.usage = (taken, used.output_tokens)
@@ -626,7 +641,7 @@ async def ask_gemini(clients: Peers, model: str, *, stream: bool, history: Any =
     create: Any = clients.genai.aio.models
     try:
         if stream:
-            chunks = [chunk async for chunk in await create.generate_content_stream(**asked)]
+            chunks: list[Any] = [chunk async for chunk in await create.generate_content_stream(**asked)]
         else:
             chunks = [await create.generate_content(**asked)]
     except genai_errors.APIError as error:
@@ -634,8 +649,8 @@ async def ask_gemini(clients: Peers, model: str, *, stream: bool, history: Any =
     told = Told()
     parts: list[Any] = []
     for chunk in chunks:
-        for candidate in chunk.candidates or []:
-            parts += (candidate.content.parts if candidate.content else None) or []
+        for candidate in cast("list[Any]", chunk.candidates or []):
+            parts += cast("list[Any]", (candidate.content.parts if candidate.content else None) or [])
             if candidate.finish_reason is not None:
                 told.end = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}.get(
                     candidate.finish_reason.value, "refusal"
@@ -742,7 +757,8 @@ async def ask_responses(clients: Peers, model: str, *, stream: bool, history: An
                     refused = refused or part.type == "refusal"
                     told.said += part.refusal if part.type == "refusal" else part.text
             case "reasoning":
-                told.thought += "".join(part.text for part in [*item.summary, *(item.content or [])])
+                thoughts: list[Any] = [*item.summary, *(item.content or [])]
+                told.thought += "".join(part.text for part in thoughts)
             case "function_call":
                 told.calls.append((item.call_id, item.name, arguments(item.arguments)))
             case _:
@@ -806,8 +822,8 @@ class World:
 
 def row(dialect: str, url: str, **more: Any) -> str:
     """The provider of this dialect at a scripted provider's URL."""
-    settings = {"models": f'["m-{dialect}"]', "name": dialect, **ROWS[dialect], **more}
-    quirks = settings.pop("quirks", {})
+    settings: dict[str, Any] = {"models": f'["m-{dialect}"]', "name": dialect, **ROWS[dialect], **more}
+    quirks: dict[str, Any] = settings.pop("quirks", {})
     base = url if settings["type"] in {"openai", "llamacpp"} else url.removesuffix("/v1")
     rows = "".join(f"{name} = {json.dumps(value)}\n" for name, value in quirks.items())
     return one(base, **settings) + (f"[providers.quirks]\n{rows}" if rows else "")
@@ -816,7 +832,7 @@ def row(dialect: str, url: str, **more: Any) -> str:
 @asynccontextmanager
 async def world(
     folder: Path, *dialects: str, rules: str = "", rows: Mapping[str, dict[str, Any]] = {}
-) -> AsyncIterator[World]:
+) -> AsyncGenerator[World]:
     """`rows` adds to, or replaces, what each provider's table says."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context

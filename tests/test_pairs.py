@@ -50,7 +50,7 @@ CASES: dict[str, Answer] = {
     "text in many scripts": Answer(text=("Grü", "ße 😀", "! 日本", "語\n\u2028", 'e\u0301 "quoted"\\')),
     "nothing": Answer(),
     "thoughts before text": Answer(
-        thought=("They want ", "it – Zürich"), signature=SIGNATURE, text=("Ja", ".")
+        thought=("They want ", "it — Zürich"), signature=SIGNATURE, text=("Ja", ".")
     ),
     "parallel calls": Answer(
         text=("Ich schaue. 🌦",),
@@ -157,8 +157,14 @@ RECORDED = {
 ODD = {"generate", "two_choices_with_logprobs", "two_candidates", "prompt_blocked", "limit_before_any_text"}
 """Another endpoint's answer, more than one choice, and answers without any part."""
 ENDS = {
-    "stop": "stop", "stop_sequence": "stop", "tool_calls": "calls", "length": "length",
-    "context": "length", "paused": "length", "refusal": "refusal", "filter": "refusal",
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "calls",
+    "length": "length",
+    "context": "length",
+    "paused": "length",
+    "refusal": "refusal",
+    "filter": "refusal",
 }
 SAME_END = {"model_context_window_exceeded": "length", "pause_turn": "length", "stop_sequence": "stop"}
 """What Messages has words of its own for."""

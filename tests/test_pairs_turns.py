@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -26,7 +26,7 @@ CALLS = (
     Said("call_1", "get_weather", ('{"city": ', '"Zürich"}')),
     Said("call_2", "get_time", ("{}",)),
 )
-FIRST = Answer(thought=("Hm – ", "so"), signature=SIGNATURE, text=("Look: ",), calls=CALLS, end="calls")
+FIRST = Answer(thought=("Hm — ", "so"), signature=SIGNATURE, text=("Look: ",), calls=CALLS, end="calls")
 THEN = Answer(text=("It is sunny.",))
 
 
@@ -52,8 +52,10 @@ async def test_calls_results_and_seals_find_their_way_back(
         (call.name, call.arguments) for call in CALLS
     ]
     if "ollama" not in {form, dialect}:  # its official client has no ids
-        assert [id for id, *_ in heard.calls] == ["call_1", "call_2"]
-    assert [result.id for result in heard.results] == [id for id, *_ in heard.calls] or dialect == "ollama"
+        assert [call_id for call_id, *_ in heard.calls] == ["call_1", "call_2"]
+    assert [result.id for result in heard.results] == [
+        call_id for call_id, *_ in heard.calls
+    ] or dialect == "ollama"
     first, second = heard.results
     assert (first.text, first.pictures, first.failed) == ("Sunny", [PIXEL], False)
     assert (second.text, second.pictures, second.failed) == ("no clock", [], True)
@@ -63,18 +65,19 @@ async def test_calls_results_and_seals_find_their_way_back(
         assert _sealed_places(sent) == [SIGNATURE]
 
 
-def _sealed_places(body: Any) -> list[str]:
+def _sealed_places(body: object) -> list[str]:
     """Every sealed state in the body, as it stands there."""
     match body:
         case dict():
+            members = cast("dict[str, Any]", body)
             found = [
                 standard(str(value)) if name.startswith("thought") else str(value)
-                for name, value in body.items()
+                for name, value in members.items()
                 if str(value).startswith(SIGNATURE[:8])
             ]
-            return found + [place for value in body.values() for place in _sealed_places(value)]
+            return found + [place for value in members.values() for place in _sealed_places(value)]
         case list():
-            return [place for value in body for place in _sealed_places(value)]
+            return [place for value in cast("list[object]", body) for place in _sealed_places(value)]
         case _:
             return []
 
