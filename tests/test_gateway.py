@@ -440,6 +440,26 @@ async def test_what_the_caller_did_wrong_is_returned_at_once_in_the_providers_wo
             assert second.seen == []
 
 
+@pytest.mark.parametrize("type_", ["openai", "anthropic", "gemini", "ollama"])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "upstream_auth"), (402, "upstream_auth"), (504, "upstream_timeout")]
+)
+async def test_a_status_that_says_enough_is_believed_whatever_the_body_calls_it(
+    type_: str, status: int, code: str, tmp_path: Path
+) -> None:
+    odd = {
+        "error": {"type": "api_error", "status": "INTERNAL", "code": status, "message": "odd"},
+        "type": "error",
+    }
+    async with provider(answer(odd, status=status)) as up:
+        config = (
+            one(up.url.removesuffix("/v1"), type=type_, api_key="sk-12345678") + "[failover]\nretries = 0\n"
+        )
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert (got.status, got.error["code"]) == (504 if status == 504 else 502, code)
+
+
 async def test_when_all_fail_the_most_telling_error_comes_with_the_attempts_and_the_shortest_wait(
     tmp_path: Path,
 ) -> None:

@@ -442,6 +442,10 @@ def _with_input(block: _Open) -> msgspec.Raw:
 # --- errors ------------------------------------------------------------------------------------------------------------------------
 
 
+PLAIN: dict[int, type[ModelplexError]] = {401: UpstreamAuth, 402: UpstreamAuth, 504: UpstreamTimeout}
+"""Statuses that say enough, whatever the body calls it."""
+
+
 def error_of(
     error: ErrorObject,
     *,
@@ -452,6 +456,7 @@ def error_of(
 ) -> ModelplexError:
     """The provider's error object in our tree. `kind` is what its HTTP status says, for types that are not known."""
     found = ERRORS.get(error.type) or kind or UpstreamBroken
+    found = PLAIN.get(status or 0, found)
     lowered = error.message.lower()
     code = None
     if found is BadRequest and any(phrase in lowered for phrase in OUR_ACCOUNT):

@@ -151,8 +151,10 @@ def error_of(
     words = f"{said} {reason}".lower()
     if kind is BadRequest and any(phrase in words for phrase in BAD_KEY):
         kind = UpstreamAuth
-    if code == 402:
-        kind = UpstreamAuth  # prepaid credit is used up; its status is RESOURCE_EXHAUSTED, but waiting does not help
+    if code == 504:
+        kind = UpstreamTimeout
+    if code in {401, 402}:
+        kind = UpstreamAuth  # 402: prepaid credit is used up; its status is RESOURCE_EXHAUSTED, but waiting does not help
     too_long = kind is BadRequest and any(phrase in words for phrase in TOO_LONG)
     answered = f"The provider answered {code}" if code else "The provider's answer is an error"
     if kind is UpstreamAuth:

@@ -39,6 +39,7 @@ _BY_STATUS: dict[int, type[ModelplexError]] = {
     413: TooLarge,
     429: RateLimited,
     503: Overloaded,
+    504: UpstreamTimeout,
     529: Overloaded,
 }
 
