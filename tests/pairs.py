@@ -408,7 +408,7 @@ ROWS: Mapping[str, dict[str, Any]] = {
     "messages": {"type": "anthropic", "api_key": "sk-ours"},
     "gemini": {"type": "gemini", "api_key": "sk-ours"},
     "ollama": {"type": "ollama"},
-    "responses": {"type": "openai", "api_key": "sk-ours"},
+    "responses": {"type": "openai", "api_key": "sk-ours", "quirks": {"conversations": "responses"}},
 }
 """The provider's table in the config."""
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

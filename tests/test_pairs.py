@@ -41,9 +41,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 FORMS = list(CLIENTS)
 DIALECTS = list(SPEAKERS)
 # A provider that has Responses has chat too, and every other form is told to it in that.
-PAIRS = [
-    (form, dialect) for form in FORMS for dialect in DIALECTS if dialect != "responses" or form == "responses"
-]
+PAIRS = [(form, dialect) for form in FORMS for dialect in DIALECTS]
 RULES = "\n[failover]\nretries = 0\nbreaker_failures = 100000\n"
 
 CASES: dict[str, Answer] = {

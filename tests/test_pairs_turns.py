@@ -15,12 +15,7 @@ from tests.turns import HEARD, PIXEL, TURNS, standard
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PAIRS = [
-    (form, dialect)
-    for form in CLIENTS
-    for dialect in SPEAKERS
-    if dialect != "responses" or form == "responses"
-]
+PAIRS = [(form, dialect) for form in CLIENTS for dialect in SPEAKERS]
 RULES = "\n[failover]\nretries = 0\nbreaker_failures = 100000\n"
 CALLS = (
     Said("call_1", "get_weather", ('{"city": ', '"Zürich"}')),

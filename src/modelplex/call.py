@@ -411,6 +411,7 @@ class Quirks(msgspec.Struct, frozen=True):
     reasoning_back_for_tools_only  only on turns that called tools (DeepSeek)
     stream_usage     understands stream_options.include_usage
     cache_control    keeps Anthropic's cache_control on parts
+    conversations    the form in which conversations are held where the client's own is not to be had: the dialect's "usual" one, or "responses"
     custom_tools     knows free-form tools; where it does not, one that comes from another form is written as a function with one string
     refuses          top-level request fields that it answers with an error, so that they are dropped and reported
     api_version      the value of anthropic-version
@@ -424,6 +425,7 @@ class Quirks(msgspec.Struct, frozen=True):
     stream_usage: bool = True
     cache_control: bool = False
     custom_tools: bool = False
+    conversations: Literal["usual", "responses"] = "usual"
     refuses: tuple[str, ...] = ()
     api_version: str = "2023-06-01"
 

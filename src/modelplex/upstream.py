@@ -128,7 +128,7 @@ class HttpUpstream:
         return attempts
 
     def _new_attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
-        dialect, served = way(self._row, endpoint)
+        dialect, served = way(self._row, endpoint, conversations=self._quirks.conversations)
         known = facts(model, dialect)
         return [
             Attempt(

@@ -35,15 +35,18 @@ COUNTS: dict[Endpoint, tuple[str, str]] = {
 """Questions for the length of a prompt: the dialect of the providers that answer them, and what the form is called."""
 
 
-def way(row: Row, endpoint: Endpoint) -> tuple[str, Endpoint]:
-    """The dialect and the operation. The dialect is "" where the provider has nothing that could serve it."""
+def way(row: Row, endpoint: Endpoint, *, conversations: str = "usual") -> tuple[str, Endpoint]:
+    """The dialect and the operation. The dialect is "" where the provider has nothing that could serve it. `conversations` is the quirk of that name."""
+    usual: tuple[str, Endpoint] = row.dialect, "chat/completions"
+    if conversations == "responses" and "responses" in row.serves:
+        usual = "openai_responses", "responses"
     if endpoint == "api/generate" and row.dialect != "ollama":
-        return row.dialect, "chat/completions"  # a prompt is a conversation of one turn
+        return usual  # a prompt is a conversation of one turn
     if endpoint in CONVERSATIONS:
         native = NATIVE.get(endpoint)
         if native is not None and native != row.dialect and endpoint in row.serves:
             return native, endpoint
-        return row.dialect, "chat/completions"
+        return usual
     if (count := COUNTS.get(endpoint)) is not None:
         dialect, form = count
         return (form if dialect == row.dialect and endpoint in row.serves else ""), endpoint
