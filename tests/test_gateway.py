@@ -149,6 +149,17 @@ async def test_unread_endpoints_go_by_model_and_come_back_as_they_are(endpoint: 
             assert up.seen[0].json == {"model": "m", "input": "x"}
 
 
+async def test_a_stream_of_vectors_is_no_stream(tmp_path: Path) -> None:
+    vectors = {
+        "object": "list",
+        "model": "m",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+    }
+    async with provider(answer(vectors)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.ask("POST", "/v1/embeddings", {"model": "m", "input": "x", "stream": True})
+        assert (got.status, got.json) == (200, vectors)
+
+
 async def test_a_form_passes_with_only_its_model_changed(tmp_path: Path) -> None:
     audio = bytes(range(256)) * 20
     form = (

@@ -21,6 +21,8 @@ SHORTEST_MEMBER = len(b'"":0,')
 """Bytes by which a member that is said twice makes a body longer than what was read of it."""
 STREAMS_UNLESS_TOLD = frozenset({"ollama", "ollama_generate"})
 """Dialects whose answers are streams where the request does not say."""
+NEVER_STREAMED = frozenset({"openai_embeddings", "ollama_embed", "anthropic_count", "openai_count"})
+"""Dialects without streams: a `stream` that a client says all the same means nothing."""
 MEASURED_ON_REQUEST = frozenset({"openai_chat", "openai_completions"})
 """Dialects whose streams carry usage only where it is asked for."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
@@ -61,15 +63,18 @@ def read_ask(
         raise BadRequest(f"The body is not a JSON object: {error}.") from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not valid UTF-8.") from None
-    streamed = _streamed(fields, unless_told=dialect in STREAMS_UNLESS_TOLD) if stream is None else stream
+    if stream is None:
+        stream = dialect not in NEVER_STREAMED and _streamed(
+            fields, unless_told=dialect in STREAMS_UNLESS_TOLD
+        )
     return Ask(
         endpoint=endpoint,
         dialect=dialect,
         model=_model(fields) if model is None else model,
         body=body,
         fields=fields,
-        stream=streamed,
-        include_usage=streamed and dialect in MEASURED_ON_REQUEST and _wants_usage(fields),
+        stream=stream,
+        include_usage=stream and dialect in MEASURED_ON_REQUEST and _wants_usage(fields),
     )
 
 
