@@ -15,6 +15,8 @@ from modelplex.errors import BadRequest
 from modelplex.wire.multipart import find_model
 
 FORM = "multipart/form-data"
+SHORTEST_MEMBER = len(b'"":0,')
+"""Bytes by which a member that is said twice makes a body longer than what was read of it."""
 STREAMS_UNLESS_TOLD = frozenset({"ollama", "ollama_generate"})
 """Dialects whose answers are streams where the request does not say."""
 NEVER_STREAMED = frozenset({"openai_embeddings", "ollama_embed", "anthropic_count", "openai_count"})
