@@ -49,7 +49,8 @@ class Target(NamedTuple):
 
 def attempt_at(target: Target, form: Form, model: str) -> Attempt:
     row = all_rows()[target.type]
-    dialect, served = way(row, form.endpoint)
+    conversations = "responses" if target.dialect == openai_responses.DIALECT else "usual"
+    dialect, served = way(row, form.endpoint, conversations=conversations)
     return Attempt(
         provider=target.type,
         model=model,

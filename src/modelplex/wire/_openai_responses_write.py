@@ -262,7 +262,9 @@ class _Writing:
         for name, value in call.extra.items():
             if self.own:
                 self.body.setdefault(name, value)
-            elif name != "store":  # it is false in any case
+            elif name == "store" and bytes(value) == b"true":
+                self._lose(name, "nothing is kept at a provider")
+            elif name != "store":
                 self._lose(name, "this dialect has no such member")
 
     def _write_include(self, *, holds_reasoning: bool) -> None:
