@@ -489,6 +489,7 @@ def test_what_this_form_has_no_words_for_is_named() -> None:
         ("lower", "reasoning"),
         ("drop", "cache_control"),
         ("drop", "modalities"),
+        ("drop", "store"),
     ]
 
 
