@@ -12,7 +12,6 @@ from modelplex.answers import Answer, Answers
 from modelplex.call import Ask
 from modelplex.errors import BadRequest, NotFound
 from modelplex.wire import openai_responses
-from modelplex.wire._openai_responses_final import final_response, read_reference, response_id, with_items
 from modelplex.wire.openai_responses import Kept
 
 REFERENCE = b'"item_reference"'
@@ -53,7 +52,7 @@ class Keeping:
         """The request with each item that it names by an id alone put in. Raises BadRequest for one that is not kept here."""
         items: list[msgspec.Raw] = []
         for at, raw in enumerate(openai_responses.input_items(ask)):
-            reference = read_reference(raw)
+            reference = openai_responses.read_reference(raw)
             item = raw if reference is None else await answers.find_item(reference, owner=self._owner)
             if item is None:
                 raise BadRequest(
@@ -61,13 +60,13 @@ class Keeping:
                     param=f"input[{at}].id",
                 )
             items.append(item)
-        return with_items(ask, items)
+        return openai_responses.with_items(ask, items)
 
     async def keep(self, body: bytes | None) -> None:
         """Keep this response object, where it is one and the request wants it."""
         if body is None or self._answers is None or self.kept is None or not self.kept.store:
             return
-        name = response_id(body)
+        name = openai_responses.response_id(body)
         if not name:
             return
         await self._answers.keep(
@@ -81,7 +80,7 @@ class Keeping:
     async def keep_of(self, events: bytes) -> None:
         """Keep the response object with which these events end, if they do."""
         if self.kept is not None and self.kept.store:
-            await self.keep(final_response(events))
+            await self.keep(openai_responses.final_response(events))
 
 
 async def kept_answer(answers: Answers | None, name: str, *, owner: str) -> Answer:

@@ -45,7 +45,7 @@ from modelplex.listen.routes import (
 )
 from modelplex.record.journal import Journal
 from modelplex.record.record import Record
-from modelplex.wire._anthropic_betas import allowed_betas
+from modelplex.wire.anthropic_messages import allowed_betas
 from modelplex.wire.ask import FORM, read_ask, read_form
 from modelplex.wire.table import request_names, write_error
 

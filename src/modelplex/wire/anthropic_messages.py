@@ -29,6 +29,7 @@ from modelplex.errors import (
 )
 from modelplex.event import Event, ListedModel
 from modelplex.wire import _anthropic_writer
+from modelplex.wire._anthropic_betas import allowed_betas
 from modelplex.wire._anthropic_call import read_call
 from modelplex.wire._anthropic_errors import error_event, write_error
 from modelplex.wire._anthropic_lists import read_count, write_count, write_model, write_models
@@ -40,6 +41,7 @@ from modelplex.wire.dialect import Reader
 
 __all__ = [
     "PING",
+    "allowed_betas",
     "error_event",
     "look",
     "read_answer",

@@ -17,6 +17,12 @@ from modelplex.event import Event
 from modelplex.wire import _openai_responses_writer
 from modelplex.wire._openai_errors import read_error, write_error
 from modelplex.wire._openai_json import as_object, decode_mended, encode
+from modelplex.wire._openai_responses_final import (
+    final_response,
+    read_reference,
+    response_id,
+    with_items,
+)
 from modelplex.wire._openai_responses_object import Kept
 from modelplex.wire._openai_responses_read import (
     input_items,
@@ -40,6 +46,7 @@ __all__ = [
     "ResponsesWatch",
     "ResponsesWriter",
     "check_state",
+    "final_response",
     "input_items",
     "look",
     "output_items",
@@ -48,10 +55,13 @@ __all__ = [
     "read_call",
     "read_error",
     "read_models",
+    "read_reference",
     "reader",
+    "response_id",
     "wants_keeping",
     "watch",
     "with_history",
+    "with_items",
     "write_answer",
     "write_call",
     "write_deleted",
