@@ -60,6 +60,13 @@ class Ask(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class Stripped(msgspec.Struct, frozen=True):
+    """What policy took out of a request, or overwrote in it: a JSON pointer and the rule's name. Never the value."""
+
+    pointer: str
+    rule: str
+
+
 # --- content -----------------------------------------------------------------------------------------------------------------------
 
 

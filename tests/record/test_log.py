@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelplex.call import Change
+from modelplex.call import Change, Stripped
 from modelplex.event import Usage
 from modelplex.record import line
 from modelplex.record import log as log_module
 from modelplex.record.log import Log, Secrets
-from modelplex.record.record import Record, Stripped, Times, Try
+from modelplex.record.record import Record, Times, Try
 
 WAIT_S = 20.0
 KEY = "sk-live-0123456789abcdef"

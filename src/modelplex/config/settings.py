@@ -19,6 +19,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 OnLoss = Literal["report", "refuse"]
 OnPinnedState = Literal["refuse", "drop"]
+PolicyName = Literal["sealed", "open"]
+Attest = Literal["off", "warn", "require"]
+Period = Literal["day", "month", "total"]
+McpProtocol = Literal["auto", "legacy", "modern"]
+McpStart = Literal["lazy", "eager"]
+McpScope = Literal["shared", "session", "agent"]
+McpSearch = Literal["auto", "on", "off"]
+McpPinning = Literal["auto", "trust_first", "locked", "off"]
 
 
 class TypeFacts(Protocol):
@@ -49,6 +57,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     on_loss          what to do where the target's dialect cannot say a part of the request
     on_pinned_state  what to do with state that only an unreachable provider can read
     ping_interval    silence on a stream after which a keep-alive is written
+    vsock            ports of AF_VSOCK, for virtual machines
+    allow_uid        whose processes may connect to `socket`; empty means that the file's mode decides alone
+    attest           what becomes of a caller of `socket` that has a network of its own
+    state_folder     where counters, catalogues and locks are kept; None means the user's own state folder
+    allow_unauthenticated  whether MCP is served beyond loopback to callers without an agent's token
     """
 
     http: tuple[str, ...] = (DEFAULT_HTTP,)
@@ -70,6 +83,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     on_loss: OnLoss = "report"
     on_pinned_state: OnPinnedState = "refuse"
     ping_interval: float = 15.0
+    vsock: tuple[int, ...] = ()
+    allow_uid: tuple[int, ...] = ()
+    attest: Attest = "off"
+    state_folder: str | None = None
+    allow_unauthenticated: bool = False
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +98,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     models     names or globs; empty means that the provider is asked for its list
     priority   lower is tried first
     quirks     fields of call.Quirks that replace those of the type, already of the field's type
+    allow      rules of the sealed policy that do not hold for what is sent to this provider
     """
 
     name: str
@@ -98,6 +117,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     verify_tls: bool = True
     max_response_size: int = 67_108_864
     quirks: dict[str, object] = {}
+    allow: tuple[str, ...] = ()
 
 
 class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,8 +144,77 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int = 65_536
 
 
+class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[policy.allow]`: rules of the sealed policy that are opened, by name: for every caller, or for those of one kind of listener."""
+
+    everywhere: tuple[str, ...] = ()
+    socket: tuple[str, ...] = ()
+    http: tuple[str, ...] = ()
+
+
+class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[policy]`: what holds for a listener's callers, unless their `[[agents]]` entry says otherwise. `socket` is Unix sockets and AF_VSOCK."""
+
+    socket: PolicyName = "sealed"
+    http: PolicyName = "open"
+    allow: AllowConfig = AllowConfig()
+
+
+class RateConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's `rate`, a minute; None is no limit."""
+
+    requests: int | None = None
+    tokens: int | None = None
+
+
+class BudgetConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's `budget`. Days and months are of UTC."""
+
+    usd: float | None = None
+    tokens: int | None = None
+    per: Period = "total"
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One of `[[agents]]`: known by a `socket` of its own, on HTTP by its `token`, or both.
+
+    models      names or globs that it may ask for; empty means all
+    tools       globs of exposed tool names ("git__*"); empty means all
+    concurrent  requests that may run at once
+    policy      None means what the listener's callers have
+    allow       rules of the sealed policy that are opened for it
+    attest, allow_uid, socket_mode, socket_group   None or empty means what [server] says
+    """
+
+    name: str
+    socket: str | None = None
+    socket_mode: str | None = None
+    socket_group: str | None = None
+    token: Secret | None = None
+    models: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    rate: RateConfig = RateConfig()
+    budget: BudgetConfig = BudgetConfig()
+    concurrent: int | None = None
+    policy: PolicyName | None = None
+    allow: tuple[str, ...] = ()
+    allow_uid: tuple[int, ...] = ()
+    attest: Attest | None = None
+
+
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `[mcp] servers`: a `command` that is started, or a `url`. Arguments and addresses often carry tokens, so they are secrets."""
+    """One of `[mcp] servers`: a `command` that is started, or a `url`. Arguments and addresses often carry tokens, so they are secrets.
+
+    protocol    which era it is spoken to in; "auto" asks it
+    tools       globs of its own tool names; one that begins with "!" denies; empty means all
+    timeout     seconds of a call without progress
+    idle_stop   seconds without a call after which its process is stopped; 0 never
+    scope       how many processes there are: one, one a session, one an agent
+    network     False puts the process into an empty network namespace
+    allow       what it may ask of the client: "sampling", "elicitation"
+    roots       folders that it is told of where it asks for roots; the client's are never passed on
+    idempotent  globs of tools whose call may be sent again after a crash
+    """
 
     name: str
     command: str | None = None
@@ -134,15 +223,55 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     url: Secret | None = None
     headers: dict[str, Secret] = {}
+    protocol: McpProtocol = "auto"
+    tools: tuple[str, ...] = ()
+    timeout: float = 60.0
+    start: McpStart = "lazy"
+    idle_stop: float = 900.0
+    scope: McpScope = "shared"
+    network: bool = True
     allow: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    idempotent: tuple[str, ...] = ()
 
 
 class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[mcp]`."""
+    """`[mcp]`. Sizes in bytes, times in seconds.
+
+    prefix           False leaves out `server__` where the merged names allow it
+    name_limit       characters of an exposed name
+    stdio_socket     a Unix socket that speaks MCP's stdio framing, a message a line
+    lock_file        what `modelplex mcp lock` writes; relative to the config file
+    pinning          "auto" is "locked" where the lock file exists, else "trust_first"
+    search           whether `search_tools` and its two siblings stand for the whole list; "auto" above `search_above` tools
+    max_in_flight    calls at once for each caller; `max_server_in_flight` for each server
+    max_call_time    what progress can extend a call to
+    meta             vendor keys of `_meta` that pass, as globs
+    """
 
     enabled: bool = False
     servers: tuple[McpServer, ...] = ()
+    prefix: bool = True
+    name_limit: int = 64
+    stdio_socket: str | None = None
+    lock_file: str = "modelplex.mcp.lock"
+    pinning: McpPinning = "auto"
+    search: McpSearch = "off"
+    search_above: int = 60
+    max_message: int = 4_194_304
+    max_depth: int = 64
+    max_result: int = 4_194_304
+    max_in_flight: int = 64
+    max_server_in_flight: int = 16
+    max_call_time: float = 600.0
+    max_pages: int = 100
+    max_sessions: int = 1000
+    session_idle: float = 1800.0
+    max_processes: int = 64
+    start_timeout: float = 20.0
+    probe_timeout: float = 3.0
+    list_timeout: float = 30.0
+    meta: tuple[str, ...] = ("*",)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,4 +283,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     failover: FailoverConfig = FailoverConfig()
     log: LogConfig = LogConfig()
     mcp: McpConfig = McpConfig()
+    policy: PolicyConfig = PolicyConfig()
+    agents: tuple[AgentConfig, ...] = ()
     path: str | None = None

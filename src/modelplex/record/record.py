@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.call import Change
+from modelplex.call import Change, Stripped
 from modelplex.errors import Blame
 from modelplex.event import Usage
 
@@ -38,13 +38,6 @@ class Times(msgspec.Struct, frozen=True):
     queue: float = 0.0
     first: float | None = None
     total: float = 0.0
-
-
-class Stripped(msgspec.Struct, frozen=True):
-    """What policy took out: a JSON pointer and the rule."""
-
-    pointer: str
-    rule: str
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,54 @@
+"""Who calls: what a listener knows of the one at the other end, and what the config allows them.
+
+Above it stand the listeners, which make it once a connection (and once more where a token says who it is); below it the config's words alone. It is
+read by the gateways and written to the Record. A name in it was given by the host: what a caller says of itself is not here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["tcp", "unix", "vsock"]
+Reach = Literal["isolated", "networked", "unknown"]
+"""What the kernel told of the connecting process: an empty network namespace, one with a way out, or nothing that could be judged."""
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The process that connected, from SO_PEERCRED: it may have handed the connection on. `pid` is 0 where the kernel does not show it to us."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class Attested(msgspec.Struct, frozen=True):
+    """What was seen of the connector's network; `interfaces` are those beside `lo`."""
+
+    reach: Reach
+    interfaces: tuple[str, ...] = ()
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, "" on sockets.
+
+    `agent` is a name of [[agents]], "" for nobody in particular. `sealed` with the rules that are open for this caller. `models` and `tools` are
+    globs, empty for all.
+    """
+
+    listener: str
+    kind: Kind
+    client: str = ""
+    agent: str = ""
+    sealed: bool = False
+    allowed: frozenset[str] = frozenset()
+    models: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    peer: Peer | None = None
+    attested: Attested | None = None
+
+    @property
+    def owner(self) -> str:
+        """Whose what is kept is: an agent's, or that of everybody on one listener."""
+        return f"agent:{self.agent}" if self.agent else self.listener
