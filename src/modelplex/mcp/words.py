@@ -45,10 +45,15 @@ UNSUPPORTED_VERSION: Final = -32022
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a request came to: `result`, or `error` {code, message, data?}, as the other side said it. Exactly one is set."""
+    """What a request came to: `result`, or `error` {code, message, data?}, as the other side said it. Exactly one is set.
+
+    `reason` says that the gateway itself refused or failed, and why: "unknown", "policy", "limit", "timeout", "invalid", "size", or that of an Unavailable;
+    "" where the other side said it. It never travels: it is for forms that have statuses of their own.
+    """
 
     result: Json | None = None
     error: Json | None = None
+    reason: str = ""
 
     @classmethod
     def failed(cls, code: int, message: str, data: Mapping[str, Any] | None = None) -> Reply:
