@@ -1,1 +1,12 @@
-"""The gateway as a client of tool servers: processes and remote ones, each kept alive and spoken to in its own era."""
+"""The tool servers behind the gateway: one handle for each, whatever it speaks and however it is reached.
+
+Above it stands the hub; below it the words of the protocol, the config's types and the HTTP client. It knows no caller, no policy and no exposed name: a server's
+own names go in and come out.
+"""
+
+from modelplex.mcp.upstream.cache import CatalogCache, DiskCache, Verdict
+from modelplex.mcp.upstream.processes import Children
+from modelplex.mcp.upstream.server import Server, ServerEvent, ServerStatus
+from modelplex.mcp.upstream.states import State
+
+__all__ = ["CatalogCache", "Children", "DiskCache", "Server", "ServerEvent", "ServerStatus", "State", "Verdict"]

@@ -1,0 +1,104 @@
+"""What was learnt of a server, kept on the disk: its catalogue, so that listing starts nothing, and which era it speaks, so that it is probed once.
+
+Above it stands the handle; below it the disk. A file is found by the fingerprint of how the server is started, never by its name: another command is another server.
+Everything here may be lost at any time. Nothing secret is written: arguments and values of variables enter the fingerprint only as a digest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from modelplex.config.settings import McpServer
+from modelplex.mcp.words import Catalog, Era
+
+FORMAT: Final = 1
+"""Of the files. Another number is not read."""
+LARGEST: Final = 64 * 1024 * 1024
+"""Bytes of a file that is read: far above any catalogue, far below what hurts."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Which era a server speaks, and which revision. `sse` is the older form over HTTP."""
+
+    era: Era
+    version: str
+    sse: bool = False
+
+
+class CatalogCache(Protocol):
+    """Never raises: what cannot be read or written is as if it were not there."""
+
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]: ...
+    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: Verdict | None) -> None:
+        """Keep both. None keeps nothing of it, also not what was there."""
+        ...
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    format: int
+    catalog: Catalog | None
+    verdict: Verdict | None
+
+
+class DiskCache:
+    """Files below `folder`, which only its owner may read; each is replaced whole. `folder` is made when the first one is written."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+        self._decoder = msgspec.json.Decoder(_Kept)
+
+    def __repr__(self) -> str:
+        return f"<DiskCache {self._folder}>"
+
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]:
+        return await asyncio.to_thread(self._read, fingerprint)
+
+    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: Verdict | None) -> None:
+        await asyncio.to_thread(self._write, fingerprint, _Kept(FORMAT, catalog, verdict))
+
+    def _path(self, fingerprint: str) -> Path:
+        return self._folder / f"{fingerprint}.json"
+
+    def _read(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]:
+        try:
+            with self._path(fingerprint).open("rb") as file:
+                kept = self._decoder.decode(file.read(LARGEST))
+        except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return None, None
+        return (kept.catalog, kept.verdict) if kept.format == FORMAT else (None, None)
+
+    def _write(self, fingerprint: str, kept: _Kept) -> None:
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".new")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(msgspec.json.encode(kept))
+                Path(name).replace(self._path(fingerprint))
+            except OSError:
+                Path(name).unlink(missing_ok=True)
+
+
+def fingerprint(server: McpServer, *, environ: Mapping[str, str]) -> str:
+    """SHA-256 over how the server is started or reached; a changed file of the command (a newer version) is another fingerprint.
+
+    Blocks for one `stat`. The values of variables and headers are left out: a new token is not a new server.
+    """
+    parts: list[object] = [
+        FORMAT, server.command, [_revealed(arg) for arg in server.args], sorted(server.env), server.cwd,
+        None if server.url is None else _revealed(server.url), sorted(server.headers), server.network,
+    ]  # fmt: skip
+    if server.command is not None:
+        with contextlib.suppress(OSError):
+            found = os.stat(resolved(server.command, environ=environ) or server.command)
+            parts += [found.st_size, found.st_mtime_ns]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

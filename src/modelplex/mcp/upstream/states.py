@@ -1,0 +1,137 @@
+"""The life of one tool server's process: what state follows which, and when it may be started again.
+
+PURE. Above it stands the handle that starts and stops; below it nothing. Time and the throw of the dice are arguments, so that a life of ten minutes is tested in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+State = Literal[
+    "configured",  # known, no catalogue yet
+    "cataloged",  # a catalogue is known, nothing runs
+    "starting",  # one start is under way, and all who need it wait for that one
+    "ready",  # its era is known and its lists are loaded
+    "idle_stopped",  # stopped since nobody called it
+    "backoff",  # it failed; it is started again on demand after `until`
+    "crash_loop",  # it failed too often; calls fail at once until `until`
+    "disabled",  # by the config
+    "quarantined",  # its catalogue waits for approval
+]
+
+BACKOFF: Final = 0.5
+"""Seconds before the first new start; each failure doubles it."""
+MAX_BACKOFF: Final = 30.0
+JITTER: Final = 0.25
+"""The part of a wait that the dice may take off, so that servers which died together do not start together."""
+CRASHES: Final = 5
+CRASH_WINDOW: Final = 300.0
+"""So many failures within so many seconds are a crash loop."""
+CRASH_REST: Final = 600.0
+"""Seconds after which a crash loop is tried again without anybody's command."""
+
+
+class Life(msgspec.Struct, frozen=True):
+    """`failures` are the times of those within the window, `until` is when the next start may be made, `error` the sentence of the last failure."""
+
+    state: State = "configured"
+    failures: tuple[float, ...] = ()
+    until: float = 0.0
+    error: str | None = None
+
+    def wait(self, now: float) -> float:
+        """Seconds until a start may be made; 0 where it may be made now."""
+        return max(0.0, self.until - now) if self.state in {"backoff", "crash_loop"} else 0.0
+
+
+class Cataloged(msgspec.Struct, frozen=True):
+    """A catalogue was found on the disk."""
+
+
+class Needed(msgspec.Struct, frozen=True):
+    """Somebody wants it to run."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The start came to its end."""
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The start failed, or what ran exited or was lost."""
+
+    error: str
+    dice: float = 0.0
+    """Between 0 and 1."""
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """Nobody called it for long, and it was stopped."""
+
+
+class Revived(msgspec.Struct, frozen=True):
+    """The host's command: what failed is forgotten."""
+
+
+class Disabled(msgspec.Struct, frozen=True):
+    """By the config."""
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """Its catalogue waits for approval."""
+
+
+Event: TypeAlias = Cataloged | Needed | Ready | Failed | Idle | Revived | Disabled | Quarantined
+
+
+def _start(life: Life, event: Event, now: float) -> Life:
+    if life.wait(now):
+        return life
+    # After the rest of a crash loop it begins anew: one more failure is the first.
+    failures = () if life.state == "crash_loop" else _recent(life.failures, now)
+    return Life("starting", failures, 0.0, life.error)
+
+
+def _fail(life: Life, event: Event, now: float) -> Life:
+    assert isinstance(event, Failed)
+    failures = (*_recent(life.failures, now), now)
+    if len(failures) >= CRASHES:
+        return Life("crash_loop", failures, now + CRASH_REST, event.error)
+    wait = min(MAX_BACKOFF, BACKOFF * 2.0 ** (len(failures) - 1)) * (1.0 - JITTER * event.dice)
+    return Life("backoff", failures, now + wait, event.error)
+
+
+def _recent(failures: tuple[float, ...], now: float) -> tuple[float, ...]:
+    return tuple(at for at in failures if now - at < CRASH_WINDOW)
+
+
+def _into(state: State) -> Callable[[Life, Event, float], Life]:
+    return lambda life, event, now: Life(state, _recent(life.failures, now), 0.0, life.error)
+
+
+def _forget(life: Life, event: Event, now: float) -> Life:
+    return Life("idle_stopped")
+
+
+_STOPPED: Final = ("configured", "cataloged", "idle_stopped", "backoff", "crash_loop")
+_RUNNING: Final = ("starting", "ready")
+_LIVING: Final = (*_STOPPED, *_RUNNING)
+
+_TABLE: Final[dict[tuple[State, type[Event]], Callable[[Life, Event, float], Life]]] = {
+    ("configured", Cataloged): _into("cataloged"),
+    **{(state, Needed): _start for state in _STOPPED},
+    ("starting", Ready): _into("ready"),
+    **{(state, Failed): _fail for state in _RUNNING},
+    **{(state, Idle): _into("idle_stopped") for state in _RUNNING},
+    **{(state, Revived): _forget for state in (*_STOPPED, "quarantined")},
+    **{(state, Disabled): _into("disabled") for state in (*_LIVING, "quarantined")},
+    **{(state, Quarantined): _into("quarantined") for state in _LIVING},
+}
+
+
+def next(life: Life, event: Event, now: float) -> Life:  # noqa: A001 - a state's next; the builtin is not used here
+    """The life after this event at `now` (seconds of any monotonic clock). What the table does not name changes nothing: a late event of what was already stopped."""
+    change = _TABLE.get((life.state, type(event)))
+    return life if change is None else change(life, event, now)
