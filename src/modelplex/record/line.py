@@ -17,6 +17,7 @@ import msgspec
 
 from modelplex.event import Usage
 from modelplex.record.record import Record, Try
+from modelplex.record.tool import ToolCall
 
 Fields: TypeAlias = dict[str, object]
 
@@ -94,6 +95,59 @@ def fields_of(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) 
     return fields
 
 
+_TOOL_LEVELS = {
+    "ok": "info",
+    "tool_error": "info",
+    "client_closed": "info",
+    "refused": "warning",
+    "error": "error",
+}
+
+
+def level_of_tool(call: ToolCall) -> str:
+    """A tool that says that it failed has answered: that is the agent's to read, and no fault here."""
+    return _TOOL_LEVELS[call.outcome]
+
+
+def fields_of_tool(call: ToolCall, *, max_body: int, mask: Callable[[bytes], bytes]) -> Fields:
+    """The fields of a tool call's line, in their order."""
+    fields: Fields = {
+        "time": _utc(call.started + call.seconds),
+        "level": level_of_tool(call),
+        "event": "tool",
+        "request_id": call.id,
+        "listener": call.listener,
+        "client": call.client,
+        "agent": call.agent,
+        "era": call.era,
+        "method": call.method,
+        "server": call.server,
+        "tool": call.tool[:SENTENCE_LIMIT],
+        "arguments_sha256": call.arguments,
+        "definition_sha256": call.definition,
+        "decision": call.decision,
+        "rule": call.rule,
+        "outcome": call.outcome,
+    }
+    for key in ("agent", "tool", "arguments_sha256", "definition_sha256", "rule"):
+        if not fields[key]:
+            del fields[key]
+    if call.code is not None:
+        fields["code"] = call.code
+    if call.reason:
+        fields["reason"] = call.reason
+    if call.error is not None:
+        fields["error"] = _sentence(call.error, mask)
+    fields["ms"] = {"total": round(call.seconds * 1000, 3)}
+    fields["bytes"] = {"in": call.bytes_in, "out": call.bytes_out}
+    for key, body in (("request_body", call.request_body), ("response_body", call.response_body)):
+        if body is not None:
+            fields[key], left_out = _body(body, limit=max_body, mask=mask)
+            if left_out:
+                fields[f"{key}_cut"] = left_out
+    return fields
+
+
 def _tokens(usage: Usage) -> dict[str, object]:
     return {
         "in": usage.input,
@@ -152,6 +206,10 @@ _encoder = msgspec.json.Encoder(enc_hook=_anything)
 
 def json_call(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) -> bytes:
     return _json(fields_of(record, max_body=max_body, mask=mask))
+
+
+def json_tool(call: ToolCall, *, max_body: int, mask: Callable[[bytes], bytes]) -> bytes:
+    return _json(fields_of_tool(call, max_body=max_body, mask=mask))
 
 
 def json_event(event: Mapping[str, object], *, at: float) -> bytes:
@@ -219,6 +277,30 @@ def human_call(record: Record, *, colour: bool, max_body: int, mask: Callable[[b
         parts.append(f"{paint}{_safe(_sentence(record.error, mask))}{reset}")
     whole = "  ".join(parts)
     for name, body in (("request ", record.request_body), ("response", record.response_body)):
+        if body is not None:
+            text, left_out = _body(body, limit=max_body, mask=mask)
+            whole += (
+                f"\n    {dim}{name}{reset} {_safe(text)}{f' … {left_out} bytes more' if left_out else ''}"
+            )
+    return whole.encode("utf-8", "replace") + b"\n"
+
+
+def human_tool(call: ToolCall, *, colour: bool, max_body: int, mask: Callable[[bytes], bytes]) -> bytes:
+    """One line; bodies follow it, each on an indented line of its own."""
+    paint, dim, reset = (_COLOURS[level_of_tool(call)], _DIM, _RESET) if colour else ("", "", "")
+    parts = [
+        f"{dim}{_local(call.started + call.seconds)}{reset}",
+        f"{paint}{call.outcome}{reset}",
+        _safe(f"{call.method} {call.tool[:SENTENCE_LIMIT]} → {call.server}" if call.tool else call.method),
+        _duration(call.seconds),
+        f"{dim}{_safe(call.id)}{reset}",
+    ]
+    if call.rule:
+        parts.append(_safe(f"{call.decision} by {call.rule}"))
+    if call.error is not None and call.outcome != "client_closed":
+        parts.append(f"{paint}{_safe(_sentence(call.error, mask))}{reset}")
+    whole = "  ".join(parts)
+    for name, body in (("request ", call.request_body), ("response", call.response_body)):
         if body is not None:
             text, left_out = _body(body, limit=max_body, mask=mask)
             whole += (

@@ -32,6 +32,7 @@ import structlog
 
 from modelplex.record import line
 from modelplex.record.record import Record
+from modelplex.record.tool import ToolCall
 
 QUEUE_LIMIT = 10_000
 """Lines that wait for the writer: ten seconds of a busy gateway, some 20 MB."""
@@ -144,7 +145,7 @@ class Log:
         self._sink: _Sink = (
             _File(Path(file), max_size=max_size, keep=keep) if file is not None else _Stream(out)
         )
-        self._queue: deque[Record | _Event] = deque()
+        self._queue: deque[Record | ToolCall | _Event] = deque()
         self._bodies_in = 0
         self._bodies_out = 0
         self._told_lost = 0
@@ -167,8 +168,8 @@ class Log:
 
     # --- telling: on the event loop -------------------------------------------------------------------------------------------------
 
-    def call(self, record: Record) -> None:
-        """The line of a call that is over. About 0.3 us."""
+    def call(self, record: Record | ToolCall) -> None:
+        """The line of a call that is over, of a model or of a tool. About 0.3 us."""
         if len(self._queue) >= QUEUE_LIMIT:
             self.dropped += 1
             return
@@ -259,7 +260,7 @@ class Log:
     def _untold(self) -> int:
         return self.dropped + self._unwritten - self._told_lost
 
-    def _render(self, told: Record | _Event) -> bytes:
+    def _render(self, told: Record | ToolCall | _Event) -> bytes:
         try:
             if isinstance(told, _Event):
                 if self._human:
@@ -267,6 +268,8 @@ class Log:
                 return line.json_event(told.fields, at=told.at)
             if told.request_body is not None or told.response_body is not None:
                 self._bodies_out += _body_size(told)
+            if isinstance(told, ToolCall):
+                return self._render_tool(told)
             if not self.tells(line.level_of(told)):
                 return b""
             if self._human:
@@ -279,6 +282,13 @@ class Log:
                 {"level": "error", "event": f"a log line could not be written: {error!r}"}, at=time.time()
             )
 
+    def _render_tool(self, told: ToolCall) -> bytes:
+        if not self.tells(line.level_of_tool(told)):
+            return b""
+        if self._human:
+            return line.human_tool(told, colour=self._colour, max_body=self._max_body, mask=self.secrets.mask)
+        return line.json_tool(told, max_body=self._max_body, mask=self.secrets.mask)
+
 
 def _lost_event(lines: int, lost: Mapping[str, int]) -> _Event:
     """`lines` since the last time that this was told; by reason since the start."""
@@ -287,7 +297,7 @@ def _lost_event(lines: int, lost: Mapping[str, int]) -> _Event:
     )
 
 
-def _body_size(record: Record) -> int:
+def _body_size(record: Record | ToolCall) -> int:
     return len(record.request_body or b"") + len(record.response_body or b"")
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from modelplex.record.record import Record
+from modelplex.record.tool import ToolCall
 
 if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily, Metric
@@ -126,6 +127,22 @@ class _Series:
 
 
 _Key = tuple[str, str, str]
+_ToolKey = tuple[str, str, str]
+"""Server, method, tool."""
+
+
+class _ToolSeries:
+    """What is counted of one server's tool."""
+
+    __slots__ = ("bytes_in", "bytes_out", "durations", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[tuple[str, str], int] = {}
+        self.durations = Histogram(DURATION_BUCKETS)
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+
 _KINDS = frozenset({"tcp", "unix", "vsock"})
 
 
@@ -148,6 +165,7 @@ class Metrics:
         self._attempts: dict[tuple[str, str, str], int] = {}
         self._flying: dict[str, int] = {}
         self._codes: dict[str, str] = {}
+        self._tools: dict[_ToolKey, _ToolSeries] = {}
 
     def __repr__(self) -> str:
         calls = sum(self._requests.values())
@@ -185,6 +203,21 @@ class Metrics:
                 self._code(attempt.outcome),
             )
             self._attempts[row] = self._attempts.get(row, 0) + 1
+
+    def observe_tool(self, call: ToolCall) -> None:
+        """A tool call is over. Only tools that a server lists are named: a name that nobody lists is the client's invention, and URIs have no end."""
+        key = (call.server, call.method, call.tool if call.definition and call.method in _NAMED else "")
+        series = self._tools.get(key)
+        if series is None:
+            if len(self._tools) >= SERIES_LIMIT:
+                key = (OTHER, OTHER, OTHER)
+            series = self._tools.setdefault(key, _ToolSeries())
+        reason = "" if call.outcome == "ok" else self._code(call.reason or call.outcome)
+        outcome = (call.outcome, reason)
+        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
+        series.durations.add(call.seconds)
+        series.bytes_in += call.bytes_in
+        series.bytes_out += call.bytes_out
 
     def _count(self, series: _Series, record: Record, code: str) -> None:
         times = record.times
@@ -293,6 +326,7 @@ class Metrics:
         series = list(self._series.items())
         yield from _counters(series)
         yield from _histograms(series)
+        yield from _of_tools(list(self._tools.items()))
 
 
 def listener_kind(listener: str) -> str:
@@ -391,6 +425,39 @@ def _histograms(series: list[tuple[_Key, _Series]]) -> Iterator[Metric]:
     for key, each in series:
         _add(overhead, key, [each.overhead])
     yield from (durations, first, tokens, overhead)
+
+
+_NAMED = frozenset({"tools/call", "prompts/get"})
+"""Methods whose names come from a list, so that they have an end."""
+_TOOL_LABELS = ["server", "method", "tool"]
+
+
+def _of_tools(series: list[tuple[_ToolKey, _ToolSeries]]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+    calls = CounterMetricFamily(
+        "modelplex_tool_calls",
+        "Calls of tools, prompts and resources that ended, however they did.",
+        labels=[*_TOOL_LABELS, "outcome", "reason"],
+    )
+    received = CounterMetricFamily(
+        "modelplex_tool_request_bytes", "Bytes of tool calls' arguments.", labels=_TOOL_LABELS
+    )
+    sent = CounterMetricFamily(
+        "modelplex_tool_response_bytes", "Bytes of tool calls' results.", labels=_TOOL_LABELS
+    )
+    durations = HistogramMetricFamily(
+        "modelplex_tool_call_duration_seconds",
+        "From a tool call's arrival to its result.",
+        labels=_TOOL_LABELS,
+    )
+    for key, each in series:
+        for (outcome, reason), number in list(each.outcomes.items()):
+            calls.add_metric([*key, outcome, reason], number)
+        received.add_metric(key, each.bytes_in)
+        sent.add_metric(key, each.bytes_out)
+        _add(durations, key, [each.durations])
+    yield from (calls, received, sent, durations)
 
 
 def _add(family: HistogramMetricFamily, labels: Sequence[str], parts: Sequence[Histogram]) -> None:

@@ -1,0 +1,63 @@
+"""The ToolCall: what a Record is to a model call, for everything that is asked of a tool server. Frozen, free of secrets.
+
+Above it stands the hub, which makes one for every call, refused ones too; below it nothing. It knows no sink. Arguments are here as a hash alone, and as text only where
+`[log] bodies = true`.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Literal
+
+import msgspec
+
+ToolOutcome = Literal["ok", "tool_error", "error", "refused", "client_closed"]
+Decision = Literal["allow", "deny"]
+
+_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a tool, prompt, resource or completion. `started` is Unix seconds, `seconds` its duration.
+
+    tool          the name that the client used: a tool's, a prompt's, or a resource's URI
+    arguments     SHA-256 of the arguments' canonical JSON (keys sorted, no spaces), hex
+    definition    SHA-256 of the tool's definition as it was listed, "" where nothing is listed of it
+    rule          what decided: "" where nothing had to
+    outcome       "ok", "tool_error" (the result says isError), "error", "refused" (by this gateway), "client_closed"
+    code          a JSON-RPC code, None where there was no error; `reason` is the gateway's word for its own
+    bytes_in, bytes_out   of the arguments and of the result
+    """
+
+    id: str
+    started: float
+    listener: str
+    client: str
+    agent: str
+    era: str
+    server: str
+    tool: str
+    method: str
+    arguments: str = ""
+    decision: Decision = "allow"
+    rule: str = ""
+    definition: str = ""
+    outcome: ToolOutcome = "ok"
+    error: str | None = None
+    code: int | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    is_error: bool = False
+    request_body: bytes | None = None
+    response_body: bytes | None = None
+
+
+def measured(arguments: Any) -> tuple[str, bytes]:
+    """The hash of the arguments, and the canonical JSON that it is of. A lone surrogate, which JSON can spell and UTF-8 cannot, has no canonical form: its hash is ""."""
+    try:
+        body = _canonical(arguments)
+    except (UnicodeEncodeError, RecursionError):
+        return "", b""
+    return sha256(body).hexdigest(), body
