@@ -13,12 +13,17 @@ from modelplex.config.redacted import redacted
 from modelplex.config.secret import HIDDEN, Secret, hide
 from modelplex.config.settings import (
     DEFAULT_HTTP,
+    AgentConfig,
+    AllowConfig,
+    BudgetConfig,
     Config,
     FailoverConfig,
     LogConfig,
     McpConfig,
     McpServer,
+    PolicyConfig,
     ProviderConfig,
+    RateConfig,
     Server,
     TypeFacts,
 )
@@ -26,6 +31,9 @@ from modelplex.config.settings import (
 __all__ = [
     "DEFAULT_HTTP",
     "HIDDEN",
+    "AgentConfig",
+    "AllowConfig",
+    "BudgetConfig",
     "Config",
     "ConfigError",
     "ConfigFault",
@@ -33,7 +41,9 @@ __all__ = [
     "LogConfig",
     "McpConfig",
     "McpServer",
+    "PolicyConfig",
     "ProviderConfig",
+    "RateConfig",
     "Secret",
     "Server",
     "TypeFacts",

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast, get_args, get_origin
 import msgspec
 
 from modelplex.call import Quirks
+from modelplex.config import agents as callers
 from modelplex.config.address import http_address, provider_url, same_origin
 from modelplex.config.faults import ConfigError, ConfigFault
 from modelplex.config.found import found_providers
@@ -46,11 +47,13 @@ from modelplex.config.rules import (
 )
 from modelplex.config.secret import Secret
 from modelplex.config.settings import (
+    AgentConfig,
     Config,
     FailoverConfig,
     LogConfig,
     McpConfig,
     McpServer,
+    PolicyConfig,
     ProviderConfig,
     Server,
     TypeFacts,
@@ -73,7 +76,7 @@ NEVER_FORWARDED: Final = frozenset(
 """Headers that a config may not add to a provider's requests."""
 
 T = TypeVar("T")
-Named = TypeVar("Named", ProviderConfig, McpServer)
+Named = TypeVar("Named", ProviderConfig, McpServer, AgentConfig)
 
 _BYTES = whole("bytes", least=1, most=LARGEST)
 _NAME = matching(
@@ -113,6 +116,7 @@ SERVER: Final[dict[str, Rule[object]]] = {
     "on_loss": one_of(("report", "refuse")),
     "on_pinned_state": one_of(("refuse", "drop")),
     "ping_interval": seconds(),
+    **callers.SERVER,
 }
 
 FAILOVER: Final[dict[str, Rule[object]]] = {
@@ -188,11 +192,13 @@ PROVIDER: Final[dict[str, Rule[object]]] = {
     "verify_tls": flag,
     "max_response_size": _BYTES,
     "quirks": lambda node: fields(node, QUIRKS)[0],
+    "allow": callers.RULE_NAMES,
 }
 
 MCP: Final[dict[str, Rule[object]]] = {"enabled": flag, "servers": lambda node: _tables(node, _mcp_server)}
 
 HOMES: Final = {
+    **dict.fromkeys(callers.AGENT, "one of [[agents]]"),
     **dict.fromkeys(PROVIDER, "one of [[providers]]"),
     **dict.fromkeys(MCP, "[mcp]"),
     **dict.fromkeys(LOG, "[log]"),
@@ -262,21 +268,44 @@ def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable
             "failover": section(FailoverConfig, FAILOVER),
             "log": section(LogConfig, LOG),
             "mcp": section(McpConfig, MCP),
+            "policy": section(PolicyConfig, callers.POLICY),
+            "agents": lambda node: _tables(node, lambda entry: callers.agent(entry, homes=HOMES)),
         },
         homes=HOMES,
     )
+    _callers(root, values)
     if not values.get("providers"):
         values["providers"] = found_providers(root.document.environ, found_ollama=find_ollama(), types=types)
     return _made(Config, {**values, "path": root.document.file})
 
 
 def _server(node: Node) -> Server:
-    values, members = fields(node, SERVER, homes=HOMES)
-    if "socket" in members:
-        values.setdefault("http", ())
-    if values.get("http") == () and not values.get("socket") and "socket" not in members:
-        node.child("http", None).wrong("somewhere to listen", found="neither http nor socket")
+    values, _ = fields(node, SERVER, homes=HOMES)
     return _made(Server, values)
+
+
+def _callers(root: Node, values: dict[str, object]) -> None:
+    """What [server] and [[agents]] come to together: where it listens, and that nothing is used twice."""
+    server = cast("Server", values.get("server", Server()))
+    agents = cast("tuple[AgentConfig, ...]", values.get("agents", ()))
+    tree = cast("dict[str, object]", root.value)
+    node = root.child("server", tree.get("server", {}))
+    written = node.value.keys() if isinstance(node.value, dict) else ()
+    own_sockets = any(each.socket is not None for each in agents)
+    if "http" not in written and (
+        {"socket", "vsock"} & {*written} or (own_sockets and not any(each.token for each in agents))
+    ):
+        server = msgspec.structs.replace(server, http=())
+        values["server"] = server
+    if not (server.http or {"socket", "vsock"} & {*written} or "agents" in tree):
+        node.child("http", None).wrong("somewhere to listen", found="neither http nor socket")
+    if server.attest == "require" and not (server.socket or own_sockets):
+        hint = "nobody can tell what network a client of HTTP or AF_VSOCK has"
+        node.child("attest", None).wrong("a socket beside it", found="none", hint=hint)
+    taken = getattr(values.get("mcp"), "stdio_socket", None)
+    callers.nothing_twice(
+        root.child("agents", tree.get("agents")), agents, server, sockets=[taken] if taken else []
+    )
 
 
 def _targets(node: Node) -> tuple[str, ...] | Faulty:

@@ -1,0 +1,206 @@
+"""The tables of who may call: [[agents]], [policy], and the keys of [server] that concern callers.
+
+It stands beside `read.py`, which calls it, and above the rules. It judges what the tables say of each other; who calls is decided by the listeners.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar, cast
+
+from modelplex.config.rules import (
+    FAULTY,
+    Faulty,
+    Node,
+    Rule,
+    fields,
+    flag,
+    many,
+    matching,
+    near,
+    once,
+    one_of,
+    secret,
+    shown,
+    text,
+    whole,
+)
+from modelplex.config.secret import Secret
+from modelplex.config.settings import (
+    AgentConfig,
+    AllowConfig,
+    BudgetConfig,
+    RateConfig,
+    Server,
+)
+
+SHORTEST_TOKEN: Final = 8
+"""Characters. A shorter one is guessed, and the log does not look for it."""
+MOST: Final = 10**15
+"""Tokens or requests; no number that anybody means is above it."""
+MOST_UID: Final = 2**32 - 2
+"""The last number means "none" to the kernel."""
+MOST_VSOCK_PORT: Final = 2**32 - 2
+
+T = TypeVar("T")
+
+_PATH = text("a path")
+_MODE = matching(r"0?[0-7]{3}", 'octal digits in quotes, such as "0660"')
+_GROUP = text("the name of a group")
+_UID = whole("a user's number", least=0, most=MOST_UID)
+_PORT = whole("a port of AF_VSOCK", least=1, most=MOST_VSOCK_PORT)
+_UIDS: Rule[tuple[int, ...]] = once(many(_UID, "a list of users' numbers, such as [1000]"))
+_ATTEST = one_of(("off", "warn", "require"))
+_POLICY = one_of(("sealed", "open"))
+_GLOBS_OF_MODELS = many(text("the name of a model, or a glob"), "a list of model names or globs", least=1)
+_GLOBS_OF_TOOLS = many(text("the name of a tool, or a glob"), "a list of tool names or globs", least=1)
+
+
+def _ports(node: Node) -> tuple[int, ...] | Faulty:
+    if isinstance(node.value, list):
+        return once(many(_PORT, "a port, or a list of them"))(node)
+    port = _PORT(node)
+    return FAULTY if port is FAULTY else (port,)
+
+
+def _rule_name(node: Node) -> str | Faulty:
+    expected = "the name of a rule of the sealed policy"
+    value = text(expected)(node)
+    if value is FAULTY or (known := _rule_names()) is None or value in known:
+        return value
+    return node.wrong(expected, found=shown(node.value), hint=near(value, known))
+
+
+def _rule_names() -> list[str] | None:
+    try:
+        from modelplex.policy.rules import RULES
+    except ImportError:
+        return None
+    return list(RULES)
+
+
+RULE_NAMES: Final[Rule[tuple[str, ...]]] = once(many(_rule_name, "a list of names of rules"))
+
+SERVER: Final[dict[str, Rule[object]]] = {
+    "vsock": _ports,
+    "allow_uid": _UIDS,
+    "attest": _ATTEST,
+    "state_folder": _PATH,
+    "allow_unauthenticated": flag,
+}
+
+ALLOW: Final[dict[str, Rule[object]]] = {
+    "everywhere": RULE_NAMES,
+    "socket": RULE_NAMES,
+    "http": RULE_NAMES,
+}
+
+POLICY: Final[dict[str, Rule[object]]] = {
+    "socket": _POLICY,
+    "http": _POLICY,
+    "allow": lambda node: _made(AllowConfig, fields(node, ALLOW)[0]),
+}
+
+RATE: Final[dict[str, Rule[object]]] = {
+    "requests": whole("requests a minute", least=1, most=MOST),
+    "tokens": whole("tokens a minute", least=1, most=MOST),
+}
+
+
+def _dollars(node: Node) -> float | Faulty:
+    value = node.value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    return node.wrong("US dollars, a number above 0", found=shown(value))
+
+
+BUDGET: Final[dict[str, Rule[object]]] = {
+    "usd": _dollars,
+    "tokens": whole("tokens", least=1, most=MOST),
+    "per": one_of(("day", "month", "total")),
+}
+
+
+def _budget(node: Node) -> BudgetConfig | Faulty:
+    values, members = fields(node, BUDGET)
+    if members and not {"usd", "tokens"} & members.keys():
+        return node.wrong("usd, tokens, or both", found="neither")
+    return _made(BudgetConfig, values)
+
+
+AGENT: Final[dict[str, Rule[object]]] = {
+    "name": matching(r"[A-Za-z0-9_-]{1,64}", "a name of 1 to 64 letters, digits, dashes and underscores"),
+    "socket": _PATH,
+    "socket_mode": _MODE,
+    "socket_group": _GROUP,
+    "token": secret("a token"),
+    "models": _GLOBS_OF_MODELS,
+    "tools": _GLOBS_OF_TOOLS,
+    "rate": lambda node: _made(RateConfig, fields(node, RATE)[0]),
+    "budget": _budget,
+    "concurrent": whole("requests at once", least=1, most=1_000_000),
+    "policy": _POLICY,
+    "allow": RULE_NAMES,
+    "allow_uid": _UIDS,
+    "attest": _ATTEST,
+}
+
+OF_A_SOCKET: Final = ("socket_mode", "socket_group", "allow_uid")
+"""Keys that mean nothing without `socket`."""
+
+
+def agent(node: Node, *, homes: Mapping[str, str]) -> AgentConfig | Faulty:
+    """One of [[agents]]."""
+    values, members = fields(node, AGENT, homes=homes)
+    if not isinstance(node.value, dict):
+        return FAULTY
+    if "name" not in members:
+        node.child("name", None).wrong("a name", found="none")
+    if not {"socket", "token"} & members.keys():
+        node.wrong("a socket of its own, a token, or both", found="neither")
+    if "socket" not in members:
+        for key in OF_A_SOCKET:
+            if key in members:
+                members[key].wrong("a socket beside it", found="none")
+        if values.get("attest") in {"warn", "require"}:
+            members["attest"].wrong(
+                "a socket beside it", found="none", hint="nobody can tell what network a client of HTTP has"
+            )
+    token = values.get("token")
+    if isinstance(token, Secret) and len(token.reveal()) < SHORTEST_TOKEN:
+        members["token"].wrong(f"a token of at least {SHORTEST_TOKEN} characters", found="a shorter one")
+    return _made(AgentConfig, {"name": "", **values})
+
+
+def nothing_twice(
+    node: Node, agents: Sequence[AgentConfig], server: Server, *, sockets: Iterable[str] = ()
+) -> None:
+    """Tells each socket and each token that two have. `node` is the list of agents; `sockets` are others that are taken."""
+    taken = {posixpath.normpath(path): "[server]" for path in (*server.socket, *sockets)}
+    tokens: dict[Secret, str] = {}
+    if server.internal_token is not None:
+        tokens[server.internal_token] = "[server] internal_token"
+    places = {element.written("name"): element for element in node.elements()} if agents else {}
+    for each in agents:
+        place = places.get(each.name, node)
+        if each.socket is not None:
+            path = posixpath.normpath(each.socket)
+            if path in taken:
+                place.child("socket", None).wrong(
+                    "a socket of its own", found=f'"{each.socket}" again', hint=f"it is that of {taken[path]}"
+                )
+            taken.setdefault(path, each.name)
+        if each.token is not None:
+            if each.token in tokens:
+                place.child("token", None).wrong(
+                    "a token of its own",
+                    found="one that is used twice",
+                    hint=f"it is that of {tokens[each.token]}",
+                )
+            tokens.setdefault(each.token, each.name)
+
+
+def _made(kind: type[T], values: Mapping[str, object]) -> T:
+    return kind(**cast("dict[str, Any]", values))
