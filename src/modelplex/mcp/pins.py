@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal, cast
 
 import msgspec
 
@@ -185,7 +185,11 @@ def approved(
         instructions=_hashed_text(catalog.instructions) if instructions else server.instructions,
         tools={
             **server.tools,
-            **{name: hash_of(tool) for name, tool in _by_name(catalog.tools) if tools is None or name in tools},
+            **{
+                name: hash_of(tool)
+                for name, tool in _by_name(catalog.tools)
+                if tools is None or name in tools
+            },
         },
         prompts={
             **server.prompts,
@@ -257,9 +261,7 @@ def _pins(
         )
 
 
-def _recorded(
-    pins: Collection[Pin], known: LockedServer | None, *, launch: str, says: str
-) -> LockedServer:
+def _recorded(pins: Collection[Pin], known: LockedServer | None, *, launch: str, says: str) -> LockedServer:
     """What is known, and what is seen for the first time; what changed stays as it was first seen, so that it is told until it is approved."""
 
     def of(kind: Kind) -> Mapping[str, str]:
@@ -292,7 +294,7 @@ def scan(definition: object, *, others: Collection[str] = ()) -> Iterator[Findin
 
 def _strings(definition: object) -> Iterator[tuple[str, str]]:
     """Every string with its place, keys too; without recursion, since a schema may be as deep as a message."""
-    waiting: list[tuple[str, Any]] = [("", definition)]
+    waiting: list[tuple[str, object]] = [("", definition)]
     while waiting:
         where, value = waiting.pop()
         if isinstance(value, str):
@@ -302,20 +304,26 @@ def _strings(definition: object) -> Iterator[tuple[str, str]]:
             for key in members:
                 if not key.isidentifier():
                     yield where or "a key", key
-            below = [(f"{where}.{_safe(key)}" if where else _safe(key), member) for key, member in members.items()]
+            below = [
+                (f"{where}.{_safe(key)}" if where else _safe(key), member) for key, member in members.items()
+            ]
             waiting.extend(reversed(below))
         elif isinstance(value, list):
-            elements = cast("list[Any]", value)
+            elements = cast("list[object]", value)
             waiting.extend((f"{where}[{index}]", elements[index]) for index in reversed(range(len(elements))))
 
 
-def _suspect(where: str, text: str, others: Collection[str]) -> Iterator[Finding]:
+def _suspect(where: str, text: str, others: frozenset[str]) -> Iterator[Finding]:
     unseen = sorted({char for char in text if not char.isascii() and _is_invisible(char)})
     if unseen:
-        yield Finding(kind="invisible", where=where, what=", ".join(f"U+{ord(char):04X}" for char in unseen[:8]))
+        yield Finding(
+            kind="invisible", where=where, what=", ".join(f"U+{ord(char):04X}" for char in unseen[:8])
+        )
     if _ESCAPE.search(text):
         controls = sorted(set(_ESCAPE.findall(text)))
-        yield Finding(kind="escape", where=where, what=", ".join(f"U+{ord(char):04X}" for char in controls[:8]))
+        yield Finding(
+            kind="escape", where=where, what=", ".join(f"U+{ord(char):04X}" for char in controls[:8])
+        )
     # What is hidden between the letters must not hide the words.
     seen = "".join(char for char in text if char not in unseen) if unseen else text
     if phrase := _PHRASE.search(seen):

@@ -82,7 +82,6 @@ def decide(
     server: str,
     method: str,
     name: str,
-    arguments: Mapping[str, Any] | None = None,
     globs: Sequence[str] = (),
     shown: str | None = None,
     pinned: Pinned = "approved",
@@ -95,7 +94,7 @@ def decide(
 
     `globs` are the server's own `tools`. `shown` is the name under which the caller knows it, where that is not `server__name`. `locked` and `pinned`
     come from the pins. `listed` says of a URI that the server lists it or a template for it. `tags` are the tool's, `tainted` says that this caller
-    has read what strangers wrote. `arguments` decide nothing yet: rules that look into them come here.
+    has read what strangers wrote.
     """
     if method.startswith("resources/"):
         return _resource(caller, server=server, uri=name, listed=listed)
@@ -107,10 +106,14 @@ def decide(
     if locked and pinned != "approved":
         what = "has changed since it was approved" if pinned == "changed" else "has not been approved"
         return Decision(
-            verdict="deny", rule="pin", reason=f"{name} of {server} {what}: `modelplex mcp approve` approves it"
+            verdict="deny",
+            rule="pin",
+            reason=f"{name} of {server} {what}: `modelplex mcp approve` approves it",
         )
     if tainted and EGRESS in tags:
-        return Decision(verdict="deny", rule="taint", reason="it sends to others, after something untrusted was read")
+        return Decision(
+            verdict="deny", rule="taint", reason="it sends to others, after something untrusted was read"
+        )
     return ALLOWED
 
 
@@ -118,7 +121,11 @@ def _resource(caller: Caller, *, server: str, uri: str, listed: bool) -> Decisio
     if not whole_server(server, caller.tools):
         return _hidden("agent_tools", "this agent may not read it")
     if not listed:
-        web = urlsplit(uri).scheme.lower() in ("http", "https") if uri.isprintable() and "[" not in uri else False
+        web = (
+            urlsplit(uri).scheme.lower() in ("http", "https")
+            if uri.isprintable() and "[" not in uri
+            else False
+        )
         return _hidden("scheme" if web else "unlisted", "no server lists it")
     return ALLOWED
 
@@ -134,7 +141,9 @@ def may_ask(allow: Collection[str], *, method: str, roots: Collection[str] = ())
         return ALLOWED
     if feature is not None and feature in allow:
         return ALLOWED
-    return Decision(verdict="deny", rule="server_asks", reason=f"this server may not ask for {feature or method}")
+    return Decision(
+        verdict="deny", rule="server_asks", reason=f"this server may not ask for {feature or method}"
+    )
 
 
 def may_be_asked(allow: Collection[str], *, claimed: Mapping[str, Any]) -> Json:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -151,7 +151,7 @@ class Index:
         found = [name for name, score in scores.items() if score > 0]
         return sorted(found, key=lambda name: -scores[name])[:limit]  # the sort is stable
 
-    def answer(self, name: Literal["search_tools", "tool_details", "call_tool"] | str, arguments: object) -> Reply | Call:
+    def answer(self, name: str, arguments: object) -> Reply | Call:
         """What a call of one of the three comes to: its Reply, or the Call that is to be made in its place.
 
         Arguments that do not fit are told in a result with `isError`, for the model to correct; an unknown name of an inner tool is -32602.
@@ -177,7 +177,11 @@ class Index:
 
     def _details(self, arguments: Mapping[str, Any]) -> Reply:
         names = arguments.get("names")
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in cast("list[object]", names)):
+        if (
+            not isinstance(names, list)
+            or not names
+            or not all(isinstance(name, str) for name in cast("list[object]", names))
+        ):
             return _wrong(f'{DETAILS} takes {{"names": ["..."]}}.')
         asked = cast("list[str]", names)
         if len(asked) > MOST_DETAILS:
@@ -223,7 +227,9 @@ def _brief(tool: Json) -> Json:
 
 def _shown(content: Json) -> Reply:
     text = msgspec.json.encode(content).decode()
-    return Reply(result={"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": False})
+    return Reply(
+        result={"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": False}
+    )
 
 
 def _wrong(sentence: str) -> Reply:

@@ -1,0 +1,566 @@
+"""The catalogues of several servers as one: what a caller sees of it, in which order, page by page, and which server each thing belongs to.
+
+PURE. Above it stands the hub; below it names, policy and the words. Definitions ride along as they are, but for the name of a tool or prompt. The
+order is the config's, then by code point, and depends on nothing else; no call changes it. What is hidden from a caller has no owner for them either.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal, cast
+
+import msgspec
+
+from modelplex.mcp.names import LIMIT, Names, exposed
+from modelplex.mcp.policy import any_of_server, permitted, whole_server
+from modelplex.mcp.words import Catalog, Json
+
+Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
+"""The member of a list's result that holds the list."""
+
+LIST_TTL_MS: Final = 30_000
+"""How long a client may keep a list, or what `server/discover` says: a change is told to those who subscribed, and soon found by the others."""
+READ_TTL_MS: Final = 0
+CACHE_SCOPE: Final = "private"
+"""Lists differ by caller, so no cache between may give one's to another."""
+
+PAGE: Final = 1000
+"""Entries of a page: so many that clients which do not know of pages miss nothing that a model could use."""
+
+SCHEMA_SIZE: Final = 262_144
+"""Bytes of a tool's input or output schema, as JSON. More is no schema that a model could read."""
+SCHEMA_DEPTH: Final = 32
+"""Deeper ones have brought validators down."""
+
+INSTRUCTIONS_OF_ONE: Final = 8_192
+INSTRUCTIONS: Final = 32_768
+"""Characters of one server's instructions, and of all together: clients put them before every conversation."""
+
+LONGEST_URI: Final = 8_192
+"""Characters of a URI that is matched against templates."""
+
+RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
+    "tools": ("listChanged",),
+    "prompts": ("listChanged",),
+    "resources": ("listChanged", "subscribe"),
+    "completions": (),
+    "logging": (),
+}
+"""Capabilities that the gateway can relay, each with its flags. What else a server claims is not passed on, unless it is asked for by name."""
+
+_ANNOTATION: Final = "x-mcp-header"
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 5.6.2."""
+_DATA: Final = frozenset({"const", "default", "enum", "example", "examples"})
+"""Keywords of JSON Schema below which stands data, not schemas."""
+_MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords below which the keys are names, not keywords."""
+
+
+class BadCursor(ValueError):
+    """A cursor that no list of ours gave: -32602."""
+
+    sentence = "The cursor is not one that this list gave."
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server brings: its catalogue, the globs of its config's `tools`, and what the pins hold back, by its own names."""
+
+    server: str
+    catalog: Catalog
+    globs: tuple[str, ...] = ()
+    held_tools: frozenset[str] = frozenset()
+    held_prompts: frozenset[str] = frozenset()
+    held_instructions: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing in a list. `name` is the caller's name for it, `own` the server's: for resources both are the URI, for templates the template."""
+
+    name: str
+    server: str
+    own: str
+    definition: Json
+
+
+class Warned(msgspec.Struct, frozen=True):
+    """Something of a server's that was left out, for the log and the status."""
+
+    server: str
+    sentence: str
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One server's share, in its final order."""
+
+    server: str
+    tools: tuple[Entry, ...] = ()
+    prompts: tuple[Entry, ...] = ()
+    resources: tuple[Entry, ...] = ()
+    templates: tuple[Entry, ...] = ()
+    capabilities: Json = {}
+    instructions: str = ""
+
+
+class Merged:
+    """The one catalogue, for everybody or, from `seen_by`, for one caller.
+
+    `names` and `prompt_names` know what is held back by pins too, so that a call of it can be told why it is refused; what the host's globs
+    deny is in neither.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[_Part],
+        *,
+        names: Names,
+        prompt_names: Names,
+        warnings: Sequence[Warned],
+        headed: bool,
+    ) -> None:
+        self.names = names
+        self.prompt_names = prompt_names
+        self.warnings = tuple(warnings)
+        self._parts = tuple(parts)
+        self._headed = headed
+        self._lists: dict[str, tuple[Entry, ...]] = {
+            "tools": tuple(entry for part in parts for entry in part.tools),
+            "prompts": tuple(entry for part in parts for entry in part.prompts),
+            "resources": tuple(entry for part in parts for entry in part.resources),
+            "resourceTemplates": tuple(entry for part in parts for entry in part.templates),
+        }
+        self._tools = {entry.name: entry for entry in self._lists["tools"]}
+        self._prompts = {entry.name: entry for entry in self._lists["prompts"]}
+        self._owners = {entry.name: entry.server for entry in self._lists["resources"]}
+        self._templates = [(_template(entry.name), entry) for entry in self._lists["resourceTemplates"]]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(entries)} {kind}" for kind, entries in self._lists.items())
+        return f"<Merged of {len(self._parts)} servers: {counts}>"
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Those of which this caller may see anything."""
+        return tuple(part.server for part in self._parts)
+
+    def entries(self, kind: Kind) -> tuple[Entry, ...]:
+        return self._lists[kind]
+
+    def tool(self, name: str) -> Entry | None:
+        """The tool that the caller calls so; None where it is unknown to them, or held back."""
+        return self._tools.get(name)
+
+    def prompt(self, name: str) -> Entry | None:
+        return self._prompts.get(name)
+
+    def owner(self, uri: str) -> str | None:
+        """The server that lists this URI, or a template that it fits; None where none does, or several do that fit it equally well.
+
+        `http` and `https` are read only where the very URI is listed: a template would make of a server a way out.
+        """
+        if uri in self._owners:
+            return self._owners[uri]
+        if uri.partition(":")[0].lower() in ("http", "https") or not _is_plain(uri):
+            return None
+        fitting = [(tokens, entry) for tokens, entry in self._templates if _fits(tokens, uri)]
+        most = max((_literals(tokens) for tokens, _ in fitting), default=0)
+        best = {entry.server for tokens, entry in fitting if _literals(tokens) == most}
+        return best.pop() if len(best) == 1 else None
+
+    def completed(self, ref: Json) -> tuple[str, Json] | None:
+        """The server that a completion's `ref` belongs to, and the ref as that server knows it."""
+        if ref.get("type") == "ref/prompt":
+            entry = self.prompt(str(ref.get("name")))
+            return (entry.server, {**ref, "name": entry.own}) if entry else None
+        uri = str(ref.get("uri"))
+        for entry in self._lists["resourceTemplates"]:
+            if entry.name == uri:
+                return entry.server, ref
+        server = self.owner(uri)
+        return (server, ref) if server else None
+
+    def page(self, kind: Kind, *, cursor: str | None = None, size: int = PAGE) -> Json:
+        """The result of a list request: `{kind: [...], nextCursor?}`. Raises BadCursor."""
+        entries = self._lists[kind]
+        start = 0 if cursor is None else _after(entries, cursor, kind=kind)
+        shown = entries[start : start + size]
+        result: Json = {kind: [entry.definition for entry in shown]}
+        if start + size < len(entries):
+            last = shown[-1]
+            result["nextCursor"] = _cursor(kind, start + size, last)
+        return result
+
+    def capabilities(self, *, extra: Collection[str] = ()) -> Json:
+        """What the servers that the caller may see can do together, as far as it is relayed; `extra` names further capabilities that are."""
+        told: Json = {}
+        for part in self._parts:
+            for name, claimed in part.capabilities.items():
+                if name in RELAYED and isinstance(claimed, dict):
+                    flags = {flag: True for flag in RELAYED[name] if cast("Json", claimed).get(flag) is True}
+                    told[name] = {**told.get(name, {}), **flags}
+                elif name in extra and isinstance(claimed, dict):
+                    told[name] = {**told.get(name, {}), **cast("Json", claimed)}
+        order = [*RELAYED, *extra]
+        return {name: told[name] for name in order if name in told}
+
+    @property
+    def instructions(self) -> str | None:
+        """What the servers want said before a conversation, each below its name; cut where it is too long."""
+        texts = [(part.server, part.instructions) for part in self._parts if part.instructions]
+        if not texts:
+            return None
+        if not self._headed:
+            return _cut(texts[0][1], INSTRUCTIONS)
+        return _cut(
+            "\n\n".join(f"# {server}\n\n{_cut(text, INSTRUCTIONS_OF_ONE)}" for server, text in texts),
+            INSTRUCTIONS,
+        )
+
+    def seen_by(self, globs: Sequence[str]) -> Merged:
+        """What a caller with these `tools` sees. Names stay as they are for everybody.
+
+        Prompts are chosen by the same globs; resources and instructions, which have no such names, come with a server that is allowed whole.
+        """
+        if not globs:
+            return self
+        parts = [_seen(part, globs) for part in self._parts if any_of_server(part.server, globs)]
+        return Merged(
+            parts,
+            names=self.names,
+            prompt_names=self.prompt_names,
+            warnings=(),
+            headed=self._headed,
+        )
+
+
+def merge(
+    offers: Iterable[Offer],
+    *,
+    prefix: bool = True,
+    limit: int = LIMIT,
+    reserved: Collection[str] = (),
+    alone: bool = False,
+) -> Merged:
+    """The catalogue of all `offers`, which come in the config's order. `reserved` are names that no tool may have.
+
+    `alone` is for the route of one server: names and order are its own, and its instructions have no heading.
+    """
+    given = list(offers)
+    warnings: list[Warned] = []
+    usable = {offer.server: _usable(offer, warnings) for offer in given}
+    tools = {server: [tool["name"] for tool in part.tools] for server, part in usable.items()}
+    prompts = {server: [prompt["name"] for prompt in part.prompts] for server, part in usable.items()}
+    if alone and given:
+        names = Names.plain(given[0].server, tools[given[0].server])
+        prompt_names = Names.plain(given[0].server, prompts[given[0].server])
+    else:
+        names = Names.of(tools, prefix=prefix, limit=limit, reserved=reserved)
+        prompt_names = Names.of(prompts, prefix=prefix and names.prefixed, limit=limit)
+    for each in (names, prompt_names):
+        warnings += [Warned(one.owners[0].server, one.sentence) for one in each.collisions]
+    shared = _shared(usable, warnings)
+    parts = [
+        _part(
+            offer,
+            usable[offer.server],
+            names=names,
+            prompt_names=prompt_names,
+            shared=shared,
+            ordered=not alone,
+        )
+        for offer in given
+    ]
+    return Merged(parts, names=names, prompt_names=prompt_names, warnings=warnings, headed=not alone)
+
+
+def fresh(result: Json, *, ttl_ms: int = LIST_TTL_MS) -> Json:
+    """A result with how long it holds and for whom, as revision 2026-07-28 wants it."""
+    return {**result, "ttlMs": ttl_ms, "cacheScope": CACHE_SCOPE}
+
+
+# --- what can be used of a catalogue -----------------------------------------------------------------------------------------------
+
+
+def _usable(offer: Offer, warnings: list[Warned]) -> Catalog:
+    """The catalogue without what clients would choke on, and without the tools that the host does not want."""
+
+    def good(kind: str, definitions: Iterable[Json], *required: str) -> Iterator[Json]:
+        for definition in definitions:
+            missing = [name for name in required if not isinstance(definition.get(name), str)]
+            if missing:
+                warnings.append(Warned(offer.server, f"a {kind} without {' and '.join(missing)} is left out"))
+            else:
+                yield definition
+
+    tools: list[Json] = []
+    for tool in good("tool", offer.catalog.tools, "name"):
+        if not permitted(tool["name"], offer.globs):
+            continue
+        if fault := tool_fault(tool):
+            warnings.append(Warned(offer.server, f"the tool {tool['name'][:100]!r} is left out: {fault}"))
+        else:
+            tools.append(tool)
+    return msgspec.structs.replace(
+        offer.catalog,
+        tools=tuple(tools),
+        prompts=tuple(good("prompt", offer.catalog.prompts, "name")),
+        resources=tuple(good("resource", offer.catalog.resources, "uri", "name")),
+        templates=tuple(good("resource template", offer.catalog.templates, "uriTemplate", "name")),
+    )
+
+
+def tool_fault(tool: Json) -> str | None:
+    """Why a tool's definition cannot be passed on, or None."""
+    if not isinstance(tool.get("inputSchema"), dict):
+        return "it has no inputSchema"
+    for member in ("inputSchema", "outputSchema"):
+        schema = tool.get(member)
+        if schema is None:
+            continue
+        if _too_deep(schema):
+            return f"its {member} is deeper than {SCHEMA_DEPTH}"
+        if len(msgspec.json.encode(schema)) > SCHEMA_SIZE:
+            return f"its {member} is larger than {SCHEMA_SIZE} bytes"
+    _, fault = header_arguments(tool["inputSchema"])
+    return fault
+
+
+def header_arguments(schema: Json) -> tuple[dict[str, tuple[str, ...]], str | None]:
+    """Which arguments travel in headers too: by the header's part after `Mcp-Param-`, in lower case, the path of the argument; and what is wrong
+    with an `x-mcp-header`, or None.
+
+    Right is a token that no other argument has, on a string, integer or boolean that is reached through `properties` alone.
+    Source: revision 2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters".
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    waiting: list[tuple[tuple[str, ...] | None, object]] = [((), schema)]
+    while waiting:
+        path, node = waiting.pop()
+        if isinstance(node, list):
+            waiting.extend((None, element) for element in cast("list[object]", node))
+        if not isinstance(node, dict):
+            continue
+        members = cast("Json", node)
+        if _ANNOTATION in members:
+            header = members[_ANNOTATION]
+            if not isinstance(header, str) or not _TOKEN.fullmatch(header):
+                return {}, f"its {_ANNOTATION} is not the name of a header"
+            if not path:
+                return {}, f"its {_ANNOTATION} {header} is where no argument is"
+            if members.get("type") not in ("string", "integer", "boolean"):
+                return {}, f"its {_ANNOTATION} {header} is on what is neither string, integer nor boolean"
+            if header.lower() in found:
+                return {}, f"its {_ANNOTATION} {header} is there twice"
+            found[header.lower()] = path
+        for keyword, below in members.items():
+            if keyword in _MAPS and isinstance(below, dict):
+                through = keyword == "properties" and path is not None
+                for name, property_ in cast("Json", below).items():
+                    waiting.append(((*path, name) if through and path is not None else None, property_))
+            elif keyword not in _DATA and keyword != _ANNOTATION:
+                waiting.append((None, below))
+    return found, None
+
+
+def _too_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(SCHEMA_DEPTH + 1):
+        below: list[object] = []
+        for node in level:
+            if isinstance(node, dict):
+                below.extend(cast("Json", node).values())
+            elif isinstance(node, list):
+                below.extend(cast("list[object]", node))
+        if not below:
+            return False
+        level = below
+    return True
+
+
+# --- shares ------------------------------------------------------------------------------------------------------------------------
+
+
+def _shared(usable: Mapping[str, Catalog], warnings: list[Warned]) -> frozenset[str]:
+    """URIs and templates that more than one server has: nobody's."""
+    count: Counter[str] = Counter()
+    for catalog in usable.values():
+        count.update({resource["uri"] for resource in catalog.resources})
+        count.update({template["uriTemplate"] for template in catalog.templates})
+    shared = frozenset(uri for uri, servers in count.items() if servers > 1)
+    for server, catalog in usable.items():
+        mine = sorted(shared & {resource["uri"] for resource in catalog.resources})
+        mine += sorted(shared & {template["uriTemplate"] for template in catalog.templates})
+        warnings += [Warned(server, f"hidden, since another server has it too: {uri[:200]}") for uri in mine]
+    return shared
+
+
+def _part(
+    offer: Offer,
+    catalog: Catalog,
+    *,
+    names: Names,
+    prompt_names: Names,
+    shared: frozenset[str],
+    ordered: bool,
+) -> _Part:
+    def of(own: str, name: str, definition: Json) -> Entry:
+        return Entry(name=name, server=offer.server, own=own, definition=definition)
+
+    def renamed(definitions: Iterable[Json], within: Names, held: frozenset[str]) -> Iterator[Entry]:
+        for definition in definitions:
+            own: str = definition["name"]
+            name = within.exposed(offer.server, own)
+            if name is not None and own not in held:
+                yield of(own, name, definition if name == own else {**definition, "name": name})
+
+    def located(definitions: Iterable[Json], member: str) -> Iterator[Entry]:
+        for definition in definitions:
+            if (uri := definition[member]) not in shared:
+                yield of(uri, uri, definition)
+
+    def order(entries: Iterator[Entry]) -> tuple[Entry, ...]:
+        return tuple(sorted(entries, key=lambda entry: entry.name) if ordered else entries)
+
+    return _Part(
+        server=offer.server,
+        tools=order(renamed(catalog.tools, names, offer.held_tools)),
+        prompts=order(renamed(catalog.prompts, prompt_names, offer.held_prompts)),
+        resources=order(located(catalog.resources, "uri")),
+        templates=order(located(catalog.templates, "uriTemplate")),
+        capabilities=catalog.capabilities,
+        instructions="" if offer.held_instructions else (catalog.instructions or "").strip(),
+    )
+
+
+def _seen(part: _Part, globs: Sequence[str]) -> _Part:
+    def chosen(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        return tuple(
+            entry for entry in entries if permitted([exposed(entry.server, entry.own), entry.name], globs)
+        )
+
+    seen = msgspec.structs.replace(part, tools=chosen(part.tools), prompts=chosen(part.prompts))
+    if whole_server(part.server, globs):
+        return seen
+    capabilities = {name: claimed for name, claimed in part.capabilities.items() if name != "resources"}
+    return msgspec.structs.replace(
+        seen, resources=(), templates=(), instructions="", capabilities=capabilities
+    )
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 4].rstrip() + " ..."
+
+
+# --- cursors -----------------------------------------------------------------------------------------------------------------------
+
+
+def _cursor(kind: Kind, index: int, last: Entry) -> str:
+    """Where the next page begins: after this entry, or at this index where it is gone by then."""
+    return urlsafe_b64encode(msgspec.json.encode([kind, index, last.server, last.name])).decode().rstrip("=")
+
+
+def _after(entries: Sequence[Entry], cursor: str, *, kind: Kind) -> int:
+    try:
+        content = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        of, index, server, name = msgspec.json.decode(content, type=tuple[str, int, str, str])
+    except (ValueError, msgspec.DecodeError):
+        raise BadCursor(BadCursor.sentence) from None
+    if of != kind or index < 0:
+        raise BadCursor(BadCursor.sentence)
+    for at, entry in enumerate(entries):
+        if entry.server == server and entry.name == name:
+            return at + 1
+    return min(index, len(entries))
+
+
+# --- templates (RFC 6570) ----------------------------------------------------------------------------------------------------------
+
+
+class _Run(msgspec.Struct, frozen=True):
+    """What an expression may become: `lead`, then at least `least` characters, none of them in `stop`; nothing at all where it is `optional`."""
+
+    stop: str
+    least: int = 0
+    lead: str = ""
+    optional: bool = False
+
+
+_Token = str | _Run
+
+_EXPRESSIONS: Final[Mapping[str, _Run]] = {
+    "+": _Run("", least=1),
+    "#": _Run("", lead="#", optional=True),
+    ".": _Run("/?#", lead=".", optional=True),
+    "/": _Run("?#", lead="/", optional=True),
+    ";": _Run("/?#", lead=";", optional=True),
+    "?": _Run("#", lead="?", optional=True),
+    "&": _Run("#", lead="&", optional=True),
+}
+_SIMPLE: Final = _Run("/?#", least=1)
+_EXPLODED: Final = _Run("?#", least=1)
+_EXPRESSION: Final = re.compile(r"\{([^{}]*)\}")
+_DOTS: Final = re.compile(r"(?:^|[/\\])(?:\.|%2e){2}(?:[/\\?#]|$)", re.IGNORECASE)
+
+
+def _template(text: str) -> tuple[_Token, ...]:
+    """A URI template as what its expansions are made of. Neighbouring expressions are two runs, each of which may be short."""
+    tokens: list[_Token] = []
+    at = 0
+    for expression in _EXPRESSION.finditer(text):
+        if literal := text[at : expression.start()]:
+            tokens.append(literal)
+        inside = expression[1]
+        simple = _EXPLODED if inside.endswith("*") else _SIMPLE
+        tokens.append(_EXPRESSIONS.get(inside[:1], simple))
+        at = expression.end()
+    if literal := text[at:]:
+        tokens.append(literal)
+    return tuple(tokens)
+
+
+def _fits(tokens: Sequence[_Token], uri: str) -> bool:
+    """Whether the URI is an expansion. All places are followed at once, so the time is that of the two lengths multiplied, never more: a regex
+    of a server's making could be given a URI of a caller's making that it would not finish.
+    """
+    places = [0]
+    for token in tokens:
+        if isinstance(token, str):
+            places = [at + len(token) for at in places if uri.startswith(token, at)]
+        else:
+            places = _run(token, places, uri)
+        if not places:
+            return False
+    return places[-1] == len(uri)
+
+
+def _run(run: _Run, places: Sequence[int], uri: str) -> list[int]:
+    reached = bytearray(len(uri) + 1)
+    covered = -1
+    for at in places:
+        if run.optional:
+            reached[at] = 1
+        if not uri.startswith(run.lead, at):
+            continue
+        first = at + len(run.lead)
+        begin = first + run.least
+        if begin > len(uri) or any(char in run.stop for char in uri[first:begin]):
+            continue
+        if begin <= covered:
+            continue  # an earlier place has gone through here, and as far as this one can
+        covered = begin
+        while covered < len(uri) and uri[covered] not in run.stop:
+            covered += 1
+        reached[begin : covered + 1] = b"\1" * (covered + 1 - begin)
+    return [place for place, hit in enumerate(reached) if hit]
+
+
+def _literals(tokens: Sequence[_Token]) -> int:
+    return sum(len(token) for token in tokens if isinstance(token, str))
+
+
+def _is_plain(uri: str) -> bool:
+    """Whether it may be matched at all: a URI that climbs with `..` is not where its template says it is."""
+    return len(uri) <= LONGEST_URI and uri.isprintable() and not _DOTS.search(uri)
