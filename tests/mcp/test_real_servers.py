@@ -1,0 +1,170 @@
+"""Servers and clients that we did not write, with the gateway between them: six servers at once, four older wire versions, and clients of both eras."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateways import Running, gateway
+from tests.mcp.installed import MODULES, PEERS, WIRE_VERSIONS, configured, python, script, servers, sqlite
+from tests.peers import node
+
+pytestmark = [pytest.mark.tools, pytest.mark.timeout(180)]
+PATIENCE_S = 90.0
+PYTHON_CLIENTS = ("auto", "legacy", "2026-07-28", "fastmcp")
+NODE_CLIENTS = ("legacy", "auto", "2026-07-28")
+TOOLS_OF = {"everything": 13, "filesystem": 14, "memory": 9, "thinking": 1, "git": 12, "time": 2}
+"""How many tools each of the six has without a client's capabilities, at least."""
+
+
+@asynccontextmanager
+async def six(folder: Path) -> AsyncGenerator[Running]:
+    """A gateway with the six real servers behind it."""
+    repository = folder / "repository"
+    repository.mkdir()
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "First"],
+    ):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    commands = servers(folder)
+    (folder / "files" / "note.txt").write_text("a note")
+    memory = {"env": f'{{ MEMORY_FILE_PATH = "{folder / "memory.json"}" }}'}
+    named = [
+        configured(name, command, **(memory if name == "memory" else {}))
+        for name, command in commands.items()
+    ]
+    socket = folder / "lines.sock"
+    text = "\n".join(["[mcp]", "enabled = true", f'stdio_socket = "{socket}"', *named])
+    async with gateway(text, folder=folder) as running:
+        yield running
+
+
+def calls(folder: Path) -> list[tuple[str, dict[str, Any], str]]:
+    """A call of each of the six, and what its answer holds."""
+    return [
+        ("everything__echo", {"message": "marker 7"}, "marker 7"),
+        ("filesystem__read_text_file", {"path": str(folder / "files" / "note.txt")}, "a note"),
+        ("memory__read_graph", {}, "entities"),
+        (
+            "thinking__sequentialthinking",
+            {"thought": "t", "nextThoughtNeeded": False, "thoughtNumber": 1, "totalThoughts": 1},
+            "thoughtNumber",
+        ),
+        ("git__git_log", {"repo_path": str(folder / "repository")}, "First"),
+        ("time__get_current_time", {"timezone": "UTC"}, "UTC"),
+    ]
+
+
+async def output(command: Sequence[str], *, cwd: Path | None = None) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()[-3000:]
+    return out.decode()
+
+
+async def used(client: Sequence[str], where: str, folder: Path) -> None:
+    """The client lists the tools of all six, calls one of each at once, and has the right answers."""
+    wanted = calls(folder)
+    asked = json.dumps([[name, arguments] for name, arguments, _ in wanted])
+    got = json.loads(await output([*client, where, asked]))
+    for name, least in TOOLS_OF.items():
+        assert sum(tool.startswith(f"{name}__") for tool in got["tools"]) >= least, (name, got["tools"])
+    for (name, _, holds), texts in zip(wanted, got["answers"], strict=True):
+        assert holds in "".join(texts), (name, texts)
+
+
+@pytest.mark.parametrize("which", PYTHON_CLIENTS)
+async def test_a_client_for_python_uses_six_servers_at_once(which: str, tmp_path: Path) -> None:
+    async with six(tmp_path) as running:
+        await used([python(), str(PEERS / "client.py"), which], f"{running.base}/mcp/v1", tmp_path)
+
+
+@pytest.mark.parametrize("which", ["auto", "legacy"])
+async def test_a_client_for_python_uses_six_servers_over_the_unix_socket(which: str, tmp_path: Path) -> None:
+    async with six(tmp_path) as running:
+        where = f"unix:{running.socket}:http://localhost/mcp/v1"
+        await used([python(), str(PEERS / "client.py"), which], where, tmp_path)
+
+
+@pytest.mark.parametrize("which", ["auto", "legacy"])
+async def test_a_stock_stdio_client_uses_six_servers_through_socat(which: str, tmp_path: Path) -> None:
+    if shutil.which("socat") is None:
+        pytest.skip("socat is not installed")
+    async with six(tmp_path):
+        where = f"exec:socat - UNIX-CONNECT:{tmp_path / 'lines.sock'}"
+        await used([python(), str(PEERS / "client.py"), which], where, tmp_path)
+
+
+@pytest.mark.parametrize("which", NODE_CLIENTS)
+async def test_a_client_for_node_uses_six_servers_at_once(which: str, tmp_path: Path) -> None:
+    async with six(tmp_path) as running:
+        client = [str(node()), str(PEERS / "client.mjs"), f"{MODULES}/", which]
+        await used(client, f"{running.base}/mcp/v1", tmp_path)
+
+
+async def test_a_modern_and_a_legacy_client_use_six_servers_through_one_socket_at_the_same_time(
+    tmp_path: Path,
+) -> None:
+    async with six(tmp_path) as running:
+        where = f"unix:{running.socket}:http://localhost/mcp/v1"
+        await asyncio.gather(
+            *(
+                used([python(), str(PEERS / "client.py"), which], where, tmp_path)
+                for which in ("2026-07-28", "legacy")
+            )
+        )
+
+
+async def test_the_inspector_lists_and_calls(tmp_path: Path) -> None:
+    async with six(tmp_path) as running:
+        inspector = [*script("mcp-inspector"), "--cli", f"{running.base}/mcp/v1", "--transport", "http"]
+        listed = json.loads(await output([*inspector, "--method", "tools/list"], cwd=tmp_path))
+        assert {"git__git_log", "time__get_current_time"} <= {tool["name"] for tool in listed["tools"]}
+        call = ["--method", "tools/call", "--tool-name", "everything__echo", "--tool-arg", "message=marker"]
+        answer = json.loads(await output([*inspector, *call], cwd=tmp_path))
+        assert "marker" in answer["content"][0]["text"]
+
+
+@pytest.mark.parametrize("venv", WIRE_VERSIONS)
+@pytest.mark.parametrize("which", ["2026-07-28", "legacy"])
+async def test_a_server_of_each_older_version_serves_both_eras(which: str, venv: str, tmp_path: Path) -> None:
+    config = "[mcp]\nenabled = true\n" + configured("db", sqlite(tmp_path)[venv])
+    async with gateway(config, folder=tmp_path) as running:
+        client = [python(), str(PEERS / "client.py"), which, f"{running.base}/mcp/v1"]
+        asked = [["db__create_table", {"query": "CREATE TABLE t (x INTEGER)"}]]
+        got = json.loads(await output([*client, json.dumps(asked)]))
+        assert "db__read_query" in got["tools"]
+        assert "Table created" in got["answers"][0][0]
+        state = (await running.ask("GET", "/_internal/mcp")).json
+        assert WIRE_VERSIONS[venv] in json.dumps(state)
+
+
+async def test_the_clients_roots_are_not_the_filesystem_servers(tmp_path: Path) -> None:
+    """A client that says `file:///etc` would have the server serve it (M38)."""
+    async with six(tmp_path) as running:
+        answer = await running.ask(
+            "POST", "/mcp/v1/tools/filesystem__read_text_file/call", {"arguments": {"path": "/etc/hostname"}}
+        )
+        assert answer.status == 200
+        assert answer.json["isError"] is True
+        assert "denied" in json.dumps(answer.json).lower()
