@@ -25,16 +25,18 @@ TOOLS_OF = {"everything": 13, "filesystem": 14, "memory": 9, "thinking": 1, "git
 """How many tools each of the six has without a client's capabilities, at least."""
 
 
+def make_repository(folder: Path) -> None:
+    """A git repository with one commit."""
+    folder.mkdir()
+    somebody = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], [*somebody, "commit", "-q", "--allow-empty", "-m", "First"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+
+
 @asynccontextmanager
 async def six(folder: Path) -> AsyncGenerator[Running]:
     """A gateway with the six real servers behind it."""
-    repository = folder / "repository"
-    repository.mkdir()
-    for command in (
-        ["init", "-q"],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "First"],
-    ):
-        subprocess.run(["git", *command], cwd=repository, check=True)
+    make_repository(folder / "repository")
     commands = servers(folder)
     (folder / "files" / "note.txt").write_text("a note")
     memory = {"env": f'{{ MEMORY_FILE_PATH = "{folder / "memory.json"}" }}'}
