@@ -18,13 +18,18 @@ from hypothesis import strategies as st
 
 from modelplex.call import Quirks
 from modelplex.config import (
+    AgentConfig,
+    AllowConfig,
+    BudgetConfig,
     Config,
     ConfigError,
     FailoverConfig,
     LogConfig,
     McpConfig,
     McpServer,
+    PolicyConfig,
     ProviderConfig,
+    RateConfig,
     Secret,
     Server,
     TypeFacts,
@@ -39,6 +44,7 @@ from modelplex.config import (
     provider_types,
     redacted,
 )
+from modelplex.config import agents as callers
 from modelplex.config import read as reading
 from modelplex.config.address import provider_url
 from modelplex.config.load import listens
@@ -666,6 +672,11 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (McpConfig, reading.MCP),
     (McpServer, reading.MCP_SERVER),
     (Quirks, reading.QUIRKS),
+    (PolicyConfig, callers.POLICY),
+    (AllowConfig, callers.ALLOW),
+    (AgentConfig, callers.AGENT),
+    (RateConfig, callers.RATE),
+    (BudgetConfig, callers.BUDGET),
 ]
 
 
@@ -680,8 +691,8 @@ def _example(*, whole: bool) -> Config:
     """The example; with `whole` the settings that stand in comments too."""
     text = EXAMPLE.read_text()
     if whole:
-        text = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
-    environ = {"OPENAI_API_KEY": KEY, "MODELPLEX_INTERNAL_TOKEN": KEY, "SEARCH_TOKEN": KEY}
+        text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
+    environ = {"OPENAI_API_KEY": KEY, "MODELPLEX_INTERNAL_TOKEN": KEY, "SEARCH_TOKEN": KEY, "CODER_TOKEN": f"{KEY}-of-coder"}
     return read(text, **environ)
 
 
@@ -690,13 +701,18 @@ def test_the_example_is_a_config() -> None:
 
 
 def test_the_example_shows_every_key() -> None:
-    text = re.sub(r"^# (?=[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     tree = tomllib.loads(text)
     assert set(tree) == set(Config.__struct_fields__) - {"path"}
     shown = {
         Server: tree["server"],
         ProviderConfig: tree["providers"][0],
         Quirks: tree["providers"][0]["quirks"],
+        PolicyConfig: tree["policy"],
+        AllowConfig: tree["policy"]["allow"],
+        AgentConfig: tree["agents"][0],
+        RateConfig: tree["agents"][0]["rate"],
+        BudgetConfig: tree["agents"][0]["budget"],
         FailoverConfig: tree["failover"],
         LogConfig: tree["log"],
         McpConfig: tree["mcp"],
@@ -713,6 +729,8 @@ def test_the_example_shows_the_defaults() -> None:
     assert example.server == Server()
     assert example.failover == FailoverConfig()
     assert example.log == LogConfig()
+    assert example.policy == PolicyConfig()
+    assert example.agents == ()
     assert not example.mcp.enabled
     openai = example.providers[0]
     plain = ProviderConfig(name="openai", type="openai", base_url=openai.base_url)

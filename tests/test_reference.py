@@ -65,14 +65,19 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "log": settings.LogConfig,
     "mcp": settings.McpConfig,
     "servers": settings.McpServer,
+    "policy": settings.PolicyConfig,
+    "policy.allow": settings.AllowConfig,
+    "agents": settings.AgentConfig,
+    "rate": settings.RateConfig,
+    "budget": settings.BudgetConfig,
 }
-FROM_ELSEWHERE = {("providers", "name"), ("providers", "type"), ("servers", "name")}
+FROM_ELSEWHERE = {("providers", "name"), ("providers", "type"), ("servers", "name"), ("agents", "name")}
 FROM_THE_TYPE = {("providers", "base_url"), ("providers", "api_key"), ("providers", "quirks")}
 
 
 def toml(value: object) -> str:
     match value:
-        case None | () | {}:
+        case None | () | {} | msgspec.Struct():
             return "none"
         case (str(only),):
             return f'`"{only}"`'
