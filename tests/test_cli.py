@@ -222,6 +222,9 @@ providers, in the order in which they are tried:
   second (openai) at http://127.0.0.1:2/v1: priority 2, no key, models: all that it lists
 aliases:
   fast -> groq/llama-3, second/x
+policy:
+  sockets: sealed
+  http: open
 mcp servers:
   files (command)
   far (url)
@@ -303,7 +306,7 @@ def test_every_option_explains_itself(arguments: list[str], capsys: pytest.Captu
         cli.main(arguments)
     said = capsys.readouterr().out
     options = re.findall(r"^  (?:-h, )?(--[a-z]+)(?: [A-Z]+)?\s+(\w.*|\S.*)$", said, re.MULTILINE)
-    expected = {"--help", "--config", "--http", "--socket", "--verbose"}
+    expected = {"--help", "--config", "--http", "--socket", "--vsock", "--verbose"}
     assert {name for name, _ in options} == expected | (
         {"--reach"} if "check" in arguments else {"--version"}
     )

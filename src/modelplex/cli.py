@@ -104,7 +104,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from modelplex.config import ConfigError
 
     try:
-        config = with_listeners(_config(arguments), http=arguments.http, socket=arguments.socket)
+        config = with_listeners(
+            _config(arguments), http=arguments.http, socket=arguments.socket, vsock=arguments.vsock
+        )
     except ConfigError as error:
         _complain(error.sentence)
         return WRONG
@@ -130,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     version = f"modelplex {__version__}"
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
-    parser.set_defaults(command=None, config=None, http=None, socket=None, verbose=False)
+    parser.set_defaults(command=None, config=None, http=None, socket=None, vsock=None, verbose=False)
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."
     )
@@ -177,6 +179,14 @@ def _shared() -> argparse.ArgumentParser:
         help="serve on this Unix socket instead of the config's, and on HTTP only where --http is given too; may be repeated",
     )
     shared.add_argument(
+        "--vsock",
+        metavar="PORT",
+        action="append",
+        type=_vsock_port,
+        help="serve virtual machines on this port of AF_VSOCK instead of the config's, and on HTTP only where --http is given too; "
+        "may be repeated",
+    )
+    shared.add_argument(
         "--verbose",
         action="store_true",
         help="log more; request and answer bodies too, where the config's [log] has bodies = true",
@@ -195,6 +205,14 @@ def _address(written: str) -> str:
 
 def _path(written: str) -> str:
     return written or _refuse("it names no file")
+
+
+def _vsock_port(written: str) -> int:
+    from modelplex.config.agents import MOST_VSOCK_PORT
+
+    if not (written.isascii() and written.isdigit() and 0 < int(written) <= MOST_VSOCK_PORT):
+        _refuse(f'"{written}" is no port: a number from 1 to {MOST_VSOCK_PORT}')
+    return int(written)
 
 
 def _refuse(reason: object) -> NoReturn:
@@ -218,13 +236,21 @@ def _config(arguments: argparse.Namespace) -> Config:
     return config
 
 
-def with_listeners(config: Config, *, http: Sequence[str] | None, socket: Sequence[str] | None) -> Config:
+def with_listeners(
+    config: Config,
+    *,
+    http: Sequence[str] | None,
+    socket: Sequence[str] | None,
+    vsock: Sequence[int] | None = None,
+) -> Config:
     """The config with what the command line says of listeners. A socket alone means no HTTP; what is not named stays as configured."""
     from msgspec.structs import replace
 
     server = config.server
     if socket is not None:
         server = replace(server, socket=_once(socket), http=())
+    if vsock is not None:
+        server = replace(server, vsock=tuple(dict.fromkeys(vsock)), http=())
     if http is not None:
         server = replace(server, http=_once(http))
     return replace(config, server=server)
@@ -263,9 +289,13 @@ async def _reach(config: Config) -> Sequence[Reached]:
 
 def served(config: Config) -> list[str]:
     """What a config comes to, a line each; free of secrets."""
+    from modelplex.config import told as callers
+
     lines = [f"config: {config.path or 'none'}", "listens on:"]
     lines += [f"  http://{address}" for address in config.server.http]
     lines += [f"  {path} (a Unix socket, mode {config.server.socket_mode})" for path in config.server.socket]
+    lines += [f"  {words}" for words in callers.agents_sockets(config)]
+    lines += [f"  vsock:{port} (AF_VSOCK, for virtual machines)" for port in config.server.vsock]
     lines.append("providers, in the order in which they are tried:")
     lines += [
         f"  {_provider(provider)}" for provider in sorted(config.providers, key=lambda one: one.priority)
@@ -273,6 +303,9 @@ def served(config: Config) -> list[str]:
     if config.aliases:
         lines.append("aliases:")
         lines += [f"  {name} -> {', '.join(targets)}" for name, targets in config.aliases.items()]
+    lines += ["policy:", *(f"  {words}" for words in callers.policies(config))]
+    if config.agents:
+        lines += ["agents:", *(f"  {callers.agent(each, config)}" for each in config.agents)]
     if config.mcp.enabled:
         lines.append("mcp servers:")
         lines += [

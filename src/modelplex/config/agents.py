@@ -66,19 +66,15 @@ def _ports(node: Node) -> tuple[int, ...] | Faulty:
 
 
 def _rule_name(node: Node) -> str | Faulty:
+    from modelplex.policy.rules import RULES
+
     expected = "the name of a rule of the sealed policy"
     value = text(expected)(node)
-    if value is FAULTY or (known := _rule_names()) is None or value in known:
-        return value
-    return node.wrong(expected, found=shown(node.value), hint=near(value, known))
-
-
-def _rule_names() -> list[str] | None:
-    try:
-        from modelplex.policy.rules import RULES
-    except ImportError:
-        return None
-    return list(RULES)
+    if value is FAULTY:
+        return FAULTY
+    if (rule := RULES.get(value)) is None:
+        return node.wrong(expected, found=shown(node.value), hint=near(value, [*RULES]))
+    return value if not rule.fixed else node.wrong("a rule that can be opened", found=shown(node.value))
 
 
 RULE_NAMES: Final[Rule[tuple[str, ...]]] = once(many(_rule_name, "a list of names of rules"))
