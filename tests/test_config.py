@@ -43,6 +43,7 @@ from modelplex.config import (
     parse,
     provider_types,
     redacted,
+    tools,
 )
 from modelplex.config import agents as callers
 from modelplex.config import read as reading
@@ -670,7 +671,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (FailoverConfig, reading.FAILOVER),
     (LogConfig, reading.LOG),
     (McpConfig, reading.MCP),
-    (McpServer, reading.MCP_SERVER),
+    (McpServer, tools.SERVER),
     (Quirks, reading.QUIRKS),
     (PolicyConfig, callers.POLICY),
     (AllowConfig, callers.ALLOW),

@@ -15,6 +15,7 @@ import msgspec
 
 from modelplex.call import Quirks
 from modelplex.config import agents as callers
+from modelplex.config import tools
 from modelplex.config.address import http_address, provider_url, same_origin
 from modelplex.config.faults import ConfigError, ConfigFault
 from modelplex.config.found import found_providers
@@ -26,11 +27,9 @@ from modelplex.config.rules import (
     Node,
     Rule,
     alias_name,
-    environment_name,
     fields,
     flag,
     header_name,
-    hidden,
     kind_of,
     many,
     matching,
@@ -139,18 +138,6 @@ LOG: Final[dict[str, Rule[object]]] = {
     "max_body": whole("bytes", least=0, most=LARGEST),
 }
 
-MCP_SERVER: Final[dict[str, Rule[object]]] = {
-    "name": _NAME,
-    "command": _PATH,
-    "args": many(hidden("an argument"), "a list of arguments"),
-    "env": named(hidden("the variable's value"), name=environment_name),
-    "cwd": _PATH,
-    "url": secret("an address that begins with https:// or http://"),
-    "headers": named(secret("the header's value", empty=True), name=header_name(refused=frozenset({"host"}))),
-    "allow": many(text("the name of a tool, or a glob"), "a list of tool names or globs"),
-    "roots": many(_PATH, "a list of folders"),
-}
-
 
 def _quirks() -> dict[str, Rule[object]]:
     """The kinds are those of call.Quirks itself, so that a new quirk is a key at once."""
@@ -195,9 +182,12 @@ PROVIDER: Final[dict[str, Rule[object]]] = {
     "allow": callers.RULE_NAMES,
 }
 
-MCP: Final[dict[str, Rule[object]]] = {"enabled": flag, "servers": lambda node: _tables(node, _mcp_server)}
+MCP: Final[dict[str, Rule[object]]] = {
+    **tools.MCP,
+    "servers": lambda node: _tables(node, lambda entry: tools.server(entry, homes=HOMES)),
+}
 
-HOMES: Final = {
+HOMES: Final[dict[str, str]] = {
     **dict.fromkeys(callers.AGENT, "one of [[agents]]"),
     **dict.fromkeys(PROVIDER, "one of [[providers]]"),
     **dict.fromkeys(MCP, "[mcp]"),
@@ -267,7 +257,7 @@ def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable
             "aliases": named(_targets, name=alias_name),
             "failover": section(FailoverConfig, FAILOVER),
             "log": section(LogConfig, LOG),
-            "mcp": section(McpConfig, MCP),
+            "mcp": _mcp,
             "policy": section(PolicyConfig, callers.POLICY),
             "agents": lambda node: _tables(node, lambda entry: callers.agent(entry, homes=HOMES)),
         },
@@ -277,6 +267,13 @@ def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable
     if not values.get("providers"):
         values["providers"] = found_providers(root.document.environ, found_ollama=find_ollama(), types=types)
     return _made(Config, {**values, "path": root.document.file})
+
+
+def _mcp(node: Node) -> McpConfig:
+    values, _ = fields(node, MCP, homes=HOMES)
+    config = _made(McpConfig, values)
+    tools.agreed(node, config)
+    return config
 
 
 def _server(node: Node) -> Server:
@@ -397,26 +394,3 @@ def _usual_key(node: Node, facts: TypeFacts, *, base_url: str) -> tuple[Secret, 
         hint = f"or set the environment variable {facts.key_env}" if facts.key_env else None
         node.child("api_key", None).wrong("a key", found="none", hint=hint)
     return ()
-
-
-def _mcp_server(node: Node) -> McpServer | Faulty:
-    values, members = fields(node, MCP_SERVER, homes=HOMES)
-    if not isinstance(node.value, dict):
-        return FAULTY
-    if "name" not in members:
-        node.child("name", None).wrong("a name", found="none")
-    if ("command" in members) == ("url" in members):
-        found = "both" if "url" in members else "neither"
-        node.wrong("either a command to start or a url to reach", found=found)
-    startable = {"args", "env", "cwd"} & members.keys()
-    if "url" in members and "command" not in members and startable:
-        members[min(startable)].wrong("a command beside it", found="a url, which is not started here")
-    if "headers" in members and "command" in members and "url" not in members:
-        members["headers"].wrong("a url beside it", found="a command, which takes none")
-    url = values.get("url")
-    if isinstance(url, Secret) and not re.match(r"https?://[^/?#\s@]+([/?#]|$)", url.reveal()):
-        members["url"].wrong(
-            "an address that begins with https:// or http://, without user and password",
-            found="a string",
-        )
-    return _made(McpServer, {"name": "", **values})

@@ -1,0 +1,187 @@
+"""The tables of tool servers: [mcp], and each of its servers.
+
+It stands beside `read.py`, which calls it, and above the rules. It judges what is written; whether a command exists, or anybody answers at a url,
+is found out by whoever starts it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Final, cast
+
+from modelplex.config.rules import (
+    FAULTY,
+    Faulty,
+    Node,
+    Rule,
+    environment_name,
+    fields,
+    flag,
+    header_name,
+    hidden,
+    many,
+    matching,
+    named,
+    once,
+    one_of,
+    seconds,
+    secret,
+    shown,
+    text,
+    whole,
+)
+from modelplex.config.secret import Secret
+from modelplex.config.settings import McpConfig, McpServer
+
+LEAST_NAME: Final = 36
+MOST_NAME: Final = 128
+"""Characters of an exposed name: the longest server's name and what makes a cut name unique must fit; the protocol's own advice ends at 128."""
+
+LARGEST: Final = 2**40
+"""Bytes; no size that anybody means is above it."""
+LEAST_MESSAGE: Final = 65_536
+"""Bytes. Below it not even a list of tools gets through."""
+MOST_DEPTH: Final = 500
+"""Levels of lists and tables: what is deeper than Python's own stack is not read at all."""
+
+WRITTEN_BY_US: Final = frozenset(
+    {
+        *(
+            "host",
+            "content-length",
+            "content-type",
+            "content-encoding",
+            "transfer-encoding",
+            "connection",
+            "accept",
+        ),
+        *("mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"),
+    }
+)
+"""Headers that a config may not add to what is sent to a tool server: they say what a message is."""
+
+_PATH = text("a path")
+_BYTES = whole("bytes", least=LEAST_MESSAGE, most=LARGEST)
+_COUNT = whole("a number", least=1, most=1_000_000)
+
+
+def _glob(*, denies: bool) -> Rule[str]:
+    expected = "the name of a tool, or a glob" + (', with "!" before it to deny it' if denies else "")
+    read = text(expected)
+
+    def rule(node: Node) -> str | Faulty:
+        value = read(node)
+        if value is FAULTY or (value != "!" and (denies or not value.startswith("!"))):
+            return value
+        return node.wrong(expected, found=shown(node.value))
+
+    return rule
+
+
+def _folder(node: Node) -> str | Faulty:
+    value = _PATH(node)
+    if value is FAULTY or (posixpath.isabs(value) and ".." not in value.split("/")):
+        return value
+    return node.wrong("a folder by its whole path, which begins with /", found=shown(node.value))
+
+
+SERVER: Final[dict[str, Rule[object]]] = {
+    "name": matching(r"[a-z0-9-]{1,24}", "a name of at most 24 small letters, digits and dashes"),
+    "command": _PATH,
+    "args": many(hidden("an argument"), "a list of arguments"),
+    "env": named(hidden("the variable's value"), name=environment_name),
+    "cwd": _PATH,
+    "url": secret("an address that begins with https://, http:// or unix:/"),
+    "headers": named(secret("the header's value", empty=True), name=header_name(refused=WRITTEN_BY_US)),
+    "protocol": one_of(("auto", "legacy", "modern")),
+    "tools": once(
+        many(_glob(denies=True), 'a list of tool names or globs, each with "!" before it to deny it')
+    ),
+    "timeout": seconds(),
+    "start": one_of(("lazy", "eager")),
+    "idle_stop": seconds(zero=True),
+    "scope": one_of(("shared", "session", "agent")),
+    "network": flag,
+    "allow": once(
+        many(
+            one_of(("sampling", "elicitation")),
+            'a list of what it may ask of clients: "sampling", "elicitation"',
+        )
+    ),
+    "roots": once(many(_folder, "a list of folders, each by its whole path")),
+    "idempotent": once(many(_glob(denies=False), "a list of tool names or globs")),
+}
+
+MCP: Final[dict[str, Rule[object]]] = {
+    "enabled": flag,
+    "prefix": flag,
+    "name_limit": whole("characters", least=LEAST_NAME, most=MOST_NAME),
+    "stdio_socket": _PATH,
+    "lock_file": _PATH,
+    "pinning": one_of(("auto", "trust_first", "locked", "off")),
+    "search": one_of(("auto", "on", "off")),
+    "search_above": whole("tools", least=0, most=1_000_000),
+    "max_message": _BYTES,
+    "max_depth": whole("levels", least=8, most=MOST_DEPTH),
+    "max_result": _BYTES,
+    "max_in_flight": _COUNT,
+    "max_server_in_flight": _COUNT,
+    "max_call_time": seconds(),
+    "max_pages": whole("pages", least=1, most=100_000),
+    "max_sessions": _COUNT,
+    "session_idle": seconds(),
+    "max_processes": whole("processes", least=1, most=10_000),
+    "start_timeout": seconds(),
+    "probe_timeout": seconds(),
+    "list_timeout": seconds(),
+    "meta": once(many(text("a key of _meta, or a glob"), "a list of keys of _meta, or globs")),
+}
+"""All but `servers`."""
+
+_ONLY_STARTED: Final = ("args", "env", "cwd", "network")
+_URL: Final = re.compile(r"https?://[^/?#\s@]+([/?#].*)?|unix:/[^\s]*[^\s/][^\s]*")
+
+
+def server(node: Node, *, homes: Mapping[str, str]) -> McpServer | Faulty:
+    """One of `[[mcp.servers]]`."""
+    values, members = fields(node, SERVER, homes=homes)
+    if not isinstance(node.value, dict):
+        return FAULTY
+    if "name" not in members:
+        node.child("name", None).wrong("a name", found="none")
+    if ("command" in members) == ("url" in members):
+        found = "both" if "url" in members else "neither"
+        node.wrong("either a command to start or a url to reach", found=found)
+    startable = [
+        key for key in _ONLY_STARTED if key in members and (key != "network" or values.get(key) is False)
+    ]
+    if "url" in members and "command" not in members and startable:
+        members[min(startable)].wrong("a command beside it", found="a url, which is not started here")
+    if "headers" in members and "command" in members and "url" not in members:
+        members["headers"].wrong("a url beside it", found="a command, which takes none")
+    url = values.get("url")
+    if isinstance(url, Secret) and not _URL.fullmatch(url.reveal()):
+        members["url"].wrong(
+            "an address that begins with https:// or http://, without user and password, or with unix:/",
+            found="a string",
+        )
+    return McpServer(**cast("dict[str, object]", {"name": "", **values}))  # type: ignore[arg-type]
+
+
+def agreed(node: Node, config: McpConfig) -> None:
+    """What [mcp] and its servers come to together, as far as it was written. `node` is [mcp]."""
+    table = cast("dict[str, object]", node.value) if isinstance(node.value, dict) else {}
+    if "probe_timeout" in table and config.probe_timeout > config.start_timeout:
+        found = f"{config.probe_timeout:g}, and a start_timeout of {config.start_timeout:g}"
+        node.child("probe_timeout", None).wrong("less than the whole start may take", found=found)
+    written = table.get("servers")
+    for index, entry in enumerate(cast("list[object]", written) if isinstance(written, list) else []):
+        timeout = cast("dict[str, object]", entry).get("timeout") if isinstance(entry, dict) else None
+        if isinstance(timeout, (int, float)) and timeout > config.max_call_time:
+            node.child("servers", None).child(index, None).child("timeout", None).wrong(
+                f"seconds of at most {config.max_call_time:g}",
+                found=f"{timeout:g}",
+                hint="[mcp] max_call_time ends every call",
+            )
