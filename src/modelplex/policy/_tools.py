@@ -1,0 +1,127 @@
+"""What all dialects' tools have in common: stripped tools are remembered, and a choice that forces one is refused.
+
+Above it stand the tables; below it the walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from modelplex.policy._path import Path
+from modelplex.policy._walk import Check, Each, Gone, Json, Kinds, Never, Node, Walk, unknown_form
+
+DIRECT = "direct"
+Finish = Callable[[Walk, Json], None]
+"""What is judged when all members are: a choice among tools, by what became of the tools."""
+
+
+class LostTool(Gone):
+    """A stripped tool, whose name is remembered."""
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        if not walk.open(self.rule):
+            name = cast("Json", value).get("name")
+            walk.lost[name if isinstance(name, str) else ""] = self.rule
+        super().__call__(walk, value, path)
+
+
+UNKNOWN_TOOL = LostTool("unknown-tool")
+
+
+def direct_only(walk: Walk, value: Any, path: Path) -> None:
+    """`allowed_callers`: of whom the model alone is left, and never code that the provider runs."""
+    if value is None or value == [DIRECT] or walk.open("code-execution"):
+        return
+    if not isinstance(value, list):
+        unknown_form(walk, value, path)
+    walk.write(path, "code-execution", [DIRECT])
+
+
+def direct_caller(walk: Walk, value: Any, path: Path) -> None:
+    """`caller` of a call in the history: code that a provider ran calls nothing here."""
+    if value is not None and not (isinstance(value, dict) and cast("Json", value).get("type") == DIRECT):
+        walk.refuse(path, "provider-history")
+
+
+def rule_of(kinds: Kinds, kind: object) -> str | None:
+    """The rule that keeps tools of this kind out, or None."""
+    check = kinds.of(kind)
+    return check.rule if isinstance(check, Gone | Never) else None
+
+
+def tools_of(kinds: Kinds) -> Each:
+    """A request's own tools, which go when none of them is left."""
+    return Each(kinds, when_empty="drop")
+
+
+class Choice:
+    """`tool_choice` of OpenAI's and Anthropic's forms. `names` are kinds of choice that name a tool, and how to find the name."""
+
+    def __init__(
+        self, kinds: Kinds, *, key: str = "tool_choice", words: frozenset[str] = frozenset()
+    ) -> None:
+        self.kinds = kinds
+        self.key = key
+        self.words = words
+
+    def __call__(self, walk: Walk, top: Json) -> None:
+        choice = top.get(self.key)
+        if choice is None:
+            return
+        here: Path = (None, self.key)
+        if isinstance(choice, dict):
+            self._judge(walk, cast("Json", choice), here)
+        if any(edit.path == (None, "tools") for edit in walk.edits):
+            walk.strip(here, next(iter(walk.lost.values()), "unknown-tool"))
+
+    def _judge(self, walk: Walk, choice: Json, path: Path) -> None:
+        if choice.get("type") != "allowed_tools":
+            if (rule := self._forbids(walk, choice)) is not None:
+                walk.refuse(path, rule)
+            return
+        holder, where = choice, path
+        if isinstance(choice.get("allowed_tools"), dict):
+            holder, where = choice["allowed_tools"], (path, "allowed_tools")
+        entries = holder.get("tools")
+        if not isinstance(entries, list):
+            walk.refuse(where, "unknown-form")
+            return
+        self._filter(walk, entries, (where, "tools"), path)
+
+    def _filter(self, walk: Walk, entries: list[Any], where: Path, path: Path) -> None:
+        """The entries that are left. A choice of none would read as a choice of all, so that it is refused."""
+        left, last = len(entries), ""
+        for index, entry in enumerate(entries):
+            rule = self._forbids(walk, cast("Json", entry)) if isinstance(entry, dict) else "unknown-form"
+            if rule is not None and not walk.open(rule):
+                walk.strip((where, index), rule)
+                left, last = left - 1, rule
+        if entries and not left:
+            walk.refuse(path, last)
+
+    def _forbids(self, walk: Walk, choice: Json) -> str | None:
+        """The rule by which what is chosen is gone."""
+        kind = choice.get("type")
+        name = choice.get("name")
+        for inner in (choice.get("function"), choice.get("custom")):
+            if isinstance(inner, dict):
+                name = cast("Json", inner).get("name")
+        if isinstance(name, str) and name in walk.lost:
+            return walk.lost[name]
+        return None if kind in self.words else rule_of(self.kinds, kind)
+
+
+def of(*tables: dict[str, Node]) -> dict[str, Node]:
+    """Tables joined; a later one's members hide an earlier one's."""
+    return {key: check for table in tables for key, check in table.items()}
+
+
+def passing(names: str) -> dict[str, Node]:
+    """Members that pass unread."""
+    return dict.fromkeys(names.split())
+
+
+def all_by(names: str, check: Check) -> dict[str, Node]:
+    """Members that are judged alike."""
+    return dict.fromkeys(names.split(), check)
