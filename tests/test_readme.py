@@ -6,7 +6,7 @@ that process's folder, one after the other:
     toml     is a config as it stands: the loader accepts it
     bash     run by bash, with `modelplex` on the PATH; what may not run as it stands is in commands.py. Docker has no daemon here: its options are checked
     python   run as a program
-    js       run by node, with the packages of tests/node
+    js       run by node, with the packages of tests/node; by the command of its first line, where that is a comment that begins with node or NODE_OPTIONS
     json     is JSON
     text     straight after one that ran: what it prints, where `...` stands for anything; anywhere else nothing is asked of it
 
@@ -41,6 +41,8 @@ ENVIRONMENT = {
     "MODELPLEX_INTERNAL_TOKEN": "token-of-the-test",
 }
 STANDS_IN = ("modelplex", "make", "docker")
+STARTED_BY = re.compile(r"// ((?:node|NODE_OPTIONS=).* (\w+\.mjs))\n")
+"""A script's own first line says how it is started, and what it is called."""
 DOCUMENTS = [
     str(file.relative_to(ROOT))
     for file in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -147,6 +149,9 @@ def _commands(folder: Path) -> Path:
             f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/commands.py" {name} "$@"\n'
         )
         (there / name).chmod(0o755)
+    for name, program in (("python", sys.executable), ("node", node())):
+        (there / name).write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
+        (there / name).chmod(0o755)
     return there
 
 
@@ -170,7 +175,10 @@ def test_every_block_of_the_document_does_what_it_shows(document: str, served: S
     }
     for block in blocks(document):
         where = f"{document}:{block.line}"
-        if block.language in runners:
+        if block.language == "js" and (started := STARTED_BY.match(block.code)):
+            (served.folder / started[2]).write_text(block.code)
+            served.run(["bash", "-euo", "pipefail"], started[1], ending="sh")
+        elif block.language in runners:
             command, ending = runners[block.language]
             printed = served.run(command, block.code, ending=ending)
             if block.printed is not None:
