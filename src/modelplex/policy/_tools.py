@@ -21,9 +21,16 @@ class LostTool(Gone):
 
     def __call__(self, walk: Walk, value: Any, path: Path) -> None:
         if not walk.open(self.rule):
-            name = cast("Json", value).get("name")
-            walk.lost[name if isinstance(name, str) else ""] = self.rule
+            walk.lost[name_of(cast("Json", value))] = self.rule
         super().__call__(walk, value, path)
+
+
+def name_of(tool: Json) -> str:
+    """The name of a tool or of a choice, or ""."""
+    for holder in (tool, tool.get("function"), tool.get("custom")):
+        if isinstance(holder, dict) and isinstance(name := cast("Json", holder).get("name"), str):
+            return name
+    return ""
 
 
 UNKNOWN_TOOL = LostTool("unknown-tool")
@@ -83,11 +90,11 @@ class Choice:
         holder, where = choice, path
         if isinstance(choice.get("allowed_tools"), dict):
             holder, where = choice["allowed_tools"], (path, "allowed_tools")
-        entries = holder.get("tools")
-        if not isinstance(entries, list):
+        listed: Any = holder.get("tools")
+        if not isinstance(listed, list):
             walk.refuse(where, "unknown-form")
             return
-        self._filter(walk, entries, (where, "tools"), path)
+        self._filter(walk, cast("list[Any]", cast("object", listed)), (where, "tools"), path)
 
     def _filter(self, walk: Walk, entries: list[Any], where: Path, path: Path) -> None:
         """The entries that are left. A choice of none would read as a choice of all, so that it is refused."""
@@ -102,14 +109,10 @@ class Choice:
 
     def _forbids(self, walk: Walk, choice: Json) -> str | None:
         """The rule by which what is chosen is gone."""
-        kind = choice.get("type")
-        name = choice.get("name")
-        for inner in (choice.get("function"), choice.get("custom")):
-            if isinstance(inner, dict):
-                name = cast("Json", inner).get("name")
-        if isinstance(name, str) and name in walk.lost:
+        kind, name = choice.get("type"), name_of(choice)
+        if name and name in walk.lost:
             return walk.lost[name]
-        return None if kind in self.words else rule_of(self.kinds, kind)
+        return None if isinstance(kind, str) and kind in self.words else rule_of(self.kinds, kind)
 
 
 def of(*tables: dict[str, Node]) -> dict[str, Node]:

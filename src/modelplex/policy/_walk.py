@@ -268,7 +268,7 @@ class Each:
             if value is not None:
                 walk.refuse(path, "unknown-form")
             return
-        entries = value
+        entries = cast("list[Any]", cast("object", value))
         left = len(entries)
         for index, entry in enumerate(entries):
             here, since = (path, index), len(walk.edits)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from modelplex.call import Stripped
-from modelplex.policy import _chat
+from modelplex.policy import _anthropic, _chat, _gemini, _ollama, _responses, _smaller
 from modelplex.policy._path import dotted, pointer
 from modelplex.policy._splice import splice
 from modelplex.policy._tools import Finish
@@ -27,8 +27,25 @@ class Table(msgspec.Struct, frozen=True):
     finish: tuple[Finish, ...] = ()
 
 
+_GEMINI = Table(_gemini.TOP, _gemini.FINISH)
+_MESSAGES = Table(_anthropic.TOP, _anthropic.FINISH)
 TABLES: Mapping[str, Table] = {
     "openai_chat": Table(_chat.TOP, _chat.FINISH),
+    "openai_completions": Table(_smaller.COMPLETIONS),
+    "openai_embeddings": Table(_smaller.EMBEDDINGS),
+    "openai_json": Table(_smaller.JSON),
+    "openai_responses": Table(_responses.TOP, _responses.FINISH),
+    "openai_count": Table(_responses.COUNT, _responses.FINISH),
+    "anthropic_messages": _MESSAGES,
+    "anthropic_count": _MESSAGES,
+    "gemini": _GEMINI,
+    "gemini_array": _GEMINI,
+    "gemini_count": Table(_gemini.COUNT, _gemini.FINISH),
+    "gemini_embed": Table(_gemini.EMBED),
+    "gemini_embed_one": Table(_gemini.EMBED_ONE),
+    "ollama": Table(_ollama.CHAT),
+    "ollama_generate": Table(_ollama.GENERATE),
+    "ollama_embed": Table(_ollama.EMBED),
 }
 """By the names that the wire table has for dialects and their smaller forms."""
 

@@ -175,6 +175,12 @@ _RULES = (
         fixed=True,
     ),
     Rule(
+        "unread-form",
+        "A multipart form is not read, but for the model's name.",
+        "is a multipart form, whose parts nobody here reads",
+        "Send JSON where the operation takes it",
+    ),
+    Rule(
         "malformed",
         "What is not JSON in UTF-8 is read differently by different parsers.",
         "is not JSON in UTF-8",
