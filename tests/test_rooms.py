@@ -13,7 +13,17 @@ import pytest
 SRC = Path(__file__).resolve().parent.parent / "src" / "modelplex"
 
 NOUNS = frozenset({"call", "event", "errors"})
-PURE = NOUNS | {"wire", "policy", "route", "provider"}
+PURE = NOUNS | {"wire", "policy", "route", "provider", "caller"}
+
+# Of the room mcp, which waits and starts processes, these modules are pure: they decide, and others do.
+PURE_OF_MCP = frozenset(
+    f"mcp/{module}.py"
+    for module in (
+        *("words", "names", "catalog", "pins", "search", "policy", "cells"),
+        *("front/checks", "upstream/states"),
+    )
+)
+BELOW_PURE_OF_MCP = NOUNS | {"caller"}
 
 # Modules that wait, tell the time, throw dice, touch the machine or speak HTTP.
 WORLD = frozenset(
@@ -50,17 +60,19 @@ def _imports(tree: ast.Module, *, package: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{source}.{name.name}") for name in node.names)
 
 
-def _fault(room: str, imported: str) -> str | None:
-    """Why this room may not import that, or None."""
+def _fault(room: str, imported: str, *, file: str) -> str | None:
+    """Why this file of this room may not import that, or None."""
     first, _, rest = imported.partition(".")
     if first != "modelplex":
         harmless = any(imported == ok or imported.startswith(f"{ok}.") for ok in HARMLESS)
         return (
             "a pure room asks nothing of the world"
-            if room in PURE and first in WORLD and not harmless
+            if (room in PURE or file in PURE_OF_MCP) and first in WORLD and not harmless
             else None
         )
     neighbour = rest.partition(".")[0]
+    if file in PURE_OF_MCP:
+        return _fault_of_mcp(rest)
     if neighbour in {"", room, "__version__"}:
         return None
     if room in BELOW:
@@ -74,6 +86,17 @@ def _fault(room: str, imported: str) -> str | None:
     return None
 
 
+def _fault_of_mcp(imported: str) -> str | None:
+    """Why a pure module of mcp may not import this of ours: what it imports is pure too."""
+    neighbour, *inside = imported.split(".")
+    if neighbour in BELOW_PURE_OF_MCP:
+        return None
+    modules = {"/".join([neighbour, *inside[:depth]]) + ".py" for depth in (1, 2)}
+    return (
+        None if neighbour == "mcp" and modules & PURE_OF_MCP else "a pure module of mcp sees only pure ones"
+    )
+
+
 def broken_arrows(src: Path) -> list[str]:
     """One sentence for each import below `src` (the folder modelplex) that goes against an arrow."""
     faults: list[str] = []
@@ -82,7 +105,7 @@ def broken_arrows(src: Path) -> list[str]:
         room = inside.parts[0].removesuffix(".py")
         package = ".".join(["modelplex", *inside.parts[:-1]])
         for line, imported in _imports(ast.parse(file.read_text(), filename=str(file)), package=package):
-            if fault := _fault(room, imported):
+            if fault := _fault(room, imported, file=inside.as_posix()):
                 faults.append(f"{inside}:{line}: room {room} imports {imported}: {fault}")
     return faults
 
@@ -115,6 +138,11 @@ def test_no_room_of_the_product_breaks_an_arrow() -> None:
         ),
         ("send.py", "from .gateway import answer", "room send imports modelplex.gateway.answer:"),
         ("record/log.py", "from modelplex import cli", "room record imports modelplex.cli:"),
+        ("mcp/names.py", "import asyncio", "mcp/names.py:2: room mcp imports asyncio:"),
+        ("mcp/upstream/states.py", "from time import monotonic", "room mcp imports time.monotonic:"),
+        ("mcp/catalog.py", "from modelplex.mcp.gateway import Hub", "imports modelplex.mcp.gateway.Hub:"),
+        ("mcp/pins.py", "from .lockfile import read_lock", "imports modelplex.mcp.lockfile.read_lock:"),
+        ("mcp/policy.py", "from modelplex.config import Config", "imports modelplex.config.Config:"),
     ],
 )
 def test_an_import_against_an_arrow_is_named(tmp_path: Path, file: str, line: str, told: str) -> None:
@@ -135,6 +163,9 @@ def test_an_import_against_an_arrow_is_named(tmp_path: Path, file: str, line: st
         ("listen/app.py", "from modelplex.gateway import answer"),
         ("cli.py", "from modelplex.listen import serve\nfrom modelplex import __version__"),
         ("__main__.py", "from modelplex.cli import main"),
+        ("mcp/catalog.py", "from modelplex.mcp.names import Names\nfrom modelplex.caller import Caller"),
+        ("mcp/front/checks.py", "from modelplex.mcp.words import Json"),
+        ("mcp/lockfile.py", "import os\nfrom modelplex.mcp.pins import Pins"),
     ],
 )
 def test_an_import_along_the_arrows_passes(tmp_path: Path, file: str, line: str) -> None:

@@ -1,0 +1,196 @@
+"""Where approvals are kept: the lock file, which people review beside their config, and what was first seen of each server, which nobody needs to read.
+
+Above it stand the hub and the commands; below it the disk and the pins. Both files are the host's: one that others may write is not believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from modelplex.config.settings import Config, McpServer
+from modelplex.mcp.pins import Lock, LockedServer, Mode, Pins, mode_of
+
+VERSION: Final = 1
+"""Of both files' forms."""
+LARGEST: Final = 16 * 1024 * 1024
+"""Bytes. A hash and a name take a hundred; a disk image named by mistake is not read into memory."""
+SEEN_FILE: Final = "mcp-seen.json"
+"""Below the state folder."""
+
+_HEAD: Final = """\
+# What each tool server's definitions were when they were approved. `modelplex mcp lock` writes this file and `modelplex mcp approve` changes it;
+# a tool whose definition is not the one here is neither listed nor called. Keep it with your config, and look at what changes.
+"""
+
+
+class LockError(Exception):
+    """A file of approvals that cannot be read, or must not be believed. Nothing is approved then."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+def lock_path(config: Config) -> Path:
+    """The lock file of a config: beside the config's own file where its path is relative."""
+    beside = Path(config.path).parent if config.path else Path()
+    return beside / config.mcp.lock_file
+
+
+def launch_of(server: McpServer) -> str:
+    """SHA-256 over how a server is started or reached, as the config says it: another launch is another server, whose first sight is new.
+
+    A newer version of the same command is the same launch, so that what it changed is told. The values of variables and headers are left out.
+    """
+    parts = [
+        server.command,
+        [arg.reveal() for arg in server.args],
+        sorted(server.env),
+        server.cwd,
+        server.url.reveal() if server.url else None,
+        sorted(server.headers),
+    ]
+    return "sha256:" + hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def read_lock(path: Path) -> Lock | None:
+    """What the lock file approves, None where there is none.
+
+    Raises:
+        LockError: it cannot be read or understood, or others than its owner (this user, or root) may write it.
+    """
+    content = _content(path)
+    if content is None:
+        return None
+    try:
+        tree = tomllib.loads(content.decode())
+        if tree.pop("version", None) != VERSION:
+            raise LockError(f"{path} is not of version {VERSION}: write it anew with `modelplex mcp lock`")
+        return msgspec.convert(tree, dict[str, dict[str, LockedServer]]).get("servers", {})
+    except (ValueError, RecursionError) as error:  # msgspec's and tomllib's faults are ValueErrors
+        raise LockError(f"{path} is not a lock file: {error}") from None
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Replaces the lock file whole; readable by everybody, since it holds nothing secret. Raises OSError."""
+    _replace(path, locked_text(lock).encode(), mode=0o644)
+
+
+def locked_text(lock: Lock) -> str:
+    """The lock file's text: a line for each definition, sorted, so that a diff shows what changed and nothing else."""
+    lines = [_HEAD, f"version = {VERSION}"]
+    for name in sorted(lock):
+        server = lock[name]
+        lines += ["", f"[servers.{_key(name)}]"]
+        lines += [
+            f"{member} = {_string(value)}"
+            for member in ("command", "launch", "says", "instructions")
+            if (value := getattr(server, member))
+        ]
+        for member, hashes in (("tools", server.tools), ("prompts", server.prompts)):
+            if hashes:
+                lines += ["", f"[servers.{_key(name)}.{member}]"]
+                lines += [f"{_key(own)} = {_string(hashes[own])}" for own in sorted(hashes)]
+    return "\n".join(lines) + "\n"
+
+
+def read_seen(folder: Path) -> Lock:
+    """What was first seen of each server. What cannot be read is as if it were not there: then the next sight is the first.
+
+    Raises:
+        LockError: others than its owner may write it.
+    """
+    content = _content(folder / SEEN_FILE)
+    if content is None:
+        return {}
+    try:
+        return msgspec.json.decode(content, type=_Seen).servers
+    except (msgspec.MsgspecError, RecursionError):
+        return {}
+
+
+def write_seen(folder: Path, seen: Lock) -> None:
+    """Replaces what was first seen; the folder is made where there is none. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _replace(folder / SEEN_FILE, msgspec.json.format(msgspec.json.encode(_Seen(VERSION, seen))), mode=0o600)
+
+
+def pins(config: Config, *, state_folder: Path) -> Pins:
+    """The pins of a config, as its files stand now.
+
+    Raises:
+        LockError: a file cannot be believed. Whoever goes on does so with `Pins(mode="locked")`, which approves nothing.
+    """
+    lock = read_lock(lock_path(config)) if config.mcp.pinning != "off" else None
+    mode: Mode = mode_of(config.mcp.pinning, locked=lock is not None)
+    seen = read_seen(state_folder) if mode == "trust_first" else {}
+    return Pins(mode=mode, lock=lock or {}, seen=seen)
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    version: int = VERSION
+    servers: Lock = {}
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            if facts.st_mode & stat.S_IWOTH or facts.st_uid not in (0, os.geteuid()):
+                raise LockError(
+                    f"{path} may be written by others than you, so its approvals are not believed"
+                )
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LockError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if len(content) > LARGEST:
+        raise LockError(f"{path} has more than {LARGEST} bytes")
+    return content
+
+
+def _replace(path: Path, content: bytes, *, mode: int) -> None:
+    """Either the old file or the new one is there, also after a crash."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _key(name: str) -> str:
+    return (
+        name
+        if name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+        else _string(name)
+    )
+
+
+def _string(text: str) -> str:
+    """A basic string of TOML: JSON's form is one, but for the delete character, and for characters that would hide something from a reviewer."""
+    told = msgspec.json.encode(text).decode()
+    return "".join(
+        char
+        if char.isprintable()
+        else f"\\u{ord(char):04x}"
+        if ord(char) < 0x10000
+        else f"\\U{ord(char):08x}"
+        for char in told
+    )
