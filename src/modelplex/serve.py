@@ -26,14 +26,18 @@ import uvloop
 
 import modelplex
 from modelplex.answers import MEMORY, Answers
+from modelplex.caller import Caller
 from modelplex.config import Config, ConfigError, load
+from modelplex.config.told import agent as told_agent
+from modelplex.config.told import exceptions
 from modelplex.errors import ModelplexError
 from modelplex.gateway import Gateway, Makers, Rules
 from modelplex.listen.app import App
+from modelplex.listen.callers import Callers
 from modelplex.listen.connection import MAX_OVER_LIMIT
 from modelplex.listen.inside import Inside
 from modelplex.listen.origin import Hosts
-from modelplex.listen.serve import Address, Limits, Listening, Unix, listen, parse_http
+from modelplex.listen.serve import Address, Limits, Listening, Unix, Vsock, listen, parse_http
 from modelplex.listing import Listing
 from modelplex.provider.types import TYPES
 from modelplex.record.log import Log, Secrets
@@ -118,9 +122,11 @@ class Process:
             addresses=lambda: self.addresses,
             dropped=lambda: sum(self._log.lost().values()),
         )
+        self.callers = Callers(config, report=self._not_isolated)
         self.app = App(
             self._gateway,
             self._inside,
+            callers=self.callers,
             hosts=_hosts(config),
             ids=request_ids(),
             max_body=config.server.max_request_size,
@@ -143,7 +149,10 @@ class Process:
         try:
             self._raise_descriptors()
             self._listening = await listen(
-                self.app, configured_addresses(self._config), limits=_limits(self._config)
+                self.app,
+                configured_addresses(self._config),
+                limits=_limits(self._config),
+                callers=self.callers,
             )
             self._log.events.info(
                 "started",
@@ -151,6 +160,7 @@ class Process:
                 listeners=self.addresses,
                 providers=list(self._gateway.upstreams),
                 config=self._path,
+                **_who(self._config),
             )
             self._gateway.listing.start()
             watching = asyncio.create_task(self._watch())
@@ -208,8 +218,9 @@ class Process:
         except ConfigError as error:
             self._log.events.error("reload refused, the old config stays", faults=error.sentence.splitlines())
             return
+        running = self._config.server
         server = msgspec.structs.replace(
-            config.server, http=self._config.server.http, socket=self._config.server.socket
+            config.server, http=running.http, socket=running.socket, vsock=running.vsock
         )
         if _fixed(config) != _fixed(self._config):
             self._log.events.warning(
@@ -222,6 +233,7 @@ class Process:
         old = self._gateway
         self._gateway = self.app.gateway = self._build(config)
         self._inside.config, self._inside.token = config, config.server.internal_token
+        self.callers.configure(config)
         self.app.hosts = _hosts(config)
         self.app.max_body = config.server.max_request_size
         old.listing.stop()
@@ -262,6 +274,20 @@ class Process:
         self._metrics.observe(record)
         self._log.call(record)
 
+    def _not_isolated(self, caller: Caller) -> None:
+        """Of a caller that `attest = "warn"` is for; once a connection."""
+        attested, peer = caller.attested, caller.peer
+        self._log.events.warning(
+            "a caller has a network"
+            if attested and attested.interfaces
+            else "a caller's network could not be seen",
+            listener=caller.listener,
+            agent=caller.agent,
+            pid=peer.pid if peer is not None else 0,
+            uid=peer.uid if peer is not None else None,
+            interfaces=list(attested.interfaces) if attested is not None else [],
+        )
+
     def _listing_failed(self, provider: str, reason: str) -> None:
         self._log.events.warning("a provider did not list its models", provider=provider, reason=reason)
 
@@ -297,6 +323,17 @@ def configured_addresses(config: Config) -> Sequence[Address]:
     return [
         *(parse_http(text) for text in server.http),
         *(Unix(path, mode=mode, group=server.socket_group) for path in server.socket),
+        *(
+            Unix(
+                agent.socket,
+                mode=int(agent.socket_mode, 8) if agent.socket_mode is not None else mode,
+                group=agent.socket_group or server.socket_group,
+                agent=agent.name,
+            )
+            for agent in config.agents
+            if agent.socket is not None
+        ),
+        *(Vsock(port) for port in server.vsock),
     ]
 
 
@@ -330,6 +367,16 @@ def _rules(config: Config) -> Rules:
     )
 
 
+def _who(config: Config) -> dict[str, object]:
+    """What the start's log line says of callers: the policies, who is exempt from what, and the agents."""
+    told: dict[str, object] = {"policy": {"sockets": config.policy.socket, "http": config.policy.http}}
+    if exempt := exceptions(config):
+        told["open_rules"] = [f"{rule}: {whom}" for rule, whom in exempt]
+    if config.agents:
+        told["agents"] = [told_agent(each, config) for each in config.agents]
+    return told
+
+
 def _limits(config: Config) -> Limits:
     server = config.server
     return Limits(
@@ -349,7 +396,12 @@ def _hosts(config: Config) -> Hosts:
 
 def _fixed(config: Config) -> object:
     """What a reload cannot change."""
-    return _limits(config), config.server.socket_mode, config.server.socket_group, config.log
+    sockets = [
+        (agent.name, agent.socket, agent.socket_mode, agent.socket_group)
+        for agent in config.agents
+        if agent.socket
+    ]
+    return _limits(config), config.server.socket_mode, config.server.socket_group, sockets, config.log
 
 
 def _secrets(config: Config) -> Iterator[str]:
@@ -358,6 +410,7 @@ def _secrets(config: Config) -> Iterator[str]:
         yield from (value.reveal() for value in provider.headers.values())
     if config.server.internal_token is not None:
         yield config.server.internal_token.reveal()
+    yield from (agent.token.reveal() for agent in config.agents if agent.token is not None)
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:

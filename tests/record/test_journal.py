@@ -1,6 +1,7 @@
 """A call's notes become its Record."""
 
 from modelplex.call import Ask, Attempt
+from modelplex.caller import Caller
 from modelplex.errors import UpstreamTimeout
 from modelplex.record.journal import Journal
 
@@ -9,8 +10,7 @@ def test_time_that_earlier_attempts_and_waits_took_is_not_our_own() -> None:
     journal = Journal(
         id="r",
         ask=Ask("chat/completions", "openai_chat", "m", b"", {}),
-        listener="tcp:x",
-        client="c",
+        caller=Caller(listener="tcp:x", kind="tcp", client="c"),
         started=100.0,
         wall=0.0,
     )

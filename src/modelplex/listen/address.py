@@ -40,12 +40,13 @@ class Tcp(msgspec.Struct, frozen=True, tag=True):
 
 class Unix(msgspec.Struct, frozen=True, tag=True):
     """HTTP on a socket file. `mode` is exact from the file's first moment (connecting needs write permission);
-    `group` is a group's name, None leaves the one that the system gives.
+    `group` is a group's name, None leaves the one that the system gives. `agent` is whose socket it is, "" for nobody's in particular.
     """
 
     path: str
     mode: int = 0o660
     group: str | None = None
+    agent: str = ""
 
     @property
     def name(self) -> str:
@@ -56,7 +57,21 @@ class Unix(msgspec.Struct, frozen=True, tag=True):
         return self.path
 
 
-Address: TypeAlias = Tcp | Unix
+class Vsock(msgspec.Struct, frozen=True, tag=True):
+    """HTTP on a port of AF_VSOCK: for every virtual machine of this host."""
+
+    port: int
+
+    @property
+    def name(self) -> str:
+        """As in `scope["state"]["listener"]`."""
+        return f"vsock:{self.port}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Address: TypeAlias = Tcp | Unix | Vsock
 
 
 def parse_http(text: str) -> Tcp:

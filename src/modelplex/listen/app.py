@@ -2,6 +2,7 @@
 
 Above it stand the listeners, below it the gateway. It knows methods, headers and statuses, and nothing of providers. The order of the stages, each with its reason:
 
+    who asks       the connection's caller, or the agent whose token came: those that may not connect are refused before anything is looked at
     who may ask    Host and Origin, on TCP alone: a web page must not reach this port by a name of its own
     the path       the allow-list
     the body       only now, and within its limit
@@ -21,6 +22,7 @@ import msgspec
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from modelplex.call import Ask
+from modelplex.caller import Caller
 from modelplex.errors import (
     BadRequest,
     ClientClosed,
@@ -31,6 +33,7 @@ from modelplex.errors import (
 )
 from modelplex.gateway import Gateway
 from modelplex.keeping import answer_view
+from modelplex.listen.callers import Callers
 from modelplex.listen.door import Door, Headers
 from modelplex.listen.inside import Inside, ModelsForm, View, may_look_inside
 from modelplex.listen.origin import Hosts
@@ -64,9 +67,7 @@ class Request(msgspec.Struct, frozen=True):
 
     method: str
     path: str
-    kind: str
-    listener: str
-    client: str
+    caller: Caller
     host: str | None
     origin: str | None
     authorization: str | None
@@ -79,7 +80,7 @@ class Request(msgspec.Struct, frozen=True):
     """The query says `detail`: only /health has one that matters."""
 
 
-def read_head(scope: Mapping[str, Any]) -> Request:
+def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
     host = origin = authorization = None
     content_type, length, upgrade = "", None, False
     form: ModelsForm = "openai"
@@ -108,14 +109,10 @@ def read_head(scope: Mapping[str, Any]) -> Request:
                 raise BadRequest("The only transfer-encoding that is served is chunked.")
             case _:
                 pass
-    state = scope["state"]
-    client = scope["client"]
     return Request(
         method=scope["method"],
         path=scope["path"],
-        kind=state["kind"],
-        listener=state["listener"],
-        client=client[0] if client else "",
+        caller=caller,
         host=host,
         origin=origin,
         authorization=authorization,
@@ -141,6 +138,7 @@ class App:
         gateway: Gateway,
         inside: Inside,
         *,
+        callers: Callers,
         hosts: Hosts,
         ids: Iterator[str],
         max_body: int,
@@ -150,6 +148,7 @@ class App:
     ) -> None:
         self.gateway = gateway
         self.inside = inside
+        self.callers = callers
         self.hosts = hosts
         self.max_body = max_body
         self.keep_bodies = keep_bodies
@@ -168,9 +167,9 @@ class App:
         request_id = next(self._ids)
         form: ModelsForm = "openai"
         try:
-            request = read_head(http)
+            request = read_head(http, self.callers.of(http["state"]["met"], http["headers"]))
             form = request.form
-            if request.kind == "tcp":
+            if request.caller.kind == "tcp":
                 self.hosts.check(request.host, request.origin)
             asked = operation(request.path, http["query_string"])
             if asked is None:
@@ -200,13 +199,12 @@ class App:
         journal = Journal(
             id=request_id,
             ask=Ask(asked.endpoint, asked.dialect, "", b"", {}),
-            listener=request.listener,
-            client=request.client,
+            caller=request.caller,
             started=started,
             wall=wall,
         )
         self._running.add(door)
-        self._started(request.listener)
+        self._started(request.caller.listener)
         try:
             body = await door.body(limit=self.max_body, declared=request.length)
             journal.started = perf_counter()
@@ -257,7 +255,7 @@ class App:
                 self.gateway.answers,
                 rest.removeprefix("responses/"),
                 method=request.method,
-                owner=request.listener,
+                owner=request.caller.owner,
             )
             if kept is not None:
                 await door.whole(
@@ -290,8 +288,8 @@ class App:
             return self._models_view(rest, "gemini")
         if (rest := below_ollama(path)) is not None:
             return self.inside.ollama_view(rest)
-        if path.startswith(INSIDE) and request.kind == "tcp":
-            may_look_inside(request.client, request.authorization, self.inside.token)
+        if path.startswith(INSIDE) and request.caller.kind == "tcp":
+            may_look_inside(request.caller.client, request.authorization, self.inside.token)
             return self.inside.view(path.removeprefix(INSIDE))
         return None
 

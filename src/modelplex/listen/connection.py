@@ -303,8 +303,11 @@ class Connection(HttpToolsProtocol):
         traffic: Traffic,
         state: dict[str, Any],
         server: tuple[str, int | None],
+        meet: Callable[[asyncio.Transport], object],
     ) -> None:
         super().__init__(config, traffic, state, traffic.loop)
+        self.meet = meet
+        """Called once, with the accepted connection: what it gives is `met` in the state of each request."""
         self.traffic = traffic
         self.limits = traffic.limits
         self.server = server
@@ -343,6 +346,8 @@ class Connection(HttpToolsProtocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.client = get_remote_addr(transport)
+        # Now, before the first byte: later the pid at the other end may be another's.
+        self.app_state = {**self.app_state, "met": self.meet(transport)}
         self.scheme = "http"
         self.line = cast("asyncio.Transport", Line(self))
         self.deadline = self.loop.time() + self.limits.header_timeout

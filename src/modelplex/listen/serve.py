@@ -6,8 +6,9 @@ made over whatever stands at the path, and world-writable.
 
 Of what the app finds in `scope["state"]`:
 
-    listener   "tcp:127.0.0.1:11435" | "unix:/path"
-    kind       "tcp" | "unix"
+    listener   "tcp:127.0.0.1:11435" | "unix:/path" | "vsock:PORT"
+    kind       "tcp" | "unix" | "vsock"
+    met        callers.Met: who is at the other end, found out once a connection
     stopping   asyncio.Event: set when running answers have to end now, each with an error in its own protocol
 """
 
@@ -17,17 +18,21 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.config import Config
+from uvicorn.protocols.utils import get_remote_addr
 
-from modelplex.listen.address import Address, ListenError, Tcp, Unix, parse_http
+from modelplex.caller import Kind
+from modelplex.config import Config as Settings
+from modelplex.listen.address import Address, ListenError, Tcp, Unix, Vsock, parse_http
+from modelplex.listen.callers import Callers, Met
 from modelplex.listen.connection import Connection, Limits, Traffic
 from modelplex.listen.socket_file import BACKLOG, SocketFile, claim
 
-__all__ = ["Address", "Limits", "ListenError", "Listening", "Tcp", "Unix", "listen", "parse_http"]
+__all__ = ["Address", "Limits", "ListenError", "Listening", "Tcp", "Unix", "Vsock", "listen", "parse_http"]
 
 LAST_WORDS_SECONDS = 2.0
 """After `stopping`: for answers to write their error, and for clients to take it."""
@@ -143,10 +148,19 @@ class Listening:
                     await self.traffic.quiet.wait()
 
 
-async def listen(app: ASGI3Application, addresses: Sequence[Address], *, limits: Limits) -> Listening:
-    """Bind every address, or none: ListenError says in a sentence which could not be bound, and why. Then serve `app` on all."""
+KINDS: Mapping[type[Address], Kind] = {Tcp: "tcp", Unix: "unix", Vsock: "vsock"}
+
+
+async def listen(
+    app: ASGI3Application, addresses: Sequence[Address], *, limits: Limits, callers: Callers | None = None
+) -> Listening:
+    """Bind every address, or none: ListenError says in a sentence which could not be bound, and why. Then serve `app` on all.
+
+    Without `callers` they are those of a config that names no agents.
+    """
     if not addresses:
         raise ListenError("there is no address to listen on.")
+    callers = callers or Callers(Settings())
     loop = asyncio.get_running_loop()
     doors: list[Door] = []
     try:
@@ -154,7 +168,7 @@ async def listen(app: ASGI3Application, addresses: Sequence[Address], *, limits:
             doors += await open_doors(address, loop=loop)
         listening = Listening(doors, traffic=Traffic(limits=limits, loop=loop), stopping=asyncio.Event())
         for door in doors:
-            door.server = await serve_at(door, app, listening=listening, loop=loop)
+            door.server = await serve_at(door, app, listening=listening, loop=loop, callers=callers)
         for door in doors:
             door.publish()
     except BaseException:
@@ -170,6 +184,8 @@ async def open_doors(address: Address, *, loop: asyncio.AbstractEventLoop) -> li
             return [Door(address, claim(address))]
         case Tcp():
             return await open_tcp(address, loop=loop)
+        case Vsock():
+            return [Door(address, bind_vsock(address))]
 
 
 async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[Door]:
@@ -225,24 +241,67 @@ def bind_tcp(family: int, where: tuple[Any, ...]) -> socket.socket:
     return bound
 
 
+def bind_vsock(address: Vsock) -> socket.socket:
+    """A socket that listens to every virtual machine of this host. Raises ListenError, also where the system has no AF_VSOCK."""
+    family = getattr(socket, "AF_VSOCK", None)
+    if family is None:
+        raise ListenError(f"cannot listen on {address}: this system has no AF_VSOCK.")
+    try:
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as fault:
+        raise ListenError(
+            f"cannot listen on {address}: the kernel has no AF_VSOCK ({fault.strerror}); its module is vhost_vsock."
+        ) from None
+    try:
+        bound.bind((socket.VMADDR_CID_ANY, address.port))
+        bound.listen(BACKLOG)
+    except OSError as fault:
+        bound.close()
+        reason = BIND_FAULTS.get(fault.errno or 0, f"cannot be listened on: {fault.strerror}")
+        raise ListenError(f"{address} {reason}.") from None
+    return bound
+
+
+def as_pipe(bound: socket.socket) -> socket.socket:
+    """The same descriptor, called a Unix socket: event loops know streams of two families, and only to those of TCP do they do what AF_VSOCK refuses."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=bound.detach())
+
+
 async def serve_at(
-    door: Door, app: ASGI3Application, *, listening: Listening, loop: asyncio.AbstractEventLoop
+    door: Door,
+    app: ASGI3Application,
+    *,
+    listening: Listening,
+    loop: asyncio.AbstractEventLoop,
+    callers: Callers,
 ) -> asyncio.Server:
     address = door.address
+    kind = KINDS[type(address)]
     config = uvicorn_config()
-    state = {
-        "listener": address.name,
-        "kind": "tcp" if isinstance(address, Tcp) else "unix",
-        "stopping": listening.stopping,
-    }
-    server = (address.host, address.port) if isinstance(address, Tcp) else (address.path, None)
+    state = {"listener": address.name, "kind": kind, "stopping": listening.stopping}
+    server = (address.host, address.port) if isinstance(address, Tcp) else (str(address), None)
+    agent = address.agent if isinstance(address, Unix) else ""
+
+    def meet(transport: asyncio.Transport) -> Met:
+        peer = get_remote_addr(transport) if kind == "tcp" else None
+        return callers.meet(
+            transport.get_extra_info("socket"),
+            listener=address.name,
+            kind=kind,
+            client=peer[0] if peer else "",
+            agent=agent,
+        )
 
     def accept() -> Connection:
-        return Connection(app, config=config, traffic=listening.traffic, state=state, server=server)
+        return Connection(
+            app, config=config, traffic=listening.traffic, state=state, server=server, meet=meet
+        )
 
-    if isinstance(address, Unix):
-        return await loop.create_unix_server(accept, sock=door.socket, backlog=BACKLOG)
-    return await loop.create_server(accept, sock=door.socket, backlog=BACKLOG)
+    if isinstance(address, Tcp):
+        return await loop.create_server(accept, sock=door.socket, backlog=BACKLOG)
+    if isinstance(address, Vsock):
+        door.socket = as_pipe(door.socket)
+    return await loop.create_unix_server(accept, sock=door.socket, backlog=BACKLOG)
 
 
 def uvicorn_config() -> Config:

@@ -5,7 +5,8 @@ Above it stands the gateway, which writes into it; below it the Record. It knows
 
 from __future__ import annotations
 
-from modelplex.call import Ask, Attempt, Change
+from modelplex.call import Ask, Attempt, Change, Stripped
+from modelplex.caller import Caller
 from modelplex.errors import ClientClosed, ModelplexError
 from modelplex.event import Usage
 from modelplex.record.record import Outcome, Record, Times, Try
@@ -15,20 +16,20 @@ class Journal:
     """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is Unix time."""
 
     __slots__ = (
-        "answered", "ask", "attempt", "bytes_out", "changes", "client", "cost", "error", "finish", "first", "id",
-        "kept_body", "left", "listener", "passing", "queued", "started", "status", "tries", "usage", "wall",
+        "answered", "ask", "attempt", "bytes_out", "caller", "changes", "cost", "error", "finish", "first", "id",
+        "kept_body", "left", "passing", "queued", "started", "status", "stripped", "tries", "usage", "wall",
     )  # fmt: skip
 
-    def __init__(self, *, id: str, ask: Ask, listener: str, client: str, started: float, wall: float) -> None:
+    def __init__(self, *, id: str, ask: Ask, caller: Caller, started: float, wall: float) -> None:
         self.id = id
         self.ask = ask
-        self.listener = listener
-        self.client = client
+        self.caller = caller
         self.started = started
         self.wall = wall
         self.attempt: Attempt | None = None
         self.tries: list[Try] = []
         self.changes: tuple[Change, ...] = ()
+        self.stripped: tuple[Stripped, ...] = ()
         self.passing = False
         self.queued = 0.0
         self.left: float | None = None
@@ -66,7 +67,7 @@ class Journal:
 
     def record(self, *, now: float) -> Record:
         """The Record. `now` is when the last byte went out."""
-        ask, error, attempt = self.ask, self.error, self.attempt
+        ask, caller, error, attempt = self.ask, self.caller, self.error, self.attempt
         outcome: Outcome
         if error is None:
             outcome = "ok"
@@ -77,8 +78,11 @@ class Journal:
         return Record(
             id=self.id,
             started=self.wall,
-            listener=self.listener,
-            client=self.client,
+            listener=caller.listener,
+            client=caller.client,
+            agent=caller.agent,
+            peer=caller.peer,
+            attested=caller.attested,
             endpoint=ask.endpoint,
             dialect=ask.dialect,
             asked=ask.model,
@@ -102,6 +106,7 @@ class Journal:
             ),
             tries=tuple(self.tries),
             changes=self.changes,
+            stripped=self.stripped,
             bytes_in=len(ask.body),
             bytes_out=self.bytes_out,
             request_body=ask.body if self.kept_body is not None else None,

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from modelplex.call import Change, Stripped
+from modelplex.caller import Attested, Peer
 from modelplex.errors import Blame
 from modelplex.event import Usage
 
@@ -44,6 +45,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`asked` is the model's name as the client wrote it, `model` the one that served it, by `provider`; both empty where none did.
 
     `outcome`: "ok", "error" (before or instead of an answer), "broken" (an error after output had begun), "client_closed".
+    `agent` is a name of [[agents]], "" for nobody in particular; `peer` and `attested` are of the process that connected, where it was looked at.
     `blame` is set for every outcome but "ok". `started` is Unix seconds. `bytes_in`, `bytes_out` count bodies.
     """
 
@@ -54,6 +56,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     dialect: str
     asked: str
+    agent: str = ""
+    peer: Peer | None = None
+    attested: Attested | None = None
     model: str = ""
     provider: str = ""
     stream: bool = False
