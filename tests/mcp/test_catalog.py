@@ -1,0 +1,527 @@
+"""One catalogue of many servers: its order, its pages, who sees what, and whose each thing is."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelplex.mcp.catalog import (
+    INSTRUCTIONS,
+    INSTRUCTIONS_OF_ONE,
+    SCHEMA_DEPTH,
+    SCHEMA_SIZE,
+    BadCursor,
+    Kind,
+    Merged,
+    Offer,
+    fresh,
+    header_arguments,
+    merge,
+    tool_fault,
+)
+from modelplex.mcp.words import Catalog, Json
+
+
+def tool(name: str, **members: Any) -> Json:
+    return {"name": name, "inputSchema": {"type": "object"}, **members}
+
+
+def offer(server: str, *tools: str, **members: Any) -> Offer:
+    held = {
+        name: members.pop(name)
+        for name in ("globs", "held_tools", "held_prompts", "held_instructions")
+        if name in members
+    }
+    definitions = tuple(tool(name) for name in tools)
+    return Offer(
+        server=server,
+        catalog=Catalog(**{"era": "legacy", "version": "2025-11-25", "tools": definitions, **members}),
+        **held,
+    )
+
+
+def resource(uri: str) -> Json:
+    return {"uri": uri, "name": uri}
+
+
+def template(uri: str) -> Json:
+    return {"uriTemplate": uri, "name": uri}
+
+
+def listed(merged: Merged, kind: Kind = "tools") -> list[str]:
+    return [entry.name for entry in merged.entries(kind)]
+
+
+def sentences(merged: Merged) -> list[str]:
+    return [f"{warned.server}: {warned.sentence}" for warned in merged.warnings]
+
+
+# --- lists -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_order_is_the_configs_and_then_by_code_point() -> None:
+    merged = merge([offer("z", "b", "a", "B"), offer("a", "c")])
+    assert listed(merged) == ["z__B", "z__a", "z__b", "a__c"]
+    assert merged.servers == ("z", "a")
+
+
+@given(st.permutations(["a", "b", "c", "a.b", "a b"]))
+def test_the_order_in_which_a_server_gives_its_tools_changes_nothing(tools: list[str]) -> None:
+    assert listed(merge([offer("s", *tools)])) == listed(merge([offer("s", *sorted(tools))]))
+
+
+def test_a_definition_rides_along_but_for_its_name() -> None:
+    schema = {
+        "type": "object",
+        "$defs": {"a": {"$anchor": "x"}},
+        "allOf": [{"$ref": "https://example.com/never-fetched"}],
+    }
+    given_tool = tool("a.b", inputSchema=schema, vendor=[1], _meta={"x": 1}, annotations={"newHint": True})
+    (entry,) = merge(
+        [Offer(server="s", catalog=Catalog(era="modern", version="2026-07-28", tools=(given_tool,)))]
+    ).entries("tools")
+    assert entry.definition == {**given_tool, "name": entry.name}
+    assert (entry.server, entry.own) == ("s", "a.b")
+
+
+def test_the_route_of_one_server_has_its_names_its_order_and_its_instructions() -> None:
+    merged = merge([offer("s", "b", "a b", instructions="Be kind.")], alone=True)
+    assert listed(merged) == ["b", "a b"]
+    assert merged.instructions == "Be kind."
+    found = merged.tool("a b")
+    assert found
+    assert found.own == "a b"
+
+
+def test_what_the_host_denies_has_no_name_at_all() -> None:
+    merged = merge([offer("s", "read", "write", globs=("!write",))])
+    assert listed(merged) == ["s__read"]
+    assert merged.names.find("s__write") is None
+
+
+def test_what_pins_hold_back_is_not_listed_and_can_still_be_named_to_say_why() -> None:
+    merged = merge(
+        [
+            offer(
+                "s",
+                "a",
+                "b",
+                prompts=({"name": "p"}, {"name": "q"}),
+                instructions="x",
+                held_tools=frozenset({"a"}),
+                held_prompts=frozenset({"p"}),
+                held_instructions=True,
+            )
+        ]
+    )
+    assert (listed(merged), listed(merged, "prompts"), merged.instructions) == (["s__b"], ["s__q"], None)
+    assert merged.tool("s__a") is None
+    assert merged.names.find("s__a")
+    assert merged.prompt_names.find("s__p")
+
+
+def test_colliding_tools_are_hidden_and_told() -> None:
+    merged = merge([offer("s", "a", "a", "b")])
+    assert listed(merged) == ["s__b"]
+    assert "the same name s__a" in sentences(merged)[0]
+
+
+def test_one_bad_definition_hides_nothing_else() -> None:
+    bad: Json = {"inputSchema": {}}
+    merged = merge(
+        [
+            Offer(
+                server="s",
+                catalog=Catalog(
+                    era="legacy",
+                    version="2025-11-25",
+                    tools=(bad, {"name": "noschema"}, tool("good")),
+                    prompts=({"title": "x"}, {"name": "p"}),
+                    resources=({"uri": "a:b"}, resource("a:c")),
+                    templates=({"name": "t"}, template("a:{x}")),
+                ),
+            )
+        ]
+    )
+    assert listed(merged) == ["s__good"]
+    assert listed(merged, "prompts") == ["s__p"]
+    assert listed(merged, "resources") == ["a:c"]
+    assert sentences(merged) == [
+        "s: a tool without name is left out",
+        "s: the tool 'noschema' is left out: it has no inputSchema",
+        "s: a prompt without name is left out",
+        "s: a resource without name is left out",
+        "s: a resource template without uriTemplate is left out",
+    ]
+
+
+def nested(levels: int) -> Json:
+    schema: Json = {}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema
+
+
+def test_schemas_that_are_too_large_or_too_deep_are_left_out() -> None:
+    assert tool_fault(tool("a", inputSchema=nested(SCHEMA_DEPTH))) is None
+    assert "deeper" in str(tool_fault(tool("a", inputSchema=nested(SCHEMA_DEPTH + 1))))
+    assert "deeper" in str(tool_fault(tool("a", inputSchema=nested(100_000))))
+    large = {"description": "x" * SCHEMA_SIZE}
+    assert "inputSchema is larger" in str(tool_fault(tool("a", inputSchema=large)))
+    assert "outputSchema is larger" in str(tool_fault(tool("a", outputSchema=large)))
+
+
+# --- x-mcp-header ------------------------------------------------------------------------------------------------------------------
+
+
+def headed(**properties: Json) -> Json:
+    return {"type": "object", "properties": properties}
+
+
+def test_arguments_that_travel_in_headers_are_found_with_their_paths() -> None:
+    found, fault = header_arguments(
+        headed(
+            region={"type": "string", "x-mcp-header": "Region"},
+            options=headed(limit={"type": "integer", "x-mcp-header": "Limit"}),
+            plain={"type": "string", "default": {"x-mcp-header": "data"}},
+        )
+    )
+    assert fault is None
+    assert found == {"region": ("region",), "limit": ("options", "limit")}
+
+
+def test_an_argument_may_itself_be_called_like_a_keyword() -> None:
+    found, fault = header_arguments(
+        headed(
+            properties={"type": "string", "x-mcp-header": "A"},
+            default={"type": "boolean", "x-mcp-header": "B"},
+            **{"x-mcp-header": {"type": "string"}},
+        )
+    )
+    assert fault is None
+    assert found == {"a": ("properties",), "b": ("default",)}
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        (headed(a={"type": "string", "x-mcp-header": ""}), "not the name of a header"),
+        (headed(a={"type": "string", "x-mcp-header": "a b"}), "not the name of a header"),
+        (headed(a={"type": "string", "x-mcp-header": "a\n"}), "not the name of a header"),
+        (headed(a={"type": "string", "x-mcp-header": 1}), "not the name of a header"),
+        (headed(a={"type": "number", "x-mcp-header": "A"}), "neither string, integer nor boolean"),
+        (headed(a={"x-mcp-header": "A"}), "neither string, integer nor boolean"),
+        (
+            headed(a={"type": "string", "x-mcp-header": "A"}, b={"type": "string", "x-mcp-header": "a"}),
+            "twice",
+        ),
+        ({"type": "string", "x-mcp-header": "A"}, "where no argument is"),
+        (
+            headed(a={"type": "array", "items": {"type": "string", "x-mcp-header": "A"}}),
+            "where no argument is",
+        ),
+        ({"allOf": [headed(a={"type": "string", "x-mcp-header": "A"})]}, "where no argument is"),
+        ({"$defs": {"a": {"type": "string", "x-mcp-header": "A"}}}, "where no argument is"),
+    ],
+)
+def test_a_tool_with_a_wrong_header_annotation_is_left_out_and_told(schema: Json, told: str) -> None:
+    merged = merge([offer("s", tools=(tool("a", inputSchema=schema), tool("b")))])
+    assert listed(merged) == ["s__b"]
+    assert told in sentences(merged)[0]
+
+
+# --- pages -------------------------------------------------------------------------------------------------------------------------
+
+
+def pages(merged: Merged, *, size: int) -> list[str]:
+    names: list[str] = []
+    cursor = None
+    for _ in range(1000):
+        page = merged.page("tools", cursor=cursor, size=size)
+        names += [definition["name"] for definition in page["tools"]]
+        cursor = page.get("nextCursor")
+        if cursor is None:
+            return names
+    raise AssertionError("pages without end")
+
+
+@given(st.integers(1, 12))
+def test_all_pages_together_are_the_list(size: int) -> None:
+    merged = merge([offer("a", *"cba"), offer("b", *"xyz"), offer("c", "ü.", "ü,")])
+    assert pages(merged, size=size) == listed(merged)
+
+
+def test_a_cursor_goes_on_after_its_entry_where_the_list_has_changed() -> None:
+    cursor = merge([offer("s", *"bcd")]).page("tools", size=2)["nextCursor"]
+    assert listed_page(merge([offer("s", *"abcde")]), cursor) == ["s__d", "s__e"]
+    assert listed_page(merge([offer("s", *"bde")]), cursor) == ["s__e"]
+    assert listed_page(merge([offer("s")]), cursor) == []
+
+
+def listed_page(merged: Merged, cursor: str) -> list[str]:
+    return [definition["name"] for definition in merged.page("tools", cursor=cursor)["tools"]]
+
+
+@pytest.mark.parametrize("cursor", ["", "!!!", "bogus", "ü", "W10", "eyJhIjoxfQ", "x" * 10_000])
+def test_a_cursor_that_no_list_gave_is_refused(cursor: str) -> None:
+    with pytest.raises(BadCursor):
+        merge([offer("s", "a")]).page("tools", cursor=cursor)
+
+
+def test_a_cursor_of_another_list_is_refused() -> None:
+    merged = merge([offer("s", "a", "b", prompts=({"name": "p"},))])
+    with pytest.raises(BadCursor):
+        merged.page("prompts", cursor=merged.page("tools", size=1)["nextCursor"])
+
+
+def test_an_ordinary_list_is_one_page() -> None:
+    assert set(merge([offer("s", *(f"t{n}" for n in range(500)))]).page("tools")) == {"tools"}
+
+
+def test_how_long_a_list_holds_is_said_to_those_who_know_of_it() -> None:
+    assert fresh({"tools": []}) == {"tools": [], "ttlMs": 30_000, "cacheScope": "private"}
+
+
+# --- who sees what -----------------------------------------------------------------------------------------------------------------
+
+
+def two() -> Merged:
+    return merge(
+        [
+            offer(
+                "git",
+                "status",
+                "push",
+                prompts=({"name": "review"},),
+                resources=(resource("git:log"),),
+                templates=(template("git:{id}"),),
+                capabilities={"tools": {}, "resources": {"subscribe": True}},
+                instructions="Commit often.",
+            ),
+            offer(
+                "fs",
+                "read",
+                resources=(resource("file:///a"),),
+                capabilities={"tools": {"listChanged": True}, "resources": {}},
+            ),
+        ]
+    )
+
+
+def test_a_caller_of_one_tool_sees_that_tool_and_nothing_else() -> None:
+    seen = two().seen_by(("git__status",))
+    assert listed(seen) == ["git__status"]
+    assert seen.servers == ("git",)
+    for kind in ("prompts", "resources", "resourceTemplates"):
+        assert listed(seen, kind) == []  # type: ignore[arg-type]
+    assert seen.capabilities() == {"tools": {}}
+    assert seen.instructions is None
+    assert (
+        seen.tool("git__push"),
+        seen.tool("fs__read"),
+        seen.owner("git:log"),
+        seen.owner("file:///a"),
+    ) == (None,) * 4
+
+
+def test_a_caller_of_a_whole_server_sees_all_of_it() -> None:
+    seen = two().seen_by(("git__*",))
+    assert listed(seen) == ["git__push", "git__status"]
+    assert listed(seen, "prompts") == ["git__review"]
+    assert seen.owner("git:log") == "git"
+    assert seen.owner("file:///a") is None
+    assert seen.instructions == "# git\n\nCommit often."
+
+
+def test_a_caller_without_globs_sees_everything() -> None:
+    merged = two()
+    assert merged.seen_by(()) is merged
+    assert listed(merged.seen_by(("*",))) == listed(merged)
+
+
+def test_without_prefix_a_callers_globs_name_tools_in_either_form() -> None:
+    merged = merge([offer("git", "status", "push")], prefix=False)
+    assert listed(merged.seen_by(("git__status",))) == ["status"]
+    assert listed(merged.seen_by(("*", "!push"))) == ["status"]
+    assert listed(merged.seen_by(("*", "!git__push"))) == ["status"]
+
+
+# --- capabilities and instructions -------------------------------------------------------------------------------------------------
+
+
+def test_capabilities_are_those_of_all_as_far_as_they_are_relayed() -> None:
+    merged = merge(
+        [
+            offer(
+                "a",
+                capabilities={
+                    "logging": {},
+                    "tools": {"listChanged": False, "vendor": 1},
+                    "experimental": {"x": {}},
+                },
+            ),
+            offer(
+                "b",
+                capabilities={
+                    "tools": {"listChanged": True},
+                    "resources": {"subscribe": True},
+                    "tasks": {"list": {}},
+                },
+            ),
+            offer(
+                "c", capabilities={"completions": {}, "resources": {"listChanged": True}, "prompts": "broken"}
+            ),
+        ]
+    )
+    assert merged.capabilities() == {
+        "tools": {"listChanged": True},
+        "resources": {"subscribe": True, "listChanged": True},
+        "completions": {},
+        "logging": {},
+    }
+    assert merged.capabilities(extra=("tasks",))["tasks"] == {"list": {}}
+    assert merge([]).capabilities() == {}
+
+
+def test_instructions_stand_below_their_servers_names_and_are_cut() -> None:
+    merged = merge([offer("a", instructions=" One. "), offer("b"), offer("c", instructions="Three.")])
+    assert merged.instructions == "# a\n\nOne.\n\n# c\n\nThree."
+    long = merge([offer(f"s{number}", instructions="x" * 20_000) for number in range(9)]).instructions
+    assert long
+    assert len(long) <= INSTRUCTIONS
+    assert long.startswith("# s0\n\nxxx")
+    assert f"{'x' * (INSTRUCTIONS_OF_ONE - 4)} ...\n\n# s1" in long
+    assert merge([]).instructions is None
+
+
+# --- resources ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_uri_is_the_servers_that_lists_it() -> None:
+    merged = two()
+    assert merged.owner("git:log") == "git"
+    assert merged.owner("file:///a") == "fs"
+    assert merged.owner("file:///etc/passwd") is None
+
+
+def test_what_two_servers_list_is_nobodys_and_told() -> None:
+    merged = merge(
+        [
+            offer("a", resources=(resource("x:1"), resource("x:2")), templates=(template("y:{z}"),)),
+            offer("b", resources=(resource("x:1"),), templates=(template("y:{z}"),)),
+        ]
+    )
+    assert listed(merged, "resources") == ["x:2"]
+    assert listed(merged, "resourceTemplates") == []
+    assert merged.owner("x:1") is None
+    assert merged.owner("y:1") is None
+    assert len([said for said in sentences(merged) if "another server has it too" in said]) == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "uri", "fits"),
+    [
+        ("test://template/{id}/data", "test://template/7/data", True),
+        ("test://template/{id}/data", "test://template/7/8/data", False),
+        ("test://template/{id}/data", "test://template//data", False),
+        ("test://template/{id}/data", "test://template/7/data/more", False),
+        ("file:///{+path}", "file:///a/b/c", True),
+        ("file:///{+path}", "file:///", False),
+        ("docs://{a}/{b}", "docs://x/y", True),
+        ("docs://{a}-{b}", "docs://x-y-z", True),
+        ("docs://x{/parts}", "docs://x/a/b", True),
+        ("docs://x{/parts}", "docs://x", True),
+        ("docs://{path*}", "docs://a/b", True),
+        ("q://x{?a,b}", "q://x", True),
+        ("q://x{?a,b}", "q://x?a=1&b=2", True),
+        ("q://x{?a}", "q://y?a=1", False),
+        ("q://x?z=1{&a}", "q://x?z=1&a=2", True),
+        ("q://x{#part}", "q://x#there", True),
+        ("q://x{.ext}", "q://x.tar.gz", True),
+        ("q://x{;a}y", "q://x;a=1y", True),
+        ("{+any}", "q://x", True),
+        ("{a}{b}", "qx", True),
+        ("{a}{b}", "q", False),
+        ("plain://x", "plain://x", True),
+    ],
+)
+def test_a_uri_is_the_servers_whose_template_it_fits(written: str, uri: str, fits: bool) -> None:
+    merged = merge([offer("s", templates=(template(written),))])
+    assert merged.owner(uri) == ("s" if fits else None)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *(
+            "file:///work/../etc/passwd",
+            "file:///work/..",
+            "file:///work/%2e%2E/etc",
+            "file:///work/a\\..\\b",
+        ),
+        *("file:///work/\x00", "file:///work/" + "x" * 9000),
+    ],
+)
+def test_a_uri_that_climbs_fits_no_template(uri: str) -> None:
+    merged = merge([offer("s", templates=(template("file:///work/{+path}"),))])
+    assert merged.owner("file:///work/a..b/c") == "s"
+    assert merged.owner(uri) is None
+
+
+def test_the_web_is_read_only_where_the_very_address_is_listed() -> None:
+    merged = merge(
+        [
+            offer(
+                "s",
+                resources=(resource("https://example.com/a"),),
+                templates=(template("https://{+any}"), template("{+all}")),
+            )
+        ]
+    )
+    assert merged.owner("https://example.com/a") == "s"
+    assert merged.owner("https://example.com/b") is None
+    assert merged.owner("HTTP://example.com/b") is None
+    assert merged.owner("file:///b") == "s"
+
+
+def test_of_several_templates_the_closest_decides_and_equals_are_nobodys() -> None:
+    merged = merge(
+        [
+            offer("wide", templates=(template("x://{+all}"),)),
+            offer("close", templates=(template("x://a/{b}"), template("x://a/{c}/d"))),
+        ]
+    )
+    assert merged.owner("x://a/1") == "close"
+    assert merged.owner("x://b/1") == "wide"
+    tied = merge(
+        [offer("one", templates=(template("x://{a}"),)), offer("two", templates=(template("x://{b}"),))]
+    )
+    assert tied.owner("x://1") is None
+
+
+def test_matching_takes_no_longer_for_hostile_templates_and_uris() -> None:
+    merged = merge([offer("s", templates=(template("x:" + "{+a}a" * 40 + "b"),))])
+    began = time.process_time()
+    assert merged.owner("x:" + "a" * 8000) is None
+    # A backtracking search would not end before the universe does.
+    assert time.process_time() - began < 20
+
+
+def test_a_completion_belongs_to_its_prompts_or_its_templates_server() -> None:
+    merged = two()
+    assert merged.completed({"type": "ref/prompt", "name": "git__review", "title": "x"}) == (
+        "git",
+        {"type": "ref/prompt", "name": "review", "title": "x"},
+    )
+    assert merged.completed({"type": "ref/resource", "uri": "git:{id}"}) == (
+        "git",
+        {"type": "ref/resource", "uri": "git:{id}"},
+    )
+    assert merged.completed({"type": "ref/prompt", "name": "review"}) is None
+    assert merged.completed({"type": "ref/resource", "uri": "nobody:{x}"}) is None
+
+
+def test_its_repr_says_how_much_there_is() -> None:
+    assert repr(two()) == "<Merged of 2 servers: 3 tools, 1 prompts, 2 resources, 1 resourceTemplates>"

@@ -1,0 +1,141 @@
+"""Who may ask which server for what, and what a server may ask of a client."""
+
+import pytest
+
+from modelplex.caller import Caller
+from modelplex.mcp.policy import (
+    Decision,
+    any_of_server,
+    decide,
+    may_ask,
+    may_be_asked,
+    permitted,
+    whole_server,
+)
+
+
+def caller(*tools: str) -> Caller:
+    return Caller(listener="unix:/s", kind="unix", tools=tools)
+
+
+def call(
+    name: str = "status", *, tools: tuple[str, ...] = (), globs: tuple[str, ...] = (), **facts: object
+) -> Decision:
+    return decide(caller(*tools), server="git", method="tools/call", name=name, globs=globs, **facts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("globs", "name", "allowed"),
+    [
+        ((), "anything", True),
+        (("read_*",), "read_file", True),
+        (("read_*",), "write_file", False),
+        (("read_*",), "READ_FILE", False),
+        (("!write_*",), "read_file", True),
+        (("!write_*",), "write_file", False),
+        (("*", "!write_*"), "write_file", False),
+        (("!*", "read_file"), "read_file", False),
+        (("file[0-9]",), "file1", True),
+    ],
+)
+def test_a_denial_wins_and_without_allowances_the_rest_is_allowed(
+    globs: tuple[str, ...], name: str, allowed: bool
+) -> None:
+    assert permitted(name, globs) is allowed
+    assert call(name, globs=globs).allowed is allowed
+
+
+def test_what_the_host_does_not_offer_is_not_known_to_exist() -> None:
+    decision = call("push", globs=("!push",))
+    assert (decision.verdict, decision.rule, decision.hidden) == ("deny", "server_tools", True)
+
+
+def test_an_agent_has_the_tools_that_its_globs_name_as_it_sees_them() -> None:
+    assert call(tools=("git__*",)).allowed
+    assert call(tools=("git__status",)).allowed
+    assert call(tools=("status",), shown="status").allowed
+    assert call(tools=("*", "!git__status")).rule == "agent_tools"
+    denied = call(tools=("fs__*",))
+    assert (denied.rule, denied.hidden) == ("agent_tools", True)
+
+
+def test_a_denied_tool_stays_denied_by_whatever_name_it_is_called() -> None:
+    assert not call(tools=("*", "!git__*"), shown="status").allowed
+    assert not call(tools=("*", "!status"), shown="status").allowed
+
+
+@pytest.mark.parametrize(
+    ("pinned", "told"), [("pending", "has not been approved"), ("changed", "has changed")]
+)
+def test_what_is_not_approved_is_refused_and_says_so(pinned: str, told: str) -> None:
+    decision = call(pinned=pinned, locked=True)
+    assert (decision.verdict, decision.rule, decision.hidden) == ("deny", "pin", False)
+    assert told in decision.reason
+    assert "modelplex mcp approve" in decision.reason
+    assert call(pinned=pinned, locked=False).allowed
+
+
+def test_a_caller_who_may_not_know_a_tool_is_not_told_that_it_waits_for_approval() -> None:
+    assert call(tools=("fs__*",), pinned="pending", locked=True).hidden
+
+
+def test_after_something_untrusted_nothing_is_sent_out() -> None:
+    assert call(tags=("egress",), tainted=True).rule == "taint"
+    assert call(tags=("egress",)).allowed
+    assert call(tags=("untrusted",), tainted=True).allowed
+
+
+@pytest.mark.parametrize(
+    ("tools", "listed", "uri", "rule"),
+    [
+        ((), True, "file:///a", "default"),
+        ((), False, "file:///etc/passwd", "unlisted"),
+        ((), False, "https://evil.example", "scheme"),
+        ((), False, "HTTP://evil.example", "scheme"),
+        ((), False, "http://[evil", "unlisted"),
+        (("git__*",), True, "file:///a", "default"),
+        (("*",), True, "file:///a", "default"),
+        (("git__status",), True, "file:///a", "agent_tools"),
+        (("fs__*",), True, "file:///a", "agent_tools"),
+    ],
+)
+def test_a_resource_is_read_where_it_is_listed_by_who_has_the_whole_server(
+    tools: tuple[str, ...], listed: bool, uri: str, rule: str
+) -> None:
+    decision = decide(caller(*tools), server="git", method="resources/read", name=uri, listed=listed)
+    assert decision.rule == rule
+    assert decision.hidden is not decision.allowed
+
+
+def test_a_prompt_is_chosen_by_the_agents_globs_but_not_by_the_servers_globs_of_tools() -> None:
+    of = {"server": "git", "method": "prompts/get", "name": "review"}
+    assert decide(caller(), **of, globs=("status",)).allowed  # type: ignore[arg-type]
+    assert not decide(caller("git__status"), **of).allowed  # type: ignore[arg-type]
+
+
+def test_a_server_is_whole_or_partly_an_agents() -> None:
+    assert whole_server("git", ("git__*",))
+    assert not whole_server("git", ("git__status",))
+    assert any_of_server("git", ("git__status",))
+    assert any_of_server("git", ("g*",))
+    assert not any_of_server("git", ("fs__*",))
+    assert not any_of_server("git", ("*", "!git__*"))
+    assert any_of_server("git", ("*", "!git__push"))
+
+
+def test_a_server_asks_what_its_config_allows_and_nothing_else() -> None:
+    assert may_ask(("sampling",), method="sampling/createMessage").allowed
+    assert not may_ask(("sampling",), method="elicitation/create").allowed
+    assert not may_ask(("roots",), method="roots/list").allowed
+    assert may_ask((), method="roots/list", roots=("/w",)).allowed
+    assert may_ask((), method="vendor/thing").reason == "this server may not ask for vendor/thing"
+
+
+def test_a_server_is_told_of_what_is_both_allowed_and_claimed() -> None:
+    claimed = {"sampling": {"tools": {}}, "elicitation": {}, "roots": {"listChanged": True}}
+    assert may_be_asked((), claimed=claimed) == {}
+    assert may_be_asked(("sampling", "elicitation"), claimed={"sampling": {}}) == {"sampling": {}}
+    assert may_be_asked(("sampling", "elicitation"), claimed=claimed) == {
+        "sampling": {"tools": {}},
+        "elicitation": {},
+    }
