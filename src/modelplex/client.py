@@ -165,7 +165,7 @@ def _kept(transport: Any, socket: str, library: ModuleType, make: Callable[..., 
     import ssl
 
     with _lock:
-        through: dict[str, Any] = vars(transport).setdefault(_KEPT, {})
+        through = _sockets(transport).setdefault(_KEPT, {})
         if socket not in through:
             through[socket] = make(
                 uds=socket,
@@ -177,10 +177,15 @@ def _kept(transport: Any, socket: str, library: ModuleType, make: Callable[..., 
         return through[socket]
 
 
+def _sockets(transport: Any) -> dict[str, dict[str, Any]]:
+    """The transport's attributes, of which one is ours."""
+    attributes: dict[str, dict[str, Any]] = transport.__dict__
+    return attributes
+
+
 def _released(transport: Any) -> list[Any]:
     with _lock:
-        through: dict[str, Any] = vars(transport).pop(_KEPT, {})
-        return list(through.values())
+        return list(_sockets(transport).pop(_KEPT, {}).values())
 
 
 def _replace(kind: Any, **methods: Callable[..., Any]) -> list[Callable[[], None]]:
