@@ -6,6 +6,7 @@ read by the gateways and written to the Record. A name in it was given by the ho
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import msgspec
@@ -52,3 +53,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def owner(self) -> str:
         """Whose what is kept is: an agent's, or that of everybody on one listener."""
         return f"agent:{self.agent}" if self.agent else self.listener
+
+    def may_ask(self, model: str) -> bool:
+        """Whether this name, as a client writes it, is among its models."""
+        return not self.models or any(fnmatchcase(model, glob) for glob in self.models)

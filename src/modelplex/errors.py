@@ -13,6 +13,8 @@
         TooLarge           413
         Misdirected        421  a Host that this listener does not serve
       PolicyDenied         403  refused here; never retried
+        BudgetExceeded       403  an agent's budget is used up
+      AgentLimited         429  an agent asks faster than it may
       ProviderError      the provider's: another candidate may do better
         UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown as 401: agents would ask for a login
         RateLimited        429
@@ -43,7 +45,7 @@ class ModelplexError(Exception):
     code          OpenAI's `code`; `param` the field at fault, as a path in the client's body
     upstream_status, upstream_body   what the provider said, where it did; the body goes to a client of the same dialect as it came
     upstream_type, upstream_code     the provider's own names of the error
-    retry_after   seconds, exactly as the provider gave it; never invented
+    retry_after   seconds, exactly as the provider gave it, or as our own count of an agent says; never invented
     upstream_headers   what the provider said of its limits, to be passed on
     """
 
@@ -152,6 +154,21 @@ class PolicyDenied(ModelplexError):
     default_type = "policy_denied"
     default_code = "policy_denied"
     sdk_may_retry = False
+
+
+class BudgetExceeded(PolicyDenied):
+    """403 and not 429, which every client's library repeats: waiting a second does not help."""
+
+    default_code = "agent_budget_exceeded"
+
+
+class AgentLimited(ModelplexError):
+    """Ours, and no provider's: another candidate would not do better. `retry_after` is exact where it is set."""
+
+    blame = "policy"
+    default_status = 429
+    default_type = "rate_limit_exceeded"
+    default_code = "agent_rate_limited"
 
 
 class ProviderError(ModelplexError):

@@ -141,7 +141,7 @@ class Gateway:
     async def _answer(self, ask: Ask, door: Door, journal: Journal) -> None:
         keeping: Keeping | None = None
         if ask.dialect == openai_responses.DIALECT:
-            keeping = Keeping(self.answers, owner=journal.listener)
+            keeping = Keeping(self.answers, owner=journal.caller.owner)
             journal.ask = ask = await keeping.opened(ask)
         kept = keeping.kept if keeping is not None else None
         asked = Asked(ask, id=journal.id, created=int(journal.wall), kept=kept)
@@ -289,6 +289,15 @@ class Gateway:
                 param=lost.path,
             )
         return passage
+
+    def charged(self, journal: Journal) -> float:
+        """US dollars that a call counts against a budget: its cost, and where nobody counted its tokens what the estimate would cost; 0 where no price is known."""
+        usage, attempt = journal.usage, journal.attempt
+        if journal.cost is not None or usage is None or attempt is None:
+            return journal.cost or 0.0
+        upstream = self.upstreams[attempt.provider]
+        counted = msgspec.structs.replace(usage, estimated=False)
+        return self._prices.cost(upstream.type, attempt.model, counted, upstream.base_url) or 0.0
 
     def _note(self, attempt: Attempt, failure: ModelplexError | None) -> None:
         """What it says of the provider's health. A caller that hung up says nothing."""

@@ -25,9 +25,11 @@ import msgspec
 import uvloop
 
 import modelplex
+from modelplex.agents.ledger import Ledger, LedgerError
+from modelplex.agents.limits import Limits as AgentLimits
 from modelplex.answers import MEMORY, Answers
 from modelplex.caller import Caller
-from modelplex.config import Config, ConfigError, load
+from modelplex.config import BudgetConfig, Config, ConfigError, load
 from modelplex.config.told import agent as told_agent
 from modelplex.config.told import exceptions
 from modelplex.errors import ModelplexError
@@ -39,6 +41,7 @@ from modelplex.listen.inside import Inside
 from modelplex.listen.origin import Hosts
 from modelplex.listen.serve import Address, Limits, Listening, Unix, Vsock, listen, parse_http
 from modelplex.listing import Listing
+from modelplex.policing import egress_of
 from modelplex.provider.types import TYPES
 from modelplex.record.log import Log, Secrets
 from modelplex.record.metrics import Breaker, Metrics
@@ -47,12 +50,15 @@ from modelplex.record.record import Record
 from modelplex.route.failover import FailoverRules
 from modelplex.route.health import BreakerRules, Health
 from modelplex.send import Client
+from modelplex.state import state_folder
 from modelplex.upstream import DemoUpstream, HttpUpstream, Upstream
 
 WATCH_SECONDS = 1.0
 """How often the config file is looked at: one `stat`, and soon enough for somebody who waits for it."""
 YOUNG_OBJECTS = 20_000
 """Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles."""
+
+MACHINE_ID = Path("/etc/machine-id")
 
 DESCRIPTORS_EACH = 2
 """Of a client's connection: its own, and the one to the provider that answers it."""
@@ -121,12 +127,18 @@ class Process:
             self._metrics,
             addresses=lambda: self.addresses,
             dropped=lambda: sum(self._log.lost().values()),
+            agents=self._agents,
         )
+        self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
+        self._ledger: Ledger | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
         self.callers = Callers(config, report=self._not_isolated)
         self.app = App(
             self._gateway,
             self._inside,
             callers=self.callers,
+            limits=self.limits,
             hosts=_hosts(config),
             ids=request_ids(),
             max_body=config.server.max_request_size,
@@ -148,6 +160,7 @@ class Process:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             self._raise_descriptors()
+            await self._remember_budgets()
             self._listening = await listen(
                 self.app,
                 configured_addresses(self._config),
@@ -174,6 +187,7 @@ class Process:
             self._prices.close()
             if self._answers is not None:
                 await self._answers.close()
+            await self._close_ledger()
             self._log.close()
         return 0
 
@@ -206,6 +220,41 @@ class Process:
         await listening.stopping.wait()
         self.app.stop()
 
+    # --- budgets ---
+
+    async def _remember_budgets(self) -> None:
+        """Open the file of what was spent, where an agent has a budget. Raises LedgerError."""
+        async with self._one_at_a_time:
+            budgets = any(agent.budget != BudgetConfig() for agent in self._config.agents)
+            if self._ledger is None and budgets:
+                folder = state_folder(self._config.server.state_folder, environ=os.environ)
+                self._ledger = ledger = await asyncio.to_thread(Ledger, folder, complain=self._complain)
+                self.limits.remember(ledger.kept, ledger.add)
+
+    async def _remember_new_budgets(self) -> None:
+        try:
+            await self._remember_budgets()
+        except LedgerError as error:
+            self._complain(error.sentence)
+
+    async def _close_ledger(self) -> None:
+        if self._opening is not None:
+            await self._opening
+        if self._ledger is not None and not await asyncio.to_thread(self._ledger.close):
+            self._complain(f"what agents spent last could not be written to {self._ledger.path}")
+
+    def _complain(self, sentence: str) -> None:
+        self._log.events.error(sentence)
+
+    def _agents(self) -> list[dict[str, object]]:
+        """For `/_internal/agents`: the counters of each, and what was seen of its last caller's network."""
+        seen = self.callers.last_seen
+        waiting = self._ledger.waiting if self._ledger is not None else 0
+        return [
+            {**one, "attested": seen.get(str(one["agent"])), "unwritten_days": waiting}
+            for one in self.limits.view()
+        ]
+
     # --- configuration ---
 
     def reload(self) -> None:
@@ -234,6 +283,8 @@ class Process:
         self._gateway = self.app.gateway = self._build(config)
         self._inside.config, self._inside.token = config, config.server.internal_token
         self.callers.configure(config)
+        self.limits.configure(config.agents)
+        self._opening = asyncio.create_task(self._remember_new_budgets())
         self.app.hosts = _hosts(config)
         self.app.max_body = config.server.max_request_size
         old.listing.stop()
@@ -250,6 +301,7 @@ class Process:
             rules=_rules(config),
             chance=random.random,
             prices=self._prices,
+            egress=egress_of(config, machine=machine_id()),
             answers=self._answers,
             health=kept,
             makers=self._makers,
@@ -298,6 +350,14 @@ class Process:
     def addresses(self) -> list[str]:
         """Where it listens; empty before it does."""
         return self._listening.addresses if self._listening is not None else []
+
+
+def machine_id() -> bytes:
+    """What tells this machine from others, and stays (machine-id(5)); its name where it has none."""
+    try:
+        return MACHINE_ID.read_bytes().strip()
+    except OSError:
+        return os.uname().nodename.encode()
 
 
 def request_ids() -> Iterator[str]:

@@ -21,6 +21,7 @@ from typing import Any, cast
 import msgspec
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from modelplex.agents.limits import Limits, Ticket
 from modelplex.call import Ask
 from modelplex.caller import Caller
 from modelplex.errors import (
@@ -35,7 +36,7 @@ from modelplex.gateway import Gateway
 from modelplex.keeping import answer_view
 from modelplex.listen.callers import Callers
 from modelplex.listen.door import Door, Headers
-from modelplex.listen.inside import Inside, ModelsForm, View, may_look_inside
+from modelplex.listen.inside import Inside, ModelsForm, View, may_ask, may_look_inside
 from modelplex.listen.origin import Hosts
 from modelplex.listen.routes import (
     BASES,
@@ -139,6 +140,7 @@ class App:
         inside: Inside,
         *,
         callers: Callers,
+        limits: Limits,
         hosts: Hosts,
         ids: Iterator[str],
         max_body: int,
@@ -149,6 +151,7 @@ class App:
         self.gateway = gateway
         self.inside = inside
         self.callers = callers
+        self.limits = limits
         self.hosts = hosts
         self.max_body = max_body
         self.keep_bodies = keep_bodies
@@ -205,6 +208,7 @@ class App:
         )
         self._running.add(door)
         self._started(request.caller.listener)
+        gateway, ticket = self.gateway, None
         try:
             body = await door.body(limit=self.max_body, declared=request.length)
             journal.started = perf_counter()
@@ -212,8 +216,10 @@ class App:
             if asked.dialect in CLIENTS_WITH_VERSIONS:
                 ask = msgspec.structs.replace(ask, headers=version_headers(headers))
             journal.ask = ask
+            may_ask(gateway, request.caller, ask.model)
+            ticket = self.limits.admit(request.caller)
             door.mind_hang_up()
-            await self.gateway.answer(ask, door, journal)
+            await gateway.answer(ask, door, journal)
         except ModelplexError as error:
             journal.error = error
             if not isinstance(error, ClientClosed):
@@ -229,7 +235,18 @@ class App:
         finally:
             door.no_longer()
             self._running.discard(door)
+            if ticket is not None:
+                self._settle(ticket, journal, gateway)
             self._close(journal, door)
+
+    def _settle(self, ticket: Ticket, journal: Journal, gateway: Gateway) -> None:
+        """What a call took of its agent's limits: also one whose caller hung up, or that broke off."""
+        usage = journal.usage
+        self.limits.settle(
+            ticket,
+            tokens=usage.input + usage.output if usage is not None else 0,
+            usd=gateway.charged(journal),
+        )
 
     def _close(self, journal: Journal, door: Door) -> None:
         journal.answered = door.begun and door.status == 200
@@ -245,7 +262,9 @@ class App:
     async def _other(self, request: Request, door: Door, request_id: str) -> None:
         if request.method == "POST" and below_ollama(request.path) == "show":
             label, body = await self.inside.show(
-                self.gateway, await door.body(limit=self.max_body, declared=request.length)
+                self.gateway,
+                await door.body(limit=self.max_body, declared=request.length),
+                request.caller,
             )
             await door.whole(200, [(b"content-type", label), (b"x-request-id", request_id.encode())], body)
             return
@@ -283,22 +302,22 @@ class App:
         if path == "/":  # what clients knock at before they begin
             return partial(self.inside.health, detail=False)
         if (rest := below_base(path)) is not None:
-            return self._models_view(rest, request.form)
+            return self._models_view(rest, request.form, request.caller)
         if (rest := below_gemini(path)) is not None:
-            return self._models_view(rest, "gemini")
+            return self._models_view(rest, "gemini", request.caller)
         if (rest := below_ollama(path)) is not None:
-            return self.inside.ollama_view(rest)
+            return self.inside.ollama_view(rest, request.caller)
         if path.startswith(INSIDE) and request.caller.kind == "tcp":
             may_look_inside(request.caller.client, request.authorization, self.inside.token)
             return self.inside.view(path.removeprefix(INSIDE))
         return None
 
-    def _models_view(self, rest: str, form: ModelsForm) -> View | None:
+    def _models_view(self, rest: str, form: ModelsForm, caller: Caller) -> View | None:
         """The list of models, or one of it."""
         if rest == "models":
-            return partial(self.inside.models, form=form)
+            return partial(self.inside.models, caller=caller, form=form)
         if rest.startswith("models/"):
-            return partial(self.inside.model, name=rest.removeprefix("models/"), form=form)
+            return partial(self.inside.model, caller=caller, name=rest.removeprefix("models/"), form=form)
         return None
 
 
@@ -337,4 +356,6 @@ async def _refuse(error: ModelplexError, door: Door, request_id: str, *, dialect
     head = [(b"content-type", b"application/json"), *request_names(dialect, request_id)]
     if not error.sdk_may_retry:
         head.append((b"x-should-retry", b"false"))
+    if error.retry_after is not None:
+        head.append((b"retry-after", b"%.12g" % error.retry_after))
     await door.whole(status, head, body)

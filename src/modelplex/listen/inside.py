@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from hmac import compare_digest
 from ipaddress import ip_address
 from time import perf_counter
@@ -16,6 +17,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 import modelplex
+from modelplex.caller import Caller
 from modelplex.config import Config, Secret, redacted
 from modelplex.errors import BadRequest, PolicyDenied, Unauthorized, UnknownModel
 from modelplex.gateway import Gateway
@@ -27,6 +29,8 @@ PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 ModelsForm = Literal["openai", "anthropic", "gemini"]
 """In which dialect a list of models is written."""
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
+NAMED = 5
+"""Models that an agent is told of when it asks for one that is not among its own."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,18 +55,25 @@ class Inside:
         *,
         addresses: Callable[[], list[str]],
         dropped: Callable[[], int],
+        agents: Callable[[], object] = list,
     ) -> None:
         self.config = config
         self.token: Secret | None = config.server.internal_token
         self._meters = meters
         self._addresses = addresses
         self._dropped = dropped
+        self._agents = agents
         self._since = perf_counter()
-        self._ollama: Mapping[str, View] = {"tags": self._tags, "version": self._version, "ps": self._running}
+        self._ollama: Mapping[str, View] = {
+            "tags": self._tags,
+            "version": self._version,
+            "ps": self._running,
+        }
         self._views: Mapping[str, View] = {
             "status": self._status,
             "config": self._config,
             "metrics": self._metrics,
+            "agents": self._agents_view,
         }
 
     def view(self, name: str) -> View | None:
@@ -79,9 +90,10 @@ class Inside:
             ]
         return JSON, _encode(report)
 
-    async def models(self, gateway: Gateway, *, form: ModelsForm = "openai") -> tuple[bytes, bytes]:
-        await gateway.listing.asked()
-        known = gateway.listing.directory.known()
+    async def models(
+        self, gateway: Gateway, *, caller: Caller, form: ModelsForm = "openai"
+    ) -> tuple[bytes, bytes]:
+        known = await _known(gateway, caller)
         match form:
             case "anthropic":
                 return JSON, anthropic_messages.write_models(known)
@@ -92,8 +104,11 @@ class Inside:
                     {"object": "list", "data": [_model(name, owner) for name, owner in known.items()]}
                 )
 
-    async def model(self, gateway: Gateway, *, name: str, form: ModelsForm = "openai") -> tuple[bytes, bytes]:
+    async def model(
+        self, gateway: Gateway, *, caller: Caller, name: str, form: ModelsForm = "openai"
+    ) -> tuple[bytes, bytes]:
         """One model, by any name that a call could use. Raises UnknownModel."""
+        may_ask(gateway, caller, name)
         owner = await _owner(gateway, name)
         match form:
             case "anthropic":
@@ -103,23 +118,23 @@ class Inside:
             case "openai":
                 return JSON, _encode(_model(name, owner))
 
-    def ollama_view(self, name: str) -> View | None:
+    def ollama_view(self, name: str, caller: Caller) -> View | None:
         """What an Ollama client looks at before it asks."""
-        return self._ollama.get(name)
+        return partial(self._tags, caller=caller) if name == "tags" else self._ollama.get(name)
 
-    async def show(self, gateway: Gateway, body: bytes) -> tuple[bytes, bytes]:
+    async def show(self, gateway: Gateway, body: bytes, caller: Caller) -> tuple[bytes, bytes]:
         """What Ollama's clients ask of one model. Raises BadRequest and UnknownModel."""
         try:
             asked = msgspec.json.decode(body, type=_Show)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"The body is not one of /api/show: {error}.") from None
         name = asked.model or asked.name
+        may_ask(gateway, caller, name)
         await gateway.listing.candidates(name)
         return JSON, ollama.write_show(name)
 
-    async def _tags(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        await gateway.listing.asked()
-        return JSON, ollama.write_tags(gateway.listing.directory.known())
+    async def _tags(self, gateway: Gateway, caller: Caller | None = None) -> tuple[bytes, bytes]:
+        return JSON, ollama.write_tags(await _known(gateway, caller))
 
     async def _version(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
@@ -163,6 +178,10 @@ class Inside:
         del gateway
         return JSON, _encode(redacted(self.config))
 
+    async def _agents_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        del gateway
+        return JSON, _encode({"agents": self._agents()})
+
     async def _metrics(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
         # In a thread: with many models it takes longer than a stream should wait.
@@ -190,6 +209,27 @@ def _is_loopback(client: str) -> bool:
         return ip_address(client).is_loopback
     except ValueError:
         return False
+
+
+async def _known(gateway: Gateway, caller: Caller | None) -> dict[str, str]:
+    """Every name that this caller can ask for, with the provider that would be tried first."""
+    await gateway.listing.asked()
+    known = gateway.listing.directory.known()
+    if caller is None or not caller.models:
+        return known
+    return {name: owner for name, owner in known.items() if caller.may_ask(name)}
+
+
+def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
+    """Raises UnknownModel for a name that is not among the caller's models, be there such a model or not."""
+    if caller.may_ask(name):
+        return
+    theirs = [known for known in gateway.listing.directory.known() if caller.may_ask(known)]
+    served = f"It has: {', '.join(theirs[:NAMED])}." if theirs else "It has none yet."
+    more = " GET /models/v1/models lists all." if len(theirs) > NAMED else ""
+    raise UnknownModel(
+        f"The agent {caller.agent!r} has no model {name!r} here. {served}{more}", param="model"
+    )
 
 
 async def _owner(gateway: Gateway, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from modelplex.errors import (
+    AgentLimited,
     ClientError,
     ModelplexError,
     NotFound,
@@ -35,6 +36,7 @@ WORDS: dict[type[ModelplexError], str] = {
     ClientError: "invalid_request_error",
     PolicyDenied: "permission_error",
     RateLimited: "rate_limit_error",
+    AgentLimited: "rate_limit_error",
     Overloaded: "overloaded_error",
     Stopping: "overloaded_error",
     UpstreamTimeout: "timeout_error",
