@@ -9,4 +9,13 @@ from modelplex.mcp.upstream.processes import Children
 from modelplex.mcp.upstream.server import Server, ServerEvent, ServerStatus
 from modelplex.mcp.upstream.states import State
 
-__all__ = ["CatalogCache", "Children", "DiskCache", "Server", "ServerEvent", "ServerStatus", "State", "Verdict"]
+__all__ = [
+    "CatalogCache",
+    "Children",
+    "DiskCache",
+    "Server",
+    "ServerEvent",
+    "ServerStatus",
+    "State",
+    "Verdict",
+]

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from modelplex.config.settings import McpServer
+from modelplex.mcp.upstream.processes import resolved
 from modelplex.mcp.words import Catalog, Era
 
 FORMAT: Final = 1
@@ -94,11 +95,11 @@ def fingerprint(server: McpServer, *, environ: Mapping[str, str]) -> str:
     Blocks for one `stat`. The values of variables and headers are left out: a new token is not a new server.
     """
     parts: list[object] = [
-        FORMAT, server.command, [_revealed(arg) for arg in server.args], sorted(server.env), server.cwd,
-        None if server.url is None else _revealed(server.url), sorted(server.headers), server.network,
+        FORMAT, server.command, [arg.reveal() for arg in server.args], sorted(server.env), server.cwd,
+        None if server.url is None else server.url.reveal(), sorted(server.headers), server.network,
     ]  # fmt: skip
     if server.command is not None:
         with contextlib.suppress(OSError):
-            found = os.stat(resolved(server.command, environ=environ) or server.command)
+            found = Path(resolved(server.command, environ=environ) or server.command).stat()
             parts += [found.st_size, found.st_mtime_ns]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -1,0 +1,113 @@
+"""Ends what the gateway could not: a program of its own that waits for the gateway's death and then kills every process that a tool server left.
+
+It is started as `python -I -S _keeper.py MARK` and reads its stdin: "+PID" and "-PID" lines name sessions that began and ended, the end of the file is the gateway's.
+It stands alone: only the standard library's smallest modules, since it lives as long as the gateway does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # the module typing is left unread at run time: it would double what this process takes
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+VARIABLE = "MODELPLEX_TREE"
+"""The variable by which a process is known as a tool server's, whatever group or session it put itself into. Its children inherit it."""
+ROUNDS = 100
+"""How often it looks for what is left, and `PAUSE` seconds between: a tree that forks while it is killed needs more than one round."""
+PAUSE = 0.02
+
+
+def find(mark: str, sessions: frozenset[int]) -> dict[int, str]:
+    """Processes that carry the mark, are in one of the sessions or groups, or descend from such: pid to the time it began. Linux only; elsewhere nothing."""
+    seen: dict[int, tuple[int, int, int, str]] = {}
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208
+    except OSError:
+        return {}
+    for name in names:
+        if name.isdigit():
+            stat = _stat(name)
+            if stat is not None:
+                seen[int(name)] = stat
+    own = os.getpid()
+    wanted = f"{VARIABLE}={mark}".encode()
+    found = {
+        pid: began
+        for pid, (_, group, session, began) in seen.items()
+        if pid != own and (group in sessions or session in sessions or _carries(pid, wanted))
+    }
+    grown = True
+    while grown:
+        more = {pid: s[3] for pid, s in seen.items() if pid not in found and pid != own and s[0] in found}
+        found.update(more)
+        grown = bool(more)
+    return found
+
+
+def alive(known: dict[int, str]) -> dict[int, str]:
+    """Those that still run: the same process, not another that was given its number."""
+    still = {}
+    for pid, began in known.items():
+        stat = _stat(str(pid))
+        if stat is not None and stat[3] == began:
+            still[pid] = began
+    return still
+
+
+def _stat(name: str) -> tuple[int, int, int, str] | None:
+    """Parent, group, session, and when it began; None of what is gone, or dead and not yet fetched."""
+    try:
+        with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - thousands of these
+            text = file.read()
+    except OSError:
+        return None
+    fields = text[text.rfind(b")") + 2 :].split()
+    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
+        return None
+    return int(fields[1]), int(fields[2]), int(fields[3]), fields[19].decode()
+
+
+def _carries(pid: int, wanted: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+            return any(entry.startswith(wanted) for entry in file.read().split(b"\0"))
+    except OSError:
+        return False
+
+
+def kill(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
+
+
+def main() -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    mark = sys.argv[1]
+    sessions: set[int] = set()
+    for line in sys.stdin.buffer:
+        number = int(line[1:])
+        if line[:1] == b"+":
+            sessions.add(number)
+        else:
+            sessions.discard(number)
+    for session in sessions:
+        with contextlib.suppress(OSError):
+            os.killpg(session, signal.SIGKILL)
+    for _ in range(ROUNDS):
+        left = find(mark, frozenset(sessions))
+        if not left:
+            return
+        kill(left, signal.SIGKILL)
+        time.sleep(PAUSE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""A server that is a process: one JSON-RPC message a line, on its input and its output.
+
+Above it stands the link; below it the process. Source: the specification's "Transports", stdio, of every revision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from modelplex.mcp.upstream._alone import REFUSED
+from modelplex.mcp.upstream.link import Call, Duplex, Lost
+from modelplex.mcp.upstream.processes import Children, Process
+from modelplex.mcp.words import INTERNAL_ERROR, Era, Json
+
+LINE_FACTOR: Final = 4
+"""A line may be so many times as long as the largest result that is relayed: above that it is no message, and the server is ended."""
+SHOWN: Final = 200
+"""Bytes of a stray line that are told."""
+
+Say = Callable[[Literal["stderr", "stdout"], bytes], None]
+"""Takes a line of the server's own: "stderr" or "stdout", and the bytes."""
+
+
+class StdioChannel(Duplex):
+    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes."""
+
+    cancels_by_message: Final = True
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | None,
+        network: bool,
+        children: Children,
+        max_result: int,
+        say: Say,
+    ) -> None:
+        super().__init__()
+        self._argv = argv
+        self._env = env
+        self._cwd = cwd
+        self._network = network
+        self._children = children
+        self._max_result = max_result
+        self._say = say
+        self._process: Process | None = None
+        self._decoder = msgspec.json.Decoder(Any)
+
+    def __repr__(self) -> str:
+        return f"<StdioChannel {self._process or 'not started'}>"
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def settle(self, era: Era, version: str) -> None:
+        """Both eras are framed alike."""
+
+    async def open(self) -> None:
+        try:
+            self._process = await Process.start(
+                self._argv,
+                env=self._env,
+                cwd=self._cwd,
+                network=self._network,
+                children=self._children,
+                ears=self,
+                limit=self._max_result * LINE_FACTOR,
+            )
+        except OSError as error:
+            raise Lost(f"It could not be started: {error.strerror or 'the system refused'}.") from None
+        except ValueError:
+            raise Lost("It could not be started: an argument or a variable holds a NUL.") from None
+
+    async def carry(self, message: Json, call: Call) -> Json:
+        answer = self.wait(call.id)
+        try:
+            await self.send(message)
+            return await answer
+        finally:
+            self.forget(call.id)
+
+    async def send(self, message: Json) -> None:
+        if self.lost.done():
+            raise Lost(self.lost.result())
+        assert self._process is not None
+        try:
+            await self._process.write(msgspec.json.encode(message) + b"\n")
+        except ConnectionError:
+            raise Lost("It takes no input any more.") from None
+
+    def send_soon(self, message: Json) -> None:
+        if self._process is not None:
+            self._process.write_now(msgspec.json.encode(message) + b"\n")
+
+    async def close(self) -> None:
+        self.fail("It was stopped.")
+        if self._process is not None:
+            await self._process.stop()
+
+    # What the process tells.
+
+    def line(self, data: bytes) -> None:
+        messages: object = None
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            if data.lstrip()[:1] in {b"{", b"["}:
+                messages = self._decoder.decode(data)
+        # A batch is what a server of 2025-03-26 may say.
+        for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
+            if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
+                self.took(within(cast("Json", message), size=len(data), limit=self._max_result))
+            elif data.strip():
+                self._say("stdout", data[:SHOWN])
+                return
+
+    def error_line(self, text: bytes) -> None:
+        self._say("stderr", text)
+
+    def overflow(self, size: int) -> None:
+        self.fail(f"It wrote {size} bytes without the end of a line.")
+
+    def exited(self, code: int | None) -> None:
+        self.fail(_how(code, alone=not self._network))
+
+
+def within(message: Json, *, size: int, limit: int) -> Json:
+    """The message itself, or an answer that says how large it was: nobody is sent a result beyond the limit (bytes)."""
+    if size <= limit or "method" in message or "error" in message:
+        return message
+    sentence = f"The result of {size} bytes is larger than the limit of {limit} bytes."
+    result: object = message.get("result")
+    if isinstance(result, dict) and "content" in result:
+        told = {"content": [{"type": "text", "text": sentence}], "isError": True}
+        return {"jsonrpc": "2.0", "id": message.get("id"), "result": told}
+    error = {"code": INTERNAL_ERROR, "message": sentence, "data": {"reason": "limit"}}
+    return {"jsonrpc": "2.0", "id": message.get("id"), "error": error}
+
+
+def _how(code: int | None, *, alone: bool) -> str:
+    if code is None:
+        return "It closed its output."
+    if alone and code == REFUSED:
+        return "This system lets it have no empty network namespace, which `network = false` asks for."
+    return f"It exited with code {code}." if code >= 0 else f"It was ended by signal {-code}."

@@ -1,0 +1,257 @@
+"""A tool server of one file that does what its arguments say, with nothing but the standard library: `python -S -E scripted.py SWITCH...`.
+
+Switches: era=legacy|modern, version=..., probe=die|hang|error:CODE, journal=FILE (a line for each start and each message), start=exit|rubbish|flood|slow:SECONDS,
+pages=N|cycle|endless, missing=METHOD, capabilities=JSON, ignore=eof,term, fork=yes, tools=N.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+SET = dict(arg.partition("=")[::2] for arg in sys.argv[1:])
+ERA = SET.get("era", "legacy")
+VERSION = SET.get("version", "2025-11-25" if ERA == "legacy" else "2026-07-28")
+CAPABILITIES = json.loads(
+    SET.get(
+        "capabilities",
+        '{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{}}',
+    )
+)
+LOCK = threading.Lock()
+ANSWERS = {}
+CANCELLED = set()
+EXTRA = []
+PROTOCOL = "io.modelcontextprotocol/"
+
+
+def journal(text):
+    if "journal" in SET:
+        with open(SET["journal"], "a") as file:
+            file.write(text + "\n")
+
+
+def say(message):
+    with LOCK:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def result(id, value):
+    if ERA == "modern":
+        value = {"resultType": "complete", **value}
+    say({"jsonrpc": "2.0", "id": id, "result": value})
+
+
+def error(id, code, message="no", data=None):
+    say(
+        {
+            "jsonrpc": "2.0",
+            "id": id,
+            "error": {"code": code, "message": message, **({"data": data} if data else {})},
+        }
+    )
+
+
+def notify(method, params=None):
+    say({"jsonrpc": "2.0", "method": method, **({"params": params} if params is not None else {})})
+
+
+def ask(method, params):
+    id = f"q{len(ANSWERS)}"
+    ANSWERS[id] = None
+    say({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+    while ANSWERS[id] is None:
+        time.sleep(0.002)
+    return ANSWERS[id]
+
+
+def tools(params):
+    count = int(SET.get("tools", "2"))
+    names = [f"tool{n}" for n in range(count)] + EXTRA
+    pages = SET.get("pages")
+    listed = [
+        {"name": n, "inputSchema": {"type": "object", "$defs": {"a": {}}}, "x-vendor": 1} for n in names
+    ]
+    if pages is None:
+        return {"tools": listed}
+    cursor = int(params.get("cursor", "0"))
+    page = {"tools": [{**listed[0], "name": f"page{cursor}"}]}
+    if pages == "cycle":
+        return {**page, "nextCursor": str((cursor + 1) % 3)}
+    if pages == "endless" or cursor + 1 < int(pages):
+        return {**page, "nextCursor": str(cursor + 1)}
+    return page
+
+
+def call(message):
+    params, id = message.get("params", {}), message["id"]
+    name, args = params.get("name"), params.get("arguments", {})
+    meta = params.get("_meta", {})
+    text = ""
+    if name == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif name == "hang":
+        while id not in CANCELLED:
+            time.sleep(0.005)
+        journal(f"cancelled {id}")
+        return
+    elif name == "environment":
+        text = json.dumps(dict(os.environ))
+    elif name == "meta":
+        text = json.dumps(meta)
+    elif name == "pid":
+        text = str(os.getpid())
+    elif name == "big":
+        text = "x" * args["size"]
+    elif name == "rubbish":
+        with LOCK:
+            sys.stdout.write('not json\n{"half": \n[1,2]\n{}\n' + "[" * 5000 + "\n")
+    elif name == "flood":
+        with LOCK:
+            for _ in range(args["megabytes"]):
+                sys.stdout.write("x" * 1_000_000)
+    elif name == "stderr":
+        sys.stderr.write(args["text"] + "\n")
+        sys.stderr.flush()
+    elif name == "progress":
+        for n in range(args["steps"]):
+            time.sleep(args["pause"])
+            notify(
+                "notifications/progress",
+                {"progressToken": meta.get("progressToken"), "progress": n, "future": True},
+            )
+    elif name == "log":
+        notify("notifications/message", {"level": "info", "data": args})
+    elif name == "ask":
+        text = json.dumps(ask(args["method"], args.get("params", {})))
+    elif name == "fork":
+        child = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", FORKED], start_new_session=True, env=os.environ
+        )
+        text = str(child.pid)
+    elif name == "network":
+        text = json.dumps(sorted(os.listdir("/sys/class/net"))) if os.path.exists("/proc/net/dev") else ""
+        with open("/proc/net/dev") as file:
+            text = json.dumps(sorted(line.split(":")[0].strip() for line in file if ":" in line))
+    elif name == "grow":
+        EXTRA.append(args["name"])
+        for _ in range(args.get("times", 1)):
+            notify("notifications/tools/list_changed")
+    elif name == "touch":
+        notify("notifications/resources/updated", {"uri": args["uri"]})
+    elif name == "close":
+        os.close(1)
+        time.sleep(30)
+    elif name == "sleep":
+        time.sleep(args["seconds"])
+    result(
+        id,
+        {
+            "content": [{"type": "text", "text": text or json.dumps(args), "vendor": 1}],
+            "_meta": {"kept": True},
+        },
+    )
+
+
+FORKED = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGHUP, signal.SIG_IGN)
+time.sleep(600)
+"""
+MODERN_INFO = {PROTOCOL + "serverInfo": {"name": "scripted", "version": "1"}}
+
+
+def take(message):
+    method, id = message.get("method"), message.get("id")
+    params = message.get("params") or {}
+    if method is None:
+        ANSWERS[id] = message
+        return
+    journal(f"{method} {json.dumps(params, sort_keys=True)}")
+    if method == "notifications/cancelled":
+        CANCELLED.add(params["requestId"])
+    if id is None:
+        return
+    probe = SET.get("probe", "")
+    if method == "server/discover" and ERA == "legacy":
+        if probe == "die":
+            os._exit(1)
+        if probe != "hang":
+            error(id, int(probe.partition(":")[2] or -32601))
+    elif method == "server/discover":
+        version = params["_meta"][PROTOCOL + "protocolVersion"]
+        if version != VERSION:
+            error(id, -32022, data={"supported": [VERSION], "requested": version})
+        else:
+            result(
+                id,
+                {
+                    "supportedVersions": [VERSION],
+                    "capabilities": CAPABILITIES,
+                    "instructions": "do",
+                    "_meta": MODERN_INFO,
+                },
+            )
+    elif method == "initialize":
+        if ERA == "modern":
+            error(id, -32022, data={"supported": [VERSION]})
+        else:
+            result(
+                id,
+                {
+                    "protocolVersion": VERSION,
+                    "capabilities": CAPABILITIES,
+                    "serverInfo": {"name": "scripted", "version": "1"},
+                    "instructions": "do",
+                },
+            )
+    elif ERA == "modern" and PROTOCOL + "protocolVersion" not in params.get("_meta", {}):
+        error(id, -32602, "no envelope")
+    elif method == SET.get("missing"):
+        error(id, -32601)
+    elif method == "tools/list":
+        result(id, tools(params))
+    elif method == "prompts/list":
+        result(id, {"prompts": [{"name": "hello"}]})
+    elif method == "resources/list":
+        result(id, {"resources": [{"uri": "a://b", "name": "b"}]})
+    elif method == "resources/templates/list":
+        result(id, {"resourceTemplates": []})
+    elif method == "subscriptions/listen":
+        notify(
+            "notifications/subscriptions/acknowledged",
+            {"notifications": params["notifications"], "_meta": {PROTOCOL + "subscriptionId": id}},
+        )
+    elif method == "tools/call":
+        threading.Thread(target=call, args=(message,), daemon=True).start()
+    else:
+        result(id, {})
+
+
+def main():
+    journal(f"start {os.getpid()}")
+    start = SET.get("start", "")
+    if "term" in SET.get("ignore", ""):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if start == "exit":
+        sys.exit(3)
+    if start == "rubbish":
+        print("Welcome to the server!")
+    if start == "flood":
+        while True:
+            sys.stdout.write("x" * 1_000_000)
+    if start.startswith("slow:"):
+        time.sleep(float(start[5:]))
+    if "fork" in SET:
+        subprocess.Popen([sys.executable, "-S", "-E", "-c", FORKED])
+    for line in sys.stdin:
+        take(json.loads(line))
+    if "eof" in SET.get("ignore", ""):
+        time.sleep(600)
+
+
+main()
