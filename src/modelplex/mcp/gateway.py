@@ -1,26 +1,128 @@
-"""The data path of tools: a party asks, the catalogue says whose it is, the policy says whether, the cell says in what form, the server answers, a ToolCall is kept.
+"""The data path of tools.
 
-Above it stands mcp/front, which brings a Party and a message; below it the catalogue, the policy and mcp/upstream. It knows no HTTP and no process.
+    A party asks; the catalogue says whose it is; the policy says whether; the relay has it answered in the form of that server; a ToolCall is kept.
+
+The modules are that sentence: `route` and `catalog`, `policy`, `relay` and `cells`, `calls`. What is not a call is told by `surface` (what there is) and `streams` (what
+changes). Above the hub stands mcp/front, which brings a Party and a message; below it all of those and the servers. It knows no HTTP and no process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, cast
+
+import msgspec
 
 from modelplex.caller import Caller
-from modelplex.mcp.words import Json, Party, Reply
+from modelplex.config.settings import McpConfig
+from modelplex.mcp import search
+from modelplex.mcp.back import Back
+from modelplex.mcp.calls import Admit, Calls, admit_all
+from modelplex.mcp.catalog import BadCursor
+from modelplex.mcp.pins import Lock, Pins
+from modelplex.mcp.relay import Relay, session_scope
+from modelplex.mcp.route import Report, Routes
+from modelplex.mcp.seals import Seals
+from modelplex.mcp.streams import Channel, Streams
+from modelplex.mcp.surface import LISTS, Surface
+from modelplex.mcp.turn import Turn, invalid, unavailable, unknown
+from modelplex.mcp.words import METHOD_NOT_FOUND, NEWEST, Era, Json, Party, Reply, Unavailable
+from modelplex.record.tool import ToolCall
 
-Channel = Callable[[Json], None]
-"""Takes a message that belongs to no request: what a legacy client's GET stream, or its one connection, is for."""
+PLAIN_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+"""Of a tool in the plain form."""
+
+Answer = Callable[[Turn], Coroutine[Any, Any, Reply]]
 
 
 class Hub:
-    """Every permitted tool server, ready to be asked. `server=None` is all of them with prefixed names; else one, with names as it gives them."""
+    """Every permitted tool server, ready to be asked. `server=None` is all of them with prefixed names; else one, with names as it gives them.
+
+    backs      the servers in the config's order
+    pins       what is approved; may be set anew at any time
+    launches   the hash of how each server is started, for its pins
+    tell       takes the ToolCall of each call
+    report     takes a server's name and a sentence about it, for the log
+    seen       takes what was first seen of all servers, to be kept
+    admit      an agent's own limits
+    key        32 random bytes that seal what clients carry between calls
+    clock, wall   seconds: of a monotonic clock, and Unix time
+    keep_bodies   bytes of each body that a ToolCall holds; 0 for none
+    """
+
+    def __init__(
+        self,
+        config: McpConfig,
+        backs: Mapping[str, Back],
+        *,
+        pins: Pins,
+        launches: Mapping[str, str],
+        ids: Iterator[str],
+        key: bytes,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        tell: Callable[[ToolCall], None],
+        report: Report,
+        seen: Callable[[Lock], None],
+        admit: Admit = admit_all,
+        keep_bodies: int = 0,
+    ) -> None:
+        self._backs = known = dict(backs)
+        self._report = report
+        self._unlisten: dict[Back, Callable[[], None]] = {}
+        self._leaving: set[Back] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._routes = Routes(
+            config, known, pins=pins, launches=launches, report=report, seen=seen, came=self._came
+        )
+        self._relay = Relay(config, seals=Seals(key), clock=clock, level=self._level_of, emptied=self._let_go)
+        self._surface = Surface(self._routes)
+        self._streams = Streams(
+            known, routes=self._routes, surface=self._surface, relay=self._relay, report=report
+        )
+        self._calls = Calls(
+            config,
+            known,
+            routes=self._routes,
+            relay=self._relay,
+            ids=ids,
+            clock=clock,
+            wall=wall,
+            tell=tell,
+            admit=admit,
+            keep_bodies=keep_bodies,
+        )
+        both: dict[str, Answer] = {
+            **dict.fromkeys(LISTS, self._surface.list),
+            **dict.fromkeys(self._calls.methods, self._calls.answer),
+        }
+        self._methods: Mapping[Era, Mapping[str, Answer]] = {
+            "legacy": {
+                **both,
+                "initialize": self._surface.initialize,
+                "ping": _ping,
+                "logging/setLevel": self._streams.set_level,
+                "resources/subscribe": self._streams.subscribe,
+                "resources/unsubscribe": self._streams.unsubscribe,
+            },
+            "modern": {
+                **both,
+                "server/discover": self._surface.discover,
+                "subscriptions/listen": self._streams.listen,
+            },
+        }
+        self._listen()
+
+    def __repr__(self) -> str:
+        return f"<Hub {self._routes!r}, {self._relay!r}, {self._streams!r}>"
+
+    # --- what the front asks ---------------------------------------------------------------------------------------------------------
 
     def knows(self, server: str) -> bool:
         """Whether there is a server of this name: the front answers 404 for others."""
-        raise NotImplementedError
+        return server in self._backs
 
     async def request(self, party: Party, message: Json, *, server: str | None = None) -> Reply:
         """Answer any JSON-RPC request; the Reply's `message(id)` is the response. Never raises but CancelledError.
@@ -28,38 +130,176 @@ class Hub:
         Cancelling the task that awaits it cancels the call at the server. `subscriptions/listen` sends its acknowledgement and notifications through `party.send` (the
         subscription's id is the message's `id`, already in their _meta) and runs until it is cancelled. A modern message's envelope is in its params' _meta, as it came.
         A legacy connection without HTTP has a `party.session` of its own too, unlike any other.
+
+        Of the methods that are not in the tables nobody here knows whom to ask, or which names in them to change, so they are refused.
         """
-        raise NotImplementedError
+        turn = Turn(party, message, route=server)
+        answer = self._methods[party.era].get(turn.method)
+        if answer is None:
+            return Reply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method[:100]}")
+        if server is not None and not self._routes.reach(turn.globs, server):
+            return unknown("server", server)
+        try:
+            return await answer(turn)
+        except Unavailable as error:
+            return unavailable(error)
+        except BadCursor as error:
+            return invalid(error.sentence)
 
     async def notified(self, party: Party, message: Json, *, server: str | None = None) -> None:
-        """A client's notification. `notifications/cancelled` is the front's: it cancels the task of that request."""
-        raise NotImplementedError
+        """A client's notification. `notifications/cancelled` is the front's: it cancels the task of that request.
+
+        None goes on: a server must not hear of a client's roots, and what else a client tells belongs to requests that were answered here.
+        """
 
     def opened(self, party: Party, *, server: str | None = None, channel: Channel) -> None:
         """A legacy session has begun (after `initialize`). `channel` takes list_changed, resources/updated and what else belongs to no request."""
-        raise NotImplementedError
+        self._streams.opened(party, route=server, channel=channel)
 
     def closed(self, party: Party) -> None:
         """A legacy session is over: its subscriptions, its log level and its own processes go. Returns at once."""
-        raise NotImplementedError
+        self._streams.closed(party)
+        for back in self._backs.values():
+            if back.config.scope == "session" or back.config.allow:
+                self._later(back.end_scope(session_scope(party)))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
         """The plain form's tools in catalogue order: {name, title?, description, inputSchema, outputSchema?, annotations?, server}."""
-        raise NotImplementedError
+        view = await self._routes.loaded(caller.tools, None)
+        if view.index is not None:
+            return [{**tool, "server": "modelplex"} for tool in search.DEFINITIONS]
+        return [
+            {key: entry.definition[key] for key in PLAIN_MEMBERS if key in entry.definition}
+            | {"server": entry.server}
+            for entry in view.merged.entries("tools")
+        ]
 
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> Reply:
         """The plain form's call. `Reply.reason` tells what the gateway refused (also where the result says isError): unknown 404, policy 403, limit 429, timeout 504,
-        invalid 400, any other reason 503; an error without a reason is the server's own, 502."""
-        raise NotImplementedError
+        invalid 400, any other reason 503; an error without a reason is the server's own, 502.
+        """
+        params = {"name": name, "arguments": dict(arguments)}
+        return await self.request(Plain(caller), {"method": "tools/call", "params": params})
 
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None:
         """The input schema of a tool that this caller may see, by the name that they know it by; for headers that repeat arguments. Starts nothing."""
-        raise NotImplementedError
+        entry = self._routes.view(caller.tools, server).merged.tool(name)
+        return entry.definition["inputSchema"] if entry is not None else None
+
+    # --- what the host asks ----------------------------------------------------------------------------------------------------------
 
     def status(self) -> list[Json]:
         """Each server's state, for /_internal/mcp. Holds no secret."""
-        raise NotImplementedError
+        rows: list[Json] = []
+        for name, back in self._backs.items():
+            row = cast("Json", msgspec.to_builtins(back.status()))
+            if back.catalog is not None:
+                judgement = self._routes.judgement(name, back.catalog)
+                row["pinning"] = judgement.mode
+                row["changed"] = [pin.name for pin in judgement.changed]
+                row["pending"] = [pin.name for pin in judgement.pending]
+            rows.append(row)
+        return rows
+
+    @property
+    def pins(self) -> Pins:
+        return self._routes.pins
+
+    @pins.setter
+    def pins(self, pins: Pins) -> None:
+        self._routes.pins = pins
+        self._streams.all_changed(self._backs)
+
+    def adopt(
+        self, config: McpConfig, backs: Mapping[str, Back], *, pins: Pins, launches: Mapping[str, str]
+    ) -> None:
+        """Go on with another config. A server that is the same object stays as it is; one that is not there any more ends when its last call does."""
+        gone = [back for name, back in self._backs.items() if backs.get(name) is not back]
+        self._backs.clear()
+        self._backs.update(backs)
+        for back in gone:
+            self._unlisten.pop(back)()
+            self._leaving.add(back)
+            if not self._relay.runs(back):
+                self._let_go(back)
+        self._relay.config = self._calls.config = config
+        self._routes.adopt(config, pins=pins, launches=launches)
+        self._listen()
+        self._streams.all_changed(self._backs)
+
+    def start(self) -> None:
+        """Start the servers that are not to wait for a call, and read what the disk knows of the others. Returns at once."""
+        for back in self._backs.values():
+            self._later(self._begin(back))
 
     async def close(self) -> None:
         """Stop every server and end every subscription."""
-        raise NotImplementedError
+        self._streams.close()
+        self._routes.close()
+        for unlisten in self._unlisten.values():
+            unlisten()
+        self._unlisten.clear()
+        await asyncio.gather(
+            *(back.close() for back in (*self._backs.values(), *self._leaving)), return_exceptions=True
+        )
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    # --- servers ---------------------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        for back in self._backs.values():
+            if back not in self._unlisten:
+                self._unlisten[back] = back.listen(partial(self._streams.heard, back))
+
+    async def _begin(self, back: Back) -> None:
+        try:
+            if back.config.start == "eager":
+                await back.lists(fresh=True)
+            else:
+                await back.load()
+        except Unavailable as error:
+            self._report(back.name, error.sentence)
+
+    def _came(self, server: str) -> None:
+        self._streams.all_changed([server])
+
+    def _level_of(self, party: Party) -> str | None:
+        return self._streams.level_of(party)
+
+    def _let_go(self, back: Back) -> None:
+        """A server that the config does not have any more, once nothing runs there."""
+        if back in self._leaving:
+            self._leaving.discard(back)
+            self._later(back.close())
+
+    def _later(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(_done(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _ping(turn: Turn) -> Reply:
+    del turn
+    return Reply(result={})
+
+
+async def _done(work: Coroutine[Any, Any, object]) -> None:
+    await work
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """One who calls in the plain form: no session, nothing declared, nobody to tell."""
+
+    caller: Caller
+    era: Era = "modern"
+    version: str = NEWEST
+    capabilities: Mapping[str, Any] = {}
+    session: str = ""
+
+    def send(self, notification: Json) -> None:
+        """Progress is nothing that a plain answer has a place for."""
+
+    async def ask(self, method: str, params: Json) -> Reply:
+        del params
+        return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")

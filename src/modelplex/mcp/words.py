@@ -56,8 +56,20 @@ class Reply(msgspec.Struct, frozen=True):
     reason: str = ""
 
     @classmethod
-    def failed(cls, code: int, message: str, data: Mapping[str, Any] | None = None) -> Reply:
-        return cls(error={"code": code, "message": message, **({"data": dict(data)} if data else {})})
+    def failed(
+        cls, code: int, message: str, data: Mapping[str, Any] | None = None, *, reason: str = ""
+    ) -> Reply:
+        return cls(
+            error={"code": code, "message": message, **({"data": dict(data)} if data else {})}, reason=reason
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What the gateway says of its own refusal or failure: the error's message, or the text of a tool's result; "" where there is none."""
+        if self.error is not None:
+            return str(self.error.get("message", ""))
+        content: list[Json] = (self.result or {}).get("content") or [{}]
+        return str(content[0].get("text", ""))
 
     def message(self, id: str | int | None) -> Json:
         """The JSON-RPC response with this id."""

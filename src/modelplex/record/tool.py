@@ -54,6 +54,72 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     response_body: bytes | None = None
 
 
+class ToolJournal:
+    """What is known of a tool call while it runs. `wall` is Unix time, `started` a reading of a monotonic clock; both seconds."""
+
+    __slots__ = (
+        "agent", "arguments", "bytes_in", "bytes_out", "client", "code", "decision", "definition", "era", "error", "id",
+        "is_error", "listener", "method", "outcome", "reason", "request_body", "response_body", "rule", "server", "started", "tool", "wall",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        method: str,
+        era: str,
+        listener: str,
+        client: str,
+        agent: str,
+        started: float,
+        wall: float,
+    ) -> None:
+        self.id = id
+        self.method = method
+        self.era = era
+        self.listener = listener
+        self.client = client
+        self.agent = agent
+        self.started = started
+        self.wall = wall
+        self.server = self.tool = self.arguments = self.definition = self.rule = self.reason = ""
+        self.decision: Decision = "allow"
+        self.outcome: ToolOutcome = "client_closed"
+        self.error: str | None = None
+        self.code: int | None = None
+        self.is_error = False
+        self.bytes_in = self.bytes_out = 0
+        self.request_body: bytes | None = None
+        self.response_body: bytes | None = None
+
+    def record(self, *, now: float) -> ToolCall:
+        return ToolCall(
+            id=self.id,
+            started=self.wall,
+            listener=self.listener,
+            client=self.client,
+            agent=self.agent,
+            era=self.era,
+            server=self.server,
+            tool=self.tool,
+            method=self.method,
+            arguments=self.arguments,
+            decision=self.decision,
+            rule=self.rule,
+            definition=self.definition,
+            outcome=self.outcome,
+            error=self.error,
+            code=self.code,
+            reason=self.reason,
+            seconds=now - self.started,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            is_error=self.is_error,
+            request_body=self.request_body,
+            response_body=self.response_body,
+        )
+
+
 def measured(arguments: Any) -> tuple[str, bytes]:
     """The hash of the arguments, and the canonical JSON that it is of. A lone surrogate, which JSON can spell and UTF-8 cannot, has no canonical form: its hash is ""."""
     try:

@@ -1,0 +1,247 @@
+"""One call of a tool, a prompt, a resource or a completion: found, decided on, relayed, and kept.
+
+Above it stands the hub; below it the routes, the policy and the relay. What a caller may not have is answered as what is not there, unless they can see it in the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, cast
+
+import msgspec
+
+from modelplex.caller import Caller
+from modelplex.config.settings import McpConfig
+from modelplex.mcp import cells, search
+from modelplex.mcp.back import Back
+from modelplex.mcp.policy import decide
+from modelplex.mcp.relay import Relay, size
+from modelplex.mcp.route import Routes, Target
+from modelplex.mcp.turn import Turn, invalid, tool_refused, unavailable, unknown, unlisted
+from modelplex.mcp.words import INTERNAL_ERROR, INVALID_PARAMS, Json, Reply, Unavailable
+from modelplex.record.tool import ToolCall, ToolJournal, measured
+
+NAME_LIMIT: Final = 1_024
+"""Characters of a name or URI in a Record; what is longer is cut there, and nowhere else."""
+
+Admit = Callable[[Caller], AbstractContextManager[object]]
+"""An agent's own limits: what is entered while one of its calls runs. Raises Unavailable with the reason "limit" where it may not begin."""
+
+
+def admit_all(caller: Caller) -> AbstractContextManager[object]:
+    """Where no agent has limits of its own."""
+    del caller
+    return nullcontext()
+
+
+class Calls:
+    """The parameters are the hub's, which says what they are."""
+
+    def __init__(
+        self,
+        config: McpConfig,
+        backs: Mapping[str, Back],
+        *,
+        routes: Routes,
+        relay: Relay,
+        ids: Iterator[str],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        tell: Callable[[ToolCall], None],
+        admit: Admit,
+        keep_bodies: int,
+    ) -> None:
+        self.config = config
+        self._backs = backs
+        self._routes = routes
+        self._relay = relay
+        self._ids = ids
+        self._clock = clock
+        self._wall = wall
+        self._tell = tell
+        self._admit = admit
+        self._keep_bodies = keep_bodies
+        self.methods: Mapping[str, Callable[[Turn], Coroutine[Any, Any, Reply]]] = {
+            "tools/call": self._tool,
+            "prompts/get": self._prompt,
+            "resources/read": self._read,
+            "completion/complete": self._complete,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Calls by {self._relay!r}>"
+
+    async def answer(self, turn: Turn) -> Reply:
+        """Within the caller's limits, and with a ToolCall at the end, however it ends."""
+        caller = turn.party.caller
+        journal = turn.journal = ToolJournal(
+            id=next(self._ids),
+            method=turn.method,
+            era=turn.party.era,
+            listener=caller.listener,
+            client=caller.client,
+            agent=caller.agent,
+            started=self._clock(),
+            wall=self._wall(),
+        )
+        try:
+            reply = self._measured(turn, await self._admitted(turn), journal)
+            _note(journal, reply)
+            return reply
+        finally:
+            self._tell(journal.record(now=self._clock()))
+
+    async def _admitted(self, turn: Turn) -> Reply:
+        try:
+            with self._relay.admitted(turn.party.caller.owner), self._admit(turn.party.caller):
+                return await self.methods[turn.method](turn)
+        except Unavailable as error:
+            if error.server:
+                turn.journal.server = error.server
+            return unavailable(error)
+
+    def _measured(self, turn: Turn, reply: Reply, journal: ToolJournal) -> Reply:
+        """The reply, unless it is larger than anybody wants to read."""
+        journal.bytes_out, body = size(reply.result if reply.result is not None else reply.error)
+        if self._keep_bodies:
+            journal.response_body = body[: self._keep_bodies]
+        if reply.result is None or journal.bytes_out <= self.config.max_result:
+            return reply
+        sentence = (
+            f"The result has {journal.bytes_out} bytes, and at most {self.config.max_result} are passed on."
+        )
+        if turn.method == "tools/call":
+            return tool_refused(sentence, reason="size", era=turn.party.era)
+        return Reply.failed(
+            INTERNAL_ERROR, sentence, {"reason": "size", "server": journal.server}, reason="size"
+        )
+
+    async def _tool(self, turn: Turn) -> Reply:
+        name, arguments = turn.params.get("name"), turn.params.get("arguments")
+        if not isinstance(name, str) or (arguments is not None and not isinstance(arguments, dict)):
+            return invalid("tools/call takes a name and an object of arguments")
+        self._asked(turn, name, cast("Json | None", arguments))
+        view = await self._routes.of_name(name, turn.globs, turn.route)
+        params: Json = turn.params
+        if view.index is not None and name in search.NAMES:
+            inner = view.index.answer(name, cast("Json | None", arguments))
+            if isinstance(inner, Reply):
+                return _ours(inner, turn)
+            name, params = inner.name, {**params, "arguments": inner.arguments}
+            self._asked(turn, name, inner.arguments)
+        target = view.tool(name)
+        if target is None:
+            return unknown("tool", name)
+        return await self._decided(turn, target, params, {"name": target.own})
+
+    async def _prompt(self, turn: Turn) -> Reply:
+        name = turn.params.get("name")
+        if not isinstance(name, str):
+            return invalid("prompts/get takes a name")
+        self._asked(turn, name, turn.params.get("arguments"))
+        view = await self._routes.of_name(name, turn.globs, turn.route)
+        target = view.prompt(name)
+        if target is None:
+            return unknown("prompt", name)
+        return await self._decided(turn, target, turn.params, {"name": target.own})
+
+    async def _read(self, turn: Turn) -> Reply:
+        uri = turn.params.get("uri")
+        if not isinstance(uri, str):
+            return invalid("resources/read takes a uri")
+        self._asked(turn, uri, None)
+        owner = (await self._routes.loaded(turn.globs, turn.route)).merged.owner(uri)
+        if owner is None:
+            turn.journal.decision, turn.journal.rule = "deny", "unlisted"
+            return unlisted(turn, uri)
+        return await self._decided(turn, Target(owner, uri, uri), turn.params, {})
+
+    async def _complete(self, turn: Turn) -> Reply:
+        ref: object = turn.params.get("ref")
+        if not isinstance(ref, dict):
+            return invalid("completion/complete takes a ref")
+        told = cast("Json", ref)
+        name = str(told.get("name", told.get("uri", "")))
+        self._asked(turn, name, turn.params.get("argument"))
+        view = await self._routes.loaded(turn.globs, turn.route)
+        found = view.merged.completed(told)
+        if found is None:
+            return unknown("reference", name)
+        server, own = found
+        return await self._relayed(turn, Target(server, name, name), turn.params, {"ref": own})
+
+    async def _decided(self, turn: Turn, target: Target, params: Json, set_: Json) -> Reply:
+        """Ask the policy, and go on or say why not."""
+        back = self._backs[target.server]
+        decision = decide(
+            turn.party.caller,
+            server=target.server,
+            method=turn.method,
+            name=target.own,
+            globs=back.config.tools,
+            shown=target.name,
+            pinned=target.pinned,
+            locked=self._routes.pins.mode == "locked",
+        )
+        journal = turn.journal
+        journal.rule = decision.rule
+        if decision.allowed:
+            return await self._relayed(turn, target, params, set_)
+        journal.decision, journal.server, journal.definition = "deny", target.server, target.definition
+        if decision.hidden:
+            return unknown("tool" if turn.method == "tools/call" else "prompt", target.name)
+        if turn.method == "tools/call":
+            sentence = f"Policy ({decision.rule}): {decision.reason}"
+            return tool_refused(sentence, reason="policy", era=turn.party.era)
+        return Reply.failed(
+            INVALID_PARAMS,
+            f"Policy ({decision.rule}): {decision.reason}",
+            {"reason": "policy", "server": target.server},
+            reason="policy",
+        )
+
+    async def _relayed(self, turn: Turn, target: Target, params: Json, set_: Json) -> Reply:
+        journal = turn.journal
+        journal.server, journal.definition = target.server, target.definition
+        back = self._backs[target.server]
+        return await self._relay.call(turn.party, turn.method, params, target=target, back=back, **set_)
+
+    def _asked(self, turn: Turn, name: str, arguments: object) -> None:
+        """Note what was asked for."""
+        journal = turn.journal
+        journal.tool = name[:NAME_LIMIT]
+        journal.arguments, body = measured({} if arguments is None else arguments)
+        journal.bytes_in = len(body)
+        if self._keep_bodies:
+            journal.request_body = body[: self._keep_bodies]
+
+
+def _ours(reply: Reply, turn: Turn) -> Reply:
+    """An answer of the gateway's own, in the form of the client's era."""
+    if reply.result is None:
+        return msgspec.structs.replace(reply, reason="unknown")
+    return Reply(result=cells.modern(dict(reply.result))) if turn.modern else reply
+
+
+_REFUSED: Final = frozenset({"unknown", "policy", "limit", "invalid", "capability"})
+"""Reasons that are this gateway's decision, and no failure of a server."""
+
+
+def _note(journal: ToolJournal, reply: Reply) -> None:
+    """What it came to."""
+    journal.reason = reply.reason
+    if reply.error is not None:
+        code: object = reply.error.get("code")
+        journal.code = code if isinstance(code, int) else None
+        journal.error = str(reply.error.get("message", ""))
+    else:
+        journal.is_error = (reply.result or {}).get("isError") is True
+        if reply.reason:
+            journal.error = reply.sentence
+    if reply.reason in _REFUSED:
+        journal.outcome = "refused"
+    elif reply.error is not None or reply.reason:
+        journal.outcome = "error"
+    else:
+        journal.outcome = "tool_error" if journal.is_error else "ok"

@@ -1,0 +1,433 @@
+"""One call on its way: within the limits, in the form that its server speaks, with what the server asks in between, and back in the form that the client reads.
+
+Above it stands the hub, which has found the server and asked the policy; below it the cells, the seals and the server. What is said during a call (progress, log
+messages) goes to the one who called, and to nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+
+from modelplex.config.settings import McpConfig
+from modelplex.mcp import cells
+from modelplex.mcp.back import Back
+from modelplex.mcp.route import Target
+from modelplex.mcp.seals import Sealed, Seals
+from modelplex.mcp.turn import tool_refused
+from modelplex.mcp.words import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    META_LOG_LEVEL,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    Era,
+    Json,
+    Party,
+    Reply,
+    Unavailable,
+)
+
+LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""Of log messages, the least first (RFC 5424)."""
+USUAL_LEVEL: Final = "info"
+"""What a legacy client gets that never set a level: servers of that era say what they like."""
+MAX_ROUNDS: Final = 10
+"""Times that a server may ask something during one call."""
+MAX_LOGS: Final = 10
+"""Log messages a second and call that are passed on."""
+RETRY_AFTER: Final = 1.0
+"""Seconds after which a caller at its limit may try again: calls are mostly shorter."""
+INPUT: Final = "input_required"
+MESSAGE: Final = "notifications/message"
+PROGRESS: Final = "notifications/progress"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Way(msgspec.Struct, frozen=True):
+    """Where one call goes, and what the server may ask of the caller on it."""
+
+    party: Party
+    method: str
+    target: Target
+    back: Back
+    scope: str
+    era: Era
+    capabilities: Json
+
+
+class Heard:
+    """What a server says to one call, for the one who called. `level` is the least that they want to hear, None for no log messages at all."""
+
+    __slots__ = ("_clock", "_globs", "_logs", "_party", "_second", "level")
+
+    def __init__(
+        self, party: Party, *, level: str | None, globs: tuple[str, ...], clock: Callable[[], float]
+    ) -> None:
+        self._party = party
+        self._globs = globs
+        self._clock = clock
+        self._second = 0.0
+        self._logs = 0
+        self.level = level
+
+    def __call__(self, message: Json) -> None:
+        method = message.get("method")
+        if method == PROGRESS or (method == MESSAGE and self._wanted(message)):
+            self._party.send(cells.notification(message, globs=self._globs))
+
+    def _wanted(self, message: Json) -> bool:
+        if self.level is None:
+            return False
+        params: object = message.get("params")
+        level = cast("Json", params).get("level") if isinstance(params, dict) else None
+        if level in LEVELS and LEVELS.index(cast("str", level)) < LEVELS.index(self.level):
+            return False
+        now = self._clock()
+        if now - self._second >= 1.0:
+            self._second, self._logs = now, 0
+        self._logs += 1
+        return self._logs <= MAX_LOGS
+
+
+class Relay:
+    """The calls that run. `level` is what a legacy session has set, None where it has set nothing."""
+
+    def __init__(
+        self,
+        config: McpConfig,
+        *,
+        seals: Seals,
+        clock: Callable[[], float],
+        level: Callable[[Party], str | None],
+        emptied: Callable[[Back], None],
+    ) -> None:
+        self.config = config
+        self._seals = seals
+        self._clock = clock
+        self._level = level
+        self._emptied = emptied
+        self._callers: dict[str, int] = {}
+        self._servers: dict[Back, int] = {}
+        self._listening: dict[tuple[str, str], list[Heard]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Relay of {sum(self._servers.values())} calls>"
+
+    def runs(self, back: Back) -> int:
+        """How many calls are at this server."""
+        return self._servers.get(back, 0)
+
+    @contextmanager
+    def admitted(self, owner: str) -> Generator[None]:
+        """A caller's request, counted. Raises Unavailable where they have too many."""
+        running = self._callers.get(owner, 0)
+        if running >= self.config.max_in_flight:
+            raise Unavailable(
+                f"{running} requests of this caller are being answered, which is the limit.",
+                server="",
+                reason="limit",
+                retry_after=RETRY_AFTER,
+            )
+        self._callers[owner] = running + 1
+        try:
+            yield
+        finally:
+            left = self._callers[owner] - 1
+            if left:
+                self._callers[owner] = left
+            else:
+                del self._callers[owner]
+
+    def heard(self, server: str, scope: str, message: Json) -> bool:
+        """A log message that belongs to no call, for the one call that wants some, if there is one. False where nobody had it."""
+        listening = self._listening.get((server, scope), [])
+        if len(listening) != 1:
+            return False
+        listening[0](message)
+        return True
+
+    async def call(
+        self, party: Party, method: str, params: Mapping[str, Any], *, target: Target, back: Back, **set_: Any
+    ) -> Reply:
+        """Have the server answer; `set_` replaces members of the params. Raises Unavailable."""
+        catalog = back.catalog or await back.lists()
+        allow = back.config.allow
+        capabilities = cells.may_be_asked(allow, claimed=party.capabilities) if allow else {}
+        way = Way(party, method, target, back, scope_of(back, party), catalog.era, capabilities)
+        up = cells.upwards(params, globs=self.config.meta, **set_)
+        if catalog.era == "modern" and party.era == "modern" and not self._resume(way, params, up):
+            return Reply.failed(
+                INVALID_PARAMS, "The requestState is not one that this caller was given.", reason="invalid"
+            )
+        reply = await self._exchange(way, up, self._heard(way, params, catalog.capabilities))
+        return self._down(way, reply)
+
+    # --- up --------------------------------------------------------------------------------------------------------------------------
+
+    def _resume(self, way: Way, params: Mapping[str, Any], up: Json) -> bool:
+        """Put a modern client's answers into the request, and what it was given to bring back. False where it brings what it was not given."""
+        answers = cells.answers(params.get("inputResponses"), way.capabilities)
+        if (state := params.get("requestState")) is not None:
+            sealed = self._seals.open(state, server=way.back.name, owner=way.party.caller.owner)
+            if sealed is None:
+                return False
+            if sealed.state is not None:
+                up["requestState"] = sealed.state
+            answers |= dict.fromkeys(sealed.roots, _roots(way.back))
+        if answers or "inputResponses" in params:
+            up["inputResponses"] = answers
+        return True
+
+    def _heard(self, way: Way, params: Mapping[str, Any], offered: Mapping[str, Any]) -> Heard:
+        level: str | None
+        if way.party.era == "modern":
+            meta = params.get("_meta")
+            wanted = cast("Json", meta).get(META_LOG_LEVEL) if isinstance(meta, dict) else None
+            level = wanted if wanted in LEVELS else None
+        else:
+            level = self._level(way.party) or (USUAL_LEVEL if "logging" in offered else None)
+        return Heard(way.party, level=level, globs=self.config.meta, clock=self._clock)
+
+    async def _exchange(self, way: Way, params: Json, heard: Heard) -> Reply:
+        """Ask, and answer what the server asks back, until it has answered or the client is to be asked by a result of its own."""
+        for _ in range(MAX_ROUNDS):
+            reply = await self._once(way, params, heard)
+            result = reply.result
+            if way.era == "legacy" or result is None or result.get("resultType") != INPUT:
+                return reply
+            questions: object = result.get("inputRequests")
+            answers, left = await self._answered(
+                way, cast("Json", questions) if isinstance(questions, dict) else {}
+            )
+            if isinstance(left, Reply):
+                return left
+            if left or (way.party.era == "modern" and not answers):
+                return self._handed_on(way, result, left, tuple(answers))
+            params = {k: v for k, v in params.items() if k != "requestState"}
+            params["inputResponses"] = answers
+            if "requestState" in result:
+                params["requestState"] = result["requestState"]
+        return failed(way, f"{way.back.name} asked more than {MAX_ROUNDS} times during one call.", "policy")
+
+    async def _once(self, way: Way, params: Json, heard: Heard) -> Reply:
+        """One request to the server, which counts against its limit."""
+        back = way.back
+        running = self._servers.get(back, 0)
+        if running >= self.config.max_server_in_flight:
+            raise Unavailable(
+                f"{back.name} answers {running} calls, which is the limit.",
+                server=back.name,
+                reason="limit",
+                retry_after=RETRY_AFTER,
+            )
+        self._servers[back] = running + 1
+        key = (back.name, way.scope)
+        if heard.level is not None:
+            self._listening.setdefault(key, []).append(heard)
+        try:
+            return await self._sent(way, params, heard)
+        finally:
+            self._servers[back] -= 1
+            if not self._servers[back]:
+                del self._servers[back]
+                self._emptied(back)
+            if heard.level is not None:
+                listening = self._listening[key]
+                listening.remove(heard)
+                if not listening:
+                    del self._listening[key]
+
+    async def _sent(self, way: Way, params: Json, heard: Heard) -> Reply:
+        """A legacy server that asks something of a modern client has its call cancelled: no call is kept open for an answer that would come with another request."""
+        task = asyncio.current_task()
+        wanted: list[str] = []
+
+        async def asked(method: str, question: Json) -> Reply:
+            if way.party.era == "modern" and method in cells.FEATURES and task is not None and not wanted:
+                wanted.append(method)
+                task.cancel()
+            elif way.scope == session_scope(way.party):
+                return await self._ask(way, method, question)
+            return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
+
+        capabilities: Json = {**way.capabilities, "roots": {}} if way.back.config.roots else way.capabilities
+        try:
+            return await way.back.request(
+                way.method,
+                params,
+                scope=way.scope,
+                told=heard,
+                asked=asked,
+                capabilities=capabilities,
+                timeout=way.back.config.timeout,
+                log_level=heard.level,
+                client_version=way.party.version,
+            )
+        except asyncio.CancelledError:
+            if not wanted or task is None or task.uncancel() > 0:
+                raise
+            return self._may_not_ask(way, cells.required(wanted[0]))
+
+    # --- what a server asks ----------------------------------------------------------------------------------------------------------
+
+    async def _answered(self, way: Way, questions: Json) -> tuple[Json, Json | Reply]:
+        """The answers that are known here or that a legacy client gave, and the questions that are a modern client's to answer; or why it ends."""
+        answers: Json = {}
+        left: Json = {}
+        for key, question in questions.items():
+            method, params = _question(question)
+            if method == "roots/list" and way.back.config.roots:
+                answers[key] = _roots(way.back)
+            elif not cells.answerable(method, params, way.capabilities):
+                return {}, self._may_not_ask(way, cells.required(method))
+            elif way.party.era == "modern":
+                left[key] = question
+            else:
+                answer = await self._ask(way, method, params)
+                if answer.result is None:
+                    said = (answer.error or {}).get("message", "no answer")
+                    return {}, failed(way, f"The client did not answer {method}: {said}", "client")
+                answers[key] = answer.result
+        return answers, left
+
+    async def _ask(self, way: Way, method: str, params: Json) -> Reply:
+        """Ask a legacy client what its server asks, without what a server has to say to this gateway alone."""
+        if not cells.answerable(method, params, way.capabilities):
+            return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
+        asked = dict(params)
+        meta = cells.without_reserved(asked.pop("_meta", None), self.config.meta)
+        meta.pop("progressToken", None)
+        if meta:
+            asked["_meta"] = meta
+        reply = await way.party.ask(method, asked)
+        if reply.result is None:
+            return reply
+        answer = dict(reply.result)
+        meta = cells.without_reserved(answer.pop("_meta", None), self.config.meta)
+        return Reply(result={**answer, "_meta": meta} if meta else answer)
+
+    def _may_not_ask(self, way: Way, required: Json) -> Reply:
+        """The server asked for what it is not allowed, or what this client cannot do: the client is told which of the two."""
+        claimed = way.party.capabilities
+        if way.party.era == "modern" and not all(feature in claimed for feature in required):
+            return Reply.failed(
+                MISSING_CAPABILITY,
+                f"{way.back.name} has to ask the client for {' and '.join(required)}, which it did not declare.",
+                {"requiredCapabilities": required},
+                reason="capability",
+            )
+        asks = " and ".join(required) or "something"
+        return failed(
+            way, f"{way.back.name} asked for {asks}, which the host does not allow this server.", "policy"
+        )
+
+    def _handed_on(self, way: Way, result: Json, left: Json, roots: tuple[str, ...]) -> Reply:
+        """A modern server's questions for a modern client. What the server wants brought back is sealed for this server and this caller."""
+        handed = dict(result)
+        if left:
+            handed["inputRequests"] = left
+        else:
+            handed.pop("inputRequests", None)
+        state: object = handed.pop("requestState", None)
+        if state is not None or roots:
+            handed["requestState"] = self._seals.seal(
+                Sealed(
+                    way.back.name,
+                    way.party.caller.owner,
+                    state if isinstance(state, str) else None,
+                    roots,
+                )
+            )
+        return Reply(result=handed)
+
+    # --- down ------------------------------------------------------------------------------------------------------------------------
+
+    def _down(self, way: Way, reply: Reply) -> Reply:
+        """What the client reads. What the gateway itself said stays as it is, but for what a modern result always has."""
+        modern = way.party.era == "modern"
+        if reply.error is not None:
+            if reply.reason:
+                return reply
+            code = reply.error.get("code")
+            if code == MISSING_CAPABILITY and way.era == "modern":
+                return self._may_not_ask(way, _required(reply.error))
+            return Reply(error=cells.error(reply.error, era=way.party.era, method=way.method))
+        if not isinstance(reply.result, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a server may say anything
+            return failed(way, f"{way.back.name} answered with what is no result.", "invalid_answer")
+        kind = reply.result.get("resultType", "complete")
+        if way.era == "modern" and kind not in ("complete", INPUT):
+            return failed(
+                way, f"{way.back.name} answered with a {kind!r}, which is not relayed.", "invalid_answer"
+            )
+        down = cells.downwards(
+            reply.result,
+            era=way.party.era,
+            server_era=way.era,
+            globs=self.config.meta,
+            ttl=cells.READ_TTL if way.method == "resources/read" and modern else None,
+        )
+        return Reply(result=down, reason=reply.reason)
+
+
+def scope_of(back: Back, party: Party) -> str:
+    """Which of a server's processes this party is served by; "" is the one for all.
+
+    A legacy server that may ask its client has one for each legacy session: on a shared one nobody could tell whom it asks.
+    """
+    kind = back.config.scope
+    if kind == "agent":
+        return party.caller.owner
+    asks = bool(back.config.allow) and back.catalog is not None and back.catalog.era == "legacy"
+    if party.era == "legacy" and party.session and (kind == "session" or asks):
+        return session_scope(party)
+    return party.caller.owner if kind == "session" else ""
+
+
+def session_scope(party: Party) -> str:
+    """The name of a session's processes. It is shown in the status, and a session's id is not."""
+    return "session:" + sha256(party.session.encode()).hexdigest()[:16] if party.session else "session:"
+
+
+def failed(way: Way, sentence: str, reason: str) -> Reply:
+    """What the gateway itself says of a call: for a tool a result that the model can read."""
+    if way.method == "tools/call":
+        return tool_refused(sentence, reason=reason, era=way.party.era)
+    return Reply.failed(INTERNAL_ERROR, sentence, {"reason": reason, "server": way.back.name}, reason=reason)
+
+
+def size(result: object) -> tuple[int, bytes]:
+    """Bytes of a result as JSON, and those bytes. A lone surrogate cannot be written: then it has no size."""
+    try:
+        body = _encode(result)
+    except (UnicodeEncodeError, RecursionError):
+        return 0, b""
+    return len(body), body
+
+
+def _question(question: object) -> tuple[str, Json]:
+    if not isinstance(question, dict):
+        return "", {}
+    asked = cast("Json", question)
+    params: object = asked.get("params")
+    return str(asked.get("method", "")), cast("Json", params) if isinstance(params, dict) else {}
+
+
+def _required(error: Json) -> Json:
+    data: object = error.get("data")
+    required: object = cast("Json", data).get("requiredCapabilities") if isinstance(data, dict) else None
+    return cast("Json", required) if isinstance(required, dict) else {}
+
+
+def _roots(back: Back) -> Json:
+    """The folders of the config, whatever a client would have said."""
+    return {
+        "roots": [{"uri": Path(path).as_uri(), "name": Path(path).name or path} for path in back.config.roots]
+    }

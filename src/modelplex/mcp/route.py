@@ -1,0 +1,325 @@
+"""Whose a name is: the catalogues of the servers as each caller sees them, made when they are first looked at and kept until one of them changes.
+
+Above it stands the hub; below it the pure catalogue, its pins and its search. It waits for a server's lists where they are not known, and for a bad one never longer than once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, cast
+
+import msgspec
+
+from modelplex.config.settings import McpConfig
+from modelplex.mcp import search
+from modelplex.mcp.back import Back
+from modelplex.mcp.catalog import Entry, Kind, Merged, Offer, merge
+from modelplex.mcp.names import SEPARATOR, Own
+from modelplex.mcp.pins import PROMPT_MEMBERS, Judgement, Lock, Pins, State, hash_of
+from modelplex.mcp.policy import any_of_server
+from modelplex.mcp.words import Catalog, Json, Unavailable
+
+PATIENCE = 10.0
+"""Seconds that a list of all servers waits for one whose catalogue is not known yet. It is told of with `list_changed` when it comes later."""
+
+SENTENCES_LIMIT = 10_000
+"""Different sentences about servers that are told: their own words are in them, of which there is no end."""
+
+VIEWS_LIMIT = 256
+"""Different views that are kept: one for each route and each agent's globs, so far fewer than callers."""
+
+Report = Callable[[str, str], None]
+"""Takes a server's name and a sentence about it, for the log."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One thing that is asked for. `own` is the server's name for it, `definition` the hash of its definition, "" where it has none."""
+
+    server: str
+    own: str
+    name: str
+    definition: str = ""
+    pinned: State = "approved"
+
+
+class View:
+    """What one kind of caller sees on one route."""
+
+    def __init__(self, merged: Merged, *, routes: Routes, searched: bool) -> None:
+        self.merged = merged
+        self._routes = routes
+        self.index = (
+            search.Index([entry.definition for entry in merged.entries("tools")]) if searched else None
+        )
+        self._targets: dict[tuple[str, str], Target | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<View {self.merged!r}{' to be searched' if self.index else ''}>"
+
+    def page(self, kind: Kind, *, cursor: str | None) -> Json:
+        """Raises BadCursor."""
+        if kind == "tools" and self.index is not None:
+            return {"tools": list(search.DEFINITIONS)}
+        return self.merged.page(kind, cursor=cursor)
+
+    def tool(self, name: str) -> Target | None:
+        """The tool of this name, also one that is held back or that this caller may not have: the policy says so. None where nobody has it."""
+        return self._target("tool", name)
+
+    def prompt(self, name: str) -> Target | None:
+        return self._target("prompt", name)
+
+    def _target(self, kind: Literal["tool", "prompt"], name: str) -> Target | None:
+        known = self._targets.get((kind, name))
+        if known is not None:
+            return known
+        entry = self.merged.tool(name) if kind == "tool" else self.merged.prompt(name)
+        names = self.merged.names if kind == "tool" else self.merged.prompt_names
+        own = Own(entry.server, entry.own) if entry is not None else names.find(name)
+        if own is None:
+            return None
+        target = self._targets[kind, name] = self._routes.judged(kind, own, name, entry)
+        return target
+
+
+class Routes:
+    """The catalogues of `backs`, in the config's order.
+
+    launches   the hash of how each server is started, by its name
+    report     takes a sentence about a server, each once
+    seen       takes what was first seen of all servers, whenever there is something new
+    came       takes a server whose lists came after others had been told that it has none
+    """
+
+    def __init__(
+        self,
+        config: McpConfig,
+        backs: Mapping[str, Back],
+        *,
+        pins: Pins,
+        launches: Mapping[str, str],
+        report: Report,
+        seen: Callable[[Lock], None],
+        came: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._backs = backs
+        self._pins = pins
+        self._launches = launches
+        self._report = report
+        self._seen = seen
+        self._came = came
+        self._known: list[Catalog | None] = []
+        self._judged: dict[str, tuple[Catalog, Judgement]] = {}
+        self._views: dict[tuple[str | None, tuple[str, ...]], View] = {}
+        self._loading: dict[str, asyncio.Task[Catalog | None]] = {}
+        self._failed: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
+
+    def __repr__(self) -> str:
+        known = sum(back.catalog is not None for back in self._backs.values())
+        return f"<Routes to {known} of {len(self._backs)} servers, {len(self._views)} views>"
+
+    @property
+    def pins(self) -> Pins:
+        return self._pins
+
+    @pins.setter
+    def pins(self, pins: Pins) -> None:
+        """Somebody approved something: all is judged anew."""
+        self._pins = pins
+        self._judged.clear()
+        self._views.clear()
+
+    def adopt(self, config: McpConfig, *, pins: Pins, launches: Mapping[str, str]) -> None:
+        """Go on with another config; `backs` has changed already."""
+        self.close()
+        self._config = config
+        self._launches = launches
+        self._failed.clear()
+        self.pins = pins
+
+    # --- what is known ---------------------------------------------------------------------------------------------------------------
+
+    def reach(self, globs: Sequence[str], route: str | None) -> list[Back]:
+        """The servers of which such a caller can see anything on this route, in the config's order."""
+        return [
+            back
+            for name, back in self._backs.items()
+            if (route is None or route == name) and (not globs or any_of_server(name, globs))
+        ]
+
+    def whole(self, globs: Sequence[str], route: str | None) -> bool:
+        """Whether all catalogues that a view is made of are known."""
+        return all(back.catalog is not None for back in self.reach(globs, route))
+
+    def view(self, globs: tuple[str, ...], route: str | None) -> View:
+        """What is seen now; starts and waits for nothing."""
+        known = [back.catalog for back in self._backs.values()]
+        if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
+            self._known = known
+            self._views.clear()
+        view = self._views.get((route, globs))
+        if view is None:
+            if len(self._views) >= VIEWS_LIMIT:
+                self._views.clear()
+            view = self._views[route, globs] = self._made(globs, route)
+        return view
+
+    async def loaded(self, globs: tuple[str, ...], route: str | None) -> View:
+        """The same, after the lists that are not known were asked for. On the route of one server its failure is raised, else it is left out.
+
+        Raises:
+            Unavailable: the one server of the route could not be asked.
+        """
+        if route is not None:
+            back = self._backs[route]
+            if back.catalog is None:
+                await self._fetched(back)
+            return self.view(globs, route)
+        missing = [back for back in self.reach(globs, None) if back.catalog is None]
+        if missing:
+            await self._load(missing)
+        return self.view(globs, None)
+
+    async def peeked(self, globs: tuple[str, ...], route: str | None) -> View:
+        """The same with what is kept on the disk; starts nothing."""
+        for back in self.reach(globs, route):
+            if back.catalog is None:
+                await back.load()
+        return self.view(globs, route)
+
+    async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> View:
+        """The view in which a prefixed name can be found: of all servers that are not known only its own is waited for."""
+        if route is None and self._config.prefix:
+            back = self._backs.get(name.partition(SEPARATOR)[0])
+            if back is not None:
+                if back.catalog is None and any_of_server(back.name, globs):
+                    await self._fetched(back)
+                return self.view(globs, None)
+        return await self.loaded(globs, route)
+
+    async def _load(self, missing: Sequence[Back]) -> None:
+        """Each server has one load at a time. One whose last load failed is tried again, but not waited for."""
+        waited: list[asyncio.Task[Catalog | None]] = []
+        for back in missing:
+            task = self._loading.get(back.name)
+            if task is None:
+                task = self._loading[back.name] = asyncio.create_task(self._load_one(back))
+            if back.name not in self._failed:
+                waited.append(task)
+        if waited:
+            _, late = await asyncio.wait(waited, timeout=PATIENCE)
+            self._failed.update(name for name, task in self._loading.items() if task in late)
+
+    async def _load_one(self, back: Back) -> Catalog | None:
+        try:
+            return await self._fetched(back)
+        except Unavailable as error:
+            self._failed.add(back.name)
+            self._tell(back.name, error.sentence)
+            return None
+        finally:
+            self._loading.pop(back.name, None)
+
+    async def _fetched(self, back: Back) -> Catalog:
+        catalog = await back.lists()
+        if back.name in self._failed:
+            self._failed.discard(back.name)
+            self._came(back.name)
+        return catalog
+
+    def close(self) -> None:
+        for task in tuple(self._loading.values()):
+            task.cancel()
+
+    # --- making a view ---------------------------------------------------------------------------------------------------------------
+
+    def _made(self, globs: tuple[str, ...], route: str | None) -> View:
+        if globs:
+            everybody = self.view((), route)
+            merged = everybody.merged.seen_by(globs)
+        else:
+            offers = [
+                self._offer(name, back.catalog)
+                for name, back in self._backs.items()
+                if back.catalog is not None and route in (None, name)
+            ]
+            merged = merge(
+                offers,
+                prefix=self._config.prefix,
+                limit=self._config.name_limit,
+                reserved=search.NAMES if self._config.search != "off" and route is None else (),
+                alone=route is not None,
+            )
+            for warned in merged.warnings:
+                self._tell(warned.server, warned.sentence)
+        searched = route is None and search.wanted(
+            self._config.search, above=self._config.search_above, tools=len(merged.entries("tools"))
+        )
+        return View(merged, routes=self, searched=searched)
+
+    def _offer(self, server: str, catalog: Catalog) -> Offer:
+        judgement = self.judgement(server, catalog)
+        return Offer(
+            server=server,
+            catalog=catalog,
+            globs=self._backs[server].config.tools,
+            held_tools=judgement.held_tools,
+            held_prompts=judgement.held_prompts,
+            held_instructions=judgement.held_instructions,
+        )
+
+    def judgement(self, server: str, catalog: Catalog) -> Judgement:
+        """What the pins say of this catalogue; told and recorded once."""
+        known = self._judged.get(server)
+        if known is not None and known[0] is catalog:
+            return known[1]
+        others = {
+            cast("str", tool["name"])
+            for name, back in self._backs.items()
+            if name != server and back.catalog is not None
+            for tool in back.catalog.tools
+            if isinstance(tool.get("name"), str)
+        }
+        judgement = self._pins.judge(server, catalog, launch=self._launches.get(server, ""), others=others)
+        self._judged[server] = (catalog, judgement)
+        for pin in judgement.changed:
+            self._tell(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
+        if judgement.mode == "locked" and judgement.pending:
+            names = ", ".join(repr(pin.name) for pin in judgement.pending[:10])
+            self._tell(
+                server, f"{len(judgement.pending)} definitions wait for `modelplex mcp approve`: {names}"
+            )
+        for pin in judgement.pins:
+            for finding in pin.findings[:3]:
+                self._tell(server, f"the {pin.kind} {pin.name!r}: {finding.sentence}")
+        if judgement.first is not None:
+            self._pins = msgspec.structs.replace(
+                self._pins, seen={**self._pins.seen, server: judgement.first}
+            )
+            self._seen(self._pins.seen)
+        return judgement
+
+    def judged(
+        self, kind: Literal["tool", "prompt"], own: Own, name: str, entry: Entry | None
+    ) -> Target | None:
+        """The target that this is, with its hash and what the pins say of it."""
+        catalog = self._backs[own.server].catalog
+        if catalog is None:
+            return None
+        pin = self.judgement(own.server, catalog).pin(kind, own.name)
+        if pin is not None:
+            return Target(own.server, own.name, name, pin.hash, pin.state)
+        digest = ""
+        if entry is not None:
+            definition = {**entry.definition, "name": own.name}
+            digest = hash_of(definition) if kind == "tool" else hash_of(definition, members=PROMPT_MEMBERS)
+        return Target(own.server, own.name, name, digest)
+
+    def _tell(self, server: str, sentence: str) -> None:
+        """Each sentence about a server once: views are made anew more often than anything is new."""
+        if (server, sentence) not in self._told and len(self._told) < SENTENCES_LIMIT:
+            self._told.add((server, sentence))
+            self._report(server, sentence)

@@ -1,0 +1,200 @@
+"""What is not answered once: sessions with their log level and subscriptions, modern subscriptions, and what servers say to nobody in particular.
+
+Above it stands the hub; below it the subscribers and the servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, cast
+
+from modelplex.mcp import cells
+from modelplex.mcp.back import Back
+from modelplex.mcp.relay import LEVELS, MESSAGE, RETRY_AFTER, Relay, scope_of
+from modelplex.mcp.route import Report, Routes
+from modelplex.mcp.subscriptions import LIST_CHANGED, MAX_URIS, UPDATED, Subscriber, Subscriptions
+from modelplex.mcp.surface import Surface
+from modelplex.mcp.turn import Turn, invalid, unlisted
+from modelplex.mcp.words import META_SUBSCRIPTION, Json, Party, Reply, Unavailable
+
+MAX_SUBSCRIPTIONS: Final = 16
+"""Modern subscriptions that one caller may have at once: a client needs one, and each is a stream that stays open."""
+SAID: Final = 500
+"""Characters of a log message that is nobody's, in this gateway's own log."""
+KINDS: Final = {
+    "toolsListChanged": "tools",
+    "promptsListChanged": "prompts",
+    "resourcesListChanged": "resources",
+}
+"""A subscription's word, and the capability that it is about."""
+
+Channel = Callable[[Json], None]
+"""Takes a message that belongs to no request: what a legacy client's GET stream, or its one connection, is for."""
+
+
+class Session:
+    """What is kept of a legacy session."""
+
+    def __init__(self) -> None:
+        self.level: str | None = None
+        self.subscriber: Subscriber | None = None
+
+
+class Streams:
+    """`report` takes a server's name and a sentence, for the log."""
+
+    def __init__(
+        self, backs: Mapping[str, Back], *, routes: Routes, surface: Surface, relay: Relay, report: Report
+    ) -> None:
+        self._backs = backs
+        self._routes = routes
+        self._surface = surface
+        self._relay = relay
+        self._report = report
+        self._subscriptions = Subscriptions(backs, failed=report)
+        self._sessions: dict[str, Session] = {}
+        self._listeners: dict[str, int] = {}
+        self._ended = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Streams of {len(self._sessions)} sessions, {self._subscriptions!r}>"
+
+    # --- sessions --------------------------------------------------------------------------------------------------------------------
+
+    def opened(self, party: Party, *, route: str | None, channel: Channel) -> None:
+        session = self._session(party)
+        globs = party.caller.tools
+        session.subscriber = Subscriber(
+            channel, kinds=LIST_CHANGED.values(), sees=lambda name, kind: self._sees(globs, route, name, kind)
+        )
+        self._subscriptions.add(session.subscriber)
+
+    def closed(self, party: Party) -> None:
+        session = self._sessions.pop(party.session, None)
+        if session is not None and session.subscriber is not None:
+            self._subscriptions.remove(session.subscriber)
+
+    def level_of(self, party: Party) -> str | None:
+        """What a session has set, None where it has set nothing."""
+        session = self._sessions.get(party.session)
+        return session.level if session is not None else None
+
+    async def set_level(self, turn: Turn) -> Reply:
+        level = turn.params.get("level")
+        if level not in LEVELS:
+            return invalid(f"level must be one of {', '.join(LEVELS)}")
+        self._session(turn.party).level = level
+        return Reply(result={})
+
+    def _session(self, party: Party) -> Session:
+        return self._sessions.setdefault(party.session, Session())
+
+    # --- subscriptions ---------------------------------------------------------------------------------------------------------------
+
+    async def subscribe(self, turn: Turn) -> Reply:
+        uri = turn.params.get("uri")
+        if not isinstance(uri, str):
+            return invalid("resources/subscribe takes a uri")
+        subscriber = self._session(turn.party).subscriber
+        if subscriber is None:
+            return invalid("resources/subscribe comes after notifications/initialized")
+        if len(subscriber.watched) >= MAX_URIS:
+            raise Unavailable(f"A session watches at most {MAX_URIS} resources.", server="", reason="limit")
+        owner = (await self._routes.loaded(turn.globs, turn.route)).merged.owner(uri)
+        if owner is None:
+            return unlisted(turn, uri)
+        await self._subscriptions.watch(subscriber, [(owner, scope_of(self._backs[owner], turn.party), uri)])
+        return Reply(result={})
+
+    async def unsubscribe(self, turn: Turn) -> Reply:
+        uri = turn.params.get("uri")
+        subscriber = self._session(turn.party).subscriber
+        for watched in tuple(subscriber.watched) if subscriber is not None else ():
+            if watched[2] == uri and subscriber is not None:
+                await self._subscriptions.unwatch(subscriber, watched)
+        return Reply(result={})
+
+    async def listen(self, turn: Turn) -> Reply:
+        """Runs until the client is gone or the gateway ends."""
+        wanted: object = turn.params.get("notifications")
+        if not isinstance(wanted, dict):
+            return invalid("subscriptions/listen takes an object of notifications")
+        owner = turn.party.caller.owner
+        if self._listeners.get(owner, 0) >= MAX_SUBSCRIPTIONS:
+            raise Unavailable(
+                f"A caller has at most {MAX_SUBSCRIPTIONS} subscriptions.",
+                server="",
+                reason="limit",
+                retry_after=RETRY_AFTER,
+            )
+        self._listeners[owner] = self._listeners.get(owner, 0) + 1
+        try:
+            return await self._listened(turn, cast("Json", wanted))
+        finally:
+            self._listeners[owner] -= 1
+            if not self._listeners[owner]:
+                del self._listeners[owner]
+
+    async def _listened(self, turn: Turn, wanted: Json) -> Reply:
+        view = await self._surface.surely(turn)
+        offered = self._surface.capabilities(turn, view)
+        kinds = [word for word, kind in KINDS.items() if wanted.get(word) is True and kind in offered]
+        granted: Json = dict.fromkeys(kinds, True)
+        uris: object = wanted.get("resourceSubscriptions")
+        owners = {
+            uri: owner
+            for uri in cast("list[object]", uris if isinstance(uris, list) else [])[:MAX_URIS]
+            if isinstance(uri, str) and (owner := view.merged.owner(uri)) is not None
+        }
+        if owners:
+            granted["resourceSubscriptions"] = list(owners)
+        globs, route = turn.globs, turn.route
+        subscriber = Subscriber(
+            turn.party.send,
+            kinds=kinds,
+            sees=lambda name, kind: self._sees(globs, route, name, kind),
+            id=turn.id,
+        )
+        subscriber.tell("notifications/subscriptions/acknowledged", {"notifications": granted})
+        self._subscriptions.add(subscriber)
+        try:
+            for uri, owner in owners.items():
+                watched = (owner, scope_of(self._backs[owner], turn.party), uri)
+                try:
+                    await self._subscriptions.watch(subscriber, [watched])
+                except Unavailable as error:
+                    self._report(owner, error.sentence)
+            await self._ended.wait()
+        finally:
+            self._subscriptions.remove(subscriber)
+        return Reply(result=cells.modern({}, meta={META_SUBSCRIPTION: turn.id}))
+
+    def _sees(self, globs: Sequence[str], route: str | None, server: str, kind: str) -> bool:
+        """Whether a change at this server is one of what such a caller sees. What stands for the tools in search mode never changes."""
+        if not any(back.name == server for back in self._routes.reach(globs, route)):
+            return False
+        return kind != "toolsListChanged" or self._routes.view(tuple(globs), route).index is None
+
+    def heard(self, back: Back, scope: str, message: Json) -> None:
+        """What a server says to nobody in particular."""
+        method = message.get("method")
+        params: object = message.get("params")
+        if isinstance(method, str) and method in LIST_CHANGED:
+            self._subscriptions.changed(back.name, method)
+        elif method == UPDATED and isinstance(params, dict):
+            told = cells.notification(message, globs=self._relay.config.meta)
+            self._subscriptions.updated(back.name, scope, told["params"])
+        elif method == MESSAGE and not self._relay.heard(back.name, scope, message):
+            self._report(back.name, f"says: {str(cast('Json', params or {}).get('data'))[:SAID]}")
+
+    def all_changed(self, servers: Collection[str]) -> None:
+        """Nobody knows what is another now, so all lists are."""
+        for name in tuple(servers):
+            for method in LIST_CHANGED:
+                self._subscriptions.changed(name, method)
+
+    def close(self) -> None:
+        """End every subscription with its result."""
+        self._ended.set()
+        self._subscriptions.close()

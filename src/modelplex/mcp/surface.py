@@ -1,0 +1,92 @@
+"""What the gateway says of the servers together, out of their catalogues: what they can do, and what there is.
+
+Above it stands the hub; below it the routes. Nothing here is asked of a server, but its lists where nobody knows them yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from modelplex.mcp import cells
+from modelplex.mcp.catalog import LIST_TTL_MS, Kind
+from modelplex.mcp.route import Routes, View
+from modelplex.mcp.turn import Turn, invalid
+from modelplex.mcp.words import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Json, Reply, Unavailable
+
+ASSUMED: Final = {
+    "tools": {"listChanged": True},
+    "prompts": {"listChanged": True},
+    "resources": {"listChanged": True},
+    "completions": {},
+}
+"""What is claimed of servers that have never been asked: a client that asks for a list of them gets it."""
+
+LISTS: Final[Mapping[str, Kind]] = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+
+
+class Surface:
+    """Of the servers that `routes` leads to."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+
+    def __repr__(self) -> str:
+        return f"<Surface of {self._routes!r}>"
+
+    async def initialize(self, turn: Turn) -> Reply:
+        asked = turn.params.get("protocolVersion")
+        view = await self.surely(turn)
+        result: Json = {
+            "protocolVersion": asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY,
+            "capabilities": self.capabilities(turn, view),
+            "serverInfo": cells.SERVER_INFO,
+        }
+        if (instructions := view.merged.instructions) is not None:
+            result["instructions"] = instructions
+        return Reply(result=result)
+
+    async def discover(self, turn: Turn) -> Reply:
+        view = await self._routes.peeked(turn.globs, turn.route)
+        result: Json = {
+            "supportedVersions": list(reversed(MODERN_VERSIONS)),
+            "capabilities": self.capabilities(turn, view),
+        }
+        if (instructions := view.merged.instructions) is not None:
+            result["instructions"] = instructions
+        return Reply(result=cells.modern(result, ttl=self._ttl(turn)))
+
+    async def surely(self, turn: Turn) -> View:
+        """What is seen, with a server that fails left out: a client must be able to connect, and be told by what it asks."""
+        try:
+            return await self._routes.loaded(turn.globs, turn.route)
+        except Unavailable:
+            return self._routes.view(turn.globs, turn.route)
+
+    def capabilities(self, turn: Turn, view: View) -> Json:
+        capabilities = view.merged.capabilities()
+        if not self._routes.whole(turn.globs, turn.route):
+            capabilities = {**ASSUMED, **capabilities}
+        for kind in ("tools", "prompts", "resources"):  # a server may come later, whatever the others say
+            if kind in capabilities:
+                capabilities[kind] = {**capabilities[kind], "listChanged": True}
+        if view.index is not None:
+            capabilities["tools"] = {}
+        return capabilities
+
+    async def list(self, turn: Turn) -> Reply:
+        cursor = turn.params.get("cursor")
+        if cursor is not None and not isinstance(cursor, str):
+            return invalid("cursor must be a string")
+        view = await self._routes.loaded(turn.globs, turn.route)
+        result = view.page(LISTS[turn.method], cursor=cursor)
+        return Reply(result=cells.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
+
+    def _ttl(self, turn: Turn) -> int:
+        """A list that lacks a server is not to be kept."""
+        return LIST_TTL_MS if self._routes.whole(turn.globs, turn.route) else 0
