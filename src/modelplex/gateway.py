@@ -22,10 +22,11 @@ from urllib.parse import quote
 import msgspec
 
 from modelplex.answers import Answers
-from modelplex.call import Ask, Attempt, Call, Change, Endpoint
+from modelplex.call import Ask, Attempt, Call, Change, Endpoint, Stripped
 from modelplex.errors import (
     ClientClosed,
     ModelplexError,
+    PolicyDenied,
     RateLimited,
     Stopping,
     UnknownModel,
@@ -35,10 +36,12 @@ from modelplex.errors import (
 )
 from modelplex.keeping import Keeping
 from modelplex.listing import Listing
+from modelplex.policing import Egress, Policing
 from modelplex.provider.ways import COUNTS
 from modelplex.record.journal import Journal
 from modelplex.record.price import Prices
 from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, stopped
+from modelplex.route.aliases import Candidate
 from modelplex.route.failover import FailoverRules, Outcome, plan
 from modelplex.route.health import WELL, BreakerRules, Health, after, before, forgotten, may_try
 from modelplex.route.pins import Origin, pinned, without_foreign_state
@@ -69,7 +72,7 @@ HUNG_UP = ClientClosed("The caller hung up.")
 """What a call has come to unless it comes to something else. It is never raised."""
 ENVELOPE = MARK.encode()
 CHANGES_LIMIT = 1024
-"""Bytes of x-modelplex-changes; the Record has all of them."""
+"""Bytes of x-modelplex-changes and of x-modelplex-stripped; the Record has all of them."""
 PATH_MARKS = "/:@+;()[]"
 """What a path in x-modelplex-changes keeps as it is. A comma would begin another change, and members may have any name."""
 Makers = OrderedDict[int, Origin]
@@ -89,12 +92,13 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One request while it is answered: what is asked, who asked, what is noted of it, and what is kept."""
+    """One request while it is answered: what is asked, who asked, what is noted of it, what is kept, and under which policy it goes."""
 
     asked: Asked
     door: Door
     journal: Journal
     keeping: Keeping | None = None
+    policing: Policing | None = None
 
 
 class Gateway:
@@ -108,6 +112,7 @@ class Gateway:
         rules: Rules,
         chance: Callable[[], float],
         prices: Prices,
+        egress: Egress,
         answers: Answers | None = None,
         health: dict[tuple[str, int], Health] | None = None,
         makers: Makers | None = None,
@@ -118,6 +123,7 @@ class Gateway:
         self.health: dict[tuple[str, int], Health] = health if health is not None else {}
         self._chance = chance
         self._prices = prices
+        self._egress = egress
         self.answers = answers
         self._preferred_key: dict[str, int] = {}
         self._makers: Makers = makers if makers is not None else OrderedDict()
@@ -146,7 +152,15 @@ class Gateway:
         kept = keeping.kept if keeping is not None else None
         asked = Asked(ask, id=journal.id, created=int(journal.wall), kept=kept)
         candidates = await self.listing.candidates(ask.model)
+        if journal.caller.sealed:
+            candidates = self._not_by_guess(candidates, ask.model)
         attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
+        policing = Policing(ask, journal.caller, self._egress) if journal.caller.sealed else None
+        if policing is not None and attempts:
+            attempts = policing.permitted(attempts)
+            judged = policing.judged(attempts[0])
+            if judged.ask is not ask:
+                asked = Asked(judged.ask, id=journal.id, created=int(journal.wall), kept=kept)
         if (body := answered_here(ask, attempts, created=int(journal.wall))) is not None:
             await door.whole(
                 200, [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())], body
@@ -160,7 +174,7 @@ class Gateway:
         pinned_call: Call | None = None
         if self._must_pin(ask, attempts):
             attempts, pinned_call = self._pinned(asked, attempts)
-        turn = Turn(asked, door, journal, keeping)
+        turn = Turn(asked, door, journal, keeping, policing)
         steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover, why_shut=self._why_shut)
         try:
             attempt = next(steps)
@@ -185,6 +199,19 @@ class Gateway:
         await door.whole(200, head, counted_here(ask) or b"{}")
 
     # --- who may be asked ---
+
+    def _not_by_guess(self, candidates: tuple[Candidate, ...], asked: str) -> tuple[Candidate, ...]:
+        """A name is text of the caller's own, so under the sealed policy it goes to nobody who may never have heard of it. Raises UnknownModel."""
+        spelled = self._egress.spelled
+        known = tuple(c for c in candidates if (c.provider, c.model) in spelled or self.listing.is_known(c))
+        if candidates and not known:
+            names = ", ".join(dict.fromkeys(c.provider for c in candidates))
+            raise UnknownModel(
+                f"The model {asked!r} is not known here: {names} could not be asked what it serves, and the sealed policy sends no name by guess. "
+                "The gateway's owner can name it in [[providers]] models.",
+                param="model",
+            )
+        return known
 
     def _by_key(self, provider: str, model: str, endpoint: Endpoint) -> list[Attempt]:
         attempts = self.upstreams[provider].attempts(model, endpoint)
@@ -234,8 +261,8 @@ class Gateway:
             journal.queued += attempt.delay
         journal.attempt = attempt
         try:
-            passage = self._passage(turn.asked, attempt, call)
-        except Unsupported as error:  # another candidate may have the words
+            asked, passage = self._passage(turn, attempt, call)
+        except (Unsupported, PolicyDenied) as error:  # another candidate may have the words
             journal.tried(attempt, error, seconds=0.0)
             return error
         journal.changes, journal.passing = passage.changes, passage.passing
@@ -247,7 +274,7 @@ class Gateway:
         answer: Answer | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
-            answer = await upstream.open(turn.asked.ask, attempt, passage.body)
+            answer = await upstream.open(asked.ask, attempt, passage.body)
             failure = await self._relay(turn, attempt, answer, passage)
         except SendError as error:
             failure = told_by(attempt.provider, error)
@@ -275,7 +302,9 @@ class Gateway:
             return None
         return failure
 
-    def _passage(self, asked: Asked, attempt: Attempt, call: Call | None) -> Passage:
+    def _passage(self, turn: Turn, attempt: Attempt, call: Call | None) -> tuple[Asked, Passage]:
+        """What goes to this candidate, and the request that it was made of."""
+        asked, stripped = self._judged(turn, attempt)
         dropped: tuple[Change, ...] = ()
         if call is not None and self.rules.drop_pinned_state:
             call, dropped = without_foreign_state(call, attempt, self._maker)
@@ -288,7 +317,22 @@ class Gateway:
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
                 param=lost.path,
             )
-        return passage
+        if turn.policing is not None:
+            passage.body, more = turn.policing.written(passage.body, attempt, passing=passage.passing)
+            stripped += more
+        turn.journal.stripped = stripped
+        return asked, passage
+
+    def _judged(self, turn: Turn, attempt: Attempt) -> tuple[Asked, tuple[Stripped, ...]]:
+        """The request as policy lets it go to this candidate, and what it lost. It is read anew only where another candidate may be sent more or less."""
+        if turn.policing is None:
+            return turn.asked, ()
+        judged = turn.policing.judged(attempt)
+        if judged.ask is turn.asked.ask:
+            return turn.asked, judged.stripped
+        journal, keeping = turn.journal, turn.keeping
+        kept = keeping.kept if keeping is not None else None
+        return Asked(judged.ask, id=journal.id, created=int(journal.wall), kept=kept), judged.stripped
 
     def charged(self, journal: Journal) -> float:
         """US dollars that a call counts against a budget: its cost, and where nobody counted its tokens what the estimate would cost; 0 where no price is known."""
@@ -363,6 +407,8 @@ class Gateway:
             head += STREAM_HEADERS
         if journal.changes:
             head.append((b"x-modelplex-changes", changes_header(journal.changes)))
+        if journal.stripped:
+            head.append((b"x-modelplex-stripped", stripped_header(journal.stripped)))
         head += forwarded(answer.headers)
         return head
 
@@ -383,6 +429,8 @@ class Gateway:
                 (b"x-modelplex-model", _visible(attempt.model)),
                 (b"x-modelplex-attempts", b"%d" % len(journal.tries)),
             ]
+        if journal.stripped:
+            head.append((b"x-modelplex-stripped", stripped_header(journal.stripped)))
         told = error.upstream_headers
         if not error.sdk_may_retry:
             told = (
@@ -439,7 +487,15 @@ def _visible(text: str) -> bytes:
 
 def changes_header(changes: tuple[Change, ...]) -> bytes:
     """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out (wires.md 4, "Losses")."""
-    items = [f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes]
+    return _listed([f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes])
+
+
+def stripped_header(stripped: tuple[Stripped, ...]) -> bytes:
+    """`pointer=rule[,...]`, cut like the changes."""
+    return _listed([f"{quote(one.pointer, safe=PATH_MARKS)}={one.rule}" for one in stripped])
+
+
+def _listed(items: list[str]) -> bytes:
     kept: list[str] = []
     size = 0
     for item in items:

@@ -98,6 +98,10 @@ class Listing:
         served = {s.provider: s for s in self.directory.served}
         return any(served[c.provider].has(c.model) for c in found)
 
+    def is_known(self, candidate: Candidate) -> bool:
+        """Whether its provider is configured with this model, or has listed it. False where it is only a guess."""
+        return any(s.provider == candidate.provider and s.has(candidate.model) for s in self.directory.served)
+
     def _ask_all(self) -> None:
         self._asked_at = self._now()
         self._asking = asyncio.create_task(self._ask_each())

@@ -1,0 +1,194 @@
+"""One request under the sealed policy: judged as its caller wrote it, and once more as it was written for each candidate.
+
+Above it stands the gateway, which acts on it; below it the policy, which decides, and the wire, which reads a body's top level. A rule may be open for the caller, or for one
+provider alone, so candidates can differ in what they may be sent: the body is judged once for each set of open rules among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from modelplex.call import Ask, Attempt, Stripped
+from modelplex.caller import Caller
+from modelplex.config import Config
+from modelplex.errors import PolicyDenied
+from modelplex.policy.betas import sealed_betas
+from modelplex.policy.judge import judge
+from modelplex.policy.names import refused_model, switches
+from modelplex.policy.rules import sentence
+from modelplex.policy.verdict import Amend, Facts, Refuse
+from modelplex.route.aliases import is_pattern
+from modelplex.wire.ask import FORM
+
+BETAS = b"anthropic-beta"
+UNREAD_FORM = "unread-form"
+BETA = "beta"
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Egress(msgspec.Struct, frozen=True):
+    """What the host's config says of what may leave.
+
+    secret   of the keyed hashes that stand for callers; the same across restarts
+    types    providers by name: their type
+    opened   rules that are open for what a provider is sent
+    spelled  (provider, model) that the config names in full: a model that reaches out by itself is served only then
+    """
+
+    secret: bytes
+    types: Mapping[str, str]
+    opened: Mapping[str, frozenset[str]]
+    spelled: frozenset[tuple[str, str]]
+
+
+def egress_of(config: Config, *, machine: bytes) -> Egress:
+    """`machine` is something that only this machine has, and keeps; the keys are mixed in, since an agent on it could read that."""
+    secret = hashlib.sha256(b"modelplex caller names\0" + machine)
+    for provider in config.providers:
+        for key in provider.api_key:
+            secret.update(b"\0" + key.reveal().encode())
+    targets = {target for targets in config.aliases.values() for target in targets}
+    return Egress(
+        secret=secret.digest(),
+        types={provider.name: provider.type for provider in config.providers},
+        opened={provider.name: frozenset(provider.allow) for provider in config.providers if provider.allow},
+        spelled=frozenset(
+            (provider.name, model)
+            for provider in config.providers
+            for model in (
+                *(name for name in provider.models if not is_pattern(name)),
+                *(target.removeprefix(f"{provider.name}/") for target in targets if not is_pattern(target)),
+            )
+        ),
+    )
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A request that may go, and what it lost."""
+
+    ask: Ask
+    stripped: tuple[Stripped, ...]
+
+
+class Policing:
+    """The verdicts on one Ask. It is made for a caller that is sealed, and thrown away with the request."""
+
+    def __init__(self, ask: Ask, caller: Caller, egress: Egress) -> None:
+        self._ask = ask
+        self._caller = caller
+        self._egress = egress
+        self._judged: dict[frozenset[str], Judged | PolicyDenied] = {}
+
+    def __repr__(self) -> str:
+        return f"<Policing {self._caller.owner}, {len(self._judged)} verdicts>"
+
+    def permitted(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The candidates that may be sent it. Raises PolicyDenied where none may."""
+        fitting: list[Attempt] = []
+        denied: PolicyDenied | None = None
+        for attempt in attempts:
+            fault = self._denied(attempt)
+            if fault is None:
+                fitting.append(attempt)
+            denied = denied or fault
+        if not fitting and denied is not None:
+            raise denied
+        return fitting
+
+    def judged(self, attempt: Attempt) -> Judged:
+        """What this candidate is sent in the caller's own words. Raises PolicyDenied."""
+        verdict = self._verdict(self._open(attempt))
+        if isinstance(verdict, PolicyDenied):
+            raise verdict
+        return verdict
+
+    def written(self, body: bytes, attempt: Attempt, *, passing: bool) -> tuple[bytes, tuple[Stripped, ...]]:
+        """The body as it goes to this candidate: judged again where it was translated, and with the switches that its type needs. Raises PolicyDenied."""
+        stripped: tuple[Stripped, ...] = ()
+        if not passing and attempt.dialect:
+            verdict = judge(body, dialect=attempt.dialect, facts=self._facts(self._open(attempt)))
+            if isinstance(verdict, Refuse):
+                raise denial(verdict)
+            if isinstance(verdict, Amend):
+                body, stripped = verdict.body, verdict.stripped
+        return with_members(body, switches(self._egress.types[attempt.provider], attempt.dialect)), stripped
+
+    def _denied(self, attempt: Attempt) -> PolicyDenied | None:
+        opened = self._open(attempt)
+        found = refused_model(self._egress.types[attempt.provider], attempt.model)
+        if (
+            found is not None
+            and found.rule not in opened
+            and (attempt.provider, attempt.model) not in self._egress.spelled
+        ):
+            return denial(found)
+        verdict = self._verdict(opened)
+        return verdict if isinstance(verdict, PolicyDenied) else None
+
+    def _open(self, attempt: Attempt) -> frozenset[str]:
+        more = self._egress.opened.get(attempt.provider)
+        return self._caller.allowed | more if more else self._caller.allowed
+
+    def _facts(self, opened: frozenset[str]) -> Facts:
+        caller = self._caller
+        return Facts(agent=caller.owner, secret=self._egress.secret, allowed=opened, models=caller.models)
+
+    def _verdict(self, opened: frozenset[str]) -> Judged | PolicyDenied:
+        known = self._judged.get(opened)
+        if known is None:
+            known = self._judged[opened] = self._judge(opened)
+        return known
+
+    def _judge(self, opened: frozenset[str]) -> Judged | PolicyDenied:
+        ask = self._ask
+        if ask.content_type.startswith(FORM):
+            if UNREAD_FORM in opened:
+                return Judged(ask, ())
+            return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "The form")))
+        facts = self._facts(opened)
+        verdict = judge(ask.body, dialect=ask.dialect, facts=facts)
+        if isinstance(verdict, Refuse):
+            return denial(verdict)
+        stripped: tuple[Stripped, ...] = ()
+        if isinstance(verdict, Amend):
+            ask = msgspec.structs.replace(ask, body=verdict.body, fields=_members(verdict.body))
+            stripped = verdict.stripped
+        if any(name == BETAS for name, _ in ask.headers):
+            ask, dropped = _without_betas(ask, facts)
+            stripped += dropped
+        return Judged(ask, stripped)
+
+
+def _without_betas(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ...]]:
+    """The Ask with the betas that switch nothing on which reaches out."""
+    headers: list[tuple[bytes, bytes]] = []
+    stripped: list[Stripped] = []
+    for name, value in ask.headers:
+        if name != BETAS:
+            headers.append((name, value))
+            continue
+        kept, dropped = sealed_betas(value.decode("latin-1"), facts)
+        if kept:
+            headers.append((name, ",".join(kept).encode("latin-1")))
+        stripped += [Stripped(f"/{BETAS.decode()}/{beta}", BETA) for beta in dropped]
+    return msgspec.structs.replace(ask, headers=tuple(headers)), tuple(stripped)
+
+
+def denial(refused: Refuse) -> PolicyDenied:
+    """The refusal as the client reads it: status 400, since another request would pass."""
+    return PolicyDenied(refused.sentence, status=400, param=refused.path or None)
+
+
+def with_members(body: bytes, members: Mapping[str, object]) -> bytes:
+    """The body with these members at its top level, every other value's bytes the same; the very body where they are there already."""
+    if not members:
+        return body
+    fields = _members(body)
+    wanted = {name: msgspec.Raw(_encode(value)) for name, value in members.items()}
+    if all(bytes(fields.get(name, b"")) == bytes(value) for name, value in wanted.items()):
+        return body
+    return _encode({**fields, **wanted})
