@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelplex.config import Config, ProviderConfig
 
 DEFAULT_CONFIG: Final = "config.toml"
+ALONE: Final = ("run", "bridge")
 
 OK: Final = 0
 FAILED: Final = 1
@@ -50,6 +51,24 @@ The exit status is 0 where all is well, 2 where the config is wrong, and 1 where
 """
 
 
+_RUN_EXAMPLES: Final = """\
+examples:
+  modelplex run -- python agent.py              the folder here is writable, the home is empty, the network is the gateway
+  modelplex run --check                         prove it from inside
+  modelplex run --rw ~/.codex -- codex          share one more folder
+  modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
+
+The exit status is the program's, 128 and the signal's number where a signal ended it, and 1 where there is no sandbox to be had.
+"""
+
+_BRIDGE_EXAMPLES: Final = """\
+examples:
+  modelplex bridge --socket /socket/modelplex.socket -- codex exec "Write the marker."
+  modelplex bridge --socket ./modelplex.socket --listen vsock:11435     on the host of a VM
+  modelplex bridge --connect vsock:2:11435                              in the VM
+"""
+
+
 class Reached(Protocol):
     """Whether one provider answered; the sentence says with what."""
 
@@ -72,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     arguments = _parser().parse_args(argv)
     try:
-        return _run(arguments)
+        return _alone(arguments) if arguments.command in ALONE else _run(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -98,6 +117,17 @@ def _open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the process lives
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _alone(arguments: argparse.Namespace) -> int:
+    """The commands that need no config here: `run` has a gateway of its own read it, and `bridge` knows none."""
+    if arguments.command == "bridge":
+        from modelplex.sandbox import bridge
+
+        return bridge.run(arguments)
+    from modelplex.sandbox import run
+
+    return run.run(arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -148,7 +178,40 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument(
         "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
     )
+    _add_alone(commands)
     return parser
+
+
+def _add_alone(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Their options are their own: what stands before the command is not meant for them."""
+    from modelplex.sandbox import arguments, bridge
+
+    options = {"run": arguments.add_arguments, "bridge": bridge.add_arguments}
+    form = argparse.RawDescriptionHelpFormatter
+    for name, usage, help_, epilog in (
+        (
+            "run",
+            "modelplex run [options] -- COMMAND ...",
+            "run a program that has no network but the gateway",
+            _RUN_EXAMPLES,
+        ),
+        (
+            "bridge",
+            "modelplex bridge (--socket PATH | --connect PLACE) [--listen PLACE] [-- COMMAND ...]",
+            "make a port of the loopback out of a gateway's socket",
+            _BRIDGE_EXAMPLES,
+        ),
+    ):
+        parser = commands.add_parser(
+            name,
+            usage=usage,
+            help=help_,
+            description=help_[0].upper() + help_[1:] + ".",
+            epilog=epilog,
+            formatter_class=form,
+            allow_abbrev=False,
+        )
+        options[name](parser)
 
 
 def _shared() -> argparse.ArgumentParser:

@@ -1,0 +1,226 @@
+"""What a sandboxed program sees of the host's files: a list of mounts, in order. Deciding it is here, doing it in mounts.py.
+
+    private   a root of its own: the system's folders and the program's own read-only, the working folder writable, an empty home
+    ro        the host's whole tree read-only, with the working folder writable
+    host      the host's whole tree as it is
+
+In each of them /tmp, /var/tmp, /run and /dev/shm are empty and its own, /proc shows its own processes, /dev holds what is harmless, and /sys nothing.
+The gateway's own files (its config, its log, what it remembers) are covered.
+"""
+
+# ruff: noqa: PTH - paths of another root are text, and of some there are thousands
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+Way: TypeAlias = Literal["private", "ro", "host"]
+
+SYSTEM: Final = "usr bin sbin lib lib32 lib64 libx32 etc opt nix gnu".split()
+"""The top folders of a distribution. What is not here (root, home, var, srv, mnt, a folder of somebody's own) holds people's things."""
+OWN: Final = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - they are what is replaced
+RUN: Final = "/run/modelplex"
+SOCKET: Final = f"{RUN}/modelplex.socket"
+
+
+class Mount(NamedTuple):
+    """One step. `empty` is a new file system in memory, `link` a symbolic link to `source`, `cover` hides a file or folder behind nothing."""
+
+    kind: Literal["ro", "rw", "empty", "link", "cover"]
+    target: str
+    source: str = ""
+
+
+class Wanted(NamedTuple):
+    """What decides the list."""
+
+    way: Way
+    folder: str
+    """The working folder, shared unless it holds the home folder."""
+    home: str
+    read_only: Sequence[str] = ()
+    writable: Sequence[str] = ()
+    own: Sequence[str] = ()
+    """What the gateway itself is made of: read-only even within a writable folder, since it runs with the keys next time."""
+    programs: Sequence[str] = ()
+    """Folders and files of other programs: read-only, and as the folder around them is where that is shared."""
+    covered: Sequence[str] = ()
+    is_root: bool = False
+
+
+def mounts(wanted: Wanted) -> list[Mount]:
+    """Folders before what lies in them, and covers last."""
+    writable = list(wanted.writable)
+    if shares(wanted.folder, home=wanted.home) and (wanted.way != "host" or _is_below(wanted.folder, OWN)):
+        writable.insert(0, wanted.folder)
+    programs = [path for path in wanted.programs if not _is_below(path, writable)]
+    shared = [_shown(path) for path in (*programs, *wanted.read_only)]
+    shared += [Mount("rw", path, path) for path in writable]
+    shared += [_shown(path) for path in wanted.own if path not in writable]
+    own = [Mount("empty", path) for path in OWN if path != "/dev/shm"]  # noqa: S108 - /dev is made whole
+    if wanted.way == "private":
+        base = _system()
+        own.append(Mount("link", "/var/run", "/run"))
+        if wanted.home != "/":
+            own.append(Mount("empty", wanted.home))
+    else:
+        base = [Mount("rw" if wanted.way == "host" else "ro", "/", "/")]
+        own = [mount for mount in own if os.path.isdir(mount.target)]
+    own.sort(key=lambda mount: mount.target.count("/"))
+    covers = [Mount("cover", path) for path in wanted.covered]
+    if wanted.is_root and wanted.way != "host":
+        covers += [Mount("cover", path) for path in unreadable("/etc")]
+    return [*base, *own, *_in_order(shared, wanted), *covers]
+
+
+def _shown(path: str) -> Mount:
+    """A link is made again: a mount upon it would land where it leads to."""
+    return Mount("link", path, os.readlink(path)) if os.path.islink(path) else Mount("ro", path, path)
+
+
+def pinned(steps: Sequence[Mount]) -> list[Mount]:
+    """The same with a mount upon every folder between a writable one and what is covered or read-only within it. A folder that is a mount cannot be
+    renamed from inside, and a cover that stays where it was while its folder moves away covers nothing.
+    """
+    roots = [step.target for step in steps if step.kind == "rw" and step.target != "/"]
+    taken = {step.target for step in steps}
+    made: list[Mount] = []
+    for step in steps:
+        if step.kind in {"ro", "cover"}:
+            made += [
+                Mount("rw", folder, folder)
+                for folder in _between(step.target, roots)
+                if folder not in taken
+            ]
+    pins = {pin.target: pin for pin in made}
+    order = [*(step for step in steps if step.kind != "cover"), *(step for step in steps if step.kind == "cover")]
+    last_root = max((i for i, step in enumerate(order) if step.kind == "rw"), default=-1)
+    # Behind the writable folders, and before what lies in the pinned ones: so the read-only ones in there are put up again.
+    again = [
+        step
+        for step in order[: last_root + 1]
+        if step.kind == "ro" and any(_is_below(step.target, [pin]) for pin in pins)
+    ]
+    first = [pins[path] for path in sorted(pins, key=lambda path: path.count("/"))]
+    return [*order[: last_root + 1], *first, *again, *order[last_root + 1 :]]
+
+
+def _between(path: str, roots: Sequence[str]) -> list[str]:
+    """The folders above a path that lie below one of these."""
+    found: list[str] = []
+    folder = os.path.dirname(path)
+    while any(folder.startswith(f"{root}/") for root in roots):
+        found.append(folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
+def _is_below(path: str, roots: Iterable[str]) -> bool:
+    return any(path.startswith(f"{root}/") for root in roots)
+
+
+def shares(folder: str, *, home: str) -> bool:
+    """Whether a working folder is shared: not where that would show the whole home folder."""
+    return folder != "/" and not (home == folder or home.startswith(f"{folder}/"))
+
+
+def _system() -> list[Mount]:
+    found: list[Mount] = []
+    for name in SYSTEM:
+        path = Path("/", name)
+        if path.is_symlink():
+            found.append(Mount("link", str(path), str(path.readlink())))
+        elif path.is_dir():
+            found.append(Mount("ro", str(path), str(path)))
+    return found
+
+
+def _in_order(shared: Iterable[Mount], wanted: Wanted) -> list[Mount]:
+    """One for each path, the later word counts, a folder before what lies in it; nothing that is shown read-only already."""
+    chosen = {mount.target: mount for mount in shared}
+    roots = [f"/{name}" for name in SYSTEM] if wanted.way == "private" else []
+    kept: list[Mount] = []
+    for path in sorted(chosen, key=lambda path: (path.count("/"), path)):
+        mount = chosen[path]
+        around = [each.target for each in kept if path.startswith(f"{each.target}/")]
+        kind = next((each.kind for each in kept if around and each.target == around[-1]), None)
+        if mount.kind != "rw" and (kind == "ro" or path in roots or (kind is None and _is_below(path, roots))):
+            continue
+        if mount.kind == "link" and kind is not None:
+            continue
+        kept.append(mount)
+    return kept
+
+
+def unreadable(root: str) -> Iterator[str]:
+    """What not everybody may read below a folder: root's own, which root is not shown either."""
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            needed = stat.S_IXOTH | stat.S_IROTH if stat.S_ISDIR(mode) else stat.S_IROTH
+            if (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and mode & needed != needed:
+                yield path
+                if name in folders:
+                    folders.remove(name)
+
+
+# --- programs ---
+
+
+def programs(command: str, *, environ: Mapping[str, str], home: str) -> list[str]:
+    """The folders that the command and what is on the PATH need."""
+    found: list[str] = []
+    for folder in environ.get("PATH", "").split(os.pathsep):
+        if folder.startswith("/") and Path(folder).is_dir():
+            found += _of_folder(folder, home=home)
+    path = shutil.which(command, path=environ.get("PATH"))
+    if path is not None:
+        found += of_program(path, home=home)
+    return [path for path in dict.fromkeys(found) if shares(path, home=home)]
+
+
+def _of_folder(folder: str, *, home: str) -> list[str]:
+    """Shims (of pyenv, asdf, mise) start what lies beside their folder."""
+    prefix = os.path.dirname(os.path.realpath(folder))
+    if os.path.basename(folder) == "shims" and prefix not in {home, f"{home}/.local"}:
+        return [prefix]
+    return [folder, os.path.realpath(folder), *_of_prefix(prefix, home=home)]
+
+
+def of_program(path: str, *, home: str) -> list[str]:
+    """The file, whatever its links lead through, and the installation that it is of."""
+    found: list[str] = []
+    seen = os.path.abspath(path)
+    for _ in range(40):  # as many links as the kernel follows
+        found.append(seen)
+        found += _of_prefix(os.path.dirname(os.path.dirname(seen)), home=home)
+        if not os.path.islink(seen):
+            break
+        seen = os.path.normpath(os.path.join(os.path.dirname(seen), os.readlink(seen)))
+    real = os.path.realpath(path)
+    return [*found, real, *_of_prefix(os.path.dirname(os.path.dirname(real)), home=home)]
+
+
+def _of_prefix(prefix: str, *, home: str) -> list[str]:
+    """An installation (a virtual environment, a Node of its own): known by the folder `lib` beside `bin`. ~/.local is none, since keys lie in it."""
+    if prefix in {home, f"{home}/.local", "/", ""} or not shares(prefix, home=home):
+        return []
+    if not (os.path.isdir(f"{prefix}/bin") and os.path.isdir(f"{prefix}/lib")):
+        return []
+    found = [prefix]
+    try:
+        rows = Path(prefix, "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return found
+    for row in rows:
+        name, _, value = row.partition("=")
+        if name.strip() == "home":
+            base = os.path.dirname(os.path.realpath(value.strip()))
+            if base != prefix:
+                found += _of_prefix(base, home=home)
+    return found

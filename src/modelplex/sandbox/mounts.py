@@ -1,0 +1,117 @@
+"""Does what folders.py decided: builds the root of a sandbox, step by step, and moves into it. The process has a mount namespace of its own already."""
+
+# ruff: noqa: PTH - paths of another root are text, and of some there are thousands
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from modelplex.sandbox import kernel
+from modelplex.sandbox.folders import Mount
+
+DEVICES: Final = "null zero full random urandom tty".split()
+LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
+PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
+HIDDEN_OF_PROC: Final = (
+    "acpi asound bus fs irq kcore keys latency_stats sched_debug scsi sysrq-trigger timer_list".split()
+)
+"""What uid 0 could read or turn there without any capability; as container engines do it."""
+
+
+def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | None) -> frozenset[int]:
+    """Make `root` (an empty folder) the root of this process, with nothing below it but these steps, /proc, /dev and /sys.
+
+    Returns the devices of the file systems that are its own. Raises OSError.
+    """
+    kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("tmpfs", root, "tmpfs", PLAIN, "mode=0755")
+    own: set[int] = set()
+    for step in steps:
+        _step(root, step)
+        if step.kind == "empty":
+            own.add(os.stat(root + step.target).st_dev)
+    for name in ("proc", "dev", "sys"):
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+    kernel.mount("proc", f"{root}/proc", "proc", PLAIN | kernel.MS_NOEXEC)
+    _devices(f"{root}/dev", terminal)
+    own.add(os.stat(f"{root}/dev/shm").st_dev)
+    kernel.mount("tmpfs", f"{root}/sys", "tmpfs", PLAIN | kernel.MS_NOEXEC | kernel.MS_RDONLY)
+    if is_root:
+        _cover_proc(f"{root}/proc")
+    # The old root is put on top of the new one and taken off again, so that no folder has to be made for it.
+    os.chdir(root)
+    kernel.pivot_root(".", ".")
+    kernel.detach(".")
+    os.chdir("/")
+    return frozenset(own)
+
+
+def _step(root: str, step: Mount) -> None:
+    target = root + step.target.rstrip("/")
+    match step.kind:
+        case "empty":
+            os.makedirs(target, exist_ok=True)
+            mode = "1777" if step.target in {"/tmp", "/var/tmp"} else "0755"  # noqa: S108
+            kernel.mount("tmpfs", target, "tmpfs", PLAIN, f"mode={mode}")
+        case "link":
+            if not os.path.lexists(target):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.symlink(step.source, target)
+        case "cover":
+            _cover(target)
+        case "ro" | "rw":
+            _stand_in(step.source, target)
+            kernel.bind(step.source, target)
+            if step.kind == "ro":
+                kernel.make_read_only(target)
+            else:
+                kernel.make_harmless(target)
+
+
+def _stand_in(source: str, target: str) -> None:
+    """Something to mount upon."""
+    if os.path.lexists(target):
+        return
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+def _cover(target: str) -> None:
+    try:
+        mode = os.stat(target).st_mode
+    except OSError:
+        return  # it is not to be seen as it is
+    if stat.S_ISDIR(mode):
+        kernel.mount("tmpfs", target, "tmpfs", PLAIN | kernel.MS_RDONLY, "mode=0555")
+    else:
+        kernel.bind("/dev/null", target)
+
+
+def _devices(folder: str, terminal: str | None) -> None:
+    kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, "mode=0755")
+    for name in DEVICES:
+        os.close(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY, 0o600))
+        kernel.mount(f"/dev/{name}", f"{folder}/{name}", "", kernel.MS_BIND)
+    for name in ("pts", "shm"):
+        os.mkdir(f"{folder}/{name}")
+    flags = kernel.MS_NOSUID | kernel.MS_NOEXEC
+    kernel.mount("devpts", f"{folder}/pts", "devpts", flags, "newinstance,ptmxmode=0666,mode=0620")
+    kernel.mount("tmpfs", f"{folder}/shm", "tmpfs", PLAIN, "mode=1777")
+    for name, target in LINKS.items():
+        os.symlink(target, f"{folder}/{name}")
+    if terminal is not None:
+        os.close(os.open(f"{folder}/console", os.O_CREAT | os.O_WRONLY, 0o600))
+        kernel.mount(terminal, f"{folder}/console", "", kernel.MS_BIND)
+
+
+def _cover_proc(proc: str) -> None:
+    """uid 0 may write the host's settings without any capability, since the files are its own."""
+    kernel.bind(f"{proc}/sys", f"{proc}/sys")
+    kernel.make_read_only(f"{proc}/sys")
+    for name in HIDDEN_OF_PROC:
+        _cover(f"{proc}/{name}")

@@ -1,0 +1,463 @@
+"""`modelplex run`: starts a gateway and a sandbox around a program, passes signals on, and returns the program's status.
+
+Above it the command line. This process stays on the host; it holds what the user's environment holds, and gives the sandbox only what folders.py and environment.py name.
+"""
+
+# ruff: noqa: PTH - links are kept as the user sees them, and paths of the sandbox are text
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+from modelplex.sandbox import seccomp
+from modelplex.sandbox.arguments import CONFIG
+from modelplex.sandbox.bridge import command_of, in_foreground
+from modelplex.sandbox.environment import NODE, PYTHON, environment
+from modelplex.sandbox.folders import Mount, Wanted, mounts, of_program, pinned, programs, shares
+
+FAILED, WRONG = 1, 2
+START_SECONDS: Final = 30.0
+"""How long the gateway may take to listen: far above what it needs, on a busy machine too."""
+END_SECONDS: Final = 10.0
+"""How long it may take to stop after the program has ended, when nobody is connected any more."""
+LOOK_SECONDS: Final = 0.01
+PASSED_ON: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+SENT_BY_THE_KERNEL: Final = 0x80
+"""si_code of what a terminal sends: to the whole group, so that the program has had it already."""
+SWITCHES: Final = {
+    "kernel.unprivileged_userns_clone": ("0", "1"),
+    "user.max_user_namespaces": ("0", "15000"),
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+}
+"""Kernel settings that forbid a user namespace: the value that does, and one that does not."""
+
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
+_START: Final = (
+    f"import sys; sys.path.insert(0, {str(_PACKAGE.parent)!r}); "
+    "from modelplex.sandbox.{module} import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+class CannotRun(Exception):
+    """The program was not started; `sentence` says why."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+        super().__init__(sentence)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the program's status, 128 and the signal's number where one ended it, 126 and 127 as a shell does. Raises CannotRun and UnknownMachine."""
+    command = command_of(arguments.command_line)
+    if arguments.check:
+        command = [sys.executable, "-I", "-S", "-c", _START.format(module="check")]
+    if not command:
+        _say("it needs a program: modelplex run -- COMMAND")
+        return WRONG
+    if not sys.platform.startswith("linux"):
+        raise CannotRun("modelplex run needs Linux: its walls are the kernel's namespaces.")
+    seccomp.machine()
+    _check_streams()
+    made_before = os.path.lexists(CONFIG)
+    with _private_folder() as private, _log(private, verbose=arguments.verbose) as log:
+        with _gateway(arguments, private, log) as gateway:
+            status = _sandbox(arguments, command, private, log, gateway)
+    if os.path.lexists(CONFIG) and not made_before:
+        _say(f"the program has made a {CONFIG} here, which the next start would take for yours: look at it first")
+    return status
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"modelplex run: {sentence}\n")
+    sys.stderr.flush()
+
+
+def _check_streams() -> None:
+    """A socket or a folder that the program is given as a stream is a way out of what is built around it."""
+    for number, name in enumerate(("input", "output", "error")):
+        mode = os.fstat(number).st_mode
+        if stat.S_ISDIR(mode):
+            raise CannotRun(f"its standard {name} is a folder, through which it would see the host's files.")
+        if stat.S_ISSOCK(mode) and not _is_harmless(number):
+            raise CannotRun(
+                f"its standard {name} is a socket that could reach the host's network: give it a pipe or a file."
+            )
+
+
+def _is_harmless(number: int) -> bool:
+    """A connected stream of AF_UNIX, which leads to one peer and nowhere else."""
+    with socket.socket(fileno=os.dup(number)) as looked_at:
+        try:
+            looked_at.getpeername()
+        except OSError:
+            return False
+        return looked_at.family == socket.AF_UNIX and looked_at.type == socket.SOCK_STREAM
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()  # noqa: S108 - mkdtemp makes it 0700
+    folder = Path(tempfile.mkdtemp(prefix="modelplex-run-", dir=base))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _log(private: Path, *, verbose: bool) -> Iterator[IO[bytes]]:
+    """Where the gateway and the bridge speak: not into the program's terminal, unless that is asked for."""
+    if verbose:
+        with open(os.dup(2), "wb", buffering=0) as stream:
+            yield stream
+        return
+    with (private / "log").open("wb", buffering=0) as file:
+        yield file
+
+
+# --- the gateway ---
+
+
+@contextmanager
+def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> Iterator[_Started]:
+    if arguments.socket is not None:
+        path = os.path.abspath(arguments.socket)
+        if not _answers(path):
+            raise CannotRun(f"no gateway listens on {path}: start one there, or leave --socket out.")
+        yield _Started(path, None, lambda: "")
+        return
+    folder = private / "gateway"
+    folder.mkdir(mode=0o700)
+    path = str(folder / "modelplex.socket")
+    # -P: the working folder, which the program may write to, is no place to import from.
+    words = [sys.executable, "-P", "-m", "modelplex", "--socket", path]
+    config = arguments.config or (CONFIG if os.path.lexists(CONFIG) else None)
+    if config is not None:
+        words += ["--config", config]
+    if arguments.verbose:
+        words.append("--verbose")
+    popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+    def said() -> str:
+        return "" if arguments.verbose else (private / "log").read_text(errors="replace")
+
+    try:
+        yield _Started(path, popen, said)
+    finally:
+        popen.terminate()
+        try:
+            popen.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            popen.wait()
+
+
+class _Started:
+    """A gateway: started by us (with `popen`), or somebody's."""
+
+    def __init__(self, path: str, popen: subprocess.Popen[bytes] | None, said: Callable[[], str]) -> None:
+        self.path = path
+        self._popen = popen
+        self._said = said
+
+    def wait(self) -> None:
+        """Until it listens. Raises CannotRun."""
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(self.path):
+            if self.ended is not None:
+                raise CannotRun(f"the gateway did not start (status {self.ended}):\n{self._said().rstrip()}")
+            if time.monotonic() > deadline:
+                raise CannotRun(f"the gateway did not listen within {START_SECONDS:.0f} s.\n{self._said().rstrip()}")
+            time.sleep(LOOK_SECONDS)
+
+    @property
+    def ended(self) -> int | None:
+        """Its status, once it has one."""
+        return None if self._popen is None else self._popen.poll()
+
+    def keep(self) -> str:
+        """Copies what it said to a file that stays, and returns its name."""
+        number, name = tempfile.mkstemp(prefix="modelplex-", suffix=".log")
+        with open(number, "w", encoding="utf-8") as file:
+            file.write(self._said())
+        return name
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+# --- the sandbox ---
+
+
+def _sandbox(
+    arguments: argparse.Namespace, command: list[str], private: Path, log: IO[bytes], gateway: _Started
+) -> int:
+    plan = _plan(arguments, command, private, gateway.path)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    memory = os.memfd_create("modelplex-plan")
+    try:
+        os.write(memory, json.dumps(plan).encode())
+        numbers = [theirs.fileno(), memory, log.fileno()]
+        words = [*_interpreter("inside"), "bridge", *map(str, numbers)]
+        popen = subprocess.Popen(words, env={}, pass_fds=numbers)
+    finally:
+        theirs.close()
+        os.close(memory)
+    try:
+        _prepare(ours, popen)
+        gateway.wait()
+        status = _pass_signals_on(ours, popen, gateway)
+    except BaseException:
+        popen.kill()
+        popen.wait()
+        raise
+    finally:
+        ours.close()
+    return status
+
+
+def _interpreter(module: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", _START.format(module=module)]
+
+
+def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> None:
+    """Answer what the sandbox asks while it is built. Raises CannotRun."""
+    while (packet := control.recv(65536)) != b"D":
+        match packet[:1]:
+            case b"U":
+                _write_maps(popen.pid)
+                control.send(b"M")
+            case b"R":
+                control.send(b"M")
+            case b"E":
+                raise CannotRun(_refusal(json.loads(packet[1:])))
+            case _:
+                raise CannotRun(f"the sandbox ended while it was built (status {popen.wait()}).")
+
+
+def _write_maps(pid: int) -> None:
+    """Everybody keeps the number that they have on the host: root shows whom it may, another user only itself."""
+    uid, gid = os.geteuid(), os.getegid()
+    folder = Path("/proc", str(pid))
+    if uid == 0:
+        for name in ("uid_map", "gid_map"):
+            rows = [row.split() for row in Path("/proc/self", name).read_text().splitlines()]
+            try:
+                (folder / name).write_text("".join(f"{row[0]} {row[0]} {row[2]}\n" for row in rows))
+            except PermissionError:
+                break  # a container's root, without the capability
+        else:
+            return
+    with suppress(FileNotFoundError):
+        (folder / "setgroups").write_text("deny")
+    for name, number in (("uid_map", uid), ("gid_map", gid)):
+        try:
+            (folder / name).write_text(f"{number} {number} 1\n")
+        except OSError as fault:
+            raise CannotRun(_refusal({"errno": fault.errno, "text": fault.strerror, "call": name})) from None
+
+
+def _refusal(told: dict[str, Any]) -> str:
+    """What the kernel did not allow, and which of its settings may be why."""
+    sentence = f"the kernel does not allow a sandbox here: {told['call'] or 'unshare'}: {told['text']}."
+    hints: list[str] = []
+    for name, (forbids, allows) in SWITCHES.items():
+        with suppress(OSError):
+            if Path("/proc/sys", name.replace(".", "/")).read_text().strip() == forbids:
+                hints.append(f"{name} is {forbids} (sysctl -w {name}={allows} allows it)")
+    if hints:
+        return f"{sentence} {'; '.join(hints)}."
+    release = ".".join(os.uname().release.split(".")[:2])
+    return (
+        f"{sentence} It needs user, network, IPC, mount and process namespaces (Linux 5.12 or newer, here {release}); a container's own filter"
+        f" may forbid them, and so may {', '.join(SWITCHES)}."
+    )
+
+
+def _pass_signals_on(control: socket.socket, popen: subprocess.Popen[bytes], gateway: _Started) -> int:
+    """Let the program go, and wait for its end."""
+    terminal = 0 if os.isatty(0) and in_foreground() else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+    noted = False
+    try:
+        control.send(b"G")
+        while popen.poll() is None:
+            found = signal.sigwaitinfo({*PASSED_ON, signal.SIGCHLD})
+            if found.si_signo == signal.SIGCHLD:
+                if not noted and gateway.ended is not None:
+                    noted = True
+                    _say(f"the gateway has ended (status {gateway.ended}); what it said: {gateway.keep()}")
+            elif found.si_code != SENT_BY_THE_KERNEL:
+                with suppress(OSError):
+                    control.send(b"S" + bytes([found.si_signo]))
+        if terminal is not None:
+            _take_back(terminal)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return popen.returncode if popen.returncode >= 0 else 128 - popen.returncode
+
+
+def _take_back(terminal: int) -> None:
+    """A shell inside has made itself the terminal's foreground, and is gone."""
+    ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with suppress(OSError):
+        os.tcsetpgrp(terminal, os.getpgrp())
+    signal.signal(signal.SIGTTOU, ignored)
+
+
+# --- the plan ---
+
+
+def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gateway: str) -> dict[str, Any]:
+    home = _home()
+    folder = os.getcwd()
+    files = _files()
+    own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
+    writable = [_existing(path) for path in arguments.rw]
+    config = arguments.config or CONFIG
+    covered = [os.path.realpath(path) for path in (config, *_remembered(config)) if os.path.lexists(path)]
+    wanted = Wanted(
+        way=arguments.fs,
+        folder=os.path.realpath(folder),
+        home=home,
+        read_only=[_existing(path) for path in arguments.ro],
+        writable=writable,
+        own=[os.path.abspath(path) for path in own],
+        programs=programs(command[0], environ=os.environ, home=home),
+        covered=covered,
+        is_root=os.geteuid() == 0,
+    )
+    if not _is_seen(wanted):
+        _say("the working folder holds your home folder, so it is not shared: start in a folder of a project's, or name one by --rw PATH")
+    steps = pinned(mounts(wanted))
+    root = private / "root"
+    root.mkdir()
+    environ = environment(
+        os.environ, named=arguments.env, has_python=f"{PYTHON}/client.py" in files, has_node=NODE in files
+    )
+    environ["HOME"] = home
+    return {
+        "command": command,
+        "environ": environ,
+        "folder": os.path.realpath(folder) if _is_seen(wanted) else home,
+        "gateway": gateway,
+        "root": str(root),
+        "mounts": steps,
+        "files": files,
+        "netlink": arguments.netlink,
+        "is_root": wanted.is_root,
+        "terminal": _terminal(),
+        "bwrap": _bwrap(steps) if arguments.bwrap else None,
+    }
+
+
+def _is_seen(wanted: Wanted) -> bool:
+    return wanted.way != "private" or shares(wanted.folder, home=wanted.home) or wanted.folder in wanted.writable
+
+
+def _home() -> str:
+    named = os.environ.get("HOME", "")
+    if not named.startswith("/"):
+        with suppress(KeyError):
+            named = pwd.getpwuid(os.geteuid()).pw_dir
+    return os.path.realpath(named) if named.startswith("/") else "/"
+
+
+def _existing(path: str) -> str:
+    real = os.path.realpath(path)
+    if not os.path.lexists(real):
+        raise CannotRun(f"{path} is to be shown, and is not there.")
+    return real
+
+
+def _remembered(config: str) -> list[str]:
+    """The files that a config has the gateway write. A config that cannot be read is the gateway's to complain of."""
+    import tomllib
+
+    try:
+        read = tomllib.loads(Path(config).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    found: list[str] = []
+    for table, name in (("server", "state_folder"), ("server", "keep_responses"), ("log", "file")):
+        section = read.get(table)
+        value = section.get(name) if isinstance(section, dict) else None
+        if isinstance(value, str):
+            found.append(os.path.expanduser(value))
+    return found
+
+
+def _files() -> dict[str, str]:
+    """What is put into the sandbox for Python and Node, by path: they learn `unix:` addresses from it."""
+    found: dict[str, str] = {}
+    client = _PACKAGE / "client.py"
+    if client.is_file():
+        found[f"{PYTHON}/sitecustomize.py"] = Path(__file__).with_name("sitecustomize.py").read_text()
+        found[f"{PYTHON}/client.py"] = client.read_text()
+    client = _PACKAGE / "client.mjs"
+    if client.is_file():
+        found[NODE] = client.read_text()
+    return found
+
+
+def _terminal() -> str | None:
+    for number in (0, 1, 2):
+        with suppress(OSError):
+            return os.ttyname(number)
+    return None
+
+
+def _bwrap(steps: Sequence[Mount]) -> list[str]:
+    """The words that have bubblewrap build the same tree. Raises CannotRun."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise CannotRun("bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out.")
+    words = [program, "--unshare-pid", "--die-with-parent", "--cap-drop", "ALL"]
+    late: list[str] = []
+    for kind, target, source in steps:
+        match kind:
+            case "ro":
+                words += ["--ro-bind", source, target]
+            case "rw":
+                words += ["--bind", source, target]
+            case "empty":
+                words += ["--perms", "1777" if target in {"/tmp", "/var/tmp"} else "0755", "--tmpfs", target]  # noqa: S108
+            case "link":
+                words += ["--symlink", source, target]
+            case "cover":
+                if os.path.isdir(target):
+                    words += ["--tmpfs", target, "--remount-ro", target]
+                else:
+                    words += ["--ro-bind", "/dev/null", target]
+        if target == "/":
+            words += ["--tmpfs", "/sys"]
+    late += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--chdir", "/"]  # noqa: S108
+    return [*words, *late, "--", *_interpreter("inside")]

@@ -1,0 +1,62 @@
+"""Inside `modelplex run` alone, on the PYTHONPATH of what runs there: a `unix:` address works as soon as an HTTP library is imported, and nothing is imported before that."""
+
+import importlib.abc
+import importlib.util
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LIBRARIES = {"httpx", "httpx2"}
+
+
+def teach():
+    """`import modelplex.client`, from the file beside this one: the program's own Python may have no such package."""
+    name = "_modelplex_client"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE / "client.py")
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+
+class Watch(importlib.abc.MetaPathFinder):
+    """Sees that one of the libraries is being imported, and teaches it once that is done."""
+
+    def __init__(self):
+        self.inside = False
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in LIBRARIES or self.inside:
+            return None
+        self.inside = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.inside = False
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_teach(module):
+            execute(module)
+            self.inside = True
+            try:
+                teach()
+            finally:
+                self.inside = False
+
+        spec.loader.exec_module = execute_and_teach
+        return spec
+
+
+def go_on():
+    """A sitecustomize of the system's or the user's that this one stands before."""
+    for folder in sys.path:
+        file = Path(folder or ".", "sitecustomize.py")
+        if file.resolve().parent != HERE and file.is_file():
+            spec = importlib.util.spec_from_file_location("_next_sitecustomize", file)
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            return
+
+
+sys.meta_path.insert(0, Watch())
+go_on()
