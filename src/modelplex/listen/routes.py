@@ -14,6 +14,9 @@ from modelplex.call import Endpoint
 BASES = ("/models/v1/", "/v1/")
 """The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL."""
 
+TOOLS = "/mcp/"
+"""Below it stand the tools, whose own paths mcp/front knows."""
+
 
 class Operation(msgspec.Struct, frozen=True):
     """`dialect` is the caller's. `form` may come as multipart/form-data. `model` and `stream` are set where the path says them, and not the body."""
