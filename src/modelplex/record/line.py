@@ -46,6 +46,7 @@ def fields_of(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) 
         "request_id": record.id,
         "listener": record.listener,
         "client": record.client,
+        **_caller(record),
         "endpoint": record.endpoint,
         "dialect": record.dialect,
         "stream": record.stream,
@@ -92,6 +93,20 @@ def fields_of(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) 
             fields[key], left_out = _body(body, limit=max_body, mask=mask)
             if left_out:
                 fields[f"{key}_cut"] = left_out
+    return fields
+
+
+def _caller(record: Record) -> Fields:
+    """Who called, as far as that is known."""
+    fields: Fields = {}
+    if record.agent:
+        fields["agent"] = record.agent
+    if record.peer is not None:
+        fields["peer"] = {"pid": record.peer.pid, "uid": record.peer.uid, "gid": record.peer.gid}
+    if record.attested is not None:
+        fields["network"] = record.attested.reach
+        if record.attested.interfaces:
+            fields["interfaces"] = list(record.attested.interfaces)
     return fields
 
 
@@ -261,6 +276,8 @@ def human_call(record: Record, *, colour: bool, max_body: int, mask: Callable[[b
         f"{paint}{record.status or '---'}{reset}",
         _safe(_names(record)),
     ]
+    if record.agent:
+        parts.append(f"{dim}{_safe(record.agent)}{reset}")
     if record.outcome == "client_closed":
         parts.append("client hung up")
     elif record.outcome == "broken":

@@ -131,6 +131,17 @@ _ToolKey = tuple[str, str, str]
 """Server, method, tool."""
 
 
+class _AgentSeries:
+    """What is counted of one agent."""
+
+    __slots__ = ("cost", "tokens_in", "tokens_out")
+
+    def __init__(self) -> None:
+        self.tokens_in = 0
+        self.tokens_out = 0
+        self.cost = 0.0
+
+
 class _ToolSeries:
     """What is counted of one server's tool."""
 
@@ -160,7 +171,8 @@ class Metrics:
         self.lost = lost
         self._version = version
         self._series: dict[_Key, _Series] = {}
-        self._requests: dict[tuple[str, str, str, str, str, str], int] = {}
+        self._requests: dict[tuple[str, str, str, str, str, str, str], int] = {}
+        self._agents: dict[str, _AgentSeries] = {}
         self._errors: dict[tuple[str, str, str, str], int] = {}
         self._attempts: dict[tuple[str, str, str], int] = {}
         self._flying: dict[str, int] = {}
@@ -188,7 +200,7 @@ class Metrics:
         if series is None:
             key, series = self._new_series(key)
             provider, model, _ = key
-        requests = (*key, kind, record.outcome, _class(record.status))
+        requests = (*key, kind, record.agent, record.outcome, _class(record.status))
         self._requests[requests] = self._requests.get(requests, 0) + 1
         code = ""
         if record.outcome != "ok":
@@ -196,6 +208,8 @@ class Metrics:
             error = (provider, model, record.blame or "gateway", code)
             self._errors[error] = self._errors.get(error, 0) + 1
         self._count(series, record, code)
+        if record.agent:
+            self._count_agent(record)
         for attempt in record.tries:
             row = (
                 attempt.provider,
@@ -247,6 +261,16 @@ class Metrics:
             series.unpriced += 1
         else:
             series.cost += record.cost
+
+    def _count_agent(self, record: Record) -> None:
+        """Agents' names are the config's, so that there are never more than it had."""
+        series = self._agents.get(record.agent)
+        if series is None:
+            series = self._agents.setdefault(record.agent, _AgentSeries())
+        if record.usage is not None:
+            series.tokens_in += record.usage.input
+            series.tokens_out += record.usage.output
+        series.cost += record.cost or 0.0
 
     def _new_series(self, key: _Key) -> tuple[_Key, _Series]:
         if len(self._series) >= SERIES_LIMIT:
@@ -303,7 +327,7 @@ class Metrics:
             (
                 "modelplex_requests",
                 "Requests that ended, however they did.",
-                ["provider", "model", "endpoint", "listener", "outcome", "status"],
+                ["provider", "model", "endpoint", "listener", "agent", "outcome", "status"],
                 self._requests,
             ),
             (
@@ -326,6 +350,7 @@ class Metrics:
         series = list(self._series.items())
         yield from _counters(series)
         yield from _histograms(series)
+        yield from _of_agents(list(self._agents.items()))
         yield from _of_tools(list(self._tools.items()))
 
 
@@ -425,6 +450,22 @@ def _histograms(series: list[tuple[_Key, _Series]]) -> Iterator[Metric]:
     for key, each in series:
         _add(overhead, key, [each.overhead])
     yield from (durations, first, tokens, overhead)
+
+
+def _of_agents(series: list[tuple[str, _AgentSeries]]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    tokens = CounterMetricFamily(
+        "modelplex_agent_tokens", "Tokens of an agent's calls.", labels=["agent", "gen_ai_token_type"]
+    )
+    cost = CounterMetricFamily(
+        "modelplex_agent_cost_usd", "What an agent's calls cost, where the price is known.", labels=["agent"]
+    )
+    for agent, each in series:
+        tokens.add_metric([agent, "input"], each.tokens_in)
+        tokens.add_metric([agent, "output"], each.tokens_out)
+        cost.add_metric([agent], each.cost)
+    yield from (tokens, cost)
 
 
 _NAMED = frozenset({"tools/call", "prompts/get"})
