@@ -51,6 +51,7 @@ from modelplex.route.failover import FailoverRules
 from modelplex.route.health import BreakerRules, Health
 from modelplex.send import Client
 from modelplex.state import state_folder
+from modelplex.undumpable import become_undumpable
 from modelplex.upstream import DemoUpstream, HttpUpstream, Upstream
 
 WATCH_SECONDS = 1.0
@@ -76,6 +77,7 @@ class ReachResult(msgspec.Struct, frozen=True):
 
 def run(config: Config, *, config_path: str | None, verbose: bool) -> int:
     """Serve until a signal. Returns the exit status; raises what has a `sentence` where it cannot start."""
+    become_undumpable()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Process(config, config_path=config_path, verbose=verbose).serve())
