@@ -122,7 +122,8 @@ _TOOL_USE = Members(of(_MARKS, passing("id name input toolset_name"), {"caller":
 
 def _server_tool_use(walk: Walk, value: Any, path: Path) -> None:
     """What a provider ran; the search among this request's own tools may stay."""
-    if cast("Json", value).get("name") not in _SEARCHED_TOOLS:
+    name = cast("Json", value).get("name")
+    if not isinstance(name, str) or name not in _SEARCHED_TOOLS:
         walk.refuse(path, "provider-history")
     _TOOL_USE(walk, value, path)
 

@@ -203,7 +203,7 @@ _EVENTS = frozenset({"response.create", "response.steer"})
 
 def _event(walk: Walk, value: Any, path: Path) -> None:
     """A message of a WebSocket: one of the two that are bodies."""
-    if value not in _EVENTS:
+    if not isinstance(value, str) or value not in _EVENTS:
         walk.refuse(path, "unknown-part")
 
 

@@ -1,0 +1,79 @@
+"""What the tests of the policy share: bodies of each dialect around one thing, and what became of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from modelplex.policy.judge import judge
+from modelplex.policy.verdict import Allow, Amend, Facts, Refuse, Verdict
+
+FACTS = Facts(agent="ann", secret=b"s" * 32)
+Json = dict[str, Any]
+
+
+def facts(*allowed: str, agent: str = "ann", models: tuple[str, ...] = ()) -> Facts:
+    return Facts(agent=agent, secret=b"s" * 32, allowed=frozenset(allowed), models=models)
+
+
+def judged(body: Json | bytes, dialect: str, known: Facts = FACTS) -> Verdict:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return judge(raw, dialect=dialect, facts=known)
+
+
+def passed(body: Json, dialect: str, known: Facts = FACTS) -> None:
+    """No rule fires."""
+    assert judged(body, dialect, known) == Allow()
+
+
+def left(body: Json, dialect: str, known: Facts = FACTS) -> tuple[Json, dict[str, str]]:
+    """The body after its judgement, and what was stripped by which rule."""
+    verdict = judged(body, dialect, known)
+    assert isinstance(verdict, Amend), verdict
+    return json.loads(verdict.body), {item.pointer: item.rule for item in verdict.stripped}
+
+
+def refused(body: Json | bytes, dialect: str, known: Facts = FACTS) -> tuple[str, str]:
+    """Rule and path."""
+    verdict = judged(body, dialect, known)
+    assert isinstance(verdict, Refuse), verdict
+    assert verdict.sentence.startswith("Refused by policy: ")
+    assert f"(rule {verdict.rule})" in verdict.sentence
+    assert verdict.path in verdict.sentence
+    return verdict.rule, verdict.path
+
+
+def chat(**members: Any) -> Json:
+    return {"model": "m", "messages": [{"role": "user", "content": "hi"}], **members}
+
+
+def responses(**members: Any) -> Json:
+    return {"model": "m", "input": "hi", "store": False, **members}
+
+
+def messages(**members: Any) -> Json:
+    return {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], **members}
+
+
+def gemini(**members: Any) -> Json:
+    return {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], **members}
+
+
+def ollama(**members: Any) -> Json:
+    return {"model": "m", "messages": [{"role": "user", "content": "hi"}], **members}
+
+
+def chat_part(part: Json, role: str = "user") -> Json:
+    return chat(messages=[{"role": role, "content": [{"type": "text", "text": "see"}, part]}])
+
+
+def item(it: Any) -> Json:
+    return responses(input=[{"role": "user", "content": "hi"}, it])
+
+
+def block(it: Json, role: str = "user") -> Json:
+    return messages(messages=[{"role": role, "content": [it]}])
+
+
+def gemini_part(part: Json) -> Json:
+    return gemini(contents=[{"role": "user", "parts": [part]}])

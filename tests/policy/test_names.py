@@ -1,0 +1,122 @@
+"""Betas, names of models that reach out by themselves, and switches that say no (S13, S19, S20)."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelplex.policy.betas import KEPT, allowed_beta, sealed_betas
+from modelplex.policy.names import refused_model, switches
+from tests.policy.judging import facts
+
+DROPPED = (
+    "mcp-client-2025-04-04 mcp-tunnels-2026-01-01 code-execution-2025-05-22 files-api-2025-04-14 skills-2025-10-02 inline-tools-2026-09-15 "
+    "mid-conversation-tool-changes-2026-07-01 message-threads-2026-06-01 message-batches-2024-09-24 server-side-fallback-2026-05-01 "
+    "fallback-credit-2026-05-01 advisor-tool-2026-03-01 agent-memory-2026-01-01 managed-agents-2026-04-01 dreaming-2026-04-21 "
+    "telemetry-destinations-2026-05-01 webhooks-2026-05-01 user-profiles-2026-03-24 fast-mode-2026-02-01 brand-new-2030-01-01 web-search-2025-03-05"
+).split()
+
+
+@pytest.mark.parametrize("beginning", KEPT)
+def test_a_beta_that_only_shapes_the_answer_is_kept_at_any_date(beginning: str) -> None:
+    assert allowed_beta(f"{beginning}2031-12-31")
+
+
+@pytest.mark.parametrize(
+    "value", [*DROPPED, "", "*", "Context-Management-2025-06-27", "x-context-management-2025"]
+)
+def test_every_other_beta_is_dropped(value: str) -> None:
+    assert not allowed_beta(value)
+
+
+def test_betas_keep_their_order_and_say_which_are_gone() -> None:
+    header = "claude-code-20250219, files-api-2025-04-14,interleaved-thinking-2025-05-14,,context-1m-2025-08-07,claude-code-20250219,mcp-client-2025-04-04"
+    kept, dropped = sealed_betas(header, facts())
+    assert kept == ("claude-code-20250219", "interleaved-thinking-2025-05-14", "context-1m-2025-08-07")
+    assert dropped == ("files-api-2025-04-14", "mcp-client-2025-04-04")
+    assert sealed_betas(" , ", facts()) == ((), ())
+    assert sealed_betas("files-api-2025-04-14", facts())[0] == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("mcp-client-2025-04-04", "remote-mcp"),
+        ("code-execution-2025-08-25", "code-execution"),
+        ("files-api-2025-04-14", "stored-file"),
+        ("advisor-tool-2026-03-01", "second-model"),
+        ("brand-new-2030-01-01", "beta"),
+    ],
+)
+def test_a_beta_passes_where_what_it_is_for_is_open(value: str, rule: str) -> None:
+    assert sealed_betas(value, facts(rule)) == ((value,), ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "rule"),
+    [
+        ("openai", "gpt-4o-search-preview", "self-searching-model"),
+        ("openai", "gpt-4o-search-preview-2025-03-11", "self-searching-model"),
+        ("openai", "gpt-4o-mini-search-preview", "self-searching-model"),
+        ("openai", "o3-deep-research", "self-searching-model"),
+        ("openai", "o4-mini-deep-research-2025-06-26", "self-searching-model"),
+        ("azure", "o3-deep-research", "self-searching-model"),
+        ("openrouter", "openai/gpt-4o-search-preview", "self-searching-model"),
+        ("openrouter", "anthropic/claude-sonnet:online", "self-searching-model"),
+        ("openrouter", "Anthropic/Claude:ONLINE", "self-searching-model"),
+        ("openrouter", "perplexity/sonar-pro", "self-searching-model"),
+        ("groq", "groq/compound", "self-searching-model"),
+        ("groq", "groq/compound-mini", "self-searching-model"),
+        ("groq", "compound-beta", "self-searching-model"),
+        ("groq", "compound-beta-mini", "self-searching-model"),
+        ("perplexity", "sonar-deep-research", "self-searching-model"),
+        ("ollama", "gpt-oss:120b-cloud", "off-machine-model"),
+        ("ollama", "glm-4.6:cloud", "off-machine-model"),
+        ("ollama", "QWEN:CLOUD", "off-machine-model"),
+    ],
+)
+def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rule: str) -> None:
+    refusal = refused_model(kind, model)
+    assert refusal is not None
+    assert (refusal.rule, refusal.path) == (rule, "model")
+    assert model not in refusal.sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("openai", "gpt-4o"),
+        ("openai", "o3"),
+        ("anthropic", "claude-sonnet-4-5"),
+        ("groq", "llama-3.3-70b"),
+        ("ollama", "llama3.2:1b"),
+        ("ollama", "cloudy:7b"),
+        ("openai", "gpt-oss:120b-cloud"),
+        ("perplexity", "sonar"),
+        ("perplexity", "sonar-pro"),
+        ("openrouter", "meta-llama/llama-3:free"),
+    ],
+)
+def test_other_names_are_none_of_this_rules_business(kind: str, model: str) -> None:
+    assert refused_model(kind, model) is None
+
+
+def test_a_provider_that_searches_by_default_is_told_not_to() -> None:
+    assert switches("perplexity", "openai_chat") == {"disable_search": True}
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses"])
+def test_openai_is_told_to_store_nothing(dialect: str) -> None:
+    assert switches("openai", dialect) == {"store": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect"),
+    [
+        ("openai", "openai_embeddings"),
+        ("openai", "openai_count"),
+        ("groq", "openai_chat"),
+        ("ollama", "ollama"),
+    ],
+)
+def test_nothing_is_added_where_there_is_no_such_switch(kind: str, dialect: str) -> None:
+    assert switches(kind, dialect) == {}
