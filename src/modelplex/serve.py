@@ -9,6 +9,7 @@ no new request, let running ones finish for `drain_timeout` or until a second si
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -17,7 +18,7 @@ import random
 import resource
 import signal
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter, time
 
@@ -40,13 +41,18 @@ from modelplex.listen.connection import MAX_OVER_LIMIT
 from modelplex.listen.inside import Inside
 from modelplex.listen.origin import Hosts
 from modelplex.listen.serve import Address, Limits, Listening, Unix, Vsock, listen, parse_http
+from modelplex.listen.stdio import Stdio
 from modelplex.listing import Listing
+from modelplex.mcp.front import Front, Lines
+from modelplex.mcp.service import Service
+from modelplex.mcp.words import Unavailable
 from modelplex.policing import egress_of
 from modelplex.provider.types import TYPES
 from modelplex.record.log import Log, Secrets
 from modelplex.record.metrics import Breaker, Metrics
 from modelplex.record.price import Prices
 from modelplex.record.record import Record
+from modelplex.record.tool import ToolCall
 from modelplex.route.failover import FailoverRules
 from modelplex.route.health import BreakerRules, Health
 from modelplex.send import Client
@@ -130,6 +136,7 @@ class Process:
             addresses=lambda: self.addresses,
             dropped=lambda: sum(self._log.lost().values()),
             agents=self._agents,
+            tools=self._tool_servers,
         )
         self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
         self._ledger: Ledger | None = None
@@ -149,6 +156,9 @@ class Process:
             tell=self.tell,
         )
         self._listening: Listening | None = None
+        self._tools: Service | None = None
+        self._stdio: Stdio | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -169,11 +179,13 @@ class Process:
                 limits=_limits(self._config),
                 callers=self.callers,
             )
+            await self._open_tools()
             self._log.events.info(
                 "started",
                 version=modelplex.__version__,
                 listeners=self.addresses,
                 providers=list(self._gateway.upstreams),
+                tool_servers=self._tools.servers if self._tools is not None else [],
                 config=self._path,
                 **_who(self._config),
             )
@@ -185,6 +197,7 @@ class Process:
             await self._shut(self._listening)
         finally:
             self._gateway.listing.stop()
+            await self._close_tools()
             await self._client.aclose()
             self._prices.close()
             if self._answers is not None:
@@ -213,6 +226,8 @@ class Process:
 
     async def _shut(self, listening: Listening) -> None:
         self._log.events.info("stopping", patience_seconds=self._config.server.drain_timeout)
+        if self.app.front is not None:
+            self.app.front.drain()
         ending = asyncio.create_task(self._end_the_rest(listening))
         await listening.drain()
         ending.cancel()
@@ -257,6 +272,87 @@ class Process:
             for one in self.limits.view()
         ]
 
+    # --- tools ---
+
+    async def _open_tools(self) -> None:
+        """Serve tools where the config says so. Raises ListenError where the socket of lines cannot be had."""
+        config = self._config
+        if not config.mcp.enabled:
+            return
+        self._tools = service = self._service(config)
+        ids = session_ids()
+        self.app.front = Front(
+            service.hub,
+            config.mcp,
+            ids=ids,
+            clock=perf_counter,
+            open_to_all=config.server.allow_unauthenticated,
+        )
+        if config.mcp.stdio_socket is not None:
+            address = Unix(
+                config.mcp.stdio_socket,
+                mode=int(config.server.socket_mode, 8),
+                group=config.server.socket_group,
+            )
+            self._stdio = Stdio(address, Lines(service.hub, config.mcp, ids=ids), callers=self.callers)
+            await self._stdio.open(limit=config.mcp.max_message)
+        service.start()
+
+    def _service(self, config: Config) -> Service:
+        return Service(
+            config,
+            environ=os.environ,
+            client=self._client,
+            events=self._log.events,
+            ids=request_ids(),
+            key=os.urandom(32),
+            clock=perf_counter,
+            wall=time,
+            tell=self.tell_tool,
+            admit=self._admitted,
+            keep_bodies=config.log.max_body if self._verbose and config.log.bodies else 0,
+        )
+
+    def _adopt_tools(self, config: Config) -> None:
+        """Go on with another [mcp]. One that was not there, or is not any more, comes and goes with its servers; the socket of lines needs a restart."""
+        if self._tools is not None and config.mcp.enabled:
+            self._tools.adopt(config)
+            front = self.app.front
+            if front is not None:
+                front.config, front.open_to_all = config.mcp, config.server.allow_unauthenticated
+        elif self._tools is not None or config.mcp.enabled:
+            task = asyncio.create_task(self._close_tools() if self._tools is not None else self._open_tools())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _close_tools(self) -> None:
+        tools, front, stdio = self._tools, self.app.front, self._stdio
+        self._tools = self.app.front = self._stdio = None
+        if stdio is not None:
+            await stdio.close()
+        if front is not None:
+            await front.close()
+        if tools is not None:
+            await tools.close()
+
+    def _tool_servers(self) -> list[dict[str, object]]:
+        """For `/_internal/mcp`."""
+        return self._tools.status() if self._tools is not None else []
+
+    @contextlib.contextmanager
+    def _admitted(self, caller: Caller) -> Generator[None]:
+        """A tool call counts as one of its agent's requests. Raises Unavailable where that may not begin."""
+        try:
+            ticket = self.limits.admit(caller)
+        except ModelplexError as error:
+            raise Unavailable(
+                error.message, server="", reason="limit", retry_after=error.retry_after
+            ) from None
+        try:
+            yield
+        finally:
+            self.limits.settle(ticket)
+
     # --- configuration ---
 
     def reload(self) -> None:
@@ -287,6 +383,7 @@ class Process:
         self.callers.configure(config)
         self.limits.configure(config.agents)
         self._opening = asyncio.create_task(self._remember_new_budgets())
+        self._adopt_tools(config)
         self.app.hosts = _hosts(config)
         self.app.max_body = config.server.max_request_size
         old.listing.stop()
@@ -316,6 +413,8 @@ class Process:
         known = _stamp(self._path)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            if self._tools is not None:
+                self._tools.look()
             now = _stamp(self._path)
             if now is not None and now != known:
                 known = now
@@ -327,6 +426,11 @@ class Process:
         """A call is over."""
         self._metrics.observe(record)
         self._log.call(record)
+
+    def tell_tool(self, call: ToolCall) -> None:
+        """A tool call is over."""
+        self._metrics.observe_tool(call)
+        self._log.call(call)
 
     def _not_isolated(self, caller: Caller) -> None:
         """Of a caller that `attest = "warn"` is for; once a connection."""
@@ -366,6 +470,11 @@ def request_ids() -> Iterator[str]:
     """Names for requests: unlike those of any other run, and in order."""
     run_name = os.urandom(4).hex()
     return (f"mpx-{run_name}-{number:06x}" for number in itertools.count(1))
+
+
+def session_ids() -> Callable[[], str]:
+    """Names for sessions, which nobody guesses: 128 random bits."""
+    return lambda: os.urandom(16).hex()
 
 
 def raise_descriptors(needed: int) -> int:
@@ -472,6 +581,9 @@ def _secrets(config: Config) -> Iterator[str]:
         yield from (value.reveal() for value in provider.headers.values())
     if config.server.internal_token is not None:
         yield config.server.internal_token.reveal()
+    for server in config.mcp.servers:
+        # Arguments are secrets only where they were put together from some: `--verbose` in every line must stay readable.
+        yield from (value.reveal() for value in (*server.env.values(), *server.headers.values()))
     yield from (agent.token.reveal() for agent in config.agents if agent.token is not None)
 
 

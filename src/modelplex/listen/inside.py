@@ -56,6 +56,7 @@ class Inside:
         addresses: Callable[[], list[str]],
         dropped: Callable[[], int],
         agents: Callable[[], object] = list,
+        tools: Callable[[], list[dict[str, object]]] = list,
     ) -> None:
         self.config = config
         self.token: Secret | None = config.server.internal_token
@@ -63,6 +64,7 @@ class Inside:
         self._addresses = addresses
         self._dropped = dropped
         self._agents = agents
+        self._tools = tools
         self._since = perf_counter()
         self._ollama: Mapping[str, View] = {
             "tags": self._tags,
@@ -74,6 +76,7 @@ class Inside:
             "config": self._config,
             "metrics": self._metrics,
             "agents": self._agents_view,
+            "mcp": self._mcp,
         }
 
     def view(self, name: str) -> View | None:
@@ -88,6 +91,8 @@ class Inside:
                 {"name": name, "type": upstream.type, "breakers": _breakers(gateway, name)}
                 for name, upstream in gateway.upstreams.items()
             ]
+            if tools := self._tools():
+                report["tool_servers"] = [{"name": row["name"], "state": row["state"]} for row in tools]
         return JSON, _encode(report)
 
     async def models(
@@ -181,6 +186,10 @@ class Inside:
     async def _agents_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
         return JSON, _encode({"agents": self._agents()})
+
+    async def _mcp(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        del gateway
+        return JSON, _encode({"enabled": self.config.mcp.enabled, "servers": self._tools()})
 
     async def _metrics(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway

@@ -1,0 +1,67 @@
+"""The socket that speaks MCP's stdio framing, a message a line: its file, its connections and who they are from.
+
+Above it stands the composition root; below it mcp/front, which reads the lines. A stock client of that framing reaches it with `socat - UNIX-CONNECT:PATH`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from modelplex.errors import PolicyDenied
+from modelplex.listen.address import Unix
+from modelplex.listen.callers import Callers
+from modelplex.listen.socket_file import claim
+from modelplex.mcp.front.lines import Lines
+from modelplex.mcp.words import INTERNAL_ERROR, Reply
+
+
+class Stdio:
+    """One such socket, from `open` on. Who may connect is looked at as on every other socket."""
+
+    def __init__(self, address: Unix, lines: Lines, *, callers: Callers) -> None:
+        self.lines = lines
+        self._callers = callers
+        self._address = address
+        self._file = claim(address)
+        self._server: asyncio.Server | None = None
+
+    def __repr__(self) -> str:
+        return f"<Stdio on {self._address.name}: {self.lines!r}>"
+
+    async def open(self, *, limit: int) -> None:
+        """Serve connections whose lines have at most `limit` bytes."""
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit, loop=loop), self._met, loop=loop)
+
+        self._server = await loop.create_unix_server(accept, sock=self._file.socket)
+        self._file.publish()
+
+    async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met = self._callers.meet(
+            writer.get_extra_info("socket"),
+            listener=self._address.name,
+            kind="unix",
+            agent=self._address.agent,
+        )
+        try:
+            caller = self._callers.of(met, ())
+        except PolicyDenied as denied:
+            refused = Reply.failed(INTERNAL_ERROR, denied.message, {"reason": "policy"})
+            writer.write(msgspec.json.encode(refused.message(None)) + b"\n")
+            writer.close()
+            return
+        await self.lines.serve(reader, writer, caller)
+
+    async def close(self) -> None:
+        """The file first, so that nobody finds a socket that refuses; its lock last."""
+        self._file.remove()
+        if self._server is not None:
+            self._server.close()
+        else:
+            self._file.socket.close()
+        await self.lines.close()
+        self._file.release()

@@ -1,0 +1,203 @@
+"""The tool servers of one running process: `[mcp]` becomes servers, pins and a hub, and another `[mcp]` later keeps of them what is the same.
+
+Above it stands the composition root, which gives it clocks, the log and the HTTP client; below it the hub, the servers and the files of approvals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from modelplex.config.settings import Config, McpServer
+from modelplex.mcp.calls import Admit
+from modelplex.mcp.gateway import Hub
+from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, write_seen
+from modelplex.mcp.pins import Lock, Pins
+from modelplex.mcp.upstream import Children, DiskCache, Server, ServerEvent
+from modelplex.mcp.words import Json
+from modelplex.record.tool import ToolCall
+from modelplex.send import Client
+from modelplex.state import state_folder
+
+CACHE_FOLDER: Final = "mcp"
+"""Below the state folder: the catalogues that make listing start nothing."""
+LEVELS: Final = {
+    "stderr": "info",
+    "stdout": "warning",
+    "state": "info",
+    "list": "debug",
+    "warning": "warning",
+}
+"""The level of what a server's handle tells, by its kind, where it says no higher one."""
+
+
+class Events(Protocol):
+    """The log, as far as it is told of servers."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+    def error(self, event: str, **fields: Any) -> Any: ...
+
+
+class Service:
+    """`hub` is the same for as long as this is. `environ` is the gateway's own, of which servers get an allow-list."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        environ: Mapping[str, str],
+        client: Client,
+        events: Events,
+        ids: Iterator[str],
+        key: bytes,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        tell: Callable[[ToolCall], None],
+        admit: Admit,
+        keep_bodies: int,
+    ) -> None:
+        self._config = config
+        self._environ = environ
+        self._client = client
+        self._events = events
+        self._children = Children(config.mcp.max_processes)
+        self._servers: dict[str, Server] = {}
+        self._lock_stamp: object = None
+        self._writing: asyncio.Task[None] | None = None
+        self._unwritten: Lock | None = None
+        self._servers = self._made(config)
+        self.hub = Hub(
+            config.mcp,
+            self._servers,
+            pins=self._pins(config),
+            launches=_launches(config),
+            ids=ids,
+            key=key,
+            clock=clock,
+            wall=wall,
+            tell=tell,
+            report=self._report,
+            seen=self._seen,
+            admit=admit,
+            keep_bodies=keep_bodies,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Service of {self.hub!r}>"
+
+    @property
+    def servers(self) -> list[str]:
+        return list(self._servers)
+
+    def status(self) -> list[Json]:
+        return self.hub.status()
+
+    def start(self) -> None:
+        """Returns at once."""
+        self.hub.start()
+
+    def adopt(self, config: Config) -> None:
+        """Go on with another config: a server whose settings are the same runs on."""
+        self._config = config
+        self._children.limit = config.mcp.max_processes
+        self._servers = self._made(config)
+        self.hub.adopt(config.mcp, self._servers, pins=self._pins(config), launches=_launches(config))
+        self.hub.start()
+
+    def look(self) -> None:
+        """See whether somebody approved something since: one `stat`."""
+        if _stamp(lock_path(self._config)) != self._lock_stamp:
+            self.hub.pins = self._pins(self._config)
+            self._events.info("approvals of tools read anew", mode=self.hub.pins.mode)
+
+    async def close(self) -> None:
+        await self.hub.close()
+        await self._children.aclose()
+        if self._writing is not None:
+            await self._writing
+
+    # --- servers ---------------------------------------------------------------------------------------------------------------------
+
+    def _made(self, config: Config) -> dict[str, Server]:
+        """The servers of the config in its order. One with the same settings is the same one."""
+        folder = self._folder(config)
+        cache = DiskCache(folder / CACHE_FOLDER) if folder is not None else None
+        made: dict[str, Server] = {}
+        for each in config.mcp.servers:
+            server = self._servers.get(each.name)
+            if server is None or server.config != each:
+                server = self._server(each, config, cache)
+            server.limits = config.mcp
+            made[each.name] = server
+        return made
+
+    def _server(self, each: McpServer, config: Config, cache: DiskCache | None) -> Server:
+        return Server(
+            each,
+            limits=config.mcp,
+            cache=cache,
+            environ=self._environ,
+            children=self._children,
+            client=self._client,
+            tell=self._told,
+        )
+
+    def _told(self, event: ServerEvent) -> None:
+        level = LEVELS[event.kind] if event.level == "info" else event.level
+        tell = getattr(self._events, level)
+        scope: dict[str, str] = {"scope": event.scope} if event.scope else {}
+        tell(f"tool server {event.kind}", server=event.server, text=event.text, **scope)
+
+    def _report(self, server: str, sentence: str) -> None:
+        self._events.warning("tool server", server=server, text=sentence)
+
+    # --- approvals -------------------------------------------------------------------------------------------------------------------
+
+    def _pins(self, config: Config) -> Pins:
+        """As the files stand now. Of files that cannot be believed nothing is approved."""
+        self._lock_stamp = _stamp(lock_path(config))
+        try:
+            return pins(config, state_folder=self._folder(config) or Path("/nonexistent"))
+        except LockError as error:
+            self._events.error("approvals of tools cannot be read: none is approved", text=error.sentence)
+            return Pins(mode="locked")
+
+    def _seen(self, seen: Lock) -> None:
+        """Keep it, without waiting; of several the last."""
+        self._unwritten = seen
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        folder = self._folder(self._config)
+        while folder is not None and (seen := self._unwritten) is not None:
+            self._unwritten = None
+            try:
+                await asyncio.to_thread(write_seen, folder, seen)
+            except OSError as error:
+                self._events.warning(
+                    "what was first seen of tool servers cannot be kept", text=error.strerror or str(error)
+                )
+
+    def _folder(self, config: Config) -> Path | None:
+        """None for a user without a home, who keeps nothing."""
+        with suppress(RuntimeError):
+            return state_folder(config.server.state_folder, environ=self._environ)
+        return None
+
+
+def _launches(config: Config) -> dict[str, str]:
+    return {server.name: launch_of(server) for server in config.mcp.servers}
+
+
+def _stamp(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
