@@ -225,9 +225,9 @@ aliases:
 policy:
   sockets: sealed
   http: open
-mcp servers:
-  files (command)
-  far (url)
+tool servers (pinning: auto, search: off):
+  files (c): protocol auto, shared, tools: all
+  far (https://x): protocol auto, shared, tools: all
 """
     )
     assert not serve.served

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 from modelplex import __version__
+from modelplex.mcp import options as mcp_options
 
 if TYPE_CHECKING:
     from modelplex.config import Config, ProviderConfig
@@ -142,6 +143,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return WRONG
     if arguments.command == "check":
         return check(config, reach=_reach if arguments.reach else None)
+    if arguments.command == "mcp":
+        from modelplex.mcp import commands
+
+        return commands.run(arguments, config)
     from modelplex import serve
 
     return serve.run(config, config_path=config.path, verbose=arguments.verbose)
@@ -178,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument(
         "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
     )
+    mcp_options.add(commands, shared=_shared)
     _add_alone(commands)
     return parser
 
@@ -353,6 +359,7 @@ async def _reach(config: Config) -> Sequence[Reached]:
 def served(config: Config) -> list[str]:
     """What a config comes to, a line each; free of secrets."""
     from modelplex.config import told as callers
+    from modelplex.config import tools
 
     lines = [f"config: {config.path or 'none'}", "listens on:"]
     lines += [f"  http://{address}" for address in config.server.http]
@@ -370,10 +377,7 @@ def served(config: Config) -> list[str]:
     if config.agents:
         lines += ["agents:", *(f"  {callers.agent(each, config)}" for each in config.agents)]
     if config.mcp.enabled:
-        lines.append("mcp servers:")
-        lines += [
-            f"  {server.name} ({'command' if server.command else 'url'})" for server in config.mcp.servers
-        ]
+        lines += tools.described(config.mcp)
     return lines
 
 

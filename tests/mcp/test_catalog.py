@@ -315,7 +315,7 @@ def test_a_caller_of_one_tool_sees_that_tool_and_nothing_else() -> None:
     assert listed(seen) == ["git__status"]
     assert seen.servers == ("git",)
     for kind in ("prompts", "resources", "resourceTemplates"):
-        assert listed(seen, kind) == []  # type: ignore[arg-type]
+        assert listed(seen, kind) == []
     assert seen.capabilities() == {"tools": {}}
     assert seen.instructions is None
     assert (

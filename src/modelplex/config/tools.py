@@ -185,3 +185,28 @@ def agreed(node: Node, config: McpConfig) -> None:
                 found=f"{timeout:g}",
                 hint="[mcp] max_call_time ends every call",
             )
+
+
+def described(config: McpConfig) -> list[str]:
+    """What the tables come to, a line for the whole and one for each server; free of secrets."""
+    return [
+        f"tool servers (pinning: {config.pinning}, search: {config.search}):",
+        *(f"  {_described(each)}" for each in config.servers),
+    ]
+
+
+def _described(each: McpServer) -> str:
+    where = each.command or _origin(each.url)
+    asks = f"; may ask for {' and '.join(each.allow)}" if each.allow else ""
+    roots = f"; roots: {', '.join(each.roots)}" if each.roots else ""
+    alone = "" if each.network else "; without network"
+    tools = ", ".join(each.tools) or "all"
+    return (
+        f"{each.name} ({where}): protocol {each.protocol}, {each.scope}, tools: {tools}{asks}{roots}{alone}"
+    )
+
+
+def _origin(url: Secret | None) -> str:
+    """A url without what may be secret: its path and what follows."""
+    found = re.match(r"https?://[^/?#]+|unix:[^:]*", url.reveal() if url else "")
+    return found[0] if found else "a url"

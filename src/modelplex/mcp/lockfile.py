@@ -74,7 +74,9 @@ def read_lock(path: Path) -> Lock | None:
     try:
         tree = tomllib.loads(content.decode())
         if tree.pop("version", None) != VERSION:
-            raise LockError(f"{path} is not of version {VERSION}: write it anew with `modelplex mcp lock`")
+            raise LockError(
+                f"{path} is not of version {VERSION}: remove it, and `modelplex mcp lock` writes it anew"
+            )
         return msgspec.convert(tree, dict[str, dict[str, LockedServer]]).get("servers", {})
     except (ValueError, RecursionError) as error:  # msgspec's and tomllib's faults are ValueErrors
         raise LockError(f"{path} is not a lock file: {error}") from None

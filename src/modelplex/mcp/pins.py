@@ -305,7 +305,8 @@ def _strings(definition: object) -> Iterator[tuple[str, str]]:
                 if not key.isidentifier():
                     yield where or "a key", key
             below = [
-                (f"{where}.{_safe(key)}" if where else _safe(key), member) for key, member in members.items()
+                (f"{where}.{printable(key)}" if where else printable(key), member)
+                for key, member in members.items()
             ]
             waiting.extend(reversed(below))
         elif isinstance(value, list):
@@ -327,9 +328,9 @@ def _suspect(where: str, text: str, others: frozenset[str]) -> Iterator[Finding]
     # What is hidden between the letters must not hide the words.
     seen = "".join(char for char in text if char not in unseen) if unseen else text
     if phrase := _PHRASE.search(seen):
-        yield Finding(kind="phrase", where=where, what=f'"{_safe(phrase[0])}"')
+        yield Finding(kind="phrase", where=where, what=f'"{printable(phrase[0])}"')
     if others and (named := sorted(others & {word.strip(".-") for word in _WORD.findall(seen)})):
-        yield Finding(kind="other_tool", where=where, what=", ".join(_safe(name) for name in named[:8]))
+        yield Finding(kind="other_tool", where=where, what=", ".join(printable(name) for name in named[:8]))
 
 
 def _is_invisible(char: str) -> bool:
@@ -340,6 +341,6 @@ def _is_invisible(char: str) -> bool:
     return "\ufe00" <= char <= "\ufe0e" or "\U000e0100" <= char <= "\U000e01ef"
 
 
-def _safe(text: str) -> str:
-    """Fit to be printed on a terminal, in one short line."""
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:80])
+def printable(text: str, *, most: int = 80) -> str:
+    """A stranger's text, fit to be printed on a terminal in one short line: what would not be seen, or would be obeyed, is spelled out."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:most])

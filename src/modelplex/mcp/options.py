@@ -1,0 +1,61 @@
+"""What may be typed after `modelplex mcp`. It is apart from what carries it out, so that `--help` and `--version` load none of that."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+EXAMPLES: Final = """\
+examples:
+  modelplex mcp list                              every server with its tools
+  modelplex mcp call git__git_status '{"repo_path": "."}'
+  modelplex mcp lock                              approve what there is now, and nothing that comes later
+  modelplex mcp approve                           what waits for approval, and why
+  modelplex mcp approve git__git_log 'fs__*'      approve these
+
+The exit status is 0 where all is well, 1 where a server or a tool failed or something waits for approval, 2 where the arguments or the config are wrong.
+"""
+
+
+def add(commands: Any, *, shared: Callable[[], argparse.ArgumentParser]) -> None:
+    """The subcommand and its own. `commands` is what `add_subparsers` gave; `shared` makes the options that stand anywhere."""
+    form = argparse.RawDescriptionHelpFormatter
+
+    def command(of: Any, name: str, help_: str, **more: Any) -> argparse.ArgumentParser:
+        about = help_[0].upper() + help_[1:] + "."
+        made = of.add_parser(
+            name,
+            help=help_,
+            description=about,
+            formatter_class=form,
+            parents=[shared()],
+            allow_abbrev=False,
+            **more,
+        )
+        return cast("argparse.ArgumentParser", made)
+
+    whole = command(
+        commands, "mcp", "list, call and approve the tools of the config's tool servers", epilog=EXAMPLES
+    )
+    parts = whole.add_subparsers(dest="mcp", metavar="COMMAND", title="commands", required=True)
+    listing = command(parts, "list", "start every tool server and say what it offers")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    calling = command(parts, "call", "call one tool and print its result")
+    calling.add_argument("tool", metavar="TOOL", help="its name, as `modelplex mcp list` gives it")
+    calling.add_argument(
+        "arguments",
+        metavar="JSON",
+        nargs="?",
+        default="{}",
+        help='its arguments, an object; "-" reads them from stdin',
+    )
+    calling.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    command(
+        parts, "lock", "write the lock file: approve every definition as it is now, but for suspicious ones"
+    )
+    approving = command(parts, "approve", "approve definitions by name, or say what waits for approval")
+    approving.add_argument(
+        "tools", metavar="TOOL", nargs="*", help="names or globs; a server's own name means its instructions"
+    )
+    approving.add_argument("--all", action="store_true", help="approve all that waits")

@@ -1,0 +1,192 @@
+"""The tables of tool servers: what they mean, and a sentence for each fault."""
+
+import json
+
+import msgspec
+import pytest
+
+from modelplex.cli import served
+from modelplex.config import Config, ConfigError, McpServer, Secret, parse, provider_types, redacted
+
+HIDDEN_WORD = "very-secret"
+
+
+def read(text: str) -> Config:
+    return parse(text.encode(), file="config.toml", environ={"TOKEN": HIDDEN_WORD}, types=provider_types())
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def server(line: str) -> str:
+    return f'[[mcp.servers]]\nname = "git"\ncommand = "g"\n{line}'
+
+
+def test_every_key_of_a_server_is_read() -> None:
+    config = read(
+        """
+        [mcp]
+        enabled = true
+        prefix = false
+        name_limit = 48
+        stdio_socket = "./mcp.socket"
+        pinning = "locked"
+        search = "auto"
+        meta = []
+        [[mcp.servers]]
+        name = "git-2"
+        command = "mcp-server-git"
+        args = ["--token", "${TOKEN}"]
+        env = { GIT_TOKEN = "${TOKEN}" }
+        cwd = "work"
+        protocol = "legacy"
+        tools = ["git_*", "!git_push"]
+        timeout = 5
+        start = "eager"
+        idle_stop = 0
+        scope = "agent"
+        network = false
+        allow = ["sampling", "elicitation"]
+        roots = ["/work", "/tmp/x"]
+        idempotent = ["git_log"]
+        """
+    )
+    assert (config.mcp.prefix, config.mcp.name_limit, config.mcp.search, config.mcp.meta) == (
+        False,
+        48,
+        "auto",
+        (),
+    )
+    assert config.mcp.servers == (
+        McpServer(
+            name="git-2",
+            command="mcp-server-git",
+            args=(Secret("--token"), Secret(HIDDEN_WORD)),
+            env={"GIT_TOKEN": Secret(HIDDEN_WORD)},
+            cwd="work",
+            protocol="legacy",
+            tools=("git_*", "!git_push"),
+            timeout=5.0,
+            start="eager",
+            idle_stop=0.0,
+            scope="agent",
+            network=False,
+            allow=("sampling", "elicitation"),
+            roots=("/work", "/tmp/x"),
+            idempotent=("git_log",),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h/mcp?key=${TOKEN}",
+        "http://127.0.0.1:9/mcp",
+        "http://[::1]/",
+        "unix:/run/mcp.socket",
+        "https://h",
+    ],
+)
+def test_a_server_may_be_reached_by_url(url: str) -> None:
+    (only,) = read(
+        f'[[mcp.servers]]\nname = "x"\nurl = "{url}"\nheaders = {{ X-Key = "${{TOKEN}}" }}'
+    ).mcp.servers
+    assert only.url
+    assert only.headers["x-key"].reveal() == HIDDEN_WORD
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[mcp]\nserver = []", 'mcp.server: expected a known key, found "server"; did you mean "servers"?'),
+        (server("scop = 1"), 'expected a known key, found "scop"; did you mean "scope"?'),
+        (server('protocol = "new"'), 'expected "auto" or "legacy" or "modern"'),
+        (server('start = "now"'), 'expected "lazy" or "eager"'),
+        (server('scope = "user"'), 'expected "shared" or "session" or "agent"'),
+        (server('allow = ["roots"]'), 'expected "sampling" or "elicitation", found "roots"'),
+        (server('allow = ["sampling", "sampling"]'), "expected each of these once"),
+        (server('roots = ["work"]'), "expected a folder by its whole path, which begins with /"),
+        (server('roots = ["/work/../etc"]'), "expected a folder by its whole path"),
+        (server('tools = ["!"]'), "expected the name of a tool, or a glob"),
+        (server('tools = "git_*"'), "expected a list of tool names or globs"),
+        (server('idempotent = ["!x"]'), "expected the name of a tool, or a glob"),
+        (server("timeout = 0"), "expected seconds, a number above 0"),
+        (server("idle_stop = -1"), "expected seconds, a number of at least 0"),
+        (server("timeout = 601"), "seconds of at most 600, found 601; [mcp] max_call_time ends every call"),
+        (server('headers = { a = "b" }'), "expected a url beside it"),
+        (
+            '[[mcp.servers]]\nname = "a"\nurl = "https://h"\nnetwork = false',
+            "network: expected a command beside it",
+        ),
+        ('[[mcp.servers]]\nname = "a"\nurl = "https://h"\nenv = {}', "env: expected a command beside it"),
+        ('[[mcp.servers]]\nname = "a"\nurl = "unix:"', "begins with https:// or http://"),
+        ('[[mcp.servers]]\nname = "a"\nurl = "https://u:p@h"', "without user and password"),
+        (
+            '[[mcp.servers]]\nname = "a"\nurl = "https://h"\nheaders = { Mcp-Session-Id = "1" }',
+            "writes itself",
+        ),
+        ('[[mcp.servers]]\nname = "Git"\ncommand = "g"', "at most 24 small letters, digits and dashes"),
+        ('[[mcp.servers]]\nname = "git_a"\ncommand = "g"', "at most 24 small letters, digits and dashes"),
+        (f'[[mcp.servers]]\nname = "{"a" * 25}"\ncommand = "g"', "at most 24 small letters"),
+        (server("") + server(""), 'expected a name of its own, found "git" again; the first is on line 2'),
+        ("[mcp]\nname_limit = 35", "characters, a whole number from 36 to 128"),
+        ("[mcp]\nmax_message = 10", "bytes, a whole number from 65536"),
+        ("[mcp]\nmax_depth = 501", "levels, a whole number from 8 to 500"),
+        ("[mcp]\nmax_in_flight = 0", "a whole number from 1"),
+        ('[mcp]\nsearch = "yes"', 'expected "auto" or "on" or "off"'),
+        ('[mcp]\npinning = "lock"', 'did you mean "locked"?'),
+        ('[mcp]\nprefix = ""', "mcp.prefix: expected true or false"),
+        (
+            "[mcp]\nprobe_timeout = 30",
+            "less than the whole start may take, found 30, and a start_timeout of 20",
+        ),
+        ("[mcp.servers]\na = 1", "each begins with [[mcp.servers]]"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_would_be_right(text: str, told: str) -> None:
+    (fault,) = faults(text)
+    assert told in fault
+
+
+def test_a_default_is_never_a_fault() -> None:
+    assert read(server("") + "\n[mcp]\nmax_call_time = 10\nstart_timeout = 1").mcp.servers[0].timeout == 60.0
+
+
+SECRETIVE = """
+[mcp]
+enabled = true
+[[mcp.servers]]
+name = "a"
+command = "mcp-a"
+args = ["${TOKEN}"]
+env = { KEY = "${TOKEN}" }
+[[mcp.servers]]
+name = "b"
+url = "https://example.com:8443/${TOKEN}?key=${TOKEN}"
+headers = { authorization = "Bearer ${TOKEN}" }
+protocol = "modern"
+scope = "agent"
+tools = ["read_*", "!read_x"]
+allow = ["sampling"]
+roots = ["/w"]
+"""
+
+
+def test_no_form_of_the_config_shows_a_secret() -> None:
+    config = read(SECRETIVE)
+    forms = [repr(config), json.dumps(redacted(config)), *served(config)]
+    assert [form for form in forms if HIDDEN_WORD in form] == []
+    assert msgspec.json.encode(redacted(config)["mcp"]).count(b"********") == 4
+
+
+def test_check_says_what_each_server_is() -> None:
+    lines = served(read(SECRETIVE))
+    at = lines.index("tool servers (pinning: auto, search: off):")
+    assert lines[at + 1 :] == [
+        "  a (mcp-a): protocol auto, shared, tools: all",
+        "  b (https://example.com:8443): protocol modern, agent, tools: read_*, !read_x; may ask for sampling; roots: /w",
+    ]

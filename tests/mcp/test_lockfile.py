@@ -1,0 +1,186 @@
+"""The files of approvals: read back as they were written, whole after a crash, and believed only where they are the host's own."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelplex.config import Config, McpConfig, McpServer, Secret
+from modelplex.mcp import lockfile
+from modelplex.mcp.lockfile import (
+    LockError,
+    launch_of,
+    lock_path,
+    locked_text,
+    pins,
+    read_lock,
+    read_seen,
+    write_lock,
+    write_seen,
+)
+from modelplex.mcp.pins import Lock, LockedServer
+
+HASH = "sha256:" + "0" * 64
+LOCK: Lock = {
+    "git": LockedServer(
+        launch=HASH,
+        command="mcp-server-git",
+        says="git 1.2",
+        instructions=HASH,
+        tools={"status": HASH, "a.b": HASH, "__x": HASH},
+        prompts={"review": HASH},
+    ),
+    "fs": LockedServer(launch=HASH, tools={"read": HASH}),
+}
+
+
+def test_the_lock_file_is_a_line_for_each_definition_in_order() -> None:
+    text = locked_text(LOCK)
+    body = text[text.index("version") :]
+    assert body == (
+        "version = 1\n\n"
+        f'[servers.fs]\nlaunch = "{HASH}"\n\n[servers.fs.tools]\nread = "{HASH}"\n\n'
+        f'[servers.git]\ncommand = "mcp-server-git"\nlaunch = "{HASH}"\nsays = "git 1.2"\ninstructions = "{HASH}"\n\n'
+        f'[servers.git.tools]\n__x = "{HASH}"\n"a.b" = "{HASH}"\nstatus = "{HASH}"\n\n'
+        f'[servers.git.prompts]\nreview = "{HASH}"\n'
+    )
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@given(st.dictionaries(names, names, max_size=5), names, st.sampled_from(["git", "a-b", "0"]))
+def test_whatever_a_server_calls_its_tools_is_read_back(tools: dict[str, str], said: str, name: str) -> None:
+    lock = {name: LockedServer(says=said, tools=tools, prompts=tools)}
+    text = locked_text(lock)
+    assert all(char.isprintable() or char == "\n" for char in text)
+    tree = tomllib.loads(text)
+    assert msgspec.convert(tree["servers"], Lock) == lock
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "modelplex.mcp.lock"
+    assert read_lock(path) is None
+    write_lock(path, LOCK)
+    assert read_lock(path) == LOCK
+    assert path.stat().st_mode & 0o777 == 0o644
+    write_lock(path, {})
+    assert read_lock(path) == {}
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_was_seen_is_read_and_nobody_else_reads_it(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "modelplex"
+    assert read_seen(folder) == {}
+    write_seen(folder, LOCK)
+    assert read_seen(folder) == LOCK
+    assert (folder / "mcp-seen.json").stat().st_mode & 0o777 == 0o600
+    (folder / "mcp-seen.json").write_text("{broken")
+    assert read_seen(folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("not toml", "is not a lock file"),
+        ("version = 2", "is not of version 1"),
+        ("", "is not of version 1"),
+        ("version = 1\n[servers.git]\ntools = 1", "is not a lock file"),
+        ("version = 1\nservers = 1", "is not a lock file"),
+        ("version = 1\nother = 1", "is not a lock file"),
+        ("version = 1\na = " + "[" * 100_000, "is not a lock file"),
+    ],
+)
+def test_a_lock_file_that_cannot_be_understood_is_told(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "lock"
+    path.write_text(text)
+    with pytest.raises(LockError, match=told):
+        read_lock(path)
+
+
+def test_a_lock_file_that_others_may_write_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    write_lock(path, LOCK)
+    path.chmod(0o666)
+    with pytest.raises(LockError, match="written by others"):
+        read_lock(path)
+    path.chmod(0o664)
+    assert read_lock(path) == LOCK
+
+
+def test_a_lock_file_of_somebody_else_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    write_lock(path, LOCK)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    if path.stat().st_uid == 0:
+        assert read_lock(path) == LOCK  # root's own is everybody's to believe
+    else:
+        with pytest.raises(LockError, match="written by others"):
+            read_lock(path)
+
+
+def test_a_folder_in_its_place_and_a_file_without_end_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LockError, match="cannot be read: is a directory"):
+        read_lock(tmp_path)
+    monkeypatch.setattr(lockfile, "LARGEST", 10)
+    write_lock(tmp_path / "lock", LOCK)
+    with pytest.raises(LockError, match="more than 10 bytes"):
+        read_lock(tmp_path / "lock")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    write_lock(path, LOCK)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_lock(path, {})
+    monkeypatch.undo()
+    assert read_lock(path) == LOCK
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def config(tmp_path: Path, **mcp: object) -> Config:
+    return Config(mcp=McpConfig(**mcp), path=str(tmp_path / "config.toml"))  # type: ignore[arg-type]
+
+
+def test_the_lock_file_stands_beside_the_config(tmp_path: Path) -> None:
+    assert lock_path(config(tmp_path)) == tmp_path / "modelplex.mcp.lock"
+    assert lock_path(config(tmp_path, lock_file="/etc/a.lock")) == Path("/etc/a.lock")
+    assert lock_path(Config()) == Path("modelplex.mcp.lock")
+
+
+def test_pins_are_as_strict_as_the_files_say(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    assert pins(config(tmp_path), state_folder=state).mode == "trust_first"
+    write_seen(state, LOCK)
+    assert pins(config(tmp_path), state_folder=state).seen == LOCK
+    write_lock(tmp_path / "modelplex.mcp.lock", LOCK)
+    strict = pins(config(tmp_path), state_folder=state)
+    assert (strict.mode, strict.lock) == ("locked", LOCK)
+    (tmp_path / "modelplex.mcp.lock").write_text("broken")
+    with pytest.raises(LockError):
+        pins(config(tmp_path), state_folder=state)
+    assert pins(config(tmp_path, pinning="off"), state_folder=state).mode == "off"
+
+
+def test_a_launch_is_how_a_server_is_started_and_not_what_its_secrets_are() -> None:
+    server = McpServer(name="git", command="g", args=(Secret("--repo"),), env={"TOKEN": Secret("a")})
+    assert launch_of(server) == launch_of(
+        msgspec.structs.replace(server, env={"TOKEN": Secret("b")}, timeout=1.0)
+    )
+    others: list[dict[str, Any]] = [{"command": "h"}, {"args": ()}, {"env": {}}, {"cwd": "/"}]
+    hashes = {launch_of(server), *(launch_of(msgspec.structs.replace(server, **other)) for other in others)}
+    assert len(hashes) == 5
