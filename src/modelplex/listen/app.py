@@ -40,6 +40,7 @@ from modelplex.listen.inside import Inside, ModelsForm, View, may_ask, may_look_
 from modelplex.listen.origin import Hosts
 from modelplex.listen.routes import (
     BASES,
+    TOOLS,
     Operation,
     below_base,
     below_gemini,
@@ -47,6 +48,8 @@ from modelplex.listen.routes import (
     dialect_of,
     operation,
 )
+from modelplex.listen.tools import answer_tools
+from modelplex.mcp.front.http import Front
 from modelplex.record.journal import Journal
 from modelplex.record.record import Record
 from modelplex.wire.anthropic_messages import allowed_betas
@@ -159,6 +162,8 @@ class App:
         self._started = started
         self.tell = tell
         self._running: set[Door] = set()
+        self.front: Front | None = None
+        """What is below /mcp/; None where it is not enabled."""
 
     def __repr__(self) -> str:
         return f"<App {self.gateway!r}, {len(self._running)} running>"
@@ -172,6 +177,9 @@ class App:
         try:
             request = read_head(http, self.callers.of(http["state"]["met"], http["headers"]))
             form = request.form
+            if request.path.startswith(TOOLS):
+                await self._tools(request, door, http)
+                return
             if request.caller.kind == "tcp":
                 self.hosts.check(request.host, request.origin)
             asked = operation(request.path, http["query_string"])
@@ -192,6 +200,22 @@ class App:
         """End what still runs: the drain time is over."""
         for door in tuple(self._running):
             door.stop()
+
+    async def _tools(self, request: Request, door: Door, scope: Mapping[str, Any]) -> None:
+        self._running.add(door)
+        try:
+            await answer_tools(
+                self.front,
+                scope,
+                door,
+                caller=request.caller,
+                hosts=self.hosts,
+                host=request.host,
+                origin=request.origin,
+                length=request.length,
+            )
+        finally:
+            self._running.discard(door)
 
     # --- model calls ---
 
