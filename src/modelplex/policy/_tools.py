@@ -54,6 +54,8 @@ def direct_caller(walk: Walk, value: Any, path: Path) -> None:
 def rule_of(kinds: Kinds, kind: object) -> str | None:
     """The rule that keeps tools of this kind out, or None."""
     check = kinds.of(kind)
+    if check is unknown_form:
+        return "unknown-form"
     return check.rule if isinstance(check, Gone | Never) else None
 
 
@@ -112,6 +114,8 @@ class Choice:
         kind, name = choice.get("type"), name_of(choice)
         if name and name in walk.lost:
             return walk.lost[name]
+        if kind is None:
+            return "unknown-tool"
         return None if isinstance(kind, str) and kind in self.words else rule_of(self.kinds, kind)
 
 
