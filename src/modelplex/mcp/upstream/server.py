@@ -18,12 +18,15 @@ import msgspec
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.upstream import states
+from modelplex.mcp.upstream.address import parse_address
 from modelplex.mcp.upstream.cache import CatalogCache, Verdict, fingerprint
+from modelplex.mcp.upstream.http import HttpChannel, Wire
 from modelplex.mcp.upstream.link import Channel, Gone, Link, Lost, Turned, declared_by
 from modelplex.mcp.upstream.listing import CHANGES, METHODS, Kind, load
 from modelplex.mcp.upstream.params import argument_headers
 from modelplex.mcp.upstream.processes import Children, environment, resolved
 from modelplex.mcp.upstream.seat import Seat
+from modelplex.mcp.upstream.sse import SseChannel
 from modelplex.mcp.upstream.states import Life, State
 from modelplex.mcp.upstream.stdio import StdioChannel
 from modelplex.mcp.words import (
@@ -121,6 +124,7 @@ class Server:
         self._cache = cache
         self._environ = os.environ if environ is None else environ
         self._client = client
+        self._own_client: Client | None = None
         self._tell = tell or _to_nobody
         self._seats: dict[str, Seat] = {}
         self._rest = Life()
@@ -416,6 +420,8 @@ class Server:
             self._refreshing.cancel()
             await asyncio.wait({self._refreshing})
         await asyncio.gather(*(self.end_scope(scope) for scope in list(self._seats)))
+        if self._own_client is not None:
+            await self._own_client.aclose()
         if self._owns_children:
             await self.children.aclose()
 
@@ -451,7 +457,7 @@ class Server:
     async def _channel(self, seat: Seat, *, sse: bool) -> Channel:
         config = self.config
         if config.command is None:
-            return self._remote(seat, sse=sse)
+            return self._remote(sse=sse)
         env = environment(self._environ, {name: value.reveal() for name, value in config.env.items()})
         command = await asyncio.to_thread(resolved, config.command, environ=env)
         if command is None:
@@ -466,8 +472,17 @@ class Server:
             say=lambda kind, text: self._say(kind, text, scope=seat.scope),
         )
 
-    def _remote(self, seat: Seat, *, sse: bool) -> Channel:
-        raise Lost("There is no way to it.")
+    def _remote(self, *, sse: bool) -> Channel:
+        url = self.config.url
+        try:
+            address = parse_address("" if url is None else url.reveal())
+        except ValueError as error:
+            raise Lost(str(error)) from None
+        if self._client is None:
+            self._client = self._own_client = Client()
+        headers = {name: value.reveal() for name, value in self.config.headers.items()}
+        wire = Wire(self._client, address, headers=headers, max_result=self.limits.max_result)
+        return SseChannel(wire) if sse else HttpChannel(wire)
 
     async def learnt(self, verdict: Verdict) -> None:
         """Which era it speaks: kept where it is news."""

@@ -86,7 +86,8 @@ class Quarantined(msgspec.Struct, frozen=True):
 Event: TypeAlias = Cataloged | Needed | Ready | Failed | Idle | Revived | Disabled | Quarantined
 
 
-def _start(life: Life, event: Event, now: float) -> Life:
+# Every change is called alike, from the table below, and few need all three.
+def _start(life: Life, _event: Event, now: float) -> Life:
     if life.wait(now):
         return life
     # After the rest of a crash loop it begins anew: one more failure is the first.
@@ -108,10 +109,10 @@ def _recent(failures: tuple[float, ...], now: float) -> tuple[float, ...]:
 
 
 def _into(state: State) -> Callable[[Life, Event, float], Life]:
-    return lambda life, event, now: Life(state, _recent(life.failures, now), 0.0, life.error)
+    return lambda life, _, now: Life(state, _recent(life.failures, now), 0.0, life.error)
 
 
-def _forget(life: Life, event: Event, now: float) -> Life:
+def _forget(_life: Life, _event: Event, _now: float) -> Life:
     return Life("idle_stopped")
 
 
