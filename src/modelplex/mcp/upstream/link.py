@@ -357,10 +357,10 @@ class Link:
                 owner.told(message)
         else:
             owner = call or self._logs_for() if method == "notifications/message" else call
-            if owner is not None and owner.told is not None:
-                owner.told(message)
-            else:
+            if owner is None:
                 self._heard(message)
+            elif owner.told is not None:
+                owner.told(message)
 
     def _progress(self, message: Json, params: Json) -> None:
         token = params.get("progressToken")

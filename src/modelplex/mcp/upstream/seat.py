@@ -321,12 +321,13 @@ class Seat:
             link = self.link
             if link is None:
                 return
+            wanted = self.watched  # it may change while we wait, and whoever changes it comes here next
             if link.era == "modern":
-                await self._listen(link)
+                await self._listen(link, wanted)
                 return
             for method, uris in (
-                ("resources/subscribe", self.watched - self._subscribed),
-                ("resources/unsubscribe", self._subscribed - self.watched),
+                ("resources/subscribe", wanted - self._subscribed),
+                ("resources/unsubscribe", self._subscribed - wanted),
             ):
                 for uri in sorted(uris):
                     reply = await link.request(method, {"uri": uri})
@@ -334,12 +335,12 @@ class Seat:
                         self._house.warn(
                             f"{method} was answered with error {reply.error['code']}.", scope=self.scope
                         )
-            self._subscribed = self.watched
+            self._subscribed = wanted
 
-    async def _listen(self, link: Link) -> None:
+    async def _listen(self, link: Link, wanted: frozenset[str]) -> None:
         """One stream holds all: a changed wish is a new stream, and the old one ends when the new one stands."""
-        wish = _wish(link.capabilities, self.watched)
-        if self._listening is not None and self._subscribed == self.watched and not self._listening.done():
+        wish = _wish(link.capabilities, wanted)
+        if self._listening is not None and self._subscribed == wanted and not self._listening.done():
             return
         old, self._listening = self._listening, None
         if wish:
@@ -348,7 +349,7 @@ class Seat:
             self._asides.add(self._listening)
             self._listening.add_done_callback(self._asides.discard)
             await asyncio.wait([acknowledged], timeout=ACKNOWLEDGED)
-        self._subscribed = self.watched
+        self._subscribed = wanted
         if old is not None:
             old.cancel()
 
