@@ -14,7 +14,7 @@ OFFERED = json.loads(Path(sys.argv[1]).read_text())
 def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     match method:
         case "initialize":
-            capabilities = {name: {} for name in ("tools", "prompts") if name in OFFERED}
+            capabilities: dict[str, Any] = {name: {} for name in ("tools", "prompts") if name in OFFERED}
             info = {"name": "scripted", "version": "1.0"}
             said = {"instructions": OFFERED["instructions"]} if "instructions" in OFFERED else {}
             return {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info, **said}

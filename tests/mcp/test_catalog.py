@@ -28,18 +28,13 @@ def tool(name: str, **members: Any) -> Json:
     return {"name": name, "inputSchema": {"type": "object"}, **members}
 
 
+HELD = ("globs", "held_tools", "held_prompts", "held_instructions")
+
+
 def offer(server: str, *tools: str, **members: Any) -> Offer:
-    held = {
-        name: members.pop(name)
-        for name in ("globs", "held_tools", "held_prompts", "held_instructions")
-        if name in members
-    }
-    definitions = tuple(tool(name) for name in tools)
-    return Offer(
-        server=server,
-        catalog=Catalog(**{"era": "legacy", "version": "2025-11-25", "tools": definitions, **members}),
-        **held,
-    )
+    held = {name: members.pop(name) for name in HELD if name in members}
+    members = {"tools": tuple(tool(name) for name in tools), **members}
+    return Offer(server=server, catalog=Catalog(era="legacy", version="2025-11-25", **members), **held)
 
 
 def resource(uri: str) -> Json:

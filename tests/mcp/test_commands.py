@@ -70,16 +70,15 @@ def test_list_says_what_each_server_offers(desk: Desk) -> None:
         "git", tool("status", "Shows the status.\nAt length."), tool("a.b"), prompts=[{"name": "review"}]
     )
     desk.server("fs", tool("read"), more='tools = ["read"]')
-    assert desk("list") == (
-        0,
+    told = (
         "git (scripted 1.0, 2025-06-18): 2 tools\n"
         "  git__a_b_2e7336dc  Does it.\n"
         "  git__status        Shows the status.\n"
         "  1 prompt: git__review\n"
         "fs (scripted 1.0, 2025-06-18): 1 tool\n"
-        "  fs__read  Does it.\n",
-        "",
+        "  fs__read  Does it.\n"
     )
+    assert desk("list") == (0, told, "")
 
 
 def test_list_as_json_holds_the_definitions(desk: Desk) -> None:

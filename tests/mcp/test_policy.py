@@ -12,6 +12,7 @@ from modelplex.mcp.policy import (
     permitted,
     whole_server,
 )
+from modelplex.mcp.words import Json
 
 
 def caller(*tools: str) -> Caller:
@@ -132,7 +133,7 @@ def test_a_server_asks_what_its_config_allows_and_nothing_else() -> None:
 
 
 def test_a_server_is_told_of_what_is_both_allowed_and_claimed() -> None:
-    claimed = {"sampling": {"tools": {}}, "elicitation": {}, "roots": {"listChanged": True}}
+    claimed: Json = {"sampling": {"tools": {}}, "elicitation": {}, "roots": {"listChanged": True}}
     assert may_be_asked((), claimed=claimed) == {}
     assert may_be_asked(("sampling", "elicitation"), claimed={"sampling": {}}) == {"sampling": {}}
     assert may_be_asked(("sampling", "elicitation"), claimed=claimed) == {

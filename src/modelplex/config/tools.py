@@ -172,7 +172,8 @@ def server(node: Node, *, homes: Mapping[str, str]) -> McpServer | Faulty:
 
 def agreed(node: Node, config: McpConfig) -> None:
     """What [mcp] and its servers come to together, as far as it was written. `node` is [mcp]."""
-    table = cast("dict[str, object]", node.value) if isinstance(node.value, dict) else {}
+    is_table = isinstance(node.value, dict)
+    table = cast("dict[str, object]", node.value) if is_table else {}
     if "probe_timeout" in table and config.probe_timeout > config.start_timeout:
         found = f"{config.probe_timeout:g}, and a start_timeout of {config.start_timeout:g}"
         node.child("probe_timeout", None).wrong("less than the whole start may take", found=found)

@@ -96,7 +96,7 @@ class Seen:
         others = [
             name
             for server, catalog in self.catalogs.items()
-            if server != sight.config.name and catalog is not None
+            if server != sight.config.name
             for tool in catalog.tools
             if isinstance(own := tool.get("name"), str)
             for name in (own, server + SEPARATOR + own)
