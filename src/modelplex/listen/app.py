@@ -46,7 +46,10 @@ from modelplex.listen.routes import (
     below_gemini,
     below_ollama,
     dialect_of,
+    gemini_path,
+    is_base,
     operation,
+    plain,
 )
 from modelplex.listen.tools import answer_tools
 from modelplex.mcp.front.http import Front
@@ -108,6 +111,12 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
                 origin = value.decode("latin-1")
             case b"authorization":
                 authorization = value.decode("latin-1")
+            case b"content-encoding" if value.strip().lower() not in {b"", b"identity"}:
+                raise BadRequest(
+                    "The body of a request is read as it is, without any content-encoding.",
+                    status=415,
+                    code="unsupported_encoding",
+                )
             case b"transfer-encoding" if value.strip().lower() != b"chunked":
                 # The parser is content with "gzip, chunked", and would give us the zipped bytes.
                 raise BadRequest("The only transfer-encoding that is served is chunked.")
@@ -177,6 +186,7 @@ class App:
         try:
             request = read_head(http, self.callers.of(http["state"]["met"], http["headers"]))
             form = request.form
+            plain(http["raw_path"], method=request.method)
             if request.path.startswith(TOOLS):
                 await self._tools(request, door, http)
                 return
@@ -307,6 +317,8 @@ class App:
                     kept,
                 )
                 return
+        if request.method == "POST":
+            gemini_path(request.path)
         view = self._view(request)
         if view is None:
             raise NotFound(
@@ -323,7 +335,7 @@ class App:
         path = request.path
         if path in {"/health", "/health/"}:
             return partial(self.inside.health, detail=request.detail)
-        if path == "/":  # what clients knock at before they begin
+        if path == "/" or is_base(path):  # what clients knock at before they begin
             return partial(self.inside.health, detail=False)
         if (rest := below_base(path)) is not None:
             return self._models_view(rest, request.form, request.caller)

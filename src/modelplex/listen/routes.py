@@ -1,15 +1,17 @@
-"""The route table: which operation a path asks for, and in which dialect its caller speaks. Pure, and on one screen.
+"""The route table: which operation a path asks for, and in which dialect its caller speaks. Pure.
 
 Above it stands the app. What is not here is a 404, in the dialect that the path begins like: nothing is passed through because somebody asked for it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
 
 from modelplex.call import Endpoint
+from modelplex.errors import BadRequest
 
 BASES = ("/models/v1/", "/v1/")
 """The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL."""
@@ -98,6 +100,44 @@ def _gemini_operation(path: str, query: bytes) -> Operation | None:
     return None if asked is None else msgspec.structs.replace(asked, model=model)
 
 
+DISGUISED = re.compile(rb"%(?:2e|2f|5c|00|25)|//|\\|/\.{1,2}(?:/|$)", re.IGNORECASE)
+"""What two readers of one path would take for two paths: encoded dots and slashes, empty and dotted segments, backslashes, NUL, and what is encoded twice."""
+A_MODEL = re.compile(rb"(?:/models)?/v1(?:beta|alpha)?/models/[^/]+", re.IGNORECASE)
+"""The page of one model: clients encode the slashes of its name, and it is answered from what is known here, never passed on."""
+GEMINI_MODEL = re.compile(r"[\w.:@+-]+(?:/[\w.:@+-]+)*", re.ASCII)
+"""A model's name in a path. Ours may have a provider before it, and a tag behind."""
+
+
+def plain(raw_path: bytes, *, method: str) -> None:
+    """Whether a path means one thing only. Raises BadRequest, in status 400."""
+    found = DISGUISED.search(raw_path)
+    if found is None:
+        return
+    if method in {"GET", "HEAD"} and A_MODEL.fullmatch(raw_path):
+        bare = re.sub(rb"%2f", b"/", raw_path, flags=re.IGNORECASE)
+        if DISGUISED.search(bare) is None:
+            return
+    raise BadRequest(
+        "The path holds dots, slashes, backslashes or NUL where they could be read in two ways; write it plainly.",
+        code="ambiguous_path",
+    )
+
+
+def gemini_path(path: str) -> None:
+    """Whether a POST below Gemini's base names a model and a method that there are. Raises BadRequest."""
+    rest = _below(path, GEMINI_BASES[:-1])
+    if rest is None or not rest.startswith("models/"):
+        return
+    model, colon, method = rest.removeprefix("models/").rpartition(":")
+    if not colon or method not in GEMINI_METHODS or not GEMINI_MODEL.fullmatch(model):
+        raise BadRequest(
+            "The path must be models/{model}:{method}, with a model's name as GET /v1beta/models has it and one of: "
+            + ", ".join(name for name in GEMINI_METHODS if "?" not in name)
+            + ".",
+            code="unknown_method",
+        )
+
+
 DIALECT_OF_FORM: Mapping[str, str] = {
     "openai": "openai_chat",
     "anthropic": "anthropic_messages",
@@ -136,3 +176,11 @@ def below_ollama(path: str) -> str | None:
 
 def _below(path: str, bases: tuple[str, ...]) -> str | None:
     return next((path[len(base) :] for base in bases if path.startswith(base)), None)
+
+
+_KNOCKS = frozenset(base.rstrip("/") for base in (*BASES, *OLLAMA_BASES, *GEMINI_BASES, "/models/"))
+
+
+def is_base(path: str) -> bool:
+    """Whether a path is a base URL itself, at which clients knock before they begin."""
+    return path.rstrip("/") in _KNOCKS
