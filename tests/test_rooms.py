@@ -89,7 +89,7 @@ def _fault(room: str, imported: str, *, file: str) -> str | None:
 def _fault_of_mcp(imported: str) -> str | None:
     """Why a pure module of mcp may not import this of ours: what it imports is pure too."""
     neighbour, *inside = imported.split(".")
-    if neighbour in BELOW_PURE_OF_MCP | {"__version__"}:
+    if neighbour in BELOW_PURE_OF_MCP | {"", "__version__"}:
         return None
     modules = {"/".join([neighbour, *inside[:depth]]) + ".py" for depth in (1, 2)}
     return (
