@@ -58,6 +58,8 @@ def mounts(wanted: Wanted) -> list[Mount]:
     if shares(wanted.folder, home=wanted.home) and (wanted.way != "host" or _is_below(wanted.folder, OWN)):
         writable.insert(0, wanted.folder)
     programs = [path for path in wanted.programs if not _is_below(path, writable)]
+    if wanted.way != "private":
+        programs = [path for path in programs if _is_below(path, OWN)]
     shared = [_shown(path) for path in (*programs, *wanted.read_only)]
     shared += [Mount("rw", path, path) for path in writable]
     shared += [_shown(path) for path in wanted.own if path not in writable]
@@ -150,7 +152,9 @@ def _in_order(shared: Iterable[Mount], wanted: Wanted) -> list[Mount]:
         kind = next((each.kind for each in kept if around and each.target == around[-1]), None)
         if mount.kind != "rw" and (kind == "ro" or path in roots or (kind is None and _is_below(path, roots))):
             continue
-        if mount.kind == "link" and kind is not None:
+        if mount.kind == "link" and (kind is not None or not (wanted.way == "private" or _is_below(path, OWN))):
+            continue
+        if mount.kind == "ro" and wanted.way == "ro" and kind is None and not _is_below(path, OWN):
             continue
         kept.append(mount)
     return kept

@@ -440,7 +440,7 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
     program = shutil.which("bwrap")
     if program is None:
         raise CannotRun("bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out.")
-    words = [program, "--unshare-pid", "--die-with-parent", "--cap-drop", "ALL"]
+    words = [program, "--unshare-pid", "--die-with-parent", "--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
     late: list[str] = []
     for kind, target, source in steps:
         match kind:

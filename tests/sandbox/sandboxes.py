@@ -1,0 +1,99 @@
+"""`modelplex run` as a test starts it: by root, by nobody, or by whoever runs the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.processes import NOWHERE, WAIT_S
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+NOBODY = 65534
+PEOPLE = ("root", "nobody") if os.geteuid() == 0 else ("user",)
+SECRET = "sk-of-the-host-0123456789"
+REACHED = (sys.base_prefix, sys.prefix, str(ROOT))
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who starts it, in a folder and with a home of their own."""
+
+    name: str
+    folder: Path
+    home: Path
+
+    @property
+    def words(self) -> list[str]:
+        """What goes before a command."""
+        if self.name != "nobody":
+            return []
+        return [sys.executable, "-I", str(PROGRAMS / "as_nobody.py"), *REACHED, "--"]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+        return {"PATH": path, **NOWHERE, "HOME": str(self.home), "MY_API_KEY": SECRET, "LANG": "C.UTF-8"}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [*self.words, sys.executable, "-P", "-m", "modelplex", *arguments]
+
+    def run(
+        self,
+        *arguments: str,
+        environ: Mapping[str, str] = {},
+        stdin: str = "",
+        pass_fds: Sequence[int] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        """`modelplex run` with these, to its end."""
+        done = subprocess.run(
+            self.command("run", *arguments),
+            cwd=self.folder,
+            env={**self.environ, **environ},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+            pass_fds=pass_fds,
+        )
+        allowed(done.stderr)
+        return done
+
+    def python(self, code: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """This program inside."""
+        return self.run(*arguments, "--", sys.executable, "-c", code, environ=more)
+
+    def give(self, path: Path) -> Path:
+        if self.name == "nobody":
+            os.chown(path, NOBODY, NOBODY)
+        return path
+
+
+def allowed(said: str) -> None:
+    """Skips where this kernel (or the container around us) allows no sandbox at all."""
+    if "the kernel does not allow a sandbox here" in said:
+        pytest.skip(said.strip())
+
+
+@contextmanager
+def person(name: str) -> Generator[Person]:
+    made = Path(tempfile.mkdtemp(prefix="mpx-", dir="/tmp"))  # a short path, and one that nobody may enter
+    made.chmod(0o755)
+    try:
+        found = Person(name, made / "work", made / "home")
+        for folder in (found.folder, found.home):
+            folder.mkdir()
+            found.give(folder)
+        yield found
+    finally:
+        shutil.rmtree(made)

@@ -1,0 +1,229 @@
+"""Every way out of a sandbox that we know of, tried from inside, and, so that the test can fail, from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelplex.sandbox.environment import PASSED, POINTED
+from tests.processes import WAIT_S
+from tests.sandbox.sandboxes import PEOPLE, PROGRAMS, SECRET, Person, allowed, person
+
+CLOSED = {
+    "tcp": "ECONNREFUSED",
+    "tcp_beyond": "ENETUNREACH",
+    "udp": "ECONNREFUSED",
+    "udp_beyond": "ENETUNREACH",
+    "vsock": "EAFNOSUPPORT",
+    "alg": "EAFNOSUPPORT",
+    "netlink": "EAFNOSUPPORT",
+    "unix_datagram": "EPROTONOSUPPORT",
+    "unix_datagram_pair": "EPROTONOSUPPORT",
+    "io_uring": "ENOSYS",
+    "key_ring": "ENOSYS",
+    "raw": "EPERM",
+    "packet": "EAFNOSUPPORT",
+    "by_int_80": "SIG31",
+    "inherited_tcp": "EBADF",
+    "inherited_udp": "EBADF",
+    "inherited_folder": "EBADF",
+    "abstract": "ECONNREFUSED",
+    "socket_in_tmp": "ENOENT",
+    "socket_in_run": "ENOENT",
+    "socket_in_home": "ENOENT",
+    "socket_in_folder": "EACCES",
+    "socket_in_later": "EACCES",
+    "socket_through_proc": "EACCES",
+    "socket_by_relative_path": "EACCES",
+    "socket_through_link": "EACCES",
+    "secret": "ENOENT",
+    "host_process": "ENOENT",
+    "host_pidfd": "ESRCH",
+    "first_ptrace": "EPERM",
+    "first_descriptor": "EPERM",
+    "first_memory": "EACCES",
+    "first_root": "EACCES",
+    "enter_network": "ENOENT",
+    "enter_of_first": "EACCES",
+    "home_file": "ENOENT",
+    "setting_of_the_host": "EROFS",
+    "mount_again": "EPERM",
+    "device": "ENOENT",
+}
+"""What is tried, and what comes of it inside."""
+ROOT_ALONE = {"setting_of_the_host", "mount_again"}
+"""Ways that are open to root alone to begin with."""
+MAY_LACK = {"vsock", "alg", "io_uring", "by_int_80", "key_ring", "device", "tcp_beyond", "udp_beyond"}
+"""Ways that a kernel, or a machine without a network, may not have at all."""
+
+
+class Host:
+    """What a sandboxed program would like to reach: listeners, a file, a process."""
+
+    def __init__(self, who: Person, stack: ExitStack) -> None:
+        self._who, self._stack = who, stack
+        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(("127.0.0.1", 0))
+        threading.Thread(target=_pong, args=(udp,), daemon=True).start()
+        self.inherited = [
+            stack.enter_context(socket.create_connection(tcp.getsockname())),
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
+        ]
+        self.folder = os.open(who.folder, os.O_RDONLY)
+        stack.callback(os.close, self.folder)
+        abstract = f"modelplex-test-{os.getpid()}-{who.name}"
+        self.listen("\0" + abstract)
+        sleeper = subprocess.Popen([*who.words, "/bin/sleep", "600"], env=who.environ)
+        stack.callback(sleeper.wait)
+        stack.callback(sleeper.kill)
+        secret = who.home / "key"
+        secret.write_text(SECRET)
+        who.give(secret)
+        self.sockets = {"tmp": f"/tmp/mpx-{os.getpid()}-{who.name}.sock"}
+        self.sockets["home"] = str(who.home / "s.sock")
+        self.sockets["folder"] = str(who.folder / "s.sock")
+        self.sockets["later"] = str(who.folder / "later.sock")
+        if os.geteuid() == 0:
+            self.sockets["run"] = f"/run/mpx-{os.getpid()}-{who.name}.sock"
+        for place in self.sockets:
+            if place != "later":
+                self.listen(self.sockets[place])
+        self.facts: dict[str, Any] = {
+            "tcp": tcp.getsockname()[1],
+            "udp": udp.getsockname()[1],
+            "beyond": "203.0.113.1",  # of the block for documents: routed by whoever has a default route, and nobody's
+            "abstract": abstract,
+            "sockets": self.sockets,
+            "secret": SECRET,
+            "pid": sleeper.pid,
+            "inherited_tcp": self.inherited[0].fileno(),
+            "inherited_udp": self.inherited[1].fileno(),
+            "inherited_folder": self.folder,
+            "home_file": str(secret),
+            "device": "/dev/net/tun",
+        }
+
+    def listen(self, path: str) -> None:
+        server = self._stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(path)
+        server.listen()
+        if not path.startswith("\0"):
+            Path(path).chmod(0o777)
+            self._stack.callback(Path(path).unlink)
+
+    def attempts(self, *words: str) -> dict[str, str]:
+        """What comes of each, in a program that is started by these words; one socket more is made while it runs."""
+        who = self._who
+        ready = who.folder / "ready"
+        with suppress(FileNotFoundError):
+            ready.unlink()
+        program = who.folder / "attempts.py"
+        program.write_text((PROGRAMS / "attempts.py").read_text())
+        popen = subprocess.Popen(
+            [*words, sys.executable, str(program), json.dumps({**self.facts, "ready": str(ready)})],
+            cwd=who.folder,
+            env=who.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=[*(sock.fileno() for sock in self.inherited), self.folder],
+        )
+        watch = threading.Event()
+        for _ in range(int(WAIT_S / 0.02)):
+            if ready.exists() or popen.poll() is not None:
+                break
+            watch.wait(0.02)
+        if popen.poll() is None and not Path(self.sockets["later"]).exists():
+            self.listen(self.sockets["later"])
+        out, err = popen.communicate("\n", timeout=WAIT_S)
+        allowed(err)
+        assert popen.returncode == 0, err
+        results: dict[str, str] = json.loads(out)
+        return results
+
+
+def _pong(udp: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            _, sender = udp.recvfrom(16)
+            udp.sendto(b"pong", sender)
+
+
+class Tried:
+    """The same attempts outside and inside."""
+
+    def __init__(self, who: Person, outside: dict[str, str], inside: dict[str, str]) -> None:
+        self.who, self.outside, self.inside = who, outside, inside
+
+
+WAYS = {"own": [], "bwrap": ["--bwrap"]}
+
+
+@pytest.fixture(scope="module", params=[f"{name}-{way}" for name in PEOPLE for way in WAYS])
+def tried(request: pytest.FixtureRequest) -> Generator[Tried]:
+    name, _, way = request.param.partition("-")
+    if way == "bwrap" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    with person(name) as who, ExitStack() as stack:
+        host = Host(who, stack)
+        inside = host.attempts(*who.command("run", *WAYS[way], "--"))
+        outside = host.attempts(*who.words)
+        yield Tried(who, outside, inside)
+
+
+@pytest.mark.parametrize("way", CLOSED)
+def test_a_way_out_is_open_outside_and_closed_inside(tried: Tried, way: str) -> None:
+    if way == "by_int_80" and platform.machine() != "x86_64":
+        pytest.skip("another machine's calls")
+    if way in ROOT_ALONE and tried.who.name != "root":
+        assert tried.outside[way] != "works"
+        assert tried.inside[way] != "works"
+        return
+    if tried.outside[way] == "not tried":
+        pytest.skip("for root to try: another user cannot make it")
+    assert tried.inside[way] == CLOSED[way]
+    if way in MAY_LACK and tried.outside[way] != "works":
+        pytest.skip(f"not open outside either: {tried.outside[way]}")
+    assert tried.outside[way] == "works"
+
+
+def test_no_interface_is_there_but_the_loopback(tried: Tried) -> None:
+    assert tried.inside["interfaces"] == "lo"
+
+
+def test_no_descriptor_is_inherited(tried: Tried) -> None:
+    assert tried.inside["descriptors"] == ""
+    assert tried.outside["descriptors"] != ""
+
+
+def test_nothing_of_the_host_is_among_the_processes(tried: Tried) -> None:
+    numbers = [int(number) for number in tried.inside["processes"].split(",")]
+    assert 1 in numbers
+    assert len(numbers) <= 3  # the supervisor, the program, a child of its own
+
+
+def test_the_environment_holds_nothing_but_what_is_documented(tried: Tried) -> None:
+    names = set(tried.inside["environ"].split(","))
+    assert not {name for name in names if not name.startswith("LC_")} - {
+        *PASSED,
+        *POINTED,
+        "TMPDIR",
+        "PYTHONPATH",
+        "NODE_OPTIONS",
+    }
+    assert set(POINTED) <= names
+    assert "MY_API_KEY" in tried.outside["environ"]
