@@ -124,7 +124,7 @@ class Maker:
                 field.annotation, depth + 1
             )
             for name, field in kind.model_fields.items()
-            if self._wanted(name, chance)
+            if name == "type" or self._wanted(name, chance)
         }
 
 
@@ -146,7 +146,11 @@ def _gemini_body(maker: Maker) -> dict[str, Any]:
         "contents": [maker.make(gemini_types.Content) for _ in range(2)],
         "tools": [maker.make(gemini_types.Tool) for _ in range(2)],
         "generationConfig": {**inner, **({} if maker.daring < 0.1 else shaping)},
-        **{name: value for name, value in config.items() if name not in {"http_options", "httpOptions"}},
+        **{
+            name: value
+            for name, value in config.items()
+            if name not in {"http_options", "httpOptions", "tools"}
+        },
     }
 
 
@@ -274,7 +278,10 @@ def acted_on(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
             name = _snake(key)
             if key in inert or name in OPAQUE:
                 continue
-            if name in ACTED_ON and "canary" in json.dumps(inner).lower():
+            names_a_file = name == "file_data" and isinstance(
+                inner, dict
+            )  # Gemini's, of which `file_uri` is what counts
+            if name in ACTED_ON and not names_a_file and "canary" in json.dumps(inner).lower():
                 yield f"{(*path, name)}"
             if name in {"store", "background"} and inner is True and not path[-1:] == ("tools",):
                 yield f"{(*path, name)}: true"
@@ -328,3 +335,44 @@ def test_the_bodies_are_telling(form: str) -> None:
         assert sum(isinstance(verdict, Refuse) for verdict in verdicts) >= 15
     if form not in {"completions", "embeddings", "moderations"}:
         assert sum(bool(list(acted_on(body))) for body in bodies) >= 50
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *(
+            "remote-url",
+            "stored-file",
+            "stored-state",
+            "remote-mcp",
+            "remote-data",
+            "code-execution",
+            "web-search",
+            "web-fetch",
+        ),
+        *(
+            "provider-history",
+            "store",
+            "background",
+            "labels",
+            "identity",
+            "price",
+            "cache-retention",
+            "second-model",
+            "bucket-write",
+        ),
+    ],
+)
+def test_a_hole_would_be_seen(rule: str) -> None:
+    """With a rule open, something of what it keeps back is found in what leaves."""
+    opened = Facts(agent="ann", secret=FACTS.secret, allowed=frozenset({rule}))
+    for seed in range(3000):
+        for dialect, make in (BODIES[form] for form in ("messages", "responses", "gemini")):
+            body = json.dumps(make(Maker(seed))).encode()
+            verdict = judge(body, dialect=dialect, facts=opened)
+            sent = (
+                b"{}" if isinstance(verdict, Refuse) else verdict.body if isinstance(verdict, Amend) else body
+            )
+            if any(acted_on(json.loads(sent))):
+                return
+    pytest.fail(f"nobody would notice if {rule} were open")
