@@ -75,6 +75,10 @@ GEMINI_METHODS: Mapping[str, Operation] = {
 }
 
 
+GEMINI_MODEL = re.compile(r"[\w.:@+-]+(?:/[\w.:@+-]+)*", re.ASCII)
+"""A model's name in a path. Ours may have a provider before it, and a tag behind."""
+
+
 _PATHS: Mapping[str, Operation] = {
     base + rest: asked
     for bases, operations in ((BASES, OPERATIONS), (OLLAMA_BASES, OLLAMA_OPERATIONS))
@@ -96,7 +100,7 @@ def _gemini_operation(path: str, query: bytes) -> Operation | None:
     model, colon, method = rest.removeprefix("models/").rpartition(":")
     if method == "streamGenerateContent" and b"alt=sse" in query.split(b"&"):
         method += "?alt=sse"
-    asked = GEMINI_METHODS.get(method) if colon else None
+    asked = GEMINI_METHODS.get(method) if colon and GEMINI_MODEL.fullmatch(model) else None
     return None if asked is None else msgspec.structs.replace(asked, model=model)
 
 
@@ -104,8 +108,6 @@ DISGUISED = re.compile(rb"%(?:2e|2f|5c|00|25)|//|\\|/\.{1,2}(?:/|$)", re.IGNOREC
 """What two readers of one path would take for two paths: encoded dots and slashes, empty and dotted segments, backslashes, NUL, and what is encoded twice."""
 A_MODEL = re.compile(rb"(?:/models)?/v1(?:beta|alpha)?/models/[^/]+", re.IGNORECASE)
 """The page of one model: clients encode the slashes of its name, and it is answered from what is known here, never passed on."""
-GEMINI_MODEL = re.compile(r"[\w.:@+-]+(?:/[\w.:@+-]+)*", re.ASCII)
-"""A model's name in a path. Ours may have a provider before it, and a tag behind."""
 
 
 def plain(raw_path: bytes, *, method: str) -> None:
