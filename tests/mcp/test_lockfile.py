@@ -20,6 +20,7 @@ from modelplex.mcp.lockfile import (
     pins,
     read_lock,
     read_seen,
+    record_seen,
     write_lock,
     write_seen,
 )
@@ -82,6 +83,22 @@ def test_what_was_seen_is_read_and_nobody_else_reads_it(tmp_path: Path) -> None:
     assert (folder / "mcp-seen.json").stat().st_mode & 0o777 == 0o600
     (folder / "mcp-seen.json").write_text("{broken")
     assert read_seen(folder) == {}
+
+
+def test_what_a_person_approved_meanwhile_is_not_forgotten(tmp_path: Path) -> None:
+    first = LockedServer(launch="a", tools={"read": "old"})
+    record_seen(tmp_path, {"fs": first})
+    write_seen(tmp_path, {"fs": LockedServer(launch="a", tools={"read": "approved"})})
+    record_seen(
+        tmp_path, {"fs": LockedServer(launch="a", tools={"read": "old", "write": "new"}), "git": first}
+    )
+    assert read_seen(tmp_path) == {
+        "fs": LockedServer(launch="a", tools={"read": "approved", "write": "new"}),
+        "git": first,
+    }
+    other = LockedServer(launch="b", tools={"read": "other"})
+    record_seen(tmp_path, {"fs": other})
+    assert read_seen(tmp_path)["fs"] == other
 
 
 @pytest.mark.parametrize(

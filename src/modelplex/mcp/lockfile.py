@@ -126,6 +126,27 @@ def write_seen(folder: Path, seen: Lock) -> None:
     _replace(folder / SEEN_FILE, msgspec.json.format(msgspec.json.encode(_Seen(VERSION, seen))), mode=0o600)
 
 
+def record_seen(folder: Path, seen: Lock) -> None:
+    """Adds what is seen for the first time. What the file says already stays, since a person may have approved a change meanwhile; of a server that
+    is launched differently it says nothing. Raises OSError, and LockError as `read_seen`.
+    """
+    before = read_seen(folder)
+    write_seen(
+        folder, {**before, **{name: _added(before.get(name), server) for name, server in seen.items()}}
+    )
+
+
+def _added(before: LockedServer | None, now: LockedServer) -> LockedServer:
+    if before is None or before.launch != now.launch:
+        return now
+    return msgspec.structs.replace(
+        before,
+        instructions=before.instructions or now.instructions,
+        tools={**now.tools, **before.tools},
+        prompts={**now.prompts, **before.prompts},
+    )
+
+
 def pins(config: Config, *, state_folder: Path) -> Pins:
     """The pins of a config, as its files stand now.
 

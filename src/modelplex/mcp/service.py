@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from modelplex.config.settings import Config, McpServer
 from modelplex.mcp.calls import Admit
 from modelplex.mcp.gateway import Hub
-from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, write_seen
+from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, record_seen
 from modelplex.mcp.pins import Lock, Pins
 from modelplex.mcp.upstream import Children, DiskCache, Server, ServerEvent
 from modelplex.mcp.words import Json
@@ -178,11 +178,10 @@ class Service:
         while folder is not None and (seen := self._unwritten) is not None:
             self._unwritten = None
             try:
-                await asyncio.to_thread(write_seen, folder, seen)
-            except OSError as error:
-                self._events.warning(
-                    "what was first seen of tool servers cannot be kept", text=error.strerror or str(error)
-                )
+                await asyncio.to_thread(record_seen, folder, seen)
+            except (OSError, LockError) as error:
+                text = error.sentence if isinstance(error, LockError) else error.strerror or str(error)
+                self._events.warning("what was first seen of tool servers cannot be kept", text=text)
 
     def _folder(self, config: Config) -> Path | None:
         """None for a user without a home, who keeps nothing."""
