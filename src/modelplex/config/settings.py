@@ -211,7 +211,7 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     idle_stop   seconds without a call after which its process is stopped; 0 never
     scope       how many processes there are: one, one a session, one an agent
     network     False puts the process into an empty network namespace
-    allow       what it may ask of the client: "sampling", "elicitation"
+    allow       what it may ask of the client: "sampling", "elicitation", "roots" (a client's roots widen what some servers serve)
     roots       folders that it is told of where it asks for roots; the client's are never passed on
     idempotent  globs of tools whose call may be sent again after a crash
     """

@@ -106,8 +106,8 @@ SERVER: Final[dict[str, Rule[object]]] = {
     "network": flag,
     "allow": once(
         many(
-            one_of(("sampling", "elicitation")),
-            'a list of what it may ask of clients: "sampling", "elicitation"',
+            one_of(("sampling", "elicitation", "roots")),
+            'a list of what it may ask of clients: "sampling", "elicitation", "roots"',
         )
     ),
     "roots": once(many(_folder, "a list of folders, each by its whole path")),

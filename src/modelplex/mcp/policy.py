@@ -137,7 +137,7 @@ def _hidden(rule: str, reason: str) -> Decision:
 def may_ask(allow: Collection[str], *, method: str, roots: Collection[str] = ()) -> Decision:
     """Whether a server may make this request of a client: `allow` and `roots` are its config's. Roots are answered by the gateway itself."""
     feature = FEATURES.get(method)
-    if roots if feature == "roots" else feature in allow:
+    if feature in allow or (feature == "roots" and roots):
         return ALLOWED
     return Decision(
         verdict="deny", rule="server_asks", reason=f"this server may not ask for {feature or method}"

@@ -440,7 +440,7 @@ def declared_by(allow: tuple[str, ...], roots: tuple[str, ...]) -> Json:
     return {
         **({"sampling": {}} if "sampling" in allow else {}),
         **({"elicitation": {}} if "elicitation" in allow else {}),
-        **({"roots": {}} if roots else {}),
+        **({"roots": {}} if roots or "roots" in allow else {}),
     }
 
 
