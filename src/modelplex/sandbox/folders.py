@@ -23,6 +23,10 @@ Way: TypeAlias = Literal["private", "ro", "host"]
 SYSTEM: Final = "usr bin sbin lib lib32 lib64 libx32 etc opt nix gnu".split()
 """The top folders of a distribution. What is not here (root, home, var, srv, mnt, a folder of somebody's own) holds people's things."""
 OWN: Final = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - they are what is replaced
+HIDDEN_OF_PROC: Final = (
+    "acpi asound bus fs irq kcore keys latency_stats sched_debug scsi sysrq-trigger timer_list".split()
+)
+"""What uid 0 could read or turn there without any capability; as container engines do it."""
 RUN: Final = "/run/modelplex"
 SOCKET: Final = f"{RUN}/modelplex.socket"
 

@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from modelplex.sandbox import kernel
-from modelplex.sandbox.folders import Mount
+from modelplex.sandbox.folders import HIDDEN_OF_PROC, Mount
 
 DEVICES: Final = "null zero full random urandom tty".split()
 LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
 PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
-HIDDEN_OF_PROC: Final = (
-    "acpi asound bus fs irq kcore keys latency_stats sched_debug scsi sysrq-trigger timer_list".split()
-)
-"""What uid 0 could read or turn there without any capability; as container engines do it."""
 
 
 def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | None) -> frozenset[int]:

@@ -27,7 +27,7 @@ from modelplex.sandbox import seccomp
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground
 from modelplex.sandbox.environment import NODE, PYTHON, environment
-from modelplex.sandbox.folders import Mount, Wanted, mounts, of_program, pinned, programs, shares
+from modelplex.sandbox.folders import HIDDEN_OF_PROC, Mount, Wanted, mounts, of_program, pinned, programs, shares
 
 FAILED, WRONG = 1, 2
 START_SECONDS: Final = 30.0
@@ -440,8 +440,10 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
     program = shutil.which("bwrap")
     if program is None:
         raise CannotRun("bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out.")
-    words = [program, "--unshare-pid", "--die-with-parent", "--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
-    late: list[str] = []
+    # Its own first process would be open to the program, and is behind no filter: the supervisor is the first.
+    words = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
+    # The one capability by which the supervisor rids itself of the rest.
+    words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
     for kind, target, source in steps:
         match kind:
             case "ro":
@@ -459,5 +461,12 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
                     words += ["--ro-bind", "/dev/null", target]
         if target == "/":
             words += ["--tmpfs", "/sys"]
-    late += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--chdir", "/"]  # noqa: S108
-    return [*words, *late, "--", *_interpreter("inside")]
+    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--chdir", "/"]  # noqa: S108
+    if os.geteuid() == 0:
+        words += ["--ro-bind", "/proc/sys", "/proc/sys"]
+        for path in (f"/proc/{name}" for name in HIDDEN_OF_PROC):
+            if os.path.isdir(path):
+                words += ["--tmpfs", path, "--remount-ro", path]
+            elif os.path.exists(path):
+                words += ["--ro-bind", "/dev/null", path]
+    return [*words, "--", *_interpreter("inside")]
