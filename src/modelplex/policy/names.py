@@ -33,8 +33,6 @@ NAMES: tuple[tuple[str, str, str], ...] = (
     ("groq", "compound*", SEARCHES),
     ("ollama", "*:cloud", ELSEWHERE),
     ("ollama", "*-cloud", ELSEWHERE),
-    ("ollama-openai", "*:cloud", ELSEWHERE),
-    ("ollama-openai", "*-cloud", ELSEWHERE),
 )
 """`(type of provider, glob, rule)`."""
 

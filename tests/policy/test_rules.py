@@ -1,0 +1,59 @@
+"""The rules by name: each is used, each is documented, and a refusal's sentence says what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from modelplex.policy import rules
+from modelplex.policy.betas import KEPT, OPENED_BY
+from modelplex.policy.names import NAMES
+from modelplex.policy.rules import OPENABLE, RULES, sentence
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "reference" / "policy.md"
+ROOM = ROOT / "src" / "modelplex" / "policy"
+ROW = re.compile(r"^\| `([a-z-]+)` \| .+ \| (.+) \|$", re.MULTILINE)
+ELSEWHERE = {"unread-form"}
+"""Rules of what is no JSON body: whoever reads the body's type asks for them."""
+
+
+@pytest.mark.docs
+def test_the_manual_has_each_rule_with_its_sentence_and_no_other() -> None:
+    assert dict(ROW.findall(PAGE.read_text())) == {name: rule.why for name, rule in RULES.items()}
+
+
+@pytest.mark.docs
+def test_the_manual_names_the_betas_that_are_kept() -> None:
+    betas = PAGE.read_text().partition("## Betas")[2].partition("##")[0].partition(".")[0] + PAGE.read_text()
+    assert all(f"`{beginning}`" in betas for beginning in KEPT)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_a_rule_has_a_name_to_type_and_a_sentence_to_read(name: str) -> None:
+    rule = RULES[name]
+    assert rule.name == name
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
+    assert rule.why.endswith(".")
+    told = sentence(name, "input[2].content[0]")
+    assert told.startswith(f"Refused by policy: input[2].content[0] {rule.says} (rule {name}). ")
+    assert told.endswith(".")
+    assert ("[policy.allow]" in told) == (name in OPENABLE)
+    assert sentence(name, "").startswith("Refused by policy: the body ")
+
+
+@pytest.mark.parametrize("name", sorted(set(RULES) - ELSEWHERE))
+def test_a_rule_is_asked_for_by_some_table(name: str) -> None:
+    own = Path(rules.__file__).name
+    pages = [page.read_text() for page in ROOM.glob("*.py") if page.name != own]
+    assert any(f'"{name}"' in page for page in pages)
+
+
+def test_only_what_makes_a_body_unreadable_cannot_be_opened() -> None:
+    assert set(RULES) - OPENABLE == {"duplicate-key", "malformed", "too-deep"}
+
+
+def test_names_and_betas_speak_of_rules_that_there_are() -> None:
+    assert {rule for _, _, rule in NAMES} | {rule for _, rule in OPENED_BY} <= set(RULES)
