@@ -241,6 +241,14 @@ def test_an_ordinary_description_has_nothing_to_find(text: str) -> None:
     assert list(scan(tool(description=text), others=("search", "find", "a_b"))) == []
 
 
+def test_two_servers_with_tools_of_the_same_names_are_not_suspicious() -> None:
+    now = catalog(
+        tool("read_query"), tool("write_query", description="Unlike read_query it writes. See list_tables.")
+    )
+    pins = Pins().judge("fs", now, others=("read_query", "write_query", "list_tables")).pins
+    assert [finding.what for pin in pins for finding in pin.findings] == ["list_tables"]
+
+
 def test_every_string_of_a_definition_is_looked_at() -> None:
     hidden = "a\u200bb"
     schema = {"properties": {"path": {"description": hidden, "enum": ["x", hidden]}, hidden: {}}}

@@ -155,16 +155,23 @@ async def _with_servers(
         await client.aclose()
 
 
-async def _sighted(server: Server) -> Sight:
+async def _asked(servers: Iterable[Server]) -> list[Sight]:
+    turns = asyncio.Semaphore(os.cpu_count() or 1)
+    return list(await asyncio.gather(*(_sighted(server, turns) for server in servers)))
+
+
+async def _sighted(server: Server, turns: asyncio.Semaphore) -> Sight:
+    """What it offers. Servers that all start at once are slow to say which era they speak, and are taken for older ones then: one for each core."""
     try:
-        return Sight(config=server.config, catalog=await server.lists(fresh=True))
+        async with turns:
+            return Sight(config=server.config, catalog=await server.lists(fresh=True))
     except Unavailable as error:
         return Sight(config=server.config, error=error.sentence)
 
 
 async def _all_seen(config: Config) -> Seen:
     async def use(servers: dict[str, Server]) -> list[Sight]:
-        return list(await asyncio.gather(*(_sighted(server) for server in servers.values())))
+        return await _asked(servers.values())
 
     return Seen(config, await _with_servers(config, config.mcp.servers, use))
 
@@ -262,7 +269,7 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
     wanted = [each for each in config.mcp.servers if not config.mcp.prefix or each.name == server]
 
     async def use(servers: dict[str, Server]) -> int:
-        sights = list(await asyncio.gather(*(_sighted(each) for each in servers.values())))
+        sights = await _asked(servers.values())
         for sight in sights:
             if sight.error:
                 _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")

@@ -150,7 +150,7 @@ class Pins(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Judgement:
         """The state of each definition. `launch` is the hash of how the server is started now; what was first seen of another launch does not count.
 
-        `others` are the names of other servers' tools, exposed and own.
+        `others` are the names of other servers' tools, exposed and own; one that this server has too is not held against it.
         """
         if self.mode == "off":
             return Judgement(server=server, mode="off", pins=())
@@ -158,7 +158,8 @@ class Pins(msgspec.Struct, frozen=True, kw_only=True):
         known = (self.seen if trusting else self.lock).get(server)
         if trusting and known is not None and launch and known.launch != launch:
             known = None
-        pins = tuple(_pins(server, catalog, known or LockedServer(), trusting=trusting, others=others))
+        strangers = frozenset(others).difference(name for name, _ in _by_name(catalog.tools))
+        pins = tuple(_pins(server, catalog, known or LockedServer(), trusting=trusting, others=strangers))
         first = _recorded(pins, known, launch=launch, says=says(catalog)) if trusting else None
         return Judgement(server=server, mode=self.mode, pins=pins, first=None if first == known else first)
 
