@@ -248,12 +248,20 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     }
 
 
+def subcommands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Each command with its whole name, those of commands too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            commands = cast("dict[str, argparse.ArgumentParser]", action.choices)
+            for word, command in commands.items():
+                yield f"{name} {word}", command
+                yield from subcommands(command, f"{name} {word}")
+
+
 def test_every_option_is_documented_and_none_is_made_up() -> None:
     parser = cli._parser()
-    (choice,) = [action for action in parser._actions if action.dest == "command"]
-    commands = cast("dict[str, argparse.ArgumentParser]", choice.choices)
     told = {row[0].strip("`") for row in rows(page("cli.md", section="The command line"))}
     assert told == options(parser)
-    for name, command in commands.items():
-        of_its_own = {row[0].strip("`") for row in rows(page("cli.md", section=f"modelplex {name}"))}
+    for name, command in subcommands(parser, "modelplex"):
+        of_its_own = {row[0].strip("`") for row in rows(page("cli.md", section=name))}
         assert of_its_own == options(command) - told
