@@ -1,0 +1,303 @@
+"""A hub in front of scripted servers, and parties that remember what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import Any
+
+from modelplex.caller import Caller
+from modelplex.config.settings import McpConfig, McpServer
+from modelplex.mcp.calls import admit_all
+from modelplex.mcp.gateway import Hub
+from modelplex.mcp.pins import Lock, Pins
+from modelplex.mcp.words import (
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_VERSION,
+    METHOD_NOT_FOUND,
+    AskedOf,
+    Catalog,
+    Era,
+    Json,
+    Reply,
+    Told,
+    Unavailable,
+)
+from modelplex.record.tool import ToolCall
+
+WAIT = 5.0
+"""Seconds that a test waits for what should come at once."""
+
+
+def tool(name: str, **more: Any) -> Json:
+    return {
+        "name": name,
+        "description": f"does {name}",
+        "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}},
+        **more,
+    }
+
+
+class Sent:
+    """One request as it came to a server."""
+
+    def __init__(
+        self, method: str, params: Json, scope: str, told: Told | None, asked: AskedOf | None, more: Json
+    ) -> None:
+        self.method = method
+        self.params = params
+        self.scope = scope
+        self.told = told
+        self.asked = asked
+        self.capabilities: Json = more["capabilities"]
+        self.log_level: str | None = more["log_level"]
+        self.timeout: float | None = more["timeout"]
+
+
+Script = Callable[[Sent], Awaitable[Reply]]
+
+
+async def echo(sent: Sent) -> Reply:
+    """The usual script: the arguments come back."""
+    return Reply(result={"content": [{"type": "text", "text": str(sent.params.get("arguments"))}]})
+
+
+class ScriptedServer:
+    """What the hub sees of a server; `script` answers its requests."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        era: Era = "legacy",
+        tools: Iterable[Json] = (),
+        prompts: Iterable[Json] = (),
+        resources: Iterable[Json] = (),
+        templates: Iterable[Json] = (),
+        capabilities: Json | None = None,
+        instructions: str | None = None,
+        script: Script = echo,
+        known: bool = True,
+        fails: Unavailable | None = None,
+        **config: Any,
+    ) -> None:
+        self.name = name
+        self.config = McpServer(name=name, command="true", **config)
+        self.offered = Catalog(
+            era=era,
+            version="2026-07-28" if era == "modern" else "2025-11-25",
+            capabilities={"tools": {}, "logging": {}} if capabilities is None else capabilities,
+            instructions=instructions,
+            tools=tuple(tools),
+            prompts=tuple(prompts),
+            resources=tuple(resources),
+            templates=tuple(templates),
+        )
+        self.catalog: Catalog | None = self.offered if known else None
+        self.script = script
+        self.fails = fails
+        self.sent: list[Sent] = []
+        self.listed = 0
+        self.watched: dict[str, frozenset[str]] = {}
+        self.ended: list[str] = []
+        self.cancelled = 0
+        self.closed = False
+        self._callbacks: list[Callable[[str, Json], None]] = []
+
+    async def load(self) -> Catalog | None:
+        return self.catalog
+
+    async def lists(self, *, fresh: bool = False) -> Catalog:
+        self.listed += 1
+        if self.fails is not None:
+            raise self.fails
+        self.catalog = self.offered
+        return self.offered
+
+    async def request(
+        self,
+        method: str,
+        params: Json,
+        *,
+        scope: str = "",
+        told: Told | None = None,
+        asked: AskedOf | None = None,
+        **more: Any,
+    ) -> Reply:
+        if self.fails is not None:
+            raise self.fails
+        sent = Sent(method, params, scope, told, asked, more)
+        self.sent.append(sent)
+        try:
+            return await self.script(sent)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+    async def notify(self, method: str, params: Json, *, scope: str = "") -> None:
+        raise AssertionError("the hub tells servers nothing")
+
+    async def watch(self, uris: frozenset[str], *, scope: str = "") -> None:
+        self.watched[scope] = uris
+
+    def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def says(self, method: str, params: Json | None = None, *, scope: str = "") -> None:
+        """What belongs to no request."""
+        message: Json = {"jsonrpc": "2.0", "method": method}
+        if params is not None:
+            message["params"] = params
+        for callback in tuple(self._callbacks):
+            callback(scope, message)
+
+    def becomes(self, **catalog: Any) -> None:
+        """Another catalogue, and a word of it."""
+        self.catalog = self.offered = Catalog(
+            **{
+                "era": self.offered.era,
+                "version": self.offered.version,
+                "capabilities": self.offered.capabilities,
+                **catalog,
+            }
+        )
+        self.says("notifications/tools/list_changed")
+
+    def status(self) -> Mapping[str, Any]:
+        return {"name": self.name, "state": "ready"}
+
+    async def end_scope(self, scope: str) -> None:
+        self.ended.append(scope)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Guest:
+    """A party: a legacy session, or the requests of a modern client."""
+
+    def __init__(
+        self,
+        era: Era = "modern",
+        *,
+        agent: str = "",
+        tools: tuple[str, ...] = (),
+        session: str = "",
+        capabilities: Json | None = None,
+        answers: Mapping[str, Reply] | None = None,
+    ) -> None:
+        self.caller = Caller(listener="unix:/run/a.socket", kind="unix", agent=agent, tools=tools)
+        self.era: Era = era
+        self.version = "2026-07-28" if era == "modern" else "2025-11-25"
+        self.capabilities: Json = capabilities or {}
+        self.session = session or ("s1" if era == "legacy" else "")
+        self.told: list[Json] = []
+        self.channel: list[Json] = []
+        self.asked: list[tuple[str, Json]] = []
+        self.answers = answers or {}
+        self.heard = asyncio.Event()
+
+    def send(self, notification: Json) -> None:
+        self.told.append(notification)
+        self.heard.set()
+
+    async def ask(self, method: str, params: Json) -> Reply:
+        self.asked.append((method, params))
+        return self.answers.get(method, Reply.failed(METHOD_NOT_FOUND, "no"))
+
+    def message(self, method: str, params: Json | None = None, *, id: str | int = 1) -> Json:
+        body = dict(params or {})
+        if self.era == "modern":
+            body["_meta"] = {
+                META_VERSION: self.version,
+                META_CAPABILITIES: self.capabilities,
+                META_CLIENT: {"name": "guest", "version": "1"},
+                **body.get("_meta", {}),
+            }
+        return {"jsonrpc": "2.0", "id": id, "method": method, "params": body}
+
+
+class House:
+    """A hub, its servers, and what it told."""
+
+    def __init__(
+        self,
+        *servers: ScriptedServer,
+        pins: Pins | None = None,
+        admit: Callable[[Caller], AbstractContextManager[object]] = admit_all,
+        **config: Any,
+    ) -> None:
+        self.servers = {server.name: server for server in servers}
+        self.config = McpConfig(enabled=True, servers=tuple(server.config for server in servers), **config)
+        self.calls: list[ToolCall] = []
+        self.reports: list[tuple[str, str]] = []
+        self.seen: Lock = {}
+        self.now = 100.0
+        numbers = count(1)
+        self.hub = Hub(
+            self.config,
+            self.servers,
+            pins=pins or Pins(mode="off"),
+            launches=dict.fromkeys(self.servers, "sha256:launch"),
+            ids=(f"mpx-{number}" for number in numbers),
+            key=b"k" * 32,
+            clock=lambda: self.now,
+            wall=lambda: 1_000.0,
+            tell=self.calls.append,
+            report=lambda server, sentence: self.reports.append((server, sentence)),
+            seen=self.seen.update,
+            admit=admit,
+        )
+
+    async def ask(
+        self,
+        guest: Guest,
+        method: str,
+        params: Json | None = None,
+        *,
+        server: str | None = None,
+        id: str | int = 1,
+    ) -> Reply:
+        message = guest.message(method, params, id=id)
+        return await asyncio.wait_for(self.hub.request(guest, message, server=server), WAIT)
+
+    async def call(
+        self,
+        guest: Guest,
+        name: str,
+        arguments: Json | None = None,
+        *,
+        server: str | None = None,
+        **more: Any,
+    ) -> Reply:
+        return await self.ask(
+            guest, "tools/call", {"name": name, "arguments": arguments or {}, **more}, server=server
+        )
+
+    async def names(self, guest: Guest, *, server: str | None = None) -> list[str]:
+        reply = await self.ask(guest, "tools/list", server=server)
+        assert reply.result is not None, reply.error
+        return [each["name"] for each in reply.result["tools"]]
+
+    def opened(self, guest: Guest, *, server: str | None = None) -> Guest:
+        self.hub.opened(guest, server=server, channel=guest.channel.append)
+        return guest
+
+
+def text(reply: Reply) -> str:
+    assert reply.result is not None, reply.error
+    return str(reply.result["content"][0]["text"])
+
+
+def error(reply: Reply) -> Json:
+    assert reply.error is not None, reply.result
+    return reply.error
+
+
+def result(reply: Reply) -> Json:
+    assert reply.result is not None, reply.error
+    return reply.result

@@ -1,0 +1,137 @@
+"""Changes: told once to each who may see them, on the stream that is theirs."""
+
+import asyncio
+
+from modelplex.mcp.streams import MAX_SUBSCRIPTIONS
+from modelplex.mcp.words import META_SUBSCRIPTION, Json, Reply
+from tests.mcp.hubs import WAIT, Guest, House, ScriptedServer, error, result, tool
+
+TOOLS = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+ALL: Json = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
+
+
+def files(name: str = "fs", uri: str = "file:///a") -> ScriptedServer:
+    return ScriptedServer(
+        name,
+        tools=[tool("x")],
+        resources=[{"uri": uri, "name": "a"}],
+        capabilities={"tools": {}, "resources": {"subscribe": True}},
+    )
+
+
+class Listening:
+    """One modern subscription."""
+
+    def __init__(self, house: House, guest: Guest, wanted: Json, *, id: str | int = 1) -> None:
+        message = guest.message("subscriptions/listen", {"notifications": wanted}, id=id)
+        self.task: asyncio.Task[Reply] = asyncio.create_task(house.hub.request(guest, message))
+        self.guest = guest
+
+    async def begun(self) -> Json:
+        await asyncio.wait_for(self.guest.heard.wait(), WAIT)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return self.guest.told[0]
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+async def test_a_change_of_one_server_reaches_subscribers_of_both_eras_once() -> None:
+    house = House(files(), ScriptedServer("other", tools=[tool("y")]))
+    old = house.opened(Guest("legacy"))
+    new = Guest()
+    listening = Listening(house, new, ALL, id="sub")
+    granted = await listening.begun()
+    assert granted["method"] == "notifications/subscriptions/acknowledged"
+    assert granted["params"]["notifications"] == {"toolsListChanged": True, "resourcesListChanged": True}
+    house.servers["fs"].becomes(tools=(tool("z"),))
+    assert old.channel == [TOOLS]
+    assert new.told[1:] == [{**TOOLS, "params": {"_meta": {META_SUBSCRIPTION: "sub"}}}]
+    assert await house.names(new) == ["fs__z", "other__y"]
+    await listening.end()
+    house.servers["fs"].says("notifications/tools/list_changed")
+    assert len(new.told) == 2
+
+
+async def test_who_may_not_see_a_server_is_not_told_of_it() -> None:
+    house = House(files(), ScriptedServer("other", tools=[tool("y")]))
+    blind = house.opened(Guest("legacy", session="a", tools=("other__*",)))
+    elsewhere = house.opened(Guest("legacy", session="b"), server="other")
+    house.servers["fs"].says("notifications/tools/list_changed")
+    assert blind.channel == []
+    assert elsewhere.channel == []
+    house.servers["other"].says("notifications/tools/list_changed")
+    assert blind.channel == elsewhere.channel == [TOOLS]
+
+
+async def test_the_tools_of_search_mode_never_change() -> None:
+    house = House(files(), search="on")
+    guest = house.opened(Guest("legacy"))
+    house.servers["fs"].says("notifications/tools/list_changed")
+    house.servers["fs"].says("notifications/resources/list_changed")
+    assert [each["method"] for each in guest.channel] == ["notifications/resources/list_changed"]
+
+
+async def test_equal_subscription_ids_of_two_clients_never_mix() -> None:
+    house = House(files("a", "file:///a"), files("b", "file:///b"))
+    one, two = Guest(), Guest()
+    first = Listening(house, one, {"resourceSubscriptions": ["file:///a", "file:///none"]}, id=1)
+    second = Listening(house, two, {"resourceSubscriptions": ["file:///b"]}, id=1)
+    assert (await first.begun())["params"]["notifications"] == {"resourceSubscriptions": ["file:///a"]}
+    await second.begun()
+    assert house.servers["a"].watched == {"": frozenset({"file:///a"})}
+    house.servers["a"].says("notifications/resources/updated", {"uri": "file:///a"})
+    house.servers["a"].says("notifications/resources/updated", {"uri": "file:///b"})
+    house.servers["a"].says("notifications/tools/list_changed")
+    assert len(one.told) == 2
+    assert one.told[1]["params"] == {"uri": "file:///a", "_meta": {META_SUBSCRIPTION: 1}}
+    assert len(two.told) == 1
+    await first.end()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert house.servers["a"].watched == {"": frozenset()}
+    await second.end()
+
+
+async def test_a_session_watches_a_resource_until_it_says_otherwise_or_ends() -> None:
+    house = House(files())
+    server = house.servers["fs"]
+    one, two = house.opened(Guest("legacy", session="a")), house.opened(Guest("legacy", session="b"))
+    for guest in (one, two):
+        assert result(await house.ask(guest, "resources/subscribe", {"uri": "file:///a"})) == {}
+    assert error(await house.ask(one, "resources/subscribe", {"uri": "file:///etc"}))["code"] == -32002
+    server.says("notifications/resources/updated", {"uri": "file:///a/below"})
+    assert [len(guest.channel) for guest in (one, two)] == [1, 1]
+    await house.ask(one, "resources/unsubscribe", {"uri": "file:///a"})
+    server.says("notifications/resources/updated", {"uri": "file:///a"})
+    assert [len(guest.channel) for guest in (one, two)] == [1, 2]
+    assert server.watched == {"": frozenset({"file:///a"})}
+    house.hub.closed(two)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert server.watched == {"": frozenset()}
+
+
+async def test_a_caller_has_so_many_subscriptions_and_no_more() -> None:
+    house = House(files())
+    running = [Listening(house, Guest(), ALL, id=number) for number in range(MAX_SUBSCRIPTIONS)]
+    for each in running:
+        await each.begun()
+    refused = await house.ask(Guest(), "subscriptions/listen", {"notifications": ALL})
+    assert error(refused)["data"]["reason"] == "limit"
+    for each in running:
+        await each.end()
+
+
+async def test_a_gateway_that_stops_ends_subscriptions_with_their_result() -> None:
+    house = House(files())
+    guest = Guest()
+    listening = Listening(house, guest, ALL, id="x")
+    await listening.begun()
+    await house.hub.close()
+    reply = await asyncio.wait_for(listening.task, WAIT)
+    assert result(reply)["_meta"][META_SUBSCRIPTION] == "x"
+    assert result(reply)["resultType"] == "complete"
+    assert house.servers["fs"].closed
