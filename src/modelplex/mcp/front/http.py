@@ -120,7 +120,6 @@ class Front:
         quiet: float = QUIET_SECONDS,
     ) -> None:
         self.hub = hub
-        self.config = config
         self.open_to_all = open_to_all
         self._sessions = Sessions(config, ids=ids, clock=clock)
         self._carrier = Carrier(quiet)
@@ -128,6 +127,15 @@ class Front:
 
     def __repr__(self) -> str:
         return f"<Front {self._sessions!r}, {len(self._endless)} endless streams>"
+
+    @property
+    def config(self) -> McpConfig:
+        """May be replaced while it runs; sessions that there are stay."""
+        return self._sessions.config
+
+    @config.setter
+    def config(self, config: McpConfig) -> None:
+        self._sessions.config = config
 
     @property
     def sessions(self) -> int:
@@ -358,6 +366,8 @@ class Front:
         """Carry a stream of a session for as long as its client is there. What runs goes on without it. With `after`, events from that one on."""
         polling = session.version >= POLLING_SINCE
         manner = msgspec.structs.replace(manner, numbered=True, primed=polling)
+        # Its reader is here from the first message on, and not only from the first that is written.
+        reader = stream.take() if after is None else 0
         try:
             door.mind_hang_up()
             if after is None:
@@ -369,6 +379,7 @@ class Front:
             await cut_short(door)
         finally:
             door.no_longer()
+            stream.leave(reader)
             session.used = self._sessions.clock()
 
     def _named(self, head: Head, caller: Caller, server: str | None) -> Session | None:

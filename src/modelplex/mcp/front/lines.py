@@ -45,6 +45,7 @@ class Lines:
         self.server = server
         self._ids = ids
         self._open: set[asyncio.Task[Any]] = set()
+        self._ending: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<Lines {len(self._open)} connections>"
@@ -67,19 +68,28 @@ class Lines:
             pass  # the gateway stops, and this is the connection's own task
         finally:
             self._open.discard(task)
-            await talk.end()
-            await asyncio.wait((writing,), timeout=LAST_WORDS_SECONDS)
-            writing.cancel()
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await asyncio.wait_for(writer.wait_closed(), LAST_WORDS_SECONDS)
+            self._ending.add(task)
+            await self._end(talk, writing, writer)
+            self._ending.discard(task)
+
+    async def _end(
+        self, talk: Conversation, writing: asyncio.Task[None], writer: asyncio.StreamWriter
+    ) -> None:
+        await talk.end()
+        await asyncio.wait((writing,), timeout=LAST_WORDS_SECONDS)
+        writing.cancel()
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), LAST_WORDS_SECONDS)
+        if not writer.transport.is_closing() or writer.transport.get_write_buffer_size():
+            writer.transport.abort()
 
     async def close(self) -> None:
         """End every connection."""
         for task in tuple(self._open):
             task.cancel()
-        if self._open:
-            await asyncio.wait(tuple(self._open))
+        while tasks := self._open | self._ending:
+            await asyncio.wait(tasks)
 
     async def _listen(
         self, talk: Conversation, reader: asyncio.StreamReader, writing: asyncio.Task[None]

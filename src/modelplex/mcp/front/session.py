@@ -132,6 +132,7 @@ class Stream:
     def leave(self, reader: int) -> None:
         if reader == self._reader:
             self.connected = False
+            self._trim()
 
     async def more(self, number: int, *, reader: int) -> bool:
         """Returns once there is something above `number`, or the end. False where another reader came."""
