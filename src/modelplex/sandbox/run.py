@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from modelplex.sandbox import seccomp
+from modelplex.sandbox import kernel, seccomp
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground
 from modelplex.sandbox.environment import NODE, PYTHON, environment
@@ -158,7 +158,14 @@ def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> It
         words += ["--config", config]
     if arguments.verbose:
         words.append("--verbose")
-    popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    popen = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=lambda: kernel.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - there is no other thread here
+    )
 
     def said() -> str:
         return "" if arguments.verbose else (private / "log").read_text(errors="replace")

@@ -1,0 +1,492 @@
+"""`modelplex run` as its user meets it: status, signals, streams, terminal, files, environment, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from modelplex.sandbox import run as sandbox
+from tests.peers import node, node_modules
+from tests.processes import WAIT_S, served
+from tests.sandbox.sandboxes import PROGRAMS, SECRET, Person, allowed
+
+ASK = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:11435/v1/models').read().decode())"
+OPENAI = """
+import asyncio, os, openai
+from openai import AsyncOpenAI, OpenAI
+
+def use(client):
+    said = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hi"}])
+    assert said.choices[0].message.content
+    parts = list(client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hi"}], stream=True))
+    assert len(parts) > 1
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"at": {"type": "string"}}}}}
+    called = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Call look"}], tools=[tool], tool_choice="required")
+    assert called.choices[0].message.tool_calls[0].function.name == "look"
+    answered = client.responses.create(model="demo", input="Hi")
+    assert answered.output_text
+
+use(OpenAI())
+use(OpenAI(base_url="unix:" + os.environ["MODELPLEX_SOCKET"], api_key="unused"))
+
+async def main():
+    client = AsyncOpenAI(base_url="unix:" + os.environ["MODELPLEX_SOCKET"])
+    stream = await client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hi"}], stream=True)
+    assert [part async for part in stream]
+
+asyncio.run(main())
+print("done", openai.__name__)
+"""
+OPENAI_NODE = """
+import { createRequire } from "node:module";
+const OpenAI = createRequire(process.env.MODULES)("openai");
+for (const base of [process.env.OPENAI_BASE_URL, "unix:" + process.env.MODELPLEX_SOCKET]) {
+  const client = new OpenAI({ baseURL: base });
+  const messages = [{ role: "user", content: "Hi" }];
+  const said = await client.chat.completions.create({ model: "demo", messages });
+  if (!said.choices[0].message.content) throw new Error("no answer");
+  let parts = 0;
+  for await (const part of await client.chat.completions.create({ model: "demo", messages, stream: true })) parts += 1;
+  if (parts < 2) throw new Error("no stream");
+  const tools = [{ type: "function", function: { name: "look", parameters: { type: "object", properties: {} } } }];
+  const called = await client.chat.completions.create({ model: "demo", messages, tools, tool_choice: "required" });
+  if (called.choices[0].message.tool_calls[0].function.name !== "look") throw new Error("no tool call");
+}
+console.log("done");
+"""
+
+
+def test_the_check_finds_every_way_closed_and_the_gateway_open(who: Person) -> None:
+    done = who.run("--check")
+    assert done.returncode == 0, done.stdout
+    assert "FAILED" not in done.stdout
+    assert "AF_VSOCK: Address family not supported" in done.stdout
+    assert done.stdout.count("it answers") == 2
+
+
+def test_the_check_fails_where_there_is_a_way_out(who: Person) -> None:
+    code = "import sys; from modelplex.sandbox.check import main; sys.exit(main())"
+    done = subprocess.run(
+        [*who.words, sys.executable, "-c", code],
+        cwd=who.folder,
+        env=who.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout
+
+
+@pytest.mark.parametrize("way", ["private", "ro", "host"])
+@pytest.mark.parametrize("builder", [[], ["--bwrap"]], ids=["own", "bwrap"])
+def test_it_reaches_the_gateway_however_the_files_are_shown(
+    who: Person, way: str, builder: list[str]
+) -> None:
+    if builder and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    done = who.run("--fs", way, *builder, "--", sys.executable, "-c", ASK)
+    assert '"demo"' in done.stdout, done.stderr
+    assert done.stderr == ""
+
+
+def test_the_official_python_client_chats_streams_and_calls_tools(who: Person) -> None:
+    done = who.python(OPENAI)
+    assert done.stdout == "done openai\n", done.stderr
+
+
+def test_the_official_node_client_chats_streams_and_calls_tools(who: Person) -> None:
+    modules = node_modules()
+    (who.folder / "a.mjs").write_text(OPENAI_NODE)
+    words = ["--ro", str(modules), "--ro", str(node()), "--env", f"MODULES={modules}/"]
+    done = who.run(*words, "--", str(node()), "a.mjs")
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_netlink_is_there_where_it_is_asked_for(me: Person) -> None:
+    code = "require('os').networkInterfaces(); console.log('told')"
+    words = ["--ro", str(node())]
+    assert "told" in me.run("--netlink", *words, "--", str(node()), "-e", code).stdout
+    assert "told" not in me.run(*words, "--", str(node()), "-e", code).stdout
+
+
+def test_the_status_is_the_program_s(me: Person) -> None:
+    assert me.run("--", "sh", "-c", "exit 7").returncode == 7
+    assert me.run("--", "sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
+    missing = me.run("--", "no-such-program")
+    assert missing.returncode == 127
+    assert "there is no no-such-program inside" in missing.stderr
+    (me.folder / "plain").write_text("x")
+    assert me.run("--", "./plain").returncode == 126
+
+
+def test_standard_input_and_output_pass_through(me: Person) -> None:
+    done = me.run("--", "sh", "-c", "cat; echo error >&2", stdin="a line\n")
+    assert (done.stdout, done.stderr) == ("a line\n", "error\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_is_passed_on_and_the_program_decides(me: Person, number: signal.Signals) -> None:
+    code = f"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [{int(number)}]); print('up', flush=True); print(signal.sigwait([{int(number)}]).name)"
+    popen = subprocess.Popen(
+        me.command("run", "--", sys.executable, "-c", code),
+        cwd=me.folder,
+        env=me.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert popen.stdout is not None
+    assert popen.stdout.readline() == "up\n"
+    popen.send_signal(number)
+    out, _ = popen.communicate(timeout=WAIT_S)
+    assert (out, popen.returncode) == (number.name + "\n", 0)
+
+
+def test_a_program_that_a_signal_ends_gives_its_number(me: Person) -> None:
+    popen = subprocess.Popen(
+        me.command("run", "--", sys.executable, "-c", "print('up', flush=True); input()"),
+        cwd=me.folder,
+        env=me.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert popen.stdout is not None
+    assert popen.stdout.readline() == "up\n"
+    popen.terminate()
+    popen.communicate(timeout=WAIT_S)
+    assert popen.returncode == 128 + signal.SIGTERM
+
+
+def test_everything_inside_ends_with_the_program_and_with_us(me: Person) -> None:
+    """A file that a forgotten child holds locked is free again; and when the launcher is killed nothing stays either, the gateway included."""
+    code = (
+        "import fcntl, os, sys, time\n"
+        "held = open('held', 'w'); fcntl.flock(held, 2)\n"
+        "if os.fork() == 0:\n  os.setsid(); time.sleep(600)\n"
+        "print('up', flush=True)\n"
+        "if sys.argv[1] == 'wait': time.sleep(600)"
+    )
+    assert me.run("--", sys.executable, "-c", code, "end").stdout == "up\n"
+    assert _is_free(me.folder / "held")
+    popen = subprocess.Popen(
+        me.command("run", "--", sys.executable, "-c", code, "wait"),
+        cwd=me.folder,
+        env=me.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert popen.stdout is not None
+    assert popen.stdout.readline() == "up\n"
+    below = _below(popen.pid)
+    assert len(below) >= 2
+    assert not _is_free(me.folder / "held")
+    popen.kill()
+    popen.communicate(timeout=WAIT_S)
+    deadline = time.monotonic() + WAIT_S
+    while not _is_free(me.folder / "held") or any(_runs(pid) for pid in below):
+        assert time.monotonic() < deadline, below
+        threading.Event().wait(0.02)
+
+
+def _below(pid: int) -> list[int]:
+    found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return found + [deeper for each in found for deeper in _below(each)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _is_free(path: Path) -> bool:
+    import fcntl
+
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+# --- the terminal ---
+
+
+class Terminal:
+    """`modelplex run` in a terminal of its own, as a shell's foreground job."""
+
+    def __init__(self, who: Person, *command: str) -> None:
+        pid, self.master = pty.fork()
+        if pid == 0:
+            os.chdir(who.folder)
+            words = who.command("run", *command)
+            os.execve(words[0], words, who.environ)
+        self.pid = pid
+        self.said = b""
+
+    def until(self, text: bytes) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while text not in self.said:
+            assert time.monotonic() < deadline, self.said
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.said += os.read(self.master, 4096)
+                except OSError:
+                    break
+        allowed(self.said.decode(errors="replace"))
+        assert text in self.said, self.said
+
+    def type(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+    def end(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.master)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_a_program_in_a_terminal_has_it(me: Person) -> None:
+    terminal = Terminal(me, "--", "sh", "-c", "test -t 0 && read line && echo got $line && stty size")
+    terminal.type(b"words\n")
+    terminal.until(b"got words")
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_reaches_the_program_once(me: Person) -> None:
+    code = (
+        "import signal, sys\n"
+        "seen = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
+        "print('up', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "print('interrupts:', len(seen), flush=True)"
+    )
+    terminal = Terminal(me, "--", sys.executable, "-c", code)
+    terminal.until(b"up")
+    terminal.type(b"\x03")
+    terminal.until(b"^C")
+    terminal.type(b"\n")
+    terminal.until(b"interrupts: 1")
+    assert terminal.end() == 0
+
+
+def test_a_shell_inside_has_job_control_and_gives_the_terminal_back(me: Person) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash here")
+    terminal = Terminal(me, "--", bash, "--norc", "-i")
+    terminal.type(b"set -m; sleep 600 & jobs; kill %1; exit 3\n")
+    terminal.until(b"sleep 600 &\r\n")
+    assert terminal.end() == 3
+    assert b"no job control" not in terminal.said
+
+
+def test_nothing_can_be_typed_into_the_terminal_from_inside(me: Person) -> None:
+    code = "import fcntl; fcntl.ioctl(0, 0x5412, b'x')"
+    terminal = Terminal(me, "--", sys.executable, "-c", code)
+    terminal.until(b"PermissionError")
+    terminal.end()
+
+
+# --- files ---
+
+
+def test_the_working_folder_is_writable_and_the_home_is_empty(who: Person) -> None:
+    code = "import os; open('made', 'w').write('x'); print(sorted(os.listdir(os.environ['HOME']))); open('/etc/hosts').read()"
+    (who.home / "token").write_text("t")
+    done = who.python(code)
+    assert done.stdout == "[]\n", done.stderr
+    assert (who.folder / "made").read_text() == "x"
+
+
+def test_the_system_is_read_only(who: Person) -> None:
+    code = (
+        "import errno\n"
+        "for path in ('/usr/x', '/etc/x'):\n"
+        "  try: open(path, 'w')\n"
+        "  except OSError as fault: print(errno.errorcode[fault.errno])"
+    )
+    assert who.python(code).stdout == "EROFS\nEROFS\n"
+    assert who.python(code, "--fs", "ro").stdout == "EROFS\nEROFS\n"
+
+
+def test_what_is_named_is_shown_and_no_more(me: Person) -> None:
+    shown, writable = me.folder.parent / "shown", me.folder.parent / "writable"
+    for folder in (shown, writable):
+        folder.mkdir()
+        (folder / "f").write_text("x")
+    code = f"import os; print(os.listdir({str(me.folder.parent)!r})); open({str(writable / 'g')!r}, 'w'); open({str(shown / 'g')!r}, 'w')"
+    done = me.python(code, "--ro", str(shown), "--rw", str(writable))
+    assert "Read-only file system" in done.stderr
+    assert sorted(eval(done.stdout)) == ["home", "shown", "work", "writable"]
+    assert (writable / "g").exists()
+
+
+def test_a_home_folder_is_not_shared_by_being_stood_in(me: Person) -> None:
+    (me.folder / "key").write_text(SECRET)
+    done = me.run(
+        "--", sys.executable, "-c", "import os; print(os.listdir('.'))", environ={"HOME": str(me.folder)}
+    )
+    assert done.stdout == "[]\n"
+    assert "it is not shared" in done.stderr
+
+
+def test_the_config_with_its_keys_is_covered_and_stays_so(me: Person) -> None:
+    (me.folder / "conf").mkdir()
+    config = me.folder / "conf" / "mine.toml"
+    config.write_text('[[providers]]\ntype = "demo"\n# ' + SECRET)
+    code = (
+        "import os, errno\n"
+        "print(repr(open('conf/mine.toml').read()))\n"
+        "for go in (lambda: os.rename('conf', 'elsewhere'), lambda: os.unlink('conf/mine.toml'), lambda: open('conf/mine.toml', 'a').write('x'), "
+        "lambda: os.rename('conf/mine.toml', 'conf/x')):\n"
+        "  try: go(); print('done')\n"
+        "  except OSError as fault: print(errno.errorcode[fault.errno])"
+    )
+    done = me.python(code, "--config", "conf/mine.toml")
+    assert done.stdout.split() == ["''", "EBUSY", "EBUSY", "done", "EBUSY"]
+    assert SECRET in config.read_text()
+    assert "x" not in config.read_text().replace(SECRET, "")[40:]
+
+
+def test_a_config_that_the_program_leaves_behind_is_told_of(me: Person) -> None:
+    done = me.run("--", "sh", "-c", "echo > config.toml")
+    assert "has made a config.toml here" in done.stderr
+
+
+# --- the environment ---
+
+
+def test_a_variable_is_passed_on_where_it_is_named(me: Person) -> None:
+    code = "import os; print(os.environ.get('MY_API_KEY'), os.environ.get('MINE'), os.environ['OPENAI_API_KEY'])"
+    assert me.python(code).stdout == "None None unused\n"
+    done = me.python(code, "--env", "MY_API_KEY", "--env", "MINE=a=b", "--env", "OPENAI_API_KEY=x")
+    assert done.stdout == f"{SECRET} a=b x\n"
+
+
+# --- the gateway ---
+
+
+async def test_a_gateway_that_runs_already_is_used_and_survived(me: Person) -> None:
+    async with served('[[providers]]\ntype = "demo"\nname = "mine"', folder=me.folder) as gateway:
+        words = ["--socket", gateway.socket, "--", sys.executable, "-c", ASK]
+        done = me.run(*words)
+        assert '"demo"' in done.stdout
+        assert (await gateway.ask("GET", "/health")).status == 200
+
+
+async def test_a_gateway_may_start_again_while_the_program_runs(me: Person) -> None:
+    config = '[[providers]]\ntype = "demo"'
+    code = f"{ASK}\ninput()\n{ASK}"
+    async with served(config, folder=me.folder) as gateway:
+        popen = subprocess.Popen(  # noqa: ASYNC220
+            me.command("run", "--socket", gateway.socket, "--", sys.executable, "-uc", code),
+            cwd=me.folder,
+            env=me.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert popen.stdout is not None
+        assert '"demo"' in popen.stdout.readline()
+    async with served(config, folder=me.folder):
+        out, _ = popen.communicate("\n", timeout=WAIT_S)
+        assert '"demo"' in out
+
+
+def test_a_gateway_that_is_not_there_is_told_of(me: Person) -> None:
+    done = me.run("--socket", "nowhere.sock", "--", "true")
+    assert done.returncode == 1
+    assert "no gateway listens on" in done.stderr
+
+
+def test_a_gateway_that_does_not_start_says_why(me: Person) -> None:
+    (me.folder / "config.toml").write_text("[server]\nnonsense = 1")
+    done = me.run("--", "true")
+    assert done.returncode == 1
+    assert "the gateway did not start" in done.stderr
+    assert "nonsense" in done.stderr
+
+
+def test_the_gateway_speaks_into_the_terminal_only_where_that_is_asked_for(me: Person) -> None:
+    assert me.run("--", "true").stderr == ""
+    assert "started" in me.run("--verbose", "--", "true").stderr
+
+
+def test_nothing_stays_behind(me: Person) -> None:
+    before = set(os.listdir("/tmp"))
+    assert me.run("--", "true").returncode == 0
+    assert not {name for name in set(os.listdir("/tmp")) - before if name.startswith("modelplex-run-")}
+
+
+def test_code_that_the_program_leaves_here_is_not_imported_by_the_gateway(me: Person) -> None:
+    (me.folder / "msgspec.py").write_text("raise SystemExit('imported')")
+    assert me.run("--", "true").returncode == 0
+
+
+# --- refusals ---
+
+
+def test_a_stream_that_leads_out_is_refused(me: Person) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        done = subprocess.run(
+            me.command("run", "--", "true"),
+            cwd=me.folder,
+            env=me.environ,
+            stdin=udp,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "its standard input is a socket that could reach the host's network" in done.stderr
+
+
+def test_a_program_must_be_named(me: Person) -> None:
+    done = me.run()
+    assert done.returncode == 2
+    assert "modelplex run -- COMMAND" in done.stderr
+
+
+def test_a_kernel_that_forbids_it_is_told_by_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = sandbox._refusal({"errno": 1, "text": "Operation not permitted", "call": "unshare"})
+    assert "unshare: Operation not permitted" in said
+    assert "user.max_user_namespaces" in said
+    monkeypatch.setattr(sandbox, "SWITCHES", {"kernel.ostype": ("Linux", "other")})
+    said = sandbox._refusal({"errno": 1, "text": "Operation not permitted", "call": "unshare"})
+    assert said.endswith("kernel.ostype is Linux (sysctl -w kernel.ostype=other allows it).")
+
+
+def test_root_without_user_namespaces_is_contained_all_the_same(me: Person) -> None:
+    """Where user.max_user_namespaces is 0, root does without one; no other user can run it."""
+    if os.geteuid() != 0:
+        pytest.skip("for root to try")
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / "without_user_namespaces.py"), *me.command("run", "--check")],
+        cwd=me.folder,
+        env=me.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    allowed(done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "capabilities: none" in done.stdout
