@@ -80,7 +80,8 @@ async def test_initialize_echoes_a_revision_that_is_known_and_offers_the_newest_
 async def test_discover_starts_nothing_and_says_how_long_it_holds() -> None:
     house = House(ScriptedServer("git", known=False))
     told = result(await house.ask(Guest(), "server/discover"))
-    assert told["supportedVersions"] == ["2026-07-28"]
+    assert told["supportedVersions"][0] == "2026-07-28"
+    assert "2025-11-25" in told["supportedVersions"]
     assert told["cacheScope"] == "private"
     assert told["ttlMs"] == 0
     assert "tools" in told["capabilities"]

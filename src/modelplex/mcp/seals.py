@@ -45,7 +45,10 @@ class Seals:
         if not isinstance(text, str) or not text.startswith(MARK):
             return None
         try:
-            whole = urlsafe_b64decode(text[len(MARK) :].encode("ascii"))
+            said = text[len(MARK) :].encode("ascii")
+            whole = urlsafe_b64decode(said)
+            if urlsafe_b64encode(whole) != said:  # the decoder passes over what is no base64
+                return None
             mac, body = whole[: sha256().digest_size], whole[sha256().digest_size :]
             if not hmac.compare_digest(mac, self._mac(body)):
                 return None

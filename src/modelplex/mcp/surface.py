@@ -54,7 +54,7 @@ class Surface:
     async def discover(self, turn: Turn) -> Reply:
         view = await self._routes.peeked(turn.globs, turn.route)
         result: Json = {
-            "supportedVersions": list(reversed(MODERN_VERSIONS)),
+            "supportedVersions": [*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS)],
             "capabilities": self.capabilities(turn, view),
         }
         if (instructions := view.merged.instructions) is not None:

@@ -140,6 +140,22 @@ async def test_reconnection(ctx: Context) -> str:
     return "Reconnection test completed"
 
 
+@server.tool()
+async def test_logging_tool(ctx: Context) -> str:
+    """Logs a line that only a client that asked for lines may see."""
+    await ctx.info("A line of the log")
+    return "logged"
+
+
+@server.tool()
+async def test_streaming_elicitation(ctx: Context) -> str | t.InputRequiredResult:
+    """Needs a name, and must not ask for it by a request of its own."""
+    await ctx.report_progress(progress=1, total=2)
+    if "user_name" in (ctx.input_responses or {}):
+        return f"Hello, {filled(ctx.input_responses['user_name'], 'name')}!"
+    return wanted(user_name=form("What is your name?", name="string"))
+
+
 # --- asking the client, in the older protocol --------------------------------------------------------------------------------------
 
 
