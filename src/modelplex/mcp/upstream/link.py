@@ -205,7 +205,7 @@ class Link:
         self._heard = heard
         self._ids = itertools.count(1)
         self._calls: dict[int, Call] = {}
-        self._questions: dict[str | int, asyncio.Task[None]] = {}
+        self._questions: dict[str | int, tuple[asyncio.Task[None], Call]] = {}
         channel.deliver = self._deliver
 
     def __repr__(self) -> str:
@@ -303,6 +303,9 @@ class Link:
             raise
         finally:
             del self._calls[call.id]
+            for task, asker in list(self._questions.values()):
+                if asker is call:
+                    task.cancel()
         error = answer.get("error")
         if error is not None:
             return Reply(error=_error(error))
@@ -346,9 +349,9 @@ class Link:
         if method == "notifications/progress":
             self._progress(message, params)
         elif method == "notifications/cancelled":
-            task = self._questions.get(_id(params.get("requestId")))
-            if task is not None:
-                task.cancel()
+            # It wants no answer any more: what is not among the questions is not answered.
+            if (question := self._questions.pop(_id(params.get("requestId")), None)) is not None:
+                question[0].cancel()
         elif method in SPREADING:
             self._heard(message)
         elif call is None and META_SUBSCRIPTION in (meta := _object(params.get("_meta"))):
@@ -399,8 +402,7 @@ class Link:
             task = asyncio.get_running_loop().create_task(
                 self._ask(of, method, _object(message.get("params")), owner)
             )
-            self._questions[of] = task
-            task.add_done_callback(lambda _: self._questions.pop(of, None))
+            self._questions[of] = task, owner
 
     def _owner(self) -> Call | None:
         """Whose question it is that came on the one stream for all."""
@@ -409,28 +411,25 @@ class Link:
             return None
         return next((call for call in reversed(calls) if call.asked is not None), None)
 
-    async def _ask(self, id: str | int, method: str, params: Json, call: Call) -> None:
+    async def _ask(self, of: str | int, method: str, params: Json, call: Call) -> None:
         assert call.asked is not None
         if call.renew is not None:
             call.renew(False)
-        reply = Reply.failed(INTERNAL_ERROR, "The question could not be answered.")
-        cancelled = False
+        reply = Reply.failed(INTERNAL_ERROR, "The question was not answered.")
         try:
             reply = await call.asked(method, params)
-        except asyncio.CancelledError:
-            cancelled = True  # by the server that asked: it wants no answer
-            raise
         finally:
             if call.renew is not None:
                 call.renew(True)
-            if not cancelled:
-                self._answer(id, reply)
+            if self._questions.pop(of, None) is not None:
+                self._answer(of, reply)
 
     def _answer(self, id: str | int, reply: Reply) -> None:
         self.channel.send_soon(reply.message(id))
 
     async def close(self) -> None:
-        for task in list(self._questions.values()):
+        questions, self._questions = self._questions, {}
+        for task, _ in questions.values():
             task.cancel()
         await self.channel.close()
 

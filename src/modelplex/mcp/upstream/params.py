@@ -55,7 +55,8 @@ def annotated(schema: object) -> dict[Path, str]:
         where = ".".join(path)[:80]
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise ValueError(f"{ANNOTATION} of {where} is no header name")
-        if node.get("type") not in TYPES:
+        kind = node.get("type")
+        if not isinstance(kind, str) or kind not in TYPES:
             raise ValueError(f"{ANNOTATION} of {where} is neither a string's, an integer's nor a boolean's")
         if name.lower() in names:
             raise ValueError(f"{ANNOTATION} of {where} is given twice")

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -64,11 +65,11 @@ class Children:
     def __init__(self, limit: int = 64) -> None:
         self.limit = limit
         self.mark = secrets.token_hex(8)
-        self._count = 0
         self._tree = 0
         self._holders: set[Idler] = set()
         self._keeper: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
+        self._spawning = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Children {len(self._holders)} of {self.limit}>"
@@ -102,14 +103,10 @@ class Children:
         Raises:
             OSError: no such program or folder, or too many processes.
         """
-        if self._keeper is None and sys.executable:
-            self._keeper = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-S", _keeper.__file__, self.mark],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env={}, cwd="/", start_new_session=True, bufsize=0,
-            )  # fmt: skip
-        self._tree += 1
-        mark = f"{self.mark}-{self._tree}-"
+        with self._spawning:
+            self._keep()
+            self._tree += 1
+            mark = f"{self.mark}-{self._tree}-"
         child = subprocess.Popen(  # noqa: S603
             argv,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -117,6 +114,21 @@ class Children:
         )  # fmt: skip
         self._note(b"+", child.pid)
         return child, mark
+
+    def _keep(self) -> None:
+        """Have the keeper run; one that was killed is replaced. It finds by their marks those that were started before it."""
+        keeper = self._keeper
+        if keeper is not None and keeper.poll() is not None:
+            if keeper.stdin is not None:
+                keeper.stdin.close()
+            keeper = None
+        if keeper is None and sys.executable:
+            keeper = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-I", "-S", _keeper.__file__, self.mark],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={}, cwd="/", start_new_session=True, bufsize=0,
+            )  # fmt: skip
+        self._keeper = keeper
 
     def ended(self, pid: int) -> None:
         self._note(b"-", pid)

@@ -93,10 +93,11 @@ class Seat:
             Unavailable
         """
         while True:
-            if self.link is not None:
-                return self.link
             if self.closed:
                 raise self.unavailable("was stopped.", "lost")
+            self._refuse_at_once()
+            if self.link is not None:
+                return self.link
             if self._starting is None:
                 await self._rested()
                 if self._busy():
@@ -113,26 +114,28 @@ class Seat:
                 )
 
     def _busy(self) -> bool:
-        """Whether another who waited was first."""
-        return self._starting is not None or self.link is not None
+        """Whether another who waited was first, or what was waited for is over."""
+        return self._starting is not None or self.link is not None or self.closed
 
-    async def _rested(self) -> None:
-        """Wait out a backoff, or refuse at once what will not be started."""
+    def _refuse_at_once(self) -> None:
+        """What will not be started, or not for long."""
         match self.life.state:
             case "disabled":
                 raise self.unavailable("is disabled.", "disabled")
             case "quarantined":
                 raise self.unavailable("waits for the host's approval of what it offers.", "quarantined")
             case "crash_loop" if wait := self.life.wait(self._house.now()):
-                raise self.unavailable(
-                    f"has failed {states.CRASHES} times in a row and rests. {self.life.error or ''}".rstrip(),
-                    "crash_loop",
-                    retry_after=wait,
+                sentence = (
+                    f"has failed {states.CRASHES} times in a row and rests. {self.life.error or ''}".rstrip()
                 )
-            case "backoff" if wait := self.life.wait(self._house.now()):
-                await asyncio.sleep(wait)
+                raise self.unavailable(sentence, "crash_loop", retry_after=wait)
             case _:
                 pass
+
+    async def _rested(self) -> None:
+        """Wait out a backoff."""
+        if wait := self.life.wait(self._house.now()):
+            await asyncio.sleep(wait)
 
     def _start_ended(self, task: asyncio.Task[Link | Unavailable]) -> None:
         if self._starting is task:
@@ -218,6 +221,17 @@ class Seat:
         self.live(states.Failed(sentence, self._house.dice()))
         self._house.warn(f"was lost: {sentence}", scope=self.scope)
         self._end(link)
+        if self.watched and not self.closed:
+            self.aside(self._return())
+
+    async def _return(self) -> None:
+        """Somebody waits for its news, who will not call: it is started again without being asked, as long as that is no crash loop."""
+        while self.watched and self.link is None:
+            try:
+                await self.ready()
+            except Unavailable:
+                if self.life.state != "backoff":
+                    return
 
     def lose(self, link: Link, sentence: str) -> None:
         """An older HTTP server has forgotten its session: no failure, but what comes next begins anew."""

@@ -20,7 +20,7 @@ from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.upstream import states
 from modelplex.mcp.upstream.address import parse_address
 from modelplex.mcp.upstream.cache import CatalogCache, Verdict, fingerprint
-from modelplex.mcp.upstream.http import HttpChannel, Wire
+from modelplex.mcp.upstream.http import HttpChannel, Unreached, Wire
 from modelplex.mcp.upstream.link import Channel, Gone, Link, Lost, Turned, declared_by
 from modelplex.mcp.upstream.listing import CHANGES, METHODS, Kind, load
 from modelplex.mcp.upstream.params import argument_headers
@@ -153,7 +153,8 @@ class Server:
         """Look for what is kept on the disk; starts nothing. `lists` and `request` do it themselves where nobody did."""
         if self._loading is None:
             self._loading = asyncio.get_running_loop().create_task(self._load())
-        await asyncio.shield(self._loading)
+        if not self._loading.done():
+            await asyncio.shield(self._loading)
         return self.catalog
 
     async def _load(self) -> None:
@@ -245,6 +246,8 @@ class Server:
                 # The server's schema is not the one that is known here; it refused before it did anything.
                 await self._reload(seat, link, ("tools",))
                 return await self._ask_once(seat, link, ask)
+            except Unreached as lost:
+                raise seat.unavailable(f"could not be reached. {lost.sentence}", "start_failed") from None
             except Lost as lost:
                 if not again:
                     raise seat.unavailable(f"was lost in mid-call. {lost.sentence}", "lost") from None
