@@ -10,7 +10,8 @@ from modelplex.caller import Attested
 from modelplex.config import load
 from modelplex.listen.address import ListenError, Vsock
 from modelplex.listen.callers import Callers
-from modelplex.listen.serve import Door, Limits, Listening, Traffic, as_pipe, bind_vsock, serve_at
+from modelplex.listen.connection import Limits, Traffic
+from modelplex.listen.serve import Door, Listening, as_pipe, bind_vsock, serve_at
 from modelplex.serve import Process
 from tests.gateways import WAIT_S
 

@@ -286,15 +286,16 @@ def _callers(root: Node, values: dict[str, object]) -> None:
     server = cast("Server", values.get("server", Server()))
     agents = cast("tuple[AgentConfig, ...]", values.get("agents", ()))
     tree = cast("dict[str, object]", root.value)
-    node = root.child("server", tree.get("server", {}))
-    written = node.value.keys() if isinstance(node.value, dict) else ()
+    node = root.child("server", None)
+    table = tree.get("server")
+    written = set(cast("dict[str, object]", table)) if isinstance(table, dict) else set[str]()
     own_sockets = any(each.socket is not None for each in agents)
     if "http" not in written and (
-        {"socket", "vsock"} & {*written} or (own_sockets and not any(each.token for each in agents))
+        {"socket", "vsock"} & written or (own_sockets and not any(each.token for each in agents))
     ):
         server = msgspec.structs.replace(server, http=())
         values["server"] = server
-    if not (server.http or {"socket", "vsock"} & {*written} or "agents" in tree):
+    if not (server.http or {"socket", "vsock"} & written or "agents" in tree):
         node.child("http", None).wrong("somewhere to listen", found="neither http nor socket")
     if server.attest == "require" and not (server.socket or own_sockets):
         hint = "nobody can tell what network a client of HTTP or AF_VSOCK has"
