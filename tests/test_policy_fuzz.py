@@ -5,14 +5,14 @@ Every string of a body is a canary. Which places a provider acts on is listed he
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import random
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import anthropic.types.beta.message_create_params as anthropic_params
 import openai.types.chat.completion_create_params as chat_params
@@ -77,7 +77,7 @@ class Maker:
             return self.dice.choice(["QUJD", self.canary()]) if self.dice.random() < self.daring else "QUJD"
         if kind is type(None):
             return None
-        if kind is datetime.datetime:
+        if kind is dt.datetime:
             return "2026-01-01T00:00:00Z"
         if origin is typing.Literal:
             return self.dice.choice(arguments)
@@ -138,6 +138,9 @@ FORBIDDEN = frozenset(
 """Members that mostly lead to a refusal; said seldom, lest nothing is ever let out."""
 
 
+Make = Callable[[Maker], Any]
+
+
 def _gemini_body(maker: Maker) -> dict[str, Any]:
     config = maker.make(gemini_types.GenerateContentConfig)
     inner = maker.make(gemini_types.GenerationConfig)
@@ -154,11 +157,27 @@ def _gemini_body(maker: Maker) -> dict[str, Any]:
     }
 
 
-def _made(kind: Any) -> Any:
-    return lambda maker: maker.make(kind)
+def _made(kind: Any) -> Make:
+    def make(maker: Maker) -> Any:
+        return maker.make(kind)
+
+    return make
 
 
-BODIES: dict[str, tuple[str, Any]] = {
+def _gemini_count(maker: Maker) -> dict[str, Any]:
+    return {"generateContentRequest": _gemini_body(maker)}
+
+
+def _gemini_vectors(maker: Maker) -> dict[str, Any]:
+    return {
+        "requests": [
+            {"content": maker.make(gemini_types.Content), **maker.make(gemini_types.EmbedContentConfig)}
+            for _ in range(2)
+        ]
+    }
+
+
+BODIES: dict[str, tuple[str, Make]] = {
     "responses": ("openai_responses", _made(responses_params.ResponseCreateParamsNonStreaming)),
     "count of responses": ("openai_count", _made(responses_params.ResponseCreateParamsNonStreaming)),
     "chat": ("openai_chat", _made(chat_params.CompletionCreateParamsNonStreaming)),
@@ -169,16 +188,8 @@ BODIES: dict[str, tuple[str, Any]] = {
     "messages": ("anthropic_messages", _made(anthropic_params.MessageCreateParamsNonStreaming)),
     "count of messages": ("anthropic_count", _made(anthropic_params.MessageCreateParamsNonStreaming)),
     "gemini": ("gemini", _gemini_body),
-    "count of gemini": ("gemini_count", lambda maker: {"generateContentRequest": _gemini_body(maker)}),
-    "vectors of gemini": (
-        "gemini_embed",
-        lambda maker: {
-            "requests": [
-                {"content": maker.make(gemini_types.Content), **maker.make(gemini_types.EmbedContentConfig)}
-                for _ in range(2)
-            ]
-        },
-    ),
+    "count of gemini": ("gemini_count", _gemini_count),
+    "vectors of gemini": ("gemini_embed", _gemini_vectors),
 }
 
 # --- what a provider acts on -----------------------------------------------------------------------------------------------------------------------------------------------------
@@ -261,29 +272,27 @@ def _inert(path: tuple[str, ...], value: dict[str, Any]) -> frozenset[str]:
 def acted_on(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """Places of a body that a provider would act on with a canary, or with work of its own."""
     if isinstance(value, list):
-        for entry in value:
+        for entry in cast("list[Any]", cast("object", value)):
             if path[-1:] == ("tools",):
                 yield from _provider_tool(entry)
             yield from acted_on(entry, path)
     elif isinstance(value, dict):
-        kind = value.get("type")
+        members = cast("dict[str, Any]", value)
+        kind = members.get("type")
         if isinstance(kind, str) and kind in RECORDS_OF_WORK:
             yield f"{path}: {kind}"
-        if (kind == "base64" or path[-1:] in {("inline_data",), ("input_audio",)}) and "canary" in str(
-            value.get("data")
-        ).lower():
+        holds_bytes = kind == "base64" or path[-1:] in {("inline_data",), ("input_audio",)}
+        if holds_bytes and "canary" in str(members.get("data")).lower():
             yield f"{(*path, 'data')}"
-        inert = _inert(path, value)
-        for key, inner in value.items():
+        inert = _inert(path, members)
+        for key, inner in members.items():
             name = _snake(key)
             if key in inert or name in OPAQUE:
                 continue
-            names_a_file = name == "file_data" and isinstance(
-                inner, dict
-            )  # Gemini's, of which `file_uri` is what counts
+            names_a_file = name == "file_data" and isinstance(inner, dict)  # in Gemini's, `file_uri` counts
             if name in ACTED_ON and not names_a_file and "canary" in json.dumps(inner).lower():
                 yield f"{(*path, name)}"
-            if name in {"store", "background"} and inner is True and not path[-1:] == ("tools",):
+            if name in {"store", "background"} and inner is True and path[-1:] != ("tools",):
                 yield f"{(*path, name)}: true"
             yield from acted_on(inner, (*path, name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from modelplex.policy.judge import judge
@@ -10,6 +11,8 @@ from modelplex.policy.verdict import Allow, Amend, Facts, Refuse, Verdict
 
 FACTS = Facts(agent="ann", secret=b"s" * 32)
 Json = dict[str, Any]
+Place = Callable[[Any], Json]
+"""A body around one thing."""
 
 
 def facts(*allowed: str, agent: str = "ann", models: tuple[str, ...] = ()) -> Facts:

@@ -122,7 +122,7 @@ def test_codex_is_judged_alike_over_a_websocket() -> None:
 
 
 def _claude_code() -> Json:
-    body = json.loads(CODING_AGENT.read_text())
+    body: Json = json.loads(CODING_AGENT.read_text())
     body["tools"] = [
         {
             "name": f"Tool{index}",

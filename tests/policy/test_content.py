@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from modelplex.policy.judge import TABLES
+from modelplex.policy.verdict import Allow
 from tests.policy.judging import (
     FACTS,
     Json,
+    Place,
     block,
     chat,
     chat_part,
@@ -27,7 +28,6 @@ from tests.policy.judging import (
     refused,
     responses,
 )
-from modelplex.policy.verdict import Allow
 
 DATA = "data:image/png;base64,iVBORw0KGgo="
 BYTES = base64.b64encode(b"\x89PNG and more").decode()
@@ -50,6 +50,7 @@ DISGUISES = [
     "gs://bucket/x",
     "s3://bucket/x",
     "ftp://evil.example/x",
+    "/etc/passwd",
     "/etc/passwd.png",
     "./image.png",
     "evil.example",
@@ -62,8 +63,6 @@ DISGUISES = [
     "https://evil.example/#data:image/png;base64,AAAA",
 ]
 """S32: every way to say an address that is not plainly a data: URL."""
-
-Place = Callable[[Any], Json]
 
 
 def _output(kind: str, content: Any) -> Json:

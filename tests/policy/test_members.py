@@ -10,6 +10,7 @@ from modelplex.policy.judge import TABLES
 from modelplex.policy.verdict import Allow
 from tests.policy.judging import (
     Json,
+    Place,
     chat,
     facts,
     gemini,
@@ -85,16 +86,17 @@ def test_gemini_does_not_log_the_request_for_later(dialect: str) -> None:
     assert stripped == {"/store": "store"}
 
 
+RESPONSE_STATE: tuple[Json, ...] = (
+    {"previous_response_id": "resp_1"},
+    {"conversation": "conv_1"},
+    {"conversation": {"id": "conv_1"}},
+    {"prompt": {"id": "pmpt_1", "variables": {}}},
+)
 KEPT_STATE: list[tuple[str, Json, str]] = [
     *(
         (dialect, member, next(iter(member)))
         for dialect in ("openai_responses", "openai_count")
-        for member in (
-            {"previous_response_id": "resp_1"},
-            {"conversation": "conv_1"},
-            {"conversation": {"id": "conv_1"}},
-            {"prompt": {"id": "pmpt_1", "variables": {}}},
-        )
+        for member in RESPONSE_STATE
     ),
     *(
         (dialect, {"thread": thread}, "thread")
@@ -202,6 +204,7 @@ MEMBERS: list[tuple[list[str], Json, str]] = [
     (OPENAI, {"client_metadata": {"x": "installation"}}, "labels"),
     (OPENAI, {"service_tier": "priority"}, "price"),
     (OPENAI, {"access_programs": {"cyber": "standard"}}, "price"),
+    (OPENAI, {"disable_search": False}, "web-search"),
     (OPENAI, {"prompt_cache_retention": "24h"}, "cache-retention"),
     (OPENAI, {"prompt_cache_options": {"ttl": "12h"}}, "cache-retention"),
     ([d for d in OPENAI if d != "openai_json"], {"moderation": {"model": "m"}}, "second-model"),
@@ -418,7 +421,7 @@ def test_an_id_that_nobody_sent_is_not_added(dialect: str, name: str) -> None:
 
 # --- S18: names of models within bodies --------------------------------------------------------------------------------------------------------------------------------------------
 
-MODEL_PLACES: list[tuple[str, str, Any]] = [
+MODEL_PLACES: list[tuple[str, str, Place]] = [
     ("anthropic_messages", "second-model", lambda m: messages(fallbacks=[{"model": m}])),
     (
         "anthropic_messages",

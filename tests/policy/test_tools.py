@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from modelplex.policy.verdict import Allow
 from tests.policy.judging import (
     Json,
+    Place,
     chat,
     facts,
     gemini,
@@ -19,7 +21,6 @@ from tests.policy.judging import (
     refused,
     responses,
 )
-from modelplex.policy.verdict import Allow
 
 FUNCTION: Json = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 CHAT_FUNCTION: Json = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -237,7 +238,7 @@ def test_tools_that_the_client_runs_pass_untouched(dialect: str) -> None:
 
 # --- S24: where tools hide -------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_RESPONSES_PLACES: dict[str, Any] = {
+_RESPONSES_PLACES: dict[str, Place] = {
     "namespace": lambda tools: responses(tools=[{"type": "namespace", "name": "n", "tools": tools}]),
     "additional_tools": lambda tools: responses(
         input=[{"type": "additional_tools", "role": "developer", "tools": tools}]
@@ -248,21 +249,18 @@ _RESPONSES_PLACES: dict[str, Any] = {
     ),
     "websocket": lambda tools: responses(type="response.create", stream_id="s", generate=False, tools=tools),
 }
-_ANTHROPIC_PLACES: dict[str, Any] = {
-    role: lambda tool, role=role: messages(
-        messages=[
-            {"role": "user", "content": "hi"},
-            {
-                "role": role,
-                "content": [
-                    {"type": "text", "text": "x"},
-                    {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool}},
-                ],
-            },
-        ]
-    )
-    for role in ("user", "assistant", "system")
-}
+
+
+def _added(role: str) -> Place:
+    def body(tool: Any) -> Json:
+        addition = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool}}
+        content = [{"type": "text", "text": "x"}, addition]
+        return messages(messages=[{"role": "user", "content": "hi"}, {"role": role, "content": content}])
+
+    return body
+
+
+_ANTHROPIC_PLACES = {role: _added(role) for role in ("user", "assistant", "system")}
 _ANTHROPIC_PLACES["compaction"] = lambda tool: messages(
     messages=[
         {
@@ -474,14 +472,14 @@ def test_a_tool_that_the_model_alone_calls_passes() -> None:
 
 @pytest.mark.parametrize(("dialect", "tool", "rule"), _rows(STRIPPED))
 def test_when_every_tool_is_gone_so_are_the_list_and_the_choice(dialect: str, tool: Json, rule: str) -> None:
-    choice: Json = {
+    choices: dict[str, Json] = {
         "openai_chat": {"tool_choice": "auto"},
         "openai_responses": {"tool_choice": "auto"},
         "anthropic_messages": {"tool_choice": {"type": "auto"}},
         "gemini": {"toolConfig": {"functionCallingConfig": {"mode": "AUTO"}}},
         "ollama": {},
-    }[dialect]
-    body, stripped = left(_with(dialect, [tool], **choice), dialect)
+    }
+    body, stripped = left(_with(dialect, [tool], **choices[dialect]), dialect)
     assert not {"tools", "tool_choice", "toolConfig"} & set(body)
     assert set(stripped.values()) == {rule}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given
@@ -54,10 +54,15 @@ def _written(value: Any, choose: Any) -> str:
     """JSON with the freedom that JSON leaves: white space, escapes by number, and pairs as they come."""
     space = choose(["", " ", "\n", "\t "])
     if isinstance(value, tuple):
-        pairs = [f"{_written(key, choose)}{space}:{space}{_written(inner, choose)}" for key, inner in value]
+        members = cast("tuple[tuple[str, Any], ...]", value)
+        pairs = [f"{_written(key, choose)}{space}:{space}{_written(inner, choose)}" for key, inner in members]
         return "{" + f",{space}".join(pairs) + "}"
     if isinstance(value, list):
-        return f"[{space}" + ",".join(_written(inner, choose) for inner in value) + "]"
+        return (
+            f"[{space}"
+            + ",".join(_written(inner, choose) for inner in cast("list[Any]", cast("object", value)))
+            + "]"
+        )
     if not isinstance(value, str):
         return json.dumps(value)
     plain, by_number = choose([True, False]), choose([True, False])
@@ -68,9 +73,10 @@ def _written(value: Any, choose: Any) -> str:
 
 def _has_repeats(value: Any) -> bool:
     if isinstance(value, tuple):
-        keys = [key for key, _ in value]
-        return len(keys) != len(set(keys)) or any(_has_repeats(inner) for _, inner in value)
-    return isinstance(value, list) and any(map(_has_repeats, value))
+        pairs = cast("tuple[tuple[str, Any], ...]", value)
+        keys = [key for key, _ in pairs]
+        return len(keys) != len(set(keys)) or any(_has_repeats(inner) for _, inner in pairs)
+    return isinstance(value, list) and any(map(_has_repeats, cast("list[Any]", cast("object", value))))
 
 
 @given(st.lists(st.tuples(_WORDS, _VALUES), max_size=3).map(tuple), st.data())
@@ -80,17 +86,16 @@ def test_exactly_the_bodies_with_a_repeated_key_are_found(value: tuple[Any, ...]
         return options[0] if data is None else data.draw(st.sampled_from(options))
 
     text = _written(value, choose)
+    found = ""
     try:
         read_whole(text.encode())
-        found = False
     except Refused as error:
-        assert error.rule == "duplicate-key"
-        found = True
+        found = error.rule
     try:
         json.loads(text)
     except json.JSONDecodeError:
         pytest.fail(f"the test wrote no JSON: {text}")
-    assert found == _has_repeats(value)
+    assert found == ("duplicate-key" if _has_repeats(value) else "")
 
 
 # --- S6: what is no JSON, or too deep ------------------------------------------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ SERVICES: dict[str, Node] = {
         Gone("provider-switch"),
     ),
     "data_sources": Never("remote-data"),
-    "disable_search": None,
+    "disable_search": Unless(True, Gone("web-search")),
 }
 """Members of single services (isolation.md 5.6)."""
 

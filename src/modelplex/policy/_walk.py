@@ -29,6 +29,7 @@ HASH_LENGTH = 32
 """Hex digits of a keyed hash: 128 bits, and below the 64 characters that OpenAI takes."""
 DATA_URL = re.compile(r"data:[\w.+-]*(?:/[\w.+-]+)?(?:;[\w.+-]+(?:=[\w.+-]+)?)*,")
 BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
+BASE64_STEP = 4
 
 
 class _Gone:
@@ -187,10 +188,10 @@ def inline_bytes(walk: Walk, value: Any, path: Path) -> None:
 
 
 def _is_base64(value: str) -> bool:
-    """Two slashes begin base64 as well, but of no document; where nothing else is told, they begin the name of a host."""
-    return (
-        value.isascii() and not value.startswith(("//", "/-")) and not value.encode().translate(None, BASE64)
-    )
+    """Padded, as every SDK writes it: most bare paths are not. Two slashes begin base64 as well, but of no document; they begin the name of a host."""
+    if value.startswith("//") or not value.isascii() or value.encode().translate(None, BASE64):
+        return False
+    return len(value) % BASE64_STEP == 0 or "\n" in value
 
 
 def known_model(walk: Walk, value: Any, path: Path) -> None:
