@@ -74,13 +74,14 @@ async def test_a_process_of_the_same_user_cannot_read_the_gateways_keys_nor_atta
     for parent in folder.parents:  # pytest's own folders are closed to others
         if parent.stat().st_uid == os.geteuid() and parent.name.startswith("pytest-"):
             parent.chmod(parent.stat().st_mode | 0o055)
-    with subprocess.Popen(  # noqa: ASYNC220 - it starts in milliseconds
+    log = tmp_path / "said"
+    with log.open("wb") as said, subprocess.Popen(  # noqa: ASYNC220 - it starts in milliseconds
         as_nobody(sys.executable, "-m", "modelplex", "--verbose"),
-        cwd=folder, env=environment({"OPENAI_API_KEY": "sk-secret"}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=folder, env=environment({"OPENAI_API_KEY": "sk-secret"}), stdout=subprocess.DEVNULL, stderr=said,
     ) as served:  # fmt: skip
         try:
             await until(lambda: served.poll() is not None or socket.exists(), what="the start")
-            assert served.poll() is None
+            assert served.poll() is None, log.read_text()
             assert tried(served.pid) == ["environ refused", "mem refused", "maps refused", "ptrace refused"]
         finally:
             served.kill()
