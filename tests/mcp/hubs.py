@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
 
+import msgspec
+
 from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.calls import admit_all
@@ -157,14 +159,7 @@ class ScriptedServer:
 
     def becomes(self, **catalog: Any) -> None:
         """Another catalogue, and a word of it."""
-        self.catalog = self.offered = Catalog(
-            **{
-                "era": self.offered.era,
-                "version": self.offered.version,
-                "capabilities": self.offered.capabilities,
-                **catalog,
-            }
-        )
+        self.catalog = self.offered = msgspec.structs.replace(self.offered, **catalog)
         self.says("notifications/tools/list_changed")
 
     def status(self) -> Mapping[str, Any]:

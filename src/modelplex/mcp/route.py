@@ -147,12 +147,18 @@ class Routes:
         return [
             back
             for name, back in self._backs.items()
-            if (route is None or route == name) and (not globs or any_of_server(name, globs))
+            if route in (None, name) and any_of_server(name, globs, prefixed=self._config.prefix)
         ]
 
     def whole(self, globs: Sequence[str], route: str | None) -> bool:
         """Whether all catalogues that a view is made of are known."""
         return all(back.catalog is not None for back in self.reach(globs, route))
+
+    def unasked(self, globs: Sequence[str], route: str | None) -> bool:
+        """Whether there is a server of which nobody can say yet what it offers, or that it offers nothing."""
+        return any(
+            back.catalog is None and back.name not in self._failed for back in self.reach(globs, route)
+        )
 
     def view(self, globs: tuple[str, ...], route: str | None) -> View:
         """What is seen now; starts and waits for nothing."""

@@ -70,7 +70,7 @@ class Surface:
 
     def capabilities(self, turn: Turn, view: View) -> Json:
         capabilities = view.merged.capabilities()
-        if not self._routes.whole(turn.globs, turn.route):
+        if self._routes.unasked(turn.globs, turn.route):
             capabilities = {**ASSUMED, **capabilities}
         for kind in ("tools", "prompts", "resources"):  # a server may come later, whatever the others say
             if kind in capabilities:
