@@ -339,6 +339,9 @@ def test_a_caller_without_globs_sees_everything() -> None:
 def test_without_prefix_a_callers_globs_name_tools_in_either_form() -> None:
     merged = merge([offer("git", "status", "push")], prefix=False)
     assert listed(merged.seen_by(("git__status",))) == ["status"]
+    assert listed(merged.seen_by(("status",))) == ["status"]
+    assert merged.seen_by(("st*", "nothing")).servers == ("git",)
+    assert merged.seen_by(("nothing",)).servers == ()
     assert listed(merged.seen_by(("*", "!push"))) == ["status"]
     assert listed(merged.seen_by(("*", "!git__push"))) == ["status"]
 

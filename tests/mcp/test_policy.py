@@ -1,4 +1,4 @@
-"""Who may ask which server for what, and what a server may ask of a client."""
+"""Who may ask which server for what."""
 
 import pytest
 
@@ -7,12 +7,9 @@ from modelplex.mcp.policy import (
     Decision,
     any_of_server,
     decide,
-    may_ask,
-    may_be_asked,
     permitted,
     whole_server,
 )
-from modelplex.mcp.words import Json
 
 
 def caller(*tools: str) -> Caller:
@@ -80,12 +77,6 @@ def test_a_caller_who_may_not_know_a_tool_is_not_told_that_it_waits_for_approval
     assert call(tools=("fs__*",), pinned="pending", locked=True).hidden
 
 
-def test_after_something_untrusted_nothing_is_sent_out() -> None:
-    assert call(tags=("egress",), tainted=True).rule == "taint"
-    assert call(tags=("egress",)).allowed
-    assert call(tags=("untrusted",), tainted=True).allowed
-
-
 @pytest.mark.parametrize(
     ("tools", "listed", "uri", "rule"),
     [
@@ -93,7 +84,7 @@ def test_after_something_untrusted_nothing_is_sent_out() -> None:
         ((), False, "file:///etc/passwd", "unlisted"),
         ((), False, "https://evil.example", "scheme"),
         ((), False, "HTTP://evil.example", "scheme"),
-        ((), False, "http://[evil", "unlisted"),
+        ((), False, "http://[evil]x", "scheme"),
         (("git__*",), True, "file:///a", "default"),
         (("*",), True, "file:///a", "default"),
         (("git__status",), True, "file:///a", "agent_tools"),
@@ -122,21 +113,12 @@ def test_a_server_is_whole_or_partly_an_agents() -> None:
     assert not any_of_server("git", ("fs__*",))
     assert not any_of_server("git", ("*", "!git__*"))
     assert any_of_server("git", ("*", "!git__push"))
+    assert any_of_server("git", ("*status",))
+    assert any_of_server("git", ("git__[a-c]*",))
+    assert not any_of_server("git", ("gi__*", "gits*", "git_x", "status", "fs*"))
 
 
-def test_a_server_asks_what_its_config_allows_and_nothing_else() -> None:
-    assert may_ask(("sampling",), method="sampling/createMessage").allowed
-    assert not may_ask(("sampling",), method="elicitation/create").allowed
-    assert not may_ask(("roots",), method="roots/list").allowed
-    assert may_ask((), method="roots/list", roots=("/w",)).allowed
-    assert may_ask((), method="vendor/thing").reason == "this server may not ask for vendor/thing"
-
-
-def test_a_server_is_told_of_what_is_both_allowed_and_claimed() -> None:
-    claimed: Json = {"sampling": {"tools": {}}, "elicitation": {}, "roots": {"listChanged": True}}
-    assert may_be_asked((), claimed=claimed) == {}
-    assert may_be_asked(("sampling", "elicitation"), claimed={"sampling": {}}) == {"sampling": {}}
-    assert may_be_asked(("sampling", "elicitation"), claimed=claimed) == {
-        "sampling": {"tools": {}},
-        "elicitation": {},
-    }
+def test_without_prefixes_a_glob_without_a_servers_name_may_mean_any() -> None:
+    assert any_of_server("git", ("status",), prefixed=False)
+    assert any_of_server("git", ("fs*",), prefixed=False)
+    assert not any_of_server("git", ("fs__*",), prefixed=False)

@@ -226,7 +226,11 @@ class Merged:
         """
         if not globs:
             return self
-        parts = [_seen(part, globs) for part in self._parts if any_of_server(part.server, globs)]
+        reached = [
+            part for part in self._parts if any_of_server(part.server, globs, prefixed=self.names.prefixed)
+        ]
+        # A glob may look as if it reached a server, and meet none of its names.
+        parts = [part for part in (_seen(each, globs) for each in reached) if _shows(part, globs)]
         return Merged(
             parts,
             names=self.names,
@@ -448,6 +452,10 @@ def _seen(part: _Part, globs: Sequence[str]) -> _Part:
     return msgspec.structs.replace(
         seen, resources=(), templates=(), instructions="", capabilities=capabilities
     )
+
+
+def _shows(part: _Part, globs: Sequence[str]) -> bool:
+    return bool(part.tools or part.prompts) or whole_server(part.server, globs)
 
 
 def _cut(text: str, most: int) -> str:

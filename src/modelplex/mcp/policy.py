@@ -6,34 +6,24 @@ Below it the caller and the words. It reads the message's body alone: headers an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Final, Literal
 
 import msgspec
 
 from modelplex.caller import Caller
 from modelplex.mcp.names import SEPARATOR, exposed
-from modelplex.mcp.words import Json
+
+_WILD: Final = re.compile(r"[*?\[]")
 
 Verdict = Literal["allow", "deny"]
 Pinned = Literal["approved", "pending", "changed"]
 
-FEATURES: Final[Mapping[str, str]] = {
-    "sampling/createMessage": "sampling",
-    "elicitation/create": "elicitation",
-    "roots/list": "roots",
-}
-"""What a server may ask of a client, by the word that `allow` has for it; roots are the host's own."""
-
-UNTRUSTED: Final = "untrusted"
-EGRESS: Final = "egress"
-"""Tags of a tool: it reads what strangers wrote; it sends to where strangers read. After the first, the second is denied."""
-
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """`rule` names what decided, for the record: "default", "server_tools", "agent_tools", "pin", "taint", "scheme", "unlisted", "server_asks".
+    """`rule` names what decided, for the record: "default", "server_tools", "agent_tools", "pin", "scheme", "unlisted".
 
     `hidden` says that the caller may not know that the thing exists, so that it is answered as an unknown name (-32602). A denial that is not hidden
     is answered as a tool result with `isError` and the reason.
@@ -67,13 +57,25 @@ def whole_server(server: str, globs: Sequence[str]) -> bool:
     return permitted(server + SEPARATOR, globs)
 
 
-def any_of_server(server: str, globs: Sequence[str]) -> bool:
-    """Whether a caller's globs can reach anything of a server at all; of one that they cannot, not even the name is told."""
+def any_of_server(server: str, globs: Sequence[str], *, prefixed: bool = True) -> bool:
+    """Whether a caller's globs can reach anything of a server at all; of one that they cannot, not even the name is told.
+
+    Where names are not `prefixed`, a glob without a server's name may mean a tool of any.
+    """
+    head = server + SEPARATOR
+    if any(fnmatchcase(head, glob[1:]) for glob in globs if glob.startswith("!")):
+        return False
     allowances = [glob for glob in globs if not glob.startswith("!")]
-    denied = any(fnmatchcase(server + SEPARATOR, glob[1:]) for glob in globs if glob.startswith("!"))
-    return not denied and (
-        not allowances or any(fnmatchcase(server, glob.partition(SEPARATOR)[0]) for glob in allowances)
+    return not allowances or any(
+        _can_begin(head, glob) or not (prefixed or SEPARATOR in glob) for glob in allowances
     )
+
+
+def _can_begin(head: str, glob: str) -> bool:
+    """Whether a glob can match anything that begins with `head`, going by what stands before its first wildcard."""
+    wild = _WILD.search(glob)
+    plain = glob[: wild.start()] if wild else glob
+    return plain.startswith(head) or bool(wild and head.startswith(plain))
 
 
 def decide(
@@ -87,14 +89,11 @@ def decide(
     pinned: Pinned = "approved",
     locked: bool = False,
     listed: bool = True,
-    tags: Collection[str] = (),
-    tainted: bool = False,
 ) -> Decision:
     """Whether this caller may have `method` done with `name` (a tool's or prompt's own name, a resource's URI) at `server`.
 
     `globs` are the server's own `tools`. `shown` is the name under which the caller knows it, where that is not `server__name`. `locked` and `pinned`
-    come from the pins. `listed` says of a URI that the server lists it or a template for it. `tags` are the tool's, `tainted` says that this caller
-    has read what strangers wrote.
+    come from the pins. `listed` says of a URI that the server lists it or a template for it.
     """
     if method.startswith("resources/"):
         return _resource(caller, server=server, uri=name, listed=listed)
@@ -110,10 +109,6 @@ def decide(
             rule="pin",
             reason=f"{name} of {server} {what}: `modelplex mcp approve` approves it",
         )
-    if tainted and EGRESS in tags:
-        return Decision(
-            verdict="deny", rule="taint", reason="it sends to others, after something untrusted was read"
-        )
     return ALLOWED
 
 
@@ -121,34 +116,10 @@ def _resource(caller: Caller, *, server: str, uri: str, listed: bool) -> Decisio
     if not whole_server(server, caller.tools):
         return _hidden("agent_tools", "this agent may not read it")
     if not listed:
-        web = (
-            urlsplit(uri).scheme.lower() in ("http", "https")
-            if uri.isprintable() and "[" not in uri
-            else False
-        )
+        web = uri.partition(":")[0].lower() in ("http", "https")
         return _hidden("scheme" if web else "unlisted", "no server lists it")
     return ALLOWED
 
 
 def _hidden(rule: str, reason: str) -> Decision:
     return Decision(verdict="deny", rule=rule, reason=reason, hidden=True)
-
-
-def may_ask(allow: Collection[str], *, method: str, roots: Collection[str] = ()) -> Decision:
-    """Whether a server may make this request of a client: `allow` and `roots` are its config's. Roots are answered by the gateway itself."""
-    feature = FEATURES.get(method)
-    if feature in allow or (feature == "roots" and roots):
-        return ALLOWED
-    return Decision(
-        verdict="deny", rule="server_asks", reason=f"this server may not ask for {feature or method}"
-    )
-
-
-def may_be_asked(allow: Collection[str], *, claimed: Mapping[str, Any]) -> Json:
-    """The capabilities that a server is told of: what its config allows it and the client claims, never more. {} by default."""
-    told: Json = {}
-    if "sampling" in allow and "sampling" in claimed:
-        told["sampling"] = claimed["sampling"]
-    if "elicitation" in allow and "elicitation" in claimed:
-        told["elicitation"] = claimed["elicitation"]
-    return told
