@@ -21,7 +21,7 @@ CREDENTIALS = struct.Struct("3i")
 DESCRIPTOR = struct.Struct("i")
 UNSIGNED = 2**32
 MOST_THREADS = 512
-"""Threads that are looked at, some 15 us each. A process with more cannot be judged in the time that a connection is worth."""
+"""Threads that are looked at: 10 us each, or 40 where the kernel hides which of them share a namespace. A process with more is not judged, since all wait meanwhile."""
 LOOPBACK = "lo"
 UNKNOWN = Attested("unknown")
 
@@ -60,7 +60,7 @@ def attest(sock: Asked, peer: Peer | None) -> Attested:
 
 
 def interfaces(pid: int) -> tuple[str, ...] | None:
-    """The interfaces beside `lo` that any thread of a process sees, None where that cannot be told.
+    """The interfaces beside `lo` that the first thread with any sees; none where no thread sees one, None where that cannot be told.
 
     Each thread may have a namespace of its own. `/proc/PID/net/dev` says what the kernel thinks; `/sys/class/net` would show what was mounted.
     """
@@ -70,23 +70,36 @@ def interfaces(pid: int) -> tuple[str, ...] | None:
         return None
     if len(threads) > MOST_THREADS:
         return None
-    found: dict[str, None] = {}
-    looked = False
+    looked: set[str] = set()
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/net/dev", "rb", buffering=0) as file:  # noqa: PTH123
-                text = file.readall()
+            namespace = _namespace(pid, thread)
+            if namespace in looked:
+                continue
+            if found := _interfaces(pid, thread):
+                return found
         except (FileNotFoundError, ProcessLookupError):
             continue  # this thread has just ended
         except OSError:
             return None
-        looked = True
-        # Two lines of heads; then a name, a colon, and numbers.
-        for line in text.splitlines()[2:]:
-            name = line.partition(b":")[0].strip().decode("utf-8", "replace")
-            if name != LOOPBACK:
-                found[name] = None
-    return tuple(found) if looked else None
+        looked.add(namespace)
+    return () if looked else None
+
+
+def _namespace(pid: int, thread: str) -> str:
+    """What its network namespace is called; for a thread that does not let us see that, a name that no other has."""
+    try:
+        return os.readlink(f"/proc/{pid}/task/{thread}/ns/net")  # noqa: PTH115 - a tenth of the time
+    except PermissionError:
+        return thread
+
+
+def _interfaces(pid: int, thread: str) -> tuple[str, ...]:
+    with open(f"/proc/{pid}/task/{thread}/net/dev", "rb", buffering=0) as file:  # noqa: PTH123 - a tenth of the time
+        lines = file.readall().splitlines()
+    # Two lines of heads; then a name, a colon, and numbers.
+    names = (line.partition(b":")[0].strip().decode("utf-8", "replace") for line in lines[2:])
+    return tuple(name for name in names if name != LOOPBACK)
 
 
 def _descriptor(sock: Asked) -> int | None:
