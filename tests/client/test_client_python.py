@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import shutil
 import socket
 import subprocess
@@ -283,6 +284,23 @@ def test_a_second_import_changes_nothing_and_uninstalling_restores() -> None:
         with pytest.raises(openai.APIConnectionError) as caught:
             sdk.models.list()
     assert isinstance(caught.value.__cause__, httpx2.UnsupportedProtocol)
+
+
+async def test_a_second_copy_of_the_file_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "copied.py"
+    shutil.copy(str(client.__file__), file)
+    spec = importlib.util.spec_from_file_location("copied", file)
+    assert spec is not None
+    assert spec.loader is not None
+    copied = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copied)
+    try:
+        async with gateway(DEMO, folder=tmp_path) as gw:
+            async with openai.AsyncOpenAI(base_url=f"unix:{gw.socket}", api_key="unused") as sdk:
+                assert (await sdk.chat.completions.create(model="demo", messages=HELLO)).choices
+    finally:
+        copied.uninstall()
+    assert hasattr(httpx2.HTTPTransport.handle_request, "__wrapped__"), "the first is still there"
 
 
 # --- nobody there

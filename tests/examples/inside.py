@@ -54,7 +54,7 @@ seen = {
     "netlink": opened(NETLINK, socket.SOCK_RAW),
     "io_uring": "open" if ring >= 0 else os.strerror(ctypes.get_errno()),
     "sockets": sockets(),
-    "environment": sorted(os.environ),
+    "environment": dict(os.environ),
     "processes": len([path for path in Path("/proc").iterdir() if path.name.isdigit()]),
 }
 with OpenAI() as client:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai import AsyncOpenAI
 
 from modelplex.sandbox import multiplex
 from modelplex.sandbox.multiplex import (
@@ -31,6 +32,7 @@ from modelplex.sandbox.multiplex import (
     Frames,
     Multiplexer,
 )
+from tests.gateways import gateway
 from tests.processes import until
 
 WAIT_S = 20.0
@@ -424,6 +426,27 @@ async def test_a_caller_that_goes_away_ends_its_stream_at_the_gateway(tmp_path: 
         await writer.drain()
         writer.transport.abort()
         await asyncio.wait_for(gone.wait(), WAIT_S)
+
+
+async def test_openais_client_streams_many_answers_at_once_through_both_ends(tmp_path: Path) -> None:
+    async with gateway('[[providers]]\nname = "demo"\ntype = "demo"\n', folder=tmp_path) as gw:
+        with line(tmp_path):
+            guest = Multiplexer(str(tmp_path / "guest"), listen=("127.0.0.1", 0), tell=print)
+            host = Multiplexer(str(tmp_path / "host"), dial=gw.socket, tell=print)
+            with running(host), running(guest):
+                url = "http://{}:{}/v1".format(*guest.address)
+                async with AsyncOpenAI(base_url=url, api_key="unused", max_retries=0) as sdk:
+
+                    async def ask(number: int) -> str:
+                        told = await sdk.chat.completions.create(
+                            model="demo",
+                            messages=[{"role": "user", "content": f"number {number}"}],
+                            stream=True,
+                        )
+                        return "".join([c.choices[0].delta.content or "" async for c in told if c.choices])
+
+                    said = await asyncio.gather(*(ask(number) for number in range(40)))
+    assert all(f'"number {number}"' in text for number, text in enumerate(said))
 
 
 # --- the command
