@@ -184,11 +184,11 @@ def _parser() -> argparse.ArgumentParser:
         "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
     )
     mcp_options.add(commands, shared=_shared)
-    _add_alone(commands)
+    _add_alone(commands.add_parser)
     return parser
 
 
-def _add_alone(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_alone(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Their options are their own: what stands before the command is not meant for them."""
     from modelplex.sandbox import arguments, bridge
 
@@ -208,7 +208,7 @@ def _add_alone(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             _BRIDGE_EXAMPLES,
         ),
     ):
-        parser = commands.add_parser(
+        parser = add(
             name,
             usage=usage,
             help=help_,

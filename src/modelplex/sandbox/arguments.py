@@ -46,9 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bwrap", action="store_true", help="have bubblewrap build the file tree")
     parser.add_argument(
-        "--check", action="store_true", help="run nothing, and prove from inside what is closed and what is not"
+        "--check",
+        action="store_true",
+        help="run nothing, and prove from inside what is closed and what is not",
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="the gateway's log to stderr, and more of it, into the program's output"
+        "--verbose",
+        action="store_true",
+        help="the gateway's log to stderr, and more of it, into the program's output",
     )
-    parser.add_argument("command_line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "command_line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=argparse.SUPPRESS
+    )

@@ -21,8 +21,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from types import FrameType
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    Address = str | tuple[str, int] | tuple[int, int]
 
 PIECE = 262_144
 """Bytes of one read: larger ones are no faster, and this is the most that a connection holds in one direction."""
@@ -36,7 +41,6 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signa
 TYPED = (signal.SIGINT, signal.SIGQUIT)
 """What a terminal sends to the whole foreground group: the command has had it already."""
 
-Address = Union[str, Tuple[str, int], Tuple[int, int]]
 NOT_YET = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -90,7 +94,7 @@ def listen(where: Place) -> socket.socket:
         if where.family == socket.AF_INET:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         elif where.family == socket.AF_UNIX and _is_dead(str(where.address)):
-            os.unlink(str(where.address))
+            os.unlink(str(where.address))  # noqa: PTH108 - an address is text
         listener.bind(where.address)
         listener.listen(BACKLOG)
     except OSError:
@@ -122,7 +126,7 @@ class End:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.other = self
-        self.held: Union[bytes, memoryview] = b""
+        self.held: bytes | memoryview = b""
         self.interest = 0
         self.ended = False
         """It says no more."""
@@ -145,16 +149,16 @@ class Bridge:
     """Carries what arrives at the listeners to one place, until `run` is told to end."""
 
     def __init__(
-        self, target: Place, listeners: List[socket.socket], *, tell: Callable[[str], None] = complain
+        self, target: Place, listeners: list[socket.socket], *, tell: Callable[[str], None] = complain
     ) -> None:
         self._target = target
         self._tell = tell
         self._selector = selectors.DefaultSelector()
-        self._waiting: List[Dial] = []
+        self._waiting: list[Dial] = []
         """Dials that met a full backlog."""
-        self._resting: List[socket.socket] = []
+        self._resting: list[socket.socket] = []
         """Listeners that found no descriptor free."""
-        self._gone: Dict[End, bool] = {}
+        self._gone: dict[End, bool] = {}
         for listener in listeners:
             self.add(listener)
 
@@ -197,7 +201,7 @@ class Bridge:
         try:
             sock = socket.socket(self._target.family, socket.SOCK_STREAM)
         except OSError as fault:
-            self._fail(client, None, fault.strerror)
+            self._fail(client, None, str(fault.strerror))
             return
         sock.setblocking(False)
         self._dial(Dial(client, sock, time.monotonic() + DIAL_SECONDS))
@@ -232,7 +236,7 @@ class Bridge:
         for listener in resting:
             self._selector.register(listener, selectors.EVENT_READ, None)
 
-    def _fail(self, client: socket.socket, sock: Optional[socket.socket], reason: str) -> None:
+    def _fail(self, client: socket.socket, sock: socket.socket | None, reason: str) -> None:
         self._tell(f"{self._target}: {reason}")
         client.close()
         if sock is not None:
@@ -299,7 +303,7 @@ class Bridge:
         if not end.other.held:
             self._hang_up(end.other)
 
-    def _give(self, end: End, data: Union[bytes, memoryview]) -> None:
+    def _give(self, end: End, data: bytes | memoryview) -> None:
         try:
             sent = end.sock.send(data)
         except OSError as fault:
@@ -343,10 +347,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help='"HOST:PORT", "unix:PATH" or "vsock:PORT"; may be repeated (default: 127.0.0.1:11435)',
     )
-    parser.add_argument("command_line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "command_line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=argparse.SUPPRESS
+    )
 
 
-def command_of(rest: List[str]) -> List[str]:
+def command_of(rest: list[str]) -> list[str]:
     """What stands behind the options, less the `--` that may part them."""
     return rest[1:] if rest[:1] == ["--"] else rest
 
@@ -362,7 +368,7 @@ def run(arguments: argparse.Namespace) -> int:
     if any(each.family == socket.AF_INET for each in places):
         with suppress(OSError):
             raise_loopback()
-    listeners: List[socket.socket] = []
+    listeners: list[socket.socket] = []
     for each in places:
         try:
             listeners.append(listen(each))
@@ -386,9 +392,9 @@ def raise_descriptors() -> None:
 class Command:
     """The program that the bridge is for. An empty one means: serve until a signal."""
 
-    def __init__(self, words: List[str]) -> None:
+    def __init__(self, words: list[str]) -> None:
         self._words = words
-        self._child: Optional[subprocess.Popen[bytes]] = None
+        self._child: subprocess.Popen[bytes] | None = None
         self._ended = False
 
     def run(self, bridge: Bridge) -> int:
@@ -400,7 +406,7 @@ class Command:
             signal.signal(number, self._signalled)
         if self._words:
             try:
-                self._child = subprocess.Popen(self._words)
+                self._child = subprocess.Popen(self._words)  # noqa: S603 - it is what the user asked for
             except OSError as fault:
                 complain(f"cannot run {self._words[0]}: {fault.strerror}")
                 return 127 if isinstance(fault, FileNotFoundError) else 126
@@ -413,7 +419,7 @@ class Command:
     def _over(self) -> bool:
         return self._ended or (self._child is not None and self._child.poll() is not None)
 
-    def _signalled(self, number: int, frame: Optional[FrameType]) -> None:
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._child is None:
             self._ended = True
         elif not (number in TYPED and in_foreground()):
@@ -434,7 +440,7 @@ def in_foreground() -> bool:
         os.close(terminal)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="bridge.py",
         description="Connections to a port of the loopback become connections to the gateway's socket.",

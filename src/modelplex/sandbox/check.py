@@ -60,7 +60,9 @@ def interfaces() -> str:
 def routes() -> str:
     rows = Path("/proc/net/route").read_text().splitlines()[1:]
     with suppress(FileNotFoundError):
-        rows += [row for row in Path("/proc/net/ipv6_route").read_text().splitlines() if not row.endswith("lo")]
+        rows += [
+            row for row in Path("/proc/net/ipv6_route").read_text().splitlines() if not row.endswith("lo")
+        ]
     if rows:
         raise NotClosed(rows[0])
     return "none"

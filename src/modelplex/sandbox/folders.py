@@ -8,7 +8,8 @@ In each of them /tmp, /var/tmp, /run and /dev/shm are empty and its own, /proc s
 The gateway's own files (its config, its log, what it remembers) are covered.
 """
 
-# ruff: noqa: PTH - paths of another root are text, and of some there are thousands
+# Paths of another root, and links that are not to be followed, are text.
+# ruff: noqa: PTH100, PTH112, PTH114, PTH115, PTH118, PTH119, PTH120
 from __future__ import annotations
 
 import os
@@ -98,12 +99,13 @@ def pinned(steps: Sequence[Mount]) -> list[Mount]:
     for step in steps:
         if step.kind in {"ro", "cover"}:
             made += [
-                Mount("rw", folder, folder)
-                for folder in _between(step.target, roots)
-                if folder not in taken
+                Mount("rw", folder, folder) for folder in _between(step.target, roots) if folder not in taken
             ]
     pins = {pin.target: pin for pin in made}
-    order = [*(step for step in steps if step.kind != "cover"), *(step for step in steps if step.kind == "cover")]
+    order = [
+        *(step for step in steps if step.kind != "cover"),
+        *(step for step in steps if step.kind == "cover"),
+    ]
     last_root = max((i for i, step in enumerate(order) if step.kind == "rw"), default=-1)
     # Behind the writable folders, and before what lies in the pinned ones: so the read-only ones in there are put up again.
     again = [
@@ -154,9 +156,13 @@ def _in_order(shared: Iterable[Mount], wanted: Wanted) -> list[Mount]:
         mount = chosen[path]
         around = [each.target for each in kept if path.startswith(f"{each.target}/")]
         kind = next((each.kind for each in kept if around and each.target == around[-1]), None)
-        if mount.kind != "rw" and (kind == "ro" or path in roots or (kind is None and _is_below(path, roots))):
+        if mount.kind != "rw" and (
+            kind == "ro" or path in roots or (kind is None and _is_below(path, roots))
+        ):
             continue
-        if mount.kind == "link" and (kind is not None or not (wanted.way == "private" or _is_below(path, OWN))):
+        if mount.kind == "link" and (
+            kind is not None or not (wanted.way == "private" or _is_below(path, OWN))
+        ):
             continue
         if mount.kind == "ro" and wanted.way == "ro" and kind is None and not _is_below(path, OWN):
             continue

@@ -103,8 +103,8 @@ def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> i
     plan.ignored = _ignored()
     _namespaces(plan, control)
     kernel.die_with_parent(signal.SIGKILL)
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in IGNORED:
+        signal.signal(ignored, signal.SIG_IGN)
     with suppress(OSError):
         raise_loopback()
     listener = listen(place(LISTEN))
@@ -183,12 +183,12 @@ def _first(plan: Plan, control: socket.socket, hand: socket.socket, plan_number:
 
 
 def _through_bwrap(plan: Plan, control: socket.socket, hand: socket.socket, plan_number: int) -> NoReturn:
-    """bubblewrap builds the tree, and starts the supervisor in it."""
+    """Bubblewrap builds the tree, and starts the supervisor in it."""
     assert plan.bwrap is not None
     for number in (control.fileno(), hand.fileno(), plan_number):
         os.set_inheritable(number, True)
     words = [*plan.bwrap, "supervisor", *map(str, (control.fileno(), plan_number, hand.fileno()))]
-    os.execve(words[0], words, {})
+    os.execve(words[0], words, {})  # noqa: S606 - no shell is wanted
 
 
 def _devices_of(plan: Plan) -> frozenset[int]:
@@ -203,8 +203,8 @@ def _supervisor(plan: Plan, control: socket.socket, hand: socket.socket, own: fr
     listener = listen(Place(socket.AF_UNIX, SOCKET))
     socket.send_fds(hand, [b"L"], [listener.fileno()])
     listener.close()
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in IGNORED:
+        signal.signal(ignored, signal.SIG_IGN)
     kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE,))
     kernel.be_unreadable()
     kernel.die_with_parent(signal.SIGKILL)
@@ -259,7 +259,7 @@ def _supervise(
         poll.register(asked, select.POLLIN)
     while True:
         for number, event in poll.poll():
-            if number == asked and connects is not None:
+            if asked is not None and connects is not None and number == asked:
                 if event & select.POLLIN:
                     connects.serve_one()
                 else:

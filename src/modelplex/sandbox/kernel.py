@@ -3,13 +3,14 @@
 Above it everything of the sandbox; it knows nothing of what they are used for. `os.unshare` and its kin are of Python 3.12, and this runs on 3.11.
 """
 
-# ruff: noqa: PTH - paths of another root are text, and of some there are thousands
 from __future__ import annotations
 
 import ctypes
 import fcntl
 import os
 import struct
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 CLONE_NEWNS: Final = 0x0002_0000
@@ -136,14 +137,10 @@ def drop_capabilities(*, keep: tuple[int, ...] = ()) -> None:
             prctl(PR_CAPBSET_DROP, number)
         except PermissionError:
             break  # there was nothing to drop from
-    try:
+    with suppress(PermissionError):
         prctl(PR_SET_SECUREBITS, SECUREBITS)
-    except PermissionError:
-        pass
-    try:
+    with suppress(OSError):
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    except OSError:
-        pass
     kept = sum(1 << number for number in keep) & effective_capabilities()
     low, high = kept & 0xFFFF_FFFF, kept >> 32
     header = struct.pack("=Ii", CAPABILITY_VERSION, 0)
@@ -164,7 +161,7 @@ def pidfd_of_thread(tid: int) -> int:
     if result >= 0:
         os.set_inheritable(result, False)
         return result
-    with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as status:
+    with Path(f"/proc/{tid}/status").open(encoding="ascii", errors="replace") as status:
         group = next(int(line.split()[1]) for line in status if line.startswith("Tgid:"))
     return os.pidfd_open(group)
 
@@ -185,7 +182,7 @@ def connect(number: int, address: bytes) -> int:
 def close_from(first: int) -> None:
     """Close every descriptor from this one on."""
     os.closerange(first, 1 << 20)
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         if int(name) >= first:
             try:
                 os.close(int(name))
@@ -199,7 +196,6 @@ def ioctl(number: int, request: int, argument: bytearray) -> None:
 
 def _read(path: str, *, default: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
+        return Path(path).read_text(encoding="ascii").strip()
     except OSError:
         return default

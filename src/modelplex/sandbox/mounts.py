@@ -1,6 +1,7 @@
 """Does what folders.py decided: builds the root of a sandbox, step by step, and moves into it. The process has a mount namespace of its own already."""
 
-# ruff: noqa: PTH - paths of another root are text, and of some there are thousands
+# Paths of another root, and links that are not to be followed, are text.
+# ruff: noqa: PTH102, PTH103, PTH112, PTH116, PTH120, PTH211
 from __future__ import annotations
 
 import os
@@ -12,7 +13,13 @@ from modelplex.sandbox import kernel
 from modelplex.sandbox.folders import HIDDEN_OF_PROC, Mount
 
 DEVICES: Final = "null zero full random urandom tty".split()
-LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
+LINKS: Final = {
+    "fd": "/proc/self/fd",
+    "stdin": "fd/0",
+    "stdout": "fd/1",
+    "stderr": "fd/2",
+    "ptmx": "pts/ptmx",
+}
 PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
 
 
@@ -32,7 +39,7 @@ def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | N
         os.makedirs(f"{root}/{name}", exist_ok=True)
     kernel.mount("proc", f"{root}/proc", "proc", PLAIN | kernel.MS_NOEXEC)
     _devices(f"{root}/dev", terminal)
-    own.add(os.stat(f"{root}/dev/shm").st_dev)
+    own.add(os.stat(f"{root}/dev/shm").st_dev)  # noqa: S108 - it is the sandbox's
     kernel.mount("tmpfs", f"{root}/sys", "tmpfs", PLAIN | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     if is_root:
         _cover_proc(f"{root}/proc")
@@ -106,7 +113,7 @@ def _devices(folder: str, terminal: str | None) -> None:
 
 
 def _cover_proc(proc: str) -> None:
-    """uid 0 may write the host's settings without any capability, since the files are its own."""
+    """Uid 0 may write the host's settings without any capability, since the files are its own."""
     kernel.bind(f"{proc}/sys", f"{proc}/sys")
     kernel.make_read_only(f"{proc}/sys")
     for name in HIDDEN_OF_PROC:

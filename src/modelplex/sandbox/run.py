@@ -3,7 +3,8 @@
 Above it the command line. This process stays on the host; it holds what the user's environment holds, and gives the sandbox only what folders.py and environment.py name.
 """
 
-# ruff: noqa: PTH - links are kept as the user sees them, and paths of the sandbox are text
+# Paths of another root, and links that are not to be followed, are text.
+# ruff: noqa: PTH100, PTH109, PTH110, PTH111, PTH112, PTH123
 from __future__ import annotations
 
 import argparse
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -27,7 +28,16 @@ from modelplex.sandbox import kernel, seccomp
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground
 from modelplex.sandbox.environment import NODE, PYTHON, environment
-from modelplex.sandbox.folders import HIDDEN_OF_PROC, Mount, Wanted, mounts, of_program, pinned, programs, shares
+from modelplex.sandbox.folders import (
+    HIDDEN_OF_PROC,
+    Mount,
+    Wanted,
+    mounts,
+    of_program,
+    pinned,
+    programs,
+    shares,
+)
 
 FAILED, WRONG = 1, 2
 START_SECONDS: Final = 30.0
@@ -81,11 +91,16 @@ def run(arguments: argparse.Namespace) -> int:
     seccomp.machine()
     _check_streams()
     made_before = os.path.lexists(CONFIG)
-    with _private_folder() as private, _log(private, verbose=arguments.verbose) as log:
-        with _gateway(arguments, private, log) as gateway:
-            status = _sandbox(arguments, command, private, log, gateway)
+    with (
+        _private_folder() as private,
+        _log(private, verbose=arguments.verbose) as log,
+        _gateway(arguments, private, log) as gateway,
+    ):
+        status = _sandbox(arguments, command, private, log, gateway)
     if os.path.lexists(CONFIG) and not made_before:
-        _say(f"the program has made a {CONFIG} here, which the next start would take for yours: look at it first")
+        _say(
+            f"the program has made a {CONFIG} here, which the next start would take for yours: look at it first"
+        )
     return status
 
 
@@ -117,7 +132,7 @@ def _is_harmless(number: int) -> bool:
 
 
 @contextmanager
-def _private_folder() -> Iterator[Path]:
+def _private_folder() -> Generator[Path]:
     base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()  # noqa: S108 - mkdtemp makes it 0700
     folder = Path(tempfile.mkdtemp(prefix="modelplex-run-", dir=base))
     try:
@@ -127,7 +142,7 @@ def _private_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _log(private: Path, *, verbose: bool) -> Iterator[IO[bytes]]:
+def _log(private: Path, *, verbose: bool) -> Generator[IO[bytes]]:
     """Where the gateway and the bridge speak: not into the program's terminal, unless that is asked for."""
     if verbose:
         with open(os.dup(2), "wb", buffering=0) as stream:
@@ -141,7 +156,7 @@ def _log(private: Path, *, verbose: bool) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> Iterator[_Started]:
+def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> Generator[_Started]:
     if arguments.socket is not None:
         path = os.path.abspath(arguments.socket)
         if not _answers(path):
@@ -158,7 +173,7 @@ def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> It
         words += ["--config", config]
     if arguments.verbose:
         words.append("--verbose")
-    popen = subprocess.Popen(
+    popen = subprocess.Popen(  # noqa: S603 - our own words
         words,
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -196,7 +211,9 @@ class _Started:
             if self.ended is not None:
                 raise CannotRun(f"the gateway did not start (status {self.ended}):\n{self._said().rstrip()}")
             if time.monotonic() > deadline:
-                raise CannotRun(f"the gateway did not listen within {START_SECONDS:.0f} s.\n{self._said().rstrip()}")
+                raise CannotRun(
+                    f"the gateway did not listen within {START_SECONDS:.0f} s.\n{self._said().rstrip()}"
+                )
             time.sleep(LOOK_SECONDS)
 
     @property
@@ -234,7 +251,7 @@ def _sandbox(
         os.write(memory, json.dumps(plan).encode())
         numbers = [theirs.fileno(), memory, log.fileno()]
         words = [*_interpreter("inside"), "bridge", *map(str, numbers)]
-        popen = subprocess.Popen(words, env={}, pass_fds=numbers)
+        popen = subprocess.Popen(words, env={}, pass_fds=numbers)  # noqa: S603 - our own words
     finally:
         theirs.close()
         os.close(memory)
@@ -363,7 +380,9 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
         is_root=os.geteuid() == 0,
     )
     if not _is_seen(wanted):
-        _say("the working folder holds your home folder, so it is not shared: start in a folder of a project's, or name one by --rw PATH")
+        _say(
+            "the working folder holds your home folder, so it is not shared: start in a folder of a project's, or name one by --rw PATH"
+        )
     steps = pinned(mounts(wanted))
     root = private / "root"
     root.mkdir()
@@ -387,7 +406,9 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
 
 
 def _is_seen(wanted: Wanted) -> bool:
-    return wanted.way != "private" or shares(wanted.folder, home=wanted.home) or wanted.folder in wanted.writable
+    return (
+        wanted.way != "private" or shares(wanted.folder, home=wanted.home) or wanted.folder in wanted.writable
+    )
 
 
 def _home() -> str:
@@ -410,13 +431,15 @@ def _remembered(config: str) -> list[str]:
     import tomllib
 
     try:
-        read = tomllib.loads(Path(config).read_text(encoding="utf-8"))
+        read: dict[str, Any] = tomllib.loads(Path(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     found: list[str] = []
     for table, name in (("server", "state_folder"), ("server", "keep_responses"), ("log", "file")):
-        section = read.get(table)
-        value = section.get(name) if isinstance(section, dict) else None
+        try:
+            value: Any = read[table][name]
+        except (LookupError, TypeError):
+            continue
         if isinstance(value, str):
             found.append(os.path.expanduser(value))
     return found
@@ -446,7 +469,9 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
     """The words that have bubblewrap build the same tree. Raises CannotRun."""
     program = shutil.which("bwrap")
     if program is None:
-        raise CannotRun("bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out.")
+        raise CannotRun(
+            "bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out."
+        )
     # Its own first process would be open to the program, and is behind no filter: the supervisor is the first.
     words = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
     # The one capability by which the supervisor rids itself of the rest.

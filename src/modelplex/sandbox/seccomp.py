@@ -97,9 +97,7 @@ def _families(*, netlink: bool) -> list[tuple[int, int, int, int]]:
     for family in (INET, INET6):
         lines += _if(family, [*_kinds(STREAM, DATAGRAM), _refuse(errno.EPERM)])
     if netlink:
-        lines += _if(
-            NETLINK, [_argument(2), *_if(ROUTE, [_return(ALLOW)]), _refuse(errno.EPROTONOSUPPORT)]
-        )
+        lines += _if(NETLINK, [_argument(2), *_if(ROUTE, [_return(ALLOW)]), _refuse(errno.EPROTONOSUPPORT)])
     return [*lines, _refuse(errno.EAFNOSUPPORT)]
 
 

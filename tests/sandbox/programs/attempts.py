@@ -1,5 +1,7 @@
 """Every way out that somebody thought of, tried; run outside it shows that the way is one, inside that it is closed. `attempts.py FACTS` prints what came of each."""
 
+# Paths are tried as they are written.
+# ruff: noqa: PTH108, PTH110, PTH116, PTH119, PTH120, PTH208, PTH211, BLE001
 import contextlib
 import ctypes
 import errno
