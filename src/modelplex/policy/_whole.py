@@ -18,6 +18,9 @@ MAX_DEPTH = 128
 """Levels of nesting: schemas and histories of real agents stay below 30, and parsers that bound it take some hundreds."""
 QUOTE_BY_NUMBER = b"\\u0022"
 """A quotation mark in a text that is written without one."""
+MANY = 64
+"""Entries from which a list is asked first whether it holds but numbers: prompts may come as tokens."""
+_HOLDERS: frozenset[type] = frozenset((dict, list))
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -60,8 +63,11 @@ def _depth_beyond(tree: Any) -> bool:
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
         for value in level:
-            inner += value.values() if type(value) is dict else value
-        level = [value for value in inner if type(value) is dict or type(value) is list]
+            if type(value) is dict:
+                inner += cast("dict[str, Any]", value).values()
+            elif len(value) < MANY or not _HOLDERS.isdisjoint(map(type, value)):
+                inner += value
+        level = [value for value in inner if type(value) in _HOLDERS]
         if not level:
             return False
     return True
