@@ -284,7 +284,9 @@ class Wire:
                     number = fields[b"id"].decode() if b"id" in fields else None
                     data = fields.get(b"data", b"")
                     name = fields.get(b"event", b"message").decode()
-                    return Event(number, json.loads(data) if name == "message" and data else data.decode(), name)
+                    return Event(
+                        number, json.loads(data) if name == "message" and data else data.decode(), name
+                    )
 
     async def close(self) -> None:
         self.writer.close()

@@ -39,7 +39,8 @@ async def test_both_eras_list_the_same_tools_at_the_same_time_on_one_url(tmp_pat
 async def test_each_check_has_its_status_and_code(tmp_path: Path) -> None:
     good = enveloped(call("one__echo"))
     headers = modern_headers(good)
-    batch, response = [good], {"jsonrpc": "2.0", "id": 1, "result": {}}
+    batch: list[Any] = [good]
+    response: Any = {"jsonrpc": "2.0", "id": 1, "result": {}}
     no_version = enveloped(call("one__echo"))
     del no_version["params"]["_meta"][META_VERSION]
     no_meta = call("one__echo")

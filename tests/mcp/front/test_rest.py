@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,8 @@ async def test_a_plain_call_has_the_result_of_mcp(tmp_path: Path) -> None:
         plain = await there.post({"arguments": {"a": 1}}, path="/mcp/v1/tools/one__echo/call")
         through = await there.modern(call("one__echo", {"a": 1}))
         assert (plain.status, plain.json) == (200, through.json["result"])
-        for body in (b"", {}):
+        bodies: list[Any] = [b"", {}]
+        for body in bodies:
             assert (await there.post(body, path="/mcp/v1/tools/one__echo/call")).status == 200
         failed = await there.post({}, path="/mcp/v1/tools/fails/call")
         assert (failed.status, failed.json["isError"]) == (200, True)
@@ -61,7 +63,8 @@ async def test_what_is_refused_has_the_shape_of_openais_errors(
 async def test_a_body_that_is_no_call_is_a_400(tmp_path: Path) -> None:
     async with place(tmp_path, config=McpConfig(enabled=True, max_message=100)) as there:
         path = "/mcp/v1/tools/one__echo/call"
-        for body in (b"{", [], {"arguments": 3}, {"arguments": None}):
+        bodies: list[Any] = [b"{", [], {"arguments": 3}, {"arguments": None}]
+        for body in bodies:
             assert (await there.post(body, path=path)).status == 400
         assert (await there.post(b" " * 101, path=path)).json["error"]["code"] == "request_too_large"
 

@@ -101,7 +101,8 @@ async def test_errors_of_the_hub_are_a_200_and_broken_messages_a_400(tmp_path: P
         headers = await there.session()
         unknown = await there.post(request("no/such"), headers)
         assert (unknown.status, unknown.code) == (200, -32601)
-        for body in (b"{", {"jsonrpc": "2.0", "id": {}, "method": "ping"}, 3, [request("ping")], []):
+        bodies: list[Any] = [b"{", {"jsonrpc": "2.0", "id": {}, "method": "ping"}, 3, [request("ping")], []]
+        for body in bodies:
             assert (await there.post(body, headers)).status == 400
 
 

@@ -168,7 +168,7 @@ async def refuse(fault: Refusal, door: Outlet, *, allow: str | None = None) -> N
     if door.begun:
         door.cut()
         return
-    head = [JSON]
+    head: list[tuple[bytes, bytes]] = [JSON]
     if allow is not None:
         head.append((b"allow", allow.encode()))
     if fault.status == 401:

@@ -181,7 +181,7 @@ def too_deep(max_depth: int) -> Refusal:
 
 def _deeper_than(limit: int, value: Any) -> bool:
     """Level by level, so that no depth costs stack."""
-    level = [value] if isinstance(value, dict | list) else []
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
         if not level:
@@ -190,7 +190,7 @@ def _deeper_than(limit: int, value: Any) -> bool:
 
 
 def _inside(value: Any) -> Iterable[Any]:
-    return cast("Iterable[Any]", value.values() if isinstance(value, dict) else value)
+    return cast("Json", value).values() if isinstance(value, dict) else cast("list[Any]", value)
 
 
 def kind_of(value: Any) -> Kind:

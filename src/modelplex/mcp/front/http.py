@@ -463,7 +463,8 @@ class Front:
             self._sessions.end(session)
 
     async def _older_posted(self, asked: Incoming, door: Outlet, *, server: str | None) -> None:
-        name = dict(part.partition(b"=")[::2] for part in asked.query.split(b"&")).get(b"sessionId", b"")
+        pairs = (part.partition(b"=") for part in asked.query.split(b"&"))
+        name = next((value for key, _, value in pairs if key == b"sessionId"), b"")
         if not name:
             # Newer clients try their own form first, and GET when they read this.
             await self._not_allowed(
@@ -475,15 +476,11 @@ class Front:
             await refuse(_no_session(None), door)
             return
         value: Any = read(await self._body(asked, door), max_depth=self.config.max_depth)
-        fault = (
-            value
-            if isinstance(value, Refusal)
-            else malformed(value)
-            if kind_of(value) in {"none", "batch"}
-            else None
-        )
-        if fault is not None:
-            await refuse(fault, door)
+        if isinstance(value, Refusal):
+            await refuse(value, door)
+            return
+        if kind_of(value) in {"none", "batch"}:
+            await refuse(malformed(value), door)
             return
         if kind_of(value) != "request":
             session.heard(value)

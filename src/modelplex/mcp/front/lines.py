@@ -104,7 +104,7 @@ class Lines:
             value = read(line, max_depth=self.config.max_depth)
             if isinstance(value, Refusal):
                 talk.stream.put(value.body())
-            elif isinstance(value, list):
+            elif kind_of(value) == "batch":
                 self._batch(talk, value)
             elif kind_of(value) != "request":
                 self._told(talk, value)

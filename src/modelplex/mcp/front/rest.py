@@ -55,7 +55,7 @@ class Plain:
         self, hub: Tools, caller: Caller, name: str, body: bytes, door: Outlet, *, max_depth: int
     ) -> None:
         """Call one tool with `{"arguments": {...}}`. A caller that hangs up is waited for: a call that runs may have happened already."""
-        value = read(body, max_depth=max_depth) if body else {}
+        value: Any = read(body, max_depth=max_depth) if body else {}
         if isinstance(value, Refusal):
             await self.refuse(value.status, value.message, door)
             return
