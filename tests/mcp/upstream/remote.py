@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 from modelplex.mcp.words import Json
@@ -99,15 +99,13 @@ class Remote:
             writer.close()
 
     async def _watch(self, reader: asyncio.StreamReader, stream: Stream) -> None:
-        try:
+        with suppress(ConnectionError):
             await reader.read()
-        except ConnectionError:
-            pass
         stream.hung_up.set()
 
 
 @asynccontextmanager
-async def remote(answer: Answer) -> AsyncIterator[Remote]:
+async def remote(answer: Answer) -> AsyncGenerator[Remote]:
     it = Remote(answer)
     server = await asyncio.start_server(it.serve, "127.0.0.1", 0)
     it.port = server.sockets[0].getsockname()[1]

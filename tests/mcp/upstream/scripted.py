@@ -11,42 +11,46 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
-SET = dict(arg.partition("=")[::2] for arg in sys.argv[1:])
+Json = dict[str, Any]
+
+SET: dict[str, str] = {key: value for key, _, value in (arg.partition("=") for arg in sys.argv[1:])}
 ERA = SET.get("era", "legacy")
 VERSION = SET.get("version", "2025-11-25" if ERA == "legacy" else "2026-07-28")
-CAPABILITIES = json.loads(
+CAPABILITIES: Json = json.loads(
     SET.get(
         "capabilities",
         '{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{}}',
     )
 )
 LOCK = threading.Lock()
-ANSWERS = {}
-CANCELLED = set()
-EXTRA = []
+ANSWERS: dict[str, Json | None] = {}
+CANCELLED: set[object] = set()
+EXTRA: list[str] = []
 PROTOCOL = "io.modelcontextprotocol/"
 
 
-def journal(text):
+def journal(text: str) -> None:
     if "journal" in SET:
-        with open(SET["journal"], "a") as file:
+        with Path(SET["journal"]).open("a") as file:
             file.write(text + "\n")
 
 
-def say(message):
+def say(message: Json) -> None:
     with LOCK:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
 
-def result(id, value):
+def result(id: object, value: Json) -> None:
     if ERA == "modern":
         value = {"resultType": "complete", **value}
     say({"jsonrpc": "2.0", "id": id, "result": value})
 
 
-def error(id, code, message="no", data=None):
+def error(id: object, code: int, message: str = "no", data: Json | None = None) -> None:
     say(
         {
             "jsonrpc": "2.0",
@@ -56,30 +60,30 @@ def error(id, code, message="no", data=None):
     )
 
 
-def notify(method, params=None):
+def notify(method: str, params: Json | None = None) -> None:
     say({"jsonrpc": "2.0", "method": method, **({"params": params} if params is not None else {})})
 
 
-def ask(method, params):
-    id = f"q{len(ANSWERS)}"
-    ANSWERS[id] = None
-    say({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
-    while ANSWERS[id] is None:
+def ask(method: str, params: Json) -> Json:
+    of = f"q{len(ANSWERS)}"
+    ANSWERS[of] = None
+    say({"jsonrpc": "2.0", "id": of, "method": method, "params": params})
+    while (answer := ANSWERS[of]) is None:
         time.sleep(0.002)
-    return ANSWERS[id]
+    return answer
 
 
-def tools(params):
+def tools(params: Json) -> Json:
     count = int(SET.get("tools", "2"))
     names = [f"tool{n}" for n in range(count)] + EXTRA
     pages = SET.get("pages")
-    listed = [
+    listed: list[Json] = [
         {"name": n, "inputSchema": {"type": "object", "$defs": {"a": {}}}, "x-vendor": 1} for n in names
     ]
     if pages is None:
         return {"tools": listed}
     cursor = int(params.get("cursor", "0"))
-    page = {"tools": [{**listed[0], "name": f"page{cursor}"}]}
+    page: Json = {"tools": [{**listed[0], "name": f"page{cursor}"}]}
     if pages == "cycle":
         return {**page, "nextCursor": str((cursor + 1) % 3)}
     if pages == "endless" or cursor + 1 < int(pages):
@@ -87,17 +91,18 @@ def tools(params):
     return page
 
 
-def call(message):
-    params, id = message.get("params", {}), message["id"]
+def call(message: Json) -> None:
+    params: Json = message.get("params", {})
+    of = message["id"]
     name, args = params.get("name"), params.get("arguments", {})
     meta = params.get("_meta", {})
     text = ""
     if name == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif name == "hang":
-        while id not in CANCELLED:
+        while of not in CANCELLED:
             time.sleep(0.005)
-        journal(f"cancelled {id}")
+        journal(f"cancelled {of}")
         return
     elif name == "environment":
         text = json.dumps(dict(os.environ))
@@ -134,8 +139,7 @@ def call(message):
         )
         text = str(child.pid)
     elif name == "network":
-        text = json.dumps(sorted(os.listdir("/sys/class/net"))) if os.path.exists("/proc/net/dev") else ""
-        with open("/proc/net/dev") as file:
+        with Path("/proc/net/dev").open() as file:
             text = json.dumps(sorted(line.split(":")[0].strip() for line in file if ":" in line))
     elif name == "grow":
         EXTRA.append(args["name"])
@@ -149,7 +153,7 @@ def call(message):
     elif name == "sleep":
         time.sleep(args["seconds"])
     result(
-        id,
+        of,
         {
             "content": [{"type": "text", "text": text or json.dumps(args), "vendor": 1}],
             "_meta": {"kept": True},
@@ -165,30 +169,30 @@ time.sleep(600)
 MODERN_INFO = {PROTOCOL + "serverInfo": {"name": "scripted", "version": "1"}}
 
 
-def take(message):
-    method, id = message.get("method"), message.get("id")
-    params = message.get("params") or {}
+def take(message: Json) -> None:
+    method, of = message.get("method"), message.get("id")
+    params: Json = message.get("params") or {}
     if method is None:
-        ANSWERS[id] = message
+        ANSWERS[str(of)] = message
         return
     journal(f"{method} {json.dumps(params, sort_keys=True)}")
     if method == "notifications/cancelled":
         CANCELLED.add(params["requestId"])
-    if id is None:
+    if of is None:
         return
     probe = SET.get("probe", "")
     if method == "server/discover" and ERA == "legacy":
         if probe == "die":
             os._exit(1)
         if probe != "hang":
-            error(id, int(probe.partition(":")[2] or -32601))
+            error(of, int(probe.partition(":")[2] or -32601))
     elif method == "server/discover":
         version = params["_meta"][PROTOCOL + "protocolVersion"]
         if version != VERSION:
-            error(id, -32022, data={"supported": [VERSION], "requested": version})
+            error(of, -32022, data={"supported": [VERSION], "requested": version})
         else:
             result(
-                id,
+                of,
                 {
                     "supportedVersions": [VERSION],
                     "capabilities": CAPABILITIES,
@@ -198,10 +202,10 @@ def take(message):
             )
     elif method == "initialize":
         if ERA == "modern":
-            error(id, -32022, data={"supported": [VERSION]})
+            error(of, -32022, data={"supported": [VERSION]})
         else:
             result(
-                id,
+                of,
                 {
                     "protocolVersion": VERSION,
                     "capabilities": CAPABILITIES,
@@ -210,29 +214,29 @@ def take(message):
                 },
             )
     elif ERA == "modern" and PROTOCOL + "protocolVersion" not in params.get("_meta", {}):
-        error(id, -32602, "no envelope")
+        error(of, -32602, "no envelope")
     elif method == SET.get("missing"):
-        error(id, -32601)
+        error(of, -32601)
     elif method == "tools/list":
-        result(id, tools(params))
+        result(of, tools(params))
     elif method == "prompts/list":
-        result(id, {"prompts": [{"name": "hello"}]})
+        result(of, {"prompts": [{"name": "hello"}]})
     elif method == "resources/list":
-        result(id, {"resources": [{"uri": "a://b", "name": "b"}]})
+        result(of, {"resources": [{"uri": "a://b", "name": "b"}]})
     elif method == "resources/templates/list":
-        result(id, {"resourceTemplates": []})
+        result(of, {"resourceTemplates": []})
     elif method == "subscriptions/listen":
         notify(
             "notifications/subscriptions/acknowledged",
-            {"notifications": params["notifications"], "_meta": {PROTOCOL + "subscriptionId": id}},
+            {"notifications": params["notifications"], "_meta": {PROTOCOL + "subscriptionId": of}},
         )
     elif method == "tools/call":
         threading.Thread(target=call, args=(message,), daemon=True).start()
     else:
-        result(id, {})
+        result(of, {})
 
 
-def main():
+def main() -> None:
     journal(f"start {os.getpid()}")
     start = SET.get("start", "")
     if "term" in SET.get("ignore", ""):

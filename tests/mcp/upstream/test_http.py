@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ CALL: Json = {"name": "echo", "arguments": {}}
 @asynccontextmanager
 async def asked(
     it: Remote, *, path: str = "/mcp", headers: dict[str, str] | None = None, **limits: Any
-) -> AsyncIterator[Server]:
+) -> AsyncGenerator[Server]:
     """A handle of that server."""
     url = f"http://127.0.0.1:{it.port}{path}"
     extra: Json = {"timeout": limits.pop("timeout", 60.0), "idempotent": limits.pop("idempotent", ())}
@@ -215,7 +215,7 @@ async def test_the_stream_beside_the_requests_brings_changes_and_goes_on_after_a
 
     async with remote(answer) as it, asked(it) as server:
         told: list[Json] = []
-        server.listen(lambda scope, message: told.append(message))
+        server.listen(lambda _, message: told.append(message))
         await server.lists()
         await until(lambda: len(told) >= 2)
         assert server.catalog is not None
@@ -449,7 +449,7 @@ async def test_a_modern_servers_subscription_stream_is_held_and_opened_again() -
 
     async with remote(answer) as it, asked(it) as server:
         told: list[Json] = []
-        server.listen(lambda scope, message: told.append(message))
+        server.listen(lambda _, message: told.append(message))
         await server.lists()
         await server.watch(frozenset({"a://1"}))
         await server.watch(frozenset({"a://1", "a://2"}))

@@ -2,6 +2,7 @@
 
 import base64
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ WHOLE = b'\xef\xbb\xbf: hi\r\nid: 1\r\nretry: 50\r\ndata: {"a":\r\ndata: 1}\r\n\
 def test_events_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
     reader = EventReader(limit=1000)
     edges = [0, *sorted(cuts), len(WHOLE)]
-    events = [e for a, b in zip(edges, edges[1:], strict=False) for e in reader.feed(WHOLE[a:b])]
+    events = [e for a, b in pairwise(edges) for e in reader.feed(WHOLE[a:b])]
     assert events == [Event("message", b'{"a":\n1}'), Event("endpoint", b"/x"), Event("message", b"")]
     assert (reader.last_id, reader.retry) == ("2", 0.05)
 

@@ -3,18 +3,17 @@ import pytest
 from modelplex.mcp.upstream.probing import Again, Incompatible, Judgement, Legacy, Modern, judge
 from modelplex.mcp.words import Json, Reply
 
+RESULTS: list[tuple[Json, str]] = [
+    ({"supportedVersions": ["2026-07-28", "2025-11-25"]}, "modern"),
+    ({"supportedVersions": ["2025-11-25"]}, "legacy"),
+    ({"supportedVersions": ["2031-01-01"]}, "legacy"),
+    ({"supportedVersions": "2026-07-28"}, "legacy"),
+    ({"supportedVersions": [None, {}]}, "legacy"),
+    ({}, "legacy"),
+]
 
-@pytest.mark.parametrize(
-    ("result", "expected"),
-    [
-        ({"supportedVersions": ["2026-07-28", "2025-11-25"]}, "modern"),
-        ({"supportedVersions": ["2025-11-25"]}, "legacy"),
-        ({"supportedVersions": ["2031-01-01"]}, "legacy"),
-        ({"supportedVersions": "2026-07-28"}, "legacy"),
-        ({"supportedVersions": [None, {}]}, "legacy"),
-        ({}, "legacy"),
-    ],
-)
+
+@pytest.mark.parametrize(("result", "expected"), RESULTS)
 def test_a_result_is_believed_only_where_it_names_a_modern_version(result: Json, expected: str) -> None:
     judged = judge(Reply(result=result), version="2026-07-28")
     assert judged == (Modern("2026-07-28", result) if expected == "modern" else Legacy())

@@ -42,7 +42,8 @@ def test_each_failure_doubles_the_wait_up_to_the_bound() -> None:
 
 def test_nothing_starts_before_the_wait_is_over() -> None:
     life = lived(Needed(), Failed("broken"))
-    assert (life.state, life.error, life.wait(0.2)) == ("backoff", "broken", pytest.approx(0.3))
+    assert (life.state, life.error) == ("backoff", "broken")
+    assert life.wait(0.2) == pytest.approx(0.3)
     assert states.next(life, Needed(), 0.4).state == "backoff"
     assert states.next(life, Needed(), 0.6).state == "starting"
 

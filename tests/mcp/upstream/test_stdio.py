@@ -355,7 +355,7 @@ async def test_a_changed_list_is_loaded_and_then_told_once(start: Start) -> None
 async def test_watched_resources_are_subscribed_to_again_after_a_crash(start: Start, era: str) -> None:
     scripted = start(era=era)
     told: list[Json] = []
-    scripted.server.listen(lambda scope, message: told.append(message))
+    scripted.server.listen(lambda _, message: told.append(message))
     await scripted.server.watch(frozenset({"a://b"}))
     await scripted.call("touch", {"uri": "a://b"})
     await until(lambda: bool(told))
@@ -411,7 +411,7 @@ async def test_log_lines_go_to_the_one_request_that_asked_for_any(start: Start) 
     scripted = start()
     told: list[Json] = []
     general: list[Json] = []
-    scripted.server.listen(lambda scope, message: general.append(message))
+    scripted.server.listen(lambda _, message: general.append(message))
     await scripted.call("log", {"a": 1}, told=told.append, log_level="info")
     await scripted.call("log", {"a": 2}, told=told.append)
     await until(lambda: len(general) == 1)
@@ -469,11 +469,11 @@ async def test_start_and_stop_leave_no_process_and_no_descriptor(start: Start) -
     scripted = start(extra={"protocol": "legacy"}, cache=True)
     await scripted.call("echo")
     await scripted.server.end_scope("")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(100):
         await scripted.call("echo")
         await scripted.server.end_scope("")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     pids = [int(line.split()[1]) for line in scripted.lines("start")]
     assert len(pids) == 101
     assert not any(running(pid) for pid in pids)

@@ -52,7 +52,7 @@ def find(mark: str, sessions: frozenset[int]) -> dict[int, str]:
 
 def alive(known: dict[int, str]) -> dict[int, str]:
     """Those that still run: the same process, not another that was given its number."""
-    still = {}
+    still: dict[int, str] = {}
     for pid, began in known.items():
         stat = _stat(str(pid))
         if stat is not None and stat[3] == began:

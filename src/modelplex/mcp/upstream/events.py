@@ -45,6 +45,8 @@ class EventReader:
         Raises:
             TooLong
         """
+        if not data:
+            return []
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
         self._after_cr = data.endswith(b"\r")

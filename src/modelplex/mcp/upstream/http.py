@@ -118,7 +118,7 @@ class Unreached(Lost):
 class HttpChannel:
     """One conversation with an address. A legacy one has a session, and a stream beside the requests' own where the server offers it."""
 
-    pid: Final = None
+    pid = None
 
     def __init__(self, wire: Wire) -> None:
         self.deliver: Deliver = _nobody

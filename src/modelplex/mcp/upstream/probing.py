@@ -177,8 +177,8 @@ async def _probed(connect: Connect, *, remote: bool, probe_timeout: float) -> tu
         if not (fresh or remote or link.channel.lost.done()):
             try:
                 met = await _Handshake(connect, remote=remote).on(link, sse=False)
-            except Lost:
-                pass
+            except (Lost, NotMet):
+                pass  # the probe may have spoilt it
             else:
                 kept()
                 return met

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -29,7 +30,9 @@ GRACE: Final = 2.0
 """Seconds after the end of its input, and again after SIGTERM, that a server has to leave by itself."""
 KILL_SECONDS: Final = 5.0
 """How long killed processes are looked for; one in an uninterruptible wait may outlast that, and is told of."""
-POLL: Final = 0.02
+FIRST_POLL: Final = 0.002
+POLL: Final = 0.05
+"""Seconds between two looks whether what was signalled has gone: most are gone at once."""
 LAST_WORDS: Final = 0.1
 """Seconds that a dead process's output is still read: its children may hold the pipe open for ever."""
 UNWRITTEN: Final = 16 * 1024 * 1024
@@ -269,7 +272,7 @@ class Process:
         try:
             child, mark = await asyncio.shield(spawning)
         except asyncio.CancelledError:
-            spawning.add_done_callback(_kill_unwanted)
+            spawning.add_done_callback(partial(_kill_unwanted, children))
             raise
         process = cls(child, mark=mark, children=children, ears=ears)
         try:
@@ -377,16 +380,29 @@ class Process:
             await asyncio.wait_for(self.exited.wait(), GRACE)
         known = await asyncio.to_thread(self._find, known)
         for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, KILL_SECONDS)):
-            deadline = self._loop.time() + seconds
-            if known or not self.exited.is_set():
-                self._signal(known, number)
-            while known or not self.exited.is_set():
-                if self._loop.time() > deadline:
-                    break
-                await asyncio.sleep(POLL)
-                known = await asyncio.to_thread(self._find, known)
-                if number == signal.SIGKILL:  # a tree may fork while it is killed
+            if not known and self.exited.is_set():
+                return
+            known = await self._end_with(number, known, seconds=seconds)
+
+    async def _end_with(
+        self, number: signal.Signals, known: dict[int, str], *, seconds: float
+    ) -> dict[int, str]:
+        """Signal what is known of the tree until nothing is left of it, or the time is over. Gives what is left."""
+        deadline, pause = self._loop.time() + seconds, FIRST_POLL
+        self._signal(known, number)
+        while self._loop.time() < deadline:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, POLL)
+            if (await asyncio.to_thread(_keeper.alive, known)) or not self.exited.is_set():
+                if number == signal.SIGKILL:
                     self._signal(known, number)
+                continue
+            # All that was known is gone; a tree may have grown meanwhile.
+            known = await asyncio.to_thread(self._find, {})
+            if not known:
+                break
+            self._signal(known, number)
+        return known
 
     def _find(self, known: dict[int, str]) -> dict[int, str]:
         return {**_keeper.alive(known), **_keeper.find(self._mark, frozenset({self.pid}))}
@@ -398,7 +414,7 @@ class Process:
         _keeper.kill(known, number)
 
 
-def _kill_unwanted(spawning: asyncio.Future[tuple[subprocess.Popen[bytes], str]]) -> None:
+def _kill_unwanted(children: Children, spawning: asyncio.Future[tuple[subprocess.Popen[bytes], str]]) -> None:
     """What was started for somebody who has gone."""
     if spawning.cancelled() or spawning.exception() is not None:
         return
@@ -409,6 +425,7 @@ def _kill_unwanted(spawning: asyncio.Future[tuple[subprocess.Popen[bytes], str]]
         if pipe is not None:
             pipe.close()
     child.wait()
+    children.ended(child.pid)
 
 
 def environment(environ: Mapping[str, str], declared: Mapping[str, str]) -> dict[str, str]:

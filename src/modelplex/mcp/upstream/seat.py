@@ -45,7 +45,7 @@ class House(Protocol):
         """A link has come about: see to the catalogue. Raises Lost."""
         ...
 
-    async def refresh(self, seat: Seat, link: Link) -> None: ...
+    async def refresh(self, seat: Seat, link: Link, *, missed: bool = False) -> None: ...
     def changed(self, seat: Seat, before: Life) -> None: ...
     def warn(self, text: str, *, scope: str) -> None: ...
 
@@ -392,7 +392,7 @@ class Seat:
                 pause = min(pause * 2, MAX_LISTEN_PAUSE)
                 # What changed meanwhile was told to nobody.
                 with contextlib.suppress(Lost, Turned):
-                    await self._house.refresh(self, link)
+                    await self._house.refresh(self, link, missed=True)
         finally:
             if not acknowledged.done():
                 acknowledged.set_result(None)

@@ -56,6 +56,10 @@ REPEATABLE: Final = frozenset(
 """What may be asked again where a session was forgotten: it changes nothing."""
 LISTEN: Final = "subscriptions/listen"
 """A request that lasts: no time bounds it, and it takes no place among those in flight."""
+FRESH: Final = 60.0
+"""Seconds that a loaded list is believed at the next start of a process; an older one is asked for again beside the first calls."""
+CHANGE_PAUSE: Final = 0.1
+"""Seconds between two loads of lists that a server changes all the time."""
 TOLD_LINES: Final = 100
 TOLD_SECONDS: Final = 10.0
 """So many lines of a server's own are told in so many seconds; of more, only their number."""
@@ -132,6 +136,7 @@ class Server:
         self._fingerprint = ""
         self._loading: asyncio.Task[None] | None = None
         self._live = False
+        self._loaded_at = 0.0
         self._refreshing: asyncio.Task[None] | None = None
         self._pending: dict[tuple[str, str], Json] = {}
         self._in_flight = 0
@@ -147,7 +152,8 @@ class Server:
         """Of all its scopes together: the most alive."""
         if self._rest.state in {"disabled", "quarantined"} or not self._seats:
             return self._rest.state
-        return min((seat.life.state for seat in self._seats.values()), key=ALIVE.index)
+        states_of: list[State] = [seat.life.state for seat in self._seats.values()]
+        return min(states_of, key=ALIVE.index)
 
     async def load(self) -> Catalog | None:
         """Look for what is kept on the disk; starts nothing. `lists` and `request` do it themselves where nobody did."""
@@ -502,9 +508,12 @@ class Server:
         if self.catalog is None:
             await self._load_lists(seat, link, tuple(METHODS))
 
-    async def refresh(self, seat: Seat, link: Link) -> None:
-        """What is only remembered is asked for again, beside the first calls; who listens is told of what is different."""
-        if self._live:
+    async def refresh(self, seat: Seat, link: Link, *, missed: bool = False) -> None:
+        """What is only remembered is asked for again, beside the first calls; who listens is told of what is different.
+
+        `missed`: changes may have been told while nobody heard them.
+        """
+        if self._live and not missed and self.now() - self._loaded_at < FRESH:
             return
         before = self.catalog
         await self._load_lists(seat, link, tuple(METHODS))
@@ -533,6 +542,7 @@ class Server:
             warn=lambda text: self.warn(text, scope=seat.scope),
         )
         self._live = True
+        self._loaded_at = self.now()
         if catalog != self.catalog:
             self.catalog = catalog
             self._emit("list", f"{len(catalog.tools)} tools", scope=seat.scope, level="debug")
@@ -562,7 +572,9 @@ class Server:
         while self._pending:
             pending, self._pending = self._pending, {}
             for scope in {scope for scope, _ in pending}:
-                kinds = tuple(kind for of, method in pending if of == scope for kind in CHANGES[method])
+                kinds: tuple[Kind, ...] = tuple(
+                    kind for of, method in pending if of == scope for kind in CHANGES[method]
+                )
                 seat = self._seats.get(scope)
                 # Before it is ready, the start itself loads the lists.
                 if seat is None or seat.link is None:
@@ -571,6 +583,8 @@ class Server:
                     await self._load_lists(seat, seat.link, kinds)
             for (scope, _), message in pending.items():
                 self._spread(scope, message)
+            if self._pending:
+                await asyncio.sleep(CHANGE_PAUSE)
 
     def _spread(self, scope: str, message: Json) -> None:
         for callback in list(self._callbacks.values()):
@@ -626,11 +640,12 @@ def _mismatched(reply: Reply) -> bool:
 def _unmarked(message: Json) -> Json:
     """Without the id of our own subscription, which is nobody else's business."""
     params = message.get("params")
-    meta = params.get("_meta") if isinstance(params, dict) else None
+    inside = cast("Json", params) if isinstance(params, dict) else {}
+    meta = inside.get("_meta")
     if not isinstance(meta, dict) or META_SUBSCRIPTION not in meta:
         return message
     rest = {key: value for key, value in cast("Json", meta).items() if key != META_SUBSCRIPTION}
-    bare = {key: value for key, value in cast("Json", params).items() if key != "_meta"}
+    bare = {key: value for key, value in inside.items() if key != "_meta"}
     return {**message, "params": {**bare, **({"_meta": rest} if rest else {})}}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -23,8 +23,8 @@ from modelplex.send import SendError
 
 
 class SseChannel(Duplex):
-    cancels_by_message: Final = True
-    pid: Final = None
+    cancels_by_message = True
+    pid = None
 
     def __init__(self, wire: Wire) -> None:
         super().__init__()

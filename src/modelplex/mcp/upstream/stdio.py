@@ -28,7 +28,7 @@ Say = Callable[[Literal["stderr", "stdout"], bytes], None]
 class StdioChannel(Duplex):
     """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes."""
 
-    cancels_by_message: Final = True
+    cancels_by_message = True
 
     def __init__(
         self,
