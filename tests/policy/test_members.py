@@ -208,6 +208,7 @@ MEMBERS: list[tuple[list[str], Json, str]] = [
     (OPENAI, {"prompt_cache_retention": "24h"}, "cache-retention"),
     (OPENAI, {"prompt_cache_options": {"ttl": "12h"}}, "cache-retention"),
     ([d for d in OPENAI if d != "openai_json"], {"moderation": {"model": "m"}}, "second-model"),
+    (["openai_json"], {"svg": {"model": "m"}}, "second-model"),
     (["openai_responses"], {"background_options": {"completion_window": "8h"}}, "background"),
     (["openai_responses"], {"multi_agent": {}}, "provider-agents"),
     (MESSAGES, {"fallbacks": [{"model": "x"}]}, "second-model"),
@@ -462,6 +463,7 @@ MODEL_PLACES: list[tuple[str, str, Place]] = [
     ),
     ("openai_responses", "second-model", lambda m: responses(moderation={"model": m})),
     ("openai_chat", "second-model", lambda m: chat(moderation={"model": m})),
+    ("openai_json", "second-model", lambda m: {"model": "m", "prompt": "p", "svg": {"model": m}}),
     ("openai_chat", "second-model", lambda m: chat(models=[m])),
     ("openai_chat", "second-model", lambda m: chat(fallbacks=[{"model": m}])),
 ]

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from modelplex.policy._chat import ACCOUNT, PART, SAMPLING, SERVICES
 from modelplex.policy._tools import of, passing
-from modelplex.policy._walk import Each, Forms, Gone, Members, Never, Node, Unless, inline, inline_bytes
+from modelplex.policy._walk import (
+    Each,
+    Forms,
+    Gone,
+    Members,
+    Never,
+    Node,
+    Unless,
+    inline,
+    inline_bytes,
+    known_model,
+)
 
 _STORED = Never("stored-file")
 _NO_STORE: dict[str, Node] = {"store": Unless(False, Gone("store"))}
@@ -46,6 +57,7 @@ JSON = Members(
             "input": _PARTS,
             "prompt": Forms(text=None),
             "documents": Each(_DOCUMENT),
+            "svg": Gone("second-model", Members({"model": known_model}, otherwise=None)),
             "image": _PICTURES,
             "images": _PICTURES,
             "mask": _PICTURES,
