@@ -41,6 +41,7 @@ class Hub:
     """Every permitted tool server, ready to be asked. `server=None` is all of them with prefixed names; else one, with names as it gives them.
 
     backs      the servers in the config's order
+    elders     the same servers in the older era, of those that may speak both and may ask a client something; for legacy sessions
     pins       what is approved; may be set anew at any time
     launches   the hash of how each server is started, for its pins
     tell       takes the ToolCall of each call
@@ -57,6 +58,7 @@ class Hub:
         config: McpConfig,
         backs: Mapping[str, Back],
         *,
+        elders: Mapping[str, Back] | None = None,
         pins: Pins,
         launches: Mapping[str, str],
         ids: Iterator[str],
@@ -70,6 +72,7 @@ class Hub:
         keep_bodies: int = 0,
     ) -> None:
         self._backs = known = dict(backs)
+        self._elders = dict(elders or {})
         self._report = report
         self._unlisten: dict[Back, Callable[[], None]] = {}
         self._leaving: set[Back] = set()
@@ -77,7 +80,14 @@ class Hub:
         self._routes = Routes(
             config, known, pins=pins, launches=launches, report=report, seen=seen, came=self._came
         )
-        self._relay = Relay(config, seals=Seals(key), clock=clock, level=self._level_of, emptied=self._let_go)
+        self._relay = Relay(
+            config,
+            elders=self._elders,
+            seals=Seals(key),
+            clock=clock,
+            level=self._level_of,
+            emptied=self._let_go,
+        )
         self._surface = Surface(self._routes)
         self._streams = Streams(
             known, routes=self._routes, surface=self._surface, relay=self._relay, report=report
@@ -159,7 +169,7 @@ class Hub:
     def closed(self, party: Party) -> None:
         """A legacy session is over: its subscriptions, its log level and its own processes go. Returns at once."""
         self._streams.closed(party)
-        for back in self._backs.values():
+        for back in self._all():
             if back.config.scope == "session" or back.config.allow:
                 self._later(back.end_scope(session_scope(party)))
 
@@ -211,12 +221,21 @@ class Hub:
         self._streams.all_changed(self._backs)
 
     def adopt(
-        self, config: McpConfig, backs: Mapping[str, Back], *, pins: Pins, launches: Mapping[str, str]
+        self,
+        config: McpConfig,
+        backs: Mapping[str, Back],
+        *,
+        elders: Mapping[str, Back] | None = None,
+        pins: Pins,
+        launches: Mapping[str, str],
     ) -> None:
         """Go on with another config. A server that is the same object stays as it is; one that is not there any more ends when its last call does."""
-        gone = [back for name, back in self._backs.items() if backs.get(name) is not back]
+        stays = {*backs.values(), *(elders or {}).values()}
+        gone = [back for back in self._all() if back not in stays]
         self._backs.clear()
         self._backs.update(backs)
+        self._elders.clear()
+        self._elders.update(elders or {})
         for back in gone:
             self._unlisten.pop(back)()
             self._leaving.add(back)
@@ -240,15 +259,18 @@ class Hub:
             unlisten()
         self._unlisten.clear()
         await asyncio.gather(
-            *(back.close() for back in (*self._backs.values(), *self._leaving)), return_exceptions=True
+            *(back.close() for back in (*self._all(), *self._leaving)), return_exceptions=True
         )
         for task in tuple(self._tasks):
             task.cancel()
 
     # --- servers ---------------------------------------------------------------------------------------------------------------------
 
+    def _all(self) -> list[Back]:
+        return [*self._backs.values(), *self._elders.values()]
+
     def _listen(self) -> None:
-        for back in self._backs.values():
+        for back in self._all():
             if back not in self._unlisten:
                 self._unlisten[back] = back.listen(partial(self._streams.heard, back))
 

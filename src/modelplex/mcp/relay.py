@@ -98,18 +98,21 @@ class Heard:
 
 
 class Relay:
-    """The calls that run. `level` is what a legacy session has set, None where it has set nothing."""
+    """The calls that run. `level` is what a legacy session has set, None where it has set nothing. `elders` are the hub's."""
 
     def __init__(
         self,
         config: McpConfig,
         *,
+        elders: Mapping[str, Back],
         seals: Seals,
         clock: Callable[[], float],
         level: Callable[[Party], str | None],
         emptied: Callable[[Back], None],
     ) -> None:
         self.config = config
+        self._elders = elders
+        self._young: set[Back] = set()
         self._seals = seals
         self._clock = clock
         self._level = level
@@ -163,12 +166,27 @@ class Relay:
         capabilities = cells.may_be_asked(allow, claimed=party.capabilities) if allow else {}
         way = Way(party, method, target, back, scope_of(back, party), catalog.era, capabilities)
         up = cells.upwards(params, globs=self.config.meta, **set_)
+        heard = self._heard(way, params, catalog.capabilities)
+        if (elder := self._elder(way)) is not None:
+            older = msgspec.structs.replace(way, back=elder, scope=session_scope(party), era="legacy")
+            try:
+                return self._down(older, await self._exchange(older, up, heard))
+            except Unavailable as error:
+                if error.reason != "start_failed":  # then nothing was sent yet
+                    raise
+                self._young.add(elder)
         if catalog.era == "modern" and party.era == "modern" and not self._resume(way, params, up):
             return Reply.failed(
                 INVALID_PARAMS, "The requestState is not one that this caller was given.", reason="invalid"
             )
-        reply = await self._exchange(way, up, self._heard(way, params, catalog.capabilities))
-        return self._down(way, reply)
+        return self._down(way, await self._exchange(way, up, heard))
+
+    def _elder(self, way: Way) -> Back | None:
+        """Where a server of both eras is asked in the older one: for a legacy client that it may ask something, since many tools ask in the form of that era alone."""
+        if way.era == "legacy" or way.party.era == "modern" or not way.capabilities or not way.party.session:
+            return None
+        elder = self._elders.get(way.back.name)
+        return elder if elder not in self._young else None
 
     # --- up --------------------------------------------------------------------------------------------------------------------------
 

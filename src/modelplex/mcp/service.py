@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from modelplex.config.settings import Config, McpServer
 from modelplex.mcp.calls import Admit
 from modelplex.mcp.gateway import Hub
@@ -70,10 +72,12 @@ class Service:
         self._lock_stamp: object = None
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: Lock | None = None
-        self._servers = self._made(config)
+        self._elders: dict[str, Server] = {}
+        self._make(config)
         self.hub = Hub(
             config.mcp,
             self._servers,
+            elders=self._elders,
             pins=self._pins(config),
             launches=_launches(config),
             ids=ids,
@@ -105,8 +109,14 @@ class Service:
         """Go on with another config: a server whose settings are the same runs on."""
         self._config = config
         self._children.limit = config.mcp.max_processes
-        self._servers = self._made(config)
-        self.hub.adopt(config.mcp, self._servers, pins=self._pins(config), launches=_launches(config))
+        self._make(config)
+        self.hub.adopt(
+            config.mcp,
+            self._servers,
+            elders=self._elders,
+            pins=self._pins(config),
+            launches=_launches(config),
+        )
         self.hub.start()
 
     def look(self) -> None:
@@ -123,20 +133,27 @@ class Service:
 
     # --- servers ---------------------------------------------------------------------------------------------------------------------
 
-    def _made(self, config: Config) -> dict[str, Server]:
-        """The servers of the config in its order. One with the same settings is the same one."""
+    def _make(self, config: Config) -> None:
+        """The servers of the config in its order. One with the same settings is the same one.
+
+        One that may speak both eras, and may ask a client something, is there in the older one too. What that learns is not kept: the disk has one place for both.
+        """
         folder = self._folder(config)
         cache = DiskCache(folder / CACHE_FOLDER) if folder is not None else None
-        made: dict[str, Server] = {}
+        before, elders = self._servers, self._elders
+        self._servers, self._elders = {}, {}
         for each in config.mcp.servers:
-            server = self._servers.get(each.name)
-            if server is None or server.config != each:
-                server = self._server(each, config, cache)
-            server.limits = config.mcp
-            made[each.name] = server
-        return made
+            self._servers[each.name] = self._server(each, before.get(each.name), config, cache)
+            if each.allow and each.protocol == "auto":
+                older = msgspec.structs.replace(each, protocol="legacy", start="lazy")
+                self._elders[each.name] = self._server(older, elders.get(each.name), config, None)
 
-    def _server(self, each: McpServer, config: Config, cache: DiskCache | None) -> Server:
+    def _server(
+        self, each: McpServer, before: Server | None, config: Config, cache: DiskCache | None
+    ) -> Server:
+        if before is not None and before.config == each:
+            before.limits = config.mcp
+            return before
         return Server(
             each,
             limits=config.mcp,
