@@ -39,6 +39,7 @@ ENVIRONMENT = {
     "OPENAI_API_KEY_2": "sk-second-of-the-test",
     "ANTHROPIC_API_KEY": "sk-ant-of-the-test",
     "MODELPLEX_INTERNAL_TOKEN": "token-of-the-test",
+    "READER_TOKEN": "token-of-reader",
 }
 STANDS_IN = ("modelplex", "make", "docker")
 STARTED_BY = re.compile(r"// ((?:node|NODE_OPTIONS=).* (\w+\.mjs))\n")
@@ -121,6 +122,7 @@ def served(document: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
         **ENVIRONMENT,
         "OLLAMA_HOST": "http://127.0.0.1:1",
+        "XDG_STATE_HOME": str(folder / "state"),
         "CURL_HOME": str(folder),
         "PYTHONPATH": str(ROOT),
         "REAL_PATH": os.environ["PATH"],
