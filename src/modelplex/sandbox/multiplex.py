@@ -6,12 +6,13 @@
 One file for both ends, which may be copied: the standard library and nothing of ours. It carries bytes and reads none of them. The guest's end takes connections,
 the host's end dials the gateway for each. The link is a character device or a Unix socket; it is opened again whenever it is lost, and then both ends drop every stream.
 
-A frame is `stream id (4), kind (1), length (4), payload`. What keeps it whole:
+A frame is `stream id (4), kind (1), length (4), payload, end mark (1)`. What keeps it whole:
 
 - Each stream has a window: so many bytes may be under way until the other end has passed them on and says so (CREDIT). A reader that stalls costs its window, and
   stops nobody else.
 - A link may be cut anywhere and begin anew without either end noticing at once. So an end that begins sends as many zeros as the longest frame may still lack, then HELLO
-  with an epoch of its own. A frame of kind 0 means: skip until the next HELLO; another epoch means: drop every stream.
+  with an epoch of its own. A frame that zeros completed has no end mark and is told to nobody; one of kind 0 means: skip until the next HELLO; another epoch means: drop
+  every stream.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ NUMBER = struct.Struct(">I")
 PADDING, HELLO, OPEN, DATA, EOF, RESET, CREDIT = range(7)
 MAGIC = b"\x00modelplex-mux\x01\xff"
 """How a HELLO is found in a stream that was joined midway."""
+END = b"\xa5"
 NOBODY = bytes(8)
 
 PIECE = 16_384
@@ -51,7 +53,7 @@ DIAL_WAIT_S = 10.0
 PAUSE_S = 0.05
 """Between two tries to open the link, or to dial."""
 
-ANEW = bytes(PIECE + 2 * HEADER.size)
+ANEW = bytes(HEADER.size + PIECE + len(END) + HEADER.size)
 """Completes whatever frame the other end may be in, and is a whole header of kind 0 after that."""
 
 
@@ -80,16 +82,20 @@ class Frames:
 
     def begin(self) -> None:
         """The link is new: nothing of before counts any more."""
+        self._got.clear()
+        self._anew()
+
+    def _anew(self) -> None:
         self._epoch = self._new_epoch()
         self._peer = NOBODY
         self._searching = True
-        self._got.clear()
         self._end()
         self._hello()
 
     def send(self, kind: int, number: int, payload: bytes | memoryview = b"") -> None:
         self.out += HEADER.pack(number, kind, len(payload))
         self.out += payload
+        self.out += END
 
     def receive(self, data: bytes) -> None:
         """Bytes from the link, cut anywhere."""
@@ -120,13 +126,15 @@ class Frames:
         if kind == PADDING:
             self._searching = True
             return True
-        if kind > CREDIT or length > PIECE:
-            self.begin()  # no frame of ours: something was lost, and both ends begin anew
+        size = HEADER.size + length
+        if kind > CREDIT or length > PIECE or bytes(self._got[size : size + 1]) not in {b"", END}:
+            del self._got[0]
+            self._anew()  # no frame of ours: something was lost, and both ends begin anew
+            return True
+        if len(self._got) <= size:
             return False
-        if len(self._got) < HEADER.size + length:
-            return False
-        payload = bytes(self._got[HEADER.size : HEADER.size + length])
-        del self._got[: HEADER.size + length]
+        payload = bytes(self._got[HEADER.size : size])
+        del self._got[: size + 1]
         if kind == HELLO:
             self._greeted(payload)
         elif self.linked:
