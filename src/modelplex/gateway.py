@@ -75,6 +75,8 @@ CHANGES_LIMIT = 1024
 """Bytes of x-modelplex-changes and of x-modelplex-stripped; the Record has all of them."""
 PATH_MARKS = "/:@+;()[]"
 """What a path in x-modelplex-changes keeps as it is. A comma would begin another change, and members may have any name."""
+POINTER_MARKS = PATH_MARKS + "%~"
+"""A pointer comes with its rare characters encoded already."""
 Makers = OrderedDict[int, Origin]
 """Who made a sealed state, by its hash."""
 STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -492,7 +494,7 @@ def changes_header(changes: tuple[Change, ...]) -> bytes:
 
 def stripped_header(stripped: tuple[Stripped, ...]) -> bytes:
     """`pointer=rule[,...]`, cut like the changes."""
-    return _listed([f"{quote(one.pointer, safe=PATH_MARKS)}={one.rule}" for one in stripped])
+    return _listed([f"{quote(one.pointer, safe=POINTER_MARKS)}={one.rule}" for one in stripped])
 
 
 def _listed(items: list[str]) -> bytes:

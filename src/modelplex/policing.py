@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -26,6 +27,8 @@ from modelplex.wire.ask import FORM
 BETAS = b"anthropic-beta"
 UNREAD_FORM = "unread-form"
 BETA = "beta"
+MAX_BETA = 64
+"""Characters of a beta that are told of; the longest known has some fifty."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -174,8 +177,13 @@ def _without_betas(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ...]]:
         kept, dropped = sealed_betas(value.decode("latin-1"), facts)
         if kept:
             headers.append((name, ",".join(kept).encode("latin-1")))
-        stripped += [Stripped(f"/{BETAS.decode()}/{beta}", BETA) for beta in dropped]
+        stripped += [Stripped(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
     return msgspec.structs.replace(ask, headers=tuple(headers)), tuple(stripped)
+
+
+def printable(beta: str) -> str:
+    """A beta as it is told: the caller's own text, so neither long nor odd."""
+    return quote(beta[:MAX_BETA], safe="")
 
 
 def denial(refused: Refuse) -> PolicyDenied:
