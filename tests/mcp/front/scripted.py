@@ -133,6 +133,8 @@ class ScriptedHub:
                 return Reply.failed(
                     MISSING_CAPABILITY, "needs sampling", {"requiredCapabilities": {"sampling": {}}}
                 )
+            case "breaks":
+                raise RuntimeError("nobody foresaw this")
             case "own":
                 return Reply.failed(-32050, "its own")
             case _:

@@ -299,3 +299,18 @@ async def test_who_says_no_version_and_has_no_session_is_told_the_versions(tmp_p
         assert (answer.status, answer.code, answer.json["id"]) == (400, -32600, 1)
         assert "2026-07-28" in answer.json["error"]["message"]
         assert "2025-11-25" in answer.json["error"]["data"]["supported"]
+
+
+async def test_what_nobody_foresaw_ends_one_request_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with place(tmp_path) as there:
+        headers = await there.session()
+        for answer in (
+            await there.modern(call("one__breaks")),
+            await there.post(call("one__breaks"), headers),
+        ):
+            assert (answer.status, answer.code) == (200, -32603)
+            assert "nobody foresaw" not in answer.body.decode()
+        assert (await there.modern(request("tools/list"))).status == 200
+    assert "nobody foresaw" in caplog.text

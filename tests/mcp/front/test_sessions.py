@@ -10,9 +10,22 @@ from typing import Any
 
 import pytest
 
+from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.front.session import REPLAY_MESSAGES
-from tests.mcp.front.scripted import BOTH, BOUND, Event, Place, Wire, call, place, progress, request
+from modelplex.mcp.front.sessions import Sessions
+from tests.mcp.front.scripted import (
+    BOTH,
+    BOUND,
+    Event,
+    Place,
+    ScriptedHub,
+    Wire,
+    call,
+    place,
+    progress,
+    request,
+)
 
 Headers = list[tuple[str, str]]
 
@@ -94,6 +107,18 @@ async def test_anothers_session_is_unknown(tmp_path: Path) -> None:
         assert (await there.post(request("ping"), headers, path="/mcp/v1/servers/one")).status == 404
         assert (await there.post(b"", headers, unix=True, method="DELETE")).status == 404
         assert (await there.post(request("ping"), headers)).status == 200
+
+
+async def test_what_an_agent_may_do_is_that_of_now_and_not_of_when_its_session_began() -> None:
+    sessions = Sessions(McpConfig(enabled=True), ids=lambda: "a" * 32, clock=lambda: 0.0)
+    then = Caller(listener="unix:/a", kind="unix", agent="coder", tools=("git__*",))
+    session = sessions.add(ScriptedHub(), then, server=None, alone=False)
+    now = Caller(listener="unix:/a", kind="unix", agent="coder", tools=("time__*",))
+    assert sessions.find("a" * 32, now, None) is session
+    assert session.caller.tools == ("time__*",)
+    other = Caller(listener="unix:/a", kind="unix", agent="reviewer")
+    assert sessions.find("a" * 32, other, None) is None
+    await sessions.close()
 
 
 async def test_errors_of_the_hub_are_a_200_and_broken_messages_a_400(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Above it stands the app, which knows sockets and says who calls; below it the se
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Final, cast
@@ -40,7 +41,7 @@ from modelplex.mcp.front.checks import (
     same_arguments,
 )
 from modelplex.mcp.front.rest import Plain
-from modelplex.mcp.front.session import Alone, Stream, Tools, already_running, start_all
+from modelplex.mcp.front.session import FAILED, Alone, Stream, Tools, already_running, start_all
 from modelplex.mcp.front.sessions import Session, Sessions
 from modelplex.mcp.words import (
     INTERNAL_ERROR,
@@ -48,7 +49,10 @@ from modelplex.mcp.words import (
     META_CAPABILITIES,
     META_VERSION,
     Json,
+    Reply,
 )
+
+log = logging.getLogger("modelplex.mcp")
 
 BASE: Final = "/mcp/v1"
 POLLING_SINCE: Final = "2025-11-25"
@@ -204,7 +208,7 @@ class Front:
                 await self._older(asked, door, server=place.name)
             case "sse", "POST":
                 await self._older_posted(asked, door, server=place.name)
-            case "tools", "GET":
+            case "tools", "GET" | "HEAD":
                 await PLAIN.listed(self.hub, asked.caller, door)
             case "call", "POST":
                 body = await self._body(asked, door)
@@ -308,7 +312,12 @@ class Front:
 
     async def _ask(self, party: Alone, message: Json, *, server: str | None) -> int:
         """Put the answer onto the party's stream. Returns the status that it would have of its own."""
-        reply = await self.hub.request(party, message, server=server)
+        try:
+            reply = await self.hub.request(party, message, server=server)
+        except Exception:
+            # The outermost loop of a request: whatever the hub did not foresee ends here.
+            log.exception("a request failed: %r", message["method"])
+            reply = Reply.failed(INTERNAL_ERROR, FAILED)
         party.stream.put(reply.message(message["id"]))
         party.stream.finish()
         code = None if reply.error is None else reply.error.get("code")

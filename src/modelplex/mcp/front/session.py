@@ -42,6 +42,7 @@ KEPT_STREAMS: Final = 16
 """Finished streams of a session that can still be taken up. A client comes back within seconds; more of them are of clients that never do."""
 CANCELLED: Final = 0
 """The code of a request that its client cancelled: outside of the ranges that JSON-RPC keeps for itself, and what the reference implementation says."""
+FAILED: Final = "The gateway failed while answering; its log says why."
 
 
 class Tools(Protocol):
@@ -254,7 +255,7 @@ class Conversation:
         except Exception:
             # The outermost loop of a request: whatever the hub did not foresee ends here.
             log.exception("a request failed: %r", message.get("method"))
-            reply = Reply.failed(INTERNAL_ERROR, "The gateway failed while answering; its log says why.")
+            reply = Reply.failed(INTERNAL_ERROR, FAILED)
         if begins and reply.error is None:
             self.begin(reply)
         stream.put(reply.message(name))

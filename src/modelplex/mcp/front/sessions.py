@@ -103,6 +103,7 @@ class Sessions:
         session = self._sessions.get(name)
         if session is None or not session.belongs_to(caller, server):
             return None
+        session.caller = caller  # what its agent may do can have changed since it began
         session.used = self.clock()
         self._sessions.move_to_end(session.session)
         return session
