@@ -35,6 +35,7 @@ from modelplex.config.told import agent as told_agent
 from modelplex.config.told import exceptions
 from modelplex.errors import ModelplexError
 from modelplex.gateway import Gateway, Makers, Rules
+from modelplex.listen.address import ListenError
 from modelplex.listen.app import App
 from modelplex.listen.callers import Callers
 from modelplex.listen.connection import MAX_OVER_LIMIT
@@ -142,7 +143,7 @@ class Process:
         self._ledger: Ledger | None = None
         self._opening: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
-        self.callers = Callers(config, report=self._not_isolated)
+        self.callers = Callers(config, report=self._tell_of_caller)
         self.app = App(
             self._gateway,
             self._inside,
@@ -263,14 +264,16 @@ class Process:
     def _complain(self, sentence: str) -> None:
         self._log.events.error(sentence)
 
-    def _agents(self) -> list[dict[str, object]]:
-        """For `/_internal/agents`: the counters of each, and what was seen of its last caller's network."""
-        seen = self.callers.last_seen
-        waiting = self._ledger.waiting if self._ledger is not None else 0
-        return [
-            {**one, "attested": seen.get(str(one["agent"])), "unwritten_days": waiting}
-            for one in self.limits.view()
-        ]
+    def _agents(self) -> dict[str, object]:
+        """For `/_internal/agents`: the counters of each, and what was seen of the networks of its last caller, and of the last one on the sockets of nobody in particular."""
+        seen, ledger = self.callers.last_seen, self._ledger
+        return {
+            "agents": [{**one, "attested": seen.get(str(one["agent"]))} for one in self.limits.view()],
+            "others": {"attested": seen.get("")},
+            "ledger": None
+            if ledger is None
+            else {"path": str(ledger.path), "waiting": ledger.waiting, "failures": ledger.failures},
+        }
 
     # --- tools ---
 
@@ -298,6 +301,12 @@ class Process:
             await self._stdio.open(limit=config.mcp.max_message)
         service.start()
 
+    async def _open_tools_late(self) -> None:
+        try:
+            await self._open_tools()
+        except ListenError as error:
+            self._complain(error.sentence)
+
     def _service(self, config: Config) -> Service:
         return Service(
             config,
@@ -321,7 +330,9 @@ class Process:
             if front is not None:
                 front.config, front.open_to_all = config.mcp, config.server.allow_unauthenticated
         elif self._tools is not None or config.mcp.enabled:
-            task = asyncio.create_task(self._close_tools() if self._tools is not None else self._open_tools())
+            task = asyncio.create_task(
+                self._close_tools() if self._tools is not None else self._open_tools_late()
+            )
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
@@ -432,11 +443,13 @@ class Process:
         self._metrics.observe_tool(call)
         self._log.call(call)
 
-    def _not_isolated(self, caller: Caller) -> None:
-        """Of a caller that `attest = "warn"` is for; once a connection."""
+    def _tell_of_caller(self, caller: Caller, refused: str | None) -> None:
+        """One that was refused, or that `attest = "warn"` is for; once a connection."""
         attested, peer = caller.attested, caller.peer
         self._log.events.warning(
-            "a caller has a network"
+            "a caller was refused"
+            if refused is not None
+            else "a caller has a network"
             if attested and attested.interfaces
             else "a caller's network could not be seen",
             listener=caller.listener,
@@ -444,6 +457,7 @@ class Process:
             pid=peer.pid if peer is not None else 0,
             uid=peer.uid if peer is not None else None,
             interfaces=list(attested.interfaces) if attested is not None else [],
+            **({"reason": refused} if refused is not None else {}),
         )
 
     def _listing_failed(self, provider: str, reason: str) -> None:
@@ -572,7 +586,8 @@ def _fixed(config: Config) -> object:
         for agent in config.agents
         if agent.socket
     ]
-    return _limits(config), config.server.socket_mode, config.server.socket_group, sockets, config.log
+    lines = config.mcp.stdio_socket if config.mcp.enabled else None
+    return _limits(config), config.server.socket_mode, config.server.socket_group, sockets, lines, config.log
 
 
 def _secrets(config: Config) -> Iterator[str]:

@@ -156,7 +156,10 @@ async def test_warn_serves_and_says_once_a_connection_who_has_a_network(tmp_path
         async with gateway(config(up.url, server='attest = "warn"'), folder=tmp_path) as running:
             for _ in range(3):  # the client keeps its connection
                 assert (await running.chat(unix=True)).status == 200
-            assert (await running.record()).attested == Attested("networked", interfaces(os.getpid()) or ())
+            seen = interfaces(os.getpid()) or ()
+            assert (await running.record()).attested == Attested("networked", seen)
+            view = (await running.ask("GET", "/_internal/agents")).json
+            assert view["others"] == {"attested": {"reach": "networked", "interfaces": list(seen)}}
     rows = [json.loads(row) for row in (tmp_path / "log.json").read_text().splitlines()]
     (warned,) = [row for row in rows if row["event"] == "a caller has a network"]
     assert (warned["level"], warned["pid"]) == ("warning", os.getpid())
@@ -201,6 +204,9 @@ async def test_a_user_that_is_not_named_is_refused_with_its_number_before_anythi
             assert (status, body["error"]["type"]) == (403, "permission_error")
             assert not up.seen
             assert (await running.chat()).status == 200  # HTTP has no users
+        rows = [json.loads(row) for row in (tmp_path / "log.json").read_text().splitlines()]
+        refusals = [row for row in rows if row["event"] == "a caller was refused"]
+        assert [row["uid"] for row in refusals] == [uid, uid]
         async with gateway(config(up.url, server=f"allow_uid = [{uid}]"), folder=tmp_path) as running:
             assert (await running.chat(unix=True)).status == 200
 

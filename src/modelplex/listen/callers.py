@@ -45,9 +45,9 @@ class Met(msgspec.Struct):
 
 
 class Callers:
-    """The door book of a process. `report` is told, once a connection, of a caller that should have no network and has one, or cannot be judged."""
+    """The door book of a process. `report` is told, once a connection, of a caller that is refused (with the sentence), or is only warned of: it has a network, or cannot be judged (None)."""
 
-    def __init__(self, config: Config, *, report: Callable[[Caller], None] | None = None) -> None:
+    def __init__(self, config: Config, *, report: Callable[[Caller, str | None], None] | None = None) -> None:
         self._report = report
         self.last_seen: dict[str, Attested] = {}
         """What was attested last, by agent; "" for the sockets of nobody in particular."""
@@ -91,13 +91,9 @@ class Callers:
         met = Met(caller, refused=refused)
         if terms is not None:
             met.caller, met.terms = _under(caller, terms), terms
-            if (
-                terms.attest == "warn"
-                and attested is not None
-                and attested.reach != "isolated"
-                and self._report
-            ):
-                self._report(met.caller)
+            warned = terms.attest == "warn" and attested is not None and attested.reach != "isolated"
+            if self._report is not None and (refused is not None or warned):
+                self._report(met.caller, None if refused is None else refused[0])
         return met
 
     def of(self, met: Met, headers: Headers) -> Caller:

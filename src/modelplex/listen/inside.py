@@ -55,7 +55,7 @@ class Inside:
         *,
         addresses: Callable[[], list[str]],
         dropped: Callable[[], int],
-        agents: Callable[[], object] = list,
+        agents: Callable[[], Mapping[str, object]] = dict,
         tools: Callable[[], list[dict[str, object]]] = list,
     ) -> None:
         self.config = config
@@ -185,7 +185,7 @@ class Inside:
 
     async def _agents_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
-        return JSON, _encode({"agents": self._agents()})
+        return JSON, _encode(self._agents())
 
     async def _mcp(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
