@@ -155,6 +155,21 @@ def test_a_signal_is_passed_on_and_the_program_decides(me: Person, number: signa
     assert (out, popen.returncode) == (number.name + "\n", 0)
 
 
+def test_what_nohup_ignores_stays_ignored(me: Person) -> None:
+    code = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    words = me.command("run", "--", sys.executable, "-c", code)
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh", *words],
+        cwd=me.folder,
+        env=me.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.stdout == "True True\n", done.stderr
+
+
 def test_a_program_that_a_signal_ends_gives_its_number(me: Person) -> None:
     popen = subprocess.Popen(
         me.command("run", "--", sys.executable, "-c", "print('up', flush=True); input()"),

@@ -59,7 +59,7 @@ class Plan:
         self.is_root: bool = data["is_root"]
         self.terminal: str | None = data["terminal"]
         self.bwrap: list[str] | None = data["bwrap"]
-        self.ignored: list[int] = data.get("ignored", [])
+        self.ignored: list[int] = data["ignored"]
 
 
 def main(words: Sequence[str]) -> int:
@@ -90,17 +90,10 @@ def _fail(control: socket.socket, fault: OSError) -> None:
         control.send(b"E" + json.dumps(told).encode())
 
 
-def _ignored() -> list[int]:
-    """What the shell had us ignore (nohup does), which the program ignores too. Python's own two are not meant."""
-    own = {signal.SIGPIPE, signal.SIGXFSZ}
-    return [n for n in signal.valid_signals() - own if signal.getsignal(n) is signal.SIG_IGN]
-
-
 # --- bridge ---
 
 
 def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> int:
-    plan.ignored = _ignored()
     _namespaces(plan, control)
     kernel.die_with_parent(signal.SIGKILL)
     for ignored in IGNORED:

@@ -390,6 +390,10 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
         os.environ, named=arguments.env, has_python=f"{PYTHON}/client.py" in files, has_node=NODE in files
     )
     environ["HOME"] = home
+    # At its end, so that `python` is there where the system has only a `python3`.
+    environ["PATH"] = os.pathsep.join(
+        [*filter(None, [environ.get("PATH")]), os.path.dirname(os.path.abspath(sys.executable))]
+    )
     return {
         "command": command,
         "environ": environ,
@@ -401,6 +405,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
         "netlink": arguments.netlink,
         "is_root": wanted.is_root,
         "terminal": _terminal(),
+        "ignored": _ignored(),
         "bwrap": _bwrap(steps) if arguments.bwrap else None,
     }
 
@@ -456,6 +461,12 @@ def _files() -> dict[str, str]:
     if client.is_file():
         found[NODE] = client.read_text()
     return found
+
+
+def _ignored() -> list[int]:
+    """What the shell had us ignore (nohup does), which the program ignores too. Python's own two are not meant."""
+    own = {signal.SIGPIPE, signal.SIGXFSZ}
+    return [int(n) for n in signal.valid_signals() - own if signal.getsignal(n) is signal.SIG_IGN]
 
 
 def _terminal() -> str | None:

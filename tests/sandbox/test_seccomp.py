@@ -1,0 +1,131 @@
+"""The filter, run by an interpreter of its language: so that machines are tried that this one is not."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import pytest
+
+from modelplex.sandbox.seccomp import ALLOW, ERRNO, KILL, MACHINES, NOTIFY, Machine, program
+
+X86, ARM = MACHINES["x86_64"], MACHINES["aarch64"]
+BOTH = pytest.mark.parametrize("machine", [X86, ARM], ids=["x86_64", "aarch64"])
+READ, OPENAT_ARM = 0, 56
+
+
+def verdict(
+    machine: Machine, number: int, *arguments: int, arch: int | None = None, netlink: bool = False
+) -> int:
+    """What the filter answers to this call."""
+    code = program(machine, netlink=netlink)
+    lines = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
+    words = struct.pack(
+        "=iIQ6Q",
+        number - (1 << 32) if number >> 31 else number,
+        machine.arch if arch is None else arch,
+        0,
+        *arguments,
+        *[0] * (6 - len(arguments)),
+    )
+    at = accumulator = 0
+    while True:
+        operation, if_true, if_false, value = lines[at]
+        at += 1
+        match operation:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("=I", words, value)
+            case 0x54:
+                accumulator &= value
+            case 0x15:
+                at += if_true if accumulator == value else if_false
+            case 0x35:
+                at += if_true if accumulator >= value else if_false
+            case 0x06:
+                return int(value)
+            case _:
+                raise AssertionError(operation)
+
+
+def refused(code: int) -> int:
+    return ERRNO | code
+
+
+@BOTH
+def test_streams_and_datagrams_of_the_internet_are_made(machine: Machine) -> None:
+    for family in (2, 10):
+        for kind in (1, 2, 1 | 0o2000000 | 0o4000):
+            assert verdict(machine, machine.socket, family, kind, 0) == ALLOW
+        for kind in (3, 3 | 0o2000000, 4, 5, 10):
+            assert verdict(machine, machine.socket, family, kind, 0) == refused(errno.EPERM)
+
+
+@BOTH
+def test_unix_sockets_are_made_but_for_datagrams(machine: Machine) -> None:
+    for call in (machine.socket, machine.socketpair):
+        assert verdict(machine, call, 1, 1) == ALLOW
+        assert verdict(machine, call, 1, 5 | 0o2000000) == ALLOW
+        for kind in (2, 3, 2 | 0o2000000):
+            assert verdict(machine, call, 1, kind) == refused(errno.EPROTONOSUPPORT)
+
+
+@BOTH
+def test_no_other_family_is_made(machine: Machine) -> None:
+    allowed = {1, 2, 10}
+    for family in set(range(64)) - allowed:
+        assert verdict(machine, machine.socket, family, 1) == refused(errno.EAFNOSUPPORT)
+    for family in set(range(64)) - {1}:
+        assert verdict(machine, machine.socketpair, family, 1) == refused(errno.EAFNOSUPPORT)
+
+
+@BOTH
+def test_a_family_with_high_bits_is_the_one_that_the_kernel_reads(machine: Machine) -> None:
+    assert verdict(machine, machine.socket, (1 << 32) | 40, 1) == refused(errno.EAFNOSUPPORT)
+    assert verdict(machine, machine.socket, (1 << 32) | 2, 3) == refused(errno.EPERM)
+
+
+@BOTH
+def test_netlink_is_made_for_routes_where_that_is_asked_for(machine: Machine) -> None:
+    assert verdict(machine, machine.socket, 16, 3, 0) == refused(errno.EAFNOSUPPORT)
+    assert verdict(machine, machine.socket, 16, 3, 0, netlink=True) == ALLOW
+    for protocol in range(1, 24):
+        assert verdict(machine, machine.socket, 16, 3, protocol, netlink=True) == refused(
+            errno.EPROTONOSUPPORT
+        )
+
+
+@BOTH
+def test_connect_is_asked_of_the_supervisor(machine: Machine) -> None:
+    assert verdict(machine, machine.connect, 3, 0, 16) == NOTIFY
+
+
+@BOTH
+def test_io_uring_and_key_rings_are_gone(machine: Machine) -> None:
+    assert len(machine.gone) == 6
+    for number in machine.gone:
+        assert verdict(machine, number) == refused(errno.ENOSYS)
+
+
+@BOTH
+def test_nothing_is_typed_into_a_terminal(machine: Machine) -> None:
+    for request in (0x5412, 0x541C, (1 << 32) | 0x5412):
+        assert verdict(machine, machine.ioctl, 0, request) == refused(errno.EPERM)
+    assert verdict(machine, machine.ioctl, 0, 0x5401) == ALLOW
+
+
+@BOTH
+def test_another_machine_s_calls_end_the_process(machine: Machine) -> None:
+    for arch in (0x4000_0003, 0x4000_0028, 0xC000_003E, 0xC000_00B7):
+        if arch != machine.arch:
+            assert verdict(machine, 1, arch=arch) == KILL
+
+
+def test_x32_is_refused() -> None:
+    for number in (0x4000_0000 | 41, 0x4000_0000, 0xFFFF_FFFF):
+        assert verdict(X86, number, 40, 1) == refused(errno.ENOSYS)
+
+
+@BOTH
+def test_everything_else_is_allowed(machine: Machine) -> None:
+    for number in (READ, OPENAT_ARM, 220):
+        assert verdict(machine, number, 1, 2, 3) == ALLOW
