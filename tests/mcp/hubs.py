@@ -224,6 +224,7 @@ class House:
         *servers: ScriptedServer,
         pins: Pins | None = None,
         admit: Callable[[Caller], AbstractContextManager[object]] = admit_all,
+        elders: Iterable[ScriptedServer] = (),
         **config: Any,
     ) -> None:
         self.servers = {server.name: server for server in servers}
@@ -236,6 +237,7 @@ class House:
         self.hub = Hub(
             self.config,
             self.servers,
+            elders={server.name: server for server in elders},
             pins=pins or Pins(mode="off"),
             launches=dict.fromkeys(self.servers, "sha256:launch"),
             ids=(f"mpx-{number}" for number in numbers),

@@ -18,6 +18,7 @@ from modelplex.mcp.words import (
     Era,
     Json,
     Reply,
+    Unavailable,
 )
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
 
@@ -506,3 +507,29 @@ async def test_an_agent_s_server_has_a_process_for_each_agent() -> None:
     for agent in ("a", "b", "a"):
         await house.call(Guest(agent=agent), "s__x")
     assert [sent.scope for sent in server.sent] == ["agent:a", "agent:b", "agent:a"]
+
+
+async def test_a_server_of_both_eras_is_asked_in_the_older_one_where_it_may_ask_a_legacy_client() -> None:
+    newer = allowing(asking(ELICIT), "elicitation")
+    older = allowing(asking_legacy(), "elicitation")
+    house = House(newer, elders=[older])
+    able = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    assert "accept" in text(await house.call(able, "s__x"))
+    assert older.sent[0].scope.startswith("session:")
+    assert not newer.sent
+    await house.call(
+        Guest("legacy", session="b"), "s__x"
+    )  # it can answer nothing, so it needs no process of its own
+    await house.call(Guest(capabilities={"elicitation": {}}), "s__x")
+    assert (len(older.sent), len(newer.sent)) == (1, 2)
+
+
+async def test_a_server_without_an_older_era_is_asked_in_its_own() -> None:
+    newer = allowing(asking(ELICIT), "elicitation")
+    older = allowing(asking_legacy(), "elicitation")
+    older.fails = Unavailable("no", server="s", reason="start_failed")
+    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    house = House(newer, elders=[older])
+    assert "accept" in text(await house.call(guest, "s__x"))
+    older.fails = Unavailable("gone in the middle", server="s", reason="lost")
+    assert "accept" in text(await house.call(guest, "s__x"))  # it is not tried again

@@ -1,0 +1,166 @@
+"""From a config to running tool servers, and on to the next config: with processes that are real, if small."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from time import perf_counter, time
+from typing import Any
+
+import msgspec
+import pytest
+
+from modelplex.config.secret import Secret
+from modelplex.config.settings import Config, McpConfig, McpServer, Server
+from modelplex.mcp.calls import admit_all
+from modelplex.mcp.lockfile import lock_path, write_lock
+from modelplex.mcp.pins import LockedServer
+from modelplex.mcp.service import Service
+from modelplex.record.tool import ToolCall
+from modelplex.send import Client
+from tests.mcp.hubs import Guest, error, result, text
+
+ECHO = """
+import json, os, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    answer = {"jsonrpc": "2.0", "id": asked["id"]}
+    match asked["method"]:
+        case "initialize":
+            answer["result"] = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "e", "version": "1"}}
+        case "tools/list":
+            answer["result"] = {"tools": [{"name": "pid", "inputSchema": {"type": "object"}}]}
+        case "tools/call":
+            answer["result"] = {"content": [{"type": "text", "text": str(os.getpid())}]}
+        case _:
+            answer["error"] = {"code": -32601, "message": "no"}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Said:
+    """A log that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self.lines.append((event, fields))
+
+    info = warning = error = debug
+
+
+def server(name: str, **more: Any) -> McpServer:
+    return McpServer(name=name, command=sys.executable, args=(Secret("-c"), Secret(ECHO)), **more)
+
+
+def config(folder: Path, *servers: McpServer) -> Config:
+    return Config(
+        server=Server(state_folder=str(folder / "state")),
+        mcp=McpConfig(enabled=True, servers=servers),
+        path=str(folder / "config.toml"),
+    )
+
+
+class Running:
+    def __init__(self, config: Config) -> None:
+        self.said = Said()
+        self.calls: list[ToolCall] = []
+        self.client = Client()
+        numbers = count(1)
+        self.service = Service(
+            config,
+            environ={"PATH": "/usr/bin:/bin"},
+            client=self.client,
+            events=self.said,
+            ids=(f"mpx-{number}" for number in numbers),
+            key=b"k" * 32,
+            clock=perf_counter,
+            wall=time,
+            tell=self.calls.append,
+            admit=admit_all,
+            keep_bodies=0,
+        )
+
+    async def pid(self, name: str) -> str:
+        message = Guest().message("tools/call", {"name": f"{name}__pid", "arguments": {}})
+        return text(await self.service.hub.request(Guest(), message))
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncGenerator[Running]:
+    made = Running(config)
+    try:
+        made.service.start()
+        yield made
+    finally:
+        await made.service.close()
+        await made.client.aclose()
+
+
+@pytest.mark.timeout(60)
+async def test_a_server_whose_settings_stay_runs_on_over_a_reload(tmp_path: Path) -> None:
+    async with running(config(tmp_path, server("a"), server("b"))) as house:
+        first, second = await asyncio.gather(house.pid("a"), house.pid("b"))
+        house.service.adopt(config(tmp_path, server("a"), server("b", timeout=9.0), server("c")))
+        assert await house.pid("a") == first
+        assert await house.pid("b") != second
+        assert await house.pid("c")
+        house.service.adopt(config(tmp_path, server("a")))
+        assert await house.pid("a") == first
+        gone = Guest().message("tools/call", {"name": "b__pid", "arguments": {}})
+        assert error(await house.service.hub.request(Guest(), gone))["code"] == -32602
+        assert [row["name"] for row in house.service.status()] == ["a"]
+    assert len(house.calls) == 7
+
+
+@pytest.mark.timeout(60)
+async def test_listing_after_a_restart_starts_nothing(tmp_path: Path) -> None:
+    message = Guest().message("tools/list")
+    async with running(config(tmp_path, server("a"))) as house:
+        assert len(result(await house.service.hub.request(Guest(), message))["tools"]) == 1
+    async with running(config(tmp_path, server("a"))) as house:
+        assert len(result(await house.service.hub.request(Guest(), message))["tools"]) == 1
+        (row,) = house.service.status()
+        assert row["state"] == "cataloged"
+        assert list(row["pids"]) == []
+
+
+@pytest.mark.timeout(60)
+async def test_approvals_are_read_anew_where_the_lock_file_changes(tmp_path: Path) -> None:
+    settings = config(tmp_path, server("a"))
+    async with running(settings) as house:
+        assert await house.pid("a")
+        write_lock(lock_path(settings), {"a": LockedServer(tools={"pid": "sha256:another"})})
+        house.service.look()
+        message = Guest().message("tools/call", {"name": "a__pid", "arguments": {}})
+        refused = await house.service.hub.request(Guest(), message)
+        assert result(refused)["isError"] is True
+        assert house.calls[-1].rule == "pin"
+        assert house.calls[-1].decision == "deny"
+
+
+@pytest.mark.timeout(60)
+async def test_approvals_that_cannot_be_believed_approve_nothing(tmp_path: Path) -> None:
+    settings = config(tmp_path, server("a"))
+    lock_path(settings).write_text("this is no lock file")
+    async with running(settings) as house:
+        message = Guest().message("tools/list")
+        assert result(await house.service.hub.request(Guest(), message))["tools"] == []
+        assert any("none is approved" in event for event, _ in house.said.lines)
+
+
+@pytest.mark.timeout(60)
+async def test_no_secret_is_in_the_status(tmp_path: Path) -> None:
+    secret = "sk-a-very-secret-value"
+    safe = msgspec.structs.replace(server("a"), env={"TOKEN": Secret(secret)})
+    async with running(config(tmp_path, safe)) as house:
+        await house.pid("a")
+        assert secret not in str(house.service.status())
+        assert ECHO not in str(house.service.status())
