@@ -27,6 +27,7 @@ from modelplex.mcp.words import (
     Party,
     Reply,
 )
+from modelplex.serve import Process
 from tests.gateways import gateway
 
 BOUND = 15
@@ -299,6 +300,7 @@ class Wire:
 class Place:
     """A gateway with a scripted hub. `post` is one request on a connection of its own."""
 
+    process: Process
     hub: ScriptedHub
     front: Front
     port: int
@@ -367,7 +369,9 @@ async def place(
             **more,
         )
         running.process.app.front = front
-        there = Place(hub, front, int(running.base.rpartition(":")[2].strip("/")), running.socket, now)
+        there = Place(
+            running.process, hub, front, int(running.base.rpartition(":")[2].strip("/")), running.socket, now
+        )
         try:
             yield there
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from modelplex.config.settings import McpConfig
 from modelplex.mcp.front import Front
 from modelplex.mcp.front.http import Incoming, place_of
 from tests.gateways import gateway
-from tests.mcp.front.scripted import ScriptedHub, enveloped, modern_headers, place, request
+from tests.mcp.front.scripted import BOUND, ScriptedHub, call, enveloped, modern_headers, place, request
 
 LIST = enveloped(request("tools/list"))
 HEADERS = modern_headers(LIST)
@@ -140,3 +141,48 @@ def test_a_path_says_what_is_asked(path: str, form: str, name: Any) -> None:
     found = place_of(path)
     assert found is not None
     assert (found.form, found.name) == (form, name)
+
+
+async def test_the_gateway_stops_though_streams_are_open_and_calls_run(tmp_path: Path) -> None:
+    """With a patience of 30 s, which is for calls: a stream that never ends by itself does not use it up."""
+    async with place(tmp_path, server="drain_timeout = 30") as there:
+        headers = await there.session()
+        standing = await there.open(b"", headers, method="GET")
+        listening = enveloped(request("subscriptions/listen"))
+        listen = await there.open(listening, modern_headers(listening))
+        older = await there.open(b"", method="GET", path="/mcp/v1/sse")
+        for wire in (standing, listen, older):
+            assert (await wire.head())[0] == 200
+        there.process.stop()
+        for wire in (standing, listen, older):
+            while await wire.event() is not None:
+                pass
+
+
+async def test_a_call_that_outlasts_the_gateways_patience_is_told(tmp_path: Path) -> None:
+    async with place(tmp_path, server="drain_timeout = 0.1") as there:
+        held = enveloped(call("one__hold"))
+        modern = await there.open(held, modern_headers(held))
+        headers = await there.session()
+        legacy = await there.open(call("one__hold"), headers)
+        async with asyncio.timeout(BOUND):
+            while len(there.hub.parties) < 3:
+                await asyncio.sleep(0.005)
+            there.process.stop()
+        for wire in (modern, legacy):
+            answer = await wire.whole()
+            assert (answer.status, answer.code) == (503, -32603)
+
+
+async def test_many_clients_at_once_get_what_is_theirs(tmp_path: Path) -> None:
+    async with place(tmp_path) as there:
+        headers = await there.session()
+
+        async def one(number: int) -> None:
+            message = call("one__echo", {"n": number}, id=number)
+            answer = await (there.modern(message) if number % 2 else there.post(message, headers))
+            assert answer.json["id"] == number
+            assert answer.json["result"]["content"][0]["text"] == f'{{"n": {number}}}'
+
+        await asyncio.gather(*(one(number) for number in range(200)))
+        assert "0 endless" in repr(there.front)
