@@ -533,3 +533,13 @@ async def test_a_server_without_an_older_era_is_asked_in_its_own() -> None:
     assert "accept" in text(await house.call(guest, "s__x"))
     older.fails = Unavailable("gone in the middle", server="s", reason="lost")
     assert "accept" in text(await house.call(guest, "s__x"))  # it is not tried again
+
+
+async def test_a_call_that_was_lost_in_the_older_era_is_not_sent_again_in_the_newer() -> None:
+    newer = allowing(asking(ELICIT), "elicitation")
+    older = allowing(asking_legacy(), "elicitation")
+    older.fails = Unavailable("gone in the middle", server="s", reason="lost")
+    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    lost = await House(newer, elders=[older]).call(guest, "s__x")
+    assert error(lost)["data"] == {"reason": "lost", "server": "s"}
+    assert not newer.sent
