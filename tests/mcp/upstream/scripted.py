@@ -1,7 +1,7 @@
 """A tool server of one file that does what its arguments say, with nothing but the standard library: `python -S -E scripted.py SWITCH...`.
 
 Switches: era=legacy|modern, version=..., probe=die|hang|error:CODE, journal=FILE (a line for each start and each message), start=exit|rubbish|flood|slow:SECONDS,
-pages=N|cycle|endless, missing=METHOD, capabilities=JSON, ignore=eof,term, fork=yes, tools=N.
+pages=N|cycle|endless, missing=METHOD, capabilities=JSON, ignore=eof,term, fork=yes, tools=N, names=TOOL,... (listed beside those).
 """
 
 import json
@@ -75,7 +75,8 @@ def ask(method: str, params: Json) -> Json:
 
 def tools(params: Json) -> Json:
     count = int(SET.get("tools", "2"))
-    names = [f"tool{n}" for n in range(count)] + EXTRA
+    named = [name for name in SET.get("names", "").split(",") if name]
+    names = [f"tool{n}" for n in range(count)] + named + EXTRA
     pages = SET.get("pages")
     listed: list[Json] = [
         {"name": n, "inputSchema": {"type": "object", "$defs": {"a": {}}}, "x-vendor": 1} for n in names

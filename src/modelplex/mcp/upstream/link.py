@@ -205,7 +205,7 @@ class Link:
         self._heard = heard
         self._ids = itertools.count(1)
         self._calls: dict[int, Call] = {}
-        self._questions: dict[str | int, tuple[asyncio.Task[None], Call]] = {}
+        self._questions: dict[str | int, tuple[asyncio.Future[Reply], Call]] = {}
         channel.deliver = self._deliver
 
     def __repr__(self) -> str:
@@ -399,10 +399,12 @@ class Link:
             ):
                 self._answer(of, Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here."))
                 return
-            task = asyncio.get_running_loop().create_task(
-                self._ask(of, method, _object(message.get("params")), owner)
-            )
+            if owner.renew is not None:
+                owner.renew(False)
+            asking = owner.asked(method, _object(message.get("params")))
+            task = asyncio.ensure_future(asking)
             self._questions[of] = task, owner
+            task.add_done_callback(lambda _: self._was_asked(of, owner, task))
 
     def _owner(self) -> Call | None:
         """Whose question it is that came on the one stream for all."""
@@ -411,18 +413,19 @@ class Link:
             return None
         return next((call for call in reversed(calls) if call.asked is not None), None)
 
-    async def _ask(self, of: str | int, method: str, params: Json, call: Call) -> None:
-        assert call.asked is not None
+    def _was_asked(self, of: str | int, call: Call, task: asyncio.Future[Reply]) -> None:
+        """Also where the task was cancelled before it began: a server does not wait for what nobody will say."""
         if call.renew is not None:
-            call.renew(False)
+            call.renew(True)
         reply = Reply.failed(INTERNAL_ERROR, "The question was not answered.")
-        try:
-            reply = await call.asked(method, params)
-        finally:
-            if call.renew is not None:
-                call.renew(True)
-            if self._questions.pop(of, None) is not None:
-                self._answer(of, reply)
+        if not task.cancelled():
+            if (error := task.exception()) is None:
+                reply = task.result()
+            else:
+                told = {"message": f"A question of a server ({call.method}) failed.", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(told)
+        if self._questions.pop(of, None) is not None:
+            self._answer(of, reply)
 
     def _answer(self, id: str | int, reply: Reply) -> None:
         self.channel.send_soon(reply.message(id))
