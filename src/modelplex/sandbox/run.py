@@ -392,7 +392,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
     environ["HOME"] = home
     # At its end, so that `python` is there where the system has only a `python3`.
     environ["PATH"] = os.pathsep.join(
-        [*filter(None, [environ.get("PATH")]), os.path.dirname(os.path.abspath(sys.executable))]
+        [*filter(None, [environ.get("PATH")]), str(Path(os.path.abspath(sys.executable)).parent)]
     )
     return {
         "command": command,
