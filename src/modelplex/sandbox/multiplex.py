@@ -198,6 +198,9 @@ class Multiplexer:
         self._listener = None if listen is None else socket.create_server(listen, backlog=256)
         if self._listener is not None:
             self._listener.setblocking(False)
+            self._listener.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # its connections have it too
         self._listening = False
 
     @property
