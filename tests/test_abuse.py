@@ -297,11 +297,11 @@ ODD = {
     "OPTIONS *": (get("*", method="OPTIONS"), 404),
     "DELETE": (get("/v1/models/m", method="DELETE"), 405),
     "GET of what takes POST": (get(CHAT), 405),
-    "two slashes": (get("//v1/models"), 404),
-    "steps back": (get("/v1/../_internal/status"), 404),
-    "steps back, quoted": (get("/v1/%2e%2e/_internal/status"), 404),
-    "steps back in a model": (get("/v1/models/../../_internal/status"), 404),
-    "a NUL": (get("/health%00"), 404),
+    "two slashes": (get("//v1/models"), 400),
+    "steps back": (get("/v1/../_internal/status"), 400),
+    "steps back, quoted": (get("/v1/%2e%2e/_internal/status"), 400),
+    "steps back in a model": (get("/v1/models/../../_internal/status"), 400),
+    "a NUL": (get("/health%00"), 400),
     "no UTF-8": (get("/health%ff"), 404),
     "a broken quote": (get("/health%zz"), 404),
     "a line break in a model": (get("/v1/models/a%0d%0ax-evil:%201"), 404),
@@ -355,8 +355,11 @@ def test_ten_thousand_headers_within_the_limit_are_served_and_go_no_further(worl
 )  # fmt: skip
 def test_the_socket_shows_nothing_of_the_inside_in_any_spelling(world: World, form: str, path: str) -> None:
     got = world.answer(get(form.format(path)), unix=True)
-    assert got.status == 404
-    assert got.error["code"] in {"not_found", "model_not_found"}
+    assert (got.status, got.error["code"]) in {
+        (404, "not_found"),
+        (404, "model_not_found"),
+        (400, "ambiguous_path"),
+    }
 
 
 def test_pipelined_requests_are_answered_in_order_whoever_they_are_for(world: World) -> None:

@@ -7,6 +7,7 @@ provider alone, so candidates can differ in what they may be sent: the body is j
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
@@ -25,7 +26,19 @@ from modelplex.route.aliases import is_pattern
 from modelplex.wire.ask import FORM
 
 BETAS = b"anthropic-beta"
+VERSION = b"anthropic-version"
+A_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
+"""What versions look like. Any other text would be a message of the client's own."""
 UNREAD_FORM = "unread-form"
+UNKNOWN_FORM = "unknown-form"
+UNKNOWN_FIELD = "unknown-field"
+IN_A_PATH = "gemini"
+"""The dialect whose providers are told the model in the path of a URL."""
+ONE_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+"""A model's name that is one segment of a path, whoever decodes it how often. A colon and a slash would begin something else."""
+ONLY_DOTS = frozenset({".", ".."})
+OPENS: Mapping[str, str] = {"store": "store", "disable_search": "web-search"}
+"""A switch is set unless this rule is open: then the client's word holds."""
 BETA = "beta"
 MAX_BETA = 64
 """Characters of a beta that are told of; the longest known has some fifty."""
@@ -112,23 +125,23 @@ class Policing:
     def written(self, body: bytes, attempt: Attempt, *, passing: bool) -> tuple[bytes, tuple[Stripped, ...]]:
         """The body as it goes to this candidate: judged again where it was translated, and with the switches that its type needs. Raises PolicyDenied."""
         stripped: tuple[Stripped, ...] = ()
+        opened = self._open(attempt)
         if not passing and attempt.dialect:
-            verdict = judge(body, dialect=attempt.dialect, facts=self._facts(self._open(attempt)))
+            verdict = judge(body, dialect=attempt.dialect, facts=self._facts(opened))
             if isinstance(verdict, Refuse):
                 raise denial(verdict)
             if isinstance(verdict, Amend):
                 body, stripped = verdict.body, verdict.stripped
-        return with_members(body, switches(self._egress.types[attempt.provider], attempt.dialect)), stripped
+        wanted = switches(self._egress.types[attempt.provider], attempt.dialect)
+        held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened}
+        return with_members(body, held), stripped
 
     def _denied(self, attempt: Attempt) -> PolicyDenied | None:
         opened = self._open(attempt)
-        found = refused_model(self._egress.types[attempt.provider], attempt.model)
-        if (
-            found is not None
-            and found.rule not in opened
-            and (attempt.provider, attempt.model) not in self._egress.spelled
-        ):
-            return denial(found)
+        if (attempt.provider, attempt.model) not in self._egress.spelled:
+            found = refused_model(self._egress.types[attempt.provider], attempt.model) or _no_segment(attempt)
+            if found is not None and found.rule not in opened:
+                return denial(found)
         verdict = self._verdict(opened)
         return verdict if isinstance(verdict, PolicyDenied) else None
 
@@ -151,7 +164,7 @@ class Policing:
         if ask.content_type.startswith(FORM):
             if UNREAD_FORM in opened:
                 return Judged(ask, ())
-            return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "The form")))
+            return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "")))
         facts = self._facts(opened)
         verdict = judge(ask.body, dialect=ask.dialect, facts=facts)
         if isinstance(verdict, Refuse):
@@ -160,17 +173,29 @@ class Policing:
         if isinstance(verdict, Amend):
             ask = msgspec.structs.replace(ask, body=verdict.body, fields=_members(verdict.body))
             stripped = verdict.stripped
-        if any(name == BETAS for name, _ in ask.headers):
-            ask, dropped = _without_betas(ask, facts)
+        if ask.headers:
+            ask, dropped = _with_plain_headers(ask, facts)
             stripped += dropped
         return Judged(ask, stripped)
 
 
-def _without_betas(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ...]]:
-    """The Ask with the betas that switch nothing on which reaches out."""
+def _no_segment(attempt: Attempt) -> Refuse | None:
+    """A name that is more than one segment of a URL's path, where it will be one."""
+    if not attempt.dialect.startswith(IN_A_PATH):
+        return None
+    if ONE_SEGMENT.fullmatch(attempt.model) and attempt.model not in ONLY_DOTS:
+        return None
+    return Refuse(UNKNOWN_FORM, "model", sentence(UNKNOWN_FORM, "model"))
+
+
+def _with_plain_headers(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ...]]:
+    """The Ask with a version that is one, and the betas that switch nothing on which reaches out."""
     headers: list[tuple[bytes, bytes]] = []
     stripped: list[Stripped] = []
     for name, value in ask.headers:
+        if name == VERSION and not A_VERSION.fullmatch(value) and UNKNOWN_FIELD not in facts.allowed:
+            stripped.append(Stripped(f"/{VERSION.decode()}", UNKNOWN_FIELD))
+            continue
         if name != BETAS:
             headers.append((name, value))
             continue
@@ -178,6 +203,8 @@ def _without_betas(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ...]]:
         if kept:
             headers.append((name, ",".join(kept).encode("latin-1")))
         stripped += [Stripped(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
+    if tuple(headers) == ask.headers:
+        return ask, ()
     return msgspec.structs.replace(ask, headers=tuple(headers)), tuple(stripped)
 
 

@@ -104,9 +104,12 @@ def test_a_provider_that_searches_by_default_is_told_not_to() -> None:
     assert switches("perplexity", "openai_chat") == {"disable_search": True}
 
 
-@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses"])
-def test_openai_is_told_to_store_nothing(dialect: str) -> None:
-    assert switches("openai", dialect) == {"store": False}
+@pytest.mark.parametrize(
+    ("kind", "dialect"),
+    [("openai", "openai_chat"), ("openai", "openai_responses"), ("xai", "openai_responses")],
+)
+def test_who_stores_by_default_is_told_to_store_nothing(kind: str, dialect: str) -> None:
+    assert switches(kind, dialect) == {"store": False}
 
 
 @pytest.mark.parametrize(

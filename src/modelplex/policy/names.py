@@ -39,10 +39,10 @@ NAMES: tuple[tuple[str, str, str], ...] = (
 _OFF: Mapping[tuple[str, str], Mapping[str, object]] = {
     ("perplexity", "openai_chat"): MappingProxyType({"disable_search": True}),
     ("openai", "openai_chat"): MappingProxyType({"store": False}),
-    ("openai", "openai_responses"): MappingProxyType({"store": False}),
     ("azure", "openai_chat"): MappingProxyType({"store": False}),
-    ("azure", "openai_responses"): MappingProxyType({"store": False}),
+    (ANY_TYPE, "openai_responses"): MappingProxyType({"store": False}),
 }
+"""By type of provider and dialect. The Responses form stores wherever it is spoken, unless it is told not to."""
 _NONE: Mapping[str, object] = MappingProxyType({})
 
 
@@ -57,4 +57,4 @@ def refused_model(provider_type: str, model: str) -> Refuse | None:
 
 def switches(provider_type: str, dialect: str) -> Mapping[str, object]:
     """Members that stand at the top of every sealed body that goes to a provider of this type in this dialect."""
-    return _OFF.get((provider_type, dialect), _NONE)
+    return _OFF.get((provider_type, dialect)) or _OFF.get((ANY_TYPE, dialect), _NONE)

@@ -168,12 +168,6 @@ _RULES = (
         "Send it as the API's reference says",
     ),
     Rule(
-        "unread-form",
-        "A multipart form is not read beyond the name of its model, so that nobody knows what else it holds.",
-        "is a form that is not read",
-        "Send JSON where the API takes it",
-    ),
-    Rule(
         "duplicate-key",
         "Of a key that stands twice one parser reads the first and another the last.",
         "stands there twice",
