@@ -5,6 +5,8 @@ import gc
 import os
 from pathlib import Path
 
+import pytest
+
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.upstream import Server
@@ -25,6 +27,8 @@ CYCLES = 1000
 SCOPES = 4
 
 
+# Fifteen seconds where nothing else runs.
+@pytest.mark.timeout(240)
 async def test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     config = McpServer(

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Literal, NamedTuple, Protocol
 
 from modelplex.mcp.upstream import _alone, _keeper
 
@@ -62,6 +62,16 @@ class NoRoom(Exception):
     """As many processes run as may, and all of them are in use."""
 
 
+class Spawned(NamedTuple):
+    """A process that was just started, its mark, and our ends of its pipes."""
+
+    child: subprocess.Popen[bytes]
+    mark: str
+    stdin: int
+    stdout: int
+    stderr: int
+
+
 class Children:
     """How many processes there may be, of all servers together, and the one that ends them should the gateway die. One for the whole gateway."""
 
@@ -98,25 +108,30 @@ class Children:
     def free(self, holder: Idler) -> None:
         self._holders.discard(holder)
 
-    def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None
-    ) -> tuple[subprocess.Popen[bytes], str]:
-        """Start a process in a session of its own, with three pipes. Gives its mark too. Blocks: for a thread.
+    def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None) -> Spawned:
+        """Start a process in a session of its own, with three pipes. Blocks: for a thread.
 
         Raises:
-            OSError: no such program or folder, or too many processes.
+            OSError: no such program or folder, or too many processes or descriptors.
         """
         with self._spawning:
             self._keep()
             self._tree += 1
             mark = f"{self.mark}-{self._tree}-"
-        child = subprocess.Popen(  # noqa: S603
-            argv,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**env, VARIABLE: mark}, cwd=cwd, start_new_session=True, bufsize=0,
-        )  # fmt: skip
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            their_in, our_in = _pipe(ours)
+            our_out, their_out = _pipe(ours)
+            our_err, their_err = _pipe(ours)
+            child = subprocess.Popen(  # noqa: S603
+                argv,
+                stdin=their_in, stdout=their_out, stderr=their_err,
+                env={**env, VARIABLE: mark}, cwd=cwd, start_new_session=True,
+            )  # fmt: skip
+            ours.pop_all()
+            for end in (their_in, their_out, their_err):
+                theirs.callback(os.close, end)
         self._note(b"+", child.pid)
-        return child, mark
+        return Spawned(child, mark, our_in, our_out, our_err)
 
     def _keep(self) -> None:
         """Have the keeper run; one that was killed is replaced. It finds by their marks those that were started before it."""
@@ -229,9 +244,10 @@ class _Input(asyncio.BaseProtocol):
 class Process:
     """One running server with its three pipes. `stop` is the only end of it, also where it died by itself: its children may live."""
 
-    def __init__(self, child: subprocess.Popen[bytes], *, mark: str, children: Children, ears: Ears) -> None:
-        self._child = child
-        self._mark = mark
+    def __init__(self, spawned: Spawned, *, children: Children, ears: Ears) -> None:
+        self._child = spawned.child
+        self._mark = spawned.mark
+        self._unconnected = list(spawned[2:])
         self._children = children
         self._ears = ears
         self._loop = asyncio.get_running_loop()
@@ -245,6 +261,8 @@ class Process:
         self._over: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.exited = asyncio.Event()
+        self.grace = GRACE
+        """0 for one that is not asked to leave, but killed."""
 
     @property
     def pid(self) -> int:
@@ -270,11 +288,11 @@ class Process:
             argv = [sys.executable, "-I", "-S", _alone.__file__, *argv]
         spawning = asyncio.ensure_future(asyncio.to_thread(children.spawn, argv, env=env, cwd=cwd))
         try:
-            child, mark = await asyncio.shield(spawning)
+            spawned = await asyncio.shield(spawning)
         except asyncio.CancelledError:
             spawning.add_done_callback(partial(_kill_unwanted, children))
             raise
-        process = cls(child, mark=mark, children=children, ears=ears)
+        process = cls(spawned, children=children, ears=ears)
         try:
             await process._connect(limit)
         except BaseException:
@@ -283,15 +301,24 @@ class Process:
         return process
 
     async def _connect(self, limit: int) -> None:
-        loop, child, ears = self._loop, self._child, self._ears
+        loop, ears = self._loop, self._ears
         self._watch()
-        self._stdin, _ = await loop.connect_write_pipe(lambda: self._input, child.stdin)
+        self._stdin, _ = await loop.connect_write_pipe(lambda: self._input, self._next_pipe("wb"))
         self._stdin.set_write_buffer_limits(high=UNWRITTEN)
         lines = self._lines = _Lines(ears.line, limit=limit, long=lambda cut: ears.overflow(len(cut)))
-        self._stdout, _ = await loop.connect_read_pipe(lambda: lines, child.stdout)
+        self._stdout, _ = await loop.connect_read_pipe(lambda: lines, self._next_pipe("rb"))
         errors = _Lines(ears.error_line, limit=ERROR_LINE, long=ears.error_line)
-        self._stderr, _ = await loop.connect_read_pipe(lambda: errors, child.stderr)
+        self._stderr, _ = await loop.connect_read_pipe(lambda: errors, self._next_pipe("rb"))
         lines.ended.add_done_callback(lambda _: self._output_ended())
+
+    def _next_pipe(self, mode: Literal["rb", "wb"]) -> IO[bytes]:
+        """The next of stdin, stdout, stderr, for the loop to own.
+
+        uvloop closes a pipe's descriptor twice, by its number and by the file object: between the two a thread that starts another process may have been given that
+        number. So the file object closes it only where the loop is asyncio's own, which has no other way.
+        """
+        twice = type(self._loop).__module__.startswith("uvloop")
+        return open(self._unconnected.pop(0), mode, buffering=0, closefd=not twice)
 
     def _watch(self) -> None:
         try:
@@ -358,11 +385,8 @@ class Process:
 
     async def _close_pipes(self) -> None:
         """All three, whether they came to be connected or not. What the transports close, they close in the loop's next turn."""
-        connected = (self._stdin, self._stdout, self._stderr)
-        raw = (self._child.stdin, self._child.stdout, self._child.stderr)
-        for transport, pipe in zip(connected, raw, strict=True):
-            if transport is None and pipe is not None:
-                pipe.close()
+        while self._unconnected:
+            os.close(self._unconnected.pop())
         if self._stdin is not None and not self._input.gone:
             self._stdin.abort()  # unwritten bytes would hold it open
         for reading in (self._stdout, self._stderr):
@@ -377,9 +401,9 @@ class Process:
         if self._stdin is not None:
             self._stdin.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.exited.wait(), GRACE)
+            await asyncio.wait_for(self.exited.wait(), self.grace)
         known = await asyncio.to_thread(self._find, known)
-        for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, KILL_SECONDS)):
+        for number, seconds in ((signal.SIGTERM, self.grace), (signal.SIGKILL, KILL_SECONDS)):
             if not known and self.exited.is_set():
                 return
             known = await self._end_with(number, known, seconds=seconds)
@@ -414,18 +438,25 @@ class Process:
         _keeper.kill(known, number)
 
 
-def _kill_unwanted(children: Children, spawning: asyncio.Future[tuple[subprocess.Popen[bytes], str]]) -> None:
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    """To read from, to write to; both are closed with the stack, unless it is kept."""
+    ends = os.pipe()
+    for end in ends:
+        stack.callback(os.close, end)
+    return ends
+
+
+def _kill_unwanted(children: Children, spawning: asyncio.Future[Spawned]) -> None:
     """What was started for somebody who has gone."""
     if spawning.cancelled() or spawning.exception() is not None:
         return
-    child, _ = spawning.result()
+    spawned = spawning.result()
     with contextlib.suppress(OSError):
-        os.killpg(child.pid, signal.SIGKILL)
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe is not None:
-            pipe.close()
-    child.wait()
-    children.ended(child.pid)
+        os.killpg(spawned.child.pid, signal.SIGKILL)
+    for end in spawned[2:]:
+        os.close(end)
+    spawned.child.wait()
+    children.ended(spawned.child.pid)
 
 
 def environment(environ: Mapping[str, str], declared: Mapping[str, str]) -> dict[str, str]:

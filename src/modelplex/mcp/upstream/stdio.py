@@ -123,6 +123,8 @@ class StdioChannel(Duplex):
         self._say("stderr", text)
 
     def overflow(self, size: int) -> None:
+        if self._process is not None:
+            self._process.grace = 0.0
         self.fail(f"It wrote {size} bytes without the end of a line.")
 
     def exited(self, code: int | None) -> None:
