@@ -220,9 +220,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "modelplex", *arguments]
 
 
-LOOKED_INTO = (
-    "import sys; from modelplex import cli, serve; serve.become_undumpable = lambda: False; sys.exit(cli.main())"
-)
+LOOKED_INTO = "import sys; from modelplex import cli, serve; serve.become_undumpable = lambda: False; sys.exit(cli.main())"
 """The same, but open to this user: a gateway closes what it has below /proc to all but root, and tests count its descriptors there."""
 
 
