@@ -1,4 +1,7 @@
-"""Servers and clients that we did not write, with the gateway between them: six servers at once, four older wire versions, and clients of both eras."""
+"""Servers and clients that we did not write, with the gateway between them: six servers at once, four older wire versions, and clients of both eras.
+
+The servers take seconds to start, so all tests share one gateway in front of each set of them, as agents would.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,18 @@ import json
 import shutil
 import subprocess
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.gateways import Running, gateway
 from tests.mcp.installed import MODULES, PEERS, WIRE_VERSIONS, configured, python, script, servers, sqlite
 from tests.peers import node
 
-pytestmark = [pytest.mark.tools, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.tools, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 PATIENCE_S = 90.0
 PYTHON_CLIENTS = ("auto", "legacy", "2026-07-28", "fastmcp")
 NODE_CLIENTS = ("legacy", "auto", "2026-07-28")
@@ -33,9 +37,25 @@ def make_repository(folder: Path) -> None:
         subprocess.run(["git", *command], cwd=folder, check=True)
 
 
-@asynccontextmanager
-async def six(folder: Path) -> AsyncGenerator[Running]:
-    """A gateway with the six real servers behind it."""
+@dataclass(frozen=True)
+class Six:
+    """A gateway with the six real servers behind it, and the folder of what they work on."""
+
+    running: Running
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return f"{self.running.base}/mcp/v1"
+
+    @property
+    def unix(self) -> str:
+        return f"unix:{self.running.socket}:http://localhost/mcp/v1"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def six(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Six]:
+    folder = tmp_path_factory.mktemp("six")
     make_repository(folder / "repository")
     commands = servers(folder)
     (folder / "files" / "note.txt").write_text("a note")
@@ -44,8 +64,18 @@ async def six(folder: Path) -> AsyncGenerator[Running]:
         configured(name, command, **(memory if name == "memory" else {}))
         for name, command in commands.items()
     ]
-    socket = folder / "lines.sock"
-    text = "\n".join(["[mcp]", "enabled = true", f'stdio_socket = "{socket}"', *named])
+    top = f'[server]\nstate_folder = "{folder / "state"}"\n[mcp]\nenabled = true'
+    text = "\n".join([top, f'stdio_socket = "{folder / "lines.sock"}"', *named])
+    async with gateway(text, folder=folder) as running:
+        yield Six(running, folder)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def four(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Running]:
+    """A gateway with a server of each older wire version behind it."""
+    folder = tmp_path_factory.mktemp("four")
+    top = f'[server]\nstate_folder = "{folder / "state"}"\n[mcp]\nenabled = true'
+    text = "\n".join([top, *(configured(venv, command) for venv, command in sqlite(folder).items())])
     async with gateway(text, folder=folder) as running:
         yield running
 
@@ -96,77 +126,64 @@ async def used(client: Sequence[str], where: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("which", PYTHON_CLIENTS)
-async def test_a_client_for_python_uses_six_servers_at_once(which: str, tmp_path: Path) -> None:
-    async with six(tmp_path) as running:
-        await used([python(), str(PEERS / "client.py"), which], f"{running.base}/mcp/v1", tmp_path)
+async def test_a_client_for_python_uses_six_servers_at_once(which: str, six: Six) -> None:
+    await used([python(), str(PEERS / "client.py"), which], six.url, six.folder)
 
 
 @pytest.mark.parametrize("which", ["auto", "legacy"])
-async def test_a_client_for_python_uses_six_servers_over_the_unix_socket(which: str, tmp_path: Path) -> None:
-    async with six(tmp_path) as running:
-        where = f"unix:{running.socket}:http://localhost/mcp/v1"
-        await used([python(), str(PEERS / "client.py"), which], where, tmp_path)
+async def test_a_client_for_python_uses_six_servers_over_the_unix_socket(which: str, six: Six) -> None:
+    await used([python(), str(PEERS / "client.py"), which], six.unix, six.folder)
 
 
 @pytest.mark.parametrize("which", ["auto", "legacy"])
-async def test_a_stock_stdio_client_uses_six_servers_through_socat(which: str, tmp_path: Path) -> None:
+async def test_a_stock_stdio_client_uses_six_servers_through_socat(which: str, six: Six) -> None:
     if shutil.which("socat") is None:
         pytest.skip("socat is not installed")
-    async with six(tmp_path):
-        where = f"exec:socat - UNIX-CONNECT:{tmp_path / 'lines.sock'}"
-        await used([python(), str(PEERS / "client.py"), which], where, tmp_path)
+    where = f"exec:socat - UNIX-CONNECT:{six.folder / 'lines.sock'}"
+    await used([python(), str(PEERS / "client.py"), which], where, six.folder)
 
 
 @pytest.mark.parametrize("which", NODE_CLIENTS)
-async def test_a_client_for_node_uses_six_servers_at_once(which: str, tmp_path: Path) -> None:
-    async with six(tmp_path) as running:
-        client = [str(node()), str(PEERS / "client.mjs"), f"{MODULES}/", which]
-        await used(client, f"{running.base}/mcp/v1", tmp_path)
+async def test_a_client_for_node_uses_six_servers_at_once(which: str, six: Six) -> None:
+    client = [str(node()), str(PEERS / "client.mjs"), f"{MODULES}/", which]
+    await used(client, six.url, six.folder)
 
 
 async def test_a_modern_and_a_legacy_client_use_six_servers_through_one_socket_at_the_same_time(
-    tmp_path: Path,
+    six: Six,
 ) -> None:
-    async with six(tmp_path) as running:
-        where = f"unix:{running.socket}:http://localhost/mcp/v1"
-        await asyncio.gather(
-            *(
-                used([python(), str(PEERS / "client.py"), which], where, tmp_path)
-                for which in ("2026-07-28", "legacy")
-            )
-        )
+    clients = [[python(), str(PEERS / "client.py"), which] for which in ("2026-07-28", "legacy")]
+    await asyncio.gather(*(used(client, six.unix, six.folder) for client in clients))
 
 
-async def test_the_inspector_lists_and_calls(tmp_path: Path) -> None:
-    async with six(tmp_path) as running:
-        inspector = [*script("mcp-inspector"), "--cli", f"{running.base}/mcp/v1", "--transport", "http"]
-        listed = json.loads(await output([*inspector, "--method", "tools/list"], cwd=tmp_path))
-        assert {"git__git_log", "time__get_current_time"} <= {tool["name"] for tool in listed["tools"]}
-        call = ["--method", "tools/call", "--tool-name", "everything__echo", "--tool-arg", "message=marker"]
-        answer = json.loads(await output([*inspector, *call], cwd=tmp_path))
-        assert "marker" in answer["content"][0]["text"]
+async def test_the_inspector_lists_and_calls(six: Six) -> None:
+    inspector = [*script("mcp-inspector"), "--cli", six.url, "--transport", "http"]
+    listed = json.loads(await output([*inspector, "--method", "tools/list"], cwd=six.folder))
+    assert {"git__git_log", "time__get_current_time"} <= {tool["name"] for tool in listed["tools"]}
+    call = ["--method", "tools/call", "--tool-name", "everything__echo", "--tool-arg", "message=marker"]
+    answer = json.loads(await output([*inspector, *call], cwd=six.folder))
+    assert "marker" in answer["content"][0]["text"]
 
 
-@pytest.mark.parametrize("venv", WIRE_VERSIONS)
 @pytest.mark.parametrize("which", ["2026-07-28", "legacy"])
-async def test_a_server_of_each_older_version_serves_both_eras(which: str, venv: str, tmp_path: Path) -> None:
-    config = "[mcp]\nenabled = true\n" + configured("db", sqlite(tmp_path)[venv])
-    async with gateway(config, folder=tmp_path) as running:
-        client = [python(), str(PEERS / "client.py"), which, f"{running.base}/mcp/v1"]
-        asked = [["db__create_table", {"query": "CREATE TABLE t (x INTEGER)"}]]
-        got = json.loads(await output([*client, json.dumps(asked)]))
-        assert "db__read_query" in got["tools"]
-        assert "Table created" in got["answers"][0][0]
-        state = (await running.ask("GET", "/_internal/mcp")).json
-        assert WIRE_VERSIONS[venv] in json.dumps(state)
+async def test_a_server_of_each_older_version_serves_both_eras(which: str, four: Running) -> None:
+    table = f"of_{which[:4]}"
+    asked = [
+        [f"{venv}__create_table", {"query": f"CREATE TABLE {table} (x INTEGER)"}] for venv in WIRE_VERSIONS
+    ]
+    client = [python(), str(PEERS / "client.py"), which, f"{four.base}/mcp/v1"]
+    got = json.loads(await output([*client, json.dumps(asked)]))
+    assert {f"{venv}__read_query" for venv in WIRE_VERSIONS} <= set(got["tools"])
+    assert all("Table created" in texts[0] for texts in got["answers"]), got["answers"]
+    state = (await four.ask("GET", "/_internal/mcp")).json
+    assert {row["name"]: row["version"] for row in state["servers"]} == WIRE_VERSIONS
 
 
-async def test_the_clients_roots_are_not_the_filesystem_servers(tmp_path: Path) -> None:
+async def test_the_clients_roots_are_not_the_filesystem_servers(six: Six) -> None:
     """A client that says `file:///etc` would have the server serve it (M38)."""
-    async with six(tmp_path) as running:
-        answer = await running.ask(
-            "POST", "/mcp/v1/tools/filesystem__read_text_file/call", {"arguments": {"path": "/etc/hostname"}}
-        )
-        assert answer.status == 200
-        assert answer.json["isError"] is True
-        assert "denied" in json.dumps(answer.json).lower()
+    answer = await six.running.ask(
+        "POST", "/mcp/v1/tools/filesystem__read_text_file/call", {"arguments": {"path": "/etc/hostname"}}
+    )
+    assert answer.status == 200
+    assert answer.json["isError"] is True
+    assert "denied" in json.dumps(answer.json).lower()
