@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "ANTHROPIC_API_KEY": "sk-ant-of-the-test",
     "MODELPLEX_INTERNAL_TOKEN": "token-of-the-test",
     "READER_TOKEN": "token-of-reader",
+    "SEARCH_TOKEN": "token-of-search",
 }
 STANDS_IN = ("modelplex", "make", "docker")
 STARTED_BY = re.compile(r"// ((?:node|NODE_OPTIONS=).* (\w+\.mjs))\n")
