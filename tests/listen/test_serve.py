@@ -95,6 +95,7 @@ class House:
         if isinstance(self.address, Unix):
             streams = await asyncio.open_unix_connection(self.address.path)
         else:
+            assert isinstance(self.address, Tcp)
             port = int(self.listening.addresses[0].rsplit(":", 1)[1])
             streams = await asyncio.open_connection(self.address.host, port)
         self.clients.append(Client(*streams))

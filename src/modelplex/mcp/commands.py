@@ -32,7 +32,7 @@ from modelplex.mcp.lockfile import (
 from modelplex.mcp.names import SEPARATOR, Own
 from modelplex.mcp.pins import Judgement, Lock, LockedServer, Pin, Pins, approved, printable, says
 from modelplex.mcp.policy import decide, permitted
-from modelplex.mcp.upstream import Server
+from modelplex.mcp.upstream import Children, Server
 from modelplex.mcp.words import Catalog, Json, Unavailable
 from modelplex.send import Client
 from modelplex.state import state_folder
@@ -145,13 +145,16 @@ async def _with_servers(
     config: Config, wanted: Sequence[McpServer], use: Callable[[dict[str, Server]], Awaitable[T]]
 ) -> T:
     client = Client()
+    children = Children(config.mcp.max_processes)
     servers = {
-        each.name: Server(each, limits=config.mcp, environ=os.environ, client=client) for each in wanted
+        each.name: Server(each, limits=config.mcp, environ=os.environ, client=client, children=children)
+        for each in wanted
     }
     try:
         return await use(servers)
     finally:
         await asyncio.gather(*(server.close() for server in servers.values()))
+        await children.aclose()
         await client.aclose()
 
 

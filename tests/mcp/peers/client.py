@@ -12,11 +12,12 @@ import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack
+from typing import Any
 
 WHICH, WHERE, CALLS = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 
 
-async def official(stack: AsyncExitStack):
+async def official(stack: AsyncExitStack) -> Any:
     from mcp import Client, StdioServerParameters
     from mcp.client.streamable_http import streamable_http_client
 
@@ -35,7 +36,7 @@ async def official(stack: AsyncExitStack):
     return await stack.enter_async_context(Client(where, mode=WHICH))
 
 
-async def fast(stack: AsyncExitStack):
+async def fast(stack: AsyncExitStack) -> Any:
     from fastmcp import Client
 
     return await stack.enter_async_context(Client(WHERE))

@@ -5,7 +5,8 @@ It is built with the official Python SDK, and the suite fixes the names and most
 
 # It runs in an environment of its own, which the checkers of ours do not see.
 # mypy: ignore-errors
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportInvalidTypeForm=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false
+# ruff: noqa: BLE001, PT028
 
 import asyncio
 import base64
