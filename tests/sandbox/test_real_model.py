@@ -1,0 +1,105 @@
+"""The official clients, unmodified, inside `modelplex run`, in front of a real model; and an agent there that calls a tool of a real server process."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.peers import node, node_modules
+from tests.sandbox.sandboxes import ROOT, Person
+
+TOKENS = 12
+PYTHON = """
+import json, os, sys, openai, anthropic
+sys.stdout.reconfigure(line_buffering=True)
+asked = {"model": "m", "messages": [{"role": "user", "content": "Once upon a time"}], "max_tokens": int(sys.argv[1])}
+told = {}
+for name, base in (("http", None), ("unix", "unix:" + os.environ["MODELPLEX_SOCKET"])):
+    client = openai.OpenAI(**({"base_url": base} if base else {}))
+    whole = client.chat.completions.create(**asked)
+    pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    told[name] = {
+        "finish": whole.choices[0].finish_reason,
+        "tokens": whole.usage.completion_tokens,
+        "pieces": sum(1 for p in pieces if p.choices and p.choices[0].delta.content),
+        "streamed_finish": [p.choices[0].finish_reason for p in pieces if p.choices][-1],
+        "streamed_tokens": pieces[-1].usage.completion_tokens,
+    }
+with anthropic.Anthropic().messages.stream(**asked) as stream:
+    told["messages"] = stream.get_final_message().stop_reason
+print(json.dumps(told))
+"""
+NODE = """
+import { createRequire } from "node:module";
+const OpenAI = createRequire(process.env.MODULES)("openai");
+const client = new OpenAI();
+const asked = { model: "m", messages: [{ role: "user", content: "Once upon a time" }], max_tokens: Number(process.argv[2]) };
+const whole = await client.chat.completions.create(asked);
+const stream = await client.chat.completions.create({ ...asked, stream: true });
+let pieces = 0, finish = null;
+for await (const piece of stream) {
+  if (piece.choices[0]?.delta?.content) pieces += 1;
+  finish = piece.choices[0]?.finish_reason ?? finish;
+}
+console.log(JSON.stringify({ finish: whole.choices[0].finish_reason, pieces, streamed_finish: finish }));
+"""
+TOOLS = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    told = {
+        "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "t", "version": "1"}},
+        "tools/list": {"tools": [{"name": "shout", "description": "Says it louder", "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}}]},
+        "tools/call": {"content": [{"type": "text", "text": "LOUDER"}]},
+    }.get(asked["method"])
+    answer = {"result": told} if told else {"error": {"code": -32601, "message": "no"}}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **answer}), flush=True)
+"""
+
+
+def configure(who: Person, text: str) -> None:
+    (who.folder / "config.toml").write_text(text)
+
+
+@pytest.mark.real
+def test_the_python_clients_talk_to_a_real_model_from_inside(who: Person, llama: str) -> None:
+    configure(who, f'[[providers]]\nname = "llama"\ntype = "openai"\nbase_url = "{llama}"\nmodels = ["m"]\n')
+    done = who.run("--", sys.executable, "-c", PYTHON, str(TOKENS))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["messages"] == "max_tokens"
+    for way in ("http", "unix"):
+        assert (told[way]["finish"], told[way]["streamed_finish"]) == ("length", "length")
+        assert (told[way]["tokens"], told[way]["streamed_tokens"]) == (TOKENS, TOKENS)
+        assert told[way]["pieces"] > 1
+
+
+@pytest.mark.real
+def test_the_node_client_talks_to_a_real_model_from_inside(who: Person, llama: str) -> None:
+    configure(who, f'[[providers]]\nname = "llama"\ntype = "openai"\nbase_url = "{llama}"\nmodels = ["m"]\n')
+    (who.folder / "a.mjs").write_text(NODE)
+    modules = node_modules()
+    words = ["--ro", str(modules), "--ro", str(node()), "--env", f"MODULES={modules}/"]
+    done = who.run(*words, "--", str(node()), "a.mjs", str(TOKENS))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["finish"], told["streamed_finish"]) == ("length", "length")
+    assert told["pieces"] > 1
+
+
+def test_the_agent_inside_calls_a_tool_of_the_hosts(who: Person) -> None:
+    (who.home / "tools.py").write_text(TOOLS)
+    server = (
+        f'[[mcp.servers]]\nname = "loud"\ncommand = "{sys.executable}"\nargs = ["{who.home / "tools.py"}"]\n'
+    )
+    configure(who, f'[[providers]]\nname = "demo"\ntype = "demo"\n\n[mcp]\nenabled = true\n{server}')
+    (who.folder / "agent.py").write_text((ROOT / "examples" / "agent.py").read_text())
+    done = who.run("--", sys.executable, "agent.py")
+    assert done.returncode == 0, done.stderr
+    assert "has no way out" in done.stdout
+    assert "loud__shout" in done.stdout
+    assert "LOUDER" in done.stdout
