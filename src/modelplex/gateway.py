@@ -151,18 +151,7 @@ class Gateway:
         if ask.dialect == openai_responses.DIALECT:
             keeping = Keeping(self.answers, owner=journal.caller.owner)
             journal.ask = ask = await keeping.opened(ask)
-        kept = keeping.kept if keeping is not None else None
-        asked = Asked(ask, id=journal.id, created=int(journal.wall), kept=kept)
-        candidates = await self.listing.candidates(ask.model)
-        if journal.caller.sealed:
-            candidates = self._not_by_guess(candidates, ask.model)
-        attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
-        policing = Policing(ask, journal.caller, self._egress) if journal.caller.sealed else None
-        if policing is not None and attempts:
-            attempts = policing.permitted(attempts)
-            judged = policing.judged(attempts[0])
-            if judged.ask is not ask:
-                asked = Asked(judged.ask, id=journal.id, created=int(journal.wall), kept=kept)
+        attempts, policing = await self._permitted(ask, journal)
         if (body := answered_here(ask, attempts, created=int(journal.wall))) is not None:
             await door.whole(
                 200, [(b"content-type", b"application/json"), (b"x-request-id", journal.id.encode())], body
@@ -173,10 +162,11 @@ class Gateway:
             if not attempts:
                 await self._estimate(ask, door, journal)
                 return
+        judged = policing.judged(attempts[0]).ask if policing is not None and attempts else ask
+        turn = Turn(_asked(judged, journal, keeping), door, journal, keeping, policing)
         pinned_call: Call | None = None
         if self._must_pin(ask, attempts):
-            attempts, pinned_call = self._pinned(asked, attempts)
-        turn = Turn(asked, door, journal, keeping, policing)
+            attempts, pinned_call = self._pinned(turn.asked, attempts)
         steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover, why_shut=self._why_shut)
         try:
             attempt = next(steps)
@@ -201,6 +191,18 @@ class Gateway:
         await door.whole(200, head, counted_here(ask) or b"{}")
 
     # --- who may be asked ---
+
+    async def _permitted(self, ask: Ask, journal: Journal) -> tuple[list[Attempt], Policing | None]:
+        """Who may be sent this request, and the policy under which it goes. Raises UnknownModel and PolicyDenied."""
+        candidates = await self.listing.candidates(ask.model)
+        sealed = journal.caller.sealed
+        if sealed:
+            candidates = self._not_by_guess(candidates, ask.model)
+        attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
+        if not sealed:
+            return attempts, None
+        policing = Policing(ask, journal.caller, self._egress)
+        return policing.permitted(attempts), policing
 
     def _not_by_guess(self, candidates: tuple[Candidate, ...], asked: str) -> tuple[Candidate, ...]:
         """A name is text of the caller's own, so under the sealed policy it goes to nobody who may never have heard of it. Raises UnknownModel."""
@@ -332,9 +334,7 @@ class Gateway:
         judged = turn.policing.judged(attempt)
         if judged.ask is turn.asked.ask:
             return turn.asked, judged.stripped
-        journal, keeping = turn.journal, turn.keeping
-        kept = keeping.kept if keeping is not None else None
-        return Asked(judged.ask, id=journal.id, created=int(journal.wall), kept=kept), judged.stripped
+        return _asked(judged.ask, turn.journal, turn.keeping), judged.stripped
 
     def charged(self, journal: Journal) -> float:
         """US dollars that a call counts against a budget: its cost, and where nobody counted its tokens what the estimate would cost; 0 where no price is known."""
@@ -443,6 +443,11 @@ class Gateway:
         if error.retry_after is not None and not any(name == b"retry-after" for name, _ in told):
             head.append((b"retry-after", b"%.12g" % error.retry_after))
         await door.whole(status, head, body)
+
+
+def _asked(ask: Ask, journal: Journal, keeping: Keeping | None) -> Asked:
+    kept = keeping.kept if keeping is not None else None
+    return Asked(ask, id=journal.id, created=int(journal.wall), kept=kept)
 
 
 def _mark(seal: str) -> int:
