@@ -4,15 +4,20 @@ Linux only: it reads /proc.
 """
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / ".cache" / "bench"
 CORES = sorted(os.sched_getaffinity(0))
 GATEWAY_CORE = CORES[0]  # the process under measure, alone
 PEERS_CORE = CORES[-1]  # the upstream and the load
@@ -47,16 +52,19 @@ class Service:
 
     def cpu_ns(self) -> int:
         """Nanoseconds of CPU of the whole tree so far, from the scheduler's own count."""
-        stats = [stat for pid in self.tree() for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-        return sum(int(_read(stat).partition(" ")[0] or 0) for stat in stats)
+        return sum(map(_cpu_ns, self.tree()))
+
+    def own_cpu_ns(self) -> int:
+        """The same without what it started: tool servers are not what is measured."""
+        return _cpu_ns(self.process.pid)
 
     def rss_mb(self) -> float:
         """Resident megabytes (10^6 bytes) of the whole tree; pages that processes share are counted in each."""
-        kib = 0
-        for pid in self.tree():
-            lines = _read(Path(f"/proc/{pid}/status")).splitlines()
-            kib += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-        return kib * 1024 / 1e6
+        return sum(map(_rss_mb, self.tree()))
+
+    def own_rss_mb(self) -> float:
+        """The same without what it started."""
+        return _rss_mb(self.process.pid)
 
     def pause(self) -> None:
         self._send(signal.SIGSTOP)
@@ -79,6 +87,16 @@ class Service:
                 os.kill(pid, number)
 
 
+def _cpu_ns(pid: int) -> int:
+    stats = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(_read(stat).partition(" ")[0] or 0) for stat in stats)
+
+
+def _rss_mb(pid: int) -> float:
+    lines = _read(Path(f"/proc/{pid}/status")).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6
+
+
 def _read(file: Path) -> str:
     """What a file below /proc says; nothing once its process or thread is gone."""
     try:
@@ -89,19 +107,36 @@ def _read(file: Path) -> str:
 
 def start(command: Sequence[str], *, core: int, health: str, cwd: Path) -> tuple[Service, float]:
     """The service once `health` (a URL) answers 200, and the seconds that this took."""
+    return _start(command, core=core, cwd=cwd, ready=lambda: _answers(health), what=health)
+
+
+def start_at(command: Sequence[str], *, core: int, port: int, cwd: Path) -> Service:
+    """The service once it accepts connections at this port of the loopback."""
+    what = f"port {port}"
+    return _start(command, core=core, cwd=cwd, ready=lambda: _accepts(port), what=what)[0]
+
+
+def _start(
+    command: Sequence[str], *, core: int, cwd: Path, ready: Callable[[], bool], what: str
+) -> tuple[Service, float]:
     began = time.perf_counter()
     with on_core(core):
         process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     service = Service(process)
-    while not _answers(health):
+    while not ready():
         if process.poll() is not None or time.perf_counter() - began > START_LIMIT_S:
             service.stop()
             message = (
-                f"{command[0]} did not serve {health} (exit {process.poll()}); by hand: {' '.join(command)}"
+                f"{command[0]} did not serve {what} (exit {process.poll()}); by hand: {' '.join(command)}"
             )
             raise RuntimeError(message)
         time.sleep(POLL_S)
     return service, time.perf_counter() - began
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(url: str) -> bool:
@@ -110,3 +145,24 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except OSError:  # urllib's errors are OSErrors too
         return False
+
+
+def build() -> None:
+    """Compile the load client and the upstream, once for each change of their source."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    compiler = shutil.which("cc")
+    if compiler is None:
+        sys.exit(
+            "The benchmark's load client is C: it needs a compiler as `cc` (Debian: apt-get install gcc libc6-dev)."
+        )
+    for tool in ("load", "upstream"):
+        source, binary = HERE / f"{tool}.c", BUILD / tool
+        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+            subprocess.run([compiler, "-O2", "-w", "-o", str(binary), str(source)], check=True)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

@@ -9,7 +9,6 @@ import argparse
 import json
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,11 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bodies, translate
-from benchmarks.machine import GATEWAY_CORE, PEERS_CORE, Service, on_core, start
+from benchmarks import bodies, tools, translate
+from benchmarks.machine import (
+    BUILD,
+    GATEWAY_CORE,
+    HERE,
+    PEERS_CORE,
+    Service,
+    build,
+    free_port,
+    on_core,
+    start,
+)
 
-HERE = Path(__file__).resolve().parent
-BUILD = HERE.parent / ".cache" / "bench"
 MODELPLEX = Path(sys.executable).parent / "modelplex"
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
@@ -157,27 +164,6 @@ class Bench:
             message = f"{target.name} held {told['open']} of {HELD_STREAMS} streams: {told}"
             raise RuntimeError(message)
         return {f"MB at {HELD_STREAMS} held streams": max(sampled)}
-
-
-def build() -> None:
-    """Compile the load client and the upstream, once for each change of their source."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    compiler = shutil.which("cc")
-    if compiler is None:
-        sys.exit(
-            "The benchmark's load client is C: it needs a compiler as `cc` (Debian: apt-get install gcc libc6-dev)."
-        )
-    for tool in ("load", "upstream"):
-        source, binary = HERE / f"{tool}.c", BUILD / tool
-        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run([compiler, "-O2", "-w", "-o", str(binary), str(source)], check=True)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def start_upstream(stack: ExitStack) -> int:
@@ -357,6 +343,7 @@ def main() -> None:
     medians |= {(measure, "modelplex"): figure for measure, figure in start_up.items()}
     print(table(medians, names=[target.name for target in targets]))
     print(translate.table())
+    print(tools.run(count=given.rounds, seconds=given.seconds))
 
 
 if __name__ == "__main__":
