@@ -46,7 +46,7 @@ class Ask(msgspec.Struct, frozen=True):
 
     `fields` holds the top-level members of a JSON body, each value unread (`msgspec.Raw`), so that the body can be written again with one
     member changed and every other value's bytes the same. For a multipart body it is empty. `headers` are the few that belong to the dialect (its
-    version, its betas) and go on to a provider that speaks the same one.
+    version, its betas) and go on to a provider that speaks the same one. `judged`: it was read whole, and no member of it stands twice.
     """
 
     endpoint: Endpoint
@@ -58,6 +58,7 @@ class Ask(msgspec.Struct, frozen=True):
     include_usage: bool = False
     content_type: str = "application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    judged: bool = False
 
 
 class Stripped(msgspec.Struct, frozen=True):

@@ -40,6 +40,7 @@ ONLY_DOTS = frozenset({".", ".."})
 OPENS: Mapping[str, str] = {"store": "store", "disable_search": "web-search"}
 """A switch is set unless this rule is open: then the client's word holds."""
 BETA = "beta"
+IDENTITY = "identity"
 MAX_BETA = 64
 """Characters of a beta that are told of; the longest known has some fifty."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -131,7 +132,8 @@ class Policing:
             if isinstance(verdict, Refuse):
                 raise denial(verdict)
             if isinstance(verdict, Amend):
-                body, stripped = verdict.body, verdict.stripped
+                # Ids are hashes by now, and to hash them once more is nothing to tell.
+                body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
         wanted = switches(self._egress.types[attempt.provider], attempt.dialect)
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened}
         return with_members(body, held), stripped
@@ -171,8 +173,10 @@ class Policing:
             return denial(verdict)
         stripped: tuple[Stripped, ...] = ()
         if isinstance(verdict, Amend):
-            ask = msgspec.structs.replace(ask, body=verdict.body, fields=_members(verdict.body))
+            ask = msgspec.structs.replace(ask, body=verdict.body, fields=_members(verdict.body), judged=True)
             stripped = verdict.stripped
+        else:
+            ask = msgspec.structs.replace(ask, judged=True)
         if ask.headers:
             ask, dropped = _with_plain_headers(ask, facts)
             stripped += dropped

@@ -135,7 +135,7 @@ def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool
         and bytes(ask.fields.get("store", _NULL)) != _FALSE
     ):
         changed["store"] = msgspec.Raw(_FALSE)  # what is kept is kept here, and never at a provider
-    if not changed and not _may_repeat(ask):
+    if not changed and (ask.judged or not _may_repeat(ask)):
         return changes, ask.body, asks_usage
     fields = {**ask.fields, **changed}
     return changes, _encode({name: value for name, value in fields.items() if value is not None}), asks_usage
