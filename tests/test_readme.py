@@ -130,9 +130,9 @@ def served(document: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "PATH": f"{_commands(folder)}:{os.environ['PATH']}",
     }
     command = [sys.executable, "-m", "modelplex", "--http", "127.0.0.1:0", "--socket", "./modelplex.socket"]
-    log = folder / "stderr"
+    log = folder / "modelplex.log"  # where a document sends it that looks at it
     with (
-        log.open("wb") as errors,
+        log.open("ab") as errors,
         subprocess.Popen(command, cwd=folder, stderr=errors, env=environ) as gateway,
     ):
         try:
