@@ -170,7 +170,7 @@ async def test_s20_who_searches_or_stores_by_default_is_told_not_to_on_every_sea
             wanted = {"store": False} if "/responses" in up.seen[0].target else members
             assert {name: sent[name] for name in ("store", "disable_search") if name in sent} == wanted
         up.seen.clear()
-        said = {"store": True, "disable_search": False}
+        said: dict[str, Any] = {"store": True, "disable_search": False}
         await gw.chat(unix=True, **said)
         assert {name: up.seen[0].json.get(name) for name in members} == members
         assert not {"store", "disable_search"} & (set(up.seen[0].json) - set(members))
