@@ -33,6 +33,7 @@ from modelplex.caller import Caller
 from modelplex.config import BudgetConfig, Config, ConfigError, load
 from modelplex.config.told import agent as told_agent
 from modelplex.config.told import exceptions
+from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.errors import ModelplexError
 from modelplex.gateway import Gateway, Makers, Rules
 from modelplex.listen.address import ListenError
@@ -382,7 +383,7 @@ class Process:
         )
         if _fixed(config) != _fixed(self._config):
             self._log.events.warning(
-                "some settings need a restart", settings="[server] listeners and limits, [log]"
+                "some settings need a restart", settings="[server] listeners and limits, [mcp] stdio_socket, [log]"
             )
         self._config = config = msgspec.structs.replace(config, server=server)
         self._log.secrets = Secrets(_secrets(config))
@@ -597,8 +598,7 @@ def _secrets(config: Config) -> Iterator[str]:
     if config.server.internal_token is not None:
         yield config.server.internal_token.reveal()
     for server in config.mcp.servers:
-        # Arguments are secrets only where they were put together from some: `--verbose` in every line must stay readable.
-        yield from (value.reveal() for value in (*server.env.values(), *server.headers.values()))
+        yield from secrets_of_tools(server)
     yield from (agent.token.reveal() for agent in config.agents if agent.token is not None)
 
 

@@ -54,9 +54,9 @@ class Sent:
         self.scope = scope
         self.told = told
         self.asked = asked
-        self.capabilities: Json = more["capabilities"]
-        self.log_level: str | None = more["log_level"]
-        self.timeout: float | None = more["timeout"]
+        self.capabilities: Json = more.get("capabilities") or {}
+        self.log_level: str | None = more.get("log_level")
+        self.timeout: float | None = more.get("timeout")
 
 
 Script = Callable[[Sent], Awaitable[Reply]]

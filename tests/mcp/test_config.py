@@ -107,7 +107,7 @@ def test_a_server_may_be_reached_by_url(url: str) -> None:
         (server('protocol = "new"'), 'expected "auto" or "legacy" or "modern"'),
         (server('start = "now"'), 'expected "lazy" or "eager"'),
         (server('scope = "user"'), 'expected "shared" or "session" or "agent"'),
-        (server('allow = ["tools"]'), 'expected "sampling" or "elicitation" or "roots", found "tools"'),
+        (server('allow = ["tools"]'), 'expected "sampling" or "elicitation" or "roots" or "tasks", found "tools"'),
         (server('allow = ["sampling", "sampling"]'), "expected each of these once"),
         (server('roots = ["work"]'), "expected a folder by its whole path, which begins with /"),
         (server('roots = ["/work/../etc"]'), "expected a folder by its whole path"),

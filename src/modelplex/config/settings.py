@@ -26,6 +26,7 @@ McpProtocol = Literal["auto", "legacy", "modern"]
 McpStart = Literal["lazy", "eager"]
 McpScope = Literal["shared", "session", "agent"]
 McpSearch = Literal["auto", "on", "off"]
+McpOversized = Literal["refuse", "cut"]
 McpPinning = Literal["auto", "trust_first", "locked", "off"]
 
 
@@ -211,9 +212,10 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     idle_stop   seconds without a call after which its process is stopped; 0 never
     scope       how many processes there are: one, one a session, one an agent
     network     False puts the process into an empty network namespace
-    allow       what it may ask of the client: "sampling", "elicitation", "roots" (a client's roots widen what some servers serve)
+    allow       what it may ask of the client: "sampling", "elicitation", "roots" (a client's roots widen what some servers serve); and "tasks", calls that outlast their answer
     roots       folders that it is told of where it asks for roots; the client's are never passed on
     idempotent  globs of tools whose call may be sent again after a crash
+    plain_text  True shows control characters and invisible ones in what it says as what they are, in place of passing them on
     """
 
     name: str
@@ -233,6 +235,17 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     idempotent: tuple[str, ...] = ()
+    plain_text: bool = False
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Of `allow`, what it may ask of a client."""
+        return tuple(each for each in self.allow if each != "tasks")
+
+    @property
+    def tasks(self) -> bool:
+        """Whether a call of it may go on as a task."""
+        return "tasks" in self.allow
 
 
 class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +260,7 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight    calls at once for each caller; `max_server_in_flight` for each server
     max_call_time    what progress can extend a call to
     meta             vendor keys of `_meta` that pass, as globs
+    oversized        what becomes of a tool's result beyond `max_result`: refused, or cut to it
     """
 
     enabled: bool = False
@@ -272,6 +286,7 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
     probe_timeout: float = 3.0
     list_timeout: float = 30.0
     meta: tuple[str, ...] = ("*",)
+    oversized: McpOversized = "refuse"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from modelplex.config.rules import (
     FAULTY,
@@ -106,12 +107,13 @@ SERVER: Final[dict[str, Rule[object]]] = {
     "network": flag,
     "allow": once(
         many(
-            one_of(("sampling", "elicitation", "roots")),
-            'a list of what it may ask of clients: "sampling", "elicitation", "roots"',
+            one_of(("sampling", "elicitation", "roots", "tasks")),
+            'a list of what it may ask of clients, "sampling", "elicitation" and "roots", and of "tasks"',
         )
     ),
     "roots": once(many(_folder, "a list of folders, each by its whole path")),
     "idempotent": once(many(_glob(denies=False), "a list of tool names or globs")),
+    "plain_text": flag,
 }
 
 MCP: Final[dict[str, Rule[object]]] = {
@@ -137,6 +139,7 @@ MCP: Final[dict[str, Rule[object]]] = {
     "probe_timeout": seconds(),
     "list_timeout": seconds(),
     "meta": once(many(text("a key of _meta, or a glob"), "a list of keys of _meta, or globs")),
+    "oversized": one_of(("refuse", "cut")),
 }
 """All but `servers`."""
 
@@ -188,6 +191,29 @@ def agreed(node: Node, config: McpConfig) -> None:
             )
 
 
+_TELLING: Final = re.compile(r"(?i)key|token|secret|passw|credential|auth|bearer")
+"""Names of options whose value is a secret."""
+_TOKEN: Final = re.compile(
+    r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_+=-]{20,}|[a-z0-9+]+://[^/@]+@.+"
+)
+"""What looks like a key, or an address with a password in it."""
+
+
+def secrets(each: McpServer) -> Iterator[str]:
+    """What no line of the log may hold. Of the arguments only what can be one: `--verbose` and a path in every line must stay readable."""
+    yield from (value.reveal() for value in (*each.env.values(), *each.headers.values()))
+    if each.url is not None:
+        url = each.url.reveal()
+        yield url
+        yield from (value for _, value in parse_qsl(urlsplit(url).query))
+    before = ""
+    for arg in (arg.reveal() for arg in each.args):
+        name, _, value = arg.partition("=") if arg.startswith("-") else (before, "", arg)
+        if value and (_TELLING.search(name) or _TOKEN.fullmatch(value)):
+            yield value
+        before = arg if arg.startswith("-") else ""
+
+
 def described(config: McpConfig) -> list[str]:
     """What the tables come to, a line for the whole and one for each server; free of secrets."""
     return [
@@ -198,7 +224,8 @@ def described(config: McpConfig) -> list[str]:
 
 def _described(each: McpServer) -> str:
     where = each.command or _origin(each.url)
-    asks = f"; may ask for {' and '.join(each.allow)}" if each.allow else ""
+    asks = f"; may ask for {' and '.join(each.asks)}" if each.asks else ""
+    asks += "; with tasks" if each.tasks else ""
     roots = f"; roots: {', '.join(each.roots)}" if each.roots else ""
     alone = "" if each.network else "; without network"
     tools = ", ".join(each.tools) or "all"

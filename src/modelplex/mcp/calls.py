@@ -13,17 +13,24 @@ import msgspec
 
 from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
-from modelplex.mcp import cells, search
+from modelplex.mcp import cells, results, search
 from modelplex.mcp.back import Back
+from modelplex.mcp.catalog import BadCursor
 from modelplex.mcp.policy import decide
 from modelplex.mcp.relay import Relay, size
 from modelplex.mcp.route import Routes, Target
+from modelplex.mcp.tasks import Held, Tasks, offered, only_as_task
 from modelplex.mcp.turn import Turn, invalid, tool_refused, unavailable, unknown, unlisted
 from modelplex.mcp.words import INTERNAL_ERROR, INVALID_PARAMS, Json, Reply, Unavailable
 from modelplex.record.tool import ToolCall, ToolJournal, measured
 
 NAME_LIMIT: Final = 1_024
 """Characters of a name or URI in a Record; what is longer is cut there, and nowhere else."""
+
+TASKS_PAGE: Final = 100
+"""Tasks of a page; there are hardly ever more."""
+MOST_DIGITS: Final = 20
+"""Of a cursor of tasks, which is a number."""
 
 Admit = Callable[[Caller], AbstractContextManager[object]]
 """An agent's own limits: what is entered while one of its calls runs. Raises Unavailable with the reason "limit" where it may not begin."""
@@ -45,6 +52,7 @@ class Calls:
         *,
         routes: Routes,
         relay: Relay,
+        tasks: Tasks,
         ids: Iterator[str],
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -56,6 +64,7 @@ class Calls:
         self._backs = backs
         self._routes = routes
         self._relay = relay
+        self._tasks = tasks
         self._ids = ids
         self._clock = clock
         self._wall = wall
@@ -67,6 +76,8 @@ class Calls:
             "prompts/get": self._prompt,
             "resources/read": self._read,
             "completion/complete": self._complete,
+            **dict.fromkeys(("tasks/get", "tasks/result", "tasks/update", "tasks/cancel"), self._task),
+            "tasks/list": self._task_list,
         }
 
     def __repr__(self) -> str:
@@ -111,7 +122,12 @@ class Calls:
         sentence = (
             f"The result has {journal.bytes_out} bytes, and at most {self.config.max_result} are passed on."
         )
-        if turn.method == "tools/call":
+        of_tool = turn.method in ("tools/call", "tasks/result")
+        if of_tool and self.config.oversized == "cut":
+            shorter = results.cut(reply.result, limit=self.config.max_result, size=journal.bytes_out)
+            if shorter is not None:
+                return msgspec.structs.replace(reply, result=shorter)
+        if of_tool:
             return tool_refused(sentence, reason="size", era=turn.party.era)
         return Reply.failed(
             INTERNAL_ERROR, sentence, {"reason": "size", "server": journal.server}, reason="size"
@@ -133,7 +149,105 @@ class Calls:
         target = view.tool(name)
         if target is None:
             return unknown("tool", name)
+        seen = view.merged.tool(name)
+        if seen is not None and only_as_task(seen.definition) and (refusal := self._no_task(turn, target)):
+            return refusal
         return await self._decided(turn, target, params, {"name": target.own})
+
+    def _no_task(self, turn: Turn, target: Target) -> Reply | None:
+        """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does not ask for one, the server says so itself."""
+        back = self._backs[target.server]
+        if offered(back, turn.party.era) is not None or back.catalog is None:
+            return None
+        turn.journal.server, turn.journal.definition = target.server, target.definition
+        if back.config.tasks and back.catalog.era != turn.party.era:
+            sentence = f"{target.name} runs only as a task, and {target.server} speaks another era of tasks than this client."
+            return tool_refused(sentence, reason="capability", era=turn.party.era)
+        sentence = f"{target.name} runs only as a task, which the host does not allow of {target.server}, or which it does not offer."
+        return tool_refused(sentence, reason="policy", era=turn.party.era)
+
+    # --- tasks -----------------------------------------------------------------------------------------------------------------------
+
+    async def _task(self, turn: Turn) -> Reply:
+        """Ask the server about one of the caller's tasks."""
+        name = turn.params.get("taskId")
+        if not isinstance(name, str):
+            return invalid(f"{turn.method} takes a taskId")
+        self._asked(turn, name, turn.params.get("inputResponses"))
+        held = self._tasks.find(name, party=turn.party, route=turn.route)
+        if held is None or self._backs.get(held.back.name) is not held.back:
+            return unknown("task", name)
+        turn.journal.server = held.back.name
+        reply = await self._relay.call(
+            turn.party,
+            turn.method,
+            turn.params,
+            target=Target(held.back.name, held.own, name),
+            back=held.back,
+            route=turn.route,
+            held=held,
+            taskId=held.own,
+        )
+        expired = reply.error is not None and reply.error.get("code") == INVALID_PARAMS and not reply.reason
+        if expired and turn.method == "tasks/get":  # or its process has ended
+            self._tasks.forget(held)
+        return reply
+
+    async def _task_list(self, turn: Turn) -> Reply:
+        """The caller's tasks of all servers that list theirs, the oldest first. A server that fails hides no other's."""
+        cursor = turn.params.get("cursor")
+        if cursor is not None and not (
+            isinstance(cursor, str) and cursor.isdecimal() and len(cursor) < MOST_DIGITS
+        ):
+            return invalid(BadCursor.sentence)
+        self._asked(turn, "", None)
+        listing = {
+            back
+            for back in self._routes.reach(turn.globs, turn.route)
+            if "list" in (offered(back, turn.party.era) or {})
+        }
+        mine = [
+            held
+            for held in self._tasks.of(turn.party.caller.owner, after=int(cursor or 0))
+            if held.back in listing
+        ]
+        page = mine[:TASKS_PAGE]
+        places = {(held.back, held.scope): held for held in page}
+        found: dict[Held, Json] = {}
+        for held in places.values():
+            found |= await self._listed(turn, held)
+        tasks = [{**found[held], "taskId": held.shown(turn.route)} for held in page if held in found]
+        more = {"nextCursor": str(page[-1].number)} if len(mine) > len(page) else {}
+        return Reply(result={"tasks": tasks, **more})
+
+    async def _listed(self, turn: Turn, place: Held) -> dict[Held, Json]:
+        """What a server says of the caller's tasks in one of its processes."""
+        found: dict[Held, Json] = {}
+        params: Json = {}
+        for _ in range(self.config.max_pages):
+            try:
+                reply = await self._relay.call(
+                    turn.party,
+                    turn.method,
+                    params,
+                    target=Target(place.back.name, "", ""),
+                    back=place.back,
+                    route=turn.route,
+                    held=place,
+                )
+            except Unavailable:
+                break
+            told = reply.result or {}
+            listed: object = told.get("tasks")
+            for task in cast("list[object]", listed) if isinstance(listed, list) else []:
+                own: object = cast("Json", task).get("taskId") if isinstance(task, dict) else None
+                held = self._tasks.at(place.back, place.scope, own)
+                if held is not None and held.owner == turn.party.caller.owner:
+                    found[held] = cast("Json", task)
+            if told.get("nextCursor") in (None, params.get("cursor")):
+                break
+            params = {"cursor": told["nextCursor"]}
+        return found
 
     async def _prompt(self, turn: Turn) -> Reply:
         name = turn.params.get("name")
@@ -205,7 +319,9 @@ class Calls:
         journal = turn.journal
         journal.server, journal.definition = target.server, target.definition
         back = self._backs[target.server]
-        return await self._relay.call(turn.party, turn.method, params, target=target, back=back, **set_)
+        return await self._relay.call(
+            turn.party, turn.method, params, target=target, back=back, route=turn.route, **set_
+        )
 
     def _asked(self, turn: Turn, name: str, arguments: object) -> None:
         """Note what was asked for."""

@@ -6,7 +6,7 @@ rides along as the same object. Source: the specification's revisions 2025-11-25
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -123,13 +123,26 @@ def modern(result: Json, *, meta: Json | None = None, ttl: int | None = None) ->
     return result
 
 
-def notification(message: Json, *, globs: tuple[str, ...]) -> Json:
-    """A server's notification without what the protocol keeps for each hop."""
+def inner(result: Json, *, globs: tuple[str, ...]) -> Json:
+    """A result within a result, as a modern task holds it."""
+    if "_meta" not in result:
+        return result
+    down = dict(result)
+    if meta := without_reserved(down.pop("_meta"), globs):
+        down["_meta"] = meta
+    return down
+
+
+def notification(
+    message: Json, *, globs: tuple[str, ...], related: Callable[[object], Json] | None = None
+) -> Json:
+    """A server's notification without what the protocol keeps for each hop. `related` gives what of its `_meta` says which task it is about."""
     params: object = message.get("params")
     if not isinstance(params, dict) or "_meta" not in params:
         return message
     down = dict(cast("Json", params))
-    if meta := without_reserved(down.pop("_meta"), globs):
+    said = down.pop("_meta")
+    if meta := {**without_reserved(said, globs), **(related(said) if related is not None else {})}:
         down["_meta"] = meta
     return {**message, "params": down}
 
@@ -182,6 +195,26 @@ def required(method: str) -> Json:
     """`data.requiredCapabilities` of -32021 for a client that would have to answer this."""
     feature = FEATURES.get(method)
     return {feature: {}} if feature else {}
+
+
+def claims(claimed: Mapping[str, Any], required: Mapping[str, Any]) -> bool:
+    """Whether a client claims all that is required, extensions by their names."""
+    extensions: object = claimed.get("extensions")
+    known = cast("Json", extensions) if isinstance(extensions, dict) else {}
+    return all(name in (known if of_extension else claimed) for name, of_extension in _each(required))
+
+
+def named(required: Mapping[str, Any]) -> list[str]:
+    """What is required, by name."""
+    return [name for name, _ in _each(required)]
+
+
+def _each(required: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    for name, wanted in required.items():
+        if name == "extensions" and isinstance(wanted, dict):
+            yield from ((extension, True) for extension in cast("Json", wanted))
+        else:
+            yield name, False
 
 
 _ANSWERS: Final[Mapping[str, str]] = {

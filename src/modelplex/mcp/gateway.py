@@ -9,6 +9,7 @@ changes). Above the hub stands mcp/front, which brings a Party and a message; be
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, cast
@@ -27,8 +28,18 @@ from modelplex.mcp.route import Report, Routes
 from modelplex.mcp.seals import Seals
 from modelplex.mcp.streams import Channel, Streams
 from modelplex.mcp.surface import LISTS, Surface
+from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
 from modelplex.mcp.turn import Turn, invalid, unavailable, unknown
-from modelplex.mcp.words import METHOD_NOT_FOUND, NEWEST, Era, Json, Party, Reply, Unavailable
+from modelplex.mcp.words import (
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    NEWEST,
+    Era,
+    Json,
+    Party,
+    Reply,
+    Unavailable,
+)
 from modelplex.record.tool import ToolCall
 
 PLAIN_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
@@ -76,27 +87,36 @@ class Hub:
         self._report = report
         self._unlisten: dict[Back, Callable[[], None]] = {}
         self._leaving: set[Back] = set()
+        self._starts = asyncio.Semaphore(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes = Routes(
             config, known, pins=pins, launches=launches, report=report, seen=seen, came=self._came
         )
+        self._held = Tasks()
         self._relay = Relay(
             config,
             elders=self._elders,
             seals=Seals(key),
+            tasks=self._held,
             clock=clock,
             level=self._level_of,
             emptied=self._let_go,
         )
         self._surface = Surface(self._routes)
         self._streams = Streams(
-            known, routes=self._routes, surface=self._surface, relay=self._relay, report=report
+            known,
+            routes=self._routes,
+            surface=self._surface,
+            relay=self._relay,
+            tasks=self._held,
+            report=report,
         )
         self._calls = Calls(
             config,
             known,
             routes=self._routes,
             relay=self._relay,
+            tasks=self._held,
             ids=ids,
             clock=clock,
             wall=wall,
@@ -106,11 +126,14 @@ class Hub:
         )
         both: dict[str, Answer] = {
             **dict.fromkeys(LISTS, self._surface.list),
-            **dict.fromkeys(self._calls.methods, self._calls.answer),
+            **dict.fromkeys(
+                ("tools/call", "prompts/get", "resources/read", "completion/complete"), self._calls.answer
+            ),
         }
         self._methods: Mapping[Era, Mapping[str, Answer]] = {
             "legacy": {
                 **both,
+                **dict.fromkeys(METHODS["legacy"], self._task),
                 "initialize": self._surface.initialize,
                 "ping": _ping,
                 "logging/setLevel": self._streams.set_level,
@@ -119,6 +142,7 @@ class Hub:
             },
             "modern": {
                 **both,
+                **dict.fromkeys(METHODS["modern"], self._task),
                 "server/discover": self._surface.discover,
                 "subscriptions/listen": self._streams.listen,
             },
@@ -156,6 +180,20 @@ class Hub:
         except BadCursor as error:
             return invalid(error.sentence)
 
+    async def _task(self, turn: Turn) -> Reply:
+        """Of tasks, where a server that this caller can reach offers any."""
+        offer = self._surface.tasks(turn)
+        if not offer or (turn.method == "tasks/list" and "list" not in offer["tasks"]):
+            return Reply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method}")
+        if turn.modern and not declared(turn.party.capabilities):
+            return Reply.failed(
+                MISSING_CAPABILITY,
+                f"{turn.method} is for clients that declare {EXTENSION}.",
+                {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
+                reason="capability",
+            )
+        return await self._calls.answer(turn)
+
     async def notified(self, party: Party, message: Json, *, server: str | None = None) -> None:
         """A client's notification. `notifications/cancelled` is the front's: it cancels the task of that request.
 
@@ -170,7 +208,8 @@ class Hub:
         """A legacy session is over: its subscriptions, its log level and its own processes go. Returns at once."""
         self._streams.closed(party)
         for back in self._all():
-            if back.config.scope == "session" or back.config.allow:
+            if back.config.scope == "session" or back.config.asks:
+                self._held.ended(back, session_scope(party))
                 self._later(back.end_scope(session_scope(party)))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
@@ -186,7 +225,7 @@ class Hub:
 
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> Reply:
         """The plain form's call. `Reply.reason` tells what the gateway refused (also where the result says isError): unknown 404, policy 403, limit 429, timeout 504,
-        invalid 400, any other reason 503; an error without a reason is the server's own, 502.
+        invalid, capability, client 400, invalid_answer 502, any other reason 503; an error without a reason is the server's own, 502.
         """
         params = {"name": name, "arguments": dict(arguments)}
         return await self.request(Plain(caller), {"method": "tools/call", "params": params})
@@ -237,6 +276,7 @@ class Hub:
         self._elders.clear()
         self._elders.update(elders or {})
         for back in gone:
+            self._held.ended(back)
             self._unlisten.pop(back)()
             self._leaving.add(back)
             if not self._relay.runs(back):
@@ -277,7 +317,8 @@ class Hub:
     async def _begin(self, back: Back) -> None:
         try:
             if back.config.start == "eager":
-                await back.lists(fresh=True)
+                async with self._starts:  # a slow start looks like that of a server which cannot answer
+                    await back.lists(fresh=True)
             else:
                 await back.load()
         except Unavailable as error:

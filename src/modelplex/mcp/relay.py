@@ -16,15 +16,26 @@ from typing import Any, Final, cast
 import msgspec
 
 from modelplex.config.settings import McpConfig
-from modelplex.mcp import cells
+from modelplex.mcp import cells, results
 from modelplex.mcp.back import Back
 from modelplex.mcp.route import Target
 from modelplex.mcp.seals import Sealed, Seals
+from modelplex.mcp.tasks import (
+    EXTENSION,
+    FIRST_VERSION,
+    Held,
+    Tasks,
+    declared,
+    offered,
+    related_to,
+    takes,
+)
 from modelplex.mcp.turn import tool_refused
 from modelplex.mcp.words import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     META_LOG_LEVEL,
+    META_RELATED,
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
     Era,
@@ -45,6 +56,7 @@ MAX_LOGS: Final = 10
 RETRY_AFTER: Final = 1.0
 """Seconds after which a caller at its limit may try again: calls are mostly shorter."""
 INPUT: Final = "input_required"
+TASK: Final = "task"
 MESSAGE: Final = "notifications/message"
 PROGRESS: Final = "notifications/progress"
 
@@ -52,7 +64,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Way(msgspec.Struct, frozen=True):
-    """Where one call goes, and what the server may ask of the caller on it."""
+    """Where one call goes, and what the server may ask of the caller on it.
+
+    `route` is the caller's. `tasks` says that the call may go on as a task; `held` is the task that is asked about.
+    """
 
     party: Party
     method: str
@@ -61,19 +76,34 @@ class Way(msgspec.Struct, frozen=True):
     scope: str
     era: Era
     capabilities: Json
+    route: str | None = None
+    tasks: bool = False
+    held: Held | None = None
 
 
 class Heard:
-    """What a server says to one call, for the one who called. `level` is the least that they want to hear, None for no log messages at all."""
+    """What a server says to one call, for the one who called. `level` is the least that they want to hear, None for no log messages at all.
 
-    __slots__ = ("_clock", "_globs", "_logs", "_party", "_second", "level")
+    `related` gives what of a `_meta` says which task it is about. `plain` shows characters that nobody sees.
+    """
+
+    __slots__ = ("_clock", "_globs", "_logs", "_party", "_plain", "_related", "_second", "level")
 
     def __init__(
-        self, party: Party, *, level: str | None, globs: tuple[str, ...], clock: Callable[[], float]
+        self,
+        party: Party,
+        *,
+        level: str | None,
+        globs: tuple[str, ...],
+        clock: Callable[[], float],
+        related: Callable[[object], Json],
+        plain: bool = False,
     ) -> None:
         self._party = party
         self._globs = globs
         self._clock = clock
+        self._related = related
+        self._plain = plain
         self._second = 0.0
         self._logs = 0
         self.level = level
@@ -81,7 +111,10 @@ class Heard:
     def __call__(self, message: Json) -> None:
         method = message.get("method")
         if method == PROGRESS or (method == MESSAGE and self._wanted(message)):
-            self._party.send(cells.notification(message, globs=self._globs))
+            told = cells.notification(message, globs=self._globs, related=self._related)
+            if self._plain and isinstance(params := told.get("params"), dict):
+                told = {**told, "params": results.plain_words(cast("Json", params))}
+            self._party.send(told)
 
     def _wanted(self, message: Json) -> bool:
         if self.level is None:
@@ -98,7 +131,7 @@ class Heard:
 
 
 class Relay:
-    """The calls that run. `level` is what a legacy session has set, None where it has set nothing. `elders` are the hub's."""
+    """The calls that run. `level` is what a legacy session has set, None where it has set nothing. `elders` are the hub's; `tasks` are kept here as they are made."""
 
     def __init__(
         self,
@@ -106,6 +139,7 @@ class Relay:
         *,
         elders: Mapping[str, Back],
         seals: Seals,
+        tasks: Tasks,
         clock: Callable[[], float],
         level: Callable[[Party], str | None],
         emptied: Callable[[Back], None],
@@ -114,6 +148,7 @@ class Relay:
         self._elders = elders
         self._young: set[Back] = set()
         self._seals = seals
+        self._tasks = tasks
         self._clock = clock
         self._level = level
         self._emptied = emptied
@@ -158,14 +193,31 @@ class Relay:
         return True
 
     async def call(
-        self, party: Party, method: str, params: Mapping[str, Any], *, target: Target, back: Back, **set_: Any
+        self,
+        party: Party,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        target: Target,
+        back: Back,
+        route: str | None = None,
+        held: Held | None = None,
+        **set_: Any,
     ) -> Reply:
-        """Have the server answer; `set_` replaces members of the params. Raises Unavailable."""
+        """Have the server answer; `set_` replaces members of the params. `held` is the task that is asked about. Raises Unavailable."""
         catalog = back.catalog or await back.lists()
-        allow = back.config.allow
+        allow = back.config.asks
         capabilities = cells.may_be_asked(allow, claimed=party.capabilities) if allow else {}
-        way = Way(party, method, target, back, scope_of(back, party), catalog.era, capabilities)
+        if tasks := may_be_task(back, party):
+            if catalog.era == "modern":
+                capabilities["extensions"] = {EXTENSION: {}}
+            elif method == "tools/call" and "task" in params:
+                set_["task"] = params["task"]
+        scope = scope_of(back, party) if held is None else held.scope
+        way = Way(party, method, target, back, scope, catalog.era, capabilities, route, tasks, held)
         up = cells.upwards(params, globs=self.config.meta, **set_)
+        if tasks and catalog.era == "legacy":
+            self._relate(way, params, up)
         heard = self._heard(way, params, catalog.capabilities)
         if (elder := self._elder(way)) is not None:
             older = msgspec.structs.replace(way, back=elder, scope=session_scope(party), era="legacy")
@@ -181,11 +233,22 @@ class Relay:
             )
         return self._down(way, await self._exchange(way, up, heard))
 
+    def seat(self, back: Back, party: Party) -> tuple[Back, str]:
+        """The server, and which of its processes, that this party's calls go to."""
+        if back.catalog is not None and back.catalog.era == "modern":
+            asks = cells.may_be_asked(back.config.asks, claimed=party.capabilities)
+            if (elder := self._elder_of(back, party, asks)) is not None:
+                return elder, session_scope(party)
+        return back, scope_of(back, party)
+
     def _elder(self, way: Way) -> Back | None:
+        return None if way.era == "legacy" else self._elder_of(way.back, way.party, way.capabilities)
+
+    def _elder_of(self, back: Back, party: Party, capabilities: Json) -> Back | None:
         """Where a server of both eras is asked in the older one: for a legacy client that it may ask something, since many tools ask in the form of that era alone."""
-        if way.era == "legacy" or way.party.era == "modern" or not way.capabilities or not way.party.session:
+        if party.era == "modern" or not capabilities or not party.session:
             return None
-        elder = self._elders.get(way.back.name)
+        elder = self._elders.get(back.name)
         return elder if elder not in self._young else None
 
     # --- up --------------------------------------------------------------------------------------------------------------------------
@@ -212,13 +275,39 @@ class Relay:
             level = wanted if wanted in LEVELS else None
         else:
             level = self._level(way.party) or (USUAL_LEVEL if "logging" in offered else None)
-        return Heard(way.party, level=level, globs=self.config.meta, clock=self._clock)
+        return Heard(
+            way.party,
+            level=level,
+            globs=self.config.meta,
+            clock=self._clock,
+            related=lambda meta: self._related(way, meta),
+            plain=way.back.config.plain_text,
+        )
+
+    def _relate(self, way: Way, params: Mapping[str, Any], up: Json) -> None:
+        """What a client says of the task that its request belongs to, with the server's id of that."""
+        meta: object = params.get("_meta")
+        name = related_to(meta)
+        held = self._tasks.find(name, party=way.party, route=way.route) if isinstance(name, str) else None
+        if held is not None and held.back is way.back:
+            up["_meta"] = {
+                **up.get("_meta", {}),
+                META_RELATED: {**cast("Json", meta)[META_RELATED], "taskId": held.own},
+            }
+
+    def _related(self, way: Way, meta: object) -> Json:
+        if not way.tasks:
+            return {}
+        owner = way.party.caller.owner
+        return self._tasks.related(meta, back=way.back, scope=way.scope, owner=owner, route=way.route)
 
     async def _exchange(self, way: Way, params: Json, heard: Heard) -> Reply:
         """Ask, and answer what the server asks back, until it has answered or the client is to be asked by a result of its own."""
         for _ in range(MAX_ROUNDS):
             reply = await self._once(way, params, heard)
             result = reply.result
+            if way.method == "tasks/get" and way.era == "modern" and result is not None:
+                return await self._waiting(way, result, heard)
             if way.era == "legacy" or result is None or result.get("resultType") != INPUT:
                 return reply
             questions: object = result.get("inputRequests")
@@ -234,6 +323,21 @@ class Relay:
             if "requestState" in result:
                 params["requestState"] = result["requestState"]
         return failed(way, f"{way.back.name} asked more than {MAX_ROUNDS} times during one call.", "policy")
+
+    async def _waiting(self, way: Way, result: Json, heard: Heard) -> Reply:
+        """A task of a modern server, with what it waits for: what is known here it is told at once, and the rest is the client's."""
+        questions: object = result.get("inputRequests")
+        if not isinstance(questions, dict):
+            return Reply(result=result)
+        answers, left = await self._answered(way, cast("Json", questions))
+        if isinstance(left, Reply):
+            return left
+        if answers:
+            update = msgspec.structs.replace(way, method="tasks/update")
+            told = {"taskId": cast("Held", way.held).own, "inputResponses": answers}
+            if (reply := await self._once(update, told, heard)).error is not None:
+                return reply
+        return Reply(result={**result, "inputRequests": left})
 
     async def _once(self, way: Way, params: Json, heard: Heard) -> Reply:
         """One request to the server, which counts against its limit."""
@@ -285,7 +389,9 @@ class Relay:
                 told=heard,
                 asked=asked,
                 capabilities=capabilities,
-                timeout=way.back.config.timeout,
+                timeout=self.config.max_call_time
+                if way.method == "tasks/result"
+                else way.back.config.timeout,
                 log_level=heard.level,
                 client_version=way.party.version,
             )
@@ -321,7 +427,9 @@ class Relay:
         if not cells.answerable(method, params, way.capabilities):
             return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
         asked = dict(params)
-        meta = cells.without_reserved(asked.pop("_meta", None), self.config.meta)
+        said = asked.pop("_meta", None)
+        related = self._related(way, said)
+        meta = {**cells.without_reserved(said, self.config.meta), **related}
         meta.pop("progressToken", None)
         if meta:
             asked["_meta"] = meta
@@ -330,19 +438,21 @@ class Relay:
             return reply
         answer = dict(reply.result)
         meta = cells.without_reserved(answer.pop("_meta", None), self.config.meta)
+        if related:  # the answer belongs to what the question did
+            meta[META_RELATED] = cast("Json", said)[META_RELATED]
         return Reply(result={**answer, "_meta": meta} if meta else answer)
 
     def _may_not_ask(self, way: Way, required: Json) -> Reply:
         """The server asked for what it is not allowed, or what this client cannot do: the client is told which of the two."""
         claimed = way.party.capabilities
-        if way.party.era == "modern" and not all(feature in claimed for feature in required):
+        asks = " and ".join(cells.named(required)) or "something"
+        if way.party.era == "modern" and not cells.claims(claimed, required):
             return Reply.failed(
                 MISSING_CAPABILITY,
-                f"{way.back.name} has to ask the client for {' and '.join(required)}, which it did not declare.",
+                f"{way.back.name} has to ask the client for {asks}, which it did not declare.",
                 {"requiredCapabilities": required},
                 reason="capability",
             )
-        asks = " and ".join(required) or "something"
         return failed(
             way, f"{way.back.name} asked for {asks}, which the host does not allow this server.", "policy"
         )
@@ -377,11 +487,12 @@ class Relay:
             code = reply.error.get("code")
             if code == MISSING_CAPABILITY and way.era == "modern":
                 return self._may_not_ask(way, _required(reply.error))
-            return Reply(error=cells.error(reply.error, era=way.party.era, method=way.method))
+            told = cells.error(reply.error, era=way.party.era, method=way.method)
+            return Reply(error=results.plain_words(told) if way.back.config.plain_text else told)
         if not isinstance(reply.result, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a server may say anything
             return failed(way, f"{way.back.name} answered with what is no result.", "invalid_answer")
         kind = reply.result.get("resultType", "complete")
-        if way.era == "modern" and kind not in ("complete", INPUT):
+        if way.era == "modern" and kind not in ("complete", INPUT) and not (kind == TASK and way.tasks):
             return failed(
                 way, f"{way.back.name} answered with a {kind!r}, which is not relayed.", "invalid_answer"
             )
@@ -392,7 +503,30 @@ class Relay:
             globs=self.config.meta,
             ttl=cells.READ_TTL if way.method == "resources/read" and modern else None,
         )
+        if way.tasks:
+            self._as_task(way, reply.result, down)
+        if way.back.config.plain_text:
+            down = results.plain_words(down)
         return Reply(result=down, reason=reply.reason)
+
+    def _as_task(self, way: Way, result: Json, down: Json) -> None:
+        """The ids of tasks in a result, as the caller knows them. A task that is made here is the caller's from now on."""
+        task: object = result.get("task")
+        if way.era == "modern":
+            task = result if result.get("resultType") == TASK else None
+        if way.method != "tools/call":
+            if way.held is not None and result.get("taskId") == way.held.own:
+                down["taskId"] = way.held.shown(way.route)
+            if way.era == "modern" and isinstance(inner := result.get("result"), dict):
+                down["result"] = cells.inner(cast("Json", inner), globs=self.config.meta)
+        elif isinstance(task, dict) and isinstance(own := cast("Json", task).get("taskId"), str):
+            held = self._tasks.made(way.back, own, scope=way.scope, party=way.party, route=way.route)
+            if way.era == "modern":
+                down["taskId"] = held.shown(way.route)
+            else:
+                down["task"] = {**cast("Json", task), "taskId": held.shown(way.route)}
+        if related := self._related(way, result.get("_meta")):
+            down["_meta"] = {**down.get("_meta", {}), **related}
 
 
 def scope_of(back: Back, party: Party) -> str:
@@ -403,10 +537,20 @@ def scope_of(back: Back, party: Party) -> str:
     kind = back.config.scope
     if kind == "agent":
         return party.caller.owner
-    asks = bool(back.config.allow) and back.catalog is not None and back.catalog.era == "legacy"
+    asks = bool(back.config.asks) and back.catalog is not None and back.catalog.era == "legacy"
     if party.era == "legacy" and party.session and (kind == "session" or asks):
         return session_scope(party)
     return party.caller.owner if kind == "session" else ""
+
+
+def may_be_task(back: Back, party: Party) -> bool:
+    """Whether this party's calls of the server may go on as tasks, which both must know in the same era's form."""
+    offer = offered(back, party.era)
+    if offer is None:
+        return False
+    if party.era == "modern":
+        return declared(party.capabilities)
+    return party.version >= FIRST_VERSION and takes(offer)
 
 
 def session_scope(party: Party) -> str:

@@ -144,7 +144,7 @@ class Service:
         self._servers, self._elders = {}, {}
         for each in config.mcp.servers:
             self._servers[each.name] = self._server(each, before.get(each.name), config, cache)
-            if each.allow and each.protocol == "auto":
+            if each.asks and each.protocol == "auto":
                 older = msgspec.structs.replace(each, protocol="legacy", start="lazy")
                 self._elders[each.name] = self._server(older, elders.get(each.name), config, None)
 

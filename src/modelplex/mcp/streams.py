@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, cast
 
 from modelplex.mcp import cells
 from modelplex.mcp.back import Back
-from modelplex.mcp.relay import LEVELS, MESSAGE, RETRY_AFTER, Relay, scope_of
+from modelplex.mcp.relay import LEVELS, MESSAGE, PROGRESS, RETRY_AFTER, Relay
 from modelplex.mcp.route import Report, Routes
 from modelplex.mcp.subscriptions import LIST_CHANGED, MAX_URIS, UPDATED, Subscriber, Subscriptions
 from modelplex.mcp.surface import Surface
+from modelplex.mcp.tasks import EXTENSION, STATUS, Held, Tasks, related_to
 from modelplex.mcp.turn import Turn, invalid, unlisted
 from modelplex.mcp.words import META_SUBSCRIPTION, Json, Party, Reply, Unavailable
 
@@ -45,17 +47,27 @@ class Streams:
     """`report` takes a server's name and a sentence, for the log."""
 
     def __init__(
-        self, backs: Mapping[str, Back], *, routes: Routes, surface: Surface, relay: Relay, report: Report
+        self,
+        backs: Mapping[str, Back],
+        *,
+        routes: Routes,
+        surface: Surface,
+        relay: Relay,
+        tasks: Tasks,
+        report: Report,
     ) -> None:
         self._backs = backs
         self._routes = routes
         self._surface = surface
         self._relay = relay
+        self._tasks = tasks
         self._report = report
-        self._subscriptions = Subscriptions(backs, failed=report)
+        self._subscriptions = Subscriptions(failed=report)
         self._sessions: dict[str, Session] = {}
         self._listeners: dict[str, int] = {}
         self._ended = asyncio.Event()
+        self._stale: dict[str, set[str]] = {}
+        self._refreshing: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"<Streams of {len(self._sessions)} sessions, {self._subscriptions!r}>"
@@ -104,7 +116,9 @@ class Streams:
         owner = (await self._routes.loaded(turn.globs, turn.route)).merged.owner(uri)
         if owner is None:
             return unlisted(turn, uri)
-        await self._subscriptions.watch(subscriber, [(owner, scope_of(self._backs[owner], turn.party), uri)])
+        await self._subscriptions.watch(
+            subscriber, [(*self._relay.seat(self._backs[owner], turn.party), uri)]
+        )
         return Reply(result={})
 
     async def unsubscribe(self, turn: Turn) -> Reply:
@@ -149,6 +163,16 @@ class Streams:
         }
         if owners:
             granted["resourceSubscriptions"] = list(owners)
+        wished = wanted.get("taskIds")
+        held: dict[str, Held] = {
+            name: found
+            for name in cast("list[object]", wished if isinstance(wished, list) else [])[:MAX_URIS]
+            if isinstance(name, str)
+            and (found := self._tasks.find(name, party=turn.party, route=turn.route)) is not None
+            and self._backs.get(found.back.name) is found.back
+        }
+        if held:
+            granted["taskIds"] = list(held)
         globs, route = turn.globs, turn.route
         subscriber = Subscriber(
             turn.party.send,
@@ -158,17 +182,49 @@ class Streams:
         )
         subscriber.tell("notifications/subscriptions/acknowledged", {"notifications": granted})
         self._subscriptions.add(subscriber)
+        following = [
+            asyncio.create_task(
+                self._follow(turn, subscriber, [each for each in held.values() if each.back is back])
+            )
+            for back in {each.back for each in held.values()}
+        ]
         try:
             for uri, owner in owners.items():
-                watched = (owner, scope_of(self._backs[owner], turn.party), uri)
+                watched = (*self._relay.seat(self._backs[owner], turn.party), uri)
                 try:
                     await self._subscriptions.watch(subscriber, [watched])
                 except Unavailable as error:
                     self._report(owner, error.sentence)
             await self._ended.wait()
         finally:
+            for task in following:
+                task.cancel()
             self._subscriptions.remove(subscriber)
         return Reply(result=cells.modern({}, meta={META_SUBSCRIPTION: turn.id}))
+
+    async def _follow(self, turn: Turn, subscriber: Subscriber, held: Sequence[Held]) -> None:
+        """Have one modern server tell of these tasks, for as long as it will; who asks for a task's state learns the same."""
+        known = {each.own: each for each in held}
+        globs = self._relay.config.meta
+
+        def told(message: Json) -> None:
+            params = cast("Json", message.get("params") or {})
+            task = known.get(str(params.get("taskId")))
+            if message.get("method") != STATUS["modern"] or task is None:
+                return
+            down = {**cells.inner(params, globs=globs), "taskId": task.shown(turn.route)}
+            if isinstance(result := params.get("result"), dict):
+                down["result"] = cells.inner(cast("Json", result), globs=globs)
+            subscriber.tell(STATUS["modern"], down)
+
+        wish: Json = {"notifications": {"taskIds": list(known)}}
+        capabilities: Json = {"extensions": {EXTENSION: {}}}
+        try:
+            await held[0].back.request(
+                "subscriptions/listen", wish, scope=held[0].scope, told=told, capabilities=capabilities
+            )
+        except Unavailable as error:
+            self._report(held[0].back.name, error.sentence)
 
     def _sees(self, globs: Sequence[str], route: str | None, server: str, kind: str) -> bool:
         """Whether a change at this server is one of what such a caller sees. What stands for the tools in search mode never changes."""
@@ -181,12 +237,53 @@ class Streams:
         method = message.get("method")
         params: object = message.get("params")
         if isinstance(method, str) and method in LIST_CHANGED:
-            self._subscriptions.changed(back.name, method)
+            self._changed(back, method)
         elif method == UPDATED and isinstance(params, dict):
             told = cells.notification(message, globs=self._relay.config.meta)
-            self._subscriptions.updated(back.name, scope, told["params"])
+            self._subscriptions.updated(back, scope, told["params"])
+        elif method in (STATUS["legacy"], PROGRESS) and isinstance(params, dict):
+            self._of_task(back, scope, method, cast("Json", params))
         elif method == MESSAGE and not self._relay.heard(back.name, scope, message):
             self._report(back.name, f"says: {str(cast('Json', params or {}).get('data'))[:SAID]}")
+
+    def _of_task(self, back: Back, scope: str, method: str, params: Json) -> None:
+        """What a legacy server says of a task goes to the session that made it, if that is still there."""
+        status = method == STATUS["legacy"]
+        meta: object = params.get("_meta")
+        held = self._tasks.at(back, scope, params.get("taskId") if status else related_to(meta))
+        session = self._sessions.get(held.session) if held is not None else None
+        if held is None or session is None or session.subscriber is None:
+            return
+        related = self._tasks.related(meta, back=back, scope=scope, owner=held.owner, route=held.route)
+        down = cells.inner(params, globs=self._relay.config.meta)
+        if related:
+            down = {**down, "_meta": {**down.get("_meta", {}), **related}}
+        if status:
+            down = {**down, "taskId": held.shown(held.route)}
+        session.subscriber.tell(method, down)
+
+    def _changed(self, back: Back, method: str) -> None:
+        """A list is another one. Where a legacy session's own process says so, the catalogue that all see is asked for again first."""
+        main = self._backs.get(back.name)
+        if main is None or main is back:
+            self._subscriptions.changed(back.name, method)
+            return
+        waiting = self._stale.setdefault(back.name, set())
+        waiting.add(method)
+        if back.name not in self._refreshing:
+            task = asyncio.create_task(self._refresh(main, waiting))
+            self._refreshing[back.name] = task
+            task.add_done_callback(lambda _: self._refreshing.pop(back.name, None))
+
+    async def _refresh(self, main: Back, waiting: set[str]) -> None:
+        """However often a list changes meanwhile, it is asked for once more."""
+        while waiting:
+            methods = tuple(waiting)
+            waiting.clear()
+            with suppress(Unavailable):  # then it stays what it was, and its next start asks
+                await main.lists(fresh=True)
+            for method in methods:
+                self._subscriptions.changed(main.name, method)
 
     def all_changed(self, servers: Collection[str]) -> None:
         """Nobody knows what is another now, so all lists are."""
@@ -197,4 +294,6 @@ class Streams:
     def close(self) -> None:
         """End every subscription with its result."""
         self._ended.set()
+        for task in tuple(self._refreshing.values()):
+            task.cancel()
         self._subscriptions.close()

@@ -24,7 +24,7 @@ UPDATED: Final = "notifications/resources/updated"
 MAX_URIS: Final = 1_000
 """Resources that one subscriber may watch: each is remembered here and at its server."""
 
-Watched = tuple[str, str, str]
+Watched = tuple[Back, str, str]
 """Server, scope, URI."""
 
 
@@ -62,11 +62,10 @@ class Subscriber:
 class Subscriptions:
     """All subscribers. `failed` is told where a server could not be asked to watch."""
 
-    def __init__(self, backs: Mapping[str, Back], *, failed: Callable[[str, str], None]) -> None:
-        self._backs = backs
+    def __init__(self, *, failed: Callable[[str, str], None]) -> None:
         self._failed = failed
         self._all: dict[Subscriber, None] = {}
-        self._told: dict[tuple[str, str], frozenset[str]] = {}
+        self._told: dict[tuple[Back, str], frozenset[str]] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -91,15 +90,15 @@ class Subscriptions:
             if kind in subscriber.kinds and subscriber.sees(server, kind):
                 subscriber.tell(method)
 
-    def updated(self, server: str, scope: str, params: Mapping[str, Any]) -> None:
+    def updated(self, back: Back, scope: str, params: Mapping[str, Any]) -> None:
         """A resource that somebody watches changed, or one below it."""
         uri = params.get("uri")
         if not isinstance(uri, str):
             return
         for subscriber in tuple(self._all):
             if any(
-                (server, scope) == (s, c) and (uri == u or uri.startswith(u.rstrip("/") + "/"))
-                for s, c, u in subscriber.watched
+                back is b and scope == c and (uri == u or uri.startswith(u.rstrip("/") + "/"))
+                for b, c, u in subscriber.watched
             ):
                 subscriber.tell(UPDATED, params)
 
@@ -110,7 +109,7 @@ class Subscriptions:
         new = set(wanted) - subscriber.watched
         subscriber.watched |= new
         try:
-            for key in {(server, scope) for server, scope, _ in new}:
+            for key in {(back, scope) for back, scope, _ in new}:
                 await self._ask(*key)
         except BaseException:
             subscriber.watched -= new
@@ -123,27 +122,27 @@ class Subscriptions:
 
     def _tell_servers(self, watched: Iterable[Watched]) -> None:
         """Without waiting: the one who watched is gone."""
-        for server, scope in {(server, scope) for server, scope, _ in watched}:
-            task = asyncio.ensure_future(self._ask_quietly(server, scope))
+        for back, scope in {(back, scope) for back, scope, _ in watched}:
+            task = asyncio.ensure_future(self._ask_quietly(back, scope))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
-    async def _ask_quietly(self, server: str, scope: str) -> None:
+    async def _ask_quietly(self, back: Back, scope: str) -> None:
         try:
-            await self._ask(server, scope)
+            await self._ask(back, scope)
         except Unavailable as error:
-            self._failed(server, error.sentence)
+            self._failed(back.name, error.sentence)
 
-    async def _ask(self, server: str, scope: str) -> None:
+    async def _ask(self, back: Back, scope: str) -> None:
         """Have the server watch what is wanted by all, unless that is what it was asked last."""
-        key = (server, scope)
-        uris = frozenset(uri for subscriber in self._all for s, c, uri in subscriber.watched if (s, c) == key)
+        key = (back, scope)
+        uris = frozenset(uri for subscriber in self._all for b, c, uri in subscriber.watched if (b, c) == key)
         if uris == self._told.get(key, frozenset()):
             return
         before = self._told.get(key, frozenset())
         self._told[key] = uris
         try:
-            await self._backs[server].watch(uris, scope=scope)
+            await back.watch(uris, scope=scope)
         except BaseException:
             self._told[key] = before
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from modelplex.mcp import cells
+from modelplex.mcp import cells, tasks
 from modelplex.mcp.catalog import LIST_TTL_MS, Kind
 from modelplex.mcp.route import Routes, View
 from modelplex.mcp.turn import Turn, invalid
@@ -42,9 +42,13 @@ class Surface:
     async def initialize(self, turn: Turn) -> Reply:
         asked = turn.params.get("protocolVersion")
         view = await self.surely(turn)
+        version = asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
+        capabilities = self.capabilities(turn, view)
+        if version >= tasks.FIRST_VERSION:
+            capabilities |= self.tasks(turn)
         result: Json = {
-            "protocolVersion": asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY,
-            "capabilities": self.capabilities(turn, view),
+            "protocolVersion": version,
+            "capabilities": capabilities,
             "serverInfo": cells.SERVER_INFO,
         }
         if (instructions := view.merged.instructions) is not None:
@@ -55,7 +59,7 @@ class Surface:
         view = await self._routes.peeked(turn.globs, turn.route)
         result: Json = {
             "supportedVersions": [*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS)],
-            "capabilities": self.capabilities(turn, view),
+            "capabilities": self.capabilities(turn, view) | self.tasks(turn),
         }
         if (instructions := view.merged.instructions) is not None:
             result["instructions"] = instructions
@@ -78,6 +82,14 @@ class Surface:
         if view.index is not None:
             capabilities["tools"] = {}
         return capabilities
+
+    def tasks(self, turn: Turn) -> Json:
+        """The capability of tasks, {} where no server offers any to this caller's era."""
+        reached = self._routes.reach(turn.globs, turn.route)
+        era = turn.party.era
+        return tasks.merged(
+            [offer for back in reached if (offer := tasks.offered(back, era)) is not None], era
+        )
 
     async def list(self, turn: Turn) -> Reply:
         cursor = turn.params.get("cursor")

@@ -32,6 +32,8 @@ META_CLIENT: Final = RESERVED + "clientInfo"
 META_SERVER: Final = RESERVED + "serverInfo"
 META_LOG_LEVEL: Final = RESERVED + "logLevel"
 META_SUBSCRIPTION: Final = RESERVED + "subscriptionId"
+META_RELATED: Final = RESERVED + "related-task"
+"""Which task a legacy message belongs to."""
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600

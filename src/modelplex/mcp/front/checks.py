@@ -45,7 +45,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 SUPPORTED: Final = (*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS))
 """What is told to who asks for another version, newest first."""
 
-NAMED_BY: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 """Methods whose `Mcp-Name` repeats a member of their params."""
 
 STATUS_OF_CODE: Final[Mapping[int, int]] = {

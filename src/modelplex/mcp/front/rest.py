@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 
 from modelplex.caller import Caller
+from modelplex.mcp import cells
 from modelplex.mcp.front.checks import Refusal, read
 from modelplex.mcp.front.session import Tools
 from modelplex.mcp.words import Json, Reply
@@ -21,6 +22,9 @@ STATUS_OF_REASON: Final[Mapping[str, int]] = {
     "limit": 429,
     "timeout": 504,
     "invalid": 400,
+    "capability": 400,
+    "client": 400,
+    "invalid_answer": 502,
     "size": 413,
 }
 """What the gateway itself refused. Any other reason is a server that cannot be asked now: 503."""
@@ -69,9 +73,8 @@ class Plain:
 
     async def told(self, reply: Reply, door: Outlet) -> None:
         if reply.error is None and not reply.reason:
-            await door.whole(
-                200, [(b"content-type", b"application/json")], msgspec.json.encode(reply.result or {})
-            )
+            body = msgspec.json.encode(_plain(reply.result or {}))
+            await door.whole(200, [(b"content-type", b"application/json")], body)
             return
         status = STATUS_OF_REASON.get(reply.reason, 503) if reply.reason else 502
         await self.refuse(
@@ -107,6 +110,14 @@ class Plain:
         if isinstance(retry_after_ms, int | float):
             head.append((b"retry-after", b"%d" % max(1, round(retry_after_ms / 1000))))
         await door.whole(status, head, msgspec.json.encode({"error": error}))
+
+
+def _plain(result: Json) -> Json:
+    """A result without what a revision of MCP has around it."""
+    plain = {key: value for key, value in result.items() if key not in (*cells.ERA_MEMBERS, "_meta")}
+    if meta := cells.without_reserved(result.get("_meta"), ("*",)):
+        plain["_meta"] = meta
+    return plain
 
 
 def _data(reply: Reply) -> Mapping[str, Any]:

@@ -42,10 +42,18 @@ class Wire:
     """Requests to one address with the headers of the config: what both channels over HTTP share."""
 
     def __init__(
-        self, client: Client, address: Address, *, headers: Mapping[str, str], max_result: int
+        self,
+        client: Client,
+        address: Address,
+        *,
+        headers: Mapping[str, str],
+        max_result: int,
+        cuts: bool = False,
     ) -> None:
         self.address = address
         self.max_result = max_result
+        self.passed = max_result * LINE_FACTOR if cuts else max_result
+        """What of a result is passed on: all that is read, where somebody cuts it."""
         self._client = client
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
@@ -221,7 +229,7 @@ class HttpChannel:
             if "method" in message:
                 self.deliver(message, call)
             elif call is not None and message.get("id") == call.id:
-                found = within(message, size=len(data), limit=self._wire.max_result)
+                found = within(message, size=len(data), limit=self._wire.passed)
         return found
 
     async def _streamed(self, answer: Answer, call: Call) -> Json:

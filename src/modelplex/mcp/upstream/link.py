@@ -19,6 +19,7 @@ from modelplex.mcp.words import (
     META_CAPABILITIES,
     META_CLIENT,
     META_LOG_LEVEL,
+    META_RELATED,
     META_SERVER,
     META_SUBSCRIPTION,
     META_VERSION,
@@ -42,6 +43,10 @@ SPREADING: Final = frozenset(
     " notifications/resources/updated notifications/elicitation/complete notifications/tasks/status".split()
 )
 """What belongs to no request, on whichever stream it comes."""
+
+
+LASTING: Final = 256
+"""Tasks whose progress is still told after the call that made them was answered; of more, the oldest are not."""
 
 
 class Lost(Exception):
@@ -206,6 +211,7 @@ class Link:
         self._ids = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._questions: dict[str | int, tuple[asyncio.Future[Reply], Call]] = {}
+        self._lasting: dict[int, tuple[object, str]] = {}
         channel.deliver = self._deliver
 
     def __repr__(self) -> str:
@@ -312,6 +318,11 @@ class Link:
         result = answer.get("result")
         if not isinstance(result, dict):
             return Reply.failed(INTERNAL_ERROR, "The server's answer holds neither a result nor an error.")
+        own = _object(cast("Json", result).get("task")).get("taskId")
+        if call.token is not None and self.era == "legacy" and isinstance(own, str):
+            self._lasting[call.id] = call.token, own
+            if len(self._lasting) > LASTING:
+                del self._lasting[next(iter(self._lasting))]
         return Reply(result=cast("Json", result))
 
     def _envelope(self, meta: Json, *, capabilities: Json, version: str, log_level: str | None) -> Json:
@@ -368,6 +379,11 @@ class Link:
     def _progress(self, message: Json, params: Json) -> None:
         token = params.get("progressToken")
         call = self._calls.get(token) if isinstance(token, int) else None
+        if call is None and isinstance(token, int) and token in self._lasting:
+            own_token, task = self._lasting[token]
+            meta = {**_object(params.get("_meta")), META_RELATED: {"taskId": task}}
+            self._heard({**message, "params": {**params, "progressToken": own_token, "_meta": meta}})
+            return
         if call is None or call.token is None:
             return
         if call.renew is not None:

@@ -14,7 +14,12 @@ from typing import Final, cast
 from modelplex.mcp.words import Json
 
 ANNOTATION: Final = "x-mcp-header"
-NAMED_BY: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 """Method to the parameter that `Mcp-Name` repeats."""
 TYPES: Final = frozenset({"string", "integer", "boolean"})
 """What may be repeated. `number` may not: it has no one text."""

@@ -142,6 +142,7 @@ class Server:
         self._in_flight = 0
         self._closed = False
         self._said = (0.0, 0)
+        self._voices: dict[str, _Voice] = {}
         self._secrets = Secrets(_hidden(config))
 
     def __repr__(self) -> str:
@@ -471,6 +472,7 @@ class Server:
         command = await asyncio.to_thread(resolved, config.command, environ=env)
         if command is None:
             raise Lost("There is no such program.")
+        voice = self._new_voice(seat.scope)
         return StdioChannel(
             [command, *(arg.reveal() for arg in config.args)],
             env=env,
@@ -478,7 +480,8 @@ class Server:
             network=config.network,
             children=self.children,
             max_result=self.limits.max_result,
-            say=lambda kind, text: self._say(kind, text, scope=seat.scope),
+            cuts=self.limits.oversized == "cut",
+            say=lambda kind, text: self._heard_line(kind, text, scope=seat.scope, voice=voice),
         )
 
     def _remote(self, *, sse: bool) -> Channel:
@@ -490,7 +493,9 @@ class Server:
         if self._client is None:
             self._client = self._own_client = Client()
         headers = {name: value.reveal() for name, value in self.config.headers.items()}
-        wire = Wire(self._client, address, headers=headers, max_result=self.limits.max_result)
+        limits = self.limits
+        cuts = limits.oversized == "cut"
+        wire = Wire(self._client, address, headers=headers, max_result=limits.max_result, cuts=cuts)
         return SseChannel(wire) if sse else HttpChannel(wire)
 
     async def learnt(self, verdict: Verdict) -> None:
@@ -549,6 +554,9 @@ class Server:
             await self._keep()
 
     def changed(self, seat: Seat, before: Life) -> None:
+        if seat.life.state != "starting" and (voice := self._voices.pop(seat.scope, None)) is not None:
+            probed = seat.link is not None and seat.link.era == "legacy"
+            self._speak(voice, scope=seat.scope, level="debug" if probed else None)
         level: Level = "warning" if seat.life.state in {"backoff", "crash_loop"} else "debug"
         self._emit("state", seat.life.state, scope=seat.scope, level=level)
 
@@ -590,7 +598,35 @@ class Server:
         for callback in list(self._callbacks.values()):
             callback(scope, message)
 
-    def _say(self, kind: Literal["stderr", "stdout"], line: bytes, *, scope: str) -> None:
+    def _new_voice(self, scope: str) -> _Voice:
+        """For the lines of a process that is being started. A probe makes older ones say much that matters to nobody: what they say until it is over is held back."""
+        if (before := self._voices.pop(scope, None)) is not None:
+            self._speak(before, scope=scope, level="debug")
+        voice = _Voice()
+        if self.config.protocol == "auto" and self.verdict is None:
+            voice.held = []
+            self._voices[scope] = voice
+        return voice
+
+    def _heard_line(
+        self, kind: Literal["stderr", "stdout"], line: bytes, *, scope: str, voice: _Voice
+    ) -> None:
+        if voice.held is None:
+            self._say(kind, line, scope=scope, level=voice.level)
+        elif len(voice.held) < TOLD_LINES:
+            voice.held.append((kind, line))
+
+    def _speak(self, voice: _Voice, *, scope: str, level: Level | None) -> None:
+        """Tell what was held back; of a process that has made way for another one, all at this level."""
+        held, voice.held = voice.held or [], None
+        for kind, line in held:
+            self._say(kind, line, scope=scope, level=level)
+        if scope not in self._seats or self._seats[scope].link is None:
+            voice.level = level
+
+    def _say(
+        self, kind: Literal["stderr", "stdout"], line: bytes, *, scope: str, level: Level | None = None
+    ) -> None:
         """A line of its own, for the log: so many in a while, and nothing that a terminal would obey."""
         began, count = self._said
         now = self.now()
@@ -606,7 +642,7 @@ class Server:
                 kind,
                 text.decode("utf-8", "replace"),
                 scope=scope,
-                level="info" if kind == "stderr" else "warning",
+                level=level or ("info" if kind == "stderr" else "warning"),
             )
 
     def _emit(self, kind: Kinds, text: str, *, scope: str, level: Level) -> None:
@@ -617,6 +653,16 @@ class Server:
 
 def _to_nobody(event: ServerEvent) -> None:
     """Where nobody keeps a log."""
+
+
+class _Voice:
+    """What a process says of its own. `held` are the lines that nobody was told of yet, None where each is told as it comes; `level` is theirs, None for the usual."""
+
+    __slots__ = ("held", "level")
+
+    def __init__(self) -> None:
+        self.held: list[tuple[Literal["stderr", "stdout"], bytes]] | None = None
+        self.level: Level | None = None
 
 
 class _Ask(msgspec.Struct, frozen=True):

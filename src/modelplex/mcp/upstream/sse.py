@@ -63,7 +63,7 @@ class SseChannel(Duplex):
                         self._named(event.data.decode("utf-8", "replace"))
                     else:
                         for message in messages_of(event.data):
-                            self.took(within(message, size=len(event.data), limit=self._wire.max_result))
+                            self.took(within(message, size=len(event.data), limit=self._wire.passed))
             self.fail("It ended the stream.")
         except Lost as lost:
             self.fail(lost.sentence)

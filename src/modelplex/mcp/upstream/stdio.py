@@ -26,7 +26,7 @@ Say = Callable[[Literal["stderr", "stdout"], bytes], None]
 
 
 class StdioChannel(Duplex):
-    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes."""
+    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where somebody `cuts` what is larger, that is passed on."""
 
     cancels_by_message = True
 
@@ -40,6 +40,7 @@ class StdioChannel(Duplex):
         children: Children,
         max_result: int,
         say: Say,
+        cuts: bool = False,
     ) -> None:
         super().__init__()
         self._argv = argv
@@ -48,6 +49,7 @@ class StdioChannel(Duplex):
         self._network = network
         self._children = children
         self._max_result = max_result
+        self._passed = max_result * LINE_FACTOR if cuts else max_result
         self._say = say
         self._process: Process | None = None
         self._decoder = msgspec.json.Decoder(Any)
@@ -114,7 +116,7 @@ class StdioChannel(Duplex):
         # A batch is what a server of 2025-03-26 may say.
         for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
             if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
-                self.took(within(cast("Json", message), size=len(data), limit=self._max_result))
+                self.took(within(cast("Json", message), size=len(data), limit=self._passed))
             elif data.strip():
                 self._say("stdout", data[:SHOWN])
                 return

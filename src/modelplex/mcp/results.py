@@ -1,0 +1,112 @@
+"""What of a server's words is passed on where the host wants less than all: a result that is too large is cut, and characters that nobody sees are shown.
+
+PURE. Above it stand the relay and the calls; below it nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, cast
+
+import msgspec
+
+from modelplex.mcp.words import Json
+
+SPOKEN: Final = (
+    "content",
+    "structuredContent",
+    "contents",
+    "messages",
+    "result",
+    "error",
+    "statusMessage",
+    "message",
+    "data",
+)
+"""Members of results, errors and notifications that hold a server's words."""
+
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]|\r(?!\n)"
+)
+"""Control characters but tab and the ends of lines, among them what begins a terminal's commands; marks that turn the direction of text; and letters that are not shown.
+Joiners stay: emoji and some scripts are made with them."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def plain(value: object) -> object:
+    r"""The same with every such character in a text written as its number: `\x1b`. Keys stay as they are."""
+    if isinstance(value, str):
+        return value if value.isprintable() else _UNSEEN.sub(_shown, value)
+    if isinstance(value, list):
+        return [plain(each) for each in cast("list[object]", value)]
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in cast("Json", value).items()}
+    return value
+
+
+def plain_words(message: Json) -> Json:
+    """A result, an error or a notification's params, of which a server's words alone are looked at."""
+    return {key: plain(value) if key in SPOKEN else value for key, value in message.items()}
+
+
+def _shown(found: re.Match[str]) -> str:
+    number = ord(found[0][0])
+    return (
+        f"\\x{number:02x}"
+        if number < 0x100
+        else f"\\u{number:04x}"
+        if number < 0x10000
+        else f"\\U{number:08x}"
+    )
+
+
+def cut(result: Json, *, limit: int, size: int) -> Json | None:
+    """A tool's result with as much of its content as fits into `limit` bytes, and a last text that says so; `size` is what it has. None where not even that fits.
+
+    Content is kept from its beginning. A structured result cannot be cut: where it does not fit, it is left out, and the result is an error, since clients may rely on it.
+    """
+    said = f"Cut here: the whole result has {size} bytes, and at most {limit} are passed on."
+    notice: Json = {"type": "text", "text": said}
+    kept = {**result, "content": [notice]}
+    if "structuredContent" in kept and len(_encode(kept)) > limit:
+        del kept["structuredContent"]
+        kept["isError"] = True
+    room = limit - len(_encode(kept))
+    if room < 0:
+        return None
+    content: list[object] = []
+    given: object = result.get("content")
+    for block in cast("list[object]", given) if isinstance(given, list) else []:
+        needs = len(_encode(block)) + 1
+        if needs > room:
+            content += _first_of(block, room=room)
+            break
+        content.append(block)
+        room -= needs
+    return {**kept, "content": [*content, notice]}
+
+
+def _first_of(block: object, *, room: int) -> list[object]:
+    """The beginning of a text; of anything else nothing, since half an image is none."""
+    if not isinstance(block, dict):
+        return []
+    whole = cast("Json", block)
+    text: object = whole.get("text")
+    if not isinstance(text, str):
+        return []
+    beginning = _beginning(text, room=room, size=lambda part: len(_encode({**whole, "text": part})) + 1)
+    return [{**whole, "text": beginning}] if beginning else []
+
+
+def _beginning(text: str, *, room: int, size: Callable[[str], int]) -> str:
+    """The most characters that take at most `room` bytes in JSON, or a few less: escapes make some of them longer."""
+    fits, too_many = 0, min(len(text), max(0, room)) + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if size(text[:middle]) <= room:
+            fits = middle
+        else:
+            too_many = middle
+    return text[:fits]
