@@ -26,6 +26,8 @@ from modelplex.record.tool import ToolCall, ToolJournal, measured
 
 NAME_LIMIT: Final = 1_024
 """Characters of a name or URI in a Record; what is longer is cut there, and nowhere else."""
+ERROR_LIMIT: Final = 4_096
+"""Characters of a server's error in a Record: a log keeps thousands of Records in memory."""
 
 TASKS_PAGE: Final = 100
 """Tasks of a page; there are hardly ever more."""
@@ -117,13 +119,13 @@ class Calls:
         journal.bytes_out, body = size(reply.result if reply.result is not None else reply.error)
         if self._keep_bodies:
             journal.response_body = body[: self._keep_bodies]
-        if reply.result is None or journal.bytes_out <= self.config.max_result:
+        if journal.bytes_out <= self.config.max_result:
             return reply
         sentence = (
             f"The result has {journal.bytes_out} bytes, and at most {self.config.max_result} are passed on."
         )
-        of_tool = turn.method in ("tools/call", "tasks/result")
-        if of_tool and self.config.oversized == "cut":
+        of_tool = reply.result is not None and turn.method in ("tools/call", "tasks/result")
+        if reply.result is not None and of_tool and self.config.oversized == "cut":
             shorter = results.cut(reply.result, limit=self.config.max_result, size=journal.bytes_out)
             if shorter is not None:
                 return msgspec.structs.replace(reply, result=shorter)
@@ -350,7 +352,7 @@ def _note(journal: ToolJournal, reply: Reply) -> None:
     if reply.error is not None:
         code: object = reply.error.get("code")
         journal.code = code if isinstance(code, int) else None
-        journal.error = str(reply.error.get("message", ""))
+        journal.error = str(reply.error.get("message", ""))[:ERROR_LIMIT]
     else:
         journal.is_error = (reply.result or {}).get("isError") is True
         if reply.reason:

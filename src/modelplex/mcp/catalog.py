@@ -41,6 +41,11 @@ INSTRUCTIONS: Final = 32_768
 
 LONGEST_URI: Final = 8_192
 """Characters of a URI that is matched against templates."""
+MOST_TEMPLATES: Final = 200
+"""Of one server: each is tried against a URI that no list has, and servers have a handful."""
+LONGEST_TEMPLATE: Final = 2_048
+MOST_EXPRESSIONS: Final = 8
+"""Of one template: the time of a match grows with them, and with the length of a URI that a caller makes up."""
 
 RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
     "tools": ("listChanged",),
@@ -307,12 +312,25 @@ def _usable(offer: Offer, warnings: list[Warned]) -> Catalog:
             warnings.append(Warned(offer.server, f"the tool {tool['name'][:100]!r} is left out: {fault}"))
         else:
             tools.append(tool)
+    prompts = tuple(good("prompt", offer.catalog.prompts, "name"))
+    resources = tuple(good("resource", offer.catalog.resources, "uri", "name"))
+    templates: list[Json] = []
+    for template in good("resource template", offer.catalog.templates, "uriTemplate", "name"):
+        text: str = template["uriTemplate"]
+        if len(text) > LONGEST_TEMPLATE or text.count("{") > MOST_EXPRESSIONS:
+            sentence = f"the resource template {text[:100]!r} is left out: it is too long"
+            warnings.append(Warned(offer.server, sentence))
+        else:
+            templates.append(template)
+    if len(templates) > MOST_TEMPLATES:
+        sentence = f"of {len(templates)} resource templates all but {MOST_TEMPLATES} are left out"
+        warnings.append(Warned(offer.server, sentence))
     return msgspec.structs.replace(
         offer.catalog,
         tools=tuple(tools),
-        prompts=tuple(good("prompt", offer.catalog.prompts, "name")),
-        resources=tuple(good("resource", offer.catalog.resources, "uri", "name")),
-        templates=tuple(good("resource template", offer.catalog.templates, "uriTemplate", "name")),
+        prompts=prompts,
+        resources=resources,
+        templates=tuple(templates[:MOST_TEMPLATES]),
     )
 
 
@@ -558,9 +576,8 @@ def _run(run: _Run, places: Sequence[int], uri: str) -> list[int]:
             continue
         if begin <= covered:
             continue  # an earlier place has gone through here, and as far as this one can
-        covered = begin
-        while covered < len(uri) and uri[covered] not in run.stop:
-            covered += 1
+        ends = (uri.find(char, begin) for char in run.stop)
+        covered = min((end for end in ends if end >= 0), default=len(uri))
         reached[begin : covered + 1] = b"\1" * (covered + 1 - begin)
     return [place for place, hit in enumerate(reached) if hit]
 

@@ -29,6 +29,9 @@ from modelplex.mcp.words import (
 PLAIN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
 """Keys of `_meta` without a prefix that the specification gives a meaning to, and that pass whatever the config allows."""
 
+LONGEST_KEY: Final = 256
+"""Characters of a key of `_meta` that is looked at: no key that has a meaning is longer, and those that were looked at are remembered."""
+
 RESERVED_LABELS: Final = frozenset({"modelcontextprotocol", "mcp"})
 
 HUBS_OWN: Final = ("inputResponses", "requestState", "task")
@@ -76,7 +79,11 @@ def without_reserved(meta: object, globs: tuple[str, ...]) -> Json:
     """What of a `_meta` goes on: the keys that a client and a server say to each other, as far as `globs` let them."""
     if not isinstance(meta, dict):
         return {}
-    return {key: value for key, value in cast("Json", meta).items() if _passes(key, globs)}
+    return {
+        key: value
+        for key, value in cast("Json", meta).items()
+        if len(key) <= LONGEST_KEY and _passes(key, globs)
+    }
 
 
 # --- up ----------------------------------------------------------------------------------------------------------------------------

@@ -320,7 +320,12 @@ def _refusal(seen: Seen, tool: Own) -> str | None:
 
 def _result(result: Json) -> Iterable[str]:
     """What a person reads of a result: its texts, a word for what is none, and the structured content where there is nothing else."""
-    content = cast("list[Json]", result.get("content") or [])
+    given: object = result.get("content")
+    content = [
+        cast("Json", block)
+        for block in (cast("list[object]", given) if isinstance(given, list) else [])
+        if isinstance(block, dict)
+    ]
     for block in content:
         match block.get("type"):
             case "text":
@@ -328,7 +333,8 @@ def _result(result: Json) -> Iterable[str]:
             case "resource_link":
                 yield f"[link to {printable(str(block.get('uri')), most=400)}]"
             case "resource":
-                resource = cast("Json", block.get("resource") or {})
+                inside: object = block.get("resource")
+                resource = cast("Json", inside) if isinstance(inside, dict) else {}
                 yield (
                     _for_terminal(str(resource["text"]))
                     if "text" in resource

@@ -7,6 +7,7 @@ messages) goes to the one who called, and to nobody else.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -55,6 +56,8 @@ MAX_LOGS: Final = 10
 """Log messages a second and call that are passed on."""
 RETRY_AFTER: Final = 1.0
 """Seconds after which a caller at its limit may try again: calls are mostly shorter."""
+SHARE: Final = 0.75
+"""How much of what others leave of a server one caller may take: then there is a place left for the next one, however many calls that caller has hanging there."""
 INPUT: Final = "input_required"
 TASK: Final = "task"
 MESSAGE: Final = "notifications/message"
@@ -154,6 +157,7 @@ class Relay:
         self._emptied = emptied
         self._callers: dict[str, int] = {}
         self._servers: dict[Back, int] = {}
+        self._shares: dict[tuple[Back, str], int] = {}
         self._listening: dict[tuple[str, str], list[Heard]] = {}
 
     def __repr__(self) -> str:
@@ -343,20 +347,27 @@ class Relay:
         """One request to the server, which counts against its limit."""
         back = way.back
         running = self._servers.get(back, 0)
-        if running >= self.config.max_server_in_flight:
+        share = (back, way.party.caller.owner)
+        own = self._shares.get(share, 0)
+        left = self.config.max_server_in_flight - (running - own)
+        if own >= math.ceil(left * SHARE):
             raise Unavailable(
-                f"{back.name} answers {running} calls, which is the limit.",
+                f"{back.name} answers {running} calls, {own} of them of this caller, which is the limit.",
                 server=back.name,
                 reason="limit",
                 retry_after=RETRY_AFTER,
             )
         self._servers[back] = running + 1
+        self._shares[share] = own + 1
         key = (back.name, way.scope)
         if heard.level is not None:
             self._listening.setdefault(key, []).append(heard)
         try:
             return await self._sent(way, params, heard)
         finally:
+            self._shares[share] -= 1
+            if not self._shares[share]:
+                del self._shares[share]
             self._servers[back] -= 1
             if not self._servers[back]:
                 del self._servers[back]
@@ -415,7 +426,11 @@ class Relay:
             elif way.party.era == "modern":
                 left[key] = question
             else:
-                answer = await self._ask(way, method, params)
+                try:
+                    async with asyncio.timeout(self.config.max_call_time):
+                        answer = await self._ask(way, method, params)
+                except TimeoutError:
+                    answer = Reply.failed(INTERNAL_ERROR, "no answer in time")
                 if answer.result is None:
                     said = (answer.error or {}).get("message", "no answer")
                     return {}, failed(way, f"The client did not answer {method}: {said}", "client")
@@ -494,7 +509,9 @@ class Relay:
         kind = reply.result.get("resultType", "complete")
         if way.era == "modern" and kind not in ("complete", INPUT) and not (kind == TASK and way.tasks):
             return failed(
-                way, f"{way.back.name} answered with a {kind!r}, which is not relayed.", "invalid_answer"
+                way,
+                f"{way.back.name} answered with a {str(kind)[:40]!r}, which is not relayed.",
+                "invalid_answer",
             )
         down = cells.downwards(
             reply.result,

@@ -26,6 +26,9 @@ PATIENCE = 10.0
 SENTENCES_LIMIT = 10_000
 """Different sentences about servers that are told: their own words are in them, of which there is no end."""
 
+SENTENCE_LIMIT = 1_000
+"""Characters of one: the names that a server gives are in them."""
+
 VIEWS_LIMIT = 256
 """Different views that are kept: one for each route and each agent's globs, so far fewer than callers."""
 
@@ -326,6 +329,7 @@ class Routes:
 
     def _tell(self, server: str, sentence: str) -> None:
         """Each sentence about a server once: views are made anew more often than anything is new."""
+        sentence = sentence[:SENTENCE_LIMIT]
         if (server, sentence) not in self._told and len(self._told) < SENTENCES_LIMIT:
             self._told.add((server, sentence))
             self._report(server, sentence)

@@ -24,6 +24,9 @@ MAX_SUBSCRIPTIONS: Final = 16
 """Modern subscriptions that one caller may have at once: a client needs one, and each is a stream that stays open."""
 SAID: Final = 500
 """Characters of a log message that is nobody's, in this gateway's own log."""
+SAID_LINES: Final = 100
+SAID_SECONDS: Final = 10.0
+"""So many such messages of a server are told in so many seconds; more are dropped."""
 KINDS: Final = {
     "toolsListChanged": "tools",
     "promptsListChanged": "prompts",
@@ -65,6 +68,7 @@ class Streams:
         self._subscriptions = Subscriptions(failed=report)
         self._sessions: dict[str, Session] = {}
         self._listeners: dict[str, int] = {}
+        self._said: dict[str, tuple[float, int]] = {}
         self._ended = asyncio.Event()
         self._stale: dict[str, set[str]] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
@@ -244,7 +248,19 @@ class Streams:
         elif method in (STATUS["legacy"], PROGRESS) and isinstance(params, dict):
             self._of_task(back, scope, method, cast("Json", params))
         elif method == MESSAGE and not self._relay.heard(back.name, scope, message):
-            self._report(back.name, f"says: {str(cast('Json', params or {}).get('data'))[:SAID]}")
+            self._say(back.name, cast("Json", params).get("data") if isinstance(params, dict) else None)
+
+    def _say(self, server: str, data: object) -> None:
+        """For the log, so many in a while: a server says what it likes."""
+        now = asyncio.get_running_loop().time()
+        began, count = self._said.get(server, (now, 0))
+        if now - began >= SAID_SECONDS:
+            began, count = now, 0
+        self._said[server] = (began, count + 1)
+        if count < SAID_LINES:
+            self._report(server, f"says: {str(data)[:SAID]}")
+        elif count == SAID_LINES:
+            self._report(server, "says more than is told here; the rest is left out for a while")
 
     def _of_task(self, back: Back, scope: str, method: str, params: Json) -> None:
         """What a legacy server says of a task goes to the session that made it, if that is still there."""

@@ -335,7 +335,7 @@ class Front:
             return
         session = self._sessions.add(self.hub, asked.caller, server=server, alone=False)
         stream = session.request_stream(mute=not forms.events)
-        session.start(message, stream, done=lambda: session.finished(stream))
+        session.start(message, stream, done=lambda: self._sessions.finished(session, stream))
         names = ((b"mcp-session-id", session.session.encode()),)
         await self._carry_on(session, stream, door, Manner(events=not forms.json, names=names))
         if stream.finished and not session.open:
@@ -347,10 +347,10 @@ class Front:
             await self._batch(session, value, forms, door)
         elif kind == "request":
             stream = session.request_stream(mute=not forms.events)
-            if session.start(value, stream, done=lambda: session.finished(stream)):
+            if session.start(value, stream, done=lambda: self._sessions.finished(session, stream)):
                 await self._carry_on(session, stream, door, Manner(events=not forms.json))
             else:
-                session.finished(stream)
+                self._sessions.finished(session, stream)
                 await door.whole(400, [JSON], msgspec.json.encode(already_running(value)))
         elif kind == "none":
             await refuse(malformed(value), door)
@@ -363,8 +363,8 @@ class Front:
             await refuse(malformed(value), door)
             return
         stream = session.request_stream(mute=not forms.events)
-        if not start_all(session, value, stream, done=lambda: session.finished(stream)):
-            session.finished(stream)
+        if not start_all(session, value, stream, done=lambda: self._sessions.finished(session, stream)):
+            self._sessions.finished(session, stream)
             await door.whole(202, [], b"")
             return
         await self._carry_on(session, stream, door, Manner(events=not forms.json, batch=True))

@@ -40,6 +40,10 @@ UNREAD_BYTES: Final = 16 * 1024 * 1024
 """What may wait for a client that is connected and slow. Beyond, the oldest go, and the client is told by the end of its stream. Room for four of the largest results."""
 KEPT_STREAMS: Final = 16
 """Finished streams of a session that can still be taken up. A client comes back within seconds; more of them are of clients that never do."""
+KEPT_BYTES: Final = 4 * 1024 * 1024
+"""Of all of them together; the newest stays, whatever its size."""
+MOST_RUNNING: Final = 256
+"""Requests that one conversation may have running, lists and subscriptions too. Calls are counted for each caller besides."""
 CANCELLED: Final = 0
 """The code of a request that its client cancelled: outside of the ranges that JSON-RPC keeps for itself, and what the reference implementation says."""
 FAILED: Final = "The gateway failed while answering; its log says why."
@@ -225,6 +229,11 @@ class Conversation:
         name: str | int = message["id"]
         if name in self._running:
             return False
+        if len(self._running) >= MOST_RUNNING:
+            stream.put(too_many_running(message))
+            if done is not None:
+                asyncio.get_running_loop().call_soon(done)
+            return True
         task = asyncio.create_task(self._answer(message, stream))
         self._running[name] = task
 
@@ -442,6 +451,12 @@ def already_running(message: Json) -> Json:
     return Reply.failed(INVALID_REQUEST, "Invalid request: a request with this id is still running.").message(
         id_of(message)
     )
+
+
+def too_many_running(message: Json) -> Json:
+    told = f"{MOST_RUNNING} requests of this client are being answered, which is the limit."
+    data = {"reason": "limit", "retryAfterMs": 1000}
+    return Reply.failed(INTERNAL_ERROR, told, data).message(id_of(message))
 
 
 def begun_already(message: Json) -> Json:

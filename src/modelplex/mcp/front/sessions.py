@@ -12,10 +12,12 @@ from typing import Final
 
 from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
-from modelplex.mcp.front.session import KEPT_STREAMS, Conversation, Stream, Tools
+from modelplex.mcp.front.session import KEPT_BYTES, KEPT_STREAMS, Conversation, Stream, Tools
 
 SWEEP_SECONDS: Final = 30.0
 """How often sessions are looked at that nobody uses; at most this much later than configured one goes."""
+KEPT_OF_ALL: Final = 128 * 1024 * 1024
+"""Bytes of the finished streams of all sessions; beyond, those of the sessions that were used longest ago go."""
 GET_STREAM: Final = "0"
 """The key of the stream of what belongs to no request."""
 
@@ -38,6 +40,8 @@ class Session(Conversation):
         """It has one stream and ends with it, as of 2024-11-05."""
         self._streams: OrderedDict[str, Stream] = OrderedDict()
         self._count = 0
+        self.kept = 0
+        """Bytes of its finished streams."""
 
     @property
     def quiet(self) -> bool:
@@ -63,9 +67,18 @@ class Session(Conversation):
         stream.finish()
         if not stream.shown:
             self._streams.pop(stream.key, None)
-        over = [key for key, each in self._streams.items() if each.finished]
-        for key in over[: max(0, len(over) - KEPT_STREAMS)]:
-            del self._streams[key]
+        over = [each for each in self._streams.values() if each.finished]
+        self.kept = sum(each.size for each in over)
+        while len(over) > 1 and (len(over) > KEPT_STREAMS or self.kept > KEPT_BYTES):
+            oldest = over.pop(0)
+            del self._streams[oldest.key]
+            self.kept -= oldest.size
+
+    def forget(self) -> None:
+        """What is kept of finished streams; who comes back for it has to ask anew."""
+        for stream in [each for each in self._streams.values() if each.finished]:
+            del self._streams[stream.key]
+        self.kept = 0
 
     def find(self, key: str) -> Stream | None:
         return self.stream if key == GET_STREAM else self._streams.get(key)
@@ -124,6 +137,17 @@ class Sessions:
         if self._sweeper is None:
             self._sweep_later()
         return session
+
+    def finished(self, session: Session, stream: Stream) -> None:
+        """The last message of a request's stream is there."""
+        session.finished(stream)
+        if session.kept:
+            left = sum(each.kept for each in self._sessions.values()) - KEPT_OF_ALL
+            for each in self._sessions.values():
+                if left <= 0:
+                    break
+                left -= each.kept
+                each.forget()
 
     def end(self, session: Session) -> None:
         if self._sessions.pop(session.session, None) is not None:

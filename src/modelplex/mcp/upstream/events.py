@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+LONGEST_ID = 1_024
+"""Bytes of an event's id that is remembered: it goes into a header. A longer one is passed over."""
+
 
 class Event(NamedTuple):
     """`name` is "message" where the event has none; `data` may be empty (an event that only brings an id)."""
@@ -74,14 +77,14 @@ class EventReader:
         field, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._size += len(value)
+            self._size += len(value) + 1  # a line without anything takes room too
             if self._size > self._limit:
                 raise TooLong
             self._data.append(value)
             self._touched = True
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
-        elif field == b"id" and b"\0" not in value:
+        elif field == b"id" and b"\0" not in value and len(value) <= LONGEST_ID:
             self.last_id = value.decode("utf-8", "replace")
         elif field == b"retry" and value.isdigit() and len(value) < 9:
             self.retry = int(value) / 1000

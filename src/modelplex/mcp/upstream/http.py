@@ -32,6 +32,10 @@ RESUMES: Final = 5
 """Attempts in a row that bring nothing, after which a broken stream is given up."""
 GOODBYE: Final = 2.0
 """Seconds that the end of a session may take to be told."""
+ASIDES: Final = 32
+"""Messages that nobody waits for (answers to a server's questions, cancellations) on their way to one server at once. More are dropped: each takes a connection."""
+ASIDE: Final = 10.0
+"""Seconds that such a message may take."""
 SMALL: Final = 65_536
 """Bytes that are read of an answer that nobody needs, such as an error page."""
 
@@ -305,11 +309,13 @@ class HttpChannel:
             self._aside(self._listen())
 
     def send_soon(self, message: Json) -> None:
-        self._aside(self._send_quietly(message))
+        if len(self._tasks) < ASIDES:
+            self._aside(self._send_quietly(message))
 
     async def _send_quietly(self, message: Json) -> None:
-        with contextlib.suppress(Lost, Turned):
-            await self.send(message)
+        with contextlib.suppress(Lost, Turned, TimeoutError):
+            async with asyncio.timeout(ASIDE):
+                await self.send(message)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

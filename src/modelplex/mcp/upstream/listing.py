@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Literal, cast
 
+import msgspec
+
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.upstream.link import Link, Turned
 from modelplex.mcp.upstream.params import annotated
@@ -36,6 +38,8 @@ CHANGES: Final[dict[str, tuple[Kind, ...]]] = {
 }
 MOST: Final = 10_000
 """Entries of one list. The largest servers have some hundred tools."""
+LARGEST: Final = 8 * 1024 * 1024
+"""Bytes of one list, all pages together: what is listed is kept, hashed and searched for what looks wrong."""
 
 Warn = Callable[[str], None]
 
@@ -87,6 +91,7 @@ async def _pages(
     entries: dict[object, Json] = {}
     cursor: str | None = None
     seen: set[str] = set()
+    size = 0
     for _ in range(limits.max_pages):
         reply = await link.request(method, {} if cursor is None else {"cursor": cursor})
         if reply.error is not None:
@@ -95,6 +100,10 @@ async def _pages(
             warn(f"{method} was answered with error {reply.error['code']}.")
             return tuple(entries.values()) if entries else None
         result = reply.result or {}
+        size += len(msgspec.json.encode(result.get(member)))
+        if size > LARGEST:
+            warn(f"{method} has more than {LARGEST} bytes; the list ends before that page.")
+            return tuple(entries.values())[:MOST]
         _add(entries, result.get(member), key=KEYS[member])
         following = result.get("nextCursor")
         if not isinstance(following, str):

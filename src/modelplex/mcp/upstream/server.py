@@ -59,7 +59,8 @@ LISTEN: Final = "subscriptions/listen"
 FRESH: Final = 60.0
 """Seconds that a loaded list is believed at the next start of a process; an older one is asked for again beside the first calls."""
 CHANGE_PAUSE: Final = 0.1
-"""Seconds between two loads of lists that a server changes all the time."""
+"""Seconds between two loads of lists that a server changes all the time; each in a row doubles it."""
+MAX_CHANGE_PAUSE: Final = 30.0
 TOLD_LINES: Final = 100
 TOLD_SECONDS: Final = 10.0
 """So many lines of a server's own are told in so many seconds; of more, only their number."""
@@ -577,6 +578,7 @@ class Server:
 
     async def _follow_changes(self) -> None:
         """Changes that come while lists are loaded are one more load, however many they are."""
+        pause = CHANGE_PAUSE
         while self._pending:
             pending, self._pending = self._pending, {}
             for scope in {scope for scope, _ in pending}:
@@ -591,8 +593,8 @@ class Server:
                     await self._load_lists(seat, seat.link, kinds)
             for (scope, _), message in pending.items():
                 self._spread(scope, message)
-            if self._pending:
-                await asyncio.sleep(CHANGE_PAUSE)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_CHANGE_PAUSE)
 
     def _spread(self, scope: str, message: Json) -> None:
         for callback in list(self._callbacks.values()):

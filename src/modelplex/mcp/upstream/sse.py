@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from modelplex.mcp.upstream.address import Address
-from modelplex.mcp.upstream.http import SMALL, Wire, messages_of, retry_after
+from modelplex.mcp.upstream.http import ASIDE, ASIDES, SMALL, Wire, messages_of, retry_after
 from modelplex.mcp.upstream.link import Call, Duplex, Lost, Turned
 from modelplex.mcp.upstream.stdio import within
 from modelplex.mcp.words import Era, Json
@@ -101,11 +101,13 @@ class SseChannel(Duplex):
             await answer.body(limit=SMALL)
 
     def send_soon(self, message: Json) -> None:
-        self._aside(self._send_quietly(message))
+        if len(self._tasks) < ASIDES:
+            self._aside(self._send_quietly(message))
 
     async def _send_quietly(self, message: Json) -> None:
-        with contextlib.suppress(Lost, Turned):
-            await self.send(message)
+        with contextlib.suppress(Lost, Turned, TimeoutError):
+            async with asyncio.timeout(ASIDE):
+                await self.send(message)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,0 +1,360 @@
+"""What a hostile agent, a hostile tool server and a careless user do, where it once cost more than it may: memory, time, a place in a queue, another's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelplex.caller import Caller
+from modelplex.config.secret import Secret
+from modelplex.config.settings import McpConfig, McpServer
+from modelplex.mcp import cells
+from modelplex.mcp.catalog import MOST_TEMPLATES, Offer, merge
+from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
+from modelplex.mcp.front.session import KEPT_BYTES, MOST_RUNNING, Conversation, Stream
+from modelplex.mcp.front.sessions import Session, Sessions
+from modelplex.mcp.upstream import Server, ServerEvent
+from modelplex.mcp.upstream.events import EventReader, TooLong
+from modelplex.mcp.upstream.http import ASIDES
+from modelplex.mcp.upstream.listing import LARGEST
+from modelplex.mcp.words import META_CAPABILITIES, META_VERSION, Catalog, Json, Reply
+from tests.mcp.front.scripted import ScriptedHub, request
+from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
+from tests.mcp.upstream.remote import Seen, legacy, remote
+from tests.mcp.upstream.remote import Stream as Answer
+
+WAIT = 10.0
+
+
+async def soon(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+# --- a hostile agent ---
+
+
+async def test_an_agent_with_all_its_calls_hanging_at_a_server_leaves_places_for_the_others() -> None:
+    go = asyncio.Event()
+
+    async def script(sent: Sent) -> Reply:
+        if sent.params.get("arguments") == {"hang": True}:
+            await go.wait()
+        return Reply(result={"content": [{"type": "text", "text": "here"}]})
+
+    house = House(
+        ScriptedServer("s", tools=[tool("x")], script=script), max_in_flight=64, max_server_in_flight=16
+    )
+    greedy, other, third = Guest(agent="greedy"), Guest(agent="other"), Guest(agent="third")
+    hanging = [asyncio.create_task(house.call(greedy, "s__x", {"hang": True})) for _ in range(64)]
+    await soon(lambda: sum(task.done() for task in hanging) == 64 - 12)
+    told = error(next(task for task in hanging if task.done()).result())["data"]
+    assert told["reason"] == "limit"
+    assert told["retryAfterMs"] > 0
+    assert text(await house.call(other, "s__x")) == "here"
+    hanging += [asyncio.create_task(house.call(other, "s__x", {"hang": True})) for _ in range(64)]
+    await soon(lambda: sum(task.done() for task in hanging) == 128 - 12 - 3)
+    assert text(await house.call(third, "s__x")) == "here"
+    go.set()
+    await asyncio.gather(*hanging)
+    assert "of 0 calls" in repr(house.hub)
+    assert text(await house.call(greedy, "s__x")) == "here"
+
+
+async def test_one_caller_alone_has_all_of_a_small_limit() -> None:
+    go = asyncio.Event()
+
+    async def script(_: Sent) -> Reply:
+        await go.wait()
+        return Reply(result={"content": []})
+
+    house = House(ScriptedServer("s", tools=[tool("x")], script=script), max_server_in_flight=2)
+    guest = Guest()
+    calls = [asyncio.create_task(house.call(guest, "s__x")) for _ in range(3)]
+    await soon(lambda: any(task.done() for task in calls))
+    assert sum(task.done() for task in calls) == 1
+    go.set()
+    await asyncio.gather(*calls)
+
+
+def test_keys_of_meta_are_not_remembered_whatever_their_length() -> None:
+    reader = {f"{number}{'k' * 1_000_000}": 1 for number in range(3)}
+    before = cells._passes.cache_info().currsize  # pyright: ignore[reportPrivateUsage]
+    assert cells.without_reserved({**reader, "vendor/a": 1}, ("*",)) == {"vendor/a": 1}
+    assert cells._passes.cache_info().currsize - before <= 1  # pyright: ignore[reportPrivateUsage]
+
+
+def kept_stream(session: Session, size: int) -> Stream:
+    """A request's answer that the client could name, and did not stay for."""
+    stream = session.request_stream(mute=False)
+    stream.shown = True
+    stream.put({"jsonrpc": "2.0", "id": 1, "result": {"text": "x" * size}})
+    return stream
+
+
+async def test_large_answers_that_nobody_came_back_for_are_kept_within_a_bound() -> None:
+    hub = ScriptedHub()
+    caller = Caller(listener="unix:a", kind="unix")
+    sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
+    one = sessions.add(hub, caller, server=None, alone=False)
+    for _ in range(16):
+        last = kept_stream(one, 1_000_000)
+        sessions.finished(one, last)
+        assert one.kept <= KEPT_BYTES
+        assert one.find(last.key) is last  # the newest can always be taken up
+    for _ in range(100):
+        each = sessions.add(hub, caller, server=None, alone=False)
+        last = kept_stream(each, 4_000_000)
+        sessions.finished(each, last)
+        assert each.find(last.key) is last
+    gc.collect()
+    held = sum(found.size for found in gc.get_objects() if isinstance(found, Stream))
+    assert held <= 140 * 1024 * 1024
+    await sessions.close()
+
+
+async def test_one_connection_cannot_have_requests_without_end_waiting() -> None:
+    hub = ScriptedHub()
+    stream = Stream()
+    talk = Conversation(
+        hub, Caller(listener="unix:a", kind="unix"), server=None, session="s", stream=stream, era="modern"
+    )
+    meta: Json = {META_VERSION: "2026-07-28", META_CAPABILITIES: {}}
+    done: list[int] = []
+    for number in range(1000):
+        message = request("subscriptions/listen", {"notifications": {}, "_meta": meta}, id=number)
+        assert talk.start(message, stream, done=lambda: done.append(1))
+    await soon(lambda: len(done) == 1000 - MOST_RUNNING)
+    refused = [json.loads(data) for _, data in stream.after(0) if b'"error"' in data]
+    assert {each["id"] for each in refused} == set(range(MOST_RUNNING, 1000))
+    assert refused[0]["error"]["data"]["reason"] == "limit"
+    await talk.end()
+
+
+# --- a hostile server ---
+
+
+def offer(server: str, *templates: str) -> Offer:
+    listed: tuple[Json, ...] = tuple({"uriTemplate": each, "name": "t"} for each in templates)
+    return Offer(server=server, catalog=Catalog(era="legacy", version="2025-11-25", templates=listed))
+
+
+def test_templates_of_a_servers_making_cost_no_reader_time() -> None:
+    costly = "x://" + "{+a}" * 1000
+    many = [f"x://{'{+a}' * 8}{number}" for number in range(10_000)]
+    merged = merge([offer("bad", costly, "x://" + "a" * 5000 + "{b}", *many), offer("good", "file:///{p}")])
+    assert len([entry for entry in merged.entries("resourceTemplates") if entry.server == "bad"]) == (
+        MOST_TEMPLATES
+    )
+    assert merged.owner("file:///a") == "good"
+    assert [each.sentence for each in merged.warnings if "too long" in each.sentence]
+    began = time.process_time()
+    merged.owner("x://" + "a" * 8000)
+    assert time.process_time() - began < 20  # it was hours; on a slow machine it is a second
+
+
+def test_lines_without_anything_in_an_event_count_against_its_limit() -> None:
+    reader = EventReader(limit=10_000)
+    reader.feed(b"data:\n" * 9_000)
+    with pytest.raises(TooLong):
+        reader.feed(b"data:\n" * 9_000)
+
+
+def test_an_events_id_that_is_no_header_is_passed_over() -> None:
+    reader = EventReader(limit=10_000_000)
+    reader.feed(b"id: 7\ndata: a\n\nid: " + b"8" * 100_000 + b"\ndata: b\n\n")
+    assert reader.last_id == "7"
+
+
+async def test_what_a_server_logs_for_nobody_does_not_fill_the_gateways_log() -> None:
+    server = ScriptedServer("s", tools=[tool("x")])
+    house = House(server)
+    for number in range(10_000):
+        server.says("notifications/message", {"level": "info", "data": f"line {number}"})
+    said = [sentence for _, sentence in house.reports if sentence.startswith("says")]
+    assert 50 <= len(said) <= 101
+    assert "left out" in said[-1]
+
+
+@pytest.mark.parametrize("params", [None, {}, [1], "text", 5])
+async def test_a_log_message_of_any_form_breaks_nothing(params: Any) -> None:
+    server = ScriptedServer("s", tools=[tool("x")])
+    house = House(server)
+    server.says("notifications/message", params)
+    assert text(await house.call(Guest(), "s__x")) == "{}"
+
+
+async def test_a_name_of_a_megabyte_makes_no_sentence_of_that_length() -> None:
+    listed = [tool(f"{'x' * 1_000_000}"), tool(f"{'x' * 1_000_000}")]
+    house = House(ScriptedServer("s", tools=listed))
+    assert await house.names(Guest()) == []
+    assert house.reports
+    assert max(len(sentence) for _, sentence in house.reports) <= 1_000
+
+
+async def test_an_error_beyond_the_largest_result_is_not_passed_on() -> None:
+    async def script(_: Sent) -> Reply:
+        return Reply(error={"code": -1, "message": "\x1b[31m" + "x" * 50_000, "data": ["y" * 50_000]})
+
+    house = House(ScriptedServer("s", tools=[tool("x")], script=script), max_result=10_000)
+    told = error(await house.call(Guest(), "s__x"))
+    assert told["data"]["reason"] == "size"
+    assert len(json.dumps(told)) < 1_000
+
+
+async def test_a_long_error_is_cut_in_the_record_and_whole_for_the_caller() -> None:
+    async def script(_: Sent) -> Reply:
+        return Reply(error={"code": -1, "message": "x" * 50_000})
+
+    house = House(ScriptedServer("s", tools=[tool("x")], script=script))
+    assert len(error(await house.call(Guest(), "s__x"))["message"]) == 50_000
+    assert len(house.calls[-1].error or "") < 5_000
+
+
+async def test_a_kind_of_result_that_nobody_knows_is_told_in_few_letters() -> None:
+    async def script(_: Sent) -> Reply:
+        return Reply(result={"resultType": "z" * 100_000, "content": []})
+
+    house = House(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
+    told = result(await house.call(Guest(), "s__x"))
+    assert told["isError"] is True
+    assert len(json.dumps(told)) < 1_000
+
+
+class Silent(Guest):
+    """A session whose client is asked, and says nothing."""
+
+    async def ask(self, method: str, params: Json) -> Reply:
+        self.asked.append((method, params))
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_client_that_never_answers_a_modern_servers_question_ends_the_call_in_the_end() -> None:
+    async def script(_: Sent) -> Reply:
+        question: Json = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}}
+        return Reply(result={"resultType": "input_required", "inputRequests": {"a": question}})
+
+    server = ScriptedServer("s", era="modern", tools=[tool("x")], script=script, allow=("elicitation",))
+    house = House(server, max_call_time=0.05)
+    guest = house.opened(Silent("legacy", capabilities={"elicitation": {}}))
+    told = result(await house.call(guest, "s__x"))
+    assert told["isError"] is True
+    assert guest.asked
+    assert "of 0 calls" in repr(house.hub)
+
+
+@pytest.mark.parametrize(
+    "content", ["text", 5, {"type": "text"}, [1, None, "x"], [{"type": "resource", "resource": "r"}], [{}]]
+)
+def test_a_result_of_any_form_can_be_shown_to_a_person(content: Any) -> None:
+    assert all(isinstance(line, str) for line in _result({"content": content}))
+
+
+async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call() -> None:
+    waiting: set[int] = set()
+    most = 0
+
+    async def respond(seen: Seen, answer: Answer) -> None:
+        nonlocal most
+        if seen.said == "tools/call":
+            await answer.events()
+            for number in range(2000):
+                await answer.event({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping"})
+            await soon(lambda: len(waiting) >= ASIDES)
+            reply = {"content": [{"type": "text", "text": "here"}]}
+            await answer.event({"jsonrpc": "2.0", "id": seen.message["id"], "result": reply})
+        elif "result" in seen.message:  # the answer to a ping, which is never acknowledged
+            waiting.add(len(waiting))
+            most = max(most, len(waiting))
+            await answer.gone()
+        else:
+            await legacy(seen, answer)
+
+    async with remote(respond) as there:
+        server = Server(McpServer(name="s", url=Secret(there.url)), limits=McpConfig(enabled=True))
+        try:
+            reply = await asyncio.wait_for(server.request("tools/call", {"name": "x", "arguments": {}}), WAIT)
+            assert text(reply) == "here"
+        finally:
+            await server.close()
+    assert most <= ASIDES
+
+
+def listing(folder: Path, body: str) -> list[str]:
+    """A server of a few lines; `body` runs with `m`, the message, and `say`."""
+    file = folder / "bad.py"
+    file.write_text(
+        "import json, sys\n"
+        "def say(**more):\n"
+        "    print(json.dumps({'jsonrpc': '2.0', **more}), flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    m = json.loads(line)\n"
+        "    if m.get('method') == 'initialize':\n"
+        "        say(id=m['id'], result={'protocolVersion': '2025-11-25', 'capabilities': {'tools': {'listChanged': True}}, 'serverInfo': {}})\n"
+        f"{body}"
+        "    elif 'id' in m and 'method' in m:\n"
+        "        say(id=m['id'], result={'content': []})\n"
+    )
+    return ["-S", "-E", str(file)]
+
+
+@contextlib.asynccontextmanager
+async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[Server, list[ServerEvent]]]:
+    told: list[ServerEvent] = []
+    config = McpServer(
+        name="s",
+        command=sys.executable,
+        args=tuple(Secret(arg) for arg in listing(folder, body)),
+        protocol="legacy",
+    )
+    server = Server(config, limits=McpConfig(enabled=True), tell=told.append)
+    try:
+        yield server, told
+    finally:
+        await server.close()
+
+
+async def test_a_list_of_too_many_bytes_ends_where_it_is_too_much(tmp_path: Path) -> None:
+    body = (
+        "    elif m.get('method') == 'tools/list':\n"
+        "        n = int(m['params'].get('cursor', '0'))\n"
+        "        tools = [{'name': f'x{n}', 'description': 'y' * 3_000_000, 'inputSchema': {}}]\n"
+        "        say(id=m['id'], result={'tools': tools, 'nextCursor': str(n + 1)})\n"
+    )
+    async with bad_server(tmp_path, body) as (server, told):
+        catalog = await asyncio.wait_for(server.lists(), 3 * WAIT)
+        assert [each["name"] for each in catalog.tools] == ["x0", "x1"]
+        assert sum(len(json.dumps(each)) for each in catalog.tools) <= LARGEST
+    assert any("bytes" in event.text for event in told if event.kind == "warning")
+
+
+async def test_a_server_whose_lists_always_change_is_asked_ever_less_often(tmp_path: Path) -> None:
+    body = (
+        "    elif m.get('method') == 'tools/list':\n"
+        "        with open('count', 'a') as file: file.write('x')\n"
+        "        say(id=m['id'], result={'tools': []})\n"
+        "        say(method='notifications/tools/list_changed')\n"
+    ).replace("'count'", repr(str(tmp_path / "count")))
+    async with bad_server(tmp_path, body) as (server, _):
+        await asyncio.wait_for(server.lists(), WAIT)
+
+        def asked() -> int:
+            return len((tmp_path / "count").read_text())
+
+        await soon(lambda: asked() >= 4)
+        began, before = time.monotonic(), asked()
+        await asyncio.sleep(1.0)
+        # Each pause is twice the one before: of a hundred a second it has become one or two.
+        assert asked() - before <= 3 + (time.monotonic() - began - 1.0) * 2
+        assert (await asyncio.wait_for(server.request("ping", {}), WAIT)).result is not None
