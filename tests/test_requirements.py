@@ -106,7 +106,7 @@ REQUIREMENTS: dict[str, str | tuple[str, ...]] = {
     "R56": (f"{HERE}::test_r56_vectors_keep_order_dimensions_and_values", f"{TRANSLATED}::test_ollama_embeds_in_both_of_the_clients_forms", "tests/wire/test_openai_embeddings.py::test_vectors_keep_order_dimensions_and_values_between_both_encodings"),
     "R57": (f"{GATEWAY}::test_a_rejected_key_rotates_and_never_shows_as_401", f"{HERE}::test_r57_the_next_key_is_tried_at_a_provider_of_any_dialect"),
     "R58": (f"{HERE}::test_r42_r58_long_names_and_free_tools_come_back_as_they_went",),
-    "R59": "of the sealed policy, a room that is not built yet",
+    "R59": ("tests/test_sealed_bodies.py::test_s22_s26_a_tool_that_the_provider_would_run_is_gone_and_the_turn_succeeds", "tests/test_sealed_requirements.py::test_the_tests_of_a_requirement_exist"),
     "R60": (f"{HERE}::test_r60_every_loss_is_in_header_and_record_and_refused_where_the_config_says_so",),
 }  # fmt: skip
 

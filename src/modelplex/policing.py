@@ -136,7 +136,8 @@ class Policing:
                 body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
         wanted = switches(self._egress.types[attempt.provider], attempt.dialect)
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened}
-        return with_members(body, held), stripped
+        ask = self.judged(attempt).ask
+        return with_members(body, held, fields=ask.fields if body is ask.body else None), stripped
 
     def _denied(self, attempt: Attempt) -> PolicyDenied | None:
         opened = self._open(attempt)
@@ -222,12 +223,18 @@ def denial(refused: Refuse) -> PolicyDenied:
     return PolicyDenied(refused.sentence, status=400, param=refused.path or None)
 
 
-def with_members(body: bytes, members: Mapping[str, object]) -> bytes:
-    """The body with these members at its top level, every other value's bytes the same; the very body where they are there already."""
+def with_members(
+    body: bytes, members: Mapping[str, object], *, fields: Mapping[str, msgspec.Raw] | None = None
+) -> bytes:
+    """The body with these members at its top level, every other value's bytes the same; the very body where they are there already. `fields` are the body's own, where they are known: what
+    it lacks is then put before them, which reads nothing.
+    """
     if not members:
         return body
-    fields = _members(body)
+    known = _members(body) if fields is None else fields
     wanted = {name: msgspec.Raw(_encode(value)) for name, value in members.items()}
-    if all(bytes(fields.get(name, b"")) == bytes(value) for name, value in wanted.items()):
+    if all(bytes(known.get(name, b"")) == bytes(value) for name, value in wanted.items()):
         return body
-    return _encode({**fields, **wanted})
+    if known and known.keys().isdisjoint(wanted):
+        return _encode(wanted)[:-1] + b"," + body[body.index(b"{") + 1 :]
+    return _encode({**known, **wanted})

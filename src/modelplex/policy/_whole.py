@@ -23,6 +23,8 @@ MANY = 64
 _HOLDERS: frozenset[type] = frozenset((dict, list))
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_compact = msgspec.json.format
+NO_SPACES = -1
 
 
 def read_whole(body: bytes) -> dict[str, Any]:
@@ -43,8 +45,8 @@ def read_whole(body: bytes) -> dict[str, Any]:
 
 
 def _lost_a_member(body: bytes, again: bytes) -> bool:
-    """Whether `again`, what was read of the body and written anew, is short of a member. Most clients write as we do, and one comparison tells."""
-    if body == again:
+    """Whether `again`, what was read of the body and written anew, is short of a member. Most clients write as we do, but for spaces, and one comparison tells."""
+    if body == again or _compact(body, indent=NO_SPACES) == again:
         return False
     if QUOTE_BY_NUMBER in body:
         return _strings(body) != _strings(again)
