@@ -9,7 +9,15 @@ import pytest
 from modelplex.caller import Caller
 from modelplex.mcp.gateway import Hub
 from modelplex.mcp.pins import LockedServer, Pins, hash_of
-from modelplex.mcp.words import INVALID_PARAMS, META_SERVER, METHOD_NOT_FOUND, Json, Reply, Unavailable
+from modelplex.mcp.words import (
+    INVALID_PARAMS,
+    META_SERVER,
+    METHOD_NOT_FOUND,
+    Catalog,
+    Json,
+    Reply,
+    Unavailable,
+)
 from tests.mcp.hubs import Guest, House, Script, ScriptedServer, Sent, echo, error, result, text, tool
 
 
@@ -518,3 +526,29 @@ async def test_arguments_that_are_no_object_are_refused() -> None:
     for params in bad:
         assert error(await house.ask(Guest(), "tools/call", params))["code"] == INVALID_PARAMS
     assert not house.servers["git"].sent
+
+
+async def test_no_more_servers_are_started_at_once_than_there_are_processors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    running: list[int] = [0, 0]
+    go_on = asyncio.Event()
+
+    class Slow(ScriptedServer):
+        async def lists(self, *, fresh: bool = False) -> Catalog:
+            running[0] += 1
+            running[1] = max(running)
+            await go_on.wait()
+            running[0] -= 1
+            return await super().lists(fresh=fresh)
+
+    house = House(*(Slow(f"s{number}", start="eager") for number in range(5)))
+    house.hub.start()
+    while running[0] < 2:
+        await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(5):
+        while not all(server.listed for server in house.servers.values()):
+            await asyncio.sleep(0)
+    assert running == [0, 2]

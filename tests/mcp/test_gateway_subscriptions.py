@@ -3,7 +3,7 @@
 import asyncio
 
 from modelplex.mcp.streams import MAX_SUBSCRIPTIONS
-from modelplex.mcp.words import META_SUBSCRIPTION, Json, Reply
+from modelplex.mcp.words import META_SUBSCRIPTION, Json, Reply, Unavailable
 from tests.mcp.hubs import WAIT, Guest, House, ScriptedServer, error, result, tool
 
 TOOLS = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
@@ -135,3 +135,48 @@ async def test_a_gateway_that_stops_ends_subscriptions_with_their_result() -> No
     assert result(reply)["_meta"][META_SUBSCRIPTION] == "x"
     assert result(reply)["resultType"] == "complete"
     assert house.servers["fs"].closed
+
+
+# --- a session's own process
+
+
+async def test_a_session_that_is_served_by_an_elder_hears_of_the_resources_there() -> None:
+    about: Json = {"tools": {}, "resources": {"subscribe": True}}
+    listed = [{"uri": "file:///a", "name": "a"}]
+    main = ScriptedServer("a", era="modern", allow=("elicitation",), resources=listed, capabilities=about)
+    elder = ScriptedServer("a", allow=("elicitation",), resources=listed, capabilities=about)
+    house = House(main, elders=[elder])
+    asked = house.opened(Guest("legacy", session="s1", capabilities={"elicitation": {}}))
+    other = house.opened(Guest("legacy", session="s2"))
+    for guest in (asked, other):
+        await house.ask(guest, "resources/subscribe", {"uri": "file:///a"})
+    assert main.watched == {"": frozenset({"file:///a"})}
+    (scope,) = elder.watched
+    assert scope.startswith("session:")
+    elder.says("notifications/resources/updated", {"uri": "file:///a"}, scope=scope)
+    assert [len(guest.channel) for guest in (asked, other)] == [1, 0]
+    main.says("notifications/resources/updated", {"uri": "file:///a"})
+    assert [len(guest.channel) for guest in (asked, other)] == [1, 1]
+    await house.ask(asked, "resources/unsubscribe", {"uri": "file:///a"})
+    assert elder.watched[scope] == frozenset()
+    assert main.watched[""] == {"file:///a"}
+
+
+async def test_what_changes_at_an_elder_is_asked_of_the_server_before_it_is_told() -> None:
+    main = ScriptedServer("a", era="modern", allow=("elicitation",))
+    elder = ScriptedServer("a", allow=("elicitation",))
+    house = House(main, elders=[elder])
+    guest = house.opened(Guest("legacy"))
+    for _ in range(3):
+        elder.says("notifications/tools/list_changed", scope="session:x")
+    assert guest.channel == []
+    async with asyncio.timeout(WAIT):
+        while not guest.channel:
+            await asyncio.sleep(0)
+    assert main.listed == 1
+    assert [each["method"] for each in guest.channel] == ["notifications/tools/list_changed"]
+    main.fails = Unavailable("gone", server="a", reason="lost")
+    elder.says("notifications/prompts/list_changed", scope="session:x")
+    async with asyncio.timeout(WAIT):
+        while len(guest.channel) < 2:
+            await asyncio.sleep(0)
