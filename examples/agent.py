@@ -113,7 +113,7 @@ def look_for_a_way_out() -> bool:
 
 def main() -> int:
     way_out = look_for_a_way_out()
-    print("has a way out" if way_out else "has no way out", "\n")
+    print("has a way out" if way_out else "has no way out", end="\n\n")
 
     messages = [{"role": "user", "content": "Hello from a program without a network"}]
     print("chat:", chat(messages)["content"])

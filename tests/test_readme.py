@@ -119,6 +119,8 @@ def served(document: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (folder / "config.toml").write_text(served_config(document))
     (folder / ".curlrc").write_text("fail-with-body\nmax-time = 40\n")
     (folder / "node_modules").symlink_to(node_modules())
+    (folder / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "agent.py", folder / "examples")
     environ = {
         **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
         **ENVIRONMENT,
@@ -147,6 +149,8 @@ def _commands(folder: Path) -> Path:
     """A folder for the PATH, with the commands that stand in for others."""
     there = folder / "bin"
     there.mkdir()
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(there)
     for name in STANDS_IN:
         (there / name).write_text(
             f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/commands.py" {name} "$@"\n'
