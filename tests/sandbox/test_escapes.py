@@ -61,11 +61,17 @@ CLOSED = {
     "setting_of_the_host": "EROFS",
     "mount_again": "EPERM",
     "device": "ENOENT",
+    "control_groups": "EPERM",
+    "log_of_the_kernel": "ENOSYS",
+    "counters": "ENOSYS",
 }
 """What is tried, and what comes of it inside."""
-ROOT_ALONE = {"setting_of_the_host", "mount_again"}
+ROOT_ALONE = {"setting_of_the_host", "mount_again", "control_groups"}
 """Ways that are open to root alone to begin with."""
-MAY_LACK = {"vsock", "alg", "io_uring", "by_int_80", "key_ring", "device", "tcp_beyond", "udp_beyond"}
+MAY_LACK = {"vsock", "alg", "io_uring", "by_int_80", "key_ring", "device", "tcp_beyond", "udp_beyond"} | {
+    "log_of_the_kernel",
+    "counters",
+}
 """Ways that a kernel, or a machine without a network, may not have at all."""
 
 

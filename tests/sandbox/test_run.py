@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import pwd
 import select
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from modelplex.sandbox import run as sandbox
+from modelplex.sandbox.folders import works_in
 from tests.peers import node, node_modules
 from tests.processes import WAIT_S, served
 from tests.sandbox.sandboxes import PROGRAMS, SECRET, Person, allowed
@@ -359,7 +361,7 @@ def test_a_home_folder_is_not_shared_by_being_stood_in(me: Person) -> None:
         "--", sys.executable, "-c", "import os; print(os.listdir('.'))", environ={"HOME": str(me.folder)}
     )
     assert done.stdout == "[]\n"
-    assert "it is not shared" in done.stderr
+    assert "is not shared" in done.stderr
 
 
 def test_the_config_with_its_keys_is_covered_and_stays_so(me: Person) -> None:
@@ -378,6 +380,107 @@ def test_the_config_with_its_keys_is_covered_and_stays_so(me: Person) -> None:
     assert done.stdout.split() == ["''", "EBUSY", "EBUSY", "done", "EBUSY"]
     assert SECRET in config.read_text()
     assert "x" not in config.read_text().replace(SECRET, "")[40:]
+
+
+@pytest.mark.parametrize(
+    "folder", ["/", "/etc", "/usr/bin", "/var", "/home", "/tmp", "/run", "/dev/shm", "/proc", "/root"]
+)
+@pytest.mark.parametrize("way", ["private", "ro"])
+def test_a_folder_of_the_system_s_or_of_everybody_s_is_not_written_to(
+    me: Person, folder: str, way: str
+) -> None:
+    name = f"mpx-{os.getpid()}"
+    done = subprocess.run(
+        me.command("run", "--fs", way, "--", "sh", "-c", f"> {folder}/{name}; > ./{name}; pwd"),
+        cwd=folder,
+        env=me.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    allowed(done.stderr)
+    assert not Path(folder, name).exists()
+    assert done.returncode == 0, done.stderr
+    assert f"{folder} is not shared" in done.stderr
+    assert done.stdout == (f"{me.home}\n" if way == "private" else f"{folder}\n")
+
+
+def test_a_home_folder_stays_hidden_from_who_became_root_in_it(me: Person) -> None:
+    """As sudo does it: HOME is root's, SUDO_UID says who it was."""
+    if os.geteuid() != 0:
+        pytest.skip("for root to try")
+    own = pwd.getpwuid(65534).pw_dir
+    assert not works_in("/home/alice", homes=["/root", "/home/alice"])
+    assert works_in("/home/alice/project", homes=["/root", "/home/alice", own])
+    assert sandbox._homes()[0] == os.path.realpath(pwd.getpwuid(0).pw_dir)
+
+
+def test_who_it_was_that_became_root_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    someone = next(entry for entry in pwd.getpwall() if entry.pw_uid and entry.pw_dir not in {"/", ""})
+    monkeypatch.setenv("SUDO_UID", str(someone.pw_uid))
+    assert os.path.realpath(someone.pw_dir) in sandbox._homes()
+    monkeypatch.setenv("SUDO_UID", "99999999999999999999")
+    sandbox._homes()
+
+
+@pytest.mark.parametrize("path", ["/", "/proc", "/sys/class", "/dev/null"])
+def test_what_cannot_be_shown_is_told_of(me: Person, path: str) -> None:
+    for option in ("--ro", "--rw"):
+        done = me.run(option, path, "--", "true")
+        assert done.returncode == 1
+        assert "shown" in done.stderr
+
+
+def test_a_working_folder_that_is_gone_is_told_of(me: Person) -> None:
+    words = ["/bin/sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*words, *me.command("run", "--", "true")],
+        cwd=me.folder,
+        env=me.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the working folder has been removed" in done.stderr
+
+
+def test_what_the_gateway_keeps_is_covered_from_its_first_start_on(me: Person) -> None:
+    """The log is made by this very start, the older one and the approvals were there, and so was the usual state folder."""
+    config = '[log]\nfile = "gateway.log"\n[[providers]]\ntype = "demo"'
+    (me.folder / "config.toml").write_text(config)
+    (me.folder / "gateway.log.1").write_text(SECRET)
+    (me.folder / "modelplex.mcp.lock").write_text("version = 1\n")
+    state = me.home / ".local" / "state" / "modelplex"
+    state.mkdir(parents=True)
+    (state / "key").write_text(SECRET)
+    code = (
+        "import os, errno\n"
+        f"for path in ('gateway.log', 'gateway.log.1', 'modelplex.mcp.lock', {str(state / 'key')!r}):\n"
+        "  try: print(repr(open(path).read()))\n"
+        "  except OSError as fault: print(errno.errorcode[fault.errno])\n"
+        "  try: os.rename(path, path + '.moved'); print('moved')\n"
+        "  except OSError as fault: print(errno.errorcode[fault.errno])"
+    )
+    done = me.python(code, "--rw", str(me.home))
+    assert done.stdout.split() == ["''", "EBUSY"] * 3 + ["ENOENT", "EROFS"], done.stderr
+    assert (me.folder / "gateway.log").read_text()
+    assert done.stderr == ""
+
+
+def test_a_config_that_is_a_link_and_is_replaced_is_told_of(me: Person) -> None:
+    (me.home / "mine.toml").write_text('[[providers]]\ntype = "demo"')
+    (me.folder / "config.toml").symlink_to(me.home / "mine.toml")
+    assert me.run("--", "true").stderr == ""
+    done = me.run("--", "sh", "-c", "rm config.toml; echo > config.toml")
+    assert "while the program ran this has changed: config.toml here" in done.stderr
+
+
+def test_approvals_of_tools_that_the_program_leaves_behind_are_told_of(me: Person) -> None:
+    done = me.run("--", "sh", "-c", "echo > modelplex.mcp.lock")
+    assert "has made a modelplex.mcp.lock here" in done.stderr
 
 
 def test_a_config_that_the_program_leaves_behind_is_told_of(me: Person) -> None:
@@ -475,6 +578,83 @@ def test_a_stream_that_leads_out_is_refused(me: Person) -> None:
         )
     assert done.returncode == 1
     assert "its standard input is a socket that could reach the host's network" in done.stderr
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_stream_that_is_closed_is_dev_null_inside(me: Person, number: int) -> None:
+    (me.folder / "look.py").write_text(
+        "import os; open('seen', 'w').write(str([os.readlink(f'/proc/self/fd/{n}') for n in range(3)]))"
+    )
+    done = subprocess.run(
+        [
+            "/bin/sh",
+            "-c",
+            f'exec "$@" {number}<&-',
+            "sh",
+            *me.command("run", "--", sys.executable, "look.py"),
+        ],
+        cwd=me.folder,
+        env=me.environ,
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    allowed(done.stderr)
+    assert done.returncode == 0, done.stderr
+    seen = eval((me.folder / "seen").read_text())
+    assert [name == "/dev/null" for name in seen] == [each == number for each in range(3)], seen
+
+
+def test_a_stream_that_is_a_device_or_the_kernel_s_own_is_refused(me: Person) -> None:
+    epoll = select.epoll()
+    made = [os.eventfd(0), epoll.fileno()]
+    if os.geteuid() == 0 and Path("/dev/kmsg").exists():
+        made.append(os.open("/dev/kmsg", os.O_RDONLY))
+    for number in made:
+        done = subprocess.run(
+            me.command("run", "--", "true"),
+            cwd=me.folder,
+            env=me.environ,
+            stdin=number,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "by which it might leave the sandbox" in done.stderr
+    for number in (*made[:1], *made[2:]):
+        os.close(number)
+    epoll.close()
+
+
+def test_words_that_no_program_can_be_started_by_are_told_of(me: Person) -> None:
+    done = me.run("--env", "=x", "--", "true")
+    assert (done.returncode, "--env needs a variable's name" in done.stderr) == (2, True)
+    odd = os.fsdecode(b"./no\xff")
+    done = me.run("--", odd)
+    assert done.returncode == 127
+    assert "there is no ./no? inside" in done.stderr
+
+
+def test_odd_words_and_ten_thousand_of_them_arrive(me: Person) -> None:
+    words = [os.fsdecode(b"\xff\xfe"), "two words", "two\nlines", "", "--", *map(str, range(10_000))]
+    code = "import os, sys; os.write(1, ascii(sys.argv[1:]).encode())"
+    done = me.run("--", sys.executable, "-c", code, *words)
+    assert eval(done.stdout) == words
+
+
+def test_a_program_that_made_itself_unreadable_reaches_its_own_sockets(who: Person) -> None:
+    """As agents that hold keys do, and another gateway."""
+    code = (
+        "import ctypes, socket\n"
+        "server = socket.socket(socket.AF_UNIX); server.bind('/tmp/s'); server.listen()\n"
+        "ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"
+        "socket.socket(socket.AF_UNIX).connect('/tmp/s'); print('reached')"
+    )
+    assert who.python(code).stdout == "reached\n"
 
 
 def test_a_program_must_be_named(me: Person) -> None:

@@ -15,10 +15,15 @@ READ, OPENAT_ARM = 0, 56
 
 
 def verdict(
-    machine: Machine, number: int, *arguments: int, arch: int | None = None, netlink: bool = False
+    machine: Machine,
+    number: int,
+    *arguments: int,
+    arch: int | None = None,
+    netlink: bool = False,
+    users: bool = True,
 ) -> int:
     """What the filter answers to this call."""
-    code = program(machine, netlink=netlink)
+    code = program(machine, netlink=netlink, users=users)
     lines = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
     words = struct.pack(
         "=iIQ6Q",
@@ -39,6 +44,8 @@ def verdict(
                 accumulator &= value
             case 0x15:
                 at += if_true if accumulator == value else if_false
+            case 0x45:
+                at += if_true if accumulator & value else if_false
             case 0x35:
                 at += if_true if accumulator >= value else if_false
             case 0x06:
@@ -100,10 +107,23 @@ def test_connect_is_asked_of_the_supervisor(machine: Machine) -> None:
 
 
 @BOTH
-def test_io_uring_and_key_rings_are_gone(machine: Machine) -> None:
-    assert len(machine.gone) == 6
+def test_io_uring_key_rings_and_what_watches_the_machine_are_gone(machine: Machine) -> None:
+    assert len(set(machine.gone)) == 10
     for number in machine.gone:
         assert verdict(machine, number) == refused(errno.ENOSYS)
+
+
+@BOTH
+def test_root_makes_no_user_namespace_and_anybody_else_does(machine: Machine) -> None:
+    new_user, thread = 0x1000_0000, 0x3D0F00
+    for call in (machine.clone, machine.unshare):
+        for flags in (new_user, new_user | 0x2000_0000 | 17, (1 << 32) | new_user):
+            assert verdict(machine, call, flags, users=False) == refused(errno.EPERM)
+            assert verdict(machine, call, flags) == ALLOW
+        for flags in (17, thread, 0x2000_0000):
+            assert verdict(machine, call, flags, users=False) == ALLOW
+    assert verdict(machine, 435, 1, users=False) == refused(errno.ENOSYS)
+    assert verdict(machine, 435, 1) == ALLOW
 
 
 @BOTH

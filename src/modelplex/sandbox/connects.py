@@ -66,7 +66,7 @@ class Connects:
             return errno.EINVAL
         pidfd = kernel.pidfd_of_thread(tid)
         try:
-            address = _memory(tid, address_at, length)
+            address = kernel.memory_of(tid, address_at, length) if length else b""
             # Only now is it certain that the thread which was looked at is the one that asked: a number may be given to another.
             kernel.ioctl(self._listener, STILL_THERE, bytearray(struct.pack("=Q", ident)))
             ours = kernel.descriptor_of(pidfd, number)
@@ -103,19 +103,6 @@ def _seen_from(tid: int, path: str) -> str:
     if path.startswith(("/proc/self/", "/proc/thread-self/")):
         return f"/proc/{tid}/{path.split('/', 3)[3]}"
     return path if path.startswith("/") else f"/proc/{tid}/cwd/{path}"
-
-
-def _memory(tid: int, at: int, length: int) -> bytes:
-    memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.pread(memory, length, at)
-    except (OSError, OverflowError):
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT)) from None
-    finally:
-        os.close(memory)
-    if len(data) < length:
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
-    return data
 
 
 def _family(number: int) -> int:

@@ -23,6 +23,15 @@ Way: TypeAlias = Literal["private", "ro", "host"]
 
 SYSTEM: Final = "usr bin sbin lib lib32 lib64 libx32 etc opt nix gnu".split()
 """The top folders of a distribution. What is not here (root, home, var, srv, mnt, a folder of somebody's own) holds people's things."""
+NOT_WORKED_IN: Final = frozenset(
+    f"/{name}"
+    for name in [
+        *SYSTEM,
+        *"boot dev home proc root run sys tmp usr/bin usr/lib usr/sbin var var/lib var/tmp".split(),
+    ]
+)
+"""Folders of the system's, of everybody's, or of the sandbox's own. Who starts a program there means the program, and not all that lies there."""
+NOT_WORKED_BELOW: Final = ("/boot", "/dev", "/etc", "/proc", "/sys")
 OWN: Final = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - they are what is replaced
 HIDDEN_OF_PROC: Final = (
     "acpi asound bus fs irq kcore keys latency_stats sched_debug scsi sysrq-trigger timer_list".split()
@@ -45,7 +54,7 @@ class Wanted(NamedTuple):
 
     way: Way
     folder: str
-    """The working folder, shared unless it holds the home folder."""
+    """The working folder where it is shared, else empty."""
     home: str
     read_only: Sequence[str] = ()
     writable: Sequence[str] = ()
@@ -60,7 +69,7 @@ class Wanted(NamedTuple):
 def mounts(wanted: Wanted) -> list[Mount]:
     """Folders before what lies in them, and covers last."""
     writable = list(wanted.writable)
-    if shares(wanted.folder, home=wanted.home) and (wanted.way != "host" or _is_below(wanted.folder, OWN)):
+    if wanted.folder and (wanted.way != "host" or _is_below(wanted.folder, OWN)):
         writable.insert(0, wanted.folder)
     programs = [path for path in wanted.programs if not _is_below(path, writable)]
     if wanted.way != "private":
@@ -132,8 +141,15 @@ def _is_below(path: str, roots: Iterable[str]) -> bool:
 
 
 def shares(folder: str, *, home: str) -> bool:
-    """Whether a working folder is shared: not where that would show the whole home folder."""
-    return folder != "/" and not (home == folder or home.startswith(f"{folder}/"))
+    """Whether a folder is shared for the programs in it: not where that would show the whole home folder, or stand in the place of one that is the sandbox's own."""
+    return folder not in {"/", *OWN} and not (home == folder or home.startswith(f"{folder}/"))
+
+
+def works_in(folder: str, *, homes: Iterable[str]) -> bool:
+    """Whether a working folder is shared, and may be written to: a project's, but nobody's whole home, and nothing of the system's."""
+    if folder in NOT_WORKED_IN or _is_below(folder, NOT_WORKED_BELOW):
+        return False
+    return all(shares(folder, home=home) for home in homes)
 
 
 def _system() -> list[Mount]:

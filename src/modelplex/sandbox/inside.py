@@ -300,8 +300,10 @@ def _program(plan: Plan, hand: socket.socket) -> NoReturn:
                 signal.signal(number, signal.SIG_IGN if number in plan.ignored else signal.SIG_DFL)
         kernel.forbid_new_privileges()
         kernel.drop_capabilities()
-        os.chdir(plan.folder)
-        listener = seccomp.install(seccomp.program(seccomp.machine(), netlink=plan.netlink))
+        _enter(plan.folder)
+        listener = seccomp.install(
+            seccomp.program(seccomp.machine(), netlink=plan.netlink, users=not plan.is_root)
+        )
         socket.send_fds(hand, [b"L"], [listener])
         kernel.close_from(3)
         os.execvpe(plan.command[0], plan.command, plan.environ)  # noqa: S606
@@ -314,9 +316,17 @@ def _program(plan: Plan, hand: socket.socket) -> NoReturn:
         os._exit(status)
 
 
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as fault:
+        _say(f"cannot start in {folder}: {fault.strerror}")
+        os._exit(126)
+
+
 def _say(sentence: str) -> None:
     with suppress(OSError):
-        os.write(2, f"modelplex run: {sentence}\n".encode())
+        os.write(2, f"modelplex run: {sentence}\n".encode(errors="replace"))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Above it everything of the sandbox; it knows nothing of what they are used for. 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -39,6 +40,7 @@ PIDFD_THREAD: Final = os.O_EXCL
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.process_vm_readv.restype = ctypes.c_ssize_t
 
 
 def _checked(name: str, result: int) -> int:
@@ -171,6 +173,29 @@ def descriptor_of(pidfd: int, number: int) -> int:
     return int(
         _checked("pidfd_getfd", _libc.syscall(_word(PIDFD_GETFD), _word(pidfd), _word(number), _word(0)))
     )
+
+
+def memory_of(tid: int, at: int, length: int) -> bytes:
+    """A piece of another process's memory. By the call, since `/proc/TID/mem` of a process that made itself undumpable belongs to root. Raises OSError."""
+    data = ctypes.create_string_buffer(length)
+    here = _Piece(ctypes.cast(data, ctypes.c_void_p), length)
+    there = _Piece(ctypes.c_void_p(at), length)
+    one = ctypes.c_ulong(1)
+    read = _checked(
+        "process_vm_readv",
+        int(
+            _libc.process_vm_readv(
+                ctypes.c_int(tid), ctypes.byref(here), one, ctypes.byref(there), one, ctypes.c_ulong(0)
+            )
+        ),
+    )
+    if read < length:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT), "process_vm_readv")
+    return data.raw
+
+
+class _Piece(ctypes.Structure):
+    _fields_ = (("at", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
 def connect(number: int, address: bytes) -> int:

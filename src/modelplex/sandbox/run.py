@@ -4,10 +4,11 @@ Above it the command line. This process stays on the host; it holds what the use
 """
 
 # Paths of another root, and links that are not to be followed, are text.
-# ruff: noqa: PTH100, PTH109, PTH110, PTH111, PTH112, PTH123
+# ruff: noqa: PTH100, PTH109, PTH110, PTH112, PTH115, PTH118, PTH120, PTH123, PTH207
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import pwd
@@ -36,7 +37,7 @@ from modelplex.sandbox.folders import (
     of_program,
     pinned,
     programs,
-    shares,
+    works_in,
 )
 
 FAILED, WRONG = 1, 2
@@ -54,6 +55,12 @@ PASSED_ON: Final = (
     signal.SIGUSR2,
     signal.SIGWINCH,
 )
+MEMORY: Final = 1
+NOWHERE: Final = (3, 5, 7, 8, 9)
+"""/dev/null, zero, full, random and urandom among the devices of that number."""
+_LOCK: Final = "modelplex.mcp.lock"
+_READ_HERE: Final = (CONFIG, _LOCK)
+"""What a gateway that is started here believes."""
 SENT_BY_THE_KERNEL: Final = 0x80
 """si_code of what a terminal sends: to the whole group, so that the program has had it already."""
 SWITCHES: Final = {
@@ -88,20 +95,40 @@ def run(arguments: argparse.Namespace) -> int:
         return WRONG
     if not sys.platform.startswith("linux"):
         raise CannotRun("modelplex run needs Linux: its walls are the kernel's namespaces.")
+    if any(word.startswith("=") for word in arguments.env):
+        _say("--env needs a variable's name: --env NAME, or --env NAME=VALUE")
+        return WRONG
     seccomp.machine()
     _check_streams()
-    made_before = os.path.lexists(CONFIG)
+    _working_folder()
+    before = {name: _stamp(name) for name in _READ_HERE}
     with (
         _private_folder() as private,
         _log(private, verbose=arguments.verbose) as log,
         _gateway(arguments, private, log) as gateway,
     ):
         status = _sandbox(arguments, command, private, log, gateway)
-    if os.path.lexists(CONFIG) and not made_before:
-        _say(
-            f"the program has made a {CONFIG} here, which the next start would take for yours: look at it first"
-        )
+    for name, stamp in before.items():
+        if (now := _stamp(name)) is not None and now != stamp:
+            done = "the program has made a" if stamp is None else "while the program ran this has changed:"
+            _say(f"{done} {name} here, which the next start would take for yours: look at it first")
     return status
+
+
+def _stamp(name: str) -> tuple[int, ...] | None:
+    """What changes with a file, or with the link that stands for it; None where there is none."""
+    try:
+        facts = os.lstat(name)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _working_folder() -> str:
+    try:
+        return os.path.realpath(os.getcwd())
+    except FileNotFoundError:
+        raise CannotRun("the working folder has been removed: start in one that is there.") from None
 
 
 def _say(sentence: str) -> None:
@@ -110,15 +137,38 @@ def _say(sentence: str) -> None:
 
 
 def _check_streams() -> None:
-    """A socket or a folder that the program is given as a stream is a way out of what is built around it."""
+    """A socket, a folder or a device that the program is given as a stream is a way out of what is built around it."""
     for number, name in enumerate(("input", "output", "error")):
-        mode = os.fstat(number).st_mode
+        # One that was closed is /dev/null by now, which children would find closed again: what they open next, a socket of ours, would get its number.
+        os.set_inheritable(number, True)
+        facts = os.fstat(number)
+        mode = facts.st_mode
         if stat.S_ISDIR(mode):
             raise CannotRun(f"its standard {name} is a folder, through which it would see the host's files.")
         if stat.S_ISSOCK(mode) and not _is_harmless(number):
             raise CannotRun(
                 f"its standard {name} is a socket that could reach the host's network: give it a pipe or a file."
             )
+        if not (
+            stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or _is_stream(number, facts)
+        ):
+            raise CannotRun(
+                f"its standard {name} is {_name_of(number)}, by which it might leave the sandbox: give it a pipe or a file."
+            )
+
+
+def _is_stream(number: int, facts: os.stat_result) -> bool:
+    """A terminal, or a device that leads nowhere. Others do: a network's (/dev/net/tun), a disk's, the kernel's memory."""
+    if not stat.S_ISCHR(facts.st_mode):
+        return False
+    return os.isatty(number) or (os.major(facts.st_rdev) == MEMORY and os.minor(facts.st_rdev) in NOWHERE)
+
+
+def _name_of(number: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return "of an unknown kind"
 
 
 def _is_harmless(number: int) -> bool:
@@ -244,6 +294,8 @@ def _answers(path: str) -> bool:
 def _sandbox(
     arguments: argparse.Namespace, command: list[str], private: Path, log: IO[bytes], gateway: _Started
 ) -> int:
+    if any(not os.path.lexists(path) for path in _remembered(arguments.config or CONFIG)):
+        gateway.wait()  # only then are the files there that it is to be covered from the program
     plan = _plan(arguments, command, private, gateway.path)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = os.memfd_create("modelplex-plan")
@@ -362,27 +414,27 @@ def _take_back(terminal: int) -> None:
 
 def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gateway: str) -> dict[str, Any]:
     home = _home()
-    folder = os.getcwd()
+    here = _working_folder()
     files = _files()
     own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
     writable = [_existing(path) for path in arguments.rw]
     config = arguments.config or CONFIG
-    covered = [os.path.realpath(path) for path in (config, *_remembered(config)) if os.path.lexists(path)]
     wanted = Wanted(
         way=arguments.fs,
-        folder=os.path.realpath(folder),
+        folder=here if works_in(here, homes=[home, *_homes()]) else "",
         home=home,
         read_only=[_existing(path) for path in arguments.ro],
         writable=writable,
         own=[os.path.abspath(path) for path in own],
         programs=programs(command[0], environ=os.environ, home=home),
-        covered=covered,
+        covered=_covered(config),
         is_root=os.geteuid() == 0,
     )
-    if not _is_seen(wanted):
+    if not wanted.folder and here not in writable and wanted.way != "host":
         _say(
-            "the working folder holds your home folder, so it is not shared: start in a folder of a project's, or name one by --rw PATH"
+            f"{here} is not shared, since it is, or holds, a home folder or the system's: start in a folder of a project's, or name one by --rw PATH"
         )
+    is_seen = wanted.way != "private" or here == wanted.folder or here in writable
     steps = pinned(mounts(wanted))
     root = private / "root"
     root.mkdir()
@@ -397,7 +449,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
     return {
         "command": command,
         "environ": environ,
-        "folder": os.path.realpath(folder) if _is_seen(wanted) else home,
+        "folder": here if is_seen else home,
         "gateway": gateway,
         "root": str(root),
         "mounts": steps,
@@ -410,12 +462,6 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
     }
 
 
-def _is_seen(wanted: Wanted) -> bool:
-    return (
-        wanted.way != "private" or shares(wanted.folder, home=wanted.home) or wanted.folder in wanted.writable
-    )
-
-
 def _home() -> str:
     named = os.environ.get("HOME", "")
     if not named.startswith("/"):
@@ -424,11 +470,43 @@ def _home() -> str:
     return os.path.realpath(named) if named.startswith("/") else "/"
 
 
+def _homes() -> list[str]:
+    """The home folders of who we are, and of who became that (by sudo, say), whatever HOME says."""
+    numbers = {os.geteuid()}
+    with suppress(OSError, ValueError):
+        numbers.add(int(Path("/proc/self/loginuid").read_text()))
+    with suppress(ValueError):
+        numbers.add(int(os.environ.get("SUDO_UID", "")))
+    found: list[str] = []
+    for number in numbers:
+        with suppress(KeyError, OverflowError):
+            folder = os.path.realpath(pwd.getpwuid(number).pw_dir)
+            found += [folder] if folder != "/" else []
+    return found
+
+
 def _existing(path: str) -> str:
     real = os.path.realpath(path)
+    if real == "/":
+        raise CannotRun("the whole tree is shown by --fs ro, or by --fs host.")
+    if any(f"{real}/".startswith(f"{own}/") for own in ("/proc", "/sys", "/dev")):
+        raise CannotRun(f"{path} cannot be shown: /proc, /sys and /dev are the sandbox's own.")
     if not os.path.lexists(real):
         raise CannotRun(f"{path} is to be shown, and is not there.")
     return real
+
+
+def _covered(config: str) -> list[str]:
+    """What the program is not to see, or not to write: the config, what approves tools, and what the gateway keeps, with the files beside it that are of the same name."""
+    from modelplex.state import state_folder
+
+    found = [config, os.path.join(os.path.dirname(config), _LOCK)]
+    with suppress(RuntimeError):
+        found.append(str(state_folder(None, environ=os.environ)))
+    for path in _remembered(config):
+        # An older log (.1), a database's journal (-wal).
+        found += [path, *glob.glob(f"{glob.escape(path)}[.-]*")]
+    return list(dict.fromkeys(os.path.realpath(path) for path in found if os.path.lexists(path)))
 
 
 def _remembered(config: str) -> list[str]:
@@ -440,13 +518,20 @@ def _remembered(config: str) -> list[str]:
     except (OSError, ValueError):
         return []
     found: list[str] = []
-    for table, name in (("server", "state_folder"), ("server", "keep_responses"), ("log", "file")):
+    for table, name in (
+        ("server", "state_folder"),
+        ("server", "keep_responses"),
+        ("log", "file"),
+        ("mcp", "lock_file"),
+    ):
         try:
             value: Any = read[table][name]
         except (LookupError, TypeError):
             continue
-        if isinstance(value, str):
-            found.append(os.path.expanduser(value))
+        if not isinstance(value, str) or (name == "keep_responses" and value == "memory"):
+            continue
+        # This one alone is looked for beside the config.
+        found.append(os.path.join(os.path.dirname(config), value) if name == "lock_file" else value)
     return found
 
 

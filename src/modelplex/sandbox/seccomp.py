@@ -6,7 +6,9 @@
 - Of AF_INET only streams and datagrams: raw and packet sockets would need a capability too, and other types load modules.
 - Of AF_UNIX only streams and packets in order: a datagram names its receiver in memory that a filter cannot see.
 - `connect` is asked of a supervisor (connects.py), for the same reason: an address lies in memory.
-- io_uring makes sockets without asking a filter. Key rings and typing into the terminal (TIOCSTI) reach what is outside.
+- io_uring makes sockets without asking a filter. Key rings and typing into the terminal (TIOCSTI) reach what is outside. So may the kernel's log, and counters of what the machine
+  does; and with bpf and userfaultfd they are what faults of the kernel are mostly reached by.
+- Root makes no user namespace: with the capabilities of one it could mount the host's control groups, whose files belong to its number.
 - A call by another machine's numbers (32 bits, x32) would go past all of this.
 """
 
@@ -20,7 +22,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 ALLOW, KILL, NOTIFY, ERRNO = 0x7FFF_0000, 0x8000_0000, 0x7FC0_0000, 0x0005_0000
-LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+LOAD, EQUAL, AT_LEAST, ANY_OF, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 NUMBER_AT, ARCH_AT = 0, 4
 X32_BIT: Final = 0x4000_0000
 TYPE_MASK: Final = 0xF
@@ -29,6 +31,9 @@ STREAM, DATAGRAM, PACKETS_IN_ORDER = 1, 2, 5
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 ROUTE: Final = 0
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+NEW_USER: Final = 0x1000_0000
+CLONE3: Final = 435
+"""Of the same number on every machine. Its flags lie in memory, so that it is not there where they count; libraries go on with the older one."""
 
 SET_MODE_FILTER: Final = 1
 NEW_LISTENER, WAIT_KILLABLE = 1 << 3, 1 << 5
@@ -43,6 +48,8 @@ class Machine(NamedTuple):
     socketpair: int
     connect: int
     ioctl: int
+    clone: int
+    unshare: int
     gone: Sequence[int]
     """Answered as if the kernel had none of them."""
     has_x32: bool
@@ -50,9 +57,15 @@ class Machine(NamedTuple):
 
 MACHINES: Final = {
     "x86_64": Machine(
-        0xC000_003E, 317, 41, 53, 42, 16, (425, 426, 427, 248, 249, 250), has_x32=True
-    ),  # io_uring_*, add_key, request_key, keyctl
-    "aarch64": Machine(0xC000_00B7, 277, 198, 199, 203, 29, (425, 426, 427, 217, 218, 219), has_x32=False),
+        *(0xC000_003E, 317, 41, 53, 42, 16, 56, 272),
+        (425, 426, 427, 248, 249, 250, 321, 298, 323, 103),
+        has_x32=True,
+    ),  # io_uring_*, add_key, request_key, keyctl, bpf, perf_event_open, userfaultfd, syslog
+    "aarch64": Machine(
+        *(0xC000_00B7, 277, 198, 199, 203, 29, 220, 97),
+        (425, 426, 427, 217, 218, 219, 280, 241, 282, 116),
+        has_x32=False,
+    ),
 }
 
 
@@ -72,8 +85,8 @@ def machine() -> Machine:
     return MACHINES[name]
 
 
-def program(of: Machine, *, netlink: bool) -> bytes:
-    """The filter, as the kernel reads it: 8 bytes an instruction."""
+def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
+    """The filter, as the kernel reads it: 8 bytes an instruction. `users`: whether user namespaces may be made."""
     lines: list[tuple[int, int, int, int]] = [
         _load(ARCH_AT),
         (EQUAL, 1, 0, of.arch),
@@ -84,6 +97,10 @@ def program(of: Machine, *, netlink: bool) -> bytes:
         lines += [(AT_LEAST, 0, 1, X32_BIT), _refuse(errno.ENOSYS)]
     for number in of.gone:
         lines += _if(number, [_refuse(errno.ENOSYS)])
+    if not users:
+        lines += _if(CLONE3, [_refuse(errno.ENOSYS)])
+        for number in (of.clone, of.unshare):
+            lines += _if(number, _no_users())
     lines += _if(of.connect, [_return(NOTIFY)])
     lines += _if(of.ioctl, _typing())
     lines += _if(of.socketpair, [_argument(0), *_if(UNIX, _unix_kinds()), _refuse(errno.EAFNOSUPPORT)])
@@ -110,6 +127,10 @@ def _kinds(*allowed: int) -> list[tuple[int, int, int, int]]:
     for kind in allowed:
         lines += _if(kind, [_return(ALLOW)])
     return lines
+
+
+def _no_users() -> list[tuple[int, int, int, int]]:
+    return [_argument(0), (ANY_OF, 0, 1, NEW_USER), _refuse(errno.EPERM), _return(ALLOW)]
 
 
 def _typing() -> list[tuple[int, int, int, int]]:
