@@ -222,6 +222,32 @@ async def test_s21_a_name_that_nobody_configured_is_not_sent_by_guess(tmp_path: 
         assert asked(up)[0]["model"] == CANARY
 
 
+@pytest.mark.parametrize("unix", [True, False])
+async def test_s21_a_name_that_geminis_body_repeats_is_that_of_its_path(
+    tmp_path: Path, *, unix: bool
+) -> None:
+    row = one("URL", type="gemini", models='["m"]', api_key=KEY) + f'\n[aliases]\n"{CANARY}" = "up/m"\n'
+    content = {"parts": [{"text": "x"}]}
+    named = {"model": f"models/{CANARY}", "content": content}
+    async with provider(
+        answer({"totalTokens": 1, "embeddings": [{"values": [0.5]}], "candidates": []})
+    ) as up:
+        config = row.replace("URL", up.url.removesuffix("/v1"))
+        async with gateway(config, folder=tmp_path) as gw:
+            for method, body in (
+                ("generateContent", {"model": CANARY, "contents": [content]}),
+                ("countTokens", {"generateContentRequest": {"model": CANARY, "contents": [content]}}),
+                ("countTokens", {"generate_content_request": {"model": CANARY, "contents": [content]}}),
+                ("batchEmbedContents", {"requests": [named, {"content": content}, named]}),
+                ("embedContent", named),
+            ):
+                up.seen.clear()
+                target = f"/v1beta/models/{CANARY}:{method}"
+                await gw.ask("POST", target, body, unix=unix)
+                assert CANARY.encode() not in up.seen[0].head + up.seen[0].body
+                assert b'"models/m"' in up.seen[0].body
+
+
 async def test_s21_a_name_that_a_provider_lists_is_served(tmp_path: Path) -> None:
     listed = answer({"object": "list", "data": [{"id": "m", "object": "model", "created": 1}]})
     async with openai(listed) as up, gateway(unnamed(up), folder=tmp_path) as gw:

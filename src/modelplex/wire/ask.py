@@ -23,9 +23,14 @@ NEVER_STREAMED = frozenset({"openai_embeddings", "ollama_embed", "anthropic_coun
 """Dialects without streams: a `stream` that a client says all the same means nothing."""
 MEASURED_ON_REQUEST = frozenset({"openai_chat", "openai_completions"})
 """Dialects whose streams carry usage only where it is asked for."""
+NAMED_IN_A_PATH = frozenset({"gemini", "gemini_count", "gemini_embed"})
+"""Dialects whose paths say the model. Some of their bodies repeat it, with a prefix, and one that differs from the path's is an error there."""
+REPEATS = ("generateContentRequest", "generate_content_request")
+"""Members that hold a whole request, and in it the model's name."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
+_decode_requests = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
 class _StreamOptions(msgspec.Struct):
@@ -118,7 +123,9 @@ def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool
     quirks = attempt.quirks
     changed: dict[str, msgspec.Raw | None] = {}
     changes: tuple[Change, ...] = ()
-    if attempt.model != ask.model and "model" in ask.fields:
+    if ask.dialect in NAMED_IN_A_PATH:
+        changed |= _names_repeated(ask.fields, attempt.model)
+    elif attempt.model != ask.model and "model" in ask.fields:
         changed["model"] = msgspec.Raw(_encode(attempt.model))
     asks_usage = (
         ask.stream and not ask.include_usage and quirks.stream_usage and ask.dialect in MEASURED_ON_REQUEST
@@ -139,6 +146,31 @@ def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool
         return changes, ask.body, asks_usage
     fields = {**ask.fields, **changed}
     return changes, _encode({name: value for name, value in fields.items() if value is not None}), asks_usage
+
+
+def _names_repeated(fields: Mapping[str, msgspec.Raw], model: str) -> dict[str, msgspec.Raw]:
+    """The members of a Gemini body that say another model than its path will; an alias of ours is never a name there."""
+    name = msgspec.Raw(_encode(f"models/{model}"))
+    changed: dict[str, msgspec.Raw] = {}
+    if "model" in fields and bytes(fields["model"]) != bytes(name):
+        changed["model"] = name
+    try:
+        for member in REPEATS:
+            if member in fields and _says_another(inner := _decode_fields(fields[member]), name):
+                changed[member] = msgspec.Raw(_encode({**inner, "model": name}))
+        if "requests" in fields:
+            rows = _decode_requests(fields["requests"])
+            if any(_says_another(row, name) for row in rows):
+                changed["requests"] = msgspec.Raw(
+                    _encode([{**row, "model": name} if "model" in row else row for row in rows])
+                )
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return changed  # of another shape than the dialect's: the provider says so
+    return changed
+
+
+def _says_another(members: Mapping[str, msgspec.Raw], name: msgspec.Raw) -> bool:
+    return "model" in members and bytes(members["model"]) != bytes(name)
 
 
 def _may_repeat(ask: Ask) -> bool:
