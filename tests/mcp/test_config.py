@@ -1,12 +1,14 @@
 """The tables of tool servers: what they mean, and a sentence for each fault."""
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
 
 from modelplex.cli import served
 from modelplex.config import Config, ConfigError, McpServer, Secret, parse, provider_types, redacted
+from modelplex.config.tools import secrets
 
 HIDDEN_WORD = "very-secret"
 
@@ -107,7 +109,10 @@ def test_a_server_may_be_reached_by_url(url: str) -> None:
         (server('protocol = "new"'), 'expected "auto" or "legacy" or "modern"'),
         (server('start = "now"'), 'expected "lazy" or "eager"'),
         (server('scope = "user"'), 'expected "shared" or "session" or "agent"'),
-        (server('allow = ["tools"]'), 'expected "sampling" or "elicitation" or "roots" or "tasks", found "tools"'),
+        (
+            server('allow = ["tools"]'),
+            'expected "sampling" or "elicitation" or "roots" or "tasks", found "tools"',
+        ),
         (server('allow = ["sampling", "sampling"]'), "expected each of these once"),
         (server('roots = ["work"]'), "expected a folder by its whole path, which begins with /"),
         (server('roots = ["/work/../etc"]'), "expected a folder by its whole path"),
@@ -190,3 +195,15 @@ def test_check_says_what_each_server_is() -> None:
         "  a (mcp-a): protocol auto, shared, tools: all",
         "  b (https://example.com:8443): protocol modern, agent, tools: read_*, !read_x; may ask for sampling; roots: /w",
     ]
+
+
+def test_secrets_of_a_tool_server_are_what_may_be_one_and_no_word_that_lines_need() -> None:
+    def of(*args: str, **more: Any) -> set[str]:
+        return set(secrets(McpServer(name="a", args=tuple(Secret(arg) for arg in args), **more)))
+
+    assert of("--api-key", "abc", "--token=def", "--verbose", "file.txt") == {"abc", "def"}
+    assert of("-y", "mcp-server-git", "--repository", "/work/repository-of-2026-with-long-name") == set()
+    assert of("ghp_0123456789abcdefABCD") == {"ghp_0123456789abcdefABCD"}
+    assert of("postgresql://user:password@host/base") == {"postgresql://user:password@host/base"}
+    url = "https://example.org/mcp?key=0123456789"
+    assert of(url=Secret(url), env={"A": Secret("in env")}) == {url, "0123456789", "in env"}

@@ -287,19 +287,20 @@ class Streams:
         waiting = self._stale.setdefault(back.name, set())
         waiting.add(method)
         if back.name not in self._refreshing:
-            task = asyncio.create_task(self._refresh(main, waiting))
-            self._refreshing[back.name] = task
-            task.add_done_callback(lambda _: self._refreshing.pop(back.name, None))
+            self._refreshing[back.name] = asyncio.create_task(self._refresh(main, waiting))
 
     async def _refresh(self, main: Back, waiting: set[str]) -> None:
         """However often a list changes meanwhile, it is asked for once more."""
-        while waiting:
-            methods = tuple(waiting)
-            waiting.clear()
-            with suppress(Unavailable):  # then it stays what it was, and its next start asks
-                await main.lists(fresh=True)
-            for method in methods:
-                self._subscriptions.changed(main.name, method)
+        try:
+            while waiting:
+                methods = tuple(waiting)
+                waiting.clear()
+                with suppress(Unavailable):  # then it stays what it was, and its next start asks
+                    await main.lists(fresh=True)
+                for method in methods:
+                    self._subscriptions.changed(main.name, method)
+        finally:
+            self._refreshing.pop(main.name, None)
 
     def all_changed(self, servers: Collection[str]) -> None:
         """Nobody knows what is another now, so all lists are."""

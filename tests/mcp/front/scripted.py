@@ -156,7 +156,16 @@ class ScriptedHub:
         return TOOLS
 
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> Reply:
-        if name in {"policy", "limit", "timeout", "crash_loop", "invalid"}:
+        if name in {
+            "policy",
+            "limit",
+            "timeout",
+            "crash_loop",
+            "invalid",
+            "capability",
+            "client",
+            "invalid_answer",
+        }:
             refused = Reply.failed(-32603, f"no: {name}", {"retryAfterMs": 2500}, reason=name)
             return Reply(text(f"no: {name}", error=True).result, reason=name) if name == "policy" else refused
         if name == "fails":

@@ -29,6 +29,7 @@ LOCK = threading.Lock()
 ANSWERS: dict[str, Json | None] = {}
 CANCELLED: set[object] = set()
 EXTRA: list[str] = []
+TOKENS: list[object] = []
 PROTOCOL = "io.modelcontextprotocol/"
 
 
@@ -130,6 +131,14 @@ def call(message: Json) -> None:
                 "notifications/progress",
                 {"progressToken": meta.get("progressToken"), "progress": n, "future": True},
             )
+    elif name == "task":
+        TOKENS.append(meta.get("progressToken"))
+        result(of, {"task": {"taskId": "t1", "status": "working"}})
+        return
+    elif name == "go_on":
+        notify("notifications/progress", {"progressToken": TOKENS[0], "progress": 1})
+        notify("notifications/progress", {"progressToken": "another's", "progress": 1})
+        notify("notifications/tasks/status", {"taskId": "t1", "status": "completed"})
     elif name == "log":
         notify("notifications/message", {"level": "info", "data": args})
     elif name == "ask":
@@ -183,6 +192,9 @@ def take(message: Json) -> None:
         return
     probe = SET.get("probe", "")
     if method == "server/discover" and ERA == "legacy":
+        if probe:
+            sys.stderr.write("line 1 of a fault\nline 2 of a fault\n")
+            sys.stderr.flush()
         if probe == "die":
             os._exit(1)
         if probe != "hang":
@@ -243,6 +255,8 @@ def main() -> None:
     if "term" in SET.get("ignore", ""):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if start == "exit":
+        sys.stderr.write("why it ends\n")
+        sys.stderr.flush()
         sys.exit(3)
     if start == "rubbish":
         print("Welcome to the server!")

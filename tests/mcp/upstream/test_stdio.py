@@ -242,6 +242,53 @@ async def test_a_result_beyond_the_limit_becomes_an_error_that_says_so(start: St
     assert len(text_of(await scripted.call("big", {"size": 5_000}))) == 5_000
 
 
+async def test_a_result_beyond_the_limit_is_passed_on_where_somebody_cuts_it(start: Start) -> None:
+    scripted = start(limits={"max_result": 10_000, "oversized": "cut"})
+    assert len(text_of(await scripted.call("big", {"size": 20_000}))) == 20_000
+    assert "larger than the limit" not in text_of(await scripted.call("big", {"size": 39_000}))
+
+
+@pytest.mark.parametrize("probe", ["die", "error:-32602"])
+async def test_what_a_server_writes_of_a_probe_that_failed_is_for_who_looks_closely(
+    start: Start, probe: str
+) -> None:
+    scripted = start(probe=probe)
+    await scripted.call("stderr", {"text": "later"})
+    await until(lambda: any(event.text == "later" for event in scripted.events))
+    said = [(event.text, event.level) for event in scripted.events if event.kind == "stderr"]
+    assert said == [("line 1 of a fault", "debug"), ("line 2 of a fault", "debug"), ("later", "info")]
+
+
+async def test_what_a_server_writes_before_it_fails_to_start_is_told(start: Start) -> None:
+    scripted = start(start="exit")
+    with pytest.raises(Unavailable):
+        await scripted.call("echo")
+    said = [(event.text, event.level) for event in scripted.events if event.kind == "stderr"]
+    assert ("why it ends", "info") in said
+
+
+async def test_progress_of_a_task_goes_on_after_the_call_that_made_it_was_answered(start: Start) -> None:
+    scripted = start()
+    heard: list[Json] = []
+    scripted.server.listen(lambda _, message: heard.append(message))
+    await scripted.server.request(
+        "tools/call", {"name": "task", "arguments": {}, "task": {}, "_meta": {"progressToken": "mine"}}
+    )
+    await scripted.call("go_on")
+    await until(lambda: len(heard) == 2)
+    assert [(each["method"], each["params"]) for each in heard] == [
+        (
+            "notifications/progress",
+            {
+                "progressToken": "mine",
+                "progress": 1,
+                "_meta": {"io.modelcontextprotocol/related-task": {"taskId": "t1"}},
+            },
+        ),
+        ("notifications/tasks/status", {"taskId": "t1", "status": "completed"}),
+    ]
+
+
 async def test_a_call_that_is_never_answered_ends_in_time_and_is_cancelled_at_the_server(
     start: Start,
 ) -> None:
