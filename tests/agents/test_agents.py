@@ -222,29 +222,29 @@ models = ["up-model"]
                 environ=environ,
                 bridged=not agent.socket,
             )
-            told = _told(done, play, gw.records)
-            assert done.status == 0, told
+            facts = told(done, play, gw.records)
+            assert done.status == 0, facts
             marker = place.work / MARKER
-            assert marker.exists(), told
+            assert marker.exists(), facts
             # Twice, since it was called twice at once; aider writes what it was told into the file.
-            assert marker.read_text() == "it ran\n" * (2 if agent.tools else 1), told
-            assert FINAL[-1] in _said(done), told
-            assert play.answers == 1, told
-            assert len(play.results) == (2 if agent.tools else 0), told
+            assert marker.read_text() == "it ran\n" * (2 if agent.tools else 1), facts
+            assert FINAL[-1] in words_said(done), facts
+            assert play.answers == 1, facts
+            assert len(play.results) == (2 if agent.tools else 0), facts
             if agent.keeps_thoughts:
-                assert play.thoughts == [(THOUGHT, SIGNATURE)], told
+                assert play.thoughts == [(THOUGHT, SIGNATURE)], facts
             await gw.record()
             records = [record for record in gw.records if record.tries]
-            assert records, told
+            assert records, facts
             for record in records:
-                assert (record.outcome, record.asked, record.model) == ("ok", agent.model, "up-model"), told
-                assert not record.passthrough, told
-            assert agent.path in {record.endpoint for record in records}, told
+                assert (record.outcome, record.asked, record.model) == ("ok", agent.model, "up-model"), facts
+                assert not record.passthrough, facts
+            assert agent.path in {record.endpoint for record in records}, facts
         assert all(seen.headers.get("host") for seen in upstream.seen)
         assert not any("unused" in str(seen.headers) for seen in upstream.seen), "the agent's own key went up"
 
 
-def _said(done: Done) -> str:
+def words_said(done: Done) -> str:
     """What the agent printed; some print JSON, with its letters escaped."""
     try:
         return done.out + done.out.encode().decode("unicode_escape").encode("utf-16", "surrogatepass").decode(
@@ -254,7 +254,7 @@ def _said(done: Done) -> str:
         return done.out
 
 
-def _told(done: Done, play: Play, records: Any) -> str:
+def told(done: Done, play: Play, records: Any) -> str:
     return (
         f"status {done.status}\n--- out\n{done.out[-4000:]}\n--- errors\n{done.errors[-4000:]}\n"
         f"--- offered {play.offered}\n--- results {play.results}\n--- records "

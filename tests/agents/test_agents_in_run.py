@@ -1,0 +1,90 @@
+"""Real agents, unmodified, each inside `modelplex run`, as docs/how-to/run.md says: their settings are shown by --rw, and nothing else is set but what their page sets.
+
+Each does the task of test_agents.py: a tool is called (a file appears in the working folder), and the last text comes as a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from tests.agents.installed import MODULES, PATIENCE_S, Done
+from tests.agents.scripted import FINAL, Play, playing
+from tests.agents.test_agents import AGENTS, MARKER, TYPES, Place, place, told, words_said
+from tests.gateways import gateway
+from tests.peers import node
+
+__all__ = ["place"]
+
+pytestmark = [pytest.mark.agents, pytest.mark.timeout(90)]
+
+INSIDE = ["codex", "claude-code", "opencode", "gemini-cli", "pi"]
+
+
+async def run_inside(
+    command: Sequence[str], *, socket: str, place: Place, environ: Mapping[str, str]
+) -> Done:
+    """`modelplex run` in the agent's folder, with the files that its page shows in its home."""
+    words = ["--socket", socket, "--ro", str(MODULES)]
+    for file in sorted(place.home.iterdir()):
+        words += ["--rw", str(file)]
+    for name, value in environ.items():
+        words += ["--env", f"{name}={value}"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "modelplex", "run", *words, "--", *command),
+        cwd=place.work,
+        env={
+            "PATH": f"{node().parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(place.home),
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+        },
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    except TimeoutError:
+        pytest.fail(f"{command[0]} did not end within {PATIENCE_S} s")
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, 9)
+            await process.wait()
+    assert process.returncode is not None
+    return Done(process.returncode, out.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+@pytest.mark.parametrize("name", INSIDE)
+async def test_an_agent_calls_its_tool_and_ends_its_task_inside_modelplex_run(
+    name: str, place: Place
+) -> None:
+    agent = AGENTS[name]
+    play = Play(agent.tools, agent.said)
+    async with playing(agent.upstream, play) as upstream:
+        config = f"""
+[[providers]]
+name = "up"
+type = "{TYPES[agent.upstream]}"
+base_url = "{upstream.url}"
+api_key = "sk-ours"
+models = ["up-model"]
+
+[aliases]
+"*" = "up/up-model"
+"""
+        async with gateway(config, folder=place.home.parent) as gw:
+            command, environ = agent.start(place)
+            done = await run_inside(command, socket=gw.socket, place=place, environ=environ)
+            facts = told(done, play, gw.records)
+            assert done.status == 0, facts
+            assert (place.work / MARKER).exists(), facts
+            assert (place.work / MARKER).read_text() == "it ran\n" * 2, facts
+            assert FINAL[-1] in words_said(done), facts
+            assert (play.answers, len(play.results)) == (1, 2), facts
