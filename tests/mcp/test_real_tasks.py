@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.gateways import Running, gateway
-from tests.mcp.installed import MODULES, PEERS, configured, script
+from tests.mcp.installed import CONFORMANCE, MODULES, PEERS, configured, script
 from tests.peers import node
 
 pytestmark = [pytest.mark.tools, pytest.mark.timeout(180)]
@@ -152,3 +153,41 @@ async def test_an_sdks_client_of_tasks_has_its_result(tmp_path: Path) -> None:
     assert told["kinds"][-1] == "result"
     assert told["task"].startswith("everything__")
     assert "Research Report" in told["text"]
+
+
+SCENARIOS = {
+    "tasks-lifecycle": 9,
+    "tasks-capability-negotiation": 5,
+    "tasks-wire-fields": 4,
+    "tasks-mrtr-input": 4,
+    "tasks-request-headers": 5,
+    "tasks-dispatch-and-envelope": 9,
+    "tasks-required-task-error": 3,
+    "tasks-mrtr-composition": 2,
+}
+"""Of the conformance suite, those of the extension of 2026-07-28 that ask anything of a server, with how many checks each has."""
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_the_conformance_suite_finds_no_fault_in_tasks_of_the_newer_form(
+    scenario: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-S", "-E", str(PEERS / "tasks.py")]
+    server = configured("tasks", command, allow='["tasks", "elicitation"]')
+    async with gateway(f"[mcp]\nenabled = true\n{server}", folder=tmp_path) as running:
+        process = await asyncio.create_subprocess_exec(
+            *CONFORMANCE,
+            *("server", "--url", f"{running.base}/mcp/v1/servers/tasks", "--scenario", scenario),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    report = out.decode()
+    checks = SCENARIOS[scenario]
+    assert f"Passed: {checks}/{checks}, 0 failed" in report, report[-3000:]
