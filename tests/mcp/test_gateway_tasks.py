@@ -294,7 +294,7 @@ async def test_a_task_of_the_newer_form_is_relayed_to_a_client_that_declares_it(
     assert house.servers["c"].sent[0].capabilities == KNOWS
     assert (reply["resultType"], reply["taskId"], reply["ttl"]) == ("task", "c__t1", 60_000)
     assert reply["_meta"]["vendor/x"] == 2
-    inner = {"content": [], "_meta": {META_RELATED: {"taskId": "t1"}, "vendor/y": 3}}
+    inner: Json = {"content": [], "_meta": {META_RELATED: {"taskId": "t1"}, "vendor/y": 3}}
     tasker.waiting = {"status": "completed", "result": inner}
     got = result(await house.ask(guest, "tasks/get", {"taskId": "c__t1"}))
     assert (got["resultType"], got["taskId"], got["status"]) == ("complete", "c__t1", "completed")
@@ -333,7 +333,7 @@ async def test_what_a_task_waits_for_is_asked_of_the_client_as_far_as_the_host_a
     update = house.servers["c"].sent[-1]
     assert (update.method, update.params["taskId"]) == ("tasks/update", "t1")
     assert update.params["inputResponses"]["r"]["roots"][0]["uri"] == "file:///work"
-    answers = {"e": {"action": "accept", "content": {}}, "r": {"roots": [{"uri": "file:///etc"}]}}
+    answers: Json = {"e": {"action": "accept", "content": {}}, "r": {"roots": [{"uri": "file:///etc"}]}}
     await house.ask(guest, "tasks/update", {"taskId": name, "inputResponses": answers})
     assert house.servers["c"].sent[-1].params == {
         "taskId": "t1",
