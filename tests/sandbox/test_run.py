@@ -69,6 +69,9 @@ console.log("done");
 """
 
 
+WAYS = [[], *([["--bwrap"]] if shutil.which("bwrap") else [])]
+
+
 def test_the_check_finds_every_way_closed_and_the_gateway_open(who: Person) -> None:
     done = who.run("--check")
     assert done.returncode == 0, done.stdout
@@ -470,6 +473,21 @@ def test_what_the_gateway_keeps_is_covered_from_its_first_start_on(me: Person) -
     assert done.stderr == ""
 
 
+def test_another_listens_in_the_place_of_no_socket_of_the_gateway_s(me: Person) -> None:
+    """Whoever connected there would tell the program what is meant for the gateway."""
+    config = '[[providers]]\ntype = "demo"\n[[agents]]\nname = "a"\nsocket = "./a.socket"\n[[agents]]\nname = "b"\ntoken = "${MY_API_KEY}"'
+    (me.folder / "config.toml").write_text(config)
+    code = (
+        "import os, errno, socket\n"
+        "for go in (lambda: os.unlink('a.socket'), lambda: os.rename('a.socket', 'x'), lambda: socket.socket(socket.AF_UNIX).connect('a.socket')):\n"
+        "  try: go(); print('done')\n"
+        "  except OSError as fault: print(errno.errorcode[fault.errno])"
+    )
+    for way in WAYS:
+        done = me.python(code, *way)
+        assert done.stdout.split() == ["EBUSY", "EBUSY", "ECONNREFUSED"], done.stderr
+
+
 def test_a_config_that_is_a_link_and_is_replaced_is_told_of(me: Person) -> None:
     (me.home / "mine.toml").write_text('[[providers]]\ntype = "demo"')
     (me.folder / "config.toml").symlink_to(me.home / "mine.toml")
@@ -534,6 +552,16 @@ def test_a_gateway_that_is_not_there_is_told_of(me: Person) -> None:
     done = me.run("--socket", "nowhere.sock", "--", "true")
     assert done.returncode == 1
     assert "no gateway listens on" in done.stderr
+
+
+def test_a_gateway_that_could_not_even_say_why_is_told_of(me: Person, tmp_path: Path) -> None:
+    """As where /tmp is full."""
+    (tmp_path / "log").touch()
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    ended.wait()
+    with pytest.raises(sandbox.CannotRun) as caught:
+        sandbox._Started(str(tmp_path / "none"), ended, lambda: "").wait()
+    assert "no room for it" in caught.value.sentence
 
 
 def test_a_gateway_that_does_not_start_says_why(me: Person) -> None:
@@ -655,6 +683,12 @@ def test_a_program_that_made_itself_unreadable_reaches_its_own_sockets(who: Pers
         "socket.socket(socket.AF_UNIX).connect('/tmp/s'); print('reached')"
     )
     assert who.python(code).stdout == "reached\n"
+
+
+def test_inside_itself_it_is_refused_with_a_sentence(who: Person) -> None:
+    done = who.run("--", *who.command("run", "--", "true")[len(who.words) :])
+    assert done.returncode == 1
+    assert "this is inside modelplex run already" in done.stderr
 
 
 def test_a_program_must_be_named(me: Person) -> None:

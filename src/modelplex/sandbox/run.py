@@ -31,6 +31,7 @@ from modelplex.sandbox.bridge import command_of, in_foreground
 from modelplex.sandbox.environment import NODE, PYTHON, environment
 from modelplex.sandbox.folders import (
     HIDDEN_OF_PROC,
+    SOCKET,
     Mount,
     Wanted,
     mounts,
@@ -99,6 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
         _say("--env needs a variable's name: --env NAME, or --env NAME=VALUE")
         return WRONG
     seccomp.machine()
+    if os.environ.get("MODELPLEX_SOCKET") == SOCKET and _answers(SOCKET):
+        raise CannotRun(
+            "this is inside modelplex run already, and one within another has no supervisor: start the program itself, which reaches the gateway as this does."
+        )
     _check_streams()
     _working_folder()
     before = {name: _stamp(name) for name in _READ_HERE}
@@ -259,12 +264,13 @@ class _Started:
         deadline = time.monotonic() + START_SECONDS
         while not _answers(self.path):
             if self.ended is not None:
-                raise CannotRun(f"the gateway did not start (status {self.ended}):\n{self._said().rstrip()}")
+                raise CannotRun(f"the gateway did not start (status {self.ended}):\n{self._told()}")
             if time.monotonic() > deadline:
-                raise CannotRun(
-                    f"the gateway did not listen within {START_SECONDS:.0f} s.\n{self._said().rstrip()}"
-                )
+                raise CannotRun(f"the gateway did not listen within {START_SECONDS:.0f} s.\n{self._told()}")
             time.sleep(LOOK_SECONDS)
+
+    def _told(self) -> str:
+        return self._said().rstrip() or "It said nothing, as where there is no room for it (in /tmp)."
 
     @property
     def ended(self) -> int | None:
@@ -294,8 +300,8 @@ def _answers(path: str) -> bool:
 def _sandbox(
     arguments: argparse.Namespace, command: list[str], private: Path, log: IO[bytes], gateway: _Started
 ) -> int:
-    if any(not os.path.lexists(path) for path in _remembered(arguments.config or CONFIG)):
-        gateway.wait()  # only then are the files there that it is to be covered from the program
+    if _remembered(arguments.config or CONFIG):
+        gateway.wait()  # only then is there what is to be covered
     plan = _plan(arguments, command, private, gateway.path)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = os.memfd_create("modelplex-plan")
@@ -427,7 +433,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
         writable=writable,
         own=[os.path.abspath(path) for path in own],
         programs=programs(command[0], environ=os.environ, home=home),
-        covered=_covered(config),
+        covered=_covered(config, gateway),
         is_root=os.geteuid() == 0,
     )
     if not wanted.folder and here not in writable and wanted.way != "host":
@@ -496,11 +502,13 @@ def _existing(path: str) -> str:
     return real
 
 
-def _covered(config: str) -> list[str]:
-    """What the program is not to see, or not to write: the config, what approves tools, and what the gateway keeps, with the files beside it that are of the same name."""
+def _covered(config: str, gateway: str) -> list[str]:
+    """What the program is not to see, or not to put something else in the place of: the config, what approves tools, the gateway's sockets, and what it keeps, with the
+    files beside it that are of the same name.
+    """
     from modelplex.state import state_folder
 
-    found = [config, os.path.join(os.path.dirname(config), _LOCK)]
+    found = [config, os.path.join(os.path.dirname(config), _LOCK), gateway]
     with suppress(RuntimeError):
         found.append(str(state_folder(None, environ=os.environ)))
     for path in _remembered(config):
@@ -510,7 +518,7 @@ def _covered(config: str) -> list[str]:
 
 
 def _remembered(config: str) -> list[str]:
-    """The files that a config has the gateway write. A config that cannot be read is the gateway's to complain of."""
+    """The files and sockets that a config has the gateway make. A config that cannot be read is the gateway's to complain of."""
     import tomllib
 
     try:
@@ -532,7 +540,18 @@ def _remembered(config: str) -> list[str]:
             continue
         # This one alone is looked for beside the config.
         found.append(os.path.join(os.path.dirname(config), value) if name == "lock_file" else value)
-    return found
+    return found + _sockets(read)
+
+
+def _sockets(read: dict[str, Any]) -> list[str]:
+    """Of the agents. The gateway's own is the one that we name."""
+    agents: Any = read.get("agents")
+    named: list[Any] = [agent.get("socket") for agent in agents] if _is_tables(agents) else []
+    return [path for path in named if isinstance(path, str)]
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _files() -> dict[str, str]:
