@@ -233,7 +233,7 @@ async def test_parallel_calls_with_streamed_arguments_arrive_whole(way: str, tmp
 
 async def test_what_the_client_sends_arrives_as_it_was_sent(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
-    async with in_front_of(answer(chat_answer()), folder=tmp_path) as (up, _, client):
+    async with in_front_of(answer(chat_answer()), folder=tmp_path, way="async-tcp") as (up, _, client):
         await client.chat(
             messages=[{"role": "user", "content": parts}],
             temperature=0.25,

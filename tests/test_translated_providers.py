@@ -309,7 +309,7 @@ async def test_anthropics_rate_limit_shows_how_long_to_wait(tmp_path: Path) -> N
 async def test_pictures_and_files_go_up_as_blocks(tmp_path: Path) -> None:
     pdf = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}}
     link = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
-    async with in_front_of(claude_text(), folder=tmp_path, **ANTHROPIC) as (up, _, client):
+    async with in_front_of(claude_text(), folder=tmp_path, way="async-tcp", **ANTHROPIC) as (up, _, client):
         await client.chat(
             model=CLAUDE, messages=user({"type": "text", "text": "Look"}, picture("image/webp"), pdf, link)
         )
@@ -357,7 +357,7 @@ async def test_a_schema_for_an_older_model_is_a_forced_tool_that_nobody_sees(tmp
 
 
 async def test_settings_are_mapped_and_what_is_lost_is_told(tmp_path: Path) -> None:
-    async with in_front_of(claude_text(), folder=tmp_path, **ANTHROPIC) as (up, gw, client):
+    async with in_front_of(claude_text(), folder=tmp_path, way="async-tcp", **ANTHROPIC) as (up, gw, client):
         await client.chat(
             model=CLAUDE,
             messages=[{"role": "developer", "content": "Be brief."}, *user("Hi")],
