@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -22,11 +23,12 @@ from modelplex.mcp.catalog import MOST_TEMPLATES, Offer, merge
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
 from modelplex.mcp.front.session import KEPT_BYTES, MOST_RUNNING, Conversation, Stream
 from modelplex.mcp.front.sessions import Session, Sessions
+from modelplex.mcp.lockfile import LockError, read_lock
 from modelplex.mcp.upstream import Server, ServerEvent
 from modelplex.mcp.upstream.events import EventReader, TooLong
 from modelplex.mcp.upstream.http import ASIDES
 from modelplex.mcp.upstream.listing import LARGEST
-from modelplex.mcp.words import META_CAPABILITIES, META_VERSION, Catalog, Json, Reply
+from modelplex.mcp.words import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, Reply, Unavailable
 from tests.mcp.front.scripted import ScriptedHub, request
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
 from tests.mcp.upstream.remote import Seen, legacy, remote
@@ -358,3 +360,30 @@ async def test_a_server_whose_lists_always_change_is_asked_ever_less_often(tmp_p
         # Each pause is twice the one before: of a hundred a second it has become one or two.
         assert asked() - before <= 3 + (time.monotonic() - began - 1.0) * 2
         assert (await asyncio.wait_for(server.request("ping", {}), WAIT)).result is not None
+
+
+def test_a_code_that_no_client_can_read_becomes_one_that_all_know() -> None:
+    eras: tuple[Era, ...] = ("legacy", "modern")
+    for era in eras:
+        told = cells.error({"code": 10**40, "message": "no"}, era=era, method="tools/call")
+        assert told == {"code": -32603, "message": "no"}
+
+
+# --- a careless user ---
+
+
+def test_a_pipe_in_the_place_of_the_lock_file_is_no_lock_file(tmp_path: Path) -> None:
+    path = tmp_path / "modelplex.mcp.lock"
+    os.mkfifo(path)
+    with pytest.raises(LockError, match="it is no file"):
+        read_lock(path)
+
+
+async def test_a_folder_that_vanished_is_told_of_and_not_the_program(tmp_path: Path) -> None:
+    config = McpServer(name="s", command=sys.executable, cwd=str(tmp_path / "gone"), protocol="legacy")
+    server = Server(config, limits=McpConfig(enabled=True))
+    try:
+        with pytest.raises(Unavailable, match="folder that its `cwd` names"):
+            await asyncio.wait_for(server.lists(), WAIT)
+    finally:
+        await server.close()

@@ -32,6 +32,9 @@ PLAIN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "ba
 LONGEST_KEY: Final = 256
 """Characters of a key of `_meta` that is looked at: no key that has a meaning is longer, and those that were looked at are remembered."""
 
+LARGEST_CODE: Final = 2**31 - 1
+"""Of an error: clients read codes as numbers of 32 bits."""
+
 RESERVED_LABELS: Final = frozenset({"modelcontextprotocol", "mcp"})
 
 HUBS_OWN: Final = ("inputResponses", "requestState", "task")
@@ -157,7 +160,7 @@ def notification(
 def error(told: Json, *, era: Era, method: str) -> Json:
     """A server's own error: its code and data as they are, unless the client's revision gives that code no meaning, or another."""
     code: object = told.get("code")
-    if not isinstance(code, int):
+    if not isinstance(code, int) or abs(code) > LARGEST_CODE:
         return {**told, "code": INTERNAL_ERROR, "message": str(told.get("message", "the server failed"))}
     if era == "modern":
         if code == RESOURCE_NOT_FOUND and method == "resources/read":

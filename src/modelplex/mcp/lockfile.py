@@ -166,8 +166,10 @@ class _Seen(msgspec.Struct, frozen=True):
 
 def _content(path: Path) -> bytes | None:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
             facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise LockError(f"{path} cannot be read: it is no file")
             if facts.st_mode & stat.S_IWOTH or facts.st_uid not in (0, os.geteuid()):
                 raise LockError(
                     f"{path} may be written by others than you, so its approvals are not believed"
@@ -180,6 +182,11 @@ def _content(path: Path) -> bytes | None:
     if len(content) > LARGEST:
         raise LockError(f"{path} has more than {LARGEST} bytes")
     return content
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Without waiting for whoever might write into a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _replace(path: Path, content: bytes, *, mode: int) -> None:

@@ -472,7 +472,7 @@ class Server:
         env = environment(self._environ, {name: value.reveal() for name, value in config.env.items()})
         command = await asyncio.to_thread(resolved, config.command, environ=env)
         if command is None:
-            raise Lost("There is no such program.")
+            raise Lost("There is no such program, or none that may be executed.")
         voice = self._new_voice(seat.scope)
         return StdioChannel(
             [command, *(arg.reveal() for arg in config.args)],

@@ -5,8 +5,10 @@ Above it stands the link; below it the process. Source: the specification's "Tra
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -76,6 +78,8 @@ class StdioChannel(Duplex):
                 limit=self._max_result * LINE_FACTOR,
             )
         except OSError as error:
+            if self._cwd is not None and not await asyncio.to_thread(Path(self._cwd).is_dir):
+                raise Lost("The folder that its `cwd` names is not there.") from None
             raise Lost(f"It could not be started: {error.strerror or 'the system refused'}.") from None
         except ValueError:
             raise Lost("It could not be started: an argument or a variable holds a NUL.") from None
