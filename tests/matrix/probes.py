@@ -1076,15 +1076,11 @@ GEMINI_VECTORS = Form(
     "Gemini batchEmbedContents",
     "gemini_embed",
     "embed_content",
-    {"requests": [{"model": "models/m", "content": {"parts": [{"text": "Rain"}]}}]},
+    {"requests": [{"content": {"parts": [{"text": "Rain"}]}}]},
     (
         Probe(
             "several requests",
-            {
-                "requests": [
-                    {"model": "models/m", "content": {"parts": [{"text": word}]}} for word in ("Rain", "Snow")
-                ]
-            },
+            {"requests": [{"content": {"parts": [{"text": word}]}} for word in ("Rain", "Snow")]},
             "Snow",
         ),
         Probe(
@@ -1092,7 +1088,6 @@ GEMINI_VECTORS = Form(
             {
                 "requests": [
                     {
-                        "model": "models/m",
                         "content": {"parts": [{"text": "Rain"}]},
                         "outputDimensionality": 4711,
                     }
@@ -1105,7 +1100,6 @@ GEMINI_VECTORS = Form(
             {
                 "requests": [
                     {
-                        "model": "models/m",
                         "content": {"parts": [{"text": "Rain"}]},
                         "taskType": "CLUSTERING",
                     }
@@ -1118,7 +1112,6 @@ GEMINI_VECTORS = Form(
             {
                 "requests": [
                     {
-                        "model": "models/m",
                         "content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": PICTURE}}]},
                     }
                 ]
