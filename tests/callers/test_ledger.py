@@ -87,6 +87,30 @@ def test_a_file_that_is_no_database_is_a_fault_that_names_it_and_is_left_as_it_i
     assert (tmp_path / FILE).read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("a", "2026-01-31", 1, "many", 0.0),
+        ("a", "2026-01-31", 1, 1, "nan"),
+        ("a", "2026-01-31", 1, -1, 0.0),
+        ("a", "2026-01-31", 1, 1, -1.0),
+        ("a", "2026-01-31", 1, 1, float("inf")),
+        ("a", "someday", 1, 1, 0.0),
+        (b"a", "2026-01-31", 1, 1, 0.0),
+    ],
+)
+def test_a_row_that_is_no_count_is_a_fault_that_names_the_file(
+    tmp_path: Path, row: tuple[object, ...]
+) -> None:
+    """SQLite keeps what it is given; a budget must not grow by it, and no sum must fail on it later."""
+    assert Ledger(tmp_path, complain=quiet).close()
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", row)
+    database.close()
+    with pytest.raises(LedgerError, match=r"agents\.sqlite: what it says of .* is no count"):
+        Ledger(tmp_path, complain=quiet)
+
+
 def test_a_file_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / FILE)
     database.execute("PRAGMA user_version = 2")

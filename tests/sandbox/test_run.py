@@ -19,6 +19,7 @@ import pytest
 
 from modelplex.sandbox import run as sandbox
 from modelplex.sandbox.folders import works_in
+from modelplex.sandbox.inside import MOST_COMPLAINTS, Complaints
 from tests.peers import node, node_modules
 from tests.processes import WAIT_S, served
 from tests.sandbox.sandboxes import PROGRAMS, SECRET, Person, allowed
@@ -546,6 +547,17 @@ async def test_a_gateway_may_start_again_while_the_program_runs(me: Person) -> N
     async with served(config, folder=me.folder):
         out, _ = popen.communicate("\n", timeout=WAIT_S)
         assert '"demo"' in out
+
+
+def test_a_program_fills_no_disk_with_what_the_bridge_complains_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell = Complaints()
+    for _ in range(MOST_COMPLAINTS * 3):
+        tell("refused")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == MOST_COMPLAINTS
+    assert said[-1].endswith("no more is said of such")
 
 
 def test_a_gateway_that_is_not_there_is_told_of(me: Person) -> None:

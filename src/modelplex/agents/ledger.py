@@ -8,7 +8,9 @@ What is written are additions, so that two gateways may share the file; each rea
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from modelplex.state import make_state_folder
 
 FILE = "agents.sqlite"
 FORM = 1
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 """The version of the table. A file of a later one is not touched."""
 GATHER_S = 0.5
 """How long additions are gathered before they are written: what a crash can lose."""
@@ -107,8 +110,8 @@ class Ledger:
             # A write even where there is nothing new: a file that takes none is told now.
             database.execute(f"PRAGMA user_version = {FORM}")
             rows = database.execute("SELECT agent, day, requests, tokens, usd FROM spent")
-            for agent, day, requests, tokens, usd in rows:
-                self.kept.setdefault(agent, {})[day] = Spent(requests, tokens, usd)
+            for agent, day, *counts in rows:
+                self.kept.setdefault(agent, {})[day] = _counted(agent, day, counts)
         except sqlite3.Error:
             database.close()
             raise
@@ -154,6 +157,17 @@ class Ledger:
                     self._waiting[key] = spent.plus(self._waiting.get(key, NOTHING))
             return error
         return None
+
+
+def _counted(agent: object, day: object, counts: list[object]) -> Spent:
+    """SQLite keeps a text in a column of numbers, and whoever wrote it may have written less than nothing. Raises DatabaseError."""
+    match counts:
+        case [int(requests), int(tokens), float(usd)] if min(requests, tokens) >= 0 and 0 <= usd < math.inf:
+            if isinstance(agent, str) and isinstance(day, str) and DAY.fullmatch(day):
+                return Spent(requests, tokens, usd)
+        case _:
+            pass
+    raise sqlite3.DatabaseError(f"what it says of {agent!r} on {day!r} is no count")
 
 
 def _reason(error: Exception) -> str:

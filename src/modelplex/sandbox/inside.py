@@ -26,7 +26,15 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from modelplex.sandbox import kernel, mounts, seccomp
-from modelplex.sandbox.bridge import Bridge, Place, listen, place, raise_descriptors, raise_loopback
+from modelplex.sandbox.bridge import (
+    Bridge,
+    Place,
+    complain,
+    listen,
+    place,
+    raise_descriptors,
+    raise_loopback,
+)
 from modelplex.sandbox.connects import Connects
 from modelplex.sandbox.folders import OWN, SOCKET, Mount
 
@@ -41,6 +49,8 @@ IGNORED: Final = (
     signal.SIGTTOU,
 )
 """What a terminal or a shell sends to the whole group: the program decides what it means, these two go on until it has ended."""
+MOST_COMPLAINTS: Final = 1000
+"""Of the bridge in one run: each is some hundred bytes on the host's disk, and a program can make as many as it likes."""
 KILLED: Final = 128 + signal.SIGKILL
 
 
@@ -122,7 +132,7 @@ def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> i
     for number, source in ((0, null), (1, null), (2, log)):
         os.dup2(source, number)
     raise_descriptors()
-    bridge = Bridge(Place(socket.AF_UNIX, plan.gateway), [listener])
+    bridge = Bridge(Place(socket.AF_UNIX, plan.gateway), [listener], tell=Complaints())
     inner = _received(ours)
     if inner is not None:
         bridge.add(socket.socket(fileno=inner))
@@ -136,6 +146,18 @@ def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> i
 
     bridge.run(woken, over)
     return ended[0]
+
+
+class Complaints:
+    """What the bridge says of connections that fail, up to a bound."""
+
+    def __init__(self) -> None:
+        self._left = MOST_COMPLAINTS
+
+    def __call__(self, sentence: str) -> None:
+        if self._left > 0:
+            self._left -= 1
+            complain(sentence if self._left else f"{sentence}; no more is said of such")
 
 
 def _namespaces(plan: Plan, control: socket.socket) -> None:
