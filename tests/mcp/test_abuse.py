@@ -293,6 +293,25 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
     assert most <= ASIDES
 
 
+async def test_streams_that_end_after_each_event_are_not_gone_on_with_without_a_pause() -> None:
+    async def respond(seen: Seen, answer: Answer) -> None:
+        if seen.method == "GET":
+            await answer.events()
+            await answer.event("", id="7", retry=0)
+        else:
+            await legacy(seen, answer)
+
+    async with remote(respond) as there:
+        server = Server(McpServer(name="s", url=Secret(there.url)), limits=McpConfig(enabled=True))
+        try:
+            await asyncio.wait_for(server.lists(), WAIT)
+            began = time.monotonic()
+            await soon(lambda: len([seen for seen in there.seen if seen.method == "GET"]) >= 4)
+            assert time.monotonic() - began >= 0.25  # three pauses, less what the clocks differ
+        finally:
+            await server.close()
+
+
 def listing(folder: Path, body: str) -> list[str]:
     """A server of a few lines; `body` runs with `m`, the message, and `say`."""
     file = folder / "bad.py"

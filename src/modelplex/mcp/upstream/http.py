@@ -28,6 +28,8 @@ REDIRECTS: Final = 3
 RETRY: Final = 1.0
 """Seconds before a broken stream is gone on with, where the server names none."""
 MAX_RETRY: Final = 60.0
+LEAST_RETRY: Final = 0.1
+"""A server that names 0 and ends each stream after an event would keep the gateway busy for ever."""
 RESUMES: Final = 5
 """Attempts in a row that bring nothing, after which a broken stream is given up."""
 GOODBYE: Final = 2.0
@@ -379,7 +381,7 @@ def messages_of(data: bytes) -> list[Json]:
 
 
 def _pause(reader: EventReader) -> float:
-    return min(MAX_RETRY, RETRY if reader.retry is None else reader.retry)
+    return min(MAX_RETRY, RETRY if reader.retry is None else max(LEAST_RETRY, reader.retry))
 
 
 def retry_after(answer: Answer) -> float | None:
