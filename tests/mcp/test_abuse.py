@@ -13,7 +13,10 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modelplex.caller import Caller
 from modelplex.config.secret import Secret
@@ -21,6 +24,7 @@ from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp import cells
 from modelplex.mcp.catalog import MOST_TEMPLATES, Offer, merge
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
+from modelplex.mcp.front.checks import Refusal, kind_of, malformed, modern_fault, read, read_head
 from modelplex.mcp.front.session import KEPT_BYTES, MOST_RUNNING, Conversation, Stream
 from modelplex.mcp.front.sessions import Session, Sessions
 from modelplex.mcp.lockfile import LockError, read_lock
@@ -141,6 +145,92 @@ async def test_one_connection_cannot_have_requests_without_end_waiting() -> None
     assert {each["id"] for each in refused} == set(range(MOST_RUNNING, 1000))
     assert refused[0]["error"]["data"]["reason"] == "limit"
     await talk.end()
+
+
+WORDS = st.sampled_from(
+    [
+        "s__x",
+        "m__x",
+        "x",
+        "s__m__x",
+        "__",
+        "file:///etc/passwd",
+        "x://../..",
+        "ref/prompt",
+        "2026-07-28",
+        "",
+        "\0\u202e",
+    ]
+)
+ANYTHING: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | WORDS,
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "name arguments uri ref type argument cursor level notifications resourceSubscriptions _meta task taskId "
+                "inputResponses requestState protocolVersion progressToken query names limit".split()
+            ),
+            inside,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+PARAMS = st.dictionaries(
+    st.sampled_from(
+        "name arguments uri ref argument cursor level notifications inputResponses requestState task taskId _meta".split()
+    ),
+    ANYTHING,
+    max_size=5,
+)
+METHODS = st.sampled_from(
+    "tools/call tools/list prompts/get prompts/list resources/read resources/list resources/templates/list resources/subscribe "
+    "resources/unsubscribe completion/complete ping initialize logging/setLevel server/discover tasks/get tasks/list tasks/result "
+    "tasks/cancel tasks/update sampling/createMessage nothing".split()
+)
+
+
+@given(method=METHODS, params=PARAMS, id=ANYTHING, search=st.sampled_from(["on", "off"]))
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_client_sends_is_answered_with_json(
+    method: str, params: Json, id: Any, search: Any
+) -> None:
+    async def ask(guest: Guest) -> None:
+        house = House(
+            ScriptedServer("s", tools=[tool("x")], templates=[{"uriTemplate": "x://{a}", "name": "t"}]),
+            ScriptedServer("m", era="modern", tools=[tool("x"), tool("y")], prompts=[{"name": "p"}]),
+            search=search,
+        )
+        message = guest.message(method, params, id=id)
+        reply = await asyncio.wait_for(house.hub.request(guest, message), WAIT)
+        assert (reply.result is None) != (reply.error is None)
+        assert msgspec.json.decode(msgspec.json.encode(reply.message(1)))
+        # What this caller may not have was asked of nobody.
+        assert all(sent.params.get("name") != "y" for sent in house.servers["m"].sent)
+
+    for era in ("modern", "legacy"):
+        guest = Guest(era, tools=("s__*", "m__x"))
+        if not isinstance(params.get("_meta"), dict):
+            params = {key: value for key, value in params.items() if key != "_meta"}
+        asyncio.run(ask(guest))
+
+
+@given(body=st.binary(max_size=200) | st.builds(msgspec.json.encode, ANYTHING))
+def test_whatever_bytes_come_are_a_message_or_a_refusal(body: bytes) -> None:
+    value = read(body, max_depth=8)
+    if isinstance(value, Refusal):
+        assert value.status == 400
+        return
+    kind, head = kind_of(value), read_head([(b"mcp-protocol-version", body[:50])])
+    told = (
+        malformed(value)
+        if kind in {"none", "batch"}
+        else modern_fault(head, value)
+        if kind == "request"
+        else None
+    )
+    assert told is None or msgspec.json.encode(told.body())
 
 
 # --- a hostile server ---
