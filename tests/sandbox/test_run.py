@@ -273,6 +273,18 @@ class Terminal:
         allowed(self.said.decode(errors="replace"))
         assert text in self.said, self.said
 
+    def hang_up(self) -> int:
+        """The terminal goes before the program does."""
+        os.close(self.master)
+        deadline = time.monotonic() + WAIT_S
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                pytest.fail("it goes on without its terminal")
+            threading.Event().wait(0.02)
+        return os.waitstatus_to_exitcode(ended[1])
+
     def type(self, text: bytes) -> None:
         os.write(self.master, text)
 
@@ -305,6 +317,20 @@ def test_ctrl_c_reaches_the_program_once(me: Person) -> None:
     terminal.type(b"\n")
     terminal.until(b"interrupts: 1")
     assert terminal.end() == 0
+
+
+def test_a_program_is_told_that_its_terminal_has_gone(me: Person) -> None:
+    code = (
+        "import signal\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])\n"
+        "print('up', flush=True)\n"
+        "open('told', 'w').write(signal.sigwait([signal.SIGHUP]).name)\n"
+        "raise SystemExit(5)"
+    )
+    terminal = Terminal(me, "--", sys.executable, "-c", code)
+    terminal.until(b"up")
+    assert terminal.hang_up() == 5
+    assert (me.folder / "told").read_text() == "SIGHUP"
 
 
 def test_a_shell_inside_has_job_control_and_gives_the_terminal_back(me: Person) -> None:

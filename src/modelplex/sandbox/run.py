@@ -397,7 +397,7 @@ def _pass_signals_on(control: socket.socket, popen: subprocess.Popen[bytes], gat
                 if not noted and gateway.ended is not None:
                     noted = True
                     _say(f"the gateway has ended (status {gateway.ended}); what it said: {gateway.keep()}")
-            elif found.si_code != SENT_BY_THE_KERNEL:
+            elif found.si_code != SENT_BY_THE_KERNEL or _is_told_alone(found.si_signo):
                 with suppress(OSError):
                     control.send(b"S" + bytes([found.si_signo]))
         if terminal is not None:
@@ -405,6 +405,11 @@ def _pass_signals_on(control: socket.socket, popen: subprocess.Popen[bytes], gat
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return popen.returncode if popen.returncode >= 0 else 128 - popen.returncode
+
+
+def _is_told_alone(number: int) -> bool:
+    """A terminal that goes away tells its session's leader, and nobody else until that has ended: we are it where a terminal was opened for us."""
+    return number == signal.SIGHUP and os.getsid(0) == os.getpid()
 
 
 def _take_back(terminal: int) -> None:
