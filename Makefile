@@ -78,6 +78,7 @@ vm: .venv/dev.stamp
 
 bench: .venv/run.stamp
 	$(BIN)/python -m benchmarks.run $(ARGS)
+	$(BIN)/python -m benchmarks.sealed
 
 fmt: .venv/dev.stamp
 	$(BIN)/ruff check --quiet --fix-only
