@@ -519,7 +519,17 @@ def test_a_config_that_is_a_link_and_is_replaced_is_told_of(me: Person) -> None:
     (me.home / "mine.toml").write_text('[[providers]]\ntype = "demo"')
     (me.folder / "config.toml").symlink_to(me.home / "mine.toml")
     assert me.run("--", "true").stderr == ""
-    done = me.run("--", "sh", "-c", "rm config.toml; echo > config.toml")
+    # It looks for changes each second, and a new config may name a command that it is to run.
+    (me.folder / "own.toml").write_text('[[providers]]\nname = "own"\ntype = "demo"')
+    done = me.python(
+        "import os, time\n"
+        "os.rename('own.toml', 'config.toml')\n"
+        f"ask = {ASK.replace('print(', '(').replace('import urllib.request as u; ', '')!r}\n"
+        "import urllib.request as u\n"
+        "for _ in range(8): answer = eval(ask); time.sleep(0.25)\n"
+        "print('owned_by\":\"own' in answer, 'owned_by\":\"demo' in answer)"
+    )
+    assert done.stdout == "False True\n", done.stderr
     assert "while the program ran this has changed: config.toml here" in done.stderr
 
 
@@ -554,6 +564,57 @@ async def test_a_gateway_that_runs_already_is_used_and_survived(me: Person) -> N
         done = me.run(*words)
         assert '"demo"' in done.stdout
         assert (await gateway.ask("GET", "/health")).status == 200
+
+
+async def test_the_bridge_follows_no_link_that_the_program_puts_in_the_gateway_s_place(me: Person) -> None:
+    """The gateway is started again, by which the cover on its socket is gone, and stops."""
+    config = '[[providers]]\ntype = "demo"'
+    prize = me.home / "prize.sock"
+    code = (
+        "import os, sys, socket\n"
+        "sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.readline()\n"
+        "name = sys.argv[1]\n"
+        "if os.path.lexists(name): os.unlink(name)\n"
+        f"os.symlink({str(prize)!r}, name)\n"
+        "s = socket.create_connection(('127.0.0.1', 11435), 10); s.settimeout(10)\n"
+        "try: print('said', s.recv(5))\n"
+        "except OSError: print('said', b'')"
+    )
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(prize))
+        server.listen()
+        server.settimeout(WAIT_S)
+        threading.Thread(target=_greet, args=(server,), daemon=True).start()
+        async with served(config, folder=me.folder) as gateway:
+            name = gateway.socket
+            popen = subprocess.Popen(  # noqa: ASYNC220
+                me.command("run", "--socket", name, "--", sys.executable, "-c", code, name),
+                cwd=me.folder,
+                env=me.environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert popen.stdout is not None
+            assert popen.stdout.readline() == "up\n"
+        async with served(config, folder=me.folder):
+            pass
+        out, _ = popen.communicate("\n", timeout=WAIT_S)
+        assert out == "said b''\n"
+        assert Path(name).is_symlink()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(name)
+            assert client.recv(5) == b"PRIZE"
+
+
+def _greet(server: socket.socket) -> None:
+    while True:
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return
+        client.sendall(b"PRIZE")
+        client.close()
 
 
 async def test_a_gateway_may_start_again_while_the_program_runs(me: Person) -> None:

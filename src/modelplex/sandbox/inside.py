@@ -132,7 +132,7 @@ def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> i
     for number, source in ((0, null), (1, null), (2, log)):
         os.dup2(source, number)
     raise_descriptors()
-    bridge = Bridge(Place(socket.AF_UNIX, plan.gateway), [listener], tell=Complaints())
+    bridge = Bridge(Gateway(plan.gateway), [listener], tell=Complaints())
     inner = _received(ours)
     if inner is not None:
         bridge.add(socket.socket(fileno=inner))
@@ -146,6 +146,30 @@ def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> i
 
     bridge.run(woken, over)
     return ended[0]
+
+
+class Gateway(Place):
+    """The gateway's socket, looked for anew each time, since it may have been started again. Where its folder is shared, the program could put a link in its place, and the
+    bridge, which is outside, would follow it to any socket of the host's.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.family = socket.AF_UNIX
+        self._path = path
+        self._found = -1
+
+    def __str__(self) -> str:
+        return self._path
+
+    @property
+    def address(self) -> str:  # type: ignore[override]
+        """Good until it is asked for again."""
+        if self._found >= 0:
+            os.close(self._found)
+            self._found = -1
+        with suppress(OSError):
+            self._found = kernel.open_place(self._path)
+        return f"/proc/self/fd/{self._found}"
 
 
 class Complaints:

@@ -225,7 +225,8 @@ def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> Ge
     words = [sys.executable, "-P", "-m", "modelplex", "--socket", path]
     config = arguments.config or (CONFIG if os.path.lexists(CONFIG) else None)
     if config is not None:
-        words += ["--config", config]
+        # Where it leads to: a link in the folder here is the program's to change, and the gateway looks for changes.
+        words += ["--config", os.path.realpath(config)]
     if arguments.verbose:
         words.append("--verbose")
     popen = subprocess.Popen(  # noqa: S603 - our own words
@@ -300,7 +301,7 @@ def _answers(path: str) -> bool:
 def _sandbox(
     arguments: argparse.Namespace, command: list[str], private: Path, log: IO[bytes], gateway: _Started
 ) -> int:
-    if _remembered(arguments.config or CONFIG):
+    if _remembered(os.path.realpath(arguments.config or CONFIG)):
         gateway.wait()  # only then is there what is to be covered
     plan = _plan(arguments, command, private, gateway.path)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -429,7 +430,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
     files = _files()
     own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
     writable = [_existing(path) for path in arguments.rw]
-    config = arguments.config or CONFIG
+    config = os.path.realpath(arguments.config or CONFIG)
     wanted = Wanted(
         way=arguments.fs,
         folder=here if works_in(here, homes=[home, *_homes()]) else "",
@@ -461,7 +462,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
         "command": command,
         "environ": environ,
         "folder": here if is_seen else home,
-        "gateway": gateway,
+        "gateway": os.path.realpath(gateway),
         "root": str(root),
         "mounts": steps,
         "files": files,
