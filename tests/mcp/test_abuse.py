@@ -30,7 +30,7 @@ from modelplex.mcp.front.sessions import Session, Sessions
 from modelplex.mcp.lockfile import LockError, read_lock
 from modelplex.mcp.upstream import Server, ServerEvent
 from modelplex.mcp.upstream.events import EventReader, TooLong
-from modelplex.mcp.upstream.http import ASIDES
+from modelplex.mcp.upstream.http import ASIDES, messages_of
 from modelplex.mcp.upstream.listing import LARGEST
 from modelplex.mcp.words import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, Reply, Unavailable
 from tests.mcp.front.scripted import ScriptedHub, request
@@ -448,6 +448,35 @@ async def test_a_list_of_too_many_bytes_ends_where_it_is_too_much(tmp_path: Path
         assert [each["name"] for each in catalog.tools] == ["x0", "x1"]
         assert sum(len(json.dumps(each)) for each in catalog.tools) <= LARGEST
     assert any("bytes" in event.text for event in told if event.kind == "warning")
+
+
+def test_of_a_message_beyond_the_limit_only_what_it_answers_is_made() -> None:
+    values = b"{}," * 100
+    made = messages_of(b'{"jsonrpc":"2.0","id":7,"result":{"content":[%b1]}}' % values, limit=100)
+    assert made == [{"jsonrpc": "2.0", "id": 7, "result": {"content": []}}]
+    made = messages_of(b'{"jsonrpc":"2.0","id":"a","error":[%b1]}' % values, limit=100)
+    assert made == [{"jsonrpc": "2.0", "id": "a", "result": {}}]
+    for other in (b'{"id":1,"method":"ping","params":[%b1]}', b"[%b1]", b'{"method":"x","params":[%b1]}'):
+        assert messages_of(other % values, limit=100) == []
+
+
+@pytest.mark.parametrize("what", ["result", "error", "params"])
+async def test_a_message_of_millions_of_values_is_answered_with_its_size(what: str, tmp_path: Path) -> None:
+    head = '{"jsonrpc": "2.0", "method": "x", ' if what == "params" else '{"jsonrpc": "2.0", "id": %d, '
+    body = (
+        "    elif m.get('method') == 'tools/call':\n"
+        f"        print({head!r}.replace('%d', str(m['id'])) + '\"{what}\": {{\"content\": [' + '{{}},' * 4_000_000 + '1]}}}}', flush=True)\n"
+        "        if 'params' in sys.argv: say(id=m['id'], result={'content': []})\n"
+    ).replace("'params' in sys.argv", repr(what == "params"))
+    async with bad_server(tmp_path, body) as (server, _):
+        await asyncio.wait_for(server.lists(), WAIT)
+        reply = await asyncio.wait_for(server.request("tools/call", {"name": "x"}), 3 * WAIT)
+    if what == "result":
+        assert "larger than the limit" in text(reply)
+    elif what == "error":
+        assert "larger than the limit" in error(reply)["message"]
+    else:
+        assert reply.result == {"content": []}
 
 
 async def test_a_server_whose_lists_always_change_is_asked_ever_less_often(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from modelplex.mcp.upstream.address import Address
 from modelplex.mcp.upstream.events import Event, EventReader, TooLong
 from modelplex.mcp.upstream.link import Call, Deliver, Gone, Lost, Turned
 from modelplex.mcp.upstream.params import standard_headers
-from modelplex.mcp.upstream.stdio import LINE_FACTOR, within
+from modelplex.mcp.upstream.stdio import LINE_FACTOR, outline, within
 from modelplex.mcp.words import INTERNAL_ERROR, META_VERSION, Era, Json
 from modelplex.send import Client, ConnectFailed, SendError, Timeouts, TooLarge
 from modelplex.send import Reply as Answer
@@ -231,7 +231,7 @@ class HttpChannel:
     def _take(self, data: bytes, call: Call | None) -> Json | None:
         """Deliver what an event or a body holds; the response to the call, if it is among that."""
         found: Json | None = None
-        for message in messages_of(data):
+        for message in messages_of(data, limit=self._wire.passed):
             if "method" in message:
                 self.deliver(message, call)
             elif call is not None and message.get("id") == call.id:
@@ -370,10 +370,10 @@ class HttpChannel:
                     (await self._wire.send(b"DELETE", headers=self._session_headers())).close()
 
 
-def messages_of(data: bytes) -> list[Json]:
-    """The messages of a body or an event; a batch is several. What is none is passed over."""
+def messages_of(data: bytes, *, limit: int) -> list[Json]:
+    """The messages of a body or an event; a batch is several. What is none is passed over. Beyond `limit` bytes only what is answered is there."""
     try:
-        value = _JSON.decode(data)
+        value: object = _JSON.decode(data) if len(data) <= limit else outline(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return []
     values = cast("list[object]", value) if isinstance(value, list) else [value]

@@ -115,7 +115,9 @@ class StdioChannel(Duplex):
     def line(self, data: bytes) -> None:
         messages: object = None
         with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            if data.lstrip()[:1] in {b"{", b"["}:
+            if len(data) > self._passed:
+                messages = outline(data)
+            elif data.lstrip()[:1] in {b"{", b"["}:
                 messages = self._decoder.decode(data)
         # A batch is what a server of 2025-03-26 may say.
         for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
@@ -135,6 +137,38 @@ class StdioChannel(Duplex):
 
     def exited(self, code: int | None) -> None:
         self.fail(_how(code, alone=not self._network))
+
+
+class _Outline(msgspec.Struct):
+    """A message of which nothing is made but its id."""
+
+    id: str | int
+    method: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Content(msgspec.Struct):
+    content: msgspec.Raw
+
+
+_OUTLINE: Final = msgspec.json.Decoder(_Outline)
+_CONTENT: Final = msgspec.json.Decoder(_Content)
+
+
+def outline(data: bytes) -> Json | None:
+    """Of a message that is too large to be passed on: what it answers, for `within`. None for another: nobody is told or asked so much.
+
+    Its content is not made: some bytes of JSON become a hundred times as many in memory, and seconds in which nobody else is served.
+    """
+    head = _OUTLINE.decode(data)
+    if head.method is not msgspec.UNSET:
+        return None
+    result: Json = {}
+    if head.result is not msgspec.UNSET:
+        with contextlib.suppress(msgspec.DecodeError):
+            _CONTENT.decode(head.result)
+            result = {"content": []}
+    return {"jsonrpc": "2.0", "id": head.id, "result": result}
 
 
 def within(message: Json, *, size: int, limit: int) -> Json:
