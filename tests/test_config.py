@@ -693,7 +693,12 @@ def _example(*, whole: bool) -> Config:
     text = EXAMPLE.read_text()
     if whole:
         text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
-    environ = {"OPENAI_API_KEY": KEY, "MODELPLEX_INTERNAL_TOKEN": KEY, "SEARCH_TOKEN": KEY, "CODER_TOKEN": f"{KEY}-of-coder"}
+    environ = {
+        "OPENAI_API_KEY": KEY,
+        "MODELPLEX_INTERNAL_TOKEN": KEY,
+        "SEARCH_TOKEN": KEY,
+        "CODER_TOKEN": f"{KEY}-of-coder",
+    }
     return read(text, **environ)
 
 

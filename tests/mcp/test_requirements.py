@@ -88,7 +88,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M41": (f"{CELLS}::test_vendor_keys_pass_by_the_allow_list_in_both_directions", f"{CELLS}::test_keys_with_the_protocol_s_names_are_reserved_and_vendors_with_theirs_are_not"),
     "M42": (f"{HUB}::test_only_listed_resources_and_templates_are_read", f"{CATALOG}::test_the_web_is_read_only_where_the_very_address_is_listed"),
     "M43": (f"{STDIO}::test_a_child_sees_only_allowed_and_declared_variables", f"{HERE}::test_m43_a_server_has_nothing_of_the_gateways_environment_but_what_it_is_given"),
-    "M44": (f"{STDIO}::test_secrets_are_hidden_in_what_a_server_writes", "tests/mcp/test_config.py::test_no_form_of_the_config_shows_a_secret", f"{HERE}::test_m44_no_secret_of_a_servers_config_is_told_anywhere"),
+    "M44": (f"{STDIO}::test_secrets_are_hidden_in_what_a_server_writes", "tests/mcp/test_config.py::test_no_form_of_the_config_shows_a_secret", f"{HERE}::test_m44_no_secret_of_a_servers_config_is_told_anywhere", f"{HERE}::test_m44_a_tool_that_prints_its_environment_does_not_hand_out_the_hosts_keys"),
     "M45": (f"{HTTP}::test_a_redirect_to_another_origin_is_not_followed", f"{HERE}::test_m45_nothing_of_a_clients_headers_reaches_a_server_over_http"),
     "M46": (f"{HERE}::test_m46_each_limit_has_its_tests", f"{MODERN}::test_limits_name_the_fault", f"{STDIO}::test_progress_renews_the_time_of_a_call_up_to_the_maximum"),
     "M47": (f"{SEARCH}::test_the_right_one_of_five_hundred_is_found", f"{HUB}::test_search_mode_shows_three_tools_and_finds_the_right_one_of_500", f"{HUB}::test_search_finds_and_calls_nothing_that_the_caller_may_not_use"),
@@ -267,6 +267,20 @@ async def test_m44_no_secret_of_a_servers_config_is_told_anywhere(tmp_path: Path
     log = (tmp_path / "log.json").read_text()
     assert "my key is" in log
     assert secret not in log + "".join(said)
+
+
+async def test_m44_a_tool_that_prints_its_environment_does_not_hand_out_the_hosts_keys(
+    tmp_path: Path,
+) -> None:
+    secret, path = "a-key-of-the-hosts-own", "/work/of/the/host"
+    server = scripted(
+        tmp_path, "s", "names=environment", env=f'{{ MY_API_KEY = "{secret}", FOLDER = "{path}" }}'
+    )
+    async with gateway(config(tmp_path, server), folder=tmp_path) as running:
+        told = json.dumps(await agent(running, tmp_path).call("s__environment"))
+    assert path in told
+    assert "MY_API_KEY" in told
+    assert secret not in told
 
 
 async def test_m45_nothing_of_a_clients_headers_reaches_a_server_over_http(tmp_path: Path) -> None:

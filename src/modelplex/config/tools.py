@@ -214,6 +214,18 @@ def secrets(each: McpServer) -> Iterator[str]:
         before = arg if arg.startswith("-") else ""
 
 
+def credentials(each: McpServer) -> Iterator[str]:
+    """What no answer of the server's may hold either: a tool that prints its environment would hand the host's keys to an agent. Only what is named or looks like one, since
+    an answer may well speak of a path that its server was told.
+    """
+    for name, value in (*each.env.items(), *each.headers.items()):
+        if _TELLING.search(name) or _TOKEN.fullmatch(value.reveal()):
+            yield value.reveal()
+            yield value.reveal().removeprefix("Bearer ")
+    told = set(secrets(each)) - {value.reveal() for value in (*each.env.values(), *each.headers.values())}
+    yield from told - ({each.url.reveal()} if each.url is not None else set())
+
+
 def described(config: McpConfig) -> list[str]:
     """What the tables come to, a line for the whole and one for each server; free of secrets."""
     return [

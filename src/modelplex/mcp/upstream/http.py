@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -55,8 +55,11 @@ class Wire:
         headers: Mapping[str, str],
         max_result: int,
         cuts: bool = False,
+        hide: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self.address = address
+        self.hide = hide
+        """Takes the host's credentials out of what the server tells."""
         self.max_result = max_result
         self.passed = max_result * LINE_FACTOR if cuts else max_result
         """What of a result is passed on: all that is read, where somebody cuts it."""
@@ -114,7 +117,7 @@ class Wire:
         """The message with an error that a status of 400 and more brings, or None; its body is read in either case."""
         try:
             body = await answer.body(limit=SMALL)
-            message = _JSON.decode(body)
+            message = _JSON.decode(self.hide(body))
         except (SendError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return None
         if isinstance(message, dict) and isinstance(cast("Json", message).get("error"), dict):
@@ -231,7 +234,7 @@ class HttpChannel:
     def _take(self, data: bytes, call: Call | None) -> Json | None:
         """Deliver what an event or a body holds; the response to the call, if it is among that."""
         found: Json | None = None
-        for message in messages_of(data, limit=self._wire.passed):
+        for message in messages_of(self._wire.hide(data), limit=self._wire.passed):
             if "method" in message:
                 self.deliver(message, call)
             elif call is not None and message.get("id") == call.id:

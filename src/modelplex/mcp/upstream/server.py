@@ -17,6 +17,7 @@ from typing import Final, Literal, cast
 import msgspec
 
 from modelplex.config.settings import McpConfig, McpServer
+from modelplex.config.tools import credentials
 from modelplex.mcp.upstream import states
 from modelplex.mcp.upstream.address import parse_address
 from modelplex.mcp.upstream.cache import CatalogCache, Verdict, fingerprint
@@ -145,6 +146,7 @@ class Server:
         self._said = (0.0, 0)
         self._voices: dict[str, _Voice] = {}
         self._secrets = Secrets(_hidden(config))
+        self._credentials = Secrets(credentials(config))
 
     def __repr__(self) -> str:
         return f"<Server {self.name} {self.state} in_flight={self._in_flight}>"
@@ -482,6 +484,7 @@ class Server:
             children=self.children,
             max_result=self.limits.max_result,
             cuts=self.limits.oversized == "cut",
+            hide=self._credentials.mask,
             say=lambda kind, text: self._heard_line(kind, text, scope=seat.scope, voice=voice),
         )
 
@@ -496,7 +499,14 @@ class Server:
         headers = {name: value.reveal() for name, value in self.config.headers.items()}
         limits = self.limits
         cuts = limits.oversized == "cut"
-        wire = Wire(self._client, address, headers=headers, max_result=limits.max_result, cuts=cuts)
+        wire = Wire(
+            self._client,
+            address,
+            headers=headers,
+            max_result=limits.max_result,
+            cuts=cuts,
+            hide=self._credentials.mask,
+        )
         return SseChannel(wire) if sse else HttpChannel(wire)
 
     async def learnt(self, verdict: Verdict) -> None:

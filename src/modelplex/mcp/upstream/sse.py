@@ -62,7 +62,7 @@ class SseChannel(Duplex):
                     if event.name == "endpoint":
                         self._named(event.data.decode("utf-8", "replace"))
                     else:
-                        for message in messages_of(event.data, limit=self._wire.passed):
+                        for message in messages_of(self._wire.hide(event.data), limit=self._wire.passed):
                             self.took(within(message, size=len(event.data), limit=self._wire.passed))
             self.fail("It ended the stream.")
         except Lost as lost:

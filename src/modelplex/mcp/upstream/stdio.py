@@ -28,7 +28,9 @@ Say = Callable[[Literal["stderr", "stdout"], bytes], None]
 
 
 class StdioChannel(Duplex):
-    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where somebody `cuts` what is larger, that is passed on."""
+    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where somebody `cuts` what is larger, that is passed on.
+    What it tells goes through `hide`, which takes out the host's credentials.
+    """
 
     cancels_by_message = True
 
@@ -43,6 +45,7 @@ class StdioChannel(Duplex):
         max_result: int,
         say: Say,
         cuts: bool = False,
+        hide: Callable[[bytes], bytes] = bytes,
     ) -> None:
         super().__init__()
         self._argv = argv
@@ -53,6 +56,7 @@ class StdioChannel(Duplex):
         self._max_result = max_result
         self._passed = max_result * LINE_FACTOR if cuts else max_result
         self._say = say
+        self._hide = hide
         self._process: Process | None = None
         self._decoder = msgspec.json.Decoder(Any)
 
@@ -114,6 +118,7 @@ class StdioChannel(Duplex):
 
     def line(self, data: bytes) -> None:
         messages: object = None
+        data = self._hide(data)
         with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             if len(data) > self._passed:
                 messages = outline(data)
