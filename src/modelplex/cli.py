@@ -149,7 +149,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return commands.run(arguments, config)
     from modelplex import serve
 
-    return serve.run(config, config_path=config.path, verbose=arguments.verbose)
+    return serve.run(
+        config, config_path=None if arguments.no_reload else config.path, verbose=arguments.verbose
+    )
 
 
 # --- arguments ---------------------------------------------------------------------------------------------------------------------
@@ -167,6 +169,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     version = f"modelplex {__version__}"
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
+    parser.add_argument(
+        "--no-reload",
+        action="store_true",
+        help="keep to the config as it is at the start, whatever becomes of the file",
+    )
     parser.set_defaults(command=None, config=None, http=None, socket=None, vsock=None, verbose=False)
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."

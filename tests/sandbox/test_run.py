@@ -515,6 +515,36 @@ def test_another_listens_in_the_place_of_no_socket_of_the_gateway_s(me: Person) 
         assert done.stdout.split() == ["EBUSY", "EBUSY", "ECONNREFUSED"], done.stderr
 
 
+def test_a_config_that_an_editor_replaced_and_the_program_changed_is_not_loaded(me: Person) -> None:
+    """By which a command of the program's would run outside."""
+    config = me.folder / "config.toml"
+    config.write_text('[[providers]]\ntype = "demo"')
+    code = (
+        "import sys, time, urllib.request as u\n"
+        "print('up', flush=True); sys.stdin.readline()\n"
+        "open('config.toml', 'w').write('[[providers]]\\nname = \"own\"\\ntype = \"demo\"')\n"
+        "for _ in range(8): answer = u.urlopen('http://127.0.0.1:11435/v1/models').read(); time.sleep(0.25)\n"
+        "print(b'\"own\"' in answer)"
+    )
+    popen = subprocess.Popen(
+        me.command("run", "--", sys.executable, "-c", code),
+        cwd=me.folder,
+        env=me.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert popen.stdout is not None
+    assert popen.stdout.readline() == "up\n"
+    (me.folder / "new").write_text(config.read_text())
+    (me.folder / "new").replace(config)
+    out, err = popen.communicate("\n", timeout=WAIT_S)
+    assert out == "False\n", err
+    assert "own" in config.read_text()
+    assert "while the program ran this has changed: config.toml here" in err
+
+
 def test_a_config_that_is_a_link_and_is_replaced_is_told_of(me: Person) -> None:
     (me.home / "mine.toml").write_text('[[providers]]\ntype = "demo"')
     (me.folder / "config.toml").symlink_to(me.home / "mine.toml")

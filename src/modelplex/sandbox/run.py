@@ -227,6 +227,8 @@ def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> Ge
     if config is not None:
         # Where it leads to: a link in the folder here is the program's to change, and the gateway looks for changes.
         words += ["--config", os.path.realpath(config)]
+        if _may_be_replaced(os.path.realpath(config), arguments):
+            words.append("--no-reload")
     if arguments.verbose:
         words.append("--verbose")
     popen = subprocess.Popen(  # noqa: S603 - our own words
@@ -250,6 +252,12 @@ def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> Ge
         except subprocess.TimeoutExpired:
             popen.kill()
             popen.wait()
+
+
+def _may_be_replaced(config: str, arguments: argparse.Namespace) -> bool:
+    """Whether it lies in what the program writes to. A cover hides it only until an editor puts a new file there, which is the program's to change then."""
+    writable = [*map(os.path.realpath, arguments.rw), _working_folder()]
+    return arguments.fs == "host" or any(config.startswith(f"{folder}/") for folder in writable)
 
 
 class _Started:
