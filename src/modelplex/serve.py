@@ -383,7 +383,8 @@ class Process:
         )
         if _fixed(config) != _fixed(self._config):
             self._log.events.warning(
-                "some settings need a restart", settings="[server] listeners and limits, [mcp] stdio_socket, [log]"
+                "some settings need a restart",
+                settings="[server] listeners and limits, agents' sockets, [mcp] stdio_socket, [log]",
             )
         self._config = config = msgspec.structs.replace(config, server=server)
         self._log.secrets = Secrets(_secrets(config))
