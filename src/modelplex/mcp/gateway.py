@@ -124,13 +124,18 @@ class Hub:
             admit=admit,
             keep_bodies=keep_bodies,
         )
+        self._methods = self._answered()
+        self._listen()
+
+    def _answered(self) -> Mapping[Era, Mapping[str, Answer]]:
+        """Who answers what, in each era."""
         both: dict[str, Answer] = {
             **dict.fromkeys(LISTS, self._surface.list),
             **dict.fromkeys(
                 ("tools/call", "prompts/get", "resources/read", "completion/complete"), self._calls.answer
             ),
         }
-        self._methods: Mapping[Era, Mapping[str, Answer]] = {
+        return {
             "legacy": {
                 **both,
                 **dict.fromkeys(METHODS["legacy"], self._task),
@@ -147,7 +152,6 @@ class Hub:
                 "subscriptions/listen": self._streams.listen,
             },
         }
-        self._listen()
 
     def __repr__(self) -> str:
         return f"<Hub {self._routes!r}, {self._relay!r}, {self._streams!r}>"
