@@ -509,3 +509,19 @@ async def test_a_process_without_a_home_and_with_an_odd_locale_starts(tmp_path: 
         assert got.status == 200
     assert command()[1:] == ["-m", "modelplex"]
     assert environment()["OLLAMA_HOST"].endswith(":1")
+
+
+@pytest.mark.parametrize("content", [None, b"not a database, and longer than the head of one would be" * 40])
+def test_a_file_of_answers_that_cannot_be_used_is_a_sentence_at_the_start(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    place = tmp_path / "answers"
+    if content is None:
+        place.mkdir()
+    else:
+        place.write_bytes(content)
+    (tmp_path / "config.toml").write_text(f'[server]\nkeep_responses = "{place}"\n\n{DEMO}')
+    done = run("--socket", "m.sock", folder=tmp_path)
+    assert done.returncode == 1
+    assert f"[server] keep_responses: {place} cannot be used to keep answers" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -76,12 +76,16 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Answers:
-    """The store. `path` is a file in the state folder, or ":memory:"; `clock` gives Unix seconds. Call `close` at the end.
+class AnswersError(Exception):
+    """The file cannot be used. The text is a sentence for the person who starts the gateway."""
 
-    Raises:
-        sqlite3.Error, OSError: at the first use, where the file cannot be opened or is none of ours.
-    """
+    @property
+    def sentence(self) -> str:
+        return str(self)
+
+
+class Answers:
+    """The store. `path` is a file, or ":memory:"; `clock` gives Unix seconds. Call `open` at the start, which says whether the file can be used, and `close` at the end."""
 
     def __init__(
         self,
@@ -100,6 +104,15 @@ class Answers:
 
     def __repr__(self) -> str:
         return f"<Answers {self._path} {self._count} of {self._limits.answers}, {self._bytes} bytes>"
+
+    async def open(self) -> None:
+        """Raises AnswersError."""
+        try:
+            await self._run(self._opened)
+        except (sqlite3.Error, OSError) as error:
+            raise AnswersError(
+                f"[server] keep_responses: {self._path} cannot be used to keep answers: {error}."
+            ) from None
 
     async def keep(
         self,

@@ -175,6 +175,8 @@ class Process:
         try:
             self._raise_descriptors()
             await self._remember_budgets()
+            if self._answers is not None:
+                await self._answers.open()
             self._listening = await listen(
                 self.app,
                 configured_addresses(self._config),
