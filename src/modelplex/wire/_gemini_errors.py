@@ -6,7 +6,6 @@ Above it stands `gemini`; below it the error tree. The form is Google's: `{"erro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from modelplex.errors import (
 )
 from modelplex.wire._gemini_json import ABSENT
 from modelplex.wire._openai_json import as_list, as_object
+from modelplex.wire.delay import read_delay, read_seconds
 
 QUOTED = 500
 """Characters of a provider's own words in a message of ours: enough for its sentence, too few for a page."""
@@ -116,7 +116,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
             "The provider answered with a redirect; redirects are not followed. Check its base_url.",
             upstream_status=status,
         )
-    wait = _retry_after(headers)
+    wait = read_delay(headers)
     error = _told(body)
     if error is None:
         kind = BY_CODE.get(status, UpstreamBroken)
@@ -197,29 +197,9 @@ def _retry_delay(details: list[dict[str, Any]]) -> float | None:
     """google.rpc.RetryInfo: `{"retryDelay": "30s"}`, in seconds."""
     for each in details:
         delay = each.get("retryDelay")
-        if isinstance(delay, str) and (seconds := _seconds(delay.removesuffix("s"))) is not None:
+        if isinstance(delay, str) and (seconds := read_seconds(delay.removesuffix("s"))) is not None:
             return seconds
     return None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds. A date is not read: that would take a clock, and this service sends seconds."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        seconds = _seconds(headers.get(name, ""))
-        if seconds is not None:
-            return seconds / unit
-    return None
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-# --- to clients
 
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:

@@ -25,6 +25,7 @@ from modelplex.errors import (
     UpstreamTimeout,
 )
 from modelplex.wire._openai_json import as_list, as_object, as_text, decode_mended, encode
+from modelplex.wire.delay import read_delay, read_seconds
 
 _QUOTED = 500
 """Characters of a provider's own words in a message of ours: enough for its sentence, too few for a page."""
@@ -105,7 +106,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         )
     document = decode_mended(body, _decode_any)
     told = _read_document(document) if document is not None else Told(message=_plain(body))
-    delay = _read_delay(headers)
+    delay = read_delay(headers)
     return _make_error(status, told, body=body, delay=told.delay if delay is None else delay)
 
 
@@ -233,34 +234,8 @@ def _read_retry_info(details: object) -> float | None:
     for each in as_list(details):
         delay = (as_object(each) or {}).get("retryDelay")
         if isinstance(delay, str):
-            return _positive(delay.removesuffix("s"))
+            return read_seconds(delay.removesuffix("s"))
     return None
-
-
-def _read_delay(headers: Mapping[str, str]) -> float | None:
-    """`retry-after-ms`, then `retry-after`: seconds, or an HTTP date, whose distance the answer's own `date` tells."""
-    milliseconds = _positive(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    given = headers.get("retry-after", "")
-    seconds = _positive(given)
-    if seconds is not None or "date" not in headers or not given:
-        return seconds
-    from email.utils import parsedate_to_datetime
-
-    try:
-        distance = (parsedate_to_datetime(given) - parsedate_to_datetime(headers["date"])).total_seconds()
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, distance)
-
-
-def _positive(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None
 
 
 def _redirected_to(headers: Mapping[str, str]) -> str:

@@ -10,7 +10,6 @@ answered in `_anthropic_read`. Facing a client, what is asked is read by `_anthr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -37,6 +36,7 @@ from modelplex.wire._anthropic_read import ErrorBody, StreamReader, error_of, re
 from modelplex.wire._anthropic_watch import look, watch
 from modelplex.wire._anthropic_write import write_call
 from modelplex.wire._anthropic_writer import PING, MessagesWriter
+from modelplex.wire.delay import read_delay
 from modelplex.wire.dialect import Reader
 
 __all__ = [
@@ -99,25 +99,13 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     The type in the body decides, since it is the finer word; without a body in the dialect's form (a proxy's page) the status does.
     """
     kind = STATUSES.get(status, UpstreamBroken)
-    wait = _retry_after(headers)
+    wait = read_delay(headers)
     try:
         error = msgspec.json.decode(body, type=ErrorBody).error
     except (msgspec.DecodeError, UnicodeError):
         told = f"The provider answered with status {status} and nothing that explains it."
         return kind(told, upstream_status=status, retry_after=wait)
     return error_of(error, kind=kind, status=status, body=body, retry_after=wait)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds. A date is not read: that would take a clock, and this service sends seconds."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) / unit
-        except (KeyError, ValueError):
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    return None
 
 
 class _Listed(msgspec.Struct):

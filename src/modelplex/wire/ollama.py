@@ -65,6 +65,7 @@ from modelplex.wire._ollama_writer import (
     write_tags,
     write_version,
 )
+from modelplex.wire.delay import read_delay
 
 __all__ = [
     "DIALECT",
@@ -196,15 +197,5 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         code="context_length_exceeded" if too_long else None,
         upstream_status=status,
         upstream_body=body,
-        retry_after=_retry_after(headers),
+        retry_after=read_delay(headers),
     )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds. A date is left alone: what time it is, is not known here."""
-    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        try:
-            return float(headers[name]) / unit
-        except (KeyError, ValueError):
-            continue
-    return None
