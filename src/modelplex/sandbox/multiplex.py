@@ -195,7 +195,8 @@ class Multiplexer:
         self._everything = selectors.DefaultSelector()
         self._only_link = selectors.DefaultSelector()
         self._link: int | None = None
-        self._listener = None if listen is None else socket.create_server(listen, backlog=256)
+        # A shorter queue than what may come at once is answered with SYN cookies, and some of those connections are reset.
+        self._listener = None if listen is None else socket.create_server(listen, backlog=MAX_STREAMS)
         if self._listener is not None:
             self._listener.setblocking(False)
             self._listener.setsockopt(
