@@ -82,6 +82,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 LIMITS: dict[str, str] = {
+    "S1": "moderations, rerank, images, audio and Ollama's /api are served beside the list, each judged by a table of its own; a multipart form is refused unless its rule is open",
     "S3": "a client may write `provider/model` and tags, which are ours; what goes into a provider's path is one segment, unless the config spells the name out",
     "S7": "`content-encoding: identity` says nothing, and passes",
     "S9": "WebSockets are not served: the upgrade is refused with 426, which clients that have an HTTP form too take at once. The tables judge `response.create` and `response.steer` all the same",
