@@ -236,5 +236,5 @@ def with_members(
     if all(bytes(known.get(name, b"")) == bytes(value) for name, value in wanted.items()):
         return body
     if known and known.keys().isdisjoint(wanted):
-        return _encode(wanted)[:-1] + b"," + body[body.index(b"{") + 1 :]
+        return b"".join((_encode(wanted)[:-1], b",", memoryview(body)[body.index(b"{") + 1 :]))
     return _encode({**known, **wanted})
