@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import pwd
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -852,3 +854,20 @@ def test_root_without_user_namespaces_is_contained_all_the_same(me: Person) -> N
     allowed(done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "capabilities: none" in done.stdout
+
+
+def test_what_a_killed_run_left_is_taken_away_by_the_next_and_a_live_ones_is_not(me: Person) -> None:
+    old = time.time() - 3600
+    left, live, new = (Path(tempfile.mkdtemp(prefix="modelplex-run-", dir="/tmp")) for _ in range(3))
+    try:
+        for folder in (left, live, new):
+            (folder / "held").touch()
+        for folder in (left, live):
+            os.utime(folder, (old, old))
+        with (live / "held").open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert me.run("--", "true").returncode == 0
+        assert [folder.exists() for folder in (left, live, new)] == [False, True, True]
+    finally:
+        for folder in (left, live, new):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ Above it the command line. This process stays on the host; it holds what the use
 from __future__ import annotations
 
 import argparse
+import fcntl
 import glob
 import json
 import os
@@ -46,6 +47,11 @@ START_SECONDS: Final = 30.0
 """How long the gateway may take to listen: far above what it needs, on a busy machine too."""
 END_SECONDS: Final = 10.0
 """How long it may take to stop after the program has ended, when nobody is connected any more."""
+PRIVATE: Final = "modelplex-run-"
+HELD: Final = "held"
+"""A run's own folder, and the file in it that is locked for as long as the run lives."""
+JUST_MADE_S: Final = 60.0
+"""The age of a folder from which on its file would be locked if anybody were there."""
 LOOK_SECONDS: Final = 0.01
 PASSED_ON: Final = (
     signal.SIGTERM,
@@ -189,11 +195,34 @@ def _is_harmless(number: int) -> bool:
 @contextmanager
 def _private_folder() -> Generator[Path]:
     base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()  # noqa: S108 - mkdtemp makes it 0700
-    folder = Path(tempfile.mkdtemp(prefix="modelplex-run-", dir=base))
+    _sweep(base)
+    folder = Path(tempfile.mkdtemp(prefix=PRIVATE, dir=base))
+    held = os.open(folder / HELD, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _sweep(base: str) -> None:
+    """Take away what runs of ours left that were killed: nobody holds its file any more. One that is only just being made is left alone."""
+    for folder in Path(base).glob(PRIVATE + "*"):
+        try:
+            found = folder.lstat()
+            if found.st_uid != os.geteuid() or time.time() - found.st_mtime < JUST_MADE_S:
+                continue
+            held = os.open(folder / HELD, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass
+        finally:
+            os.close(held)
 
 
 @contextmanager
