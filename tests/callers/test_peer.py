@@ -165,6 +165,21 @@ async def test_warn_serves_and_says_once_a_connection_who_has_a_network(tmp_path
     assert (warned["level"], warned["pid"]) == ("warning", os.getpid())
 
 
+@needs_a_network
+async def test_who_only_looks_whether_somebody_listens_is_no_caller(tmp_path: Path) -> None:
+    """`modelplex run` does so before it starts a program, from outside of the program's namespace."""
+    async with provider(answer(BODY)) as up:
+        async with gateway(config(up.url, server='attest = "require"'), folder=tmp_path) as running:
+            for _ in range(3):
+                _, writer = await asyncio.open_unix_connection(running.socket)
+                writer.close()
+                await writer.wait_closed()
+            assert (await running.ask("GET", "/_internal/agents")).json["others"] == {"attested": None}
+            assert (await running.chat(unix=True)).status == 403
+    rows = [json.loads(row) for row in (tmp_path / "log.json").read_text().splitlines()]
+    assert len([row for row in rows if row["event"] == "a caller was refused"]) == 1
+
+
 async def _three_requests(running: Running) -> None:
     for _ in range(3):
         assert (await running.chat(unix=True)).status == 200

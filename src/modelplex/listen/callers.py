@@ -37,15 +37,18 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Met(msgspec.Struct):
-    """What is known of a connection. `refused`, a sentence and a code, is said to each of its requests; `terms` are those that `caller` was made by."""
+    """What is known of a connection. `refused`, a sentence and a code, is said to each of its requests; `terms` are those that `caller` was made by. `asked`: a request
+    has come, and the host was told of what there is to tell.
+    """
 
     caller: Caller
     terms: Terms | None = None
     refused: Refusal | None = None
+    asked: bool = False
 
 
 class Callers:
-    """The door book of a process. `report` is told, once a connection, of a caller that is refused (with the sentence), or is only warned of: it has a network, or cannot be judged (None)."""
+    """The door book of a process. `report` is told, once a connection that asks for something, of a caller that is refused (with the sentence), or is only warned of: it has a network, or cannot be judged (None)."""
 
     def __init__(self, config: Config, *, report: Callable[[Caller, str | None], None] | None = None) -> None:
         self._report = report
@@ -80,7 +83,7 @@ class Callers:
         if kind == "unix" and terms is not None:
             refused = _not_this_user(peer, terms)
             if refused is None and terms.attest != "off" and sock is not None:
-                attested = self.last_seen[agent] = attest(sock, peer)
+                attested = attest(sock, peer)
                 if terms.attest == "require":
                     refused = _has_network(attested, peer)
         elif kind == "vsock":
@@ -91,13 +94,27 @@ class Callers:
         met = Met(caller, refused=refused)
         if terms is not None:
             met.caller, met.terms = _under(caller, terms), terms
-            warned = terms.attest == "warn" and attested is not None and attested.reach != "isolated"
-            if self._report is not None and (refused is not None or warned):
-                self._report(met.caller, None if refused is None else refused[0])
         return met
+
+    def _tell(self, met: Met) -> None:
+        """At its first request, what was seen of a connection: one that asks for nothing, to see whether somebody listens, is no caller yet."""
+        met.asked = True
+        caller, terms, attested = met.caller, met.terms, met.caller.attested
+        if attested is not None and terms is not None and caller.kind == "unix":
+            self.last_seen[terms.agent] = attested
+        warned = (
+            terms is not None
+            and terms.attest == "warn"
+            and attested is not None
+            and attested.reach != "isolated"
+        )
+        if self._report is not None and (met.refused is not None or warned):
+            self._report(caller, None if met.refused is None else met.refused[0])
 
     def of(self, met: Met, headers: Headers) -> Caller:
         """Who makes this request. Raises PolicyDenied where the connection is refused, or its agent is no longer configured."""
+        if not met.asked:
+            self._tell(met)
         if met.refused is not None:
             sentence, code = met.refused
             raise PolicyDenied(sentence, code=code)
