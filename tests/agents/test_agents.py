@@ -192,6 +192,21 @@ def place() -> Iterator[Place]:
         yield Place(home, work)
 
 
+def in_front_of(upstream: str, *, url: str) -> str:
+    """A config with one provider of this form, which takes whatever model an agent asks for."""
+    return f"""
+[[providers]]
+name = "up"
+type = "{TYPES[upstream]}"
+base_url = "{url}"
+api_key = "sk-ours"
+models = ["up-model"]
+
+[aliases]
+"*" = "up/up-model"
+"""
+
+
 @pytest.mark.parametrize("name", AGENTS)
 async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_dialect(
     name: str, place: Place
@@ -199,17 +214,7 @@ async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_d
     agent = AGENTS[name]
     play = Play(agent.tools, agent.said)
     async with playing(agent.upstream, play) as upstream:
-        config = f"""
-[[providers]]
-name = "up"
-type = "{TYPES[agent.upstream]}"
-base_url = "{upstream.url}"
-api_key = "sk-ours"
-models = ["up-model"]
-
-[aliases]
-"*" = "up/up-model"
-"""
+        config = in_front_of(agent.upstream, url=upstream.url)
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
             if agent.socket:

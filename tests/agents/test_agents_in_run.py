@@ -14,7 +14,7 @@ import pytest
 
 from tests.agents.installed import MODULES, PATIENCE_S, Done
 from tests.agents.scripted import FINAL, Play, playing
-from tests.agents.test_agents import AGENTS, MARKER, TYPES, Place, place, told, words_said
+from tests.agents.test_agents import AGENTS, MARKER, Place, in_front_of, place, told, words_said
 from tests.gateways import gateway
 from tests.peers import node
 
@@ -68,17 +68,7 @@ async def test_an_agent_calls_its_tool_and_ends_its_task_inside_modelplex_run(
     agent = AGENTS[name]
     play = Play(agent.tools, agent.said)
     async with playing(agent.upstream, play) as upstream:
-        config = f"""
-[[providers]]
-name = "up"
-type = "{TYPES[agent.upstream]}"
-base_url = "{upstream.url}"
-api_key = "sk-ours"
-models = ["up-model"]
-
-[aliases]
-"*" = "up/up-model"
-"""
+        config = in_front_of(agent.upstream, url=upstream.url)
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
             done = await run_inside(command, socket=gw.socket, place=place, environ=environ)
