@@ -46,8 +46,8 @@ class Scripted:
                 head = await reader.readuntil(b"\r\n\r\n")
                 line, *rows = head.decode("latin-1").split("\r\n")
                 headers = {n.lower(): v.strip() for n, _, v in (row.partition(":") for row in rows if row)}
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.seen.append(Seen(line.split(" ")[1], headers, body, head))
+                length = int(headers.get("content-length", "0"))
+                self.seen.append(Seen(line.split(" ")[1], headers, await reader.readexactly(length), head))
                 script = self.scripts[min(len(self.seen), len(self.scripts)) - 1]
                 await script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):

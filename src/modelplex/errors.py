@@ -33,9 +33,10 @@ Pure: an error is a value that knows how it should be answered. Dialects put it 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 Blame = Literal["client", "policy", "provider", "gateway"]
+E = TypeVar("E", bound=BaseException)
 
 
 class ModelplexError(Exception):
@@ -88,6 +89,22 @@ class ModelplexError(Exception):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.code or self.type}: {self.message}>"
+
+
+def detached(error: E) -> E:
+    """The same error without its tracebacks and causes, to be kept as a value.
+
+    A traceback holds the frames that it went through, with their local variables: the request's body among them. A frame that keeps the error in turn
+    makes a cycle, and the body then stays in memory until the cycle collector runs. Whoever keeps an error beyond the `except` block that caught it
+    detaches it first.
+    """
+    todo: list[BaseException] = [error]
+    while todo:
+        each = todo.pop()
+        todo += [linked for linked in (each.__cause__, each.__context__) if linked is not None]
+        # Cleared before the next is looked at, so that causes in a circle come to an end.
+        each.__traceback__ = each.__cause__ = each.__context__ = None
+    return error
 
 
 class ClientError(ModelplexError):

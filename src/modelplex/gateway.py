@@ -33,6 +33,7 @@ from modelplex.errors import (
     Unsupported,
     UpstreamAuth,
     UpstreamBroken,
+    detached,
 )
 from modelplex.keeping import Keeping
 from modelplex.listing import Listing
@@ -139,10 +140,10 @@ class Gateway:
         try:
             await self._answer(ask, door, journal)
         except ModelplexError as error:
-            await self._refuse(error, door, journal)
+            await self._refuse(detached(error), door, journal)
         except asyncio.CancelledError:
             if not door.stopping:
-                journal.error = HUNG_UP
+                journal.failed(HUNG_UP)
                 raise
             await self._refuse(stopped(), door, journal)
 
@@ -268,7 +269,7 @@ class Gateway:
             asked, passage = self._passage(turn, attempt, call)
         except (Unsupported, PolicyDenied) as error:  # another candidate may have the words
             journal.tried(attempt, error, seconds=0.0)
-            return error
+            return detached(error)
         journal.changes, journal.passing = passage.changes, passage.passing
         upstream = self.upstreams[attempt.provider]
         self._prices.learn(upstream.type, attempt.model, upstream.base_url)
@@ -292,7 +293,7 @@ class Gateway:
             if answer is not None:
                 answer.close()
             if failure is not None:
-                without_secrets(failure, upstream.hide)
+                without_secrets(detached(failure), upstream.hide)
             self._note(attempt, failure)
             journal.tried(attempt, failure, seconds=perf_counter() - started, request_id=_upstream_id(answer))
             seen = passage.seen
@@ -302,7 +303,8 @@ class Gateway:
                 journal.cost = self._prices.cost(upstream.type, attempt.model, seen.usage, upstream.base_url)
             self._remember(seen.seals, attempt)
         if turn.door.begun:
-            journal.error = failure
+            if failure is not None:
+                journal.failed(failure)
             return None
         return failure
 
@@ -416,7 +418,7 @@ class Gateway:
 
     async def _refuse(self, error: ModelplexError, door: Door, journal: Journal) -> None:
         """The answer is an error, in the caller's dialect. Where the provider speaks the same one, in its own words."""
-        journal.error = error
+        journal.failed(error)
         attempt = journal.attempt
         if attempt is None or family(attempt.dialect) != family(journal.ask.dialect):
             error.upstream_body = None  # another dialect's words, and some look like the caller's own

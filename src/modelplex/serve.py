@@ -39,7 +39,7 @@ from modelplex.gateway import Gateway, Makers, Rules
 from modelplex.listen.address import ListenError
 from modelplex.listen.app import App
 from modelplex.listen.callers import Callers
-from modelplex.listen.connection import MAX_OVER_LIMIT
+from modelplex.listen.connection import MAX_OVER_LIMIT, Traffic
 from modelplex.listen.inside import Inside
 from modelplex.listen.origin import Hosts
 from modelplex.listen.serve import Address, Limits, Listening, Unix, Vsock, listen, parse_http
@@ -469,6 +469,12 @@ class Process:
 
     def _breakers(self) -> Iterable[Breaker]:
         return [Breaker(provider, key, health.state) for (provider, key), health in self._health.items()]
+
+    @property
+    def traffic(self) -> Traffic:
+        """Its connections and running requests, once it listens."""
+        assert self._listening is not None
+        return self._listening.traffic
 
     @property
     def addresses(self) -> list[str]:

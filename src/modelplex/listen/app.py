@@ -31,6 +31,7 @@ from modelplex.errors import (
     ModelplexError,
     NotFound,
     UpgradeRefused,
+    detached,
 )
 from modelplex.gateway import Gateway
 from modelplex.keeping import answer_view
@@ -204,7 +205,7 @@ class App:
             else:
                 raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}.")
         except ModelplexError as error:
-            await _refuse(error, door, request_id, dialect=dialect_of(http["path"], form=form))
+            await _refuse(detached(error), door, request_id, dialect=dialect_of(http["path"], form=form))
 
     def stop(self) -> None:
         """End what still runs: the drain time is over."""
@@ -255,17 +256,18 @@ class App:
             door.mind_hang_up()
             await gateway.answer(ask, door, journal)
         except ModelplexError as error:
-            journal.error = error
+            journal.failed(detached(error))
             if not isinstance(error, ClientClosed):
                 await _refuse(error, door, request_id, dialect=asked.dialect)
         except RecursionError:
             # Reading JSON takes a level of the stack for a level of nesting; nobody means a thousand of them.
             too_deep = BadRequest("The body is nested deeper than is read.")
-            journal.error = too_deep
+            journal.failed(too_deep)
             await _refuse(too_deep, door, request_id, dialect=asked.dialect)
         except asyncio.CancelledError:
             # The caller is gone. The task was cancelled by that alone, so it ends here, and nobody is left to be told.
-            journal.error = journal.error or ClientClosed("The caller hung up.")
+            if journal.failure is None:
+                journal.failed(ClientClosed("The caller hung up."))
         finally:
             door.no_longer()
             self._running.discard(door)

@@ -207,7 +207,10 @@ class Exchange(RequestResponseCycle):
             raise
         finally:
             running.discard(self)
-            self.task = None
+            self.task = self.on_hang_up = None
+            # The scope knows the exchange, and the exchange the scope.
+            self.scope.pop("exchange", None)  # type: ignore[typeddict-item]
+            self.body = bytearray()
 
     # The short way for our own app. ASGI's `send` takes a dictionary for each piece, looks at every header twice and writes the head alone; these write
     # what is there in one go. What they leave behind is what `send` would.

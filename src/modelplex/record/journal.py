@@ -5,18 +5,29 @@ Above it stands the gateway, which writes into it; below it the Record. It knows
 
 from __future__ import annotations
 
+import msgspec
+
 from modelplex.call import Ask, Attempt, Change, Stripped
 from modelplex.caller import Caller
-from modelplex.errors import ClientClosed, ModelplexError
+from modelplex.errors import Blame, ClientClosed, ModelplexError
 from modelplex.event import Usage
 from modelplex.record.record import Outcome, Record, Times, Try
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What a call came to, as plain data: an error itself would hold the frames that it went through, and the body with them."""
+
+    message: str
+    code: str
+    blame: Blame
+    hung_up: bool
 
 
 class Journal:
     """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is Unix time."""
 
     __slots__ = (
-        "answered", "ask", "attempt", "bytes_out", "caller", "changes", "cost", "error", "finish", "first", "id",
+        "answered", "ask", "attempt", "bytes_out", "caller", "changes", "cost", "failure", "finish", "first", "id",
         "kept_body", "left", "passing", "queued", "started", "status", "stripped", "tries", "usage", "wall",
     )  # fmt: skip
 
@@ -36,7 +47,7 @@ class Journal:
         self.first: float | None = None
         self.answered = False
         self.status = 0
-        self.error: ModelplexError | None = None
+        self.failure: Failure | None = None
         self.usage: Usage | None = None
         self.finish: str | None = None
         self.cost: float | None = None
@@ -65,13 +76,19 @@ class Journal:
             )
         )
 
+    def failed(self, error: ModelplexError) -> None:
+        """The call came to this."""
+        self.failure = Failure(
+            error.message, error.code or error.type, error.blame, isinstance(error, ClientClosed)
+        )
+
     def record(self, *, now: float) -> Record:
         """The Record. `now` is when the last byte went out."""
-        ask, caller, error, attempt = self.ask, self.caller, self.error, self.attempt
+        ask, caller, failure, attempt = self.ask, self.caller, self.failure, self.attempt
         outcome: Outcome
-        if error is None:
+        if failure is None:
             outcome = "ok"
-        elif isinstance(error, ClientClosed):
+        elif failure.hung_up:
             outcome = "client_closed"
         else:
             outcome = "broken" if self.answered else "error"
@@ -92,9 +109,9 @@ class Journal:
             passthrough=self.passing,
             status=self.status,
             outcome=outcome,
-            blame=error.blame if error is not None else None,
-            error=error.message if error is not None else None,
-            code=(error.code or error.type) if error is not None else None,
+            blame=failure.blame if failure is not None else None,
+            error=failure.message if failure is not None else None,
+            code=failure.code if failure is not None else None,
             finish=self.finish,
             usage=self.usage,
             cost=self.cost,
