@@ -233,6 +233,33 @@ tool servers (pinning: auto, search: off):
     assert not serve.served
 
 
+@pytest.mark.usefixtures("serve")
+def test_check_says_which_models_have_to_be_asked_for_by_their_provider(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        """
+[[providers]]
+type = "openai"
+api_key = "k"
+models = ["gpt-4o"]
+[[providers]]
+type = "openrouter"
+api_key = "k"
+models = ["openai/gpt-4o", "openai/other", "x"]
+"""
+    )
+    assert cli.main(["check"]) == 0
+    assert (
+        """\
+asked for by another name, since their own means another provider:
+  openrouter's openai/gpt-4o: ask for openrouter/openai/gpt-4o
+policy:
+"""
+        in capsys.readouterr().out
+    )
+
+
 def test_check_says_who_answers_and_fails_where_somebody_does_not(
     serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -337,6 +337,26 @@ async def test_models_are_listed_with_aliases_and_found_by_every_name_that_a_cal
             assert (await gw.ask("GET", "/v1/models/nope")).error["code"] == "model_not_found"
 
 
+@pytest.mark.parametrize("asked", ["named/gpt", "best", "modelplex-named/gpt"])
+@pytest.mark.parametrize("others", ['["named/gpt"]', '["*"]', "[]"])
+async def test_provider_and_model_go_to_that_provider_whoever_serves_such_a_name(
+    asked: str, others: str, tmp_path: Path
+) -> None:
+    listed = {"object": "list", "data": [{"id": "named/gpt", "object": "model", "created": 5}]}
+    async with provider(answer(chat_answer())) as up, provider(answer(listed)) as other:
+        config = one(other.url, name="other", priority=1, models=others).replace("models = []\n", "")
+        config += one(up.url, name="named", priority=2, models='["gpt"]') + "[aliases]\nbest = 'named/gpt'\n"
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat(model=asked)
+            assert (got.status, got.headers["x-modelplex-provider"]) == (200, "named")
+            assert up.seen[-1].json["model"] == "gpt"
+            assert {seen.target for seen in other.seen} <= {"/v1/models"}
+            known = {m["id"]: m["owned_by"] for m in (await gw.ask("GET", "/models/v1/models")).json["data"]}
+            assert known.get("other/named/gpt", "other") == "other"
+            assert "named/gpt" not in known
+            assert (known["gpt"], known["best"]) == ("named", "modelplex")
+
+
 # --- failover -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -380,12 +380,23 @@ def served(config: Config) -> list[str]:
     if config.aliases:
         lines.append("aliases:")
         lines += [f"  {name} -> {', '.join(targets)}" for name, targets in config.aliases.items()]
+    lines += _redirected(config)
     lines += ["policy:", *(f"  {words}" for words in callers.policies(config))]
     if config.agents:
         lines += ["agents:", *(f"  {callers.agent(each, config)}" for each in config.agents)]
     if config.mcp.enabled:
         lines += tools.described(config.mcp)
     return lines
+
+
+def _redirected(config: Config) -> list[str]:
+    """Models whose own name means another provider, as far as the config names models."""
+    from modelplex.listing import directory_of
+    from modelplex.route.aliases import redirected
+
+    found = redirected(directory_of(config))
+    lines = ["asked for by another name, since their own means another provider:"] if found else []
+    return lines + [f"  {c.provider}'s {c.model}: ask for {name}" for c, name in found]
 
 
 def _provider(provider: ProviderConfig) -> str:

@@ -195,7 +195,7 @@ class Gateway:
 
     async def _permitted(self, ask: Ask, journal: Journal) -> tuple[list[Attempt], Policing | None]:
         """Who may be sent this request, and the policy under which it goes. Raises UnknownModel and PolicyDenied."""
-        candidates = await self.listing.candidates(ask.model)
+        candidates = await self.listing.candidates(ask.model, globs=journal.caller.models)
         sealed = journal.caller.sealed
         if sealed:
             candidates = self._not_by_guess(candidates, ask.model)

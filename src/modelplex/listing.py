@@ -14,7 +14,7 @@ import msgspec
 
 from modelplex.config import Config, ProviderConfig
 from modelplex.errors import ModelplexError, UnknownModel
-from modelplex.route.aliases import Candidate, Directory, Served, is_pattern, resolve
+from modelplex.route.aliases import Candidate, Directory, Served, is_pattern, permitted, resolve
 from modelplex.upstream import Upstream
 
 ASK_AGAIN_AFTER = 10.0
@@ -39,14 +39,15 @@ class Listing:
         self._upstreams = upstreams
         self._now = now
         self._report = report
-        by_priority = sorted(config.providers, key=lambda p: p.priority)
-        self._asked = [p for p in by_priority if not p.models or any(is_pattern(name) for name in p.models)]
+        self._asked = [
+            p for p in _by_priority(config) if not p.models or any(is_pattern(name) for name in p.models)
+        ]
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._refreshing: list[asyncio.Task[None]] = []
         self._found: dict[str, tuple[Candidate, ...]] = {}
         self.faults: dict[str, str] = {}
-        self.directory = Directory(tuple(_served(p) for p in by_priority), config.aliases)
+        self.directory = directory_of(config)
 
     def __repr__(self) -> str:
         return f"<Listing {len(self.directory.known())} names, {len(self._asked)} providers asked, {len(self.faults)} faults>"
@@ -61,13 +62,15 @@ class Listing:
         for task in [*self._refreshing, *([self._asking] if self._asking else [])]:
             task.cancel()
 
-    async def candidates(self, name: str) -> tuple[Candidate, ...]:
-        """Who serves `name`. Raises UnknownModel."""
-        if (found := self._found.get(name)) is not None:
-            return found
-        found = await self._candidates(name)
-        if len(self._found) < REMEMBERED:
-            self._found[name] = found
+    async def candidates(self, name: str, *, globs: Sequence[str] = ()) -> tuple[Candidate, ...]:
+        """Who serves `name` to an agent whose models are `globs` (empty: all). Raises UnknownModel."""
+        found = self._found.get(name)
+        if found is None:
+            found = await self._candidates(name)
+            if len(self._found) < REMEMBERED:
+                self._found[name] = found
+        if globs and not (found := permitted(self.directory, found, name=name, globs=globs)):
+            raise UnknownModel(f"The model {name!r} is not among the models of this agent.", param="model")
         return found
 
     async def _candidates(self, name: str) -> tuple[Candidate, ...]:
@@ -136,6 +139,15 @@ class Listing:
                 for s in self.directory.served
             ),
         )
+
+
+def directory_of(config: Config) -> Directory:
+    """What the config says of who serves what, before any provider has been asked."""
+    return Directory(tuple(_served(p) for p in _by_priority(config)), config.aliases)
+
+
+def _by_priority(config: Config) -> list[ProviderConfig]:
+    return sorted(config.providers, key=lambda p: p.priority)
 
 
 def _served(provider: ProviderConfig) -> Served:

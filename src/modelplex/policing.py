@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from urllib.parse import quote
 
 import msgspec
@@ -69,6 +70,7 @@ def egress_of(config: Config, *, machine: bytes) -> Egress:
         for key in provider.api_key:
             secret.update(b"\0" + key.reveal().encode())
     targets = {target for targets in config.aliases.values() for target in targets}
+    names = {provider.name for provider in config.providers}
     return Egress(
         secret=secret.digest(),
         types={provider.name: provider.type for provider in config.providers},
@@ -78,10 +80,23 @@ def egress_of(config: Config, *, machine: bytes) -> Egress:
             for provider in config.providers
             for model in (
                 *(name for name in provider.models if not is_pattern(name)),
-                *(target.removeprefix(f"{provider.name}/") for target in targets if not is_pattern(target)),
+                *_spelled_by(targets, provider=provider.name, providers=names),
             )
         ),
     )
+
+
+def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: AbstractSet[str]) -> Iterator[str]:
+    """The models at `provider` that aliases' targets name in full. A target that begins with a provider's name is of that provider alone."""
+    for target in targets:
+        if is_pattern(target):
+            continue
+        named, slash, model = target.partition("/")
+        if slash and named in providers and named != provider:
+            continue
+        yield target
+        if slash and named == provider:
+            yield model
 
 
 class Judged(msgspec.Struct, frozen=True):

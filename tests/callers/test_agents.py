@@ -278,3 +278,25 @@ async def test_agents_without_a_token_turn_http_off_and_the_start_says_who_may_w
     read = parse(text.encode(), file="c.toml", environ={}, types=provider_types())
     assert read.server.http == ()
     assert "open rule web-search: agent coder" in policies(read)
+
+
+async def test_models_of_an_agent_that_begin_with_a_provider_are_those_of_that_provider(
+    tmp_path: Path,
+) -> None:
+    async with provider(answer(BODY)) as up, provider(answer(BODY)) as router:
+        text = config(tmp_path, up.url, agents=coder(tmp_path, 'models = ["up/*"]'))
+        text += one(router.url, name="router", priority=0, models='["up/m", "up/big"]', api_key="k" * 12)
+        async with gateway(text, folder=tmp_path) as running:
+            socket = tmp_path / "coder.sock"
+            got = await ask(running, socket, body={**CHAT, "model": "up/m"})
+            assert (got.status, got.headers["x-modelplex-provider"]) == (200, "up")
+            for name in ("up/big", "router/up/m", "m"):
+                assert (await ask(running, socket, body={**CHAT, "model": name})).status == 404
+            assert not router.seen
+            listed = (await ask(running, socket, "/models/v1/models", method="GET")).json["data"]
+            assert {one["id"]: one["owned_by"] for one in listed} == {"up/m": "up", "up/n": "up"}
+            # Whoever is no agent reaches both.
+            got = await running.chat(model="router/up/m")
+            assert got.headers["x-modelplex-provider"] == "router"
+            got = await running.chat(model="up/big")
+            assert got.headers["x-modelplex-provider"] == "router"

@@ -3,7 +3,7 @@
 import pytest
 
 from modelplex.errors import UnknownModel
-from modelplex.route.aliases import Candidate, Directory, Served, resolve
+from modelplex.route.aliases import Candidate, Directory, Served, permitted, redirected, resolve
 
 OPENAI = Served("openai", names=frozenset({"gpt-4", "gpt-3.5-turbo"}))
 SPARE = Served("spare", names=frozenset({"gpt-4"}), patterns=("llama-*",))
@@ -31,9 +31,128 @@ def test_a_provider_can_be_named_and_then_only_that_one_is_tried() -> None:
     assert pairs(Directory((OPENAI, SPARE)), "spare/gpt-4") == [("spare", "gpt-4")]
 
 
-def test_a_name_with_a_slash_that_a_provider_lists_is_a_model_first() -> None:
-    meta = Served("meta", names=frozenset({"llama-3"}))
-    assert pairs(Directory((meta, ROUTER)), "meta/llama-3") == [("router", "meta/llama-3")]
+META = Served("meta", names=frozenset({"llama-3"}))
+ANY = Served("any", patterns=("*",))
+
+
+@pytest.mark.parametrize(
+    ("served", "name", "expected"),
+    [
+        # The first part is a configured provider that has the rest.
+        ((ROUTER, META), "meta/llama-3", [("meta", "llama-3")]),
+        ((ROUTER, META), "modelplex-meta/llama-3", [("meta", "llama-3")]),
+        ((ANY, META), "meta/llama-3", [("meta", "llama-3")]),
+        # The other provider's model keeps a name.
+        ((ROUTER, META), "router/meta/llama-3", [("router", "meta/llama-3")]),
+        ((ANY, META), "any/meta/llama-3", [("any", "meta/llama-3")]),
+        # A provider that could not be asked may have it: nobody else gets it meanwhile.
+        ((ROUTER, Served("meta", configured=False)), "meta/llama-3", [("meta", "llama-3")]),
+        ((ANY, Served("meta", configured=False)), "meta/llama-3", [("meta", "llama-3")]),
+        # The first part has not the rest: only who is known to serve the whole name gets it.
+        ((ROUTER, Served("meta", names=frozenset({"x"}))), "meta/llama-3", [("router", "meta/llama-3")]),
+        ((Served("r", names=frozenset({"meta/big"})), META), "meta/big", [("r", "meta/big")]),
+        ((Served("r", patterns=("meta/*",)), META), "meta/big", [("r", "meta/big")]),
+        # The first part is nobody here: the name is a model's.
+        ((ROUTER,), "meta/llama-3", [("router", "meta/llama-3")]),
+        ((ANY,), "meta/llama-3", [("any", "meta/llama-3")]),
+        # A provider's own names may begin with its name, as OpenRouter's do.
+        ((Served("or", configured=False, listed=frozenset({"or/auto"})),), "or/auto", [("or", "or/auto")]),
+        ((Served("or", patterns=("*",), listed=frozenset({"or/auto"})),), "or/auto", [("or", "or/auto")]),
+        ((Served("or", names=frozenset({"or/auto", "auto"})),), "or/auto", [("or", "auto")]),
+        # A provider's name may begin with the prefix that is ignored elsewhere.
+        ((Served("modelplex-a", names=frozenset({"m"})), ANY), "modelplex-a/m", [("modelplex-a", "m")]),
+        (
+            (Served("modelplex-a", names=frozenset({"m"})), Served("a", names=frozenset({"m"}))),
+            "modelplex-a/m",
+            [("modelplex-a", "m")],
+        ),
+        (
+            (Served("modelplex-a", names=frozenset({"m"})), Served("a", names=frozenset({"m"}))),
+            "modelplex-modelplex-a/m",
+            [("modelplex-a", "m")],
+        ),
+        ((Served("a", names=frozenset({"m"})),), "modelplex-a/m", [("a", "m")]),
+        # The prefix is ignored for globs that do not spell it.
+        ((ANY, META), "modelplex-llama-3", [("any", "llama-3"), ("meta", "llama-3")]),
+        (
+            (Served("own", patterns=("modelplex-*",)), META),
+            "modelplex-llama-3",
+            [("own", "modelplex-llama-3")],
+        ),
+    ],
+)
+def test_a_name_that_begins_with_a_provider_means_that_provider(
+    served: tuple[Served, ...], name: str, expected: list[tuple[str, str]]
+) -> None:
+    assert pairs(Directory(served), name) == expected
+    if not name.startswith("modelplex-"):
+        assert pairs(Directory(served, {"alias": (name,)}), "alias") == expected
+
+
+@pytest.mark.parametrize(
+    ("served", "name"),
+    [
+        ((ANY, META), "meta/llama-9"),
+        ((SILENT, META), "meta/llama-9"),
+        ((ANY, META), "modelplex-meta/llama-9"),
+        (
+            (Served("modelplex-a", names=frozenset({"m"})), Served("a", names=frozenset({"n"}))),
+            "modelplex-a/n",
+        ),
+        ((Served("p", patterns=("m*",)), META), "meta/llama-9"),
+    ],
+)
+def test_no_glob_and_no_guess_serves_a_name_that_begins_with_another_provider(
+    served: tuple[Served, ...], name: str
+) -> None:
+    with pytest.raises(UnknownModel):
+        resolve(Directory(served), name)
+
+
+def test_an_alias_comes_before_the_provider_that_its_name_begins_with() -> None:
+    directory = Directory((META, OPENAI), {"meta/llama-3": ("openai/gpt-4",), "*": ("gpt-3.5-turbo",)})
+    assert pairs(directory, "meta/llama-3") == [("openai", "gpt-4")]
+    assert pairs(directory, "meta/llama-9") == [("openai", "gpt-3.5-turbo")]
+
+
+def test_listings_name_a_model_by_the_name_that_leads_to_it() -> None:
+    directory = Directory((ROUTER, META, ANY))
+    assert directory.known() == {
+        "gpt-4": "router",
+        "router/meta/llama-3": "router",
+        "llama-3": "meta",
+    }
+    for name, provider in directory.known().items():
+        assert resolve(directory, name)[0].provider == provider
+    assert redirected(directory) == [(Candidate("router", "meta/llama-3"), "router/meta/llama-3")]
+
+
+@pytest.mark.parametrize(
+    ("globs", "listed"),
+    [
+        (("meta/*",), {"meta/llama-3": "meta"}),
+        (("llama-*",), {"llama-3": "meta"}),
+        (
+            ("router/*",),
+            {"router/gpt-4": "router", "router/meta/llama-3": "router", "router/meta/x": "router"},
+        ),
+        (("nick",), {"nick": ""}),
+        (("*/llama-3",), {"router/meta/llama-3": "router", "meta/llama-3": "meta"}),
+    ],
+)
+def test_an_agents_globs_mean_the_provider_that_they_begin_with(
+    globs: tuple[str, ...], listed: dict[str, str]
+) -> None:
+    router = Served("router", configured=False, listed=frozenset({"meta/llama-3", "meta/x", "gpt-4"}))
+    directory = Directory((router, META), {"nick": ("router/gpt-4",)})
+    assert directory.known(globs) == listed
+    # `meta/x` is served by the router, and `meta/*` means the provider `meta`.
+    found = resolve(directory, "meta/x")
+    assert [c.provider for c in found] == ["router"]
+    assert permitted(directory, found, name="meta/x", globs=("meta/*",)) == ()
+    assert permitted(directory, found, name="meta/x", globs=("meta/*", "*")) == found
+    assert permitted(directory, found, name="meta/x", globs=()) == found
+    assert permitted(directory, (Candidate("router", "gpt-4"),), name="nick", globs=("nick",)) != ()
 
 
 def test_a_named_provider_does_not_serve_what_its_config_leaves_out() -> None:

@@ -7,7 +7,7 @@ secret: the config is redacted where it is made.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from hmac import compare_digest
 from ipaddress import ip_address
@@ -21,7 +21,7 @@ from modelplex.caller import Caller
 from modelplex.config import Config, Secret, redacted
 from modelplex.errors import BadRequest, PolicyDenied, Unauthorized, UnknownModel
 from modelplex.gateway import Gateway
-from modelplex.route.aliases import resolve
+from modelplex.route.aliases import permitted, resolve
 from modelplex.wire import anthropic_messages, gemini, ollama
 
 JSON = b"application/json"
@@ -114,7 +114,7 @@ class Inside:
     ) -> tuple[bytes, bytes]:
         """One model, by any name that a call could use. Raises UnknownModel."""
         may_ask(gateway, caller, name)
-        owner = await _owner(gateway, name)
+        owner = await _owner(gateway, name, globs=caller.models)
         match form:
             case "anthropic":
                 return JSON, anthropic_messages.write_model(name)
@@ -135,7 +135,7 @@ class Inside:
             raise BadRequest(f"The body is not one of /api/show: {error}.") from None
         name = asked.model or asked.name
         may_ask(gateway, caller, name)
-        await gateway.listing.candidates(name)
+        await gateway.listing.candidates(name, globs=caller.models)
         return JSON, ollama.write_show(name)
 
     async def _tags(self, gateway: Gateway, caller: Caller | None = None) -> tuple[bytes, bytes]:
@@ -223,17 +223,14 @@ def _is_loopback(client: str) -> bool:
 async def _known(gateway: Gateway, caller: Caller | None) -> dict[str, str]:
     """Every name that this caller can ask for, with the provider that would be tried first."""
     await gateway.listing.asked()
-    known = gateway.listing.directory.known()
-    if caller is None or not caller.models:
-        return known
-    return {name: owner for name, owner in known.items() if caller.may_ask(name)}
+    return gateway.listing.directory.known(caller.models if caller is not None else ())
 
 
 def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
     """Raises UnknownModel for a name that is not among the caller's models, be there such a model or not."""
     if caller.may_ask(name):
         return
-    theirs = [known for known in gateway.listing.directory.known() if caller.may_ask(known)]
+    theirs = list(gateway.listing.directory.known(caller.models))
     served = f"It has: {', '.join(theirs[:NAMED])}." if theirs else "It has none yet."
     more = " GET /models/v1/models lists all." if len(theirs) > NAMED else ""
     raise UnknownModel(
@@ -241,21 +238,16 @@ def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
     )
 
 
-async def _owner(gateway: Gateway, name: str) -> str:
-    """Who is known to serve the model; "" for an alias. Raises UnknownModel."""
+async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
+    """Who is known to serve the model to an agent whose models are `globs`; "" for an alias. Raises UnknownModel."""
     await gateway.listing.asked()
     directory = gateway.listing.directory
     if name in directory.aliases:
         return ""
-    certain = (
-        c
-        for c in resolve(directory, name)
-        for s in directory.served
-        if s.provider == c.provider and s.has(c.model)
-    )
-    if (candidate := next(certain, None)) is None:
-        raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
-    return candidate.provider
+    for candidate in permitted(directory, resolve(directory, name), name=name, globs=globs):
+        if gateway.listing.is_known(candidate):
+            return candidate.provider
+    raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
 
 
 def _breakers(gateway: Gateway, provider: str) -> list[dict[str, Any]]:
