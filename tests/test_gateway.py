@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -540,25 +541,37 @@ async def test_a_rejected_key_rotates_and_never_shows_as_401(tmp_path: Path) -> 
 
 
 async def test_a_breaker_opens_shows_itself_and_closes_again(tmp_path: Path) -> None:
-    rules = "\n[failover]\nretries = 0\nbreaker_failures = 2\nbreaker_cooldown = 0.2\n"
-    async with provider(hang_up, hang_up, answer(chat_answer())) as up:
-        async with gateway(one(up.url) + rules, folder=tmp_path) as gw:
-            assert [(await gw.chat()).status for _ in range(2)] == [502, 502]
-            refused = await gw.chat()
-            assert (refused.status, refused.error["code"]) == (503, "circuit_open")
-            seen = len(up.seen)
-            breakers = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
-            assert breakers[0]["state"] == "open"
+    rules = "\n[failover]\nretries = 0\nbreaker_failures = 2\nbreaker_cooldown = 1.5\n"
+    async with (
+        provider(hang_up, hang_up, answer(chat_answer("up"))) as up,
+        provider(answer(chat_answer())) as second,
+    ):
+        async with gateway(both(up.url, second.url).removesuffix(QUICK) + rules, folder=tmp_path) as gw:
+            assert [(await gw.chat()).headers["x-modelplex-attempts"] for _ in range(2)] == ["2", "2"]
+            passed_over = await gw.chat()
+            assert (passed_over.status, passed_over.headers["x-modelplex-attempts"]) == (200, "1")
+            assert len(up.seen) == 2
+            (breaker,) = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
+            assert (breaker["state"], breaker["failures"]) == ("open", 2)
+            assert (breaker["key"], breaker["model"], breaker["endpoint"]) == (0, "m", "chat/completions")
+            assert breaker["caller"].startswith("tcp:")
             assert b"closed the connection" in (await gw.ask("GET", "/_internal/status")).body
+            metrics = (await gw.ask("GET", "/_internal/metrics")).body.decode()
+            assert re.search(
+                r'^modelplex_breaker_state\{caller="tcp:[^"]+",endpoint="chat/completions",key="0",model="m",provider="first"\} 2.0$',
+                metrics,
+                re.MULTILINE,
+            )
             assert (
-                b'modelplex_breaker_state{key="0",provider="up"} 2.0'
-                in (await gw.ask("GET", "/_internal/metrics")).body
+                'modelplex_breaker_state{caller="",endpoint="",key="0",model="",provider="second"} 0.0'
+                in metrics
             )
             async with asyncio.timeout(WAIT_S):
-                while (got := await gw.chat()).status != 200:
+                while (got := await gw.chat()).headers["x-modelplex-provider"] != "first":
                     await asyncio.sleep(0.02)
-            assert len(up.seen) == seen + 1
+            assert len(up.seen) == 3
             assert got.status == 200
+            assert (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"] == []
 
 
 # --- after the first output ---------------------------------------------------------------------------------------------------------
@@ -683,7 +696,7 @@ async def test_a_caller_that_hangs_up_while_it_waits_ends_the_upstream_at_once(
         record = await gw.record()
         assert (record.outcome, record.blame) == ("client_closed", "client")
         health = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
-        assert [b["failures"] for b in health] == [0]
+        assert health == []
 
 
 async def test_a_caller_that_hangs_up_in_mid_stream_ends_the_upstream_and_leaves_a_record(

@@ -242,17 +242,22 @@ async def test_a_rejected_key_makes_way_to_the_next_key(form: str, tmp_path: Pat
         assert not any(name in each.headers for each in seen for name in ("authorization", "x-goog-api-key"))
 
 
-async def test_an_open_breaker_is_told_in_each_clients_words(tmp_path: Path) -> None:
+async def test_an_open_breaker_is_told_in_each_clients_words_with_what_is_left_of_the_wait(
+    tmp_path: Path,
+) -> None:
+    """Nobody is asked before the provider said, and the client is told as much as it was told itself: that it may come again, and when."""
     for form in CLIENTS:
         folder = tmp_path / form
         folder.mkdir()
-        rules = "\n[failover]\nretries = 0\nbreaker_failures = 1\nbreaker_cooldown = 600\n"
-        async with world(folder, "chat", rules=rules) as made:
-            for _ in range(2):
+        async with world(folder, "chat", rules=RULES) as made:
+            for given in ("900", "600"):  # the second one is never told: nobody is asked
                 with pytest.raises(Broken):
-                    await made.ask(form, "chat", wrong("chat", 500))
-            assert made.providers["chat"].seen == []  # nobody was asked the second time
-            assert made.clients.last.status == (529 if form == "messages" else 503)
+                    await made.ask(form, "chat", wrong("chat", 429, retry_after=given))
+            assert made.providers["chat"].seen == []
+            headers = made.clients.last.headers
+            assert made.clients.last.status == 429
+            assert 800 < int(headers["retry-after"]) <= 900
+            assert "x-should-retry" not in headers
             is_in_shape(form, made.clients.last)
 
 

@@ -19,8 +19,9 @@
         UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown as 401: agents would ask for a login
         RateLimited        429
         Overloaded         503  it says that it is busy
-          CircuitOpen      503  every breaker is open, so that nobody was asked
+        CircuitOpen        429  every candidate said before to come back later, so that nobody was asked
         UpstreamBroken     502  it could not be reached, broke off, or answered with something that is not an answer
+          UpstreamEncoded  502  it answered in a coding that is not read here
         UpstreamTimeout    504  nothing came in time
       GatewayFault       ours
         Fault              500
@@ -56,6 +57,10 @@ class ModelplexError(Exception):
     default_code: ClassVar[str | None] = "gateway_error"
     another_may_do_better: ClassVar[bool] = False
     """Whether failover goes on to the next candidate."""
+    again_may_do_better: ClassVar[bool] = True
+    """Whether the same candidate may do better when it is asked once more."""
+    signal: Literal["by_kind", "none", "unsent"] = "by_kind"
+    """What it says of the provider's health: what its class says; nothing, since the request brought it about; or that no connection came about, which no request can cause."""
     sdk_may_retry: ClassVar[bool] = True
     """False adds `x-should-retry: false`, since SDKs would repeat every 5xx and 429."""
 
@@ -198,6 +203,7 @@ class ProviderError(ModelplexError):
 
 class UpstreamAuth(ProviderError):
     default_code = "upstream_auth"
+    again_may_do_better = False
     sdk_may_retry = False
 
 
@@ -213,19 +219,27 @@ class Overloaded(ProviderError):
     default_code = "overloaded"
 
 
-class CircuitOpen(Overloaded):
-    """Nobody was asked: every breaker is open. An SDK's quick retries would meet the same."""
+class CircuitOpen(ProviderError):
+    """Nobody was asked: every candidate's provider told this caller to come back later. `retry_after` is what is left of that."""
 
+    default_status = 429
+    default_type = "rate_limit_exceeded"
     default_code = "circuit_open"
-    sdk_may_retry = False
 
 
 class UpstreamBroken(ProviderError):
     """Reset, refused, cut, redirected, wrong content type, half a JSON, an empty stream, an error inside a 200."""
 
 
+class UpstreamEncoded(UpstreamBroken):
+    """It compressed its answer in a form that is not read here, though it was asked not to."""
+
+    again_may_do_better = False
+
+
 class UpstreamTimeout(ProviderError):
     default_status = 504
+    again_may_do_better = False
     default_code = "upstream_timeout"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
 from time import perf_counter
 from urllib.parse import quote
@@ -43,8 +43,9 @@ from modelplex.record.journal import Journal
 from modelplex.record.price import Prices
 from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, stopped
 from modelplex.route.aliases import Candidate
-from modelplex.route.failover import FailoverRules, Outcome, plan
-from modelplex.route.health import WELL, BreakerRules, Health, after, before, forgotten, may_try
+from modelplex.route.circuits import Circuits
+from modelplex.route.failover import Exhausted, FailoverRules, Outcome, plan
+from modelplex.route.health import BreakerRules
 from modelplex.route.pins import Origin, pinned, without_foreign_state
 from modelplex.send import SendError
 from modelplex.upstream import Answer, Upstream, forwarded, told_by
@@ -117,18 +118,18 @@ class Gateway:
         prices: Prices,
         egress: Egress,
         answers: Answers | None = None,
-        health: dict[tuple[str, int], Health] | None = None,
+        circuits: Circuits | None = None,
         makers: Makers | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.listing = listing
         self.rules = rules
-        self.health: dict[tuple[str, int], Health] = health if health is not None else {}
+        self.circuits = circuits if circuits is not None else Circuits()
         self._chance = chance
         self._prices = prices
         self._egress = egress
         self.answers = answers
-        self._preferred_key: dict[str, int] = {}
+        self._preferred_key: dict[tuple[str, str], int] = {}
         self._makers: Makers = makers if makers is not None else OrderedDict()
         self._origins: set[Origin] = set(self._makers.values())
 
@@ -168,7 +169,7 @@ class Gateway:
         pinned_call: Call | None = None
         if self._must_pin(ask, attempts):
             attempts, pinned_call = self._pinned(turn.asked, attempts)
-        steps = plan(attempts, open_to=self._open_to, rules=self.rules.failover, why_shut=self._why_shut)
+        steps = self._plan(attempts, journal.caller.owner)
         try:
             attempt = next(steps)
             while (error := await self._try(turn, attempt, pinned_call)) is not None:
@@ -199,7 +200,11 @@ class Gateway:
         sealed = journal.caller.sealed
         if sealed:
             candidates = self._not_by_guess(candidates, ask.model)
-        attempts = [a for c in candidates for a in self._by_key(c.provider, c.model, ask.endpoint)]
+        attempts = [
+            a
+            for c in candidates
+            for a in self._by_key(c.provider, c.model, ask.endpoint, journal.caller.owner)
+        ]
         if not sealed:
             return attempts, None
         policing = Policing(ask, journal.caller, self._egress)
@@ -218,17 +223,20 @@ class Gateway:
             )
         return known
 
-    def _by_key(self, provider: str, model: str, endpoint: Endpoint) -> list[Attempt]:
+    def _by_key(self, provider: str, model: str, endpoint: Endpoint, caller: str) -> list[Attempt]:
         attempts = self.upstreams[provider].attempts(model, endpoint)
-        first = self._preferred_key.get(provider, 0)
+        first = self._preferred_key.get((caller, provider), 0)
         return attempts[first:] + attempts[:first] if first else attempts
 
-    def _open_to(self, attempt: Attempt) -> bool:
-        health = self.health.get((attempt.provider, attempt.key))
-        return health is None or may_try(health, now=perf_counter())
-
-    def _why_shut(self, attempt: Attempt) -> str:
-        return self.health[attempt.provider, attempt.key].reason
+    def _plan(self, attempts: Sequence[Attempt], caller: str) -> Generator[Attempt, Outcome, Exhausted]:
+        circuits = self.circuits
+        return plan(
+            attempts,
+            open_to=lambda attempt: circuits.may_try(attempt, caller, now=perf_counter()),
+            rules=self.rules.failover,
+            why_shut=lambda attempt: circuits.resting(attempt, caller, now=perf_counter()).reason,
+            told_wait=lambda attempt: circuits.told_wait(attempt, caller, now=perf_counter()),
+        )
 
     def _must_pin(self, ask: Ask, attempts: Sequence[Attempt]) -> bool:
         """Whether the body has to be read for state that may not go to everybody. Where there is one candidate, and nobody else ever sealed anything, only an envelope
@@ -273,9 +281,9 @@ class Gateway:
         journal.changes, journal.passing = passage.changes, passage.passing
         upstream = self.upstreams[attempt.provider]
         self._prices.learn(upstream.type, attempt.model, upstream.base_url)
-        health_key = (attempt.provider, attempt.key)
+        caller = journal.caller.owner
         journal.left = started = perf_counter()
-        self.health[health_key] = before(self.health.get(health_key, WELL), now=started)
+        self.circuits.left(attempt, caller, now=started)
         answer: Answer | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
@@ -294,7 +302,7 @@ class Gateway:
                 answer.close()
             if failure is not None:
                 without_secrets(detached(failure), upstream.hide)
-            self._note(attempt, failure)
+            self._note(turn, attempt, failure)
             journal.tried(attempt, failure, seconds=perf_counter() - started, request_id=_upstream_id(answer))
             seen = passage.seen
             journal.usage, journal.changes = seen.usage, passage.changes
@@ -347,15 +355,24 @@ class Gateway:
         counted = msgspec.structs.replace(usage, estimated=False)
         return self._prices.cost(upstream.type, attempt.model, counted, upstream.base_url) or 0.0
 
-    def _note(self, attempt: Attempt, failure: ModelplexError | None) -> None:
-        """What it says of the provider's health. A caller that hung up says nothing."""
-        key = (attempt.provider, attempt.key)
-        if isinstance(failure, ClientClosed | Stopping):
-            self.health[key] = forgotten(self.health[key])
-            return
-        self.health[key] = after(self.health[key], failure, now=perf_counter(), rules=self.rules.breaker)
+    def _note(self, turn: Turn, attempt: Attempt, failure: ModelplexError | None) -> None:
+        """What it says of the provider's health. A request counts once, however often it is tried; a caller that hung up says nothing."""
+        caller = turn.journal.caller.owner
+        if failure is None:
+            self.circuits.answered(attempt, caller)
+        elif isinstance(failure, ClientClosed | Stopping):
+            self.circuits.ended(attempt, caller)
+        else:
+            again = any(
+                (one.provider, one.model, one.key) == (attempt.provider, attempt.model, attempt.key)
+                for one in turn.journal.tries
+            )
+            self.circuits.failed(
+                attempt, caller, failure, now=perf_counter(), rules=self.rules.breaker, again=again
+            )
         if isinstance(failure, UpstreamAuth | RateLimited):
-            self._preferred_key[attempt.provider] = (attempt.key + 1) % self.upstreams[attempt.provider].keys
+            keys = self.upstreams[attempt.provider].keys
+            self._preferred_key[caller, attempt.provider] = (attempt.key + 1) % keys
 
     # --- what comes back ---
 
@@ -389,6 +406,7 @@ class Gateway:
             provider=attempt.provider,
             request_id=journal.id,
             head=lambda: self._head(label, answer, journal),
+            on_output=lambda: self.circuits.output(attempt, journal.caller.owner),
             quiet=self.rules.ping_interval,
             hide=provider.hide,
             keep=keeping.keep_of if keeping is not None and keeping.kept and keeping.kept.store else None,

@@ -47,7 +47,7 @@ def stopped() -> Stopping:
 
 class Stream:
     """One streamed answer on its way. `quiet` is the seconds for which a start is held at most, and after which a caller to whom nothing went gets a keep-alive,
-    whatever the provider says meanwhile that is of no use to it; `hide` takes secrets out of what the provider says of an error.
+    whatever the provider says meanwhile that is of no use to it; `on_output` is called once, at the first output; `hide` takes secrets out of what the provider says of an error.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Stream:
         provider: str,
         request_id: str,
         head: Callable[[], Headers],
+        on_output: Callable[[], None],
         quiet: float,
         hide: Callable[[bytes], bytes],
         keep: Callable[[bytes], Awaitable[None]] | None = None,
@@ -69,6 +70,7 @@ class Stream:
         self._provider = provider
         self._request_id = request_id
         self._head = head
+        self._on_output: Callable[[], None] | None = on_output
         self._quiet = quiet
         self._hide = hide
         self._keep = keep
@@ -122,6 +124,9 @@ class Stream:
             raise told_by(self._provider, error) from None
 
     async def _move(self, out: bytes, *, last: bool) -> None:
+        if self._on_output is not None and self._passage.has_output:
+            self._on_output()
+            self._on_output = None
         if self._keep is not None:  # before the client knows of it, and asks for more
             await self._keep(out)
         if self._door.begun:

@@ -55,8 +55,9 @@ from modelplex.record.metrics import Breaker, Metrics
 from modelplex.record.price import Prices
 from modelplex.record.record import Record
 from modelplex.record.tool import ToolCall
+from modelplex.route.circuits import ANY_KEY, Circuits
 from modelplex.route.failover import FailoverRules
-from modelplex.route.health import BreakerRules, Health
+from modelplex.route.health import BreakerRules
 from modelplex.send import Client
 from modelplex.state import state_folder
 from modelplex.undumpable import become_undumpable
@@ -128,7 +129,7 @@ class Process:
         self._prices = Prices()
         kept = config.server.keep_responses
         self._answers = None if kept is None else Answers(MEMORY if kept == "memory" else kept)
-        self._health: dict[tuple[str, int], Health] = {}
+        self._circuits = Circuits()
         self._makers: Makers = OrderedDict()
         self._metrics = Metrics(breakers=self._breakers, lost=self._log.lost, version=modelplex.__version__)
         self._gateway = self._build(config)
@@ -388,6 +389,7 @@ class Process:
                 "some settings need a restart",
                 settings="[server] listeners and limits, agents' sockets, [mcp] stdio_socket, [log]",
             )
+        self._circuits.keep_only(unchanged_providers(self._config, config))
         self._config = config = msgspec.structs.replace(config, server=server)
         self._log.secrets = Secrets(_secrets(config))
         if not self._verbose:
@@ -407,8 +409,6 @@ class Process:
 
     def _build(self, config: Config) -> Gateway:
         upstreams = _upstreams(config, self._client)
-        kept = {key: health for key, health in self._health.items() if key[0] in upstreams}
-        self._health = kept
         return Gateway(
             upstreams,
             listing=Listing(config, upstreams, now=perf_counter, report=self._listing_failed),
@@ -417,7 +417,7 @@ class Process:
             prices=self._prices,
             egress=egress_of(config, machine=machine_id()),
             answers=self._answers,
-            health=kept,
+            circuits=self._circuits,
             makers=self._makers,
         )
 
@@ -468,7 +468,27 @@ class Process:
         self._log.events.warning("a provider did not list its models", provider=provider, reason=reason)
 
     def _breakers(self) -> Iterable[Breaker]:
-        return [Breaker(provider, key, health.state) for (provider, key), health in self._health.items()]
+        """Each configured key's own, then what else is not well, the worst first."""
+        standing = sorted(self._circuits.standing(), key=lambda s: s.health.state, reverse=True)
+        found = [
+            Breaker(
+                s.name.provider,
+                None if s.name.key == ANY_KEY else s.name.key,
+                s.health.state,
+                model=s.name.model,
+                endpoint=s.name.endpoint,
+                caller=s.caller,
+            )
+            for s in standing
+        ]
+        told = {(b.provider, b.key) for b in found if not b.model and not b.caller}
+        well = [
+            Breaker(name, key, "closed")
+            for name, upstream in self._gateway.upstreams.items()
+            for key in range(upstream.keys)
+            if (name, key) not in told
+        ]
+        return well + found
 
     @property
     def traffic(self) -> Traffic:
@@ -480,6 +500,12 @@ class Process:
     def addresses(self) -> list[str]:
         """Where it listens; empty before it does."""
         return self._listening.addresses if self._listening is not None else []
+
+
+def unchanged_providers(old: Config, new: Config) -> frozenset[str]:
+    """The names of those that a reload left as they were: what is known of their health still holds."""
+    before = {provider.name: provider for provider in old.providers}
+    return frozenset(p.name for p in new.providers if before.get(p.name) == p)
 
 
 def machine_id() -> bytes:

@@ -29,9 +29,12 @@ def drive(
     errors: Callable[[Attempt], ModelplexError],
     *,
     open_to: Callable[[Attempt], bool] = lambda _: True,
+    told_wait: Callable[[Attempt], float | None] = lambda _: None,
     rules: FailoverRules = RULES,
 ) -> tuple[list[tuple[str, int, float]], ModelplexError]:
-    steps = plan(attempts, open_to=open_to, rules=rules)
+    steps = plan(
+        attempts, open_to=open_to, rules=rules, why_shut=lambda a: f"{a.provider} rests", told_wait=told_wait
+    )
     made: list[tuple[str, int, float]] = []
     try:
         attempt = next(steps)
@@ -93,12 +96,69 @@ def test_an_open_breaker_is_passed_over() -> None:
     assert [m[0] for m in made] == ["b"]
 
 
-def test_when_every_breaker_is_open_nobody_is_asked_and_the_error_says_so() -> None:
-    made, error = drive([candidate("a"), candidate("b")], lambda _: BadRequest("?"), open_to=lambda _: False)
-    assert made == []
-    assert (error.status, error.code) == (503, "circuit_open")
-    assert "a/m; b/m" in error.message
+def test_when_every_breaker_is_open_each_is_asked_once_since_there_is_nobody_better() -> None:
+    made, error = drive(
+        [candidate("a"), candidate("b")], lambda _: UpstreamBroken("x"), open_to=lambda _: False
+    )
+    assert made == [("a", 0, 0.0), ("b", 0, 0.0)]
+    assert (error.status, error.code) == (502, "upstream_error")
     assert error.retry_after is None
+
+
+def test_one_that_rests_is_not_asked_where_another_one_failed() -> None:
+    """It may rest since it takes minutes to fail, which would be worse than the other's quick answer."""
+    made, error = drive(
+        [candidate("a"), candidate("b")],
+        lambda _: RateLimited("slow", retry_after=60),
+        open_to=lambda a: a.provider != "a",
+    )
+    assert made == [("b", 0, 0.0)]
+    assert (error.status, error.retry_after) == (429, 60)
+
+
+def test_one_that_rests_is_asked_where_the_others_have_no_words_for_it() -> None:
+    made, _ = drive(
+        [candidate("a"), candidate("b")],
+        lambda a: Unsupported("no words") if a.provider == "b" else UpstreamBroken("x"),
+        open_to=lambda a: a.provider != "a",
+    )
+    assert made == [("b", 0, 0.0), ("a", 0, 0.0)]
+
+
+def test_a_wait_that_the_provider_named_is_waited_for_where_there_is_nobody_else() -> None:
+    waits = {"a": 9.5, "b": 3.0}
+    made, _ = drive(
+        [candidate("a"), candidate("b")],
+        lambda _: UpstreamBroken("x"),
+        open_to=lambda _: False,
+        told_wait=lambda a: waits[a.provider],
+    )
+    assert made == [("b", 0, 3.0), ("a", 0, 9.5)]
+
+
+def test_a_wait_beyond_ours_is_told_with_what_is_left_of_it_and_may_be_repeated() -> None:
+    waits = {"a": 100.2, "b": 40.0}
+    made, error = drive(
+        [candidate("a"), candidate("b")],
+        lambda _: BadRequest("?"),
+        open_to=lambda _: False,
+        told_wait=lambda a: waits[a.provider],
+    )
+    assert made == []
+    assert (error.status, error.code, error.retry_after) == (429, "circuit_open", 40)
+    assert error.sdk_may_retry
+    assert "a/m: a rests; b/m: b rests" in error.message
+
+
+def test_one_that_nobody_said_to_wait_for_is_asked_before_one_that_is() -> None:
+    waits = {"a": 100.0, "b": None}
+    made, _ = drive(
+        [candidate("a"), candidate("b")],
+        lambda _: UpstreamBroken("x"),
+        open_to=lambda _: False,
+        told_wait=lambda a: waits[a.provider],
+    )
+    assert made == [("b", 0, 0.0)]
 
 
 def test_no_more_than_max_attempts_are_made() -> None:

@@ -61,9 +61,12 @@ def test_a_probe_whose_caller_hung_up_lets_the_next_one_go() -> None:
     assert may_try(probed, now=now + 32 + PROBE_PATIENCE)
 
 
-def test_what_the_caller_did_wrong_is_no_failure() -> None:
+def test_what_the_caller_did_wrong_is_neither_failure_nor_success() -> None:
     health, now = broken(2)
-    assert after(health, BadRequest("no"), now=now, rules=RULES) == WELL
+    assert after(health, BadRequest("no"), now=now, rules=RULES) == health
+    health, now = broken(3)
+    probed = before(health, now=now + 31)
+    assert after(probed, BadRequest("no"), now=now + 32, rules=RULES) == forgotten(probed)
 
 
 def test_a_rejected_key_opens_at_once() -> None:

@@ -336,7 +336,7 @@ class App:
         """What can be looked at under this path, by this caller."""
         path = request.path
         if path in {"/health", "/health/"}:
-            return partial(self.inside.health, detail=request.detail)
+            return partial(self.inside.health, detail=request.detail, caller=request.caller)
         if path == "/" or is_base(path):  # what clients knock at before they begin
             return partial(self.inside.health, detail=False)
         if (rest := below_base(path)) is not None:

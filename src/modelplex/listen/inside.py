@@ -22,6 +22,7 @@ from modelplex.config import Config, Secret, redacted
 from modelplex.errors import BadRequest, PolicyDenied, Unauthorized, UnknownModel
 from modelplex.gateway import Gateway
 from modelplex.route.aliases import permitted, resolve
+from modelplex.route.circuits import ANY_KEY, EVERYBODY
 from modelplex.wire import anthropic_messages, gemini, ollama
 
 JSON = b"application/json"
@@ -31,6 +32,8 @@ ModelsForm = Literal["openai", "anthropic", "gemini"]
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
 NAMED = 5
 """Models that an agent is told of when it asks for one that is not among its own."""
+SHOWN_BREAKERS = 50
+"""Circuits of one provider that are shown, the open ones first: enough to see what is wrong, and models are names that callers make up."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -82,13 +85,15 @@ class Inside:
     def view(self, name: str) -> View | None:
         return self._views.get(name)
 
-    async def health(self, gateway: Gateway, *, detail: bool) -> tuple[bytes, bytes]:
-        """That it is alive; in detail, also how the providers are."""
+    async def health(
+        self, gateway: Gateway, *, detail: bool, caller: Caller | None = None
+    ) -> tuple[bytes, bytes]:
+        """That it is alive; in detail, also how the providers are to everybody and to this caller."""
         report: dict[str, Any] = {"status": "ok", "service": "modelplex"}
         if detail:
             report["version"] = modelplex.__version__
             report["providers"] = [
-                {"name": name, "type": upstream.type, "breakers": _breakers(gateway, name)}
+                {"name": name, "type": upstream.type, "breakers": _breakers(gateway, name, caller)}
                 for name, upstream in gateway.upstreams.items()
             ]
             if tools := self._tools():
@@ -250,20 +255,29 @@ async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
     raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
 
 
-def _breakers(gateway: Gateway, provider: str) -> list[dict[str, Any]]:
+def _breakers(gateway: Gateway, provider: str, caller: Caller | None = None) -> list[dict[str, Any]]:
+    """The circuits of this provider that are not well, the worst first. `key`, `model` and `endpoint` are null where it is not about one of them; `caller` where it
+    concerns everybody. With `caller` those that concern others alone are left out.
+    """
     now = perf_counter()
+    found = [one for one in gateway.circuits.standing() if one.name.provider == provider]
+    if caller is not None:
+        found = [one for one in found if one.caller in {EVERYBODY, caller.owner}]
+    found.sort(key=lambda one: (one.health.state, one.health.until), reverse=True)
     return [
         {
-            "key": key,
-            "state": health.state,
-            "failures": health.failures,
-            "reason": health.reason,
-            "tried_again_in_seconds": round(max(0.0, health.until - now), 1)
-            if health.state == "open"
+            "key": None if one.name.key == ANY_KEY else one.name.key,
+            "model": one.name.model or None,
+            "endpoint": one.name.endpoint or None,
+            "caller": one.caller or None,
+            "state": one.health.state,
+            "failures": one.health.failures,
+            "reason": one.health.reason,
+            "tried_again_in_seconds": round(max(0.0, one.health.until - now), 1)
+            if one.health.state == "open"
             else None,
         }
-        for (name, key), health in gateway.health.items()
-        if name == provider
+        for one in found[:SHOWN_BREAKERS]
     ]
 
 

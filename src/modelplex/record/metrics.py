@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -61,11 +62,16 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
 class Breaker(msgspec.Struct, frozen=True):
-    """One breaker's state, of the key with this index at this provider."""
+    """One breaker's state, of the key with this index at this provider; `key` is None for all of its keys, `model` and `endpoint` are empty for all of them.
+    `caller` is whom alone it concerns, empty for everybody.
+    """
 
     provider: str
-    key: int
+    key: int | None
     state: BreakerState
+    model: str = ""
+    endpoint: str = ""
+    caller: str = ""
 
 
 class Histogram:
@@ -311,11 +317,13 @@ class Metrics:
         yield flying
         breakers = GaugeMetricFamily(
             "modelplex_breaker_state",
-            "0 closed, 1 half open, 2 open: nothing is sent.",
-            labels=["provider", "key"],
+            "0 closed, 1 half open, 2 open: others are asked first.",
+            labels=["provider", "key", "model", "endpoint", "caller"],
         )
-        for breaker in self.breakers():
-            breakers.add_metric([breaker.provider, str(breaker.key)], _BREAKER_VALUES[breaker.state])
+        for breaker in islice(self.breakers(), SERIES_LIMIT):
+            key = "" if breaker.key is None else str(breaker.key)
+            labels = [breaker.provider, key, breaker.model, breaker.endpoint, breaker.caller]
+            breakers.add_metric(labels, _BREAKER_VALUES[breaker.state])
         yield breakers
         lost = CounterMetricFamily(
             "modelplex_log_lines_lost", "Log lines that were not written.", labels=["reason"]

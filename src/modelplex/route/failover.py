@@ -4,12 +4,14 @@ Above it stands the gateway, which does what is yielded and tells what happened;
 
 The rule: another candidate is better than waiting, and waiting is better than giving up. A failed candidate makes way for the next at once; a key
 that was rejected or limited makes way for the provider's next key; only the last one that is left is tried again, after a jittered
-backoff that honours Retry-After. What is the caller's fault ends it: another provider would say the same.
+backoff that honours Retry-After. What is the caller's fault ends it: another provider would say the same. One whose breaker is
+open makes way for all others, and is asked where there are none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from math import ceil
 
 import msgspec
 
@@ -24,7 +26,7 @@ from modelplex.errors import (
     UpstreamTimeout,
 )
 
-MOST_TELLING = (RateLimited, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
+MOST_TELLING = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
 """Which of several errors says most to the caller: one that tells it what to do before one that only says that it did not work."""
 
 
@@ -57,33 +59,63 @@ def plan(
     open_to: Callable[[Attempt], bool],
     rules: FailoverRules,
     why_shut: Callable[[Attempt], str] = lambda _: "",
+    told_wait: Callable[[Attempt], float | None] = lambda _: None,
 ) -> Generator[Attempt, Outcome, Exhausted]:
     """Yields each Attempt that is to be made, numbered and with its delay; returns when nothing is left to try.
 
-    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker lets it through at this moment,
-    and `why_shut` what had been wrong where it does not.
+    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker lets it through at this moment, `why_shut` what had been wrong
+    where it does not, and `told_wait` for how many seconds its provider said that it is to be left alone, None where it said nothing.
+
+    A resting candidate is passed over while there is another one to ask. Where there is none, it is asked all the same, once, so that nobody is worse off than without a
+    breaker; only what its provider said is heeded: a wait up to `max_retry_after` is waited for, a longer one is told to the caller.
     """
     waiting = list(attempts)
     failures: list[tuple[Attempt, ModelplexError]] = []
     rested: list[Attempt] = []
     retried = 0
-    while waiting and len(failures) < rules.max_attempts:
-        attempt = waiting.pop(0)
-        if not retried and not open_to(attempt):
-            rested.append(attempt)
-            continue
+    somebody_failed = False
+    while len(failures) < rules.max_attempts:
+        resting = not waiting
+        if resting:
+            soonest = None if somebody_failed else _soonest(rested, told_wait)
+            if soonest is None or soonest.delay > rules.max_retry_after:
+                break
+            attempt = soonest
+            rested = [a for a in rested if not _is_same(a, attempt)]
+        else:
+            attempt = waiting.pop(0)
+            if not retried and not open_to(attempt):
+                rested.append(attempt)
+                continue
         outcome = yield msgspec.structs.replace(attempt, number=len(failures) + 1)
         error = outcome.error
         failures.append((attempt, error))
         if not error.another_may_do_better:
             return Exhausted(error)
+        if resting:
+            rested = [a for a in rested if _still_worth_it(a, attempt, error)]
+            continue
+        somebody_failed = somebody_failed or error.blame == "provider"
         waiting = [a for a in waiting if _still_worth_it(a, attempt, error)]
         if not any(open_to(a) for a in waiting) and retried < rules.retries:
             delay = _delay(error, retried, outcome.chance, rules)
             if delay is not None:
                 retried += 1
                 waiting = [msgspec.structs.replace(attempt, delay=delay)]
-    return Exhausted(_summary(failures, rested, why_shut))
+    if rested and not any(error.blame == "provider" for _, error in failures):
+        return Exhausted(_all_rest(rested, told_wait, why_shut))
+    return Exhausted(_summary(failures))
+
+
+def _is_same(one: Attempt, other: Attempt) -> bool:
+    return (one.provider, one.model, one.key) == (other.provider, other.model, other.key)
+
+
+def _soonest(rested: list[Attempt], told_wait: Callable[[Attempt], float | None]) -> Attempt | None:
+    """The first that nobody said to wait for, else the one that may be asked soonest, with that delay."""
+    waits = [(told_wait(attempt) or 0.0, attempt) for attempt in rested]
+    wait, attempt = min(waits, key=lambda each: each[0], default=(0.0, None))
+    return attempt and msgspec.structs.replace(attempt, delay=wait)
 
 
 def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> bool:
@@ -96,8 +128,8 @@ def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> b
 
 
 def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRules) -> float | None:
-    """Seconds until the same is tried again, or None where that is no use: a rejected key, a time-out that cost its whole wait already."""
-    if error.blame != "provider" or isinstance(error, UpstreamAuth | UpstreamTimeout):
+    """Seconds until the same is tried again, or None where that is no use: a rejected key, a time-out that cost its whole wait already, an answer in a coding that is not read."""
+    if error.blame != "provider" or not error.again_may_do_better:
         return None
     delay = min(rules.max_backoff, rules.backoff * float(2**retried)) * (0.5 + chance / 2)
     if error.retry_after is None:
@@ -105,17 +137,21 @@ def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRu
     return max(delay, error.retry_after) if error.retry_after <= rules.max_retry_after else None
 
 
-def _summary(
-    failures: list[tuple[Attempt, ModelplexError]], rested: list[Attempt], why_shut: Callable[[Attempt], str]
-) -> ModelplexError:
-    if not failures:
-        names = "; ".join(
-            dict.fromkeys(f"{a.provider}/{a.model}: {why_shut(a)}".rstrip(": ") for a in rested)
-        )
-        return CircuitOpen(
-            f"No provider of this model is in service; each is left alone for a while after what it last said. {names} "
-            "(/health and /_internal/status say until when.)"
-        )
+def _all_rest(
+    rested: list[Attempt],
+    told_wait: Callable[[Attempt], float | None],
+    why_shut: Callable[[Attempt], str],
+) -> CircuitOpen:
+    """Every candidate's provider said to leave it alone for longer than is waited here. The caller is told the same, and how much of it is left."""
+    names = "; ".join(dict.fromkeys(f"{a.provider}/{a.model}: {why_shut(a)}".rstrip(": ") for a in rested))
+    waits = [wait for a in rested if (wait := told_wait(a)) is not None]
+    return CircuitOpen(
+        f"Every provider of this model said to come back later, and is not asked before. {names}",
+        retry_after=float(ceil(min(waits))) if waits else None,
+    )
+
+
+def _summary(failures: list[tuple[Attempt, ModelplexError]]) -> ModelplexError:
     told = min((e for _, e in failures), key=_rank)
     waits = [e.retry_after for _, e in failures if e.retry_after is not None and e.retry_after > 0]
     if len(failures) == 1:

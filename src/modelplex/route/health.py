@@ -1,13 +1,13 @@
-"""A circuit breaker as a table: one Health for each provider and key, and a function that says what the next one is.
+"""A circuit breaker as a table: what a failure says of a provider, and what one Health becomes by it.
 
-Above it stand failover, which asks whether a key may be tried, and the gateway, which keeps the values. It knows no clock.
+Above it stands `circuits`, which keeps one Health for each circuit and caller. It knows no clock.
 
     state        a success      a failure                        time
     closed       closed         counted; open at the limit       -
     open         (not tried)    (not tried)                      half_open once the cooldown is over
     half_open    closed         open again                       -
 
-In half_open one call at a time is let through, as a probe. What the caller did wrong is a success: the provider answered.
+A failure that says nothing of the provider (the request was at fault, the operation does not exist, the caller hung up) changes nothing but that its probe is over.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.errors import ModelplexError, RateLimited, UpstreamAuth
+from modelplex.errors import ModelplexError, Overloaded, RateLimited, UpstreamAuth
 
 State = Literal["closed", "open", "half_open"]
+Scope = Literal["provider", "key", "operation"]
+"""What a failure is about: the address, the account behind a key, or one operation with one model."""
 
 
 class BreakerRules(msgspec.Struct, frozen=True):
@@ -31,7 +33,7 @@ class BreakerRules(msgspec.Struct, frozen=True):
 
 class Health(msgspec.Struct, frozen=True):
     """`since` is when the state was entered, `until` when an open one may be probed; seconds of the caller's clock.
-    `probing` is when the probe left that is under way, None where none is.
+    `probing` is when the probe left that is under way, None where none is. `told`: the provider itself said how long to wait. `at_once`: one failure opened it.
     """
 
     state: State = "closed"
@@ -41,15 +43,68 @@ class Health(msgspec.Struct, frozen=True):
     until: float = 0.0
     probing: float | None = None
     reason: str = ""
+    told: bool = False
+    at_once: bool = False
 
 
 WELL = Health()
 LONGEST_REST = 86_400.0
 """Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day at longest, and some send nonsense."""
-FORBIDDEN = 403
-"""Often one model that this key may not use: it says nothing of the key's other models, nor of the provider's health."""
 PROBE_PATIENCE = 120.0
-"""Seconds after which a probe that was never heard of again no longer keeps others away (its client hung up, say)."""
+"""Seconds after which a probe that was never heard of again no longer keeps others away."""
+FORBIDDEN = 403
+"""Often one model or one content that this key may not use: it says nothing of the key's other models, nor of the provider's health."""
+NO_SUCH_OPERATION = frozenset({404, 405, 501})
+"""The endpoint or its route is missing. That is so for whoever asks for it, and the provider's other endpoints are none the worse."""
+KEY_REJECTED = frozenset({"invalid_api_key", "authentication_error", "UNAUTHENTICATED", "API_KEY_INVALID", "invalid_authentication_error", "account_deactivated"})  # fmt: skip
+"""Codes and types by which a provider says that the key itself is refused. A bare 401 may be about one operation (OpenAI's `missing_scope`) or one model's own backend
+(a router's), so that it closes no more than that.
+"""
+ACCOUNT_EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error", "billing_not_active", "account_overdue", "access_terminated"})  # fmt: skip
+"""Codes and types of an account that has nothing left to spend, whatever the model."""
+PAYMENT_REQUIRED = 402
+ONE_REQUEST_TOO_LARGE = "request too large"
+"""How a 429 begins that is about this request alone: it is larger than the limit of a whole minute, so that others of the same caller pass."""
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """What a failure says of the provider. `at_once`: one is enough, since asking again cannot help before `wait` is over.
+    `wait` is the provider's own word, in seconds; None where it gave none.
+    """
+
+    scope: Scope
+    reason: str
+    at_once: bool = False
+    wait: float | None = None
+
+
+def signal_of(error: ModelplexError) -> Signal | None:
+    """None where it says nothing of the provider's health."""
+    if error.blame != "provider" or error.signal == "none":
+        return None
+    if error.signal == "unsent":
+        return Signal("provider", error.message)
+    if isinstance(error, UpstreamAuth):
+        return _of_the_key(error)
+    if error.upstream_status in NO_SUCH_OPERATION:
+        return None
+    wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), LONGEST_REST)
+    if isinstance(error, RateLimited):
+        if ONE_REQUEST_TOO_LARGE in error.message.lower():
+            return None
+        if {error.upstream_code, error.upstream_type} & ACCOUNT_EXHAUSTED:
+            return Signal("key", error.message, at_once=True, wait=wait)
+    named = wait is not None and isinstance(error, RateLimited | Overloaded)
+    return Signal("operation", error.message, at_once=named, wait=wait if named else None)
+
+
+def _of_the_key(error: UpstreamAuth) -> Signal | None:
+    said = {error.upstream_code, error.upstream_type}
+    if error.upstream_status == PAYMENT_REQUIRED or said & ACCOUNT_EXHAUSTED:
+        return Signal("key", error.message, at_once=True)
+    if error.upstream_status == FORBIDDEN:
+        return None
+    return Signal("key" if said & KEY_REJECTED else "operation", error.message, at_once=True)
 
 
 def may_try(health: Health, *, now: float) -> bool:
@@ -62,7 +117,7 @@ def may_try(health: Health, *, now: float) -> bool:
 
 def before(health: Health, *, now: float) -> Health:
     """What it is once a call has been let through."""
-    if health.state == "closed":
+    if health.state == "closed" or now < health.until:
         return health
     return msgspec.structs.replace(
         health, state="half_open", since=now if health.state == "open" else health.since, probing=now
@@ -71,30 +126,34 @@ def before(health: Health, *, now: float) -> Health:
 
 def after(health: Health, error: ModelplexError | None, *, now: float, rules: BreakerRules) -> Health:
     """What it is once the call's outcome is known. `error` is None for an answer."""
-    if error is not None and error.upstream_status == FORBIDDEN:
-        return forgotten(health)
-    if error is None or error.blame != "provider":
+    if error is None:
         return WELL if health.failures or health.state != "closed" else health
-    wait = _rest(error, rules)
+    signal = signal_of(error)
+    return forgotten(health) if signal is None else failed(health, signal, now=now, rules=rules)
+
+
+def failed(health: Health, signal: Signal, *, now: float, rules: BreakerRules) -> Health:
+    """What it is after a failure that says something."""
     in_a_row = health.failures + 1 if now - health.last_failure <= rules.window else 1
-    if health.state != "closed" or in_a_row >= rules.failures or _opens_at_once(error):
-        return Health("open", in_a_row, now, since=now, until=now + wait, reason=error.message)
-    return Health("closed", in_a_row, now, since=health.since, reason=error.message)
+    if health.state != "closed" or in_a_row >= rules.failures or signal.at_once:
+        return opened(signal, failures=in_a_row, now=now, rules=rules)
+    return Health("closed", in_a_row, now, since=health.since, reason=signal.reason)
 
 
-def forgotten(health: Health) -> Health:
-    """The call ended without saying anything of the provider: its caller hung up."""
-    return msgspec.structs.replace(health, probing=None) if health.probing is not None else health
-
-
-def _opens_at_once(error: ModelplexError) -> bool:
-    """A rejected key stays rejected, and a provider that says how long to wait means it. A 429 without that is about one request (R29)."""
-    return isinstance(error, UpstreamAuth) or (
-        isinstance(error, RateLimited) and error.retry_after is not None
+def opened(signal: Signal, *, failures: int, now: float, rules: BreakerRules) -> Health:
+    wait = rules.cooldown if signal.wait is None else signal.wait
+    return Health(
+        "open",
+        failures,
+        now,
+        since=now,
+        until=now + wait,
+        reason=signal.reason,
+        told=signal.wait is not None,
+        at_once=signal.at_once,
     )
 
 
-def _rest(error: ModelplexError, rules: BreakerRules) -> float:
-    if isinstance(error, RateLimited) and error.retry_after is not None:
-        return min(error.retry_after, LONGEST_REST)
-    return rules.cooldown
+def forgotten(health: Health) -> Health:
+    """The call ended without saying anything of the provider: its caller hung up, or was at fault."""
+    return msgspec.structs.replace(health, probing=None) if health.probing is not None else health

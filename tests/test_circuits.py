@@ -1,0 +1,266 @@
+"""Circuits at a whole gateway: what one caller, model or endpoint breaks stays whole for the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateways import WAIT_S, Answer, Running, gateway, one
+from tests.upstreams import (
+    Act,
+    Scripted,
+    Seen,
+    answer,
+    chat_answer,
+    chat_stream,
+    chunk,
+    hang_up,
+    provider,
+    stall,
+    stream,
+)
+
+POISON = "poison"
+DOWN = {"error": {"message": "Down.", "type": "server_error", "param": None, "code": None}}
+RULES = "\n[failover]\nretries = 0\nbreaker_failures = 2\nbreaker_cooldown = 600\n"
+
+
+def speaking(decide: Callable[[Seen], Act]) -> Callable[[Scripted], Act]:
+    """A provider that answers by what it is asked, in whatever order."""
+
+    def script(up: Scripted) -> Act:
+        async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await decide(up.seen[-1])(reader, writer)
+
+        return act
+
+    return script
+
+
+def is_poisoned(seen: Seen) -> bool:
+    return POISON.encode() in seen.body
+
+
+@dataclass
+class Two:
+    """A gateway with two agents, and two providers of the model "m": the first one's script, and one that is always well."""
+
+    gw: Running
+    first: Scripted
+    second: Scripted
+
+    async def ask(
+        self, agent: str, text: str = "Hi", *, target: str = "/v1/chat/completions", **more: Any
+    ) -> Answer:
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], **more}
+        head = (
+            (b"content-type", b"application/json"),
+            (b"authorization", f"Bearer token-of-{agent}".encode()),
+        )
+        return await self.gw.ask("POST", target, body, headers=head)
+
+    async def served(self, agent: str, text: str = "Hi", **more: Any) -> str | None:
+        return (await self.ask(agent, text, **more)).headers.get("x-modelplex-provider")
+
+    async def breakers(self) -> list[dict[str, Any]]:
+        status = await self.gw.ask("GET", "/_internal/status")
+        found: list[dict[str, Any]] = status.json["providers"][0]["breakers"]
+        return found
+
+
+@asynccontextmanager
+async def two_agents(
+    decide: Callable[[Seen], Act], folder: Path, *, rules: str = RULES, **more: Any
+) -> AsyncGenerator[Two]:
+    agents = "".join(f'[[agents]]\nname = "{name}"\ntoken = "token-of-{name}"\n' for name in ("evil", "good"))
+    state = f'[server]\nstate_folder = "{folder / "state"}"\n'
+    async with provider() as first, provider(answer(chat_answer())) as second:
+        first.scripts[:] = [speaking(decide)(first)]
+        config = one(first.url, name="first", priority=1, **more) + one(second.url, name="second", priority=2)
+        async with gateway(state + config + agents + rules, folder=folder) as gw:
+            yield Two(gw, first, second)
+
+
+FAULTS: dict[str, Act] = {
+    "a server error": answer(DOWN, status=500),
+    "a crash": hang_up,
+    "a limit for an hour": answer(DOWN, status=429, retry_after="3600"),
+    "a time-out": stall,
+    "half an answer": answer(b'{"id"'),
+    "a refused key": answer({"error": {"message": "No.", "code": "invalid_api_key"}}, status=401),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_no_caller_takes_a_provider_from_another(fault: str, tmp_path: Path) -> None:
+    def decide(seen: Seen) -> Act:
+        return FAULTS[fault] if is_poisoned(seen) else answer(chat_answer())
+
+    async with two_agents(decide, tmp_path, first_byte_timeout=0.05) as two:
+        asked: list[int] = []
+        for _ in range(4):
+            assert await two.served("evil", POISON) == "second"
+            assert await two.served("good") == "first"
+            asked.append(sum(map(is_poisoned, two.first.seen)))
+        assert asked[1] == asked[3]  # its own circuit is open from the second one on
+        assert await two.served("evil") == "second"
+        assert {breaker["caller"] for breaker in await two.breakers()} == {"agent:evil"}
+        seen_by_others = (await two.gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
+        assert seen_by_others == []
+
+
+async def test_a_provider_that_fails_two_callers_is_passed_over_by_all(tmp_path: Path) -> None:
+    async with two_agents(lambda _: answer(DOWN, status=500), tmp_path) as two:
+        assert await two.served("evil") == "second"
+        assert await two.served("good") == "second"
+        assert (await two.gw.chat()).headers["x-modelplex-attempts"] == "1"
+        assert len(two.first.seen) == 2
+        assert (await two.breakers())[0]["caller"] is None
+
+
+async def test_an_endpoint_that_is_missing_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    """What an agent of the Responses form does to a server that has chat alone."""
+
+    def decide(seen: Seen) -> Act:
+        if seen.target.endswith("chat/completions"):
+            return answer(chat_answer())
+        return answer(b"Not Found", status=404, label="text/plain")
+
+    async with two_agents(decide, tmp_path) as two:
+        for _ in range(5):
+            await two.ask("evil", target="/v1/embeddings", input="Hi")
+            await two.ask("good", target="/v1/embeddings", input="Hi")
+        assert await two.breakers() == []
+        assert await two.served("evil") == await two.served("good") == "first"
+
+
+async def test_one_models_limit_or_fault_leaves_the_keys_other_models_alone(tmp_path: Path) -> None:
+    for status in (429, 500):
+        folder = tmp_path / str(status)
+        folder.mkdir()
+
+        def decide(seen: Seen, status: int = status) -> Act:
+            is_busy = seen.json["model"] == "busy"
+            return answer(DOWN, status=status, retry_after="600") if is_busy else answer(chat_answer())
+
+        async with provider() as up:
+            up.scripts[:] = [speaking(decide)(up)]
+            async with gateway(one(up.url, models='["busy", "m"]') + RULES, folder=folder) as gw:
+                for _ in range(4):
+                    assert (await gw.chat("busy")).status in {429, 502}
+                    assert (await gw.chat("m")).status == 200
+
+
+async def test_a_request_counts_as_one_failure_however_often_it_is_tried(tmp_path: Path) -> None:
+    rules = "\n[failover]\nretries = 4\nbackoff = 0.001\nbreaker_failures = 2\nbreaker_cooldown = 600\n"
+    async with provider(answer(DOWN, status=500)) as up, gateway(one(up.url) + rules, folder=tmp_path) as gw:
+        assert (await gw.chat()).headers["x-modelplex-attempts"] == "5"
+        (breaker,) = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
+        assert (breaker["state"], breaker["failures"]) == ("closed", 1)
+        assert (await gw.chat()).headers["x-modelplex-attempts"] == "5"
+        (breaker,) = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
+        assert (breaker["state"], breaker["failures"]) == ("open", 2)
+
+
+async def test_a_sole_candidate_is_asked_however_open_its_circuit_is(tmp_path: Path) -> None:
+    """Nobody is worse off than at the provider itself: a hiccup of it is over when it is over, and not with our cooldown."""
+    async with provider(*[answer(DOWN, status=500)] * 3, answer(chat_answer())) as up:
+        async with gateway(one(up.url) + RULES, folder=tmp_path) as gw:
+            for _ in range(3):
+                got = await gw.chat()
+                assert (got.status, got.error["code"]) == (502, "upstream_error")
+                assert "retry-after" not in got.headers
+                assert "x-should-retry" not in got.headers
+            assert (await gw.chat()).status == 200
+            assert (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"] == []
+
+
+async def test_a_sole_candidate_that_said_when_is_waited_for(tmp_path: Path) -> None:
+    limited = answer(DOWN, status=429, retry_after="0.2")
+    async with provider(limited, answer(chat_answer())) as up:
+        async with gateway(one(up.url) + RULES, folder=tmp_path) as gw:
+            assert (await gw.chat()).status == 429
+            got = await gw.chat()
+            assert (got.status, len(up.seen)) == (200, 2)
+            assert (await gw.record(2)).times.queue > 0
+
+
+async def test_a_wait_that_is_longer_is_told_by_what_is_left_of_it(tmp_path: Path) -> None:
+    async with provider(answer(DOWN, status=429, retry_after="600")) as up:
+        async with gateway(one(up.url) + RULES, folder=tmp_path) as gw:
+            first = await gw.chat()
+            assert (first.status, first.headers["retry-after"]) == (429, "600")
+            then = await gw.chat()
+            assert (then.status, then.error["code"], len(up.seen)) == (429, "circuit_open", 1)
+            assert 500 < int(then.headers["retry-after"]) <= 600
+            assert "x-should-retry" not in then.headers
+
+
+async def test_a_probe_closes_the_circuit_at_its_first_output(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def waits(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        for piece in chat_stream("lo")[1:]:
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    broken = answer(DOWN, status=500)
+    acts = [broken, broken, stream(chunk({"content": "Hel"}), then=waits), answer(chat_answer())]
+    rules = RULES.replace("600", "0")
+    async with provider(*acts) as up, provider(answer(chat_answer())) as second:
+        config = one(up.url, name="first", priority=1) + one(second.url, name="second", priority=2)
+        async with gateway(config + rules, folder=tmp_path) as gw:
+            for _ in range(2):
+                assert (await gw.chat()).headers["x-modelplex-provider"] == "second"
+            body = json.dumps({"model": "m", "messages": [], "stream": True}).encode()
+            probe = await asyncio.wait_for(gw.send("POST", "/v1/chat/completions", body), WAIT_S)
+            assert probe.header(b"x-modelplex-provider") == b"first"
+            assert (await gw.chat()).headers["x-modelplex-provider"] == "first"  # amid the probe's stream
+            go_on.set()
+            assert b"[DONE]" in await probe.body(limit=100_000)
+
+
+async def test_a_probe_whose_caller_hangs_up_frees_its_place(tmp_path: Path) -> None:
+    broken = answer(DOWN, status=500)
+    acts = [broken, broken, stall, answer(chat_answer())]
+    rules = RULES.replace("600", "0")
+    async with provider(*acts) as up, provider(answer(chat_answer())) as second:
+        config = one(up.url, name="first", priority=1) + one(second.url, name="second", priority=2)
+        async with gateway(config + rules, folder=tmp_path) as gw:
+            for _ in range(2):
+                assert (await gw.chat()).headers["x-modelplex-provider"] == "second"
+            probe = asyncio.create_task(gw.chat())
+            async with asyncio.timeout(WAIT_S):
+                while len(up.seen) < 3:
+                    await asyncio.sleep(0.005)
+            assert (await gw.chat()).headers["x-modelplex-provider"] == "second"  # its place is taken
+            probe.cancel()
+            await asyncio.wait_for(up.hung_up.wait(), WAIT_S)
+            await gw.record(4)
+            assert (await gw.chat()).headers["x-modelplex-provider"] == "first"
+
+
+async def test_callers_that_hang_up_or_are_refused_say_nothing_of_a_provider(tmp_path: Path) -> None:
+    def decide(seen: Seen) -> Act:
+        if is_poisoned(seen):
+            return answer({"error": {"message": "Not so.", "code": "content_policy"}}, status=400)
+        return stall if b"slow" in seen.body else answer(chat_answer())
+
+    async with two_agents(decide, tmp_path) as two:
+        for number in range(3):
+            assert (await two.ask("evil", POISON)).status == 400
+            asking = asyncio.create_task(two.ask("evil", "slow"))
+            async with asyncio.timeout(WAIT_S):
+                while len(two.first.seen) < 2 * number + 2:
+                    await asyncio.sleep(0.005)
+            asking.cancel()
+            await two.gw.record(2 * number + 2)
+        assert await two.breakers() == []
+        assert await two.served("evil") == "first"
