@@ -26,6 +26,7 @@
       GatewayFault       ours
         Fault              500
         StatePinned        503  the request holds state that only one provider can read, and that one is not to be had
+        Busy               503  the gateway has no room for another request
         Stopping           503  the gateway is shutting down
       ClientClosed       499  the caller hung up; nobody reads this, the Record does
 
@@ -255,6 +256,14 @@ class StatePinned(GatewayFault):
     default_status = 503
     default_code = "state_pinned"
     sdk_may_retry = False
+
+
+class Busy(GatewayFault):
+    """A limit of the gateway's own is reached, and it was not this caller alone who used it up."""
+
+    default_status = 503
+    default_type = "overloaded"
+    default_code = "gateway_busy"
 
 
 class Stopping(GatewayFault):

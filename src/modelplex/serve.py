@@ -37,6 +37,7 @@ from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.errors import ModelplexError
 from modelplex.gateway import Gateway, Makers, Rules
 from modelplex.listen.address import ListenError
+from modelplex.listen.admission import BodyMemory
 from modelplex.listen.app import App
 from modelplex.listen.callers import Callers
 from modelplex.listen.connection import MAX_OVER_LIMIT, Traffic
@@ -155,6 +156,7 @@ class Process:
             ids=request_ids(),
             max_body=config.server.max_request_size,
             keep_bodies=config.log.max_body if verbose and config.log.bodies else 0,
+            bodies=BodyMemory(total=config.server.body_memory, share=config.server.body_share),
             started=self._metrics.started,
             tell=self.tell,
         )
@@ -403,6 +405,7 @@ class Process:
         self._adopt_tools(config)
         self.app.hosts = _hosts(config)
         self.app.max_body = config.server.max_request_size
+        self.app.bodies.configure(total=config.server.body_memory, share=config.server.body_share)
         old.listing.stop()
         self._gateway.listing.start()
         self._log.events.info("config reloaded", providers=list(self._gateway.upstreams))
@@ -604,6 +607,7 @@ def _limits(config: Config) -> Limits:
         max_header_size=server.max_header_size,
         header_timeout=server.header_timeout,
         body_timeout=server.body_timeout,
+        min_body_rate=server.min_body_rate,
         keep_alive=server.keep_alive,
         max_connections=server.max_connections,
         drain_timeout=server.drain_timeout,

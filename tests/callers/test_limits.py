@@ -233,3 +233,34 @@ def test_the_limits_ask_nothing_of_the_world() -> None:
     assert room.__file__ is not None
     imported = set(_imported(ast.parse(Path(room.__file__).read_text())))
     assert imported <= {"__future__", "math", "collections", "datetime", "msgspec", "modelplex"}
+
+
+def test_a_request_that_came_to_nothing_is_withdrawn(clocks: Clocks) -> None:
+    of = limits(clocks, rate=RateConfig(requests=2), concurrent=2)
+    use(of)
+    ticket = of.admit(CODER)
+    with pytest.raises(AgentLimited):
+        of.admit(CODER)
+    of.withdraw(ticket)
+    of.withdraw(ticket)
+    of.settle(ticket, tokens=5)
+    assert of.view()[0]["last_minute"] == {"requests": 1, "tokens": 0}
+    assert of.view()[0]["running"] == 0
+    use(of)
+    with pytest.raises(AgentLimited):
+        of.admit(CODER)
+
+
+def test_what_is_withdrawn_after_its_minute_is_not_taken_from_the_next(clocks: Clocks) -> None:
+    of = limits(clocks, rate=RateConfig(requests=2))
+    ticket = of.admit(CODER)
+    clocks.now += MINUTE + 1
+    use(of)
+    of.withdraw(ticket)
+    assert of.view()[0]["last_minute"] == {"requests": 1, "tokens": 0}
+
+
+def test_withdrawing_for_nobody_in_particular_does_nothing(clocks: Clocks) -> None:
+    of = limits(clocks)
+    of.withdraw(of.admit(NOBODY))
+    assert of.view()[0]["running"] == 0

@@ -1,6 +1,6 @@
 """What each agent has used, and whether it may go on. Pure: both clocks are arguments, and what was spent is told to whoever keeps it.
 
-Above it stand the app and the hub of the tool servers, which call `admit` before a request and `settle` after it; below it the config's types and the errors.
+Above it stand the app and the hub of the tool servers, which call `admit` before a request, and `settle` after it or `withdraw` where none came; below it the config's types and the errors.
 
 A rate is counted over the last minute: nothing is forgotten early, and the wait that a refusal names is exact. A budget is counted by the days of UTC. Tokens and dollars are known
 when a call ends, so that calls that run can go above; whoever comes next waits for it.
@@ -47,23 +47,33 @@ class Window:
     __slots__ = ("_entries", "_sum")
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[Entry] = deque()
         self._sum = 0
 
     def __repr__(self) -> str:
         return f"<Window {self._sum} in {len(self._entries)} entries>"
 
-    def add(self, amount: int, *, now: float) -> None:
+    def add(self, amount: int, *, now: float) -> Entry:
         self._sum += amount
         if self._entries and now - self._entries[-1].first < MERGED:
             entry = self._entries[-1]
             entry.last, entry.amount = now, entry.amount + amount
         else:
-            self._entries.append(_Entry(now, now, amount))
+            entry = Entry(now, now, amount)
+            self._entries.append(entry)
+        return entry
+
+    def take_back(self, amount: int, entry: Entry) -> None:
+        """Undo an `add`, which returned this entry. One that is over a minute old may be forgotten already."""
+        if not entry.forgotten:
+            entry.amount -= amount
+            self._sum -= amount
 
     def sum(self, *, now: float) -> int:
         while self._entries and self._entries[0].last + MINUTE <= now:
-            self._sum -= self._entries.popleft().amount
+            entry = self._entries.popleft()
+            entry.forgotten = True
+            self._sum -= entry.amount
         return self._sum
 
     def wait(self, limit: int, *, now: float) -> float:
@@ -78,10 +88,13 @@ class Window:
         raise AssertionError(self)
 
 
-class _Entry(msgspec.Struct):
+class Entry(msgspec.Struct):
+    """What came within MERGED seconds of `first`."""
+
     first: float
     last: float
     amount: int
+    forgotten: bool = False
 
 
 class Account:
@@ -118,12 +131,13 @@ class Account:
 
 
 class Ticket:
-    """One request that was let in, from `admit` to `settle`."""
+    """One request that was let in, from `admit` to `settle`. `entry` is where it counts as a request."""
 
-    __slots__ = ("account", "settled")
+    __slots__ = ("account", "entry", "settled")
 
-    def __init__(self, account: Account | None) -> None:
+    def __init__(self, account: Account | None, entry: Entry | None = None) -> None:
         self.account = account
+        self.entry = entry
         self.settled = False
 
     def __repr__(self) -> str:
@@ -186,9 +200,19 @@ class Limits:
         except (AgentLimited, BudgetExceeded):
             account.refused += 1
             raise
-        account.requests.add(1, now=self._now())
+        entry = account.requests.add(1, now=self._now())
         account.running += 1
-        return Ticket(account)
+        return Ticket(account, entry)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """A request that was let in by its head never came to be one: its body did not come, or was none. It counts nowhere."""
+        account = ticket.account
+        if account is None or ticket.settled:
+            return
+        ticket.settled = True
+        account.running -= 1
+        if ticket.entry is not None:
+            account.requests.take_back(1, ticket.entry)
 
     def settle(self, ticket: Ticket, *, tokens: int = 0, usd: float = 0.0) -> None:
         """A request that was let in is over, and used so much. The second time it does nothing."""

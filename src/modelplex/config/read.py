@@ -96,9 +96,12 @@ SERVER: Final[dict[str, Rule[object]]] = {
     "socket_group": text("the name of a group"),
     "log_level": one_of(("debug", "info", "warning", "error")),
     "max_request_size": _BYTES,
+    "max_body_memory": _BYTES,
+    "max_body_memory_per_caller": _BYTES,
     "max_header_size": _BYTES,
     "header_timeout": seconds(),
     "body_timeout": seconds(),
+    "min_body_rate": whole("bytes a second", least=0, most=LARGEST),
     "keep_alive": seconds(),
     "max_connections": whole("connections", least=1, most=1_000_000),
     "drain_timeout": seconds(zero=True),
@@ -277,8 +280,18 @@ def _mcp(node: Node) -> McpConfig:
 
 
 def _server(node: Node) -> Server:
-    values, _ = fields(node, SERVER, homes=HOMES)
-    return _made(Server, values)
+    values, members = fields(node, SERVER, homes=HOMES)
+    server = _made(Server, values)
+    if server.body_share < server.max_request_size:
+        _smaller(members, "max_body_memory_per_caller", server.max_request_size, "[server] max_request_size")
+    elif server.body_memory < 2 * server.body_share:
+        _smaller(members, "max_body_memory", 2 * server.body_share, "twice the share of one caller")
+    return server
+
+
+def _smaller(members: Mapping[str, Node], key: str, least: int, what: str) -> None:
+    node = members[key]
+    node.wrong(f"at least {least} bytes, which is {what}", found=shown(node.value))
 
 
 def _callers(root: Node, values: dict[str, object]) -> None:

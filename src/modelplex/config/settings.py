@@ -15,6 +15,9 @@ from modelplex.config.secret import Secret
 DEFAULT_HTTP: Final = "127.0.0.1:11435"
 """One above Ollama's port, so that both can run; loopback, since whoever reaches it spends the keys."""
 
+CALLERS_AT_LEAST: Final = 3
+"""Full shares of body memory for which there is room, if the config says nothing else: two callers that use up theirs leave room for everybody's usual requests."""
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 OnLoss = Literal["report", "refuse"]
@@ -53,6 +56,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     http             addresses as "host:port" ("[::1]:8080" for IPv6), always with both parts; empty where only sockets are served
     socket_mode      octal digits
+    max_body_memory  bytes of request bodies at once, for the process; None is three times the share of a caller
+    max_body_memory_per_caller  the share; None is `max_request_size`
+    min_body_rate    bytes a second that a body has to come at, on average, after its first `body_timeout`; 0 is no bound
     allowed_hosts    names in `Host` that are served beside loopback and the listener's own address
     keep_responses   where answers of the Responses form are kept, for who goes on from one by its id: "memory", a file, or not at all
     on_loss          what to do where the target's dialect cannot say a part of the request
@@ -70,10 +76,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     socket_mode: str = "0660"
     socket_group: str | None = None
     log_level: LogLevel = "info"
-    max_request_size: int = 10_485_760
+    max_request_size: int = 33_554_432
+    max_body_memory: int | None = None
+    max_body_memory_per_caller: int | None = None
     max_header_size: int = 65_536
     header_timeout: float = 10.0
     body_timeout: float = 30.0
+    min_body_rate: int = 32_768
     keep_alive: float = 75.0
     max_connections: int = 2048
     drain_timeout: float = 30.0
@@ -89,6 +98,17 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     attest: Attest = "off"
     state_folder: str | None = None
     allow_unauthenticated: bool = False
+
+    @property
+    def body_share(self) -> int:
+        """Bytes of bodies that one caller may have in flight."""
+        share = self.max_body_memory_per_caller
+        return self.max_request_size if share is None else share
+
+    @property
+    def body_memory(self) -> int:
+        """Bytes of bodies that all callers together may have in flight."""
+        return CALLERS_AT_LEAST * self.body_share if self.max_body_memory is None else self.max_body_memory
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ Above it stand the listeners, below it the gateway. It knows methods, headers an
     who asks       the connection's caller, or the agent whose token came: those that may not connect are refused before anything is looked at
     who may ask    Host and Origin, on TCP alone: a web page must not reach this port by a name of its own
     the path       the allow-list
-    the body       only now, and within its limit
+    how much       the agent's rate, requests at once and budget, and the length of the body: known from the head, so asked before the body is read
+    the body       only now, and within its limits
     the answer     the gateway's
     the Record     always, however it ended
 """
@@ -35,8 +36,9 @@ from modelplex.errors import (
 )
 from modelplex.gateway import Gateway
 from modelplex.keeping import answer_view
+from modelplex.listen.admission import BodyMemory, Reservation
 from modelplex.listen.callers import Callers
-from modelplex.listen.door import Door, Headers
+from modelplex.listen.door import Door, Headers, check_length
 from modelplex.listen.inside import Inside, ModelsForm, View, may_ask, may_look_inside
 from modelplex.listen.origin import Hosts
 from modelplex.listen.routes import (
@@ -158,6 +160,7 @@ class App:
         ids: Iterator[str],
         max_body: int,
         keep_bodies: int,
+        bodies: BodyMemory,
         started: Callable[[str], None],
         tell: Callable[[Record], None],
     ) -> None:
@@ -168,6 +171,7 @@ class App:
         self.hosts = hosts
         self.max_body = max_body
         self.keep_bodies = keep_bodies
+        self.bodies = bodies
         self._ids = ids
         self._started = started
         self.tell = tell
@@ -187,6 +191,7 @@ class App:
         try:
             request = read_head(http, self.callers.of(http["state"]["met"], http["headers"]))
             form = request.form
+            door.reservation = Reservation(self.bodies, _payer(request.caller))
             plain(http["raw_path"], method=request.method)
             if request.path.startswith(TOOLS):
                 await self._tools(request, door, http)
@@ -206,6 +211,8 @@ class App:
                 raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}.")
         except ModelplexError as error:
             await _refuse(detached(error), door, request_id, dialect=dialect_of(http["path"], form=form))
+        finally:
+            door.release()
 
     def stop(self) -> None:
         """End what still runs: the drain time is over."""
@@ -243,8 +250,10 @@ class App:
         )
         self._running.add(door)
         self._started(request.caller.listener)
-        gateway, ticket = self.gateway, None
+        gateway, ticket, asked_gateway = self.gateway, None, False
         try:
+            check_length(request.length, limit=self.max_body)
+            ticket = self.limits.admit(request.caller)
             body = await door.body(limit=self.max_body, declared=request.length)
             journal.started = perf_counter()
             ask = _read(asked, body, request.content_type)
@@ -252,8 +261,8 @@ class App:
                 ask = msgspec.structs.replace(ask, headers=version_headers(headers))
             journal.ask = ask
             may_ask(gateway, request.caller, ask.model)
-            ticket = self.limits.admit(request.caller)
             door.mind_hang_up()
+            asked_gateway = True
             await gateway.answer(ask, door, journal)
         except ModelplexError as error:
             journal.failed(detached(error))
@@ -271,8 +280,10 @@ class App:
         finally:
             door.no_longer()
             self._running.discard(door)
-            if ticket is not None:
+            if ticket is not None and asked_gateway:
                 self._settle(ticket, journal, gateway)
+            elif ticket is not None:
+                self.limits.withdraw(ticket)
             self._close(journal, door)
 
     def _settle(self, ticket: Ticket, journal: Journal, gateway: Gateway) -> None:
@@ -357,6 +368,11 @@ class App:
         if rest.startswith("models/"):
             return partial(self.inside.model, caller=caller, name=rest.removeprefix("models/"), form=form)
         return None
+
+
+def _payer(caller: Caller) -> str:
+    """Whose share of memory a body takes: its agent's, or that of one address or listener, where nobody in particular calls."""
+    return f"{caller.owner} {caller.client}" if caller.client and not caller.agent else caller.owner
 
 
 def version_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:

@@ -37,8 +37,8 @@ log = logging.getLogger("modelplex.listen")
 LINGER_SECONDS = 2.0
 """How long an ended connection is still read from, so that a client in the middle of its body gets to read our answer."""
 
-LINGER_BYTES = 16 * 1024 * 1024
-"""How much is read and thrown away meanwhile: a body somewhat above the usual request limit of 10 MiB, to its end."""
+LINGER_BYTES = 48 * 1024 * 1024
+"""How much is read and thrown away meanwhile: a body somewhat above the usual request limit of 32 MiB, to its end."""
 
 FLUSH_SECONDS = 30.0
 """How long the rest of a finished answer waits for a client that takes no byte of it."""
@@ -71,6 +71,8 @@ class Limits(msgspec.Struct, frozen=True):
     """From the first byte of a request (or, before that, from the accept) to the end of its head."""
     body_timeout: float = 30
     """Without a byte of a body that is not complete, while we are ready to read it."""
+    min_body_rate: int = 32_768
+    """Bytes a second, on average from `body_timeout` after the head on: who sends a byte now and then holds memory for nothing. 0 is no bound."""
     keep_alive: float = 75
     """Between requests. Longer than the minute after which most clients' pools let go: they should be the ones to close."""
     max_connections: int = 2048
@@ -100,7 +102,9 @@ SLOW_HEAD = refusal_of(
     408, code="request_timeout", message="The head of the request took too long to arrive."
 )
 SLOW_BODY = refusal_of(
-    408, code="request_timeout", message="The body of the request stopped arriving before it was complete."
+    408,
+    code="request_timeout",
+    message="The body of the request stopped arriving before it was complete, or came too slowly.",
 )
 HEAD_TOO_LARGE = refusal_of(
     431,
@@ -336,6 +340,10 @@ class Connection(HttpToolsProtocol):
         """The request that is being read asks for another protocol."""
         self.discarded = 0
         self.unsent = 0
+        self.body_since = 0.0
+        """When we began to read the body that is coming in, or went on after a pause of ours."""
+        self.body_bytes = 0
+        """What has come of it since."""
 
     def __repr__(self) -> str:
         doing = "closing" if self.closing else "answering" if self.active else "waiting"
@@ -424,6 +432,7 @@ class Connection(HttpToolsProtocol):
         exchange = self.latest = self.exchange()
         self.unparsed = 0
         self.stage = "body"
+        self.body_since, self.body_bytes = self.loop.time(), 0
         # Trailers arrive as headers too; a new list keeps them out of the scope that the app is reading.
         self.headers = []
         if self.active is None and not self.closing:
@@ -439,6 +448,7 @@ class Connection(HttpToolsProtocol):
             self.discarded += len(body)
             return
         exchange.body += body
+        self.body_bytes += len(body)
         if len(exchange.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         exchange.message_event.set()
@@ -569,7 +579,15 @@ class Connection(HttpToolsProtocol):
                 if self.discarded > LINGER_BYTES:
                     self.hang_up()
             elif self.unparsed == 0:
-                self.deadline = self.loop.time() + self.limits.body_timeout
+                self.deadline = self.body_deadline()
+
+    def body_deadline(self) -> float:
+        """When the body that is coming in is too late: nothing came for `body_timeout`, or all in all too little."""
+        limits = self.limits
+        silent = self.loop.time() + limits.body_timeout
+        if not limits.min_body_rate:
+            return silent
+        return min(silent, self.body_since + limits.body_timeout + self.body_bytes / limits.min_body_rate)
 
     def discard(self, count: int) -> None:
         self.discarded += count
@@ -638,6 +656,7 @@ class Connection(HttpToolsProtocol):
             if self.flow.read_paused or self.latest.waiting_for_100_continue:
                 # It is we who are not reading, or have not asked.
                 self.deadline = now + self.limits.body_timeout
+                self.body_since, self.body_bytes = now, 0
             else:
                 self.refuse(SLOW_BODY)
         elif self.active is None:

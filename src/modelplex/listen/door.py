@@ -1,7 +1,7 @@
 """The caller's side of one request, over ASGI.
 
 Above it stands the gateway, which answers through it; below it the exchange. It knows that a status goes out once, how a body is collected within its
-limit, and what became of the bytes. It knows nothing of models.
+limits, and what became of the bytes. It knows nothing of models.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from typing import Any
 from uvicorn._types import ASGIReceiveCallable
 
 from modelplex.errors import ClientClosed, RequestTimeout, TooLarge
+from modelplex.listen.admission import Reservation
 from modelplex.listen.connection import Exchange
 
 Headers = list[tuple[bytes, bytes]]
+PIECE = 16_384
+"""Bytes. A body's smaller pieces are joined as they come: each costs an object of its own, which for a body sent in twos would be twenty times its size."""
 
 
 class Door:
     """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep` bytes to keep, `kept` has the beginning of the answer."""
 
-    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "sent", "status", "stopping", "task")  # fmt: skip
+    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "reservation", "sent", "status", "stopping", "task")  # fmt: skip
 
     def __init__(
         self,
@@ -43,16 +46,21 @@ class Door:
         self.first: float | None = None
         self.status = 0
         self.task: asyncio.Task[Any] | None = None
+        self.reservation: Reservation | None = None
+        """What the body takes of the process's memory; None where nobody counts."""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "begun" if self.begun else "open"
         return f"<Door {state} {self.status or ''} {self.sent} bytes>"
 
     async def body(self, *, limit: int, declared: int | None) -> bytes:
-        """The whole request body. Raises TooLarge, before reading it where its length was declared, and ClientClosed."""
-        if declared is not None and declared > limit:
-            raise _too_large(declared, limit)
+        """The whole request body. Raises ClientClosed, TooLarge, and AgentLimited or Busy where there is no room for it in memory: before reading where its length was declared."""
+        check_length(declared, limit=limit)
+        reservation = self.reservation
+        if reservation is not None and declared:
+            reservation.reach(declared)
         pieces: list[bytes] = []
+        small = bytearray()
         size = 0
         while True:
             message = await self._receive()
@@ -66,9 +74,25 @@ class Door:
             size += len(piece)
             if size > limit:
                 raise _too_large(size, limit)
+            if reservation is not None:
+                reservation.reach(size)
             if not message["more_body"]:
-                return b"".join((*pieces, piece)) if pieces else piece
-            pieces.append(piece)
+                return b"".join((*pieces, small, piece)) if size > len(piece) else piece
+            if len(piece) >= PIECE:
+                pieces += (bytes(small), piece) if small else (piece,)
+                small.clear()
+            else:
+                small += piece
+
+    def keep_body(self) -> Callable[[], None]:
+        """The body outlives this request: what this returns is called when it is no longer in memory."""
+        reservation, self.reservation = self.reservation, None
+        return reservation.release if reservation is not None else _nothing
+
+    def release(self) -> None:
+        """The request is over, and its body with it."""
+        if self.reservation is not None:
+            self.reservation.release()
 
     def mind_hang_up(self) -> None:
         """From here on a caller that hangs up cancels the running task."""
@@ -121,6 +145,16 @@ class Door:
             if self._keep > 0:
                 self.kept.append(data[: self._keep])
                 self._keep -= len(data)
+
+
+def check_length(declared: int | None, *, limit: int) -> None:
+    """Raises TooLarge for a body that its head says is too large."""
+    if declared is not None and declared > limit:
+        raise _too_large(declared, limit)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _too_large(size: int, limit: int) -> TooLarge:

@@ -10,6 +10,7 @@ import msgspec
 
 from modelplex.errors import (
     AgentLimited,
+    Busy,
     ClientError,
     ModelplexError,
     NotFound,
@@ -38,6 +39,7 @@ WORDS: dict[type[ModelplexError], str] = {
     RateLimited: "rate_limit_error",
     AgentLimited: "rate_limit_error",
     Overloaded: "overloaded_error",
+    Busy: "overloaded_error",
     Stopping: "overloaded_error",
     UpstreamTimeout: "timeout_error",
     ModelplexError: "api_error",

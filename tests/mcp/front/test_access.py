@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,9 @@ class Heard:
     async def write(self, data: bytes) -> None: ...
     async def finish(self) -> None: ...
     def cut(self) -> None: ...
+    def keep_body(self) -> Callable[[], None]:
+        return lambda: None
+
     def mind_hang_up(self) -> None: ...
     def no_longer(self) -> None: ...
 

@@ -93,6 +93,22 @@ async def test_a_request_without_its_session_is_a_400_and_with_an_unknown_one_a_
         assert (await there.post(request("ping"), headers)).json["result"] == {}
 
 
+async def test_a_call_that_runs_on_without_its_client_counts_as_body_memory(tmp_path: Path) -> None:
+    async with place(tmp_path) as there:
+        headers = await there.session()
+        bodies = there.process.app.bodies
+        wire = await there.open(call("one__hold", {"text": "x" * 5000}), headers)
+        await asyncio.wait_for(there.hub.begun.wait(), BOUND)
+        await wire.close()
+        await until(lambda: not there.process.traffic.running)
+        assert bodies.used > 5000
+        there.hub.go.set()
+        await until(lambda: not bodies.used)
+        batch = [call("one__hold", {}, id=8), {"jsonrpc": "2.0", "method": "notifications/x"}]
+        assert (await there.post(batch, headers)).status == 400
+        await until(lambda: not bodies.used)
+
+
 async def test_a_version_that_is_not_served_is_a_400_in_a_session_too(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = [*(await there.session())[:2], ("mcp-protocol-version", "1999-01-01")]

@@ -335,7 +335,7 @@ class Front:
             return
         session = self._sessions.add(self.hub, asked.caller, server=server, alone=False)
         stream = session.request_stream(mute=not forms.events)
-        session.start(message, stream, done=lambda: self._sessions.finished(session, stream))
+        session.start(message, stream, done=self._over(session, stream, door))
         names = ((b"mcp-session-id", session.session.encode()),)
         await self._carry_on(session, stream, door, Manner(events=not forms.json, names=names))
         if stream.finished and not session.open:
@@ -347,10 +347,11 @@ class Front:
             await self._batch(session, value, forms, door)
         elif kind == "request":
             stream = session.request_stream(mute=not forms.events)
-            if session.start(value, stream, done=lambda: self._sessions.finished(session, stream)):
+            over = self._over(session, stream, door)
+            if session.start(value, stream, done=over):
                 await self._carry_on(session, stream, door, Manner(events=not forms.json))
             else:
-                self._sessions.finished(session, stream)
+                over()
                 await door.whole(400, [JSON], msgspec.json.encode(already_running(value)))
         elif kind == "none":
             await refuse(malformed(value), door)
@@ -363,11 +364,22 @@ class Front:
             await refuse(malformed(value), door)
             return
         stream = session.request_stream(mute=not forms.events)
-        if not start_all(session, value, stream, done=lambda: self._sessions.finished(session, stream)):
-            self._sessions.finished(session, stream)
+        over = self._over(session, stream, door)
+        if not start_all(session, value, stream, done=over):
+            over()
             await door.whole(202, [], b"")
             return
         await self._carry_on(session, stream, door, Manner(events=not forms.json, batch=True))
+
+    def _over(self, session: Session, stream: Stream, door: Outlet) -> Callable[[], None]:
+        """What is done after a request that may run on when its client is gone, with its body in memory."""
+        release = door.keep_body()
+
+        def over() -> None:
+            release()
+            self._sessions.finished(session, stream)
+
+        return over
 
     async def _carry_on(
         self, session: Session, stream: Stream, door: Outlet, manner: Manner, *, after: int | None = None
@@ -493,8 +505,11 @@ class Front:
             return
         if kind_of(value) != "request":
             session.heard(value)
-        elif not session.start(value, session.stream):
-            session.stream.put(already_running(value))
+        else:
+            release = door.keep_body()
+            if not session.start(value, session.stream, done=release):
+                release()
+                session.stream.put(already_running(value))
         await door.whole(202, [(b"content-type", b"text/plain")], b"Accepted")
 
 
