@@ -132,7 +132,12 @@ class Process:
         self._answers = None if kept is None else Answers(MEMORY if kept == "memory" else kept)
         self._circuits = Circuits()
         self._makers: Makers = OrderedDict()
-        self._metrics = Metrics(breakers=self._breakers, lost=self._log.lost, version=modelplex.__version__)
+        self._metrics = Metrics(
+            breakers=self._breakers,
+            lost=self._log.lost,
+            left_out=self._left_out,
+            version=modelplex.__version__,
+        )
         self._gateway = self._build(config)
         self._inside = Inside(
             config,
@@ -355,6 +360,10 @@ class Process:
     def _tool_servers(self) -> list[dict[str, object]]:
         """For `/_internal/mcp`."""
         return self._tools.status() if self._tools is not None else []
+
+    def _left_out(self) -> dict[str, int]:
+        """For `/metrics`."""
+        return self._tools.hub.left_out() if self._tools is not None else {}
 
     @contextlib.contextmanager
     def _admitted(self, caller: Caller) -> Generator[None]:

@@ -13,7 +13,6 @@ from modelplex.mcp.catalog import (
     SCHEMA_DEPTH,
     SCHEMA_SIZE,
     BadCursor,
-    Kind,
     Merged,
     Offer,
     fresh,
@@ -21,6 +20,7 @@ from modelplex.mcp.catalog import (
     merge,
     tool_fault,
 )
+from modelplex.mcp.shapes import Kind
 from modelplex.mcp.words import Catalog, Json
 
 

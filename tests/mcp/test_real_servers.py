@@ -9,6 +9,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.peers import node
 
 pytestmark = [pytest.mark.tools, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 PATIENCE_S = 90.0
+SCRIPTED = Path(__file__).parent / "scripted_tools.py"
 PYTHON_CLIENTS = ("auto", "legacy", "2026-07-28", "fastmcp")
 NODE_CLIENTS = ("legacy", "auto", "2026-07-28")
 TOOLS_OF = {"everything": 13, "filesystem": 14, "memory": 9, "thinking": 1, "git": 12, "time": 2}
@@ -154,6 +156,28 @@ async def test_a_modern_and_a_legacy_client_use_six_servers_through_one_socket_a
 ) -> None:
     clients = [[python(), str(PEERS / "client.py"), which] for which in ("2026-07-28", "legacy")]
     await asyncio.gather(*(used(client, six.unix, six.folder) for client in clients))
+
+
+@pytest.mark.parametrize("which", NODE_CLIENTS)
+async def test_an_odd_entry_of_one_server_hides_no_tool_of_another(which: str, tmp_path: Path) -> None:
+    schema = {"type": "object"}
+    odd: list[dict[str, Any]] = [
+        {"name": "a", "inputSchema": {}},
+        {"name": "b", "inputSchema": schema, "description": 3},
+    ]
+    (tmp_path / "odd.json").write_text(json.dumps({"tools": odd}))
+    (tmp_path / "good.json").write_text(json.dumps({"tools": [{"name": "c", "inputSchema": schema}]}))
+    parts = [
+        configured(name, [sys.executable, "-S", "-E", str(SCRIPTED), str(tmp_path / f"{name}.json")])
+        for name in ("odd", "good")
+    ]
+    top = f'[server]\nstate_folder = "{tmp_path / "state"}"\n[mcp]\nenabled = true'
+    async with gateway("\n".join([top, *parts]), folder=tmp_path) as running:
+        client = [str(node()), str(PEERS / "client.mjs"), f"{MODULES}/", which]
+        got = json.loads(await output([*client, f"{running.base}/mcp/v1", json.dumps([["good__c", {}]])]))
+        assert (got["tools"], got["answers"]) == (["odd__a", "good__c"], [["{}"]])
+        metrics = (await running.ask("GET", "/_internal/metrics")).body.decode()
+        assert 'modelplex_tool_entries_left_out{server="odd"} 1.0' in metrics
 
 
 async def test_the_inspector_lists_and_calls(six: Six) -> None:

@@ -10,16 +10,14 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 import msgspec
 
 from modelplex.mcp.names import LIMIT, Names, exposed
 from modelplex.mcp.policy import any_of_server, permitted, whole_server
-from modelplex.mcp.words import Catalog, Json
-
-Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
-"""The member of a list's result that holds the list."""
+from modelplex.mcp.shapes import Kind, Malformed, mended, older
+from modelplex.mcp.words import Catalog, Era, Json
 
 LIST_TTL_MS: Final = 30_000
 """How long a client may keep a list, or what `server/discover` says: a change is told to those who subscribed, and soon found by the others."""
@@ -71,8 +69,28 @@ class BadCursor(ValueError):
     sentence = "The cursor is not one that this list gave."
 
 
+class Warned(msgspec.Struct, frozen=True):
+    """Something of a server's that was left out, for the log and the status. `count`: how many entries of its lists."""
+
+    server: str
+    sentence: str
+    count: int = 0
+
+
+class Usable(msgspec.Struct, frozen=True, kw_only=True):
+    """A catalogue without what clients do not accept, and without the tools that the host does not want. `older_tools` are its tools for clients of the older
+    revisions, in the same order.
+    """
+
+    catalog: Catalog
+    older_tools: tuple[Json, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+
+
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server brings: its catalogue, the globs of its config's `tools`, and what the pins hold back, by its own names."""
+    """What one server brings: its catalogue, the globs of its config's `tools`, and what the pins hold back, by its own names. `checked` is what `usable` gave for them,
+    where that was done before.
+    """
 
     server: str
     catalog: Catalog
@@ -80,22 +98,19 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     held_tools: frozenset[str] = frozenset()
     held_prompts: frozenset[str] = frozenset()
     held_instructions: bool = False
+    checked: Usable | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing in a list. `name` is the caller's name for it, `own` the server's: for resources both are the URI, for templates the template."""
+    """One thing in a list. `name` is the caller's name for it, `own` the server's: for resources both are the URI, for templates the template.
+    `definition` is for clients of 2026-07-28, `older` for those of the revisions before.
+    """
 
     name: str
     server: str
     own: str
     definition: Json
-
-
-class Warned(msgspec.Struct, frozen=True):
-    """Something of a server's that was left out, for the log and the status."""
-
-    server: str
-    sentence: str
+    older: Json
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,12 +202,12 @@ class Merged:
         server = self.owner(uri)
         return (server, ref) if server else None
 
-    def page(self, kind: Kind, *, cursor: str | None = None, size: int = PAGE) -> Json:
+    def page(self, kind: Kind, *, era: Era = "modern", cursor: str | None = None, size: int = PAGE) -> Json:
         """The result of a list request: `{kind: [...], nextCursor?}`. Raises BadCursor."""
         entries = self._lists[kind]
         start = 0 if cursor is None else _after(entries, cursor, kind=kind)
         shown = entries[start : start + size]
-        result: Json = {kind: [entry.definition for entry in shown]}
+        result: Json = {kind: [entry.definition if era == "modern" else entry.older for entry in shown]}
         if start + size < len(entries):
             last = shown[-1]
             result["nextCursor"] = _cursor(kind, start + size, last)
@@ -258,10 +273,14 @@ def merge(
     `alone` is for the route of one server: names and order are its own, and its instructions have no heading.
     """
     given = list(offers)
-    warnings: list[Warned] = []
-    usable = {offer.server: _usable(offer, warnings) for offer in given}
-    tools = {server: [tool["name"] for tool in part.tools] for server, part in usable.items()}
-    prompts = {server: [prompt["name"] for prompt in part.prompts] for server, part in usable.items()}
+    checked = {
+        offer.server: offer.checked or usable(offer.server, offer.catalog, globs=offer.globs)
+        for offer in given
+    }
+    warnings = [warned for each in checked.values() for warned in each.warnings]
+    catalogs = {server: each.catalog for server, each in checked.items()}
+    tools = {server: [tool["name"] for tool in each.tools] for server, each in catalogs.items()}
+    prompts = {server: [prompt["name"] for prompt in each.prompts] for server, each in catalogs.items()}
     if alone and given:
         names = Names.plain(given[0].server, tools[given[0].server])
         prompt_names = Names.plain(given[0].server, prompts[given[0].server])
@@ -270,11 +289,11 @@ def merge(
         prompt_names = Names.of(prompts, prefix=prefix and names.prefixed, limit=limit)
     for each in (names, prompt_names):
         warnings += [Warned(one.owners[0].server, one.sentence) for one in each.collisions]
-    shared = _shared(usable, warnings)
+    shared = _shared(catalogs, warnings)
     parts = [
         _part(
             offer,
-            usable[offer.server],
+            checked[offer.server],
             names=names,
             prompt_names=prompt_names,
             shared=shared,
@@ -293,50 +312,81 @@ def fresh(result: Json, *, ttl_ms: int = LIST_TTL_MS) -> Json:
 # --- what can be used of a catalogue -----------------------------------------------------------------------------------------------
 
 
-def _usable(offer: Offer, warnings: list[Warned]) -> Catalog:
-    """The catalogue without what clients would choke on, and without the tools that the host does not want."""
+_WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
+    "tools": ("tool", "name"),
+    "prompts": ("prompt", "name"),
+    "resources": ("resource", "uri"),
+    "resourceTemplates": ("resource template", "uriTemplate"),
+}
+"""What an entry of a list is called, and the member that tells it from others."""
 
-    def good(kind: str, definitions: Iterable[Json], *required: str) -> Iterator[Json]:
+
+def usable(server: str, catalog: Catalog, *, globs: Sequence[str] = ()) -> Usable:
+    """What can be listed of a catalogue, whatever the caller. The time is linear in its size."""
+    warnings: list[Warned] = []
+
+    def leave_out(sentence: str, count: int = 1) -> None:
+        warnings.append(Warned(server, sentence, count))
+
+    def good(kind: Kind, definitions: Iterable[Json]) -> Iterator[Json]:
+        word, key = _WORDS[kind]
         for definition in definitions:
-            missing = [name for name in required if not isinstance(definition.get(name), str)]
+            missing = [
+                name for name in dict.fromkeys((key, "name")) if not isinstance(definition.get(name), str)
+            ]
             if missing:
-                warnings.append(Warned(offer.server, f"a {kind} without {' and '.join(missing)} is left out"))
+                leave_out(f"a {word} without {' and '.join(missing)} is left out")
+                continue
+            if kind == "tools" and not permitted(definition["name"], globs):
+                continue
+            called = f"the {word} {definition[key][:100]!r}"
+            dropped: list[Malformed] = []
+            try:
+                if fault := _fault(kind, definition):
+                    leave_out(f"{called} is left out: {fault}")
+                    continue
+                entry = mended(kind, definition, dropped=dropped)
+            except Malformed as fault:
+                leave_out(f"{called} is left out: {fault}")
             else:
-                yield definition
+                warnings.extend(
+                    Warned(server, f"{called} is listed without what clients refuse: {each}")
+                    for each in dropped
+                )
+                yield entry
 
-    tools: list[Json] = []
-    for tool in good("tool", offer.catalog.tools, "name"):
-        if not permitted(tool["name"], offer.globs):
-            continue
-        if fault := tool_fault(tool):
-            warnings.append(Warned(offer.server, f"the tool {tool['name'][:100]!r} is left out: {fault}"))
-        else:
-            tools.append(tool)
-    prompts = tuple(good("prompt", offer.catalog.prompts, "name"))
-    resources = tuple(good("resource", offer.catalog.resources, "uri", "name"))
-    templates: list[Json] = []
-    for template in good("resource template", offer.catalog.templates, "uriTemplate", "name"):
-        text: str = template["uriTemplate"]
-        if len(text) > LONGEST_TEMPLATE or text.count("{") > MOST_EXPRESSIONS:
-            sentence = f"the resource template {text[:100]!r} is left out: it is too long"
-            warnings.append(Warned(offer.server, sentence))
-        else:
-            templates.append(template)
+    tools = tuple(good("tools", catalog.tools))
+    prompts = tuple(good("prompts", catalog.prompts))
+    resources = tuple(good("resources", catalog.resources))
+    templates = tuple(good("resourceTemplates", catalog.templates))
     if len(templates) > MOST_TEMPLATES:
-        sentence = f"of {len(templates)} resource templates all but {MOST_TEMPLATES} are left out"
-        warnings.append(Warned(offer.server, sentence))
-    return msgspec.structs.replace(
-        offer.catalog,
-        tools=tuple(tools),
-        prompts=prompts,
-        resources=resources,
-        templates=tuple(templates[:MOST_TEMPLATES]),
+        leave_out(
+            f"of {len(templates)} resource templates all but {MOST_TEMPLATES} are left out",
+            len(templates) - MOST_TEMPLATES,
+        )
+    return Usable(
+        catalog=msgspec.structs.replace(
+            catalog, tools=tools, prompts=prompts, resources=resources, templates=templates[:MOST_TEMPLATES]
+        ),
+        older_tools=tuple(older("tools", tool) for tool in tools),
+        warnings=tuple(warnings),
     )
+
+
+def _fault(kind: Kind, definition: Json) -> str | None:
+    """Why a definition cannot be passed on, whatever its shape, or None."""
+    if kind == "tools":
+        return tool_fault(definition)
+    if kind == "resourceTemplates":
+        text: str = definition["uriTemplate"]
+        if len(text) > LONGEST_TEMPLATE or text.count("{") > MOST_EXPRESSIONS:
+            return "it is too long"
+    return None
 
 
 def tool_fault(tool: Json) -> str | None:
     """Why a tool's definition cannot be passed on, or None."""
-    if not isinstance(tool.get("inputSchema"), dict):
+    if tool.get("inputSchema") is None:
         return "it has no inputSchema"
     for member in ("inputSchema", "outputSchema"):
         schema = tool.get(member)
@@ -421,35 +471,41 @@ def _shared(usable: Mapping[str, Catalog], warnings: list[Warned]) -> frozenset[
 
 def _part(
     offer: Offer,
-    catalog: Catalog,
+    checked: Usable,
     *,
     names: Names,
     prompt_names: Names,
     shared: frozenset[str],
     ordered: bool,
 ) -> _Part:
-    def of(own: str, name: str, definition: Json) -> Entry:
-        return Entry(name=name, server=offer.server, own=own, definition=definition)
+    catalog = checked.catalog
 
-    def renamed(definitions: Iterable[Json], within: Names, held: frozenset[str]) -> Iterator[Entry]:
-        for definition in definitions:
+    def of(own: str, name: str, definition: Json, older: Json) -> Entry:
+        return Entry(name=name, server=offer.server, own=own, definition=definition, older=older)
+
+    def renamed(
+        definitions: Sequence[Json], older_ones: Sequence[Json], within: Names, held: frozenset[str]
+    ) -> Iterator[Entry]:
+        for definition, former in zip(definitions, older_ones, strict=True):
             own: str = definition["name"]
             name = within.exposed(offer.server, own)
-            if name is not None and own not in held:
-                yield of(own, name, definition if name == own else {**definition, "name": name})
+            if name is None or own in held:
+                continue
+            new = definition if name == own else {**definition, "name": name}
+            yield of(own, name, new, new if former is definition else {**former, "name": name})
 
     def located(definitions: Iterable[Json], member: str) -> Iterator[Entry]:
         for definition in definitions:
             if (uri := definition[member]) not in shared:
-                yield of(uri, uri, definition)
+                yield of(uri, uri, definition, definition)
 
     def order(entries: Iterator[Entry]) -> tuple[Entry, ...]:
         return tuple(sorted(entries, key=lambda entry: entry.name) if ordered else entries)
 
     return _Part(
         server=offer.server,
-        tools=order(renamed(catalog.tools, names, offer.held_tools)),
-        prompts=order(renamed(catalog.prompts, prompt_names, offer.held_prompts)),
+        tools=order(renamed(catalog.tools, checked.older_tools, names, offer.held_tools)),
+        prompts=order(renamed(catalog.prompts, catalog.prompts, prompt_names, offer.held_prompts)),
         resources=order(located(catalog.resources, "uri")),
         templates=order(located(catalog.templates, "uriTemplate")),
         capabilities=catalog.capabilities,

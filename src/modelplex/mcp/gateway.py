@@ -22,7 +22,7 @@ from modelplex.mcp import search
 from modelplex.mcp.back import Back
 from modelplex.mcp.calls import Admit, Calls, admit_all
 from modelplex.mcp.catalog import BadCursor
-from modelplex.mcp.pins import Lock, Pins
+from modelplex.mcp.pins import Lock, Pins, printable
 from modelplex.mcp.relay import Relay, session_scope
 from modelplex.mcp.route import Report, Routes
 from modelplex.mcp.seals import Seals
@@ -41,6 +41,9 @@ from modelplex.mcp.words import (
     Unavailable,
 )
 from modelplex.record.tool import ToolCall
+
+WARNINGS: Final = 20
+"""Sentences about one server's lists that the status shows: it is read by people."""
 
 PLAIN_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 """Of a tool in the plain form."""
@@ -251,8 +254,15 @@ class Hub:
                 row["pinning"] = judgement.mode
                 row["changed"] = [pin.name for pin in judgement.changed]
                 row["pending"] = [pin.name for pin in judgement.pending]
+                warnings = self._routes.checked(name, back.catalog).warnings
+                row["left_out"] = sum(warned.count for warned in warnings)
+                row["warnings"] = [printable(warned.sentence, most=400) for warned in warnings[:WARNINGS]]
             rows.append(row)
         return rows
+
+    def left_out(self) -> dict[str, int]:
+        """By server: how many entries of its lists are not listed. Safe on any thread."""
+        return self._routes.left_out()
 
     @property
     def pins(self) -> Pins:

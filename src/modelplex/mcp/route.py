@@ -6,7 +6,7 @@ Above it stands the hub; below it the pure catalogue, its pins and its search. I
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, cast
 
 import msgspec
@@ -14,11 +14,12 @@ import msgspec
 from modelplex.config.settings import McpConfig
 from modelplex.mcp import search
 from modelplex.mcp.back import Back
-from modelplex.mcp.catalog import Entry, Kind, Merged, Offer, merge
+from modelplex.mcp.catalog import Entry, Merged, Offer, Usable, merge, usable
 from modelplex.mcp.names import SEPARATOR, Own
 from modelplex.mcp.pins import PROMPT_MEMBERS, Judgement, Lock, Pins, State, hash_of
 from modelplex.mcp.policy import any_of_server
-from modelplex.mcp.words import Catalog, Json, Unavailable
+from modelplex.mcp.shapes import Kind
+from modelplex.mcp.words import Catalog, Era, Json, Unavailable
 
 PATIENCE = 10.0
 """Seconds that a list of all servers waits for one whose catalogue is not known yet. It is told of with `list_changed` when it comes later."""
@@ -31,6 +32,9 @@ SENTENCE_LIMIT = 1_000
 
 VIEWS_LIMIT = 256
 """Different views that are kept: one for each route and each agent's globs, so far fewer than callers."""
+
+CHECKED_AT_ONCE = 200
+"""Entries of a catalogue that are checked on the event loop. A larger one is checked in a thread."""
 
 Report = Callable[[str, str], None]
 """Takes a server's name and a sentence about it, for the log."""
@@ -60,11 +64,11 @@ class View:
     def __repr__(self) -> str:
         return f"<View {self.merged!r}{' to be searched' if self.index else ''}>"
 
-    def page(self, kind: Kind, *, cursor: str | None) -> Json:
+    def page(self, kind: Kind, *, era: Era, cursor: str | None) -> Json:
         """Raises BadCursor."""
         if kind == "tools" and self.index is not None:
             return {"tools": list(search.DEFINITIONS)}
-        return self.merged.page(kind, cursor=cursor)
+        return self.merged.page(kind, era=era, cursor=cursor)
 
     def tool(self, name: str) -> Target | None:
         """The tool of this name, also one that is held back or that this caller may not have: the policy says so. None where nobody has it."""
@@ -115,6 +119,7 @@ class Routes:
         self._came = came
         self._known: list[Catalog | None] = []
         self._judged: dict[str, tuple[Catalog, Judgement]] = {}
+        self._checked: dict[str, tuple[Catalog, tuple[str, ...], Usable]] = {}
         self._views: dict[tuple[str | None, tuple[str, ...]], View] = {}
         self._loading: dict[str, asyncio.Task[Catalog | None]] = {}
         self._failed: set[str] = set()
@@ -141,6 +146,7 @@ class Routes:
         self._config = config
         self._launches = launches
         self._failed.clear()
+        self._checked = {name: kept for name, kept in self._checked.items() if name in self._backs}
         self.pins = pins
 
     # --- what is known ---------------------------------------------------------------------------------------------------------------
@@ -186,10 +192,12 @@ class Routes:
             back = self._backs[route]
             if back.catalog is None:
                 await self._fetched(back)
+            await self._check([back])
             return self.view(globs, route)
         missing = [back for back in self.reach(globs, None) if back.catalog is None]
         if missing:
             await self._load(missing)
+        await self._check(self._backs.values())
         return self.view(globs, None)
 
     async def peeked(self, globs: tuple[str, ...], route: str | None) -> View:
@@ -197,6 +205,7 @@ class Routes:
         for back in self.reach(globs, route):
             if back.catalog is None:
                 await back.load()
+        await self._check(self._backs.values())
         return self.view(globs, route)
 
     async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> View:
@@ -206,6 +215,7 @@ class Routes:
             if back is not None:
                 if back.catalog is None and any_of_server(back.name, globs):
                     await self._fetched(back)
+                await self._check(self._backs.values())
                 return self.view(globs, None)
         return await self.loaded(globs, route)
 
@@ -278,7 +288,34 @@ class Routes:
             held_tools=judgement.held_tools,
             held_prompts=judgement.held_prompts,
             held_instructions=judgement.held_instructions,
+            checked=self.checked(server, catalog),
         )
+
+    def checked(self, server: str, catalog: Catalog) -> Usable:
+        """What of this catalogue can be listed: checked once, for all callers."""
+        globs = self._backs[server].config.tools
+        known = self._checked.get(server)
+        if known is None or known[0] is not catalog or known[1] != globs:
+            known = self._checked[server] = (catalog, globs, usable(server, catalog, globs=globs))
+        return known[2]
+
+    def left_out(self) -> dict[str, int]:
+        """How many entries of each server's lists are left out, of those that were checked. Safe on any thread."""
+        return {
+            server: sum(warned.count for warned in found.warnings)
+            for server, (_, _, found) in tuple(self._checked.items())
+        }
+
+    async def _check(self, backs: Iterable[Back]) -> None:
+        """Check new catalogues in a thread: of ten thousand tools that takes a second, in which others are served."""
+        for back in backs:
+            catalog, globs = back.catalog, back.config.tools
+            known = self._checked.get(back.name)
+            if catalog is None or (known is not None and known[0] is catalog and known[1] == globs):
+                continue
+            if _entries(catalog) > CHECKED_AT_ONCE:
+                found = await asyncio.to_thread(usable, back.name, catalog, globs=globs)
+                self._checked[back.name] = (catalog, globs, found)
 
     def judgement(self, server: str, catalog: Catalog) -> Judgement:
         """What the pins say of this catalogue; told and recorded once."""
@@ -333,3 +370,7 @@ class Routes:
         if (server, sentence) not in self._told and len(self._told) < SENTENCES_LIMIT:
             self._told.add((server, sentence))
             self._report(server, sentence)
+
+
+def _entries(catalog: Catalog) -> int:
+    return len(catalog.tools) + len(catalog.prompts) + len(catalog.resources) + len(catalog.templates)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from modelplex.mcp import cells, tasks
-from modelplex.mcp.catalog import LIST_TTL_MS, Kind
+from modelplex.mcp.catalog import LIST_TTL_MS
 from modelplex.mcp.route import Routes, View
+from modelplex.mcp.shapes import Kind
 from modelplex.mcp.turn import Turn, invalid
 from modelplex.mcp.words import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Json, Reply, Unavailable
 
@@ -96,7 +97,7 @@ class Surface:
         if cursor is not None and not isinstance(cursor, str):
             return invalid("cursor must be a string")
         view = await self._routes.loaded(turn.globs, turn.route)
-        result = view.page(LISTS[turn.method], cursor=cursor)
+        result = view.page(LISTS[turn.method], era=turn.party.era, cursor=cursor)
         return Reply(result=cells.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
 
     def _ttl(self, turn: Turn) -> int:

@@ -171,10 +171,12 @@ class Metrics:
         *,
         breakers: Callable[[], Iterable[Breaker]] = tuple,
         lost: Callable[[], Mapping[str, int]] = dict,
+        left_out: Callable[[], Mapping[str, int]] = dict,
         version: str = "",
     ) -> None:
         self.breakers = breakers
         self.lost = lost
+        self.left_out = left_out
         self._version = version
         self._series: dict[_Key, _Series] = {}
         self._requests: dict[tuple[str, str, str, str, str, str, str], int] = {}
@@ -331,6 +333,14 @@ class Metrics:
         for reason, lines in self.lost().items():
             lost.add_metric([reason], lines)
         yield lost
+        left_out = GaugeMetricFamily(
+            "modelplex_tool_entries_left_out",
+            "Entries of a tool server's lists that are not listed, since clients would refuse the list.",
+            labels=["server"],
+        )
+        for server, entries in self.left_out().items():
+            left_out.add_metric([server], entries)
+        yield left_out
         for name, told, labels, rows in (
             (
                 "modelplex_requests",
