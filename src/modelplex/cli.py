@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 from modelplex import __version__
 from modelplex.mcp import options as mcp_options
+from modelplex.options import SERVE, Option, Parser, Shared
 
 if TYPE_CHECKING:
     from modelplex.config import Config, ProviderConfig
 
 DEFAULT_CONFIG: Final = "config.toml"
 ALONE: Final = ("run", "bridge")
+_LISTENING: Final = frozenset({SERVE, "check"})
+"""What the options of listeners are for: the commands that serve, or say what would be served."""
 
 OK: Final = 0
 FAILED: Final = 1
@@ -159,24 +162,25 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    shared = _shared()
+    parser = Parser(
         prog="modelplex",
         description=_ABOUT,
         epilog=_EXAMPLES,
         formatter_class=form,
-        parents=[_shared()],
+        parents=[shared.parent(None)],
         allow_abbrev=False,
     )
+    parser.shared = shared
     version = f"modelplex {__version__}"
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
-    parser.add_argument(
-        "--no-reload",
-        action="store_true",
-        help="keep to the config as it is at the start, whatever becomes of the file",
-    )
-    parser.set_defaults(command=None, config=None, http=None, socket=None, vsock=None, verbose=False)
+    parser.set_defaults(command=None)
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."
+        dest="command",
+        metavar="COMMAND",
+        title="commands",
+        description="Without one, modelplex serves.",
+        parser_class=argparse.ArgumentParser,
     )
     checking = commands.add_parser(
         "check",
@@ -184,19 +188,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Check the config and say what would be served: where, which providers in which order, and which aliases.",
         epilog=_CHECK_EXAMPLES,
         formatter_class=form,
-        parents=[_shared()],
+        parents=[shared.parent("check")],
         allow_abbrev=False,
     )
     checking.add_argument(
         "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
     )
-    mcp_options.add(commands, shared=_shared)
+    mcp_options.add(commands, shared=lambda: shared.parent("mcp"))
     _add_alone(commands.add_parser)
     return parser
 
 
 def _add_alone(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Their options are their own: what stands before the command is not meant for them."""
+    """Their modules say what may stand behind them; what stands before them is applied or refused as with every command."""
     from modelplex.sandbox import arguments, bridge
 
     options = {"run": arguments.add_arguments, "bridge": bridge.add_arguments}
@@ -227,47 +231,67 @@ def _add_alone(add: Callable[..., argparse.ArgumentParser]) -> None:
         options[name](parser)
 
 
-def _shared() -> argparse.ArgumentParser:
-    """The options that may stand before and after a subcommand. SUPPRESS keeps the second parser from undoing what the first one read.
-
-    A new one for each parser, since `set_defaults` of one would reach into the options that it shares with another.
-    """
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument(
-        "--config",
-        metavar="FILE",
-        help=f"the TOML file with the settings (default: {DEFAULT_CONFIG} where it exists, else keys in the environment, "
-        "an Ollama on its usual port, and the built-in demo provider)",
+def _shared() -> Shared:
+    """The options that may stand before a command, and the commands that apply them. `run` and `bridge` say themselves what theirs mean."""
+    return Shared(
+        [
+            Option(
+                "--config",
+                frozenset({SERVE, "check", "mcp", "run"}),
+                {
+                    "metavar": "FILE",
+                    "help": f"the TOML file with the settings (default: {DEFAULT_CONFIG} where it exists, else keys in the environment, "
+                    "an Ollama on its usual port, and the built-in demo provider)",
+                },
+            ),
+            Option(
+                "--http",
+                _LISTENING,
+                {
+                    "metavar": "ADDR",
+                    "type": _address,
+                    "help": 'serve HTTP on this "host:port" instead of the config\'s; ":8080" means localhost; may be repeated '
+                    "(default: 127.0.0.1:11435)",
+                },
+                repeated_by=_LISTENING,
+            ),
+            Option(
+                "--socket",
+                _LISTENING | {"run", "bridge"},
+                {
+                    "metavar": "PATH",
+                    "type": _path,
+                    "help": "serve on this Unix socket instead of the config's, and on HTTP only where --http is given too; may be repeated",
+                },
+                repeated_by=_LISTENING,
+            ),
+            Option(
+                "--vsock",
+                _LISTENING,
+                {
+                    "metavar": "PORT",
+                    "type": _vsock_port,
+                    "help": "serve virtual machines on this port of AF_VSOCK instead of the config's, and on HTTP only where --http is given too; "
+                    "may be repeated",
+                },
+                repeated_by=_LISTENING,
+            ),
+            Option(
+                "--no-reload",
+                frozenset({SERVE, "run"}),
+                {"help": "keep to the config as it is at the start, whatever becomes of the file"},
+                is_switch=True,
+            ),
+            Option(
+                "--verbose",
+                frozenset({SERVE, "check", "mcp", "run"}),
+                {
+                    "help": "log more; request and answer bodies too, where the config's [log] has bodies = true"
+                },
+                is_switch=True,
+            ),
+        ]
     )
-    shared.add_argument(
-        "--http",
-        metavar="ADDR",
-        action="append",
-        type=_address,
-        help='serve HTTP on this "host:port" instead of the config\'s; ":8080" means localhost; may be repeated '
-        "(default: 127.0.0.1:11435)",
-    )
-    shared.add_argument(
-        "--socket",
-        metavar="PATH",
-        action="append",
-        type=_path,
-        help="serve on this Unix socket instead of the config's, and on HTTP only where --http is given too; may be repeated",
-    )
-    shared.add_argument(
-        "--vsock",
-        metavar="PORT",
-        action="append",
-        type=_vsock_port,
-        help="serve virtual machines on this port of AF_VSOCK instead of the config's, and on HTTP only where --http is given too; "
-        "may be repeated",
-    )
-    shared.add_argument(
-        "--verbose",
-        action="store_true",
-        help="log more; request and answer bodies too, where the config's [log] has bodies = true",
-    )
-    return shared
 
 
 def _address(written: str) -> str:

@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter, time
+from typing import Protocol
 
 import msgspec
 import uvloop
@@ -85,12 +86,35 @@ class ReachResult(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def run(config: Config, *, config_path: str | None, verbose: bool) -> int:
-    """Serve until a signal. Returns the exit status; raises what has a `sentence` where it cannot start."""
+class Uses(Protocol):
+    """Those for whom a gateway runs; it ends when they are `gone`. `open` comes before it listens, and raises ListenError."""
+
+    async def open(self) -> None: ...
+    async def gone(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+def as_it_is(config: Config) -> Config:
+    return config
+
+
+def run(
+    config: Config,
+    *,
+    config_path: str | None,
+    verbose: bool,
+    shaped: Callable[[Config], Config] = as_it_is,
+    uses: Uses | None = None,
+) -> int:
+    """Serve until a signal, or until all `uses` are over. Returns the exit status; raises what has a `sentence` where it cannot start.
+
+    `shaped` makes of each config that is loaded later what `config` is already.
+    """
     become_undumpable()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Process(config, config_path=config_path, verbose=verbose).serve())
+        process = Process(config, config_path=config_path, verbose=verbose, shaped=shaped, uses=uses)
+        return runner.run(process.serve())
 
 
 async def reach(config: Config) -> list[ReachResult]:
@@ -113,8 +137,18 @@ async def reach(config: Config) -> list[ReachResult]:
 class Process:
     """One running gateway."""
 
-    def __init__(self, config: Config, *, config_path: str | None, verbose: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        config_path: str | None,
+        verbose: bool,
+        shaped: Callable[[Config], Config] = as_it_is,
+        uses: Uses | None = None,
+    ) -> None:
         self._config = config
+        self._shaped = shaped
+        self._uses = uses
         self._path = config_path
         self._verbose = verbose
         self._log = Log(
@@ -185,6 +219,8 @@ class Process:
             await self._remember_budgets()
             if self._answers is not None:
                 await self._answers.open()
+            if self._uses is not None:
+                await self._uses.open()
             self._listening = await listen(
                 self.app,
                 configured_addresses(self._config),
@@ -202,10 +238,13 @@ class Process:
                 **_who(self._config),
             )
             self._gateway.listing.start()
-            watching = asyncio.create_task(self._watch())
+            watching = [asyncio.create_task(self._watch())]
+            if self._uses is not None:
+                watching.append(asyncio.create_task(self._stop_when_unused(self._uses)))
             gc.freeze()
             await self._stop.wait()
-            watching.cancel()
+            for task in watching:
+                task.cancel()
             await self._shut(self._listening)
         finally:
             self._gateway.listing.stop()
@@ -215,12 +254,18 @@ class Process:
             if self._answers is not None:
                 await self._answers.close()
             await self._close_ledger()
+            if self._uses is not None:
+                await self._uses.close()
             self._log.close()
         return 0
 
     def stop(self) -> None:
         """Begin to end: drain, then stop."""
         self._stop.set()
+
+    async def _stop_when_unused(self, uses: Uses) -> None:
+        await uses.gone()
+        self.stop()
 
     def signalled(self) -> None:
         """The first signal begins the drain; who sends a second one does not want to wait for it."""
@@ -387,7 +432,7 @@ class Process:
             self._log.events.warning("reload refused", reason="there is no config file")
             return
         try:
-            config = load(self._path, environ=os.environ)
+            config = self._shaped(load(self._path, environ=os.environ))
         except ConfigError as error:
             self._log.events.error("reload refused, the old config stays", faults=error.sentence.splitlines())
             return

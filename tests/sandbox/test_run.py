@@ -514,7 +514,7 @@ def test_another_listens_in_the_place_of_no_socket_of_the_gateway_s(me: Person) 
         "  except OSError as fault: print(errno.errorcode[fault.errno])"
     )
     for way in WAYS:
-        done = me.python(code, *way)
+        done = me.python(code, "--agent", "a", *way)
         assert done.stdout.split() == ["EBUSY", "EBUSY", "ECONNREFUSED"], done.stderr
 
 

@@ -8,6 +8,7 @@ from modelplex.config.address import http_address
 from modelplex.config.faults import ConfigError, ConfigFault
 from modelplex.config.found import describe, embedded, ollama_url
 from modelplex.config.load import load, load_without_file, provider_types
+from modelplex.config.one import on_one_socket
 from modelplex.config.read import parse
 from modelplex.config.redacted import redacted
 from modelplex.config.secret import HIDDEN, Secret, hide
@@ -54,6 +55,7 @@ __all__ = [
     "load",
     "load_without_file",
     "ollama_url",
+    "on_one_socket",
     "parse",
     "provider_types",
     "redacted",

@@ -5,32 +5,52 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from modelplex.sandbox.bridge import Once
+
 CONFIG: Final = "config.toml"
 WAYS: Final = ("private", "ro", "host")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--socket", metavar="PATH", help="the socket of a gateway that runs already; none is started"
+        "--socket",
+        metavar="PATH",
+        action=Once,
+        help="the socket of a gateway that runs already; none is started",
     )
     parser.add_argument(
         "--config",
         metavar="FILE",
+        action=Once,
         help=f"the settings of the gateway that is started (default: {CONFIG} where it exists, else what is found)",
+    )
+    parser.add_argument(
+        "--agent",
+        metavar="NAME",
+        action=Once,
+        help="one of the config's [[agents]]: its models, tools, rate, budget and policy hold for the program; a gateway that serves its socket already is used",
     )
     parser.add_argument(
         "--fs",
         choices=WAYS,
-        default="private",
         metavar="WAY",
-        help="what it sees of the files: private (the system read-only, an empty home, the working folder writable), ro (everything read-only, "
+        action=Once,
+        help="what it sees of the files: private (the default: the system read-only, an empty home, the working folder writable), ro (everything read-only, "
         "the working folder writable), or host (everything, as it is); /tmp and /run are its own in each",
     )
     parser.add_argument(
-        "--ro", metavar="PATH", action="append", default=[], help="show this too, read-only; may be repeated"
+        "--ro",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help='show this too, read-only; "--ro ." makes the working folder read-only; may be repeated',
     )
     parser.add_argument(
-        "--rw", metavar="PATH", action="append", default=[], help="show this too, writable; may be repeated"
+        "--rw",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="show this too, writable; of --ro and --rw the one nearest to a file decides; may be repeated",
     )
     parser.add_argument(
         "--env",
@@ -49,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--check",
         action="store_true",
         help="run nothing, and prove from inside what is closed and what is not",
+    )
+    parser.add_argument(
+        "--no-reload",
+        action="store_true",
+        help="the gateway that is started keeps to the config as it is at the start",
     )
     parser.add_argument(
         "--verbose",

@@ -333,12 +333,28 @@ class Bridge:
 # --- the command ---
 
 
+class Once(argparse.Action):
+    """A value that an option has once: argparse lets the last of several win, so that what was asked first is not done."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, None)
+        if before not in (None, values):
+            parser.error(f"argument {option_string}: given twice, as {before} and as {values}")
+        setattr(namespace, self.dest, values)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--socket", metavar="PATH", help="the gateway's Unix socket")
-    where.add_argument(
+    parser.add_argument("--socket", metavar="PATH", action=Once, help="the gateway's Unix socket")
+    parser.add_argument(
         "--connect",
         metavar="PLACE",
+        action=Once,
         help='where the gateway is, if not on a Unix socket here: "vsock:CID:PORT" (the host is CID 2)',
     )
     parser.add_argument(
@@ -359,6 +375,9 @@ def command_of(rest: list[str]) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve what the arguments name. Returns the command's status, 128 and the signal's number where one ended it; without a command 0 after SIGTERM or Ctrl-C."""
+    if (arguments.socket is None) == (arguments.connect is None):
+        complain("it needs one of --socket PATH and --connect PLACE: where the gateway is")
+        return 2
     try:
         target = place(arguments.connect) if arguments.connect else Place(socket.AF_UNIX, arguments.socket)
         places = [place(each) for each in arguments.listen or ["127.0.0.1:11435"]]

@@ -4,6 +4,8 @@
     ro        the host's whole tree read-only, with the working folder writable
     host      the host's whole tree as it is
 
+What is named (--ro, --rw) goes before all of that, the working folder included: of the named paths the one nearest to a file decides.
+
 In each of them /tmp, /var/tmp, /run and /dev/shm are empty and its own, /proc shows its own processes, /dev holds what is harmless, and /sys nothing.
 The gateway's own files (its config, its log, what it remembers) are covered.
 """
@@ -69,7 +71,7 @@ class Wanted(NamedTuple):
 def mounts(wanted: Wanted) -> list[Mount]:
     """Folders before what lies in them, and covers last."""
     writable = list(wanted.writable)
-    if wanted.folder and (wanted.way != "host" or _is_below(wanted.folder, OWN)):
+    if _works_in_folder(wanted):
         writable.insert(0, wanted.folder)
     programs = [path for path in wanted.programs if not _is_below(path, writable)]
     if wanted.way != "private":
@@ -98,32 +100,52 @@ def _shown(path: str) -> Mount:
     return Mount("link", path, os.readlink(path)) if os.path.islink(path) else Mount("ro", path, path)
 
 
+def _works_in_folder(wanted: Wanted) -> bool:
+    """Whether the working folder is writable without being named: not where a --ro at or above it says otherwise, unless a --rw between them does."""
+    if not wanted.folder or (wanted.way == "host" and not _is_below(wanted.folder, OWN)):
+        return False
+    return nearest(wanted.folder, wanted.read_only) <= nearest(wanted.folder, wanted.writable)
+
+
+def nearest(path: str, named: Iterable[str]) -> int:
+    """The length of the longest of these that is the path or a folder above it; 0 where none is."""
+    return max((len(each) for each in named if path == each or path.startswith(f"{each}/")), default=0)
+
+
+def access(path: str, steps: Sequence[Mount]) -> str:
+    """The kind of the step that decides about a path: the last one upon it or upon a folder above it. Empty where nothing is there."""
+    return next(
+        (
+            step.kind
+            for step in reversed(steps)
+            if step.kind != "link" and (step.target in {path, "/"} or path.startswith(f"{step.target}/"))
+        ),
+        "",
+    )
+
+
 def pinned(steps: Sequence[Mount]) -> list[Mount]:
     """The same with a mount upon every folder between a writable one and what is covered or read-only within it. A folder that is a mount cannot be
     renamed from inside, and a cover that stays where it was while its folder moves away covers nothing.
+
+    A pin lies upon a folder that is writable already, behind the steps above it and before those below it, so that it changes nobody's access.
     """
     roots = [step.target for step in steps if step.kind == "rw" and step.target != "/"]
     taken = {step.target for step in steps}
-    made: list[Mount] = []
-    for step in steps:
-        if step.kind in {"ro", "cover"}:
-            made += [
-                Mount("rw", folder, folder) for folder in _between(step.target, roots) if folder not in taken
-            ]
-    pins = {pin.target: pin for pin in made}
-    order = [
-        *(step for step in steps if step.kind != "cover"),
-        *(step for step in steps if step.kind == "cover"),
-    ]
-    last_root = max((i for i, step in enumerate(order) if step.kind == "rw"), default=-1)
-    # Behind the writable folders, and before what lies in the pinned ones: so the read-only ones in there are put up again.
-    again = [
-        step
-        for step in order[: last_root + 1]
-        if step.kind == "ro" and any(_is_below(step.target, [pin]) for pin in pins)
-    ]
-    first = [pins[path] for path in sorted(pins, key=lambda path: path.count("/"))]
-    return [*order[: last_root + 1], *first, *again, *order[last_root + 1 :]]
+    pins = {
+        folder
+        for step in steps
+        if step.kind in {"ro", "cover"}
+        for folder in _between(step.target, roots)
+        if folder not in taken and access(folder, steps) == "rw"
+    }
+    made = list(steps)
+    for pin in sorted(pins, key=lambda path: path.count("/")):
+        above = [
+            at for at, step in enumerate(made) if step.target == "/" or pin.startswith(f"{step.target}/")
+        ]
+        made.insert(above[-1] + 1, Mount("rw", pin, pin))
+    return made
 
 
 def _between(path: str, roots: Sequence[str]) -> list[str]:
@@ -180,7 +202,8 @@ def _in_order(shared: Iterable[Mount], wanted: Wanted) -> list[Mount]:
             kind is not None or not (wanted.way == "private" or _is_below(path, OWN))
         ):
             continue
-        if mount.kind == "ro" and wanted.way == "ro" and kind is None and not _is_below(path, OWN):
+        of_own = path in OWN or _is_below(path, OWN)
+        if mount.kind == "ro" and wanted.way == "ro" and kind is None and not of_own:
             continue
         kept.append(mount)
     return kept

@@ -13,6 +13,7 @@ import glob
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -27,20 +28,24 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from modelplex.sandbox import kernel, seccomp
+from modelplex.sandbox.agent import Agent, WrongChoice, chosen
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground
 from modelplex.sandbox.environment import NODE, PYTHON, environment
 from modelplex.sandbox.folders import (
     HIDDEN_OF_PROC,
+    RUN,
     SOCKET,
     Mount,
     Wanted,
     mounts,
+    nearest,
     of_program,
     pinned,
     programs,
     works_in,
 )
+from modelplex.sandbox.gateway import MORE, RUNS
 
 FAILED, WRONG = 1, 2
 START_SECONDS: Final = 30.0
@@ -53,6 +58,8 @@ HELD: Final = "held"
 JUST_MADE_S: Final = 60.0
 """The age of a folder from which on its file would be locked if anybody were there."""
 LOOK_SECONDS: Final = 0.01
+IN_USE: Final = re.compile(r"(/?\S+) is in use by (?!another process)")
+"""What a gateway says of a socket's path at which another process listens (socket_file.py)."""
 PASSED_ON: Final = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -112,11 +119,20 @@ def run(arguments: argparse.Namespace) -> int:
         )
     _check_streams()
     _working_folder()
+    from modelplex.config import ConfigError
+
+    try:
+        agent = chosen(arguments, _config(arguments))
+    except WrongChoice as fault:
+        _say(fault.sentence)
+        return WRONG
+    except ConfigError as fault:
+        raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
     before = {name: _stamp(name) for name in _READ_HERE}
     with (
         _private_folder() as private,
         _log(private, verbose=arguments.verbose) as log,
-        _gateway(arguments, private, log) as gateway,
+        _gateway(arguments, agent, private, log) as gateway,
     ):
         status = _sandbox(arguments, command, private, log, gateway)
     for name, stamp in before.items():
@@ -240,47 +256,184 @@ def _log(private: Path, *, verbose: bool) -> Generator[IO[bytes]]:
 
 
 @contextmanager
-def _gateway(arguments: argparse.Namespace, private: Path, log: IO[bytes]) -> Generator[_Started]:
+def _gateway(
+    arguments: argparse.Namespace, agent: Agent | None, private: Path, log: IO[bytes]
+) -> Generator[_Started]:
     if arguments.socket is not None:
         path = os.path.abspath(arguments.socket)
         if not _answers(path):
             raise CannotRun(f"no gateway listens on {path}: start one there, or leave --socket out.")
         yield _Started(path, None, lambda: "")
-        return
-    folder = private / "gateway"
-    folder.mkdir(mode=0o700)
-    path = str(folder / "modelplex.socket")
-    # -P: the working folder, which the program may write to, is no place to import from.
-    words = [sys.executable, "-P", "-m", "modelplex", "--socket", path]
-    config = arguments.config or (CONFIG if os.path.lexists(CONFIG) else None)
+    elif agent is not None and agent.socket is not None:
+        with _gateway_of_agent(arguments, agent, os.path.abspath(agent.socket), private, log) as started:
+            yield started
+    else:
+        folder = private / "gateway"
+        folder.mkdir(mode=0o700)
+        path = str(folder / "modelplex.socket")
+        words = ["modelplex" if _config(arguments) is None else "modelplex.sandbox.gateway"]
+        words += ["--socket", path, *(["--agent", agent.name] if agent is not None else [])]
+        popen = _start([*words, *_told_gateway(arguments)], log)
+        try:
+            yield _Started(path, popen, _said(arguments, private))
+        finally:
+            popen.terminate()
+            _ended(popen)
+
+
+def _told_gateway(arguments: argparse.Namespace) -> list[str]:
+    """The options that a gateway which is started here is given."""
+    words: list[str] = []
+    no_reload: bool = arguments.no_reload
+    config = _config(arguments)
     if config is not None:
         # Where it leads to: a link in the folder here is the program's to change, and the gateway looks for changes.
-        words += ["--config", os.path.realpath(config)]
-        if _may_be_replaced(os.path.realpath(config), arguments):
-            words.append("--no-reload")
-    if arguments.verbose:
-        words.append("--verbose")
-    popen = subprocess.Popen(  # noqa: S603 - our own words
-        words,
-        stdin=subprocess.DEVNULL,
+        real = os.path.realpath(config)
+        words += ["--config", real]
+        no_reload = no_reload or _may_be_replaced(real, arguments)
+    return [*words, *["--no-reload"] * no_reload, *["--verbose"] * arguments.verbose]
+
+
+def _config(arguments: argparse.Namespace) -> str | None:
+    return arguments.config or (CONFIG if os.path.lexists(CONFIG) else None)
+
+
+def _start(
+    words: Sequence[str], log: IO[bytes], *, stdin: int = subprocess.DEVNULL, alone: bool = True
+) -> subprocess.Popen[bytes]:
+    """A module of ours with its arguments. One that is for this run `alone` ends with us, however we end."""
+    return subprocess.Popen(  # noqa: S603 - our own words
+        # -P: the working folder, which the program may write to, is no place to import from.
+        [sys.executable, "-P", "-m", *words],
+        stdin=stdin,
         stdout=log,
         stderr=log,
         start_new_session=True,
-        preexec_fn=lambda: kernel.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - there is no other thread here
+        preexec_fn=(lambda: kernel.die_with_parent(signal.SIGTERM)) if alone else None,  # noqa: PLW1509 - there is no other thread here
     )
 
-    def said() -> str:
-        return "" if arguments.verbose else (private / "log").read_text(errors="replace")
 
+def _said(arguments: argparse.Namespace, private: Path) -> Callable[[], str]:
+    return lambda: "" if arguments.verbose else (private / "log").read_text(errors="replace")
+
+
+def _ended(popen: subprocess.Popen[bytes]) -> None:
+    """Wait for a gateway that has been told to end."""
     try:
-        yield _Started(path, popen, said)
+        popen.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()
+
+
+@contextmanager
+def _gateway_of_agent(
+    arguments: argparse.Namespace, agent: Agent, path: str, private: Path, log: IO[bytes]
+) -> Generator[_Started]:
+    """The gateway that serves this agent's socket: rates, budgets and what may run at once hold for all of an agent's programs together, so there is one. It is the
+    host's, or that of the run that came first, and then stays until the last run that uses it has ended.
+    """
+    gateway = _Shared(path, said=_said(arguments, private))
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not gateway.is_ready():
+            if gateway.is_wanted():
+                words = ["modelplex.sandbox.gateway", "--agent", agent.name, "--socket", path]
+                gateway.start([*words, "--uses", path + RUNS, *_told_gateway(arguments)], log)
+            if time.monotonic() > deadline:
+                raise CannotRun(f"the gateway did not listen on {path} within {START_SECONDS:.0f} s.")
+            time.sleep(LOOK_SECONDS)
+        yield _Started(path, gateway.popen, gateway.said)
     finally:
-        popen.terminate()
+        gateway.leave()
+
+
+class _Shared:
+    """The gateway on an agent's socket, which several runs may use. `popen` is set where this one started it, `use` while it is used."""
+
+    def __init__(self, path: str, *, said: Callable[[], str]) -> None:
+        self.path = path
+        self.said = said
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.use: socket.socket | None = None
+        self._is_counted = False
+
+    def is_wanted(self) -> bool:
+        """Whether there is none, and none that is just beginning or ending."""
+        return self.popen is None and not (self._is_of_a_run() or _is_held(self.path) or _answers(self.path))
+
+    def start(self, words: Sequence[str], log: IO[bytes]) -> None:
+        self.use, theirs = socket.socketpair()
+        self.use.setblocking(False)
+        with theirs:
+            self.popen = _start(words, log, stdin=theirs.fileno(), alone=False)
+
+    def is_ready(self) -> bool:
+        """Whether it listens and counts us among its uses. Raises CannotRun where ours has ended, and nobody else's is there or on its way."""
+        if self.popen is None:
+            return _answers(self.path) and self._begin()
+        if self.popen.poll() is None:
+            self._is_counted = self._is_counted or self._is_told()
+            return self._is_counted and _answers(self.path)
+        if not (_answers(self.path) or _is_held(self.path) or self._is_of_a_run()):
+            _Started(self.path, self.popen, self.said).wait()
+        # Another was quicker: its gateway is the one.
+        self.popen, self.use = None, None
+        return False
+
+    def _is_told(self) -> bool:
+        assert self.use is not None
         try:
-            popen.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            popen.kill()
-            popen.wait()
+            return self.use.recv(1) != b""
+        except OSError:
+            return False
+
+    def _begin(self) -> bool:
+        """Tell another run's gateway that we use it. The host's own needs no telling; one that is just beginning or ending cannot be told."""
+        use = socket.socket(socket.AF_UNIX)
+        use.settimeout(END_SECONDS)
+        with suppress(OSError):
+            use.connect(self.path + RUNS)
+            if use.recv(1):
+                self.use = use
+                return True
+        use.close()
+        return not self._is_of_a_run()
+
+    def _is_of_a_run(self) -> bool:
+        return _is_held(self.path + RUNS)
+
+    def leave(self) -> None:
+        """Our use is over. Waits for the end of a gateway that we started and nobody else uses."""
+        is_last = self.use is None or _end_use(self.use)
+        if self.popen is not None and is_last:
+            _ended(self.popen)
+
+
+def _end_use(use: socket.socket) -> bool:
+    """Whether it was the last use, so that the gateway ends now."""
+    said = b""
+    with use, suppress(OSError):
+        use.settimeout(END_SECONDS)
+        use.shutdown(socket.SHUT_WR)
+        while piece := use.recv(16):
+            said += piece
+    return not said.endswith(MORE)
+
+
+def _is_held(path: str) -> bool:
+    """Whether a process claims this socket's path: it holds the file beside it locked."""
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _may_be_replaced(config: str, arguments: argparse.Namespace) -> bool:
@@ -308,7 +461,10 @@ class _Started:
             time.sleep(LOOK_SECONDS)
 
     def _told(self) -> str:
-        return self._said().rstrip() or "It said nothing, as where there is no room for it (in /tmp)."
+        said = self._said().rstrip() or "It said nothing, as where there is no room for it (in /tmp)."
+        if taken := IN_USE.search(said):
+            said += f"\nIf that is a gateway, use it: modelplex run --socket {taken[1]} -- COMMAND"
+        return said
 
     @property
     def ended(self) -> int | None:
@@ -466,24 +622,29 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
     here = _working_folder()
     files = _files()
     own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
-    writable = [_existing(path) for path in arguments.rw]
     config = os.path.realpath(arguments.config or CONFIG)
+    folder = here if works_in(here, homes=[home, *_homes()]) else ""
+    read_only, writable = _named(arguments, here=folder)
     wanted = Wanted(
-        way=arguments.fs,
-        folder=here if works_in(here, homes=[home, *_homes()]) else "",
+        way=arguments.fs or "private",
+        folder=folder,
         home=home,
-        read_only=[_existing(path) for path in arguments.ro],
+        read_only=read_only,
         writable=writable,
         own=[os.path.abspath(path) for path in own],
         programs=programs(command[0], environ=os.environ, home=home),
-        covered=_covered(config, gateway),
+        covered=[
+            *_covered(config, gateway),
+            *([str(private)] if nearest(str(private), [*read_only, *writable]) else []),
+        ],
         is_root=os.geteuid() == 0,
     )
-    if not wanted.folder and here not in writable and wanted.way != "host":
+    is_shared = nearest(here, [folder, *read_only, *writable] if folder else [*read_only, *writable]) > 0
+    if not is_shared and wanted.way != "host":
         _say(
             f"{here} is not shared, since it is, or holds, a home folder or the system's: start in a folder of a project's, or name one by --rw PATH"
         )
-    is_seen = wanted.way != "private" or here == wanted.folder or here in writable
+    is_seen = wanted.way != "private" or is_shared
     steps = pinned(mounts(wanted))
     root = private / "root"
     root.mkdir()
@@ -534,12 +695,29 @@ def _homes() -> list[str]:
     return found
 
 
+def _named(arguments: argparse.Namespace, *, here: str) -> tuple[list[str], list[str]]:
+    """The folders and files of --ro and --rw, each by the one path that it has. Raises CannotRun where one is named as both, under whatever name."""
+    read_only = list(dict.fromkeys(_existing(path) for path in arguments.ro))
+    writable = list(dict.fromkeys(_existing(path) for path in arguments.rw))
+    for path in writable:
+        if any(Path(path).samefile(other) for other in read_only):
+            raise CannotRun(f"{path} is named by --ro and by --rw: it can be one of the two.")
+    # A folder has two paths where it is mounted twice; what is said of one holds for the other.
+    for path in filter(None, [*writable, here]):
+        for folder in map(str, [Path(path), *Path(path).parents]):
+            if folder not in writable and any(Path(folder).samefile(other) for other in read_only):
+                read_only.append(folder)
+    return list(dict.fromkeys(read_only)), writable
+
+
 def _existing(path: str) -> str:
     real = os.path.realpath(path)
     if real == "/":
         raise CannotRun("the whole tree is shown by --fs ro, or by --fs host.")
     if any(f"{real}/".startswith(f"{own}/") for own in ("/proc", "/sys", "/dev")):
         raise CannotRun(f"{path} cannot be shown: /proc, /sys and /dev are the sandbox's own.")
+    if real == "/run" or nearest(real, [RUN]):
+        raise CannotRun(f"{path} cannot be shown: {RUN} is the sandbox's own. Name what you need below /run.")
     if not os.path.lexists(real):
         raise CannotRun(f"{path} is to be shown, and is not there.")
     return real

@@ -1,0 +1,66 @@
+"""Which of the config's [[agents]] the program of `modelplex run` is. Above it stands run.py; below it the config. It starts nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from modelplex.sandbox.arguments import CONFIG
+
+
+class WrongChoice(Exception):
+    """The arguments and the config do not fit together; `sentence` says why."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+        super().__init__(sentence)
+
+
+class Agent(NamedTuple):
+    """One of the config's. `socket` is None where a token is all that it is known by."""
+
+    name: str
+    socket: str | None
+
+
+def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
+    """The agent that --agent names; None where the config (a file's path) names no agents, and where --socket decides.
+
+    Raises:
+        WrongChoice: agents exist and none is named, or the named one does not exist.
+        ConfigError: the config cannot be used.
+    """
+    name: str | None = arguments.agent
+    if arguments.socket is not None:
+        if name is not None:
+            raise WrongChoice(
+                "--socket names a gateway's socket, which decides whose limits hold: leave out --agent, or leave out --socket."
+            )
+        return None
+    if config is None:
+        if name is not None:
+            raise WrongChoice(
+                f"there is no agent {name!r}, since there is no {CONFIG} here: name one by --config."
+            )
+        return None
+    from modelplex.config import load
+
+    agents = load(config, environ=os.environ, find_ollama=lambda: False).agents
+    names = [agent.name for agent in agents]
+    if name is None:
+        if not names:
+            return None
+        raise WrongChoice(
+            f"{config} has agents with limits of their own: {', '.join(names)}. Choose one: modelplex run --agent {names[0]} -- COMMAND"
+        )
+    if name not in names:
+        raise WrongChoice(f'{config} has no agent "{name}"{_hint(name, names)}')
+    return next(Agent(agent.name, agent.socket) for agent in agents if agent.name == name)
+
+
+def _hint(name: str, names: list[str]) -> str:
+    if near := get_close_matches(name, names, n=1):
+        return f'; did you mean "{near[0]}"?'
+    return f". Its agents: {', '.join(names)}." if names else ": it names none."

@@ -1,0 +1,130 @@
+"""The gateway of `modelplex run`: serves a config, or one of its agents, on one socket and nowhere else.
+
+run.py starts it, as a process of its own. With --uses it ends when no run uses it any more. What counts as a use: its standard input, whose other end the run that started it holds; and each connection to the socket PATH.runs beside the
+agent's, which later runs of the same agent hold. A use begins with one byte from here, and ends when its holder shuts its side down or is gone; the last byte then says whether others remain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from modelplex.listen.socket_file import SocketFile
+
+WRONG: Final = 2
+RUNS: Final = ".runs"
+"""What the socket of the uses is called behind the agent's own."""
+BEGAN, MORE, LAST = b"U", b"M", b"L"
+PRIVATE_MODE: Final = 0o600
+
+
+class Uses:
+    """The runs that use this gateway."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._count = 0
+        self._over = asyncio.Event()
+        self._file: SocketFile | None = None
+        self._server: asyncio.Server | None = None
+        self._first: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Uses {self._count} at {self._path}>"
+
+    async def open(self) -> None:
+        """Count the first use, and let others begin. Raises ListenError."""
+        from modelplex.listen.address import Unix
+        from modelplex.listen.socket_file import claim
+
+        self._file = claim(Unix(self._path, mode=PRIVATE_MODE))
+        self._server = await asyncio.start_unix_server(self._use, sock=self._file.socket)
+        self._file.publish()
+        reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=os.dup(0)))
+        self._count += 1
+        self._first = asyncio.create_task(self._until_its_end(reader, writer))
+
+    async def gone(self) -> None:
+        """Returns when the last one has ended."""
+        await self._over.wait()
+
+    async def close(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+        if self._server is not None:
+            self._server.close()
+        if self._file is not None:
+            self._file.remove()
+            self._file.release()
+
+    async def _use(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._over.is_set():
+            writer.close()
+            return
+        self._count += 1
+        await self._until_its_end(reader, writer)
+
+    async def _until_its_end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            writer.write(BEGAN)
+            while await reader.read(1):
+                pass
+        self._count -= 1
+        if self._count == 0:
+            self._over.set()
+            if self._server is not None:
+                self._server.close()
+        with suppress(OSError):
+            writer.write(MORE if self._count else LAST)
+            writer.close()
+
+
+def main(argv: list[str]) -> int:
+    from modelplex import serve
+    from modelplex.config import Config, ConfigError, load, on_one_socket
+
+    arguments = _arguments(argv)
+
+    def shaped(config: Config) -> Config:
+        return on_one_socket(config, arguments.socket, agent=arguments.agent)
+
+    try:
+        config = shaped(load(arguments.config, environ=os.environ))
+    except ConfigError as error:
+        sys.stderr.write(f"modelplex: {error.sentence}\n")
+        return WRONG
+    try:
+        return serve.run(
+            config,
+            config_path=None if arguments.no_reload else config.path,
+            verbose=arguments.verbose,
+            shaped=shaped,
+            uses=Uses(arguments.uses) if arguments.uses is not None else None,
+        )
+    except Exception as error:
+        # The outermost loop: who started the run reads a sentence.
+        if arguments.verbose and not hasattr(error, "sentence"):
+            raise
+        sys.stderr.write(f"modelplex: {getattr(error, 'sentence', repr(error))}\n")
+        return 1
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="modelplex.sandbox.gateway", allow_abbrev=False)
+    for name in ("--config", "--socket"):
+        parser.add_argument(name, required=True)
+    for name in ("--agent", "--uses"):
+        parser.add_argument(name)
+    for name in ("--no-reload", "--verbose"):
+        parser.add_argument(name, action="store_true")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

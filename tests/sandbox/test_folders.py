@@ -1,0 +1,153 @@
+"""What a program may do with each path, over all combinations of --fs, --ro, --rw and the working folder: the named path that is nearest decides."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modelplex.sandbox.folders import Mount, Wanted, Way, access, mounts, pinned
+from tests.sandbox.sandboxes import Person
+
+PATHS = ("/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/b/c/d", "/srv/a/bb", "/srv/x", "/srv/x/y")
+"""Each is named, covered or worked in by some combination. None of them has to be there: the list of mounts is decided from their names."""
+ASKED = (*PATHS, "/srv/a/b/c/d/e", "/srv/a/b/other", "/srv/a/bb/f", "/srv/x/y/z", "/srv")
+WAYS: tuple[Way, ...] = ("private", "ro", "host")
+FOLDERS = ("", "/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/x/y")
+
+
+def expected(path: str, wanted: Wanted) -> str:
+    """By the definition: the nearest named path, else the working folder, else what --fs says."""
+    for folder in map(str, [Path(path), *Path(path).parents]):
+        if folder in wanted.read_only:
+            return "ro"
+        if folder in wanted.writable:
+            return "rw"
+    if wanted.folder and (path == wanted.folder or path.startswith(f"{wanted.folder}/")):
+        return "rw"
+    return {"private": "", "ro": "ro", "host": "rw"}[wanted.way]
+
+
+def combinations() -> Iterator[Wanted]:
+    for way, folder in itertools.product(WAYS, FOLDERS):
+        for kinds in itertools.product(("", "ro", "rw"), repeat=5):
+            named = dict(zip(PATHS, kinds, strict=False))
+            yield Wanted(
+                way=way,
+                folder=folder,
+                home="/home/somebody",
+                read_only=[path for path, kind in named.items() if kind == "ro"],
+                writable=[path for path, kind in named.items() if kind == "rw"],
+            )
+
+
+def some(count: int = 400) -> list[Wanted]:
+    """As many of them as a test that does more with each can look at."""
+    return random.Random(9).sample([*combinations()], count)
+
+
+def steps_of(wanted: Wanted) -> list[Mount]:
+    return pinned(mounts(wanted))
+
+
+def test_the_nearest_named_path_decides_in_every_combination() -> None:
+    for wanted in combinations():
+        steps = steps_of(wanted)
+        got = {path: access(path, steps) for path in ASKED}
+        assert got == {path: expected(path, wanted) for path in ASKED}, wanted
+
+
+def test_what_is_named_in_another_order_comes_to_the_same() -> None:
+    chance = random.Random(9)
+    for wanted in some():
+        shuffled = wanted._replace(
+            read_only=chance.sample(wanted.read_only, len(wanted.read_only)),
+            writable=chance.sample(wanted.writable, len(wanted.writable)),
+        )
+        assert {path: access(path, steps_of(shuffled)) for path in ASKED} == {
+            path: access(path, steps_of(wanted)) for path in ASKED
+        }
+
+
+@pytest.mark.parametrize("covered", ["/srv/a/b/c/d/secret", "/srv/a/bb/secret", "/srv/x/secret"])
+def test_a_pin_changes_nobody_s_access_and_lies_on_all_that_could_be_renamed(covered: str) -> None:
+    for wanted in some():
+        bare = mounts(wanted._replace(covered=[covered]))
+        steps = pinned(bare)
+        assert access(covered, steps) == "cover"
+        for path in ASKED:
+            assert access(path, steps) == access(path, bare), wanted
+        targets = {step.target for step in steps}
+        for folder in map(str, Path(covered).parents):
+            if access(folder, steps) == "rw" and access(str(Path(folder).parent), steps) == "rw":
+                assert folder in targets or wanted.way == "host", (folder, wanted)
+
+
+# --- for real ----------------------------------------------------------------------------------------------------------------------
+
+TOUCH = """
+import os, sys
+for path in sys.argv[1:]:
+    try:
+        open(path + '/probe', 'w').close()
+        os.unlink(path + '/probe')
+        print(path, 'rw')
+    except OSError as fault:
+        print(path, fault.strerror)
+"""
+READ_ONLY = "Read-only file system"
+"""EROFS for everybody: a mode would be another answer for root."""
+
+CASES: dict[str, tuple[list[str], dict[str, str]]] = {
+    "the folder here": (["--ro", "."], {".": READ_ONLY, "sub": READ_ONLY, "sub/deep": READ_ONLY}),
+    "by its whole path": (["--ro", "{here}"], {".": READ_ONLY}),
+    "by a link": (["--ro", "{here}/../link"], {".": READ_ONLY, "sub": READ_ONLY}),
+    "a parent": (["--ro", ".."], {".": READ_ONLY, "sub": READ_ONLY}),
+    "a part": (["--ro", "sub"], {".": "rw", "sub": READ_ONLY, "sub/deep": READ_ONLY}),
+    "a part of a part": (
+        ["--ro", "sub", "--rw", "sub/deep"],
+        {".": "rw", "sub": READ_ONLY, "sub/deep": "rw"},
+    ),
+    "the other way round": (
+        ["--rw", "sub/deep", "--ro", "."],
+        {".": READ_ONLY, "sub": READ_ONLY, "sub/deep": "rw"},
+    ),
+    "here, in what is read-only": (["--rw", ".", "--ro", ".."], {".": "rw", "sub": "rw"}),
+    "everything": (["--fs", "ro", "--ro", "."], {".": READ_ONLY, "sub": READ_ONLY}),
+    "of all as it is": (["--fs", "host", "--ro", "."], {".": READ_ONLY, "sub": READ_ONLY}),
+    "nothing": ([], {".": "rw", "sub": "rw", "sub/deep": "rw"}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_restriction_holds_inside(me: Person, name: str) -> None:
+    (me.folder / "sub" / "deep").mkdir(parents=True)
+    (me.folder.parent / "link").symlink_to(me.folder)
+    options, found = CASES[name]
+    words = [word.format(here=me.folder) for word in options]
+    done = me.python(TOUCH.replace("sys.argv[1:]", repr([*found])), *words)
+    assert dict(line.split(" ", 1) for line in done.stdout.splitlines()) == found, done.stderr
+
+
+@pytest.mark.parametrize("words", [["--ro", ".", "--rw", "{here}"], ["--rw", ".", "--ro", "{here}/../link"]])
+def test_one_path_that_is_named_as_both_is_refused(me: Person, words: list[str]) -> None:
+    (me.folder.parent / "link").symlink_to(me.folder)
+    done = me.run(*(word.format(here=me.folder) for word in words), "--", "true")
+    assert done.returncode == 1
+    assert done.stderr == f"modelplex: {me.folder} is named by --ro and by --rw: it can be one of the two.\n"
+
+
+def test_the_gateway_s_own_folder_is_hidden_where_the_folder_around_it_is_shown(me: Person) -> None:
+    code = "import glob, os; print([os.listdir(found) for found in glob.glob('/tmp/modelplex-run-*') if os.stat(found).st_uid == os.getuid()])"
+    done = me.python(code, "--ro", "/tmp")
+    assert "[]" in done.stdout, done.stderr
+    assert "gateway" not in done.stdout
+
+
+def test_the_sandbox_s_own_folder_cannot_be_named(me: Person) -> None:
+    done = me.run("--rw", "/run", "--", "true")
+    assert done.returncode == 1
+    assert "/run/modelplex is the sandbox's own" in done.stderr
