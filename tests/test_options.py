@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_these_are_all_options_and_all_commands() -> None:
     commands: list[str] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            commands += list(action.choices or ())
+            commands += cast("dict[str, object]", action.choices)
     assert {SERVE, *commands} == COMMANDS.keys()
     assert all(option.commands <= COMMANDS.keys() for option in OPTIONS)
 
