@@ -161,6 +161,8 @@ async def test_s20_who_searches_or_stores_by_default_is_told_not_to_on_every_sea
 ) -> None:
     more = {"api_version": "2024-10-21"} if kind == "azure" else {}
     config = one(up_url := "http://127.0.0.1:9", type=kind, models='["m"]', api_key=KEY, **more)
+    if kind == "openai":
+        config += "[providers.quirks]\nstores_chat = true\n"  # it is not at OpenAI's address here
     async with openai() as up, gateway(config.replace(up_url, up.url), folder=tmp_path) as gw:
         for form in ("chat", "messages", "gemini", "responses", "ollama"):
             up.seen.clear()
@@ -177,6 +179,41 @@ async def test_s20_who_searches_or_stores_by_default_is_told_not_to_on_every_sea
         up.seen.clear()
         await gw.chat(**said)  # an open caller's word holds
         assert {name: up.seen[0].json[name] for name in said} == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "quirks"),
+    [
+        ("openai", ""),
+        ("azure", 'refuses = ["store"]'),
+        ("openai", 'stores_chat = true\nrefuses = ["store"]'),
+        ("cerebras", ""),
+        ("gemini-openai", ""),
+        ("huggingface", ""),
+        ("mistral", ""),
+        ("nvidia", ""),
+    ],
+)
+async def test_s20_a_server_that_refuses_store_or_is_not_the_types_own_is_not_sent_it(
+    tmp_path: Path, kind: str, quirks: str
+) -> None:
+    more = {"api_version": "2024-10-21"} if kind == "azure" else {}
+    config = one(up_url := "http://127.0.0.1:9", type=kind, models='["m"]', api_key=KEY, **more)
+    config += f"[providers.quirks]\n{quirks}\n"
+    async with openai() as up, gateway(config.replace(up_url, up.url), folder=tmp_path) as gw:
+        words: list[dict[str, Any]] = [{}, {"store": False}, {"store": True}]
+        for said in words:
+            up.seen.clear()
+            assert (await gw.chat(unix=True, **said)).status == 200
+            sent = up.seen[0].json
+            # Such a server is sent the client's own word where nothing says that it refuses it.
+            assert sent.get("store") is (
+                False if said == {"store": False} and not quirks and kind == "openai" else None
+            )
+        if "refuses" in quirks:
+            up.seen.clear()
+            await gw.ask("POST", path_of("responses", "m"), plain("responses", "m"), unix=True)
+            assert "store" not in up.seen[0].json
 
 
 async def test_s20_where_the_rule_is_open_the_clients_word_holds(tmp_path: Path) -> None:

@@ -421,6 +421,7 @@ class Quirks(msgspec.Struct, frozen=True):
     cache_control    keeps Anthropic's cache_control on parts
     conversations    the form in which conversations are held where the client's own is not to be had: the dialect's "usual" one, or "responses"
     custom_tools     knows free-form tools; where it does not, one that comes from another form is written as a function with one string
+    stores_chat      keeps chat completions unless a request says `store: false`; OpenAI and Azure at their own addresses are known to
     refuses          top-level request fields that it answers with an error, so that they are dropped and reported
     api_version      the value of anthropic-version
     """
@@ -434,6 +435,7 @@ class Quirks(msgspec.Struct, frozen=True):
     cache_control: bool = False
     custom_tools: bool = False
     conversations: Literal["usual", "responses"] = "usual"
+    stores_chat: bool = False
     refuses: tuple[str, ...] = ()
     api_version: str = "2023-06-01"
 

@@ -10,13 +10,13 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from modelplex.call import Ask, Attempt, Stripped
 from modelplex.caller import Caller
-from modelplex.config import Config
+from modelplex.config import Config, provider_types
 from modelplex.errors import PolicyDenied
 from modelplex.policy.betas import sealed_betas
 from modelplex.policy.judge import judge
@@ -53,12 +53,14 @@ class Egress(msgspec.Struct, frozen=True):
 
     secret   of the keyed hashes that stand for callers; the same across restarts
     types    providers by name: their type
+    moved    providers at another address than their type's service has
     opened   rules that are open for what a provider is sent
     spelled  (provider, model) that the config names in full: a model that reaches out by itself is served only then
     """
 
     secret: bytes
     types: Mapping[str, str]
+    moved: frozenset[str]
     opened: Mapping[str, frozenset[str]]
     spelled: frozenset[tuple[str, str]]
 
@@ -74,6 +76,11 @@ def egress_of(config: Config, *, machine: bytes) -> Egress:
     return Egress(
         secret=secret.digest(),
         types={provider.name: provider.type for provider in config.providers},
+        moved=frozenset(
+            provider.name
+            for provider in config.providers
+            if _is_elsewhere(provider.base_url, provider_types()[provider.type].default_base_url)
+        ),
         opened={provider.name: frozenset(provider.allow) for provider in config.providers if provider.allow},
         spelled=frozenset(
             (provider.name, model)
@@ -84,6 +91,13 @@ def egress_of(config: Config, *, machine: bytes) -> Egress:
             )
         ),
     )
+
+
+def _is_elsewhere(base_url: str, usual: str | None) -> bool:
+    """Whether a base URL is not on the host of the type's service, or on one below it (a region's). A type without a usual address is at home everywhere."""
+    own = urlsplit(usual or "").hostname
+    host = urlsplit(base_url).hostname or ""
+    return own is not None and host != own and not host.endswith(f".{own}")
 
 
 def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: AbstractSet[str]) -> Iterator[str]:
@@ -149,7 +163,13 @@ class Policing:
             if isinstance(verdict, Amend):
                 # Ids are hashes by now, and to hash them once more is nothing to tell.
                 body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
-        wanted = switches(self._egress.types[attempt.provider], attempt.dialect)
+        wanted = switches(
+            self._egress.types[attempt.provider],
+            attempt.dialect,
+            at_its_own_address=attempt.provider not in self._egress.moved,
+            stores_chat=attempt.quirks.stores_chat,
+            refuses=attempt.quirks.refuses,
+        )
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened}
         ask = self.judged(attempt).ask
         return with_members(body, held, fields=ask.fields if body is ask.body else None), stripped

@@ -112,6 +112,21 @@ def test_who_stores_by_default_is_told_to_store_nothing(kind: str, dialect: str)
     assert switches(kind, dialect) == {"store": False}
 
 
+def test_who_has_no_store_is_told_nothing_of_it() -> None:
+    assert switches("openai", "openai_chat", at_its_own_address=False) == {}
+    assert switches("openai", "openai_chat", refuses=("store",)) == {}
+    assert switches("openai", "openai_responses", refuses=("store",)) == {}
+    assert switches("openrouter", "openai_chat", stores_chat=True, refuses=("store",)) == {}
+    assert switches("openai", "openai_chat", at_its_own_address=False, stores_chat=True) == {"store": False}
+    assert switches("openai", "openai_responses", at_its_own_address=False) == {"store": False}
+
+
+def test_a_quirk_opens_no_rule_but_that_of_storing() -> None:
+    off = {"disable_search": True}
+    assert switches("perplexity", "openai_chat", refuses=("disable_search",)) == off
+    assert switches("perplexity", "openai_chat", at_its_own_address=False) == off
+
+
 @pytest.mark.parametrize(
     ("kind", "dialect"),
     [

@@ -83,6 +83,8 @@ def test_what_services_differ_in_is_in_their_rows() -> None:
     assert ROWS["openrouter"].quirks.effort == "reasoning"
     assert ROWS["openrouter"].quirks.cache_control
     assert ROWS["groq"].quirks.refuses == ("logprobs", "top_logprobs", "logit_bias")
+    strict = {name for name, row in ROWS.items() if "store" in row.quirks.refuses}
+    assert strict == {"cerebras", "gemini-openai", "huggingface", "mistral", "nvidia"}
     assert ROWS["gemini"].models_prefix == ROWS["gemini-openai"].models_prefix == "models/"
 
 

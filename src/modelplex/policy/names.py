@@ -5,7 +5,7 @@ Above it stands the gateway, which asks for each candidate; below it the rules. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
@@ -43,6 +43,8 @@ _OFF: Mapping[tuple[str, str], Mapping[str, object]] = {
     (ANY_TYPE, "openai_responses"): MappingProxyType({"store": False}),
 }
 """By type of provider and dialect. The Responses form stores wherever it is spoken, unless it is told not to."""
+STORE = "store"
+CHAT = "openai_chat"
 _NONE: Mapping[str, object] = MappingProxyType({})
 
 
@@ -55,6 +57,27 @@ def refused_model(provider_type: str, model: str) -> Refuse | None:
     return None
 
 
-def switches(provider_type: str, dialect: str) -> Mapping[str, object]:
-    """Members that stand at the top of every sealed body that goes to a provider of this type in this dialect."""
-    return _OFF.get((provider_type, dialect)) or _OFF.get((ANY_TYPE, dialect), _NONE)
+def switches(
+    provider_type: str,
+    dialect: str,
+    *,
+    at_its_own_address: bool = True,
+    stores_chat: bool = False,
+    refuses: Collection[str] = (),
+) -> Mapping[str, object]:
+    """Members that stand at the top of every sealed body that goes to a provider of this type in this dialect.
+
+    at_its_own_address  False for another server of that type's form: it is not told to store no chat, since strict servers answer an unknown `store` with 400
+    stores_chat         `Quirks.stores_chat`: it is told wherever it is
+    refuses             `Quirks.refuses`: who refuses `store` has nothing to store by. Another switch is no quirk's to leave out
+    """
+    wanted = _OFF.get((provider_type, dialect)) or _OFF.get((ANY_TYPE, dialect), _NONE)
+    if dialect == CHAT and stores_chat:
+        wanted = {**wanted, STORE: False}
+    elif dialect == CHAT and not at_its_own_address:
+        wanted = _without_store(wanted)
+    return _without_store(wanted) if STORE in refuses else wanted
+
+
+def _without_store(wanted: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: value for name, value in wanted.items() if name != STORE}

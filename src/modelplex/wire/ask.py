@@ -139,9 +139,12 @@ def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool
     if (
         ask.dialect == "openai_responses"
         and attempt.endpoint == "responses"
+        and "store" not in quirks.refuses
         and bytes(ask.fields.get("store", _NULL)) != _FALSE
     ):
         changed["store"] = msgspec.Raw(_FALSE)  # what is kept is kept here, and never at a provider
+    if ask.dialect == "openai_responses" and quirks.refuses:
+        changes += _refused(ask.fields, quirks, changed)
     if not changed and (ask.judged or not _may_repeat(ask)):
         return changes, ask.body, asks_usage
     fields = {**ask.fields, **changed}
@@ -203,8 +206,13 @@ def _by_quirks(
         changed["max_completion_tokens"] = None
         changed["max_tokens"] = fields["max_completion_tokens"]
         changes.append(Change("rename", "max_completion_tokens", "this service reads max_tokens"))
-    for name in quirks.refuses:
-        if name in fields:
-            changed[name] = None
-            changes.append(Change("drop", name, "this service answers it with an error"))
-    return tuple(changes)
+    return (*changes, *_refused(fields, quirks, changed))
+
+
+def _refused(
+    fields: Mapping[str, msgspec.Raw], quirks: Quirks, changed: dict[str, msgspec.Raw | None]
+) -> tuple[Change, ...]:
+    """Leave out what the service answers with an error."""
+    refused = [name for name in quirks.refuses if name in fields]
+    changed.update(dict.fromkeys(refused))
+    return tuple(Change("drop", name, "this service answers it with an error") for name in refused)
