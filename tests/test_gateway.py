@@ -222,6 +222,48 @@ async def test_any_other_path_is_a_404_in_the_openai_shape(path: str, tmp_path: 
             assert (got.status, got.error["code"]) == (404, "not_found")
 
 
+ROOT: dict[str, dict[str, Any]] = {
+    "/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
+    "/completions": {"prompt": "Hi"},
+    "/embeddings": {"input": "Hi"},
+    "/responses": {"input": "Hi"},
+    "/responses/input_tokens": {"input": "Hi"},
+    "/messages": {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]},
+    "/messages/count_tokens": {"messages": [{"role": "user", "content": "Hi"}]},
+}
+
+
+@pytest.mark.parametrize("path", ROOT)
+async def test_a_client_that_was_given_the_bare_address_is_served(path: str, tmp_path: Path) -> None:
+    async with gateway('[[providers]]\ntype = "demo"\n', folder=tmp_path) as gw:
+        usual, root = [
+            await gw.ask("POST", base + path, {"model": "demo", **ROOT[path]}) for base in ("/v1", "")
+        ]
+        assert (root.status, list(root.json)) == (usual.status, list(usual.json))
+        wrong = await gw.ask("POST", path, {"model": "nobody", **ROOT[path]})
+        assert wrong.json["error"]["type"] in {"invalid_request_error", "not_found_error"}
+        assert (wrong.status, "details" in wrong.json["error"]) == (404, path.startswith("/messages"))
+        assert (await gw.ask("GET", path)).status == 405
+
+
+async def test_the_models_are_listed_at_the_root_too(tmp_path: Path) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1", models='["m", "a/b"]'), folder=tmp_path) as gw:
+        usual = (await gw.ask("GET", "/v1/models")).json
+        for path in ("/models", "/models/"):
+            assert (await gw.ask("GET", path)).json == usual
+        anthropic = await gw.ask("GET", "/models", headers=[(b"anthropic-version", b"2023-06-01")])
+        assert {"first_id", "has_more"} <= set(anthropic.json)
+        for path, name in (("/models/m", "m"), ("/models/up/m", "up/m"), ("/models/a%2Fb", "a/b")):
+            assert (await gw.ask("GET", path)).json["id"] == name
+        assert (await gw.ask("GET", "/models/nobody")).error["code"] == "model_not_found"
+        for path in ("/", "/v1", "/models/v1", "/models/v1/", "/api", "/v1beta"):
+            assert (await gw.ask("GET", path)).json["status"] == "ok"
+        for path in ("/models/v1%2Fmodels", "/models/api%2Ftags", "/models/..%2Fhealth"):
+            assert (await gw.ask("GET", path)).status == 400
+        assert (await gw.ask("POST", "/moderations", {"model": "m", "input": "x"})).status == 404
+        assert (await gw.ask("GET", "/messages/x")).status == 404
+
+
 async def test_a_wrong_method_is_a_405(tmp_path: Path) -> None:
     async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
         assert (await gw.ask("GET", "/v1/chat/completions")).status == 405

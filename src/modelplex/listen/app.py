@@ -64,6 +64,8 @@ from modelplex.wire.table import request_names, write_error
 
 INSIDE = "/_internal/"
 """For the host, and on TCP alone: an agent's socket does not have it."""
+MAX_LENGTH_DIGITS = 20
+"""Digits of a content-length: as many as the largest number of 64 bits has. The parser lets any number of zeros stand before."""
 MAX_MODEL_NAME = 512
 """Characters of a model's name. The longest known, a path to a file, is well below; it is put into logs and headers."""
 
@@ -108,7 +110,7 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
             case b"content-type":
                 content_type = value.decode("latin-1")
             case b"content-length":
-                length = int(value)
+                length = _length(value)
             case b"origin":
                 _once(name, origin)
                 origin = value.decode("latin-1")
@@ -125,6 +127,8 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
                 raise BadRequest("The only transfer-encoding that is served is chunked.")
             case _:
                 pass
+    if host is None and caller.kind == "tcp" and scope["http_version"] == "1.1":
+        raise BadRequest("A request of HTTP/1.1 has the header 'Host' (RFC 9112 3.2).", code="host_missing")
     return Request(
         method=scope["method"],
         path=scope["path"],
@@ -138,6 +142,14 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
         form=form,
         detail=b"detail" in scope["query_string"],
     )
+
+
+def _length(value: bytes) -> int:
+    if len(value) > MAX_LENGTH_DIGITS:
+        raise BadRequest(
+            f"The content-length has {len(value)} digits, and at most {MAX_LENGTH_DIGITS} are read."
+        )
+    return int(value)
 
 
 def _once(name: bytes, known: str | None) -> None:
@@ -363,7 +375,7 @@ class App:
 
     def _models_view(self, rest: str, form: ModelsForm, caller: Caller) -> View | None:
         """The list of models, or one of it."""
-        if rest == "models":
+        if rest in {"models", "models/"}:
             return partial(self.inside.models, caller=caller, form=form)
         if rest.startswith("models/"):
             return partial(self.inside.model, caller=caller, name=rest.removeprefix("models/"), form=form)

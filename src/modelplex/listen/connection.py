@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import urllib.parse
 from collections import deque
 from collections.abc import Callable
@@ -51,6 +52,9 @@ MAX_OVER_LIMIT = 256
 
 SPOKEN = {"1.0", "1.1"}
 """Versions of HTTP. The parser knows 0.9 and 2.0 too, which have no head or one of another form."""
+
+FOREIGN = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/")
+"""The first line of a request of protocols that the parser reads like HTTP, and does not tell from it."""
 
 UPGRADING = {b"connection", b"upgrade", b"http2-settings"}
 """Headers that ask for another protocol."""
@@ -397,6 +401,9 @@ class Connection(HttpToolsProtocol):
             self.discard(len(data))
             return
         self.unparsed += len(data)
+        if self.stage == "between" and FOREIGN.match(data):
+            self.refuse(INVALID_HTTP)
+            return
         try:
             self.http.feed_data(data)
         except httptools.HttpParserError:
@@ -494,7 +501,11 @@ class Connection(HttpToolsProtocol):
         parser = self.http
         version = parser.get_http_version()
         target = httptools.parse_url(self.url)
-        if target.host:  # None too, whatever its type says
+        if target.schema and target.schema.lower() != b"http":  # None too, whatever its type says
+            raise ValueError("a target of another scheme")
+        if target.userinfo:
+            raise ValueError("a target with a user's name")
+        if target.host:
             # As for a proxy, "GET http://host/path". Then that host is the one that is asked for (RFC 9112 3.2.2).
             port = b":%d" % target.port if target.port else b""
             others = [(name, value) for name, value in self.headers if name != b"host"]

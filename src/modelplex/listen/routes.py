@@ -54,6 +54,18 @@ OPERATIONS: Mapping[str, Operation] = {
 """What goes to a provider, by the path below a base."""
 
 
+AT_THE_ROOT = (
+    "chat/completions",
+    "completions",
+    "embeddings",
+    "responses",
+    "responses/input_tokens",
+    "messages",
+    "messages/count_tokens",
+)
+"""What is served at the root as well, with the models: for clients that were given the address without a path."""
+
+
 OLLAMA_BASES = ("/api/", "/models/api/")
 """Ollama's own interface, at the root, and beside the OpenAI-compatible one for clients that cut "/v1" off their base URL."""
 OLLAMA_OPERATIONS: Mapping[str, Operation] = {
@@ -84,7 +96,7 @@ _PATHS: Mapping[str, Operation] = {
     for bases, operations in ((BASES, OPERATIONS), (OLLAMA_BASES, OLLAMA_OPERATIONS))
     for base in bases
     for rest, asked in operations.items()
-}
+} | {f"/{rest}": OPERATIONS[rest] for rest in AT_THE_ROOT}
 
 
 def operation(path: str, query: bytes = b"") -> Operation | None:
@@ -106,8 +118,11 @@ def _gemini_operation(path: str, query: bytes) -> Operation | None:
 
 DISGUISED = re.compile(rb"%(?:2e|2f|5c|00|25)|//|\\|/\.{1,2}(?:/|$)", re.IGNORECASE)
 """What two readers of one path would take for two paths: encoded dots and slashes, empty and dotted segments, backslashes, NUL, and what is encoded twice."""
-A_MODEL = re.compile(rb"(?:/models)?/v1(?:beta|alpha)?/models/[^/]+", re.IGNORECASE)
-"""The page of one model: clients encode the slashes of its name, and it is answered from what is known here, never passed on."""
+A_MODEL = re.compile(
+    rb"(?:/models)?/v1(?:beta|alpha)?/models/[^/]+|/models/(?!(?:v1|v1beta|v1alpha|api)%2f)[^/]+",
+    re.IGNORECASE,
+)
+"""The page of one model: clients encode the slashes of its name, and it is answered from what is known here, never passed on. At the root a name may not begin like one of the bases."""
 
 
 def plain(raw_path: bytes, *, method: str) -> None:
@@ -156,7 +171,7 @@ def dialect_of(path: str, *, form: str = "openai") -> str:
         return "ollama"
     if _below(path, GEMINI_BASES[:-1]) is not None:
         return "gemini"
-    if (_below(path, BASES) or "").startswith("messages/"):
+    if (below_base(path) or "").startswith("messages/"):
         return "anthropic_messages"
     return DIALECT_OF_FORM[form]
 
@@ -167,8 +182,12 @@ def below_gemini(path: str) -> str | None:
 
 
 def below_base(path: str) -> str | None:
-    """What follows a base of the OpenAI-compatible interface, None where the path is not below one."""
-    return _below(path, BASES)
+    """What follows a base of the OpenAI-compatible interface, None where the path is not below one. The root is one for what is served there."""
+    rest = _below(path, BASES)
+    if rest is not None or is_base(path) or below_ollama(path) is not None or below_gemini(path) is not None:
+        return rest
+    at_root = path.removeprefix("/")
+    return at_root if at_root.rstrip("/") == "models" or at_root.startswith(ROOT_FOLDERS) else None
 
 
 def below_ollama(path: str) -> str | None:
@@ -180,7 +199,9 @@ def _below(path: str, bases: tuple[str, ...]) -> str | None:
     return next((path[len(base) :] for base in bases if path.startswith(base)), None)
 
 
-_KNOCKS = frozenset(base.rstrip("/") for base in (*BASES, *OLLAMA_BASES, *GEMINI_BASES, "/models/"))
+ROOT_FOLDERS = ("models/", "responses/", "messages/")
+"""What has something below it that is served at the root."""
+_KNOCKS = frozenset(base.rstrip("/") for base in (*BASES, *OLLAMA_BASES, *GEMINI_BASES))
 
 
 def is_base(path: str) -> bool:
