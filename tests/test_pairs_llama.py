@@ -20,7 +20,7 @@ from tests.gateways import WAIT_S, Running, gateway, one
 from tests.official import Exchange
 from tests.pairs import check
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 MODEL = "gemma-3-270m"
 HI = [{"role": "user", "content": "Hi"}]

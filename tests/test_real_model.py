@@ -73,6 +73,7 @@ class Choice(BaseModel):
     sure: bool
 
 
+@pytest.mark.slow
 async def test_a_schema_binds_it_streamed_or_not(client: Official) -> None:
     got = await client.parse(model=MODEL, response_format=Choice, max_tokens=64, temperature=0)
     assert isinstance(got.choices[0].message.parsed, Choice)

@@ -72,7 +72,7 @@ async def test_a_process_of_the_same_user_cannot_read_the_gateways_keys_nor_atta
     socket = folder / "m.sock"
     (folder / "config.toml").write_text(f'[server]\nsocket = "{socket}"\n[[providers]]\ntype = "demo"\n')
     for parent in folder.parents:  # pytest's own folders are closed to others
-        if parent.stat().st_uid == os.geteuid() and parent.name.startswith("pytest-"):
+        if parent.stat().st_uid == os.geteuid() and parent.name.startswith(("pytest-", "popen-")):
             parent.chmod(parent.stat().st_mode | 0o055)
     log = tmp_path / "said"
     with log.open("wb") as said, subprocess.Popen(  # noqa: ASYNC220 - it starts in milliseconds

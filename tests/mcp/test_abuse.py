@@ -241,6 +241,7 @@ def offer(server: str, *templates: str) -> Offer:
     return Offer(server=server, catalog=Catalog(era="legacy", version="2025-11-25", templates=listed))
 
 
+@pytest.mark.slow
 def test_templates_of_a_servers_making_cost_no_reader_time() -> None:
     costly = "x://" + "{+a}" * 1000
     many = [f"x://{'{+a}' * 8}{number}" for number in range(10_000)]

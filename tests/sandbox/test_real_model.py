@@ -66,6 +66,7 @@ def configure(who: Person, text: str) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_the_python_clients_talk_to_a_real_model_from_inside(who: Person, llama: str) -> None:
     configure(who, f'[[providers]]\nname = "llama"\ntype = "openai"\nbase_url = "{llama}"\nmodels = ["m"]\n')
     done = who.run("--", sys.executable, "-c", PYTHON, str(TOKENS))

@@ -28,6 +28,7 @@ SCOPES = 4
 
 
 # Fifteen seconds where nothing else runs.
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
