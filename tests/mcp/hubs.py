@@ -107,7 +107,11 @@ class ScriptedServer:
         self.ended: list[str] = []
         self.cancelled = 0
         self.closed = False
+        self.late = False
         self._callbacks: list[Callable[[str, Json], None]] = []
+
+    def set_late(self) -> None:
+        self.late = True
 
     async def load(self) -> Catalog | None:
         return self.catalog

@@ -62,6 +62,20 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     return Desk(tmp_path, capsys)
 
 
+# --- what is remembered ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_command_learns_is_remembered_for_the_gateway(desk: Desk) -> None:
+    desk.server("git", tool("status"))
+    assert desk("list").status == 0
+    kept = list((desk.folder / "state" / "mcp").glob("*.json"))
+    assert len(kept) == 1
+    assert '"status"' in kept[0].read_text()
+    desk.server("git", tool("other"))
+    assert "git__other" in desk("list").out
+    assert '"other"' in kept[0].read_text()
+
+
 # --- list --------------------------------------------------------------------------------------------------------------------------
 
 

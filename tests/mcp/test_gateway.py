@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from modelplex.caller import Caller
+from modelplex.mcp import route
 from modelplex.mcp.gateway import Hub
 from modelplex.mcp.pins import LockedServer, Pins, hash_of
 from modelplex.mcp.words import (
@@ -528,27 +529,84 @@ async def test_arguments_that_are_no_object_are_refused() -> None:
     assert not house.servers["git"].sent
 
 
-async def test_no_more_servers_are_started_at_once_than_there_are_processors(
+# --- slow servers
+
+
+class Slow(ScriptedServer):
+    """One whose lists come when `go_on` is set."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, known=False, tools=[tool("late")])
+        self.go_on = asyncio.Event()
+
+    async def lists(self, *, fresh: bool = False) -> Catalog:
+        await self.go_on.wait()
+        return await super().lists(fresh=fresh)
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_slow_server_delays_the_others_by_the_grace_at_most(
+    era: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route, "GRACE", 0.02)
+    slow = Slow("slow")
+    house = House(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
+    guest = house.opened(Guest("legacy"))
+    if era == "legacy":
+        began = result(await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"}))
+        assert began["capabilities"]["tools"] == {"listChanged": True}
+    assert await house.names(Guest("legacy" if era == "legacy" else "modern")) == ["up__x"]
+    assert slow.late
+    assert guest.channel == []
+    slow.go_on.set()
+    async with asyncio.timeout(5):
+        while not guest.channel:
+            await asyncio.sleep(0)
+    assert {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"} in guest.channel
+    assert await house.names(guest) == ["slow__late", "up__x"]
+
+
+async def test_nobody_waits_for_a_server_that_was_slow_in_an_earlier_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    running: list[int] = [0, 0]
-    go_on = asyncio.Event()
+    monkeypatch.setattr(route, "GRACE", 600.0)
+    slow = Slow("slow")
+    slow.late = True
+    house = House(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
+    assert await house.names(Guest()) == ["up__x"]
+    slow.go_on.set()
 
-    class Slow(ScriptedServer):
-        async def lists(self, *, fresh: bool = False) -> Catalog:
-            running[0] += 1
-            running[1] = max(running)
-            await go_on.wait()
-            running[0] -= 1
-            return await super().lists(fresh=fresh)
 
-    house = House(*(Slow(f"s{number}", start="eager") for number in range(5)))
+async def test_a_call_waits_for_a_server_that_is_slow() -> None:
+    slow = Slow("slow")
+    slow.late = True
+    house = House(slow, ScriptedServer("up", tools=[tool("x")]))
+    assert await house.names(Guest()) == ["up__x"]
+    called = asyncio.create_task(house.call(Guest(), "slow__late", {"text": "x"}))
+    await asyncio.sleep(0)
+    assert not called.done()
+    slow.go_on.set()
+    assert text(await called) == "{'text': 'x'}"
+
+
+async def test_a_server_of_which_nothing_is_known_is_asked_when_the_gateway_starts() -> None:
+    unknown, known = (
+        ScriptedServer("a", known=False, tools=[tool("x")]),
+        ScriptedServer("b", tools=[tool("y")]),
+    )
+    house = House(unknown, known)
     house.hub.start()
-    while running[0] < 2:
-        await asyncio.sleep(0)
-    go_on.set()
     async with asyncio.timeout(5):
-        while not all(server.listed for server in house.servers.values()):
+        while unknown.catalog is None:
             await asyncio.sleep(0)
-    assert running == [0, 2]
+    assert (unknown.listed, known.listed) == (1, 0)
+
+
+async def test_the_log_names_a_server_that_told_nothing_before_the_gateway_stopped() -> None:
+    slow = Slow("slow")
+    house = House(slow)
+    house.hub.start()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await house.hub.close()
+    assert [server for server, sentence in house.reports if "modelplex mcp list" in sentence] == ["slow"]

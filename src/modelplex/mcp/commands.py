@@ -32,7 +32,7 @@ from modelplex.mcp.lockfile import (
 from modelplex.mcp.names import SEPARATOR, Own
 from modelplex.mcp.pins import Judgement, Lock, LockedServer, Pin, Pins, approved, printable, says
 from modelplex.mcp.policy import decide, permitted
-from modelplex.mcp.upstream import Children, Server
+from modelplex.mcp.upstream import CACHE_FOLDER, Children, DiskCache, Server, Teaching
 from modelplex.mcp.words import Catalog, Json, Unavailable
 from modelplex.send import Client
 from modelplex.state import state_folder
@@ -146,8 +146,12 @@ async def _with_servers(
 ) -> T:
     client = Client()
     children = Children(config.mcp.max_processes)
+    # What is learnt here is what a gateway of the same config knows at its next start.
+    cache = Teaching(DiskCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER))
     servers = {
-        each.name: Server(each, limits=config.mcp, environ=os.environ, client=client, children=children)
+        each.name: Server(
+            each, limits=config.mcp, cache=cache, environ=os.environ, client=client, children=children
+        )
         for each in wanted
     }
     try:
@@ -159,15 +163,13 @@ async def _with_servers(
 
 
 async def _asked(servers: Iterable[Server]) -> list[Sight]:
-    turns = asyncio.Semaphore(os.cpu_count() or 1)
-    return list(await asyncio.gather(*(_sighted(server, turns) for server in servers)))
+    return list(await asyncio.gather(*(_sighted(server) for server in servers)))
 
 
-async def _sighted(server: Server, turns: asyncio.Semaphore) -> Sight:
-    """What it offers. Servers that all start at once are slow to say which era they speak, and are taken for older ones then: one for each core."""
+async def _sighted(server: Server) -> Sight:
+    """What it offers."""
     try:
-        async with turns:
-            return Sight(config=server.config, catalog=await server.lists(fresh=True))
+        return Sight(config=server.config, catalog=await server.lists(fresh=True))
     except Unavailable as error:
         return Sight(config=server.config, error=error.sentence)
 

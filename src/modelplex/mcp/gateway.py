@@ -9,7 +9,6 @@ changes). Above the hub stands mcp/front, which brings a Party and a message; be
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, cast
@@ -90,7 +89,6 @@ class Hub:
         self._report = report
         self._unlisten: dict[Back, Callable[[], None]] = {}
         self._leaving: set[Back] = set()
-        self._starts = asyncio.Semaphore(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes = Routes(
             config, known, pins=pins, launches=launches, report=report, seen=seen, came=self._came
@@ -301,7 +299,7 @@ class Hub:
         self._streams.all_changed(self._backs)
 
     def start(self) -> None:
-        """Start the servers that are not to wait for a call, and read what the disk knows of the others. Returns at once."""
+        """Start the servers that are not to wait for a call, and those of which the disk knows nothing, to learn their lists before somebody waits for them. Returns at once."""
         for back in self._backs.values():
             self._later(self._begin(back))
 
@@ -331,10 +329,9 @@ class Hub:
     async def _begin(self, back: Back) -> None:
         try:
             if back.config.start == "eager":
-                async with self._starts:  # a slow start looks like that of a server which cannot answer
-                    await back.lists(fresh=True)
+                await back.lists(fresh=True)
             else:
-                await back.load()
+                await self._routes.learn(back)
         except Unavailable as error:
             self._report(back.name, error.sentence)
 

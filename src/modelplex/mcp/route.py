@@ -21,8 +21,13 @@ from modelplex.mcp.policy import any_of_server
 from modelplex.mcp.shapes import Kind
 from modelplex.mcp.words import Catalog, Era, Json, Unavailable
 
+GRACE = 0.8
+"""Seconds that `initialize` and a list of all servers wait for servers whose lists nobody knows yet. Some agents wait a second for all their tools, and go on without any after
+that. What comes later is told of with `list_changed`.
+"""
+
 PATIENCE = 10.0
-"""Seconds that a list of all servers waits for one whose catalogue is not known yet. It is told of with `list_changed` when it comes later."""
+"""Seconds that a call waits for such lists, where they have to say whose it is, and the plain form's list, which has no `list_changed`."""
 
 SENTENCES_LIMIT = 10_000
 """Different sentences about servers that are told: their own words are in them, of which there is no end."""
@@ -123,6 +128,7 @@ class Routes:
         self._views: dict[tuple[str | None, tuple[str, ...]], View] = {}
         self._loading: dict[str, asyncio.Task[Catalog | None]] = {}
         self._failed: set[str] = set()
+        self._missed: set[str] = set()
         self._told: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
@@ -146,6 +152,7 @@ class Routes:
         self._config = config
         self._launches = launches
         self._failed.clear()
+        self._missed.clear()
         self._checked = {name: kept for name, kept in self._checked.items() if name in self._backs}
         self.pins = pins
 
@@ -194,11 +201,15 @@ class Routes:
                 await self._fetched(back)
             await self._check([back])
             return self.view(globs, route)
-        missing = [back for back in self.reach(globs, None) if back.catalog is None]
-        if missing:
-            await self._load(missing)
+        await self._load(self.reach(globs, None), patience=PATIENCE)
         await self._check(self._backs.values())
         return self.view(globs, None)
+
+    async def sighted(self, globs: tuple[str, ...], route: str | None) -> View:
+        """What is known after a short while: a server that needs longer is left out, and told of when it comes. Raises nothing."""
+        await self._load(self.reach(globs, route), patience=GRACE)
+        await self._check(self._backs.values())
+        return self.view(globs, route)
 
     async def peeked(self, globs: tuple[str, ...], route: str | None) -> View:
         """The same with what is kept on the disk; starts nothing."""
@@ -219,18 +230,40 @@ class Routes:
                 return self.view(globs, None)
         return await self.loaded(globs, route)
 
-    async def _load(self, missing: Sequence[Back]) -> None:
-        """Each server has one load at a time. One whose last load failed is tried again, but not waited for."""
-        waited: list[asyncio.Task[Catalog | None]] = []
-        for back in missing:
-            task = self._loading.get(back.name)
-            if task is None:
-                task = self._loading[back.name] = asyncio.create_task(self._load_one(back))
-            if back.name not in self._failed:
-                waited.append(task)
-        if waited:
-            _, late = await asyncio.wait(waited, timeout=PATIENCE)
-            self._failed.update(name for name, task in self._loading.items() if task in late)
+    async def learn(self, back: Back) -> None:
+        """Begin to ask a server for its lists where nobody knows them. Returns when the disk was looked at."""
+        if await back.load() is None:
+            self._begun(back)
+
+    def _begun(self, back: Back) -> asyncio.Task[Catalog | None]:
+        """Each server has one load at a time."""
+        task = self._loading.get(back.name)
+        if task is None:
+            task = self._loading[back.name] = asyncio.create_task(self._load_one(back))
+        return task
+
+    async def _load(self, backs: Sequence[Back], *, patience: float) -> None:
+        """Have the lists of these servers as far as they come within `patience` seconds. One whose last load failed is tried again, but not waited for, nor is one that is known
+        to be slow where there is only the grace.
+        """
+        missing = [back for back in backs if back.catalog is None and await back.load() is None]
+        waited: dict[asyncio.Task[Catalog | None], Back] = {}
+        for back in sorted(missing, key=lambda back: back.late):
+            task = self._begun(back)
+            if back.name not in self._failed and not (back.late and patience <= GRACE):
+                waited[task] = back
+            else:
+                self._missed.add(back.name)
+        if not waited:
+            return
+        _, late = await asyncio.wait(waited, timeout=patience)
+        for task in late:
+            back = waited[task]
+            self._missed.add(back.name)
+            if patience <= GRACE:
+                back.set_late()
+            else:
+                self._failed.add(back.name)
 
     async def _load_one(self, back: Back) -> Catalog | None:
         try:
@@ -244,12 +277,18 @@ class Routes:
 
     async def _fetched(self, back: Back) -> Catalog:
         catalog = await back.lists()
-        if back.name in self._failed:
+        if back.name in self._failed or back.name in self._missed:
             self._failed.discard(back.name)
+            self._missed.discard(back.name)
             self._came(back.name)
         return catalog
 
     def close(self) -> None:
+        for name in self._loading:
+            self._tell(
+                name,
+                "has not told its lists yet; `modelplex mcp list` waits for them, and they are remembered",
+            )
         for task in tuple(self._loading.values()):
             task.cancel()
 

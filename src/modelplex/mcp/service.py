@@ -18,14 +18,12 @@ from modelplex.mcp.calls import Admit
 from modelplex.mcp.gateway import Hub
 from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, record_seen
 from modelplex.mcp.pins import Lock, Pins
-from modelplex.mcp.upstream import Children, DiskCache, Server, ServerEvent
+from modelplex.mcp.upstream import CACHE_FOLDER, Children, DiskCache, Server, ServerEvent
 from modelplex.mcp.words import Json
 from modelplex.record.tool import ToolCall
 from modelplex.send import Client
 from modelplex.state import state_folder
 
-CACHE_FOLDER: Final = "mcp"
-"""Below the state folder: the catalogues that make listing start nothing."""
 LEVELS: Final = {
     "stderr": "info",
     "stdout": "warning",

@@ -155,7 +155,7 @@ class Streams:
                 del self._listeners[owner]
 
     async def _listened(self, turn: Turn, wanted: Json) -> Reply:
-        view = await self._surface.surely(turn)
+        view = await self._routes.sighted(turn.globs, turn.route)
         offered = self._surface.capabilities(turn, view)
         kinds = [word for word, kind in KINDS.items() if wanted.get(word) is True and kind in offered]
         granted: Json = dict.fromkeys(kinds, True)

@@ -13,7 +13,7 @@ from modelplex.mcp.catalog import LIST_TTL_MS
 from modelplex.mcp.route import Routes, View
 from modelplex.mcp.shapes import Kind
 from modelplex.mcp.turn import Turn, invalid
-from modelplex.mcp.words import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Json, Reply, Unavailable
+from modelplex.mcp.words import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Json, Reply
 
 ASSUMED: Final = {
     "tools": {"listChanged": True},
@@ -42,7 +42,7 @@ class Surface:
 
     async def initialize(self, turn: Turn) -> Reply:
         asked = turn.params.get("protocolVersion")
-        view = await self.surely(turn)
+        view = await self._routes.sighted(turn.globs, turn.route)
         version = asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
         capabilities = self.capabilities(turn, view)
         if version >= tasks.FIRST_VERSION:
@@ -65,13 +65,6 @@ class Surface:
         if (instructions := view.merged.instructions) is not None:
             result["instructions"] = instructions
         return Reply(result=cells.modern(result, ttl=self._ttl(turn)))
-
-    async def surely(self, turn: Turn) -> View:
-        """What is seen, with a server that fails left out: a client must be able to connect, and be told by what it asks."""
-        try:
-            return await self._routes.loaded(turn.globs, turn.route)
-        except Unavailable:
-            return self._routes.view(turn.globs, turn.route)
 
     def capabilities(self, turn: Turn, view: View) -> Json:
         capabilities = view.merged.capabilities()
@@ -96,7 +89,8 @@ class Surface:
         cursor = turn.params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             return invalid("cursor must be a string")
-        view = await self._routes.loaded(turn.globs, turn.route)
+        routes = self._routes
+        view = await (routes.loaded if turn.route is not None else routes.sighted)(turn.globs, turn.route)
         result = view.page(LISTS[turn.method], era=turn.party.era, cursor=cursor)
         return Reply(result=cells.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
 

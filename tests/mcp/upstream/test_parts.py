@@ -1,6 +1,8 @@
 """The small pure parts: header values, events, addresses; and the cache on the disk."""
 
+import asyncio
 import base64
+import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpServer
-from modelplex.mcp.upstream import DiskCache, Verdict
+from modelplex.mcp.upstream import Children, DiskCache, Teaching, Verdict, processes
+from modelplex.mcp.upstream import cache as cache_module
 from modelplex.mcp.upstream.address import parse_address
 from modelplex.mcp.upstream.cache import fingerprint
 from modelplex.mcp.upstream.events import Event, EventReader, TooLong
@@ -146,7 +149,75 @@ async def test_what_is_kept_comes_back_and_what_is_broken_does_not(tmp_path: Pat
 
 async def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    await DiskCache(tmp_path / "file" / "mcp").store("a", None, None)
+    cache = DiskCache(tmp_path / "file" / "mcp")
+    await cache.store("a", None, None)
+    await cache.set_late("a", True)
+    assert not await cache.is_late("a")
+
+
+async def test_the_folder_of_what_is_kept_stays_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "MOST_FILES", 3)
+    cache = DiskCache(tmp_path)
+    for number in range(6):
+        await cache.store(f"f{number}", None, Verdict("legacy", "2025-11-25"))
+        os.utime(tmp_path / f"f{number}.json", (number, number))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["f3.json", "f4.json", "f5.json"]
+
+
+async def test_a_command_that_asks_anew_writes_what_it_learns_and_believes_nothing(tmp_path: Path) -> None:
+    kept = DiskCache(tmp_path)
+    catalog = Catalog(era="legacy", version="2025-11-25")
+    await Teaching(kept).store("f", catalog, None)
+    assert await kept.load("f") == (catalog, None)
+    assert await Teaching(kept).load("f") == (None, None)
+
+
+async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    children = Children(64)
+    running: list[int] = [0, 0]
+    go_on = asyncio.Event()
+
+    async def start() -> None:
+        async with children.turn():
+            running[0] += 1
+            running[1] = max(running)
+            await go_on.wait()
+            running[0] -= 1
+
+    starts = [asyncio.create_task(start()) for _ in range(5)]
+    while running[0] < 2:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(*starts), 5)
+    assert running == [0, 2]
+
+
+async def test_a_server_that_hangs_takes_no_turn_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(processes, "TURN", 0.01)
+    children = Children(64)
+    began: list[int] = []
+
+    async def hang(number: int) -> None:
+        async with children.turn():
+            began.append(number)
+            await asyncio.Event().wait()
+
+    starts = [asyncio.create_task(hang(number)) for number in range(5)]
+    async with asyncio.timeout(5):
+        while len(began) < 5:
+            await asyncio.sleep(0.005)
+    for task in starts:
+        task.cancel()
+    await asyncio.wait(starts)
+    assert children.turns == 2  # each was given back once
 
 
 def test_a_fingerprint_follows_how_it_is_started_and_no_values_of_variables() -> None:

@@ -64,6 +64,36 @@ async def test_a_server_that_dies_of_the_probe_runs_soon_and_is_not_probed_again
     assert len(again.lines("server/discover")) == 1
 
 
+async def test_a_server_is_taken_for_an_older_one_for_good_only_after_it_missed_the_probe_twice(
+    start: Start,
+) -> None:
+    probes: list[int] = []
+    for _ in range(3):
+        scripted = start(probe="hang", limits={"probe_timeout": 0.2}, cache=True)
+        await scripted.server.lists(fresh=True)
+        assert scripted.server.status().era == "legacy"
+        probes.append(len(scripted.lines("server/discover")))
+        await scripted.close()
+    assert probes == [1, 2, 2]
+
+
+async def test_that_a_server_was_slow_is_remembered_until_it_tells_its_lists(start: Start) -> None:
+    first = start(cache=True)
+    await first.server.load()
+    first.server.set_late()
+    await first.server.close()
+    second = start(cache=True)
+    assert await second.server.load() is None
+    assert second.server.late
+    await second.server.lists()
+    assert not second.server.late
+    await second.server.close()
+    third = start(cache=True)
+    assert await third.server.load() is not None
+    assert not third.server.late
+    assert not list((third.journal.parent / "mcp").glob("*.late"))
+
+
 async def test_a_server_that_does_not_answer_the_probe_is_started_anew_without_it(start: Start) -> None:
     scripted = start(probe="hang", limits={"probe_timeout": 0.2})
     assert (await scripted.server.lists()).era == "legacy"

@@ -4,12 +4,13 @@ Above it stands the hub; below it the words of the protocol, the config's types 
 own names go in and come out.
 """
 
-from modelplex.mcp.upstream.cache import CatalogCache, DiskCache, Verdict
+from modelplex.mcp.upstream.cache import CACHE_FOLDER, CatalogCache, DiskCache, Teaching, Verdict
 from modelplex.mcp.upstream.processes import Children
 from modelplex.mcp.upstream.server import Server, ServerEvent, ServerStatus
 from modelplex.mcp.upstream.states import State
 
 __all__ = [
+    "CACHE_FOLDER",
     "CatalogCache",
     "Children",
     "DiskCache",
@@ -17,5 +18,6 @@ __all__ = [
     "ServerEvent",
     "ServerStatus",
     "State",
+    "Teaching",
     "Verdict",
 ]

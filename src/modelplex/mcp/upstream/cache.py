@@ -21,18 +21,26 @@ from modelplex.config.settings import McpServer
 from modelplex.mcp.upstream.processes import resolved
 from modelplex.mcp.words import Catalog, Era
 
+CACHE_FOLDER: Final = "mcp"
+"""Below the state folder: the catalogues that make listing start nothing."""
 FORMAT: Final = 1
 """Of the files. Another number is not read."""
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a file that is read: far above any catalogue, far below what hurts."""
 
+MOST_FILES: Final = 512
+"""Files that are kept, the newest ones: twice as many servers as anybody has."""
+
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Which era a server speaks, and which revision. `sse` is the older form over HTTP."""
+    """Which era a server speaks, and which revision. `sse` is the older form over HTTP. `guesses`: how many times in a row it is only taken for an older one, since it did not
+    answer the probe in time.
+    """
 
     era: Era
     version: str
     sse: bool = False
+    guesses: int = 0
 
 
 class CatalogCache(Protocol):
@@ -43,11 +51,37 @@ class CatalogCache(Protocol):
         """Keep both. None keeps nothing of it, also not what was there."""
         ...
 
+    async def is_late(self, fingerprint: str) -> bool: ...
+    async def set_late(self, fingerprint: str, late: bool) -> None:  # noqa: FBT001 - a value that is kept
+        """Keep whether the server took long to tell its lists."""
+        ...
+
 
 class _Kept(msgspec.Struct, frozen=True):
     format: int
     catalog: Catalog | None
     verdict: Verdict | None
+
+
+class Teaching:
+    """Writes to another cache and knows nothing of what it holds: for a command that asks servers anew."""
+
+    def __init__(self, kept: CatalogCache) -> None:
+        self._kept = kept
+
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]:
+        del fingerprint
+        return None, None
+
+    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: Verdict | None) -> None:
+        await self._kept.store(fingerprint, catalog, verdict)
+
+    async def is_late(self, fingerprint: str) -> bool:
+        del fingerprint
+        return False
+
+    async def set_late(self, fingerprint: str, late: bool) -> None:  # noqa: FBT001
+        await self._kept.set_late(fingerprint, late)
 
 
 class DiskCache:
@@ -65,6 +99,20 @@ class DiskCache:
 
     async def store(self, fingerprint: str, catalog: Catalog | None, verdict: Verdict | None) -> None:
         await asyncio.to_thread(self._write, fingerprint, _Kept(FORMAT, catalog, verdict))
+
+    async def is_late(self, fingerprint: str) -> bool:
+        return await asyncio.to_thread((self._folder / f"{fingerprint}.late").exists)
+
+    async def set_late(self, fingerprint: str, late: bool) -> None:  # noqa: FBT001
+        await asyncio.to_thread(self._mark, self._folder / f"{fingerprint}.late", late=late)
+
+    def _mark(self, path: Path, *, late: bool) -> None:
+        with contextlib.suppress(OSError):
+            if late:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+            else:
+                path.unlink(missing_ok=True)
 
     def _path(self, fingerprint: str) -> Path:
         return self._folder / f"{fingerprint}.json"
@@ -87,6 +135,17 @@ class DiskCache:
                 Path(name).replace(self._path(fingerprint))
             except OSError:
                 Path(name).unlink(missing_ok=True)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        """Keep the folder small: each changed command leaves a file behind."""
+        files = [
+            (each.stat().st_mtime_ns, each.path)
+            for each in os.scandir(self._folder)
+            if not each.name.startswith(".")
+        ]
+        for _, path in sorted(files)[:-MOST_FILES]:
+            Path(path).unlink(missing_ok=True)
 
 
 def fingerprint(server: McpServer, *, environ: Mapping[str, str]) -> str:

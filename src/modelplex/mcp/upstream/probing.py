@@ -31,6 +31,10 @@ LEGACY_STATUSES: Final = frozenset({400, 404, 405})
 """What an HTTP server answers that does not know a probe; after an `initialize` too, it may be of the oldest form."""
 
 
+BELIEVED: Final = 2
+"""Times in a row that a server has to miss the probe's deadline before it is taken for an older one for good: a modern one may be slow to start, on a busy machine."""
+
+
 class Modern(msgspec.Struct, frozen=True):
     version: str
     result: Json
@@ -117,11 +121,14 @@ async def meet(
             return await _as_modern(
                 connect, certain=protocol == "modern", remote=remote, probe_timeout=probe_timeout
             )
-        case ("legacy", _) | ("auto", Verdict(era="legacy")):
+        case ("legacy", _) | ("auto", Verdict(era="legacy", guesses=0)):
             sse = known is not None and known.era == "legacy" and known.sse
             return await _Handshake(connect, remote=remote).on(await connect(sse=sse), sse=sse)
+        case ("auto", Verdict(era="legacy")) if known.guesses >= BELIEVED:
+            return await _Handshake(connect, remote=remote).on(await connect(), sse=False)
         case _:
-            return await _probed(connect, remote=remote, probe_timeout=probe_timeout)
+            guesses = 0 if known is None else known.guesses
+            return await _probed(connect, remote=remote, probe_timeout=probe_timeout, guesses=guesses)
 
 
 async def _as_modern(
@@ -152,14 +159,16 @@ async def _as_modern(
     return await _probed(connect, remote=remote, probe_timeout=probe_timeout)  # what was remembered is wrong
 
 
-async def _probed(connect: Connect, *, remote: bool, probe_timeout: float) -> tuple[Link, Verdict]:
+async def _probed(
+    connect: Connect, *, remote: bool, probe_timeout: float, guesses: int = 0
+) -> tuple[Link, Verdict]:
     link = await connect()
     async with _closing(link) as kept:
-        fresh = False
+        fresh = late = False
         try:
             judgement = await asyncio.wait_for(_ask(link), probe_timeout)
         except TimeoutError:
-            judgement, fresh = Legacy(), True
+            judgement, fresh, late = Legacy(), True, True
         except Lost:
             if remote:
                 raise  # nobody was reached, which tells nothing
@@ -182,7 +191,10 @@ async def _probed(connect: Connect, *, remote: bool, probe_timeout: float) -> tu
             else:
                 kept()
                 return met
-    return await _Handshake(connect, remote=remote).on(await connect(), sse=False)
+    link, verdict = await _Handshake(connect, remote=remote).on(await connect(), sse=False)
+    if late and verdict.era == "legacy":
+        verdict = msgspec.structs.replace(verdict, guesses=guesses + 1)
+    return link, verdict
 
 
 class _Handshake:

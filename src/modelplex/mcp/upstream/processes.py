@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, Literal, NamedTuple, Protocol
@@ -39,6 +39,11 @@ UNWRITTEN: Final = 16 * 1024 * 1024
 """Bytes waiting for a server that does not read, above which writing waits too."""
 ERROR_LINE: Final = 4096
 """Bytes of one line of stderr that are told."""
+
+STARTS_PER_CORE: Final = 2
+"""Servers that may start at once. More of them make each other slow, so that one misses the probe's deadline and passes for an older one."""
+TURN: Final = 1.0
+"""Seconds after which the next one may start, whether this one is ready or not: one that hangs takes no time from others."""
 
 
 def resolved(command: str, *, environ: Mapping[str, str]) -> str | None:
@@ -82,6 +87,9 @@ class Children:
         self._holders: set[Idler] = set()
         self._keeper: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
+        self.turns = (os.cpu_count() or 1) * STARTS_PER_CORE
+        """How many may start now."""
+        self._turns = asyncio.Semaphore(self.turns)
         self._spawning = threading.Lock()
 
     def __repr__(self) -> str:
@@ -104,6 +112,24 @@ class Children:
                 await oldest.give_up()
                 self._holders.discard(oldest)
             self._holders.add(holder)
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Wait until a process may start; the turn ends with the block, or after TURN seconds."""
+        await self._turns.acquire()
+        self.turns -= 1
+        held = contextlib.ExitStack()
+        held.callback(self._turn_over)
+        timer = asyncio.get_running_loop().call_later(TURN, held.close)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            held.close()
+
+    def _turn_over(self) -> None:
+        self.turns += 1
+        self._turns.release()
 
     def free(self, holder: Idler) -> None:
         self._holders.discard(holder)

@@ -148,17 +148,19 @@ class Seat:
             await asyncio.wait(set(self._ending))
         link: Link | None = None
         try:
-            if house.config.command is not None:
+            local = house.config.command is not None
+            if local:
                 await house.children.take(self)
-            async with asyncio.timeout(house.limits.start_timeout):
-                link, verdict = await probing.meet(
-                    self._connect,
-                    protocol=house.config.protocol,
-                    known=house.verdict,
-                    remote=house.config.command is None,
-                    probe_timeout=house.limits.probe_timeout,
-                )
-                await house.met(self, link)
+            async with house.children.turn() if local else contextlib.nullcontext():
+                async with asyncio.timeout(house.limits.start_timeout):
+                    link, verdict = await probing.meet(
+                        self._connect,
+                        protocol=house.config.protocol,
+                        known=house.verdict,
+                        remote=not local,
+                        probe_timeout=house.limits.probe_timeout,
+                    )
+                    await house.met(self, link)
             if link.channel.lost.done():
                 raise Lost(link.channel.lost.result())
         except (Lost, Turned, probing.NotMet, Gone, TimeoutError, NoRoom) as error:

@@ -124,6 +124,8 @@ class Server:
         """What is known of its lists: from the disk after `load`, or from itself. Replaced whole, never changed."""
         self.children = Children(limits.max_processes) if children is None else children
         self.verdict: Verdict | None = None
+        self.late = False
+        """Whether it took long to tell its lists when it was last asked for them, in an earlier run too. Nobody waits for it then."""
         self.now = clock or time.monotonic
         self.dice = dice or random.random
         self._owns_children = children is None
@@ -143,6 +145,8 @@ class Server:
         self._pending: dict[tuple[str, str], Json] = {}
         self._in_flight = 0
         self._closed = False
+        self._keeping = asyncio.Lock()
+        self._asides: set[asyncio.Task[None]] = set()
         self._said = (0.0, 0)
         self._voices: dict[str, _Voice] = {}
         self._secrets = Secrets(_hidden(config))
@@ -171,6 +175,7 @@ class Server:
         self._fingerprint = await asyncio.to_thread(fingerprint, self.config, environ=self._environ)
         if self._cache is not None and self.catalog is None:
             self.catalog, self.verdict = await self._cache.load(self._fingerprint)
+            self.late = self.catalog is None and await self._cache.is_late(self._fingerprint)
             if self.catalog is not None:
                 self._rest = states.next(self._rest, states.Cataloged(), self.now())
 
@@ -432,7 +437,7 @@ class Server:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait({self._refreshing})
-        await asyncio.gather(*(self.end_scope(scope) for scope in list(self._seats)))
+        await asyncio.gather(*(self.end_scope(scope) for scope in list(self._seats)), *self._asides)
         if self._own_client is not None:
             await self._own_client.aclose()
         if self._owns_children:
@@ -517,7 +522,17 @@ class Server:
 
     async def _keep(self) -> None:
         if self._cache is not None:
-            await self._cache.store(self._fingerprint, self.catalog, self.verdict)
+            async with self._keeping:  # of two that are written at once the older could stay
+                await self._cache.store(self._fingerprint, self.catalog, self.verdict)
+                await self._cache.set_late(self._fingerprint, self.late)
+
+    def set_late(self) -> None:
+        """Remember that its lists took long. Forgotten as soon as they come."""
+        if not self.late and self.catalog is None:
+            self.late = True
+            task = asyncio.get_running_loop().create_task(self._keep())
+            self._asides.add(task)
+            task.add_done_callback(self._asides.discard)
 
     async def met(self, seat: Seat, link: Link) -> None:
         """Where nothing is known of its lists, they are loaded before anybody is served."""
@@ -561,6 +576,7 @@ class Server:
         self._loaded_at = self.now()
         if catalog != self.catalog:
             self.catalog = catalog
+            self.late = False
             self._emit("list", f"{len(catalog.tools)} tools", scope=seat.scope, level="debug")
             await self._keep()
 
