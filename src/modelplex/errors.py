@@ -13,7 +13,7 @@
         TooLarge           413
         Misdirected        421  a Host that this listener does not serve
       PolicyDenied         403  refused here; never retried
-        BudgetExceeded       403  an agent's budget is used up
+        BudgetExceeded       402  an agent's budget is used up
       AgentLimited         429  an agent asks faster than it may
       ProviderError      the provider's: another candidate may do better
         UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown as 401: agents would ask for a login
@@ -180,8 +180,10 @@ class PolicyDenied(ModelplexError):
 
 
 class BudgetExceeded(PolicyDenied):
-    """403 and not 429, which every client's library repeats: waiting a second does not help."""
+    """402 and not 429, which every client's library repeats: waiting a second does not help. Nor 403: Claude Code then says "Failed to authenticate"."""
 
+    default_status = 402
+    default_type = "billing_error"
     default_code = "agent_budget_exceeded"
 
 

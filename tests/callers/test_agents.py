@@ -188,7 +188,7 @@ async def test_a_budget_survives_a_restart(tmp_path: Path) -> None:
         async with gateway(text, folder=tmp_path) as running:
             assert (await ask(running, tmp_path / "coder.sock")).status == 200
             refused = await ask(running, tmp_path / "coder.sock")
-            assert (refused.status, refused.error["code"]) == (403, "agent_budget_exceeded")
+            assert (refused.status, refused.error["code"]) == (402, "agent_budget_exceeded")
             assert refused.headers["x-should-retry"] == "false"
             assert len(up.seen) == 2
 

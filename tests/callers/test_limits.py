@@ -102,7 +102,7 @@ def test_a_budget_is_refused_until_its_period_is_over(clocks: Clocks, per: str, 
     use(of, usd=0.6)
     with pytest.raises(BudgetExceeded) as refused:
         of.admit(CODER)
-    assert (refused.value.status, refused.value.code) == (403, "agent_budget_exceeded")
+    assert (refused.value.status, refused.value.code) == (402, "agent_budget_exceeded")
     assert not refused.value.sdk_may_retry
     assert "$1.2 of $1" in refused.value.message
     clocks.wall += DAY

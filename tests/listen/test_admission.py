@@ -228,7 +228,7 @@ async def test_a_caller_that_waits_for_an_answer_still_counts(tmp_path: Path) ->
     [
         ("rate = { requests = 1 }", 429, "agent_rate_limited"),
         ("concurrent = 1", 429, "agent_concurrency_limited"),
-        ("budget = { tokens = 1 }", 403, "agent_budget_exceeded"),
+        ("budget = { tokens = 1 }", 402, "agent_budget_exceeded"),
     ],
 )
 async def test_an_agents_limits_are_asked_before_the_body_is_read(

@@ -131,7 +131,7 @@ def test_its_models_are_its_own(me: Person) -> None:
 def test_an_agent_without_a_socket_has_its_limits_too(me: Person) -> None:
     write(me, more='[[agents]]\nname = "reader"\ntoken = "a-long-token"\nbudget = { tokens = 1 }')
     assert once(me, "--agent", "reader") == "200"
-    assert once(me, "--agent", "reader") == "403 agent_budget_exceeded"
+    assert once(me, "--agent", "reader") == "402 agent_budget_exceeded"
     assert spent(me) == [("reader", 1)]
 
 
@@ -139,7 +139,7 @@ def test_what_it_spent_is_kept_from_run_to_run(me: Person) -> None:
     write(me, "budget = { tokens = 1 }")
     assert once(me, "--agent", "coder") == "200"
     assert spent(me) == [("coder", 1)]
-    assert once(me, "--agent", "coder") == "403 agent_budget_exceeded"
+    assert once(me, "--agent", "coder") == "402 agent_budget_exceeded"
     assert not (me.folder / "coder.socket").exists()
     assert not (me.folder / "coder.socket.runs").exists()
 

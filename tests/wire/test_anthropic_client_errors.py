@@ -8,7 +8,7 @@ from anthropic.types import MessageTokensCount, ModelInfo
 from anthropic.types.shared import ErrorResponse
 
 from modelplex import errors
-from modelplex.errors import BadRequest, ModelplexError, RateLimited, UnknownModel, UpstreamBroken
+from modelplex.errors import BadRequest, ModelplexError, Overloaded, RateLimited, UnknownModel, UpstreamBroken
 from modelplex.wire import anthropic_messages
 from modelplex.wire.estimate import estimated
 from modelplex.wire.sse import SseReader
@@ -40,8 +40,12 @@ def _told(error: ModelplexError) -> tuple[int, dict[str, Any]]:
         (errors.UpstreamAuth, 502, "api_error"),
         (errors.UpstreamBroken, 502, "api_error"),
         (errors.UpstreamTimeout, 504, "timeout_error"),
-        (errors.Overloaded, 529, "overloaded_error"),
-        (errors.Stopping, 529, "overloaded_error"),
+        (errors.Overloaded, 503, "api_error"),
+        (errors.Busy, 503, "api_error"),
+        (errors.Stopping, 503, "api_error"),
+        (errors.CircuitOpen, 429, "rate_limit_error"),
+        (errors.AgentLimited, 429, "rate_limit_error"),
+        (errors.BudgetExceeded, 402, "billing_error"),
         (errors.Fault, 500, "api_error"),
         (errors.StatePinned, 503, "api_error"),
     ],
@@ -50,6 +54,21 @@ def test_each_error_has_its_status_and_its_word(kind: type[ModelplexError], stat
     given, body = _told(kind("So it is."))
     assert (given, body["error"]["type"], body["error"]["message"]) == (status, word, "So it is.")
     assert (body["type"], body["request_id"]) == ("error", "req_1")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Overloaded("Busy.", upstream_status=529),
+        Overloaded("Busy.", upstream_type="overloaded_error"),
+        Overloaded("Busy.", upstream_code="server_is_overloaded"),
+        Overloaded("The provider answered 503: The model is overloaded.", upstream_status=503),
+    ],
+)
+def test_a_service_is_at_capacity_where_it_says_so_itself(error: ModelplexError) -> None:
+    """Claude Code tells its user of 529 that "the API is at capacity"."""
+    given, body = _told(error)
+    assert (given, body["error"]["type"]) == (529, "overloaded_error")
 
 
 def test_the_cause_and_the_place_are_named() -> None:

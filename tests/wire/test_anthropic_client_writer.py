@@ -175,7 +175,11 @@ def test_arguments_that_the_limit_cut_are_no_finished_call() -> None:
 def test_a_failure_is_an_error_event_and_nothing_follows_it() -> None:
     writer = anthropic_messages.writer(make_call(stream=True), id="msg_1", created=1, model="m")
     data = writer.send(Began()) + writer.send(Said(0, "Half"))
-    data += writer.send(Failed(Overloaded("Busy."))) + writer.send(Said(0, "more")) + writer.end()
+    data += (
+        writer.send(Failed(Overloaded("Busy.", upstream_type="overloaded_error")))
+        + writer.send(Said(0, "more"))
+        + writer.end()
+    )
     *_, last = told(data)
     assert last.event == "error"
     assert json.loads(last.data)["error"]["type"] == "overloaded_error"

@@ -144,10 +144,10 @@ def _all_rest(
 ) -> CircuitOpen:
     """Every candidate's provider said to leave it alone for longer than is waited here. The caller is told the same, and how much of it is left."""
     names = "; ".join(dict.fromkeys(f"{a.provider}/{a.model}: {why_shut(a)}".rstrip(": ") for a in rested))
-    waits = [wait for a in rested if (wait := told_wait(a)) is not None]
+    left = ceil(min((wait for a in rested if (wait := told_wait(a)) is not None), default=0))
     return CircuitOpen(
-        f"Every provider of this model said to come back later, and is not asked before. {names}",
-        retry_after=float(ceil(min(waits))) if waits else None,
+        f"No provider of this model may be asked yet: each said to wait, the first of them for {left} more seconds. {names}",
+        retry_after=float(left),
     )
 
 

@@ -1,7 +1,7 @@
 """Errors in Anthropic's words, for its clients: as an answer of their own, or inside a stream.
 
 Above it stand `anthropic_messages` and the writer of answers; below it the error tree. The words are those of wires.md 2.7, and who gets which is in its 3.13: a
-rejected upstream key is the gateway's trouble and never a 401, and busy is 529 here.
+rejected upstream key is the gateway's trouble and never a 401, and 529 is for what the provider itself calls overloaded: agents tell their users that the service is at capacity.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import msgspec
 
 from modelplex.errors import (
     AgentLimited,
-    Busy,
+    BudgetExceeded,
+    CircuitOpen,
     ClientError,
     ModelplexError,
     NotFound,
@@ -18,7 +19,6 @@ from modelplex.errors import (
     PolicyDenied,
     RateLimited,
     RequestTimeout,
-    Stopping,
     TooLarge,
     Unauthorized,
     UnknownModel,
@@ -27,7 +27,10 @@ from modelplex.errors import (
 from modelplex.wire import sse
 
 BUSY = 529
-"""The status that clients of this form take as a wish to come again later."""
+"""The status of a service that is at capacity."""
+BUSY_WORD = "overloaded_error"
+SAID_BUSY = "overload"
+"""How a provider says that it is at capacity, in whatever form: `overloaded_error`, `server_is_overloaded`, "The model is overloaded"."""
 WORDS: dict[type[ModelplexError], str] = {
     Unauthorized: "authentication_error",
     UnknownModel: "not_found_error",
@@ -36,11 +39,10 @@ WORDS: dict[type[ModelplexError], str] = {
     TooLarge: "request_too_large",
     ClientError: "invalid_request_error",
     PolicyDenied: "permission_error",
+    BudgetExceeded: "billing_error",
     RateLimited: "rate_limit_error",
     AgentLimited: "rate_limit_error",
-    Overloaded: "overloaded_error",
-    Busy: "overloaded_error",
-    Stopping: "overloaded_error",
+    CircuitOpen: "rate_limit_error",
     UpstreamTimeout: "timeout_error",
     ModelplexError: "api_error",
 }
@@ -72,10 +74,18 @@ _decode_own = msgspec.json.Decoder(_Own).decode
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
     """Status and body. What a provider of this dialect said of a client's fault goes on as it came."""
-    status = BUSY if isinstance(error, Overloaded | Stopping) else error.status
+    status = BUSY if is_busy(error) else error.status
     if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
         return status, error.upstream_body
     return status, _body(error, request_id=request_id)
+
+
+def is_busy(error: ModelplexError) -> bool:
+    """Whether the provider said that it is at capacity. A bare 503 says no such thing: a proxy before a dead server answers it."""
+    if not isinstance(error, Overloaded):
+        return False
+    said = f"{error.upstream_type} {error.upstream_code} {error.message}".lower()
+    return error.upstream_status == BUSY or SAID_BUSY in said
 
 
 def error_event(error: ModelplexError, *, request_id: str = "") -> bytes:
@@ -84,7 +94,7 @@ def error_event(error: ModelplexError, *, request_id: str = "") -> bytes:
 
 
 def _body(error: ModelplexError, *, request_id: str) -> bytes:
-    word = next(WORDS[kind] for kind in type(error).__mro__ if kind in WORDS)
+    word = BUSY_WORD if is_busy(error) else next(WORDS[k] for k in type(error).__mro__ if k in WORDS)
     message = error.message
     if error.code == "context_length_exceeded" and TOO_LONG not in message.lower():
         message = f"{TOO_LONG}: {message}"

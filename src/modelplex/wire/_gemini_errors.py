@@ -68,6 +68,7 @@ TOO_LONG = ("exceeds the maximum number of tokens", "input token count", "contex
 STATUS_OF: dict[int, str] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
+    402: "FAILED_PRECONDITION",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     405: "UNIMPLEMENTED",
