@@ -18,10 +18,22 @@ from modelplex.call import Seal
 from modelplex.errors import ModelplexError
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens, as the provider counted them. `output` includes `reasoning`; `input` parts are disjoint: fresh + cache_read + cache_write.
+class Iteration(msgspec.Struct, frozen=True):
+    """One of several samplings that a provider bills for one answer. `model` is "" where it is the answer's own; the counts are those of Usage."""
 
-    `cache_write` is the whole; `cache_write_1h` that part of it that lives for an hour. `estimated` is true where nobody counted.
+    model: str = ""
+    fresh: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens that are billed, as the provider counted them. `output` includes `reasoning`; `input` parts are disjoint: fresh + cache_read + cache_write.
+
+    `cache_write` is the whole; `cache_write_1h` that part of it that lives for an hour. `input_audio` and `input_image` are parts of `input`, `output_audio` and `output_image` of
+    `output`. `estimated` is true where a part of it was counted by nobody. `iterations` make up the counts, where the provider tells them apart.
     `raw` is the provider's own usage object, unread, and `raw_of` the dialect it is in: the same dialect gets it back as it was.
     """
 
@@ -31,7 +43,13 @@ class Usage(msgspec.Struct, frozen=True):
     cache_write_1h: int = 0
     output: int = 0
     reasoning: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+    web_searches: int = 0
     estimated: bool = False
+    iterations: tuple[Iteration, ...] = ()
     raw: msgspec.Raw | None = None
     raw_of: str | None = None
 

@@ -35,12 +35,14 @@ from modelplex.errors import (
     UpstreamBroken,
     detached,
 )
+from modelplex.event import Usage
 from modelplex.keeping import Keeping
 from modelplex.listing import Listing
 from modelplex.policing import Egress, Policing
 from modelplex.provider.ways import COUNTS
 from modelplex.record.journal import Journal
 from modelplex.record.price import Prices
+from modelplex.record.record import Try
 from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, stopped
 from modelplex.route.aliases import Candidate
 from modelplex.route.circuits import Circuits
@@ -59,6 +61,7 @@ from modelplex.wire.asked import (
     may_name_what_is_kept,
 )
 from modelplex.wire.envelope import MARK
+from modelplex.wire.estimate import estimated
 from modelplex.wire.passage import Passage
 from modelplex.wire.table import family, provider_dialect, request_names, write_error
 
@@ -68,6 +71,8 @@ MISLABELLED_STATUS = 502
 """The status that such an error is read with, since its own said 200."""
 NO_SUCH_PATH = frozenset({404, 405, 501})
 """What services answer to an operation that they do not have."""
+FREE = frozenset({*COUNTS, "moderations"})
+"""Endpoints that no provider bills."""
 REMEMBERED_SEALS = 20_000
 """Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the oldest are forgotten first."""
 HUNG_UP = ClientClosed("The caller hung up.")
@@ -303,12 +308,18 @@ class Gateway:
             if failure is not None:
                 without_secrets(detached(failure), upstream.hide)
             self._note(turn, attempt, failure)
-            journal.tried(attempt, failure, seconds=perf_counter() - started, request_id=_upstream_id(answer))
             seen = passage.seen
-            journal.usage, journal.changes = seen.usage, passage.changes
+            usage = seen.usage or _begun(asked.ask, answer, failure)
+            journal.tried(
+                attempt,
+                failure,
+                seconds=perf_counter() - started,
+                request_id=_upstream_id(answer),
+                usage=usage,
+                cost=self._cost(attempt, usage),
+            )
+            journal.changes = passage.changes
             journal.finish = seen.finish if failure is None else None
-            if seen.usage is not None:
-                journal.cost = self._prices.cost(upstream.type, attempt.model, seen.usage, upstream.base_url)
             self._remember(seen.seals, attempt)
         if turn.door.begun:
             if failure is not None:
@@ -346,14 +357,26 @@ class Gateway:
             return turn.asked, judged.stripped
         return _asked(judged.ask, turn.journal, turn.keeping), judged.stripped
 
-    def charged(self, journal: Journal) -> float:
-        """US dollars that a call counts against a budget: its cost, and where nobody counted its tokens what the estimate would cost; 0 where no price is known."""
-        usage, attempt = journal.usage, journal.attempt
-        if journal.cost is not None or usage is None or attempt is None:
-            return journal.cost or 0.0
+    def _cost(self, attempt: Attempt | Try, usage: Usage | None) -> float | None:
+        if usage is None:
+            return None
         upstream = self.upstreams[attempt.provider]
-        counted = msgspec.structs.replace(usage, estimated=False)
-        return self._prices.cost(upstream.type, attempt.model, counted, upstream.base_url) or 0.0
+        return self._prices.cost(upstream.type, attempt.model, usage, upstream.base_url)
+
+    def charged(self, journal: Journal) -> tuple[int, float]:
+        """Tokens and US dollars that a call counts against a budget, over all its attempts. Where nobody counted the tokens, it is what the estimate would cost; where no price is
+        known, no dollars.
+        """
+        tokens, usd = 0, 0.0
+        for one in journal.tries:
+            if one.usage is None:
+                continue
+            tokens += one.usage.input + one.usage.output
+            cost = one.cost
+            if cost is None:
+                cost = self._cost(one, msgspec.structs.replace(one.usage, estimated=False))
+            usd += cost or 0.0
+        return tokens, usd
 
     def _note(self, turn: Turn, attempt: Attempt, failure: ModelplexError | None) -> None:
         """What it says of the provider's health. A request counts once, however often it is tried; a caller that hung up says nothing."""
@@ -497,6 +520,21 @@ def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None
     if isinstance(error, UnknownModel) and attempt.model in error.message:
         return None
     return Unsupported(f"{attempt.provider} does not count tokens.", upstream_status=error.upstream_status)
+
+
+def _begun(ask: Ask, answer: Answer | None, failure: ModelplexError | None) -> Usage | None:
+    """What is billed for an attempt of which no usage and no output came. Once its answer had begun, the provider had read the prompt. An error in the place of an answer costs nothing,
+    and a page in HTML is no model's.
+    """
+    if answer is None or ask.endpoint in FREE:
+        return None
+    if failure is not None and (failure.upstream_body is not None or _is_html(answer)):
+        return None
+    return estimated(ask, characters=0)
+
+
+def _is_html(answer: Answer) -> bool:
+    return (answer.header(b"content-type") or b"").lower().startswith(b"text/html")
 
 
 def _upstream_id(answer: Answer | None) -> str | None:

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -56,7 +56,7 @@ from modelplex.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from modelplex.event import Argued, Called, Ended, Event, Failed, Said
+from modelplex.event import Argued, Called, Ended, Event, Failed, Said, Usage
 from modelplex.wire import ollama as dialect
 from modelplex.wire._ollama_read import LineReader
 from modelplex.wire.dialect import ProviderDialect
@@ -82,7 +82,7 @@ def _told(event: Event) -> dict[str, Any]:
         return {"Failed": {"code": event.error.code, "message": event.error.message}}
     default = {field.name: field.default for field in msgspec.structs.fields(event)}
     fields = {
-        name: msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else msgspec.to_builtins(value)
+        name: msgspec.json.decode(msgspec.json.encode(value))
         for name, value in msgspec.structs.asdict(event).items()
         if value != default[name]
     }
@@ -209,8 +209,7 @@ def test_a_whole_answer_is_the_same_events() -> None:
 
 
 def _usage(*, fresh: int, output: int) -> dict[str, Any]:
-    nothing = dict.fromkeys(("cache_read", "cache_write", "cache_write_1h", "reasoning"), 0)
-    return {"fresh": fresh, "output": output, "estimated": False, "raw": None, "raw_of": None, **nothing}
+    return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(Usage(fresh=fresh, output=output))))
 
 
 def test_a_whole_answer_that_is_not_done_fails() -> None:

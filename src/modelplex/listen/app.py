@@ -300,12 +300,8 @@ class App:
 
     def _settle(self, ticket: Ticket, journal: Journal, gateway: Gateway) -> None:
         """What a call took of its agent's limits: also one whose caller hung up, or that broke off."""
-        usage = journal.usage
-        self.limits.settle(
-            ticket,
-            tokens=usage.input + usage.output if usage is not None else 0,
-            usd=gateway.charged(journal),
-        )
+        tokens, usd = gateway.charged(journal)
+        self.limits.settle(ticket, tokens=tokens, usd=usd)
 
     def _close(self, journal: Journal, door: Door) -> None:
         journal.answered = door.begun and door.status == 200

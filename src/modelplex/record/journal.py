@@ -61,8 +61,16 @@ class Journal:
         return max(0.0, (self.left or self.started) - self.started - spent)
 
     def tried(
-        self, attempt: Attempt, error: ModelplexError | None, *, seconds: float, request_id: str | None = None
+        self,
+        attempt: Attempt,
+        error: ModelplexError | None,
+        *,
+        seconds: float,
+        request_id: str | None = None,
+        usage: Usage | None = None,
+        cost: float | None = None,
     ) -> None:
+        self.usage, self.cost = usage, cost
         self.tries.append(
             Try(
                 provider=attempt.provider,
@@ -73,6 +81,8 @@ class Journal:
                 seconds=seconds,
                 message=None if error is None else error.message,
                 upstream_request_id=request_id,
+                usage=usage,
+                cost=cost,
             )
         )
 

@@ -188,6 +188,10 @@ def _attempt(attempt: Try, mask: Callable[[bytes], bytes]) -> Fields:
         fields["error"] = _sentence(attempt.message, mask)
     if attempt.upstream_request_id is not None:
         fields["upstream_request_id"] = attempt.upstream_request_id
+    if attempt.usage is not None:
+        fields["tokens"] = _tokens(attempt.usage)
+    if attempt.cost is not None:
+        fields["cost_usd"] = round(attempt.cost, 9)
     return fields
 
 

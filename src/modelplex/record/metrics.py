@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from modelplex.event import Usage
 from modelplex.record.record import Record
 from modelplex.record.tool import ToolCall
 
@@ -163,6 +164,19 @@ class _ToolSeries:
 _KINDS = frozenset({"tcp", "unix", "vsock"})
 
 
+def _count_tokens(series: _Series, usage: Usage, cost: float | None) -> None:
+    tokens = series.tokens
+    tokens[0] += usage.input
+    tokens[1] += usage.output
+    tokens[2] += usage.cache_read
+    tokens[3] += usage.cache_write
+    tokens[4] += usage.reasoning
+    if cost is None:
+        series.unpriced += 1
+    else:
+        series.cost += cost
+
+
 class Metrics:
     """`breakers` and `lost` are asked whenever the text is rendered: the breakers as they stand, and log lines lost, by reason."""
 
@@ -204,10 +218,8 @@ class Metrics:
         # A name that nobody serves is the client's invention, of which there is no end.
         model = record.model if provider else ""
         key = (provider, model, record.endpoint)
-        series = self._series.get(key)
-        if series is None:
-            key, series = self._new_series(key)
-            provider, model, _ = key
+        key, series = self._series_of(key)
+        provider, model, _ = key
         requests = (*key, kind, record.agent, record.outcome, _class(record.status))
         self._requests[requests] = self._requests.get(requests, 0) + 1
         code = ""
@@ -225,6 +237,10 @@ class Metrics:
                 self._code(attempt.outcome),
             )
             self._attempts[row] = self._attempts.get(row, 0) + 1
+        for attempt in record.tries[:-1]:
+            if attempt.usage is not None:
+                _, series = self._series_of((attempt.provider, attempt.model, record.endpoint))
+                _count_tokens(series, attempt.usage, attempt.cost)
 
     def observe_tool(self, call: ToolCall) -> None:
         """A tool call is over. Only tools that a server lists are named: a name that nobody lists is the client's invention, and URIs have no end."""
@@ -256,31 +272,26 @@ class Metrics:
         usage = record.usage
         if usage is None:
             return
-        read, write, tokens = usage.cache_read, usage.cache_write, series.tokens
-        whole = usage.fresh + read + write
-        tokens[0] += whole
-        tokens[1] += usage.output
-        tokens[2] += read
-        tokens[3] += write
-        tokens[4] += usage.reasoning
-        series.inputs.add(whole)
+        _count_tokens(series, usage, record.cost)
+        series.inputs.add(usage.input)
         series.outputs.add(usage.output)
-        if record.cost is None:
-            series.unpriced += 1
-        else:
-            series.cost += record.cost
 
     def _count_agent(self, record: Record) -> None:
         """Agents' names are the config's, so that there are never more than it had."""
         series = self._agents.get(record.agent)
         if series is None:
             series = self._agents.setdefault(record.agent, _AgentSeries())
-        if record.usage is not None:
-            series.tokens_in += record.usage.input
-            series.tokens_out += record.usage.output
-        series.cost += record.cost or 0.0
+        taken = [(one.usage, one.cost) for one in record.tries[:-1]] + [(record.usage, record.cost)]
+        for usage, cost in taken:
+            if usage is not None:
+                series.tokens_in += usage.input
+                series.tokens_out += usage.output
+            series.cost += cost or 0.0
 
-    def _new_series(self, key: _Key) -> tuple[_Key, _Series]:
+    def _series_of(self, key: _Key) -> tuple[_Key, _Series]:
+        series = self._series.get(key)
+        if series is not None:
+            return key, series
         if len(self._series) >= SERIES_LIMIT:
             key = (OTHER, OTHER, OTHER)
         return key, self._series.setdefault(key, _Series())

@@ -18,7 +18,9 @@ Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 
 class Try(msgspec.Struct, frozen=True):
-    """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the provider's, None where none came."""
+    """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the provider's, None where none came. `usage` and `cost` are what it took,
+    be there an answer or not.
+    """
 
     provider: str
     model: str
@@ -28,6 +30,8 @@ class Try(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     message: str | None = None
     upstream_request_id: str | None = None
+    usage: Usage | None = None
+    cost: float | None = None
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -46,7 +50,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     `outcome`: "ok", "error" (before or instead of an answer), "broken" (an error after output had begun), "client_closed".
     `agent` is a name of [[agents]], "" for nobody in particular; `peer` and `attested` are of the process that connected, where it was looked at.
-    `blame` is set for every outcome but "ok". `started` is Unix seconds. `bytes_in`, `bytes_out` count bodies.
+    `usage` and `cost` are of the last attempt; earlier ones have their own in `tries`. `blame` is set for every outcome but "ok". `started` is Unix seconds. `bytes_in`, `bytes_out` count bodies.
     """
 
     id: str

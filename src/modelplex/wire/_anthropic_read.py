@@ -35,6 +35,7 @@ from modelplex.event import (
     Ended,
     Event,
     Failed,
+    Iteration,
     Made,
     Measured,
     Reason,
@@ -45,6 +46,7 @@ from modelplex.event import (
 )
 from modelplex.wire._anthropic_history import DIALECT, SEAL_FORMAT
 from modelplex.wire.sse import SseEvent, SseReader
+from modelplex.wire.usage import count
 
 REASONS: dict[str, Reason] = {
     "end_turn": "stop",
@@ -180,14 +182,28 @@ class _OutputDetails(msgspec.Struct):
     thinking_tokens: int | None = None
 
 
-class _Tokens(msgspec.Struct):
+class _Counts(msgspec.Struct):
+    """Counts of a usage object, or of one entry of its `iterations`."""
+
     input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens: int | None = None
+
+
+class _Iteration(_Counts):
+    model: str | None = None
+
+
+class _ServerTools(msgspec.Struct):
+    web_search_requests: int | None = None
+
+
+class _Tokens(_Counts):
     output_tokens_details: _OutputDetails | None = None
-    service_tier: str | None = None
+    iterations: list[_Iteration] | None = None
+    server_tool_use: _ServerTools | None = None
 
 
 class _Open(msgspec.Struct):
@@ -378,25 +394,75 @@ class Answer:
 
 
 def read_usage(members: dict[str, msgspec.Raw]) -> Usage:
-    """Counts as they came; `raw` is the merged object. Counts that are not numbers are left at 0: they break no answer."""
+    """What is billed; `raw` is the merged object. A member that has another shape than it should counts for nothing, and breaks no answer."""
     raw = msgspec.Raw(msgspec.json.encode(members))
     try:
         tokens = msgspec.json.decode(raw, type=_Tokens)
     except msgspec.ValidationError:
-        return Usage(raw=raw, raw_of=DIALECT)
-    lives = tokens.cache_creation or _CacheCreation()
-    hour, minutes = lives.ephemeral_1h_input_tokens or 0, lives.ephemeral_5m_input_tokens or 0
-    written = tokens.cache_creation_input_tokens
-    details = tokens.output_tokens_details
+        tokens = _readable(members)
+    details, tools = tokens.output_tokens_details, tokens.server_tool_use
+    top, iterations = _iteration(tokens), tuple(_iteration(each) for each in tokens.iterations or ())
+    billed = _billed(top, iterations)
     return Usage(
-        fresh=tokens.input_tokens or 0,
-        cache_read=tokens.cache_read_input_tokens or 0,
-        cache_write=hour + minutes if written is None else written,
-        cache_write_1h=hour,
-        output=tokens.output_tokens or 0,
-        reasoning=(details.thinking_tokens or 0) if details is not None else 0,
+        fresh=billed.fresh,
+        cache_read=billed.cache_read,
+        cache_write=billed.cache_write,
+        cache_write_1h=billed.cache_write_1h,
+        output=billed.output,
+        reasoning=count(details.thinking_tokens) if details is not None else 0,
+        web_searches=count(tools.web_search_requests) if tools is not None else 0,
+        iterations=iterations if len(iterations) > 1 and billed == _sum(iterations) else (),
         raw=raw,
         raw_of=DIALECT,
+    )
+
+
+def _readable(members: dict[str, msgspec.Raw]) -> _Tokens:
+    tokens = _Tokens()
+    for field in msgspec.structs.fields(_Tokens):
+        if field.name in members:
+            try:
+                setattr(tokens, field.name, msgspec.json.decode(members[field.name], type=field.type))
+            except msgspec.ValidationError:
+                continue
+    return tokens
+
+
+def _iteration(counts: _Counts) -> Iteration:
+    lives = counts.cache_creation or _CacheCreation()
+    hour, minutes = count(lives.ephemeral_1h_input_tokens), count(lives.ephemeral_5m_input_tokens)
+    written = counts.cache_creation_input_tokens
+    return Iteration(
+        model=(counts.model or "") if isinstance(counts, _Iteration) else "",
+        fresh=count(counts.input_tokens),
+        cache_read=count(counts.cache_read_input_tokens),
+        cache_write=hour + minutes if written is None else count(written),
+        cache_write_1h=hour,
+        output=count(counts.output_tokens),
+    )
+
+
+def _sum(iterations: tuple[Iteration, ...]) -> Iteration:
+    return Iteration(
+        fresh=sum(one.fresh for one in iterations),
+        cache_read=sum(one.cache_read for one in iterations),
+        cache_write=sum(one.cache_write for one in iterations),
+        cache_write_1h=sum(one.cache_write_1h for one in iterations),
+        output=sum(one.output for one in iterations),
+    )
+
+
+def _billed(top: Iteration, iterations: tuple[Iteration, ...]) -> Iteration:
+    """The top-level counts leave out what compaction and other models took; the sum of `iterations` is what is billed.
+    https://platform.claude.com/docs/en/build-with-claude/compaction
+    """
+    each = _sum(iterations)
+    return Iteration(
+        fresh=max(top.fresh, each.fresh),
+        cache_read=max(top.cache_read, each.cache_read),
+        cache_write=max(top.cache_write, each.cache_write),
+        cache_write_1h=max(top.cache_write_1h, each.cache_write_1h),
+        output=max(top.output, each.output),
     )
 
 

@@ -18,6 +18,7 @@ from modelplex.event import Usage
 from modelplex.wire._anthropic_read import ErrorBody, error_of, read_usage
 from modelplex.wire._openai_json import MALFORMED, decode_mended, mend, parses
 from modelplex.wire.dialect import Seen
+from modelplex.wire.estimate import sealed_characters
 from modelplex.wire.sse import LINE_CAP, SseReader
 
 ENDED_EARLY = "The provider's stream ended before its end: "
@@ -100,12 +101,14 @@ class MessagesWatch:
         "_arguments",
         "_carry",
         "_characters",
+        "_counted_at",
         "_finish",
         "_is_broken",
         "_is_over",
         "_is_stopped",
         "_model",
         "_seals",
+        "_shown_at",
         "_usage",
         "error_forwarded",
         "failed",
@@ -120,6 +123,9 @@ class MessagesWatch:
         self._arguments: dict[int, list[str]] = {}
         """The pieces of each open call's arguments, by its block."""
         self._characters = 0
+        self._counted_at = 0
+        self._shown_at = 0
+        """What `_characters` was when the last block began: one that shows nothing until its seal has hidden thoughts."""
         self._finish: str | None = None
         self._is_broken = False
         self._is_over = False
@@ -133,9 +139,15 @@ class MessagesWatch:
 
     @property
     def seen(self) -> Seen:
-        usage = _usage(self._usage)
-        length = self._characters if usage is None else 0
-        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals.values()), length)
+        return Seen(
+            self._model,
+            self._finish,
+            _usage(self._usage),
+            self.failed,
+            tuple(self._seals.values()),
+            self._characters,
+            self._counted_at,
+        )
 
     def feed(self, data: bytes) -> bytes:
         if self._is_stopped:
@@ -232,6 +244,8 @@ class MessagesWatch:
             self._usage |= _given(event.message.usage)
         elif kind == "message_delta":
             self._usage |= _given(event.usage)
+            if event.usage:
+                self._counted_at = self._characters
             self._end_as(event.delta)
         elif kind == "message_stop":
             self._is_over = True
@@ -248,6 +262,8 @@ class MessagesWatch:
         sealed = block.signature or (block.data if block.type == "redacted_thinking" else None)
         if isinstance(sealed, str) and sealed:
             self._seals[index] = sealed
+            self._characters += 0 if block.thinking else sealed_characters(sealed)
+        self._shown_at = self._characters
         self._characters += len(block.text or "") + len(block.thinking or "")
 
     def _fill(self, index: int, delta: _Delta) -> None:
@@ -260,6 +276,8 @@ class MessagesWatch:
         elif delta.signature:
             self.has_output = True
             self._seals[index] = delta.signature
+            if self._characters == self._shown_at:
+                self._characters += sealed_characters(delta.signature)
 
     def _close(self, index: int) -> None:
         text = "".join(self._arguments.pop(index, ()))

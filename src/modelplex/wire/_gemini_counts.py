@@ -13,6 +13,12 @@ import msgspec
 from modelplex.event import Usage
 from modelplex.wire._gemini_json import DIALECT
 from modelplex.wire._openai_json import is_given
+from modelplex.wire.usage import count
+
+
+class _Modality(msgspec.Struct, rename="camel"):
+    modality: str = ""
+    token_count: int | None = None
 
 
 class _Tokens(msgspec.Struct, rename="camel"):
@@ -21,6 +27,9 @@ class _Tokens(msgspec.Struct, rename="camel"):
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
     tool_use_prompt_token_count: int | None = None
+    total_token_count: int | None = None
+    prompt_tokens_details: list[_Modality] | None = None
+    candidates_tokens_details: list[_Modality] | None = None
 
 
 _decode = msgspec.json.Decoder(_Tokens).decode
@@ -34,15 +43,25 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         seen = _decode(raw)
     except (msgspec.DecodeError, UnicodeError):
         return None
-    cached, thoughts = seen.cached_content_token_count or 0, seen.thoughts_token_count or 0
+    cached, thoughts = count(seen.cached_content_token_count), count(seen.thoughts_token_count)
+    prompt, tools = count(seen.prompt_token_count), count(seen.tool_use_prompt_token_count)
+    output = count(seen.candidates_token_count) + thoughts
     return Usage(
-        fresh=max(0, (seen.prompt_token_count or 0) - cached) + (seen.tool_use_prompt_token_count or 0),
+        fresh=max(0, prompt - cached) + tools,
         cache_read=cached,
-        output=(seen.candidates_token_count or 0) + thoughts,
+        output=max(output, count(seen.total_token_count) - prompt - tools),
         reasoning=thoughts,
+        input_audio=_of("AUDIO", seen.prompt_tokens_details),
+        input_image=_of("IMAGE", seen.prompt_tokens_details),
+        output_audio=_of("AUDIO", seen.candidates_tokens_details),
+        output_image=_of("IMAGE", seen.candidates_tokens_details),
         raw=msgspec.Raw(bytes(raw)),
         raw_of=DIALECT,
     )
+
+
+def _of(modality: str, details: list[_Modality] | None) -> int:
+    return sum(count(each.token_count) for each in details or () if each.modality == modality)
 
 
 def write_usage(usage: Usage) -> msgspec.Raw:

@@ -18,6 +18,7 @@ from modelplex.wire._gemini_read import BROKEN, UNSAID
 from modelplex.wire._openai_json import is_given
 from modelplex.wire.dialect import Seen
 from modelplex.wire.sse import LINE_CAP, SseReader
+from modelplex.wire.usage import of_vectors
 
 ENDED_EARLY = "The provider's stream ended before its end: "
 
@@ -72,13 +73,14 @@ _blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 class _Looked:
     """What was seen of an answer so far."""
 
-    __slots__ = ("characters", "finish", "has_output", "measured", "model", "open", "seals")
+    __slots__ = ("characters", "counted_at", "finish", "has_output", "measured", "model", "open", "seals")
 
     def __init__(self) -> None:
         self.model: str | None = None
         self.finish: str | None = None
         self.measured: bytes | None = None
         self.characters = 0
+        self.counted_at = 0
         self.seals: list[str] = []
         self.open: set[int] = set()
         self.has_output = False
@@ -101,6 +103,8 @@ class _Looked:
             else:
                 self.open.discard(index)
                 self.finish = self.finish or candidate.finish_reason
+        if chunk.usage_metadata is not None:
+            self.counted_at = self.characters
 
     def _look_at(self, part: _Part) -> None:
         if part.text:
@@ -117,8 +121,9 @@ class _Looked:
         usage = None
         if self.measured is not None:
             usage = read_usage(_decode_measure(self.measured).usage_metadata)
-        length = self.characters if usage is None else 0
-        return Seen(self.model, self.finish, usage, error, tuple(self.seals), length)
+        length = 0 if usage is not None and self.counted_at == self.characters else self.characters
+        at = self.counted_at if length else 0
+        return Seen(self.model, self.finish, usage, error, tuple(self.seals), length, at)
 
 
 def _only_line(data: bytes) -> int:
@@ -257,4 +262,4 @@ def look_at_vectors(body: bytes) -> Seen:
         if members.keys() & {"embedding", "embeddings"}
         else UpstreamBroken("The provider's answer has no vectors.")
     )
-    return Seen(usage=read_usage(measure.usage_metadata), error=error)
+    return Seen(usage=of_vectors(read_usage(measure.usage_metadata)), error=error)

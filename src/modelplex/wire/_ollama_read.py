@@ -34,6 +34,7 @@ from modelplex.event import (
 )
 from modelplex.wire.dialect import Reader
 from modelplex.wire.ndjson import MAX_LINE, Lines
+from modelplex.wire.usage import count
 
 
 class _ReadFunction(msgspec.Struct):
@@ -200,7 +201,7 @@ class LineReader:
         yield from self._close()
         if line.prompt_eval_count is not None or line.eval_count is not None:
             # A prompt that was cached whole has no count: it took nothing.
-            yield Measured(Usage(fresh=line.prompt_eval_count or 0, output=line.eval_count or 0))
+            yield Measured(Usage(fresh=count(line.prompt_eval_count), output=count(line.eval_count)))
         reason: Reason = "tool_calls" if self._calls else "stop"
         # Ollama drops a call that was cut off, so behind "length" there may be one that was never shown.
         yield Ended("length" if line.done_reason == "length" else reason)

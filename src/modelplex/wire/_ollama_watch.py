@@ -13,6 +13,7 @@ from modelplex.event import Usage
 from modelplex.wire._ollama_read import sentence
 from modelplex.wire.dialect import Seen
 from modelplex.wire.ndjson import MAX_LINE
+from modelplex.wire.usage import count
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -55,7 +56,7 @@ class _Line(msgspec.Struct):
     def usage(self) -> Usage | None:
         if self.prompt_eval_count is None and self.eval_count is None:
             return None
-        return Usage(fresh=self.prompt_eval_count or 0, output=self.eval_count or 0)
+        return Usage(fresh=count(self.prompt_eval_count), output=count(self.eval_count))
 
 
 class _Vectors(msgspec.Struct):
@@ -93,8 +94,14 @@ class LineWatch:
         last = self._last
         usage = last.usage if last is not None else None
         finish = (last.done_reason or "stop") if last is not None else None
+        # The counts stand in the last line alone.
         return Seen(
-            self._model, finish, usage, self.failed, characters=0 if usage is not None else self._characters
+            self._model,
+            finish,
+            usage,
+            self.failed,
+            characters=self._characters,
+            counted_at=self._characters,
         )
 
     def feed(self, data: bytes) -> bytes:
@@ -184,7 +191,7 @@ def look_at_vectors(body: bytes) -> Seen:
     if not bytes(answer.embeddings).startswith(b"["):
         return Seen(answer.model, error=UpstreamBroken("Ollama's answer holds no embeddings."))
     counted = answer.prompt_eval_count
-    return Seen(answer.model, usage=None if counted is None else Usage(fresh=counted))
+    return Seen(answer.model, usage=None if counted is None else Usage(fresh=count(counted)))
 
 
 def _told(error: msgspec.Raw, body: bytes) -> UpstreamBroken:

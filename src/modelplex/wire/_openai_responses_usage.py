@@ -11,6 +11,7 @@ import msgspec
 from modelplex.event import Usage
 from modelplex.wire._openai_json import MALFORMED, encode, is_given
 from modelplex.wire._openai_responses_words import DIALECT
+from modelplex.wire.usage import count, counted
 
 _Count = int | float | None
 
@@ -44,14 +45,17 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
     except MALFORMED:
         return None
     given, out = seen.input_tokens_details, seen.output_tokens_details
-    cached = int((given.cached_tokens if given else 0) or 0)
-    written = int((given.cache_write_tokens if given else 0) or 0)
+    cached, written = (count(given.cached_tokens), count(given.cache_write_tokens)) if given else (0, 0)
+    reasoning = count(out.reasoning_tokens) if out else 0
+    read, wrote = counted(
+        given=seen.input_tokens, written=seen.output_tokens, total=seen.total_tokens, apart=reasoning
+    )
     return Usage(
-        fresh=max(0, int(seen.input_tokens or 0) - cached - written),
+        fresh=max(0, read - cached - written),
         cache_read=cached,
         cache_write=written,
-        output=int(seen.output_tokens or 0),
-        reasoning=int((out.reasoning_tokens if out else 0) or 0),
+        output=wrote,
+        reasoning=reasoning,
         raw=msgspec.Raw(bytes(raw)) if _is_whole(seen) else None,
         raw_of=DIALECT if _is_whole(seen) else None,
     )

@@ -18,6 +18,7 @@ from modelplex.wire._openai_json import MALFORMED, decode_mended, mend, parses
 from modelplex.wire._openai_responses_usage import read_usage
 from modelplex.wire._openai_watch import ENDED_EARLY
 from modelplex.wire.dialect import Seen
+from modelplex.wire.estimate import sealed_characters
 from modelplex.wire.sse import LINE_CAP, SseReader
 
 _CALLS = frozenset({"function_call", "custom_tool_call"})
@@ -104,8 +105,16 @@ class ResponsesWatch:
     @property
     def seen(self) -> Seen:
         usage = None if self._response is None else read_usage(self._response.usage)
-        length = self._characters if usage is None else 0
-        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals), length)
+        # The counts stand in the last event alone.
+        return Seen(
+            self._model,
+            self._finish,
+            usage,
+            self.failed,
+            tuple(self._seals),
+            self._characters,
+            self._characters,
+        )
 
     def feed(self, data: bytes) -> bytes:
         if self._stopped:
@@ -195,6 +204,7 @@ class ResponsesWatch:
         self.has_output = True
         if item.encrypted_content:
             self._seals.append(item.encrypted_content)
+            self._characters += sealed_characters(item.encrypted_content)
         if _is_half(item):
             self._stop(UpstreamBroken("The provider ended a tool call whose arguments are not JSON."))
 
@@ -203,6 +213,7 @@ class ResponsesWatch:
         self._model = response.model or self._model
         if told.type in _BROKEN or told.error:
             self.error_forwarded = self.has_output
+            self._response = response  # what failed is billed as well
             error = told.error or response.error
             if not error:
                 flat = decode_mended(data, _decode_flat) or _Flat()

@@ -6,10 +6,15 @@ rides along and goes back as it came.
 
 from __future__ import annotations
 
+import json
+import re
+from itertools import islice
+
 import msgspec
 
 from modelplex.event import Usage
 from modelplex.wire._openai_json import MALFORMED, encode, is_given
+from modelplex.wire.usage import count, counted
 
 RAW_OF = "openai_chat"
 """The dialect that `Usage.raw` is in, where it came from here."""
@@ -20,10 +25,16 @@ _Count = int | float | None
 class _In(msgspec.Struct):
     cached_tokens: _Count = None
     cache_write_tokens: _Count = None
+    audio_tokens: _Count = None
+    image_tokens: _Count = None
 
 
 class _Out(msgspec.Struct):
+    """Rejected predictions are part of `completion_tokens`, as reasoning is at OpenAI."""
+
     reasoning_tokens: _Count = None
+    audio_tokens: _Count = None
+    image_tokens: _Count = None
 
 
 class _Usage(msgspec.Struct):
@@ -47,20 +58,86 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         seen = _decode(raw)
     except MALFORMED:
         return None
-    details = seen.prompt_tokens_details or _In()
-    cached = int(details.cached_tokens or seen.prompt_cache_hit_tokens or 0)
-    written = int(details.cache_write_tokens or 0)
-    out = seen.completion_tokens_details
+    details, out = seen.prompt_tokens_details or _In(), seen.completion_tokens_details or _Out()
+    cached, written = (
+        count(details.cached_tokens or seen.prompt_cache_hit_tokens),
+        count(details.cache_write_tokens),
+    )
+    given, output = counted(
+        given=seen.prompt_tokens,
+        written=seen.completion_tokens,
+        total=seen.total_tokens,
+        apart=out.reasoning_tokens,
+    )
     # A client's typed usage needs all three counts; an object that lacks one is written anew from what is known.
     whole = isinstance(seen.prompt_tokens, int) and isinstance(seen.total_tokens, int)
     return Usage(
-        fresh=max(0, int(seen.prompt_tokens or 0) - cached - written),
+        fresh=max(0, given - cached - written),
         cache_read=cached,
         cache_write=written,
-        output=int(seen.completion_tokens or 0),
-        reasoning=int((out.reasoning_tokens if out else 0) or 0),
+        output=output,
+        reasoning=count(out.reasoning_tokens),
+        input_audio=count(details.audio_tokens),
+        input_image=count(details.image_tokens),
+        output_audio=count(out.audio_tokens),
+        output_image=count(out.image_tokens),
         raw=msgspec.Raw(bytes(raw)) if whole and isinstance(seen.completion_tokens, int) else None,
         raw_of=RAW_OF if whole and isinstance(seen.completion_tokens, int) else None,
+    )
+
+
+class _Other(msgspec.Struct):
+    """Usage of endpoints beside conversations: images and transcriptions name their counts as Responses does, rerank has a total alone
+    (Jina, Voyage) or `meta.tokens` (Cohere).
+    """
+
+    prompt_tokens: _Count = None
+    input_tokens: _Count = None
+    output_tokens: _Count = None
+    completion_tokens: _Count = None
+    total_tokens: _Count = None
+    input_tokens_details: _In | None = None
+    input_token_details: _In | None = None
+    output_tokens_details: _Out | None = None
+
+
+MARKS = 16
+"""Members called `usage` that are looked at; an answer has one or two."""
+_mark = re.compile(rb'"(?:usage|tokens)"\s*:\s*(?=\{)')
+_raw = json.JSONDecoder().raw_decode
+
+
+def usage_inside(text: bytes) -> Usage | None:
+    """The largest usage object in a piece of an answer that is not read as a whole; None where there is none. A quote inside a string is escaped, so that the name
+    of a member is found and no text of a model's.
+    """
+    found: list[Usage] = []
+    for mark in islice(_mark.finditer(text), MARKS):
+        try:
+            members, _ = _raw(text[mark.end() :].decode("utf-8", "replace"))
+            other = msgspec.convert(members, _Other)
+        except (ValueError, RecursionError):
+            continue
+        found.append(_other_usage(other))
+    most = max(found, key=lambda usage: usage.input + usage.output, default=None)
+    return most if most is not None and most.input + most.output else None
+
+
+def _other_usage(seen: _Other) -> Usage:
+    details, out = seen.input_tokens_details or seen.input_token_details or _In(), seen.output_tokens_details
+    given, output = counted(
+        given=seen.prompt_tokens if seen.input_tokens is None else seen.input_tokens,
+        written=seen.completion_tokens if seen.output_tokens is None else seen.output_tokens,
+        total=seen.total_tokens,
+    )
+    cached = count(details.cached_tokens)
+    return Usage(
+        fresh=max(0, given - cached),
+        cache_read=cached,
+        output=output,
+        input_audio=count(details.audio_tokens),
+        input_image=count(details.image_tokens),
+        output_image=count(out.image_tokens) if out else 0,
     )
 
 

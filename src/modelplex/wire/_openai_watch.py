@@ -99,6 +99,7 @@ class OpenAIWatch:
         "_calls",
         "_carry",
         "_characters",
+        "_counted_at",
         "_finish",
         "_finished",
         "_measured",
@@ -123,7 +124,8 @@ class OpenAIWatch:
         self._finish: str | None = None
         self._measured: bytes | None = None
         self._characters = 0
-        """Of text and thoughts; arguments are kept, and counted where somebody asks."""
+        """Of text, thoughts and arguments."""
+        self._counted_at = 0
         self.failed: ModelplexError | None = None
         self._open: set[int] = set()
         self._finished: set[int] = set()
@@ -144,11 +146,15 @@ class OpenAIWatch:
         if self._measured is not None:
             measure = decode_mended(self._measured, _decode_measure)
             usage = read_usage(measure.usage) if measure is not None else None
-        length = 0
-        if usage is None:
-            arguments = (piece for calls in self._arguments.values() for pieces in calls for piece in pieces)
-            length = self._characters + sum(map(len, arguments))
-        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals), length)
+        return Seen(
+            self._model,
+            self._finish,
+            usage,
+            self.failed,
+            tuple(self._seals),
+            self._characters,
+            self._counted_at,
+        )
 
     def feed(self, data: bytes) -> bytes:
         if self._stopped:
@@ -261,8 +267,11 @@ class OpenAIWatch:
             self._model = chunk.model
         if chunk.usage is not None:
             self._measured = data
+            if not chunk.choices:
+                self._counted_at = self._characters
+                return _WITHHOLD if self._withhold else _PASS
         if not chunk.choices:
-            return _WITHHOLD if self._withhold and chunk.usage is not None else _PASS
+            return _PASS
         for choice in chunk.choices:
             index = choice.index or 0
             delta = choice.delta or choice.message
@@ -277,6 +286,8 @@ class OpenAIWatch:
                     return _STOP
             elif index not in self._finished:
                 self._open.add(index)
+        if chunk.usage is not None:
+            self._counted_at = self._characters
         return _PASS
 
     def _observe_delta(self, index: int, delta: _Delta) -> None:
@@ -314,6 +325,7 @@ class OpenAIWatch:
             self._arguments.setdefault(choice, []).append(call[1])
         if isinstance(function.arguments, str):
             call[1].append(function.arguments)
+            self._characters += len(function.arguments)
 
     def _keep_signature(self, extra: Any) -> None:
         signature = google_signature(extra)

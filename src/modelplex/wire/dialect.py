@@ -21,7 +21,8 @@ from modelplex.event import Event, ListedModel, Usage
 class Seen(msgspec.Struct, frozen=True):
     """What was observed of an answer that passed untouched. `finish` is the dialect's own word; `error` is why it is no answer, if it is none.
     `seals` are the opaque states it contained, as they stand in the body, so that they find their way back. `characters`
-    is the length of its text, thoughts and arguments, told only where `usage` is not.
+    is the length of its text, thoughts and arguments as far as they came; of a whole answer it is told only where `usage` is not. `counted_at` is what `characters` was when
+    `usage` was told: a stream can end before its last count.
     """
 
     model: str | None = None
@@ -30,6 +31,7 @@ class Seen(msgspec.Struct, frozen=True):
     error: ModelplexError | None = None
     seals: tuple[str, ...] = ()
     characters: int = 0
+    counted_at: int = 0
 
 
 class Watch(Protocol):

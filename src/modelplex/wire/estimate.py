@@ -1,11 +1,12 @@
 """Tokens where nobody counted them: about as many as the text is long.
 
-Above it stands the passage; below it the vocabulary. It knows no tokenizer: each model has its own, and none is asked. What a provider counted is never counted again
-(wires.md 3.6), so that this is only for answers that came without usage. An estimate says that it is one, and has no price.
+Above it stands the passage; below it the vocabulary. It knows no tokenizer: each model has its own, and none is asked. A provider's last count is never counted again
+(wires.md 3.6), so that this is only for answers that came without usage, or ended before it. An estimate says that it is one, and has no price in the Record; a budget counts what it would cost.
 """
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 import msgspec
@@ -17,6 +18,7 @@ CHARACTERS_A_TOKEN = 4
 """What the usual tokenizers come to in English prose; other languages take more tokens."""
 TOLD = (
     *("messages", "prompt", "input", "suffix", "tools", "functions", "system", "instructions"),
+    *("query", "documents"),
     *("contents", "systemInstruction", "system_instruction"),
 )
 """The members of a request that a model reads as text."""
@@ -34,9 +36,39 @@ BYTES = ("base64", "redacted_thinking")
 """The `type` of an object that is such bytes."""
 
 
+READ_LIMIT = 131_072
+"""Bytes of a member up to which its texts are counted one by one, which takes some milliseconds at worst. Of a longer one the bytes are counted, its punctuation included."""
+_BASE64 = re.compile(rb';base64,|"data"\s*:\s*"')
+"""What stands before bytes in base64, in every dialect."""
+
+
 def estimated(ask: Ask, *, characters: int) -> Usage:
     """About what it took; `characters` is the length of the answer's text, thoughts and arguments."""
     return Usage(fresh=_asked(ask), output=_tokens(characters), estimated=True)
+
+
+def billed(ask: Ask, usage: Usage | None, *, characters: int, counted_at: int) -> Usage:
+    """What is billed for an answer of which `characters` came. A count that output came after is no last one (Anthropic's first says 1 token of output): then it is the larger of
+    that count and an estimate.
+    """
+    if usage is None:
+        return estimated(ask, characters=characters)
+    if characters <= counted_at or (written := _tokens(characters)) <= usage.output:
+        return usage
+    return msgspec.structs.replace(
+        usage,
+        fresh=usage.fresh if usage.input else _asked(ask),
+        output=written,
+        estimated=True,
+        iterations=(),
+        raw=None,
+        raw_of=None,
+    )
+
+
+def sealed_characters(seal: str) -> int:
+    """About as many characters of thought as a seal stands for, where nobody shows them: it is their encryption, in base64."""
+    return len(seal) * 3 // 4
 
 
 def _tokens(characters: int) -> int:
@@ -60,6 +92,8 @@ def _asked(ask: Ask) -> int:
 
 def _length(raw: msgspec.Raw) -> int:
     """About how many tokens the texts in this JSON are. Token ids are counted as what they are."""
+    if len(raw) > READ_LIMIT:
+        return _tokens(_without_base64(bytes(raw)))
     try:
         waiting: list[object] = [msgspec.json.decode(raw)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # nobody else needed to read it
@@ -81,3 +115,14 @@ def _length(raw: msgspec.Raw) -> int:
         elif isinstance(value, int) and not isinstance(value, bool):
             ids += 1
     return _tokens(characters) + ids
+
+
+def _without_base64(data: bytes) -> int:
+    """The length without bytes in base64."""
+    length, at = len(data), 0
+    while (found := _BASE64.search(data, at)) is not None:
+        at = data.find(b'"', found.end())
+        if at < 0:
+            return length - (len(data) - found.end())
+        length -= at - found.end()
+    return length

@@ -26,6 +26,7 @@ from modelplex.wire._gemini_read import read_answer, reader
 from modelplex.wire._gemini_watch import GeminiWatch, look, look_at_vectors, watch
 from modelplex.wire._gemini_write import write_call, write_counting, write_embedding
 from modelplex.wire._gemini_writer import PING, ArrayStream, ChunkWriter, write_answer
+from modelplex.wire.usage import of_vectors
 
 __all__ = [
     "DIALECT",
@@ -157,7 +158,7 @@ def read_embedded(body: bytes) -> Embedded:
     except (msgspec.DecodeError, UnicodeError) as wrong:
         raise UpstreamBroken(f"The provider's answer holds no vectors: {wrong}") from None
     vectors = answer.embeddings or ([answer.embedding] if answer.embedding is not None else [])
-    usage = read_usage(answer.usage_metadata) or Usage(estimated=True)
+    usage = of_vectors(read_usage(answer.usage_metadata)) or Usage(estimated=True)
     return Embedded("", tuple(vector.values for vector in vectors), usage)
 
 

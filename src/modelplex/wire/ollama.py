@@ -66,6 +66,7 @@ from modelplex.wire._ollama_writer import (
     write_version,
 )
 from modelplex.wire.delay import read_delay
+from modelplex.wire.usage import count
 
 __all__ = [
     "DIALECT",
@@ -136,7 +137,7 @@ def read_embedded(body: bytes) -> Embedded:
         raise UpstreamBroken(
             f"Ollama's answer holds no embeddings: {error}", upstream_status=200, upstream_body=body
         ) from None
-    usage = Usage(fresh=answer.prompt_eval_count or 0, estimated=answer.prompt_eval_count is None)
+    usage = Usage(fresh=count(answer.prompt_eval_count), estimated=answer.prompt_eval_count is None)
     return Embedded(answer.model, answer.embeddings, usage)
 
 

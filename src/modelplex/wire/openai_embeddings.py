@@ -23,6 +23,7 @@ from modelplex.wire._openai_members import Members
 from modelplex.wire._openai_prompts import read_prompts
 from modelplex.wire._openai_usage import read_usage
 from modelplex.wire.dialect import Seen
+from modelplex.wire.usage import of_vectors
 
 __all__ = [
     "DIALECT",
@@ -110,7 +111,7 @@ def look(body: bytes) -> Seen:
     error = _fault(answer, body)
     if answer is None:
         return Seen(error=error)
-    return Seen(answer.model, usage=read_usage(answer.usage), error=error)
+    return Seen(answer.model, usage=of_vectors(read_usage(answer.usage)), error=error)
 
 
 def read_embedded(body: bytes) -> Embedded:
@@ -125,7 +126,9 @@ def read_embedded(body: bytes) -> Embedded:
     ]
     rows.sort(key=lambda row: row.index or 0)
     vectors = tuple(row.embedding if isinstance(row.embedding, str) else tuple(row.embedding) for row in rows)
-    return Embedded(answer.model or "", vectors, read_usage(answer.usage) or Usage(estimated=True))
+    return Embedded(
+        answer.model or "", vectors, of_vectors(read_usage(answer.usage)) or Usage(estimated=True)
+    )
 
 
 def _fault(answer: _Looked | _Answer | None, body: bytes) -> ModelplexError | None:

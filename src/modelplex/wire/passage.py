@@ -29,10 +29,15 @@ from modelplex.event import (
     Thought,
     Usage,
 )
+from modelplex.wire._openai_usage import usage_inside
 from modelplex.wire.ask import amended
 from modelplex.wire.dialect import PassingDialect, Reader, Seen, Watch, Writer
-from modelplex.wire.estimate import estimated
+from modelplex.wire.estimate import billed, estimated, sealed_characters
 
+KEPT_BYTES = 4096
+"""Of the end of an answer that is not read, where usage stands behind the data of images."""
+HEAD_BYTES = 1024
+"""Of its beginning."""
 TEXT = (Said, Thought, Argued, Refused)
 """The output that is as many tokens as it is long."""
 
@@ -108,9 +113,10 @@ class Passing(_Fresh):
     def seen(self) -> Seen:
         """What the provider did not count is estimated, of an answer that there was; the client gets what came."""
         seen = self._watch.seen if self._watch is not None else self._seen
-        if seen.usage is not None or not (self.has_output or seen.finish):
+        if seen.usage is None and not (self.has_output or seen.finish):
             return seen
-        return msgspec.structs.replace(seen, usage=estimated(self._ask, characters=seen.characters))
+        usage = billed(self._ask, seen.usage, characters=seen.characters, counted_at=seen.counted_at)
+        return msgspec.structs.replace(seen, usage=usage)
 
     @property
     def complete(self) -> bool:
@@ -153,7 +159,7 @@ class Passing(_Fresh):
 
 
 class Unread(_Fresh):
-    """Same dialect, and an endpoint whose answers nobody here reads (images, audio, moderations): only model and key are ours."""
+    """Same dialect, and an endpoint whose answers nobody here reads (images, audio, moderations, rerank): only model and key are ours, and what it took is looked for."""
 
     media_type = ""
     complete = False
@@ -161,13 +167,25 @@ class Unread(_Fresh):
 
     def __init__(self, ask: Ask, attempt: Attempt) -> None:
         self.changes, self.body, _ = amended(ask, attempt)
-        self.seen = Seen(model=attempt.model)
+        self._seen = Seen(model=attempt.model)
+        self._head = self._kept = b""
+
+    @property
+    def seen(self) -> Seen:
+        """Usage stands near the beginning (rerank) or the end (images)."""
+        usage = usage_inside(self._head + self._kept) if self._kept else None
+        return msgspec.structs.replace(self._seen, usage=usage) if usage is not None else self._seen
 
     def whole(self, body: bytes) -> bytes:
         return body
 
     def feed(self, data: bytes) -> bytes:
         self.has_output = True
+        kept = self._kept + data
+        if len(kept) > KEPT_BYTES:
+            self._head = self._head or kept[:HEAD_BYTES] + b"\n"
+            kept = kept[-KEPT_BYTES:]
+        self._kept = kept
         return data
 
     def end(self) -> bytes:
@@ -193,11 +211,11 @@ class Embeddings(Unread):
         self._look = look
 
     def whole(self, body: bytes) -> bytes:
-        seen = self.seen = self._look(body)
+        seen = self._seen = self._look(body)
         if seen.error is not None:
             raise seen.error
         if seen.usage is None:
-            self.seen = msgspec.structs.replace(seen, usage=estimated(self._ask, characters=0))
+            self._seen = msgspec.structs.replace(seen, usage=estimated(self._ask, characters=0))
         return body
 
 
@@ -217,7 +235,8 @@ class TranslatedEmbeddings(Unread):
         write: Callable[[Embedded], bytes],
     ) -> None:
         self.body, self.changes = written.body, written.changes
-        self.seen = Seen(model=attempt.model)
+        self._seen = Seen(model=attempt.model)
+        self._head = self._kept = b""
         self._ask = ask
         self._model = attempt.model
         self._read, self._write = read, write
@@ -226,7 +245,7 @@ class TranslatedEmbeddings(Unread):
         embedded = self._read(body)
         if embedded.usage.estimated:
             embedded = msgspec.structs.replace(embedded, usage=estimated(self._ask, characters=0))
-        self.seen = Seen(model=embedded.model or self._model, usage=embedded.usage)
+        self._seen = Seen(model=embedded.model or self._model, usage=embedded.usage)
         return self._write(embedded)
 
 
@@ -251,6 +270,10 @@ class Translating(_Fresh):
         self.media_type = writer.media_type if writer is not None else "application/json"
         self._ask = ask
         self._characters = 0
+        self._counted_at = 0
+        self._is_measured = False
+        self._shown = -1
+        """The part that text came of last. A seal of another part has hidden thoughts."""
         self._seals: list[str] = []
         self._told = 0  # of the writer's losses, those that are among `changes`
         self._reader, self._writer = reader, writer
@@ -262,8 +285,8 @@ class Translating(_Fresh):
     @property
     def seen(self) -> Seen:
         usage = self._usage
-        if usage is None and (self.has_output or self._finish is not None):
-            usage = estimated(self._ask, characters=self._characters)
+        if usage is not None or self.has_output or self._finish is not None:
+            usage = billed(self._ask, usage, characters=self._characters, counted_at=self._counted_at)
         return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals))
 
     @property
@@ -326,12 +349,19 @@ class Translating(_Fresh):
             self.has_output = True
             if isinstance(event, TEXT):
                 self._characters += len(event.text)
+                self._shown = event.part
             elif isinstance(event, Sealed):  # a client of the maker's own dialect gets it without an envelope
                 self._seals.append(event.seal.data)
+                if event.part != self._shown:
+                    self._characters += sealed_characters(event.seal.data)
         elif isinstance(event, Measured):
             self._usage = event.usage
+            self._counted_at = self._characters
+            self._is_measured = event.usage.output > 0
         elif isinstance(event, Ended):
             self._finish = event.reason
+            if self._is_measured:  # what a reader held back comes after the count that includes it
+                self._counted_at = self._characters
         elif isinstance(event, Failed):
             self.failed = event.error
         elif isinstance(event, Began):
