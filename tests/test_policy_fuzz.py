@@ -120,19 +120,23 @@ class Maker:
         """In either spelling, member by member."""
         chance = (0.25 if depth else 0.6) if depth < DEEPEST else 0.0
         return {
-            (field.alias or name) if self.dice.random() < 0.5 else name: self.make(
-                field.annotation, depth + 1
-            )
+            (field.alias or name) if self.dice.random() < 0.5 else name: self._said(name, field, depth)
             for name, field in kind.model_fields.items()
             if name == "type" or self._wanted(name, chance)
         }
+
+    def _said(self, name: str, field: Any, depth: int) -> Any:
+        """A role is a word of the API's, which the SDK's type does not say; any other is refused."""
+        if name == "role" and self.dice.random() >= self.daring:
+            return self.dice.choice(("user", "model"))
+        return self.make(field.annotation, depth + 1)
 
 
 FORBIDDEN = frozenset(
     (
         "previous_response_id conversation prompt background mcp_servers container thread file_id file_url file_uri file_data image_url url audio "
         "caller source definition cached_content continuation_token generation_output_config tool_call tool_response retrieval file_search "
-        "parallel_ai_search exa_ai_search auth_config multi_speaker_voice_config voice"
+        "parallel_ai_search exa_ai_search auth_config multi_speaker_voice_config voice ref"
     ).split()
 )
 """Members that mostly lead to a refusal; said seldom, lest nothing is ever let out."""

@@ -724,8 +724,11 @@ SCHEMA: Json = {
         "server_url": {"default": URL, "examples": [URL]},
         "type": {"const": "mcp"},
     },
-    "$ref": URL,
+    "$ref": "#/$defs/local",
+    "$schema": "http://json-schema.org/draft-07/schema#",
 }
+SAID: Json = {**SCHEMA, "$ref": URL, "$id": URL, "$schema": URL}
+"""What stands where a model or a function wrote it is no schema, whatever it looks like."""
 OPAQUE: list[tuple[str, Json]] = [
     (
         "openai_chat",
@@ -783,7 +786,7 @@ OPAQUE: list[tuple[str, Json]] = [
                 {"role": "user", "content": WORDS},
                 {
                     "role": "assistant",
-                    "content": [{"type": "tool_use", "id": "t", "name": "f", "input": SCHEMA}],
+                    "content": [{"type": "tool_use", "id": "t", "name": "f", "input": SAID}],
                 },
                 {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": WORDS}]},
             ],
@@ -792,7 +795,7 @@ OPAQUE: list[tuple[str, Json]] = [
                     "name": "f",
                     "description": WORDS,
                     "input_schema": SCHEMA,
-                    "input_examples": [{"file_id": "x", "url": URL}],
+                    "input_examples": [{"file_id": "x", "url": URL}, SAID],
                 }
             ],
             "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
@@ -804,8 +807,8 @@ OPAQUE: list[tuple[str, Json]] = [
             "systemInstruction": {"parts": [{"text": WORDS}]},
             "contents": [
                 {"role": "user", "parts": [{"text": WORDS}]},
-                {"role": "model", "parts": [{"functionCall": {"name": "f", "args": SCHEMA}}]},
-                {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": SCHEMA}}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "f", "args": SAID}}]},
+                {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": SAID}}]},
             ],
             "tools": [
                 {
@@ -823,7 +826,7 @@ OPAQUE: list[tuple[str, Json]] = [
             "model": "m",
             "messages": [
                 {"role": "user", "content": WORDS},
-                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": SCHEMA}}]},
+                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": SAID}}]},
             ],
             "tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}],
             "format": SCHEMA,

@@ -286,29 +286,76 @@ def test_geminis_generation_config_chooses_no_model(name: str) -> None:
     assert body["generationConfig"] == {"temperature": 1}
 
 
+SHAPES_RESPONSES: Json = {
+    "include": ["reasoning.encrypted_content", "message.output_text.logprobs"],
+    "context_management": [{"type": "compaction", "compact_threshold": 1000}],
+    "truncation": "auto",
+    "text": {
+        "format": {"type": "json_schema", "name": "n", "schema": {}, "strict": True},
+        "verbosity": "low",
+    },
+    "reasoning": {"effort": "xhigh", "summary": "auto", "context": "all_turns", "mode": "pro"},
+    "image": {"context_compression": "auto"},
+    "stream_options": {"include_obfuscation": False},
+    "generate": False,
+    "stream_id": "s_1",
+}
+SHAPES_MESSAGES: Json = {
+    "cache_control": {"type": "ephemeral", "ttl": "1h"},
+    "context_management": {
+        "edits": [
+            {
+                "type": "clear_tool_uses_20250919",
+                "trigger": {"type": "input_tokens", "value": 9},
+                "keep": {"type": "tool_uses", "value": 3},
+                "clear_at_least": {"type": "input_tokens", "value": 9},
+                "exclude_tools": ["f"],
+                "clear_tool_inputs": False,
+            },
+            {"type": "clear_thinking_20251015", "keep": "all"},
+            {"type": "compact_20260112", "instructions": "Keep names.", "pause_after_compaction": True},
+        ]
+    },
+    "compaction": {"type": "summarize", "instructions": "Keep names."},
+    "output_config": {
+        "effort": "max",
+        "format": {"type": "json_schema", "schema": {"type": "object"}},
+        "task_budget": {"type": "tokens", "total": 9, "remaining": 1},
+    },
+    "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES_RESPONSES))
+def test_what_shapes_an_answer_of_the_responses_form_passes(name: str) -> None:
+    passed(responses(**{name: SHAPES_RESPONSES[name]}), "openai_responses")
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES_MESSAGES))
+def test_what_shapes_an_answer_of_anthropics_form_passes(name: str) -> None:
+    passed(messages(**{name: SHAPES_MESSAGES[name]}), "anthropic_messages")
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("dialect", "name"),
     [
-        "include",
-        "context_management",
-        "truncation",
-        "text",
-        "reasoning",
-        "image",
-        "stream_options",
-        "generate",
-        "stream_id",
+        *(("openai_responses", name) for name in ("text", "reasoning", "image", "stream_options")),
+        *(("anthropic_messages", name) for name in SHAPES_MESSAGES),
+        *(
+            ("openai_chat", name)
+            for name in "reasoning thinking usage stream_options cache_control chat_template_kwargs".split()
+        ),
+        ("ollama", "options"),
+        ("gemini", "generationConfig"),
     ],
 )
-def test_what_shapes_an_answer_of_the_responses_form_passes(name: str) -> None:
-    passed(responses(**{name: {"x": 1}}), "openai_responses")
-
-
-@pytest.mark.parametrize(
-    "name", ["cache_control", "context_management", "compaction", "output_config", "thinking"]
-)
-def test_what_shapes_an_answer_of_anthropics_form_passes(name: str) -> None:
-    passed(messages(**{name: {"x": 1}}), "anthropic_messages")
+def test_what_shapes_an_answer_takes_no_member_that_is_not_known(dialect: str, name: str) -> None:
+    """Issue 9: these took any object, whatever stood inside."""
+    body, stripped = left({**PLAIN[dialect], name: {"zz_invented": {"url": "https://e"}}}, dialect)
+    assert body[name] == {}
+    assert stripped == {f"/{name}/zz_invented": "unknown-field"}
+    assert refused({**PLAIN[dialect], name: "https://e"}, dialect) == ("unknown-form", name)
+    assert refused({**PLAIN[dialect], name: [["https://e"]]}, dialect) == ("unknown-form", name)
 
 
 def test_everything_that_ollama_knows_passes() -> None:

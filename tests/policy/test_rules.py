@@ -9,7 +9,7 @@ import pytest
 
 from modelplex.policy import rules
 from modelplex.policy.betas import KEPT, OPENED_BY
-from modelplex.policy.names import NAMES
+from modelplex.policy.names import HIDDEN, MARKS, NAMES, TAGS
 from modelplex.policy.rules import OPENABLE, RULES, sentence
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,9 +51,10 @@ def test_a_rule_is_asked_for_by_some_table(name: str) -> None:
     assert any(f'"{name}"' in page for page in pages)
 
 
-def test_only_what_makes_a_body_unreadable_cannot_be_opened() -> None:
-    assert set(RULES) - OPENABLE == {"duplicate-key", "malformed", "too-deep"}
+def test_only_what_is_read_differently_by_different_readers_cannot_be_opened() -> None:
+    assert set(RULES) - OPENABLE == {"duplicate-key", "malformed", "too-deep", "hidden-characters"}
 
 
 def test_names_and_betas_speak_of_rules_that_there_are() -> None:
-    assert {rule for _, _, rule in NAMES} | {rule for _, rule in OPENED_BY} <= set(RULES)
+    named = {rule for _, _, rule in NAMES} | {rule for _, rule in (*TAGS, *MARKS)} | {HIDDEN}
+    assert named | {rule for _, rule in OPENED_BY} <= set(RULES)

@@ -127,8 +127,9 @@ def test_a_body_may_be_as_deep_as_the_named_limit_and_no_deeper(opens: bytes) ->
     closes = b"}" if opens == b'{"a":' else b"]"
 
     def nested(levels: int) -> bytes:
-        inner = levels - 2  # the object, and one innermost list
-        return b'{"model":"m","response_format":' + opens * inner + b"[]" + closes * inner + b"}"
+        before = b'{"model":"m","messages":[{"role":"assistant","tool_calls":[{"function":{"arguments":'
+        inner = levels - before.count(b"{") - before.count(b"[") - 1  # and one innermost list
+        return before + opens * inner + b"[]" + closes * inner + b"}}]}]}"
 
     assert judged(nested(MAX_DEPTH), "openai_chat") == Allow()
     for levels in (MAX_DEPTH + 1, 2000, 200_000):

@@ -7,8 +7,34 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from modelplex.policy._leaves import (
+    ARGUMENTS,
+    BREAKPOINT,
+    CACHE_CONTROL,
+    DURATION,
+    FLAG,
+    FORMAT,
+    GRAMMAR,
+    ID,
+    KIND,
+    LEVEL,
+    LEVEL_OR_FLAG,
+    MIME,
+    MODEL,
+    NAME,
+    NUMBER,
+    REASONING,
+    ROLE,
+    SCHEMA,
+    SEALED,
+    TEXT,
+    TEXTS,
+    TOKEN_BIAS,
+    Pattern,
+    Words,
+)
 from modelplex.policy._path import Path
-from modelplex.policy._tools import UNKNOWN_TOOL, Choice, LostTool, all_by, of, passing, tools_of
+from modelplex.policy._tools import UNKNOWN_TOOL, Choice, LostTool, all_by, of, tools_of
 from modelplex.policy._walk import (
     Each,
     Forms,
@@ -16,6 +42,8 @@ from modelplex.policy._walk import (
     Hashed,
     Json,
     Kinds,
+    Later,
+    Look,
     Members,
     Never,
     Node,
@@ -28,6 +56,7 @@ from modelplex.policy._walk import (
 
 # --- what all of OpenAI's forms share ------------------------------------------------------------------------------------------------------------------------------------------
 
+_MODERATED = Members({"mode": LEVEL})
 ACCOUNT: dict[str, Node] = {
     "metadata": Gone("labels"),
     "user": Gone("labels"),
@@ -38,9 +67,12 @@ ACCOUNT: dict[str, Node] = {
     "prompt_cache_options": Gone("cache-retention"),
     "service_tier": Gone("price"),
     "access_programs": Gone("price"),
-    "moderation": Gone("second-model", Members(of(passing("policy"), {"model": known_model}))),
+    "moderation": Gone(
+        "second-model",
+        Members({"model": known_model, "policy": Members({"input": _MODERATED, "output": _MODERATED})}),
+    ),
 }
-_MODELS = Forms(items=Each(Forms(text=known_model, members=Members({"model": known_model}, otherwise=None))))
+_MODELS = Forms(items=Each(Forms(text=known_model, members=Members({"model": known_model}))))
 SERVICES: dict[str, Node] = {
     **all_by(
         "web_search_options search_parameters enable_search search_options search_settings",
@@ -61,59 +93,152 @@ SERVICES: dict[str, Node] = {
     "disable_search": Unless(True, Gone("web-search")),
 }
 """Members of single services (isolation.md 5.6)."""
+JSON_FORMAT: dict[str, Node] = {
+    "text": Members({"type": KIND}),
+    "json_object": Members({"type": KIND, "schema": SCHEMA}),
+}
+STREAM_OPTIONS = Members(
+    all_by("include_usage include_obfuscation continuous_usage_stats chunk_include_usage", FLAG)
+)
 
 # --- content -------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_MARKS = passing("type cache_control prompt_cache_breakpoint")
-_ADDRESS = Forms(text=inline, members=Members(of(passing("detail format mime_type fps"), {"url": inline})))
-_TEXT = Members(of(_MARKS, passing("text annotations citations")))
-_FILE = Members(
-    of(
-        passing("filename format file_name mime_type"),
-        {"file_id": Never("stored-file"), "file_data": inline_bytes, "file_url": inline, "url": inline},
+_MARKS: dict[str, Node] = {
+    "type": KIND,
+    "cache_control": CACHE_CONTROL,
+    "prompt_cache_breakpoint": BREAKPOINT,
+}
+ADDRESS = Forms(
+    text=inline,
+    members=Members({"url": inline, "detail": LEVEL, "format": FORMAT, "mime_type": MIME, "fps": NUMBER}),
+)
+_CITED: dict[str, Node] = {
+    "type": KIND,
+    "url": TEXT,
+    "title": TEXT,
+    "content": TEXT,
+    "text": TEXT,
+    "cited_text": TEXT,
+    **all_by("start_index end_index index", NUMBER),
+}
+_LINK = Members({**_CITED, "url_citation": Members(_CITED)})
+"""A link that an answer had. It is a label: no provider fetches what an answer cited."""
+_PARSED_FILE = Members({"hash": ID, "name": NAME, "content": Each(Later(lambda: PART))})
+ANNOTATIONS = Each(
+    Kinds(
+        {
+            "url_citation": _LINK,
+            "file": Members({"type": KIND, "file": _PARSED_FILE}),
+            **all_by("file_citation container_file_citation file_path", Never("stored-file")),
+        },
     )
 )
-PART = Kinds(
+"""What an answer cited, or what a service read out of a file (OpenRouter): its pictures are content, and judged like it."""
+_TEXT = Members({**_MARKS, "text": TEXT, "annotations": ANNOTATIONS, "citations": Each(_LINK)})
+_FILE = Members(
     {
-        "text": _TEXT,
-        "refusal": Members(of(_MARKS, passing("refusal"))),
-        "image_url": Members(of(_MARKS, {"image_url": _ADDRESS})),
-        "video_url": Members(of(_MARKS, passing("fps"), {"video_url": _ADDRESS})),
-        "audio_url": Members(of(_MARKS, {"audio_url": _ADDRESS})),
-        "document_url": Members(of(_MARKS, passing("document_name"), {"document_url": _ADDRESS})),
-        "input_audio": Members(
-            of(
-                _MARKS,
-                {
-                    "input_audio": Forms(
-                        text=inline_bytes, members=Members(of(passing("format"), {"data": inline_bytes}))
-                    )
-                },
-            )
-        ),
-        "file": Members(of(_MARKS, {"file": _FILE, "file_id": Never("stored-file")})),
-        "thinking": Members(
-            of(_MARKS, {"thinking": Forms(text=None, items=Each(_TEXT))}, passing("signature closed"))
-        ),
-        "redacted_thinking": Members(of(_MARKS, passing("data"))),
-        "reasoning": Members(of(_MARKS, passing("text reasoning"))),
+        "filename": NAME,
+        "file_name": NAME,
+        "format": Forms(text=MIME),
+        "mime_type": MIME,
+        "file_id": Never("stored-file"),
+        "file_data": inline_bytes,
+        "file_url": inline,
+        "url": inline,
     }
 )
-_CONTENT = Forms(text=None, items=Each(PART))
-MESSAGE = Members(
-    of(
-        passing(
-            "role name tool_calls tool_call_id function_call refusal reasoning reasoning_content reasoning_details "
-            "reasoning_text reasoning_opaque thinking thinking_blocks annotations cache_control extra_content "
-            "thought_signature prefix partial phase is_error"
+PART: Kinds = Kinds(
+    {
+        "text": _TEXT,
+        "refusal": Members({**_MARKS, "refusal": TEXT}),
+        "image_url": Members({**_MARKS, "image_url": ADDRESS}),
+        "video_url": Members({**_MARKS, "video_url": ADDRESS, "fps": NUMBER}),
+        "audio_url": Members({**_MARKS, "audio_url": ADDRESS}),
+        "document_url": Members({**_MARKS, "document_url": ADDRESS, "document_name": NAME}),
+        "input_audio": Members(
+            {
+                **_MARKS,
+                "input_audio": Forms(
+                    text=inline_bytes, members=Members({"data": inline_bytes, "format": FORMAT})
+                ),
+            }
         ),
-        {"content": _CONTENT, "audio": Members({"id": Never("stored-file")})},
-    )
+        "file": Members({**_MARKS, "file": _FILE, "file_id": Never("stored-file")}),
+        "thinking": Members(
+            {**_MARKS, "thinking": Forms(text=TEXT, items=Each(_TEXT)), "signature": SEALED, "closed": FLAG}
+        ),
+        "redacted_thinking": Members({**_MARKS, "data": SEALED}),
+        "reasoning": Members({**_MARKS, "text": TEXT, "reasoning": TEXT}),
+    }
+)
+_CONTENT = Forms(text=TEXT, items=Each(PART))
+
+# --- the history ---------------------------------------------------------------------------------------------------------------------------------------------------------------
+
+_SIGNED = Members({"google": Members({"thought_signature": SEALED, "thought": FLAG})})
+_CALLED = Members({"name": NAME, "arguments": ARGUMENTS, "input": TEXT, "description": TEXT})
+_TOOL_CALL = Members(
+    {
+        "id": ID,
+        "type": Words("function custom", must=True),
+        "index": NUMBER,
+        "function": _CALLED,
+        "custom": _CALLED,
+        "extra_content": _SIGNED,
+        "thought_signature": SEALED,
+        "cache_control": CACHE_CONTROL,
+    }
+)
+_DETAIL = Members(
+    {
+        "type": Words(
+            "reasoning.text reasoning.summary reasoning.encrypted reasoning.server_tool_call thinking text"
+        ),
+        "id": ID,
+        "format": Pattern(r"[a-z0-9][a-z0-9.-]{0,39}"),
+        "index": NUMBER,
+        **all_by("text summary thinking", TEXT),
+        **all_by("data signature", SEALED),
+    }
+)
+_THINKING = Members(
+    {"type": LEVEL, "thinking": TEXT, "signature": SEALED, "data": SEALED, "cache_control": CACHE_CONTROL}
+)
+MESSAGE = Members(
+    {
+        "role": ROLE,
+        "content": _CONTENT,
+        "audio": Members({"id": Never("stored-file")}),
+        "name": NAME,
+        "tool_calls": Each(_TOOL_CALL),
+        "tool_call_id": ID,
+        "function_call": _CALLED,
+        **all_by("refusal reasoning reasoning_content reasoning_text thinking", TEXT),
+        **all_by("reasoning_opaque thought_signature", SEALED),
+        "reasoning_details": Each(_DETAIL),
+        "thinking_blocks": Each(_THINKING),
+        "annotations": ANNOTATIONS,
+        "cache_control": CACHE_CONTROL,
+        "extra_content": _SIGNED,
+        **all_by("prefix partial is_error", FLAG),
+        "phase": LEVEL,
+    }
 )
 
 # --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_FUNCTION = Members(passing("type function cache_control strict"))
+DECLARED = Members(
+    {
+        "name": NAME,
+        "description": TEXT,
+        "parameters": SCHEMA,
+        "input_schema": SCHEMA,
+        "strict": FLAG,
+        "cache_control": CACHE_CONTROL,
+    }
+)
+_FUNCTION = Members({"type": KIND, "function": DECLARED, "cache_control": CACHE_CONTROL, "strict": FLAG})
+_CUSTOM = Members({"name": NAME, "description": TEXT, "format": GRAMMAR})
 
 
 def _untyped(walk: Walk, value: Any, path: Path) -> None:
@@ -125,7 +250,7 @@ def _untyped(walk: Walk, value: Any, path: Path) -> None:
 TOOL = Kinds(
     {
         "function": _FUNCTION,
-        "custom": Members(passing("type custom cache_control")),
+        "custom": Members({"type": KIND, "custom": _CUSTOM, "cache_control": CACHE_CONTROL}),
         "web_search": LostTool("web-search"),
         "web_search_premium": LostTool("web-search"),
         "code_interpreter": LostTool("code-execution"),
@@ -136,29 +261,114 @@ TOOL = Kinds(
         "web_extractor": LostTool("web-fetch"),
         "mcp": Never("remote-mcp"),
     },
-    absent=_untyped,
+    absent=Look(_untyped, _FUNCTION, UNKNOWN_TOOL),
     otherwise=UNKNOWN_TOOL,
-    families=(("openrouter:", LostTool("provider-switch")), ("orq:", LostTool("provider-switch"))),
+    families=(
+        (r"openrouter:[a-z_-]{1,40}", LostTool("provider-switch")),
+        (r"orq:[a-z_-]{1,40}", LostTool("provider-switch")),
+    ),
 )
 
-SAMPLING = passing(
-    "model stream stream_options temperature top_p top_k top_a min_p typical_p n best_of stop seed max_tokens max_completion_tokens "
-    "presence_penalty frequency_penalty repetition_penalty repeat_penalty logit_bias logprobs top_logprobs"
+# --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+
+STOP = Forms(text=TEXT, items=TEXTS)
+SAMPLING: dict[str, Node] = {
+    "model": MODEL,
+    "stream": FLAG,
+    "stream_options": STREAM_OPTIONS,
+    "stop": STOP,
+    **all_by(
+        "temperature top_p top_k top_a min_p typical_p n best_of seed max_tokens max_completion_tokens presence_penalty "
+        "frequency_penalty repetition_penalty repeat_penalty top_logprobs",
+        NUMBER,
+    ),
+    "logit_bias": TOKEN_BIAS,
+    "logprobs": Forms(plain=(bool, int)),
+}
+_CHOSEN = Members({"name": NAME})
+_ALLOWED = Each(
+    Members({"type": KIND, "name": NAME, "function": _CHOSEN, "custom": _CHOSEN, "server_label": NAME})
 )
-_VOICE = Forms(text=None, members=Members({"id": Never("stored-file")}))
+CHOICE = Forms(
+    text=Words("none auto any required"),
+    members=Members(
+        {
+            "type": KIND,
+            "name": NAME,
+            "mode": LEVEL,
+            "function": _CHOSEN,
+            "custom": _CHOSEN,
+            "server_label": NAME,
+            "tools": _ALLOWED,
+            "allowed_tools": Members({"mode": LEVEL, "tools": _ALLOWED}),
+        }
+    ),
+)
+"""The shape of a choice. Whether it may be made is judged at the end, when it is known which tools are left."""
+_SHAPE = Members({"name": NAME, "description": TEXT, "schema": SCHEMA, "strict": FLAG})
+RESPONSE_FORMAT = Kinds(
+    {
+        **JSON_FORMAT,
+        "json_schema": Members({"type": KIND, "json_schema": _SHAPE, "schema": SCHEMA}),
+        "grammar": Members({"type": KIND, "grammar": TEXT}),
+        "regex": Members({"type": KIND, "pattern": TEXT}),
+    },
+    absent=Gone("unknown-value"),
+    otherwise=Gone("unknown-value"),
+)
+_TEMPLATE = Members(
+    {
+        **all_by("enable_thinking thinking preserve_thinking clear_thinking add_generation_prompt", FLAG),
+        **all_by("reasoning_effort thinking_mode", LEVEL),
+        "thinking_budget": NUMBER,
+    }
+)
+"""Variables of a server's own chat template. A template of the caller's would be a program that the server runs, so only these pass."""
+VOICE_NAME = Pattern(r"(?!voice_)[A-Za-z][A-Za-z0-9 _-]{0,31}")
+VOICE = Forms(text=VOICE_NAME, members=Members({"id": Never("stored-file")}))
 TOP = Members(
     of(
         SAMPLING,
-        passing(
-            "tool_choice functions function_call parallel_tool_calls response_format reasoning_effort reasoning verbosity modalities "
-            "thinking enable_thinking thinking_budget reasoning_format reasoning_split include_reasoning chat_template_kwargs usage "
-            "tool_stream grammar json_schema min_tokens ignore_eos skip_special_tokens cache_prompt cache_control keep_alive think"
-        ),
         {
+            "tool_choice": CHOICE,
+            "functions": Each(DECLARED),
+            "function_call": Forms(text=Words("none auto"), members=_CHOSEN),
+            "response_format": RESPONSE_FORMAT,
+            "reasoning_effort": LEVEL,
+            "reasoning": REASONING,
+            "reasoning_format": LEVEL,
+            "verbosity": LEVEL,
+            "modalities": Each(Words("text audio image")),
+            "thinking": Forms(
+                members=Members(
+                    {
+                        "type": LEVEL,
+                        "budget_tokens": NUMBER,
+                        "clear_thinking": FLAG,
+                        "display": LEVEL,
+                        "keep": LEVEL,
+                        "effort": LEVEL,
+                    }
+                ),
+                plain=(bool,),
+            ),
+            **all_by(
+                "parallel_tool_calls enable_thinking reasoning_split include_reasoning tool_stream ignore_eos skip_special_tokens "
+                "cache_prompt",
+                FLAG,
+            ),
+            **all_by("thinking_budget min_tokens", NUMBER),
+            "chat_template_kwargs": _TEMPLATE,
+            "usage": Members({"include": FLAG}),
+            "grammar": TEXT,
+            "json_schema": SCHEMA,
+            "cache_control": CACHE_CONTROL,
+            "keep_alive": DURATION,
+            "think": LEVEL_OR_FLAG,
             "messages": Each(MESSAGE),
             "tools": tools_of(TOOL),
-            "prediction": Members(of(passing("type"), {"content": _CONTENT})),
-            "audio": Members(of(passing("format"), {"voice": _VOICE})),
+            "prediction": Members({"type": LEVEL, "content": _CONTENT}),
+            "audio": Members({"format": FORMAT, "voice": VOICE}),
             "store": Unless(False, Gone("store")),
         },
         ACCOUNT,

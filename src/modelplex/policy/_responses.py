@@ -7,7 +7,34 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from modelplex.policy._chat import ACCOUNT, SERVICES
+from modelplex.policy._chat import ACCOUNT, CHOICE, JSON_FORMAT, SERVICES, STOP, STREAM_OPTIONS
+from modelplex.policy._leaves import (
+    ARGUMENTS,
+    ATTRIBUTES,
+    BREAKPOINT,
+    EXAMPLES,
+    FLAG,
+    FORMAT,
+    GRAMMAR,
+    ID,
+    KIND,
+    LEVEL,
+    MODEL,
+    NAME,
+    NUMBER,
+    NUMBERS,
+    PARSED,
+    REASONING,
+    ROLE,
+    SCHEMA,
+    SEALED,
+    SIZE,
+    TEXT,
+    TEXTS,
+    VARIABLES,
+    Pattern,
+    Words,
+)
 from modelplex.policy._path import Path
 from modelplex.policy._tools import (
     UNKNOWN_TOOL,
@@ -17,17 +44,18 @@ from modelplex.policy._tools import (
     direct_caller,
     direct_only,
     of,
-    passing,
     tools_of,
 )
 from modelplex.policy._walk import (
+    OPENED,
     UNKNOWN_PART,
-    Check,
     Each,
     Forms,
     Gone,
+    Inside,
     Json,
     Kinds,
+    Look,
     Members,
     Never,
     Node,
@@ -40,44 +68,66 @@ from modelplex.policy._walk import (
 
 # --- content -------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_MARKS = passing("type prompt_cache_breakpoint")
+_MARKS: dict[str, Node] = {"type": KIND, "prompt_cache_breakpoint": BREAKPOINT}
 _STORED = Never("stored-file")
-_IMAGE = Members(of(_MARKS, passing("detail"), {"image_url": inline, "file_id": _STORED}))
+_IMAGE = Members({**_MARKS, "detail": LEVEL, "image_url": inline, "file_id": _STORED})
+_ANNOTATIONS = Each(
+    Kinds(
+        {
+            "url_citation": Members(
+                {"type": KIND, **all_by("url title", TEXT), **all_by("start_index end_index", NUMBER)}
+            ),
+            **all_by("file_citation container_file_citation file_path", Never("stored-file")),
+        }
+    )
+)
+"""Links that an answer had are labels. The others name files of the provider's."""
+_LIKELY: dict[str, Node] = {"token": TEXT, "bytes": NUMBERS, "logprob": NUMBER}
+_LOGPROBS = Each(Members({**_LIKELY, "top_logprobs": Each(Members(_LIKELY))}))
 PART = Kinds(
     {
-        "input_text": Members(of(_MARKS, passing("text"))),
-        "output_text": Members(of(_MARKS, passing("text annotations logprobs parsed"))),
-        "text": Members(of(_MARKS, passing("text annotations"))),
-        "summary_text": Members(of(_MARKS, passing("text"))),
-        "reasoning_text": Members(of(_MARKS, passing("text"))),
-        "refusal": Members(of(_MARKS, passing("refusal"))),
+        "input_text": Members({**_MARKS, "text": TEXT}),
+        "output_text": Members(
+            {**_MARKS, "text": TEXT, "annotations": _ANNOTATIONS, "logprobs": _LOGPROBS, "parsed": PARSED}
+        ),
+        "text": Members({**_MARKS, "text": TEXT, "annotations": _ANNOTATIONS}),
+        "summary_text": Members({**_MARKS, "text": TEXT}),
+        "reasoning_text": Members({**_MARKS, "text": TEXT}),
+        "refusal": Members({**_MARKS, "refusal": TEXT}),
         "input_image": _IMAGE,
         "computer_screenshot": _IMAGE,
         "input_file": Members(
-            of(
-                _MARKS,
-                passing("filename detail"),
-                {"file_id": _STORED, "file_url": inline, "file_data": inline_bytes},
-            )
+            {
+                **_MARKS,
+                "filename": NAME,
+                "detail": LEVEL,
+                "file_id": _STORED,
+                "file_url": inline,
+                "file_data": inline_bytes,
+            }
         ),
-        "input_audio": Members(
-            of(_MARKS, {"input_audio": Members(of(passing("format"), {"data": inline_bytes}))})
-        ),
-        "encrypted_content": Members(of(_MARKS, passing("encrypted_content"))),
+        "input_audio": Members({**_MARKS, "input_audio": Members({"format": FORMAT, "data": inline_bytes})}),
+        "encrypted_content": Members({**_MARKS, "encrypted_content": SEALED}),
     }
 )
-CONTENT = Forms(text=None, items=Each(PART), members=PART)
+CONTENT = Forms(text=TEXT, items=Each(PART), members=PART)
 
 # --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_CLIENT: dict[str, Node] = of(
-    passing(
-        "type name description parameters strict async defer_loading output_schema format input_examples"
-    ),
-    {"allowed_callers": direct_only},
-)
+_CLIENT: dict[str, Node] = {
+    "type": KIND,
+    "name": NAME,
+    "description": TEXT,
+    "parameters": SCHEMA,
+    "output_schema": SCHEMA,
+    **all_by("strict async defer_loading", FLAG),
+    "format": GRAMMAR,
+    "input_examples": EXAMPLES,
+    "allowed_callers": direct_only,
+}
 _CLIENT_TOOL = Members(_CLIENT)
-_LOCAL = Members(of(_CLIENT, passing("environment")))
+_SKILL = Members({"name": NAME, "description": TEXT, "path": TEXT})
+_LOCAL = Members({**_CLIENT, "environment": Members({"type": KIND, "skills": Each(_SKILL)})})
 _CONTAINER = Never("code-execution")
 
 
@@ -88,28 +138,24 @@ def _environment(walk: Walk, value: Any, path: Path) -> None:
     (_LOCAL if local else _CONTAINER)(walk, value, path)
 
 
-_MASK = Members({"image_url": inline, "file_id": _STORED}, otherwise=None)
-_SVG = Members({"model": known_model}, otherwise=None)
-_DRAW = Members({"model": known_model, "svg": _SVG, "input_image_mask": _MASK}, otherwise=None)
-_INSIDE_CONTAINER = Members({"file_ids": _STORED, "container_id": _STORED}, otherwise=None)
+_MASK = Members({"image_url": inline, "file_id": _STORED}, otherwise=OPENED)
+_SVG = Members({"model": known_model}, otherwise=OPENED)
+_DRAW = Members({"model": known_model, "svg": _SVG, "input_image_mask": _MASK}, otherwise=OPENED)
+_INSIDE_CONTAINER = Members({"file_ids": _STORED, "container_id": _STORED}, otherwise=OPENED)
 _INTERPRETER = Members(
     {"container": Forms(text=_STORED, members=_INSIDE_CONTAINER), "allowed_callers": direct_only},
-    otherwise=None,
+    otherwise=OPENED,
 )
 _SEARCH = LostTool("web-search")
 TOOL = Kinds(
     {
-        **all_by("function custom apply_patch local_shell tool_search", _CLIENT_TOOL),
+        **all_by("function custom apply_patch local_shell", _CLIENT_TOOL),
         **all_by(
             "computer computer_use_preview computer_use",
-            Members(of(_CLIENT, passing("display_width display_height environment"))),
+            Members({**_CLIENT, **all_by("display_width display_height", NUMBER), "environment": LEVEL}),
         ),
-        "tool_search": Members(of(_CLIENT, passing("execution"))),
-        "shell": _environment,
-        **all_by(
-            "web_search web_search_2025_08_26 web_search_preview web_search_preview_2025_03_11",
-            _SEARCH,
-        ),
+        "tool_search": Members({**_CLIENT, "execution": LEVEL}),
+        "shell": Look(_environment, _LOCAL, _CONTAINER),
         "mcp": Never("remote-mcp"),
         "code_interpreter": Never("code-execution", _INTERPRETER),
         "file_search": Never("stored-file"),
@@ -119,107 +165,236 @@ TOOL = Kinds(
     },
     absent=UNKNOWN_TOOL,
     otherwise=UNKNOWN_TOOL,
-    families=(("web_search", _SEARCH), ("openrouter:", LostTool("provider-switch"))),
+    families=(
+        (r"web_search(?:_preview)?(?:_20[0-9]{2}_[0-9]{2}_[0-9]{2})?", _SEARCH),
+        (r"openrouter:[a-z_-]{1,40}", LostTool("provider-switch")),
+    ),
 )
 TOOL.kinds["namespace"] = Members(
-    of(passing("type name description defer_loading"), {"tools": Each(TOOL, when_empty="parent")})
+    {
+        "type": KIND,
+        "name": NAME,
+        "description": TEXT,
+        "defer_loading": FLAG,
+        "tools": Each(TOOL, when_empty="parent"),
+    }
 )
 
 # --- items ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_ITEM = passing("type id status")
-_CALL: dict[str, Node] = of(
-    _ITEM, passing("call_id name namespace async created_by"), {"caller": direct_caller}
-)
-_MESSAGE = Members(of(_ITEM, passing("role phase name"), {"content": CONTENT}))
-_OUTPUT = Members(of(_CALL, passing("is_error success"), {"output": CONTENT}))
+_ITEM: dict[str, Node] = {"type": KIND, "id": ID, "status": LEVEL}
+_CALL: dict[str, Node] = {
+    **_ITEM,
+    "call_id": ID,
+    **all_by("name namespace created_by", NAME),
+    "async": FLAG,
+    "caller": direct_caller,
+}
+
+
+class Carried(Node):
+    """An item that brings its content along. One that has an id and none of `content` would be read from what the provider keeps for the key that all agents share."""
+
+    __slots__ = ("content", "members")
+
+    def __init__(self, fields: dict[str, Node], content: str) -> None:
+        self.members = Members(fields)
+        self.content = tuple(content.split())
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        item = cast("Json", value)
+        if item.get("id") is not None and not any(map(item.get, self.content)):
+            walk.refuse(path, "stored-state")
+        self.members(walk, value, path)
+
+    def inside(self) -> Inside:
+        return (("", self.members),)
+
+
+class _Reasoning(Carried):
+    """Thinking of which the summary alone is here: its id would have the provider look for the rest."""
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        item = cast("Json", value)
+        super().__call__(walk, value, path)
+        alone = not item.get("encrypted_content") and not item.get("content")
+        if alone and item.get("id") is not None and not walk.open("stored-state"):
+            walk.strip((path, "id"), "stored-state")
+
+
+_MESSAGE = Carried({**_ITEM, "role": ROLE, "phase": LEVEL, "name": NAME, "content": CONTENT}, "content")
+_OUTPUT = Members({**_CALL, **all_by("is_error success", FLAG), "output": CONTENT})
 _RAN = Never("provider-history")
+_COMMAND = Members(
+    {
+        "type": LEVEL,
+        **all_by("command commands", TEXTS),
+        "env": VARIABLES,
+        **all_by("timeout_ms max_output_length", NUMBER),
+        **all_by("user working_directory", TEXT),
+    }
+)
+_POINT = Members(all_by("x y", NUMBER))
+_ACTION = Members(
+    {
+        "type": LEVEL,
+        "button": LEVEL,
+        **all_by("x y scroll_x scroll_y", NUMBER),
+        "keys": TEXTS,
+        "path": Each(_POINT),
+        "text": TEXT,
+    }
+)
+_CHECKS = Each(Members({"id": ID, **all_by("code message", TEXT)}))
+_SHOWN = Members(
+    {
+        **all_by("stdout stderr", TEXT),
+        "outcome": Members({"type": LEVEL, "exit_code": NUMBER}),
+        "created_by": NAME,
+    }
+)
+_SEARCHED = Members(
+    {
+        "type": LEVEL,
+        **all_by("query url pattern", TEXT),
+        "queries": TEXTS,
+        "sources": Each(Members({"type": LEVEL, **all_by("url name title", TEXT)})),
+    }
+)
+_FOUND = Members({"attributes": ATTRIBUTES, "file_id": ID, "filename": NAME, "score": NUMBER, "text": TEXT})
+_DRAWN: dict[str, Node] = {
+    **_ITEM,
+    "result": inline_bytes,
+    "revised_prompt": TEXT,
+    "size": SIZE,
+    **all_by("action background output_format quality", LEVEL),
+}
 
 
-def _is_local(walk: Walk, value: Any, path: Path) -> None:
+def _local_environment(walk: Walk, value: Any, path: Path) -> None:
     """The environment of a shell's call: the client's, or unsaid."""
     if value is not None and not (isinstance(value, dict) and cast("Json", value).get("type") == "local"):
         walk.refuse(path, "provider-history")
+    _LOCAL_ENVIRONMENT(walk, value, path)
+
+
+_LOCAL_ENVIRONMENT = Members({"type": KIND, "skills": Each(_SKILL)})
+_is_local = Look(_local_environment, _LOCAL_ENVIRONMENT)
+_BY_ID = Never("stored-state")
 
 
 def _untyped(walk: Walk, value: Any, path: Path) -> None:
     """Without a type it is a message where it says who speaks, and else the id of something stored."""
     item = cast("Json", value)
-    check: Check = _MESSAGE if "role" in item else UNKNOWN_PART
+    check: Node = _MESSAGE if "role" in item else UNKNOWN_PART
     if "role" not in item and "id" in item:
-        check = Never("stored-state")
+        check = _BY_ID
     check(walk, value, path)
 
 
+_SUMMARY = Each(Kinds({"summary_text": PART.kinds["summary_text"], "text": PART.kinds["text"]}))
+_SHAPE: dict[str, Node] = {
+    "type": KIND,
+    "name": NAME,
+    "description": TEXT,
+    "schema": SCHEMA,
+    "strict": FLAG,
+}
+TEXT_FORMAT = Members(
+    {
+        "verbosity": LEVEL,
+        "format": Kinds(
+            {
+                **JSON_FORMAT,
+                "json_schema": Members(_SHAPE),
+                "grammar": GRAMMAR,
+            },
+            absent=Gone("unknown-value"),
+            otherwise=Gone("unknown-value"),
+        ),
+    }
+)
 ITEM = Kinds(
     {
         "message": _MESSAGE,
-        "reasoning": Members(of(_ITEM, passing("summary encrypted_content"), {"content": CONTENT})),
-        "compaction": Members(of(_ITEM, passing("encrypted_content created_by"))),
-        "compaction_summary": Members(of(_ITEM, passing("encrypted_content"))),
+        "reasoning": _Reasoning(
+            {**_ITEM, "summary": _SUMMARY, "encrypted_content": SEALED, "content": CONTENT},
+            "encrypted_content content summary",
+        ),
+        "compaction": Carried(
+            {**_ITEM, "encrypted_content": SEALED, "created_by": NAME}, "encrypted_content"
+        ),
+        "compaction_summary": Carried({**_ITEM, "encrypted_content": SEALED}, "encrypted_content"),
         "compaction_trigger": Members(_ITEM),
-        "configuration_update": Members(of(_ITEM, passing("reasoning text"))),
-        "function_call": Members(of(_CALL, passing("arguments"))),
-        "custom_tool_call": Members(of(_CALL, passing("input"))),
-        "tool_search_call": Members(of(_CALL, passing("arguments execution"))),
-        "local_shell_call": Members(of(_CALL, passing("action"))),
-        "shell_call": Members(of(_CALL, passing("action"), {"environment": _is_local})),
-        "apply_patch_call": Members(of(_CALL, passing("operation"))),
-        "computer_call": Members(of(_CALL, passing("action actions pending_safety_checks"))),
+        "configuration_update": Members({**_ITEM, "reasoning": REASONING, "text": TEXT_FORMAT}),
+        "function_call": Carried({**_CALL, "arguments": ARGUMENTS}, "name"),
+        "custom_tool_call": Carried({**_CALL, "input": TEXT}, "name"),
+        "tool_search_call": Carried({**_CALL, "arguments": ARGUMENTS, "execution": LEVEL}, "arguments"),
+        "local_shell_call": Carried({**_CALL, "action": _COMMAND}, "action"),
+        "shell_call": Carried({**_CALL, "action": _COMMAND, "environment": _is_local}, "action"),
+        "apply_patch_call": Carried(
+            {**_CALL, "operation": Members({"type": LEVEL, **all_by("path diff", TEXT)})}, "operation"
+        ),
+        "computer_call": Carried(
+            {**_CALL, "action": _ACTION, "actions": Each(_ACTION), "pending_safety_checks": _CHECKS},
+            "action actions",
+        ),
         "function_call_output": _OUTPUT,
         "custom_tool_call_output": _OUTPUT,
-        "local_shell_call_output": Members(of(_CALL, passing("output"))),
-        "shell_call_output": Members(of(_CALL, passing("output max_output_length"))),
-        "apply_patch_call_output": Members(of(_CALL, passing("output"))),
-        "computer_call_output": Members(
-            of(
-                _CALL,
-                passing("acknowledged_safety_checks"),
-                {"output": Forms(text=None, items=Each(PART), members=PART)},
-            )
-        ),
-        "tool_search_output": Members(of(_CALL, passing("execution"), {"tools": Each(TOOL)})),
-        "additional_tools": Members(of(_ITEM, passing("role"), {"tools": Each(TOOL, when_empty="parent")})),
-        **dict.fromkeys(("web_search_call", "file_search_call", "image_generation_call")),
+        "local_shell_call_output": Members({**_CALL, "output": TEXT}),
+        "shell_call_output": Members({**_CALL, "output": Each(_SHOWN), "max_output_length": NUMBER}),
+        "apply_patch_call_output": Members({**_CALL, "output": TEXT}),
+        "computer_call_output": Members({**_CALL, "acknowledged_safety_checks": _CHECKS, "output": CONTENT}),
+        "tool_search_output": Members({**_CALL, "execution": LEVEL, "tools": Each(TOOL)}),
+        "additional_tools": Members({**_ITEM, "role": ROLE, "tools": Each(TOOL, when_empty="parent")}),
+        "web_search_call": Carried({**_ITEM, "action": _SEARCHED}, "action"),
+        "file_search_call": Carried({**_ITEM, "queries": TEXTS, "results": Each(_FOUND)}, "queries"),
+        "image_generation_call": Carried(_DRAWN, "result"),
         "code_interpreter_call": Never(
-            "provider-history", Members({"container_id": _STORED}, otherwise=None)
+            "provider-history", Members({"container_id": _STORED}, otherwise=OPENED)
         ),
-        "item_reference": Never("stored-state"),
+        "item_reference": _BY_ID,
         **all_by(
             "mcp_approval_response mcp_approval_request mcp_call mcp_list_tools program program_output "
             "agent_message multi_agent_call multi_agent_call_output",
             _RAN,
         ),
     },
-    absent=_untyped,
+    absent=Look(_untyped, _MESSAGE, UNKNOWN_PART, _BY_ID),
 )
-ITEMS = Forms(text=None, items=Each(ITEM))
+ITEMS = Forms(text=TEXT, items=Each(ITEM))
 
 # --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
 _STATE = Never("stored-state")
-_EVENTS = frozenset({"response.create", "response.steer"})
-
-
-def _event(walk: Walk, value: Any, path: Path) -> None:
-    """A message of a WebSocket: one of the two that are bodies."""
-    if not isinstance(value, str) or value not in _EVENTS:
-        walk.refuse(path, "unknown-part")
-
-
-_VARIABLE = Forms(text=None, members=PART)
-_PROMPT = Never("stored-state", Members({"variables": Members({}, otherwise=_VARIABLE)}, otherwise=None))
+_VARIABLE = Forms(text=TEXT, members=PART)
+_PROMPT = Never("stored-state", Members({"variables": Members({}, otherwise=_VARIABLE)}, otherwise=OPENED))
+_INCLUDED = Words(
+    "file_search_call.results web_search_call.results web_search_call.action.sources message.input_image.image_url "
+    "computer_call_output.output.image_url code_interpreter_call.outputs reasoning.encrypted_content message.output_text.logprobs"
+)
 TOP = Members(
     of(
         SERVICES,
         ACCOUNT,
-        passing(
-            "model tool_choice parallel_tool_calls max_output_tokens max_tool_calls temperature top_p top_k min_p top_logprobs seed stop "
-            "presence_penalty frequency_penalty stream stream_options reasoning text truncation include context_management image "
-            "generate stream_id"
-        ),
         {
-            "type": _event,
+            "type": Words("response.create response.steer", must=True),
+            "model": MODEL,
+            "tool_choice": CHOICE,
+            "stop": STOP,
+            **all_by("parallel_tool_calls stream generate", FLAG),
+            **all_by(
+                "max_output_tokens max_tool_calls temperature top_p top_k min_p top_logprobs seed presence_penalty frequency_penalty",
+                NUMBER,
+            ),
+            "stream_options": STREAM_OPTIONS,
+            "reasoning": REASONING,
+            "text": TEXT_FORMAT,
+            "truncation": LEVEL,
+            "include": Each(_INCLUDED),
+            "context_management": Each(Members({"type": LEVEL, "compact_threshold": NUMBER})),
+            "image": Members({"context_compression": LEVEL}),
+            "stream_id": Pattern(r"[A-Za-z0-9_-]{1,64}"),
             "input": ITEMS,
             "instructions": ITEMS,
             "tools": tools_of(TOOL),

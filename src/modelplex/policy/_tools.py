@@ -8,8 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from modelplex.policy._leaves import KIND
 from modelplex.policy._path import Path
-from modelplex.policy._walk import Check, Each, Gone, Json, Kinds, Never, Node, Walk, unknown_form
+from modelplex.policy._walk import (
+    Each,
+    Gone,
+    Json,
+    Kinds,
+    Look,
+    Members,
+    Never,
+    Node,
+    Walk,
+    unknown_form,
+)
 
 DIRECT = "direct"
 Finish = Callable[[Walk, Json], None]
@@ -36,19 +48,26 @@ def name_of(tool: Json) -> str:
 UNKNOWN_TOOL = LostTool("unknown-tool")
 
 
-def direct_only(walk: Walk, value: Any, path: Path) -> None:
+def _direct_only(walk: Walk, value: Any, path: Path) -> None:
     """`allowed_callers`: of whom the model alone is left, and never code that the provider runs."""
     if value is None or value == [DIRECT] or walk.open("code-execution"):
         return
     if not isinstance(value, list):
-        unknown_form(walk, value, path)
+        walk.refuse(path, "unknown-form")
     walk.write(path, "code-execution", [DIRECT])
 
 
-def direct_caller(walk: Walk, value: Any, path: Path) -> None:
+def _direct_caller(walk: Walk, value: Any, path: Path) -> None:
     """`caller` of a call in the history: code that a provider ran calls nothing here."""
     if value is not None and not (isinstance(value, dict) and cast("Json", value).get("type") == DIRECT):
         walk.refuse(path, "provider-history")
+    elif value is not None:
+        _DIRECT_CALLER(walk, value, path)
+
+
+_DIRECT_CALLER = Members({"type": KIND})
+direct_only = Look(_direct_only)
+direct_caller = Look(_direct_caller, _DIRECT_CALLER)
 
 
 def rule_of(kinds: Kinds, kind: object) -> str | None:
@@ -124,11 +143,6 @@ def of(*tables: dict[str, Node]) -> dict[str, Node]:
     return {key: check for table in tables for key, check in table.items()}
 
 
-def passing(names: str) -> dict[str, Node]:
-    """Members that pass unread."""
-    return dict.fromkeys(names.split())
-
-
-def all_by(names: str, check: Check) -> dict[str, Node]:
+def all_by(names: str, check: Node) -> dict[str, Node]:
     """Members that are judged alike."""
     return dict.fromkeys(names.split(), check)

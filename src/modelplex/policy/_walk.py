@@ -1,7 +1,7 @@
-"""The walk over a body by its dialect's table: the few kinds of check that all tables are made of.
+"""The walk over a body by its dialect's table: verdicts on a value, and the structure around values.
 
-Above it stand the tables and the judge; below it paths and rules. A table says for every member what looks at it, and None for what is opaque: text, a tool's arguments, a JSON
-Schema. Nothing is found by searching text. A check changes nothing: it notes edits, which are made afterwards, or raises Refused.
+Above it stand the tables and the judge; below it paths and rules. A table names a Node for every member that passes, and there is no Node for "anything": `_leaves.py` has the types of
+single values. Nothing is found by searching text. A Node changes nothing: it notes edits, which are made afterwards, or raises Refused.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any, Literal, cast
 import msgspec
 
 from modelplex.policy._path import Path
+from modelplex.policy.names import rule_of_name
 from modelplex.policy.verdict import Facts
 
-Check = Callable[["Walk", Any, Path], None]
-Node = Check | None
-"""What looks at a value; None where the value is opaque."""
 Json = dict[str, Any]
+Judge = Callable[["Walk", Any, Path], None]
+Inside = Iterable[tuple[str, "Node"]]
+"""The nodes that a node hands values to, each with the step to it. Tests follow them through every table."""
 WhenEmpty = Literal["keep", "drop", "parent"]
 """What becomes of a list that lost all its entries: it stays, it goes, or what holds it goes."""
 
@@ -88,44 +89,110 @@ class Walk:
         return any(edit.path is path and edit.value is GONE for edit in self.edits[since:])
 
 
+class Node:
+    """The type of a value. A value whose Python type is in `passes`, or a string that is in `words`, passes without a call; all others are judged by calling the node."""
+
+    __slots__ = ()
+    passes: frozenset[type] = frozenset()
+    words: frozenset[str] = frozenset()
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        raise NotImplementedError
+
+    def inside(self) -> Inside:
+        return ()
+
+
+class Look(Node):
+    """A function as a node. `to` are the nodes that the function hands values to."""
+
+    __slots__ = ("judge", "to")
+
+    def __init__(self, judge: Judge, *to: Node) -> None:
+        self.judge = judge
+        self.to = to
+
+    def __repr__(self) -> str:
+        return f"Look({self.judge.__name__})"
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        self.judge(walk, value, path)
+
+    def inside(self) -> Inside:
+        return ((self.judge.__name__, node) for node in self.to)
+
+
+class Later(Node):
+    """A node that is made below: content holds content."""
+
+    __slots__ = ("find",)
+
+    def __init__(self, find: Callable[[], Node]) -> None:
+        self.find = find
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        self.find()(walk, value, path)
+
+    def inside(self) -> Inside:
+        return (("", self.find()),)
+
+
+class Opened(Node):
+    """Anything. It stands only inside a rule, and is reached only where the operator opened that rule."""
+
+    __slots__ = ()
+    passes = frozenset((dict, list, str, int, float, bool, type(None)))
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        walk.refuse(path, "unknown-form")
+
+
+OPENED = Opened()
+
 # --- verdicts on a value -------------------------------------------------------------------------------------------------------------------------------------------------------
 
 
-class Gone:
-    """Stripped. Where its rule is open, `inside` looks at it."""
+class Gone(Node):
+    """Stripped. Where its rule is open, `opened` looks at it."""
 
-    __slots__ = ("inside", "rule")
+    __slots__ = ("opened", "rule")
 
-    def __init__(self, rule: str, inside: Node = None) -> None:
+    def __init__(self, rule: str, opened: Node = OPENED) -> None:
         self.rule = rule
-        self.inside = inside
+        self.opened = opened
 
     def __call__(self, walk: Walk, value: Any, path: Path) -> None:
         if not walk.open(self.rule):
             walk.strip(path, self.rule)
-        elif self.inside is not None:
-            self.inside(walk, value, path)
+        elif type(value) not in self.opened.passes:
+            self.opened(walk, value, path)
+
+    def inside(self) -> Inside:
+        return ((f"({self.rule})", self.opened),)
 
 
-class Never:
-    """Refused, unless it says nothing: null, an empty list, or one of `harmless`. Where its rule is open, `inside` looks at it."""
+class Never(Node):
+    """Refused, unless it says nothing: null, an empty list, or one of `harmless`. Where its rule is open, `opened` looks at it."""
 
-    __slots__ = ("harmless", "inside", "rule")
+    __slots__ = ("harmless", "opened", "rule")
 
-    def __init__(self, rule: str, inside: Node = None, *, harmless: tuple[object, ...] = ()) -> None:
+    def __init__(self, rule: str, opened: Node = OPENED, *, harmless: tuple[object, ...] = ()) -> None:
         self.rule = rule
-        self.inside = inside
+        self.opened = opened
         self.harmless = harmless
 
     def __call__(self, walk: Walk, value: Any, path: Path) -> None:
         if value is None or value == [] or any(value is quiet for quiet in self.harmless):
             return
         walk.refuse(path, self.rule)
-        if self.inside is not None:
-            self.inside(walk, value, path)
+        if type(value) not in self.opened.passes:
+            self.opened(walk, value, path)
+
+    def inside(self) -> Inside:
+        return ((f"({self.rule})", self.opened),)
 
 
-class Said:
+class Said(Node):
     """Overwritten with `value`, unless that is what it says."""
 
     __slots__ = ("rule", "value")
@@ -139,12 +206,12 @@ class Said:
             walk.write(path, self.rule, self.value)
 
 
-class Unless:
+class Unless(Node):
     """As `check` says, unless the value is this very one (False, for instance)."""
 
     __slots__ = ("check", "harmless")
 
-    def __init__(self, harmless: object, check: Check) -> None:
+    def __init__(self, harmless: object, check: Node) -> None:
         self.harmless = harmless
         self.check = check
 
@@ -152,8 +219,11 @@ class Unless:
         if value is not None and value is not self.harmless:
             self.check(walk, value, path)
 
+    def inside(self) -> Inside:
+        return (("", self.check),)
 
-class Hashed:
+
+class Hashed(Node):
     """Overwritten with a keyed hash: of the agent, or of the agent and the value."""
 
     __slots__ = ("of_value", "purpose")
@@ -175,13 +245,13 @@ def keyed_hash(facts: Facts, purpose: str, said: bytes = b"") -> str:
     return HASH_PREFIX + hmac.digest(facts.secret, message, "sha256").hex()[:HASH_LENGTH]
 
 
-def inline(walk: Walk, value: Any, path: Path) -> None:
+def _inline(walk: Walk, value: Any, path: Path) -> None:
     """Passes a data: URL and refuses every other string, however it is disguised."""
     if value is not None and not (isinstance(value, str) and DATA_URL.match(value)):
         walk.refuse(path, "remote-url")
 
 
-def inline_bytes(walk: Walk, value: Any, path: Path) -> None:
+def _inline_bytes(walk: Walk, value: Any, path: Path) -> None:
     """Passes base64 and data: URLs."""
     if value is not None and not (isinstance(value, str) and (_is_base64(value) or DATA_URL.match(value))):
         walk.refuse(path, "remote-url")
@@ -194,18 +264,28 @@ def _is_base64(value: str) -> bool:
     return len(value) % BASE64_STEP == 0 or "\n" in value
 
 
-def known_model(walk: Walk, value: Any, path: Path) -> None:
-    """Refuses the name of a model that the caller may not use."""
-    models = walk.facts.models
-    if value is None or not models:
+def _known_model(walk: Walk, value: Any, path: Path) -> None:
+    """Refuses the name of a model that the caller may not use, or that reaches out by itself."""
+    if value is None:
         return
-    if not isinstance(value, str) or not any(fnmatchcase(value, pattern) for pattern in models):
+    if not isinstance(value, str):
+        walk.refuse(path, "unknown-form")
+        return
+    if (reaching := rule_of_name(value)) is not None:
+        walk.refuse(path, reaching)
+    models = walk.facts.models
+    if models and not any(fnmatchcase(value, pattern) for pattern in models):
         walk.refuse(path, "unlisted-model")
 
 
-def unknown_form(walk: Walk, _: Any, path: Path) -> None:
+def _unknown_form(walk: Walk, _: Any, path: Path) -> None:
     walk.refuse(path, "unknown-form")
 
+
+inline = Look(_inline)
+inline_bytes = Look(_inline_bytes)
+known_model = Look(_known_model)
+unknown_form = Look(_unknown_form)
 
 # --- structure -----------------------------------------------------------------------------------------------------------------------------------------------------------------
 
@@ -213,7 +293,7 @@ UNKNOWN_FIELD = Gone("unknown-field")
 UNKNOWN_PART = Never("unknown-part")
 
 
-class Members:
+class Members(Node):
     """An object, its members judged by name. `otherwise` looks at those without a name here."""
 
     __slots__ = ("fields", "otherwise", "when_empty")
@@ -240,27 +320,31 @@ class Members:
             return
         for key, member in cast("Json", value).items():
             check = find(key, otherwise)
-            if check is not None:
+            kind = cast("type[object]", type(member))
+            if kind not in check.passes and not (kind is str and check.words and member in check.words):
                 check(walk, member, (path, key))
 
     def _judge_all(self, walk: Walk, value: Json, path: Path) -> None:
         left = len(value)
         for key, member in value.items():
             check = self.fields.get(key, self.otherwise)
-            if check is not None:
+            if type(member) not in check.passes:
                 since, here = len(walk.edits), (path, key)
                 check(walk, member, here)
                 left -= walk.is_gone(here, since)
         if value and not left:
             walk.follow(path)
 
+    def inside(self) -> Inside:
+        return (*((f".{key}", node) for key, node in self.fields.items()), (".*", self.otherwise))
 
-class Each:
+
+class Each(Node):
     """A list, each of whose entries is judged alike."""
 
     __slots__ = ("check", "when_empty")
 
-    def __init__(self, check: Check, *, when_empty: WhenEmpty = "keep") -> None:
+    def __init__(self, check: Node, *, when_empty: WhenEmpty = "keep") -> None:
         self.check = check
         self.when_empty = when_empty
 
@@ -270,31 +354,40 @@ class Each:
                 walk.refuse(path, "unknown-form")
             return
         entries = cast("list[Any]", cast("object", value))
-        left = len(entries)
+        left, check = len(entries), self.check
         for index, entry in enumerate(entries):
+            if type(entry) in check.passes:
+                continue
             here, since = (path, index), len(walk.edits)
-            self.check(walk, entry, here)
+            check(walk, entry, here)
             if len(walk.edits) > since and walk.is_gone(here, since):
                 left -= 1
         if entries and not left and self.when_empty != "keep":
             walk.follow(path if self.when_empty == "drop" or path is None else path[0])
 
+    def inside(self) -> Inside:
+        return (("[]", self.check),)
 
-class Forms:
-    """A value that may be a string, a list or an object; a form without a check is not the dialect's."""
 
-    __slots__ = ("items", "members", "text")
+class Forms(Node):
+    """A value that may be a string, a list, an object, or of one of the `plain` types; a form without a node is not the dialect's."""
+
+    __slots__ = ("items", "members", "passes", "text")
 
     def __init__(
-        self, *, text: Node = unknown_form, items: Node = unknown_form, members: Node = unknown_form
+        self,
+        *,
+        text: Node = unknown_form,
+        items: Node = unknown_form,
+        members: Node = unknown_form,
+        plain: Iterable[type] = (),
     ) -> None:
         self.text = text
         self.items = items
         self.members = members
+        self.passes = frozenset((type(None), *plain)) | (text.passes & {str})
 
     def __call__(self, walk: Walk, value: Any, path: Path) -> None:
-        if value is None:
-            return
         check: Node = unknown_form
         if isinstance(value, str):
             check = self.text
@@ -302,12 +395,15 @@ class Forms:
             check = self.items
         elif isinstance(value, dict):
             check = self.members
-        if check is not None:
+        if type(cast("object", value)) not in check.passes:
             check(walk, value, path)
 
+    def inside(self) -> Inside:
+        return (("", node) for node in (self.text, self.items, self.members))
 
-class Kinds:
-    """An object judged by what one member calls it. `absent` looks at those that do not say; `families` are beginnings of names, for what is dated."""
+
+class Kinds(Node):
+    """An object judged by what one member calls it. `absent` looks at those that do not say. `families` are patterns of whole names, for what is dated."""
 
     __slots__ = ("absent", "by", "families", "kinds", "otherwise")
 
@@ -324,7 +420,7 @@ class Kinds:
         self.by = by
         self.absent = absent
         self.otherwise = otherwise
-        self.families = tuple(families)
+        self.families = tuple((re.compile(pattern), node) for pattern, node in families)
 
     def of(self, kind: object) -> Node:
         """What looks at an object of that kind."""
@@ -334,8 +430,8 @@ class Kinds:
             return unknown_form
         if kind in self.kinds:
             return self.kinds[kind]
-        for beginning, check in self.families:
-            if kind.startswith(beginning):
+        for family, check in self.families:
+            if family.fullmatch(kind):
                 return check
         return self.otherwise
 
@@ -343,6 +439,12 @@ class Kinds:
         if not isinstance(value, dict):
             walk.refuse(path, "unknown-form")
             return
-        check = self.of(cast("Json", value).get(self.by))
-        if check is not None:
-            check(walk, value, path)
+        self.of(cast("Json", value).get(self.by))(walk, value, path)
+
+    def inside(self) -> Inside:
+        return (
+            *((f"{{{kind}}}", node) for kind, node in self.kinds.items()),
+            *((f"{{{family.pattern}}}", node) for family, node in self.families),
+            ("{}", self.absent),
+            ("{*}", self.otherwise),
+        )

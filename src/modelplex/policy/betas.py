@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from modelplex.policy.verdict import Facts
 
+BETA = r"(?=.{1,64}\Z)[a-z0-9]+(?:-[a-z0-9]+)*"
+"""What betas look like. Any other text would be a message of the client's own, and passes nowhere."""
+
 KEPT = (
     "claude-code-",
     "interleaved-thinking-",

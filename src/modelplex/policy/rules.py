@@ -121,6 +121,13 @@ _RULES = (
         "is a model that runs elsewhere than on the local server",
         "Name another model",
     ),
+    Rule(
+        "hidden-characters",
+        "A name with characters that nobody sees is matched as one name and served as another.",
+        "is a name with control or invisible characters",
+        "Send the name without them",
+        fixed=True,
+    ),
     Rule("labels", "Labels at the provider are a covert channel, and name who works here.", "is a label"),
     Rule(
         "identity",
@@ -149,6 +156,11 @@ _RULES = (
         "unknown-field",
         "Only known members go out: what a new one does is not known here.",
         "is not a member that is known here",
+    ),
+    Rule(
+        "unknown-value",
+        "Of a switch only known words, or short ones of a known pattern, go out: an address or an id is none.",
+        "has a value that is not known here",
     ),
     Rule(
         "unknown-tool",

@@ -1,0 +1,422 @@
+"""What stands inside of a member that passes is judged as well: the tables name a type for everything, at any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from modelplex.policy import _leaves
+from modelplex.policy._leaves import Data, Mapped, Numbers, Pattern, Plain, Schema, Texts, Tokens, Words
+from modelplex.policy._walk import (
+    OPENED,
+    Each,
+    Forms,
+    Gone,
+    Hashed,
+    Kinds,
+    Later,
+    Look,
+    Members,
+    Never,
+    Node,
+    Opened,
+    Said,
+    Unless,
+)
+from modelplex.policy.judge import TABLES
+from tests.policy.judging import (
+    Json,
+    block,
+    chat,
+    chat_part,
+    facts,
+    gemini,
+    item,
+    left,
+    messages,
+    ollama,
+    passed,
+    refused,
+    responses,
+)
+
+URL = "https://evil.example/x"
+DATA = "data:image/png;base64,iVBORw0KGgo="
+
+# --- the tables themselves -------------------------------------------------------------------------------------------------------------------------------------------------
+
+LEAVES = (Plain, Data, Words, Pattern, Texts, Numbers, Schema, Hashed, Said, Opened)
+STRUCTURE = (Members, Each, Forms, Kinds, Mapped, Tokens, Later, Look, Unless, Gone, Never)
+FUNCTIONS = {
+    *("_inline", "_inline_bytes", "_known_model", "_unknown_form", "_direct_only", "_file_uri"),
+    "_stored_voice",
+}
+"""Functions that judge a value to its end, and hand nothing on."""
+REVIEWED_DATA = {
+    "arguments of a tool call: the model wrote them, the client reads them",
+    "what a client's function returned",
+    "examples of a tool's arguments",
+    "metadata of a part, which Gemini documents as inert",
+    "what an SDK read out of the text beside it",
+}
+"""All JSON that passes unread. Each of them is words for a model or a client, and no provider acts on any."""
+LONGEST_PATTERN = 130
+"""Characters that a bounded pattern may let pass."""
+
+
+def nodes(dialect: str) -> Iterator[tuple[str, Node, bool]]:
+    """Every node of a table once: where it was found, and whether behind a rule."""
+    seen: set[tuple[int, bool]] = set()
+    left_over: list[tuple[str, Node, bool]] = [("", TABLES[dialect].top, False)]
+    while left_over:
+        place, node, behind = left_over.pop()
+        if (id(node), behind) in seen:
+            continue
+        seen.add((id(node), behind))
+        yield place, node, behind
+        inner = behind or isinstance(node, Gone | Never)
+        left_over += [(f"{place}{step}", each, inner) for step, each in node.inside()]
+
+
+@pytest.mark.parametrize("dialect", sorted(TABLES))
+def test_every_member_of_a_table_names_a_type(dialect: str) -> None:
+    found = list(nodes(dialect))
+    assert len(found) > 10
+    for place, node, _ in found:
+        inner = list(node.inside())
+        if isinstance(node, Look):
+            assert inner or node.judge.__name__ in FUNCTIONS, f"{place}: a function that hands on nothing"
+        elif isinstance(node, STRUCTURE) or inner:
+            assert inner, place
+        else:
+            assert isinstance(node, LEAVES), f"{place}: {type(node).__name__} is no type of a value"
+
+
+@pytest.mark.parametrize("dialect", sorted(TABLES))
+def test_anything_passes_only_where_a_rule_was_opened(dialect: str) -> None:
+    assert [place for place, node, behind in nodes(dialect) if isinstance(node, Opened) and not behind] == []
+
+
+@pytest.mark.parametrize("dialect", sorted(TABLES))
+def test_opaque_json_is_of_a_reviewed_kind(dialect: str) -> None:
+    assert {node.why for _, node, _ in nodes(dialect) if isinstance(node, Data)} <= REVIEWED_DATA
+
+
+def test_every_kind_of_opaque_json_is_used() -> None:
+    used = {node.why for dialect in TABLES for _, node, _ in nodes(dialect) if isinstance(node, Data)}
+    assert used == REVIEWED_DATA
+    assert OPENED.passes >= {dict, list, str}
+
+
+@pytest.mark.parametrize("dialect", sorted(TABLES))
+def test_no_pattern_lets_an_address_or_a_message_pass(dialect: str) -> None:
+    for place, node, _ in nodes(dialect):
+        if isinstance(node, Pattern):
+            for said in (
+                URL,
+                "//evil.example",
+                "evil.example/x",
+                "a b c d e f g h i j k l m n o p q r s t u",
+                "",
+            ):
+                assert said == "" or not node.fits(said), (place, said)
+            for letter in "aA0_-. ":
+                assert not node.fits(letter * LONGEST_PATTERN), (place, letter)
+
+
+def test_a_leaf_passes_null_and_nothing_of_another_type() -> None:
+    for leaf in vars(_leaves).values():
+        if isinstance(leaf, Plain | Words | Pattern | Texts | Numbers | Mapped | Tokens | Schema):
+            assert type(None) in leaf.passes, leaf
+            assert dict not in leaf.passes, leaf
+            assert list not in leaf.passes, leaf
+
+
+# --- what reached a provider's fetcher ---------------------------------------------------------------------------------------------------------------------------------------
+
+EMBED: Json = {"model": "m"}
+ADDRESSES: list[tuple[str, str, Json, str]] = [
+    ("openai_embeddings", "remote-url", {"model": "m", "input": [{"image": URL}]}, "input[0].image"),
+    ("openai_embeddings", "remote-url", {"model": "m", "input": [{"text": "t", "image_url": URL}]}, "input[0].image_url"),
+    ("openai_embeddings", "remote-url", {"model": "m", "input": [{"image_url": {"url": URL}}]}, "input[0].image_url.url"),
+    ("openai_embeddings", "remote-url", {"model": "m", "input": ["t", {"image": URL}]}, "input[1].image"),
+    ("openai_embeddings", "remote-url", {"model": "m", "input": [{"type": "image_url", "image_url": {"url": URL}}]}, "input[0].image_url.url"),
+    ("openai_embeddings", "remote-url", {"model": "m", "input": [{"content": [{"type": "image_url", "image_url": {"url": URL}}]}]}, "input[0].content[0].image_url.url"),
+    ("openai_embeddings", "unknown-form", {"model": "m", "input": {"image": URL}}, "input"),
+    ("openai_embeddings", "unknown-form", {"model": "m", "input": [[URL]]}, "input[0]"),
+    ("openai_embeddings", "unknown-part", {"model": "m", "input": [{"picture": URL}]}, "input[0].picture"),
+    ("openai_completions", "unknown-form", {"model": "m", "prompt": [{"image": URL}]}, "prompt[0]"),
+    ("openai_completions", "unknown-form", {"model": "m", "prompt": {"url": URL}}, "prompt"),
+    ("openai_completions", "unknown-form", {"model": "m", "prompt": [[{"url": URL}]]}, "prompt[0]"),
+    ("openai_json", "remote-url", {"model": "m", "query": {"image": URL}, "documents": ["d"]}, "query.image"),
+    ("openai_json", "remote-url", {"model": "m", "query": {"content": [{"type": "image_url", "image_url": URL}]}, "documents": ["d"]}, "query.content[0].image_url"),
+    ("openai_json", "unknown-form", {"model": "m", "query": [{"type": "image_url", "image_url": URL}], "documents": ["d"]}, "query"),
+    ("openai_json", "remote-url", {"model": "m", "query": "q", "documents": [{"text": "t", "image_url": URL}]}, "documents[0].image_url"),
+    ("openai_json", "remote-url", {"model": "m", "query": "q", "documents": [{"content": [{"type": "video_url", "video_url": {"url": URL}}]}]}, "documents[0].content[0].video_url.url"),
+    ("openai_json", "remote-url", {"model": "m", "prompt": "p", "image": {"b64_json": URL}}, "image.b64_json"),
+    (
+        "openai_chat",
+        "remote-url",
+        chat(messages=[{"role": "assistant", "content": "x", "annotations": [{"type": "file", "file": {"hash": "h", "name": "n", "content": [{"type": "image_url", "image_url": {"url": URL}}]}}]}]),
+        "messages[0].annotations[0].file.content[0].image_url.url",
+    ),
+    ("openai_chat", "remote-url", chat_part({"type": "text", "text": "t", "annotations": [{"type": "file", "file": {"content": [{"type": "file", "file": {"file_data": URL}}]}}]}), "messages[0].content[1].annotations[0].file.content[0].file.file_data"),
+    ("openai_responses", "remote-url", item({"type": "image_generation_call", "id": "g", "result": URL}), "input[1].result"),
+    ("gemini", "unknown-form", gemini(generationConfig={"responseMimeType": {"url": URL}}), "generationConfig.responseMimeType"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "rule", "body", "path"), ADDRESSES)
+def test_an_address_inside_of_a_member_is_refused(dialect: str, rule: str, body: Json, path: str) -> None:
+    assert refused(body, dialect) == (rule, path)
+
+
+def test_pictures_that_come_along_may_be_embedded_and_ranked() -> None:
+    passed({"model": "m", "input": [{"text": "t", "image": DATA}, "u"]}, "openai_embeddings")
+    passed({"model": "m", "input": [[1, 2], [3]]}, "openai_embeddings")
+    passed({"model": "m", "input": [1, 2, 3]}, "openai_embeddings")
+    passed({"model": "m", "prompt": [[1, 2]]}, "openai_completions")
+    ranked = {"text": "t", "image_url": {"url": DATA}}
+    passed({"model": "m", "query": ranked, "documents": [ranked, "d"]}, "openai_json")
+
+
+BY_ID: list[Json] = [
+    {"type": "image_generation_call", "id": "ig_1"},
+    {"type": "image_generation_call", "id": "ig_1", "result": None, "status": "completed"},
+    {"type": "image_generation_call", "id": "ig_1", "result": ""},
+    {"type": "reasoning", "id": "rs_1", "summary": []},
+    {"type": "reasoning", "id": "rs_1"},
+    {"type": "reasoning", "id": "rs_1", "summary": [], "content": [], "encrypted_content": None},
+    {"type": "message", "id": "msg_1", "role": "assistant"},
+    {"type": "message", "id": "msg_1", "role": "assistant", "content": []},
+    {"role": "assistant", "id": "msg_1"},
+    {"type": "compaction", "id": "cmp_1"},
+    {"type": "compaction_summary", "id": "cmp_1", "encrypted_content": ""},
+    {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+    {"type": "file_search_call", "id": "fs_1", "status": "completed"},
+    {"type": "function_call", "id": "fc_1", "call_id": "c"},
+    {"type": "custom_tool_call", "id": "ct_1"},
+    {"type": "computer_call", "id": "cc_1", "call_id": "c"},
+    {"type": "local_shell_call", "id": "ls_1"},
+    {"type": "shell_call", "id": "sh_1"},
+    {"type": "apply_patch_call", "id": "ap_1"},
+    {"type": "tool_search_call", "id": "ts_1"},
+]
+"""Items that say no more than their id: the provider would read them from what it keeps for the key that all agents share."""
+
+
+@pytest.mark.parametrize("it", BY_ID, ids=lambda it: f"{it.get('type', 'untyped')} {sorted(it)}")
+@pytest.mark.parametrize("dialect", ["openai_responses", "openai_count"])
+def test_an_item_that_is_only_an_id_is_refused(it: Json, dialect: str) -> None:
+    body = {"model": "m", "input": [{"role": "user", "content": "hi"}, it]}
+    assert refused(body, dialect) == ("stored-state", "input[1]")
+    passed(body, dialect, facts("stored-state"))
+
+
+def test_a_summary_alone_goes_without_the_id_of_its_thinking() -> None:
+    said = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "s"}]}
+    body, stripped = left(item(said), "openai_responses")
+    assert "id" not in body["input"][1]
+    assert stripped == {"/input/1/id": "stored-state"}
+    for whole in ({"encrypted_content": "e"}, {"content": [{"type": "reasoning_text", "text": "t"}]}):
+        passed(item({**said, **whole}), "openai_responses")
+
+
+@pytest.mark.parametrize("name", ["chat_template", "tools", "documents", "zz_new"])
+def test_no_template_of_the_callers_is_run(name: str) -> None:
+    kept = {"enable_thinking": False, "reasoning_effort": "low", "thinking_budget": 9}
+    body, stripped = left(chat(chat_template_kwargs={**kept, name: "{{ x }}"}), "openai_chat")
+    assert body["chat_template_kwargs"] == kept
+    assert stripped == {f"/chat_template_kwargs/{name}": "unknown-field"}
+
+
+@pytest.mark.parametrize("said", [URL, "file-4242ABCD", "resp_0123456789", "A B", "x" * 25])
+@pytest.mark.parametrize(
+    ("dialect", "place"),
+    [
+        ("openai_chat", ("reasoning_effort",)),
+        ("openai_chat", ("reasoning", "effort")),
+        ("openai_chat", ("thinking", "type")),
+        ("openai_chat", ("verbosity",)),
+        ("openai_responses", ("reasoning", "summary")),
+        ("openai_responses", ("text", "verbosity")),
+        ("openai_responses", ("truncation",)),
+        ("anthropic_messages", ("thinking", "type")),
+        ("anthropic_messages", ("output_config", "effort")),
+        ("anthropic_messages", ("cache_control", "ttl")),
+        ("openai_json", ("size",)),
+        ("openai_json", ("quality",)),
+        ("openai_embeddings", ("encoding_format",)),
+    ],
+)
+def test_a_word_of_an_api_is_no_place_for_an_address_or_an_id(
+    dialect: str, place: tuple[str, ...], said: str
+) -> None:
+    bodies: dict[str, Json] = {
+        "openai_chat": chat(),
+        "openai_responses": responses(),
+        "anthropic_messages": messages(),
+        "openai_json": {"model": "m", "prompt": "p"},
+        "openai_embeddings": {"model": "m", "input": "i"},
+    }
+    value: Any = said
+    for name in reversed(place):
+        value = {name: value}
+    _, stripped = left({**bodies[dialect], **value}, dialect)
+    assert stripped == {"/" + "/".join(place): "unknown-value"}
+
+
+def test_an_unknown_word_passes_where_the_rule_is_open() -> None:
+    passed(chat(reasoning_effort="level-11 please"), "openai_chat", facts("unknown-value"))
+
+
+def test_a_kind_of_edit_or_format_that_is_not_known_is_stripped() -> None:
+    body, stripped = left(
+        messages(
+            context_management={"edits": [{"type": f"clear_tool_uses_{URL}"}, {"type": "new_20300101"}]}
+        ),
+        "anthropic_messages",
+    )
+    assert body["context_management"] == {"edits": []}
+    assert set(stripped.values()) == {"unknown-value"}
+    _, stripped = left(chat(response_format={"type": "remote", "url": URL}), "openai_chat")
+    assert stripped == {"/response_format": "unknown-value"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "tool"),
+    [
+        ("anthropic_messages", {"type": "bash_20250124 and a message", "name": "bash"}),
+        ("anthropic_messages", {"type": "computer_2025112", "name": "computer"}),
+        ("anthropic_messages", {"type": "text_editor_20250728\n", "name": "e"}),
+        ("anthropic_messages", {"type": "web_search_free text", "name": "w"}),
+        ("openai_responses", {"type": "web_search_2025_08_26_free_text"}),
+        ("openai_chat", {"type": "openrouter:free text of mine"}),
+    ],
+)
+def test_a_version_of_a_tool_has_no_room_for_text(dialect: str, tool: Json) -> None:
+    bodies = {"anthropic_messages": messages, "openai_responses": responses, "openai_chat": chat}
+    body, stripped = left(bodies[dialect](tools=[tool]), dialect)
+    assert "tools" not in body
+    assert set(stripped.values()) == {"unknown-tool"}
+
+
+def test_a_change_of_tools_says_nothing_but_what_it_changes() -> None:
+    change = {"type": URL, "tool": {"type": "tool_reference", "name": "f"}}
+    body = block({"type": "compaction", "content": "c", "tool_changes": [change]}, role="assistant")
+    assert refused(body, "anthropic_messages")[0] == "unknown-part"
+
+
+def test_a_direct_caller_carries_nothing_along() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}, "caller": {"type": "direct", "x": URL}}
+    _, stripped = left(block(call, role="assistant"), "anthropic_messages")
+    assert stripped == {"/messages/0/content/0/caller/x": "unknown-field"}
+
+
+def test_a_model_within_a_body_is_a_name_and_no_object() -> None:
+    opened = facts("second-model")
+    assert refused(chat(models=[{"model": {"url": URL}}]), "openai_chat", opened)[0] == "unknown-form"
+    assert refused(chat(models=["perplexity/sonar"]), "openai_chat", opened)[0] == "self-searching-model"
+    vectors = {"requests": [{"model": "models/other", "content": {"parts": [{"text": "t"}]}}]}
+    assert refused(vectors, "gemini_embed", facts(models=("mine",)))[0] == "unlisted-model"
+    passed(vectors, "gemini_embed", facts(models=("other",)))
+
+
+# --- JSON Schemas --------------------------------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _schemas(schema: Json) -> list[tuple[str, Json, str]]:
+    named = {"name": "f", "parameters": schema}
+    shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    return [
+        (
+            "openai_chat",
+            chat(tools=[{"type": "function", "function": named}]),
+            "tools[0].function.parameters",
+        ),
+        ("openai_chat", chat(functions=[named]), "functions[0].parameters"),
+        ("openai_chat", chat(response_format=shape), "response_format.json_schema.schema"),
+        ("openai_responses", responses(tools=[{"type": "function", **named}]), "tools[0].parameters"),
+        (
+            "openai_responses",
+            responses(text={"format": {"type": "json_schema", "name": "n", "schema": schema}}),
+            "text.format.schema",
+        ),
+        (
+            "anthropic_messages",
+            messages(tools=[{"name": "f", "input_schema": schema}]),
+            "tools[0].input_schema",
+        ),
+        (
+            "anthropic_messages",
+            messages(output_config={"format": {"type": "json_schema", "schema": schema}}),
+            "output_config.format.schema",
+        ),
+        (
+            "gemini",
+            gemini(tools=[{"functionDeclarations": [{"name": "f", "parametersJsonSchema": schema}]}]),
+            "tools[0].functionDeclarations[0].parametersJsonSchema",
+        ),
+        (
+            "gemini",
+            gemini(generationConfig={"response_json_schema": schema}),
+            "generationConfig.response_json_schema",
+        ),
+        ("ollama", ollama(format=schema), "format"),
+        ("ollama", ollama(tools=[{"type": "function", "function": named}]), "tools[0].function.parameters"),
+    ]
+
+
+@pytest.mark.parametrize("key", ["$ref", "$dynamicRef", "$recursiveRef"])
+@pytest.mark.parametrize(
+    "said", [URL, "other.json", "//evil.example/s", "file:///etc/passwd", " #/$defs/x", ""]
+)
+def test_a_schema_that_refers_to_another_document_is_refused(key: str, said: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"anyOf": [{"type": "null"}, {key: said}]}}}
+    for dialect, body, path in _schemas(schema):
+        assert refused(body, dialect) == ("remote-url", f"{path}.properties.a.anyOf[1].{key}")
+        passed(body, dialect, facts("remote-url"))
+
+
+def test_what_a_schema_says_of_itself_passes() -> None:
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "#root",
+        "$defs": {"x": {"type": "string", "format": "uri", "default": URL, "pattern": "^https://"}},
+        "properties": {
+            "$ref": {"type": "string"},
+            "ref": {"type": "string", "examples": ["main"]},
+            "id": {"$ref": "#/$defs/x"},
+        },
+        "examples": [{"ref": "refs/heads/main", "id": URL}],
+    }
+    for dialect, body, _ in _schemas(schema):
+        passed(body, dialect)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("$schema", URL),
+        ("$schema", "http://json-schema.org/draft-04/schema#"),
+        ("$schema", "https://json-schema.org.evil.example/draft-07/schema"),
+        ("$id", URL),
+        ("$id", "relative.json"),
+    ],
+)
+def test_a_base_for_references_is_stripped(key: str, said: str) -> None:
+    schema = {"type": "object", "properties": {"a": {key: said, "type": "string"}}}
+    for dialect, body, path in _schemas(schema):
+        _, stripped = left(body, dialect)
+        (pointer,) = stripped
+        assert pointer.replace("/", ".").replace("..", ".").endswith(f"properties.a.{key}"), path
+        assert stripped == {pointer: "remote-url"}
+
+
+def test_a_schema_is_an_object() -> None:
+    for dialect, body, path in _schemas(URL):  # type: ignore[arg-type]
+        if dialect == "ollama" and path == "format":
+            continue  # a string is the other form of it
+        assert refused(body, dialect) == ("unknown-form", path)
