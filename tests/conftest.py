@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import skips
+
 # No test depends on speed, and CI's verdict does not depend on luck: it tries the same examples every time, and new ones are found at a desk.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -28,11 +30,16 @@ LIFELINE = pytest.StashKey[int]()
 """Held open by the process that started the run: whatever reads the other end sees the end of the run."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    skips.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     received: dict[str, Any] | None = getattr(config, "workerinput", None)  # set by pytest-xdist in a worker
     if received is not None:
         config.stash[SHARED] = Path(received["shared"])
         return
+    skips.register(config)
     folder = Path(tempfile.mkdtemp(prefix="mpx-shared-"))
     os.mkfifo(folder / "lifeline")
     config.stash[SHARED] = folder

@@ -21,7 +21,7 @@ STOP_LIMIT_S = 30.0
 CURL_LIMIT_S = 30.0
 MIB = 1024 * 1024
 
-pytestmark = pytest.mark.skipif(not CURL, reason="no curl on this machine")
+pytestmark = pytest.mark.skipif(not CURL, reason="curl is not installed")
 
 
 @dataclass

@@ -72,7 +72,17 @@ console.log("done");
 """
 
 
-WAYS = [[], *([["--bwrap"]] if shutil.which("bwrap") else [])]
+by_either_builder = pytest.mark.parametrize(
+    "builder",
+    [
+        pytest.param([], id="own"),
+        pytest.param(
+            ["--bwrap"],
+            id="bwrap",
+            marks=pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
+        ),
+    ],
+)
 
 
 def test_the_check_finds_every_way_closed_and_the_gateway_open(who: Person) -> None:
@@ -99,12 +109,10 @@ def test_the_check_fails_where_there_is_a_way_out(who: Person) -> None:
 
 
 @pytest.mark.parametrize("way", ["private", "ro", "host"])
-@pytest.mark.parametrize("builder", [[], ["--bwrap"]], ids=["own", "bwrap"])
+@by_either_builder
 def test_it_reaches_the_gateway_however_the_files_are_shown(
     who: Person, way: str, builder: list[str]
 ) -> None:
-    if builder and shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed")
     done = who.run("--fs", way, *builder, "--", sys.executable, "-c", ASK)
     assert '"demo"' in done.stdout, done.stderr
     assert done.stderr == ""
@@ -339,7 +347,7 @@ def test_a_program_is_told_that_its_terminal_has_gone(me: Person) -> None:
 def test_a_shell_inside_has_job_control_and_gives_the_terminal_back(me: Person) -> None:
     bash = shutil.which("bash")
     if bash is None:
-        pytest.skip("there is no bash here")
+        pytest.skip("bash is not installed")
     terminal = Terminal(me, "--", bash, "--norc", "-i")
     terminal.type(b"set -m; sleep 600 & jobs; kill %1; exit 3\n")
     terminal.until(b"sleep 600 &\r\n")
@@ -503,7 +511,8 @@ def test_what_the_gateway_keeps_is_covered_from_its_first_start_on(me: Person) -
     assert done.stderr == ""
 
 
-def test_another_listens_in_the_place_of_no_socket_of_the_gateway_s(me: Person) -> None:
+@by_either_builder
+def test_another_listens_in_the_place_of_no_socket_of_the_gateway_s(me: Person, builder: list[str]) -> None:
     """Whoever connected there would tell the program what is meant for the gateway."""
     config = '[[providers]]\ntype = "demo"\n[[agents]]\nname = "a"\nsocket = "./a.socket"\n[[agents]]\nname = "b"\ntoken = "${MY_API_KEY}"'
     (me.folder / "config.toml").write_text(config)
@@ -513,9 +522,8 @@ def test_another_listens_in_the_place_of_no_socket_of_the_gateway_s(me: Person) 
         "  try: go(); print('done')\n"
         "  except OSError as fault: print(errno.errorcode[fault.errno])"
     )
-    for way in WAYS:
-        done = me.python(code, "--agent", "a", *way)
-        assert done.stdout.split() == ["EBUSY", "EBUSY", "ECONNREFUSED"], done.stderr
+    done = me.python(code, "--agent", "a", *builder)
+    assert done.stdout.split() == ["EBUSY", "EBUSY", "ECONNREFUSED"], done.stderr
 
 
 def test_a_config_that_an_editor_replaced_and_the_program_changed_is_not_loaded(me: Person) -> None:

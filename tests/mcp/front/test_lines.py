@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import shutil
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -268,6 +269,7 @@ async def test_connections_are_bounded(tmp_path: Path) -> None:
         assert await second.hear() is None
 
 
+@pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
 async def test_a_stock_client_reaches_it_through_socat(tmp_path: Path) -> None:
     async with house(tmp_path) as there:
         process = await asyncio.create_subprocess_exec(
