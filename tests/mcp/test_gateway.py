@@ -351,7 +351,7 @@ async def test_a_caller_at_its_limit_is_told_when_to_come_again_and_others_are_n
     assert text(await house.call(mine, "s__x")) == "{}"
 
 
-async def test_a_server_has_so_many_calls_at_once_and_no_more() -> None:
+async def test_a_server_has_so_many_calls_at_once_and_the_next_one_waits() -> None:
     gate = asyncio.Event()
 
     async def wait(sent: Sent) -> Reply:
@@ -359,11 +359,29 @@ async def test_a_server_has_so_many_calls_at_once_and_no_more() -> None:
         return await echo(sent)
 
     house = House(ScriptedServer("s", tools=[tool("x")], script=wait), max_server_in_flight=1)
+    running = [asyncio.create_task(house.call(Guest(), "s__x", {"n": n})) for n in range(13)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(house.servers["s"].sent) == 1
+    gate.set()
+    assert [text(reply) for reply in await asyncio.gather(*running)] == [f"{{'n': {n}}}" for n in range(13)]
+
+
+async def test_a_call_waits_for_a_place_as_long_as_the_server_may_be_silent() -> None:
+    gate = asyncio.Event()
+
+    async def wait(sent: Sent) -> Reply:
+        await gate.wait()
+        return await echo(sent)
+
+    full = ScriptedServer("s", tools=[tool("x")], script=wait, timeout=0.05)
+    house = House(full, max_server_in_flight=1)
     running = asyncio.create_task(house.call(Guest(), "s__x"))
     while not house.servers["s"].sent:
         await asyncio.sleep(0)
     refused = error(await house.call(Guest(), "s__x"))
     assert refused["data"] == {"reason": "limit", "server": "s", "retryAfterMs": 1000}
+    assert "none came free within 0.05 seconds" in refused["message"]
     gate.set()
     await running
 

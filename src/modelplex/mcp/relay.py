@@ -7,7 +7,6 @@ messages) goes to the one who called, and to nobody else.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -19,6 +18,7 @@ import msgspec
 from modelplex.config.settings import McpConfig
 from modelplex.mcp import cells, results
 from modelplex.mcp.back import Back
+from modelplex.mcp.places import Full, Places
 from modelplex.mcp.route import Target
 from modelplex.mcp.seals import Sealed, Seals
 from modelplex.mcp.tasks import (
@@ -56,8 +56,6 @@ MAX_LOGS: Final = 10
 """Log messages a second and call that are passed on."""
 RETRY_AFTER: Final = 1.0
 """Seconds after which a caller at its limit may try again: calls are mostly shorter."""
-SHARE: Final = 0.75
-"""How much of what others leave of a server one caller may take: then there is a place left for the next one, however many calls that caller has hanging there."""
 INPUT: Final = "input_required"
 TASK: Final = "task"
 MESSAGE: Final = "notifications/message"
@@ -156,16 +154,16 @@ class Relay:
         self._level = level
         self._emptied = emptied
         self._callers: dict[str, int] = {}
-        self._servers: dict[Back, int] = {}
-        self._shares: dict[tuple[Back, str], int] = {}
+        self._places: dict[Back, Places] = {}
         self._listening: dict[tuple[str, str], list[Heard]] = {}
 
     def __repr__(self) -> str:
-        return f"<Relay of {sum(self._servers.values())} calls>"
+        return f"<Relay of {sum(places.running for places in self._places.values())} calls>"
 
     def runs(self, back: Back) -> int:
         """How many calls are at this server."""
-        return self._servers.get(back, 0)
+        places = self._places.get(back)
+        return places.running if places is not None else 0
 
     @contextmanager
     def admitted(self, owner: str) -> Generator[None]:
@@ -344,39 +342,42 @@ class Relay:
         return Reply(result={**result, "inputRequests": left})
 
     async def _once(self, way: Way, params: Json, heard: Heard) -> Reply:
-        """One request to the server, which counts against its limit."""
-        back = way.back
-        running = self._servers.get(back, 0)
-        share = (back, way.party.caller.owner)
-        own = self._shares.get(share, 0)
-        left = self.config.max_server_in_flight - (running - own)
-        if own >= math.ceil(left * SHARE):
-            raise Unavailable(
-                f"{back.name} answers {running} calls, {own} of them of this caller, which is the limit.",
-                server=back.name,
-                reason="limit",
-                retry_after=RETRY_AFTER,
-            )
-        self._servers[back] = running + 1
-        self._shares[share] = own + 1
-        key = (back.name, way.scope)
-        if heard.level is not None:
-            self._listening.setdefault(key, []).append(heard)
+        """One request to the server, which takes one of its places, or waits for one in turn. It waits as long as the call itself may be silent."""
+        back, owner = way.back, way.party.caller.owner
+        places = self._places.get(back)
+        if places is None:
+            places = self._places[back] = Places(self.config.max_server_in_flight)
+        places.limit = self.config.max_server_in_flight
         try:
-            return await self._sent(way, params, heard)
+            await places.take(owner, patience=back.config.timeout)
+        except Full as full:
+            raise Unavailable(
+                f"{back.name} {full.sentence}", server=back.name, reason="limit", retry_after=RETRY_AFTER
+            ) from None
+        try:
+            with self._listened(way, heard):
+                return await self._sent(way, params, heard)
         finally:
-            self._shares[share] -= 1
-            if not self._shares[share]:
-                del self._shares[share]
-            self._servers[back] -= 1
-            if not self._servers[back]:
-                del self._servers[back]
+            places.give_back(owner)
+            if places.idle:
+                self._places.pop(back, None)
                 self._emptied(back)
-            if heard.level is not None:
-                listening = self._listening[key]
-                listening.remove(heard)
-                if not listening:
-                    del self._listening[key]
+
+    @contextmanager
+    def _listened(self, way: Way, heard: Heard) -> Generator[None]:
+        """While it runs, the call may have the log messages that belong to no call."""
+        if heard.level is None:
+            yield
+            return
+        key = (way.back.name, way.scope)
+        listening = self._listening.setdefault(key, [])
+        listening.append(heard)
+        try:
+            yield
+        finally:
+            listening.remove(heard)
+            if not listening:
+                del self._listening[key]
 
     async def _sent(self, way: Way, params: Json, heard: Heard) -> Reply:
         """A legacy server that asks something of a modern client has its call cancelled: no call is kept open for an answer that would come with another request."""

@@ -1,0 +1,112 @@
+"""The places of one tool server: how many calls run there, whose they are, and who waits for one.
+
+Above it stands the relay. Callers wait in queues of their own and are served in turn, so that a caller with many calls delays another one by one call of its own at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import Final
+
+SHARE: Final = 0.75
+"""Of what other callers leave of a server's places, one caller gets so much: calls that hang shut nobody else out."""
+WAITING_OF_ONE: Final = 64
+"""Calls of one caller that may wait for a place at one server. More than agents make at once."""
+WAITING: Final = 1_024
+"""Calls of all callers that may wait at one server. Each holds its arguments."""
+
+
+class Full(Exception):
+    """No place came free, or there is no room to wait for one."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+class Places:
+    """Belongs to one event loop. `limit` is how many calls run at once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self._own: dict[str, int] = {}
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting = 0
+
+    def __repr__(self) -> str:
+        return f"<Places {self.running} of {self.limit} taken, {self._waiting} calls waiting>"
+
+    async def take(self, owner: str, *, patience: float) -> None:
+        """Wait for a place, at most `patience` seconds. Each `take` that returns is followed by one `give_back`.
+
+        Raises:
+            Full
+        """
+        if owner not in self._queues and self._fits(owner):
+            self._grant(owner)
+            return
+        own = len(self._queues.get(owner, ()))
+        if own >= WAITING_OF_ONE or self._waiting >= WAITING:
+            raise Full(f"{self._taken(owner)}, which is the limit; {own} of this caller wait already.")
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(owner, deque()).append(place)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(patience):
+                await place
+        except TimeoutError:
+            self._leave(owner, place)
+            raise Full(f"{self._taken(owner)}; none came free within {patience:g} seconds.") from None
+        except asyncio.CancelledError:
+            self._leave(owner, place)
+            raise
+
+    def give_back(self, owner: str) -> None:
+        """A call is over: whose turn it is takes the place."""
+        self.running -= 1
+        self._own[owner] -= 1
+        if not self._own[owner]:
+            del self._own[owner]
+        self._serve()
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self._waiting
+
+    def _taken(self, owner: str) -> str:
+        return f"answers {self.running} calls, {self._own.get(owner, 0)} of them of this caller"
+
+    def _fits(self, owner: str) -> bool:
+        own = self._own.get(owner, 0)
+        return own < math.ceil((self.limit - (self.running - own)) * SHARE)
+
+    def _grant(self, owner: str) -> None:
+        self.running += 1
+        self._own[owner] = self._own.get(owner, 0) + 1
+
+    def _leave(self, owner: str, place: asyncio.Future[None]) -> None:
+        """A call does not wait any more. It may have been given a place in the same moment."""
+        if place.done() and not place.cancelled():
+            self.give_back(owner)
+            return
+        queue = self._queues.get(owner, deque())
+        if place in queue:
+            queue.remove(place)
+            self._waiting -= 1
+            if not queue:
+                del self._queues[owner]
+
+    def _serve(self) -> None:
+        """Give free places to those who wait, a call of each caller in turn."""
+        while (owner := next((each for each in self._queues if self._fits(each)), None)) is not None:
+            queue = self._queues.pop(owner)
+            place = queue.popleft()
+            self._waiting -= 1
+            if queue:
+                self._queues[owner] = queue  # the others come first now
+            if not place.done():  # else its call was cancelled in this moment
+                self._grant(owner)
+                place.set_result(None)
