@@ -335,7 +335,7 @@ def test_every_option_explains_itself(arguments: list[str], capsys: pytest.Captu
     options = re.findall(r"^  (?:-h, )?(--[a-z]+)(?: [A-Z]+)?\s+(\w.*|\S.*)$", said, re.MULTILINE)
     expected = {"--help", "--config", "--http", "--socket", "--vsock", "--verbose"}
     assert {name for name, _ in options} == expected | (
-        {"--reach"} if "check" in arguments else {"--version"}
+        {"--reach", "--strict", "--json"} if "check" in arguments else {"--version"}
     )
     assert all(text.strip() for _, text in options)
     assert "examples:\n  modelplex " in said

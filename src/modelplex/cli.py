@@ -19,6 +19,7 @@ from modelplex.options import SERVE, Option, Parser, Shared
 
 if TYPE_CHECKING:
     from modelplex.config import Config, ProviderConfig
+    from modelplex.lint import Finding
 
 DEFAULT_CONFIG: Final = "config.toml"
 ALONE: Final = ("run", "bridge")
@@ -50,8 +51,10 @@ _CHECK_EXAMPLES: Final = """\
 examples:
   modelplex check                              check config.toml
   modelplex check --config team.toml --reach   check another config, and ask each provider for its models
+  modelplex check --strict --json              for a script: warnings fail too, and the findings are JSON
 
-The exit status is 0 where all is well, 2 where the config is wrong, and 1 where --reach found a provider that does not answer.
+The exit status is 0 where all is well or only warnings are told, 1 where a setting will fail, where --reach found a provider that does not answer, or with --strict
+where there is a warning, and 2 where the config cannot be used.
 """
 
 
@@ -142,10 +145,23 @@ def _run(arguments: argparse.Namespace) -> int:
             _config(arguments), http=arguments.http, socket=arguments.socket, vsock=arguments.vsock
         )
     except ConfigError as error:
-        _complain(error.sentence)
+        if arguments.command == "check" and arguments.json:
+            from modelplex.lint import of_faults
+
+            _write_json(arguments.config or DEFAULT_CONFIG, of_faults(error.faults), failed=True)
+        else:
+            _complain(error.sentence)
         return WRONG
     if arguments.command == "check":
-        return check(config, reach=_reach if arguments.reach else None)
+        return check(
+            config,
+            reach=_reach if arguments.reach else None,
+            strict=arguments.strict,
+            as_json=arguments.json,
+            overridden=[
+                f"--{name}" for name in ("http", "socket", "vsock") if getattr(arguments, name) is not None
+            ],
+        )
     if arguments.command == "mcp":
         from modelplex.mcp import commands
 
@@ -194,6 +210,8 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument(
         "--reach", action="store_true", help="ask each provider for its models, and say which ones answer"
     )
+    checking.add_argument("--strict", action="store_true", help="fail for warnings too")
+    checking.add_argument("--json", action="store_true", help="print the findings as JSON")
     mcp_options.add(commands, shared=lambda: shared.parent("mcp"))
     _add_alone(commands.add_parser)
     return parser
@@ -363,18 +381,65 @@ def _once(words: Iterable[str]) -> tuple[str, ...]:
 # --- check -------------------------------------------------------------------------------------------------------------------------
 
 
-def check(config: Config, *, reach: Reach | None) -> int:
-    """Says on stdout what would be served; with `reach`, which asks each provider for its models, also who answers. Returns the exit status."""
-    sys.stdout.writelines(f"{line}\n" for line in served(config))
-    if reach is None:
-        return OK
-    import asyncio
+def check(
+    config: Config,
+    *,
+    reach: Reach | None,
+    strict: bool = False,
+    as_json: bool = False,
+    overridden: Sequence[str] = (),
+) -> int:
+    """Says on stdout what would be served, and on stderr what is wrong with it; with `as_json` the findings alone, on stdout. With `reach`, which asks each provider
+    for its models, also who answers. `overridden` are options that replaced settings of the file. Returns the exit status.
+    """
+    from modelplex.lint import lint
 
-    results = asyncio.run(_all(reach, config))
-    sys.stdout.write("reach:\n")
-    for result in results:
-        sys.stdout.write(f"  {result.provider}: {'ok' if result.ok else 'no answer'}: {result.sentence}\n")
-    return OK if all(result.ok for result in results) else FAILED
+    findings = lint(config, environ=os.environ, overridden=overridden)
+    failed = any(strict or finding.severity == "error" for finding in findings)
+    if not as_json:
+        sys.stdout.writelines(f"{line}\n" for line in served(config))
+        sys.stdout.flush()
+        for finding in findings:
+            _complain(str(finding))
+    results: Sequence[Reached] | None = None
+    if reach is not None:
+        import asyncio
+
+        results = asyncio.run(_all(reach, config))
+        failed = failed or not all(result.ok for result in results)
+    if as_json:
+        _write_json(config.path, findings, failed=failed, results=results)
+    elif results is not None:
+        sys.stdout.write("reach:\n")
+        for result in results:
+            sys.stdout.write(
+                f"  {result.provider}: {'ok' if result.ok else 'no answer'}: {result.sentence}\n"
+            )
+    return FAILED if failed else OK
+
+
+def _write_json(
+    path: str | None,
+    findings: Sequence[Finding],
+    *,
+    failed: bool,
+    results: Sequence[Reached] | None = None,
+) -> None:
+    """The form is in docs/reference/cli.md; its members stay."""
+    import json
+
+    from msgspec.structs import asdict
+
+    document: dict[str, object] = {
+        "config": path,
+        "ok": not failed,
+        "findings": [asdict(finding) for finding in findings],
+    }
+    if results is not None:
+        document["reach"] = [
+            {"provider": result.provider, "ok": result.ok, "message": result.sentence} for result in results
+        ]
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 async def _all(reach: Reach, config: Config) -> Sequence[Reached]:

@@ -211,3 +211,13 @@ def test_an_alias_may_be_a_pattern_and_takes_only_what_no_name_takes() -> None:
     assert pairs(directory, "gpt-9") == [("spare", "gpt-4")]
     assert pairs(directory, "modelplex-anything/at-all") == [("openai", "gpt-3.5-turbo")]
     assert not any("*" in name for name in directory.known())
+
+
+@pytest.mark.parametrize("targets", [("a",), ("b",), ("nobody/x",)])
+def test_an_alias_that_leads_nowhere_is_not_recommended_to_who_asked_for_it(targets: tuple[str, ...]) -> None:
+    directory = Directory((Served("p", names=frozenset({"m"})),), {"a": targets, "b": ("a",)})
+    with pytest.raises(UnknownModel) as caught:
+        resolve(directory, "a")
+    assert caught.value.message == (
+        "The alias 'a' leads to no model that a provider here serves; `modelplex check` says why."
+    )

@@ -185,6 +185,38 @@ PROVIDER: Final[dict[str, Rule[object]]] = {
     "allow": callers.RULE_NAMES,
 }
 
+_MEANT: Final[dict[str, str]] = {
+    "anthropic": "claude claude-code claude-api anthropic-api",
+    "azure": "azure-openai azure_openai azureopenai azure-ai azure-foundry",
+    "fireworks": "fireworks-ai fireworksai",
+    "gemini": "google google-ai googleai google-gemini google-genai google-generativeai gemini-api aistudio ai-studio palm",
+    "huggingface": "hf hugging-face hugging_face",
+    "llamacpp": "llama.cpp llama-cpp llama_cpp llama-server llamafile",
+    "lmstudio": "lm-studio lm_studio",
+    "mistral": "mistralai mistral-ai",
+    "moonshot": "kimi moonshotai",
+    "nvidia": "nim nvidia-nim nvidia_nim",
+    "openai": "chatgpt gpt open-ai openai-chat openai-compatible openai_compatible openai-responses custom compatible generic litellm localai",
+    "openrouter": "open-router",
+    "perplexity": "pplx sonar",
+    "together": "togetherai together-ai together_ai",
+    "xai": "grok x-ai x.ai",
+    "zai": "glm zhipu zhipuai z-ai z.ai bigmodel",
+}
+"""Types by the names that other programs have for them."""
+TYPE_HINTS: Final[dict[str, str]] = {
+    **{word: f'did you mean "{kind}"?' for kind, words in _MEANT.items() for word in words.split()},
+    **dict.fromkeys(
+        "bedrock aws aws-bedrock aws_bedrock amazon amazon-bedrock".split(),
+        'Bedrock\'s own form is not spoken; where it has the OpenAI form, that is type = "openai" with a base_url such as '
+        '"https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1"',
+    ),
+    **dict.fromkeys(
+        "vertex vertexai vertex-ai vertex_ai google-vertex google-vertexai".split(),
+        'Vertex AI is not spoken to; did you mean "gemini", the Gemini API with a key of its own?',
+    ),
+}
+
 MCP: Final[dict[str, Rule[object]]] = {
     **tools.MCP,
     "servers": lambda node: _tables(node, lambda entry: tools.server(entry, homes=HOMES)),
@@ -367,7 +399,7 @@ def _tables(node: Node, entry: Rule[Named]) -> tuple[Named, ...] | Faulty:
 def _provider(node: Node, *, types: Mapping[str, TypeFacts]) -> ProviderConfig | Faulty:
     """One provider. A name that is a type's stands for the type too, and the other way round."""
     names = sorted(types)
-    kind = one_of(names, "a type of provider")
+    kind = one_of(names, "a type of provider", hints=TYPE_HINTS)
     values, members = fields(node, {**PROVIDER, "type": kind}, homes=HOMES)
     if not members:
         return (
@@ -377,9 +409,8 @@ def _provider(node: Node, *, types: Mapping[str, TypeFacts]) -> ProviderConfig |
         )
     if "type" not in members:
         if values.get("name") not in types:
-            node.child("type", None).wrong(
-                "a type of provider", found="none", hint=f"the types are: {', '.join(names)}"
-            )
+            hint = TYPE_HINTS.get(str(values.get("name", "")).lower(), f"the types are: {', '.join(names)}")
+            node.child("type", None).wrong("a type of provider", found="none", hint=hint)
         else:
             values["type"] = values["name"]
     if "name" not in members and "type" in values:

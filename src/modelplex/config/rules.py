@@ -207,14 +207,16 @@ def understood(parse: Callable[[str], str], expected: str, *, show: Callable[[ob
     return rule
 
 
-def one_of(words: Sequence[str], expected: str = "") -> Rule[str]:
-    """One of a few words. They are all named, but for those of a long list that `expected` stands for."""
+def one_of(words: Sequence[str], expected: str = "", *, hints: Mapping[str, str] | None = None) -> Rule[str]:
+    """One of a few words. They are all named, but for those of a long list that `expected` stands for. `hints` are for other words that people write."""
     told = expected or " or ".join(f'"{word}"' for word in words)
 
     def rule(node: Node) -> str | Faulty:
         value = _string(node, expected=told)
         if value is FAULTY or value in words:
             return value
+        if hints and (hint := hints.get(value.lower())):
+            return node.wrong(told, found=shown(node.value), hint=hint)
         guess = get_close_matches(value.lower(), words, n=1)
         meant = f'did you mean "{guess[0]}"?' if guess else near(value, words) if expected else None
         return node.wrong(told, found=shown(node.value), hint=meant)

@@ -197,6 +197,10 @@ def _direct(served: Sequence[Served], name: str) -> tuple[Candidate, ...]:
 
 
 def _sentence(directory: Directory, name: str) -> str:
+    if name in directory.aliases:
+        return (
+            f"The alias {name!r} leads to no model that a provider here serves; `modelplex check` says why."
+        )
     known = list(directory.known())
     near = get_close_matches(name.removeprefix(PREFIX), known, n=NEAR_NAMES, cutoff=0.5)
     if near:
