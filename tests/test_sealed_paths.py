@@ -291,6 +291,17 @@ async def test_s13_betas_that_reach_out_are_dropped_and_told(everywhere: Sealed)
     assert b"anthropic" not in seen.head.lower()
 
 
+async def test_s13_betas_in_several_headers_say_no_more_than_in_one(everywhere: Sealed) -> None:
+    said = [b"claude-code-20250219", b"claude-code-20250220", b"context-1m-words-of-mine-2025-08-07"]
+    headers = [(b"anthropic-beta", value) for value in said]
+    got, seen = await everywhere.send(
+        "messages", "messages", plain("messages", "m-messages"), headers=headers
+    )
+    assert seen is not None
+    assert seen.headers["anthropic-beta"] == "claude-code-20250219"
+    assert stripped(got) == {f"/anthropic-beta/{value.decode()}": "beta" for value in said[1:]}
+
+
 async def test_s13_a_version_that_is_none_does_not_go_on(everywhere: Sealed) -> None:
     body = plain("messages", "m-messages")
     for version, sent in (

@@ -177,9 +177,10 @@ class Policing:
     def _denied(self, attempt: Attempt) -> PolicyDenied | None:
         opened = self._open(attempt)
         if (attempt.provider, attempt.model) not in self._egress.spelled:
-            found = refused_model(self._egress.types[attempt.provider], attempt.model) or _no_segment(attempt)
-            if found is not None and found.rule not in opened:
-                return denial(found)
+            kind = self._egress.types[attempt.provider]
+            for found in (_no_segment(attempt), refused_model(kind, attempt.model)):
+                if found is not None and found.rule not in opened:
+                    return denial(found)
         verdict = self._verdict(opened)
         return verdict if isinstance(verdict, PolicyDenied) else None
 
@@ -232,17 +233,19 @@ def _with_plain_headers(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ..
     """The Ask with a version that is one, and the betas that switch nothing on which reaches out."""
     headers: list[tuple[bytes, bytes]] = []
     stripped: list[Stripped] = []
+    betas: list[str] = []
     for name, value in ask.headers:
         if name == VERSION and not A_VERSION.fullmatch(value) and UNKNOWN_FIELD not in facts.allowed:
             stripped.append(Stripped(f"/{VERSION.decode()}", UNKNOWN_FIELD))
-            continue
-        if name != BETAS:
+        elif name == BETAS:
+            betas.append(value.decode("latin-1"))
+        else:
             headers.append((name, value))
-            continue
-        kept, dropped = sealed_betas(value.decode("latin-1"), facts)
-        if kept:
-            headers.append((name, ",".join(kept).encode("latin-1")))
-        stripped += [Stripped(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
+    # Of several headers one is made: what may be said once may not be said once in each.
+    kept, dropped = sealed_betas(",".join(betas), facts)
+    if kept:
+        headers.append((BETAS, ",".join(kept).encode("latin-1")))
+    stripped += [Stripped(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
     if tuple(headers) == ask.headers:
         return ask, ()
     return msgspec.structs.replace(ask, headers=tuple(headers)), tuple(stripped)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from typing import Literal, get_args, get_origin
 
-from modelplex.policy.betas import KEPT, allowed_beta, sealed_betas
+import pytest
+from anthropic.types.anthropic_beta_param import AnthropicBetaParam
+
+from modelplex.policy.betas import DATE, KEPT, OPENED_BY, allowed_beta, sealed_betas
 from modelplex.policy.names import refused_model, switches
-from tests.policy.judging import facts
+from tests.policy.judging import facts, left, messages
 
 DROPPED = (
     "mcp-client-2025-04-04 mcp-tunnels-2026-01-01 code-execution-2025-05-22 files-api-2025-04-14 skills-2025-10-02 inline-tools-2026-09-15 "
@@ -26,6 +30,61 @@ def test_a_beta_that_only_shapes_the_answer_is_kept_at_any_date(beginning: str) 
 )
 def test_every_other_beta_is_dropped(value: str) -> None:
     assert not allowed_beta(value)
+
+
+@pytest.mark.parametrize("beginning", KEPT)
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "my-secret-words-2025-01-01",
+        "2025-13-01",
+        "2025-01-32",
+        "20250101-more",
+        "1999-01-01",
+        "2025-01-01 x",
+        "soon",
+    ],
+)
+def test_a_beta_that_is_kept_has_no_room_for_text(beginning: str, rest: str) -> None:
+    assert not allowed_beta(beginning + rest)
+
+
+def test_a_beta_goes_on_with_one_date() -> None:
+    header = ",".join(f"claude-code-2025-01-{day:02}" for day in range(1, 29))
+    kept, dropped = sealed_betas(header, facts())
+    assert kept == ("claude-code-2025-01-01",)
+    assert len(dropped) == 27
+
+
+@pytest.mark.parametrize("value", ["words of mine", "x" * 65, "UPPER-2025-01-01", "a--b", "a_b", "caf\u00e9"])
+def test_even_where_betas_are_open_none_has_room_for_text(value: str) -> None:
+    assert sealed_betas(value, facts("beta")) == ((), (value,))
+    body = messages(betas=[value, "brand-new-2030-01-01"])
+    after, stripped = left(body, "anthropic_messages", facts("beta"))
+    assert after["betas"] == ["brand-new-2030-01-01"]
+    assert stripped == {"/betas/0": "unknown-value"}
+
+
+UNDECIDED = (
+    "dev-full-thinking- message-batches- agent-memory- managed-agents- dreaming- ce-plugins- spend-limit-reads- telemetry-destinations- webhooks- "
+    "admin-user-sign-out- analytics-usage-cost- experimental-claude-tag- cache-diagnosis- ce-user-management- ce-claude-code-managed-settings-"
+).split()
+"""Betas of the SDK's that are dropped whatever is open but `beta`: other endpoints, or state at the provider."""
+
+
+def test_every_beta_of_the_official_sdk_was_decided_on() -> None:
+    """A new one fails here by its name."""
+    literals = [
+        each
+        for kind in get_args(AnthropicBetaParam)
+        if get_origin(kind) is Literal
+        for each in get_args(kind)
+    ]
+    assert len(literals) > 30
+    known = (*KEPT, *dict(OPENED_BY), *UNDECIDED)
+    undecided = [beta for beta in literals if not any(re.fullmatch(name + DATE, beta) for name in known)]
+    assert undecided == []
 
 
 def test_betas_keep_their_order_and_say_which_are_gone() -> None:

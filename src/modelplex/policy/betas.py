@@ -1,26 +1,35 @@
-"""Which values of `anthropic-beta` go on from a sealed caller: an allow-list by the beginnings of names (isolation.md 5.4).
+"""Which values of `anthropic-beta` go on from a sealed caller: known names with a date (isolation.md 5.4).
 
-Above it stands whoever writes a provider's headers; below it the rules. A beta is named and dated; the date changes and the name stays.
+Above it stands whoever writes a provider's headers; below it the rules. A beta is named and dated; the date changes and the name stays. Nothing else fits in one: a value with free text would be a message.
 """
 
 from __future__ import annotations
+
+import re
 
 from modelplex.policy.verdict import Facts
 
 BETA = r"(?=.{1,64}\Z)[a-z0-9]+(?:-[a-z0-9]+)*"
 """What betas look like. Any other text would be a message of the client's own, and passes nowhere."""
-
+DATE = r"20[0-9]{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12][0-9]|3[01])"
 KEPT = (
     "claude-code-",
     "interleaved-thinking-",
     "thinking-",
+    "thinking-token-count-",
+    "thinking-display-updates-",
+    "thinking-binding-controls-",
     "context-1m-",
     "context-management-",
     "prompt-caching-",
+    "prompt-caching-scope-",
     "extended-cache-ttl-",
     "output-128k-",
     "output-300k-",
-    "token-",
+    "token-counting-",
+    "token-efficient-tools-",
+    "fine-grained-tool-streaming-",
+    "effort-",
     "structured-outputs-",
     "task-budgets-",
     "compact-",
@@ -30,9 +39,10 @@ KEPT = (
     "mid-conversation-system-clear-at-",
     "pdfs-",
 )
-"""Beginnings of the names that only shape an answer."""
+"""Names that only shape an answer. A date follows."""
 OPENED_BY: tuple[tuple[str, str], ...] = (
-    ("mcp-", "remote-mcp"),
+    ("mcp-client-", "remote-mcp"),
+    ("mcp-tunnels-", "remote-mcp"),
     ("code-execution-", "code-execution"),
     ("skills-", "code-execution"),
     ("web-search-", "web-search"),
@@ -46,22 +56,45 @@ OPENED_BY: tuple[tuple[str, str], ...] = (
     ("fast-mode-", "price"),
     ("fallback-credit-", "price"),
     ("user-profiles-", "identity"),
+    ("user-profiles-billing-", "identity"),
 )
 """What needs a beta is opened together with it."""
 
 
+_DATED = re.compile(rf"([a-z0-9-]+?-){DATE}")
+_A_BETA = re.compile(BETA)
+_KEPT = frozenset(KEPT)
+_OPENED_BY: dict[str, str] = dict(OPENED_BY)
+
+
 def allowed_beta(value: str) -> bool:
     """Whether a single value may go on where no rule is open."""
-    return value.startswith(KEPT)
+    return _name(value) in _KEPT
 
 
 def sealed_betas(header: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The values that go on, in their order and each once, and those that do not."""
-    values = tuple(dict.fromkeys(value for part in header.split(",") if (value := part.strip())))
-    kept = tuple(value for value in values if _passes(value, facts.allowed))
-    return kept, tuple(value for value in values if value not in kept)
+    """The values that go on, in their order, and those that do not. A name goes on once: one beta with many dates would spell out a message."""
+    kept: dict[str, str] = {}
+    dropped: dict[str, None] = {}
+    for part in header.split(","):
+        if not (value := part.strip()):
+            continue
+        name = _name(value) or value
+        if not _passes(value, facts.allowed) or kept.get(name, value) != value:
+            dropped[value] = None
+        else:
+            kept[name] = value
+    return tuple(kept.values()), tuple(dropped)
+
+
+def _name(value: str) -> str:
+    """The name of a beta up to its date, or "" for what is none."""
+    dated = _DATED.fullmatch(value)
+    return "" if dated is None else dated[1]
 
 
 def _passes(value: str, allowed: frozenset[str]) -> bool:
-    opened = any(value.startswith(begins) and rule in allowed for begins, rule in OPENED_BY)
-    return allowed_beta(value) or opened or "beta" in allowed
+    name = _name(value)
+    if name in _KEPT or _OPENED_BY.get(name) in allowed:
+        return True
+    return "beta" in allowed and _A_BETA.fullmatch(value) is not None
