@@ -215,7 +215,7 @@ class Process:
             loop.add_signal_handler(number, self.signalled)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
-            self._raise_descriptors()
+            limits = self._within_descriptors(_limits(self._config))
             await self._remember_budgets()
             if self._answers is not None:
                 await self._answers.open()
@@ -224,7 +224,7 @@ class Process:
             self._listening = await listen(
                 self.app,
                 configured_addresses(self._config),
-                limits=_limits(self._config),
+                limits=limits,
                 callers=self.callers,
             )
             await self._open_tools()
@@ -273,13 +273,20 @@ class Process:
             self._listening.hurry()
         self.stop()
 
-    def _raise_descriptors(self) -> None:
+    def _within_descriptors(self, limits: Limits) -> Limits:
+        """With fewer connections where the process may not have as many files open: one that cannot be accepted would be refused to everybody."""
         needed = DESCRIPTORS_EACH * self._config.server.max_connections + MAX_OVER_LIMIT + SPARE_DESCRIPTORS
         allowed = raise_descriptors(needed)
-        if allowed < needed:
-            self._log.events.warning(
-                "too few file descriptors for [server] max_connections", needed=needed, allowed=allowed
-            )
+        if allowed >= needed:
+            return limits
+        fitting = max(1, (allowed - MAX_OVER_LIMIT - SPARE_DESCRIPTORS) // DESCRIPTORS_EACH)
+        self._log.events.warning(
+            "too few file descriptors for [server] max_connections",
+            needed=needed,
+            allowed=allowed,
+            connections=fitting,
+        )
+        return msgspec.structs.replace(limits, max_connections=fitting)
 
     async def _shut(self, listening: Listening) -> None:
         self._log.events.info("stopping", patience_seconds=self._config.server.drain_timeout)
@@ -353,7 +360,8 @@ class Process:
                 mode=int(config.server.socket_mode, 8),
                 group=config.server.socket_group,
             )
-            self._stdio = Stdio(address, Lines(service.hub, config.mcp, ids=ids), callers=self.callers)
+            lines = Lines(service.hub, config.mcp, ids=ids)
+            self._stdio = Stdio(address, lines, callers=self.callers, shares=self.traffic.shares)
             await self._stdio.open(limit=config.mcp.max_message)
         service.start()
 
@@ -664,6 +672,9 @@ def _limits(config: Config) -> Limits:
         min_body_rate=server.min_body_rate,
         keep_alive=server.keep_alive,
         max_connections=server.max_connections,
+        max_connections_per_listener=server.max_connections_per_listener,
+        max_connections_per_caller=server.max_connections_per_caller,
+        reserved_connections=server.reserved_connections,
         drain_timeout=server.drain_timeout,
     )
 

@@ -644,15 +644,28 @@ def test_a_body_that_the_app_does_not_read_is_not_the_clients_slowness(run: Run,
     run(main())
 
 
-def test_a_connection_above_the_limit_is_a_503_and_the_others_stay(run: Run, address: Address) -> None:
+def test_a_connection_above_the_limit_is_refused_while_the_others_are_busy(
+    run: Run, address: Address
+) -> None:
     async def main() -> None:
-        async with house(echo, address, max_connections=1) as here:
+        go = asyncio.Event()
+
+        began = asyncio.Event()
+
+        async def patient(scope: Any, receive: Any, send: Any) -> None:
+            began.set()
+            await go.wait()
+            await echo(scope, receive, send)
+
+        async with house(patient, address, max_connections=1) as here:
             first = await here.client()
             first.send(GET)
-            assert (await first.answer())[0] == 200
+            await until(began)
             second = await here.client()
             second.send(GET)
-            assert await second.refused() == (503, "too_many_connections")
+            assert await second.refused() == (429, "too_many_connections")
+            go.set()
+            assert (await first.answer())[0] == 200
             first.send(GET)
             assert (await first.answer())[0] == 200
 

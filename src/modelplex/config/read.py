@@ -78,6 +78,7 @@ T = TypeVar("T")
 Named = TypeVar("Named", ProviderConfig, McpServer, AgentConfig)
 
 _BYTES = whole("bytes", least=1, most=LARGEST)
+_CONNECTIONS = whole("connections", least=1, most=1_000_000)
 _NAME = matching(
     r"[A-Za-z0-9][A-Za-z0-9._-]*",
     "a name of letters, digits, dots, dashes and underscores, with a letter or digit first",
@@ -103,7 +104,10 @@ SERVER: Final[dict[str, Rule[object]]] = {
     "body_timeout": seconds(),
     "min_body_rate": whole("bytes a second", least=0, most=LARGEST),
     "keep_alive": seconds(),
-    "max_connections": whole("connections", least=1, most=1_000_000),
+    "max_connections": _CONNECTIONS,
+    "max_connections_per_listener": _CONNECTIONS,
+    "max_connections_per_caller": _CONNECTIONS,
+    "reserved_connections": whole("connections", least=0, most=1_000_000),
     "drain_timeout": seconds(zero=True),
     "allowed_hosts": many(
         matching(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", "a host's name, without scheme and port"),

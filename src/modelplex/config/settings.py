@@ -58,6 +58,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     socket_mode      octal digits
     max_body_memory  bytes of request bodies at once, for the process; None is three times the share of a caller
     max_body_memory_per_caller  the share; None is `max_request_size`
+    max_connections_per_listener, max_connections_per_caller  None is half of `max_connections`, and a quarter
+    reserved_connections  of `max_connections`, for HTTP alone; None is an eighth
     min_body_rate    bytes a second that a body has to come at, on average, after its first `body_timeout`; 0 is no bound
     allowed_hosts    names in `Host` that are served beside loopback and the listener's own address
     keep_responses   where answers of the Responses form are kept, for who goes on from one by its id: "memory", a file, or not at all
@@ -85,6 +87,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     min_body_rate: int = 32_768
     keep_alive: float = 75.0
     max_connections: int = 2048
+    max_connections_per_listener: int | None = None
+    max_connections_per_caller: int | None = None
+    reserved_connections: int | None = None
     drain_timeout: float = 30.0
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()

@@ -142,6 +142,16 @@ class Callers:
         return None
 
 
+def connecting(caller: Caller) -> str:
+    """Whose share a connection takes: its agent's, or that of one process, user or address on its listener. A token is not known yet when a connection is accepted."""
+    if caller.agent:
+        return caller.owner
+    peer = caller.peer
+    return (
+        f"{caller.listener} {caller.client}" if peer is None else f"{caller.listener} {peer.uid}:{peer.pid}"
+    )
+
+
 def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> Terms:
     policy, server = config.policy, config.server
     usual = policy.http if kind == "tcp" else policy.socket

@@ -33,6 +33,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
+from modelplex.listen.shares import Holder, Refused, Shares, bounds
+
 log = logging.getLogger("modelplex.listen")
 
 LINGER_SECONDS = 2.0
@@ -48,7 +50,7 @@ MAX_PIPELINED = 16
 """Requests that wait behind a running one. No client that we know pipelines; each one waiting costs about 2 kB."""
 
 MAX_OVER_LIMIT = 256
-"""Connections above `max_connections` that are told so with a 503. Those beyond are cut without a word."""
+"""Connections for which there is no room that are told so. Those beyond are cut without a word."""
 
 SPOKEN = {"1.0", "1.1"}
 """Versions of HTTP. The parser knows 0.9 and 2.0 too, which have no head or one of another form."""
@@ -58,6 +60,14 @@ FOREIGN = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/")
 
 UPGRADING = {b"connection", b"upgrade", b"http2-settings"}
 """Headers that ask for another protocol."""
+
+USUAL_HEAD = 16_384
+"""Bytes of a head that count nowhere, and so do USUAL_HEADERS headers: what clients send is well below."""
+USUAL_HEADERS = 256
+HEADER_COST = 160
+"""Bytes that a header takes beside its own: a short one is mostly that."""
+MAX_HEADS = 16 * 1024 * 1024
+"""Bytes of all larger heads together, unfinished or of running requests. At the largest size that is usual, thousands of them would otherwise take hundreds of megabytes."""
 
 JOIN_LIMIT = 65_536
 """Bytes of body up to which head and body are copied together: a copy costs less than a second buffer below it."""
@@ -80,6 +90,10 @@ class Limits(msgspec.Struct, frozen=True):
     keep_alive: float = 75
     """Between requests. Longer than the minute after which most clients' pools let go: they should be the ones to close."""
     max_connections: int = 2048
+    max_connections_per_listener: int | None = None
+    max_connections_per_caller: int | None = None
+    reserved_connections: int | None = None
+    """For HTTP. What is None is a part of `max_connections`, which `shares` knows."""
     drain_timeout: float = 30
     """For running requests to end by themselves when the gateway stops."""
 
@@ -94,6 +108,17 @@ def refusal_of(
         f"content-length: {len(body)}\r\n{headers}connection: close\r\n\r\n"
     )
     return head.encode("ascii") + body
+
+
+def no_room(refused: Refused) -> bytes:
+    kind = "rate_limit_exceeded" if refused.status == 429 else "overloaded"
+    return refusal_of(
+        refused.status,
+        code="too_many_connections",
+        kind=kind,
+        message=refused.message,
+        headers="retry-after: 1\r\n",
+    )
 
 
 INVALID_HTTP = refusal_of(400, code="invalid_http", message="What came in is not a valid HTTP/1.1 request.")
@@ -115,11 +140,11 @@ HEAD_TOO_LARGE = refusal_of(
     code="request_headers_too_large",
     message="The request line and headers are larger than this gateway reads.",
 )
-TOO_MANY_CONNECTIONS = refusal_of(
+TOO_MANY_HEADS = refusal_of(
     503,
-    code="too_many_connections",
+    code="heads_full",
     kind="overloaded",
-    message="This gateway has as many open connections as it may have; try again in a moment.",
+    message="Requests with unusually large heads take as much memory as they may; try again in a moment.",
     headers="retry-after: 1\r\n",
 )
 APP_FAILED = msgspec.json.encode(
@@ -142,6 +167,18 @@ class Traffic(ServerState):
         self.limits = limits
         self.loop = loop
         self.open: set[Connection] = set()
+        self.shares = Shares(
+            bounds(
+                limits.max_connections,
+                per_listener=limits.max_connections_per_listener,
+                per_caller=limits.max_connections_per_caller,
+                reserved=limits.reserved_connections,
+            )
+        )
+        self.heads = 0
+        """Bytes of unusually large heads in memory."""
+        self.refused = 0
+        """Open connections for which there was no room, and which are told so."""
         self.running: set[Exchange] = set()
         self.draining = False
         self.quiet = asyncio.Event()
@@ -198,7 +235,7 @@ class Exchange(RequestResponseCycle):
     def __repr__(self) -> str:
         answer = "answered" if self.response_complete else "answering" if self.response_started else "asked"
         gone = ", client gone" if self.disconnected else ""
-        return f"<Exchange {self.scope['method']} {self.scope['path']} {answer}{gone}>"
+        return f"<Exchange {self.scope.get('method', '')} {self.scope.get('path', '')} {answer}{gone}>"
 
     async def run(self, app: ASGI3Application, running: set[Exchange]) -> None:
         try:
@@ -216,8 +253,8 @@ class Exchange(RequestResponseCycle):
         finally:
             running.discard(self)
             self.task = self.on_hang_up = None
-            # The scope knows the exchange, and the exchange the scope.
-            self.scope.pop("exchange", None)  # type: ignore[typeddict-item]
+            # The scope knows the exchange, and the exchange the scope; and an idle connection keeps its last exchange, but not the head.
+            self.scope.clear()  # type: ignore[attr-defined]
             self.body = bytearray()
 
     # The short way for our own app. ASGI's `send` takes a dictionary for each piece, looks at every header twice and writes the head alone; these write
@@ -314,11 +351,11 @@ class Connection(HttpToolsProtocol):
         traffic: Traffic,
         state: dict[str, Any],
         server: tuple[str, int | None],
-        meet: Callable[[asyncio.Transport], object],
+        meet: Callable[[asyncio.Transport], tuple[object, str]],
     ) -> None:
         super().__init__(config, traffic, state, traffic.loop)
         self.meet = meet
-        """Called once, with the accepted connection: what it gives is `met` in the state of each request."""
+        """Called once, with the accepted connection: it gives what is `met` in the state of each request, and whose share of connections it takes."""
         self.traffic = traffic
         self.limits = traffic.limits
         self.server = server
@@ -344,6 +381,11 @@ class Connection(HttpToolsProtocol):
         """The request that is being read asks for another protocol."""
         self.discarded = 0
         self.unsent = 0
+        self.holder: Holder | None = None
+        """Whose share of connections this one takes; None for one that was refused."""
+        self.over_limit = False
+        self.head_weight = 0
+        """What this connection has of `traffic.heads`."""
         self.body_since = 0.0
         """When we began to read the body that is coming in, or went on after a pause of ours."""
         self.body_bytes = 0
@@ -362,26 +404,65 @@ class Connection(HttpToolsProtocol):
         self.flow = FlowControl(transport)
         self.client = get_remote_addr(transport)
         # Now, before the first byte: later the pid at the other end may be another's.
-        self.app_state = {**self.app_state, "met": self.meet(transport)}
+        met, caller = self.meet(transport)
+        self.app_state = {**self.app_state, "met": met}
         self.scheme = "http"
         self.line = cast("asyncio.Transport", Line(self))
         self.deadline = self.loop.time() + self.limits.header_timeout
-        count = len(traffic.open)
         traffic.opened(self)
-        if traffic.draining or count >= self.limits.max_connections + MAX_OVER_LIMIT:
+        if traffic.draining:
             transport.abort()
-        elif count >= self.limits.max_connections:
-            self.refuse(TOO_MANY_CONNECTIONS)
+            return
+        place = traffic.shares.enter(
+            caller, listener=str(self.app_state["listener"]), over_http=self.app_state["kind"] == "tcp"
+        )
+        if isinstance(place, Holder):
+            self.holder = place
+            place.idle[self] = None
+        elif traffic.refused >= MAX_OVER_LIMIT:
+            transport.abort()
+        else:
+            self.over_limit = True
+            traffic.refused += 1
+            self.refuse(no_room(place))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deadline = math.inf
         self.deaf = self.closing = True
         self.client_left()
+        self.forget_head()
+        self.give_back()
         self.traffic.lost(self)
         # Each of these holds us in turn; let go, they need no garbage collector.
         self.active = None
         self.__dict__.pop("latest", None)
         del self.line, self.parser, self.http
+
+    def give_back(self) -> None:
+        """Its place is free for another connection, once."""
+        holder, self.holder = self.holder, None
+        if holder is not None:
+            self.traffic.shares.leave(holder, self)
+        elif self.over_limit:
+            self.over_limit = False
+            self.traffic.refused -= 1
+
+    def make_room(self) -> bool:
+        """Close for another connection, where the client has read all that it was answered. Without lingering: the descriptor is wanted."""
+        if self.transport.get_write_buffer_size():
+            return False
+        self.give_back()
+        self.transport.abort()
+        return True
+
+    def be_idle(self) -> None:
+        """No request is in progress: where there are too many connections, this is one that may be closed."""
+        if self.holder is not None:
+            self.holder.idle[self] = None
+
+    def be_busy(self) -> None:
+        if self.holder is not None:
+            self.holder.idle.pop(self, None)
 
     def eof_received(self) -> None:
         # Half a close is taken for a whole one: no HTTP client in use half-closes and waits, and a hang-up must show at once.
@@ -426,6 +507,9 @@ class Connection(HttpToolsProtocol):
         if self.unparsed > self.limits.max_header_size and self.head_size() > self.limits.max_header_size:
             self.verdict = HEAD_TOO_LARGE
             raise ValueError("head too large")
+        if self.head_is_too_much():
+            self.verdict = TOO_MANY_HEADS
+            raise ValueError("too much memory for heads")
         if len(self.queue) >= MAX_PIPELINED:
             self.verdict = TOO_MANY_PIPELINED
             raise ValueError("too many pipelined requests")
@@ -437,6 +521,8 @@ class Connection(HttpToolsProtocol):
             self.upgrade = True
             return
         exchange = self.latest = self.exchange()
+        self.url = b""
+        self.be_busy()
         self.unparsed = 0
         self.stage = "body"
         self.body_since, self.body_bytes = self.loop.time(), 0
@@ -470,6 +556,7 @@ class Connection(HttpToolsProtocol):
         exchange.message_event.set()
         if exchange.response_complete:
             # It was answered before it was read, and has now been read after all: the connection is good for another.
+            self.be_idle()
             self.deadline = self.loop.time() + self.limits.keep_alive
         elif self.flow.read_paused and not self.queue:
             # Nothing more is to come but the next request or the hang-up, and that must be seen while the app works.
@@ -546,6 +633,22 @@ class Connection(HttpToolsProtocol):
     def head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
+    def head_is_too_much(self) -> bool:
+        """Count a head where it is unusually large. True where there is no memory for it."""
+        if self.unparsed <= USUAL_HEAD and len(self.headers) <= USUAL_HEADERS:
+            return False
+        weight = self.head_size() + HEADER_COST * len(self.headers)
+        if self.stage == "head":
+            weight += self.unparsed  # of which some may be of a header that is not complete
+        if weight > USUAL_HEAD + HEADER_COST * USUAL_HEADERS:
+            self.traffic.heads += weight - self.head_weight
+            self.head_weight = weight
+        return self.traffic.heads > MAX_HEADS
+
+    def forget_head(self) -> None:
+        self.traffic.heads -= self.head_weight
+        self.head_weight = 0
+
     # What we do about it.
 
     def begin(self, exchange: Exchange) -> None:
@@ -556,6 +659,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.active = None
+        self.forget_head()
         if self.closing:
             return
         self.flow.resume_reading()
@@ -564,9 +668,12 @@ class Connection(HttpToolsProtocol):
         elif self.verdict is not None:
             self.refuse(self.verdict)
         elif self.stage == "between":
+            self.be_idle()
             self.deadline = self.loop.time() + self.limits.keep_alive
         elif self.stage == "body":
             self.answered_early()
+        else:
+            self.be_idle()
 
     def answered_early(self) -> None:
         """The rest of the body is read for a while, for a client that reads only when it has sent all.
@@ -585,6 +692,11 @@ class Connection(HttpToolsProtocol):
         elif self.stage == "head begun":
             self.stage = "head"
             self.deadline = self.loop.time() + self.limits.header_timeout
+            if self.head_is_too_much():
+                self.refuse(TOO_MANY_HEADS)
+        elif self.stage == "head":
+            if self.head_is_too_much():
+                self.refuse(TOO_MANY_HEADS)
         elif self.stage == "body":
             if self.latest.response_complete:
                 if self.discarded > LINGER_BYTES:
@@ -640,6 +752,8 @@ class Connection(HttpToolsProtocol):
             return
         unread = self.deaf or self.stage != "between" or self.flow.read_paused
         self.deaf = self.closing = True
+        # All that is left is that the client reads our answer, and that others do not wait for.
+        self.be_idle()
         self.discarded = 0
         self.unsent = self.transport.get_write_buffer_size()
         self.deadline = self.loop.time() + (FLUSH_SECONDS if self.unsent else LINGER_SECONDS)

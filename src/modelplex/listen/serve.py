@@ -28,7 +28,7 @@ from uvicorn.protocols.utils import get_remote_addr
 from modelplex.caller import Kind
 from modelplex.config import Config as Settings
 from modelplex.listen.address import Address, ListenError, Tcp, Unix, Vsock, parse_http
-from modelplex.listen.callers import Callers, Met
+from modelplex.listen.callers import Callers, Met, connecting
 from modelplex.listen.connection import Connection, Limits, Traffic
 from modelplex.listen.socket_file import BACKLOG, SocketFile, claim
 
@@ -282,15 +282,16 @@ async def serve_at(
     server = (address.host, address.port) if isinstance(address, Tcp) else (str(address), None)
     agent = address.agent if isinstance(address, Unix) else ""
 
-    def meet(transport: asyncio.Transport) -> Met:
+    def meet(transport: asyncio.Transport) -> tuple[Met, str]:
         peer = get_remote_addr(transport) if kind == "tcp" else None
-        return callers.meet(
+        met = callers.meet(
             transport.get_extra_info("socket"),
             listener=address.name,
             kind=kind,
             client=peer[0] if peer else "",
             agent=agent,
         )
+        return met, connecting(met.caller)
 
     def accept() -> Connection:
         return Connection(

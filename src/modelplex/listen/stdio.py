@@ -11,17 +11,19 @@ import msgspec
 
 from modelplex.errors import PolicyDenied
 from modelplex.listen.address import Unix
-from modelplex.listen.callers import Callers
+from modelplex.listen.callers import Callers, connecting
+from modelplex.listen.shares import Refused, Shares
 from modelplex.listen.socket_file import claim
 from modelplex.mcp.front.lines import Lines
 from modelplex.mcp.words import INTERNAL_ERROR, Reply
 
 
 class Stdio:
-    """One such socket, from `open` on. Who may connect is looked at as on every other socket."""
+    """One such socket, from `open` on. Who may connect is looked at as on every other socket, and connections count among those of the process; one is never idle."""
 
-    def __init__(self, address: Unix, lines: Lines, *, callers: Callers) -> None:
+    def __init__(self, address: Unix, lines: Lines, *, callers: Callers, shares: Shares) -> None:
         self.lines = lines
+        self._shares = shares
         self._callers = callers
         self._address = address
         self._file = claim(address)
@@ -50,11 +52,16 @@ class Stdio:
         try:
             caller = self._callers.of(met, ())
         except PolicyDenied as denied:
-            refused = Reply.failed(INTERNAL_ERROR, denied.message, {"reason": "policy"})
-            writer.write(msgspec.json.encode(refused.message(None)) + b"\n")
-            writer.close()
+            _refuse(writer, denied.message, reason="policy")
             return
-        await self.lines.serve(reader, writer, caller)
+        place = self._shares.enter(connecting(met.caller), listener=self._address.name, over_http=False)
+        if isinstance(place, Refused):
+            _refuse(writer, place.message, reason="limit")
+            return
+        try:
+            await self.lines.serve(reader, writer, caller)
+        finally:
+            self._shares.leave(place)
 
     async def close(self) -> None:
         """The file first, so that nobody finds a socket that refuses; its lock last."""
@@ -65,3 +72,9 @@ class Stdio:
             self._file.socket.close()
         await self.lines.close()
         self._file.release()
+
+
+def _refuse(writer: asyncio.StreamWriter, sentence: str, *, reason: str) -> None:
+    refused = Reply.failed(INTERNAL_ERROR, sentence, {"reason": reason})
+    writer.write(msgspec.json.encode(refused.message(None)) + b"\n")
+    writer.close()

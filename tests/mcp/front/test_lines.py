@@ -20,6 +20,7 @@ from modelplex.config import Config
 from modelplex.config.settings import McpConfig
 from modelplex.listen.address import Unix
 from modelplex.listen.callers import Callers
+from modelplex.listen.shares import Shares, bounds
 from modelplex.listen.stdio import Stdio
 from modelplex.mcp.front import Lines
 from tests.mcp.front.scripted import BOUND, ScriptedHub, call, enveloped, request
@@ -64,7 +65,7 @@ async def house(folder: Path, *, server: str | None = None, **config: Any) -> As
     hub, ids, path = ScriptedHub(), itertools.count(1), folder / "mcp.sock"
     settings = McpConfig(enabled=True, **config)
     lines = Lines(hub, settings, ids=lambda: f"line-{next(ids)}", server=server)
-    stdio = Stdio(Unix(str(path)), lines, callers=Callers(Config()))
+    stdio = Stdio(Unix(str(path)), lines, callers=Callers(Config()), shares=Shares(bounds(2048)))
     await stdio.open(limit=settings.max_message)
     there = House(hub, lines, path, [])
     try:

@@ -1,0 +1,159 @@
+"""Fair shares of the connections of a process: who may have one more, and whose idle one is closed for it. Pure: no clock and no socket.
+
+Three bounds hold beside that of the process: for one caller, for one listener, and for all sockets together, which leave a reserve to HTTP, where the host looks inside. A caller is an agent, or else
+the process or address that connects. Where a bound is reached, a connection without a request in progress makes room: the one that has been idle longest, of the caller that has the most. No caller
+loses one to another that has as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+PER_LISTENER = 2
+"""One listener may have one connection in so many."""
+PER_CALLER = 4
+"""One caller may have one in so many."""
+RESERVE = 8
+"""One in so many is kept for HTTP."""
+
+
+class Idle(Protocol):
+    """A connection, as far as it can be closed for another."""
+
+    def make_room(self) -> bool:
+        """End now; it has no request in progress. False where its client is still reading an answer."""
+        ...
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Connections at a time, and those of them that are for HTTP alone."""
+
+    total: int
+    per_listener: int
+    per_caller: int
+    reserved: int
+
+
+def bounds(
+    total: int,
+    *,
+    per_listener: int | None = None,
+    per_caller: int | None = None,
+    reserved: int | None = None,
+) -> Bounds:
+    """With the usual shares of `total` for what is None. A share is never above the total, and at least 1."""
+
+    def share(given: int | None, part: int) -> int:
+        return max(1, min(total, total // part if given is None else given))
+
+    return Bounds(
+        total,
+        share(per_listener, PER_LISTENER),
+        share(per_caller, PER_CALLER),
+        min(total - 1, total // RESERVE if reserved is None else reserved),
+    )
+
+
+class Holder:
+    """What one caller has: `count` connections, and of them those that are idle, longest first."""
+
+    __slots__ = ("caller", "count", "idle", "listener", "over_http")
+
+    def __init__(self, caller: str, *, listener: str, over_http: bool) -> None:
+        self.caller = caller
+        self.listener = listener
+        self.over_http = over_http
+        self.count = 0
+        self.idle: dict[Idle, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Holder {self.caller}: {self.count} connections, {len(self.idle)} idle>"
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Why there is no room. 429 where the caller's own connections are too many, 503 otherwise."""
+
+    status: int
+    message: str
+
+
+class Shares:
+    """The connections of a process."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.count = 0
+        self._sockets = 0
+        self._listeners: dict[str, int] = {}
+        self._holders: dict[str, Holder] = {}
+
+    def __repr__(self) -> str:
+        return f"<Shares {self.count} of {self.bounds.total}, {len(self._holders)} callers>"
+
+    def enter(self, caller: str, *, listener: str, over_http: bool) -> Holder | Refused:
+        """One more connection of this caller, for which an idle one may be closed. `leave` ends it."""
+        holder = self._holders.get(caller)
+        if holder is None:
+            holder = Holder(caller, listener=listener, over_http=over_http)
+        limits = self.bounds
+        if holder.count >= limits.per_caller and not self._made_room(holder, (holder,)):
+            return Refused(
+                429,
+                f"You have {holder.count} connections with a request in progress, and may have {limits.per_caller} connections "
+                "([server] max_connections_per_caller). Try again when one of them has ended.",
+            )
+        if self._listeners.get(listener, 0) >= limits.per_listener and not self._made_room(
+            holder, [each for each in self._holders.values() if each.listener == listener]
+        ):
+            return Refused(
+                503,
+                f"The {limits.per_listener} connections that this listener may have all have a request in progress "
+                "([server] max_connections_per_listener). Try again in a moment.",
+            )
+        for_sockets = limits.total - limits.reserved
+        if (
+            not over_http
+            and self._sockets >= for_sockets
+            and not self._made_room(holder, [each for each in self._holders.values() if not each.over_http])
+        ):
+            return Refused(503, _full(for_sockets, "sockets"))
+        if self.count >= limits.total and not self._made_room(holder, self._holders.values()):
+            return Refused(503, _full(limits.total, "this gateway"))
+        self._holders[caller] = holder
+        self._add(holder, 1)
+        return holder
+
+    def leave(self, holder: Holder, connection: Idle | None = None) -> None:
+        """One connection less; `connection` is named where it may be among the idle ones."""
+        if connection is not None:
+            holder.idle.pop(connection, None)
+        self._add(holder, -1)
+        if not holder.count:
+            self._holders.pop(holder.caller, None)
+
+    def _made_room(self, newcomer: Holder, scope: Iterable[Holder]) -> bool:
+        """Whether an idle connection of these callers was closed."""
+        fitting = [each for each in scope if each.idle and (each is newcomer or each.count > newcomer.count)]
+        fitting.sort(key=lambda each: each.count, reverse=True)
+        return any(connection.make_room() for holder in fitting for connection in tuple(holder.idle))
+
+    def _add(self, holder: Holder, one: int) -> None:
+        holder.count += one
+        self.count += one
+        left = self._listeners.get(holder.listener, 0) + one
+        if left:
+            self._listeners[holder.listener] = left
+        else:
+            del self._listeners[holder.listener]
+        if not holder.over_http:
+            self._sockets += one
+
+
+def _full(limit: int, what: str) -> str:
+    return (
+        f"The {limit} connections that {what} may have all have a request in progress ([server] max_connections). "
+        "Try again in a moment."
+    )
