@@ -798,6 +798,108 @@ def test_a_stream_that_is_a_device_or_the_kernel_s_own_is_refused(me: Person) ->
     epoll.close()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/proc/self/mem",
+        "/proc/cpuinfo",
+        "/proc/self/ns/net",
+        "/proc/self/ns/mnt",
+        "/sys/kernel/uevent_seqnum",
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_stream_on_a_file_system_of_the_kernel_s_is_refused(me: Person, path: str, number: int) -> None:
+    """Such a file looks like any other: S_ISREG holds."""
+    if not os.access(path, os.R_OK):
+        pytest.skip(f"{path} is not to be had here")
+    opened = os.open(path, os.O_RDONLY)
+    streams = [subprocess.PIPE] * 3
+    streams[number] = opened
+    popen = subprocess.Popen(
+        me.command("run", "--", "true"),
+        cwd=me.folder,
+        env=me.environ,
+        stdin=streams[0],
+        stdout=streams[1],
+        stderr=streams[2],
+    )
+    os.close(opened)
+    _, said = popen.communicate(timeout=WAIT_S)
+    # 120 is Python's own, where stderr cannot be written to.
+    assert popen.returncode == (1 if number != 2 else 120)
+    if number != 2:
+        assert b"by which it might leave the sandbox" in said
+
+
+def test_files_of_every_kind_of_storage_are_streams(me: Person) -> None:
+    """On a disk, in memory, and without a name."""
+    for made in (os.memfd_create("m"), os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR)):
+        os.write(made, b"there")
+        os.lseek(made, 0, os.SEEK_SET)
+        done = subprocess.run(
+            me.command("run", "--", "cat"),
+            cwd=me.folder,
+            env=me.environ,
+            stdin=made,
+            capture_output=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        os.close(made)
+        assert done.stdout == b"there", done.stderr
+
+
+@pytest.mark.parametrize("way", [[], *([["--bwrap"]] if shutil.which("bwrap") else [])])
+def test_a_file_that_is_read_from_cannot_be_written_to_by_its_descriptor(who: Person, way: list[str]) -> None:
+    given = who.folder / "given"
+    given.write_text("one\ntwo\n")
+    who.give(given)
+    code = (
+        "import os, sys\n"
+        "sys.stdout.write(sys.stdin.read())\n"
+        "try: os.open('/proc/self/fd/0', os.O_WRONLY)\n"
+        "except OSError as fault: print(fault.strerror)"
+    )
+    with given.open("rb") as stream:
+        stream.seek(4)
+        os.lseek(stream.fileno(), 4, os.SEEK_SET)
+        done = subprocess.run(
+            who.command("run", "--ro", ".", *way, "--", sys.executable, "-c", code),
+            cwd=who.folder,
+            env=who.environ,
+            stdin=stream,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+    allowed(done.stderr)
+    assert done.stdout == "two\nRead-only file system\n", done.stderr
+    assert given.read_text() == "one\ntwo\n"
+
+
+def test_a_file_that_is_not_at_its_path_is_refused(me: Person) -> None:
+    """Nothing could be put between the program and it."""
+    given = me.folder / "given"
+    given.write_text("text")
+    with given.open() as stream:
+        os.link(given, me.folder / "other")
+        given.unlink()
+        done = subprocess.run(
+            me.command("run", "--", "cat"),
+            cwd=me.folder,
+            env=me.environ,
+            stdin=stream,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "is a file that this user does not find at" in done.stderr
+
+
 def test_words_that_no_program_can_be_started_by_are_told_of(me: Person) -> None:
     done = me.run("--env", "=x", "--", "true")
     assert (done.returncode, "--env needs a variable's name" in done.stderr) == (2, True)

@@ -14,6 +14,7 @@ The gateway's own files (its config, its log, what it remembers) are covered.
 # ruff: noqa: PTH100, PTH112, PTH114, PTH115, PTH118, PTH119, PTH120
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -220,6 +221,25 @@ def unreadable(root: str) -> Iterator[str]:
                 yield path
                 if name in folders:
                     folders.remove(name)
+
+
+# --- streams ---
+
+
+def is_read_only(number: int) -> bool:
+    """Whether a descriptor is open for reading alone."""
+    return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+
+def has_path(number: int) -> bool:
+    """Whether an open file is where the kernel says that it is; one that has been removed, and is nobody else's any more, counts too."""
+    facts = os.fstat(number)
+    if facts.st_nlink == 0:
+        return True
+    try:
+        return os.path.samestat(facts, Path(os.readlink(f"/proc/self/fd/{number}")).stat())
+    except OSError:
+        return False
 
 
 # --- programs ---

@@ -211,9 +211,10 @@ def _first(plan: Plan, control: socket.socket, hand: socket.socket, plan_number:
     """The first process of the new process list."""
     try:
         kernel.die_with_parent(signal.SIGKILL)
+        kernel.unshare(kernel.CLONE_NEWNS)
+        mounts.hold_streams(os.path.dirname(plan.root))  # noqa: PTH120
         if plan.bwrap is not None:
             _through_bwrap(plan, control, hand, plan_number)
-        kernel.unshare(kernel.CLONE_NEWNS)
         own = mounts.enter(plan.root, plan.mounts, is_root=plan.is_root, terminal=plan.terminal)
         return _supervisor(plan, control, hand, own)
     except OSError as fault:

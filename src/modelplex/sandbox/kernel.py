@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,10 @@ RESOLVE_NO_SYMLINKS: Final = 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 PIDFD_THREAD: Final = os.O_EXCL
+
+STATFS_BYTES: Final = 256
+"""More than struct statfs has; the type is its first word."""
+FIRST_WORD: Final = ctypes.sizeof(ctypes.c_long)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -100,6 +105,13 @@ def make_harmless(target: str) -> None:
         _word(len(attributes)),
     )
     _checked("mount_setattr", result)
+
+
+def file_system(number: int) -> int:
+    """The magic number of the file system that an open file is on (statfs(2)); `os.fstatvfs` does not tell it."""
+    facts = ctypes.create_string_buffer(STATFS_BYTES)
+    _checked("fstatfs", _libc.fstatfs(number, facts))
+    return int.from_bytes(facts.raw[:FIRST_WORD], sys.byteorder) & 0xFFFF_FFFF
 
 
 def pivot_root(new: str, old: str) -> None:

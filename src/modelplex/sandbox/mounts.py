@@ -1,16 +1,17 @@
 """Does what folders.py decided: builds the root of a sandbox, step by step, and moves into it. The process has a mount namespace of its own already."""
 
 # Paths of another root, and links that are not to be followed, are text.
-# ruff: noqa: PTH102, PTH103, PTH112, PTH116, PTH120, PTH211
+# ruff: noqa: PTH102, PTH103, PTH108, PTH112, PTH115, PTH116, PTH120, PTH211
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
 from typing import Final
 
 from modelplex.sandbox import kernel
-from modelplex.sandbox.folders import HIDDEN_OF_PROC, Mount
+from modelplex.sandbox.folders import HIDDEN_OF_PROC, Mount, is_read_only
 
 DEVICES: Final = "null zero full random urandom tty".split()
 LINKS: Final = {
@@ -21,6 +22,39 @@ LINKS: Final = {
     "ptmx": "pts/ptmx",
 }
 PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
+
+
+def hold_streams(folder: str) -> None:
+    """Open standard streams that are files anew, those that are open for reading alone: through a read-only mount. The program could open them once more, by /proc/self/fd, for writing.
+
+    `folder` is ours, for the mounts to stand in for a moment. The process has a mount namespace of its own already. Raises OSError.
+    """
+    kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    for number in (0, 1, 2):
+        facts = os.fstat(number)
+        if not (stat.S_ISREG(facts.st_mode) and facts.st_nlink and is_read_only(number)):
+            continue
+        place = f"{folder}/stream{number}"
+        os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        kernel.bind(os.readlink(f"/proc/self/fd/{number}"), place)
+        kernel.make_read_only(place)
+        _open_anew(number, place)
+        kernel.detach(place)
+        os.unlink(place)
+
+
+def _open_anew(number: int, place: str) -> None:
+    try:
+        opened = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        if os.access(place, os.W_OK):
+            raise
+        return  # opened by somebody else for us, who may not open it ourselves: neither may the program
+    if not os.path.samestat(os.fstat(number), os.fstat(opened)):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), place)
+    os.lseek(opened, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
+    os.dup2(opened, number)
+    os.close(opened)
 
 
 def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | None) -> frozenset[int]:

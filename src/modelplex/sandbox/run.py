@@ -38,6 +38,8 @@ from modelplex.sandbox.folders import (
     SOCKET,
     Mount,
     Wanted,
+    has_path,
+    is_read_only,
     mounts,
     nearest,
     of_program,
@@ -70,6 +72,27 @@ PASSED_ON: Final = (
     signal.SIGWINCH,
 )
 MEMORY: Final = 1
+OF_THE_KERNEL: Final = frozenset(
+    {
+        *(0x9FA0, 0x6265_6572, 0x6E73_6673, 0x27_E0EB, 0x6367_7270),  # proc, sysfs, nsfs, cgroup, cgroup2
+        *(0x6462_6720, 0x7472_6163, 0xCAFE_4A11, 0x7363_6673),  # debugfs, tracefs, bpf, securityfs
+        *(0xF97C_FF8C, 0x4341_5D53, 0x6165_676C, 0xDE5E_81E4),  # selinuxfs, smackfs, pstore, efivarfs
+        *(0x6265_6570, 0x4249_4E4D, 0x0765_5821, 0x1980_0202),  # configfs, binfmt_misc, resctrl, mqueue
+        *(
+            0x5049_4446,
+            0x0904_1934,
+            0x9FA1,
+            0x9FA2,
+            0x6573_5543,
+        ),  # pidfs, anonymous inodes, openprom, usbdevice, fusectl
+        *(0x6E66_7364, 0xABBA_1974, 0x444D_4142, 0x474D_454D),  # nfsd, xenfs, dma-buf, guest memory
+    }
+)
+"""File systems without storage, by their numbers: linux/magic.h of the kernel's source."""
+STORAGE_WITHOUT_A_SIZE: Final = frozenset(
+    {0x0102_1994, 0x8584_58F6, 0x9584_58F6, 0x6573_5546, 0x0102_1997, 0x6969, 0xFF53_4D42, 0xFE53_4D42}
+)
+"""tmpfs, ramfs, hugetlbfs, FUSE, 9p, NFS, CIFS and SMB 2: they hold data, and some of them say of no size."""
 NOWHERE: Final = (3, 5, 7, 8, 9)
 """/dev/null, zero, full, random and urandom among the devices of that number."""
 _LOCK: Final = "modelplex.mcp.lock"
@@ -176,12 +199,29 @@ def _check_streams() -> None:
             raise CannotRun(
                 f"its standard {name} is a socket that could reach the host's network: give it a pipe or a file."
             )
+        is_file = stat.S_ISREG(mode)
         if not (
-            stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or _is_stream(number, facts)
+            (is_file and not _is_of_the_kernel(number))
+            or stat.S_ISFIFO(mode)
+            or stat.S_ISSOCK(mode)
+            or _is_stream(number, facts)
         ):
             raise CannotRun(
                 f"its standard {name} is {_name_of(number)}, by which it might leave the sandbox: give it a pipe or a file."
             )
+        if is_file and is_read_only(number) and not has_path(number):
+            raise CannotRun(
+                f"its standard {name} is a file that this user does not find at {_name_of(number)}, so that nothing keeps it from being written to: give it a pipe."
+            )
+
+
+def _is_of_the_kernel(number: int) -> bool:
+    """Whether a file holds no data of anybody's, but is a way to speak to the kernel, as those of /proc and /sys are. By its file system, since such files look like any other.
+
+    A file system that this list does not know is one of those if it has no size: that is how the kernel's own ones answer.
+    """
+    kind = kernel.file_system(number)
+    return kind in OF_THE_KERNEL or (kind not in STORAGE_WITHOUT_A_SIZE and os.fstatvfs(number).f_blocks == 0)
 
 
 def _is_stream(number: int, facts: os.stat_result) -> bool:
