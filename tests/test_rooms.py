@@ -19,7 +19,7 @@ PURE = NOUNS | {"wire", "policy", "route", "provider", "caller"}
 PURE_OF_MCP = frozenset(
     f"mcp/{module}.py"
     for module in (
-        *("words", "names", "schemas", "shapes", "catalog", "pins", "search", "policy", "cells"),
+        *("words", "names", "schemas", "shapes", "catalog", "pins", "search", "policy", "cells", "speech"),
         *("front/checks", "upstream/states"),
     )
 )

@@ -46,6 +46,10 @@ class Desk:
     def broken(self, name: str) -> None:
         self._tables += f'[[mcp.servers]]\nname = "{name}"\ncommand = "/no/such/command"\n'
 
+    def quits(self, name: str, words: str) -> None:
+        args = json.dumps(["-c", f"echo '{words}' >&2; exit 3"])
+        self._tables += f'[[mcp.servers]]\nname = "{name}"\ncommand = "sh"\nargs = {args}\n'
+
     def __call__(self, *arguments: str) -> Said:
         (self.folder / "config.toml").write_text(self._tables)
         status = cli.main(["mcp", *arguments, "--config", str(self.folder / "config.toml")])
@@ -74,6 +78,25 @@ def test_what_a_command_learns_is_remembered_for_the_gateway(desk: Desk) -> None
     desk.server("git", tool("other"))
     assert "git__other" in desk("list").out
     assert '"other"' in kept[0].read_text()
+
+
+# --- servers that fail -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_server_says_before_it_ends_is_shown(desk: Desk) -> None:
+    desk.quits("quits", "FATAL: API_TOKEN is not set")
+    desk.server("git", tool("status"))
+    listed = desk("list")
+    assert "quits: The tool server quits could not be started. It exited with code 3." in listed.out
+    assert "\n  stderr: FATAL: API_TOKEN is not set\n" in listed.out
+    assert "git__status" in listed.out
+    assert listed.err == ""
+    called = desk("call", "quits__x", "{}")
+    assert "  stderr: FATAL: API_TOKEN is not set\n" in called.err
+    told = json.loads(desk("list", "--json").out)["servers"]
+    assert told[0]["stderr"] == ["FATAL: API_TOKEN is not set"]
+    for command in ("lock", "approve"):
+        assert "  stderr: FATAL: API_TOKEN is not set\n" in desk(command).err
 
 
 # --- list --------------------------------------------------------------------------------------------------------------------------

@@ -64,11 +64,12 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server offered when it was asked just now, or why it could not be asked."""
+    """What a server offered when it was asked just now, or why it could not be asked, and what it said last."""
 
     config: McpServer
     catalog: Catalog | None = None
     error: str | None = None
+    said: tuple[str, ...] = ()
 
 
 class Seen:
@@ -171,7 +172,7 @@ async def _sighted(server: Server) -> Sight:
     try:
         return Sight(config=server.config, catalog=await server.lists(fresh=True))
     except Unavailable as error:
-        return Sight(config=server.config, error=error.sentence)
+        return Sight(config=server.config, error=error.sentence, said=server.status().last_words)
 
 
 async def _all_seen(config: Config) -> Seen:
@@ -200,6 +201,7 @@ def _told(seen: Seen) -> Iterable[str]:
         name = sight.config.name
         if sight.catalog is None:
             yield f"{name}: {printable(sight.error or '', most=400)}"
+            yield from _said(sight.said)
             continue
         entries = [entry for entry in seen.open.entries("tools") if entry.server == name]
         who = says(sight.catalog)
@@ -234,6 +236,8 @@ def _as_json(seen: Seen) -> list[Json]:
     told: list[Json] = []
     for sight in seen.sights:
         one: Json = {"name": sight.config.name, "error": sight.error}
+        if sight.said:
+            one["stderr"] = sight.said
         if sight.catalog is not None:
             one |= {
                 "says": says(sight.catalog),
@@ -278,6 +282,7 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
         for sight in sights:
             if sight.error:
                 _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")
+                _write_errors(_said(sight.said))
         seen = Seen(config, sights)
         found = seen.open.names.find(arguments.tool)
         if found is None:
@@ -294,7 +299,9 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
         try:
             reply = await servers[found.server].request("tools/call", params)
         except Unavailable as error:
-            return _failed(f"{found.server}: {printable(error.sentence, most=400)}")
+            status = _failed(f"{found.server}: {printable(error.sentence, most=400)}")
+            _write_errors(_said(servers[found.server].status().last_words))
+            return status
         if reply.error is not None:
             return _failed(
                 f"{found.server} answered: {printable(str(reply.error.get('message')), most=2000)}"
@@ -371,6 +378,7 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
             _complain(
                 f"{name}: {printable(sight.error or '', most=400)}; what is locked of it stays as it is"
             )
+            _write_errors(_said(sight.said))
             if name in before:
                 locked[name] = before[name]
             continue
@@ -437,6 +445,7 @@ async def _approve(arguments: argparse.Namespace, config: Config) -> int:
     for sight in seen.sights:
         if sight.error:
             _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")
+            _write_errors(_said(sight.said))
     if seen.pins.mode == "off":
         return _wrong('[mcp] pinning is "off": nothing waits for approval')
     waiting = seen.waiting()
@@ -501,6 +510,15 @@ _COMMANDS: Final = {"list": _list, "call": _call, "lock": _lock, "approve": _app
 
 def _write(lines: Iterable[str]) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _write_errors(lines: Iterable[str]) -> None:
+    sys.stderr.writelines(f"{line}\n" for line in lines)
+
+
+def _said(lines: Iterable[str]) -> Iterable[str]:
+    """What a server wrote to its stderr before it ended."""
+    return (f"  stderr: {printable(line, most=400)}" for line in lines)
 
 
 def _many(count: int, word: str) -> str:

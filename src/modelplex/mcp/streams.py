@@ -14,6 +14,7 @@ from modelplex.mcp import cells
 from modelplex.mcp.back import Back
 from modelplex.mcp.relay import LEVELS, MESSAGE, PROGRESS, RETRY_AFTER, Relay
 from modelplex.mcp.route import Report, Routes
+from modelplex.mcp.speech import Allowance
 from modelplex.mcp.subscriptions import LIST_CHANGED, MAX_URIS, UPDATED, Subscriber, Subscriptions
 from modelplex.mcp.surface import Surface
 from modelplex.mcp.tasks import EXTENSION, STATUS, Held, Tasks, related_to
@@ -24,9 +25,6 @@ MAX_SUBSCRIPTIONS: Final = 16
 """Modern subscriptions that one caller may have at once: a client needs one, and each is a stream that stays open."""
 SAID: Final = 500
 """Characters of a log message that is nobody's, in this gateway's own log."""
-SAID_LINES: Final = 100
-SAID_SECONDS: Final = 10.0
-"""So many such messages of a server are told in so many seconds; more are dropped."""
 KINDS: Final = {
     "toolsListChanged": "tools",
     "promptsListChanged": "prompts",
@@ -68,7 +66,7 @@ class Streams:
         self._subscriptions = Subscriptions(failed=report)
         self._sessions: dict[str, Session] = {}
         self._listeners: dict[str, int] = {}
-        self._said: dict[str, tuple[float, int]] = {}
+        self._said: dict[str, Allowance] = {}
         self._ended = asyncio.Event()
         self._stale: dict[str, set[str]] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
@@ -253,14 +251,12 @@ class Streams:
     def _say(self, server: str, data: object) -> None:
         """For the log, so many in a while: a server says what it likes."""
         now = asyncio.get_running_loop().time()
-        began, count = self._said.get(server, (now, 0))
-        if now - began >= SAID_SECONDS:
-            began, count = now, 0
-        self._said[server] = (began, count + 1)
-        if count < SAID_LINES:
-            self._report(server, f"says: {str(data)[:SAID]}")
-        elif count == SAID_LINES:
-            self._report(server, "says more than is told here; the rest is left out for a while")
+        allowance = self._said.setdefault(server, Allowance())
+        text = str(data)[:SAID]
+        if allowance.allows(len(text), now):
+            self._report(server, f"says: {text}")
+        elif count := allowance.left_out(now):
+            self._report(server, f"says more than is told here: {count} lines were left out")
 
     def _of_task(self, back: Back, scope: str, method: str, params: Json) -> None:
         """What a legacy server says of a task goes to the session that made it, if that is still there."""

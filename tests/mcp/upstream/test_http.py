@@ -296,6 +296,19 @@ async def test_a_refusal_is_no_verdict_on_the_era(status: int, reason: str) -> N
         assert server.verdict is None
 
 
+async def test_a_server_that_wants_oauth_is_named_as_one() -> None:
+    challenge = 'Bearer resource_metadata="https://example.com/.well-known/oauth-protected-resource"'
+
+    async def answer(seen: Seen, stream: Stream) -> None:
+        await stream.json({"error": "invalid_token"}, 401, www_authenticate=challenge)
+
+    async with remote(answer) as it, asked(it) as server:
+        with pytest.raises(Unavailable, match="OAuth") as failed:
+            await server.lists()
+        assert failed.value.reason == "unauthorized"
+        assert "example.com" not in failed.value.sentence
+
+
 async def test_a_refused_connection_backs_off() -> None:
     async with remote(modern) as it:
         pass

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.config.secret import Secret
+from modelplex.mcp.speech import LAST_LENGTH, SHOWN
 from modelplex.mcp.words import LEGACY_VERSIONS, Json, Reply, Unavailable
 
 from .conftest import Start, running, text_of, until
@@ -295,6 +297,29 @@ async def test_what_a_server_writes_before_it_fails_to_start_is_told(start: Star
         await scripted.call("echo")
     said = [(event.text, event.level) for event in scripted.events if event.kind == "stderr"]
     assert ("why it ends", "info") in said
+
+
+async def test_the_log_says_why_a_server_ended_in_the_server_s_own_words(start: Start) -> None:
+    scripted = start(start="exit")
+    with pytest.raises(Unavailable) as failed:
+        await scripted.call("echo")
+    warned = [event.text for event in scripted.events if event.kind == "warning"]
+    assert warned == ["could not be started: It exited with code 3. Its last words: why it ends"]
+    assert scripted.server.status().last_words == ("why it ends",)
+    assert "why it ends" not in failed.value.sentence  # which a client is told
+
+
+async def test_secrets_of_a_config_are_not_among_a_server_s_last_words(start: Start) -> None:
+    token = "sk-" + "k" * 40
+    scripted = start(extra={"env": {"TOKEN": Secret(token)}})
+    await scripted.call("stderr", {"text": f"no such token: {token}{'x' * 9_000}"})
+    with pytest.raises(Unavailable):
+        await scripted.call("die")
+    *_, words = scripted.server.status().last_words
+    assert words.startswith("no such token: ********xxx")
+    assert len(words) <= LAST_LENGTH
+    assert not [event for event in scripted.events if token in event.text]
+    assert max(len(event.text) for event in scripted.events) <= SHOWN
 
 
 async def test_progress_of_a_task_goes_on_after_the_call_that_made_it_was_answered(start: Start) -> None:

@@ -213,7 +213,7 @@ class HttpChannel:
         message = await self._wire.refusal(answer)
         if message is not None and status not in {401, 403, 429} and status < 500:
             return message
-        raise Turned(f"It answered with status {status}.", status=status, retry_after=retry_after(answer))
+        raise turned(answer)
 
     async def _whole(self, answer: Answer, call: Call) -> Json:
         limit = self._wire.max_result
@@ -385,6 +385,15 @@ def messages_of(data: bytes, *, limit: int) -> list[Json]:
 
 def _pause(reader: EventReader) -> float:
     return min(MAX_RETRY, RETRY if reader.retry is None else max(LEAST_RETRY, reader.retry))
+
+
+def turned(answer: Answer) -> Turned:
+    """For an answer that is no message. Source: RFC 9728 5.1, the challenge of a resource that wants OAuth."""
+    sentence = f"It answered with status {answer.status}."
+    challenge = (answer.header(b"www-authenticate") or b"").lower()
+    if answer.status == 401 and b"resource_metadata" in challenge:
+        sentence += " It asks for OAuth, which the gateway does not do: its `headers` in the config must bring a token."
+    return Turned(sentence, status=answer.status, retry_after=retry_after(answer))
 
 
 def retry_after(answer: Answer) -> float | None:

@@ -174,9 +174,10 @@ class Duplex:
         future = self._waiting[id] = asyncio.get_running_loop().create_future()
         return future
 
-    def forget(self, id: int) -> None:
-        future = self._waiting.pop(id, None)
-        if future is not None and future.done() and not future.cancelled():
+    def forget(self, id: int, future: asyncio.Future[Json]) -> None:
+        """Nobody waits for this answer any more: what `wait` gave for it."""
+        self._waiting.pop(id, None)
+        if future.done() and not future.cancelled():
             future.exception()  # seen
 
 

@@ -37,8 +37,8 @@ LAST_WORDS: Final = 0.1
 """Seconds that a dead process's output is still read: its children may hold the pipe open for ever."""
 UNWRITTEN: Final = 16 * 1024 * 1024
 """Bytes waiting for a server that does not read, above which writing waits too."""
-ERROR_LINE: Final = 4096
-"""Bytes of one line of stderr that are told."""
+ERROR_LINE: Final = 8_192
+"""Bytes of one line of stderr that are read. Fewer are told, so that no secret is cut in two before it is hidden."""
 
 STARTS_PER_CORE: Final = 2
 """Servers that may start at once. More of them make each other slow, so that one misses the probe's deadline and passes for an older one."""
@@ -281,6 +281,7 @@ class Process:
         self._told = False
         self._input = _Input()
         self._lines: _Lines | None = None
+        self._errors: _Lines | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._stdout: asyncio.ReadTransport | None = None
         self._stderr: asyncio.ReadTransport | None = None
@@ -333,7 +334,7 @@ class Process:
         self._stdin.set_write_buffer_limits(high=UNWRITTEN)
         lines = self._lines = _Lines(ears.line, limit=limit, long=lambda cut: ears.overflow(len(cut)))
         self._stdout, _ = await loop.connect_read_pipe(lambda: lines, self._next_pipe("rb"))
-        errors = _Lines(ears.error_line, limit=ERROR_LINE, long=ears.error_line)
+        errors = self._errors = _Lines(ears.error_line, limit=ERROR_LINE, long=ears.error_line)
         self._stderr, _ = await loop.connect_read_pipe(lambda: errors, self._next_pipe("rb"))
         lines.ended.add_done_callback(lambda _: self._output_ended())
 
@@ -365,8 +366,9 @@ class Process:
         self._over = self._loop.create_task(self._after_death())
 
     async def _after_death(self) -> None:
-        if self._lines is not None:
-            await asyncio.wait([self._lines.ended], timeout=LAST_WORDS)
+        outputs = [lines.ended for lines in (self._lines, self._errors) if lines is not None]
+        if outputs:
+            await asyncio.wait(outputs, timeout=LAST_WORDS)
         self._tell(self._child.returncode)
 
     def _output_ended(self) -> None:

@@ -48,6 +48,7 @@ class House(Protocol):
     async def refresh(self, seat: Seat, link: Link, *, missed: bool = False) -> None: ...
     def changed(self, seat: Seat, before: Life) -> None: ...
     def warn(self, text: str, *, scope: str) -> None: ...
+    def failed(self, seat: Seat, text: str) -> None: ...
 
 
 class Seat:
@@ -196,7 +197,7 @@ class Seat:
             case _:
                 told = "Its session ended at once."
         self.live(states.Failed(told, house.dice()))
-        house.warn(f"could not be started: {told}", scope=self.scope)
+        house.failed(self, f"could not be started: {told}")
         unauthorized = isinstance(error, Turned) and error.status in {401, 403}
         return self.unavailable(
             f"could not be started. {told}",
@@ -221,7 +222,7 @@ class Seat:
         self.link = None
         self.started_at = None
         self.live(states.Failed(sentence, self._house.dice()))
-        self._house.warn(f"was lost: {sentence}", scope=self.scope)
+        self._house.failed(self, f"was lost: {sentence}")
         self._end(link)
         if self.watched and not self.closed:
             self.aside(self._return())

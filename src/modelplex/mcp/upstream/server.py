@@ -18,6 +18,7 @@ import msgspec
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.config.tools import credentials
+from modelplex.mcp.speech import SHOWN, Allowance, LastWords
 from modelplex.mcp.upstream import states
 from modelplex.mcp.upstream.address import parse_address
 from modelplex.mcp.upstream.cache import CatalogCache, Verdict, fingerprint
@@ -25,7 +26,7 @@ from modelplex.mcp.upstream.http import HttpChannel, Unreached, Wire
 from modelplex.mcp.upstream.link import Channel, Gone, Link, Lost, Turned, declared_by
 from modelplex.mcp.upstream.listing import CHANGES, METHODS, Kind, load
 from modelplex.mcp.upstream.params import argument_headers
-from modelplex.mcp.upstream.processes import Children, environment, resolved
+from modelplex.mcp.upstream.processes import ERROR_LINE, Children, environment, resolved
 from modelplex.mcp.upstream.seat import Seat
 from modelplex.mcp.upstream.sse import SseChannel
 from modelplex.mcp.upstream.states import Life, State
@@ -62,9 +63,10 @@ FRESH: Final = 60.0
 CHANGE_PAUSE: Final = 0.1
 """Seconds between two loads of lists that a server changes all the time; each in a row doubles it."""
 MAX_CHANGE_PAUSE: Final = 30.0
-TOLD_LINES: Final = 100
-TOLD_SECONDS: Final = 10.0
-"""So many lines of a server's own are told in so many seconds; of more, only their number."""
+HELD_LINES: Final = 100
+"""Lines of a process's own that are held back until its era is known."""
+TOLD_WORDS: Final = 3
+"""Of its last lines, so many stand beside the reason of a failure in the log, where each line is told too."""
 
 
 class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +83,9 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What `/_internal/mcp` shows. `uptime` in seconds, of the process that has run for longest; `retry_after` where it rests after failures."""
+    """What `/_internal/mcp` shows. `uptime` in seconds, of the process that has run for longest; `retry_after` where it rests after failures. `last_words` are the last
+    lines of stderr of a process that failed; only the host is told of them.
+    """
 
     name: str
     state: State
@@ -94,6 +98,7 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     tools: int | None = None
     last_error: str | None = None
+    last_words: tuple[str, ...] = ()
     retry_after: float | None = None
 
 
@@ -147,7 +152,8 @@ class Server:
         self._closed = False
         self._keeping = asyncio.Lock()
         self._asides: set[asyncio.Task[None]] = set()
-        self._said = (0.0, 0)
+        self._allowance = Allowance()
+        self._words: dict[str, LastWords] = {}
         self._voices: dict[str, _Voice] = {}
         self._secrets = Secrets(_hidden(config))
         self._credentials = Secrets(credentials(config))
@@ -395,6 +401,7 @@ class Server:
             in_flight=self._in_flight,
             tools=len(known.tools) if known is not None else None,
             last_error=errors[-1] if errors else None,
+            last_words=next((self.last_words(s) for s in seats if s.life.error and self.last_words(s)), ()),
             retry_after=min(waits) if waits else None,
         )
 
@@ -430,6 +437,7 @@ class Server:
         seat = self._seats.pop(scope, None)
         if seat is not None:
             await seat.close()
+        self._words.pop(scope, None)
 
     async def close(self) -> None:
         """Stop everything. Nothing of any process tree is left when this returns."""
@@ -584,11 +592,22 @@ class Server:
         if seat.life.state != "starting" and (voice := self._voices.pop(seat.scope, None)) is not None:
             probed = seat.link is not None and seat.link.era == "legacy"
             self._speak(voice, scope=seat.scope, level="debug" if probed else None)
+        if before.state == "ready":
+            self._count_left_out(scope=seat.scope, over=True)
         level: Level = "warning" if seat.life.state in {"backoff", "crash_loop"} else "debug"
         self._emit("state", seat.life.state, scope=seat.scope, level=level)
 
     def warn(self, text: str, *, scope: str) -> None:
         self._emit("warning", text, scope=scope, level="warning")
+
+    def failed(self, seat: Seat, text: str) -> None:
+        """It could not be started, or was lost: told with what it said last."""
+        words = " / ".join(self.last_words(seat)[-TOLD_WORDS:])
+        self.warn(f"{text} Its last words: {words}" if words else text, scope=seat.scope)
+
+    def last_words(self, seat: Seat) -> tuple[str, ...]:
+        words = self._words.get(seat.scope)
+        return words.lines if words is not None else ()
 
     # What the server says of its own accord.
 
@@ -631,6 +650,7 @@ class Server:
         if (before := self._voices.pop(scope, None)) is not None:
             self._speak(before, scope=scope, level="debug")
         voice = _Voice()
+        self._words[scope] = LastWords()
         if self.config.protocol == "auto" and self.verdict is None:
             voice.held = []
             self._voices[scope] = voice
@@ -639,9 +659,11 @@ class Server:
     def _heard_line(
         self, kind: Literal["stderr", "stdout"], line: bytes, *, scope: str, voice: _Voice
     ) -> None:
+        if kind == "stderr" and (words := self._words.get(scope)) is not None:
+            words.add(self._plain(line[:ERROR_LINE].strip().decode("utf-8", "replace")))
         if voice.held is None:
             self._say(kind, line, scope=scope, level=voice.level)
-        elif len(voice.held) < TOLD_LINES:
+        elif len(voice.held) < HELD_LINES:
             voice.held.append((kind, line))
 
     def _speak(self, voice: _Voice, *, scope: str, level: Level | None) -> None:
@@ -656,27 +678,27 @@ class Server:
         self, kind: Literal["stderr", "stdout"], line: bytes, *, scope: str, level: Level | None = None
     ) -> None:
         """A line of its own, for the log: so many in a while, and nothing that a terminal would obey."""
-        began, count = self._said
-        now = self.now()
-        if now - began >= TOLD_SECONDS:
-            if count > TOLD_LINES:
-                self._emit(
-                    kind, f"{count - TOLD_LINES} more lines were left out", scope=scope, level="warning"
-                )
-            began, count = now, 0
-        self._said = (began, count + 1)
-        if count < TOLD_LINES and (text := line.strip()):
+        text = self._plain(line.strip().decode("utf-8", "replace"))[:SHOWN]
+        if text and self._allowance.allows(len(text), self.now()):
+            self._count_left_out(scope=scope)
+            usual: Level = "info" if kind == "stderr" else "warning"
+            self._tell(ServerEvent(server=self.name, kind=kind, text=text, level=level or usual, scope=scope))
+
+    def _count_left_out(self, *, scope: str, over: bool = False) -> None:
+        if count := self._allowance.left_out(self.now(), over=over):
             self._emit(
-                kind,
-                text.decode("utf-8", "replace"),
-                scope=scope,
-                level=level or ("info" if kind == "stderr" else "warning"),
+                "warning", f"{count} more lines of its own were left out", scope=scope, level="warning"
             )
 
-    def _emit(self, kind: Kinds, text: str, *, scope: str, level: Level) -> None:
+    def _plain(self, text: str) -> str:
+        """Without the secrets of its config, and without what a terminal would obey."""
         shown = self._secrets.mask(text.encode("utf-8", "replace")).decode("utf-8", "replace")
-        shown = "".join(letter if letter.isprintable() else " " for letter in shown)
-        self._tell(ServerEvent(server=self.name, kind=kind, text=shown, level=level, scope=scope))
+        return (
+            shown if shown.isprintable() else "".join(each if each.isprintable() else " " for each in shown)
+        )
+
+    def _emit(self, kind: Kinds, text: str, *, scope: str, level: Level) -> None:
+        self._tell(ServerEvent(server=self.name, kind=kind, text=self._plain(text), level=level, scope=scope))
 
 
 def _to_nobody(event: ServerEvent) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from modelplex.mcp.upstream.address import Address
-from modelplex.mcp.upstream.http import ASIDE, ASIDES, SMALL, Wire, messages_of, retry_after
+from modelplex.mcp.upstream.http import ASIDE, ASIDES, SMALL, Wire, messages_of, turned
 from modelplex.mcp.upstream.link import Call, Duplex, Lost, Turned
 from modelplex.mcp.upstream.stdio import within
 from modelplex.mcp.words import Era, Json
@@ -44,11 +44,7 @@ class SseChannel(Duplex):
         kind = (answer.header(b"content-type") or b"").lower()
         if answer.status != 200 or not kind.startswith(b"text/event-stream"):
             answer.close()
-            raise Turned(
-                f"It answered with status {answer.status}.",
-                status=answer.status,
-                retry_after=retry_after(answer),
-            )
+            raise turned(answer)
         self._aside(self._read(answer))
         either: set[asyncio.Future[Any]] = {self._endpoint, self.lost}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +77,7 @@ class SseChannel(Duplex):
             await self.send(message)
             return await response
         finally:
-            self.forget(call.id)
+            self.forget(call.id, response)
 
     async def send(self, message: Json) -> None:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -92,11 +88,7 @@ class SseChannel(Duplex):
         )
         if answer.status >= 400:
             answer.close()
-            raise Turned(
-                f"It answered with status {answer.status}.",
-                status=answer.status,
-                retry_after=retry_after(answer),
-            )
+            raise turned(answer)
         with contextlib.suppress(SendError):
             await answer.body(limit=SMALL)
 

@@ -20,6 +20,8 @@ from modelplex.mcp.words import INTERNAL_ERROR, Era, Json
 
 LINE_FACTOR: Final = 4
 """A line may be so many times as long as the largest result that is relayed: above that it is no message, and the server is ended."""
+ENDED: Final = 1.0
+"""Seconds that a process which takes no input is given to end."""
 SHOWN: Final = 200
 """Bytes of a stray line that are told."""
 
@@ -94,7 +96,7 @@ class StdioChannel(Duplex):
             await self.send(message)
             return await answer
         finally:
-            self.forget(call.id)
+            self.forget(call.id, answer)
 
     async def send(self, message: Json) -> None:
         if self.lost.done():
@@ -103,7 +105,9 @@ class StdioChannel(Duplex):
         try:
             await self._process.write(msgspec.json.encode(message) + b"\n")
         except ConnectionError:
-            raise Lost("It takes no input any more.") from None
+            # Mostly it has just ended: how, and what it said of it, is known in a moment.
+            await asyncio.wait([self.lost], timeout=ENDED)
+            raise Lost(self.lost.result() if self.lost.done() else "It takes no input any more.") from None
 
     def send_soon(self, message: Json) -> None:
         if self._process is not None:
