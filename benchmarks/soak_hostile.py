@@ -1,0 +1,276 @@
+"""The hostile callers of the soak: `python -m benchmarks.soak_hostile FOLDER CPU_SHARE`.
+
+Each of them does one thing over and over that may not harm anybody else, on the socket of an agent of its own (FOLDER/NAME.sock) or on that of nobody in particular (FOLDER/m.sock). Bodies are made
+once. All of them together use CPU_SHARE of one core at most: what is measured is the gateway, and not who gets the machine. Every second it writes a line of JSON: how often each has done what it does.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 40.0
+"""Longer than the gateway waits for a body."""
+IDLE_CONNECTIONS = 2400
+UNFINISHED = 40
+SLOW = 60
+OPEN_FILES = 8192
+CHAT = "/v1/chat/completions"
+ANSWER_LIMIT = 2**27
+
+AGENTS = ("refused", "unfinished", "slow", "idle", "stalls", "streams", "tools", "circuits", "waiting")
+"""Each has a socket of its own in the soak's config."""
+RATES = {"refused": "rate = { requests = 1 }", "waiting": "concurrent = 4"}
+
+
+def head(length: int, *, path: str = CHAT, rows: str = "", close: bool = True) -> bytes:
+    end = "connection: close\r\n" if close else ""
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{rows}{end}"
+        f"content-length: {length}\r\n\r\n"
+    ).encode()
+
+
+def post(body: bytes, *, path: str = CHAT, rows: str = "", close: bool = True) -> bytes:
+    return head(len(body), path=path, rows=rows, close=close) + body
+
+
+def chat(model: str, text: str = "Hi", **more: Any) -> bytes:
+    return json.dumps({"model": model, "messages": [{"role": "user", "content": text}], **more}).encode()
+
+
+def mcp(method: str, *, id: int = 1, close: bool = True, **params: Any) -> bytes:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "soak", "version": "1"},
+    }
+    message = {"jsonrpc": "2.0", "id": id, "method": method, "params": {**params, "_meta": meta}}
+    rows = f"accept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: {method}\r\n"
+    if "name" in params:
+        rows += f"mcp-name: {params['name']}\r\n"
+    return post(json.dumps(message).encode(), path="/mcp/v1", rows=rows, close=close)
+
+
+LARGE = "x" * 9_900_000
+START = b'{"model":"good","messages":[{"role":"user","content":"x"}]'
+REFUSED_BODIES = {
+    "unknown model": post(chat("nobody", LARGE)),
+    "broken JSON": post(chat("good", LARGE)[:-1]),
+    "policy": post(chat("good", LARGE)[:-1] + b',"messages":[]}'),
+    "MCP, broken": post(
+        b"{" + LARGE[:4_000_000].encode(),
+        path="/mcp/v1",
+        rows="accept: application/json, text/event-stream\r\n",
+    ),
+}
+STALLS = {
+    "objects": post(START + b',"stop":[' + b"{}," * 3_000_000 + b'{"a":1,"a":2}]}'),
+    "hosted tools": post(START + b',"tools":[' + b",".join([b'{"type":"web_search"}'] * 400_000) + b"]}"),
+    "parameters of a data URL": post(
+        b'{"model":"good","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:' + b";a=b" * 2_200_000 + b'"}}]}]}'
+    ),
+    "messages, translated": post(
+        b'{"model":"good","max_tokens":9,"messages":[' + b",".join([b'{"role":"user","content":"x"}'] * 320_000) + b"]}",
+        path="/v1/messages",
+    ),
+}  # fmt: skip
+STREAMS = ("endless-arguments", "endless-calls", "endless-data", "endless-blank", "endless-comments")
+
+
+class Hostile:
+    """All of them, and what they have done."""
+
+    def __init__(self, folder: Path, share: float) -> None:
+        self.folder = folder
+        self.share = share
+        self.done: Counter[str] = Counter()
+        self.began = time.monotonic()
+
+    def socket(self, name: str) -> str:
+        return str(self.folder / f"{name}.sock")
+
+    async def pace(self, seconds: float) -> None:
+        """Wait, and longer while all of them have used more CPU than their share."""
+        await asyncio.sleep(seconds)
+        ahead = time.process_time() / self.share - (time.monotonic() - self.began)
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+
+    async def ask(self, name: str, data: bytes) -> bytes:
+        """The status line of what comes back, all of which is read."""
+        async with connection(self.socket(name)) as (reader, writer):
+            writer.write(data)
+            first = await reader.read(4096)
+            left = ANSWER_LIMIT
+            while left > 0 and (piece := await reader.read(2**18)):
+                left -= len(piece)
+        return first[:12]
+
+    async def run(self) -> None:
+        """Until it is killed. What one of them meets ends with its turn."""
+        loops: Iterable[Callable[[], Coroutine[Any, Any, None]]] = (
+            self.refused, self.limited, self.stalls, self.streams, self.tools, self.circuits, self.sessions, self.hang_ups, self.waiting,
+        )  # fmt: skip
+        tasks = [asyncio.create_task(self.forever(each)) for each in loops]
+        for many, count in ((self.unfinished, UNFINISHED), (self.slow, SLOW), (self.idle, IDLE_CONNECTIONS)):
+            tasks += [
+                asyncio.create_task(self.forever(many, late=number / count * 5)) for number in range(count)
+            ]
+        while True:
+            await asyncio.sleep(1)
+            print(json.dumps(self.done), flush=True)
+
+    async def forever(self, act: Callable[[], Awaitable[None]], *, late: float = 0.0) -> None:
+        await asyncio.sleep(late)
+        while True:
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(WAIT_S):
+                    await act()
+            await self.pace(0.02)
+
+    def count(self, what: str, status: bytes = b"") -> None:
+        self.done[f"{what} {status[9:12].decode()}".rstrip()] += 1
+
+    # --- what they do ---
+
+    async def refused(self) -> None:
+        for data in REFUSED_BODIES.values():
+            self.count("refused bodies", await self.ask("m", data))
+            await self.pace(1.0)
+
+    async def limited(self) -> None:
+        """An agent beyond its rate, with bodies of 9.9 MB."""
+        self.count("bodies beyond a rate", await self.ask("refused", REFUSED_BODIES["policy"]))
+        await self.pace(1.0)
+
+    async def unfinished(self) -> None:
+        """A body of 10 MB that lacks its last byte, for as long as the gateway waits for it."""
+        path = CHAT if self.done["unfinished bodies"] % 2 else "/mcp/v1"
+        rows = "accept: application/json, text/event-stream\r\n"
+        size = 10_000_000 if path == CHAT else 4_000_000
+        async with connection(self.socket("unfinished" if size > 5_000_000 else "m")) as (reader, writer):
+            writer.write(head(size, path=path, rows=rows))
+            # Who is refused at the head learns it before it has sent anything.
+            with suppress(TimeoutError):
+                status = await asyncio.wait_for(reader.read(4096), 0.2)
+                self.count("unfinished bodies", status)
+                await self.pace(2.0)
+                return
+            for _ in range(size // 1_000_000):
+                writer.write(b" " * 999_999)
+                await writer.drain()
+                await self.pace(0.02)
+            self.count("unfinished bodies", await reader.read(4096))
+
+    async def slow(self) -> None:
+        """A byte a second."""
+        async with connection(self.socket("slow")) as (reader, writer):
+            writer.write(head(1000))
+            while not reader.at_eof():
+                writer.write(b" ")
+                with suppress(TimeoutError):
+                    self.count("slow bodies", await asyncio.wait_for(reader.read(4096), 1.0))
+                    break
+
+    async def idle(self) -> None:
+        """A connection of a thousand, silent or after one answer or with half a head."""
+        number = self.done["idle connections"]
+        async with connection(self.socket("idle")) as (reader, writer):
+            self.count("idle connections")
+            if number % 3:
+                writer.write(
+                    b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"[: 47 if number % 3 == 1 else 20]
+                )
+            while await reader.read(4096):
+                pass
+        await self.pace(5.0)
+
+    async def stalls(self) -> None:
+        for name, data in STALLS.items():
+            self.count(f"stall: {name}", await self.ask("stalls", data))
+            await self.pace(5.0)
+
+    async def streams(self) -> None:
+        for model in STREAMS:
+            for path in (CHAT, "/v1/messages"):
+                body = chat(model, stream=True, max_tokens=9)
+                self.count(model, await self.ask("streams", post(body, path=path)))
+                await self.pace(2.0)
+
+    async def tools(self) -> None:
+        calls = [
+            mcp("tools/call", name="echo__echo", arguments={"text": "y" * 100_000}, id=n) for n in range(30)
+        ]
+        for status in await asyncio.gather(
+            *(self.ask("tools", data) for data in calls), return_exceptions=True
+        ):
+            self.count("tool calls", status if isinstance(status, bytes) else b"")
+        self.count("tool lists", await self.ask("tools", mcp("tools/list")))
+        await self.pace(1.0)
+
+    async def sessions(self) -> None:
+        """Sessions that nobody ends."""
+        params = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "soak", "version": "1"},
+        }
+        message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        rows = "accept: application/json, text/event-stream\r\n"
+        self.count(
+            "sessions", await self.ask("tools", post(json.dumps(message).encode(), path="/mcp/v1", rows=rows))
+        )
+        await self.pace(0.1)
+
+    async def circuits(self) -> None:
+        """What makes the good caller's own provider answer 500."""
+        self.count("provoked failures", await self.ask("circuits", post(chat("fail-500"))))
+        await self.pace(0.5)
+
+    async def hang_ups(self) -> None:
+        """A caller that goes in the middle of its body, and one that goes before its answer."""
+        async with connection(self.socket("m")) as (_, writer):
+            writer.write(REFUSED_BODIES["policy"][:2_000_000])
+            await writer.drain()
+        async with connection(self.socket("m")) as (_, writer):
+            writer.write(post(chat("silent", "x" * 100_000)))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+        self.count("hang-ups")
+        await self.pace(0.3)
+
+    async def waiting(self) -> None:
+        """More requests at once than the agent may have, each of 1 MB, to a model that never answers."""
+        data = post(chat("silent", "x" * 1_000_000))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(self.ask("waiting", data) for _ in range(8)))
+        self.count("requests that wait")
+        await self.pace(1.0)
+
+
+@asynccontextmanager
+async def connection(path: str) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+def main(folder: str, share: str) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(Hostile(Path(folder), float(share)).run())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
