@@ -47,12 +47,8 @@ def unreviewed(skips: list[tuple[str, str]], allowed: list[Entry]) -> list[str]:
 
 def reason_of(longrepr: object) -> str:
     """pytest gives path, line and reason of a skip, or its traceback as text."""
-    match longrepr:
-        case (_, _, reason):
-            text = str(cast("object", reason))
-        case _:
-            text = str(longrepr)
-    return text.removeprefix("Skipped: ")
+    told = cast("tuple[object, ...]", longrepr)[-1] if isinstance(longrepr, tuple) else longrepr
+    return str(told).removeprefix("Skipped: ")
 
 
 @dataclass
