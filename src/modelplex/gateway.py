@@ -43,7 +43,7 @@ from modelplex.provider.ways import COUNTS
 from modelplex.record.journal import Journal
 from modelplex.record.price import Prices
 from modelplex.record.record import Try
-from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, stopped
+from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, refuse_page, stopped
 from modelplex.route.aliases import Candidate
 from modelplex.route.circuits import Circuits
 from modelplex.route.failover import Exhausted, FailoverRules, Outcome, plan
@@ -62,6 +62,12 @@ from modelplex.wire.asked import (
 )
 from modelplex.wire.envelope import MARK
 from modelplex.wire.estimate import estimated
+from modelplex.wire.foreign import (
+    error_without_addresses,
+    error_without_page,
+    without_addresses,
+    without_page,
+)
 from modelplex.wire.passage import Passage
 from modelplex.wire.table import family, provider_dialect, request_names, write_error
 
@@ -306,7 +312,7 @@ class Gateway:
             if answer is not None:
                 answer.close()
             if failure is not None:
-                without_secrets(detached(failure), upstream.hide)
+                as_told(detached(failure), upstream.hide, sealed=journal.caller.sealed)
             self._note(turn, attempt, failure)
             seen = passage.seen
             usage = seen.usage or _begun(asked.ask, answer, failure)
@@ -422,6 +428,8 @@ class Gateway:
                 read_error=lambda body: dialect.read_error(MISLABELLED_STATUS, {}, body),
                 limit=MISLABELLED_BYTES,
             )
+        else:
+            refuse_page(answer, provider=attempt.provider)
         stream = Stream(
             answer,
             passage,
@@ -498,19 +506,25 @@ def _mark(seal: str) -> int:
     return hash(seal.replace("-", "+").replace("_", "/"))
 
 
-def without_secrets(error: ModelplexError, hide: Callable[[bytes], bytes]) -> None:
-    """An error inside an answer is the provider's own words, like one in the place of an answer, and some repeat what they were sent."""
+def as_told(error: ModelplexError, hide: Callable[[bytes], bytes], *, sealed: bool) -> None:
+    """What a caller may read of a failure. This is the one place that every attempt's failure passes: an error inside an answer, one in the place of an answer, and one of the
+    connection. Some repeat what they were sent, some are a proxy's page, and some name the machines behind the provider.
 
-    def hidden(text: str) -> str:
-        return hide(text.encode("utf-8", "replace")).decode()
+    A sealed caller is told no address at all; another one may read those in a refusal of its own request, which it may have written itself.
+    """
 
-    error.message = hidden(error.message)
+    def told(text: str) -> str:
+        text = without_page(hide(text.encode("utf-8", "replace")).decode())
+        return without_addresses(text) if sealed or error.blame == "provider" else text
+
+    error.message = told(error.message)
     error.args = (error.message,)
-    error.type = hidden(error.type)
-    error.code = hidden(error.code) if error.code is not None else None
-    error.param = hidden(error.param) if error.param is not None else None
+    error.type = told(error.type)
+    error.code = told(error.code) if error.code is not None else None
+    error.param = told(error.param) if error.param is not None else None
     if error.upstream_body is not None:
-        error.upstream_body = hide(error.upstream_body)
+        body = error_without_page(hide(error.upstream_body))
+        error.upstream_body = error_without_addresses(body) if sealed else body
 
 
 def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None:

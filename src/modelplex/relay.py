@@ -10,16 +10,21 @@ Nothing is buffered on the way: the next bytes are asked for when the last ones 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from modelplex.errors import ModelplexError, Stopping, UpstreamBroken
 from modelplex.send import SendError
 from modelplex.upstream import Answer, told_by
+from modelplex.wire.foreign import error_without_addresses, error_without_page
 from modelplex.wire.passage import Passage
 
 HOLD_BYTES = 262_144
 """Bytes without output that are held back while failover is still possible (wires.md 4, "Commit point"); more than any preamble has."""
+_BETWEEN_EVENTS = re.compile(rb"\r?\n\r?\n|\n(?=\{)")
+"""The end of an event, or of a line of JSON."""
+PAGES = frozenset({b"text/html", b"application/xhtml+xml"})
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -91,7 +96,7 @@ class Stream:
                     continue
                 out = passage.feed(data) if data else passage.end()
                 if passage.failed is not None:
-                    out = self._hide(out)
+                    out = _told_last(self._hide(out))
                 await self._move(out, last=not data)
                 if passage.failed is not None:
                     return await self._break(passage.failed, told=passage.error_was_forwarded)
@@ -179,12 +184,25 @@ class Stream:
             await self._commit()
 
 
+def _told_last(out: bytes) -> bytes:
+    """The last event or line, which is the error, as it may be told; what stands before it is the answer, whose words are its own."""
+    start = max((found.end() for found in _BETWEEN_EVENTS.finditer(out.rstrip(b"\r\n"))), default=0)
+    return out[:start] + error_without_addresses(error_without_page(out[start:]))
+
+
+def refuse_page(answer: Answer, *, provider: str) -> None:
+    """An answer of a kind that nobody here reads (an image, a sound, JSON) is passed on as it is; a page of HTML is no such answer, whatever its status says."""
+    label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if label in PAGES:
+        raise UpstreamBroken(f"{provider} answered with a page for a browser in the place of an answer.")
+
+
 async def refuse_mislabelled(
     answer: Answer, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int
 ) -> None:
     """A stream that is labelled as JSON or HTML is none: raises the error that it holds, or one that says what came instead."""
     label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-    if label not in {b"application/json", b"text/html"}:
+    if label != b"application/json" and label not in PAGES:
         return
     try:
         body = await answer.body(limit=limit)

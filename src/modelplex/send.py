@@ -40,6 +40,8 @@ IDLE_LIMIT = 64
 """Default of `max_idle_per_origin`: enough for a burst without new handshakes, few enough to hold open."""
 IDLE_SECONDS = 60.0
 """Default of `idle_seconds`: below nginx's default keep-alive of 75 s, so that reuse seldom meets a close."""
+NO_ANSWER = "none of its addresses answered"
+"""What is said of several failures at once, whose own words are a list of IP addresses."""
 CLOSE_SECONDS = 1.0
 """How long `aclose` waits for aborted connections to be gone: an abort takes one turn of the loop."""
 
@@ -136,6 +138,12 @@ class SendError(Exception):
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.sentence = sentence
+
+    def told(self, origin: Origin, *, name: str) -> str:
+        """The sentence for those who may not learn where the other side is: `name` stands in place of its address."""
+        sentence = self.sentence.replace(f"The name {origin.host} ", f"The name of {name} ")
+        sentence = sentence.replace(str(origin), name)
+        return sentence[:1].upper() + sentence[1:]
 
 
 class ConnectFailed(SendError):
@@ -841,7 +849,7 @@ def _connect_error(origin: Origin, error: OSError | ValueError) -> ConnectFailed
         case socket.gaierror() | ValueError():
             return ConnectFailed(f"The name {origin.host} could not be resolved.")
         case _:
-            return ConnectFailed(f"{origin} could not be reached: {error.strerror or error}.")
+            return ConnectFailed(f"{origin} could not be reached: {error.strerror or NO_ANSWER}.")
 
 
 def _tls_context(*, verify: bool, ca_file: str | None) -> ssl.SSLContext:

@@ -631,7 +631,7 @@ def _upstreams(config: Config, client: Client) -> dict[str, Upstream]:
         built[provider.name] = (
             DemoUpstream(provider, row, time)
             if provider.type == "demo"
-            else HttpUpstream(provider, row, client)
+            else HttpUpstream(provider, row, client, clock=time)
         )
     return built
 

@@ -7,14 +7,18 @@ boundary where the client pool's errors become ours. A key is only ever here, in
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from time import time
 from typing import Protocol
 
 import msgspec
 
 from modelplex.call import Ask, Attempt, Endpoint
 from modelplex.config import ProviderConfig
+from modelplex.decoded import decoded
 from modelplex.errors import ModelplexError, UpstreamBroken, UpstreamTimeout
 from modelplex.event import ListedModel
 from modelplex.provider import address, demo
@@ -22,7 +26,16 @@ from modelplex.provider.catalogue import facts
 from modelplex.provider.rows import Row
 from modelplex.provider.ways import way
 from modelplex.record.log import Secrets
-from modelplex.send import Client, Reply, SendError, TimedOut, Timeouts, parse_origin
+from modelplex.send import (
+    Client,
+    ConnectFailed,
+    Origin,
+    SendError,
+    TimedOut,
+    Timeouts,
+    TooLarge,
+    parse_origin,
+)
 from modelplex.wire.ask import read_ask
 from modelplex.wire.table import provider_dialect
 
@@ -35,6 +48,8 @@ MAX_ERROR_BODY = 65536
 """Bytes of a provider's error that are read: an error is a sentence, a page of HTML at worst."""
 MAX_LISTING = 16 * 1024 * 1024
 """Bytes of a provider's model list; the largest known have about 1 MB."""
+PROVIDER = b"the provider"
+"""What stands in place of its address in what callers are told."""
 LISTING_TIMEOUTS = Timeouts(connect=5.0, first_byte=15.0, idle=15.0)
 """Seconds. A listing is not worth the patience that an answer is."""
 
@@ -84,7 +99,9 @@ class Upstream(Protocol):
 class HttpUpstream:
     """A provider behind HTTP."""
 
-    def __init__(self, config: ProviderConfig, row: Row, client: Client) -> None:
+    def __init__(
+        self, config: ProviderConfig, row: Row, client: Client, *, clock: Callable[[], float] = time
+    ) -> None:
         self.name = config.name
         self.type = config.type
         self.base_url = config.base_url
@@ -99,6 +116,7 @@ class HttpUpstream:
             origin = msgspec.structs.replace(origin, verify=config.verify_tls, ca_file=config.ca_file)
         self._origin = origin
         self._client = client
+        self._clock = clock
         self._timeouts = Timeouts(
             connect=config.connect_timeout, first_byte=config.first_byte_timeout, idle=config.idle_timeout
         )
@@ -113,6 +131,7 @@ class HttpUpstream:
         self.keys = len(keys)
         self._accounts = [_account(key) for key in keys]
         self._secrets = Secrets([key for key in keys if key] + list(extra.values()))
+        self._own_address = _address_of(origin)
 
     def __repr__(self) -> str:
         return (
@@ -144,7 +163,7 @@ class HttpUpstream:
             for i, account in enumerate(self._accounts)
         ]
 
-    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Reply:
+    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
         where = (attempt.endpoint, attempt.model, ask.stream)
         target = self._targets.get(where)
         if target is None:
@@ -165,9 +184,10 @@ class HttpUpstream:
             )
         except SendError as error:
             raise told_by(self.name, error) from None
-        if reply.status < 300:
-            return reply
-        raise await self._refusal(reply, attempt.dialect)
+        answer = decoded(reply, provider=self.name)
+        if answer.status < 300:
+            return answer
+        raise await self._refusal(answer, attempt.dialect)
 
     def _head(self, ask: Ask, attempt: Attempt) -> bytes:
         """The header lines. What the client says of its dialect's version goes on to a provider that speaks the same one, in place of ours."""
@@ -180,22 +200,24 @@ class HttpUpstream:
             )
         return lines + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
 
-    async def _refusal(self, reply: Reply, dialect: str) -> ModelplexError:
+    async def _refusal(self, answer: Answer, dialect: str) -> ModelplexError:
         try:
-            body = await reply.body(limit=MAX_ERROR_BODY)
+            body = await answer.body(limit=MAX_ERROR_BODY)
         except SendError:
             body = b""
         finally:
-            reply.close()
+            answer.close()
         hide = self._secrets.mask
-        told = [(name, hide(value)) for name, value in reply.headers]
+        told = [(name, hide(value)) for name, value in answer.headers]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in told}
-        error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
+        # What a date in retry-after is counted from (RFC 9110 10.2.3).
+        headers.setdefault("date", formatdate(self._clock(), usegmt=True))
+        error = provider_dialect(dialect).read_error(answer.status, headers, hide(body))
         error.upstream_headers = tuple(forwarded(told))
         return error
 
     def hide(self, text: bytes) -> bytes:
-        return self._secrets.mask(text)
+        return self._own_address.sub(PROVIDER, self._secrets.mask(text))
 
     async def models(self) -> list[ListedModel]:
         target = address.listing(self._row, base_path=self._path, api_version=self._api_version)
@@ -203,12 +225,13 @@ class HttpUpstream:
             reply = await self._client.send(
                 self._origin, method=b"GET", target=target, headers=self._heads[0], timeouts=LISTING_TIMEOUTS
             )
-            if reply.status >= 300:
-                raise await self._refusal(reply, self._row.dialect)
+            answer = decoded(reply, provider=self.name)
+            if answer.status >= 300:
+                raise await self._refusal(answer, self._row.dialect)
             try:
-                body = await reply.body(limit=MAX_LISTING)
+                body = await answer.body(limit=MAX_LISTING)
             finally:
-                reply.close()
+                answer.close()
         except SendError as error:
             raise told_by(self.name, error) from None
         found = provider_dialect(self._row.dialect).read_models(body)
@@ -233,9 +256,29 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
 
 def told_by(provider: str, error: SendError) -> ModelplexError:
     """The client pool's error, as ours: the provider is at fault, and another may do better."""
-    if isinstance(error, TimedOut):
-        return UpstreamTimeout(f"{provider}: {error.sentence}")
-    return UpstreamBroken(f"{provider}: {error.sentence}")
+    is_timeout = isinstance(error, TimedOut)
+    sentence = _NAME.sub("The name of the provider could", error.sentence)
+    told = (UpstreamTimeout if is_timeout else UpstreamBroken)(f"{provider}: {sentence}")
+    if isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase == "connect"):
+        told.signal = "unsent"
+    elif isinstance(error, TooLarge):
+        told.signal = "none"  # the caller asked for that much, and the provider gave it
+    return told
+
+
+_NAME = re.compile(r"^The name \S+ could")
+
+
+def _address_of(origin: Origin) -> re.Pattern[bytes]:
+    """Where a provider is, in every way that a sentence may name it. A host without a dot is also a word, so that it is looked for beside a port or a scheme only."""
+    if origin.unix is not None:
+        return re.compile(rb"(?:the socket )?%b" % re.escape(origin.unix).encode())
+    host = re.escape(f"[{origin.host}]" if ":" in origin.host else origin.host).encode()
+    if "." in origin.host or ":" in origin.host:
+        return re.compile(rb"(?:https?://)?(?<![\w.-])%b(?::\d{1,5})?(?![\w-])" % host, re.IGNORECASE)
+    return re.compile(
+        rb"https?://%b(?::\d{1,5})?(?![\w.-])|(?<![\w.-])%b:\d{1,5}(?!\w)" % (host, host), re.IGNORECASE
+    )
 
 
 def _account(key: str | None) -> str:

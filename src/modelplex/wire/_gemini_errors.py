@@ -27,9 +27,7 @@ from modelplex.errors import (
 from modelplex.wire._gemini_json import ABSENT
 from modelplex.wire._openai_json import as_list, as_object
 from modelplex.wire.delay import read_delay, read_seconds
-
-QUOTED = 500
-"""Characters of a provider's own words in a message of ours: enough for its sentence, too few for a page."""
+from modelplex.wire.foreign import QUOTED
 
 BY_STATUS: dict[str, type[ModelplexError]] = {
     "INVALID_ARGUMENT": BadRequest,

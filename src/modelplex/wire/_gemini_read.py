@@ -33,10 +33,11 @@ from modelplex.event import (
     Usage,
 )
 from modelplex.wire._gemini_counts import read_logprobs, read_usage
-from modelplex.wire._gemini_errors import QUOTED, error_inside
+from modelplex.wire._gemini_errors import error_inside
 from modelplex.wire._gemini_json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT, SEAL_FORMAT
 from modelplex.wire._openai_json import is_given
 from modelplex.wire.dialect import Reader
+from modelplex.wire.foreign import QUOTED
 from modelplex.wire.sse import SseEvent, SseReader
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}

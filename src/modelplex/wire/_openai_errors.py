@@ -26,9 +26,7 @@ from modelplex.errors import (
 )
 from modelplex.wire._openai_json import as_list, as_object, as_text, decode_mended, encode
 from modelplex.wire.delay import read_delay, read_seconds
-
-_QUOTED = 500
-"""Characters of a provider's own words in a message of ours: enough for its sentence, too few for a page."""
+from modelplex.wire.foreign import QUOTED, words_of
 
 _BY_STATUS: dict[int, type[ModelplexError]] = {
     401: UpstreamAuth,
@@ -105,7 +103,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
             upstream_status=status,
         )
     document = decode_mended(body, _decode_any)
-    told = _read_document(document) if document is not None else Told(message=_plain(body))
+    told = _read_document(document) if document is not None else Told(message=words_of(status, body))
     delay = read_delay(headers)
     return _make_error(status, told, body=body, delay=told.delay if delay is None else delay)
 
@@ -136,7 +134,7 @@ def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, st
 
 def _make_error(status: int, told: Told, *, body: bytes, delay: float | None) -> ModelplexError:
     kind = _kind_of(status, told)
-    said = told.message[:_QUOTED]
+    said = told.message[:QUOTED]
     answered = f"The provider answered {status}" if status else "The provider's answer is an error"
     if kind is UpstreamAuth:
         message = f"{answered}: it rejected the API key that the gateway has for it, or what that key may do."
@@ -247,13 +245,6 @@ def _redirected_to(headers: Mapping[str, str]) -> str:
     except ValueError:
         return ""
     return f" to {host}" if host else ""
-
-
-def _plain(body: bytes) -> str:
-    text = body[: 4 * _QUOTED].decode("utf-8", "replace").strip()
-    if text.startswith("<"):
-        return "(a page, not JSON)"
-    return text
 
 
 def _is_own(body: bytes) -> bool:

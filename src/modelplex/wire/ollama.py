@@ -66,6 +66,7 @@ from modelplex.wire._ollama_writer import (
     write_version,
 )
 from modelplex.wire.delay import read_delay
+from modelplex.wire.foreign import words_of
 from modelplex.wire.usage import count
 
 __all__ = [
@@ -186,7 +187,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         text = sentence(msgspec.json.decode(body, type=_ErrorBody).error)
         its_own = True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = body[:200].decode(errors="replace").strip() or f"status {status}, and no words"
+        text = words_of(status, body) or f"status {status}, and no words"
         its_own = False
     kind = _ERRORS.get(status) or (BadRequest if 400 <= status < 500 else UpstreamBroken)
     if not its_own and kind in {BadRequest, UnknownModel}:

@@ -7,6 +7,7 @@ two apart, and need not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -33,11 +34,14 @@ from modelplex.wire._openai_usage import usage_inside
 from modelplex.wire.ask import amended
 from modelplex.wire.dialect import PassingDialect, Reader, Seen, Watch, Writer
 from modelplex.wire.estimate import billed, estimated, sealed_characters
+from modelplex.wire.foreign import QUOTED
 
 KEPT_BYTES = 4096
 """Of the end of an answer that is not read, where usage stands behind the data of images."""
 HEAD_BYTES = 1024
 """Of its beginning."""
+AN_ERROR = re.compile(rb"\s*\{\s*(?:\"type\"\s*:\s*\"error\"\s*,\s*)?\"error\"\s*:\s*(?!null)")
+"""How an error begins, in every form; some services send one with status 200."""
 TEXT = (Said, Thought, Argued, Refused)
 """The output that is as many tokens as it is long."""
 
@@ -180,6 +184,9 @@ class Unread(_Fresh):
         return body
 
     def feed(self, data: bytes) -> bytes:
+        if not self.has_output and AN_ERROR.match(data):
+            self.failed = UpstreamBroken(f"The provider's answer is an error{_sentence(data)}.")
+            return b""
         self.has_output = True
         kept = self._kept + data
         if len(kept) > KEPT_BYTES:
@@ -198,6 +205,23 @@ class Unread(_Fresh):
         """Nothing: an unread answer that breaks is cut, which its client sees."""
         del error, request_id
         return b""
+
+
+class _ToldError(msgspec.Struct):
+    message: str = ""
+
+
+class _AnError(msgspec.Struct):
+    error: str | _ToldError
+
+
+def _sentence(data: bytes) -> str:
+    try:
+        told = msgspec.json.decode(data, type=_AnError).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    said = (told if isinstance(told, str) else told.message)[:QUOTED].rstrip(".")
+    return f": {said}" if said else ""
 
 
 class Embeddings(Unread):

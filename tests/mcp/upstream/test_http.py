@@ -313,8 +313,9 @@ async def test_a_refused_connection_backs_off() -> None:
     async with remote(modern) as it:
         pass
     async with asked(it) as server:
-        with pytest.raises(Unavailable, match="refused the connection"):
+        with pytest.raises(Unavailable, match="refused the connection") as failed:
             await server.lists()
+        assert "127.0.0.1" not in str(failed.value)  # agents read it
         assert server.state == "backoff"
         assert server.verdict is None
 

@@ -85,9 +85,9 @@ class Wire:
                     timeouts=TIMEOUTS,
                 )
             except ConnectFailed as error:
-                raise Unreached(error.sentence) from None
+                raise Unreached(self.told(error)) from None
             except SendError as error:
-                raise Lost(error.sentence) from None
+                raise Lost(self.told(error)) from None
             except ValueError:
                 raise Lost("A header or its address holds what HTTP does not allow.") from None
             if not 300 <= answer.status < 400:
@@ -107,7 +107,7 @@ class Wire:
                 for event in reader.feed(data):
                     yield event
         except SendError as error:
-            raise Lost(error.sentence) from None
+            raise Lost(self.told(error)) from None
         except TooLong:
             raise Lost(f"It sent an event of more than {self.max_result * LINE_FACTOR} bytes.") from None
         finally:
@@ -123,6 +123,10 @@ class Wire:
         if isinstance(message, dict) and isinstance(cast("Json", message).get("error"), dict):
             return cast("Json", message)
         return None
+
+    def told(self, error: SendError) -> str:
+        """What agents read of it too, so that it names no address."""
+        return error.told(self.address.origin, name="it")
 
     def reader(self) -> EventReader:
         return EventReader(limit=self.max_result * LINE_FACTOR)
@@ -225,7 +229,7 @@ class HttpChannel:
                 "error": {"code": INTERNAL_ERROR, "message": error.sentence, "data": {"reason": "limit"}},
             }
         except SendError as error:
-            raise Lost(error.sentence) from None
+            raise Lost(self._wire.told(error)) from None
         found = self._take(body, call)
         if found is None:
             raise Lost("It answered with what is no answer to the request.")

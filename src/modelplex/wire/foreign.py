@@ -1,0 +1,73 @@
+"""What is passed on of a foreign error: neither an error page nor an address of the machines behind the provider.
+
+PURE. Above it stand the dialects' readers of errors, and the boundary where every failed attempt passes; below it nothing. An error is a sentence in a form that clients know. What proxies and
+load balancers put in its place (a page, a line of text with the addresses that they tried) is for nobody, and a caller without a network is told no address at all.
+"""
+
+from __future__ import annotations
+
+import re
+
+QUOTED = 500
+"""Characters of a provider's own words in a message of ours: enough for its sentence, too few for a page."""
+PAGE_TOLD = "(a page, not JSON)"
+ADDRESS_TOLD = "(an address)"
+_MARKUP = r"<(?:!doctype|\?xml|html|head|body|title|style|script|center|h1)\b"
+_PAGE = re.compile(_MARKUP, re.IGNORECASE)
+_PAGE_TO_THE_END = re.compile(_MARKUP + r".*", re.IGNORECASE | re.DOTALL)
+_PAGE_IN_JSON = re.compile(rb"(?:<|\\u003c)(?:!doctype|\?xml|html|head|body|title|style|script|center|h1)\b(?:[^\"\\]|\\.)*", re.IGNORECASE | re.DOTALL)  # fmt: skip
+_PRIVATE = r"(?:internal|intranet|local|localdomain|lan|corp|cluster|svc)"
+"""Last labels of names that no public server has."""
+_ADDRESS = re.compile(
+    r"(?:https?|wss?|tcp|grpc|unix)://[^\s\"'<>\\)]*"
+    r"|(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\d)(?::\d{1,5})?(?:'?,\s*\d{1,5}\b)?"
+    r"|(?<![\w:])(?=[0-9a-f:.\[]{0,45}\d)\[?[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){0,8}::[0-9a-f:.]{0,45}\]?(?::\d{1,5})?(?:'?,\s*\d{1,5}\b)?(?!\w)"
+    r"|(?<![\w.-])(?:[a-z0-9_-]+\.)+[a-z]{2,}:\d{2,5}\b"
+    r"|(?<![\w.-])[a-z][a-z0-9_-]*:\d{4,5}\b"
+    rf"|(?<![\w.-])(?:[a-z0-9_-]+\.)+{_PRIVATE}(?![\w-])"
+    r"|(?<![\w.-])localhost\b(?::\d+)?(?:'?,\s*\d{1,5}\b)?",
+    re.IGNORECASE,
+)
+_ADDRESS_IN_BYTES = re.compile(_ADDRESS.pattern.encode(), re.IGNORECASE)
+_PUBLIC = re.compile(
+    rf"https?://(?:[a-z0-9-]+\.)+(?!{_PRIVATE}(?![\w-]))[a-z]{{2,}}(?=[/?#.,;]|$)", re.IGNORECASE
+)
+"""A page for people, such as where a limit is raised: a name with a dot, and no port."""
+
+
+def is_page(text: str) -> bool:
+    return _PAGE.search(text) is not None
+
+
+def words_of(status: int, body: bytes) -> str:
+    """What is quoted of a body that is no JSON: a short line beside the status of a client's fault, which some servers answer ("missing field `model`"), and nothing of what
+    stands before a broken server.
+    """
+    text = body[: 4 * QUOTED].decode("utf-8", "replace").strip()
+    if not text:
+        return ""
+    if status >= 500 or len(text) > QUOTED or is_page(text) or not text.replace("\n", " ").isprintable():
+        return PAGE_TOLD
+    return text
+
+
+def without_page(text: str) -> str:
+    """A sentence with a page in its midst, as routers repeat it, up to where the page begins."""
+    return _PAGE_TO_THE_END.sub(PAGE_TOLD, text)
+
+
+def without_addresses(text: str) -> str:
+    """URLs, IP addresses and host:port are taken out; a public page for people stays."""
+    return _ADDRESS.sub(lambda found: found[0] if _PUBLIC.match(found[0]) else ADDRESS_TOLD, text)
+
+
+def error_without_page(data: bytes) -> bytes:
+    """The same of an error's JSON."""
+    return _PAGE_IN_JSON.sub(PAGE_TOLD.encode(), data)
+
+
+def error_without_addresses(data: bytes) -> bytes:
+    def told(found: re.Match[bytes]) -> bytes:
+        return found[0] if _PUBLIC.match(found[0].decode("utf-8", "replace")) else ADDRESS_TOLD.encode()
+
+    return _ADDRESS_IN_BYTES.sub(told, data)
