@@ -470,3 +470,97 @@ async def test_s48_what_is_open_is_said_at_the_start(tmp_path: Path) -> None:
             "web-search: everybody",
         ]
         assert line["policy"] == {"sockets": "sealed", "http": "open"}
+
+
+# --- rules that are open within bounds ------------------------------------------------------------------------------------------------------------------------------------------
+
+BOUND = '{ rule = "web-search", domains = ["docs.example.com"], max_uses = 2 }'
+FOUND = {
+    "messages": ({"type": "web_search_20250305", "name": "web_search"}, "allowed_domains"),
+    "responses": ({"type": "web_search"}, "filters"),
+}
+
+
+@pytest.mark.parametrize("form", sorted(FOUND))
+async def test_a_bound_is_put_into_the_words_of_the_provider(tmp_path: Path, form: str) -> None:
+    """For an agent's socket, for all sockets, and for one provider: of several bounds each holds."""
+    socket = tmp_path / "ann.sock"
+    tool, where = FOUND[form]
+    ok = answer(SPEAKERS[form](Said(text=("Hello",)), "m")[1])
+    wide = '{ rule = "web-search", domains = ["example.com", "example.org"] }'
+    rules = f"\n[policy.allow]\nsocket = [{wide}]\n[[agents]]\nname = 'ann'\nsocket = '{socket}'\nallow = [{BOUND}]\n"
+    kind = "anthropic" if form == "messages" else "openai"
+    async with provider(ok) as up:
+        base = up.url.removesuffix("/v1") if form == "messages" else up.url
+        config = one(base, type=kind, models='["m"]', api_key=KEY)
+        async with gateway(config + rules, folder=tmp_path) as gw:
+            body = plain(form, "m", tools=[tool])
+            got = await on_socket(gw, socket, path_of(form, "m"), body)
+            assert got.status == 200, got.body
+            sent = asked(up)[-1]
+            found = sent["tools"][0][where]
+            assert found == (
+                ["docs.example.com"] if form == "messages" else {"allowed_domains": ["docs.example.com"]}
+            )
+            assert (sent.get("max_tool_calls") or sent["tools"][0].get("max_uses")) == 2
+            assert set(stripped(got).values()) == {"web-search"}
+            # A caller of the other socket is held to what all sockets are.
+            got = await gw.ask("POST", path_of(form, "m"), body, unix=True)
+            assert "example.org" in str(asked(up)[-1]["tools"][0][where])
+            # And a request may narrow, but not leave, what is allowed.
+            outside = {"allowed_domains": ["evil.example"]}
+            wider = {**tool, **(outside if form == "messages" else {"filters": outside})}
+            up.seen.clear()
+            got = await on_socket(gw, socket, path_of(form, "m"), plain(form, "m", tools=[wider]))
+            message, code, _ = told(form, got)
+            assert (got.status, code, asked(up)) == (400, "policy_denied", [])
+            assert "names no domain that is allowed (rule web-search)" in message
+
+
+async def test_a_bound_of_a_provider_holds_beside_a_rule_that_is_open_without_one(tmp_path: Path) -> None:
+    ok = answer(SPEAKERS["messages"](Said(text=("Hello",)), "m")[1])
+    async with provider(ok) as up:
+        config = one(up.url.removesuffix("/v1"), type="anthropic", models='["m"]', api_key=KEY, allow=[])
+        config = config.replace("allow = []", f"allow = [{BOUND}]")
+        async with gateway(config + "\n[policy.allow]\nsocket = ['web-search']\n", folder=tmp_path) as gw:
+            body = plain("messages", "m", tools=[FOUND["messages"][0]])
+            got = await gw.ask("POST", path_of("messages", "m"), body, unix=True)
+            assert got.status == 200, got.body
+            assert asked(up)[-1]["tools"][0]["allowed_domains"] == ["docs.example.com"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "sent"),
+    [
+        ('domains = ["docs.example.com"]', {"search_domain_filter": ["docs.example.com"]}),
+        ("max_uses = 2", {"disable_search": True}),
+        ('domains = ["docs.example.com"], max_uses = 2', {"disable_search": True}),
+    ],
+)
+async def test_a_provider_that_searches_by_default_is_bounded_or_told_not_to(
+    tmp_path: Path, bound: str, sent: dict[str, Any]
+) -> None:
+    async with openai() as up:
+        config = one(up.url, type="perplexity", models='["m"]', api_key=KEY)
+        rules = f"\n[policy.allow]\nsocket = [{{ rule = 'web-search', {bound} }}]\n"
+        async with gateway(config + rules, folder=tmp_path) as gw:
+            words: list[dict[str, Any]] = [{}, {"disable_search": False}]
+            for said in words:
+                up.seen.clear()
+                got = await gw.chat(unix=True, **said)
+                assert got.status == 200, got.body
+                found = asked(up)[-1]
+                assert {name: found[name] for name in sent} == sent
+                assert found.get("disable_search", False) is sent.get("disable_search", False)
+
+
+async def test_a_form_that_cannot_say_a_bound_is_refused(tmp_path: Path) -> None:
+    ok = answer(SPEAKERS["gemini"](Said(text=("Hello",)), "m")[1])
+    async with provider(ok) as up:
+        config = one(up.url.removesuffix("/v1"), type="gemini", models='["m"]', api_key=KEY)
+        async with gateway(config + f"\n[policy.allow]\nsocket = [{BOUND}]\n", folder=tmp_path) as gw:
+            body = plain("gemini", "m", tools=[{"googleSearch": {}}])
+            got = await gw.ask("POST", path_of("gemini", "m"), body, unix=True)
+            message, code, _ = told("gemini", got)
+            assert (got.status, code, asked(up)) == (400, "policy_denied", [])
+            assert "this form has no words for a list of domains" in message

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from modelplex.policy.bounds import Bound
+
 Kind = Literal["tcp", "unix", "vsock"]
 Reach = Literal["isolated", "networked", "unknown"]
 """What the kernel told of the connecting process: an empty network namespace, one with a way out, or nothing that could be judged."""
@@ -34,7 +36,7 @@ class Attested(msgspec.Struct, frozen=True):
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, "" on sockets.
 
-    `agent` is a name of [[agents]], "" for nobody in particular. `sealed` with the rules that are open for this caller. `models` and `tools` are
+    `agent` is a name of [[agents]], "" for nobody in particular. `sealed` with the rules that are open for this caller, some of them within bounds. `models` and `tools` are
     globs, empty for all.
     """
 
@@ -44,6 +46,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     sealed: bool = False
     allowed: frozenset[str] = frozenset()
+    bounds: frozenset[Bound] = frozenset()
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     peer: Peer | None = None

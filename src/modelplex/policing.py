@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from urllib.parse import quote, urlsplit
 
@@ -19,6 +19,7 @@ from modelplex.caller import Caller
 from modelplex.config import Config, provider_types
 from modelplex.errors import PolicyDenied
 from modelplex.policy.betas import sealed_betas
+from modelplex.policy.bounds import Allowed, Bound, bounds_of, limit_of, names_of
 from modelplex.policy.judge import judge
 from modelplex.policy.names import refused_model, switches
 from modelplex.policy.rules import sentence
@@ -38,7 +39,10 @@ IN_A_PATH = "gemini"
 ONE_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 """A model's name that is one segment of a path, whoever decodes it how often. A colon and a slash would begin something else."""
 ONLY_DOTS = frozenset({".", ".."})
-OPENS: Mapping[str, str] = {"store": "store", "disable_search": "web-search"}
+WEB_SEARCH = "web-search"
+DISABLE_SEARCH = "disable_search"
+SEARCH_DOMAINS = "search_domain_filter"
+OPENS: Mapping[str, str] = {"store": "store", DISABLE_SEARCH: WEB_SEARCH}
 """A switch is set unless this rule is open: then the client's word holds."""
 BETA = "beta"
 IDENTITY = "identity"
@@ -48,20 +52,34 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """Rules that are open, and the bounds within which some of them are."""
+
+    rules: frozenset[str] = frozenset()
+    bounds: frozenset[Bound] = frozenset()
+
+
+NOTHING_OPEN = Opening()
+
+
+def opening(allowed: Iterable[Allowed]) -> Opening:
+    return Opening(names_of(allowed), bounds_of(allowed))
+
+
 class Egress(msgspec.Struct, frozen=True):
     """What the host's config says of what may leave.
 
     secret   of the keyed hashes that stand for callers; the same across restarts
     types    providers by name: their type
     moved    providers at another address than their type's service has
-    opened   rules that are open for what a provider is sent
+    opened   rules that are open for what a provider is sent, and within which bounds
     spelled  (provider, model) that the config names in full: a model that reaches out by itself is served only then
     """
 
     secret: bytes
     types: Mapping[str, str]
     moved: frozenset[str]
-    opened: Mapping[str, frozenset[str]]
+    opened: Mapping[str, Opening]
     spelled: frozenset[tuple[str, str]]
 
 
@@ -81,7 +99,7 @@ def egress_of(config: Config, *, machine: bytes) -> Egress:
             for provider in config.providers
             if _is_elsewhere(provider.base_url, provider_types()[provider.type].default_base_url)
         ),
-        opened={provider.name: frozenset(provider.allow) for provider in config.providers if provider.allow},
+        opened={provider.name: opening(provider.allow) for provider in config.providers if provider.allow},
         spelled=frozenset(
             (provider.name, model)
             for provider in config.providers
@@ -127,7 +145,7 @@ class Policing:
         self._ask = ask
         self._caller = caller
         self._egress = egress
-        self._judged: dict[frozenset[str], Judged | PolicyDenied] = {}
+        self._judged: dict[Opening, Judged | PolicyDenied] = {}
 
     def __repr__(self) -> str:
         return f"<Policing {self._caller.owner}, {len(self._judged)} verdicts>"
@@ -170,7 +188,7 @@ class Policing:
             stores_chat=attempt.quirks.stores_chat,
             refuses=attempt.quirks.refuses,
         )
-        held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened}
+        held = self._held(wanted, opened)
         ask = self.judged(attempt).ask
         return with_members(body, held, fields=ask.fields if body is ask.body else None), stripped
 
@@ -179,29 +197,47 @@ class Policing:
         if (attempt.provider, attempt.model) not in self._egress.spelled:
             kind = self._egress.types[attempt.provider]
             for found in (_no_segment(attempt), refused_model(kind, attempt.model)):
-                if found is not None and found.rule not in opened:
+                if found is not None and found.rule not in opened.rules:
                     return denial(found)
         verdict = self._verdict(opened)
         return verdict if isinstance(verdict, PolicyDenied) else None
 
-    def _open(self, attempt: Attempt) -> frozenset[str]:
-        more = self._egress.opened.get(attempt.provider)
-        return self._caller.allowed | more if more else self._caller.allowed
+    def _held(self, wanted: Mapping[str, object], opened: Opening) -> dict[str, object]:
+        """The switches that a body must have: those whose rule is not open. Where a search is open within bounds, the list of domains takes the place of the switch that turns it off."""
+        held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened.rules}
+        limit = limit_of(opened.bounds, WEB_SEARCH)
+        if limit is None or DISABLE_SEARCH not in wanted or DISABLE_SEARCH in held:
+            return held
+        if limit.domains and limit.max_uses is None:
+            return (
+                held if SEARCH_DOMAINS in self._ask.fields else {**held, SEARCH_DOMAINS: list(limit.domains)}
+            )
+        return {**held, DISABLE_SEARCH: True}
 
-    def _facts(self, opened: frozenset[str]) -> Facts:
+    def _open(self, attempt: Attempt) -> Opening:
+        caller, more = self._caller, self._egress.opened.get(attempt.provider, NOTHING_OPEN)
+        return Opening(caller.allowed | more.rules, caller.bounds | more.bounds)
+
+    def _facts(self, opened: Opening) -> Facts:
         caller = self._caller
-        return Facts(agent=caller.owner, secret=self._egress.secret, allowed=opened, models=caller.models)
+        return Facts(
+            agent=caller.owner,
+            secret=self._egress.secret,
+            allowed=opened.rules,
+            bounds=opened.bounds,
+            models=caller.models,
+        )
 
-    def _verdict(self, opened: frozenset[str]) -> Judged | PolicyDenied:
+    def _verdict(self, opened: Opening) -> Judged | PolicyDenied:
         known = self._judged.get(opened)
         if known is None:
             known = self._judged[opened] = self._judge(opened)
         return known
 
-    def _judge(self, opened: frozenset[str]) -> Judged | PolicyDenied:
+    def _judge(self, opened: Opening) -> Judged | PolicyDenied:
         ask = self._ask
         if ask.content_type.startswith(FORM):
-            if UNREAD_FORM in opened:
+            if UNREAD_FORM in opened.rules:
                 return Judged(ask, ())
             return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "")))
         facts = self._facts(opened)

@@ -17,6 +17,7 @@ from modelplex.config import (
     redacted,
 )
 from modelplex.config.told import agent, exceptions
+from modelplex.policy.bounds import Bound
 
 DEMO = '[[providers]]\ntype = "demo"\n'
 TOKEN = "a-token-of-16-ch"
@@ -80,6 +81,29 @@ def test_policies_are_read_and_what_is_open_is_told() -> None:
     ]
 
 
+def test_a_rule_is_opened_within_bounds_beside_plain_names() -> None:
+    search = Bound("web-search", ("docs.example.com", "example.org"), 3)
+    bounded = '{ rule = "web-search", domains = ["docs.example.com", "example.org"], max_uses = 3 }'
+    config = read(
+        f"[policy.allow]\nsocket = [{bounded}, 'remote-url']\n"
+        + CODER
+        + "allow = [{ rule = 'web-fetch', max_uses = 1 }]\n"
+        + "[[providers]]\nname = 'p'\ntype = 'demo'\nallow = [{ rule = 'web-search', domains = ['a.example'] }]\n"
+    )
+    assert config.policy.allow == AllowConfig(socket=(search, "remote-url"))
+    assert config.agents[0].allow == (Bound("web-fetch", max_uses=1),)
+    assert config.providers[0].allow == (Bound("web-search", ("a.example",)),)
+    assert exceptions(config) == [
+        ("remote-url", "callers of sockets"),
+        ("web-fetch (at most 1 use a request)", "agent coder"),
+        ("web-search (a.example)", "provider p"),
+        ("web-search (docs.example.com, example.org; at most 3 uses a request)", "callers of sockets"),
+    ]
+    assert '{"rule":"web-search","domains":["docs.example.com","example.org"],"max_uses":3}' in (
+        msgspec.json.encode(redacted(config)).decode()
+    )
+
+
 def test_an_agents_line_says_all_that_it_may_and_not_its_token() -> None:
     config = read(
         CODER + f"token = '{TOKEN}'\nrate = {{ requests = 6 }}\nbudget = {{ tokens = 9, per = 'month' }}\n"
@@ -136,6 +160,20 @@ def test_a_vsock_port_may_stand_alone_or_in_a_list() -> None:
         (CODER + "models = []\n", "agents[0].models: expected a list of model names or globs"),
         (CODER + "allow = ['web-serch']\n", 'did you mean "web-search"?'),
         ("[policy.allow]\nsocket = ['nothing like it']\n", "policy.allow.socket[0]: expected the name of a rule"),
+        (CODER + "allow = [{ rule = 'web-search' }]\n", "agents[0].allow[0]: expected domains, max_uses, or both"),
+        (CODER + "allow = [{ domains = ['a.example'] }]\n", "agents[0].allow[0].rule: expected the name of a rule"),
+        (CODER + "allow = [{ rule = 'web-serch', max_uses = 1 }]\n", 'did you mean "web-search"?'),
+        (CODER + "allow = [{ rule = 'remote-url', domains = ['a.example'] }]\n", "a rule that can be bounded (web-search or web-fetch)"),
+        (CODER + "allow = [{ rule = 'web-search', domains = [] }]\n", "a list of domains, found an empty list"),
+        (CODER + "allow = [{ rule = 'web-search', domains = ['https://a.example/x'] }]\n", "allow[0].domains[0]: expected a domain in lower case"),
+        (CODER + "allow = [{ rule = 'web-search', domains = ['*.example'] }]\n", "expected a domain in lower case"),
+        (CODER + "allow = [{ rule = 'web-search', domains = ['Example.org'] }]\n", "expected a domain in lower case"),
+        (CODER + "allow = [{ rule = 'web-search', domains = ['a.example', 'a.example'] }]\n", "each of these once"),
+        (CODER + "allow = [{ rule = 'web-search', domains = 'a.example' }]\n", "a list of domains"),
+        (CODER + "allow = [{ rule = 'web-search', max_uses = 0 }]\n", "uses in a request, a whole number from 1"),
+        (CODER + "allow = [{ rule = 'web-search', max_use = 1 }]\n", 'did you mean "max_uses"?'),
+        (CODER + "allow = ['web-search', { rule = 'web-search', max_uses = 1 }]\n", 'expected each rule once, found "web-search" twice'),
+        (CODER + "allow = [7]\n", "agents[0].allow[0]: expected the name of a rule"),
         ("[policy]\nsocket = 'closed'\n", '"sealed" or "open"'),
         ("[server]\nattest = 'require'\n", "server.attest: expected a socket beside it"),
         ("[server]\nvsock = 5000\nattest = 'require'\n", "server.attest: expected a socket beside it"),

@@ -35,6 +35,7 @@ from modelplex.config.settings import (
     RateConfig,
     Server,
 )
+from modelplex.policy.bounds import BOUNDABLE, DOMAIN, Allowed, Bound
 
 SHORTEST_TOKEN: Final = 8
 """Characters. A shorter one is guessed, and the log does not look for it."""
@@ -77,7 +78,58 @@ def _rule_name(node: Node) -> str | Faulty:
     return value if not rule.fixed else node.wrong("a rule that can be opened", found=shown(node.value))
 
 
-RULE_NAMES: Final[Rule[tuple[str, ...]]] = once(many(_rule_name, "a list of names of rules"))
+def _bounded_rule(node: Node) -> str | Faulty:
+    name = _rule_name(node)
+    if name is FAULTY or name in BOUNDABLE:
+        return name
+    return node.wrong(f"a rule that can be bounded ({' or '.join(BOUNDABLE)})", found=shown(node.value))
+
+
+BOUND: Final[dict[str, Rule[object]]] = {
+    "rule": _bounded_rule,
+    "domains": once(
+        many(
+            matching(DOMAIN, 'a domain in lower case, without scheme or path, such as "docs.example.com"'),
+            "a list of domains",
+            least=1,
+        )
+    ),
+    "max_uses": whole("uses in a request", least=1, most=1000),
+}
+
+
+def _allowed(node: Node) -> Allowed | Faulty:
+    """One entry of `allow`: a rule's name, or a rule within bounds."""
+    if not isinstance(node.value, dict):
+        return _rule_name(node)
+    values, members = fields(node, BOUND)
+    if "rule" not in members:
+        node.child("rule", None).wrong("the name of a rule of the sealed policy", found="none")
+        return FAULTY
+    if members.keys() == {"rule"}:
+        return node.wrong(
+            'domains, max_uses, or both; a rule without bounds is a name alone, such as "web-search"',
+            found="neither",
+        )
+    return _made(Bound, values) if len(values) == len(members) else FAULTY
+
+
+_ENTRIES: Rule[tuple[Allowed, ...]] = once(
+    many(_allowed, "a list of names of rules, or of rules within bounds")
+)
+
+
+def _opened(node: Node) -> tuple[Allowed, ...] | Faulty:
+    """A list of what is opened, each rule once: the same rule with bounds and without would leave open which of them holds."""
+    values = _ENTRIES(node)
+    if values is FAULTY:
+        return FAULTY
+    rules = [each if isinstance(each, str) else each.rule for each in values]
+    twice = next((rule for rule in rules if rules.count(rule) > 1), None)
+    return values if twice is None else node.wrong("each rule once", found=f'"{twice}" twice')
+
+
+ALLOWED: Final[Rule[tuple[Allowed, ...]]] = _opened
 
 SERVER: Final[dict[str, Rule[object]]] = {
     "vsock": _ports,
@@ -88,9 +140,9 @@ SERVER: Final[dict[str, Rule[object]]] = {
 }
 
 ALLOW: Final[dict[str, Rule[object]]] = {
-    "everywhere": RULE_NAMES,
-    "socket": RULE_NAMES,
-    "http": RULE_NAMES,
+    "everywhere": ALLOWED,
+    "socket": ALLOWED,
+    "http": ALLOWED,
 }
 
 POLICY: Final[dict[str, Rule[object]]] = {
@@ -138,7 +190,7 @@ AGENT: Final[dict[str, Rule[object]]] = {
     "budget": _budget,
     "concurrent": whole("requests at once", least=1, most=1_000_000),
     "policy": _POLICY,
-    "allow": RULE_NAMES,
+    "allow": ALLOWED,
     "allow_uid": _UIDS,
     "attest": _ATTEST,
 }

@@ -186,7 +186,7 @@ PROVIDER: Final[dict[str, Rule[object]]] = {
     "verify_tls": flag,
     "max_response_size": _BYTES,
     "quirks": lambda node: fields(node, QUIRKS)[0],
-    "allow": callers.RULE_NAMES,
+    "allow": callers.ALLOWED,
 }
 
 _MEANT: Final[dict[str, str]] = {

@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from modelplex.config.secret import Secret
+from modelplex.policy.bounds import Allowed
 
 DEFAULT_HTTP: Final = "127.0.0.1:11435"
 """One above Ollama's port, so that both can run; loopback, since whoever reaches it spends the keys."""
@@ -143,7 +144,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     verify_tls: bool = True
     max_response_size: int = 67_108_864
     quirks: dict[str, object] = {}
-    allow: tuple[str, ...] = ()
+    allow: tuple[Allowed, ...] = ()
 
 
 class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,11 +172,11 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[policy.allow]`: rules of the sealed policy that are opened, by name: for every caller, or for those of one kind of listener."""
+    """`[policy.allow]`: rules of the sealed policy that are opened, by name or within bounds: for every caller, or for those of one kind of listener."""
 
-    everywhere: tuple[str, ...] = ()
-    socket: tuple[str, ...] = ()
-    http: tuple[str, ...] = ()
+    everywhere: tuple[Allowed, ...] = ()
+    socket: tuple[Allowed, ...] = ()
+    http: tuple[Allowed, ...] = ()
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +224,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetConfig = BudgetConfig()
     concurrent: int | None = None
     policy: PolicyName | None = None
-    allow: tuple[str, ...] = ()
+    allow: tuple[Allowed, ...] = ()
     allow_uid: tuple[int, ...] = ()
     attest: Attest | None = None
 

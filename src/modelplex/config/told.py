@@ -6,6 +6,7 @@ It stands beside `redacted.py`; above it stand `cli` and `serve`.
 from __future__ import annotations
 
 from modelplex.config.settings import AgentConfig, Config
+from modelplex.policy.bounds import Allowed
 
 
 def policies(config: Config) -> list[str]:
@@ -19,7 +20,7 @@ def policies(config: Config) -> list[str]:
 
 
 def exceptions(config: Config) -> list[tuple[str, str]]:
-    """Each rule of the sealed policy that is open, and for whom."""
+    """Each rule of the sealed policy that is open, with its bounds, and for whom."""
     allow = config.policy.allow
     found = [
         *((rule, "everybody") for rule in allow.everywhere),
@@ -28,7 +29,17 @@ def exceptions(config: Config) -> list[tuple[str, str]]:
         *((rule, f"agent {agent.name}") for agent in config.agents for rule in agent.allow),
         *((rule, f"provider {provider.name}") for provider in config.providers for rule in provider.allow),
     ]
-    return sorted(found, key=lambda each: each[0])
+    return sorted(((_opened(rule), whom) for rule, whom in found), key=lambda each: each[0])
+
+
+def _opened(allowed: Allowed) -> str:
+    """As it is told: `web-search (docs.example.com; at most 3 uses a request)`."""
+    if isinstance(allowed, str):
+        return allowed
+    bounds = [", ".join(allowed.domains)] if allowed.domains else []
+    if allowed.max_uses is not None:
+        bounds.append(f"at most {allowed.max_uses} use{'s' * (allowed.max_uses != 1)} a request")
+    return f"{allowed.rule} ({'; '.join(bounds)})"
 
 
 def agents_sockets(config: Config) -> list[str]:

@@ -16,6 +16,7 @@ from modelplex.config import AgentConfig, Config
 from modelplex.config.settings import Attest
 from modelplex.errors import PolicyDenied
 from modelplex.listen.peer import UNKNOWN, Asked, attest, credentials
+from modelplex.policy.bounds import Bound, bounds_of, names_of
 
 Headers = Iterable[tuple[bytes, bytes]]
 Refusal = tuple[str, str]
@@ -30,6 +31,7 @@ class Terms(msgspec.Struct, frozen=True):
     agent: str = ""
     sealed: bool = False
     allowed: frozenset[str] = frozenset()
+    bounds: frozenset[Bound] = frozenset()
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     allow_uid: frozenset[int] = frozenset()
@@ -156,18 +158,20 @@ def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> Terms:
     policy, server = config.policy, config.server
     usual = policy.http if kind == "tcp" else policy.socket
     allow = policy.allow
-    allowed = frozenset(allow.everywhere) | frozenset(allow.http if kind == "tcp" else allow.socket)
+    opened = (*allow.everywhere, *(allow.http if kind == "tcp" else allow.socket))
     if agent is None:
         return Terms(
             sealed=usual == "sealed",
-            allowed=allowed,
+            allowed=names_of(opened),
+            bounds=bounds_of(opened),
             allow_uid=frozenset(server.allow_uid),
             attest=server.attest,
         )
     return Terms(
         agent=agent.name,
         sealed=(agent.policy or usual) == "sealed",
-        allowed=allowed | frozenset(agent.allow),
+        allowed=names_of((*opened, *agent.allow)),
+        bounds=bounds_of((*opened, *agent.allow)),
         models=agent.models,
         tools=agent.tools,
         allow_uid=frozenset(agent.allow_uid or server.allow_uid),
@@ -181,6 +185,7 @@ def _under(caller: Caller, terms: Terms) -> Caller:
         agent=terms.agent,
         sealed=terms.sealed,
         allowed=terms.allowed,
+        bounds=terms.bounds,
         models=terms.models,
         tools=terms.tools,
     )

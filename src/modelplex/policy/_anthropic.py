@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from modelplex.policy._bounded import Bounded, BoundWords
 from modelplex.policy._leaves import (
     ARGUMENTS,
     CACHE_CONTROL,
@@ -82,6 +83,41 @@ _CLIENT = Members(
     }
 )
 _SERVER = Members({"allowed_callers": direct_only, "model": known_model}, otherwise=OPENED)
+_WORDS = BoundWords(allowed="allowed_domains", blocked="blocked_domains", uses="max_uses")
+_BOUNDED: dict[str, Node] = {
+    "type": KIND,
+    "name": NAME,
+    **all_by("allowed_domains blocked_domains", TEXTS),
+    "max_uses": NUMBER,
+    "cache_control": CACHE_CONTROL,
+    **all_by("defer_loading strict", FLAG),
+    "response_inclusion": LEVEL,
+    "allowed_callers": direct_only,
+}
+_SEARCH = Bounded(
+    "web-search",
+    _WORDS,
+    known=Members(
+        {
+            **_BOUNDED,
+            "user_location": Members({"type": LEVEL, **all_by("city country region timezone", TEXT)}),
+        }
+    ),
+    opened=_SERVER,
+)
+_FETCH = Bounded(
+    "web-fetch",
+    _WORDS,
+    known=Members(
+        {
+            **_BOUNDED,
+            "citations": Members({"enabled": FLAG}),
+            "max_content_tokens": NUMBER,
+            "use_cache": FLAG,
+        }
+    ),
+    opened=_SERVER,
+)
 TOOL = Kinds(
     {
         **all_by("custom memory_20250818 browser_toolset_20260801 computer_toolset_20260801", _CLIENT),
@@ -93,8 +129,8 @@ TOOL = Kinds(
     otherwise=UNKNOWN_TOOL,
     families=(
         (f"(?:bash|text_editor|computer){DATED}", _CLIENT),
-        (f"web_search(?:{DATED})?", LostTool("web-search", _SERVER)),
-        (f"web_fetch(?:{DATED})?", LostTool("web-fetch", _SERVER)),
+        (f"web_search(?:{DATED})?", LostTool("web-search", _SEARCH)),
+        (f"web_fetch(?:{DATED})?", LostTool("web-fetch", _FETCH)),
         (f"code_execution(?:{DATED})?", LostTool("code-execution", _SERVER)),
         (f"advisor(?:{DATED})?", LostTool("second-model", _SERVER)),
         ("mcp_.*", Never("remote-mcp")),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from modelplex.policy._bounded import Bounded, BoundWords, Listed, Plugins
 from modelplex.policy._leaves import (
     ARGUMENTS,
     BREAKPOINT,
@@ -73,21 +74,27 @@ ACCOUNT: dict[str, Node] = {
     ),
 }
 _MODELS = Forms(items=Each(Forms(text=known_model, members=Members({"model": known_model}))))
+_SEARCHES = Gone("web-search", Bounded("web-search"))
 SERVICES: dict[str, Node] = {
     **all_by(
         "web_search_options search_parameters enable_search search_options search_settings",
-        Gone("web-search"),
+        _SEARCHES,
     ),
+    "search_domain_filter": Gone("web-search", Listed("web-search")),
     **all_by(
-        "search_mode search_domain_filter search_recency_filter search_after_date_filter search_before_date_filter "
+        "search_mode search_recency_filter search_after_date_filter search_before_date_filter "
         "search_context_size return_images return_related_questions web_search",
-        Gone("web-search"),
+        _SEARCHES,
     ),
     **all_by("models fallbacks", Gone("second-model", _MODELS)),
     **all_by(
-        "plugins route provider transforms preset api_base base_url api_key api_version user_config model_list "
+        "route provider transforms preset api_base base_url api_key api_version user_config model_list "
         "callbacks success_callback failure_callback",
         Gone("provider-switch"),
+    ),
+    "plugins": Gone(
+        "provider-switch",
+        Plugins(Bounded("web-search", BoundWords(allowed="include_domains", blocked="exclude_domains"))),
     ),
     "data_sources": Never("remote-data"),
     "disable_search": Unless(True, Gone("web-search")),
@@ -247,18 +254,24 @@ def _untyped(walk: Walk, value: Any, path: Path) -> None:
     check(walk, value, path)
 
 
+_SEARCH = LostTool("web-search", Bounded("web-search"))
+OPENROUTER_SEARCH = Bounded(
+    "web-search", BoundWords(allowed="allowed_domains", blocked="excluded_domains", within="parameters")
+)
 TOOL = Kinds(
     {
         "function": _FUNCTION,
         "custom": Members({"type": KIND, "custom": _CUSTOM, "cache_control": CACHE_CONTROL}),
-        "web_search": LostTool("web-search"),
-        "web_search_premium": LostTool("web-search"),
+        "web_search": _SEARCH,
+        "web_search_premium": _SEARCH,
         "code_interpreter": LostTool("code-execution"),
         "image_generation": LostTool("image-generation"),
         "document_library": LostTool("stored-file"),
-        "browser_search": LostTool("web-search"),
-        "builtin_function": LostTool("web-search"),
-        "web_extractor": LostTool("web-fetch"),
+        "browser_search": _SEARCH,
+        "builtin_function": _SEARCH,
+        "web_extractor": LostTool("web-fetch", Bounded("web-fetch")),
+        "openrouter:web_search": LostTool("provider-switch", OPENROUTER_SEARCH),
+        "openrouter:web_fetch": LostTool("provider-switch", Bounded("web-fetch")),
         "mcp": Never("remote-mcp"),
     },
     absent=Look(_untyped, _FUNCTION, UNKNOWN_TOOL),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+from modelplex.policy._bounded import Bounded
 from modelplex.policy._leaves import (
     ARGUMENTS,
     DURATION,
@@ -186,7 +187,10 @@ class _LostTool(Gone):
         super().__call__(walk, value, path)
 
 
-_MAPS = _LostTool("web-search", _members({"authConfig": Never("remote-data")}, otherwise=OPENED))
+_MAPS = _LostTool(
+    "web-search",
+    Bounded("web-search", opened=_members({"authConfig": Never("remote-data")}, otherwise=OPENED)),
+)
 _CREDENTIAL = Never("remote-data")
 
 
@@ -218,8 +222,11 @@ _TOOL = _members(
     {
         "functionDeclarations": Each(_DECLARED),
         "computerUse": _COMPUTER,
-        **all_by("googleSearch googleSearchRetrieval enterpriseWebSearch", _LostTool("web-search")),
-        "urlContext": _LostTool("web-fetch"),
+        **all_by(
+            "googleSearch googleSearchRetrieval enterpriseWebSearch",
+            _LostTool("web-search", Bounded("web-search")),
+        ),
+        "urlContext": _LostTool("web-fetch", Bounded("web-fetch")),
         "codeExecution": _LostTool("code-execution"),
         "googleMaps": Look(_maps, _CREDENTIAL, _MAPS),
         "mcpServers": Never("remote-mcp"),

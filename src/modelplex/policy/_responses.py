@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from modelplex.policy._chat import ACCOUNT, CHOICE, JSON_FORMAT, SERVICES, STOP, STREAM_OPTIONS
+from modelplex.policy._bounded import Bounded, BoundWords, Counted
+from modelplex.policy._chat import (
+    ACCOUNT,
+    CHOICE,
+    JSON_FORMAT,
+    OPENROUTER_SEARCH,
+    SERVICES,
+    STOP,
+    STREAM_OPTIONS,
+)
 from modelplex.policy._leaves import (
     ARGUMENTS,
     ATTRIBUTES,
@@ -129,6 +138,7 @@ _CLIENT_TOOL = Members(_CLIENT)
 _SKILL = Members({"name": NAME, "description": TEXT, "path": TEXT})
 _LOCAL = Members({**_CLIENT, "environment": Members({"type": KIND, "skills": Each(_SKILL)})})
 _CONTAINER = Never("code-execution")
+_DATED = "_20[0-9]{2}_[0-9]{2}_[0-9]{2}"
 
 
 def _environment(walk: Walk, value: Any, path: Path) -> None:
@@ -146,7 +156,22 @@ _INTERPRETER = Members(
     {"container": Forms(text=_STORED, members=_INSIDE_CONTAINER), "allowed_callers": direct_only},
     otherwise=OPENED,
 )
-_SEARCH = LostTool("web-search")
+_FOUND_BY = Members(
+    {
+        "type": KIND,
+        "filters": Members({"allowed_domains": TEXTS}),
+        "search_context_size": LEVEL,
+        "external_web_access": FLAG,
+        "user_location": Members({"type": LEVEL, **all_by("city country region timezone", TEXT)}),
+    }
+)
+_SEARCH = LostTool(
+    "web-search",
+    Bounded(
+        "web-search", BoundWords(allowed="allowed_domains", within="filters", counted=True), known=_FOUND_BY
+    ),
+)
+_SEARCH_PREVIEW = LostTool("web-search", Bounded("web-search", BoundWords(counted=True), known=_FOUND_BY))
 TOOL = Kinds(
     {
         **all_by("function custom apply_patch local_shell", _CLIENT_TOOL),
@@ -162,11 +187,14 @@ TOOL = Kinds(
         "image_generation": LostTool("image-generation", _DRAW),
         "programmatic_tool_calling": LostTool("code-execution"),
         "multi_agent": LostTool("provider-agents"),
+        "openrouter:web_search": LostTool("provider-switch", OPENROUTER_SEARCH),
+        "openrouter:web_fetch": LostTool("provider-switch", Bounded("web-fetch")),
     },
     absent=UNKNOWN_TOOL,
     otherwise=UNKNOWN_TOOL,
     families=(
-        (r"web_search(?:_preview)?(?:_20[0-9]{2}_[0-9]{2}_[0-9]{2})?", _SEARCH),
+        (f"web_search(?:{_DATED})?", _SEARCH),
+        (f"web_search_preview(?:{_DATED})?", _SEARCH_PREVIEW),
         (r"openrouter:[a-z_-]{1,40}", LostTool("provider-switch")),
     ),
 )
@@ -411,4 +439,5 @@ TOP = Members(
 _WORDS = frozenset({"function", "custom", "shell"})
 COUNT = Members(of(TOP.fields, {"store": Gone("store")}))
 """What is only counted is not kept, and has no member to say so with."""
-FINISH = (Choice(TOOL, words=_WORDS),)
+COUNT_FINISH = (Choice(TOOL, words=_WORDS),)
+FINISH = (*COUNT_FINISH, Counted("max_tool_calls", "web-search"))

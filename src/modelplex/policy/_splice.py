@@ -20,6 +20,10 @@ _entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+_NONE = msgspec.Raw(b"null")
+"""The value of a member that is not there yet: an edit may write it."""
+
+
 class _Leaf(msgspec.Struct, frozen=True):
     value: Any
 
@@ -46,8 +50,8 @@ def _members_with(raw: msgspec.Raw, changes: Changes) -> dict[str, msgspec.Raw]:
     members = _members(raw)
     for key, change in changes.items():
         name = str(key)
-        if (value := _changed(members[name], change)) is None:
-            del members[name]
+        if (value := _changed(members.get(name, _NONE), change)) is None:
+            members.pop(name, None)
         else:
             members[name] = value
     return members

@@ -15,7 +15,9 @@ from typing import Any, Literal, cast
 import msgspec
 
 from modelplex.policy._path import Path
+from modelplex.policy.bounds import Limit, limit_of
 from modelplex.policy.names import rule_of_name
+from modelplex.policy.rules import Short
 from modelplex.policy.verdict import Facts
 
 Json = dict[str, Any]
@@ -49,25 +51,34 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 class Refused(Exception):
-    def __init__(self, rule: str, path: Path) -> None:
+    """`short` is what a bound of an opened rule lacks here, "" where the rule itself refuses."""
+
+    def __init__(self, rule: str, path: Path, short: Short = "") -> None:
         super().__init__(rule)
         self.rule = rule
         self.path = path
+        self.short: Short = short
 
 
 class Walk:
     """What one walk found: edits, and which tools are lost."""
 
-    __slots__ = ("edits", "facts", "lost")
+    __slots__ = ("counted", "edits", "facts", "lost")
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.edits: list[Edit] = []
+        self.counted: int | None = None
+        """How often the provider may use tools of its own, where a form counts that at its top."""
         self.lost: dict[str, str] = {}
         """Names of stripped tools, and the rules they were stripped by."""
 
     def open(self, rule: str) -> bool:
         return rule in self.facts.allowed
+
+    def limit(self, rule: str) -> Limit | None:
+        """What bounds a rule that is open, or None."""
+        return limit_of(self.facts.bounds, rule) if self.facts.bounds else None
 
     def strip(self, path: Path, rule: str) -> None:
         self.edits.append(Edit(path, rule))

@@ -35,7 +35,7 @@ TABLES: Mapping[str, Table] = {
     "openai_embeddings": Table(_smaller.EMBEDDINGS),
     "openai_json": Table(_smaller.JSON),
     "openai_responses": Table(_responses.TOP, _responses.FINISH),
-    "openai_count": Table(_responses.COUNT, _responses.FINISH),
+    "openai_count": Table(_responses.COUNT, _responses.COUNT_FINISH),
     "anthropic_messages": _MESSAGES,
     "anthropic_count": _MESSAGES,
     "gemini": _GEMINI,
@@ -65,7 +65,9 @@ def judge(body: bytes, *, dialect: str, facts: Facts) -> Verdict:
             finish(walk, tree)
     except Refused as refused:
         path = dotted(refused.path)
-        return Refuse(rule=refused.rule, path=path, sentence=sentence(refused.rule, path))
+        return Refuse(
+            rule=refused.rule, path=path, sentence=sentence(refused.rule, path, short=refused.short)
+        )
     if not walk.edits:
         return ALLOW
     return Amend(body=splice(body, walk.edits), stripped=_told(walk.edits))

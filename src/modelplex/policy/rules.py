@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 import msgspec
 
@@ -213,9 +214,33 @@ OPENABLE = frozenset(rule.name for rule in _RULES if not rule.fixed)
 """Names that may stand in a list of what is allowed."""
 
 
-def sentence(rule: str, path: str) -> str:
+Short = Literal["", "no-domains-here", "no-count-here", "no-domain-left", "both-lists-here"]
+"""What a request lacks of the bounds within which a rule is open."""
+_SHORT: Mapping[Short, tuple[str, str]] = MappingProxyType(
+    {
+        "no-domains-here": (
+            "is open for some domains alone, and this form has no words for a list of domains",
+            "Use a form that has (web_search of Anthropic's and of the Responses form)",
+        ),
+        "no-count-here": (
+            "is open for a number of uses alone, and this form has no words for one",
+            "Use a form that has (web_search of Anthropic's and of the Responses form)",
+        ),
+        "no-domain-left": ("names no domain that is allowed", "Name one that is, or none at all"),
+        "both-lists-here": (
+            "blocks a part of an allowed domain, which cannot be said together",
+            "Name the domains that are wanted instead",
+        ),
+    }
+)
+
+
+def sentence(rule: str, path: str, *, short: Short = "") -> str:
     """What the user reads: policy, field, rule, what to do, and the setting. It holds no value."""
     known = RULES[rule]
+    if short:
+        says, instead = _SHORT[short]
+        return f"Refused by policy: {path} {says} (rule {rule}). {instead}; the bounds are set by the gateway's owner, in [policy.allow]."
     owner = "" if known.fixed else "; the gateway's owner can allow it with [policy.allow]"
     where = path or "the body"
     return f"Refused by policy: {where} {known.says} (rule {rule}). {known.instead}{owner}."

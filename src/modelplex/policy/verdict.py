@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from modelplex.call import Stripped
+from modelplex.policy.bounds import Bound
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,12 +17,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     agent    whose request it is: a name, or the listener's where there is none; it goes into keyed hashes only
     secret   the key of those hashes; it is the host's, and stays the same across restarts
     allowed  names of rules that are open
+    bounds   within which some of these rules are open; of several for one rule each holds
     models   globs of model names that the caller may use, in whatever field; empty for all
     """
 
     agent: str
     secret: bytes
     allowed: frozenset[str] = frozenset()
+    bounds: frozenset[Bound] = frozenset()
     models: tuple[str, ...] = ()
 
 

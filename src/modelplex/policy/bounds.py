@@ -1,0 +1,73 @@
+"""Bounds of an opened rule: the domains that a provider may search or fetch, and how often (`allow = [{ rule = "web-search", domains = [...], max_uses = 3 }]`).
+
+Above it stand the config, which reads them, and the tables, which hold requests to them; below it nothing. A request may narrow a bound and never widen it, and of several bounds each holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+BOUNDABLE = ("web-search", "web-fetch")
+"""Rules that can be opened within bounds: those of tools that reach out to domains."""
+DOMAIN = r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])"
+"""A host name in lower case, without scheme, port, path or wildcard. It covers its subdomains."""
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """What holds of an opened rule. `domains` empty is any domain, `max_uses` None any number."""
+
+    rule: str
+    domains: tuple[str, ...] = ()
+    max_uses: int | None = None
+
+
+Allowed = str | Bound
+"""An entry of `allow`: the name of a rule, or a rule within bounds."""
+
+
+def names_of(allowed: Iterable[Allowed]) -> frozenset[str]:
+    return frozenset(each if isinstance(each, str) else each.rule for each in allowed)
+
+
+def bounds_of(allowed: Iterable[Allowed]) -> frozenset[Bound]:
+    return frozenset(each for each in allowed if isinstance(each, Bound))
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """All bounds of one rule together. `domains` None is any domain, an empty tuple is none."""
+
+    domains: tuple[str, ...] | None = None
+    max_uses: int | None = None
+
+
+def limit_of(bounds: Iterable[Bound], rule: str) -> Limit | None:
+    """What holds for a rule, or None where it is not bounded: what every bound has in common, and the smallest number."""
+    mine = sorted((each for each in bounds if each.rule == rule), key=lambda each: each.domains)
+    if not mine:
+        return None
+    domains: tuple[str, ...] | None = None
+    for each in mine:
+        if each.domains:
+            domains = each.domains if domains is None else narrowed(domains, each.domains)
+    uses = [each.max_uses for each in mine if each.max_uses is not None]
+    return Limit(domains=domains, max_uses=min(uses, default=None))
+
+
+def narrowed(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
+    """What both lists cover, each entry once: the narrower of two entries where one covers the other."""
+    common = [inner for one in asked for other in bound if (inner := _narrower(one, other)) is not None]
+    return tuple(dict.fromkeys(common))
+
+
+def covers(outer: str, inner: str) -> bool:
+    """Whether a domain is this one, or one below it."""
+    return inner == outer or inner.endswith(f".{outer}")
+
+
+def _narrower(asked: str, bound: str) -> str | None:
+    host, slash, _ = asked.partition("/")
+    if covers(bound, host):
+        return asked
+    return bound if not slash and covers(host, bound) else None
