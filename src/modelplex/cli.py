@@ -412,10 +412,13 @@ def check(
     elif results is not None:
         sys.stdout.write("reach:\n")
         for result in results:
-            sys.stdout.write(
-                f"  {result.provider}: {'ok' if result.ok else 'no answer'}: {result.sentence}\n"
-            )
+            sys.stdout.write(f"  {result.provider}: {_word(result)}: {result.sentence}\n")
     return FAILED if failed else OK
+
+
+def _word(result: Reached) -> str:
+    """One that answered with an error did answer."""
+    return "ok" if result.ok else "failed" if getattr(result, "answered", False) else "no answer"
 
 
 def _write_json(

@@ -278,3 +278,11 @@ class ClientClosed(ModelplexError):
     default_status = 499
     default_type = "client_closed"
     default_code = "client_closed"
+
+
+def without_name(sentence: str, name: str) -> str:
+    """An error's sentence for a line that has named the provider or the tool server already. Sentences for clients name it, since a client sees nothing else."""
+    for before in (f"{name}: ", f"The tool server {name} "):
+        if name and sentence.startswith(before):
+            return sentence.removeprefix(before)
+    return sentence

@@ -35,7 +35,7 @@ from modelplex.config import BudgetConfig, Config, ConfigError, load
 from modelplex.config.told import agent as told_agent
 from modelplex.config.told import exceptions
 from modelplex.config.tools import secrets as secrets_of_tools
-from modelplex.errors import ModelplexError
+from modelplex.errors import ModelplexError, without_name
 from modelplex.gateway import Gateway, Makers, Rules
 from modelplex.listen.address import ListenError
 from modelplex.listen.admission import BodyMemory
@@ -84,6 +84,8 @@ class ReachResult(msgspec.Struct, frozen=True):
     provider: str
     ok: bool
     sentence: str
+    answered: bool = False
+    """Whether it said something, if not what it was asked for."""
 
 
 class Uses(Protocol):
@@ -125,7 +127,10 @@ async def reach(config: Config) -> list[ReachResult]:
         try:
             models = await upstream.models()
         except ModelplexError as error:
-            return ReachResult(upstream.name, ok=False, sentence=error.message)
+            sentence = without_name(error.message, upstream.name)
+            return ReachResult(
+                upstream.name, ok=False, sentence=sentence, answered=error.upstream_status is not None
+            )
         return ReachResult(upstream.name, ok=True, sentence=f"{len(models)} models")
 
     try:
@@ -530,6 +535,7 @@ class Process:
         )
 
     def _listing_failed(self, provider: str, reason: str) -> None:
+        reason = without_name(reason, provider)
         self._log.events.warning("a provider did not list its models", provider=provider, reason=reason)
 
     def _breakers(self) -> Iterable[Breaker]:

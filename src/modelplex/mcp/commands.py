@@ -19,6 +19,7 @@ import msgspec
 
 from modelplex.caller import Caller
 from modelplex.config.settings import Config, McpServer
+from modelplex.errors import without_name
 from modelplex.mcp.catalog import Entry, Merged, Offer, merge
 from modelplex.mcp.lockfile import (
     LockError,
@@ -172,7 +173,8 @@ async def _sighted(server: Server) -> Sight:
     try:
         return Sight(config=server.config, catalog=await server.lists(fresh=True))
     except Unavailable as error:
-        return Sight(config=server.config, error=error.sentence, said=server.status().last_words)
+        sentence = without_name(error.sentence, server.config.name)
+        return Sight(config=server.config, error=sentence, said=server.status().last_words)
 
 
 async def _all_seen(config: Config) -> Seen:
@@ -192,7 +194,7 @@ async def _list(arguments: argparse.Namespace, config: Config) -> int:
     else:
         _write(_told(seen))
     for warned in seen.open.warnings:
-        _complain(f"{warned.server}: {printable(warned.sentence, most=400)}")
+        _complain(f"{warned.server}: {printable(without_name(warned.sentence, warned.server), most=400)}")
     return FAILED if seen.failed else OK
 
 
@@ -299,7 +301,8 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
         try:
             reply = await servers[found.server].request("tools/call", params)
         except Unavailable as error:
-            status = _failed(f"{found.server}: {printable(error.sentence, most=400)}")
+            sentence = without_name(error.sentence, found.server)
+            status = _failed(f"{found.server}: {printable(sentence, most=400)}")
             _write_errors(_said(servers[found.server].status().last_words))
             return status
         if reply.error is not None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from modelplex.config.settings import Config, McpServer
+from modelplex.errors import without_name
 from modelplex.mcp.calls import Admit
 from modelplex.mcp.gateway import Hub
 from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, record_seen
@@ -169,7 +170,7 @@ class Service:
         tell(f"tool server {event.kind}", server=event.server, text=event.text, **scope)
 
     def _report(self, server: str, sentence: str) -> None:
-        self._events.warning("tool server", server=server, text=sentence)
+        self._events.warning("tool server", server=server, text=without_name(sentence, server))
 
     # --- approvals -------------------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from modelplex.errors import without_name
 from modelplex.event import Usage
 from modelplex.record.record import Record, Try
 from modelplex.record.tool import ToolCall
@@ -62,7 +63,7 @@ def fields_of(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) 
     if record.code is not None:
         fields["code"] = record.code
     if record.error is not None:
-        fields["error"] = _sentence(record.error, mask)
+        fields["error"] = _sentence(without_name(record.error, record.provider or ""), mask)
     if record.finish is not None:
         fields["finish_reason"] = record.finish
     if record.usage is not None:
@@ -152,7 +153,7 @@ def fields_of_tool(call: ToolCall, *, max_body: int, mask: Callable[[bytes], byt
     if call.reason:
         fields["reason"] = call.reason
     if call.error is not None:
-        fields["error"] = _sentence(call.error, mask)
+        fields["error"] = _sentence(without_name(call.error, call.server), mask)
     fields["ms"] = {"total": round(call.seconds * 1000, 3)}
     fields["bytes"] = {"in": call.bytes_in, "out": call.bytes_out}
     for key, body in (("request_body", call.request_body), ("response_body", call.response_body)):
@@ -185,7 +186,7 @@ def _attempt(attempt: Try, mask: Callable[[bytes], bytes]) -> Fields:
     if attempt.status is not None:
         fields["status"] = attempt.status
     if attempt.message is not None:
-        fields["error"] = _sentence(attempt.message, mask)
+        fields["error"] = _sentence(without_name(attempt.message, attempt.provider), mask)
     if attempt.upstream_request_id is not None:
         fields["upstream_request_id"] = attempt.upstream_request_id
     if attempt.usage is not None:
@@ -295,7 +296,9 @@ def human_call(record: Record, *, colour: bool, max_body: int, mask: Callable[[b
         parts.append(f"{len(record.tries)} attempts")
     parts.append(f"{dim}{_safe(record.id)}{reset}")
     if record.error is not None and record.outcome != "client_closed":
-        parts.append(f"{paint}{_safe(_sentence(record.error, mask))}{reset}")
+        parts.append(
+            f"{paint}{_safe(_sentence(without_name(record.error, record.provider or ''), mask))}{reset}"
+        )
     whole = "  ".join(parts)
     for name, body in (("request ", record.request_body), ("response", record.response_body)):
         if body is not None:
@@ -319,7 +322,7 @@ def human_tool(call: ToolCall, *, colour: bool, max_body: int, mask: Callable[[b
     if call.rule:
         parts.append(_safe(f"{call.decision} by {call.rule}"))
     if call.error is not None and call.outcome != "client_closed":
-        parts.append(f"{paint}{_safe(_sentence(call.error, mask))}{reset}")
+        parts.append(f"{paint}{_safe(_sentence(without_name(call.error, call.server), mask))}{reset}")
     whole = "  ".join(parts)
     for name, body in (("request ", call.request_body), ("response", call.response_body)):
         if body is not None:

@@ -24,6 +24,7 @@ from modelplex.errors import (
     UpstreamAuth,
     UpstreamBroken,
     UpstreamTimeout,
+    without_name,
 )
 
 MOST_TELLING = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
@@ -157,7 +158,7 @@ def _summary(failures: list[tuple[Attempt, ModelplexError]]) -> ModelplexError:
     if len(failures) == 1:
         return told
     # Retries that failed alike are said once, and a provider's name is not said twice.
-    sentences = (f"{a.provider}/{a.model}: {e.message.removeprefix(f'{a.provider}: ')}" for a, e in failures)
+    sentences = (f"{a.provider}/{a.model}: {without_name(e.message, a.provider)}" for a, e in failures)
     tried = "; ".join(dict.fromkeys(sentences))
     return type(told)(
         f"Every provider of this model failed. {tried}",
