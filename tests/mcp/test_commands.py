@@ -87,7 +87,7 @@ def test_what_a_server_says_before_it_ends_is_shown(desk: Desk) -> None:
     desk.quits("quits", "FATAL: API_TOKEN is not set")
     desk.server("git", tool("status"))
     listed = desk("list")
-    assert "quits: The tool server quits could not be started. It exited with code 3." in listed.out
+    assert "quits: could not be started. It exited with code 3." in listed.out
     assert "\n  stderr: FATAL: API_TOKEN is not set\n" in listed.out
     assert "git__status" in listed.out
     assert listed.err == ""
