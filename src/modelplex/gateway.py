@@ -23,7 +23,9 @@ import msgspec
 
 from modelplex.answers import Answers
 from modelplex.call import Ask, Attempt, Call, Change, Endpoint, Stripped
+from modelplex.caller import Caller
 from modelplex.errors import (
+    BudgetExceeded,
     ClientClosed,
     ModelplexError,
     PolicyDenied,
@@ -41,7 +43,7 @@ from modelplex.listing import Listing
 from modelplex.policing import Egress, Policing
 from modelplex.provider.ways import COUNTS
 from modelplex.record.journal import Journal
-from modelplex.record.price import Prices
+from modelplex.record.price import Prices, Seller
 from modelplex.record.record import Try
 from modelplex.relay import Door, Headers, Stream, refuse_mislabelled, refuse_page, stopped
 from modelplex.route.aliases import Candidate
@@ -52,6 +54,7 @@ from modelplex.route.pins import Origin, pinned, without_foreign_state
 from modelplex.send import SendError
 from modelplex.upstream import Answer, Upstream, forwarded, told_by
 from modelplex.wire import openai_responses
+from modelplex.wire.ask import prices_depend_on
 from modelplex.wire.asked import (
     Asked,
     answered_here,
@@ -208,6 +211,8 @@ class Gateway:
     async def _permitted(self, ask: Ask, journal: Journal) -> tuple[list[Attempt], Policing | None]:
         """Who may be sent this request, and the policy under which it goes. Raises UnknownModel and PolicyDenied."""
         candidates = await self.listing.candidates(ask.model, globs=journal.caller.models)
+        if journal.caller.priced_only and ask.endpoint not in FREE:
+            candidates = self._priced(candidates, journal.caller)
         sealed = journal.caller.sealed
         if sealed:
             candidates = self._not_by_guess(candidates, ask.model)
@@ -220,6 +225,19 @@ class Gateway:
             return attempts, None
         policing = Policing(ask, journal.caller, self._egress)
         return policing.permitted(attempts), policing
+
+    def _priced(self, candidates: tuple[Candidate, ...], caller: Caller) -> tuple[Candidate, ...]:
+        """An agent whose dollars are to be counted gets models whose price is known. Raises BudgetExceeded."""
+        priced = tuple(c for c in candidates if self._prices.table(self._seller(c), c.model) is not None)
+        if candidates and not priced:
+            names = ", ".join(dict.fromkeys(f"{c.provider}/{c.model}" for c in candidates))
+            raise BudgetExceeded(
+                f'Policy: no price is known of {names}, and the agent {caller.agent!r} has a budget in dollars with on_unpriced = "refuse". '
+                "The gateway's owner can name a price in [[prices]].",
+                code="no_price_known",
+                param="model",
+            )
+        return priced
 
     def _not_by_guess(self, candidates: tuple[Candidate, ...], asked: str) -> tuple[Candidate, ...]:
         """A name is text of the caller's own, so under the sealed policy it goes to nobody who may never have heard of it. Raises UnknownModel."""
@@ -291,7 +309,6 @@ class Gateway:
             return detached(error)
         journal.changes, journal.passing = passage.changes, passage.passing
         upstream = self.upstreams[attempt.provider]
-        self._prices.learn(upstream.type, attempt.model, upstream.base_url)
         caller = journal.caller.owner
         journal.left = started = perf_counter()
         self.circuits.left(attempt, caller, now=started)
@@ -316,13 +333,15 @@ class Gateway:
             self._note(turn, attempt, failure)
             seen = passage.seen
             usage = seen.usage or _begun(asked.ask, answer, failure)
+            cost, charge = self._cost(attempt, usage, asked.ask)
             journal.tried(
                 attempt,
                 failure,
                 seconds=perf_counter() - started,
                 request_id=_upstream_id(answer),
                 usage=usage,
-                cost=self._cost(attempt, usage),
+                cost=cost,
+                charge=charge,
             )
             journal.changes = passage.changes
             journal.finish = seen.finish if failure is None else None
@@ -363,26 +382,17 @@ class Gateway:
             return turn.asked, judged.stripped
         return _asked(judged.ask, turn.journal, turn.keeping), judged.stripped
 
-    def _cost(self, attempt: Attempt | Try, usage: Usage | None) -> float | None:
-        if usage is None:
-            return None
+    def _seller(self, attempt: Attempt | Candidate | Try) -> Seller:
         upstream = self.upstreams[attempt.provider]
-        return self._prices.cost(upstream.type, attempt.model, usage, upstream.base_url)
+        return Seller(attempt.provider, upstream.type, upstream.base_url)
 
-    def charged(self, journal: Journal) -> tuple[int, float]:
-        """Tokens and US dollars that a call counts against a budget, over all its attempts. Where nobody counted the tokens, it is what the estimate would cost; where no price is
-        known, no dollars.
-        """
-        tokens, usd = 0, 0.0
-        for one in journal.tries:
-            if one.usage is None:
-                continue
-            tokens += one.usage.input + one.usage.output
-            cost = one.cost
-            if cost is None:
-                cost = self._cost(one, msgspec.structs.replace(one.usage, estimated=False))
-            usd += cost or 0.0
-        return tokens, usd
+    def _cost(self, attempt: Attempt, usage: Usage | None, ask: Ask) -> tuple[float | None, float | None]:
+        """US dollars of an attempt as far as they are known, and those that a budget counts, which are of an estimate too."""
+        if usage is None:
+            return None, None
+        seller, said = self._seller(attempt), prices_depend_on(ask)
+        cost = self._prices.cost(seller, attempt.model, usage, said=said)
+        return cost, self._prices.charge(seller, attempt.model, usage, said=said) if cost is None else cost
 
     def _note(self, turn: Turn, attempt: Attempt, failure: ModelplexError | None) -> None:
         """What it says of the provider's health. A request counts once, however often it is tried; a caller that hung up says nothing."""

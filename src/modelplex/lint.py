@@ -27,6 +27,7 @@ from modelplex.config.places import dotted, line_of, places
 from modelplex.errors import UnknownModel
 from modelplex.listing import directory_of
 from modelplex.provider import demo
+from modelplex.record.unpriced import unpriced
 from modelplex.route.aliases import Directory, Served, is_pattern, resolve
 
 Severity = Literal["error", "warning"]
@@ -58,6 +59,10 @@ PLACEHOLDER: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What documentation writes in the place of a key."""
+
+
+NAMED_MODELS: Final = 5
+"""Models that one finding names."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -544,12 +549,35 @@ def commands_of_tools(subject: _Subject) -> Iterator[Finding]:
             )
 
 
+def prices_of_budgets(subject: _Subject) -> Iterator[Finding]:
+    """Budgets in dollars count nothing where no price is known."""
+    config = subject.config
+    found = unpriced(config, directory_of(config))
+    for index, agent in enumerate(config.agents):
+        mine = [each for each in found if each.agent == agent.name]
+        if not mine:
+            continue
+        names = [
+            f"{each.provider}/{each.model}" if each.model else f"all of {each.provider}" for each in mine
+        ]
+        more = f" and {len(names) - NAMED_MODELS} more" if len(names) > NAMED_MODELS else ""
+        then = "requests for them are refused" if mine[0].refused else "the budget counts no dollars for them"
+        yield subject.tell(
+            "warning",
+            "unpriced-budget",
+            ("agents", index, "budget"),
+            f"no price is known of {', '.join(names[:NAMED_MODELS])}{more}: {then}",
+            remedy='name prices in [[prices]], set on_unpriced = "refuse", or give a budget of tokens',
+        )
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     variables_that_are_not_filled_in,
     placeholders,
     file_of_everybody,
     aliases,
     models_of_agents,
+    prices_of_budgets,
     open_listeners,
     sockets,
     folders,

@@ -57,6 +57,7 @@ from modelplex.record.metrics import Breaker, Metrics
 from modelplex.record.price import Prices
 from modelplex.record.record import Record
 from modelplex.record.tool import ToolCall
+from modelplex.record.unpriced import Unpriced, unpriced
 from modelplex.route.circuits import ANY_KEY, Circuits
 from modelplex.route.failover import FailoverRules
 from modelplex.route.health import BreakerRules
@@ -69,6 +70,9 @@ WATCH_SECONDS = 1.0
 """How often the config file is looked at: one `stat`, and soon enough for somebody who waits for it."""
 YOUNG_OBJECTS = 20_000
 """Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles."""
+
+UNPRICED_LIMIT = 1000
+"""Models without a price that the log names, each once for an agent; made-up names shall not fill it."""
 
 MACHINE_ID = Path("/etc/machine-id")
 
@@ -166,9 +170,9 @@ class Process:
             secrets=Secrets(_secrets(config)),
         )
         self._client = Client()
-        self._prices = Prices()
         kept = config.server.keep_responses
         self._answers = None if kept is None else Answers(MEMORY if kept == "memory" else kept)
+        self._unpriced: set[tuple[str, str, str]] = set()
         self._circuits = Circuits()
         self._makers: Makers = OrderedDict()
         self._metrics = Metrics(
@@ -242,6 +246,7 @@ class Process:
                 config=self._path,
                 **_who(self._config),
             )
+            self._tell_of_unpriced(self._config)
             self._gateway.listing.start()
             watching = [asyncio.create_task(self._watch())]
             if self._uses is not None:
@@ -255,7 +260,6 @@ class Process:
             self._gateway.listing.stop()
             await self._close_tools()
             await self._client.aclose()
-            self._prices.close()
             if self._answers is not None:
                 await self._answers.close()
             await self._close_ledger()
@@ -476,6 +480,8 @@ class Process:
         old.listing.stop()
         self._gateway.listing.start()
         self._log.events.info("config reloaded", providers=list(self._gateway.upstreams))
+        self._unpriced.clear()
+        self._tell_of_unpriced(config)
 
     def _build(self, config: Config) -> Gateway:
         upstreams = _upstreams(config, self._client)
@@ -484,7 +490,7 @@ class Process:
             listing=Listing(config, upstreams, now=perf_counter, report=self._listing_failed),
             rules=_rules(config),
             chance=random.random,
-            prices=self._prices,
+            prices=Prices(config.prices),
             egress=egress_of(config, machine=machine_id()),
             answers=self._answers,
             circuits=self._circuits,
@@ -511,6 +517,33 @@ class Process:
         """A call is over."""
         self._metrics.observe(record)
         self._log.call(record)
+        if record.agent:
+            self._tell_of_unpriced_call(record)
+
+    def _tell_of_unpriced(self, config: Config) -> None:
+        """What a budget in dollars will not count, as far as the config names models."""
+        for each in unpriced(config, self._gateway.listing.directory):
+            self._tell_once(each)
+
+    def _tell_of_unpriced_call(self, record: Record) -> None:
+        """The same of a model that turned up in a list later, or by a glob."""
+        budgets = (agent.budget for agent in self._config.agents if agent.name == record.agent)
+        if any(budget.usd is not None for budget in budgets):
+            for one in record.tries:
+                if one.usage is not None and one.charge is None:
+                    self._tell_once(Unpriced(record.agent, one.provider, one.model, refused=False))
+
+    def _tell_once(self, each: Unpriced) -> None:
+        key = (each.agent, each.provider, each.model)
+        if key not in self._unpriced and len(self._unpriced) < UNPRICED_LIMIT:
+            self._unpriced.add(key)
+            self._log.events.warning(
+                "no price is known",
+                agent=each.agent,
+                provider=each.provider,
+                model=each.model,
+                reason=each.sentence,
+            )
 
     def tell_tool(self, call: ToolCall) -> None:
         """A tool call is over."""

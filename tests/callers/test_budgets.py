@@ -354,3 +354,62 @@ async def test_asking_for_a_prompts_length_costs_nothing(tmp_path: Path) -> None
         assert got.json["input_tokens"] == 5000
         await gw.record()
         assert (await spent(gw))["tokens"] == 0
+
+
+# --- prices ---------------------------------------------------------------------------------------------------------------------------
+
+PRICE = '[[prices]]\nmodel = "m"\ninput = 1000000.0\noutput = 2000000.0\n'
+"""A dollar for a token of input, two for one of output: an answer of USAGE costs 7."""
+
+
+async def test_own_prices_are_charged_and_a_reload_changes_them(tmp_path: Path) -> None:
+    text = coder(tmp_path, "budget = { usd = 20.0 }")
+    state = f'[server]\nstate_folder = "{tmp_path / "state"}"\n'
+    async with (
+        provider(answer(chat_answer())) as up,
+        gateway(state + one(up.url) + text + PRICE, folder=tmp_path) as gw,
+    ):
+        socket = tmp_path / "coder.sock"
+        assert (await ask(gw, socket, body=ASK)).status == 200
+        assert (await gw.record(1)).cost == 7
+        file = tmp_path / "config.toml"
+        file.write_text(file.read_text().replace("input = 1000000.0", "input = 3000000.0"))
+        gw.process.reload()
+        assert (await ask(gw, socket, body=ASK)).status == 200
+        assert (await gw.record(2)).cost == 13
+        assert (await spent(gw))["usd"] == 20
+        assert (await ask(gw, socket, body=ASK)).error["code"] == "agent_budget_exceeded"
+
+
+async def test_a_model_of_no_known_price_is_told_of_once_and_refused_where_the_config_says_so(
+    tmp_path: Path,
+) -> None:
+    agents = coder(tmp_path, 'budget = { usd = 20.0 }\non_unpriced = "allow"')
+    state = f'[server]\nstate_folder = "{tmp_path / "state"}"\n'
+    async with (
+        provider(answer(chat_answer())) as up,
+        gateway(state + one(up.url, models='["m", "x-*"]') + agents, folder=tmp_path) as gw,
+    ):
+        socket = tmp_path / "coder.sock"
+        for model in ("m", "m", "x-1", "x-1"):
+            assert (await ask(gw, socket, body={**ASK, "model": model})).status == 200
+        assert (await spent(gw))["usd"] == 0
+        file = tmp_path / "config.toml"
+        written = file.read_text()
+        file.write_text(written.replace('"allow"', '"refuse"'))
+        gw.process.reload()
+        refused = await ask(gw, socket, body=ASK)
+        assert (refused.status, refused.error["code"]) == (402, "no_price_known")
+        assert "up/m" in refused.error["message"]
+        assert sum(seen.target.endswith("/chat/completions") for seen in up.seen) == 4
+        file.write_text(file.read_text() + PRICE)
+        gw.process.reload()
+        assert (await ask(gw, socket, body=ASK)).status == 200
+        assert (await ask(gw, socket, body={**ASK, "model": "x-1"})).status == 402
+        # Who is no agent is served as before.
+        assert (await gw.chat(model="x-1")).status == 200
+    rows = [json.loads(line) for line in (tmp_path / "log.json").read_text().splitlines()]
+    told = [(row["provider"], row["model"]) for row in rows if row["event"] == "no price is known"]
+    # At the start, at the first call of a model that no config names, and at each reload.
+    assert told[:3] == [("up", "m"), ("up", ""), ("up", "x-1")]
+    assert told.count(("up", "x-1")) == 1

@@ -20,6 +20,7 @@ from modelplex.call import Ask
 from modelplex.event import Iteration, Usage
 from modelplex.wire import _gemini_counts, _openai_responses_usage, _openai_usage, openai_embeddings
 from modelplex.wire._anthropic_read import read_usage as read_anthropic
+from modelplex.wire.ask import prices_depend_on
 from modelplex.wire.estimate import READ_LIMIT, billed, estimated
 from modelplex.wire.usage import MOST_TOKENS
 
@@ -398,3 +399,13 @@ def test_a_long_prompt_is_estimated_by_its_bytes_without_pictures(mark: str) -> 
     picture = "A" * 4_000_000
     assert about('[{"content":"' + text + '"},{' + mark + picture + '"}]') == pytest.approx(plain, rel=0.01)
     assert about('[{"content":"' + text + '"},{' + mark + picture) == pytest.approx(plain, rel=0.01)
+
+
+def test_what_prices_depend_on_is_read_of_a_request() -> None:
+    def said(**members: object) -> dict[str, str]:
+        fields = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in members.items()}
+        return prices_depend_on(msgspec.structs.replace(ASK, fields=fields))
+
+    assert said(service_tier="priority", speed="fast") == {"service_tier": "priority", "speed": "fast"}
+    assert said(serviceTier="flex") == {"service_tier": "flex"}
+    assert said(service_tier=None, speed=5, model="m") == {}

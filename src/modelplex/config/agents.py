@@ -189,6 +189,7 @@ AGENT: Final[dict[str, Rule[object]]] = {
     "rate": lambda node: _made(RateConfig, fields(node, RATE)[0]),
     "budget": _budget,
     "concurrent": whole("requests at once", least=1, most=1_000_000),
+    "on_unpriced": one_of(("allow", "refuse")),
     "policy": _POLICY,
     "allow": ALLOWED,
     "allow_uid": _UIDS,
@@ -216,6 +217,9 @@ def agent(node: Node, *, homes: Mapping[str, str]) -> AgentConfig | Faulty:
             members["attest"].wrong(
                 "a socket beside it", found="none", hint="nobody can tell what network a client of HTTP has"
             )
+    budget = values.get("budget")
+    if "on_unpriced" in members and (not isinstance(budget, BudgetConfig) or budget.usd is None):
+        members["on_unpriced"].wrong("a budget with usd beside it", found="none")
     token = values.get("token")
     if isinstance(token, Secret) and len(token.reveal()) < SHORTEST_TOKEN:
         members["token"].wrong(f"a token of at least {SHORTEST_TOKEN} characters", found="a shorter one")

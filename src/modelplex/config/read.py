@@ -15,7 +15,7 @@ import msgspec
 
 from modelplex.call import Quirks
 from modelplex.config import agents as callers
-from modelplex.config import tools
+from modelplex.config import prices, tools
 from modelplex.config.address import http_address, provider_url, same_origin
 from modelplex.config.faults import ConfigError, ConfigFault
 from modelplex.config.found import found_providers
@@ -53,6 +53,7 @@ from modelplex.config.settings import (
     McpConfig,
     McpServer,
     PolicyConfig,
+    PriceConfig,
     ProviderConfig,
     Server,
     TypeFacts,
@@ -227,6 +228,7 @@ MCP: Final[dict[str, Rule[object]]] = {
 }
 
 HOMES: Final[dict[str, str]] = {
+    **dict.fromkeys(prices.PRICE, "one of [[prices]]"),
     **dict.fromkeys(callers.AGENT, "one of [[agents]]"),
     **dict.fromkeys(PROVIDER, "one of [[providers]]"),
     **dict.fromkeys(MCP, "[mcp]"),
@@ -299,12 +301,19 @@ def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable
             "mcp": _mcp,
             "policy": section(PolicyConfig, callers.POLICY),
             "agents": lambda node: _tables(node, lambda entry: callers.agent(entry, homes=HOMES)),
+            "prices": lambda node: prices.prices(node, homes=HOMES),
         },
         homes=HOMES,
     )
     _callers(root, values)
     if not values.get("providers"):
         values["providers"] = found_providers(root.document.environ, found_ollama=find_ollama(), types=types)
+    if "prices" in values:
+        prices.of_providers(
+            root.child("prices", cast("dict[str, object]", root.value)["prices"]),
+            cast("tuple[PriceConfig, ...]", values["prices"]),
+            cast("tuple[ProviderConfig, ...]", values["providers"]),
+        )
     return _made(Config, {**values, "path": root.document.file})
 
 

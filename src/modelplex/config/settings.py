@@ -23,6 +23,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 OnLoss = Literal["report", "refuse"]
 OnPinnedState = Literal["refuse", "drop"]
+OnUnpriced = Literal["allow", "refuse"]
 PolicyName = Literal["sealed", "open"]
 Attest = Literal["off", "warn", "require"]
 Period = Literal["day", "month", "total"]
@@ -202,12 +203,27 @@ class BudgetConfig(msgspec.Struct, frozen=True, kw_only=True):
     per: Period = "total"
 
 
+class PriceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One of `[[prices]]`: US dollars per million tokens. It holds for models whose name at the provider matches one of `model`; None for `provider` means all of them.
+
+    cached_input, cache_write   None means what `input` costs
+    """
+
+    model: tuple[str, ...]
+    provider: str | None = None
+    input: float
+    output: float
+    cached_input: float | None = None
+    cache_write: float | None = None
+
+
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One of `[[agents]]`: known by a `socket` of its own, on HTTP by its `token`, or both.
 
     models      names or globs that it may ask for; empty means all
     tools       globs of exposed tool names ("git__*"); empty means all
     concurrent  requests that may run at once
+    on_unpriced  what becomes of a request to a model of no known price, where the budget counts dollars
     policy      None means what the listener's callers have
     allow       rules of the sealed policy that are opened for it
     attest, allow_uid, socket_mode, socket_group   None or empty means what [server] says
@@ -223,6 +239,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     rate: RateConfig = RateConfig()
     budget: BudgetConfig = BudgetConfig()
     concurrent: int | None = None
+    on_unpriced: OnUnpriced = "allow"
     policy: PolicyName | None = None
     allow: tuple[Allowed, ...] = ()
     allow_uid: tuple[int, ...] = ()
@@ -326,4 +343,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     mcp: McpConfig = McpConfig()
     policy: PolicyConfig = PolicyConfig()
     agents: tuple[AgentConfig, ...] = ()
+    prices: tuple[PriceConfig, ...] = ()
     path: str | None = None

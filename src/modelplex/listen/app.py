@@ -293,14 +293,14 @@ class App:
             door.no_longer()
             self._running.discard(door)
             if ticket is not None and asked_gateway:
-                self._settle(ticket, journal, gateway)
+                self._settle(ticket, journal)
             elif ticket is not None:
                 self.limits.withdraw(ticket)
             self._close(journal, door)
 
-    def _settle(self, ticket: Ticket, journal: Journal, gateway: Gateway) -> None:
+    def _settle(self, ticket: Ticket, journal: Journal) -> None:
         """What a call took of its agent's limits: also one whose caller hung up, or that broke off."""
-        tokens, usd = gateway.charged(journal)
+        tokens, usd = journal.charged()
         self.limits.settle(ticket, tokens=tokens, usd=usd)
 
     def _close(self, journal: Journal, door: Door) -> None:

@@ -34,6 +34,7 @@ class Terms(msgspec.Struct, frozen=True):
     bounds: frozenset[Bound] = frozenset()
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    priced_only: bool = False
     allow_uid: frozenset[int] = frozenset()
     attest: Attest = "off"
 
@@ -174,6 +175,7 @@ def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> Terms:
         bounds=bounds_of((*opened, *agent.allow)),
         models=agent.models,
         tools=agent.tools,
+        priced_only=agent.on_unpriced == "refuse" and agent.budget.usd is not None,
         allow_uid=frozenset(agent.allow_uid or server.allow_uid),
         attest=agent.attest or server.attest,
     )
@@ -188,6 +190,7 @@ def _under(caller: Caller, terms: Terms) -> Caller:
         bounds=terms.bounds,
         models=terms.models,
         tools=terms.tools,
+        priced_only=terms.priced_only,
     )
 
 

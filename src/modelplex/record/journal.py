@@ -69,6 +69,7 @@ class Journal:
         request_id: str | None = None,
         usage: Usage | None = None,
         cost: float | None = None,
+        charge: float | None = None,
     ) -> None:
         self.usage, self.cost = usage, cost
         self.tries.append(
@@ -83,6 +84,7 @@ class Journal:
                 upstream_request_id=request_id,
                 usage=usage,
                 cost=cost,
+                charge=charge,
             )
         )
 
@@ -91,6 +93,11 @@ class Journal:
         self.failure = Failure(
             error.message, error.code or error.type, error.blame, isinstance(error, ClientClosed)
         )
+
+    def charged(self) -> tuple[int, float]:
+        """Tokens and US dollars that the call counts against a budget, over all its attempts. Where no price is known, no dollars."""
+        paid = [(one.usage, one.charge) for one in self.tries if one.usage is not None]
+        return sum(u.input + u.output for u, _ in paid), sum(charge or 0.0 for _, charge in paid)
 
     def record(self, *, now: float) -> Record:
         """The Record. `now` is when the last byte went out."""

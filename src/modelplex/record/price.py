@@ -1,44 +1,28 @@
 """What a call cost, in US dollars, where its price is known.
 
-Above it stands the gateway, which asks while it makes a Record; below it the vocabulary and pricelist.py, which asks the price library in
-a process of its own. It fetches nothing from any network and never blocks: a price that is not here yet is None, and is here soon.
+Above it stands the gateway, which asks while it makes a Record; below it the vocabulary and pricelist.py. It fetches nothing from any network and asks nobody.
 
-Unknown is None and never 0. What the provider itself says that the call cost wins over every table.
+Unknown is None and never 0. The config's own prices come first, then what the provider itself says that the call cost, then the list of this package.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from ipaddress import ip_address
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from modelplex.event import Usage
-from modelplex.record.pricelist import Price, Question, Table
+from modelplex.config import PriceConfig, ProviderConfig
+from modelplex.event import Iteration, Usage
+from modelplex.record.pricelist import Price, Question, Table, bundled, one_price
 from modelplex.record.pricelist import Prices as PriceRow
 
 KNOWN_LIMIT = 4_096
 """Models that are remembered, about 1 KB each. Clients can make up model names that a provider accepts; the oldest are forgotten."""
-
-ASKED_LIMIT = 256
-"""Models that wait to be looked up. More are not noted; the next call of the model asks again."""
-
-CHILD_LIMIT_S = 30.0
-"""How long a look-up may take. It takes half a second; a starved machine takes many times that."""
-
-PAUSE_S = 1.0
-"""Between two look-ups, each of which takes half a second of a core: made-up model names shall not keep it busy."""
-
-FAILURES_LIMIT = 3
-"""Look-ups that may fail in a row, before it is taken that this machine cannot do them."""
 
 # Types in the config whose service has another name in the library; every other type is tried by its own name.
 _SERVICES = {
@@ -69,142 +53,114 @@ _OWN_MACHINE = frozenset(
     }
 )
 
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "SYSTEMROOT")
-"""What the child gets of our environment: where Python is, and none of the keys."""
+
+class Seller(msgspec.Struct, frozen=True):
+    """A provider, as far as prices depend on it: its name and type in the config, and its address ("" for the usual one of its type)."""
+
+    name: str
+    type: str
+    base_url: str = ""
 
 
-def ask_library(questions: list[Question]) -> list[Table | None]:
-    """Looks the prices up in a child process. Raises OSError, subprocess.SubprocessError or msgspec.MsgspecError."""
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "modelplex.record.pricelist"],
-        input=msgspec.json.encode(questions),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=CHILD_LIMIT_S,
-        env=environment,
-        start_new_session=True,  # Ctrl-C is for the gateway, which ends the child by itself
-        check=True,
-    )
-    return msgspec.json.decode(done.stdout, type=list[Table | None])
+def seller_of(provider: ProviderConfig) -> Seller:
+    return Seller(provider.name, provider.type, provider.base_url)
 
 
 class Prices:
-    """The prices of the models that were asked for so far. `ask` is replaced in tests."""
+    """The prices that hold under one config. `find` is the list, and is replaced in tests."""
 
-    def __init__(self, *, ask: Callable[[list[Question]], list[Table | None]] = ask_library) -> None:
-        self._ask = ask
-        self._known: dict[Question, Table | None] = {}
-        self._asked: dict[Question, None] = {}
-        self._questions: dict[tuple[str, str, str | None], Question | None] = {}
-        self._changed = threading.Condition()
-        self._asking = False
-        self._not_before = 0.0
-        self._stopped = threading.Event()
-        self.failure: str | None = None
-        """Why prices cannot be looked up; None while they can."""
+    def __init__(
+        self,
+        own: Sequence[PriceConfig] = (),
+        *,
+        find: Callable[[Question], Table | None] | None = None,
+    ) -> None:
+        self._own = own
+        self._find = find
+        self._known: dict[tuple[Seller, str], Table | None] = {}
 
     def __repr__(self) -> str:
-        state = self.failure or ("asking" if self._asking else "idle")
-        return f"<Prices {len(self._known)} known, {len(self._asked)} asked for, {state}>"
+        return f"<Prices {len(self._own)} own, {len(self._known)} known>"
 
-    def learn(self, provider_type: str, model: str, base_url: str | None = None) -> None:
-        """Has the price looked up, if it is not known. Called as an attempt begins, so that the price is here when the answer ends."""
-        question = self._question(provider_type, model, base_url)
-        if question is not None and question not in self._known and question not in self._asked:
-            self._want(question)
+    def table(self, seller: Seller, model: str) -> Table | None:
+        """A model's prices: the first entry of the config that fits, else the list's; None where neither knows it."""
+        key = (seller, model)
+        if key in self._known:
+            return self._known[key]
+        table = self._own_table(seller, model)
+        if table is None and (question := whom_to_ask(seller.type, model, seller.base_url)) is not None:
+            table = (self._find or bundled().find)(question)
+        while len(self._known) >= KNOWN_LIMIT:
+            del self._known[next(iter(self._known))]
+        self._known[key] = table
+        return table
+
+    def _own_table(self, seller: Seller, model: str) -> Table | None:
+        for entry in self._own:
+            if entry.provider in {None, seller.name} and any(fnmatchcase(model, g) for g in entry.model):
+                return _table(entry, model)
+        return None
 
     def cost(
         self,
-        provider_type: str,
+        seller: Seller,
         model: str,
         usage: Usage,
-        base_url: str | None = None,
         *,
-        tier: str | None = None,
+        said: Mapping[str, str] | None = None,
         at: float | None = None,
     ) -> float | None:
-        """US dollars, or None where that is not known (yet). Never blocks; a price that was not asked for is asked for now.
+        """US dollars, or None where that is not known, or the tokens are an estimate.
 
-        `tier` is the service tier that the answer names ("priority", "flex"); `at` the call's time in Unix seconds, now by default.
+        `said` is what the request says that prices depend on ("service_tier", "speed"); `at` the call's time in Unix seconds, now by default.
         """
-        if (told := told_cost(usage)) is not None:
+        if self._own_table(seller, model) is None and (told := told_cost(usage)) is not None:
             return told
-        question = self._question(provider_type, model, base_url)
-        if question is None or usage.estimated:
-            return None
-        if question not in self._known:
-            self.learn(provider_type, model, base_url)
-            return None
-        table = self._known[question]
-        return None if table is None else total(table, usage, tier=tier, at=time.time() if at is None else at)
+        return None if usage.estimated else self.charge(seller, model, usage, said=said, at=at)
 
-    def settle(self, timeout: float) -> bool:
-        """Waits until nothing is being looked up; False where that takes longer than `timeout` seconds. Not for an event loop."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._asking, timeout)
-
-    def close(self) -> None:
-        """No more look-ups. One that runs is left to end by itself (at most CHILD_LIMIT_S)."""
-        self._stopped.set()
-
-    def _question(self, provider_type: str, model: str, base_url: str | None) -> Question | None:
-        key = (provider_type, model, base_url)
-        if key in self._questions:
-            return self._questions[key]
-        question = whom_to_ask(provider_type, model, base_url)
-        _remember(self._questions, key, question)
-        return question
-
-    def _want(self, question: Question) -> None:
-        if self.failure is not None or self._stopped.is_set():
-            return
-        with self._changed:
-            if len(self._asked) >= ASKED_LIMIT:
-                return
-            self._asked[question] = None
-            if self._asking:
-                return
-            self._asking = True
-        threading.Thread(target=self._look_up, name="prices", daemon=True).start()
-
-    def _look_up(self) -> None:
-        """Runs in a thread of its own, while there is anything to look up."""
-        failures = 0
-        while not self._stopped.wait(max(0.0, self._not_before - time.monotonic())):
-            questions = list(self._asked)
-            try:
-                tables = self._ask(questions)
-            except (OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
-                failures += 1
-                if failures >= FAILURES_LIMIT:
-                    self.failure = f"prices cannot be looked up: {type(error).__name__}"
-                    break
-            else:
-                failures = 0
-                for question, table in zip(questions, tables, strict=True):
-                    _remember(self._known, question, table)
-                    self._asked.pop(question, None)
-            self._not_before = time.monotonic() + PAUSE_S
-            with self._changed:
-                if not self._asked:
-                    self._asking = False
-                    self._changed.notify_all()
-                    return
-        with self._changed:
-            self._asked.clear()
-            self._asking = False
-            self._changed.notify_all()
+    def charge(
+        self,
+        seller: Seller,
+        model: str,
+        usage: Usage,
+        *,
+        said: Mapping[str, str] | None = None,
+        at: float | None = None,
+    ) -> float | None:
+        """The same by the tables alone, for an estimate too. Each of several samplings is charged by its own model's prices."""
+        at = time.time() if at is None else at
+        if not usage.iterations:
+            table = self.table(seller, model)
+            return None if table is None else total(table, usage, said=said or {}, at=at)
+        charges: list[float] = []
+        for number, one in enumerate(usage.iterations):
+            table = self.table(seller, one.model or model)
+            charge = (
+                None if table is None else total(table, _usage_of(one, usage, number), said=said or {}, at=at)
+            )
+            if charge is None:
+                return None
+            charges.append(charge)
+        return sum(charges)
 
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
+def _usage_of(one: Iteration, whole: Usage, number: int) -> Usage:
+    """What is told of the whole answer alone is charged once."""
+    return Usage(
+        fresh=one.fresh,
+        cache_read=one.cache_read,
+        cache_write=one.cache_write,
+        cache_write_1h=one.cache_write_1h,
+        output=one.output,
+        web_searches=0 if number else whole.web_searches,
+    )
 
 
-def _remember(cache: dict[_K, _V], key: _K, value: _V) -> None:
-    while len(cache) >= KNOWN_LIMIT:
-        cache.pop(next(iter(cache)), None)
-    cache[key] = value
+def _table(entry: PriceConfig, model: str) -> Table:
+    given = {"input": entry.input, "output": entry.output}
+    given |= {"cache_read": entry.cached_input} if entry.cached_input is not None else {}
+    given |= {"cache_write": entry.cache_write} if entry.cache_write is not None else {}
+    return one_price(given, service="config", model=model)
 
 
 # --- whose price -------------------------------------------------------------------------------------------------------------------
@@ -276,48 +232,65 @@ def told_cost(usage: Usage) -> float | None:
     return cost
 
 
-def total(table: Table, usage: Usage, *, tier: str | None = None, at: float) -> float | None:
+def total(table: Table, usage: Usage, *, said: Mapping[str, str] | None = None, at: float) -> float | None:
     """Dollars for these counts at that time (Unix seconds), or None where there are tokens that the table has no price for.
 
     A count without a price of its own costs what the count that contains it costs: cached tokens are input, reasoning is output.
     """
-    row = _row(table, tier=tier, at=at)
+    row = _row(table, said=said or {}, at=at)
     whole = usage.input
+    hour = usage.cache_write_1h if row.cache_write_1h else 0
+    sides: tuple[tuple[int, Price | None, tuple[tuple[int, Price | None], ...]], ...] = (
+        (
+            whole,
+            row.input,
+            (
+                (usage.cache_read, row.cache_read),
+                (usage.cache_write_1h, row.cache_write_1h),
+                (usage.cache_write - hour, row.cache_write),
+                (usage.input_audio, row.input_audio),
+                (usage.input_image, row.input_image),
+            ),
+        ),
+        (
+            usage.output,
+            row.output,
+            (
+                (usage.reasoning, row.reasoning),
+                (usage.output_audio, row.output_audio),
+                (usage.output_image, row.output_image),
+            ),
+        ),
+    )
     charged: list[tuple[int, Price]] = []
-    fresh = whole
-    for count, price in (
-        (usage.cache_read, row.cache_read),
-        (usage.cache_write_1h, row.cache_write_1h),
-        (usage.cache_write - (usage.cache_write_1h if row.cache_write_1h else 0), row.cache_write),
-    ):
+    for count, price, parts in sides:
+        own = [(part, part_price) for part, part_price in parts if part_price is not None]
+        charged += own
+        rest = max(0, count - sum(part for part, _ in own))
         if price is not None:
-            charged.append((count, price))
-            fresh -= count
-    said = usage.output
-    if row.reasoning is not None:
-        charged.append((usage.reasoning, row.reasoning))
-        said -= usage.reasoning
-    for count, price in ((fresh, row.input), (said, row.output)):
-        if price is not None:
-            charged.append((count, price))
-        elif count:
+            charged.append((rest, price))
+        elif rest:
             return None
     if row.request is not None:
         charged.append((1, row.request))
-    return sum(max(0, count) * price.at(whole) for count, price in charged) if charged else None
+    if not charged:
+        return None
+    if row.web_search is not None:
+        charged.append((usage.web_searches, row.web_search))
+    return sum(max(0, count) * price.at(whole) for count, price in charged)
 
 
-def _row(table: Table, *, tier: str | None, at: float) -> PriceRow:
+def _row(table: Table, *, said: Mapping[str, str], at: float) -> PriceRow:
     row = table.periods[0].prices
     for period in reversed(table.periods):
         if period.holds(at):
             row = period.prices
             break
-    if tier is None:
+    if not said:
         return row
     found: dict[str, Price] = {}
     for period in table.tiers:
-        if period.tier == tier and period.holds(at):
+        if said.items() >= period.when.items() and period.holds(at):
             for name in PriceRow.__struct_fields__:
                 if (price := getattr(period.prices, name)) is not None:
                     found.setdefault(name, price)

@@ -1,41 +1,33 @@
-"""Asks the price library, in a process of its own: `python -m modelplex.record.pricelist`, questions in, price tables out.
+"""The price list that comes with this package: `prices.json`, looked up by service and model.
 
-Above it stands price.py, which starts it and reads its answer; below it stands genai-prices alone. It knows no gateway and no network.
-
-Why a process: the library's table takes 40 MB and half a second of a busy interpreter, and the gateway needs some ten numbers out of it.
-The child is there for a moment, the numbers stay.
+`make prices` writes the file from genai-prices (https://github.com/pydantic/genai-prices), whose rules of matching are followed here. This module reads it at the first look-up and
+never again. It knows no gateway and no network.
 """
 
 from __future__ import annotations
 
-import sys
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import msgspec
 
-if TYPE_CHECKING:
-    from genai_prices.types import (
-        ModelInfo,
-        ModelPrice,
-        StartDateConstraint,
-        TieredPrices,
-        TimeOfDateConstraint,
-    )
-
+FILE = Path(__file__).with_name("prices.json")
 PER_MILLION = 1e6
+PER_THOUSAND = 1e3
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Which model's price. `service` is the library's id of the service, or None where `url` (the base URL) is to tell it."""
+    """Which model's price. `service` is the list's id of the service, or None where `url` (the base URL) is to tell it."""
 
     model: str
     service: str | None = None
     url: str | None = None
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True, array_like=True):
     """US dollars a piece. `tiers` are (tokens, price), rising: the last one whose tokens the whole input exceeds is the price of every piece."""
 
     base: float
@@ -48,9 +40,13 @@ class Price(msgspec.Struct, frozen=True):
                 price = dearer
         return price
 
+    def of(self, pieces: float) -> Price:
+        """The price of one, where this is the price of so many."""
+        return Price(self.base / pieces, tuple((start, dearer / pieces) for start, dearer in self.tiers))
+
 
 class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the counts of our Usage cost, and each request. None where the library names no price of its own for it."""
+    """What the counts of our Usage cost, and each request. None where there is no price of its own for it. In the file tokens are priced by the million, the last two by the thousand."""
 
     input: Price | None = None
     cache_read: Price | None = None
@@ -58,7 +54,22 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_1h: Price | None = None
     output: Price | None = None
     reasoning: Price | None = None
+    input_audio: Price | None = None
+    input_image: Price | None = None
+    output_audio: Price | None = None
+    output_image: Price | None = None
+    web_search: Price | None = None
     request: Price | None = None
+
+    def each(self) -> Prices:
+        """Of one piece, where these are by the million and the thousand."""
+        return Prices(
+            **{
+                name: price.of(PER_THOUSAND if name in {"web_search", "request"} else PER_MILLION)
+                for name in self.__struct_fields__
+                if (price := getattr(self, name)) is not None
+            }
+        )
 
 
 class Period(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,8 +78,8 @@ class Period(msgspec.Struct, frozen=True, omit_defaults=True):
     prices: Prices
     start: float | None = None
     daily: tuple[int, int] | None = None
-    tier: str | None = None
-    """The service tier that these prices are for; only in `Table.tiers`."""
+    when: dict[str, str] = {}
+    """What the request must say for these prices, such as a service tier; only in `Table.tiers`."""
 
     def holds(self, at: float) -> bool:
         if self.start is not None:
@@ -89,98 +100,148 @@ class Table(msgspec.Struct, frozen=True, omit_defaults=True):
     tiers: tuple[Period, ...] = ()
 
 
-_questions = msgspec.json.Decoder(list[Question])
+class Clause(msgspec.Struct, frozen=True, array_like=True):
+    """Whether a name is meant: `kind` is "equals", "starts", "ends", "contains" or "regex" with a text, "or" or "and" with clauses."""
+
+    kind: str
+    text: str = ""
+    clauses: tuple[Clause, ...] = ()
+
+    def matches(self, name: str) -> bool:
+        """`name` is in lower case."""
+        match self.kind:
+            case "equals":
+                return name == self.text
+            case "starts":
+                return name.startswith(self.text)
+            case "ends":
+                return name.endswith(self.text)
+            case "contains":
+                return self.text in name
+            case "regex":
+                return re.search(self.text, name) is not None
+            case "or":
+                return any(clause.matches(name) for clause in self.clauses)
+            case "and":
+                return all(clause.matches(name) for clause in self.clauses)
+            case _:
+                raise AssertionError(self.kind)
 
 
-def answer(questions: list[Question]) -> list[Table | None]:
-    """A table for each question, None where the library does not know the service or the model. Imports the library."""
-    from genai_prices.data_snapshot import get_snapshot
+class Model(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of the file."""
 
-    providers = get_snapshot()
-    ids = {provider.id for provider in providers.providers}
-    tables: list[Table | None] = []
-    for question in questions:
-        if question.service is not None and question.service not in ids:
-            tables.append(None)
-            continue
-        try:
-            service, model = providers.find_provider_model(
-                question.model, None, question.service, question.url
+    id: str
+    match: Clause
+    periods: tuple[Period, ...]
+    tiers: tuple[Period, ...] = ()
+
+
+class _Matched(msgspec.Struct):
+    """The same, its prices unread."""
+
+    id: str
+    match: Clause
+    periods: msgspec.Raw
+    tiers: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class Service(msgspec.Struct, frozen=True):
+    """`url` is a regular expression that the base URL begins with; `others` are services whose models this one sells too."""
+
+    id: str
+    url: str
+    others: tuple[str, ...] = ()
+    models: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class File(msgspec.Struct, frozen=True):
+    """Where the list is from, and the list. `licence` is that of the source."""
+
+    source: str
+    version: str
+    date: str
+    licence: str
+    services: tuple[Service, ...]
+
+
+_decode = msgspec.json.Decoder(File).decode
+_models = msgspec.json.Decoder(list[_Matched]).decode
+_periods = msgspec.json.Decoder(tuple[Period, ...]).decode
+_compact_date = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
+
+
+class PriceList:
+    """One file of prices. Of a service's models nothing is kept: a look-up reads them again, which takes a millisecond or two, and whoever asks remembers the answer."""
+
+    def __init__(self, path: Path = FILE) -> None:
+        self._path = path
+
+    @cached_property
+    def file(self) -> File:
+        return _decode(self._path.read_bytes())
+
+    def find(self, question: Question) -> Table | None:
+        """The prices of a model, None where the service or the model is not listed."""
+        service = self._service(question)
+        if service is None:
+            return None
+        name = question.model.lower()
+        for spelled in dict.fromkeys((name, _compact_date.sub(_dashed, name))):
+            for seller in (service, *self._others(service)):
+                if (found := _find(seller, spelled)) is not None:
+                    # What a seller of another's models charges for a tier is not known.
+                    return found if seller is service else msgspec.structs.replace(found, tiers=())
+        return None
+
+    def knows(self, question: Question) -> bool:
+        """Whether the service of this question is listed."""
+        return self._service(question) is not None
+
+    def _service(self, question: Question) -> Service | None:
+        for service in self.file.services:
+            if question.service is not None:
+                if service.id == question.service:
+                    return service
+            elif question.url is not None and re.match(service.url, question.url):
+                return service
+        return None
+
+    def _others(self, service: Service) -> Iterator[Service]:
+        for name in service.others:
+            yield from (each for each in self.file.services if each.id == name)
+
+
+@lru_cache(maxsize=1)
+def bundled() -> PriceList:
+    """The list of this package."""
+    return PriceList()
+
+
+def _find(service: Service, name: str) -> Table | None:
+    for model in _models(service.models):
+        if model.match.matches(name):
+            return Table(
+                service.id, model.id, _each(_periods(model.periods)), tiers=_each(_periods(model.tiers))
             )
-        except LookupError:
-            tables.append(None)
-            continue
-        tables.append(table_of(service.id, model))
-    return tables
+    return None
 
 
-# --- the library's types, read into ours -------------------------------------------------------------------------------------------
-
-# Our field, the library's attribute, and how many pieces its price is for.
-_UNITS = (
-    ("input", "input_mtok", PER_MILLION),
-    ("cache_read", "cache_read_mtok", PER_MILLION),
-    ("cache_write", "cache_write_mtok", PER_MILLION),
-    ("cache_write_1h", "cache_write_1h_mtok", PER_MILLION),
-    ("output", "output_mtok", PER_MILLION),
-    ("reasoning", "output_reasoning_mtok", PER_MILLION),
-    ("request", "requests_kcount", 1e3),
-)
+def _each(periods: tuple[Period, ...]) -> tuple[Period, ...]:
+    return tuple(msgspec.structs.replace(period, prices=period.prices.each()) for period in periods)
 
 
-def table_of(service: str, model: ModelInfo) -> Table:
-    """What the library knows of one model's prices, as far as our counts go."""
-    from genai_prices.types import ModelPrice
-
-    if isinstance(model.prices, ModelPrice):
-        periods = [Period(_prices(model.prices))]
-    else:
-        periods = [_period(each.prices, each.constraint) for each in model.prices]
-    tiers = [
-        _period(variant.prices, variant.constraint, tier=variant.when["service_tier"])
-        for variant in model.price_variants or ()
-        if set(variant.when) == {"service_tier"}
-    ]
-    return Table(service=service, model=model.id, periods=tuple(periods), tiers=tuple(tiers))
+def _dashed(found: re.Match[str]) -> str:
+    """OpenRouter and LiteLLM write dates as `-20251211`, most services as `-2025-12-11`."""
+    year, month, day = (int(found.group(n)) for n in (2, 3, 4))
+    try:
+        date(year, month, day)
+    except ValueError:
+        return found.group(0)
+    return f"{found.group(1)}{year:04d}-{month:02d}-{day:02d}"
 
 
-def _period(
-    prices: ModelPrice,
-    constraint: StartDateConstraint | TimeOfDateConstraint | None,
-    *,
-    tier: str | None = None,
-) -> Period:
-    from genai_prices.types import StartDateConstraint, TimeOfDateConstraint
-
-    if isinstance(constraint, StartDateConstraint):
-        start = datetime.combine(constraint.start_date, time(tzinfo=UTC)).timestamp()
-        return Period(_prices(prices), start=start, tier=tier)
-    if isinstance(constraint, TimeOfDateConstraint):
-        return Period(
-            _prices(prices), daily=(_second(constraint.start_time), _second(constraint.end_time)), tier=tier
-        )
-    return Period(_prices(prices), tier=tier)
-
-
-def _second(clock: time) -> int:
-    """The second of the day in UTC; the library takes a time without a zone for UTC."""
-    aware = clock if clock.tzinfo is not None else clock.replace(tzinfo=UTC)
-    utc = datetime.combine(date(1970, 1, 2), aware).astimezone(UTC)
-    return utc.hour * 3600 + utc.minute * 60 + utc.second
-
-
-def _prices(prices: ModelPrice) -> Prices:
-    return Prices(**{ours: _price(getattr(prices, theirs), pieces) for ours, theirs, pieces in _UNITS})
-
-
-def _price(price: Decimal | TieredPrices | None, pieces: float) -> Price | None:
-    from genai_prices.types import TieredPrices
-
-    if isinstance(price, TieredPrices):
-        tiers = tuple((tier.start, float(tier.price) / pieces) for tier in price.tiers)
-        return Price(float(price.base) / pieces, tiers)
-    return Price(float(price) / pieces) if isinstance(price, Decimal) else None
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(answer(_questions.decode(sys.stdin.buffer.read()))))
+def one_price(own: Mapping[str, float], *, service: str, model: str) -> Table:
+    """A table of prices that do not change: dollars per million tokens, by the names of Prices."""
+    prices = Prices(**{name: Price(price) for name, price in own.items()})
+    return Table(service, model, (Period(prices.each()),))

@@ -19,7 +19,7 @@ Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 class Try(msgspec.Struct, frozen=True):
     """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the provider's, None where none came. `usage` and `cost` are what it took,
-    be there an answer or not.
+    be there an answer or not; `charge` is what a budget counts for it, which is known of an estimate too.
     """
 
     provider: str
@@ -32,6 +32,7 @@ class Try(msgspec.Struct, frozen=True):
     upstream_request_id: str | None = None
     usage: Usage | None = None
     cost: float | None = None
+    charge: float | None = None
 
 
 class Times(msgspec.Struct, frozen=True):

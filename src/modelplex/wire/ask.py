@@ -23,6 +23,8 @@ NEVER_STREAMED = frozenset({"openai_embeddings", "ollama_embed", "anthropic_coun
 """Dialects without streams: a `stream` that a client says all the same means nothing."""
 MEASURED_ON_REQUEST = frozenset({"openai_chat", "openai_completions"})
 """Dialects whose streams carry usage only where it is asked for."""
+PRICED = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
+"""Members that change the price of a request, and what price lists call them."""
 NAMED_IN_A_PATH = frozenset({"gemini", "gemini_count", "gemini_embed"})
 """Dialects whose paths say the model. Some of their bodies repeat it, with a prefix, and one that differs from the path's is an error there."""
 REPEATS = ("generateContentRequest", "generate_content_request")
@@ -216,3 +218,16 @@ def _refused(
     refused = [name for name in quirks.refuses if name in fields]
     changed.update(dict.fromkeys(refused))
     return tuple(Change("drop", name, "this service answers it with an error") for name in refused)
+
+
+def prices_depend_on(ask: Ask) -> dict[str, str]:
+    """What the request says of how it is to be served, as far as providers bill by it."""
+    said: dict[str, str] = {}
+    for member, name in PRICED.items():
+        raw = ask.fields.get(member)
+        if raw is not None and bytes(raw).startswith(b'"'):
+            try:
+                said[name] = msgspec.json.decode(raw, type=str)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+    return said
