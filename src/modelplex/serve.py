@@ -28,6 +28,7 @@ import uvloop
 
 import modelplex
 from modelplex.agents.ledger import Ledger, LedgerError
+from modelplex.agents.limits import NOTHING, Spent
 from modelplex.agents.limits import Limits as AgentLimits
 from modelplex.answers import MEMORY, Answers
 from modelplex.caller import Caller
@@ -320,6 +321,19 @@ class Process:
                 folder = state_folder(self._config.server.state_folder, environ=os.environ)
                 self._ledger = ledger = await asyncio.to_thread(Ledger, folder, complain=self._complain)
                 self.limits.remember(ledger.kept, ledger.add)
+                loop = asyncio.get_running_loop()
+
+                def learned(agent: str, day: str, spent: Spent) -> None:
+                    loop.call_soon_threadsafe(self._learn, agent, day, spent)
+
+                ledger.learned = learned
+
+    def _learn(self, agent: str, day: str, spent: Spent) -> None:
+        """Another gateway with the same file spent this."""
+        if self._ledger is not None:
+            days = self._ledger.kept.setdefault(agent, {})
+            days[day] = days.get(day, NOTHING).plus(spent)
+        self.limits.learn(agent, day, spent)
 
     async def _remember_new_budgets(self) -> None:
         try:

@@ -78,6 +78,45 @@ def test_two_gateways_may_add_to_one_file(tmp_path: Path) -> None:
     assert last.close()
 
 
+def noted(ledger: Ledger) -> list[tuple[str, str, Spent]]:
+    """What it learns from here on."""
+    told: list[tuple[str, str, Spent]] = []
+
+    def learned(agent: str, day: str, spent: Spent) -> None:
+        told.append((agent, day, spent))
+
+    ledger.learned = learned
+    return told
+
+
+def test_each_learns_of_what_others_add_and_of_nothing_else(tmp_path: Path) -> None:
+    one, other = Ledger(tmp_path, complain=quiet), Ledger(tmp_path, complain=quiet)
+    told, told_other = noted(one), noted(other)
+    one.add("coder", "2026-01-31", Spent(1, 10, 0.1))
+    until(lambda: told_other == [("coder", "2026-01-31", Spent(1, 10, 0.1))])
+    other.add("coder", "2026-01-31", Spent(2, 20, 0.2))
+    other.add("reader", "2026-02-01", Spent(1, 1, 0.0))
+    until(lambda: len(told) == 2)
+    assert one.close()
+    assert other.close()
+    assert [(agent, day, spent.requests, spent.tokens) for agent, day, spent in told] == [
+        ("coder", "2026-01-31", 2, 20),
+        ("reader", "2026-02-01", 1, 1),
+    ]
+    assert told[0][2].usd == pytest.approx(0.2)
+    assert len(told_other) == 1
+
+
+def test_what_others_add_before_somebody_listens_is_not_lost(tmp_path: Path) -> None:
+    one, other = Ledger(tmp_path, complain=quiet), Ledger(tmp_path, complain=quiet)
+    other.add("coder", "2026-01-31", Spent(1, 10, 0.5))
+    assert other.close()
+    one._look()
+    told = noted(one)
+    until(lambda: told == [("coder", "2026-01-31", Spent(1, 10, 0.5))])
+    assert one.close()
+
+
 def test_a_file_that_is_no_database_is_a_fault_that_names_it_and_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database at all, and long enough to be looked at " * 20)
     before = (tmp_path / FILE).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import subprocess
@@ -11,9 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.processes import WAIT_S, answers, served, until
+from tests.processes import CHAT, WAIT_S, answers, chat, served, until
 from tests.sandbox.sandboxes import Person
 
+MOST_LOOKS = 2000
+"""A bound on a wait, far above what it needs."""
 ASK = """
 import json, sys, urllib.error, urllib.request as u
 
@@ -174,6 +177,22 @@ async def test_a_gateway_of_the_host_that_serves_the_agent_is_used_and_survived(
         (seen,) = (await gateway.ask("GET", "/_internal/agents")).json["agents"]
         assert (seen["agent"], seen["last_minute"]["requests"], seen["refused"]) == ("coder", 2, 1)
         assert answers(f"{me.folder}/coder.socket")
+
+
+async def test_a_budget_is_one_in_several_gateways(me: Person) -> None:
+    """The agent has no socket, so the run has a gateway of its own beside the host's."""
+    text = f'[server]\nstate_folder = "{me.folder}/state"\n[[providers]]\ntype = "demo"\n'
+    text += '[[agents]]\nname = "reader"\ntoken = "a-long-token"\nbudget = { tokens = 1 }\n'
+    async with served(text, folder=me.folder) as gateway:
+        assert once(me, "--agent", "reader") == "200"
+        spent_there: list[int] = []
+        while not spent_there or spent_there[-1] == 0:
+            (seen,) = (await gateway.ask("GET", "/_internal/agents")).json["agents"]
+            spent_there.append(seen["spent"]["tokens"])
+            assert len(spent_there) < MOST_LOOKS
+            await asyncio.sleep(0.01)
+        answer = await gateway.ask("POST", CHAT, chat("demo"), headers=["authorization: Bearer a-long-token"])
+        assert (answer.status, answer.error["code"]) == (402, "agent_budget_exceeded")
 
 
 def test_programs_of_one_agent_share_its_rate_and_the_last_one_ends_the_gateway(me: Person) -> None:

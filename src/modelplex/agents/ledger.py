@@ -3,7 +3,7 @@
 Above it stands `serve`, which opens and closes it; below it the file. It knows no limit. At the start the file must be readable and writable, or it is a LedgerError; later a write that fails (a full
 disk) loses nothing: what is to be added stays in memory, is counted as waiting, and is written with the next that succeeds.
 
-What is written are additions, so that two gateways may share the file; each reads it only once.
+What is written are additions, so that gateways may share the file, and each looks for what others have added: a budget is one, in however many processes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ GATHER_S = 0.5
 """How long additions are gathered before they are written: what a crash can lose."""
 PAUSE_S = 5.0
 """Between two attempts at a file that cannot be written."""
+LOOK_S = 1.0
+"""Between two looks at what other gateways have added. It costs a read of shared memory where they have not."""
+LEAST_USD = 1e-9
+"""A smaller difference is what adding floats in another order comes to."""
 BUSY_S = 5.0
 """How long to wait for another process that holds the file."""
 CLOSE_LIMIT_S = 10.0
@@ -62,6 +66,10 @@ class Ledger:
         """Writes that failed since the start."""
         self.kept: dict[str, dict[str, Spent]] = {}
         """What the file said when it was opened: by agent and day."""
+        self.learned: Callable[[str, str, Spent], None] | None = None
+        """Called on the writer's thread with what other gateways have added since: agent, day, and how much."""
+        self._known: dict[tuple[str, str], Spent] = {}
+        self._version = 0
         self._complain = complain
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], Spent] = {}
@@ -109,9 +117,10 @@ class Ledger:
             database.execute(_SCHEMA)
             # A write even where there is nothing new: a file that takes none is told now.
             database.execute(f"PRAGMA user_version = {FORM}")
-            rows = database.execute("SELECT agent, day, requests, tokens, usd FROM spent")
-            for agent, day, *counts in rows:
-                self.kept.setdefault(agent, {})[day] = _counted(agent, day, counts)
+            self._version = _version(database)
+            self._known = _all_spent(database)
+            for (agent, day), spent in self._known.items():
+                self.kept.setdefault(agent, {})[day] = spent
         except sqlite3.Error:
             database.close()
             raise
@@ -122,7 +131,9 @@ class Ledger:
     def _write_all(self) -> None:
         failing = False
         while True:
-            self._wake.wait()
+            if not self._wake.wait(LOOK_S):
+                self._look()
+                continue
             self._closing.wait(PAUSE_S if failing else GATHER_S)
             # In this order: what is added after it was taken finds the signal down, and raises it.
             self._wake.clear()
@@ -137,6 +148,8 @@ class Ledger:
             elif failing:
                 self._complain(f"what agents spent is written to {self.path} again")
             failing = error is not None
+            if not failing:
+                self._look()
             if self._closing.is_set() and (failing or not self._waiting):
                 self._database.close()
                 return
@@ -156,7 +169,38 @@ class Ledger:
                 for key, spent in taken.items():
                     self._waiting[key] = spent.plus(self._waiting.get(key, NOTHING))
             return error
+        for (agent, day), spent in taken.items():
+            self._known[agent, day] = self._known.get((agent, day), NOTHING).plus(spent)
         return None
+
+    def _look(self) -> None:
+        """Tell of what others have added. A file that cannot be read is told of when it is written to."""
+        if self.learned is None:
+            return
+        try:
+            version = _version(self._database)
+            if version == self._version:
+                return
+            now = _all_spent(self._database)
+        except (OSError, sqlite3.Error):
+            return
+        self._version = version
+        before, self._known = self._known, now
+        for (agent, day), spent in now.items():
+            more = spent.plus(before.get((agent, day), NOTHING).negative())
+            if more.requests or more.tokens or abs(more.usd) >= LEAST_USD:
+                self.learned(agent, day, more)
+
+
+def _version(database: sqlite3.Connection) -> int:
+    """Another number once another connection has written (https://sqlite.org/pragma.html#pragma_data_version)."""
+    (version,) = database.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _all_spent(database: sqlite3.Connection) -> dict[tuple[str, str], Spent]:
+    rows = database.execute("SELECT agent, day, requests, tokens, usd FROM spent")
+    return {(agent, day): _counted(agent, day, counts) for agent, day, *counts in rows}
 
 
 def _counted(agent: object, day: object, counts: list[object]) -> Spent:

@@ -35,6 +35,9 @@ class Spent(msgspec.Struct, frozen=True):
     def plus(self, other: Spent) -> Spent:
         return Spent(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
 
+    def negative(self) -> Spent:
+        return Spent(-self.requests, -self.tokens, -self.usd)
+
 
 NOTHING = Spent()
 Days = Mapping[str, Spent]
@@ -184,6 +187,11 @@ class Limits:
         self._kept, self._keep = kept, keep
         for name, account in self._known.items():
             account.remember(kept.get(name, {}))
+
+    def learn(self, agent: str, day: str, spent: Spent) -> None:
+        """Another process spent this for an agent of the same name."""
+        if (account := self._known.get(agent)) is not None:
+            account.use(spent, day=day)
 
     def admit(self, caller: Caller) -> Ticket:
         """Let a request in, and count it; `settle` ends it. Who is no agent has no limits.
