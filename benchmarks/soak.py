@@ -26,6 +26,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks import soak_hostile
 from benchmarks.machine import HERE, Service, free_port, start_at
 
@@ -254,8 +256,7 @@ def percentile(waits: Sequence[float], share: float = PERCENTILE) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a soak came to. Waits are in seconds, by kind of request."""
 
     quiet: Mapping[str, Sequence[float]]
@@ -354,7 +355,7 @@ async def sampled(gateway: Service, samples: list[float]) -> None:
         await asyncio.sleep(SAMPLE_S)
 
 
-async def run(folder: Path, seconds: float) -> Outcome:
+async def run(folder: Path, seconds: float, *, only: Sequence[str]) -> Outcome:
     with services(folder) as (gateway, http):
         memory: list[float] = []
         warm = Good(folder, http)
@@ -365,7 +366,7 @@ async def run(folder: Path, seconds: float) -> Outcome:
         await good.run(seconds * QUIET_SHARE)
         quiet, good.waits = good.waits, defaultdict[str, list[float]](list)
         done = folder / "hostile.json"
-        with done.open("wb") as told, hostile(folder, told.fileno()):
+        with done.open("wb") as told, hostile(folder, told.fileno(), only=only):
             await good.run(seconds * (1 - QUIET_SHARE))
         good.close()
         sampling.cancel()
@@ -382,8 +383,8 @@ async def run(folder: Path, seconds: float) -> Outcome:
 
 
 @contextmanager
-def hostile(folder: Path, told: int) -> Generator[None]:
-    command = [sys.executable, "-m", "benchmarks.soak_hostile", str(folder), str(HOSTILE_CPU)]
+def hostile(folder: Path, told: int, *, only: Sequence[str]) -> Generator[None]:
+    command = [sys.executable, "-m", "benchmarks.soak_hostile", str(folder), str(HOSTILE_CPU), *only]
     with subprocess.Popen(command, cwd=HERE.parent, stdout=told) as process:
         try:
             yield
@@ -406,9 +407,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="do not judge latencies: for a machine that does other things too",
     )
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=soak_hostile.CALLERS, help="some of the hostile callers"
+    )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
-        outcome = asyncio.run(run(Path(folder), options.minutes * 60))
+        outcome = asyncio.run(run(Path(folder), options.minutes * 60, only=options.only))
     print(table(outcome))
     faults = outcome.faults(judge_latency=not options.no_latency)
     print("\n" + ("\n".join(faults) if faults else "All is as it must be."))

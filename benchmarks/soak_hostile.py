@@ -1,4 +1,4 @@
-"""The hostile callers of the soak: `python -m benchmarks.soak_hostile FOLDER CPU_SHARE`.
+"""The hostile callers of the soak: `python -m benchmarks.soak_hostile FOLDER CPU_SHARE [CALLER ...]`.
 
 Each of them does one thing over and over that may not harm anybody else, on the socket of an agent of its own (FOLDER/NAME.sock) or on that of nobody in particular (FOLDER/m.sock). Bodies are made
 once. All of them together use CPU_SHARE of one core at most: what is measured is the gateway, and not who gets the machine. Every second it writes a line of JSON: how often each has done what it does.
@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,21 @@ STALLS = {
         path="/v1/messages",
     ),
 }  # fmt: skip
+CALLERS = {
+    "refused": 1,
+    "limited": 1,
+    "unfinished": UNFINISHED,
+    "slow": SLOW,
+    "idle": IDLE_CONNECTIONS,
+    "stalls": 1,
+    "streams": 1,
+    "tools": 1,
+    "sessions": 1,
+    "circuits": 1,
+    "hang_ups": 1,
+    "waiting": 1,
+}
+"""What there is, by the method that does it, and how many do it at once."""
 STREAMS = ("endless-arguments", "endless-calls", "endless-data", "endless-blank", "endless-comments")
 
 
@@ -113,16 +128,13 @@ class Hostile:
                 left -= len(piece)
         return first[:12]
 
-    async def run(self) -> None:
-        """Until it is killed. What one of them meets ends with its turn."""
-        loops: Iterable[Callable[[], Coroutine[Any, Any, None]]] = (
-            self.refused, self.limited, self.stalls, self.streams, self.tools, self.circuits, self.sessions, self.hang_ups, self.waiting,
-        )  # fmt: skip
-        tasks = [asyncio.create_task(self.forever(each)) for each in loops]
-        for many, count in ((self.unfinished, UNFINISHED), (self.slow, SLOW), (self.idle, IDLE_CONNECTIONS)):
-            tasks += [
-                asyncio.create_task(self.forever(many, late=number / count * 5)) for number in range(count)
-            ]
+    async def run(self, only: Sequence[str]) -> None:
+        """Until it is killed. `only` names some of CALLERS, and is empty for all. What one of them meets ends with its turn."""
+        tasks: list[asyncio.Task[None]] = []
+        for name, many in CALLERS.items():
+            if name in only or not only:
+                act: Callable[[], Awaitable[None]] = getattr(self, name)
+                tasks += [asyncio.create_task(self.forever(act, late=5 * at / many)) for at in range(many)]
         while True:
             await asyncio.sleep(1)
             print(json.dumps(self.done), flush=True)
@@ -265,11 +277,11 @@ async def connection(path: str) -> AsyncGenerator[tuple[asyncio.StreamReader, as
         writer.transport.abort()
 
 
-def main(folder: str, share: str) -> None:
+def main(folder: str, share: str, *only: str) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
     with suppress(KeyboardInterrupt):
-        asyncio.run(Hostile(Path(folder), float(share)).run())
+        asyncio.run(Hostile(Path(folder), float(share)).run(only))
 
 
 if __name__ == "__main__":
