@@ -1,5 +1,6 @@
 """What was approved, what has changed since, and what should make a reviewer look twice."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -275,3 +276,31 @@ def test_hidden_characters_are_reported_in_every_mode_and_keep_a_new_tool_pendin
         (pin,) = pins.judge("fs", now).pins
         assert [finding.kind for finding in pin.findings] == ["invisible"]
     assert Pins(mode="locked").judge("fs", now).held_tools == {"read"}
+
+
+class Counted(list[str]):
+    """Names that count how often they are gone through."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(names)
+        self.times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_the_names_of_other_servers_are_gone_through_once_for_each_server() -> None:
+    others = Counted(f"other_tool_{number}" for number in range(10))
+    tools = tuple({"name": f"t{number}", "description": "like other_tool_3"} for number in range(50))
+    judged = Pins(mode="trust_first").judge(
+        "s", Catalog(era="legacy", version="2025-11-25", tools=tools), others=others
+    )
+    assert [finding.kind for pin in judged.pins for finding in pin.findings] == ["other_tool"] * 50
+    assert others.times <= 2
+
+
+def test_a_finding_says_where_it_is() -> None:
+    found = scan({"a": {"b c": ["x", {"d": "\x1b[31m"}]}})
+    assert [(each.kind, each.where) for each in found] == [("escape", "a.b c[1].d")]
+    assert [each.where for each in scan({"": {"\x1b": 1}})] == ["a key"]

@@ -238,10 +238,12 @@ def _by_name(definitions: Collection[Json]) -> Iterator[tuple[str, Json]]:
 def _pins(
     server: str, catalog: Catalog, known: LockedServer, *, trusting: bool, others: Collection[str]
 ) -> Iterator[Pin]:
+    specific = _specific(others)
+
     def pin(kind: Kind, name: str, now: str, before: str | None, scanned: object) -> Pin:
         new: State = "approved" if trusting else "pending"
         state: State = new if before is None else "approved" if before == now else "changed"
-        findings = tuple(scan(scanned, others=others))
+        findings = tuple(_scanned(scanned, specific))
         return Pin(
             kind=kind, server=server, name=name, state=state, hash=now, approved=before, findings=findings
         )
@@ -283,55 +285,83 @@ def _recorded(pins: Collection[Pin], known: LockedServer | None, *, launch: str,
 
 def scan(definition: object, *, others: Collection[str] = ()) -> Iterator[Finding]:
     """What a person should look at, of every string in a definition, the names of arguments too. `others` are the names of other servers' tools."""
-    specific = frozenset(name for name in others if len(name) >= SPECIFIC and not name.isalpha())
+    return _scanned(definition, _specific(others))
+
+
+def _specific(others: Collection[str]) -> frozenset[str]:
+    """Of these names, those that are no common word."""
+    return frozenset(name for name in others if len(name) >= SPECIFIC and not name.isalpha())
+
+
+def _scanned(definition: object, others: frozenset[str]) -> Iterator[Finding]:
     left = SCANNED
-    for where, text in _strings(definition):
+    for path, text in _strings(definition):
         piece = text[:left]
         left -= len(piece)
-        yield from _suspect(where, piece, specific)
+        yield from _suspect(path, piece, others)
         if left <= 0:
             return
 
 
-def _strings(definition: object) -> Iterator[tuple[str, str]]:
+_Path = tuple["_Path", str | int] | None
+"""The way to a string, the last step first. It is written out where something is found there."""
+
+
+def _where(path: _Path) -> str:
+    steps: list[str | int] = []
+    while path is not None:
+        path, step = path
+        steps.append(step)
+    where = ""
+    for step in reversed(steps):
+        if isinstance(step, int):
+            where += f"[{step}]"
+        else:
+            where += f".{printable(step)}" if where else printable(step)
+    return where or "a key"
+
+
+def _strings(definition: object) -> Iterator[tuple[_Path, str]]:
     """Every string with its place, keys too; without recursion, since a schema may be as deep as a message."""
-    waiting: list[tuple[str, object]] = [("", definition)]
+    waiting: list[tuple[_Path, object]] = [(None, definition)]
     while waiting:
-        where, value = waiting.pop()
+        path, value = waiting.pop()
         if isinstance(value, str):
-            yield where, value
+            yield path, value
         elif isinstance(value, dict):
             members = cast("Json", value)
             for key in members:
                 if not key.isidentifier():
-                    yield where or "a key", key
-            below = [
-                (f"{where}.{printable(key)}" if where else printable(key), member)
-                for key, member in members.items()
-            ]
-            waiting.extend(reversed(below))
+                    yield path, key
+            waiting.extend(((path, key), members[key]) for key in reversed(members))
         elif isinstance(value, list):
             elements = cast("list[object]", value)
-            waiting.extend((f"{where}[{index}]", elements[index]) for index in reversed(range(len(elements))))
+            waiting.extend(((path, index), elements[index]) for index in reversed(range(len(elements))))
 
 
-def _suspect(where: str, text: str, others: frozenset[str]) -> Iterator[Finding]:
-    unseen = sorted({char for char in text if not char.isascii() and _is_invisible(char)})
+def _suspect(path: _Path, text: str, others: frozenset[str]) -> Iterator[Finding]:
+    unseen = (
+        []
+        if text.isascii()
+        else sorted({char for char in text if not char.isascii() and _is_invisible(char)})
+    )
     if unseen:
         yield Finding(
-            kind="invisible", where=where, what=", ".join(f"U+{ord(char):04X}" for char in unseen[:8])
+            kind="invisible", where=_where(path), what=", ".join(f"U+{ord(char):04X}" for char in unseen[:8])
         )
     if _ESCAPE.search(text):
         controls = sorted(set(_ESCAPE.findall(text)))
         yield Finding(
-            kind="escape", where=where, what=", ".join(f"U+{ord(char):04X}" for char in controls[:8])
+            kind="escape", where=_where(path), what=", ".join(f"U+{ord(char):04X}" for char in controls[:8])
         )
     # What is hidden between the letters must not hide the words.
     seen = "".join(char for char in text if char not in unseen) if unseen else text
     if phrase := _PHRASE.search(seen):
-        yield Finding(kind="phrase", where=where, what=f'"{printable(phrase[0])}"')
+        yield Finding(kind="phrase", where=_where(path), what=f'"{printable(phrase[0])}"')
     if others and (named := sorted(others & {word.strip(".-") for word in _WORD.findall(seen)})):
-        yield Finding(kind="other_tool", where=where, what=", ".join(printable(name) for name in named[:8]))
+        yield Finding(
+            kind="other_tool", where=_where(path), what=", ".join(printable(name) for name in named[:8])
+        )
 
 
 def _is_invisible(char: str) -> bool:

@@ -6,7 +6,7 @@ Above it stands the hub; below it the pure catalogue, its pins and its search. I
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, cast
 
 import msgspec
@@ -130,6 +130,7 @@ class Routes:
         self._failed: set[str] = set()
         self._missed: set[str] = set()
         self._told: set[tuple[str, str]] = set()
+        self._preparing = asyncio.Lock()
 
     def __repr__(self) -> str:
         known = sum(back.catalog is not None for back in self._backs.values())
@@ -178,16 +179,27 @@ class Routes:
 
     def view(self, globs: tuple[str, ...], route: str | None) -> View:
         """What is seen now; starts and waits for nothing."""
+        self._forget_old()
+        view = self._views.get((route, globs))
+        if view is None:
+            view = self._made(globs, route)
+            self._keep(globs, route, view)
+        return view
+
+    def _forget_old(self) -> None:
+        """Forget all views where a catalogue is another one."""
         known = [back.catalog for back in self._backs.values()]
         if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
             self._known = known
             self._views.clear()
-        view = self._views.get((route, globs))
-        if view is None:
-            if len(self._views) >= VIEWS_LIMIT:
-                self._views.clear()
-            view = self._views[route, globs] = self._made(globs, route)
-        return view
+
+    def _keep(self, globs: tuple[str, ...], route: str | None, view: View) -> None:
+        if len(self._views) >= VIEWS_LIMIT:
+            self._views.clear()
+        self._views[route, globs] = view
+        if not globs:
+            for warned in view.merged.warnings:
+                self._tell(warned.server, warned.sentence)
 
     async def loaded(self, globs: tuple[str, ...], route: str | None) -> View:
         """The same, after the lists that are not known were asked for. On the route of one server its failure is raised, else it is left out.
@@ -199,25 +211,21 @@ class Routes:
             back = self._backs[route]
             if back.catalog is None:
                 await self._fetched(back)
-            await self._check([back])
-            return self.view(globs, route)
+            return await self._prepared(globs, route)
         await self._load(self.reach(globs, None), patience=PATIENCE)
-        await self._check(self._backs.values())
-        return self.view(globs, None)
+        return await self._prepared(globs, None)
 
     async def sighted(self, globs: tuple[str, ...], route: str | None) -> View:
         """What is known after a short while: a server that needs longer is left out, and told of when it comes. Raises nothing."""
         await self._load(self.reach(globs, route), patience=GRACE)
-        await self._check(self._backs.values())
-        return self.view(globs, route)
+        return await self._prepared(globs, route)
 
     async def peeked(self, globs: tuple[str, ...], route: str | None) -> View:
         """The same with what is kept on the disk; starts nothing."""
         for back in self.reach(globs, route):
             if back.catalog is None:
                 await back.load()
-        await self._check(self._backs.values())
-        return self.view(globs, route)
+        return await self._prepared(globs, route)
 
     async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> View:
         """The view in which a prefixed name can be found: of all servers that are not known only its own is waited for."""
@@ -226,8 +234,7 @@ class Routes:
             if back is not None:
                 if back.catalog is None and any_of_server(back.name, globs):
                     await self._fetched(back)
-                await self._check(self._backs.values())
-                return self.view(globs, None)
+                return await self._prepared(globs, None)
         return await self.loaded(globs, route)
 
     async def learn(self, back: Back) -> None:
@@ -295,24 +302,29 @@ class Routes:
     # --- making a view ---------------------------------------------------------------------------------------------------------------
 
     def _made(self, globs: tuple[str, ...], route: str | None) -> View:
-        if globs:
-            everybody = self.view((), route)
-            merged = everybody.merged.seen_by(globs)
-        else:
-            offers = [
-                self._offer(name, back.catalog)
-                for name, back in self._backs.items()
-                if back.catalog is not None and route in (None, name)
-            ]
-            merged = merge(
-                offers,
-                prefix=self._config.prefix,
-                limit=self._config.name_limit,
-                reserved=search.NAMES if self._config.search != "off" and route is None else (),
-                alone=route is not None,
-            )
-            for warned in merged.warnings:
-                self._tell(warned.server, warned.sentence)
+        if not globs:
+            return self._merged(self._offers(route), route)
+        return self._view_of(self.view((), route).merged.seen_by(globs), route)
+
+    def _offers(self, route: str | None) -> list[Offer]:
+        return [
+            self._offer(name, back.catalog)
+            for name, back in self._backs.items()
+            if back.catalog is not None and route in (None, name)
+        ]
+
+    def _merged(self, offers: Sequence[Offer], route: str | None) -> View:
+        """What everybody sees. Changes nothing, so that it can run in a thread."""
+        merged = merge(
+            offers,
+            prefix=self._config.prefix,
+            limit=self._config.name_limit,
+            reserved=search.NAMES if self._config.search != "off" and route is None else (),
+            alone=route is not None,
+        )
+        return self._view_of(merged, route)
+
+    def _view_of(self, merged: Merged, route: str | None) -> View:
         searched = route is None and search.wanted(
             self._config.search, above=self._config.search_above, tools=len(merged.entries("tools"))
         )
@@ -345,30 +357,65 @@ class Routes:
             for server, (_, _, found) in tuple(self._checked.items())
         }
 
-    async def _check(self, backs: Iterable[Back]) -> None:
-        """Check new catalogues in a thread: of ten thousand tools that takes a second, in which others are served."""
-        for back in backs:
-            catalog, globs = back.catalog, back.config.tools
-            known = self._checked.get(back.name)
-            if catalog is None or (known is not None and known[0] is catalog and known[1] == globs):
-                continue
-            if _entries(catalog) > CHECKED_AT_ONCE:
-                found = await asyncio.to_thread(usable, back.name, catalog, globs=globs)
-                self._checked[back.name] = (catalog, globs, found)
+    async def _prepared(self, globs: tuple[str, ...], route: str | None) -> View:
+        """The view. What is large in it is worked through in a thread first: of ten thousand tools that takes a second, in which others are served."""
+        if not any(_is_large(back.catalog) for back in self._backs.values()):
+            return self.view(globs, route)
+        async with self._preparing:
+            for back in tuple(self._backs.values()):
+                if _is_large(back.catalog):
+                    await self._check(back)
+            await self._merge(route)
+        return self.view(globs, route)
+
+    async def _check(self, back: Back) -> None:
+        """Look through one catalogue, unless that was done."""
+        catalog, globs = back.catalog, back.config.tools
+        assert catalog is not None
+        known = self._checked.get(back.name)
+        if known is None or known[0] is not catalog or known[1] != globs:
+            found = await asyncio.to_thread(usable, back.name, catalog, globs=globs)
+            self._checked[back.name] = (catalog, globs, found)
+        judged = self._judged.get(back.name)
+        if judged is None or judged[0] is not catalog:
+            pins, launch, others = self._pins, self._launches.get(back.name, ""), self._others(back.name)
+            judgement = await asyncio.to_thread(pins.judge, back.name, catalog, launch=launch, others=others)
+            if pins is self._pins:  # else something was approved meanwhile
+                self._note(back.name, catalog, judgement)
+
+    async def _merge(self, route: str | None) -> None:
+        """Make the view of everybody, unless it is there."""
+        self._forget_old()
+        known = self._known
+        if (route, ()) not in self._views:
+            offers = self._offers(route)
+            view = await asyncio.to_thread(self._merged, offers, route)
+            self._forget_old()
+            if self._known is known:  # else a list has changed meanwhile
+                self._keep((), route, view)
 
     def judgement(self, server: str, catalog: Catalog) -> Judgement:
         """What the pins say of this catalogue; told and recorded once."""
         known = self._judged.get(server)
         if known is not None and known[0] is catalog:
             return known[1]
-        others = {
+        launch = self._launches.get(server, "")
+        judgement = self._pins.judge(server, catalog, launch=launch, others=self._others(server))
+        self._note(server, catalog, judgement)
+        return judgement
+
+    def _others(self, server: str) -> set[str]:
+        """The names of all other servers' tools."""
+        return {
             cast("str", tool["name"])
             for name, back in self._backs.items()
             if name != server and back.catalog is not None
             for tool in back.catalog.tools
             if isinstance(tool.get("name"), str)
         }
-        judgement = self._pins.judge(server, catalog, launch=self._launches.get(server, ""), others=others)
+
+    def _note(self, server: str, catalog: Catalog, judgement: Judgement) -> None:
+        """Keep a judgement, tell what is in it, and record what was seen for the first time."""
         self._judged[server] = (catalog, judgement)
         for pin in judgement.changed:
             self._tell(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
@@ -385,7 +432,6 @@ class Routes:
                 self._pins, seen={**self._pins.seen, server: judgement.first}
             )
             self._seen(self._pins.seen)
-        return judgement
 
     def judged(
         self, kind: Literal["tool", "prompt"], own: Own, name: str, entry: Entry | None
@@ -411,5 +457,8 @@ class Routes:
             self._report(server, sentence)
 
 
-def _entries(catalog: Catalog) -> int:
-    return len(catalog.tools) + len(catalog.prompts) + len(catalog.resources) + len(catalog.templates)
+def _is_large(catalog: Catalog | None) -> bool:
+    if catalog is None:
+        return False
+    entries = len(catalog.tools) + len(catalog.prompts) + len(catalog.resources) + len(catalog.templates)
+    return entries > CHECKED_AT_ONCE
