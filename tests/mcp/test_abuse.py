@@ -25,7 +25,7 @@ from modelplex.mcp import cells
 from modelplex.mcp.catalog import MOST_TEMPLATES, Offer, merge
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
 from modelplex.mcp.front.checks import Refusal, kind_of, malformed, modern_fault, read, read_head
-from modelplex.mcp.front.session import KEPT_BYTES, MOST_RUNNING, Conversation, Stream
+from modelplex.mcp.front.session import KEPT_BYTES, MOST_RUNNING, UNREAD_OF_CALLER, Conversation, Stream
 from modelplex.mcp.front.sessions import Session, Sessions
 from modelplex.mcp.lockfile import LockError, read_lock
 from modelplex.mcp.upstream import Server, ServerEvent
@@ -123,7 +123,61 @@ async def test_large_answers_that_nobody_came_back_for_are_kept_within_a_bound()
         assert each.find(last.key) is last
     gc.collect()
     held = sum(found.size for found in gc.get_objects() if isinstance(found, Stream))
-    assert held <= 140 * 1024 * 1024
+    assert held <= 40 * 1024 * 1024
+    await sessions.close()
+
+
+def answer_of(size: int, id: int = 1) -> Json:
+    return {"jsonrpc": "2.0", "id": id, "result": {"text": "x" * size}}
+
+
+async def test_answers_that_a_caller_does_not_read_are_held_within_a_bound_and_others_have_theirs() -> None:
+    hub = ScriptedHub()
+    sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
+    greedy, other = (Caller(listener="tcp:a", kind="tcp", agent=name) for name in ("greedy", "other"))
+    streams = [
+        sessions.add(hub, greedy, server=None, alone=False).request_stream(mute=False) for _ in range(100)
+    ]
+    for number, stream in enumerate(streams):
+        stream.take()
+        stream.put({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x" * 100_000}})
+        stream.put(answer_of(4_000_000, number))
+    assert sum(stream.size for stream in streams) <= UNREAD_OF_CALLER
+    last = msgspec.json.decode(streams[-1].after(0)[-1][1])
+    assert (last["id"], last["error"]["data"]["reason"]) == (99, "limit")
+    theirs = sessions.add(hub, other, server=None, alone=False).request_stream(mute=False)
+    theirs.take()
+    theirs.put(answer_of(4_000_000))
+    assert theirs.size > 4_000_000
+    await sessions.close()
+    streams.clear()
+    stream = theirs  # so that nothing holds one of the others
+    gc.collect()
+    again = Stream(owner=greedy.owner)
+    again.put(answer_of(4_000_000))
+    assert again.size > 4_000_000
+
+
+async def test_an_agent_with_all_sessions_of_a_listener_leaves_room_for_another() -> None:
+    hub = ScriptedHub()
+    config = McpConfig(enabled=True, max_sessions=10)
+    sessions = Sessions(config, ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
+    greedy, other = (Caller(listener="tcp:a", kind="tcp", agent=name) for name in ("greedy", "other"))
+    for number in range(10):
+        assert sessions.room(greedy)
+        held = sessions.add(hub, greedy, server=None, alone=False)
+        if number != 4:
+            held.stream.take()  # somebody listens to it
+    mine: list[Session] = []
+    for _ in range(5):
+        assert sessions.room(other)
+        mine.append(sessions.add(hub, other, server=None, alone=False))
+        mine[-1].stream.take()
+    assert len(sessions) == 10
+    assert sessions.find("4", greedy, None) is None  # the one that nobody used went first
+    assert not sessions.room(other)
+    assert not sessions.room(greedy)
+    assert all(sessions.find(each.session, other, None) is each for each in mine)
     await sessions.close()
 
 

@@ -290,7 +290,7 @@ class Front:
         if fault is not None:
             await refuse(fault, door)
             return
-        stream = Stream()
+        stream = Stream(owner=asked.caller.owner)
         meta = meta_of(message)
         party = Alone(asked.caller, meta[META_VERSION], meta[META_CAPABILITIES], stream)
         endless = message["method"] == "subscriptions/listen"

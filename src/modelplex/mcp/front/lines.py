@@ -55,7 +55,7 @@ class Lines:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
-        stream = Stream()
+        stream = Stream(owner=caller.owner)
         talk = Conversation(self.hub, caller, server=self.server, session=self._ids(), stream=stream)
         writing = asyncio.create_task(_write(stream, writer))
         try:

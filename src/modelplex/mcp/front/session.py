@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, cast
+from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
@@ -38,6 +39,12 @@ REPLAY_BYTES: Final = 1024 * 1024
 UNREAD_MESSAGES: Final = 8192
 UNREAD_BYTES: Final = 16 * 1024 * 1024
 """What may wait for a client that is connected and slow. Beyond, the oldest go, and the client is told by the end of its stream. Room for four of the largest results."""
+UNREAD_OF_CALLER: Final = 48 * 1024 * 1024
+"""Of all streams of one caller together, what is kept of finished ones too: many calls at once with large results, and a client that reads none of them, would fill the memory.
+Beyond, an error stands in the place of an answer, and what is no answer is dropped.
+"""
+LITTLE: Final = 65_536
+"""Bytes of a stream up to which nobody looks at what the caller's others hold."""
 KEPT_STREAMS: Final = 16
 """Finished streams of a session that can still be taken up. A client comes back within seconds; more of them are of clients that never do."""
 KEPT_BYTES: Final = 4 * 1024 * 1024
@@ -62,15 +69,36 @@ class Tools(Protocol):
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None: ...
 
 
+class Unread:
+    """The streams of one caller."""
+
+    __slots__ = ("__weakref__", "streams")
+
+    def __init__(self) -> None:
+        self.streams: WeakSet[Stream] = WeakSet()
+
+    def __repr__(self) -> str:
+        return f"<Unread {self.size} bytes in {len(self.streams)} streams>"
+
+    @property
+    def size(self) -> int:
+        return sum(stream.size for stream in self.streams)
+
+
+_UNREAD: Final[WeakValueDictionary[str, Unread]] = WeakValueDictionary()
+"""By the caller's owner. The memory is the process's, so this is too."""
+
+
 class Stream:
-    """Messages in the order in which one client reads them, each with a number from 1 on. With `keeps`, what was read stays for a while.
+    """Messages in the order in which one client reads them, each with a number from 1 on. With `keeps`, what was read stays for a while. `owner` is the caller's, whose
+    streams are bounded together; "" for a stream that holds nothing for long.
 
     `read_to` is the number up to which a connected client was written to; `finished` says that no more will come.
     """
 
-    __slots__ = ("_changed", "_items", "_reader", "_size", "answers", "connected", "finished", "keeps", "key", "last", "mute", "read_to", "shown")  # fmt: skip
+    __slots__ = ("__weakref__", "_changed", "_items", "_reader", "_size", "_unread", "answers", "connected", "finished", "keeps", "key", "last", "mute", "read_to", "shown")  # fmt: skip
 
-    def __init__(self, key: str = "", *, keeps: bool = False, mute: bool = False) -> None:
+    def __init__(self, key: str = "", *, owner: str = "", keeps: bool = False, mute: bool = False) -> None:
         self.key = key
         self.keeps = keeps
         self.mute = mute
@@ -79,6 +107,10 @@ class Stream:
         self._items: deque[tuple[int, bytes]] = deque()
         self._size = 0
         self._changed = asyncio.Event()
+        self._unread: Unread | None = None
+        if owner:
+            self._unread = _UNREAD.setdefault(owner, Unread())
+            self._unread.streams.add(self)
         self.last = 0
         self.read_to = 0
         self.finished = False
@@ -97,12 +129,19 @@ class Stream:
         if self.finished or (self.mute and "method" in message):
             return
         data = msgspec.json.encode(message)
+        if self._unread is not None and self._size + len(data) > LITTLE and self._overfull(len(data)):
+            if "method" in message:
+                return
+            data = msgspec.json.encode(_unread(message))
         self.last += 1
         self.answers += "method" not in message
         self._items.append((self.last, data))
         self._size += len(data)
         self._trim()
         self._changed.set()
+
+    def _overfull(self, more: int) -> bool:
+        return self._unread is not None and self._unread.size + more > UNREAD_OF_CALLER
 
     def finish(self) -> None:
         self.finished = True
@@ -450,6 +489,18 @@ def start_all(
 def already_running(message: Json) -> Json:
     return Reply.failed(INVALID_REQUEST, "Invalid request: a request with this id is still running.").message(
         id_of(message)
+    )
+
+
+def _unread(message: object) -> object:
+    """What stands in the place of an answer, or of those of a batch, that its client has no room for."""
+    if isinstance(message, list):
+        return [_unread(each) for each in cast("list[object]", message)]
+    told = (
+        f"More than {UNREAD_OF_CALLER} bytes for this client wait to be read; this answer is not among them."
+    )
+    return Reply.failed(INTERNAL_ERROR, told, {"reason": "limit", "retryAfterMs": 1000}).message(
+        id_of(cast("Json", message))
     )
 
 

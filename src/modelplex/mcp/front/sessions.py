@@ -6,8 +6,8 @@ Above it stands `http`, which reads their names from headers; below it the conve
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from modelplex.caller import Caller
@@ -16,8 +16,8 @@ from modelplex.mcp.front.session import KEPT_BYTES, KEPT_STREAMS, Conversation, 
 
 SWEEP_SECONDS: Final = 30.0
 """How often sessions are looked at that nobody uses; at most this much later than configured one goes."""
-KEPT_OF_ALL: Final = 128 * 1024 * 1024
-"""Bytes of the finished streams of all sessions; beyond, those of the sessions that were used longest ago go."""
+KEPT_OF_ALL: Final = 32 * 1024 * 1024
+"""Bytes of the finished streams of all sessions; beyond, those of the caller who has most go, of the sessions that were used longest ago first."""
 GET_STREAM: Final = "0"
 """The key of the stream of what belongs to no request."""
 
@@ -33,7 +33,7 @@ class Session(Conversation):
             caller,
             server=server,
             session=session,
-            stream=Stream(GET_STREAM, keeps=not alone),
+            stream=Stream(GET_STREAM, owner=caller.owner, keeps=not alone),
         )
         self.used = now
         self.alone = alone
@@ -58,7 +58,7 @@ class Session(Conversation):
 
     def request_stream(self, *, mute: bool) -> Stream:
         self._count += 1
-        stream = Stream(str(self._count), keeps=True, mute=mute)
+        stream = Stream(str(self._count), owner=self.caller.owner, keeps=True, mute=mute)
         self._streams[stream.key] = stream
         return stream
 
@@ -122,11 +122,14 @@ class Sessions:
         return session
 
     def room(self, caller: Caller) -> bool:
-        """Whether one more may be made on this listener. One that its owner left behind makes room: clients seldom say that they end."""
+        """Whether one more may be made on this listener. One that its owner left behind makes room, since clients seldom say that they end; or one of the caller who has
+        most of them, where this one has fewer.
+        """
         here = [each for each in self._sessions.values() if each.caller.listener == caller.listener]
         if len(here) < self.config.max_sessions:
             return True
         left = next((each for each in here if each.quiet and each.caller.owner == caller.owner), None)
+        left = left or _of_greediest(here, caller.owner)
         if left is not None:
             self.end(left)
         return left is not None
@@ -142,12 +145,19 @@ class Sessions:
         """The last message of a request's stream is there."""
         session.finished(stream)
         if session.kept:
-            left = sum(each.kept for each in self._sessions.values()) - KEPT_OF_ALL
-            for each in self._sessions.values():
-                if left <= 0:
-                    break
-                left -= each.kept
-                each.forget()
+            self._bound_kept()
+
+    def _bound_kept(self) -> None:
+        kept: Counter[str] = Counter()
+        for each in self._sessions.values():
+            kept[each.caller.owner] += each.kept
+        while kept.total() > KEPT_OF_ALL:
+            owner = kept.most_common(1)[0][0]
+            oldest = next(
+                each for each in self._sessions.values() if each.kept and each.caller.owner == owner
+            )
+            kept[owner] -= oldest.kept
+            oldest.forget()
 
     def end(self, session: Session) -> None:
         if self._sessions.pop(session.session, None) is not None:
@@ -169,3 +179,13 @@ class Sessions:
                 self.end(session)
         if self._sessions:
             self._sweep_later()
+
+
+def _of_greediest(sessions: Sequence[Session], owner: str) -> Session | None:
+    """A session of the caller who has most: the oldest that nobody uses, else the oldest. None where `owner` would have as many."""
+    counts = Counter(each.caller.owner for each in sessions)
+    greediest, most = counts.most_common(1)[0]
+    if most <= counts[owner] + 1:
+        return None
+    theirs = [each for each in sessions if each.caller.owner == greediest]
+    return next((each for each in theirs if each.quiet), theirs[0])
