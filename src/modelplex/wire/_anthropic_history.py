@@ -141,6 +141,9 @@ class History:
         self._asked: dict[str, str] = {}  # ids of the open turn's calls, as given: as sent
         self._asked_at = ""
         self._ids: set[str] = set()
+        self._numbers: dict[
+            str, int
+        ] = {}  # of each id that was given more than once, the number that it was last sent with
 
     def __repr__(self) -> str:
         roles = ", ".join(f"{turn.role} {len(turn.content)}" for turn in self.turns)
@@ -357,9 +360,8 @@ class History:
     def _call_id(self, given: str, path: str) -> str:
         """Ids are unique in the whole conversation and of few characters here; services that number calls by turn repeat theirs."""
         plain = sent = _NOT_IN_AN_ID.sub("_", given) or "call"
-        number = 1
         while sent in self._ids:
-            number += 1
+            self._numbers[plain] = number = self._numbers.get(plain, 1) + 1
             sent = f"{plain}_{number}"
         self._ids.add(sent)
         if sent != given:

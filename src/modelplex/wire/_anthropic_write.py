@@ -9,6 +9,7 @@ The order matters: whether the model thinks decides which choices and which samp
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, assert_never, cast
 
 import msgspec
@@ -175,7 +176,7 @@ class _Writing:
                 case _:
                     assert_never(tool)
         named = [name for tool in tools if isinstance(name := tool.get("name"), str)]
-        if twice := sorted({name for name in named if named.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(named).items() if times > 1):
             raise BadRequest(f"Two tools have one name: {', '.join(twice)}.", param="tools")
         return tools
 

@@ -9,8 +9,6 @@ Above it stands `_gemini_call`; below it the vocabulary. Three things are put ri
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from modelplex.call import (
@@ -43,6 +41,8 @@ from modelplex.wire._gemini_json import (
 )
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import decode_member
+from modelplex.wire._runs import joined_results
+from modelplex.wire._waiting import Waiting
 
 AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mp3": "mp3", "audio/mpeg": "mp3"}
 """What OpenAI calls the kinds of sound that it takes; any other goes by its subtype."""
@@ -116,13 +116,15 @@ class Dialogue:
         self.messages: list[Message] = []
         self._turn: list[Part] = []
         self._turn_at = ""
-        self._open: list[tuple[str, str]] = []
-        """Calls that want a result: id and name."""
+        self._open: Waiting[str] = Waiting()
+        """Ids of calls that want a result."""
+        self._pieces: list[str] = []
+        """Of the text or thought that the turn ends with: joined once, when something else follows."""
         self._ids: set[str] = set()
         self._made = 0
 
     def __repr__(self) -> str:
-        return f"<Dialogue {len(self.messages)} messages, {len(self._open)} open calls>"
+        return f"<Dialogue {len(self.messages)} messages, {self._open!r}>"
 
     def read(self, contents: msgspec.Raw) -> list[Message]:
         """Raises BadRequest with `param` like "contents[2].parts[0]"."""
@@ -147,6 +149,7 @@ class Dialogue:
                         f'\'{path}.role\' is {other!r}; it must be "user" or "model".', param=f"{path}.role"
                     )
         self._end_turn()
+        self.messages = list(joined_results(self.messages))
         return self.messages
 
     def _append(self, message: Message) -> None:
@@ -154,17 +157,29 @@ class Dialogue:
             self.messages.append(message)
 
     def _end_turn(self) -> None:
+        self._settle()
         if self._turn_at:
             self._append(Message("assistant", tuple(self._turn), path=self._turn_at))
             self._turn, self._turn_at = [], ""
 
     # --- what the model said
 
+    def _add(self, part: Part) -> None:
+        self._settle()
+        self._turn.append(part)
+        self._pieces = [part.text] if isinstance(part, Text | Thinking) else []
+
+    def _settle(self) -> None:
+        last = self._turn[-1] if self._turn else None
+        if len(self._pieces) > 1 and isinstance(last, Text | Thinking):
+            self._turn[-1] = msgspec.structs.replace(last, text="".join(self._pieces))
+        self._pieces = []
+
     def _answered(self, raw: msgspec.Raw, *, path: str) -> None:
         part = read(raw, _Part, path=path)
         seal = as_seal(part.thought_signature) if part.thought_signature else None
         if is_given(part.function_call):
-            self._turn.append(self._call(part.function_call, seal, path=f"{path}.functionCall"))
+            self._add(self._call(part.function_call, seal, path=f"{path}.functionCall"))
         elif part.thought:
             self._thought(part.text or "", seal)
         elif part.text is not None:
@@ -173,25 +188,27 @@ class Dialogue:
             self._text("", seal)
         else:
             # What a model makes beside text and calls (an image, code that it ran) goes back to where it was made, whole.
-            self._turn.append(_foreign(raw, path=path))
+            self._add(_foreign(raw, path=path))
 
     def _thought(self, text: str, seal: Seal | None) -> None:
         """Pieces of one thought are one thought; its signature ends it."""
         last = self._turn[-1] if self._turn else None
         if isinstance(last, Thinking) and last.seal is None:
-            self._turn[-1] = msgspec.structs.replace(last, text=last.text + text, seal=seal)
+            self._pieces.append(text)
+            if seal is not None:
+                self._turn[-1] = msgspec.structs.replace(last, seal=seal)
         elif text or seal is not None:
-            self._turn.append(_thinking(text, seal))
+            self._add(_thinking(text, seal))
 
     def _text(self, text: str, seal: Seal | None) -> None:
         last = self._turn[-1] if self._turn else None
         if isinstance(last, Text):
-            self._turn[-1] = Text(last.text + text)
+            self._pieces.append(text)
         elif text:
-            self._turn.append(Text(text))
+            self._add(Text(text))
         if seal is not None:
             place = seal.id or (ON_TEXT if text else ON_ITS_OWN)
-            self._turn.append(_thinking("", msgspec.structs.replace(seal, id=place)))
+            self._add(_thinking("", msgspec.structs.replace(seal, id=place)))
 
     def _call(self, raw: msgspec.Raw, seal: Seal | None, *, path: str) -> ToolCall:
         call = read(raw, _Call, path=path)
@@ -199,7 +216,7 @@ class Dialogue:
             decode_member(call.args, dict[str, msgspec.Raw], path=f"{path}.args")
         id_ = call.id or self._new_id()
         self._ids.add(id_)
-        self._open.append((id_, call.name))
+        self._open.add(id_, call.name, id_)
         arguments = bytes(call.args).decode() if is_given(call.args) else "{}"
         return ToolCall(id_, call.name, arguments, seal=seal)
 
@@ -221,11 +238,7 @@ class Dialogue:
                 results.append(self._result(part.function_response, path=f"{place}.functionResponse"))
             elif (found := _said(raw, path=place, part=part)) is not None:
                 said.append(found)
-        last = self.messages[-1] if self.messages else None
-        if results and last is not None and last.role == "tool":
-            self.messages[-1] = msgspec.structs.replace(last, parts=(*last.parts, *results))
-        elif results:
-            self._append(Message("tool", tuple(results), path=path))
+        self._append(Message("tool", tuple(results), path=path))
         self._append(Message("user", tuple(said), path=path))
 
     def _result(self, raw: msgspec.Raw, *, path: str) -> ToolResult:
@@ -242,20 +255,12 @@ class Dialogue:
 
     def _call_of(self, result: _Result, *, path: str) -> str:
         """The call that this result is of: by its id, else the first open one of its name."""
-        for matches in _matches(result):
-            for n, (id_, name) in enumerate(self._open):
-                if matches(id_, name):
-                    del self._open[n]
-                    return id_
+        id_ = self._open.take(result.id, result.name)
+        if id_ is not None:
+            return id_
         if result.id:
             return result.id  # a result of no call: writers refuse it, by its id
         raise BadRequest(f"'{path}' has no `id`, and no call of {result.name!r} wants a result.", param=path)
-
-
-def _matches(result: _Result) -> list[Callable[[str, str], bool]]:
-    by_id: Callable[[str, str], bool] = lambda id_, _: id_ == result.id  # noqa: E731 - two ways to match, side by side
-    by_name: Callable[[str, str], bool] = lambda _, name: name == result.name  # noqa: E731
-    return [by_id, by_name] if result.id else [by_name]
 
 
 def _thinking(text: str, seal: Seal | None) -> Thinking:

@@ -510,6 +510,10 @@ class _Turn:
     def __init__(self) -> None:
         self.parts: list[AnyPart] = []
         self._waiting: list[Seal] = []
+        self._said: int | None = None
+        """Where the text that was said last stands."""
+        self._behind: dict[int, list[AnyPart]] = {}
+        """Signatures that follow a text, by its place."""
 
     def __repr__(self) -> str:
         return f"<_Turn {len(self.parts)} parts, {len(self._waiting)} seals waiting>"
@@ -517,6 +521,7 @@ class _Turn:
     def say(self, text: str) -> None:
         if not text:
             return
+        self._said = len(self.parts)
         self.parts.append(SentPart(text=text))
         waiting, self._waiting = self._waiting, []
         for seal in waiting:
@@ -524,24 +529,22 @@ class _Turn:
 
     def sign(self, seal: Seal) -> None:
         """Puts a signature on the text that was said last, or after it; where none was said, on the one that comes."""
-        said = [
-            n
-            for n, part in enumerate(self.parts)
-            if isinstance(part, SentPart) and part.text and not part.thought
-        ]
-        if not said:
+        if self._said is None:
             self._waiting.append(seal)
             return
-        n = said[-1]
-        part = self.parts[n]
+        part = self.parts[self._said]
         assert isinstance(part, SentPart)
         if seal.id == ON_TEXT and part.thought_signature is None:
-            self.parts[n] = msgspec.structs.replace(part, thought_signature=seal.data)
+            self.parts[self._said] = msgspec.structs.replace(part, thought_signature=seal.data)
         else:
-            self.parts.insert(n + 1, SentPart(text="", thought_signature=seal.data))
+            self._behind.setdefault(self._said, []).append(SentPart(text="", thought_signature=seal.data))
 
     def whole(self) -> list[AnyPart]:
-        return [*self.parts, *(SentPart(text="", thought_signature=seal.data) for seal in self._waiting)]
+        whole: list[AnyPart] = []
+        for n, part in enumerate(self.parts):
+            whole.append(part)
+            whole += reversed(self._behind.get(n, ()))  # the last one stands nearest to its text
+        return [*whole, *(SentPart(text="", thought_signature=seal.data) for seal in self._waiting)]
 
 
 def _titled(part: Document, text: str) -> str:

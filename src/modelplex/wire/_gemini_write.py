@@ -7,6 +7,7 @@ Change, or the Call is refused. The model is not in the body: it stands in the p
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, assert_never
 
 import msgspec
@@ -173,7 +174,7 @@ class _Writing:
                 case _:
                     assert_never(tool)
         named = [function["name"] for function in functions]
-        if twice := sorted({name for name in named if named.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(named).items() if times > 1):
             raise BadRequest(f"Two tools have one name: {', '.join(twice)}.", param="tools")
         return [*([{"functionDeclarations": functions}] if functions else []), *hosted]
 

@@ -40,6 +40,8 @@ from modelplex.errors import BadRequest, Unsupported
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import Members, decode_member
 from modelplex.wire._openai_prompts import read_prompts
+from modelplex.wire._runs import joined_results
+from modelplex.wire._waiting import Waiting
 
 DIALECT = "ollama"
 GENERATE = "ollama_generate"
@@ -286,7 +288,7 @@ class _Dialogue:
     def __init__(self, raw: msgspec.Raw) -> None:
         self._given = decode_member(raw, list[_Message], path="messages")
         self._whole = decode_member(raw, list[dict[str, msgspec.Raw]], path="messages")
-        self._waiting: list[ToolCall] = []
+        self._waiting: Waiting[ToolCall] = Waiting()
         self._made = 0
 
     def read(self) -> tuple[Message, ...]:
@@ -294,12 +296,7 @@ class _Dialogue:
         for n, (message, members) in enumerate(zip(self._given, self._whole, strict=True)):
             path = f"messages[{n}]"
             if message.role == "tool":
-                result = self._result(message, path=path)
-                if messages and messages[-1].role == "tool":
-                    run = messages.pop()
-                    messages.append(msgspec.structs.replace(run, parts=(*run.parts, result)))
-                else:
-                    messages.append(Message("tool", (result,), path=path))
+                messages.append(Message("tool", (self._result(message, path=path),), path=path))
                 continue
             if message.role not in {"system", "user", "assistant"}:
                 raise BadRequest(
@@ -308,7 +305,7 @@ class _Dialogue:
             extra = {name: raw for name, raw in members.items() if name not in _MESSAGE_MEMBERS}
             role = cast("Any", message.role)
             messages.append(Message(role, tuple(self._parts(message, path=path)), path=path, extra=extra))
-        return tuple(messages)
+        return tuple(joined_results(messages))
 
     def _parts(self, message: _Message, *, path: str) -> list[Part]:
         parts: list[Part] = []
@@ -321,7 +318,8 @@ class _Dialogue:
         ]
         if message.content or not (parts or calls):
             parts.append(Text(message.content or ""))
-        self._waiting += calls
+        for call in calls:
+            self._waiting.add(call.id, call.name, call)
         return [*parts, *calls]
 
     def _call(self, call: _Call, *, path: str) -> ToolCall:
@@ -338,22 +336,15 @@ class _Dialogue:
 
     def _result(self, message: _Message, *, path: str) -> ToolResult:
         name = message.tool_name or message.name
-        call = self._answered(message.tool_call_id, name)
+        call = self._waiting.take(message.tool_call_id, name or None, or_any=True)
         if call is None:
             told = message.tool_call_id or name or "a tool"
             raise BadRequest(f"'{path}' is the result of {told}, for which no call is waiting.", param=path)
-        self._waiting.remove(call)
         parts: list[Part] = []
         if message.content or not message.images:
             parts.append(Text(message.content or ""))
         parts += [_image(data, path=f"{path}.images[{n}]") for n, data in enumerate(message.images or ())]
         return ToolResult(call.id, tuple(parts), name=call.name)
-
-    def _answered(self, id_: str | None, name: str | None) -> ToolCall | None:
-        """The call that this is the result of: by its id, else the first of that tool, else the first of all."""
-        if id_ and (found := next((call for call in self._waiting if call.id == id_), None)):
-            return found
-        return next((call for call in self._waiting if not name or call.name == name), None)
 
 
 def _image(data: str, *, path: str) -> Image:

@@ -101,12 +101,12 @@ class Losses:
 def turns(messages: Sequence[Message], losses: Losses) -> Iterator[Turn]:
     """Each message as Ollama's. `open_calls` are the calls of the last assistant turn that still want a result."""
     open_calls: dict[str, str] = {}
-    order: list[str] = []
+    order: dict[str, int] = {}
     for message in messages:
         if message.name is not None:
             losses.drop(f"{message.path}.name", "Ollama's messages have no name")
         results = [part for part in message.parts if isinstance(part, ToolResult)]
-        for result in sorted(results, key=lambda result: order.index(result.id) if result.id in order else 0):
+        for result in sorted(results, key=lambda result: order.get(result.id, 0)):
             if result.id not in open_calls:
                 raise BadRequest(
                     f"The result for call {result.id!r} follows no such call.", param=message.path
@@ -120,7 +120,7 @@ def turns(messages: Sequence[Message], losses: Losses) -> Iterator[Turn]:
         turn = _turn(message, rest, losses)
         if turn.tool_calls:
             open_calls = {made.id: made.function.name for made in turn.tool_calls}
-            order = list(open_calls)
+            order = {id_: n for n, id_ in enumerate(open_calls)}
         yield turn
     _refuse_unanswered(open_calls, path=messages[-1].path if messages else "messages")
 

@@ -293,12 +293,13 @@ def _offered(call: Call, losses: Losses) -> Iterator[_OfferedTool]:
         losses.drop("tool_choice", "Ollama cannot be made to call a tool")
     if choice is not None and choice.mode == "none":
         return
+    allowed = frozenset(choice.names) if choice is not None and choice.mode == "subset" else None
     for index, tool in enumerate(call.tools):
         if isinstance(tool, HostedTool):
             losses.found.append(crossing.lost_tool(tool, choice, path=f"tools[{index}]"))
             continue
         offered = _tool(tool, path=f"tools[{index}]", losses=losses)
-        if choice is None or choice.mode != "subset" or offered.function.name in choice.names:
+        if allowed is None or offered.function.name in allowed:
             yield offered
 
 

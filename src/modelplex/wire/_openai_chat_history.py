@@ -198,11 +198,11 @@ class History:
 
     def _write_thoughts(self, thoughts: list[Thinking], written: _Written, *, path: str) -> None:
         """Back to its maker as it came; to others as text, where the service takes it (wires.md 2.8, 3.10)."""
-        theirs = [
-            thought for thought in thoughts if thought.seal is not None and self._is_theirs(thought.seal)
-        ]
+        theirs: list[Thinking] = []
         for thought in thoughts:
-            if thought.seal is not None and thought not in theirs:
+            if thought.seal is not None and self._is_theirs(thought.seal):
+                theirs.append(thought)
+            elif thought.seal is not None:
                 self._lose_seal(f"{path}.reasoning_details")
         for thought in theirs:
             if thought.seal is not None and thought.seal.format == GEMINI and not thought.text:
@@ -213,10 +213,11 @@ class History:
         field = self._quirks.reasoning_back
         if theirs or field == "reasoning_details":
             kept = thoughts if field == "reasoning_details" else theirs
+            sealed_here = {id(thought) for thought in theirs}
             written["reasoning_details"] = [
-                {**_detail(thought, is_theirs=thought in theirs), "index": n}
+                {**_detail(thought, is_theirs=id(thought) in sealed_here), "index": n}
                 for n, thought in enumerate(kept)
-                if thought.text or thought in theirs
+                if thought.text or id(thought) in sealed_here
             ]
             if field in {"", "reasoning_details"}:
                 return

@@ -6,7 +6,7 @@ back (wires.md 2.1, 2.8), in the order in which a model makes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ from modelplex.errors import BadRequest
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import convert_member, decode_member
 from modelplex.wire._openai_watch import GEMINI, google_signature
+from modelplex.wire._runs import joined_results
 from modelplex.wire.envelope import unwrap
 
 DIALECT = "openai_chat"
@@ -153,12 +154,7 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
     for n, (message, members) in enumerate(zip(given, whole, strict=True)):
         path = f"messages[{n}]"
         if message.role in {"tool", "function"}:
-            result = _read_result(message, last_call, path=path)
-            if messages and messages[-1].role == "tool":
-                run = messages.pop()
-                messages.append(msgspec.structs.replace(run, parts=(*run.parts, result)))
-            else:
-                messages.append(Message("tool", (result,), path=path))
+            messages.append(Message("tool", (_read_result(message, last_call, path=path),), path=path))
             continue
         role = _ROLES.get(message.role)
         if role is None:
@@ -172,7 +168,7 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
                 last_call[message.function_call.name] = f"call_{n}"
             parts = _read_assistant(message, parts, number=n, path=path)
         messages.append(Message(role, tuple(parts), name=message.name, path=path, extra=extra))
-    return tuple(messages)
+    return tuple(joined_results(messages))
 
 
 def _read_result(message: _Message, last_call: dict[str, str], *, path: str) -> ToolResult:
@@ -238,34 +234,41 @@ def _read_thinking(message: _Message) -> list[Thinking]:
     if not message.reasoning_details:
         text = message.reasoning_content or message.reasoning
         return [Thinking(text)] if text else []
-    merged: list[_Detail] = []
+    pieces: list[list[_Detail]] = []
     for detail in message.reasoning_details:
         # Clients that keep a stream's details send them back in pieces: the same index is the same detail.
-        last = merged[-1] if merged else None
+        last = pieces[-1][0] if pieces else None
         if (
             last is not None
             and detail.index is not None
             and (detail.index, detail.type) == (last.index, last.type)
         ):
-            merged[-1] = _joined(last, detail)
+            pieces[-1].append(detail)
         else:
-            merged.append(detail)
-    return [thinking for detail in merged if (thinking := _thinking(detail)) is not None]
+            pieces.append([detail])
+    return [thinking for run in pieces if (thinking := _thinking(_joined(run))) is not None]
 
 
-def _joined(first: _Detail, second: _Detail) -> _Detail:
+def _joined(pieces: list[_Detail]) -> _Detail:
+    """One detail of its pieces. Of a signature the last word counts, of a format and an id the first."""
+    if len(pieces) == 1:
+        return pieces[0]
     return _Detail(
-        type=first.type,
-        text=None if first.text is second.text is None else (first.text or "") + (second.text or ""),
-        summary=None
-        if first.summary is second.summary is None
-        else (first.summary or "") + (second.summary or ""),
-        signature=second.signature or first.signature,
-        data=None if first.data is second.data is None else (first.data or "") + (second.data or ""),
-        format=first.format or second.format,
-        id=first.id or second.id,
-        index=first.index,
+        type=pieces[0].type,
+        text=_text_of(piece.text for piece in pieces),
+        summary=_text_of(piece.summary for piece in pieces),
+        signature=next((piece.signature for piece in reversed(pieces) if piece.signature), None),
+        data=_text_of(piece.data for piece in pieces),
+        format=next((piece.format for piece in pieces if piece.format), None),
+        id=next((piece.id for piece in pieces if piece.id), None),
+        index=pieces[0].index,
     )
+
+
+def _text_of(pieces: Iterable[str | None]) -> str | None:
+    """The pieces as one text; None where there is none."""
+    said = [piece for piece in pieces if piece is not None]
+    return "".join(said) if said else None
 
 
 def _thinking(detail: _Detail) -> Thinking | None:

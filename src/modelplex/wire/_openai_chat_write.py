@@ -73,6 +73,7 @@ class _Writing:
         self.aliases: dict[str, str] = {}
         self.free: set[str] = set()
         self.answer_tool: str | None = None
+        self.customs = {tool.name for tool in self.call.tools if isinstance(tool, FreeTool)}
         self.wraps = wraps_free_tools(self.call, attempt)
 
     def write(self) -> Written:
@@ -199,8 +200,7 @@ class _Writing:
 
     def _named(self, name: str) -> dict[str, Any]:
         sent = self.name_of(name, path="tool_choice")
-        is_free = any(isinstance(tool, FreeTool) and tool.name == name for tool in self.call.tools)
-        kind = "custom" if is_free and sent not in self.free else "function"
+        kind = "custom" if name in self.customs and sent not in self.free else "function"
         return {"type": kind, kind: {"name": sent}}
 
     # --- controls ---

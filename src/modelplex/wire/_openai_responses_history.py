@@ -93,9 +93,10 @@ class History:
             for part in message.parts:
                 if isinstance(part, Text) and part.cache is not None:
                     self._lose(f"{message.path}.cache_control", "instructions have no cache markers here")
+        before = {id(message) for message in leading}
         items: list[_AnyPart] = []
         for message in self._call.messages:
-            if message in leading:
+            if id(message) in before:
                 continue
             if message.role == "tool":
                 items += self._results(message)

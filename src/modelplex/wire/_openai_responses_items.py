@@ -34,6 +34,7 @@ from modelplex.wire._openai_chat_messages import CacheControl, read_cache, read_
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import convert_member, decode_member
 from modelplex.wire._openai_responses_words import COMPACTED, DIALECT, OF_CALL, SEAL_FORMAT
+from modelplex.wire._runs import joined_results
 from modelplex.wire.envelope import unwrap
 
 _ROLES: dict[str, Role] = {
@@ -124,11 +125,14 @@ class _Reading:
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._made: list[Part] = []
+        self._says = self._calls = False
+        """Whether what was made so far holds text, and whether it holds a call."""
+        self._extra: dict[str, msgspec.Raw] = {}
         self._head = Message("assistant", ())
 
     def finished(self) -> list[Message]:
         self._flush()
-        return self._messages
+        return list(joined_results(self._messages))
 
     def read(self, raw: msgspec.Raw, *, path: str) -> None:
         kind = decode_member(raw, _Kind, path=path)
@@ -155,12 +159,16 @@ class _Reading:
     def _make(self, part: Part, *, path: str) -> None:
         if not self._made:
             self._head = Message("assistant", (), path=path)
+            self._says = self._calls = False
+            self._extra = {}
+        self._says = self._says or isinstance(part, Text | Refusal)
+        self._calls = self._calls or isinstance(part, ToolCall)
         self._made.append(part)
 
     def _flush(self) -> None:
         if self._made:
             parts = tuple(_with_signatures(self._made))
-            self._messages.append(msgspec.structs.replace(self._head, parts=parts))
+            self._messages.append(msgspec.structs.replace(self._head, parts=parts, extra=self._extra))
             self._made = []
 
     def _read_message(self, raw: msgspec.Raw, *, path: str) -> None:
@@ -175,8 +183,7 @@ class _Reading:
             self._flush()
             self._messages.append(Message(role, tuple(parts), path=path, extra=extra))
             return
-        says = any(isinstance(part, Text | Refusal) for part in self._made)
-        if says and not any(isinstance(part, ToolCall) for part in self._made):
+        if self._made and self._says and not self._calls:
             self._flush()  # two messages in a row are two, unless calls that are still open stand between
         first = not self._made
         for part in parts or [Text("")]:
@@ -186,8 +193,8 @@ class _Reading:
             path=path if first else self._head.path,
             id=self._head.id or item.id,
             phase=self._head.phase or item.phase,
-            extra={**self._head.extra, **extra},
         )
+        self._extra |= extra
 
     def _read_output(self, raw: msgspec.Raw, *, free: bool, path: str) -> None:
         item = decode_member(raw, _OutputItem, path=path)
@@ -200,11 +207,7 @@ class _Reading:
             extra={n: v for n, v in members.items() if n not in _OUTPUT_MEMBERS and is_given(v)},
         )
         self._flush()
-        if self._messages and self._messages[-1].role == "tool":
-            run = self._messages.pop()
-            self._messages.append(msgspec.structs.replace(run, parts=(*run.parts, result)))
-        else:
-            self._messages.append(Message("tool", (result,), path=path))
+        self._messages.append(Message("tool", (result,), path=path))
 
 
 def _read_call(raw: msgspec.Raw, *, free: bool, path: str) -> ToolCall:
