@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from time import perf_counter
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -40,6 +41,7 @@ from modelplex.errors import (
 from modelplex.event import Usage
 from modelplex.keeping import Keeping
 from modelplex.listing import Listing
+from modelplex.offload import Offload
 from modelplex.policing import Egress, Policing
 from modelplex.provider.ways import COUNTS
 from modelplex.record.journal import Journal
@@ -93,6 +95,7 @@ PATH_MARKS = "/:@+;()[]"
 """What a path in x-modelplex-changes keeps as it is. A comma would begin another change, and members may have any name."""
 POINTER_MARKS = PATH_MARKS + "%~"
 """A pointer comes with its rare characters encoded already."""
+Result = TypeVar("Result")
 Makers = OrderedDict[int, Origin]
 """Who made a sealed state, by its hash."""
 STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -134,6 +137,7 @@ class Gateway:
         answers: Answers | None = None,
         circuits: Circuits | None = None,
         makers: Makers | None = None,
+        offload: Offload | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.listing = listing
@@ -143,6 +147,7 @@ class Gateway:
         self._prices = prices
         self._egress = egress
         self.answers = answers
+        self.offload = offload if offload is not None else Offload()
         self._preferred_key: dict[tuple[str, str], int] = {}
         self._makers: Makers = makers if makers is not None else OrderedDict()
         self._origins: set[Origin] = set(self._makers.values())
@@ -165,7 +170,7 @@ class Gateway:
     async def _answer(self, ask: Ask, door: Door, journal: Journal) -> None:
         keeping: Keeping | None = None
         if ask.dialect == openai_responses.DIALECT:
-            keeping = Keeping(self.answers, owner=journal.caller.owner)
+            keeping = Keeping(self.answers, owner=journal.caller.owner, offload=self.offload)
             journal.ask = ask = await keeping.opened(ask)
         attempts, policing = await self._permitted(ask, journal)
         if (body := answered_here(ask, attempts, created=int(journal.wall))) is not None:
@@ -182,7 +187,7 @@ class Gateway:
         turn = Turn(_asked(judged, journal, keeping), door, journal, keeping, policing)
         pinned_call: Call | None = None
         if self._must_pin(ask, attempts):
-            attempts, pinned_call = self._pinned(turn.asked, attempts)
+            attempts, pinned_call = await self._beside(turn, partial(self._pinned, turn.asked, attempts))
         steps = self._plan(attempts, journal.caller.owner)
         try:
             attempt = next(steps)
@@ -204,7 +209,10 @@ class Gateway:
             *request_names(ask.dialect, journal.id),
             (b"x-modelplex-changes", changes_header(journal.changes)),
         ]
-        await door.whole(200, head, counted_here(ask) or b"{}")
+        counted = await self.offload.run(
+            partial(counted_here, ask), body=ask.body, owner=journal.caller.owner
+        )
+        await door.whole(200, head, counted or b"{}")
 
     # --- who may be asked ---
 
@@ -224,7 +232,10 @@ class Gateway:
         if not sealed:
             return attempts, None
         policing = Policing(ask, journal.caller, self._egress)
-        return policing.permitted(attempts), policing
+        permitted = await self.offload.run(
+            partial(policing.permitted, attempts), body=ask.body, owner=journal.caller.owner
+        )
+        return permitted, policing
 
     def _priced(self, candidates: tuple[Candidate, ...], caller: Caller) -> tuple[Candidate, ...]:
         """An agent whose dollars are to be counted gets models whose price is known. Raises BudgetExceeded."""
@@ -303,7 +314,7 @@ class Gateway:
             journal.queued += attempt.delay
         journal.attempt = attempt
         try:
-            asked, passage = self._passage(turn, attempt, call)
+            asked, passage = await self._beside(turn, partial(self._passage, turn, attempt, call))
         except (Unsupported, PolicyDenied) as error:  # another candidate may have the words
             journal.tried(attempt, error, seconds=0.0)
             return detached(error)
@@ -351,6 +362,11 @@ class Gateway:
                 journal.failed(failure)
             return None
         return failure
+
+    async def _beside(self, turn: Turn, work: Callable[[], Result]) -> Result:
+        """What is done with a request's body, in a thread where it is a large one."""
+        ask = turn.asked.ask
+        return await self.offload.run(work, body=ask.body, owner=turn.journal.caller.owner)
 
     def _passage(self, turn: Turn, attempt: Attempt, call: Call | None) -> tuple[Asked, Passage]:
         """What goes to this candidate, and the request that it was made of."""
@@ -423,7 +439,7 @@ class Gateway:
         provider = self.upstreams[attempt.provider]
         if passage.media_type and not journal.ask.stream:
             body = await answer.body(limit=provider.max_response_size)
-            out = passage.whole(body)
+            out = await self.offload.run(partial(passage.whole, body), body=body, owner=journal.caller.owner)
             journal.changes = passage.changes
             if keeping is not None:
                 await keeping.keep(out)
@@ -576,20 +592,23 @@ def _visible(text: str) -> bytes:
 
 def changes_header(changes: tuple[Change, ...]) -> bytes:
     """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out (wires.md 4, "Losses")."""
-    return _listed([f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes])
+    told = (f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes)
+    return _listed(told, total=len(changes))
 
 
 def stripped_header(stripped: tuple[Stripped, ...]) -> bytes:
     """`pointer=rule[,...]`, cut like the changes."""
-    return _listed([f"{quote(one.pointer, safe=POINTER_MARKS)}={one.rule}" for one in stripped])
+    told = (f"{quote(one.pointer, safe=POINTER_MARKS)}={one.rule}" for one in stripped)
+    return _listed(told, total=len(stripped))
 
 
-def _listed(items: list[str]) -> bytes:
+def _listed(items: Iterable[str], *, total: int) -> bytes:
+    """As many as there is room for. No more are written: there may be one for each member of a body."""
     kept: list[str] = []
     size = 0
     for item in items:
         if size + len(item) > CHANGES_LIMIT:
-            kept.append(f"more={len(items) - len(kept)}")
+            kept.append(f"more={total - len(kept)}")
             break
         kept.append(item)
         size += len(item) + 1

@@ -6,24 +6,30 @@ listener's clients keep is not found by another's.
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from modelplex.answers import Answer, Answers
 from modelplex.call import Ask
 from modelplex.errors import BadRequest, NotFound
+from modelplex.offload import Offload
 from modelplex.wire import openai_responses
 from modelplex.wire.openai_responses import Kept
 
 REFERENCE = b'"item_reference"'
 """The type of an item that stands for one that was kept."""
+MAX_REFERENCES = 500
+"""Items of one request that are named by an id alone. Each is looked for in the answers that were kept last, and no conversation has so many turns in those."""
 
 
 class Keeping:
     """One request's dealings with the store. `owner` is its listener."""
 
-    def __init__(self, answers: Answers | None, *, owner: str) -> None:
+    def __init__(self, answers: Answers | None, *, owner: str, offload: Offload) -> None:
         self._answers = answers
         self._owner = owner
+        self._offload = offload
         self._input: list[msgspec.Raw] = []
         self.kept: Kept | None = None
 
@@ -41,18 +47,32 @@ class Keeping:
                     param="previous_response_id",
                     code="previous_response_not_found",
                 )
-            ask = openai_responses.with_history(ask, earlier.items)
+            ask = await self._offload.run(
+                partial(openai_responses.with_history, ask, earlier.items),
+                body=ask.body if len(ask.body) > len(earlier.body) else earlier.body,
+                owner=self._owner,
+            )
         if self._answers is not None and REFERENCE in ask.body:
             ask = await self._resolved(self._answers, ask)
         if store:
-            self._input = openai_responses.input_items(ask)
+            self._input = await self._items(ask)
         return ask
+
+    async def _items(self, ask: Ask) -> list[msgspec.Raw]:
+        return await self._offload.run(
+            partial(openai_responses.input_items, ask), body=ask.body, owner=self._owner
+        )
 
     async def _resolved(self, answers: Answers, ask: Ask) -> Ask:
         """The request with each item that it names by an id alone put in. Raises BadRequest for one that is not kept here."""
         items: list[msgspec.Raw] = []
-        for at, raw in enumerate(openai_responses.input_items(ask)):
-            reference = openai_responses.read_reference(raw)
+        found = await self._offload.run(partial(_with_references, ask), body=ask.body, owner=self._owner)
+        if sum(reference is not None for _, reference in found) > MAX_REFERENCES:
+            raise BadRequest(
+                f"'input' names more than {MAX_REFERENCES} items by their ids alone: send the items.",
+                param="input",
+            )
+        for at, (raw, reference) in enumerate(found):
             item = raw if reference is None else await answers.find_item(reference, owner=self._owner)
             if item is None:
                 raise BadRequest(
@@ -81,6 +101,11 @@ class Keeping:
         """Keep the response object with which these events end, if they do."""
         if self.kept is not None and self.kept.store:
             await self.keep(openai_responses.final_response(events))
+
+
+def _with_references(ask: Ask) -> list[tuple[msgspec.Raw, str | None]]:
+    """Each item of the request, and the id that it is if it is nothing else."""
+    return [(raw, openai_responses.read_reference(raw)) for raw in openai_responses.input_items(ask)]
 
 
 async def kept_answer(answers: Answers | None, name: str, *, owner: str) -> Answer:

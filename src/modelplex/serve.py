@@ -17,6 +17,7 @@ import os
 import random
 import resource
 import signal
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ from modelplex.listing import Listing
 from modelplex.mcp.front import Front, Lines
 from modelplex.mcp.service import Service
 from modelplex.mcp.words import Unavailable
+from modelplex.offload import Offload
 from modelplex.policing import egress_of
 from modelplex.provider.types import TYPES
 from modelplex.record.log import Log, Secrets
@@ -71,6 +73,8 @@ WATCH_SECONDS = 1.0
 """How often the config file is looked at: one `stat`, and soon enough for somebody who waits for it."""
 YOUNG_OBJECTS = 20_000
 """Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles."""
+SWITCH_SECONDS = 0.001
+"""How long a thread that reads a large body may go on while the event loop waits for the interpreter. Python's 5 ms are paid for each step of each request beside it."""
 
 UNPRICED_LIMIT = 1000
 """Models without a price that the log names, each once for an agent; made-up names shall not fill it."""
@@ -119,6 +123,7 @@ def run(
     """
     become_undumpable()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = Process(config, config_path=config_path, verbose=verbose, shaped=shaped, uses=uses)
         return runner.run(process.serve())
@@ -171,6 +176,7 @@ class Process:
             secrets=Secrets(_secrets(config)),
         )
         self._client = Client()
+        self._offload = Offload()
         kept = config.server.keep_responses
         self._answers = None if kept is None else Answers(MEMORY if kept == "memory" else kept)
         self._unpriced: set[tuple[str, str, str]] = set()
@@ -509,6 +515,7 @@ class Process:
             answers=self._answers,
             circuits=self._circuits,
             makers=self._makers,
+            offload=self._offload,
         )
 
     async def _watch(self) -> None:

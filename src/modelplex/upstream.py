@@ -6,6 +6,7 @@ boundary where the client pool's errors become ours. A key is only ever here, in
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections import deque
@@ -21,6 +22,7 @@ from modelplex.config import ProviderConfig
 from modelplex.decoded import decoded
 from modelplex.errors import ModelplexError, UpstreamBroken, UpstreamTimeout
 from modelplex.event import ListedModel
+from modelplex.offload import is_heavy
 from modelplex.provider import address, demo
 from modelplex.provider.catalogue import facts
 from modelplex.provider.rows import Row
@@ -310,6 +312,11 @@ class DemoUpstream:
         ]
 
     async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+        if is_heavy(body):
+            return await asyncio.to_thread(self._answer, ask, attempt, body)
+        return self._answer(ask, attempt, body)
+
+    def _answer(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
         if body is not ask.body:
             ask = read_ask(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
         created = int(self._clock())

@@ -268,7 +268,9 @@ class App:
             ticket = self.limits.admit(request.caller)
             body = await door.body(limit=self.max_body, declared=request.length)
             journal.started = perf_counter()
-            ask = _read(asked, body, request.content_type)
+            ask = await gateway.offload.run(
+                partial(_read, asked, body, request.content_type), body=body, owner=request.caller.owner
+            )
             if asked.dialect in CLIENTS_WITH_VERSIONS:
                 ask = msgspec.structs.replace(ask, headers=version_headers(headers))
             journal.ask = ask

@@ -30,7 +30,9 @@ WhenEmpty = Literal["keep", "drop", "parent"]
 HASH_PREFIX = "mpx-"
 HASH_LENGTH = 32
 """Hex digits of a keyed hash: 128 bits, and below the 64 characters that OpenAI takes."""
-DATA_URL = re.compile(r"data:[\w.+-]*(?:/[\w.+-]+)?(?:;[\w.+-]+(?:=[\w.+-]+)?)*,")
+DATA_URL = re.compile(r"data:[\w.+-]*+(?:/[\w.+-]++)?+(?:;[\w.+-]++(?:=[\w.+-]++)?+)*+,")
+MAX_DATA_HEAD = 1_024
+"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few parameters. A longer one is not read."""
 BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
 BASE64_STEP = 4
 
@@ -258,14 +260,18 @@ def keyed_hash(facts: Facts, purpose: str, said: bytes = b"") -> str:
 
 def _inline(walk: Walk, value: Any, path: Path) -> None:
     """Passes a data: URL and refuses every other string, however it is disguised."""
-    if value is not None and not (isinstance(value, str) and DATA_URL.match(value)):
+    if value is not None and not (isinstance(value, str) and is_data_url(value)):
         walk.refuse(path, "remote-url")
 
 
 def _inline_bytes(walk: Walk, value: Any, path: Path) -> None:
     """Passes base64 and data: URLs."""
-    if value is not None and not (isinstance(value, str) and (_is_base64(value) or DATA_URL.match(value))):
+    if value is not None and not (isinstance(value, str) and (_is_base64(value) or is_data_url(value))):
         walk.refuse(path, "remote-url")
+
+
+def is_data_url(value: str) -> bool:
+    return DATA_URL.match(value, 0, MAX_DATA_HEAD) is not None
 
 
 def _is_base64(value: str) -> bool:

@@ -17,6 +17,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -31,6 +32,12 @@ INTRODUCTION = "This is Modelplex's built-in demo model: no real model is behind
 
 MAX_QUOTED = 2000
 """Characters of what was said that are said back: enough to know it again."""
+MAX_HEARD = 65_536
+"""Characters of a text that are looked at for words: what a person says, and more. The rest of a longer one is counted by its length."""
+CHARACTERS_A_TOKEN = 4
+"""Of the rest of a text that is too long to be cut into words."""
+MAX_TEXTS = 2048
+"""Of one request for vectors; OpenAI's limit."""
 MAX_CHOICES = 16
 """Choices of one answer; OpenAI's limit is 128, and nobody wants the same text that often."""
 DIMENSIONS = 256
@@ -369,7 +376,7 @@ def _named(tools: Sequence[_Tool], choice: _Choice) -> _Tool:
 
 def _mentioned(tools: Sequence[_Tool], text: str) -> list[_Tool]:
     """The tools that the text names; the first where it only says to use the tool, all where it says to use the tools."""
-    said = _spoken(text)
+    said = _spoken(text[:MAX_HEARD])
     named = [tool for tool in tools if f" {_spoken(tool.asked.name).strip()} " in said]
     if named:
         return named
@@ -399,11 +406,8 @@ def _call(tool: _Tool, *, mark: str) -> _Call:
 
 
 def _reply(asked: _Chat) -> str:
-    results: list[_Message] = []
-    for message in reversed(asked.messages):
-        if message.role not in {"tool", "function"}:
-            break
-        results.insert(0, message)
+    is_result = takewhile(lambda message: message.role in {"tool", "function"}, reversed(asked.messages))
+    results = [*is_result][::-1]
     if results:
         names = _names_of_calls(asked.messages)
         told = [f"The tool {names.get(m.tool_call_id, 'you have')} gave: {_quoted(m.text)}" for m in results]
@@ -522,11 +526,16 @@ def _usage(prompt: int, said: Sequence[_Said]) -> _Usage:
 
 
 def _count_messages(messages: Sequence[_Message]) -> int:
-    return sum(len(_cut(message.text)) for message in messages)
+    return sum(_length(message.text) for message in messages)
 
 
 def _count_prompts(asked: _Completion) -> int:
-    return sum(len(_cut(prompt)) for prompt in _prompts(asked))
+    return sum(_length(prompt) for prompt in _prompts(asked))
+
+
+def _length(text: str) -> int:
+    """In tokens."""
+    return len(_cut(text[:MAX_HEARD])) + max(0, len(text) - MAX_HEARD) // CHARACTERS_A_TOKEN
 
 
 # --- the forms of an answer
@@ -584,6 +593,8 @@ def _embed(asked: _Embedding) -> Json:
     if not 1 <= length <= MAX_DIMENSIONS:
         raise BadRequest(f"dimensions must be between 1 and {MAX_DIMENSIONS}.", param="dimensions")
     texts = _texts(asked.input, param="input")
+    if len(texts) > MAX_TEXTS:
+        raise BadRequest(f"input holds more than {MAX_TEXTS} texts.", param="input")
     packed = [_vector(text, length) for text in texts]
     as_text = asked.encoding_format == "base64"
     data = [
@@ -596,7 +607,7 @@ def _embed(asked: _Embedding) -> Json:
         }
         for index, vector in enumerate(packed)
     ]
-    tokens = sum(len(_cut(text)) for text in texts)
+    tokens = sum(map(_length, texts))
     usage: Json = {"prompt_tokens": tokens, "total_tokens": tokens, "estimated": True}
     return {"object": "list", "data": data, "model": MODELS[1], "usage": usage}
 
@@ -604,7 +615,7 @@ def _embed(asked: _Embedding) -> Json:
 def _vector(text: str, length: int) -> bytes:
     """A unit vector as little-endian float32: each word adds to one place, so texts with common words are near each other."""
     places = [0.0] * length
-    for word in _words.findall(text.lower()):
+    for word in _words.findall(text[:MAX_HEARD].lower()):
         number = int.from_bytes(hashlib.blake2s(word.encode(), digest_size=8).digest(), "little")
         places[(number >> 1) % length] += 1.0 if number & 1 else -1.0
     # The text as a whole adds a little to one place: no two texts are the same, and none is nowhere.

@@ -50,6 +50,8 @@ _MESSAGE_MEMBERS = frozenset(
     "role content name tool_calls function_call tool_call_id refusal audio "
     "reasoning reasoning_content reasoning_details annotations".split()
 )
+MAX_DATA_HEAD = 1_024
+"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few parameters."""
 DEFAULT_TTL = "30m"
 """How long a `prompt_cache_breakpoint` lives that does not say it. Being set, it tells such a marker from a `cache_control`."""
 
@@ -357,8 +359,9 @@ def read_url(url: str, *, path: str) -> Inline | Url:
     """An address, or the bytes that a `data:` URL holds (RFC 2397)."""
     if url.startswith(("http://", "https://")):
         return Url(url)
-    head, comma, data = url.partition(",")
-    if not head.startswith("data:") or not comma:
+    comma = url.find(",", 0, MAX_DATA_HEAD)
+    head, data = url[: max(0, comma)], url[comma + 1 :]
+    if not head.startswith("data:"):
         raise BadRequest(f"'{path}' must be an http, https or data URL.", param=path)
     media_type, *options = head[5:].split(";")
     media_type = media_type or "text/plain"

@@ -6,7 +6,6 @@ OpenAI form has. A wrong value is told by its place, as a path that the client c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
@@ -17,7 +16,6 @@ from modelplex.wire._openai_json import MALFORMED, is_given
 
 Wanted = TypeVar("Wanted")
 
-_fault = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
@@ -29,8 +27,8 @@ def decode_member(raw: msgspec.Raw, wanted: type[Wanted], *, path: str) -> Wante
     try:
         return cast("Wanted", decoder.decode(raw))
     except msgspec.ValidationError as error:
-        found = _fault.fullmatch(str(error))
-        said, place = (found[1], path + found[2]) if found else (str(error), path)
+        said, at, inside = str(error).rpartition(" - at `$")
+        said, place = (said, path + inside.removesuffix("`")) if at else (str(error), path)
         raise BadRequest(f"'{place}': {said[:1].lower()}{said[1:]}.", param=place) from None
     except MALFORMED as error:
         raise BadRequest(f"'{path}' is not valid JSON: {error}.", param=path) from None

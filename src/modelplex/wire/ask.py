@@ -12,6 +12,7 @@ import msgspec
 
 from modelplex.call import Ask, Attempt, Change, Endpoint, Quirks
 from modelplex.errors import BadRequest
+from modelplex.wire.bounds import check_lists, check_values
 from modelplex.wire.multipart import find_model
 
 FORM = "multipart/form-data"
@@ -62,12 +63,14 @@ def read_ask(
 
     `model` and `stream` are given where the dialect does not say them in the body.
     """
+    check_values(body)
     try:
         fields = _decode_fields(body)
     except msgspec.DecodeError as error:
         raise BadRequest(f"The body is not a JSON object: {error}.") from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not valid UTF-8.") from None
+    check_lists(fields, dialect=dialect)
     if stream is None:
         stream = dialect not in NEVER_STREAMED and _streamed(
             fields, unless_told=dialect in STREAMS_UNLESS_TOLD

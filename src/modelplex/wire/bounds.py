@@ -32,13 +32,13 @@ _OTHERS = bytes(byte for byte in range(256) if byte not in _OUTSIDE)
 _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def check_values(body: bytes) -> None:
-    """Raises BadRequest for a body with more than MAX_VALUES values. Of one that is not JSON nothing is said."""
-    if len(body) <= MAX_VALUES * SMALLEST_VALUE:
+def check_values(body: bytes, *, most: int = MAX_VALUES) -> None:
+    """Raises BadRequest for a body with more values. Of one that is not JSON nothing is said."""
+    if len(body) <= most * SMALLEST_VALUE:
         return
-    if most_values(body) > MAX_VALUES and (found := count_values(body)) > MAX_VALUES:
+    if most_values(body) > most and (found := count_values(body, enough=most)) > most:
         raise BadRequest(
-            f"The body has {found} JSON values (objects, lists, texts and numbers), and at most {MAX_VALUES} are read."
+            f"The body has at least {found} JSON values (objects, lists, texts and numbers), and at most {most} are read."
         )
 
 
@@ -47,10 +47,10 @@ def most_values(body: bytes) -> int:
     return 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
-def count_values(body: bytes) -> int:
-    """How many values the JSON in `body` has, give or take one for each empty object or list."""
+def count_values(body: bytes, *, enough: int) -> int:
+    """How many values the JSON in `body` has; an empty object or list counts as two. It stops where more than `enough` are found."""
     found, start, in_text = 1, 0, False
-    while start < len(body):
+    while start < len(body) and found <= enough:
         end = _whole_escape(body, start + SLICE)
         piece = body[start:end]
         if b"\\" in piece:
@@ -78,25 +78,24 @@ def check_lists(fields: Mapping[str, msgspec.Raw], *, dialect: str) -> None:
         )
     for name, limit in _LISTS.get(dialect, _OPENAI).items():
         raw = fields.get(name)
-        if raw is None or len(raw) <= limit * SMALLEST_VALUE or not bytes(raw[:1]).startswith(b"["):
+        if raw is None or len(raw) <= limit * SMALLEST_VALUE:
             continue
         try:
             found = len(_decode_entries(raw))
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         if found > limit:
-            raise BadRequest(
-                f"'{name}' has {found} entries, and at most {limit} are taken.", param=name
-            )
+            raise BadRequest(f"'{name}' has {found} entries, and at most {limit} are taken.", param=name)
 
 
 _OPENAI = {"messages": MAX_MESSAGES, "tools": MAX_TOOLS, "functions": MAX_TOOLS}
+_GEMINI = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
 _RESPONSES = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
 _LISTS: Mapping[str, Mapping[str, int]] = {
     "openai_responses": _RESPONSES,
     "openai_count": _RESPONSES,
-    **dict.fromkeys(
-        ("gemini", "gemini_array", "gemini_count"), {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
-    ),
+    "gemini": _GEMINI,
+    "gemini_array": _GEMINI,
+    "gemini_count": _GEMINI,
 }
 """Lists by dialect; all others call theirs as chat completions do. `input` of embeddings holds token ids, which are many and cheap."""

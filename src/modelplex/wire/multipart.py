@@ -13,6 +13,8 @@ _boundary = re.compile(rb'(?:^|[\s;])boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))
 _named = re.compile(
     rb'^content-disposition:[^\r\n]*[;\s]name="?model"?\s*(?:;|$)', re.IGNORECASE | re.MULTILINE
 )
+MAX_HEAD = 16_384
+"""Bytes of a part's headers: a name and a file's name, of which a client's system allows some thousand bytes at most."""
 MAX_PARTS = 64
 """A form of these endpoints has under twenty members; a hostile one shall not cost more than a look."""
 
@@ -33,6 +35,8 @@ def find_model(body: bytes, content_type: str) -> tuple[int, int]:
         head_end = body.find(b"\r\n\r\n", start)
         if end < 0 or head_end < 0 or head_end > end:
             raise BadRequest("The multipart body is not whole: a part has no end.")
+        if head_end - start > MAX_HEAD:
+            raise BadRequest(f"A part of the form has more than {MAX_HEAD} bytes of headers.")
         if _named.search(body[start:head_end].replace(b"\r\n", b"\n")):
             if model is not None:
                 raise BadRequest("The form has 'model' twice.", param="model")

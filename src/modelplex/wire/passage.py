@@ -358,15 +358,15 @@ class Translating(_Fresh):
 
     def _carry(self, events: list[Event]) -> bytes:
         assert self._writer is not None
-        out = b""
+        out: list[bytes] = []
         for event in events:
             self._note(event)
             if self.failed is not None:
                 break
-            out += self._writer.send(event)
+            out.append(self._writer.send(event))
         if len(self._writer.changes) > self._told:  # at once: nobody knows whether there is an end
             self._keep_losses(self._writer)
-        return out
+        return b"".join(out)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, OUTPUT):

@@ -20,6 +20,7 @@ import msgspec
 from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
 from modelplex.errors import ClientClosed, ModelplexError, TooLarge
+from modelplex.mcp.front.bounded import read
 from modelplex.mcp.front.carry import JSON, QUIET_SECONDS, Carrier, Manner, Outlet, cut_short, refuse
 from modelplex.mcp.front.checks import (
     STATUS_OF_CODE,
@@ -36,7 +37,6 @@ from modelplex.mcp.front.checks import (
     modern_fault,
     no_era,
     not_acceptable,
-    read,
     read_head,
     same_arguments,
 )

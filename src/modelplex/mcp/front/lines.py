@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
+from modelplex.mcp.front.bounded import read
 from modelplex.mcp.front.checks import (
     Refusal,
     era_of,
@@ -21,7 +22,6 @@ from modelplex.mcp.front.checks import (
     malformed,
     modern_fault,
     no_era,
-    read,
 )
 from modelplex.mcp.front.session import Conversation, Stream, Tools, already_running, start_all
 from modelplex.mcp.words import INVALID_REQUEST, Json

@@ -12,7 +12,8 @@ import msgspec
 
 from modelplex.caller import Caller
 from modelplex.mcp import cells
-from modelplex.mcp.front.checks import Refusal, read
+from modelplex.mcp.front.bounded import read
+from modelplex.mcp.front.checks import Refusal
 from modelplex.mcp.front.session import Tools
 from modelplex.mcp.words import Json, Reply
 

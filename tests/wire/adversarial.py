@@ -20,7 +20,8 @@ def _pairs(n: int, *entries: Callable[[int], bytes]) -> bytes:
 
 
 def _members(n: int) -> bytes:
-    return b",".join(b'"m%d":%d' % (i, i) for i in range(n))
+    """At most as many as a top level may have."""
+    return b",".join(b'"m%d":%d' % (i, i) for i in range(min(n, 900)))
 
 
 # --- OpenAI chat completions
@@ -78,10 +79,7 @@ CHAT: dict[str, Family] = {
         b"[" + USER + b"," + _pairs(n, _chat_calls, _chat_result).strip(b"[") if n else b"[]"
     ),
     "tool turns of one id": lambda n: _chat(
-        b"["
-        + USER
-        + b","
-        + _pairs(n, lambda _: _chat_calls(1), lambda _: _chat_result(1)).strip(b"[")
+        b"[" + USER + b"," + _pairs(n, lambda _: _chat_calls(1), lambda _: _chat_result(1)).strip(b"[")
     ),
     "calls of one turn": lambda n: _chat(_one(_chat_call, _chat_result, n)),
     "content parts": lambda n: _chat(
@@ -137,9 +135,7 @@ CHAT: dict[str, Family] = {
         + b"}}",
     ),
     "unknown members": lambda n: _chat(b"[" + USER + b"]", b"," + _members(n)),
-    "unknown members of a message": lambda n: _chat(
-        b'[{"role":"user","content":"x",' + _members(n) + b"}]"
-    ),
+    "unknown members of a message": lambda n: _chat(b'[{"role":"user","content":"x",' + _members(n) + b"}]"),
     "properties": lambda n: _chat(
         b"[" + USER + b"]",
         b',"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{'
@@ -197,9 +193,7 @@ def _answer_item(i: int, rest: bytes = b"") -> bytes:
 
 RESPONSES: dict[str, Family] = {
     "messages": lambda n: _responses(_list(n, lambda _: USER)),
-    "system messages": lambda n: _responses(
-        b"[" + b'{"role":"system","content":"x"},' * n + USER + b"]"
-    ),
+    "system messages": lambda n: _responses(b"[" + b'{"role":"system","content":"x"},' * n + USER + b"]"),
     "tool turns": lambda n: _responses(b"[" + USER + b"," + _pairs(n, _item_call, _item_result)[1:]),
     "calls of one turn": lambda n: _responses(
         b"["
@@ -238,9 +232,7 @@ RESPONSES: dict[str, Family] = {
     "content parts": lambda n: _responses(
         b'[{"role":"user","content":' + _list(n, lambda _: b'{"type":"input_text","text":"x"}') + b"}]"
     ),
-    "unknown items": lambda n: _responses(
-        b"[" + USER + b"," + _list(n, lambda _: b'{"type":"x"}')[1:]
-    ),
+    "unknown items": lambda n: _responses(b"[" + USER + b"," + _list(n, lambda _: b'{"type":"x"}')[1:]),
     "references": lambda n: _responses(
         b"[" + USER + b"," + _list(n, lambda i: b'{"type":"item_reference","id":"i%d"}' % i)[1:]
     ),
@@ -248,9 +240,7 @@ RESPONSES: dict[str, Family] = {
         b'"x"',
         b',"tools":' + _list(n, lambda i: b'{"type":"function","name":"f%d","parameters":{}}' % i),
     ),
-    "hosted tools": lambda n: _responses(
-        b'"x"', b',"tools":' + _list(n, lambda _: b'{"type":"web_search"}')
-    ),
+    "hosted tools": lambda n: _responses(b'"x"', b',"tools":' + _list(n, lambda _: b'{"type":"web_search"}')),
     "custom tools": lambda n: _responses(
         b'"x"', b',"tools":' + _list(n, lambda i: b'{"type":"custom","name":"c%d"}' % i)
     ),
@@ -259,8 +249,10 @@ RESPONSES: dict[str, Family] = {
         b',"tools":'
         + _list(
             n,
-            lambda i: b'{"type":"namespace","name":"n%d","tools":[{"type":"function","name":"f","parameters":{}}]}'
-            % i,
+            lambda i: (
+                b'{"type":"namespace","name":"n%d","tools":[{"type":"function","name":"f","parameters":{}}]}'
+                % i
+            ),
         ),
     ),
     "allowed tools": lambda n: _responses(
@@ -333,7 +325,9 @@ ANTHROPIC: dict[str, Family] = {
             b"user",
             _list(
                 n,
-                lambda _: b'{"type":"image","source":{"type":"base64","media_type":"image/png","data":"QUJD"}}',
+                lambda _: (
+                    b'{"type":"image","source":{"type":"base64","media_type":"image/png","data":"QUJD"}}'
+                ),
             ),
         )
         + b"]"
@@ -366,7 +360,9 @@ ANTHROPIC: dict[str, Family] = {
             b"user",
             _list(
                 n,
-                lambda _: b'{"type":"document","source":{"type":"content","content":[{"type":"text","text":"x"}]}}',
+                lambda _: (
+                    b'{"type":"document","source":{"type":"content","content":[{"type":"text","text":"x"}]}}'
+                ),
             ),
         )
         + b"]"
@@ -377,7 +373,9 @@ ANTHROPIC: dict[str, Family] = {
             b"user",
             _list(
                 n,
-                lambda _: b'{"type":"search_result","source":"s","title":"t","content":[{"type":"text","text":"x"}]}',
+                lambda _: (
+                    b'{"type":"search_result","source":"s","title":"t","content":[{"type":"text","text":"x"}]}'
+                ),
             ),
         )
         + b"]"
@@ -512,14 +510,10 @@ GEMINI: dict[str, Family] = {
         + b","
         + _list(n, lambda i: _content(b"user", b"[" + _gemini_result(i) + b"]"))[1:]
     ),
-    "parts": lambda n: _gemini(
-        b"[" + _content(b"user", _list(n, lambda _: b'{"text":"x"}')) + b"]"
-    ),
+    "parts": lambda n: _gemini(b"[" + _content(b"user", _list(n, lambda _: b'{"text":"x"}')) + b"]"),
     "images": lambda n: _gemini(
         b"["
-        + _content(
-            b"user", _list(n, lambda _: b'{"inlineData":{"mimeType":"image/png","data":"QUJD"}}')
-        )
+        + _content(b"user", _list(n, lambda _: b'{"inlineData":{"mimeType":"image/png","data":"QUJD"}}'))
         + b"]"
     ),
     "tools": lambda n: _gemini(

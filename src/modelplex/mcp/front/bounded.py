@@ -1,0 +1,26 @@
+"""A message as it comes from a client: read where it is not too large to be walked on the event loop.
+
+Above it stand the transports; below it the checks, and the count of a body's values.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from modelplex.errors import BadRequest
+from modelplex.mcp.front import checks
+from modelplex.mcp.front.checks import Refusal
+from modelplex.mcp.words import INVALID_REQUEST
+from modelplex.wire.bounds import check_values
+
+MAX_VALUES: Final = 50_000
+"""JSON values of one message. The arguments of a call have some dozens, and a file's text is one; this many take about 20 ms to read and to look through."""
+
+
+def read(body: bytes | bytearray, *, max_depth: int) -> Any | Refusal:
+    """The JSON value of a body or a line; a Refusal where it is none, has too many values, or is nested deeper than `max_depth`."""
+    try:
+        check_values(bytes(body), most=MAX_VALUES)
+    except BadRequest as fault:
+        return Refusal(400, INVALID_REQUEST, fault.message.replace("The body", "The message", 1))
+    return checks.read(body, max_depth=max_depth)
