@@ -7,6 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
+HOME = "https://github.com/modelplex/modelplex/blob/main/"
+"""Where the files of this repository are seen on the web. README.md is also the page on a package index, where a relative link leads nowhere."""
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 
@@ -28,10 +30,15 @@ def dead_links(root: Path) -> list[str]:
     dead: list[str] = []
     for document in documents(root):
         for inline, reference in LINK.findall(FENCE.sub("", document.read_text())):
-            path, _, anchor = (inline or reference).partition("#")
+            written = inline or reference
+            at_home = written.startswith(HOME)
+            path, _, anchor = written.removeprefix(HOME).partition("#")
+            if document == root / "README.md" and not at_home and path and "://" not in path:
+                dead.append(f"README.md links to {path}: on a package index only {HOME}{path} leads there")
             if "://" in path or path.startswith("mailto:"):
                 continue
-            target = document.parent / path if path else document
+            folder = root if at_home else document.parent
+            target = folder / path if path else document
             if not target.exists():
                 dead.append(f"{document.relative_to(root)} links to {path}, which is not there")
             elif anchor and target.suffix == ".md" and anchor not in anchors(target):
@@ -57,6 +64,17 @@ def test_a_dead_link_and_a_dead_anchor_are_named(tmp_path: Path) -> None:
     assert dead_links(tmp_path) == [
         "a.md links to docs/c.md, which is not there",
         "a.md links to docs/b.md#off, which is no heading there",
+    ]
+
+
+def test_the_readme_links_absolutely_and_such_a_link_is_followed_into_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n")
+    (tmp_path / "README.md").write_text(
+        f"# First\n[a](CHANGELOG.md) [b]({HOME}CHANGELOG.md#changelog) [c]({HOME}gone.md) [d](#first)\n"
+    )
+    assert dead_links(tmp_path) == [
+        f"README.md links to CHANGELOG.md: on a package index only {HOME}CHANGELOG.md leads there",
+        "README.md links to gone.md, which is not there",
     ]
 
 
