@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import subprocess
@@ -66,11 +67,15 @@ class Program:
         assert self.popen.stdout is not None
         assert self.popen.stdout.readline() == f"{expected}\n"
 
-    def ask(self, expected: str) -> None:
+    def answer(self) -> str:
         assert self.popen.stdin is not None
+        assert self.popen.stdout is not None
         self.popen.stdin.write("go\n")
         self.popen.stdin.flush()
-        self.read(expected)
+        return self.popen.stdout.readline().strip()
+
+    def ask(self, expected: str) -> None:
+        assert self.answer() == expected
 
     def end(self) -> None:
         self.popen.communicate(timeout=WAIT_S)
@@ -124,6 +129,36 @@ def test_an_agent_of_no_config_is_refused(me: Person) -> None:
     assert "there is no config.toml here" in done.stderr
     (me.folder / "config.toml").write_text('[[providers]]\ntype = "demo"')
     assert 'has no agent "coder": it names none.' in me.run("--agent", "coder", "--", "true").stderr
+
+
+def test_an_agent_of_other_users_is_refused_before_anything_starts(me: Person) -> None:
+    write(me, f"allow_uid = [{os.geteuid() + 1}]")
+    done = me.run("--agent", "coder", "--", "true")
+    assert done.returncode == 2
+    assert "its setting is allow_uid" in done.stderr
+    write(me, f"allow_uid = [{os.geteuid()}]")
+    assert once(me, "--agent", "coder") == "200"
+
+
+def test_a_caller_without_a_network_is_what_attest_asks_for(me: Person) -> None:
+    write(me, 'attest = "require"')
+    assert once(me, "--agent", "coder") == "200"
+
+
+def test_a_budget_that_is_raised_meanwhile_holds_from_then_on(me: Person) -> None:
+    """The config lies where the program cannot write to, so the gateway looks for changes of it."""
+    path = me.folder.parent / "team.toml"
+    path.write_text(config(me, "budget = { tokens = 1 }"))
+    with program(me, "--config", str(path), "--agent", "coder") as running:
+        running.ask("200")
+        running.ask("402 agent_budget_exceeded")
+        path.write_text(config(me, "budget = { tokens = 1000000 }"))
+        for _ in range(MOST_LOOKS):
+            if running.answer() == "200":
+                break
+        else:
+            pytest.fail("the budget stayed as it was")
+        assert answers(f"{me.folder}/coder.socket")
 
 
 def test_its_models_are_its_own(me: Person) -> None:

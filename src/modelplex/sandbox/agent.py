@@ -47,7 +47,8 @@ def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
         return None
     from modelplex.config import load
 
-    agents = load(config, environ=os.environ, find_ollama=lambda: False).agents
+    loaded = load(config, environ=os.environ, find_ollama=lambda: False)
+    agents = loaded.agents
     names = [agent.name for agent in agents]
     if name is None:
         if not names:
@@ -57,7 +58,14 @@ def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
         )
     if name not in names:
         raise WrongChoice(f'{config} has no agent "{name}"{_hint(name, names)}')
-    return next(Agent(agent.name, agent.socket) for agent in agents if agent.name == name)
+    found = next(agent for agent in agents if agent.name == name)
+    uids = found.allow_uid or loaded.server.allow_uid
+    if uids and os.geteuid() not in uids:
+        told = ", ".join(map(str, uids))
+        raise WrongChoice(
+            f'the agent "{name}" is for the users {told} alone, and you are {os.geteuid()}: its setting is allow_uid.'
+        )
+    return Agent(found.name, found.socket)
 
 
 def _hint(name: str, names: list[str]) -> str:
