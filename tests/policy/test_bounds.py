@@ -107,6 +107,16 @@ def test_anthropics_tools_get_the_bounds_that_they_do_not_say(kind: str) -> None
     passed(body, "anthropic_messages", BOTH)
 
 
+def test_two_tools_may_not_be_used_twice_as_often() -> None:
+    two = messages(tools=[{"type": f"web_search_{date}", "name": date} for date in ("20250305", "20260318")])
+    assert refused(two, "anthropic_messages", USES) == (SEARCH, "tools[1]")
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool_of(claude())}}
+    hidden = {**claude(), "messages": [{"role": "user", "content": [{"type": "text", "text": "t"}, added]}]}
+    assert refused(hidden, "anthropic_messages", USES)[0] == SEARCH
+    after, _ = left(two, "anthropic_messages", DOMAINS)
+    assert [tool["allowed_domains"] for tool in after["tools"]] == [list(DOCS), list(DOCS)]
+
+
 @pytest.mark.parametrize("dialect", ["anthropic_messages", "anthropic_count"])
 def test_a_request_to_anthropic_narrows_and_does_not_widen(dialect: str) -> None:
     passed(claude(allowed_domains=["a.docs.example.com"], max_uses=1), dialect, BOTH)

@@ -171,6 +171,7 @@ def test_a_beta_passes_where_what_it_is_for_is_open(value: str, rule: str) -> No
         ("openai", "gpt-4o\u2028", "hidden-characters"),
         ("openai", "gpt-4o\ud800", "hidden-characters"),
         ("openai", "gpt\u0301-4o", "hidden-characters"),
+        ("openai", "m" * 257, "unknown-form"),
     ],
 )
 def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rule: str) -> None:

@@ -114,6 +114,7 @@ def test_every_kind_of_opaque_json_is_used() -> None:
 def test_no_pattern_lets_an_address_or_a_message_pass(dialect: str) -> None:
     for place, node, _ in nodes(dialect):
         if isinstance(node, Pattern):
+            assert all(map(node.fits, node.words)), place
             for said in (
                 URL,
                 "//evil.example",

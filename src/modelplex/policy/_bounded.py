@@ -74,6 +74,9 @@ class Bounded(Node):
         if limit.domains is not None:
             self._hold_domains(walk, tool, path, limit.domains)
         if limit.max_uses is not None and words.uses:
+            if self.rule in walk.held:
+                raise Refused(self.rule, path, "another-here")
+            walk.held.add(self.rule)
             hold_number(walk, tool, (path, words.uses), self.rule, most=limit.max_uses)
         elif limit.max_uses is not None:
             walk.counted = limit.max_uses

@@ -95,11 +95,13 @@ class Words(Node):
 class Pattern(Node):
     """A string that a bounded pattern matches as a whole, or a value of one of the `plain` types. Any other string is stripped."""
 
-    __slots__ = ("fits", "passes", "pattern")
+    __slots__ = ("fits", "passes", "pattern", "words")
 
-    def __init__(self, pattern: str, *plain: type) -> None:
+    def __init__(self, pattern: str, *plain: type, usual: str = "") -> None:
+        """`usual` words fit the pattern, and pass without a look."""
         self.pattern = pattern
         self.fits = re.compile(pattern).fullmatch
+        self.words = frozenset(usual.split())
         self.passes = frozenset((*plain, _NULL))
 
     def __repr__(self) -> str:
@@ -114,7 +116,10 @@ class Pattern(Node):
 
 LEVEL_PATTERN = r"(?=.{1,24}\Z)[a-z]+(?:[_-][a-z]+)*"
 """A word of an API: `low`, `in_progress`, `last-turn`. New ones come each month and mean no reach; 24 letters hold no address and no id of a provider's."""
-LEVEL = Pattern(LEVEL_PATTERN)
+LEVEL = Pattern(
+    LEVEL_PATTERN,
+    usual="auto none low medium high ephemeral completed in_progress incomplete enabled adaptive",
+)
 LEVEL_OR_FLAG = Pattern(LEVEL_PATTERN, bool)
 LEVEL_OR_NUMBER = Pattern(LEVEL_PATTERN, int, float)
 ENUM = Pattern(r"(?=.{1,48}\Z)[A-Za-z]+(?:_[A-Za-z0-9]+){0,8}", int)
@@ -124,10 +129,11 @@ FORMAT = Words(
 LANGUAGE = Pattern(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 MIME = Pattern(r"[a-z]{1,16}/[A-Za-z0-9][A-Za-z0-9.+-]{0,79}(?:; ?[a-z]{1,16}=[A-Za-z0-9.-]{1,24}){0,3}")
 DURATION = Pattern(r"-?(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)?){1,3}", int, float)
-SIZE = Pattern(r"auto|[0-9]{1,5}(?:x[0-9]{1,5}|[kKpP]?|:[0-9]{1,5})")
+SIZE = Pattern(r"auto|[0-9]{1,5}(?:[x*][0-9]{1,5}|[kKpP]?|:[0-9]{1,5})")
 PAST_MODEL = Pattern(r"(?=.{1,64}\Z)[a-z0-9]+(?:[.-][a-z0-9]+)*(?:[@:][0-9]{1,8})?")
 """A model that gave an answer of the history."""
-ROLE = Words("system developer user assistant tool function model critic discriminator unknown", must=True)
+ROLE = Pattern(LEVEL_PATTERN, usual="system developer user assistant tool function model")
+"""Who speaks. Some models know more roles than these, and a word that no model knows is refused by its provider."""
 
 # --- lists and maps ----------------------------------------------------------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ Inside = Iterable[tuple[str, "Node"]]
 WhenEmpty = Literal["keep", "drop", "parent"]
 """What becomes of a list that lost all its entries: it stays, it goes, or what holds it goes."""
 
+RECENT_KINDS = 64
+LONGEST_KIND = 64
+"""What patterns said of a kind is remembered for so many kinds of so many characters: a list may repeat one many thousand times."""
 HASH_PREFIX = "mpx-"
 HASH_LENGTH = 32
 """Hex digits of a keyed hash: 128 bits, and below the 64 characters that OpenAI takes."""
@@ -65,11 +68,14 @@ class Refused(Exception):
 class Walk:
     """What one walk found: edits, and which tools are lost."""
 
-    __slots__ = ("counted", "edits", "facts", "lost")
+    __slots__ = ("counted", "edits", "facts", "held", "limits", "lost")
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.edits: list[Edit] = []
+        self.limits: dict[str, Limit | None] = {}
+        self.held: set[str] = set()
+        """Rules of which a tool was found whose uses are counted."""
         self.counted: int | None = None
         """How often the provider may use tools of its own, where a form counts that at its top."""
         self.lost: dict[str, str] = {}
@@ -80,7 +86,11 @@ class Walk:
 
     def limit(self, rule: str) -> Limit | None:
         """What bounds a rule that is open, or None."""
-        return limit_of(self.facts.bounds, rule) if self.facts.bounds else None
+        if not self.facts.bounds:
+            return None
+        if rule not in self.limits:
+            self.limits[rule] = limit_of(self.facts.bounds, rule)
+        return self.limits[rule]
 
     def strip(self, path: Path, rule: str) -> None:
         self.edits.append(Edit(path, rule))
@@ -422,7 +432,7 @@ class Forms(Node):
 class Kinds(Node):
     """An object judged by what one member calls it. `absent` looks at those that do not say. `families` are patterns of whole names, for what is dated."""
 
-    __slots__ = ("absent", "by", "families", "kinds", "otherwise")
+    __slots__ = ("absent", "by", "families", "kinds", "otherwise", "recent")
 
     def __init__(
         self,
@@ -438,6 +448,7 @@ class Kinds(Node):
         self.absent = absent
         self.otherwise = otherwise
         self.families = tuple((re.compile(pattern), node) for pattern, node in families)
+        self.recent: dict[str, Node] = {}
 
     def of(self, kind: object) -> Node:
         """What looks at an object of that kind."""
@@ -447,10 +458,12 @@ class Kinds(Node):
             return unknown_form
         if kind in self.kinds:
             return self.kinds[kind]
-        for family, check in self.families:
-            if family.fullmatch(kind):
-                return check
-        return self.otherwise
+        known = self.recent.get(kind)
+        if known is None:
+            known = next((check for family, check in self.families if family.fullmatch(kind)), self.otherwise)
+            if len(self.recent) < RECENT_KINDS and len(kind) <= LONGEST_KIND:
+                self.recent[kind] = known
+        return known
 
     def __call__(self, walk: Walk, value: Any, path: Path) -> None:
         if not isinstance(value, dict):

@@ -17,6 +17,9 @@ from modelplex.policy.verdict import Refuse
 SEARCHES = "self-searching-model"
 ELSEWHERE = "off-machine-model"
 HIDDEN = "hidden-characters"
+TOO_LONG = "unknown-form"
+LONGEST_NAME = 256
+"""Characters. The longest names of services have some 100; reading a name costs time for each of them."""
 ANY_TYPE = "*"
 
 NAMES: tuple[tuple[str, str, str], ...] = (
@@ -71,6 +74,8 @@ def refused_model(provider_type: str, model: str) -> Refuse | None:
 
 def rule_of_name(model: str, *, provider_type: str = "") -> str | None:
     """The rule that keeps a model of this name from being asked, or None."""
+    if len(model) > LONGEST_NAME:
+        return TOO_LONG
     if not (model.isascii() and model.isprintable()) and _hides_something(model):
         return HIDDEN
     name = plain_name(model)

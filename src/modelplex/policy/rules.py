@@ -214,7 +214,7 @@ OPENABLE = frozenset(rule.name for rule in _RULES if not rule.fixed)
 """Names that may stand in a list of what is allowed."""
 
 
-Short = Literal["", "no-domains-here", "no-count-here", "no-domain-left", "both-lists-here"]
+Short = Literal["", "no-domains-here", "no-count-here", "no-domain-left", "both-lists-here", "another-here"]
 """What a request lacks of the bounds within which a rule is open."""
 _SHORT: Mapping[Short, tuple[str, str]] = MappingProxyType(
     {
@@ -227,6 +227,10 @@ _SHORT: Mapping[Short, tuple[str, str]] = MappingProxyType(
             "Use a form that has (web_search of Anthropic's and of the Responses form)",
         ),
         "no-domain-left": ("names no domain that is allowed", "Name one that is, or none at all"),
+        "another-here": (
+            "is another tool of a rule that is open for a number of uses alone",
+            "Offer one such tool in a request",
+        ),
         "both-lists-here": (
             "blocks a part of an allowed domain, which cannot be said together",
             "Name the domains that are wanted instead",
