@@ -161,6 +161,14 @@ def test_a_budget_that_is_raised_meanwhile_holds_from_then_on(me: Person) -> Non
         assert answers(f"{me.folder}/coder.socket")
 
 
+def test_a_link_in_the_place_of_an_agent_s_socket_is_not_followed(me: Person) -> None:
+    write(me)
+    (me.folder / "coder.socket").symlink_to(me.folder / "other.socket")
+    done = me.run("--agent", "coder", "--", "true")
+    assert done.returncode == 1
+    assert "is a link where the agent's socket should be" in done.stderr
+
+
 def test_its_models_are_its_own(me: Person) -> None:
     write(me, 'models = ["other"]')
     assert once(me, "--agent", "coder") == "404 model_not_found"

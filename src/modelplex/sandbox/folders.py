@@ -18,7 +18,7 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -125,11 +125,12 @@ def access(path: str, steps: Sequence[Mount]) -> str:
     )
 
 
-def pinned(steps: Sequence[Mount]) -> list[Mount]:
+def pinned(steps: Sequence[Mount], *, named: Collection[str] = ()) -> list[Mount]:
     """The same with a mount upon every folder between a writable one and what is covered or read-only within it. A folder that is a mount cannot be
     renamed from inside, and a cover that stays where it was while its folder moves away covers nothing.
 
-    A pin lies upon a folder that is writable already, behind the steps above it and before those below it, so that it changes nobody's access.
+    A pin lies upon a folder that is writable already, behind the steps above it and before those below it, so that it changes nobody's access. Where the whole tree
+    is writable, only the folders above what is `named` (--ro) are pinned: a mount is a border that files cannot be moved across in one step.
     """
     roots = [step.target for step in steps if step.kind == "rw" and step.target != "/"]
     taken = {step.target for step in steps}
@@ -137,7 +138,7 @@ def pinned(steps: Sequence[Mount]) -> list[Mount]:
         folder
         for step in steps
         if step.kind in {"ro", "cover"}
-        for folder in _between(step.target, roots)
+        for folder in _between(step.target, ["", *roots] if step.target in named else roots)
         if folder not in taken and access(folder, steps) == "rw"
     }
     made = list(steps)
@@ -153,7 +154,7 @@ def _between(path: str, roots: Sequence[str]) -> list[str]:
     """The folders above a path that lie below one of these."""
     found: list[str] = []
     folder = os.path.dirname(path)
-    while any(folder.startswith(f"{root}/") for root in roots):
+    while folder != "/" and any(folder.startswith(f"{root}/") for root in roots):
         found.append(folder)
         folder = os.path.dirname(folder)
     return found

@@ -373,6 +373,10 @@ def _gateway_of_agent(
     """The gateway that serves this agent's socket: rates, budgets and what may run at once hold for all of an agent's programs together, so there is one. It is the
     host's, or that of the run that came first, and then stays until the last run that uses it has ended.
     """
+    if Path(path).is_symlink():
+        raise CannotRun(
+            f"{path} is a link where the agent's socket should be, and a program may have put it there: look at it, and remove it."
+        )
     gateway = _Shared(path, said=_said(arguments, private))
     try:
         deadline = time.monotonic() + START_SECONDS
@@ -685,7 +689,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
             f"{here} is not shared, since it is, or holds, a home folder or the system's: start in a folder of a project's, or name one by --rw PATH"
         )
     is_seen = wanted.way != "private" or is_shared
-    steps = pinned(mounts(wanted))
+    steps = pinned(mounts(wanted), named=read_only)
     root = private / "root"
     root.mkdir()
     environ = environment(
