@@ -94,6 +94,24 @@ async def test_s18_a_model_outside_the_agents_list_is_a_404_wherever_the_form_na
             assert b"theirs" not in up.seen[-1].body
 
 
+async def test_s18_the_name_that_the_gateway_writes_is_not_held_to_the_agents_list(tmp_path: Path) -> None:
+    """An agent may ask for an alias alone. A request for Gemini's vectors has the provider's own name within the body."""
+    socket = tmp_path / "ann.sock"
+    rules = f'[aliases]\nfast = "up/m"\n[[agents]]\nname = "ann"\nsocket = "{socket}"\nmodels = ["fast"]\n'
+    reply: dict[str, Any] = {"embeddings": [{"values": [0.5]}]}
+    async with provider(answer(reply)) as up:
+        config = one(up.url.removesuffix("/v1"), type="gemini", models='["m"]', api_key=KEY) + rules
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await on_socket(gw, socket, "/v1/embeddings", {"model": "fast", "input": "Hi"})
+            assert got.status == 200, got.body
+            assert [sent for sent in asked(up) if "models/m" not in json.dumps(sent)] == []
+            theirs = {"requests": [{"model": "models/theirs", "content": {"parts": [{"text": "t"}]}}]}
+            up.seen.clear()
+            got = await on_socket(gw, socket, "/v1beta/models/fast:batchEmbedContents", theirs)
+            assert (got.status, asked(up)) == (400, [])
+            assert "unlisted-model" in told("gemini", got)[0]
+
+
 # --- S19: names that reach out by themselves ---------------------------------------------------------------------------------------------------------------
 
 REACHING = [

@@ -175,7 +175,7 @@ class Policing:
         stripped: tuple[Stripped, ...] = ()
         opened = self._open(attempt)
         if not passing and attempt.dialect:
-            verdict = judge(body, dialect=attempt.dialect, facts=self._facts(opened))
+            verdict = judge(body, dialect=attempt.dialect, facts=self._facts(opened, own=attempt.model))
             if isinstance(verdict, Refuse):
                 raise denial(verdict)
             if isinstance(verdict, Amend):
@@ -218,7 +218,7 @@ class Policing:
         caller, more = self._caller, self._egress.opened.get(attempt.provider, NOTHING_OPEN)
         return Opening(caller.allowed | more.rules, caller.bounds | more.bounds)
 
-    def _facts(self, opened: Opening) -> Facts:
+    def _facts(self, opened: Opening, *, own: str = "") -> Facts:
         caller = self._caller
         return Facts(
             agent=caller.owner,
@@ -226,6 +226,7 @@ class Policing:
             allowed=opened.rules,
             bounds=opened.bounds,
             models=caller.models,
+            own=own,
         )
 
     def _verdict(self, opened: Opening) -> Judged | PolicyDenied:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import anthropic.types.beta.message_count_tokens_params as anthropic_beta_count
 import anthropic.types.beta.message_create_params as anthropic_beta
@@ -26,6 +26,7 @@ from openai.types.audio import speech_create_params
 from openai.types.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.embedding_create_params import EmbeddingCreateParams
 from openai.types.responses import input_token_count_params
+from openai.types.responses.responses_client_event_param import ResponseCreate
 
 from modelplex.policy.judge import TABLES, judge
 from modelplex.policy.verdict import Amend, Facts, Refuse
@@ -67,6 +68,11 @@ def _gemini(spell: Callable[[Any, str], str], *, inner: str) -> Probes:
     yield from prober.of_request(gemini_types.GenerateContentConfig, _with(ASKED))
 
 
+def _gemini_count() -> Probes:
+    for probe in _gemini(_camel, inner="generationConfig"):
+        yield Probe(probe.place, probe.kind, {"generateContentRequest": probe.body})
+
+
 def _gemini_vectors() -> Probes:
     prober = Prober(spell=_camel, elsewhere=NOT_SENT)
     said: dict[str, Any] = {"model": "models/m", "content": {"parts": [{"text": "hi"}]}}
@@ -97,6 +103,9 @@ FORMS: dict[str, tuple[str, Callable[[], Probes]]] = {
     "responses": _requests(
         "openai_responses", responses_params.ResponseCreateParamsNonStreaming, {"model": "m", "store": False}
     ),
+    "responses over a websocket": _requests(
+        "openai_responses", ResponseCreate, {"type": "response.create", "model": "m", "store": False}
+    ),
     "count of responses": _requests(
         "openai_count", input_token_count_params.InputTokenCountParams, {"model": "m"}
     ),
@@ -109,6 +118,7 @@ FORMS: dict[str, tuple[str, Callable[[], Probes]]] = {
     ),
     "gemini": ("gemini", lambda: _gemini(_camel, inner="generationConfig")),
     "gemini in snake_case": ("gemini", lambda: _gemini(_snake, inner="generation_config")),
+    "count of gemini": ("gemini_count", _gemini_count),
     "vectors of gemini": ("gemini_embed", _gemini_vectors),
     "ollama": _requests("ollama", ollama_types.ChatRequest, ASK),
     "ollama generate": _requests("ollama_generate", ollama_types.GenerateRequest, PROMPT),
@@ -116,12 +126,33 @@ FORMS: dict[str, tuple[str, Callable[[], Probes]]] = {
 }
 
 
+class Released(TypedDict):
+    """What a new release might bring: one member that a table knows by another meaning, and one that none knows."""
+
+    suffix: str
+    zz_new: str
+
+
+def test_a_new_member_that_passes_unread_is_found_by_its_name() -> None:
+    probes = list(Prober().of_request(Released, _with(PROMPT)))
+    assert arriving("openai_completions", probes).keys() == {
+        ("test_probes.Released.suffix", "url"),
+        ("test_probes.Released.suffix", "id"),
+    }
+    assert "test_probes.Released.suffix" not in reviewed()
+
+
 @cache
 def passing(form: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """What arrives of this form's probes: for each place and kind of probe, a body in which it did."""
+    """What arrives of this form's probes."""
     dialect, probes = FORMS[form]
+    return arriving(dialect, probes())
+
+
+def arriving(dialect: str, probes: Iterable[Probe]) -> dict[tuple[str, str], dict[str, Any]]:
+    """For each place and kind of probe that arrives, a body in which it did."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for probe in probes():
+    for probe in probes:
         if (probe.place, probe.kind) in found:
             continue
         raw = json.dumps(probe.body).encode()

@@ -165,6 +165,8 @@ _RESOURCE = re.compile(r"(?:models/|publishers/[a-z]{1,32}/models/)?([A-Za-z0-9.
 def _own_model(walk: Walk, value: Any, path: Path) -> None:
     """The model as a resource's name. The path of the URL says which model is asked; a name here must be one that the caller may use as well."""
     named = _RESOURCE.fullmatch(value) if isinstance(value, str) else None
+    if named is not None and named[1] == walk.facts.own:
+        return
     if named is not None:
         known_model(walk, named[1], path)
     elif value is not None:

@@ -19,6 +19,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     allowed  names of rules that are open
     bounds   within which some of these rules are open; of several for one rule each holds
     models   globs of model names that the caller may use, in whatever field; empty for all
+    own      the model that is asked, as its provider calls it, where the gateway wrote the body; it is not held to `models`
     """
 
     agent: str
@@ -26,6 +27,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     allowed: frozenset[str] = frozenset()
     bounds: frozenset[Bound] = frozenset()
     models: tuple[str, ...] = ()
+    own: str = ""
 
 
 class Allow(msgspec.Struct, frozen=True):
