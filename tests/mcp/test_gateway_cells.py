@@ -70,7 +70,8 @@ async def test_unknown_members_survive_both_directions_in_every_cell(client: Era
         "content": [
             {"type": "hologram", "vendorField": {"deep": [1, {"x": None}]}, "annotations": {"newHint": 1}}
         ],
-        "structuredContent": [1, "any"],
+        # Another value than an object is for clients of 2026-07-28.
+        "structuredContent": [1, "any"] if client == "modern" else {"any": [1]},
         "futureField": {"a": 1},
         "_meta": {"example.org/key": {"b": 2}},
     }

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any, Final, cast
 
@@ -13,9 +14,9 @@ import pytest
 
 from modelplex.mcp.catalog import Merged, Offer, fresh, merge
 from modelplex.mcp.schemas import is_pattern, schema_fault
-from modelplex.mcp.shapes import Kind, Malformed, mended, older
-from modelplex.mcp.words import Catalog, Era, Json
-from tests.mcp.hubs import Guest, House, ScriptedServer, result, tool
+from modelplex.mcp.shapes import Kind, Malformed, answered, mended, older
+from modelplex.mcp.words import Catalog, Era, Json, Reply
+from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, tool
 from tests.mcp.installed import MODULES, PEERS, python
 from tests.peers import node
 
@@ -414,6 +415,83 @@ async def test_a_large_catalogue_is_checked_beside_the_loop() -> None:
     assert turns > 10, asyncio.get_running_loop().time() - began
 
 
+# --- results -----------------------------------------------------------------------------------------------------------------------
+
+ANNOTATED: Final[Json] = {"audience": ["user"], "priority": 1, "lastModified": "2025-01-12T15:00:58Z"}
+BLOCKS: Final[tuple[Json, ...]] = (
+    {"type": "text", "text": "it", "annotations": ANNOTATED, "_meta": {"a": 1}},
+    {"type": "image", "data": "aWFt", "mimeType": "image/png", "annotations": ANNOTATED},
+    {"type": "audio", "data": "aWE=", "mimeType": "audio/wav"},
+    {"type": "resource_link", "uri": "a:b", "name": "b", "size": 3, "annotations": ANNOTATED},
+    {
+        "type": "resource",
+        "resource": {"uri": "a:b", "mimeType": "text/plain", "text": "it"},
+        "annotations": ANNOTATED,
+    },
+    {"type": "resource", "resource": {"uri": "a:b", "blob": "aWE"}},
+)
+ANSWERS: Final[tuple[tuple[str, Json], ...]] = (
+    ("tools/call", {"content": [*BLOCKS], "structuredContent": {"a": 1}, "isError": False}),
+    (
+        "prompts/get",
+        {"description": "it", "messages": [{"role": "user", "content": each} for each in BLOCKS]},
+    ),
+    ("resources/read", {"contents": [each["resource"] for each in BLOCKS[4:]]}),
+)
+
+
+def broken_answers() -> Iterator[tuple[str, str, Json]]:
+    for method, whole in ANSWERS:
+        for path in paths(whole):
+            at = f"{method} {'.'.join(map(str, path))}"
+            yield f"{at} gone", method, changed(whole, path, gone=True)
+            for value in INSTEAD:
+                made = changed(whole, path, to=value)
+                # A block of another type is the client's to judge.
+                if not (path[-1] == "type" and isinstance(value, str)):
+                    yield f"{at} {json.dumps(value)}", method, made
+
+
+@pytest.mark.parametrize(("method", "whole"), ANSWERS)
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_a_valid_result_stays_as_it_is(method: str, whole: Json, era: Era) -> None:
+    assert answered(method, whole, era=era) is whole
+
+
+def test_a_part_of_a_tool_s_result_that_no_client_reads_takes_no_other_with_it() -> None:
+    given: Json = {
+        "content": [
+            {"type": "text", "text": "it", "annotations": None},
+            {"type": "image"},
+            {"type": "new"},
+            3,
+        ]
+    }
+    content = answered("tools/call", given, era="legacy")["content"]
+    assert content[0] == {"type": "text", "text": "it"}
+    assert "content.1.data is missing" in content[1]["text"]
+    assert content[2] == {"type": "new"}
+    assert "content.3 is a number, not an object" in content[3]["text"]
+
+
+def test_structured_results_of_older_clients_are_objects() -> None:
+    given: Json = {"content": [], "structuredContent": [1, 2]}
+    assert answered("tools/call", given, era="modern") is given
+    assert answered("tools/call", given, era="legacy") == {"content": [{"type": "text", "text": "[1,2]"}]}
+
+
+async def test_a_result_that_cannot_be_mended_is_an_error_that_says_why() -> None:
+    async def script(sent: Sent) -> Reply:
+        return Reply(result={"contents": [{"uri": "a:b"}]})
+
+    server = ScriptedServer(
+        "s", resources=[{"uri": "a:b", "name": "b"}], capabilities={"resources": {}}, script=script
+    )
+    reply = await House(server).ask(Guest(), "resources/read", {"uri": "a:b"})
+    assert error(reply)["data"]["reason"] == "invalid_answer"
+    assert "contents.0.blob is missing" in error(reply)["message"]
+
+
 # --- the official SDKs -------------------------------------------------------------------------------------------------------------
 
 NODE_MODES: Final[dict[str, Era]] = {"1.x": "legacy", "2.x": "legacy", "2026-07-28": "modern"}
@@ -427,9 +505,20 @@ REVISIONS: Final[dict[str, Era]] = {
 
 
 def refused(command: list[str], modes: dict[str, Era]) -> tuple[list[str], list[str]]:
-    """What a peer refuses of all that is listed, and of all that servers said; by revision and fault."""
+    """What a peer refuses of all that is listed and answered, and of all that servers said; by revision and fault."""
     lines: list[str] = []
     whats: list[str] = []
+    for what, method, given in broken_answers():
+        for mode, era in modes.items():
+            more = {"resultType": "complete"} if era == "modern" else {}
+            if era == "modern" and method == "resources/read":
+                more = fresh(more, ttl_ms=0)
+            whats.append(f"theirs {mode} {what}")
+            lines.append(json.dumps([mode, method, {**given, **more}]))
+            with suppress(Malformed):
+                ours = answered(method, given, era=era)
+                whats.append(f"ours {mode} {what}")
+                lines.append(json.dumps([mode, method, {**ours, **more}]))
     for kind, method in METHODS.items():
         for what, entry in broken(kind):
             merged = merged_with(kind, entry)

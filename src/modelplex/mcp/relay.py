@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from modelplex.config.settings import McpConfig
-from modelplex.mcp import cells, results
+from modelplex.mcp import cells, results, shapes
 from modelplex.mcp.back import Back
 from modelplex.mcp.places import Full, Places
 from modelplex.mcp.route import Target
@@ -523,6 +523,12 @@ class Relay:
         )
         if way.tasks:
             self._as_task(way, reply.result, down)
+        if kind == "complete" and not reply.reason:
+            try:
+                down = shapes.answered(way.method, down, era=way.party.era)
+            except shapes.Malformed as fault:
+                sentence = f"{way.back.name} answered with a result that no client can read: {fault}."
+                return failed(way, sentence, "invalid_answer")
         if way.back.config.plain_text:
             down = results.plain_words(down)
         return Reply(result=down, reason=reply.reason)

@@ -1,4 +1,4 @@
-"""What clients accept as an entry of a list: a table for each kind and era, and the mending of entries that break it.
+"""What clients accept as an entry of a list and as the content of a result: a table for each kind and era, and the mending of what breaks it.
 
 PURE. One invalid entry makes the whole list unreadable for clients on the official SDKs, which validate a result as one value. So each entry is checked here before it is
 listed. A null where nothing is needed is dropped, and so is a malformed member that only decorates; both leave the entry as useful as it was. A fault in what a call
@@ -16,7 +16,7 @@ from typing import Final, Literal, cast
 import msgspec
 
 from modelplex.mcp.schemas import schema_fault
-from modelplex.mcp.words import Json
+from modelplex.mcp.words import Era, Json
 
 Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
 
@@ -362,3 +362,104 @@ def mended(kind: Kind, entry: Json, *, dropped: Dropped) -> Json:
 def older(kind: Kind, entry: Json) -> Json:
     """A mended entry as clients of the older revisions accept it: the same object where nothing has to change."""
     return cast("Json", _OLDER_TOOL(entry, [])) if kind == "tools" else entry
+
+
+# --- results -----------------------------------------------------------------------------------------------------------------------
+
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_BLANKS: Final = b"\t\n\f\r "
+
+
+def _base64(value: object, dropped: Dropped) -> object:
+    """As the function `atob` of browsers reads it, which the TypeScript SDK tries."""
+    del dropped
+    if isinstance(value, str) and value.isascii():
+        letters = value.encode().translate(None, _BLANKS)
+        padding = letters[-2:].count(b"=") if len(letters) % 4 == 0 else 0
+        if len(letters) % 4 != 1 and letters.translate(None, _BASE64) == b"=" * padding:
+            return value
+    raise Malformed("is no base64")
+
+
+_BESIDE: Final = {"annotations": _Member(ANNOTATIONS), "_meta": _Member(_any_object)}
+_DATA: Final = {"data": _Member(_base64, "required"), "mimeType": _Member(_text, "required"), **_BESIDE}
+_CONTENTS: Final = {
+    "uri": _Member(_text, "required"),
+    "mimeType": _Member(_text),
+    "_meta": _Member(_any_object),
+}
+_TEXT_CONTENTS: Final = _object({**_CONTENTS, "text": _Member(_text, "required")})
+_BLOB_CONTENTS: Final = _object({**_CONTENTS, "blob": _Member(_base64, "required")})
+
+
+def _resource_contents(value: object, dropped: Dropped) -> object:
+    members = cast("Json", _any_object(value, dropped))
+    return (_TEXT_CONTENTS if isinstance(members.get("text"), str) else _BLOB_CONTENTS)(members, dropped)
+
+
+_BLOCKS: Final[Mapping[str, Shape]] = {
+    "text": _object({"text": _Member(_text, "required"), **_BESIDE}),
+    "image": _object(_DATA),
+    "audio": _object(_DATA),
+    "resource_link": _object(RESOURCE),
+    "resource": _object({"resource": _Member(_resource_contents, "required"), **_BESIDE}),
+}
+
+
+def _block(value: object, dropped: Dropped) -> object:
+    """A block of a type that is not known here is passed on: the client may be one that knows it."""
+    block = cast("Json", _any_object(value, dropped))
+    kind = block.get("type")
+    if not isinstance(kind, str):
+        raise Malformed(_not("a string", kind)).below("type")
+    return _BLOCKS.get(kind, _any_object)(block, dropped)
+
+
+_MESSAGE: Final = _object(
+    {"role": _Member(_one_of("user", "assistant"), "required"), "content": _Member(_block, "required")}
+)
+_RESULTS: Final[Mapping[str, Shape]] = {
+    "prompts/get": _object({"description": _Member(_text), "messages": _Member(_list(_MESSAGE), "required")}),
+    "resources/read": _object({"contents": _Member(_list(_resource_contents), "required")}),
+}
+
+
+def answered(method: str, result: Json, *, era: Era) -> Json:
+    """A complete result as clients of this era accept it: the same object where nothing had to change, and for methods that have no content. A malformed
+    block of a tool's content becomes a text that says so.
+
+    Raises:
+        Malformed: the result of another method cannot be mended.
+    """
+    if method in _RESULTS:
+        return cast("Json", _RESULTS[method](result, []))
+    if method not in {"tools/call", "tasks/result"} or "task" in result:
+        return result
+    given = result.get("content")
+    content = _readable_all([] if given is None else given)
+    changed: Json = {} if content is given else {"content": content}
+    if not isinstance(result.get("isError", False), bool):
+        changed["isError"] = bool(result["isError"])
+    structured: object = result.get("structuredContent", {})
+    if era == "modern" or isinstance(structured, dict):
+        return {**result, **changed} if changed else result
+    if not content and structured is not None:
+        changed["content"] = [{"type": "text", "text": msgspec.json.encode(structured).decode()}]
+    return {name: value for name, value in {**result, **changed}.items() if name != "structuredContent"}
+
+
+def _readable_all(content: object) -> list[object]:
+    if not isinstance(content, list):
+        raise Malformed(_not("a list", content)).below("content")
+    given = cast("list[object]", content)
+    mended = [_readable(each, index) for index, each in enumerate(given)]
+    return given if all(a is b for a, b in zip(given, mended, strict=True)) else mended
+
+
+def _readable(block: object, index: int) -> object:
+    try:
+        return _block(block, [])
+    except Malformed as fault:
+        fault.below(str(index)).below("content")
+        told = f"[This part of the result is not valid and was left out: {fault}]"
+        return {"type": "text", "text": told}

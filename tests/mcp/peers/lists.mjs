@@ -1,4 +1,4 @@
-// Reads lists with the official SDKs' own clients: `lists.mjs MODULES`, with one JSON array [mode, method, result] on each line of the input.
+// Reads lists and answers with the official SDKs' own clients: `lists.mjs MODULES`, with one JSON array [mode, method, result] on each line of the input.
 // MODE is `1.x` (the SDK's first major version), or the revision that its second one is pinned to. Prints for each line `ok`, or the error that the client's caller gets.
 
 import { createInterface } from "node:readline";
@@ -7,15 +7,18 @@ import { createRequire } from "node:module";
 const [modules] = process.argv.slice(2);
 const require = createRequire(modules);
 const CALLS = {
-  "tools/list": "listTools",
-  "prompts/list": "listPrompts",
-  "resources/list": "listResources",
-  "resources/templates/list": "listResourceTemplates",
+  "tools/list": (client) => client.listTools(),
+  "prompts/list": (client) => client.listPrompts(),
+  "resources/list": (client) => client.listResources(),
+  "resources/templates/list": (client) => client.listResourceTemplates(),
+  "tools/call": (client) => client.callTool({ name: "x", arguments: {} }),
+  "prompts/get": (client) => client.getPrompt({ name: "x" }),
+  "resources/read": (client) => client.readResource({ uri: "a:b" }),
 };
 const capabilities = { tools: {}, prompts: {}, resources: {} };
 const serverInfo = { name: "lists", version: "1" };
 
-// A transport whose server answers every list with `current`.
+// A transport whose server answers everything with `current`.
 class Given {
   current = {};
   async start() {}
@@ -51,7 +54,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const { client, transport } = await clientOf(mode);
   transport.current = result;
   try {
-    await client[CALLS[method]]();
+    await CALLS[method](client);
     console.log("ok");
   } catch (error) {
     console.log(String(error.message).replace(/\s+/g, " ").slice(0, 300));
