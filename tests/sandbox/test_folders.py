@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from modelplex.sandbox.folders import Mount, Wanted, Way, access, mounts, pinned
-from tests.sandbox.sandboxes import Person
+from modelplex.sandbox.folders import (
+    Mount,
+    Wanted,
+    Way,
+    access,
+    mounts,
+    other_paths,
+    pinned,
+    read_mounts,
+)
+from tests.processes import WAIT_S
+from tests.sandbox.sandboxes import Person, allowed
 
 PATHS = ("/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/b/c/d", "/srv/a/bb", "/srv/x", "/srv/x/y")
 """Each is named, covered or worked in by some combination. None of them has to be there: the list of mounts is decided from their names."""
@@ -101,6 +115,35 @@ def test_nothing_above_what_is_named_read_only_can_be_renamed() -> None:
                     assert folder in targets, (folder, wanted)
 
 
+MOUNTINFO = """\
+25 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+30 25 254:1 /srv/data /home/u/proj/data rw shared:2 - ext4 /dev/vda1 rw
+31 25 254:1 /srv/data/sub /home/u/proj/a\\040b rw shared:3 - ext4 /dev/vda1 rw
+32 25 0:40 / /mnt/disk rw - tmpfs tmpfs rw
+33 25 0:40 /p /home/u/other rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "within", "found"),
+    [
+        ("/srv/data", ["/home/u/proj"], ["/home/u/proj/data", "/home/u/proj/a b"]),
+        ("/srv", ["/home/u/proj"], ["/home/u/proj/data", "/home/u/proj/a b"]),
+        ("/srv/data/sub/x", ["/home/u/proj"], ["/home/u/proj/data/sub/x", "/home/u/proj/a b/x"]),
+        ("/srv/database", ["/home/u/proj"], []),
+        ("/mnt/disk/p", ["/home/u/other/q"], ["/home/u/other/q"]),
+        ("/mnt/disk/p/q", ["/home/u/other"], ["/home/u/other/q"]),
+        ("/home/u/proj", ["/home/u/proj"], []),
+        ("/home/u/proj/src", ["/home/u/proj"], []),
+        ("/home/u", ["/home/u/proj"], []),
+    ],
+)
+def test_a_folder_that_is_mounted_twice_is_found_by_its_other_path(
+    path: str, within: list[str], found: list[str]
+) -> None:
+    assert other_paths(path, read_mounts(MOUNTINFO), within=within) == found
+
+
 # --- for real ----------------------------------------------------------------------------------------------------------------------
 
 TOUCH = """
@@ -158,6 +201,30 @@ def test_what_is_read_only_cannot_be_moved_away(me: Person, way: str) -> None:
     )
     done = me.python(code, "--fs", way, "--ro", "sub/deep")
     assert done.stdout.split() == ["EBUSY", "EBUSY"], done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
+@pytest.mark.parametrize("given", ["{here}/../data", "{here}"])
+def test_a_second_mount_of_what_is_read_only_is_read_only_too(me: Person, given: str) -> None:
+    """The same files, below the working folder by another mount; or the working folder itself by another name."""
+    data = me.folder.parent / "data"
+    for folder in (data, me.folder / "seen"):
+        folder.mkdir()
+    told = [str(data)] if "data" in given else [str(me.folder)]
+    code = TOUCH.replace("sys.argv[1:]", "['seen']")
+    words = me.command("run", "--ro", *told, "--", sys.executable, "-c", code)
+    line = f'mount --bind "{data}" "{me.folder}/seen" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", line, "sh", *words],
+        cwd=me.folder,
+        env=me.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    allowed(done.stderr)
+    assert done.stdout == f"seen {READ_ONLY}\n", done.stderr
 
 
 @pytest.mark.parametrize("words", [["--ro", ".", "--rw", "{here}"], ["--rw", ".", "--ro", "{here}/../link"]])

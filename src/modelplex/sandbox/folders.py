@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -222,6 +223,54 @@ def unreadable(root: str) -> Iterator[str]:
                 yield path
                 if name in folders:
                     folders.remove(name)
+
+
+# --- other names of a folder ---
+
+
+class Mounted(NamedTuple):
+    """A row of /proc/PID/mountinfo (proc_pid_mountinfo(5)): what of which file system is shown where."""
+
+    path: str
+    device: str
+    root: str
+
+
+def read_mounts(table: str) -> list[Mounted]:
+    rows = [row.split(" ") for row in table.splitlines()]
+    return [Mounted(_unescaped(row[4]), row[2], _unescaped(row[3])) for row in rows]
+
+
+def _unescaped(text: str) -> str:
+    """Blanks, tabs, newlines and backslashes are written in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def other_paths(path: str, mounted: Sequence[Mounted], *, within: Iterable[str]) -> list[str]:
+    """Where below these folders, or above them, the same folder or a part of it is shown a second time. `path` and they are real paths."""
+    shown = _inside(path, mounted)
+    found: list[str] = []
+    for folder in within:
+        places = [_inside(folder, mounted), *(each for each in mounted if each.path.startswith(f"{folder}/"))]
+        for place in places:
+            if place.device != shown.device:
+                continue
+            if nearest(place.root, [shown.root]):
+                found.append(place.path)
+            elif nearest(shown.root, [place.root]):
+                found.append(f"{place.path}{shown.root[len(place.root.rstrip('/')) :]}")
+    return [other for other in dict.fromkeys(found) if other != path and not other.startswith(f"{path}/")]
+
+
+def _inside(path: str, mounted: Sequence[Mounted]) -> Mounted:
+    """A path as if it were mounted by itself: which folder of which file system it is."""
+    around = [each for each in mounted if each.path == "/" or nearest(path, [each.path])]
+    if not around:
+        return Mounted(path, "", path)  # below the root of a chroot, which is no mount itself
+    longest = max(len(each.path) for each in around)
+    top = [each for each in around if len(each.path) == longest][-1]  # the last one hides the others
+    rest = path[len(top.path.rstrip("/")) :]
+    return Mounted(path, top.device, os.path.normpath(f"{top.root}/{rest}").replace("//", "/"))
 
 
 # --- streams ---

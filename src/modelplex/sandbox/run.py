@@ -43,8 +43,10 @@ from modelplex.sandbox.folders import (
     mounts,
     nearest,
     of_program,
+    other_paths,
     pinned,
     programs,
+    read_mounts,
     works_in,
 )
 from modelplex.sandbox.gateway import MORE, RUNS
@@ -747,10 +749,14 @@ def _named(arguments: argparse.Namespace, *, here: str) -> tuple[list[str], list
         if any(Path(path).samefile(other) for other in read_only):
             raise CannotRun(f"{path} is named by --ro and by --rw: it can be one of the two.")
     # A folder has two paths where it is mounted twice; what is said of one holds for the other.
-    for path in filter(None, [*writable, here]):
-        for folder in map(str, [Path(path), *Path(path).parents]):
-            if folder not in writable and any(Path(folder).samefile(other) for other in read_only):
-                read_only.append(folder)
+    mounted = read_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+    within = [*writable, *filter(None, [here])]
+    read_only += [
+        other
+        for path in tuple(read_only)
+        for other in other_paths(path, mounted, within=within)
+        if other not in writable
+    ]
     return list(dict.fromkeys(read_only)), writable
 
 
