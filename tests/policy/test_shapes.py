@@ -187,9 +187,6 @@ BY_ID: list[Json] = [
     {"type": "image_generation_call", "id": "ig_1"},
     {"type": "image_generation_call", "id": "ig_1", "result": None, "status": "completed"},
     {"type": "image_generation_call", "id": "ig_1", "result": ""},
-    {"type": "reasoning", "id": "rs_1", "summary": []},
-    {"type": "reasoning", "id": "rs_1"},
-    {"type": "reasoning", "id": "rs_1", "summary": [], "content": [], "encrypted_content": None},
     {"type": "message", "id": "msg_1", "role": "assistant"},
     {"type": "message", "id": "msg_1", "role": "assistant", "content": []},
     {"role": "assistant", "id": "msg_1"},
@@ -214,6 +211,23 @@ def test_an_item_that_is_only_an_id_is_refused(it: Json, dialect: str) -> None:
     body = {"model": "m", "input": [{"role": "user", "content": "hi"}, it]}
     assert refused(body, dialect) == ("stored-state", "input[1]")
     passed(body, dialect, facts("stored-state"))
+
+
+@pytest.mark.parametrize(
+    "it",
+    [
+        {"type": "reasoning", "id": "rs_1"},
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "content": [], "encrypted_content": None},
+    ],
+)
+def test_thinking_that_is_only_an_id_is_stripped(it: Json) -> None:
+    """Whoever sends the output of a response back sends these, where no ciphertext was asked for."""
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    body, stripped = left(responses(input=[it, call]), "openai_responses")
+    assert body["input"] == [call]
+    assert stripped == {"/input/0": "stored-state"}
+    passed(responses(input=[it, call]), "openai_responses", facts("stored-state"))
 
 
 def test_a_summary_alone_goes_without_the_id_of_its_thinking() -> None:

@@ -240,14 +240,19 @@ class Carried(Node):
 
 
 class _Reasoning(Carried):
-    """Thinking of which the summary alone is here: its id would have the provider look for the rest."""
+    """Thinking. Clients send back what they were given, and without its ciphertext that may be an id alone: it is stripped, and a summary loses its id, by which the provider would look for the rest."""
+
+    __slots__ = ()
 
     def __call__(self, walk: Walk, value: Any, path: Path) -> None:
         item = cast("Json", value)
-        super().__call__(walk, value, path)
-        alone = not item.get("encrypted_content") and not item.get("content")
-        if alone and item.get("id") is not None and not walk.open("stored-state"):
+        alone = item.get("id") is not None and not item.get("encrypted_content") and not item.get("content")
+        if alone and not walk.open("stored-state"):
+            if not item.get("summary"):
+                walk.strip(path, "stored-state")
+                return
             walk.strip((path, "id"), "stored-state")
+        self.members(walk, value, path)
 
 
 _MESSAGE = Carried({**_ITEM, "role": ROLE, "phase": LEVEL, "name": NAME, "content": CONTENT}, "content")
