@@ -49,6 +49,18 @@ def told(text: str, *, mode: int = 0o600) -> list[Told]:
     return [Told(each.severity, each.code, each.line, each.key) for each in found]
 
 
+def test_bounds_that_have_nothing_in_common_are_told(here: Path) -> None:
+    bound = '{{ rule = "web-search", domains = ["{}"] }}'.format
+    text = (
+        DEMO
+        + f"[policy.allow]\nsocket = [{bound('example.com')}]\n"
+        + f'[[agents]]\nname = "a"\nsocket = "./a.socket"\nallow = [{bound("example.org")}]\n'
+        + f'[[agents]]\nname = "b"\nsocket = "./b.socket"\nallow = [{bound("docs.example.com")}]\n'
+    )
+    assert told(text) == [Told("warning", "bounds-apart", 8, "agents[0].allow")]
+    assert told(text.replace("example.org", "a.example.com")) == []
+
+
 def test_a_good_config_has_no_findings(here: Path) -> None:
     text = (
         '[server]\nhttp = "127.0.0.1:0"\nsocket = "./m.socket"\n'

@@ -26,6 +26,7 @@ from modelplex.config.places import Path as Place
 from modelplex.config.places import dotted, line_of, places
 from modelplex.errors import UnknownModel
 from modelplex.listing import directory_of
+from modelplex.policy.bounds import Allowed, bounds_of, limit_of
 from modelplex.provider import demo
 from modelplex.record.unpriced import unpriced
 from modelplex.route.aliases import Directory, Served, is_pattern, resolve
@@ -401,6 +402,44 @@ def _is_open_ended(served: Served) -> bool:
     return bool(served.patterns) or (not served.configured and served.listed is None)
 
 
+# --- the sealed policy ---
+
+
+def bounds_apart(subject: _Subject) -> Iterator[Finding]:
+    """Bounds of one rule that have no domain in common, for an agent or for what is sent to a provider."""
+    config = subject.config
+    allow = config.policy.allow
+    of_sockets, of_http = (*allow.everywhere, *allow.socket), (*allow.everywhere, *allow.http)
+    either = (of_sockets, of_http)
+    holders: list[tuple[Place, str, tuple[Allowed, ...], tuple[tuple[Allowed, ...], ...]]] = [
+        *(
+            (
+                ("agents", n, "allow"),
+                f"agent {each.name}",
+                each.allow,
+                (of_sockets,) if each.token is None else either,
+            )
+            for n, each in enumerate(config.agents)
+        ),
+        *(
+            (("providers", n, "allow"), f"provider {each.name}", each.allow, either)
+            for n, each in enumerate(config.providers)
+        ),
+    ]
+    for place, whom, allowed, listeners in holders:
+        for bound in bounds_of(allowed):
+            limits = [limit_of(bounds_of((*usual, *allowed)), bound.rule) for usual in listeners]
+            if all(limit is not None and limit.domains == () for limit in limits):
+                yield subject.tell(
+                    "warning",
+                    "bounds-apart",
+                    place,
+                    f"{bound.rule} is open for {whom} within bounds that have no domain in common with those of [policy.allow]: "
+                    "each bound holds, so nothing passes",
+                    remedy="leave the rule out of [policy.allow], or name a common domain",
+                )
+
+
 # --- listeners ---
 
 
@@ -578,6 +617,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     aliases,
     models_of_agents,
     prices_of_budgets,
+    bounds_apart,
     open_listeners,
     sockets,
     folders,
