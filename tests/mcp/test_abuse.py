@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from modelplex.caller import Caller
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp import cells
+from modelplex.mcp import cells, streams
 from modelplex.mcp.catalog import MOST_TEMPLATES, Offer, merge
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
 from modelplex.mcp.front.checks import Refusal, kind_of, malformed, modern_fault, read, read_head
@@ -73,6 +73,47 @@ async def test_an_agent_with_all_its_calls_hanging_at_a_server_leaves_places_for
     assert {text(reply) for reply in await asyncio.gather(*hanging)} == {"here"}
     assert "of 0 calls" in repr(house.hub)
     assert text(await house.call(greedy, "s__x")) == "here"
+
+
+async def test_an_agent_with_all_its_sessions_processes_in_use_leaves_some_for_the_others() -> None:
+    go = asyncio.Event()
+
+    async def script(sent: Sent) -> Reply:
+        await go.wait()
+        return Reply(result={"content": [{"type": "text", "text": "here"}]})
+
+    server = ScriptedServer("s", tools=[tool("x")], script=script, scope="session")
+    house = House(server, max_processes=4)
+    greedy = [Guest("legacy", agent="greedy", session=f"g{number}") for number in range(6)]
+    calls = [asyncio.create_task(house.call(guest, "s__x")) for guest in greedy for _ in range(2)]
+    await soon(lambda: len(server.sent) == 6)
+    assert len({sent.scope for sent in server.sent}) == 3
+    other = asyncio.create_task(house.call(Guest("legacy", agent="other", session="o"), "s__x"))
+    await soon(lambda: len({sent.scope for sent in server.sent}) == 4)
+    assert not any(call.done() for call in calls)
+    for call in calls[6:8]:  # they wait, and are given up
+        call.cancel()
+    await asyncio.wait(calls[6:8])
+    go.set()
+    rest = await asyncio.gather(*calls[:6], *calls[8:], other)
+    assert {text(reply) for reply in rest} == {"here"}
+    assert len({sent.scope for sent in server.sent}) == 6
+    await soon(lambda: house.hub._relay._processes.idle)  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_a_caller_watches_so_many_resources_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "URIS_OF_CALLER", 5)
+    listed = [{"uri": f"a:{number}", "name": "x"} for number in range(10)]
+    house = House(ScriptedServer("s", resources=listed, capabilities={"resources": {"subscribe": True}}))
+    first, second = (house.opened(Guest("legacy", agent="greedy", session=name)) for name in ("one", "two"))
+    for number in range(3):
+        assert (await house.ask(first, "resources/subscribe", {"uri": f"a:{number}"})).error is None
+    for number in range(3, 5):
+        assert (await house.ask(second, "resources/subscribe", {"uri": f"a:{number}"})).error is None
+    refused = error(await house.ask(second, "resources/subscribe", {"uri": "a:5"}))
+    assert refused["data"]["reason"] == "limit"
+    other = house.opened(Guest("legacy", agent="other", session="three"))
+    assert (await house.ask(other, "resources/subscribe", {"uri": "a:5"})).error is None
 
 
 async def test_one_caller_alone_has_all_of_a_small_limit() -> None:

@@ -7,8 +7,8 @@ messages) goes to the one who called, and to nobody else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, cast
@@ -131,6 +131,17 @@ class Heard:
         return self._logs <= MAX_LOGS
 
 
+class Used:
+    """A process of a session's or an agent's own, while calls run there. `place` is done when it may run."""
+
+    def __init__(self, place: asyncio.Task[None]) -> None:
+        self.calls = 0
+        self.place = place
+
+    def __repr__(self) -> str:
+        return f"<Used by {self.calls} calls{'' if self.place.done() else ', waiting'}>"
+
+
 class Relay:
     """The calls that run. `level` is what a legacy session has set, None where it has set nothing. `elders` are the hub's; `tasks` are kept here as they are made."""
 
@@ -156,6 +167,8 @@ class Relay:
         self._callers: dict[str, int] = {}
         self._places: dict[Back, Places] = {}
         self._listening: dict[tuple[str, str], list[Heard]] = {}
+        self._processes = Places(config.max_processes)
+        self._used: dict[tuple[Back, str], Used] = {}
 
     def __repr__(self) -> str:
         return f"<Relay of {sum(places.running for places in self._places.values())} calls>"
@@ -355,13 +368,48 @@ class Relay:
                 f"{back.name} {full.sentence}", server=back.name, reason="limit", retry_after=RETRY_AFTER
             ) from None
         try:
-            with self._listened(way, heard):
-                return await self._sent(way, params, heard)
+            async with self._process(way):
+                with self._listened(way, heard):
+                    return await self._sent(way, params, heard)
         finally:
             places.give_back(owner)
             if places.idle:
                 self._places.pop(back, None)
                 self._emptied(back)
+
+    @asynccontextmanager
+    async def _process(self, way: Way) -> AsyncGenerator[None]:
+        """While calls run in a process of a session's or an agent's own, it counts as its caller's: of all processes one caller has no more than a share in use."""
+        if not way.scope or way.back.config.command is None:
+            yield
+            return
+        key, owner = (way.back, way.scope), way.party.caller.owner
+        self._processes.limit = self.config.max_processes
+        used = self._used.get(key)
+        if used is None:
+            taking = self._processes.take(owner, patience=way.back.config.timeout)
+            used = self._used[key] = Used(asyncio.create_task(taking))
+        used.calls += 1
+        try:
+            await asyncio.shield(used.place)
+            yield
+        except Full as full:
+            sentence = (
+                f"{way.back.name} needs a process of its own for this session; the gateway {full.sentence}"
+            )
+            raise Unavailable(
+                sentence, server=way.back.name, reason="limit", retry_after=RETRY_AFTER
+            ) from None
+        finally:
+            used.calls -= 1
+            if not used.calls:
+                del self._used[key]
+                used.place.add_done_callback(lambda place: self._place_free(place, owner))
+                used.place.cancel()
+
+    def _place_free(self, place: asyncio.Task[None], owner: str) -> None:
+        if not place.cancelled() and place.exception() is None:
+            self._processes.give_back(owner)
 
     @contextmanager
     def _listened(self, way: Way, heard: Heard) -> Generator[None]:

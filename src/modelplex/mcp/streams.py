@@ -15,7 +15,14 @@ from modelplex.mcp.back import Back
 from modelplex.mcp.relay import LEVELS, MESSAGE, PROGRESS, RETRY_AFTER, Relay
 from modelplex.mcp.route import Report, Routes
 from modelplex.mcp.speech import Allowance
-from modelplex.mcp.subscriptions import LIST_CHANGED, MAX_URIS, UPDATED, Subscriber, Subscriptions
+from modelplex.mcp.subscriptions import (
+    LIST_CHANGED,
+    MAX_URIS,
+    UPDATED,
+    URIS_OF_CALLER,
+    Subscriber,
+    Subscriptions,
+)
 from modelplex.mcp.surface import Surface
 from modelplex.mcp.tasks import EXTENSION, STATUS, Held, Tasks, related_to
 from modelplex.mcp.turn import Turn, invalid, unlisted
@@ -80,7 +87,10 @@ class Streams:
         session = self._session(party)
         globs = party.caller.tools
         session.subscriber = Subscriber(
-            channel, kinds=LIST_CHANGED.values(), sees=lambda name, kind: self._sees(globs, route, name, kind)
+            channel,
+            owner=party.caller.owner,
+            kinds=LIST_CHANGED.values(),
+            sees=lambda name, kind: self._sees(globs, route, name, kind),
         )
         self._subscriptions.add(session.subscriber)
 
@@ -115,6 +125,9 @@ class Streams:
             return invalid("resources/subscribe comes after notifications/initialized")
         if len(subscriber.watched) >= MAX_URIS:
             raise Unavailable(f"A session watches at most {MAX_URIS} resources.", server="", reason="limit")
+        if not self._room(turn.party.caller.owner):
+            sentence = f"A caller watches at most {URIS_OF_CALLER} resources."
+            raise Unavailable(sentence, server="", reason="limit")
         owner = (await self._routes.loaded(turn.globs, turn.route)).merged.owner(uri)
         if owner is None:
             return unlisted(turn, uri)
@@ -122,6 +135,10 @@ class Streams:
             subscriber, [(*self._relay.seat(self._backs[owner], turn.party), uri)]
         )
         return Reply(result={})
+
+    def _room(self, owner: str) -> int:
+        """How many more resources a caller may watch."""
+        return max(0, URIS_OF_CALLER - self._subscriptions.watched_by(owner))
 
     async def unsubscribe(self, turn: Turn) -> Reply:
         uri = turn.params.get("uri")
@@ -160,7 +177,9 @@ class Streams:
         uris: object = wanted.get("resourceSubscriptions")
         owners = {
             uri: owner
-            for uri in cast("list[object]", uris if isinstance(uris, list) else [])[:MAX_URIS]
+            for uri in cast("list[object]", uris if isinstance(uris, list) else [])[
+                : min(MAX_URIS, self._room(turn.party.caller.owner))
+            ]
             if isinstance(uri, str) and (owner := view.merged.owner(uri)) is not None
         }
         if owners:
@@ -178,6 +197,7 @@ class Streams:
         globs, route = turn.globs, turn.route
         subscriber = Subscriber(
             turn.party.send,
+            owner=turn.party.caller.owner,
             kinds=kinds,
             sees=lambda name, kind: self._sees(globs, route, name, kind),
             id=turn.id,

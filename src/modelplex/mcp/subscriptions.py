@@ -24,12 +24,15 @@ UPDATED: Final = "notifications/resources/updated"
 MAX_URIS: Final = 1_000
 """Resources that one subscriber may watch: each is remembered here and at its server."""
 
+URIS_OF_CALLER: Final = 4_000
+"""Resources that all subscribers of one caller may watch together: each change is looked up among those of everybody."""
+
 Watched = tuple[Back, str, str]
 """Server, scope, URI."""
 
 
 class Subscriber:
-    """One who is told. `sees` says whether what a server changed is any of theirs; `id` is a modern subscription's, None for a session."""
+    """One who is told. `owner` is the caller's; `sees` says whether what a server changed is any of theirs; `id` is a modern subscription's, None for a session."""
 
     def __init__(
         self,
@@ -37,8 +40,10 @@ class Subscriber:
         *,
         kinds: Collection[str],
         sees: Callable[[str, str], bool],
+        owner: str = "",
         id: str | int | None = None,
     ) -> None:
+        self.owner = owner
         self._send = send
         self.kinds = frozenset(kinds)
         self.sees = sees
@@ -76,6 +81,10 @@ class Subscriptions:
 
     def add(self, subscriber: Subscriber) -> None:
         self._all[subscriber] = None
+
+    def watched_by(self, owner: str) -> int:
+        """How many resources a caller watches, with all its subscribers."""
+        return sum(len(each.watched) for each in self._all if each.owner == owner)
 
     def remove(self, subscriber: Subscriber) -> None:
         if self._all.pop(subscriber, True) is None:
