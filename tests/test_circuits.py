@@ -123,6 +123,14 @@ async def test_a_provider_that_fails_two_callers_is_passed_over_by_all(tmp_path:
         assert (await two.gw.chat()).headers["x-modelplex-attempts"] == "1"
         assert len(two.first.seen) == 2
         assert (await two.breakers())[0]["caller"] is None
+    told = [
+        line
+        for line in map(json.loads, (tmp_path / "log.json").read_text().splitlines())
+        if "breaker" in line["event"]
+    ]
+    assert [(line["provider"], line["key"], line["model"], line["caller"]) for line in told] == [
+        ("first", 0, "m", "everybody")
+    ]
 
 
 async def test_an_endpoint_that_is_missing_takes_nothing_from_the_others(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ class Stream:
     async def _break(self, error: ModelplexError, *, told: bool = False) -> ModelplexError:
         farewell = b"" if told else self._passage.in_stream_error(error, self._request_id)
         if farewell:
-            await self._door.write(self._hide(farewell))
+            await self._door.write(_told_last(self._hide(farewell)))
         if told or farewell:
             await self._door.finish()
         else:

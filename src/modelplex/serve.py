@@ -61,7 +61,7 @@ from modelplex.record.price import Prices
 from modelplex.record.record import Record
 from modelplex.record.tool import ToolCall
 from modelplex.record.unpriced import Unpriced, unpriced
-from modelplex.route.circuits import ANY_KEY, Circuits
+from modelplex.route.circuits import ANY_KEY, Circuits, Standing
 from modelplex.route.failover import FailoverRules
 from modelplex.route.health import BreakerRules
 from modelplex.send import Client
@@ -180,7 +180,7 @@ class Process:
         kept = config.server.keep_responses
         self._answers = None if kept is None else Answers(MEMORY if kept == "memory" else kept)
         self._unpriced: set[tuple[str, str, str]] = set()
-        self._circuits = Circuits()
+        self._circuits = Circuits(report=self._circuit_opened)
         self._makers: Makers = OrderedDict()
         self._metrics = Metrics(
             breakers=self._breakers,
@@ -591,6 +591,17 @@ class Process:
     def _listing_failed(self, provider: str, reason: str) -> None:
         reason = without_name(reason, provider)
         self._log.events.warning("a provider did not list its models", provider=provider, reason=reason)
+
+    def _circuit_opened(self, circuit: Standing) -> None:
+        name = circuit.name
+        self._log.events.warning(
+            "a circuit breaker opened",
+            provider=name.provider,
+            **({} if name.key == ANY_KEY else {"key": name.key}),
+            **({"model": name.model, "endpoint": name.endpoint} if name.model else {}),
+            caller=circuit.caller or "everybody",
+            reason=circuit.health.reason,
+        )
 
     def _breakers(self) -> Iterable[Breaker]:
         """Each configured key's own, then what else is not well, the worst first."""

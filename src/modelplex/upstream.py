@@ -20,7 +20,7 @@ import msgspec
 from modelplex.call import Ask, Attempt, Endpoint
 from modelplex.config import ProviderConfig
 from modelplex.decoded import decoded
-from modelplex.errors import ModelplexError, UpstreamBroken, UpstreamTimeout
+from modelplex.errors import ModelplexError, UpstreamBroken, UpstreamEncoded, UpstreamTimeout
 from modelplex.event import ListedModel
 from modelplex.offload import is_heavy
 from modelplex.provider import address, demo
@@ -32,6 +32,7 @@ from modelplex.send import (
     Client,
     ConnectFailed,
     Origin,
+    Reply,
     SendError,
     TimedOut,
     Timeouts,
@@ -186,10 +187,9 @@ class HttpUpstream:
             )
         except SendError as error:
             raise told_by(self.name, error) from None
-        answer = decoded(reply, provider=self.name)
-        if answer.status < 300:
-            return answer
-        raise await self._refusal(answer, attempt.dialect)
+        if reply.status < 300:
+            return decoded(reply, provider=self.name)
+        raise await self._refusal(reply, attempt.dialect)
 
     def _head(self, ask: Ask, attempt: Attempt) -> bytes:
         """The header lines. What the client says of its dialect's version goes on to a provider that speaks the same one, in place of ours."""
@@ -202,19 +202,19 @@ class HttpUpstream:
             )
         return lines + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
 
-    async def _refusal(self, answer: Answer, dialect: str) -> ModelplexError:
+    async def _refusal(self, reply: Reply, dialect: str) -> ModelplexError:
         try:
-            body = await answer.body(limit=MAX_ERROR_BODY)
-        except SendError:
+            body = await decoded(reply, provider=self.name).body(limit=MAX_ERROR_BODY)
+        except (SendError, UpstreamEncoded):  # the status says enough
             body = b""
         finally:
-            answer.close()
+            reply.close()
         hide = self._secrets.mask
-        told = [(name, hide(value)) for name, value in answer.headers]
+        told = [(name, hide(value)) for name, value in reply.headers]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in told}
         # What a date in retry-after is counted from (RFC 9110 10.2.3).
         headers.setdefault("date", formatdate(self._clock(), usegmt=True))
-        error = provider_dialect(dialect).read_error(answer.status, headers, hide(body))
+        error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
         error.upstream_headers = tuple(forwarded(told))
         return error
 
@@ -227,13 +227,12 @@ class HttpUpstream:
             reply = await self._client.send(
                 self._origin, method=b"GET", target=target, headers=self._heads[0], timeouts=LISTING_TIMEOUTS
             )
-            answer = decoded(reply, provider=self.name)
-            if answer.status >= 300:
-                raise await self._refusal(answer, self._row.dialect)
+            if reply.status >= 300:
+                raise await self._refusal(reply, self._row.dialect)
             try:
-                body = await answer.body(limit=MAX_LISTING)
+                body = await decoded(reply, provider=self.name).body(limit=MAX_LISTING)
             finally:
-                answer.close()
+                reply.close()
         except SendError as error:
             raise told_by(self.name, error) from None
         found = provider_dialect(self._row.dialect).read_models(body)

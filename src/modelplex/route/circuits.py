@@ -15,6 +15,7 @@ The names of models are the callers' own, so the table is bounded, and each call
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import msgspec
 
@@ -76,6 +77,13 @@ class _Circuit:
         if own.state != "closed" and (now < own.until or self.everybody.state == "closed"):
             return own
         return self.everybody if self.everybody.state != "closed" else None
+
+    def shut(self, caller: str) -> str | None:
+        """For whom it is not closed, of everybody and this caller; None where it is closed for both."""
+        if self.everybody.state != "closed":
+            return EVERYBODY
+        own = self.callers.get(caller)
+        return caller if own is not None and own.state != "closed" else None
 
     def left(self, caller: str, *, now: float) -> None:
         """A call was let through."""
@@ -146,7 +154,9 @@ class _Circuit:
 class Circuits:
     """The table. `caller` is whoever a request is counted for (Caller.owner); `now` are seconds of one monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, report: Callable[[Standing], None] = lambda _: None) -> None:
+        """`report` is told of each circuit that opens, once."""
+        self._report = report
         self._table: dict[Name, _Circuit] = {}
         self._made: dict[str, OrderedDict[Name, None]] = {}
 
@@ -220,7 +230,11 @@ class Circuits:
                 self._ended(name, caller)
         if signal is not None and about is not None:
             circuit = self._table.get(about) or self._new(about, caller)
+            shut = circuit.shut(caller)
             circuit.failed(caller, signal, now=now, rules=rules)
+            if (whom := circuit.shut(caller)) is not None and whom != shut:
+                health = circuit.everybody if whom == EVERYBODY else circuit.callers[whom]
+                self._report(Standing(about, whom, health))
 
     def standing(self) -> list[Standing]:
         """Every circuit that is not well, for everybody and for single callers. Another thread may ask."""

@@ -63,8 +63,8 @@ KEY_REJECTED = frozenset({"invalid_api_key", "authentication_error", "UNAUTHENTI
 ACCOUNT_EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error", "billing_not_active", "account_overdue", "access_terminated"})  # fmt: skip
 """Codes and types of an account that has nothing left to spend, whatever the model."""
 PAYMENT_REQUIRED = 402
-ONE_REQUEST_TOO_LARGE = "request too large"
-"""How a 429 begins that is about this request alone: it is larger than the limit of a whole minute, so that others of the same caller pass."""
+OF_ONE_REQUEST = ("request too large", "context length", "context size", "exceeds the context", "prompt is too long", "content policy", "content_policy")  # fmt: skip
+"""What is said of one request alone, whatever its status: it is larger than the limit of a whole minute (429), or than the context (500 from some servers), or not allowed."""
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -86,14 +86,12 @@ def signal_of(error: ModelplexError) -> Signal | None:
         return Signal("provider", error.message)
     if isinstance(error, UpstreamAuth):
         return _of_the_key(error)
-    if error.upstream_status in NO_SUCH_OPERATION:
+    words = error.message.lower()
+    if error.upstream_status in NO_SUCH_OPERATION or any(said in words for said in OF_ONE_REQUEST):
         return None
     wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), LONGEST_REST)
-    if isinstance(error, RateLimited):
-        if ONE_REQUEST_TOO_LARGE in error.message.lower():
-            return None
-        if {error.upstream_code, error.upstream_type} & ACCOUNT_EXHAUSTED:
-            return Signal("key", error.message, at_once=True, wait=wait)
+    if isinstance(error, RateLimited) and {error.upstream_code, error.upstream_type} & ACCOUNT_EXHAUSTED:
+        return Signal("key", error.message, at_once=True, wait=wait)
     named = wait is not None and isinstance(error, RateLimited | Overloaded)
     return Signal("operation", error.message, at_once=named, wait=wait if named else None)
 
