@@ -61,6 +61,24 @@ def test_bounds_that_have_nothing_in_common_are_told(here: Path) -> None:
     assert told(text.replace("example.org", "a.example.com")) == []
 
 
+def test_bounds_that_hold_for_nobody_are_told(here: Path) -> None:
+    bound = '[{ rule = "web-search", max_uses = 1 }]'
+    agent = '[[agents]]\nname = "a"\nsocket = "./a.socket"\n'
+    assert told(f"[policy.allow]\nhttp = {bound}\n{DEMO}") == [
+        Told("error", "bounds-unused", 2, "policy.allow.http")
+    ]
+    assert told(f'[policy]\nhttp = "sealed"\n[policy.allow]\nhttp = {bound}\n{DEMO}') == []
+    assert told(f'{DEMO}{agent}policy = "open"\nallow = {bound}\n') == [
+        Told("error", "bounds-unused", 7, "agents[0].allow")
+    ]
+    assert told(f"{DEMO}{agent}allow = {bound}\n") == []
+    assert told(f'[policy]\nsocket = "open"\n{DEMO}allow = {bound}\n') == [
+        Told("error", "bounds-unused", 5, "providers[0].allow")
+    ]
+    sealed = f'[policy]\nsocket = "open"\n{DEMO}allow = {bound}\n{agent}policy = "sealed"\n'
+    assert told(sealed) == []
+
+
 def test_a_good_config_has_no_findings(here: Path) -> None:
     text = (
         '[server]\nhttp = "127.0.0.1:0"\nsocket = "./m.socket"\n'

@@ -440,6 +440,34 @@ def bounds_apart(subject: _Subject) -> Iterator[Finding]:
                 )
 
 
+def bounds_of_open_callers(subject: _Subject) -> Iterator[Finding]:
+    """Bounds that hold for nobody: they bound the sealed policy, and whom they are written for is not sealed."""
+    config = subject.config
+    policy, allow = config.policy, config.policy.allow
+    some_agent = any(agent.policy == "sealed" for agent in config.agents)
+    sockets, http = policy.socket == "sealed" or some_agent, policy.http == "sealed" or some_agent
+    written: list[tuple[Place, tuple[Allowed, ...], bool]] = [
+        (("policy", "allow", "everywhere"), allow.everywhere, sockets or http),
+        (("policy", "allow", "socket"), allow.socket, sockets),
+        (("policy", "allow", "http"), allow.http, http),
+    ]
+    for index, agent in enumerate(config.agents):
+        usual = policy.socket == "sealed" or (agent.token is not None and policy.http == "sealed")
+        is_sealed = usual if agent.policy is None else agent.policy == "sealed"
+        written.append((("agents", index, "allow"), agent.allow, is_sealed))
+    for index, provider in enumerate(config.providers):
+        written.append((("providers", index, "allow"), provider.allow, sockets or http))
+    for place, allowed, is_sealed in written:
+        if bounds_of(allowed) and not is_sealed:
+            yield subject.tell(
+                "error",
+                "bounds-unused",
+                place,
+                "these bounds hold for sealed callers alone, and whom they are written for is not sealed",
+                remedy='set the policy of these callers to "sealed", or leave the bounds out',
+            )
+
+
 # --- listeners ---
 
 
@@ -618,6 +646,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     models_of_agents,
     prices_of_budgets,
     bounds_apart,
+    bounds_of_open_callers,
     open_listeners,
     sockets,
     folders,

@@ -337,7 +337,7 @@ _TEMPLATE = Members(
     }
 )
 """Variables of a server's own chat template. A template of the caller's would be a program that the server runs, so only these pass."""
-VOICE_NAME = Pattern(r"(?!voice_)[A-Za-z][A-Za-z0-9 _-]{0,31}")
+VOICE_NAME = Pattern(r"(?!voice_)[A-Za-z0-9][A-Za-z0-9_.+()-]{0,63}")
 VOICE = Forms(text=VOICE_NAME, members=Members({"id": Never("stored-file")}))
 TOP = Members(
     of(
