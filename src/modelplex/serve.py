@@ -31,6 +31,7 @@ import modelplex
 from modelplex.agents.ledger import Ledger, LedgerError
 from modelplex.agents.limits import NOTHING, Spent
 from modelplex.agents.limits import Limits as AgentLimits
+from modelplex.allocator import return_large_blocks
 from modelplex.answers import MEMORY, Answers
 from modelplex.caller import Caller
 from modelplex.config import BudgetConfig, Config, ConfigError, load
@@ -122,6 +123,7 @@ def run(
     `shaped` makes of each config that is loaded later what `config` is already.
     """
     become_undumpable()
+    return_large_blocks()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
     sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
