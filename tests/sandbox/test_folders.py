@@ -47,7 +47,7 @@ def expected(path: str, wanted: Wanted) -> str:
 
 def combinations() -> Iterator[Wanted]:
     for way, folder in itertools.product(WAYS, FOLDERS):
-        for kinds in itertools.product(("", "ro", "rw"), repeat=5):
+        for kinds in itertools.product(("", "ro", "rw"), repeat=4):
             named = dict(zip(PATHS, kinds, strict=False))
             yield Wanted(
                 way=way,
@@ -58,7 +58,7 @@ def combinations() -> Iterator[Wanted]:
             )
 
 
-def some(count: int = 400) -> list[Wanted]:
+def some(count: int = 150) -> list[Wanted]:
     """As many of them as a test that does more with each can look at."""
     return random.Random(9).sample([*combinations()], count)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import tomllib
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple
 
 from modelplex.sandbox.arguments import CONFIG
@@ -45,6 +47,8 @@ def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
                 f"there is no agent {name!r}, since there is no {CONFIG} here: name one by --config."
             )
         return None
+    if name is None and not _has_agents(config):
+        return None
     from modelplex.config import load
 
     loaded = load(config, environ=os.environ, find_ollama=lambda: False)
@@ -66,6 +70,14 @@ def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
             f'the agent "{name}" is for the users {told} alone, and you are {os.geteuid()}: its setting is allow_uid.'
         )
     return Agent(found.name, found.socket)
+
+
+def _has_agents(config: str) -> bool:
+    """A look that costs little, since most configs have none. Of a file that cannot be read the gateway complains."""
+    try:
+        return "agents" in tomllib.loads(Path(config).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _hint(name: str, names: list[str]) -> str:
