@@ -57,6 +57,7 @@ STRIPPED: dict[str, list[tuple[Json, str]]] = {
         ({"type": "image_generation"}, "image-generation"),
         ({"type": "document_library", "library_ids": ["x"]}, "stored-file"),
         ({"type": "web_extractor"}, "web-fetch"),
+        ({"type": "web_search_2025_08_26"}, "web-search"),
         ({"type": "openrouter:web_search"}, "provider-switch"),
         ({"type": "orq:anything"}, "provider-switch"),
         ({"type": "brand_new"}, "unknown-tool"),

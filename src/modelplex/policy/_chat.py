@@ -277,6 +277,7 @@ TOOL = Kinds(
     absent=Look(_untyped, _FUNCTION, UNKNOWN_TOOL),
     otherwise=UNKNOWN_TOOL,
     families=(
+        (r"web_search_[a-z0-9_]{1,40}", _SEARCH),
         (r"openrouter:[a-z_-]{1,40}", LostTool("provider-switch")),
         (r"orq:[a-z_-]{1,40}", LostTool("provider-switch")),
     ),
