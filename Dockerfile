@@ -1,16 +1,12 @@
 # The gateway as a container: the locked runtime dependencies, the package, and a user who owns nothing.
 #
 #   docker build -t modelplex .
+#   docker run -p 11435:11435 -v "$PWD/config.toml:/config.toml" modelplex
+#   docker run -p 8080:8080 -v "$PWD/config.toml:/config.toml" modelplex --http ":8080"
+#   docker run -v "$PWD/config.toml:/config.toml" -v "$PWD/socket:/socket" --user "$(id -u):$(id -g)" \
+#       modelplex --socket /socket/modelplex.socket
 #
-# Inside a container 127.0.0.1 is the container's own, so a published port needs a listener that the bridge reaches;
-# the plain form suits agents in the same network namespace (`--network container:NAME`), the last one needs no network.
-#
-#   docker run --rm -v "$PWD/config.toml:/work/config.toml:ro" -e OPENAI_API_KEY modelplex
-#   docker run --rm -v "$PWD/config.toml:/work/config.toml:ro" -e OPENAI_API_KEY --network host modelplex --http ":8080"
-#   docker run --rm -v "$PWD/config.toml:/work/config.toml:ro" -e OPENAI_API_KEY -v "$PWD/socket:/socket" \
-#       --user "$(id -u):$(id -g)" modelplex --socket /socket/modelplex.socket
-#
-# In the last form the folder ./socket is shared with the agents, and the socket file belongs to the user who runs it.
+# docs/how-to/docker.md says what each of them means, and who reaches what. tests/test_container.py builds a root of these steps and runs the commands in it.
 
 FROM python:3.13-slim AS build
 WORKDIR /build
@@ -29,6 +25,9 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
     && install -d -o modelplex -g modelplex /socket /work
 COPY --from=build /opt/modelplex /opt/modelplex
 ENV PATH=/opt/modelplex/bin:$PATH PYTHONUNBUFFERED=1
+# A published port does not reach the container's loopback, so an address without a host means every interface of the container.
+ENV MODELPLEX_DEFAULT_HOST=0.0.0.0 MODELPLEX_CONFIG=/config.toml
 WORKDIR /work
 USER modelplex
+EXPOSE 11435
 ENTRYPOINT ["modelplex"]

@@ -66,25 +66,32 @@ def docker(arguments: list[str]) -> int:
     running.add_argument("--network")
     running.add_argument("--user")
     running.add_argument("-e", action="append", default=[])
+    running.add_argument("-p", action="append", default=[])
+    running.add_argument("-d", action="store_true")
     running.add_argument("-v", action="append", default=[])
     running.add_argument("image")
     running.add_argument("arguments", nargs=argparse.REMAINDER)
     asked = parser.parse_args(arguments)
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["modelplex"]' in dockerfile
-    assert "WORKDIR /work\n" in dockerfile
+    assert "MODELPLEX_CONFIG=/config.toml" in dockerfile
     assert "/socket /work" in dockerfile
     if asked.command == "build" or asked.image != "modelplex":
         return 0
     options = cli._parser().parse_args(asked.arguments)
     mounts = {Path(volume.split(":")[1]) for volume in asked.v}
-    assert Path("/work") / cli.DEFAULT_CONFIG in mounts, "the config is not where the image looks for it"
+    assert Path("/config.toml") in mounts, "the config is not where the image looks for it"
     sockets: list[str] = options.socket or []
     addresses: list[str] = options.http or []
     for path in sockets:
         assert Path(path).parent in mounts, f"{path} is in no folder that is shared"
-    if any(address.startswith("127.") for address in addresses):
-        assert asked.network == "host", "localhost of a container is reached by nobody else"
+    published = {port.rpartition(":")[2] for port in asked.p}
+    if asked.network == "host":
+        assert not asked.p
+    elif not sockets or addresses:
+        served = [address.rpartition(":")[2] for address in addresses] or ["11435"]
+        assert set(served) <= published, "a port that is not published is reached by nobody"
+        assert not any("127.0.0.1" in word for word in asked.arguments), "localhost of a container is its own"
     return 0
 
 

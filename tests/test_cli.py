@@ -92,6 +92,32 @@ def test_the_default_config_is_served_where_it_exists(serve: Serve, write: Write
     assert served.config.server.http == ("127.0.0.1:11435",)
 
 
+def test_a_file_that_the_environment_names_is_read_before_the_folders_where_it_exists(
+    serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write(DEMO)
+    named = tmp_path / "named.toml"
+    monkeypatch.setenv("MODELPLEX_CONFIG", str(named))
+    assert cli.main([]) == 0
+    named.write_text(f'[server]\nhttp = ":7"\n{DEMO}')
+    assert cli.main([]) == 0
+    assert cli.main(["--config", "config.toml"]) == 0
+    assert [each.config_path for each in serve.served] == ["config.toml", str(named), "config.toml"]
+
+
+def test_a_port_of_the_command_line_is_on_the_host_that_the_environment_says(
+    serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(DEMO)
+    monkeypatch.setenv("MODELPLEX_DEFAULT_HOST", "0.0.0.0")
+    assert cli.main(["--http", ":8080"]) == 0
+    assert serve.served[0].config.server.http == ("0.0.0.0:8080",)
+    monkeypatch.setenv("MODELPLEX_DEFAULT_HOST", "a b")
+    with pytest.raises(SystemExit):
+        cli.main(["--http", ":8080"])
+    assert "MODELPLEX_DEFAULT_HOST names no host" in capsys.readouterr().err
+
+
 def test_without_a_config_it_serves_what_it_finds_and_says_so(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -184,6 +184,28 @@ def test_an_address_gets_both_its_parts(written: str, read_as: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "read_as"),
+    [("0.0.0.0", "0.0.0.0"), (" ", "127.0.0.1"), ("::", "[::]"), ("[::]", "[::]"), ("box", "box")],
+)
+def test_the_environment_says_what_an_address_without_a_host_means(host: str, read_as: str) -> None:
+    environ = {"MODELPLEX_DEFAULT_HOST": host}
+    written = '[server]\nhttp = [":8080", "127.0.0.1:81"]'
+    assert read(written, **environ).server.http == (f"{read_as}:8080", "127.0.0.1:81")
+    assert read("", **environ).server.http == (f"{read_as}:11435",)
+    assert read('[server]\nlog_level = "debug"', **environ).server.http == (f"{read_as}:11435",)
+    assert read('[server]\nsocket = "a.sock"', **environ).server.http == ()
+    assert embedded(environ, found_ollama=False, types={}).server.http == (f"{read_as}:11435",)
+
+
+def test_a_default_host_that_is_none_is_a_fault_of_the_environment() -> None:
+    environ = {"MODELPLEX_DEFAULT_HOST": "http://x"}
+    with pytest.raises(ConfigError, match=r"MODELPLEX_DEFAULT_HOST.*write an address such as"):
+        embedded(environ, found_ollama=False, types={})
+    with pytest.raises(ConfigError, match=r"MODELPLEX_DEFAULT_HOST.*write an address such as"):
+        read('[server]\nhttp = ":80"', **environ)
+
+
+@pytest.mark.parametrize(
     "written", ["", "8080", "host", "::1:80", "http://x:1", "a b:1", "h:65536", "h:-1", "h:٣"]
 )
 def test_what_is_no_address_is_refused(written: str) -> None:

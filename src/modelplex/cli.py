@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from modelplex.lint import Finding
 
 DEFAULT_CONFIG: Final = "config.toml"
+CONFIG_VARIABLE: Final = "MODELPLEX_CONFIG"
+"""The variable that names a file which is read, where it exists, before DEFAULT_CONFIG. The container image sets it to /config.toml."""
 ALONE: Final = ("run", "bridge")
 _LISTENING: Final = frozenset({SERVE, "check"})
 """What the options of listeners are for: the commands that serve, or say what would be served."""
@@ -313,10 +315,10 @@ def _shared() -> Shared:
 
 
 def _address(written: str) -> str:
-    from modelplex.config import http_address
+    from modelplex.config import default_host, http_address
 
     try:
-        return http_address(written)
+        return http_address(written, host=default_host(os.environ))
     except ValueError as error:
         _refuse(f'"{written}" is not an address: {error}')
 
@@ -345,8 +347,10 @@ def _config(arguments: argparse.Namespace) -> Config:
     from modelplex.config import describe, load, load_without_file, provider_types
 
     named: str | None = arguments.config
-    if named is not None or os.path.lexists(DEFAULT_CONFIG):
-        return load(named if named is not None else DEFAULT_CONFIG, environ=os.environ)
+    usual = (os.environ.get(CONFIG_VARIABLE, ""), DEFAULT_CONFIG)
+    file = named if named is not None else next(filter(os.path.lexists, usual), None)
+    if file is not None:
+        return load(file, environ=os.environ)
     config = load_without_file(os.environ)
     found = describe(config, types=provider_types())
     _complain(f"there is no {DEFAULT_CONFIG} here, so it serves what it finds:")

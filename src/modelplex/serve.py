@@ -34,7 +34,7 @@ from modelplex.agents.limits import Limits as AgentLimits
 from modelplex.allocator import return_large_blocks
 from modelplex.answers import MEMORY, Answers
 from modelplex.caller import Caller
-from modelplex.config import BudgetConfig, Config, ConfigError, load
+from modelplex.config import DEFAULT_HOST, BudgetConfig, Config, ConfigError, load
 from modelplex.config.told import agent as told_agent
 from modelplex.config.told import exceptions
 from modelplex.config.tools import secrets as secrets_of_tools
@@ -754,7 +754,13 @@ def _limits(config: Config) -> Limits:
 
 def _hosts(config: Config) -> Hosts:
     own = [parse_http(text).host for text in config.server.http]
-    return Hosts(names=[*own, *config.server.allowed_hosts], origins=config.server.allowed_origins)
+    # Only where a port is published, as the container image's environment says: elsewhere names are served by the config alone.
+    published = bool(os.environ.get(DEFAULT_HOST)) and bool({"0.0.0.0", "::"}.intersection(own))
+    return Hosts(
+        names=[*own, *config.server.allowed_hosts],
+        origins=config.server.allowed_origins,
+        single_labels=published,
+    )
 
 
 def _fixed(config: Config) -> object:

@@ -57,7 +57,10 @@ def works(*command: str) -> bool:
 EMPTY = ["unshare", "-n"] if ROOT else ["unshare", "-rn"]
 ALONE = [] if ROOT else ["unshare", "-r"]
 needs_namespaces = pytest.mark.skipif(
-    not works(*EMPTY), reason=f"this kernel gives this user no namespace of its own: {' '.join(EMPTY)} fails"
+    not works(*EMPTY),
+    reason=f"this kernel gives this user no namespace of its own: {' '.join(EMPTY)} fails"
+    if shutil.which("unshare")
+    else "unshare is not installed",
 )
 needs_a_network = pytest.mark.skipif(
     not interfaces(os.getpid()), reason="this machine itself has no interface but lo"

@@ -4,7 +4,7 @@ Above it stand `cli`, `serve` and whatever is configured; below it the vocabular
 `load.py` alone reads the file and knocks at Ollama's port. Nothing is started here, and there is no global settings object.
 """
 
-from modelplex.config.address import http_address
+from modelplex.config.address import DEFAULT_HOST, default_host, http_address
 from modelplex.config.faults import ConfigError, ConfigFault
 from modelplex.config.found import describe, embedded, ollama_url
 from modelplex.config.load import load, load_without_file, provider_types
@@ -31,6 +31,7 @@ from modelplex.config.settings import (
 )
 
 __all__ = [
+    "DEFAULT_HOST",
     "DEFAULT_HTTP",
     "HIDDEN",
     "AgentConfig",
@@ -50,6 +51,7 @@ __all__ = [
     "Secret",
     "Server",
     "TypeFacts",
+    "default_host",
     "describe",
     "embedded",
     "hide",

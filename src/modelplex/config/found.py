@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from modelplex.config.address import DEFAULT_HOST, default_host, http_address
+from modelplex.config.faults import ConfigError, ConfigFault
 from modelplex.config.secret import Secret
-from modelplex.config.settings import Config, ProviderConfig, TypeFacts
+from modelplex.config.settings import DEFAULT_HTTP, Config, ProviderConfig, Server, TypeFacts
 
 OLLAMA: Final = "ollama"
 DEMO: Final = "demo"
@@ -24,8 +26,20 @@ _OLLAMA_PORT: Final = 11434
 
 
 def embedded(environ: Mapping[str, str], *, found_ollama: bool, types: Mapping[str, TypeFacts]) -> Config:
-    """The config where there is no file."""
-    return Config(providers=found_providers(environ, found_ollama=found_ollama, types=types))
+    """The config where there is no file. Raises ConfigError where the environment names a default host that is none."""
+    return Config(
+        server=Server(http=default_http(environ)),
+        providers=found_providers(environ, found_ollama=found_ollama, types=types),
+    )
+
+
+def default_http(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Where HTTP is served if nothing names an address. Raises ConfigError where the environment names a default host that is none."""
+    try:
+        return (http_address(f":{DEFAULT_HTTP.rpartition(':')[2]}", host=default_host(environ)),)
+    except ValueError as error:
+        where = ConfigFault("the environment", None, DEFAULT_HOST, expected="a host", hint=str(error))
+        raise ConfigError([where]) from None
 
 
 def found_providers(

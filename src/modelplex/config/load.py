@@ -5,6 +5,7 @@ Above it stand `cli` and `serve`; below it `read.py`, which is told all three an
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -36,9 +37,20 @@ def load(
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise ConfigError([ConfigFault(path, None, "", expected="a readable file", found=reason)]) from None
+        hint = _whose(path) if isinstance(error, PermissionError) else None
+        fault = ConfigFault(path, None, "", expected="a readable file", found=reason, hint=hint)
+        raise ConfigError([fault]) from None
     find = find_ollama or (lambda: listens(ollama_url(environ, types=known)))
     return parse(content, file=path, environ=environ, types=known, find_ollama=find)
+
+
+def _whose(path: str) -> str:
+    try:
+        return (
+            f"it belongs to the user {os.stat(path).st_uid}, and this process runs as the user {os.geteuid()}"  # noqa: PTH116 - as above
+        )
+    except OSError:
+        return f"this process runs as the user {os.geteuid()}"
 
 
 def load_without_file(environ: Mapping[str, str], *, types: Mapping[str, TypeFacts] | None = None) -> Config:

@@ -16,9 +16,9 @@ import msgspec
 from modelplex.call import Quirks
 from modelplex.config import agents as callers
 from modelplex.config import prices, tools
-from modelplex.config.address import http_address, provider_url, same_origin
+from modelplex.config.address import default_host, http_address, provider_url, same_origin
 from modelplex.config.faults import ConfigError, ConfigFault
-from modelplex.config.found import found_providers
+from modelplex.config.found import default_http, found_providers
 from modelplex.config.places import Path, places
 from modelplex.config.rules import (
     FAULTY,
@@ -86,13 +86,22 @@ _NAME = matching(
 )
 _PATH = text("a path")
 _SEVERAL_PATHS = "a path, or a list of them"
-_ADDRESS = understood(
-    http_address, 'an address such as "127.0.0.1:11435", or ":8080" for localhost', show=shown
-)
+
+
+def _address(node: Node) -> str | Faulty:
+    """An address to listen on; what a port alone means is for the environment to say."""
+
+    def parse(written: str) -> str:
+        return http_address(written, host=default_host(node.document.environ))
+
+    expected = 'an address such as "127.0.0.1:11435", or ":8080" for localhost'
+    return understood(parse, expected, show=shown)(node)
+
+
 _HEADERS = named(secret("the header's value", empty=True), name=header_name(refused=NEVER_FORWARDED))
 
 SERVER: Final[dict[str, Rule[object]]] = {
-    "http": once(many(_ADDRESS, "an address, or a list of them", alone=True)),
+    "http": once(many(_address, "an address, or a list of them", alone=True)),
     "socket": once(many(_PATH, _SEVERAL_PATHS, alone=True)),
     "socket_mode": matching(r"0?[0-7]{3}", 'octal digits in quotes, such as "0660"'),
     "socket_group": text("the name of a group"),
@@ -326,6 +335,8 @@ def _mcp(node: Node) -> McpConfig:
 
 def _server(node: Node) -> Server:
     values, members = fields(node, SERVER, homes=HOMES)
+    if "http" not in members:
+        values["http"] = default_http(node.document.environ)
     server = _made(Server, values)
     if server.body_share < server.max_request_size:
         _smaller(members, "max_body_memory_per_caller", server.max_request_size, "[server] max_request_size")
@@ -341,7 +352,9 @@ def _smaller(members: Mapping[str, Node], key: str, least: int, what: str) -> No
 
 def _callers(root: Node, values: dict[str, object]) -> None:
     """What [server] and [[agents]] come to together: where it listens, and that nothing is used twice."""
-    server = cast("Server", values.get("server", Server()))
+    if "server" not in values:
+        values["server"] = Server(http=default_http(root.document.environ))
+    server = cast("Server", values["server"])
     agents = cast("tuple[AgentConfig, ...]", values.get("agents", ()))
     tree = cast("dict[str, object]", root.value)
     node = root.child("server", None)

@@ -130,7 +130,9 @@ def check_path(path: str) -> None:
             f"the socket's path is {length} bytes long, and the system's limit is {PATH_LIMIT}: {path}"
         )
     directory = Path(path).parent
-    if not directory.is_dir():
+    with refusing(path):
+        there = directory.is_dir()
+    if not there:
         raise ListenError(f"the directory {directory} for the socket {path} does not exist; create it first.")
 
 
@@ -271,7 +273,24 @@ def look(path: str) -> Identity | None:
 
 
 def refusal(path: str, fault: OSError) -> ListenError:
+    folder = Path(path).parent
+    if fault.errno in {errno.EACCES, errno.EPERM, errno.EROFS} and not os.access(folder, os.W_OK | os.X_OK):
+        return ListenError(f"cannot listen on {path}: {not_writable(folder, number=fault.errno)}")
     return ListenError(f"cannot listen on {path}: {fault.strerror}.")
+
+
+def not_writable(folder: Path, *, number: int) -> str:
+    """Why no socket can be made there, and what to do."""
+    if number == errno.EROFS:
+        return f"{folder} is read-only; a container needs it mounted without :ro."
+    try:
+        status = folder.stat()
+    except OSError:
+        return f"the user {os.geteuid()} may not enter {folder}."
+    return (
+        f"the user {os.geteuid()} may not write into {folder}, which belongs to the user {status.st_uid} (mode {stat.S_IMODE(status.st_mode):04o}). "
+        f"Start it as that user (docker run --user {status.st_uid}:{status.st_gid} ...), or give the folder to the user {os.geteuid()}."
+    )
 
 
 @contextlib.contextmanager
