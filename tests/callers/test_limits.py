@@ -264,3 +264,38 @@ def test_withdrawing_for_nobody_in_particular_does_nothing(clocks: Clocks) -> No
     of = limits(clocks)
     of.withdraw(of.admit(NOBODY))
     assert of.view()[0]["running"] == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "each"),
+    [(BudgetConfig(tokens=100), {"tokens": 20}), (BudgetConfig(usd=1.0, per="day"), {"usd": 0.2})],
+)
+def test_calls_that_run_reserve_what_calls_take_on_average(
+    budget: BudgetConfig, each: dict[str, float], clocks: Clocks
+) -> None:
+    of = limits(clocks, budget=budget)
+    # Nothing is known of the first ones.
+    first = [of.admit(CODER) for _ in range(3)]
+    for ticket in first:
+        of.settle(ticket, **each)  # type: ignore[arg-type]
+    # 60 of 100 are spent: two more of 20 fit, a third would not.
+    running = [of.admit(CODER), of.admit(CODER)]
+    with pytest.raises(AgentLimited, match="reserved by its 2 running requests") as refused:
+        of.admit(CODER)
+    assert (refused.value.status, refused.value.code) == (429, "agent_budget_reserved")
+    # One that ends cheaper leaves room, and who is alone is never refused.
+    of.settle(running.pop())
+    of.withdraw(running.pop())
+    assert of.view()[0]["running"] == 0
+    use(of, **each)  # type: ignore[arg-type]
+    last = of.admit(CODER)
+    of.settle(last, **{name: 2 * value for name, value in each.items()})  # type: ignore[arg-type]
+    with pytest.raises(BudgetExceeded):
+        of.admit(CODER)
+
+
+def test_reservations_hold_for_agents_with_a_budget_alone(clocks: Clocks) -> None:
+    of = limits(clocks)
+    use(of, tokens=10**9)
+    for _ in range(10):
+        of.admit(CODER)

@@ -3,7 +3,7 @@
 Above it stand the app and the hub of the tool servers, which call `admit` before a request, and `settle` after it or `withdraw` where none came; below it the config's types and the errors.
 
 A rate is counted over the last minute: nothing is forgotten early, and the wait that a refusal names is exact. A budget is counted by the days of UTC. Tokens and dollars are known
-when a call ends, so that calls that run can go above; whoever comes next waits for it.
+when a call ends. So each call that runs reserves of the budget what the agent's calls took on average; calls that take more can go above.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Limits:
         """Let a request in, and count it; `settle` ends it. Who is no agent has no limits.
 
         Raises:
-            AgentLimited: too many requests or tokens in the last minute, with the exact wait; or too many at once.
+            AgentLimited: too many requests or tokens in the last minute, with the exact wait; or too many at once, also for what is left of the budget.
             BudgetExceeded: the budget is used up.
         """
         account = self._accounts.get(caller.agent)
@@ -244,7 +244,9 @@ class Limits:
 
     def _check(self, account: Account) -> None:
         agent, now = account.agent, self._now()
-        _check_budget(agent.name, agent.budget, account.spent(agent.budget.per, day=self._day()))
+        spent = account.spent(agent.budget.per, day=self._day())
+        _check_budget(agent.name, agent.budget, spent)
+        _check_reserved(account, spent)
         if agent.concurrent is not None and account.running >= agent.concurrent:
             raise AgentLimited(
                 f"The agent {agent.name!r} has {account.running} requests running, and may have {agent.concurrent} at once.",
@@ -283,6 +285,22 @@ def _check_budget(name: str, budget: BudgetConfig, spent: Spent) -> None:
     raise BudgetExceeded(
         f"Policy: the budget of the agent {name!r} is used up: {used} of {limit} {per}. Its setting is budget under [[agents]]."
     )
+
+
+def _check_reserved(account: Account, spent: Spent) -> None:
+    """Whether what is left of the budget is enough for the calls that run, each of them as much as the average. A call that is alone is always let in."""
+    budget, whole = account.agent.budget, account.spent("total", day="")
+    if not account.running or not whole.requests:
+        return
+    for limit, used, total in (
+        (budget.usd, spent.usd, whole.usd),
+        (budget.tokens, spent.tokens, whole.tokens),
+    ):
+        if limit is not None and used + account.running * total / whole.requests >= limit:
+            raise AgentLimited(
+                f"What is left of the budget of the agent {account.agent.name!r} is reserved by its {account.running} running requests. Try again when one of them has ended.",
+                code="agent_budget_reserved",
+            )
 
 
 def _view(account: Account, *, now: float, day: str) -> dict[str, object]:

@@ -71,6 +71,8 @@ def agent(agent: AgentConfig, config: Config) -> str:
         may.append(f"${budget.usd:g} {per}")
     if budget.tokens is not None:
         may.append(f"{budget.tokens} tokens {per}")
+    if agent.on_unpriced == "refuse":
+        may.append("models of no known price refused")
     if agent.concurrent is not None:
         may.append(f"{agent.concurrent} at once")
     if agent.policy is not None:
