@@ -584,6 +584,29 @@ async def test_a_slow_server_delays_the_others_by_the_grace_at_most(
     assert await house.names(guest) == ["slow__late", "up__x"]
 
 
+async def test_a_list_that_would_be_empty_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route, "GRACE", 0.02)
+    slow, slower = Slow("slow"), Slow("slower")
+    house = House(slow, slower)
+    began = await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
+    assert result(began)["capabilities"]["tools"] == {"listChanged": True}
+    listed = asyncio.create_task(house.names(Guest("legacy")))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not listed.done()
+    slow.go_on.set()
+    slower.go_on.set()
+    assert await listed == ["slow__late", "slower__late"]
+
+
+async def test_an_empty_list_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route, "GRACE", 0.01)
+    monkeypatch.setattr(route, "PATIENCE", 0.02)
+    slow = Slow("slow")
+    assert await House(slow).names(Guest("legacy")) == []
+    slow.go_on.set()
+
+
 async def test_nobody_waits_for_a_server_that_was_slow_in_an_earlier_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -55,6 +55,16 @@ class Six:
         return f"unix:{self.running.socket}:http://localhost/mcp/v1"
 
 
+async def all_listed(running: Running) -> None:
+    """Wait until the gateway has learnt every server's lists: it answers before that, without those of servers that are slow to start."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            rows = (await running.ask("GET", "/_internal/mcp")).json["servers"]
+            if all(row["tools"] is not None for row in rows):
+                return
+            await asyncio.sleep(0.05)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def six(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Six]:
     folder = tmp_path_factory.mktemp("six")
@@ -69,6 +79,7 @@ async def six(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Six]:
     top = f'[server]\nstate_folder = "{folder / "state"}"\n[mcp]\nenabled = true'
     text = "\n".join([top, f'stdio_socket = "{folder / "lines.sock"}"', *named])
     async with gateway(text, folder=folder) as running:
+        await all_listed(running)
         yield Six(running, folder)
 
 
@@ -79,6 +90,7 @@ async def four(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runni
     top = f'[server]\nstate_folder = "{folder / "state"}"\n[mcp]\nenabled = true'
     text = "\n".join([top, *(configured(venv, command) for venv, command in sqlite(folder).items())])
     async with gateway(text, folder=folder) as running:
+        await all_listed(running)
         yield running
 
 
@@ -173,6 +185,7 @@ async def test_an_odd_entry_of_one_server_hides_no_tool_of_another(which: str, t
     ]
     top = f'[server]\nstate_folder = "{tmp_path / "state"}"\n[mcp]\nenabled = true'
     async with gateway("\n".join([top, *parts]), folder=tmp_path) as running:
+        await all_listed(running)
         client = [str(node()), str(PEERS / "client.mjs"), f"{MODULES}/", which]
         got = json.loads(await output([*client, f"{running.base}/mcp/v1", json.dumps([["good__c", {}]])]))
         assert (got["tools"], got["answers"]) == (["odd__a", "good__c"], [["{}"]])

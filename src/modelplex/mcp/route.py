@@ -220,6 +220,15 @@ class Routes:
         await self._load(self.reach(globs, route), patience=GRACE)
         return await self._prepared(globs, route)
 
+    async def listed(self, globs: tuple[str, ...]) -> View:
+        """The same for a list of all servers, which waits longer where it would have nothing of any of them: an empty list helps nobody."""
+        view = await self.sighted(globs, None)
+        reached = self.reach(globs, None)
+        if any(back.catalog is not None for back in reached):
+            return view
+        await self._load(reached, patience=PATIENCE)
+        return await self._prepared(globs, None)
+
     async def peeked(self, globs: tuple[str, ...], route: str | None) -> View:
         """The same with what is kept on the disk; starts nothing."""
         for back in self.reach(globs, route):

@@ -89,8 +89,10 @@ class Surface:
         cursor = turn.params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             return invalid("cursor must be a string")
-        routes = self._routes
-        view = await (routes.loaded if turn.route is not None else routes.sighted)(turn.globs, turn.route)
+        if turn.route is None:
+            view = await self._routes.listed(turn.globs)
+        else:
+            view = await self._routes.loaded(turn.globs, turn.route)
         result = view.page(LISTS[turn.method], era=turn.party.era, cursor=cursor)
         return Reply(result=cells.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
 
