@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import FrameType
 from typing import Any, cast
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from modelplex.errors import BadRequest
 from modelplex.wire import bounds
 from modelplex.wire.ask import read_ask
-from modelplex.wire.bounds import MAX_MESSAGES, MAX_PARAMETERS, MAX_TOOLS, MAX_VALUES, count_values
+from modelplex.wire.bounds import MAX_MESSAGES, MAX_PARAMETERS, MAX_TOOLS, MAX_VALUES, SLICE, count_values
 
 TEXTS = st.text(alphabet='a,[]{}"\\\n\u00e9\u2028', max_size=5)
 JSON = st.recursive(
@@ -39,6 +41,25 @@ def test_values_are_counted_without_reading_them_however_the_body_is_cut(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounds, "SLICE", slice_)
         assert count_values(body, enough=1000) == values(value)
+
+
+def test_counting_takes_a_few_steps_for_each_slice() -> None:
+    """A text of backslashes alone: each slice ends inside of a run of them, and the run is not followed back to its start."""
+    body = b'{"a":"' + b"\\" * (4 * SLICE) + b'","b":1}'
+    steps = 0
+
+    def trace(_frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal steps
+        steps += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        assert count_values(body, enough=1000) == 3
+    finally:
+        sys.settrace(before)
+    assert steps < 200
 
 
 def chat(rest: bytes) -> bytes:

@@ -51,7 +51,7 @@ def count_values(body: bytes, *, enough: int) -> int:
     """How many values the JSON in `body` has; an empty object or list counts as two. It stops where more than `enough` are found."""
     found, start, in_text = 1, 0, False
     while start < len(body) and found <= enough:
-        end = _whole_escape(body, start + SLICE)
+        end = _whole_escape(body, start, start + SLICE)
         piece = body[start:end]
         if b"\\" in piece:
             piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -62,12 +62,11 @@ def count_values(body: bytes, *, enough: int) -> int:
     return found
 
 
-def _whole_escape(body: bytes, end: int) -> int:
-    """`end`, or one more where it would cut an escape in two."""
-    before = end
-    while before > 0 and body[before - 1 : before] == b"\\":
-        before -= 1
-    return end + (end - before) % 2
+def _whole_escape(body: bytes, start: int, end: int) -> int:
+    """`end`, or one more where it would cut an escape in two. No escape is cut at `start`, so that no more than the slice is looked at."""
+    piece = body[start:end]
+    backslashes = len(piece) - len(piece.rstrip(b"\\"))
+    return end + backslashes % 2
 
 
 def check_lists(fields: Mapping[str, msgspec.Raw], *, dialect: str) -> None:
