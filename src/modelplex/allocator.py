@@ -25,4 +25,5 @@ def return_large_blocks() -> bool:
     except (OSError, AttributeError):  # musl has none, and needs none
         return False
     wanted = ((M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, LARGE), (M_ARENA_MAX, 1))
-    return sum(mallopt(name, value) == 1 for name, value in wanted) == len(wanted)
+    done: list[bool] = [mallopt(name, value) == 1 for name, value in wanted]
+    return all(done)

@@ -392,8 +392,10 @@ class Process:
                 group=config.server.socket_group,
             )
             lines = Lines(service.hub, config.mcp, ids=ids)
-            self._stdio = Stdio(address, lines, callers=self.callers, shares=self.traffic.shares)
-            await self._stdio.open(limit=config.mcp.max_message)
+            self._stdio = Stdio(
+                address, lines, callers=self.callers, shares=self.traffic.shares, bodies=self.app.bodies
+            )
+            await self._stdio.open()
         service.start()
 
     async def _open_tools_late(self) -> None:

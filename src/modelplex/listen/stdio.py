@@ -11,19 +11,23 @@ import msgspec
 
 from modelplex.errors import PolicyDenied
 from modelplex.listen.address import Unix
+from modelplex.listen.admission import BodyMemory, Reservation
 from modelplex.listen.callers import Callers, connecting
 from modelplex.listen.shares import Refused, Shares
 from modelplex.listen.socket_file import claim
-from modelplex.mcp.front.lines import Lines
+from modelplex.mcp.front.lines import PIECE, Lines
 from modelplex.mcp.words import INTERNAL_ERROR, Reply
 
 
 class Stdio:
     """One such socket, from `open` on. Who may connect is looked at as on every other socket, and connections count among those of the process; one is never idle."""
 
-    def __init__(self, address: Unix, lines: Lines, *, callers: Callers, shares: Shares) -> None:
+    def __init__(
+        self, address: Unix, lines: Lines, *, callers: Callers, shares: Shares, bodies: BodyMemory
+    ) -> None:
         self.lines = lines
         self._shares = shares
+        self._bodies = bodies
         self._callers = callers
         self._address = address
         self._file = claim(address)
@@ -32,12 +36,12 @@ class Stdio:
     def __repr__(self) -> str:
         return f"<Stdio on {self._address.name}: {self.lines!r}>"
 
-    async def open(self, *, limit: int) -> None:
-        """Serve connections whose lines have at most `limit` bytes."""
+    async def open(self) -> None:
+        """Serve connections."""
         loop = asyncio.get_running_loop()
 
         def accept() -> asyncio.StreamReaderProtocol:
-            return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit, loop=loop), self._met, loop=loop)
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(PIECE, loop=loop), self._met, loop=loop)
 
         self._server = await loop.create_unix_server(accept, sock=self._file.socket)
         self._file.publish()
@@ -59,7 +63,9 @@ class Stdio:
             _refuse(writer, place.message, reason="limit")
             return
         try:
-            await self.lines.serve(reader, writer, caller)
+            await self.lines.serve(
+                reader, writer, caller, reserve=lambda: Reservation(self._bodies, caller.owner)
+            )
         finally:
             self._shares.leave(place)
 

@@ -19,6 +19,7 @@ import pytest
 from modelplex.config import Config
 from modelplex.config.settings import McpConfig
 from modelplex.listen.address import Unix
+from modelplex.listen.admission import BodyMemory
 from modelplex.listen.callers import Callers
 from modelplex.listen.shares import Shares, bounds
 from modelplex.listen.stdio import Stdio
@@ -53,6 +54,7 @@ class House:
     lines: Lines
     path: Path
     clients: list[Client]
+    bodies: BodyMemory
 
     async def client(self) -> Client:
         client = Client(*await asyncio.open_unix_connection(str(self.path), limit=1 << 24))
@@ -65,9 +67,10 @@ async def house(folder: Path, *, server: str | None = None, **config: Any) -> As
     hub, ids, path = ScriptedHub(), itertools.count(1), folder / "mcp.sock"
     settings = McpConfig(enabled=True, **config)
     lines = Lines(hub, settings, ids=lambda: f"line-{next(ids)}", server=server)
-    stdio = Stdio(Unix(str(path)), lines, callers=Callers(Config()), shares=Shares(bounds(2048)))
-    await stdio.open(limit=settings.max_message)
-    there = House(hub, lines, path, [])
+    bodies = BodyMemory(total=300_000, share=100_000)
+    stdio = Stdio(Unix(str(path)), lines, callers=Callers(Config()), shares=Shares(bounds(8)), bodies=bodies)
+    await stdio.open()
+    there = House(hub, lines, path, [], bodies)
     try:
         yield there
     finally:
@@ -296,3 +299,66 @@ async def test_a_stock_client_reaches_it_through_socat(tmp_path: Path) -> None:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+async def test_lines_that_are_not_complete_count_as_body_memory(tmp_path: Path) -> None:
+    async with house(tmp_path) as there:
+        first, second = await there.client(), await there.client()
+        first.writer.write(b'{"x":"' + b"y" * 80_000)
+        async with asyncio.timeout(BOUND):
+            while there.bodies.used < 80_000:
+                await asyncio.sleep(0.005)
+        second.writer.write(b'{"x":"' + b"y" * 40_000)
+        told = await second.hear()
+        assert "max_body_memory_per_caller" in told["error"]["message"]
+        assert told["error"]["data"]["reason"] == "limit"
+        assert await second.hear() is None
+        first.writer.write(b'"}\n')
+        assert (await first.hear())["error"]
+        async with asyncio.timeout(BOUND):
+            while there.bodies.used:
+                await asyncio.sleep(0.005)
+
+
+async def test_a_message_counts_until_it_is_answered(tmp_path: Path) -> None:
+    async with house(tmp_path) as there:
+        client = await there.client()
+        await client.begin()
+        client.say(
+            call("one__hold", {"text": "x" * 5000}, id=1), call("one__echo", {"text": "y" * 90_000}, id=2)
+        )
+        assert (await client.hear())["id"] == 2
+        assert 5000 < there.bodies.used < 10_000
+        there.hub.go.set()
+        assert (await client.hear())["id"] == 1
+        async with asyncio.timeout(BOUND):
+            while there.bodies.used:
+                await asyncio.sleep(0.005)
+
+
+async def test_a_line_in_pieces_and_several_in_one_are_read_alike(tmp_path: Path) -> None:
+    async with house(tmp_path) as there:
+        client = await there.client()
+        await client.begin()
+        texts = ["a" * size for size in (1, 20_000, 65_536, 2)]
+        data = b"".join(
+            json.dumps(call("one__echo", {"text": text}, id=at)).encode() + b"\n"
+            for at, text in enumerate(texts)
+        )
+        for at in range(0, len(data), 50_000):
+            client.writer.write(data[at : at + 50_000])
+            await client.writer.drain()
+        heard = [await client.hear() for _ in texts]
+        got = {one["id"]: json.loads(one["result"]["content"][0]["text"])["text"] for one in heard}
+        assert [got[at] for at in range(len(texts))] == texts
+
+
+async def test_who_has_as_many_connections_as_it_may_is_told_so(tmp_path: Path) -> None:
+    async with house(tmp_path) as there:
+        first, second = await there.client(), await there.client()
+        await first.begin()
+        await second.begin()
+        third = await there.client()
+        told = await third.hear()
+        assert "max_connections_per_caller" in told["error"]["message"]
+        assert await third.hear() is None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
+from modelplex.errors import ModelplexError
 from modelplex.mcp.front.bounded import read
 from modelplex.mcp.front.checks import (
     Refusal,
@@ -24,7 +25,7 @@ from modelplex.mcp.front.checks import (
     no_era,
 )
 from modelplex.mcp.front.session import Conversation, Stream, Tools, already_running, start_all
-from modelplex.mcp.words import INVALID_REQUEST, Json
+from modelplex.mcp.words import INTERNAL_ERROR, INVALID_REQUEST, Json
 
 BATCHING: Final = "2025-03-26"
 """The one revision that has batches."""
@@ -32,6 +33,64 @@ LAST_ANSWERS_SECONDS: Final = 1.0
 """For what runs when the client stops writing. One that is gone altogether looks the same until it is written to."""
 LAST_WORDS_SECONDS: Final = 2.0
 """For a client to take what was written before the connection is closed."""
+
+
+PIECE: Final = 65_536
+"""Bytes that are read at once. No more than that is in memory of a connection whose lines nobody has counted."""
+
+
+class Memory(Protocol):
+    """What one line takes of the process's memory; listen.admission.Reservation."""
+
+    def reach(self, size: int) -> None: ...
+    def release(self) -> None: ...
+
+
+class TooLong(Exception):
+    """A line is longer than the limit."""
+
+
+class LineReader:
+    """Lines of at most `limit` bytes. Each comes with the memory that it takes, for its reader to release."""
+
+    def __init__(self, reader: asyncio.StreamReader, *, limit: int, reserve: Callable[[], Memory]) -> None:
+        self._reader = reader
+        self._limit = limit
+        self._reserve = reserve
+        self._rest = bytearray()
+
+    async def next(self) -> tuple[bytes, Memory] | None:
+        """The next line, or what stands at the end without a line's end; None after it. Raises TooLong, OSError, and AgentLimited or Busy where there is no memory for it."""
+        memory = self._reserve()
+        try:
+            line = await self._line(memory)
+        except BaseException:
+            memory.release()
+            raise
+        if line is None:
+            memory.release()
+            return None
+        return line, memory
+
+    async def _line(self, memory: Memory) -> bytes | None:
+        rest, searched = self._rest, 0
+        while (end := rest.find(b"\n", searched)) < 0:
+            searched = len(rest)
+            if searched > self._limit:
+                raise TooLong
+            memory.reach(searched)
+            piece = await self._reader.read(PIECE)
+            if not piece:
+                last = bytes(rest)
+                rest.clear()
+                return last or None
+            rest += piece
+        if end > self._limit:
+            raise TooLong
+        line = bytes(rest[:end])
+        del rest[: end + 1]
+        memory.reach(len(line))
+        return line
 
 
 class Lines:
@@ -50,8 +109,15 @@ class Lines:
     def __repr__(self) -> str:
         return f"<Lines {len(self._open)} connections>"
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
-        """One connection, until it ends. The reader's own limit is [mcp] max_message."""
+    async def serve(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        caller: Caller,
+        *,
+        reserve: Callable[[], Memory],
+    ) -> None:
+        """One connection, until it ends. `reserve` begins to count the memory of a line."""
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
@@ -62,7 +128,8 @@ class Lines:
             if len(self._open) > self.config.max_sessions:
                 stream.put(_too_many(self.config.max_sessions).body())
             else:
-                await self._listen(talk, reader, writing)
+                lines = LineReader(reader, limit=self.config.max_message, reserve=reserve)
+                await self._listen(talk, lines, writing)
                 await talk.settle(LAST_ANSWERS_SECONDS)
         except asyncio.CancelledError:
             pass  # the gateway stops, and this is the connection's own task
@@ -91,41 +158,45 @@ class Lines:
         while tasks := self._open | self._ending:
             await asyncio.wait(tasks)
 
-    async def _listen(
-        self, talk: Conversation, reader: asyncio.StreamReader, writing: asyncio.Task[None]
-    ) -> None:
+    async def _listen(self, talk: Conversation, lines: LineReader, writing: asyncio.Task[None]) -> None:
         fixed = False
         while not writing.done():
-            line = await self._line(talk, reader)
-            if line is None:
+            found = await self._line(talk, lines)
+            if found is None:
                 return
-            if not line.strip():
-                continue
-            value = read(line, max_depth=self.config.max_depth)
-            if isinstance(value, Refusal):
+            line, memory = found
+            started = False
+            value = read(line, max_depth=self.config.max_depth) if line.strip() else None
+            if value is None:
+                pass
+            elif isinstance(value, Refusal):
                 talk.stream.put(value.body())
             elif kind_of(value) == "batch":
-                self._batch(talk, value)
+                started = self._batch(talk, value, done=memory.release)
             elif kind_of(value) != "request":
                 self._told(talk, value)
             elif (fault := self._fault(talk, value, fixed=fixed)) is not None:
                 talk.stream.put(fault.body())
             else:
                 fixed = True
-                if not talk.start(value, talk.stream):
+                started = talk.start(value, talk.stream, done=memory.release)
+                if not started:
                     talk.stream.put(already_running(value))
+            if not started:
+                memory.release()
 
-    async def _line(self, talk: Conversation, reader: asyncio.StreamReader) -> bytes | None:
+    async def _line(self, talk: Conversation, lines: LineReader) -> tuple[bytes, Memory] | None:
         try:
-            return await reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError as rest:
-            return rest.partial or None
-        except asyncio.LimitOverrunError:
+            return await lines.next()
+        except TooLong:
             told = f"Invalid request: a line is longer than the {self.config.max_message} bytes of [mcp] max_message. The connection ends."
             talk.stream.put(Refusal(413, INVALID_REQUEST, told).body())
-            return None
+        except ModelplexError as error:
+            told = f"{error.message} The connection ends."
+            talk.stream.put(Refusal(error.status, INTERNAL_ERROR, told, {"reason": "limit"}).body())
         except OSError:
-            return None
+            pass
+        return None
 
     def _told(self, talk: Conversation, value: Any) -> None:
         if kind_of(value) == "none":
@@ -143,12 +214,18 @@ class Lines:
             talk.era = era
         return fault
 
-    def _batch(self, talk: Conversation, value: list[Any]) -> None:
+    def _batch(self, talk: Conversation, value: list[Any], *, done: Callable[[], None]) -> bool:
+        """Whether it has requests, after the last of which `done` is called."""
         if not talk.open or talk.version != BATCHING or not value or len(value) > self.config.max_in_flight:
             talk.stream.put(malformed(value).body())
-            return
+            return False
         answers = Gathered(talk.stream)
-        start_all(talk, value, answers, done=answers.finish)
+
+        def over() -> None:
+            answers.finish()
+            done()
+
+        return start_all(talk, value, answers, done=over) > 0
 
 
 class Gathered(Stream):
