@@ -103,7 +103,8 @@ async def test_no_caller_takes_a_provider_from_another(fault: str, tmp_path: Pat
     def decide(seen: Seen) -> Act:
         return FAULTS[fault] if is_poisoned(seen) else answer(chat_answer())
 
-    async with two_agents(decide, tmp_path, first_byte_timeout=0.05) as two:
+    patience = 2.0 if fault == "a time-out" else WAIT_S
+    async with two_agents(decide, tmp_path, first_byte_timeout=patience) as two:
         asked: list[int] = []
         for _ in range(4):
             assert await two.served("evil", POISON) == "second"
@@ -122,7 +123,12 @@ async def test_a_provider_that_fails_two_callers_is_passed_over_by_all(tmp_path:
         assert await two.served("good") == "second"
         assert (await two.gw.chat()).headers["x-modelplex-attempts"] == "1"
         assert len(two.first.seen) == 2
-        assert (await two.breakers())[0]["caller"] is None
+        (everybodys, *_) = await two.breakers()
+        assert (everybodys["caller"], everybodys["reason"]) == (None, "The provider answered 500: Down.")
+        shown = (await two.gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
+        assert [(breaker["state"], breaker["reason"]) for breaker in shown] == [
+            ("open", "")
+        ]  # it may quote a request of another
     told = [
         line
         for line in map(json.loads, (tmp_path / "log.json").read_text().splitlines())

@@ -274,7 +274,11 @@ class Gateway:
             attempts,
             open_to=lambda attempt: circuits.may_try(attempt, caller, now=perf_counter()),
             rules=self.rules.failover,
-            why_shut=lambda attempt: circuits.resting(attempt, caller, now=perf_counter()).reason,
+            why_shut=lambda attempt: (
+                told.reason
+                if (told := circuits.told(attempt, caller, now=perf_counter())) is not None
+                else ""
+            ),
             told_wait=lambda attempt: circuits.told_wait(attempt, caller, now=perf_counter()),
         )
 

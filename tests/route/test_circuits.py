@@ -95,6 +95,7 @@ def test_a_401_that_does_not_name_the_key_closes_one_operation(error: ModelplexE
         UpstreamBroken("no such method", upstream_status=405),
         UpstreamBroken("not implemented", upstream_status=501),
         UpstreamAuth("not this model", upstream_status=403),
+        UpstreamBroken("The provider's answer is an error.", upstream_code="cyber_policy"),
         UpstreamBroken("The provider answered 500: the request exceeds the available context size.", upstream_status=500),
         RateLimited("Request too large for m: Limit 10000, Requested 20000.", retry_after=99, upstream_status=429),
     ],

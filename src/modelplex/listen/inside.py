@@ -257,7 +257,7 @@ async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
 
 def _breakers(gateway: Gateway, provider: str, caller: Caller | None = None) -> list[dict[str, Any]]:
     """The circuits of this provider that are not well, the worst first. `key`, `model` and `endpoint` are null where it is not about one of them; `caller` where it
-    concerns everybody. With `caller` those that concern others alone are left out.
+    concerns everybody. With `caller` those that concern others alone are left out, and what the provider said to others: it may quote their requests.
     """
     now = perf_counter()
     found = [one for one in gateway.circuits.standing() if one.name.provider == provider]
@@ -272,7 +272,7 @@ def _breakers(gateway: Gateway, provider: str, caller: Caller | None = None) -> 
             "caller": one.caller or None,
             "state": one.health.state,
             "failures": one.health.failures,
-            "reason": one.health.reason,
+            "reason": one.health.reason if caller is None or one.caller == caller.owner else "",
             "tried_again_in_seconds": round(max(0.0, one.health.until - now), 1)
             if one.health.state == "open"
             else None,

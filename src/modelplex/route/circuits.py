@@ -71,13 +71,6 @@ class _Circuit:
             return False
         return own.probing is None or now - own.probing > PATIENCE
 
-    def resting(self, caller: str, *, now: float) -> Health | None:
-        """What keeps this caller away, its own word first."""
-        own = self.callers.get(caller, WELL)
-        if own.state != "closed" and (now < own.until or self.everybody.state == "closed"):
-            return own
-        return self.everybody if self.everybody.state != "closed" else None
-
     def shut(self, caller: str) -> str | None:
         """For whom it is not closed, of everybody and this caller; None where it is closed for both."""
         if self.everybody.state != "closed":
@@ -169,19 +162,19 @@ class Circuits:
     def may_try(self, attempt: Attempt, caller: str, *, now: float) -> bool:
         return all(circuit.lets(caller, now=now) for circuit in self._of(attempt))
 
-    def told_wait(self, attempt: Attempt, caller: str, *, now: float) -> float | None:
-        """Seconds for which the provider told this very caller to wait; None where it did not."""
-        waits = [
-            own.until - now
+    def told(self, attempt: Attempt, caller: str, *, now: float) -> Health | None:
+        """The Health by which the provider told this very caller to wait, the longest; None where it did not. What others were told is theirs: it may quote their requests."""
+        told = [
+            own
             for circuit in self._of(attempt)
             if (own := circuit.callers.get(caller)) is not None and own.told and own.until > now
         ]
-        return max(waits, default=None)
+        return max(told, key=lambda own: own.until, default=None)
 
-    def resting(self, attempt: Attempt, caller: str, *, now: float) -> Health:
-        """Why it does not let this caller through: the Health that lasts longest."""
-        kept = [h for c in self._of(attempt) if (h := c.resting(caller, now=now)) is not None]
-        return max(kept, key=lambda h: h.until, default=WELL)
+    def told_wait(self, attempt: Attempt, caller: str, *, now: float) -> float | None:
+        """Seconds for which the provider told this very caller to wait; None where it did not."""
+        own = self.told(attempt, caller, now=now)
+        return None if own is None else own.until - now
 
     def left(self, attempt: Attempt, caller: str, *, now: float) -> None:
         """An attempt is under way."""

@@ -63,7 +63,11 @@ KEY_REJECTED = frozenset({"invalid_api_key", "authentication_error", "UNAUTHENTI
 ACCOUNT_EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error", "billing_not_active", "account_overdue", "access_terminated"})  # fmt: skip
 """Codes and types of an account that has nothing left to spend, whatever the model."""
 PAYMENT_REQUIRED = 402
-OF_ONE_REQUEST = ("request too large", "context length", "context size", "exceeds the context", "prompt is too long", "content policy", "content_policy")  # fmt: skip
+OF_ONE_REQUEST = (
+    *("request too large", "prompt is too long"),
+    *("context length", "context_length", "context size", "context window", "exceeds the context"),
+    *("content policy", "content_policy", "content_filter", "cyber_policy"),
+)
 """What is said of one request alone, whatever its status: it is larger than the limit of a whole minute (429), or than the context (500 from some servers), or not allowed."""
 
 
@@ -86,7 +90,7 @@ def signal_of(error: ModelplexError) -> Signal | None:
         return Signal("provider", error.message)
     if isinstance(error, UpstreamAuth):
         return _of_the_key(error)
-    words = error.message.lower()
+    words = f"{error.message} {error.upstream_code}".lower()
     if error.upstream_status in NO_SUCH_OPERATION or any(said in words for said in OF_ONE_REQUEST):
         return None
     wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), LONGEST_REST)
