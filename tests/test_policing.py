@@ -21,3 +21,13 @@ from modelplex.policing import egress_of
 def test_a_provider_at_another_address_than_its_types_is_known(kind: str, url: str, moved: bool) -> None:
     config = Config(providers=(ProviderConfig(name="up", type=kind, base_url=url),))
     assert egress_of(config, machine=b"m").moved == (frozenset({"up"}) if moved else frozenset())
+
+
+def test_an_aliass_target_spells_a_model_of_the_provider_that_it_names_alone() -> None:
+    names = ("openai", "openrouter")
+    providers = tuple(ProviderConfig(name=name, type=name, models=("*",)) for name in names)
+    config = Config(providers=providers, aliases={"a": ("openai/x-search", "bare", "other/y")})
+    spelled = egress_of(config, machine=b"m").spelled
+    assert ("openai", "x-search") in spelled
+    assert {name for name, model in spelled if model.endswith("x-search")} == {"openai"}
+    assert {name for name, model in spelled if model in {"bare", "other/y"}} == set(names)
