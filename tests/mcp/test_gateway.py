@@ -553,8 +553,8 @@ async def test_arguments_that_are_no_object_are_refused() -> None:
 class Slow(ScriptedServer):
     """One whose lists come when `go_on` is set."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, known=False, tools=[tool("late")])
+    def __init__(self, name: str, *, allow: tuple[str, ...] = ()) -> None:
+        super().__init__(name, known=False, tools=[tool("late")], allow=allow)
         self.go_on = asyncio.Event()
 
     async def lists(self, *, fresh: bool = False) -> Catalog:
@@ -597,6 +597,20 @@ async def test_a_list_that_would_be_empty_waits_longer(monkeypatch: pytest.Monke
     slow.go_on.set()
     slower.go_on.set()
     assert await listed == ["slow__late", "slower__late"]
+
+
+async def test_a_client_may_use_all_that_a_slow_server_may_turn_out_to_offer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(route, "GRACE", 0.01)
+    slow = Slow("slow", allow=("tasks",))
+    house = House(slow, ScriptedServer("up", tools=[tool("x")], capabilities={"tools": {}}))
+    began = await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
+    claims = result(began)["capabilities"]
+    assert claims["resources"]["subscribe"] is True
+    assert (claims["logging"], claims["completions"]) == ({}, {})
+    assert claims["tasks"] == {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
+    slow.go_on.set()
 
 
 async def test_an_empty_list_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,21 @@ from modelplex.mcp.catalog import LIST_TTL_MS
 from modelplex.mcp.route import Routes, View
 from modelplex.mcp.shapes import Kind
 from modelplex.mcp.turn import Turn, invalid
-from modelplex.mcp.words import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Json, Reply
+from modelplex.mcp.words import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era, Json, Reply
 
 ASSUMED: Final = {
     "tools": {"listChanged": True},
     "prompts": {"listChanged": True},
-    "resources": {"listChanged": True},
+    "resources": {"listChanged": True, "subscribe": True},
     "completions": {},
+    "logging": {},
 }
-"""What is claimed of servers that have never been asked: a client that asks for a list of them gets it."""
+"""What is claimed of servers that have never been asked: a client learns it once, and could not ask for what a server offers that is only slow to start."""
+ASSUMED_TASKS: Final[Mapping[Era, Json]] = {
+    "legacy": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}},
+    "modern": {},
+}
+"""The same of tasks, where the config allows them."""
 
 LISTS: Final[Mapping[str, Kind]] = {
     "tools/list": "tools",
@@ -81,9 +87,10 @@ class Surface:
         """The capability of tasks, {} where no server offers any to this caller's era."""
         reached = self._routes.reach(turn.globs, turn.route)
         era = turn.party.era
-        return tasks.merged(
-            [offer for back in reached if (offer := tasks.offered(back, era)) is not None], era
-        )
+        offers = [offer for back in reached if (offer := tasks.offered(back, era)) is not None]
+        if any(back.catalog is None and back.config.tasks for back in reached):
+            offers.append(ASSUMED_TASKS[era])
+        return tasks.merged(offers, era)
 
     async def list(self, turn: Turn) -> Reply:
         cursor = turn.params.get("cursor")
