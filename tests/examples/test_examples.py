@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 INSIDE = Path(__file__).with_name("inside.py")
 WAIT_S = 40.0
-INTERPRETER = [str(ROOT / ".venv"), str(Path(sys.executable).resolve().parents[1])]
+INTERPRETER = [sys.prefix, str(Path(sys.executable).resolve().parents[1])]
 """What the sandbox needs beside /usr, so that the tests' own Python runs in it."""
 
 SECRETS = {

@@ -25,7 +25,9 @@ def default_host(environ: Mapping[str, str]) -> str:
         return _LOCALHOST
     bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
     if _HTTP.fullmatch(f"{bracketed}:0") is None:
-        raise ValueError(f'the variable {DEFAULT_HOST} names no host: write an address such as "0.0.0.0" or "::", or a name')
+        raise ValueError(
+            f'the variable {DEFAULT_HOST} names no host: write an address such as "0.0.0.0" or "::", or a name'
+        )
     return bracketed
 
 

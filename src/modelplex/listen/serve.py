@@ -30,7 +30,7 @@ from modelplex.config import Config as Settings
 from modelplex.listen.address import Address, ListenError, Tcp, Unix, Vsock, parse_http
 from modelplex.listen.callers import Callers, Met, connecting
 from modelplex.listen.connection import Connection, Limits, Traffic
-from modelplex.listen.socket_file import BACKLOG, SocketFile, claim
+from modelplex.listen.socket_file import BACKLOG, NO_CLEANUP, SocketFile, claim
 
 __all__ = ["Address", "Limits", "ListenError", "Listening", "Tcp", "Unix", "Vsock", "listen", "parse_http"]
 
@@ -302,7 +302,7 @@ async def serve_at(
         return await loop.create_server(accept, sock=door.socket, backlog=BACKLOG)
     if isinstance(address, Vsock):
         door.socket = as_pipe(door.socket)
-    return await loop.create_unix_server(accept, sock=door.socket, backlog=BACKLOG)
+    return await loop.create_unix_server(accept, sock=door.socket, backlog=BACKLOG, **NO_CLEANUP)
 
 
 def uvicorn_config() -> Config:

@@ -21,8 +21,10 @@ import secrets
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any, Final
 
 from modelplex.listen.address import ListenError, Unix
 
@@ -49,6 +51,10 @@ KINDS = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
 }
+
+NO_CLEANUP: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""For an event loop's `create_unix_server`. Since Python 3.13 a loop removes the socket's file when the server closes, unless told not to. Ours is removed here, and only
+while it is still ours; a port of AF_VSOCK has none, and looking for it raises TypeError."""
 
 Identity = tuple[int, int]
 """Device and inode."""

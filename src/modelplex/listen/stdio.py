@@ -14,7 +14,7 @@ from modelplex.listen.address import Unix
 from modelplex.listen.admission import BodyMemory, Reservation
 from modelplex.listen.callers import Callers, connecting
 from modelplex.listen.shares import Refused, Shares
-from modelplex.listen.socket_file import claim
+from modelplex.listen.socket_file import NO_CLEANUP, claim
 from modelplex.mcp.front.lines import PIECE, Lines
 from modelplex.mcp.words import INTERNAL_ERROR, Reply
 
@@ -43,7 +43,7 @@ class Stdio:
         def accept() -> asyncio.StreamReaderProtocol:
             return asyncio.StreamReaderProtocol(asyncio.StreamReader(PIECE, loop=loop), self._met, loop=loop)
 
-        self._server = await loop.create_unix_server(accept, sock=self._file.socket)
+        self._server = await loop.create_unix_server(accept, sock=self._file.socket, **NO_CLEANUP)
         self._file.publish()
 
     async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

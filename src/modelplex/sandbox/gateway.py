@@ -41,10 +41,10 @@ class Uses:
     async def open(self) -> None:
         """Count the first use, and let others begin. Raises ListenError."""
         from modelplex.listen.address import Unix
-        from modelplex.listen.socket_file import claim
+        from modelplex.listen.socket_file import NO_CLEANUP, claim
 
         self._file = claim(Unix(self._path, mode=PRIVATE_MODE))
-        self._server = await asyncio.start_unix_server(self._use, sock=self._file.socket)
+        self._server = await asyncio.start_unix_server(self._use, sock=self._file.socket, **NO_CLEANUP)
         self._file.publish()
         reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=os.dup(0)))
         self._count += 1
