@@ -45,6 +45,7 @@ from modelplex.event import (
     Usage,
 )
 from modelplex.wire._anthropic_history import DIALECT, SEAL_FORMAT
+from modelplex.wire.quota import PIECE, Quota, check_counts
 from modelplex.wire.sse import SseEvent, SseReader
 from modelplex.wire.usage import count
 
@@ -231,6 +232,7 @@ class Answer:
     def __init__(self, attempt: Attempt, written: Written) -> None:
         self._attempt = attempt
         self._written = written
+        self.quota = Quota()
         self._open: dict[int, _Open] = {}
         self._parts = 0
         self._calls = 0
@@ -249,6 +251,7 @@ class Answer:
 
     def open(self, index: int, raw: msgspec.Raw) -> list[Event]:
         """A block begins, perhaps already full. Content that it brings is told at once, but for input, which deltas may replace."""
+        self.quota.take_entry(bytes(raw))
         start = msgspec.json.decode(raw, type=_Block)
         block = self._open[index] = _Open(self._kind(start), self._parts, start, raw, [])
         self._parts += 1
@@ -352,6 +355,7 @@ class Answer:
         if (citation := _real(delta.citation)) is not None:
             events.append(Cited(block.part, citation, DIALECT))
         if delta.partial_json:
+            self.quota.take_text(delta.partial_json)
             block.pieces.append(delta.partial_json)
             if block.kind == "call":
                 events.append(Argued(block.part, delta.partial_json))
@@ -384,7 +388,9 @@ class Answer:
         """All that was counted so far, or None where nothing was."""
         if usage is None:
             return read_usage(self._usage) if self._usage else None
+        self.quota.take(sum(map(len, usage.values())) + PIECE * len(usage))
         self._usage |= {name: value for name, value in usage.items() if _real(value) is not None}
+        check_counts(len(self._usage))
         return read_usage(self._usage)
 
     def _tier(self) -> str | None:
@@ -573,6 +579,7 @@ class StreamReader:
     def __init__(self, attempt: Attempt, written: Written) -> None:
         self._sse = SseReader()
         self._answer = Answer(attempt, written)
+        self.quota = self._answer.quota
         self._is_over = False
 
     def __repr__(self) -> str:

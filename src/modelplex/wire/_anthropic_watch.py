@@ -19,7 +19,8 @@ from modelplex.wire._anthropic_read import ErrorBody, error_of, read_usage
 from modelplex.wire._openai_json import MALFORMED, decode_mended, mend, parses
 from modelplex.wire.dialect import Seen
 from modelplex.wire.estimate import sealed_characters
-from modelplex.wire.sse import LINE_CAP, SseReader
+from modelplex.wire.quota import PIECE, Quota, check_counts
+from modelplex.wire.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
 
 ENDED_EARLY = "The provider's stream ended before its end: "
 HALF_ARGUMENTS = "The provider ended a tool call whose arguments are not JSON."
@@ -103,6 +104,7 @@ class MessagesWatch:
         "_characters",
         "_counted_at",
         "_finish",
+        "_idle",
         "_is_broken",
         "_is_over",
         "_is_stopped",
@@ -113,12 +115,15 @@ class MessagesWatch:
         "error_forwarded",
         "failed",
         "has_output",
+        "quota",
     )
 
     def __init__(self) -> None:
         self.has_output = False
         self.failed: ModelplexError | None = None
         self.error_forwarded = False
+        self.quota = Quota()
+        self._idle = 0
         self._carry = bytearray()
         self._arguments: dict[int, list[str]] = {}
         """The pieces of each open call's arguments, by its block."""
@@ -212,13 +217,21 @@ class MessagesWatch:
             if named.startswith(b"event: ") and is_plain and b"\n" not in data and b"\r" not in block:
                 self._observe(named[7:], data)
             else:
-                for event in SseReader().feed(block):
-                    self._observe(event.event.encode(), event.data)
+                self._observe_odd_block(block)
             if not self._is_stopped or self.error_forwarded:
                 passed.append(block)
             if self._is_stopped:
                 break
         return b"".join(passed)
+
+    def _observe_odd_block(self, block: bytes) -> None:
+        """An event of other lines than a name and its data, or none at all."""
+        events = SseReader().feed(block) if b"data" in block else []
+        self._idle = 0 if any(event.data for event in events) else self._idle + len(block)
+        if self._idle > IDLE_CAP:
+            self._stop(stalled())
+        for event in events:
+            self._observe(event.event.encode(), event.data)
 
     def _stop(self, error: ModelplexError) -> None:
         self.failed = error
@@ -241,9 +254,9 @@ class MessagesWatch:
             self._close(event.index)
         elif kind == "message_start" and event.message is not None:
             self._model = event.message.model
-            self._usage |= _given(event.message.usage)
+            self._count(event.message.usage)
         elif kind == "message_delta":
-            self._usage |= _given(event.usage)
+            self._count(event.usage)
             if event.usage:
                 self._counted_at = self._characters
             self._end_as(event.delta)
@@ -254,13 +267,21 @@ class MessagesWatch:
         elif kind == "error":
             self._fail(data)
 
+    def _count(self, members: dict[str, msgspec.Raw] | None) -> None:
+        given = _given(members)
+        self.quota.take(sum(map(len, given.values())) + PIECE * len(given))
+        self._usage |= given
+        check_counts(len(self._usage))
+
     def _open(self, index: int, block: _Block) -> None:
         if block.type not in BARE or block.text or block.thinking:
             self.has_output = True
         if block.type == "tool_use":
+            self.quota.take_entry()
             self._arguments[index] = []
         sealed = block.signature or (block.data if block.type == "redacted_thinking" else None)
         if isinstance(sealed, str) and sealed:
+            self.quota.take_entry(sealed)
             self._seals[index] = sealed
             self._characters += 0 if block.thinking else sealed_characters(sealed)
         self._shown_at = self._characters
@@ -272,9 +293,11 @@ class MessagesWatch:
             self.has_output = True
             self._characters += len(text)
             if delta.partial_json and index in self._arguments:
+                self.quota.take_text(text)
                 self._arguments[index].append(text)
         elif delta.signature:
             self.has_output = True
+            self.quota.take_entry(delta.signature)
             self._seals[index] = delta.signature
             if self._characters == self._shown_at:
                 self._characters += sealed_characters(delta.signature)

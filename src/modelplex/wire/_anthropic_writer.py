@@ -10,7 +10,7 @@ a call, which this form has no member for, is a redacted block of its own before
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -182,6 +182,16 @@ class _Block:
         self.seal: Seal | None = None
 
 
+class _Waiting:
+    """An event that is held."""
+
+    __slots__ = ("event", "is_written")
+
+    def __init__(self, event: _Part) -> None:
+        self.event = event
+        self.is_written = False
+
+
 class MessagesWriter:
     """wire/dialect.py's Writer."""
 
@@ -193,7 +203,10 @@ class MessagesWriter:
         self._head = _Head(call, id_=id_, model=model)
         self._index = 0
         self._open: _Block | None = None
-        self._held: list[_Part] = []
+        self._held: deque[_Waiting] = deque()
+        """What came while another part's call was open, in its order, and the same by its part."""
+        self._held_of: dict[int, deque[_Waiting]] = {}
+        self._is_releasing = False
         self._called: dict[int, str] = {}
         """The ids, as given, of the calls by their parts."""
         self._refusal: list[str] = []
@@ -250,25 +263,46 @@ class MessagesWriter:
 
     def _end(self, event: Ended) -> bytes:
         self._ended = event
-        out = self._begin(Began())
+        out = [self._begin(Began())]
         while self._open is not None or self._held:
             # A call that the limit cut before its arguments has none; one that is due has "{}".
-            out += self._close(is_whole=event.reason == "tool_calls")
-            out += self._release()
-        return out
+            out += (self._close(is_whole=event.reason == "tool_calls"), self._release())
+        return b"".join(out)
 
     # -- one block at a time
 
     def _take(self, event: _Part) -> bytes:
         block = self._open
         if block is not None and block.kind == "call" and event.part != block.part:
-            self._held.append(event)
+            waiting = _Waiting(event)
+            self._held.append(waiting)
+            self._held_of.setdefault(event.part, deque()).append(waiting)
             return b""
         return self._write(event)
 
     def _release(self) -> bytes:
-        held, self._held = self._held, []
-        return b"".join([self._take(event) for event in held])
+        """What may be written now: of an open call what is its own, else what came first. Each event is looked at once."""
+        if self._is_releasing:
+            return b""
+        self._is_releasing = True
+        out: list[bytes] = []
+        while (waiting := self._next_held()) is not None:
+            waiting.is_written = True
+            out.append(self._write(waiting.event))
+        self._is_releasing = False
+        return b"".join(out)
+
+    def _next_held(self) -> _Waiting | None:
+        block = self._open
+        own = block is not None and block.kind == "call"
+        queue = self._held_of.get(block.part) if block is not None and own else self._held
+        while queue:
+            waiting = queue.popleft()
+            if not waiting.is_written:
+                return waiting
+        if block is not None and own:
+            self._held_of.pop(block.part, None)
+        return None
 
     def _write(self, event: _Part) -> bytes:
         match event:

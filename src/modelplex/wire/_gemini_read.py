@@ -38,6 +38,7 @@ from modelplex.wire._gemini_json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT, SE
 from modelplex.wire._openai_json import is_given
 from modelplex.wire.dialect import Reader
 from modelplex.wire.foreign import QUOTED
+from modelplex.wire.quota import Quota, choice_of
 from modelplex.wire.sse import SseEvent, SseReader
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}
@@ -127,6 +128,7 @@ class Answer:
     def __init__(self, attempt: Attempt, written: Written) -> None:
         self._attempt = attempt
         self._written = written
+        self.quota = Quota()
         self._candidates: dict[int, _Progress] = {}
         self._blocked = False
         self._begun = False
@@ -165,9 +167,10 @@ class Answer:
             yield from self._candidate(candidate)
 
     def _candidate(self, candidate: _Candidate) -> Iterator[Event]:
-        index = candidate.index or 0
+        index = choice_of(candidate.index)
         progress = self._candidates.get(index)
         if progress is None:
+            self.quota.take_entry()
             progress = self._candidates[index] = _Progress(index)
         odds = read_logprobs(candidate.logprobs_result)
         for raw in (candidate.content.parts if candidate.content is not None else None) or ():
@@ -224,6 +227,7 @@ class Answer:
     # --- parts
 
     def _next_part(self) -> int:
+        self.quota.take_entry()
         self._parts += 1
         return self._parts - 1
 
@@ -309,6 +313,7 @@ class StreamReader:
     def __init__(self, attempt: Attempt, written: Written) -> None:
         self._sse = SseReader()
         self._answer = Answer(attempt, written)
+        self.quota = self._answer.quota
         self._is_over = False
 
     def __repr__(self) -> str:

@@ -17,7 +17,8 @@ from modelplex.wire._gemini_json import ABSENT
 from modelplex.wire._gemini_read import BROKEN, UNSAID
 from modelplex.wire._openai_json import is_given
 from modelplex.wire.dialect import Seen
-from modelplex.wire.sse import LINE_CAP, SseReader
+from modelplex.wire.quota import Quota, choice_of
+from modelplex.wire.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
 from modelplex.wire.usage import of_vectors
 
 ENDED_EARLY = "The provider's stream ended before its end: "
@@ -73,7 +74,17 @@ _blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 class _Looked:
     """What was seen of an answer so far."""
 
-    __slots__ = ("characters", "counted_at", "finish", "has_output", "measured", "model", "open", "seals")
+    __slots__ = (
+        "characters",
+        "counted_at",
+        "finish",
+        "has_output",
+        "measured",
+        "model",
+        "open",
+        "quota",
+        "seals",
+    )
 
     def __init__(self) -> None:
         self.model: str | None = None
@@ -83,6 +94,7 @@ class _Looked:
         self.counted_at = 0
         self.seals: list[str] = []
         self.open: set[int] = set()
+        self.quota = Quota()
         self.has_output = False
 
     def look(self, chunk: _Chunk, data: bytes) -> None:
@@ -93,7 +105,7 @@ class _Looked:
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
             self.finish = self.finish or chunk.prompt_feedback.block_reason
         for candidate in chunk.candidates or ():
-            index = candidate.index or 0
+            index = choice_of(candidate.index)
             if candidate.content is not None and candidate.content.parts:
                 for part in candidate.content.parts:
                     self._look_at(part)
@@ -115,6 +127,7 @@ class _Looked:
             return
         self.has_output = True
         if part.thought_signature is not None:
+            self.quota.take_text(part.thought_signature)
             self.seals.append(part.thought_signature)
 
     def seen(self, error: ModelplexError | None) -> Seen:
@@ -142,6 +155,8 @@ class GeminiWatch:
         self.failed: ModelplexError | None = None
         self.error_forwarded = False
         self._looked = _Looked()
+        self.quota = self._looked.quota
+        self._idle = 0
         self._carry = bytearray()
 
     def __repr__(self) -> str:
@@ -192,7 +207,12 @@ class GeminiWatch:
 
     def _pass(self, block: bytes) -> bool:
         """Whether the block may leave."""
-        return all(self._observe(event.data) for event in SseReader().feed(block))
+        events = SseReader().feed(block) if b"data" in block else []
+        self._idle = 0 if events else self._idle + len(block)
+        if self._idle > IDLE_CAP:
+            self.failed = stalled()
+            return False
+        return all(self._observe(event.data) for event in events)
 
     def _observe(self, data: bytes) -> bool:
         try:

@@ -34,6 +34,7 @@ from modelplex.event import (
 )
 from modelplex.wire.dialect import Reader
 from modelplex.wire.ndjson import MAX_LINE, Lines
+from modelplex.wire.quota import ENTRY, Quota
 from modelplex.wire.usage import count
 
 
@@ -94,6 +95,7 @@ class LineReader:
     """A dialect.Reader: the lines of /api/chat and of /api/generate alike."""
 
     def __init__(self, written: Written, *, limit: int = MAX_LINE) -> None:
+        self.quota = Quota()
         self._lines = Lines(limit=limit)
         self._aliases = written.aliases
         self._free = written.free
@@ -153,6 +155,7 @@ class LineReader:
             yield Thought(self._parts - 1, message.thinking)
         if line.logprobs and (message.content or not message.thinking):
             # Tokens of a character that is not complete yet come with no text; they go with the text that they become.
+            self.quota.take(ENTRY * len(line.logprobs))
             self._tokens += line.logprobs
         if message.content:
             yield from self._turn_to("text")
@@ -163,6 +166,7 @@ class LineReader:
     def _turn_to(self, kind: Literal["text", "thinking"]) -> Iterator[Event]:
         if self._open is None or self._open[0] != kind:
             yield from self._close()
+            self.quota.take_entry()
             self._open = (kind, self._parts)
             self._parts += 1
 

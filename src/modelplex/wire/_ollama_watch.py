@@ -12,7 +12,8 @@ from modelplex.errors import ModelplexError, UpstreamBroken
 from modelplex.event import Usage
 from modelplex.wire._ollama_read import sentence
 from modelplex.wire.dialect import Seen
-from modelplex.wire.ndjson import MAX_LINE
+from modelplex.wire.ndjson import IDLE_CAP, MAX_LINE
+from modelplex.wire.quota import Quota
 from modelplex.wire.usage import count
 
 
@@ -78,10 +79,11 @@ class LineWatch:
         self.has_output = False
         self.failed: ModelplexError | None = None
         self.error_forwarded = False
+        self.quota = Quota()
+        self._idle = 0
         self._limit = limit
-        self._held: list[bytes] = []
-        """The pieces of a line whose end has not come, and their size."""
-        self._size = 0
+        self._held = bytearray()
+        """The beginning of a line whose end has not come."""
         self._model: str | None = None
         self._last: _Line | None = None
         self._characters = 0
@@ -110,24 +112,22 @@ class LineWatch:
         *whole, rest = data.split(b"\n")
         out: list[bytes] = []
         for piece in whole:
-            self._held.append(piece)
-            line = b"".join(self._held)
-            self._held, self._size = [], 0
+            line = bytes(self._held + piece)
+            self._held = bytearray()
             if len(line) > self._limit:
                 self._fail_by_length()
             if self.failed is not None:
                 break
             out.append(self._observe(line + b"\n"))
-        self._held.append(rest)
-        self._size += len(rest)
-        if self._size > self._limit and self.failed is None:
+        self._held += rest
+        if len(self._held) > self._limit and self.failed is None:
             self._fail_by_length()
         return b"".join(out)
 
     def end(self) -> bytes:
         if self.failed is not None:
             return b""
-        out = self._observe(b"".join(self._held))
+        out = self._observe(bytes(self._held))
         self._judge_end()
         return out
 
@@ -141,7 +141,11 @@ class LineWatch:
     def _observe(self, data: bytes) -> bytes:
         """The line with its end, if it may leave."""
         if not data.strip():
+            self._idle += len(data)
+            if self._idle > IDLE_CAP:
+                self.failed = UpstreamBroken("Ollama sent nothing but blank lines.")
             return data
+        self._idle = 0
         try:
             line = _decode(data)
         except _BROKEN as error:

@@ -34,6 +34,7 @@ from modelplex.wire._openai_errors import error_inside
 from modelplex.wire._openai_json import as_list, as_object, as_text, decode_mended, encode, is_given, parses
 from modelplex.wire._openai_usage import read_usage
 from modelplex.wire._openai_watch import ENDED_EARLY, GEMINI, google_signature
+from modelplex.wire.quota import Quota, choice_of
 from modelplex.wire.sse import SseReader
 
 DIALECT = "openai_chat"
@@ -129,6 +130,7 @@ class _Tool:
 
     __slots__ = (
         "as_text",
+        "checked",
         "closed",
         "free",
         "given",
@@ -153,13 +155,15 @@ class _Tool:
         self.as_text = False
         self.open = False
         self.closed = False
+        self.checked = 0
+        """Pieces when it was last looked at whether the arguments are whole, and were not."""
         self.seal: Seal | None = None
 
 
 class _Progress:
     """One choice as far as it has come."""
 
-    __slots__ = ("choice", "ended", "kind", "last", "part", "refused", "silent", "tools")
+    __slots__ = ("choice", "ended", "fresh", "kind", "last", "part", "refused", "silent", "tools")
 
     def __init__(self, choice: int) -> None:
         self.choice = choice
@@ -168,6 +172,8 @@ class _Progress:
         """What the open part is, so that a run of one kind is one part."""
         self.tools: dict[int, _Tool] = {}
         self.last: _Tool | None = None
+        self.fresh: dict[int, _Tool] = {}
+        """Calls that came on since another one began, by their parts."""
         self.silent = True
         """Nothing readable was said in the open part."""
         self.refused = False
@@ -180,6 +186,7 @@ class ChatReader:
     def __init__(self, attempt: Attempt, written: Written) -> None:
         self._attempt = attempt
         self._written = written
+        self.quota = Quota()
         self._sse = SseReader()
         self._choices: dict[int, _Progress] = {}
         self._parts = 0
@@ -283,7 +290,7 @@ class ChatReader:
                 )
             )
         for given in chunk.choices or ():
-            choice = self._choices.setdefault(given.index or 0, _Progress(given.index or 0))
+            choice = self._choice(choice_of(given.index))
             delta = given.delta or given.message
             if delta is not None:
                 self._read_delta(choice, delta, given.logprobs)
@@ -293,6 +300,13 @@ class ChatReader:
                 return
         if usage is not None:
             self._events.append(Measured(usage))
+
+    def _choice(self, index: int) -> _Progress:
+        choice = self._choices.get(index)
+        if choice is None:
+            self.quota.take_entry()
+            choice = self._choices[index] = _Progress(index)
+        return choice
 
     def _read_delta(self, choice: _Progress, delta: _Delta, logprobs: _Logprobs | None) -> None:
         self._read_reasoning(choice, delta)
@@ -347,6 +361,7 @@ class ChatReader:
         return choice.part
 
     def _next_part(self) -> int:
+        self.quota.take_entry()
         self._parts += 1
         return self._parts - 1
 
@@ -421,7 +436,10 @@ class ChatReader:
             tool.seal = None
         text = _arguments(delta)
         if text:
+            self.quota.take_text(text)
             tool.pieces.append(text)
+            if tool.open and not tool.closed:
+                choice.fresh[tool.part] = tool
             if tool.open and not tool.wrapped and not tool.closed:
                 self._argue(choice, tool, text)
 
@@ -434,6 +452,7 @@ class ChatReader:
         if tool is None or is_other or (delta.index is None and not given and names_one and tool.open):
             self._close(choice)
             self._close_whole_calls(choice)
+            self.quota.take_entry(given)
             tool = _Tool(given or f"call_{self._calls}")
             self._calls += 1
             index = delta.index if delta.index is not None else len(choice.tools)
@@ -454,6 +473,7 @@ class ChatReader:
         tool.wrapped = tool.name in self._written.free
         tool.as_text = tool.name == self._written.answer_tool
         held = "".join(tool.pieces)
+        choice.fresh[tool.part] = tool
         if not tool.as_text:
             name = self._written.aliases.get(tool.name, tool.name)
             self._events.append(
@@ -470,12 +490,17 @@ class ChatReader:
 
     def _close_whole_calls(self, choice: _Progress) -> None:
         """A call whose arguments are a whole object can hold no more; a writer that has one open part need not wait for the end."""
-        for tool in choice.tools.values():
-            if not tool.open or tool.closed or tool.free or tool.wrapped:
+        fresh, choice.fresh = choice.fresh, {}
+        for tool in fresh.values():
+            # One that was looked at in vain is looked at again when it is twice as long: not at each of its pieces.
+            if tool.closed or tool.free or tool.wrapped or len(tool.pieces) < 2 * tool.checked:
                 continue
-            text = "".join(tool.pieces).strip()
-            if text.endswith("}") and parses(text):
+            if not tool.pieces or not tool.pieces[-1].rstrip().endswith("}"):
+                continue
+            if parses("".join(tool.pieces)):
                 self._close_call(choice, tool)
+            else:
+                tool.checked = len(tool.pieces)
 
     def _close_call(self, choice: _Progress, tool: _Tool) -> None:
         if not tool.closed:

@@ -190,11 +190,11 @@ class ChatWriter:
         if choice in self._choices:
             return b""
         out = b"" if self._head else self._begin(Began())
-        for index in range(choice + 1):
-            if index not in self._choices:
-                self._choices[index] = _Progress()
-                out += self._chunk(index, {"role": "assistant", "content": ""})
-        return out
+        opened: list[bytes] = []
+        for index in range(len(self._choices), choice + 1):
+            self._choices[index] = _Progress()
+            opened.append(self._chunk(index, {"role": "assistant", "content": ""}))
+        return out + b"".join(opened)
 
     def _chunk(self, choice: int, delta: object, finish: str | None = None) -> bytes:
         choices = [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}]

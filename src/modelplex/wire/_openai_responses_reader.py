@@ -35,6 +35,7 @@ from modelplex.wire._openai_json import as_object, as_text, decode_mended, encod
 from modelplex.wire._openai_responses_usage import read_usage
 from modelplex.wire._openai_responses_words import DIALECT, SEAL_FORMAT
 from modelplex.wire._openai_watch import ENDED_EARLY
+from modelplex.wire.quota import Quota
 from modelplex.wire.sse import SseReader
 
 INCOMPLETE: dict[str | None, Reason] = {
@@ -137,16 +138,22 @@ class ResponsesReader:
     def __init__(self, attempt: Attempt, written: Written) -> None:
         self._attempt = attempt
         self._written = written
+        self.quota = Quota()
         self._sse = SseReader()
         self._events: list[Event] = []
         self._parts: dict[_Place, int] = {}
         self._told: set[_Place] = set()
         """Parts of which something was told."""
+        self._kinds_told: set[tuple[int, str]] = set()
+        """The same by item and kind."""
         self._calls: dict[int, _Call] = {}
         self._done: set[int] = set()
         """Items that are complete."""
         self._indexes: dict[str, int] = {}
         """Where each item is, by its id and by its call's: the final output may number them otherwise."""
+        self._places: set[int] = set()
+        self._next = 0
+        """The indexes that have a name, and the one behind the largest of them."""
         self._thoughts: dict[int, int] = {}
         """The open part of each reasoning item."""
         self._count = 0
@@ -309,19 +316,23 @@ class ResponsesReader:
         known = next((self._indexes[name] for name in names if name in self._indexes), None)
         index = told.output_index
         if index is None:
-            index = known if known is not None else max(self._indexes.values(), default=-1) + 1
+            index = known if known is not None else self._next
         self._name(index, *names)
         return index
 
     def _name(self, index: int, *names: str | None) -> None:
         for name in names:
-            if name:
-                self._indexes.setdefault(name, index)
+            if name and name not in self._indexes:
+                self.quota.take_entry(name)
+                self._indexes[name] = index
+                self._places.add(index)
+                self._next = max(self._next, index + 1)
 
     def _read_item(self, index: int, item: _Item, raw: msgspec.Raw) -> None:
         """A whole item: what was not told of it yet."""
         if index in self._done:
             return
+        self.quota.take_entry()
         self._done.add(index)
         match item.type:
             case "message":
@@ -409,14 +420,21 @@ class ResponsesReader:
 
     def _next_part(self) -> int:
         self._begin(_Response())
+        self.quota.take_entry()
         self._count += 1
         return self._count - 1
 
     def _part(self, place: _Place) -> int:
         if place not in self._parts:
             self._parts[place] = self._next_part()
-        self._told.add(place)
+        self._tell(place)
         return self._parts[place]
+
+    def _tell(self, place: _Place) -> None:
+        if place not in self._told:
+            self.quota.take_entry()
+            self._told.add(place)
+            self._kinds_told.add(place[:2])
 
     def _say(self, index: int, place: int, text: str, logprobs: list[msgspec.Raw] | None) -> None:
         odds = msgspec.Raw(encode([_odd(raw) for raw in logprobs])) if logprobs else None
@@ -442,11 +460,11 @@ class ResponsesReader:
         """The pieces of a summary are paragraphs; of a summary and the reasoning itself, what came first is told."""
         index, kind, _ = place
         other = "thought" if kind == "summary" else "summary"
-        if not text or any(told[:2] == (index, other) for told in self._told):
+        if not text or (index, other) in self._kinds_told:
             return
-        if place not in self._told and any(told[:2] == (index, kind) for told in self._told):
+        if place not in self._told and (index, kind) in self._kinds_told:
             text = "\n\n" + text
-        self._told.add(place)
+        self._tell(place)
         self._events.append(Thought(self._thought_part(index), text, summary=kind == "summary"))
 
     def _think_rest(self, place: _Place, text: str | None) -> None:
@@ -457,6 +475,7 @@ class ResponsesReader:
         call = self._calls.get(index)
         if call is None or call.closed or not text:
             return
+        self.quota.take_text(text)
         call.pieces.append(text)
         if call.as_text:
             self._events.append(Said(call.part, text))
@@ -488,8 +507,7 @@ class ResponsesReader:
         names = [name for name in (item.id, item.call_id) if name]
         known = next((self._indexes[name] for name in names if name in self._indexes), None)
         if known is None:
-            taken = position in self._indexes.values()
-            known = max(self._indexes.values()) + 1 if taken else position
+            known = self._next if position in self._places else position
             self._name(known, *names)
         self._read_item(known, item, raw)
 

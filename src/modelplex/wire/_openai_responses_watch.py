@@ -19,7 +19,8 @@ from modelplex.wire._openai_responses_usage import read_usage
 from modelplex.wire._openai_watch import ENDED_EARLY
 from modelplex.wire.dialect import Seen
 from modelplex.wire.estimate import sealed_characters
-from modelplex.wire.sse import LINE_CAP, SseReader
+from modelplex.wire.quota import Quota
+from modelplex.wire.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
 
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _SILENT_ITEMS = frozenset({"message", "reasoning"})
@@ -78,6 +79,7 @@ class ResponsesWatch:
         "_carry",
         "_characters",
         "_finish",
+        "_idle",
         "_model",
         "_response",
         "_seals",
@@ -85,18 +87,21 @@ class ResponsesWatch:
         "error_forwarded",
         "failed",
         "has_output",
+        "quota",
     )
 
     def __init__(self) -> None:
         self.has_output = False
         self.failed: ModelplexError | None = None
         self.error_forwarded = False
+        self.quota = Quota()
+        self._idle = 0
         self._carry = bytearray()
         self._model: str | None = None
         self._finish: str | None = None
         self._response: _Response | None = None
         self._characters = 0
-        self._seals: list[str] = []
+        self._seals: dict[str, None] = {}
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -165,14 +170,27 @@ class ResponsesWatch:
         for n, block in enumerate(blocks):
             start = block.find(b"data: ")
             if start < 0 or block.find(b"\n", start) != len(block) - 2 or b"\r" in block:
-                for event in SseReader().feed(block):
-                    self._observe(event.data)
+                self._observe_odd_block(block)
             else:
                 self._observe(block[start + 6 : -2])
             if self._stopped:
                 left = blocks[: n + 1] if self.error_forwarded else blocks[:n]
                 return whole if len(left) == len(blocks) else b"".join(left)
         return whole
+
+    def _observe_odd_block(self, block: bytes) -> None:
+        """An event of other lines than a name and its data, or none at all."""
+        events = SseReader().feed(block) if b"data" in block else []
+        self._idle = 0 if any(event.data for event in events) else self._idle + len(block)
+        if self._idle > IDLE_CAP:
+            self._stop(stalled())
+        for event in events:
+            self._observe(event.data)
+
+    def _keep_seal(self, seal: str) -> None:
+        if seal not in self._seals:
+            self.quota.take_entry(seal)
+            self._seals[seal] = None
 
     def _stop(self, error: ModelplexError) -> None:
         self.failed = error
@@ -203,7 +221,7 @@ class ResponsesWatch:
             return
         self.has_output = True
         if item.encrypted_content:
-            self._seals.append(item.encrypted_content)
+            self._keep_seal(item.encrypted_content)
             self._characters += sealed_characters(item.encrypted_content)
         if _is_half(item):
             self._stop(UpstreamBroken("The provider ended a tool call whose arguments are not JSON."))
@@ -224,7 +242,8 @@ class ResponsesWatch:
             seen = _seen(response)
             self._response = response
             self._finish = seen.finish
-            self._seals += [seal for seal in seen.seals if seal not in self._seals]
+            for seal in seen.seals:
+                self._keep_seal(seal)
             self.has_output = self.has_output or bool(response.output)
         elif told.type not in _BEGIN:
             self.has_output = True

@@ -17,7 +17,8 @@ from modelplex.wire._openai_errors import error_inside
 from modelplex.wire._openai_json import MALFORMED, as_list, as_object, decode_mended, mend, parses
 from modelplex.wire._openai_usage import read_usage
 from modelplex.wire.dialect import Seen
-from modelplex.wire.sse import LINE_CAP, SseReader
+from modelplex.wire.quota import Quota, choice_of
+from modelplex.wire.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
 
 GEMINI = "google-gemini-v1"
 """The format of the signatures in `extra_content`: of a call, or of a message where the model signed a part without one."""
@@ -102,6 +103,7 @@ class OpenAIWatch:
         "_counted_at",
         "_finish",
         "_finished",
+        "_idle",
         "_measured",
         "_model",
         "_open",
@@ -112,11 +114,14 @@ class OpenAIWatch:
         "error_forwarded",
         "failed",
         "has_output",
+        "quota",
     )
 
     def __init__(self, *, asked: int, withhold_usage: bool) -> None:
         self.has_output = False
         self.error_forwarded = False
+        self.quota = Quota()
+        self._idle = 0
         self._asked = asked
         self._withhold = withhold_usage
         self._carry = bytearray()
@@ -244,7 +249,14 @@ class OpenAIWatch:
     def _observe_block(self, block: bytes) -> int:
         if block.startswith(b"data: ") and block.endswith(b"\n\n") and block.find(b"\n") == len(block) - 2:
             return self._observe(block[6:-2])
-        return max((self._observe(event.data) for event in SseReader().feed(block)), default=_PASS)
+        if b"data" not in block:
+            self._idle += len(block)
+            return _PASS if self._idle <= IDLE_CAP else self._stop(stalled())
+        events = SseReader().feed(block)
+        self._idle = 0 if any(event.data for event in events) else self._idle + len(block)
+        if self._idle > IDLE_CAP:
+            return self._stop(stalled())
+        return max((self._observe(event.data) for event in events), default=_PASS)
 
     def _leave(self, block: bytes, verdict: int) -> bytes:
         """The bytes of an event that is more than passed: the usage that only we asked for, or the end of it all."""
@@ -273,7 +285,7 @@ class OpenAIWatch:
         if not chunk.choices:
             return _PASS
         for choice in chunk.choices:
-            index = choice.index or 0
+            index = choice_of(choice.index)
             delta = choice.delta or choice.message
             if delta is not None:
                 self._observe_delta(index, delta)
@@ -284,7 +296,8 @@ class OpenAIWatch:
             if choice.finish_reason is not None:
                 if self._observe_finish(index, choice.finish_reason) == _STOP:
                     return _STOP
-            elif index not in self._finished:
+            elif index not in self._open and index not in self._finished:
+                self.quota.take_entry()
                 self._open.add(index)
         if chunk.usage is not None:
             self._counted_at = self._characters
@@ -307,7 +320,7 @@ class OpenAIWatch:
             self._observe_call(index, -1, None, delta.function_call)
         if delta.reasoning_details:
             self.has_output = True
-            self._seals += seals_in(delta.reasoning_details)
+            self._keep_seals(seals_in(delta.reasoning_details))
         if delta.audio or delta.images:
             self.has_output = True
         if delta.extra_content is not None:
@@ -321,16 +334,23 @@ class OpenAIWatch:
         call = self._calls.get((choice, index))
         # Some servers send every call with the index 0: another id beside a name is another call.
         if call is None or (id_ and call[0] and id_ != call[0] and function.name):
+            self.quota.take_entry()
             call = self._calls[choice, index] = (id_, [])
             self._arguments.setdefault(choice, []).append(call[1])
         if isinstance(function.arguments, str):
+            self.quota.take_text(function.arguments)
             call[1].append(function.arguments)
             self._characters += len(function.arguments)
 
     def _keep_signature(self, extra: Any) -> None:
         signature = google_signature(extra)
         if signature:
-            self._seals.append(signature)
+            self._keep_seals([signature])
+
+    def _keep_seals(self, seals: list[str]) -> None:
+        for seal in seals:
+            self.quota.take_text(seal)
+        self._seals += seals
 
     def _observe_finish(self, index: int, reason: str) -> int:
         self._open.discard(index)

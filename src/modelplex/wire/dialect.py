@@ -16,6 +16,7 @@ import msgspec
 from modelplex.call import Ask, Attempt, Call, Change, Written
 from modelplex.errors import ModelplexError
 from modelplex.event import Event, ListedModel, Usage
+from modelplex.wire.quota import Quota
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -37,6 +38,7 @@ class Seen(msgspec.Struct, frozen=True):
 class Watch(Protocol):
     """Looks on while a stream passes from a provider to a client of the same dialect.
 
+    `quota` is drawn on for everything that is kept of the stream; `feed` and `end` raise UpstreamBroken beyond it.
     `feed` returns the bytes that may be forwarded now: whole events, as they came. `has_output` turns true with the first event that carries output:
     until then the caller holds the bytes back and may still fail over. `failed` (and `seen.error`) is set by an error event (whose bytes are not in what `feed` returned while
     `has_output` is false) or by an answer that must not pass for a whole one; nothing may be forwarded after it but `write_error`'s bytes where `error_forwarded` is false.
@@ -45,6 +47,7 @@ class Watch(Protocol):
     has_output: bool
     failed: ModelplexError | None
     error_forwarded: bool
+    quota: Quota
 
     @property
     def seen(self) -> Seen: ...
@@ -57,7 +60,9 @@ class Watch(Protocol):
 
 
 class Reader(Protocol):
-    """A provider's streamed answer, read into Events. After a Failed it returns no more."""
+    """A provider's streamed answer, read into Events. After a Failed it returns no more. `quota` is drawn on for everything that is kept of the stream, here and by whoever reads the events."""
+
+    quota: Quota
 
     def feed(self, data: bytes) -> list[Event]: ...
 

@@ -14,15 +14,18 @@ from typing import Protocol
 import msgspec
 
 from modelplex.call import Ask, Attempt, Change, Written
-from modelplex.errors import ModelplexError, UpstreamBroken
+from modelplex.errors import ModelplexError, UpstreamBroken, detached
 from modelplex.event import (
     OUTPUT,
     Argued,
     Began,
+    Called,
+    Cited,
     Embedded,
     Ended,
     Event,
     Failed,
+    Made,
     Measured,
     Refused,
     Said,
@@ -35,6 +38,8 @@ from modelplex.wire.ask import amended
 from modelplex.wire.dialect import PassingDialect, Reader, Seen, Watch, Writer
 from modelplex.wire.estimate import billed, estimated, sealed_characters
 from modelplex.wire.foreign import QUOTED
+from modelplex.wire.quota import Quota
+from modelplex.wire.sse import LINE_CAP
 
 KEPT_BYTES = 4096
 """Of the end of an answer that is not read, where usage stands behind the data of images."""
@@ -42,6 +47,10 @@ HEAD_BYTES = 1024
 """Of its beginning."""
 AN_ERROR = re.compile(rb"\s*\{\s*(?:\"type\"\s*:\s*\"error\"\s*,\s*)?\"error\"\s*:\s*(?!null)")
 """How an error begins, in every form; some services send one with status 200."""
+MAX_SILENCE = 2 * LINE_CAP
+"""Bytes in a row of which no event comes. The longest line that is read is a part of one, and what is passed over (an image in the making) may be another."""
+MAX_LOSSES = 100
+"""Losses of an answer that are told; more say nothing new."""
 TEXT = (Said, Thought, Argued, Refused)
 """The output that is as many tokens as it is long."""
 
@@ -136,7 +145,11 @@ class Passing(_Fresh):
     def feed(self, data: bytes) -> bytes:
         watch = self._watch
         assert watch is not None
-        out = watch.feed(data)
+        try:
+            out = watch.feed(data)
+        except UpstreamBroken as error:
+            self.failed = detached(error)
+            return b""
         self.has_output = watch.has_output
         if watch.failed is not None:
             self._fail(watch)
@@ -145,7 +158,11 @@ class Passing(_Fresh):
     def end(self) -> bytes:
         watch = self._watch
         assert watch is not None
-        out = watch.end()
+        try:
+            out = watch.end()
+        except UpstreamBroken as error:
+            self.failed = detached(error)
+            return b""
         self.has_output = watch.has_output
         if watch.failed is not None:
             self._fail(watch)
@@ -299,7 +316,10 @@ class Translating(_Fresh):
         self._shown = -1
         """The part that text came of last. A seal of another part has hidden thoughts."""
         self._seals: list[str] = []
-        self._told = 0  # of the writer's losses, those that are among `changes`
+        self._losses: dict[Change, None] = {}
+        """What the writer lost, each once."""
+        self._silence = 0
+        self._quota = reader.quota if reader is not None else Quota()
         self._reader, self._writer = reader, writer
         self._read, self._write = read, write
         self._model: str = attempt.model
@@ -333,12 +353,23 @@ class Translating(_Fresh):
 
     def feed(self, data: bytes) -> bytes:
         assert self._reader is not None
-        return self._carry(self._reader.feed(data))
+        try:
+            events = self._reader.feed(data)
+            self._silence = 0 if events else self._silence + len(data)
+            if self._silence > MAX_SILENCE:
+                raise UpstreamBroken(f"The provider's stream says nothing in more than {MAX_SILENCE} bytes.")
+            return self._carry(events)
+        except UpstreamBroken as error:
+            self.failed = detached(error)
+            return b""
 
     def end(self) -> bytes:
         assert self._reader is not None
         assert self._writer is not None
-        out = self._carry(self._reader.end())
+        try:
+            out = self._carry(self._reader.end())
+        except UpstreamBroken as error:
+            self.failed, out = detached(error), b""
         if self.failed is None and self._finish is None:
             self.failed = UpstreamBroken("The provider's answer ended before its end.")
         if self.failed is None:
@@ -353,8 +384,11 @@ class Translating(_Fresh):
         return Measured(self._usage)
 
     def _keep_losses(self, writer: Writer) -> None:
-        self.changes += tuple(writer.changes[self._told :])
-        self._told = len(writer.changes)
+        for change in writer.changes:
+            if change not in self._losses and len(self._losses) < MAX_LOSSES:
+                self._losses[change] = None
+                self.changes += (change,)
+        writer.changes.clear()
 
     def _carry(self, events: list[Event]) -> bytes:
         assert self._writer is not None
@@ -364,11 +398,12 @@ class Translating(_Fresh):
             if self.failed is not None:
                 break
             out.append(self._writer.send(event))
-        if len(self._writer.changes) > self._told:  # at once: nobody knows whether there is an end
+        if self._writer.changes:  # at once: nobody knows whether there is an end
             self._keep_losses(self._writer)
         return b"".join(out)
 
     def _note(self, event: Event) -> None:
+        self._take(event)
         if isinstance(event, OUTPUT):
             self.has_output = True
             if isinstance(event, TEXT):
@@ -391,6 +426,22 @@ class Translating(_Fresh):
         elif isinstance(event, Began):
             self._usage = event.usage or self._usage
             self._model = event.model or self._model
+
+    def _take(self, event: Event) -> None:
+        """Whatever the reader or the writer keeps of it. Raises UpstreamBroken."""
+        match event:
+            case Said() | Thought() | Argued() | Refused():
+                self._quota.take_text(event.text)
+                if isinstance(event, Said) and event.logprobs is not None:
+                    self._quota.take(len(event.logprobs))
+            case Called():
+                self._quota.take_entry(event.name)
+            case Sealed():
+                self._quota.take_entry(event.seal.data)
+            case Cited() | Made():
+                self._quota.take_entry(bytes(event.raw))
+            case _:
+                pass
 
     def ping(self) -> bytes:
         return self._writer.ping() if self._writer is not None else b""

@@ -12,6 +12,10 @@ from modelplex.errors import UpstreamBroken
 
 LINE_CAP = 32 * 1024 * 1024
 """Bytes of one line, and of one event's data. A generated image is sent as one line of several MiB; more than this is no answer."""
+LINE_COST = 64
+"""Bytes that a line costs beside its text: empty `data:` lines are held as well."""
+IDLE_CAP = 1_048_576
+"""Bytes in a row without data: blank lines, comments, fields that say nothing. A keep-alive is some 20 bytes a second; a stream of nothing else is a stalled one."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -29,13 +33,14 @@ class SseReader:
     Comments, `id`, `retry`, unknown fields and events without data are passed over.
 
     Raises:
-        UpstreamBroken: a line, or an event's data, is longer than LINE_CAP.
+        UpstreamBroken: a line, or an event's data, is longer than LINE_CAP; or more than IDLE_CAP bytes hold no data.
     """
 
     def __init__(self) -> None:
         self._carry = bytearray()
         self._lines: list[bytes] = []
         self._size = 0
+        self._idle = 0
         self._name = b""
         self._after_cr = False
         self._at_start = True
@@ -80,6 +85,7 @@ class SseReader:
     def _read_whole(self, data: bytes) -> list[SseEvent]:
         """The common case: whole events of one `data` line each."""
         self._at_start = False
+        self._idle = 0
         events: list[SseEvent] = []
         for block in data[:-2].split(b"\n\n"):
             if block.startswith(b"data: ") and b"\n" not in block:
@@ -100,25 +106,37 @@ class SseReader:
                 self._read_field(line)
                 continue
             if self._lines:
-                events.append(SseEvent(self._name.decode("utf-8", "replace"), b"\n".join(self._lines)))
+                data = b"\n".join(self._lines)
+                events.append(SseEvent(self._name.decode("utf-8", "replace"), data))
+                self._idle = 0 if data else self._idle
                 self._lines = []
                 self._size = 0
+            self._idle += 1
             self._name = b""
+        if self._idle > IDLE_CAP:
+            raise stalled()
         return events
 
     def _read_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._size += len(value)
+            self._size += len(value) + LINE_COST
             self._check(self._size)
             self._lines.append(value)
-        elif name == b"event":
+            return
+        if name == b"event":
             self._name = value
+        self._idle += len(line) + 1
 
     def _check(self, size: int) -> None:
         if size > LINE_CAP:
             raise UpstreamBroken(f"The provider's stream has an event of more than {LINE_CAP} bytes.")
+
+
+def stalled() -> UpstreamBroken:
+    """What a stream is that says nothing."""
+    return UpstreamBroken(f"The provider's stream holds more than {IDLE_CAP} bytes in a row without data.")
 
 
 def event(data: bytes, *, name: bytes | None = None) -> bytes:
