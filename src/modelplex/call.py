@@ -47,6 +47,7 @@ class Ask(msgspec.Struct, frozen=True):
     `fields` holds the top-level members of a JSON body, each value unread (`msgspec.Raw`), so that the body can be written again with one
     member changed and every other value's bytes the same. For a multipart body it is empty. `headers` are the few that belong to the dialect (its
     version, its betas) and go on to a provider that speaks the same one. `judged`: it was read whole, and no member of it stands twice.
+    `mended` is what was put right in the body before it could be read.
     """
 
     endpoint: Endpoint
@@ -59,6 +60,7 @@ class Ask(msgspec.Struct, frozen=True):
     content_type: str = "application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     judged: bool = False
+    mended: tuple[Change, ...] = ()
 
 
 class Stripped(msgspec.Struct, frozen=True):

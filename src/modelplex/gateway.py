@@ -387,6 +387,7 @@ class Gateway:
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
                 param=lost.path,
             )
+        passage.changes = asked.ask.mended + passage.changes
         if turn.policing is not None:
             passage.body, more = turn.policing.written(passage.body, attempt, passing=passage.passing)
             stripped += more

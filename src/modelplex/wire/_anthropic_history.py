@@ -65,6 +65,7 @@ from modelplex.wire._anthropic_blocks import (
     Turn,
     UrlSource,
 )
+from modelplex.wire.surrogates import mended_text
 
 DIALECT = "anthropic_messages"
 SEAL_FORMAT = "anthropic-claude-v1"
@@ -372,6 +373,7 @@ class History:
         text = part.arguments
         if part.free:
             return msgspec.Raw(msgspec.json.encode({"input": text}))
+        text = mended_text(text)
         if not text.strip():
             return msgspec.Raw(b"{}")
         try:

@@ -46,6 +46,7 @@ from modelplex.call import (
 from modelplex.errors import BadRequest, StatePinned, Unsupported
 from modelplex.wire import names
 from modelplex.wire._gemini_json import DIALECT, ON_ITS_OWN, ON_TEXT, SEAL_FORMAT
+from modelplex.wire.surrogates import mended_text
 
 MADE_ELSEWHERE = "skip_thought_signature_validator"
 """The signature that the service documents for calls in a history that none of its models made (ai.google.dev/gemini-api/docs/thought-signatures)."""
@@ -337,6 +338,7 @@ class History:
         text = part.arguments
         if part.free:
             return msgspec.Raw(msgspec.json.encode({"input": text}))
+        text = mended_text(text)
         if not text.strip():
             return msgspec.Raw(b"{}")
         try:

@@ -32,6 +32,7 @@ from modelplex.errors import (
     BadRequest,
     Unsupported,
 )
+from modelplex.wire.surrogates import mended_text
 
 
 class Function(msgspec.Struct, omit_defaults=True):
@@ -199,7 +200,7 @@ def _made_call(call: ToolCall, *, path: str, losses: Losses) -> MadeCall:
 
 def _object(arguments: str, *, path: str, losses: Losses) -> bytes:
     """The arguments as a JSON object, their bytes untouched where they are one."""
-    text = arguments.strip() or "{}"
+    text = mended_text(arguments).strip() or "{}"
     try:
         msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):

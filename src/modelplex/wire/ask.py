@@ -14,6 +14,7 @@ from modelplex.call import Ask, Attempt, Change, Endpoint, Quirks
 from modelplex.errors import BadRequest
 from modelplex.wire.bounds import check_lists, check_values
 from modelplex.wire.multipart import find_model
+from modelplex.wire.surrogates import REPLACEMENT, mended
 
 FORM = "multipart/form-data"
 SHORTEST_MEMBER = len(b'"":0,')
@@ -64,12 +65,13 @@ def read_ask(
     `model` and `stream` are given where the dialect does not say them in the body.
     """
     check_values(body)
+    changes: tuple[Change, ...] = ()
     try:
         fields = _decode_fields(body)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"The body is not a JSON object: {error}.") from None
-    except UnicodeDecodeError:
-        raise BadRequest("The body is not valid UTF-8.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        given, body = body, mended(body)
+        fields = _fields_of(body)
+        changes = _mended(fields) if body is not given else ()
     check_lists(fields, dialect=dialect)
     if stream is None:
         stream = dialect not in NEVER_STREAMED and _streamed(
@@ -83,6 +85,25 @@ def read_ask(
         fields=fields,
         stream=stream,
         include_usage=stream and dialect in MEASURED_ON_REQUEST and _wants_usage(fields),
+        mended=changes,
+    )
+
+
+def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _decode_fields(body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The body is not a JSON object: {error}.") from None
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not valid UTF-8.") from None
+
+
+def _mended(fields: Mapping[str, msgspec.Raw]) -> tuple[Change, ...]:
+    """What is told of characters that were replaced: the members that they stood in."""
+    return tuple(
+        Change("lower", name, "half of a surrogate pair is no character: sent as U+FFFD")
+        for name, value in fields.items()
+        if REPLACEMENT in bytes(value)
     )
 
 
