@@ -10,6 +10,7 @@ import pytest
 from modelplex.policy import _leaves
 from modelplex.policy._leaves import Data, Mapped, Numbers, Pattern, Plain, Schema, Texts, Tokens, Words
 from modelplex.policy._walk import (
+    MAX_EDITS,
     OPENED,
     Each,
     Forms,
@@ -228,6 +229,18 @@ def test_thinking_that_is_only_an_id_is_stripped(it: Json) -> None:
     assert body["input"] == [call]
     assert stripped == {"/input/0": "stored-state"}
     passed(responses(input=[it, call]), "openai_responses", facts("stored-state"))
+
+
+def test_a_body_may_lose_so_many_parts_and_no_more() -> None:
+    words = ["reasoning.encrypted_content"]
+    body, stripped = left(responses(include=words + ["x"] * MAX_EDITS), "openai_responses")
+    assert body["include"] == words
+    assert len(stripped) == MAX_EDITS
+    more = responses(include=["x"] * (MAX_EDITS + 1))
+    assert refused(more, "openai_responses") == ("unknown-value", f"include[{MAX_EDITS}]")
+    passed(chat(logit_bias={str(n): 1 for n in range(_leaves.MOST_KEYS)}), "openai_chat")
+    many = {str(n): 1 for n in range(_leaves.MOST_KEYS + 1)}
+    assert refused(chat(logit_bias=many), "openai_chat") == ("unknown-form", "logit_bias")
 
 
 def test_a_summary_alone_goes_without_the_id_of_its_thinking() -> None:

@@ -200,6 +200,10 @@ class Tokens(Node):
         return (("[]", self.entry),)
 
 
+MOST_KEYS = 10_000
+"""Keys of an object whose keys are not known in advance. Services take some hundreds."""
+
+
 class Mapped(Node):
     """An object whose keys are not known in advance, but match a bounded pattern. Other keys are stripped."""
 
@@ -211,7 +215,7 @@ class Mapped(Node):
         self.passes = frozenset({_NULL})
 
     def __call__(self, walk: Walk, value: Any, path: Path) -> None:
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or len(cast("Json", value)) > MOST_KEYS:
             walk.refuse(path, "unknown-form")
             return
         for key, member in cast("Json", value).items():

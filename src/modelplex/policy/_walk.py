@@ -30,6 +30,8 @@ WhenEmpty = Literal["keep", "drop", "parent"]
 RECENT_KINDS = 64
 LONGEST_KIND = 64
 """What patterns said of a kind is remembered for so many kinds of so many characters: a list may repeat one many thousand times."""
+MAX_EDITS = 10_000
+"""Parts that a body may lose. An agent may lose one in each message of a long session; an edit costs some 10 microseconds, which a body of millions would hold everybody up with."""
 HASH_PREFIX = "mpx-"
 HASH_LENGTH = 32
 """Hex digits of a keyed hash: 128 bits, and below the 64 characters that OpenAI takes."""
@@ -93,9 +95,12 @@ class Walk:
         return self.limits[rule]
 
     def strip(self, path: Path, rule: str) -> None:
-        self.edits.append(Edit(path, rule))
+        self.write(path, rule, GONE)
 
     def write(self, path: Path, rule: str, value: Any) -> None:
+        """Notes an edit. Raises Refused where there are more than anybody would read."""
+        if len(self.edits) >= MAX_EDITS:
+            raise Refused(rule, path, "too-many-here")
         self.edits.append(Edit(path, rule, value))
 
     def follow(self, path: Path) -> None:

@@ -214,8 +214,16 @@ OPENABLE = frozenset(rule.name for rule in _RULES if not rule.fixed)
 """Names that may stand in a list of what is allowed."""
 
 
-Short = Literal["", "no-domains-here", "no-count-here", "no-domain-left", "both-lists-here", "another-here"]
-"""What a request lacks of the bounds within which a rule is open."""
+Short = Literal[
+    "",
+    "no-domains-here",
+    "no-count-here",
+    "no-domain-left",
+    "both-lists-here",
+    "another-here",
+    "too-many-here",
+]
+"""What a request lacks of the bounds within which a rule is open; or that more would be stripped than a body may lose."""
 _SHORT: Mapping[Short, tuple[str, str]] = MappingProxyType(
     {
         "no-domains-here": (
@@ -227,6 +235,10 @@ _SHORT: Mapping[Short, tuple[str, str]] = MappingProxyType(
             "Use a form that has (web_search of Anthropic's and of the Responses form)",
         ),
         "no-domain-left": ("names no domain that is allowed", "Name one that is, or none at all"),
+        "too-many-here": (
+            "is one part more than a body may lose",
+            "Send a body without what the policy strips",
+        ),
         "another-here": (
             "is another tool of a rule that is open for a number of uses alone",
             "Offer one such tool in a request",
@@ -244,6 +256,8 @@ def sentence(rule: str, path: str, *, short: Short = "") -> str:
     known = RULES[rule]
     if short:
         says, instead = _SHORT[short]
+        if short == "too-many-here":
+            return f"Refused by policy: {path} {says} (rule {rule}). {instead}."
         return f"Refused by policy: {path} {says} (rule {rule}). {instead}; the bounds are set by the gateway's owner, in [policy.allow]."
     owner = "" if known.fixed else "; the gateway's owner can allow it with [policy.allow]"
     where = path or "the body"
