@@ -13,6 +13,7 @@ from modelplex.errors import (
     Unsupported,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamEncoded,
     UpstreamTimeout,
 )
 from modelplex.route.failover import FailoverRules, Outcome, plan
@@ -87,6 +88,14 @@ def test_a_wait_that_is_too_long_is_not_waited_for() -> None:
 def test_a_time_out_is_not_paid_twice() -> None:
     made, _ = drive([candidate("a")], lambda _: UpstreamTimeout("slow"))
     assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamBroken("no such path", upstream_status=404), UpstreamAuth("no"), UpstreamEncoded("br")]
+)
+def test_what_would_be_the_same_again_is_not_asked_again_of_the_same(error: ModelplexError) -> None:
+    made, _ = drive([candidate("a"), candidate("b")], lambda _: error)
+    assert made == [("a", 0, 0.0), ("b", 0, 0.0)]
 
 
 def test_an_open_breaker_is_passed_over() -> None:

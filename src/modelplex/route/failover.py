@@ -26,6 +26,7 @@ from modelplex.errors import (
     UpstreamTimeout,
     without_name,
 )
+from modelplex.route.health import NO_SUCH_OPERATION
 
 MOST_TELLING = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
 """Which of several errors says most to the caller: one that tells it what to do before one that only says that it did not work."""
@@ -129,8 +130,12 @@ def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> b
 
 
 def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRules) -> float | None:
-    """Seconds until the same is tried again, or None where that is no use: a rejected key, a time-out that cost its whole wait already, an answer in a coding that is not read."""
-    if error.blame != "provider" or not error.again_may_do_better:
+    """Seconds until the same is tried again, or None where that is no use: a rejected key, a time-out that cost its whole wait already, an answer in a coding that is not read, an endpoint that is missing."""
+    if (
+        error.blame != "provider"
+        or not error.again_may_do_better
+        or error.upstream_status in NO_SUCH_OPERATION
+    ):
         return None
     delay = min(rules.max_backoff, rules.backoff * float(2**retried)) * (0.5 + chance / 2)
     if error.retry_after is None:
