@@ -27,9 +27,17 @@ SERVER = Path(__file__).parent / "mcp" / "scripted_tools.py"
 
 
 def tools(folder: Path) -> str:
-    """A tool server with one tool, which gives back its arguments."""
+    """A tool server with a tool that gives back its arguments, one that fails, and one that it does not have."""
     offered = folder / "offered.json"
-    offered.write_text(json.dumps({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}))
+    offered.write_text(
+        json.dumps(
+            {
+                "tools": [
+                    {"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "fail", "break")
+                ]
+            }
+        )
+    )
     rows = f'command = "{sys.executable}"\nargs = {json.dumps(["-S", "-E", str(SERVER), str(offered)])}\n'
     return f'[mcp]\nenabled = true\npinning = "off"\n[[mcp.servers]]\nname = "tools"\n{rows}'
 
@@ -175,6 +183,34 @@ async def test_a_rate_limited_body_is_freed_without_the_collector(tmp_path: Path
         first = read_answer(await exchange(running.socket, request("POST", CHAT, GOOD)))
         assert first.status == 502
         assert await growth(running, post(GOOD, status=429)) < SLACK
+
+
+REST = "/mcp/v1/tools/tools__{}/call"
+ARGUMENTS = json.dumps({"arguments": {"text": LARGE}}).encode()
+MODERN = (*MCP, "mcp-protocol-version: 2026-07-28", "mcp-method: tools/call", "mcp-name: tools__echo")
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+}
+TOOL_CALLS = {
+    "REST": post(ARGUMENTS, path=REST.format("echo"), status=200),
+    "REST: it failed": post(ARGUMENTS, path=REST.format("fail"), status=200),
+    "REST: no answer": post(ARGUMENTS, path=REST.format("break"), status=502),
+    "MCP": post(tool_call("tools__echo", **META), path="/mcp/v1", status=200, headers=MODERN),
+    "MCP: another name in the head": post(
+        tool_call("tools__fail", **META), path="/mcp/v1", status=400, headers=MODERN
+    ),
+    "MCP: body broken off": broken_off(tool_call("tools__echo", **META), path="/mcp/v1"),
+}
+
+
+@pytest.mark.parametrize("name", TOOL_CALLS)
+async def test_the_body_of_a_tool_call_is_freed_without_the_collector(
+    name: str, tmp_path: Path, no_collector: None
+) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1") + tools(tmp_path), folder=tmp_path) as running:
+        assert await growth(running, TOOL_CALLS[name]) < SLACK
 
 
 ANSWERED = {
