@@ -17,8 +17,6 @@ from modelplex.listen.admission import Reservation
 from modelplex.listen.connection import Exchange
 
 Headers = list[tuple[bytes, bytes]]
-PIECE = 16_384
-"""Bytes. A body's smaller pieces are joined as they come: each costs an object of its own, which for a body sent in twos would be twenty times its size."""
 
 
 class Door:
@@ -59,8 +57,8 @@ class Door:
         reservation = self.reservation
         if reservation is not None and declared:
             reservation.reach(declared)
-        pieces: list[bytes] = []
-        small = bytearray()
+        # One block that grows: pieces kept as objects would take twenty times their size where they have two bytes each, and leave holes when they are freed.
+        block = bytearray()
         size = 0
         while True:
             message = await self._receive()
@@ -76,13 +74,11 @@ class Door:
                 raise _too_large(size, limit)
             if reservation is not None:
                 reservation.reach(size)
+            if not block and not message["more_body"]:
+                return piece
+            block += piece
             if not message["more_body"]:
-                return b"".join((*pieces, small, piece)) if size > len(piece) else piece
-            if len(piece) >= PIECE:
-                pieces += (bytes(small), piece) if small else (piece,)
-                small.clear()
-            else:
-                small += piece
+                return bytes(block)
 
     def keep_body(self) -> Callable[[], None]:
         """The body outlives this request: what this returns is called when it is no longer in memory."""
