@@ -40,8 +40,18 @@ BODIES = {
     "gemini": b'{"contents":[{"parts":[{"text":"x"}]}]}',
     "ollama": b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}',
 }
+OFTEN = {"openai_chat": "anthropic_messages"}
+"""The client of another dialect that each provider's floods are translated for in every run; the others are tried in the long one."""
 CASES = [
-    (provider, flood, client) for provider, floods in FLOODS.items() for flood in floods for client in BODIES
+    pytest.param(
+        provider,
+        flood,
+        client,
+        marks=() if client in {provider, OFTEN.get(provider, "openai_chat")} else pytest.mark.slow,
+    )
+    for provider, floods in FLOODS.items()
+    for flood in floods
+    for client in BODIES
 ]
 
 

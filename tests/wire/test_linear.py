@@ -123,6 +123,7 @@ def test_twice_as_many_entries_are_at_most_twice_the_calls(dialect: str, family:
         assert third - second <= MOST_CALLS * max(second - first, FEW // 10), (name, first, second, third)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dialect", "family"), CASES)
 def test_four_times_as_many_entries_are_not_sixteen_times_the_time(dialect: str, family: str) -> None:
     make = FAMILIES[dialect][family]

@@ -1,0 +1,76 @@
+"""While one caller's large body is read, judged, understood or written, the gateway answers others. The step is held until another was answered, so that no time is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelplex import policing
+from modelplex.listen import app
+from modelplex.offload import LARGE
+from modelplex.wire import anthropic_messages, openai_chat
+from tests.gateways import gateway
+from tests.upstreams import answer, provider
+
+WAIT_S = 20.0
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [{"type": "text", "text": "hi"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 1, "output_tokens": 1},
+}
+STEPS: dict[str, tuple[Any, str]] = {
+    "read": (app, "read_ask"),
+    "judged": (policing, "judge"),
+    "understood": (openai_chat, "read_call"),
+    "written": (anthropic_messages, "write_call"),
+}
+
+
+class Held:
+    """A step that waits, where it is done, until it is let go."""
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self.step = step
+        self.began, self.let_go = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        self.began.set()
+        assert self.let_go.wait(WAIT_S)
+        return self.step(*args, **more)
+
+
+@pytest.mark.parametrize("name", STEPS)
+async def test_others_are_answered_while_a_large_body_is_worked_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, step = STEPS[name]
+    held = Held(getattr(module, step))
+    text = "x" * (LARGE + 1)
+    body = json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": text}]})
+    async with provider(answer(MESSAGE)) as up:
+        config = (
+            '[[providers]]\nname = "up"\ntype = "anthropic"\napi_key = "k"\nmodels = ["m"]\n'
+            f'base_url = "{up.url.removesuffix("/v1")}"\n'
+        )
+        async with gateway(config, folder=tmp_path) as running:
+            monkeypatch.setattr(module, step, held)
+            large = asyncio.create_task(
+                running.ask("POST", "/models/v1/chat/completions", body.encode(), unix=True)
+            )
+            try:
+                assert await asyncio.to_thread(held.began.wait, WAIT_S)
+                other = await asyncio.wait_for(running.ask("GET", "/health"), WAIT_S)
+                assert other.status == 200
+            finally:
+                held.let_go.set()
+            assert (await asyncio.wait_for(large, WAIT_S)).status == 200
