@@ -54,7 +54,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if LIFELINE in config.stash:
         os.close(config.stash[LIFELINE])
-        shutil.rmtree(config.stash[SHARED])
+        shutil.rmtree(config.stash[SHARED], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
