@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,17 +110,17 @@ def start(command: Sequence[str], *, core: int, health: str, cwd: Path) -> tuple
     return _start(command, core=core, cwd=cwd, ready=lambda: _answers(health), what=health)
 
 
-def start_at(command: Sequence[str], *, core: int, port: int, cwd: Path) -> Service:
-    """The service once it accepts connections at this port of the loopback."""
+def start_at(command: Sequence[str], *, core: int | None, port: int, cwd: Path) -> Service:
+    """The service once it accepts connections at this port of the loopback. Without a core it runs where the scheduler likes."""
     what = f"port {port}"
     return _start(command, core=core, cwd=cwd, ready=lambda: _accepts(port), what=what)[0]
 
 
 def _start(
-    command: Sequence[str], *, core: int, cwd: Path, ready: Callable[[], bool], what: str
+    command: Sequence[str], *, core: int | None, cwd: Path, ready: Callable[[], bool], what: str
 ) -> tuple[Service, float]:
     began = time.perf_counter()
-    with on_core(core):
+    with on_core(core) if core is not None else nullcontext():
         process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     service = Service(process)
     while not ready():

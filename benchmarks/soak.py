@@ -4,7 +4,7 @@ A real gateway with agents, sockets, HTTP, a scripted provider and a tool server
 judged. The table says what came of it, and the exit status is 1 where the gateway took more than MEMORY_LIMIT_MB, the good caller's 99th percentile is above LATENCY_LIMIT times the quiet one, an answer
 was wrong, or the gateway died.
 
-The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most. Linux only, since it reads /proc.
+The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most, and step back for everybody else. Linux only, since it reads /proc.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -336,14 +335,13 @@ def table(outcome: Outcome) -> str:
 def services(folder: Path) -> Generator[tuple[Service, int]]:
     """The gateway before its provider, and the port of its HTTP."""
     upstream, http = free_port(), free_port()
-    cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
         command = [sys.executable, "-m", "benchmarks.soak_upstream", str(upstream)]
-        provider = start_at(command, core=cores[-1], port=upstream, cwd=HERE.parent)
+        provider = start_at(command, core=None, port=upstream, cwd=HERE.parent)
         stack.callback(provider.stop)
         file = folder / "config.toml"
         file.write_text(config(folder, http=http, upstream=upstream))
-        gateway = start_at([str(MODELPLEX), "--config", str(file)], core=cores[0], port=http, cwd=folder)
+        gateway = start_at([str(MODELPLEX), "--config", str(file)], core=None, port=http, cwd=folder)
         stack.callback(gateway.stop)
         _wait_for(folder / "caller.sock")
         yield gateway, http

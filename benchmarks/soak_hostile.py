@@ -6,6 +6,7 @@ once. All of them together use CPU_SHARE of one core at most: what is measured i
 
 import asyncio
 import json
+import os
 import resource
 import sys
 import time
@@ -21,12 +22,25 @@ IDLE_CONNECTIONS = 2400
 UNFINISHED = 40
 SLOW = 60
 OPEN_FILES = 8192
+NICE = 10
 CHAT = "/v1/chat/completions"
 ANSWER_LIMIT = 2**27
 
-AGENTS = ("refused", "unfinished", "slow", "idle", "stalls", "streams", "tools", "circuits", "waiting")
+AGENTS = (
+    "limited",
+    "refused",
+    "hang_ups",
+    "unfinished",
+    "slow",
+    "idle",
+    "stalls",
+    "streams",
+    "tools",
+    "circuits",
+    "waiting",
+)
 """Each has a socket of its own in the soak's config."""
-RATES = {"refused": "rate = { requests = 1 }", "waiting": "concurrent = 4"}
+RATES = {"limited": "rate = { requests = 1 }", "waiting": "concurrent = 4"}
 
 
 def head(length: int, *, path: str = CHAT, rows: str = "", close: bool = True) -> bytes:
@@ -154,12 +168,12 @@ class Hostile:
 
     async def refused(self) -> None:
         for data in REFUSED_BODIES.values():
-            self.count("refused bodies", await self.ask("m", data))
+            self.count("refused bodies", await self.ask("refused", data))
             await self.pace(1.0)
 
     async def limited(self) -> None:
         """An agent beyond its rate, with bodies of 9.9 MB."""
-        self.count("bodies beyond a rate", await self.ask("refused", REFUSED_BODIES["policy"]))
+        self.count("bodies beyond a rate", await self.ask("limited", REFUSED_BODIES["policy"]))
         await self.pace(1.0)
 
     async def unfinished(self) -> None:
@@ -248,10 +262,10 @@ class Hostile:
 
     async def hang_ups(self) -> None:
         """A caller that goes in the middle of its body, and one that goes before its answer."""
-        async with connection(self.socket("m")) as (_, writer):
+        async with connection(self.socket("hang_ups")) as (_, writer):
             writer.write(REFUSED_BODIES["policy"][:2_000_000])
             await writer.drain()
-        async with connection(self.socket("m")) as (_, writer):
+        async with connection(self.socket("hang_ups")) as (_, writer):
             writer.write(post(chat("silent", "x" * 100_000)))
             await writer.drain()
             await asyncio.sleep(0.1)
@@ -278,6 +292,7 @@ async def connection(path: str) -> AsyncGenerator[tuple[asyncio.StreamReader, as
 
 
 def main(folder: str, share: str, *only: str) -> None:
+    os.nice(NICE)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
     with suppress(KeyboardInterrupt):

@@ -165,7 +165,8 @@ async def test_the_answer_is_in_the_form_of_the_client(tmp_path: Path) -> None:
 
 async def test_other_callers_find_room_beside_full_shares(tmp_path: Path) -> None:
     agents = "".join(agent(tmp_path, name) for name in "abc")
-    async with gateway(MEMORY + NOBODY + agents, folder=tmp_path) as running:
+    memory = f"{MEMORY}max_body_memory = {3 * 64 * KIB}\n"
+    async with gateway(memory + NOBODY + agents, folder=tmp_path) as running:
         held = [await Open(str(tmp_path / f"{name}.sock")).begin(head(64 * KIB)) for name in "ab"]
         await until_used(running, 128 * KIB)
         third = await Open(str(tmp_path / "c.sock")).begin(head(40 * KIB))

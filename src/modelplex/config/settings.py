@@ -16,8 +16,8 @@ from modelplex.policy.bounds import Allowed
 DEFAULT_HTTP: Final = "127.0.0.1:11435"
 """One above Ollama's port, so that both can run; loopback, since whoever reaches it spends the keys."""
 
-CALLERS_AT_LEAST: Final = 3
-"""Full shares of body memory for which there is room, if the config says nothing else: two callers that use up theirs leave room for everybody's usual requests."""
+SHARES: Final = 2.5
+"""Shares of body memory for which there is room, if the config says nothing else: a caller that uses up its own leaves another one most of a share, and the process stays below 200 MB."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
@@ -58,7 +58,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     http             addresses as "host:port" ("[::1]:8080" for IPv6), always with both parts; empty where only sockets are served
     socket_mode      octal digits
-    max_body_memory  bytes of request bodies at once, for the process; None is three times the share of a caller
+    max_body_memory  bytes of request bodies at once, for the process; None is 2.5 times the share of a caller
     max_body_memory_per_caller  the share; None is `max_request_size`
     max_connections_per_listener, max_connections_per_caller  None is half of `max_connections`, and a quarter
     reserved_connections  of `max_connections`, for HTTP alone; None is an eighth
@@ -115,7 +115,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def body_memory(self) -> int:
         """Bytes of bodies that all callers together may have in flight."""
-        return CALLERS_AT_LEAST * self.body_share if self.max_body_memory is None else self.max_body_memory
+        return int(SHARES * self.body_share) if self.max_body_memory is None else self.max_body_memory
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
