@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from modelplex.wire._ollama_watch import LineWatch
 from modelplex.wire.ask import read_ask
 from modelplex.wire.asked import Asked
 from modelplex.wire.ndjson import Lines
+from modelplex.wire.passage import Passage
 from tests.wire.floods import FLOODS, PASSES
 
 CAP = 131_072
@@ -113,3 +115,43 @@ def test_a_stream_without_an_end_is_ended_and_holds_no_more_than_its_cap(
     if way.has_output:
         told = way.in_stream_error(way.failed, "req")
         assert way.failed.message.encode() in told
+
+
+ROUND = 12
+"""Chunks whose work is compared with that of as many later ones."""
+GROWTH = 1.25
+"""Times as much work for the later ones, whose numbers have a digit more."""
+
+
+@pytest.mark.parametrize(
+    ("provider", "flood"), [(provider, flood) for provider, floods in FLOODS.items() for flood in floods]
+)
+def test_a_later_chunk_is_no_more_work_than_an_earlier_one(
+    provider: str, flood: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quota, "MAX_HELD", 64 * CAP)
+    for client in (provider, OFTEN.get(provider, "openai_chat")):
+        way = Asked(asked(client), id="x", created=0).passage(
+            Attempt(provider="p", model="m", dialect=provider, endpoint=ENDPOINTS[provider])
+        )
+        pieces = chunks(FLOODS[provider][flood]())
+        work = [calls_of(way, [next(pieces) for _ in range(ROUND)]) for _ in range(3)]
+        if way.failed is None:
+            assert work[2] <= GROWTH * work[1], (client, work)
+
+
+def calls_of(way: Passage, pieces: list[bytes]) -> int:
+    """The functions that are called for these pieces."""
+    count = 0
+
+    def note(_frame: object, event: str, _what: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(note)
+    try:
+        for piece in pieces:
+            way.feed(piece)
+    finally:
+        sys.setprofile(None)
+    return count
