@@ -72,6 +72,8 @@ def read_ask(
         given, body = body, mended(body)
         fields = _fields_of(body)
         changes = _mended(fields) if body is not given else ()
+        if any(change.path == "model" for change in changes):
+            raise BadRequest("'model' must be a string, in UTF-8.", param="model") from None
     check_lists(fields, dialect=dialect)
     if stream is None:
         stream = dialect not in NEVER_STREAMED and _streamed(
