@@ -78,6 +78,8 @@ class Agent:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._at, str):
+            there = Path(self._at)  # the gateway opens its sockets one after the other
+            await until(there.exists, what=f"the socket {there.name}")
             return await asyncio.open_unix_connection(self._at, limit=2**24)
         return await asyncio.open_connection(*self._at, limit=2**24)
 
