@@ -352,6 +352,14 @@ def test_a_config_that_is_no_config_by_its_size_is_refused() -> None:
         ("[server]\nmax_request_size = true", "found true"),
         ("[server]\nmax_request_size = 0", "a whole number from 1"),
         ("[server]\nmax_request_size = 1.5", "found 1.5"),
+        (
+            "[server]\nmax_body_memory_per_caller = 5",
+            "expected at least 33554432 bytes, which is [server] max_request_size, found 5",
+        ),
+        (
+            "[server]\nmax_request_size = 10\nmax_body_memory = 19",
+            "expected at least 20 bytes, which is twice the share of one caller, found 19",
+        ),
         ("[server]\nkeep_alive = 0", "expected seconds, a number above 0, found 0"),
         ("[server]\nkeep_alive = inf", "found inf"),
         ("[server]\nkeep_alive = nan", "found nan"),
