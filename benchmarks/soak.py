@@ -80,7 +80,7 @@ def config(folder: Path, *, http: int, upstream: int) -> str:
         f'[[agents]]\nname = "{name}"\nsocket = "{folder}/{name}.sock"\n{soak_hostile.RATES.get(name, "")}\n'
         for name in ("caller", *soak_hostile.AGENTS)
     )
-    echo = HERE / "tools_echo.py"
+    echo = HERE / "soak_tools.py"
     models = json.dumps(MODELS)
     top = CONFIG.format(
         folder=folder, http=http, upstream=upstream, models=models, python=sys.executable, echo=echo
@@ -261,6 +261,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     quiet: Mapping[str, Sequence[float]]
     hostile: Mapping[str, Sequence[float]]
     memory_mb: Sequence[float]
+    """Of the gateway with all that it started."""
+    own_mb: Sequence[float] = ()
+    """Of the gateway's process alone."""
     wrong: Mapping[str, int]
     asked: int
     exit_code: int | None
@@ -323,6 +326,8 @@ def table(outcome: Outcome) -> str:
             "at the end": memory[-1],
         }
         rows += [f"| {name} | {figure:.0f} |" for name, figure in told.items()]
+    if outcome.own_mb:
+        rows.append(f"| peak of the gateway alone | {max(outcome.own_mb):.0f} |")
     rows += ["", "| hostile | times |", "|---|---|"]
     rows += [f"| {what} | {times:,} |" for what, times in sorted(outcome.done.items())]
     return "\n".join(rows)
@@ -347,19 +352,21 @@ def services(folder: Path) -> Generator[tuple[Service, int]]:
         yield gateway, http
 
 
-async def sampled(gateway: Service, samples: list[float]) -> None:
+async def sampled(gateway: Service, samples: list[float], own: list[float]) -> None:
     while True:
         samples.append(await asyncio.to_thread(gateway.rss_mb))
+        own.append(await asyncio.to_thread(gateway.own_rss_mb))
         await asyncio.sleep(SAMPLE_S)
 
 
 async def run(folder: Path, seconds: float, *, only: Sequence[str]) -> Outcome:
     with services(folder) as (gateway, http):
         memory: list[float] = []
+        own: list[float] = []
         warm = Good(folder, http)
         await warm.run(2.0)
         warm.close()
-        sampling = asyncio.create_task(sampled(gateway, memory))
+        sampling = asyncio.create_task(sampled(gateway, memory, own))
         good = Good(folder, http)
         await good.run(seconds * QUIET_SHARE)
         quiet, good.waits = good.waits, defaultdict[str, list[float]](list)
@@ -373,6 +380,7 @@ async def run(folder: Path, seconds: float, *, only: Sequence[str]) -> Outcome:
             quiet=quiet,
             hostile=good.waits,
             memory_mb=memory,
+            own_mb=own,
             wrong=good.wrong,
             asked=good.asked,
             exit_code=gateway.process.poll(),
