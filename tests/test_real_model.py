@@ -175,8 +175,9 @@ async def _all_go_to_the_real_one(client: Official, gw: Running, up: Scripted) -
     assert {e.headers["x-modelplex-provider"] for e in client.exchanges[before:]} == {"real"}
     assert {e.headers["x-modelplex-attempts"] for e in client.exchanges[before:]} == {"1"}
     assert len(up.seen) == asked
-    health = {each["name"]: each for each in (await gw.ask("GET", "/health?detail=1")).json["providers"]}
-    assert [breaker["state"] for breaker in health["first"]["breakers"]] == ["open"]
+    status = (await gw.ask("GET", "/_internal/status")).json
+    (first,) = (each for each in status["providers"] if each["name"] == "first")
+    assert [breaker["state"] for breaker in first["breakers"]] == ["open"]
 
 
 async def test_a_client_that_leaves_frees_the_models_slot(llama: str, tmp_path: Path) -> None:
