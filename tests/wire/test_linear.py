@@ -68,7 +68,7 @@ def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
             written = PROVIDERS[provider].write_call(call, attempt).body
         except ModelplexError:
             continue
-        yield f"policy {provider}", judging(written, provider)
+        yield f"policy of what is written to {provider}", judging(written, provider)
 
 
 def writing(call: Call, attempt: Attempt) -> Step:
