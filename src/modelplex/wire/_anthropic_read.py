@@ -47,6 +47,7 @@ from modelplex.event import (
 from modelplex.wire._anthropic_history import DIALECT, SEAL_FORMAT
 from modelplex.wire.quota import PIECE, Quota, check_counts
 from modelplex.wire.sse import SseEvent, SseReader
+from modelplex.wire.surrogates import mended
 from modelplex.wire.usage import count
 
 REASONS: dict[str, Reason] = {
@@ -613,14 +614,14 @@ class StreamReader:
         return events
 
     def _read(self, arrived: SseEvent) -> list[Event]:
-        name = arrived.event
+        name, data = arrived.event, mended(arrived.data)
         if name not in _EVENTS:
             # Some servers leave the event line out; the data says the same. What neither names is not for us.
-            name = msgspec.json.decode(arrived.data, type=_Named).type if name in {"", "message"} else name
+            name = msgspec.json.decode(data, type=_Named).type if name in {"", "message"} else name
         decoder = _EVENTS.get(name)
         if decoder is None:
             return []
-        match decoder.decode(arrived.data):
+        match decoder.decode(data):
             case _BlockDelta(index=index, delta=delta):
                 return self._answer.fill(index, delta)
             case _BlockStart(index=index, content_block=block):
@@ -633,7 +634,7 @@ class StreamReader:
                 return self._answer.end_as(delta, usage)
             case ErrorBody(error=error):
                 self._is_over = True
-                return [Failed(error_of(error, body=arrived.data))]
+                return [Failed(error_of(error, body=data))]
             case _:
                 self._is_over = True
                 return self._answer.finish()
@@ -641,6 +642,7 @@ class StreamReader:
 
 def read_answer(body: bytes, attempt: Attempt, written: Written) -> list[Event]:
     """A whole answer; a Failed alone where it is none."""
+    body = mended(body)
     try:
         message = msgspec.json.decode(body, type=_Message)
         if message.content is None:

@@ -40,6 +40,7 @@ from modelplex.wire.dialect import Reader
 from modelplex.wire.foreign import QUOTED
 from modelplex.wire.quota import Quota, choice_of
 from modelplex.wire.sse import SseEvent, SseReader
+from modelplex.wire.surrogates import mended
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}
 """`finishReason` in the vocabulary's words (wires.md 3.5). Any other, known or new, says that the answer was cut by a filter, but for those below."""
@@ -144,7 +145,7 @@ class Answer:
 
     def read(self, data: bytes) -> Iterator[Event]:
         """One chunk, or one whole answer. Raises UpstreamBroken, or the error that stands in the answer's place."""
-        found: _Chunk | list[_Chunk] = _decode_chunk(data)
+        found: _Chunk | list[_Chunk] = _decode_chunk(mended(data))
         for chunk in found if isinstance(found, list) else [found]:
             yield from self._chunk(chunk, data)
 

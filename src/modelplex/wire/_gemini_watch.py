@@ -19,6 +19,7 @@ from modelplex.wire._openai_json import is_given
 from modelplex.wire.dialect import Seen
 from modelplex.wire.quota import Quota, choice_of
 from modelplex.wire.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
+from modelplex.wire.surrogates import mended
 from modelplex.wire.usage import of_vectors
 
 ENDED_EARLY = "The provider's stream ended before its end: "
@@ -216,7 +217,7 @@ class GeminiWatch:
 
     def _observe(self, data: bytes) -> bool:
         try:
-            chunk = _decode(data)
+            chunk = _decode(mended(data))
         except _MALFORMED as error:
             self.failed = UpstreamBroken(f"The provider's stream is not what it should be: {error}")
             return False
@@ -244,6 +245,7 @@ def watch(ask: Ask, *, withhold_usage: bool) -> GeminiWatch:  # noqa: ARG001 - u
 
 def look(body: bytes) -> Seen:
     """A whole answer: what is in it, and why it is none."""
+    body = mended(body)
     try:
         chunk = _decode(body)
         measure = _decode_measure(body)

@@ -35,6 +35,7 @@ from modelplex.event import (
 from modelplex.wire.dialect import Reader
 from modelplex.wire.ndjson import MAX_LINE, Lines
 from modelplex.wire.quota import ENTRY, Quota
+from modelplex.wire.surrogates import mended
 from modelplex.wire.usage import count
 
 
@@ -131,7 +132,7 @@ class LineReader:
         if self._over:
             return []
         try:
-            line = _line_decoder.decode(data)
+            line = _line_decoder.decode(mended(data))
         except BROKEN as error:
             return self._fail(f"Ollama sent a line that is not of its form: {error}")
         if bytes(line.error) != b"null":

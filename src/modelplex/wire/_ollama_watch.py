@@ -14,6 +14,7 @@ from modelplex.wire._ollama_read import sentence
 from modelplex.wire.dialect import Seen
 from modelplex.wire.ndjson import IDLE_CAP, MAX_LINE
 from modelplex.wire.quota import Quota
+from modelplex.wire.surrogates import mended
 from modelplex.wire.usage import count
 
 
@@ -147,7 +148,7 @@ class LineWatch:
             return data
         self._idle = 0
         try:
-            line = _decode(data)
+            line = _decode(mended(data))
         except _BROKEN as error:
             self.failed = UpstreamBroken(f"Ollama sent a line that is not of its form: {error}")
             return b""
@@ -173,7 +174,7 @@ def watch(ask: Ask, *, withhold_usage: bool) -> LineWatch:
 def look(body: bytes) -> Seen:
     """A whole answer of /api/chat or /api/generate: what is in it, and why it is none."""
     try:
-        answer = _decode(body)
+        answer = _decode(mended(body))
     except _BROKEN as error:
         return Seen(error=UpstreamBroken(f"Ollama's answer is not of its form: {error}"))
     if bytes(answer.error) != b"null":
