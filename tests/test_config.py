@@ -360,6 +360,10 @@ def test_a_config_that_is_no_config_by_its_size_is_refused() -> None:
             "[server]\nmax_request_size = 10\nmax_body_memory = 19",
             "expected at least 20 bytes, which is twice the share of one caller, found 19",
         ),
+        (
+            "[server]\nmax_request_size = 10\n[mcp]\nmax_message = 11",
+            "mcp.max_message: expected at most 10 bytes, which is [server] max_body_memory_per_caller, found 11",
+        ),
         ("[server]\nkeep_alive = 0", "expected seconds, a number above 0, found 0"),
         ("[server]\nkeep_alive = inf", "found inf"),
         ("[server]\nkeep_alive = nan", "found nan"),

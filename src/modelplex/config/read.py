@@ -315,6 +315,7 @@ def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable
         homes=HOMES,
     )
     _callers(root, values)
+    _message_size(root, values)
     if not values.get("providers"):
         values["providers"] = found_providers(root.document.environ, found_ollama=find_ollama(), types=types)
     if "prices" in values:
@@ -348,6 +349,24 @@ def _server(node: Node) -> Server:
 def _smaller(members: Mapping[str, Node], key: str, least: int, what: str) -> None:
     node = members[key]
     node.wrong(f"at least {least} bytes, which is {what}", found=shown(node.value))
+
+
+def _message_size(root: Node, values: Mapping[str, object]) -> None:
+    """A message of a tool call is a body too: one above its caller's share of body memory would be refused each time."""
+    server, mcp = values["server"], values.get("mcp")
+    if (
+        not isinstance(server, Server)
+        or not isinstance(mcp, McpConfig)
+        or mcp.max_message <= server.body_share
+    ):
+        return
+    table = cast("dict[str, object]", cast("dict[str, object]", root.value)["mcp"])
+    if "max_message" in table:
+        node = root.child("mcp", table).child("max_message", table["max_message"])
+        node.wrong(
+            f"at most {server.body_share} bytes, which is [server] max_body_memory_per_caller",
+            found=shown(mcp.max_message),
+        )
 
 
 def _callers(root: Node, values: dict[str, object]) -> None:
