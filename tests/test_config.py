@@ -361,8 +361,8 @@ def test_a_config_that_is_no_config_by_its_size_is_refused() -> None:
             "expected at least 20 bytes, which is twice the share of one caller, found 19",
         ),
         (
-            "[server]\nmax_request_size = 10\n[mcp]\nmax_message = 11",
-            "mcp.max_message: expected at most 10 bytes, which is [server] max_body_memory_per_caller, found 11",
+            "[server]\nmax_request_size = 70000\n[mcp]\nmax_message = 70001",
+            "mcp.max_message: expected at most 70000 bytes, which is [server] max_body_memory_per_caller, found 70001",
         ),
         ("[server]\nkeep_alive = 0", "expected seconds, a number above 0, found 0"),
         ("[server]\nkeep_alive = inf", "found inf"),

@@ -361,7 +361,7 @@ def _message_size(root: Node, values: Mapping[str, object]) -> None:
     ):
         return
     table = cast("dict[str, object]", cast("dict[str, object]", root.value)["mcp"])
-    if "max_message" in table:
+    if table.get("max_message") == mcp.max_message:
         node = root.child("mcp", table).child("max_message", table["max_message"])
         node.wrong(
             f"at most {server.body_share} bytes, which is [server] max_body_memory_per_caller",
