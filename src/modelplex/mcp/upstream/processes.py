@@ -91,6 +91,8 @@ class Children:
         """How many may start now."""
         self._turns = asyncio.Semaphore(self.turns)
         self._spawning = threading.Lock()
+        self._starting: set[asyncio.Future[Spawned]] = set()
+        """Starts that run in a thread at this moment, whether anybody still waits for them or not."""
 
     def __repr__(self) -> str:
         return f"<Children {len(self._holders)} of {self.limit}>"
@@ -133,6 +135,15 @@ class Children:
 
     def free(self, holder: Idler) -> None:
         self._holders.discard(holder)
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None
+    ) -> asyncio.Future[Spawned]:
+        """`spawn` in a thread. It cannot be cancelled; `aclose` waits for it."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self.spawn, argv, env=env, cwd=cwd))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        return starting
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None) -> Spawned:
         """Start a process in a session of its own, with three pipes. Blocks: for a thread.
@@ -184,6 +195,9 @@ class Children:
 
     async def aclose(self) -> None:
         """Let the keeper go. Whatever still carries a mark of ours dies with this."""
+        while self._starting:
+            await asyncio.wait(self._starting)
+            await asyncio.sleep(0)  # what nobody waits for any more is ended by its callback
         keeper, self._keeper = self._keeper, None
         if keeper is not None and keeper.stdin is not None:
             keeper.stdin.close()
@@ -313,7 +327,7 @@ class Process:
         """Raises OSError: it could not be started."""
         if not network:
             argv = [sys.executable, "-I", "-S", _alone.__file__, *argv]
-        spawning = asyncio.ensure_future(asyncio.to_thread(children.spawn, argv, env=env, cwd=cwd))
+        spawning = children.start(argv, env=env, cwd=cwd)
         try:
             spawned = await asyncio.shield(spawning)
         except asyncio.CancelledError:
