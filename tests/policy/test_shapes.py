@@ -252,6 +252,33 @@ def test_a_summary_alone_goes_without_the_id_of_its_thinking() -> None:
         passed(item({**said, **whole}), "openai_responses")
 
 
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("function_call_output", {"output": ""}),
+        ("custom_tool_call_output", {"output": ""}),
+        ("local_shell_call_output", {"output": ""}),
+        ("shell_call_output", {"output": []}),
+        ("apply_patch_call_output", {"output": ""}),
+        ("computer_call_output", {"output": []}),
+        ("tool_search_output", {"tools": []}),
+        ("additional_tools", {"tools": []}),
+        ("configuration_update", {"reasoning": {"effort": "low"}}),
+        ("compaction_trigger", {}),
+    ],
+)
+def test_what_is_told_without_content_loses_its_id(kind: str, content: Json) -> None:
+    bare: Json = {"type": kind, "status": "completed"}
+    for empty in ({}, dict.fromkeys(content)):
+        body, stripped = left(item({**bare, "id": "x_1", **empty}), "openai_responses")
+        assert body["input"][1] == {**bare, **empty}
+        assert stripped == {"/input/1/id": "stored-state"}
+        passed(item({**bare, "id": "x_1", **empty}), "openai_responses", facts("stored-state"))
+    passed(item(bare), "openai_responses")
+    if content:
+        passed(item({**bare, "id": "x_1", **content}), "openai_responses")
+
+
 @pytest.mark.parametrize("name", ["chat_template", "tools", "documents", "zz_new"])
 def test_no_template_of_the_callers_is_run(name: str) -> None:
     kept = {"enable_thinking": False, "reasoning_effort": "low", "thinking_budget": 9}

@@ -255,8 +255,21 @@ class _Reasoning(Carried):
         self.members(walk, value, path)
 
 
+class _Told(Carried):
+    """What the client tells of a call, or asks for. It may have no content, and then loses its id, by which the provider would look for some."""
+
+    __slots__ = ()
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        item = cast("Json", value)
+        alone = item.get("id") is not None and all(item.get(name) is None for name in self.content)
+        if alone and not walk.open("stored-state"):
+            walk.strip((path, "id"), "stored-state")
+        self.members(walk, value, path)
+
+
 _MESSAGE = Carried({**_ITEM, "role": ROLE, "phase": LEVEL, "name": NAME, "content": CONTENT}, "content")
-_OUTPUT = Members({**_CALL, **all_by("is_error success", FLAG), "output": CONTENT})
+_OUTPUT = _Told({**_CALL, **all_by("is_error success", FLAG), "output": CONTENT}, "output")
 _RAN = Never("provider-history")
 _COMMAND = Members(
     {
@@ -358,8 +371,10 @@ ITEM = Kinds(
             {**_ITEM, "encrypted_content": SEALED, "created_by": NAME}, "encrypted_content"
         ),
         "compaction_summary": Carried({**_ITEM, "encrypted_content": SEALED}, "encrypted_content"),
-        "compaction_trigger": Members(_ITEM),
-        "configuration_update": Members({**_ITEM, "reasoning": REASONING, "text": TEXT_FORMAT}),
+        "compaction_trigger": _Told(_ITEM, ""),
+        "configuration_update": _Told(
+            {**_ITEM, "reasoning": REASONING, "text": TEXT_FORMAT}, "reasoning text"
+        ),
         "function_call": Carried({**_CALL, "arguments": ARGUMENTS}, "name"),
         "custom_tool_call": Carried({**_CALL, "input": TEXT}, "name"),
         "tool_search_call": Carried({**_CALL, "arguments": ARGUMENTS, "execution": LEVEL}, "arguments"),
@@ -374,12 +389,14 @@ ITEM = Kinds(
         ),
         "function_call_output": _OUTPUT,
         "custom_tool_call_output": _OUTPUT,
-        "local_shell_call_output": Members({**_CALL, "output": TEXT}),
-        "shell_call_output": Members({**_CALL, "output": Each(_SHOWN), "max_output_length": NUMBER}),
-        "apply_patch_call_output": Members({**_CALL, "output": TEXT}),
-        "computer_call_output": Members({**_CALL, "acknowledged_safety_checks": _CHECKS, "output": CONTENT}),
-        "tool_search_output": Members({**_CALL, "execution": LEVEL, "tools": Each(TOOL)}),
-        "additional_tools": Members({**_ITEM, "role": ROLE, "tools": Each(TOOL, when_empty="parent")}),
+        "local_shell_call_output": _Told({**_CALL, "output": TEXT}, "output"),
+        "shell_call_output": _Told({**_CALL, "output": Each(_SHOWN), "max_output_length": NUMBER}, "output"),
+        "apply_patch_call_output": _Told({**_CALL, "output": TEXT}, "output"),
+        "computer_call_output": _Told(
+            {**_CALL, "acknowledged_safety_checks": _CHECKS, "output": CONTENT}, "output"
+        ),
+        "tool_search_output": _Told({**_CALL, "execution": LEVEL, "tools": Each(TOOL)}, "tools"),
+        "additional_tools": _Told({**_ITEM, "role": ROLE, "tools": Each(TOOL, when_empty="parent")}, "tools"),
         "web_search_call": Carried({**_ITEM, "action": _SEARCHED}, "action"),
         "file_search_call": Carried({**_ITEM, "queries": TEXTS, "results": Each(_FOUND)}, "queries"),
         "image_generation_call": Carried(_DRAWN, "result"),
