@@ -291,7 +291,7 @@ def is_data_url(value: str) -> bool:
 
 def _is_base64(value: str) -> bool:
     """Padded, as every SDK writes it: most bare paths are not. Two slashes begin base64 as well, but of no document; they begin the name of a host."""
-    if value.startswith("//") or not value.isascii() or value.encode().translate(None, BASE64):
+    if value.lstrip("\r\n").startswith("//") or not value.isascii() or value.encode().translate(None, BASE64):
         return False
     return len(value) % BASE64_STEP == 0 or "\n" in value
 
