@@ -176,6 +176,10 @@ async def test_a_form_passes_with_only_its_model_changed(tmp_path: Path) -> None
             assert got.json == {"text": "Hallo"}
             assert up.seen[0].body == form.replace(b"nick", b"whisper")
             assert up.seen[0].headers["content-type"] == label.decode()
+            shouted = b"Multipart/Form-Data; boundary=XX"
+            got = await gw.ask("POST", "/v1/audio/transcriptions", form, headers=[(b"content-type", shouted)])
+            assert got.json == {"text": "Hallo"}
+            assert up.seen[1].headers["content-type"] == label.decode()
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------------------

@@ -108,7 +108,9 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
             case b"upgrade":
                 upgrade = value.lower() == b"websocket"
             case b"content-type":
-                content_type = value.decode("latin-1")
+                # A media type has no case, its parameters may (RFC 9110 8.3.1).
+                kind, *parameters = value.decode("latin-1").split(";", 1)
+                content_type = ";".join((kind.lower(), *parameters))
             case b"content-length":
                 length = _length(value)
             case b"origin":
