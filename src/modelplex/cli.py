@@ -260,6 +260,7 @@ def _shared() -> Shared:
                 frozenset({SERVE, "check", "mcp", "run"}),
                 {
                     "metavar": "FILE",
+                    "type": _path,
                     "help": f"the TOML file with the settings (default: {DEFAULT_CONFIG} where it exists, else keys in the environment, "
                     "an Ollama on its usual port, and the built-in demo provider)",
                 },

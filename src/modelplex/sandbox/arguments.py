@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from modelplex.sandbox.bridge import Once
+from modelplex.sandbox.bridge import Once, file_name
 
 CONFIG: Final = "config.toml"
 WAYS: Final = ("private", "ro", "host")
@@ -15,12 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--socket",
         metavar="PATH",
+        type=file_name,
         action=Once,
         help="the socket of a gateway that runs already; none is started",
     )
     parser.add_argument(
         "--config",
         metavar="FILE",
+        type=file_name,
         action=Once,
         help=f"the settings of the gateway that is started (default: {CONFIG} where it exists, else what is found)",
     )
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ro",
         metavar="PATH",
+        type=file_name,
         action="append",
         default=[],
         help='show this too, read-only; "--ro ." makes the working folder read-only; may be repeated',
@@ -48,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rw",
         metavar="PATH",
+        type=file_name,
         action="append",
         default=[],
         help="show this too, writable; of --ro and --rw the one nearest to a file decides; may be repeated",

@@ -349,8 +349,17 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+def file_name(written: str) -> str:
+    """An empty path, as of a variable that is not set, would name the working folder. Raises ArgumentTypeError."""
+    if not written:
+        raise argparse.ArgumentTypeError("it names no file")
+    return written
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--socket", metavar="PATH", action=Once, help="the gateway's Unix socket")
+    parser.add_argument(
+        "--socket", metavar="PATH", type=file_name, action=Once, help="the gateway's Unix socket"
+    )
     parser.add_argument(
         "--connect",
         metavar="PLACE",
