@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 
@@ -90,3 +91,23 @@ async def test_an_error_arrives_as_it_was_raised() -> None:
     with pytest.raises(BadRequest, match="no") as told:
         await Offload().run(refuse, body=HEAVY, owner="ann")
     assert told.value.param == "messages"
+
+
+async def test_work_that_nobody_waits_for_is_let_go_before_its_turn() -> None:
+    offload = Offload(workers=1)
+    running, waiting = Gate(), Gate()
+    tasks = [asyncio.create_task(offload.run(running, body=HEAVY, owner="ann"))]
+    await until(running.began)
+    tasks.append(asyncio.create_task(offload.run(waiting, body=HEAVY, owner="ann")))
+    async with asyncio.timeout(SECONDS):
+        while "1 waiting" not in repr(offload):
+            await asyncio.sleep(0)
+    held = weakref.ref(waiting)
+    del waiting
+    tasks.pop().cancel()
+    async with asyncio.timeout(SECONDS):
+        while held() is not None:
+            await asyncio.sleep(0)
+    assert repr(offload) == "<Offload 1 running, 0 waiting, 0 free>"
+    running.let_go.set()
+    await asyncio.wait_for(tasks[0], SECONDS)

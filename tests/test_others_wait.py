@@ -15,8 +15,9 @@ from modelplex import policing
 from modelplex.listen import app
 from modelplex.offload import LARGE
 from modelplex.wire import anthropic_messages, openai_chat
-from tests.gateways import gateway
-from tests.upstreams import answer, provider
+from tests.gateways import gateway, one
+from tests.processes import request
+from tests.upstreams import answer, provider, stall
 
 WAIT_S = 20.0
 MESSAGE = {
@@ -74,3 +75,23 @@ async def test_others_are_answered_while_a_large_body_is_worked_on(
             finally:
                 held.let_go.set()
             assert (await asyncio.wait_for(large, WAIT_S)).status == 200
+
+
+async def test_a_caller_that_hangs_up_while_its_large_body_is_read_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, step = STEPS["read"]
+    held = Held(getattr(module, step))
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * (LARGE + 1)}]}).encode()
+    async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as running:
+        monkeypatch.setattr(module, step, held)
+        _, writer = await asyncio.open_unix_connection(running.socket)
+        writer.write(request("POST", "/models/v1/chat/completions", body))
+        try:
+            assert await asyncio.to_thread(held.began.wait, WAIT_S)
+            writer.close()
+            await asyncio.wait_for(running.ask("GET", "/health", unix=True), WAIT_S)  # after the hang-up
+        finally:
+            held.let_go.set()
+        assert (await asyncio.wait_for(running.record(), WAIT_S)).outcome == "client_closed"
+        assert not up.seen

@@ -91,16 +91,30 @@ class Offload:
         if not is_heavy(body):
             return work()
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(_Job(work, done))
+        job = _Job(work, done)
+        self._waiting.setdefault(owner, deque()).append(job)
         del work
         self._start()
-        result, error = await done
+        try:
+            result, error = await done
+        except asyncio.CancelledError:
+            self._forget(owner, job)
+            raise
         if error is None:
             return result  # type: ignore[no-any-return]
         try:
             raise error
         finally:
             del error, done  # an error holds this frame, which must not hold the error
+
+    def _forget(self, owner: str, job: _Job) -> None:
+        """Let go of work that nobody waits for, unless it runs: it holds a body, and its turn may be seconds away."""
+        jobs = self._waiting.get(owner)
+        if jobs is None or job not in jobs:
+            return
+        jobs.remove(job)
+        if not jobs:
+            del self._waiting[owner]
 
     def _start(self) -> None:
         """Put as much to work as there are free threads, the owner that waited longest first."""

@@ -91,7 +91,9 @@ class Door:
             self.reservation.release()
 
     def mind_hang_up(self) -> None:
-        """From here on a caller that hangs up cancels the running task."""
+        """From here on a caller that hangs up cancels the running task. Raises ClientClosed where it did so already: while its body was read, nobody looked."""
+        if self._exchange.disconnected:
+            raise ClientClosed("The caller hung up.")
         self.task = task = self._exchange.task
         assert task is not None
         self._exchange.on_hang_up = task.cancel
