@@ -489,6 +489,11 @@ def test_a_body_that_is_no_call_is_a_400_that_says_why(world: World, name: str) 
     assert world.arrived() == before
 
 
+def test_a_body_of_show_that_is_nested_too_deeply_is_a_400(world: World) -> None:
+    body = b'{"name":"o","x":%s%s}' % (b"[" * DEEP, b"]" * DEEP)
+    assert world.answer(request("POST", "/api/show", body)).status == 400
+
+
 STRANGE = {
     "a lone surrogate": body_of("@", content=b'"\\ud800 and more, so that it is not the end"'),
     "a low surrogate first": body_of("@", content=b'"\\udc00\\ud800"'),

@@ -24,6 +24,7 @@ from modelplex.gateway import Gateway
 from modelplex.route.aliases import permitted, resolve
 from modelplex.route.circuits import ANY_KEY, EVERYBODY
 from modelplex.wire import anthropic_messages, gemini, ollama
+from modelplex.wire.bounds import check_values
 
 JSON = b"application/json"
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -134,11 +135,7 @@ class Inside:
 
     async def show(self, gateway: Gateway, body: bytes, caller: Caller) -> tuple[bytes, bytes]:
         """What Ollama's clients ask of one model. Raises BadRequest and UnknownModel."""
-        try:
-            asked = msgspec.json.decode(body, type=_Show)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadRequest(f"The body is not one of /api/show: {error}.") from None
-        name = asked.model or asked.name
+        name = await gateway.offload.run(partial(_shown, body), body=body, owner=caller.owner)
         may_ask(gateway, caller, name)
         await gateway.listing.candidates(name, globs=caller.models)
         return JSON, ollama.write_show(name)
@@ -200,6 +197,18 @@ class Inside:
         del gateway
         # In a thread: with many models it takes longer than a stream should wait.
         return PROMETHEUS, await asyncio.to_thread(self._meters.render)
+
+
+def _shown(body: bytes) -> str:
+    """The model that a body of /api/show names. Raises BadRequest."""
+    check_values(body)
+    try:
+        asked = msgspec.json.decode(body, type=_Show)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The body is not one of /api/show: {error}.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested deeper than is read.") from None
+    return asked.model or asked.name
 
 
 def may_look_inside(client: str, authorization: str | None, token: Secret | None) -> None:
