@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelplex.errors import BadRequest
 from modelplex.wire.ask import read_ask
-from modelplex.wire.surrogates import mended, mended_text
+from modelplex.wire.surrogates import AT_ONCE, mended, mended_text
 
 HALVES = st.characters(categories=["Cs"]) | st.sampled_from('\\u"aé😀\ud83d\ude00')
 
@@ -43,6 +43,12 @@ def test_each_half_becomes_one_replacement_and_all_else_is_kept(text: str) -> No
 )
 def test_pairs_and_escaped_backslashes_are_told_from_halves(given_: bytes, left: bytes) -> None:
     assert mended(given_) == left
+
+
+@pytest.mark.parametrize("unit", [rb"\ud83d", rb"\ud83d\ude00", rb"\\ud83d", rb"\ud83d\n", rb"\ude00a"])
+def test_a_long_run_is_mended_like_a_short_one(unit: bytes) -> None:
+    count = 2 * AT_ONCE + 1
+    assert mended(unit * count) == mended(unit) * count
 
 
 def test_json_in_a_text_is_mended_alike() -> None:

@@ -13,25 +13,27 @@ REPLACEMENT = rb"\uFfFd"
 _ESCAPE = 6
 """Bytes of `\\uXXXX`."""
 _beginning = re.compile(rb"\\u[dD]")
-_HIGH, _LOW = b"89abAB", b"cdefCDEF"
-_HEX = b"0123456789abcdefABCDEF"
+_HEX = rb"[0-9a-fA-F]{2}"
+_HIGH, _LOW = rb"\\u[dD][89abAB]" + _HEX, rb"\\u[dD][c-fC-F]" + _HEX
+AT_ONCE = 20_000
+"""Escapes that are skipped at a time. Other threads get their turn between two times: an expression keeps the interpreter's lock."""
+_whole = re.compile(rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F]%b)|%b%b){0,%d}+" % (_HEX, _HIGH, _LOW, AT_ONCE))
+_halves = re.compile(rb"(?:%b|%b(?!%b)){0,%d}+" % (_LOW, _HIGH, _LOW, AT_ONCE))
 
 
 def mended(body: bytes) -> bytes:
     """The JSON with each lone half replaced; the very same object where there is none. Linear in the body's length."""
+    if _beginning.search(body) is None:
+        return body
     pieces: list[bytes] = []
-    done = 0
-    at = _next(body, 0)
-    while at >= 0:
-        kind = _half(body, at)
-        if _is_escaped(body, at, since=done) or kind == "":
-            at = _next(body, at + 2)
-        elif kind == "high" and _half(body, at + _ESCAPE) == "low":
-            at = _next(body, at + 2 * _ESCAPE)
-        else:
-            pieces += (body[done:at], REPLACEMENT)
-            done = at + _ESCAPE
-            at = _next(body, done)
+    done = at = 0
+    while (begin := _end(_whole, body, at)) > at or begin < len(body):
+        at = _end(_halves, body, begin)
+        if at > begin:
+            pieces += (body[done:begin], REPLACEMENT * ((at - begin) // _ESCAPE))
+            done = at
+        elif begin == _end(_whole, body, begin):
+            break  # a backslash at the very end
     return b"".join((*pieces, body[done:])) if pieces else body
 
 
@@ -40,24 +42,6 @@ def mended_text(text: str) -> str:
     return mended(text.encode("utf-8", "replace")).decode() if "\\ud" in text.lower() else text
 
 
-def _next(body: bytes, start: int) -> int:
-    found = _beginning.search(body, start)
-    return -1 if found is None else found.start()
-
-
-def _half(body: bytes, at: int) -> str:
-    """Which half the escape at this place is; "" for any other bytes."""
-    if _beginning.match(body, at) is None or len(body) < at + _ESCAPE:
-        return ""
-    kind, *digits = body[at + 3 : at + _ESCAPE]
-    if any(digit not in _HEX for digit in digits):
-        return ""
-    return "high" if kind in _HIGH else "low" if kind in _LOW else ""
-
-
-def _is_escaped(body: bytes, at: int, *, since: int) -> bool:
-    """Whether the backslash at this place is itself escaped: an odd number of them stands before it."""
-    before = at
-    while before > since and body[before - 1] == 0x5C:
-        before -= 1
-    return (at - before) % 2 == 1
+def _end(expression: re.Pattern[bytes], body: bytes, start: int) -> int:
+    found = expression.match(body, start)
+    return start if found is None else found.end()
