@@ -145,6 +145,8 @@ def test_a_beta_passes_where_what_it_is_for_is_open(value: str, rule: str) -> No
         ("openai-compatible", "gpt-9-search", "self-searching-model"),
         ("openai-compatible", "vendor/new-deep-research-2027", "self-searching-model"),
         ("openai-compatible", "alibaba/tongyi-deepresearch-30b", "self-searching-model"),
+        ("openai-compatible", "jina-deepsearch-v1", "self-searching-model"),
+        ("openai-compatible", "o9-deep_research", "self-searching-model"),
         ("openai-compatible", "groq/compound", "self-searching-model"),
         ("openai-compatible", "compound-beta-mini", "self-searching-model"),
         ("openai-compatible", "pplx-70b-online", "self-searching-model"),
@@ -172,6 +174,10 @@ def test_a_beta_passes_where_what_it_is_for_is_open(value: str, rule: str) -> No
         ("openai", "gpt-4o\ud800", "hidden-characters"),
         ("openai", "gpt\u0301-4o", "hidden-characters"),
         ("openai", "m" * 257, "unknown-form"),
+        ("vllm", "https://evil.example/m", "unknown-form"),
+        ("vllm", "S3://bucket/m", "unknown-form"),
+        ("vllm", "file:/etc/m", "unknown-form"),
+        ("vllm", "https\uff1a\uff0f\uff0fevil.example/m", "unknown-form"),
     ],
 )
 def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rule: str) -> None:
@@ -202,6 +208,8 @@ def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rul
         ("perplexity", "sonar"),
         ("perplexity", "sonar-pro"),
         ("openrouter", "meta-llama/llama-3:free"),
+        ("openrouter", "deepseek/deepseek-r1:free"),
+        ("ollama", "hf.co/example/model:Q4_K_M"),
     ],
 )
 def test_other_names_are_none_of_this_rules_business(kind: str, model: str) -> None:

@@ -18,13 +18,16 @@ SEARCHES = "self-searching-model"
 ELSEWHERE = "off-machine-model"
 HIDDEN = "hidden-characters"
 TOO_LONG = "unknown-form"
+AN_ADDRESS = "unknown-form"
+AFTER_A_SCHEME = ":/"
+"""Of a name that is an address: a server that loads models by their names might load it from there."""
 LONGEST_NAME = 256
 """Characters. The longest names of services have some 100; reading a name costs time for each of them."""
 ANY_TYPE = "*"
 
 NAMES: tuple[tuple[str, str, str], ...] = (
     (ANY_TYPE, r".*-search(?:-.*)?", SEARCHES),
-    (ANY_TYPE, r".*deep-?research.*", SEARCHES),
+    (ANY_TYPE, r".*deep[-_.]?(?:re)?search.*", SEARCHES),
     (ANY_TYPE, r".*-researcher(?:-.*)?", SEARCHES),
     (ANY_TYPE, r".*-online", SEARCHES),
     (ANY_TYPE, r"compound(?:-mini|-beta)?(?:-.*)?", SEARCHES),
@@ -79,6 +82,8 @@ def rule_of_name(model: str, *, provider_type: str = "") -> str | None:
     if not (model.isascii() and model.isprintable()) and _hides_something(model):
         return HIDDEN
     name = plain_name(model)
+    if AFTER_A_SCHEME in name:
+        return AN_ADDRESS
     for mark, rule in _MARKS:
         if mark.fullmatch(name):
             return rule
