@@ -51,7 +51,7 @@ def reason_of(longrepr: object) -> str:
     return str(told).removeprefix("Skipped: ")
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in a set
 class Gate:
     """Collects skips in the process that prints the summary: with pytest-xdist, workers send their reports there."""
 

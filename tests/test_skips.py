@@ -50,6 +50,9 @@ def test_a_run_with_a_skip_that_nobody_reviewed_fails_and_names_it(
     (folder / "test_ledger.py").write_text(
         f"import pytest\n@pytest.mark.skip(reason={reason!r})\ndef test_it(): pass\ndef test_other(): pass\n"
     )
+    # A conftest of one folder makes pytest choose among its plugins for each report.
+    (tmp_path / "tests" / "other").mkdir()
+    (tmp_path / "tests" / "other" / "conftest.py").write_text("def pytest_collectreport(report): pass\n")
     (tmp_path / "conftest.py").write_text(
         "from tests import skips\n"
         "def pytest_addoption(parser): skips.add_option(parser)\n"
