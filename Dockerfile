@@ -3,8 +3,7 @@
 #   docker build -t modelplex .
 #   docker run -p 11435:11435 -v "$PWD/config.toml:/config.toml" modelplex
 #   docker run -p 8080:8080 -v "$PWD/config.toml:/config.toml" modelplex --http ":8080"
-#   docker run -v "$PWD/config.toml:/config.toml" -v "$PWD/socket:/socket" --user "$(id -u):$(id -g)" \
-#       modelplex --socket /socket/modelplex.socket
+#   docker run -v "$PWD/config.toml:/config.toml" -v "$PWD/socket:/socket" modelplex --socket /socket/modelplex.socket
 #
 # docs/how-to/docker.md says what each of them means, and who reaches what. tests/test_container.py builds a root of these steps and runs the commands in it.
 
@@ -27,7 +26,8 @@ COPY --from=build /opt/modelplex /opt/modelplex
 ENV PATH=/opt/modelplex/bin:$PATH PYTHONUNBUFFERED=1
 # A published port does not reach the container's loopback, so an address without a host means every interface of the container.
 ENV MODELPLEX_DEFAULT_HOST=0.0.0.0 MODELPLEX_CONFIG=/config.toml
+# It starts as root and becomes, before it does anything else, the owner of the folder that is mounted for the socket, or this user. `docker run --user` works too.
+ENV MODELPLEX_RUN_AS=10001:10001
 WORKDIR /work
-USER modelplex
 EXPOSE 11435
 ENTRYPOINT ["modelplex"]

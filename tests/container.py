@@ -26,6 +26,16 @@ WAIT_S = 20.0
 NEEDED = ("bwrap", "ip", "unshare", "nsenter", "setpriv", "useradd")
 GATEWAY, CONTAINER = "172.30.99.1", "172.30.99.2"
 """The bridge's end of the wire, where a published port's connections come from, and the container's."""
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+)
+"""What Docker leaves to root in a container, as far as a gateway could use it."""
 PYTHON = "opt/python"
 """Below the root: what becomes /usr/local/bin/python."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -96,6 +106,8 @@ def _base(root: Path, *, python: Path) -> None:
     for name in ("ssl", "ca-certificates", "alternatives"):
         if (tree := Path("/etc") / name).is_dir():
             shutil.copytree(tree, root / "etc" / name, symlinks=True)
+    # bubblewrap would make the folders on the way for root alone.
+    (root / str(python.parent.parent).lstrip("/")).mkdir(parents=True, exist_ok=True)
     # No link: below /usr it would take the library of this system's Python for its own.
     (root / PYTHON).write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
     (root / PYTHON).chmod(0o755)
@@ -230,19 +242,13 @@ def docker_run(
         "--die-with-parent",
     ]
     words += [] if net else ["--unshare-net"]
-    uid, gid = (user or _ids(stage)).split(":")
     # bubblewrap is process 1 and passes no signal on: `--as-pid-1` makes the entry point process 1, as Docker does.
-    words += [
-        "--as-pid-1",
-        "--cap-add",
-        "CAP_SETUID",
-        "--cap-add",
-        "CAP_SETGID",
-        "--chdir",
-        stage.workdir,
-        "--",
-    ]
-    words += ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs", "--"]
+    words += ["--as-pid-1", *(word for each in CAPABILITIES for word in ("--cap-add", each))]
+    words += ["--chdir", stage.workdir, "--", "setpriv"]
+    if (ids := user or _ids(stage)) != "0:0":
+        uid, gid = ids.split(":")
+        words += ["--reuid", uid, "--regid", gid, "--clear-groups"]
+    words += ["--no-new-privs", "--"]
     with log.open("wb") as said:
         running = subprocess.Popen(
             [*words, *stage.entrypoint, *arguments],

@@ -173,6 +173,60 @@ def test_a_socket_in_a_mounted_folder_is_reached_from_outside(
             assert client.recv(4096).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("owner", [(1234, 1235), (0, 0)], ids=["the folder is a user's", "Docker made it"])
+def test_a_socket_without_a_word_about_users(
+    image: Stage, config: Path, tmp_path: Path, owner: tuple[int, int]
+) -> None:
+    """The process becomes the owner of the folder, and where that is root the image's user, who is given the folder."""
+    shared, log = tmp_path / "shared", tmp_path / "log"
+    shared.mkdir()
+    os.chown(shared, *owner)
+    arguments = ("--socket", "/socket/modelplex.socket")
+    volumes = {config: "/config.toml", shared: "/socket"}
+    with docker_run(image, *arguments, volumes=volumes, log=log, python=PYTHON) as running:
+        assert '"started"' in said(log, running, '"started"')
+        made = (shared / "modelplex.socket").stat()
+        assert (made.st_uid, made.st_gid) == (owner if owner[0] else (10001, 10001))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(WAIT_S)
+            client.connect(str(shared / "modelplex.socket"))
+            client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        assert stop(running) == 0, log.read_text()
+
+
+def test_a_socket_that_the_config_names_decides_too(image: Stage, config: Path, tmp_path: Path) -> None:
+    shared, log = tmp_path / "shared", tmp_path / "log"
+    shared.mkdir()
+    os.chown(shared, 1234, 1235)
+    config.write_text(f'[server]\nsocket = "/socket/modelplex.socket"\n{DEMO}')
+    with docker_run(
+        image, volumes={config: "/config.toml", shared: "/socket"}, log=log, python=PYTHON
+    ) as running:
+        assert '"started"' in said(log, running, '"started"')
+        assert (shared / "modelplex.socket").stat().st_uid == 1234
+
+
+def test_a_port_is_served_by_the_image_s_user(image: Stage, config: Path, tmp_path: Path, net: Wire) -> None:
+    with docker_run(image, volumes={config: "/config.toml"}, log=tmp_path / "log", python=PYTHON, net=net):
+        ask(net, 11435, {"path": "/health"})
+        users = {
+            line.split()[1]
+            for process in Path("/proc").glob("[0-9]*")
+            if b"/opt/modelplex/bin" in read(process / "cmdline")
+            for line in read(process / "status").decode().splitlines()
+            if line.startswith("Uid:")
+        }
+    assert users == {"10001"}
+
+
+def read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
 def test_a_folder_of_somebody_else_is_refused_with_what_to_do(
     image: Stage, config: Path, tmp_path: Path
 ) -> None:
@@ -181,9 +235,9 @@ def test_a_folder_of_somebody_else_is_refused_with_what_to_do(
     os.chown(shared, 1234, 1235)
     arguments = ("--socket", "/socket/modelplex.socket")
     volumes = {config: "/config.toml", shared: "/socket"}
-    with docker_run(image, *arguments, volumes=volumes, log=log, python=PYTHON) as running:
+    with docker_run(image, *arguments, volumes=volumes, log=log, python=PYTHON, user="4321:4321") as running:
         assert running.wait(WAIT_S) == 1
-    assert "the user 10001 may not write into /socket, which belongs to the user 1234" in log.read_text()
+    assert "the user 4321 may not write into /socket, which belongs to the user 1234" in log.read_text()
     assert "docker run --user 1234:1235" in log.read_text()
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG: Final = "config.toml"
 CONFIG_VARIABLE: Final = "MODELPLEX_CONFIG"
 """The variable that names a file which is read, where it exists, before DEFAULT_CONFIG. The container image sets it to /config.toml."""
+RUN_AS_VARIABLE: Final = "MODELPLEX_RUN_AS"
+"""The variable that names whom a process of root's becomes, as uid:gid. The container image sets it."""
 ALONE: Final = ("run", "bridge")
 _LISTENING: Final = frozenset({SERVE, "check"})
 """What the options of listeners are for: the commands that serve, or say what would be served."""
@@ -100,6 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     arguments = _parser().parse_args(argv)
     try:
+        if os.environ.get(RUN_AS_VARIABLE):
+            from modelplex.run_as import give_up_root
+
+            give_up_root(
+                os.environ[RUN_AS_VARIABLE], sockets=_sockets(arguments), config=_config_file(arguments)
+            )
         return _alone(arguments) if arguments.command in ALONE else _run(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -343,13 +351,22 @@ def _refuse(reason: object) -> NoReturn:
 # --- the config --------------------------------------------------------------------------------------------------------------------
 
 
+def _config_file(arguments: argparse.Namespace) -> str | None:
+    named: str | None = getattr(arguments, "config", None)
+    usual = (os.environ.get(CONFIG_VARIABLE, ""), DEFAULT_CONFIG)
+    return named if named is not None else next(filter(os.path.lexists, usual), None)
+
+
+def _sockets(arguments: argparse.Namespace) -> list[str]:
+    """The sockets that the command line has the gateway serve."""
+    return list(arguments.socket or ()) if arguments.command is None else []
+
+
 def _config(arguments: argparse.Namespace) -> Config:
     """What --config names, else config.toml, else what is found, which is then said on stderr. Raises ConfigError."""
     from modelplex.config import describe, load, load_without_file, provider_types
 
-    named: str | None = arguments.config
-    usual = (os.environ.get(CONFIG_VARIABLE, ""), DEFAULT_CONFIG)
-    file = named if named is not None else next(filter(os.path.lexists, usual), None)
+    file = _config_file(arguments)
     if file is not None:
         return load(file, environ=os.environ)
     config = load_without_file(os.environ)
