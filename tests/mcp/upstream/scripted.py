@@ -114,6 +114,8 @@ def call(message: Json) -> None:
         text = str(os.getpid())
     elif name == "big":
         text = "x" * args["size"]
+    elif name == "undecodable":
+        text = os.fsdecode(b"caf\xe9.txt")  # the name of a file that is no UTF-8
     elif name == "rubbish":
         with LOCK:
             sys.stdout.write('not json\n{"half": \n[1,2]\n{}\n' + "[" * 5000 + "\n")

@@ -9,6 +9,7 @@ import pytest
 
 from modelplex.config.secret import Secret
 from modelplex.mcp.speech import LAST_LENGTH, SHOWN
+from modelplex.mcp.upstream.http import messages_of
 from modelplex.mcp.words import LEGACY_VERSIONS, Json, Reply, Unavailable
 
 from .conftest import Start, running, text_of, until
@@ -245,6 +246,19 @@ async def test_what_is_no_message_is_told_and_passed_over(start: Start) -> None:
     told = [event.text for event in scripted.events if event.kind == "stdout"]
     assert "Welcome to the server!" in told
     assert "not json" in told
+
+
+async def test_text_that_is_no_utf_8_is_mended_and_answers_its_call(start: Start) -> None:
+    assert text_of(await start().call("undecodable")) == "caf\ufffd.txt"
+
+
+@pytest.mark.parametrize("odd", [rb"\udce9", rb"\ud83d", b"\xe9", b"\xed\xb3\xa9", rb"\udce9" + b"\xe9"])
+def test_a_message_of_either_transport_is_read_with_characters_in_the_place_of_others(odd: bytes) -> None:
+    whole = b'{"jsonrpc":"2.0","id":1,"result":{"a":"<%b>","b":"\\\\udce9"}}' % odd
+    (message,) = messages_of(whole, limit=1_000)
+    assert message["result"]["a"].strip("<\ufffd>") == ""
+    assert message["result"]["b"] == "\\udce9"
+    assert messages_of(whole[:-1], limit=1_000) == []
 
 
 async def test_a_flood_without_a_line_end_ends_the_server_and_does_not_grow_memory(start: Start) -> None:

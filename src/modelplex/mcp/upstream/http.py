@@ -17,7 +17,7 @@ from modelplex.mcp.upstream.address import Address
 from modelplex.mcp.upstream.events import Event, EventReader, TooLong
 from modelplex.mcp.upstream.link import Call, Deliver, Gone, Lost, Turned
 from modelplex.mcp.upstream.params import standard_headers
-from modelplex.mcp.upstream.stdio import LINE_FACTOR, outline, within
+from modelplex.mcp.upstream.stdio import LINE_FACTOR, outline, read_json, within
 from modelplex.mcp.words import INTERNAL_ERROR, META_VERSION, Era, Json
 from modelplex.send import Client, ConnectFailed, SendError, Timeouts, TooLarge
 from modelplex.send import Reply as Answer
@@ -40,8 +40,6 @@ ASIDE: Final = 10.0
 """Seconds that such a message may take."""
 SMALL: Final = 65_536
 """Bytes that are read of an answer that nobody needs, such as an error page."""
-
-_JSON: Final = msgspec.json.Decoder(Any)
 
 
 class Wire:
@@ -117,7 +115,7 @@ class Wire:
         """The message with an error that a status of 400 and more brings, or None; its body is read in either case."""
         try:
             body = await answer.body(limit=SMALL)
-            message = _JSON.decode(self.hide(body))
+            message = read_json(self.hide(body))
         except (SendError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return None
         if isinstance(message, dict) and isinstance(cast("Json", message).get("error"), dict):
@@ -380,7 +378,7 @@ class HttpChannel:
 def messages_of(data: bytes, *, limit: int) -> list[Json]:
     """The messages of a body or an event; a batch is several. What is none is passed over. Beyond `limit` bytes only what is answered is there."""
     try:
-        value: object = _JSON.decode(data) if len(data) <= limit else outline(data)
+        value: object = read_json(data) if len(data) <= limit else outline(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return []
     values = cast("list[object]", value) if isinstance(value, list) else [value]

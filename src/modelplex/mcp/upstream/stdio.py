@@ -17,6 +17,7 @@ from modelplex.mcp.upstream._alone import REFUSED
 from modelplex.mcp.upstream.link import Call, Duplex, Lost
 from modelplex.mcp.upstream.processes import Children, Process
 from modelplex.mcp.words import INTERNAL_ERROR, Era, Json
+from modelplex.wire.surrogates import mended
 
 LINE_FACTOR: Final = 4
 """A line may be so many times as long as the largest result that is relayed: above that it is no message, and the server is ended."""
@@ -60,7 +61,6 @@ class StdioChannel(Duplex):
         self._say = say
         self._hide = hide
         self._process: Process | None = None
-        self._decoder = msgspec.json.Decoder(Any)
 
     def __repr__(self) -> str:
         return f"<StdioChannel {self._process or 'not started'}>"
@@ -127,7 +127,7 @@ class StdioChannel(Duplex):
             if len(data) > self._passed:
                 messages = outline(data)
             elif data.lstrip()[:1] in {b"{", b"["}:
-                messages = self._decoder.decode(data)
+                messages = read_json(data)
         # A batch is what a server of 2025-03-26 may say.
         for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
             if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
@@ -160,8 +160,23 @@ class _Content(msgspec.Struct):
     content: msgspec.Raw
 
 
+_ANY: Final = msgspec.json.Decoder(Any)
 _OUTLINE: Final = msgspec.json.Decoder(_Outline)
 _CONTENT: Final = msgspec.json.Decoder(_Content)
+
+
+def read_json(data: bytes) -> Any:
+    """What a server wrote. Names of files that are no UTF-8 come as lone surrogates, or as bytes of no character; each is U+FFFD here, since a message that is passed over answers nobody.
+
+    Raises DecodeError, RecursionError, UnicodeDecodeError.
+    """
+    try:
+        return _ANY.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        whole = mended(data.decode("utf-8", "replace").encode())
+        if whole == data:
+            raise
+        return _ANY.decode(whole)
 
 
 def outline(data: bytes) -> Json | None:
