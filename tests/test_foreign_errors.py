@@ -144,6 +144,21 @@ async def test_what_breaks_a_stream_is_told_without_its_address_and_the_words_be
         assert json.loads(got.body.split(b"data: ")[2])["error"]["message"].startswith("APIConnectionError")
 
 
+async def test_a_failed_response_keeps_the_words_of_its_model_and_loses_the_address_in_its_error(
+    tmp_path: Path,
+) -> None:
+    said = chunk({"content": "It is at 10.1.1.1:8000."})
+    error = b"data: " + in_form("together", ROUTERS) + b"\n\n"
+    async with provider(stream(said + error)) as up:
+        async with gateway(one(up.url, type="together"), folder=tmp_path) as gw:
+            got = await ask(gw, "responses stream")
+    last = json.loads(got.body.rstrip().rpartition(b"data: ")[2])
+    assert last["type"] == "response.failed"
+    assert last["response"]["output"][0]["content"][0]["text"] == "It is at 10.1.1.1:8000."
+    assert "10.9.8.7" not in last["response"]["error"]["message"]
+    assert MARK not in last["response"]["error"]["message"]
+
+
 async def test_one_who_asks_over_http_may_read_the_addresses_of_his_own_request(tmp_path: Path) -> None:
     told = in_form("openai", "Failed to fetch http://10.0.0.5/cat.png")
     async with provider(answer(told, status=400)) as up, gateway(one(up.url), folder=tmp_path) as gw:

@@ -10,9 +10,10 @@ Nothing is buffered on the way: the next bytes are asked for when the last ones 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Protocol
+
+import msgspec
 
 from modelplex.errors import ModelplexError, Stopping, UpstreamBroken
 from modelplex.send import SendError
@@ -22,8 +23,21 @@ from modelplex.wire.passage import Passage
 
 HOLD_BYTES = 262_144
 """Bytes without output that are held back while failover is still possible (wires.md 4, "Commit point"); more than any preamble has."""
-_BETWEEN_EVENTS = re.compile(rb"\r?\n\r?\n|\n(?=\{)")
-"""The end of an event, or of a line of JSON."""
+BEGINNINGS = ((b"\n\n", 2), (b"\n\r\n", 3), (b"\n{", 1))
+"""What stands before an event, or a line of JSON, and how far behind its place that begins."""
+_NONE = msgspec.Raw()
+
+
+class _Failed(msgspec.Struct):
+    response: msgspec.Raw = _NONE
+
+
+class _Response(msgspec.Struct):
+    error: msgspec.Raw = _NONE
+
+
+_decode_failed = msgspec.json.Decoder(_Failed).decode
+_decode_response = msgspec.json.Decoder(_Response).decode
 PAGES = frozenset({b"text/html", b"application/xhtml+xml"})
 Headers = list[tuple[bytes, bytes]]
 
@@ -186,8 +200,30 @@ class Stream:
 
 def _told_last(out: bytes) -> bytes:
     """The last event or line, which is the error, as it may be told; what stands before it is the answer, whose words are its own."""
-    start = max((found.end() for found in _BETWEEN_EVENTS.finditer(out.rstrip(b"\r\n"))), default=0)
-    return out[:start] + error_without_addresses(error_without_page(out[start:]))
+    end = len(out.rstrip(b"\r\n"))
+    places = [(out.rfind(mark, 0, end), further) for mark, further in BEGINNINGS]
+    start = max((at + further for at, further in places if at >= 0), default=0)
+    return out[:start] + _told(out[start:])
+
+
+def _told(event: bytes) -> bytes:
+    """An event that is an error. That of the Responses form holds the whole answer, of some MB, and what was asked; of the response in it only the error is looked at."""
+    response, error = _parts_of(event)
+    if not response:
+        return error_without_addresses(error_without_page(event))
+    before, _, after = event.partition(response)
+    if error:
+        response = response.replace(error, error_without_addresses(error_without_page(error)))
+    return b"".join((_told(before), response, _told(after)))
+
+
+def _parts_of(event: bytes) -> tuple[bytes, bytes]:
+    """The JSON of the response that an event holds, and that of the error in it; empty where there is none."""
+    try:
+        response = bytes(_decode_failed(event[event.find(b"{") :]).response)
+        return response, bytes(_decode_response(response).error) if response else b""
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return b"", b""
 
 
 def refuse_page(answer: Answer, *, provider: str) -> None:
