@@ -12,15 +12,17 @@ from modelplex.mcp.front import checks
 from modelplex.mcp.front.checks import Refusal
 from modelplex.mcp.words import INVALID_REQUEST
 from modelplex.wire.bounds import check_values
+from modelplex.wire.surrogates import mended
 
 MAX_VALUES: Final = 50_000
 """JSON values of one message. The arguments of a call have some dozens, and a file's text is one; this many take about 20 ms to read and to look through."""
 
 
 def read(body: bytes | bytearray, *, max_depth: int) -> Any | Refusal:
-    """The JSON value of a body or a line; a Refusal where it is none, has too many values, or is nested deeper than `max_depth`."""
+    """The JSON value of a body or a line; a Refusal where it is none, has too many values, or is nested deeper than `max_depth`. A lone surrogate is U+FFFD, as in a request for a model."""
+    whole = bytes(body)
     try:
-        check_values(bytes(body), most=MAX_VALUES)
+        check_values(whole, most=MAX_VALUES)
     except BadRequest as fault:
         return Refusal(400, INVALID_REQUEST, fault.message.replace("The body", "The message", 1))
-    return checks.read(body, max_depth=max_depth)
+    return checks.read(mended(whole), max_depth=max_depth)
