@@ -232,6 +232,8 @@ def take(message: Json) -> None:
         error(of, -32602, "no envelope")
     elif method == SET.get("missing"):
         error(of, -32601)
+    elif method == SET.get("empty"):
+        result(of, {"tools": "none"})
     elif method == "tools/list":
         result(of, tools(params))
     elif method == "prompts/list":

@@ -216,6 +216,12 @@ async def test_an_advertised_list_that_is_not_there_hides_no_other(start: Start)
     assert len(catalog.tools) == 2
 
 
+async def test_an_answer_that_is_no_list_is_told(start: Start) -> None:
+    scripted = start(empty="tools/list")
+    assert (await scripted.server.lists()).tools == ()
+    assert any("tools/list was answered without a list of tools" in event.text for event in scripted.events)
+
+
 @pytest.mark.parametrize("declared", [{}, {"DECLARED": "yes"}])
 async def test_a_child_sees_only_allowed_and_declared_variables(
     start: Start, declared: dict[str, str]

@@ -104,6 +104,8 @@ async def _pages(
         if size > LARGEST:
             warn(f"{method} has more than {LARGEST} bytes; the list ends before that page.")
             return tuple(entries.values())[:MOST]
+        if not isinstance(result.get(member), list):
+            warn(f"{method} was answered without a list of {member}.")
         _add(entries, result.get(member), key=KEYS[member])
         following = result.get("nextCursor")
         if not isinstance(following, str):
