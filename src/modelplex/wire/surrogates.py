@@ -25,16 +25,16 @@ def mended(body: bytes) -> bytes:
     """The JSON with each lone half replaced; the very same object where there is none. Linear in the body's length."""
     if _beginning.search(body) is None:
         return body
-    pieces: list[bytes] = []
-    done = at = 0
+    out = bytearray(body)  # a replacement has as many bytes as what it replaces
+    at, found = 0, False
     while (begin := _end(_whole, body, at)) > at or begin < len(body):
         at = _end(_halves, body, begin)
         if at > begin:
-            pieces += (body[done:begin], REPLACEMENT * ((at - begin) // _ESCAPE))
-            done = at
+            out[begin:at] = REPLACEMENT * ((at - begin) // _ESCAPE)
+            found = True
         elif begin == _end(_whole, body, begin):
             break  # a backslash at the very end
-    return b"".join((*pieces, body[done:])) if pieces else body
+    return bytes(out) if found else body
 
 
 def mended_text(text: str) -> str:
