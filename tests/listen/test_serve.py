@@ -413,6 +413,48 @@ def test_a_slow_reader_stops_the_app_and_then_gets_everything(run: Run, address:
     run(main())
 
 
+ENDLESS = b"x" * 262_144
+
+
+async def endless(scope: Any, receive: Any, send: Any) -> None:
+    """Writes for as long as its client is there."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while not scope["exchange"].disconnected:
+        await send({"type": "http.response.body", "body": ENDLESS, "more_body": True})
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"unread_connections": 2}, {"unread_bytes": 3 * len(ENDLESS)}, {"unread_timeout": 0.4}],
+    ids=["connections", "bytes", "timeout"],
+)
+def test_a_caller_that_leaves_answers_unread_loses_the_oldest(
+    run: Run, address: Address, limits: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        usual = {"unread_grace": 0.2, "unread_timeout": 1000.0}
+        async with house(endless, address, **{**usual, **limits}) as here:
+            reading = await here.client()
+            reading.send(GET)
+            await reading.head()
+            idle = [await here.client() for _ in range(4)]
+            for client in idle:
+                client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                client.send(GET)
+            left = 0 if "unread_timeout" in limits else 2
+            async with asyncio.timeout(BOUND):
+                while len(here.listening.traffic.open) > left + 1:
+                    # One that reads slowly keeps its answer.
+                    assert await reading.reader.read(100_000)
+            assert await reading.reader.read(100)
+
+    with caplog.at_level(logging.WARNING, logger="modelplex.listen"):
+        run(main())
+    assert all("unread" in record.message or "took nothing" in record.message for record in caplog.records)
+    assert caplog.records
+
+
 def test_an_app_that_fails_before_its_answer_gives_a_500(
     run: Run, address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,6 +36,7 @@ from modelplex.call import (
 )
 from modelplex.errors import BadRequest, StatePinned, Unsupported
 from modelplex.wire import gemini
+from modelplex.wire._openai_prompts import MAX_INPUTS
 from modelplex.wire.envelope import wrap
 from tests.wire.gemini_peer import (
     ATTEMPT,
@@ -629,6 +630,12 @@ def test_embeddings_are_asked_for_in_one_batch() -> None:
 def _embed(body: dict[str, Any]) -> tuple[Ask, Embedding]:
     ask = msgspec.structs.replace(make_ask(body), endpoint="embed_content")
     return ask, gemini.read_embedding(ask)
+
+
+def test_too_many_texts_to_embed_are_refused_by_their_number() -> None:
+    one = {"content": {"parts": [{"text": "a"}]}}
+    with pytest.raises(BadRequest, match=f"'requests' has {MAX_INPUTS + 1} entries"):
+        _embed({"requests": [one] * (MAX_INPUTS + 1)})
 
 
 def test_both_forms_of_asking_for_vectors_are_read_and_answered_in_kind() -> None:

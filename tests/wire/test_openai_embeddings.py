@@ -16,6 +16,7 @@ from modelplex.call import Embedding
 from modelplex.errors import BadRequest, RateLimited, UpstreamBroken
 from modelplex.event import Embedded, Usage
 from modelplex.wire import openai_embeddings
+from modelplex.wire._openai_prompts import MAX_INPUTS
 from tests.wire.openai_peer import ATTEMPT, attempt_with, make_ask
 
 floats = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8)
@@ -50,6 +51,14 @@ def test_vectors_keep_order_dimensions_and_values_between_both_encodings(vectors
     answer = CreateEmbeddingResponse.model_validate(json.loads(again))
     assert [row.embedding for row in answer.data] == vectors
     assert (answer.model, answer.usage.prompt_tokens, answer.usage.total_tokens) == ("up", 3, 3)
+
+
+@pytest.mark.parametrize("one", ["a", [1]], ids=["texts", "token ids"])
+def test_more_inputs_than_any_provider_takes_are_refused_by_their_number(one: object) -> None:
+    assert len(read(input=[one] * MAX_INPUTS).inputs) == MAX_INPUTS
+    with pytest.raises(BadRequest, match=f"'input' has {MAX_INPUTS + 1} entries, and at most {MAX_INPUTS}"):
+        read(input=[one] * (MAX_INPUTS + 1))
+    assert read(input=[1] * (MAX_INPUTS + 1)).inputs == ((1,) * (MAX_INPUTS + 1),)
 
 
 def test_a_request_is_read_and_written_for_a_provider() -> None:

@@ -94,6 +94,14 @@ class Limits(msgspec.Struct, frozen=True):
     max_connections_per_caller: int | None = None
     reserved_connections: int | None = None
     """For HTTP. What is None is a part of `max_connections`, which `shares` knows."""
+    unread_timeout: float = 120
+    """Without a byte taken of an answer that waits to be sent: longer than a client pauses that still wants it."""
+    unread_grace: float = 5
+    """For so long a client's answers may wait, however many they are."""
+    unread_connections: int = 64
+    """Of one caller with an answer that has been waiting for longer than that. Each holds what was read of its provider in the meantime, about 2 MB."""
+    unread_bytes: int = 134_217_728
+    """Of such answers of one caller together: two whole ones of the largest usual size."""
     drain_timeout: float = 30
     """For running requests to end by themselves when the gateway stops."""
 
@@ -177,13 +185,17 @@ class Traffic(ServerState):
         )
         self.heads = 0
         """Bytes of unusually large heads in memory."""
+        self.unread: dict[Connection, Unread] = {}
+        """Connections whose client has not taken what was written, in the order in which they came to it."""
         self.refused = 0
         """Open connections for which there was no room, and which are told so."""
         self.running: set[Exchange] = set()
         self.draining = False
         self.quiet = asyncio.Event()
         """Set when the last connection has gone while draining."""
-        shortest = min(limits.header_timeout, limits.body_timeout, limits.keep_alive, LINGER_SECONDS)
+        shortest = min(
+            limits.header_timeout, limits.body_timeout, limits.keep_alive, limits.unread_grace, LINGER_SECONDS
+        )
         self.pace = min(1.0, shortest / 4)
         self.sweeper: asyncio.TimerHandle | None = None
 
@@ -206,7 +218,40 @@ class Traffic(ServerState):
         now = self.loop.time()
         for late in [each for each in self.open if each.deadline <= now]:
             late.expire(now)
+        if self.unread:
+            self.cut_unread(now)
         self.sweeper = self.loop.call_later(self.pace, self.sweep) if self.open else None
+
+    def cut_unread(self, now: float) -> None:
+        """End connections whose clients take nothing, and the oldest of a caller that leaves too much unread: answers that wait are memory that nobody else can have."""
+        limits = self.limits
+        late: dict[str, list[Connection]] = {}
+        for connection, unread in tuple(self.unread.items()):
+            size = connection.transport.get_write_buffer_size()
+            if size < unread.size:
+                unread.moved = now
+            unread.size = size
+            if now - unread.moved >= limits.unread_timeout:
+                connection.cut(f"its client took nothing of an answer for {limits.unread_timeout:g} s")
+            elif now - unread.since >= limits.unread_grace and connection.holder is not None:
+                late.setdefault(connection.holder.caller, []).append(connection)
+        for connections in late.values():
+            held = sum(self.unread[each].size for each in connections)
+            for left, each in zip(range(len(connections), 0, -1), connections, strict=True):
+                if left <= limits.unread_connections and held <= limits.unread_bytes:
+                    break
+                held -= self.unread[each].size
+                each.cut("its caller leaves too many answers unread")
+
+
+class Unread:
+    """What waits for a client: `size` bytes, `since` it was too much, of which some were last taken at `moved`; on the loop's clock."""
+
+    __slots__ = ("moved", "since", "size")
+
+    def __init__(self, size: int, *, now: float) -> None:
+        self.size = size
+        self.since = self.moved = now
 
 
 class Line:
@@ -426,7 +471,22 @@ class Connection(HttpToolsProtocol):
             traffic.refused += 1
             self.refuse(no_room(place))
 
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+        self.traffic.unread[self] = Unread(self.transport.get_write_buffer_size(), now=self.loop.time())
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+        self.traffic.unread.pop(self, None)
+
+    def cut(self, reason: str) -> None:
+        """End at once, in the middle of an answer, so that nobody takes it for a whole one."""
+        log.warning("cut %r: %s", self, reason)
+        self.traffic.unread.pop(self, None)
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.traffic.unread.pop(self, None)
         self.deadline = math.inf
         self.deaf = self.closing = True
         self.client_left()

@@ -30,6 +30,7 @@ from modelplex.wire._gemini_json import ABSENT, DIALECT, camel, members_of, read
 from modelplex.wire._gemini_schema import json_schema
 from modelplex.wire._openai_json import is_given
 from modelplex.wire._openai_members import decode_member
+from modelplex.wire._openai_prompts import check_inputs
 
 EFFORTS: dict[str, Effort] = {
     "MINIMAL": "minimal",
@@ -256,9 +257,9 @@ def read_embedding(ask: Ask) -> Embedding:
     """`:embedContent`, or `:batchEmbedContents` with its `requests`. Raises BadRequest; Unsupported for what is no text."""
     given = {camel(name): value for name, value in ask.fields.items() if is_given(value)}
     if "requests" in given:
-        requests = [
-            (f"requests[{n}].", raw) for n, raw in enumerate(read_list(given["requests"], path="requests"))
-        ]
+        entries = read_list(given["requests"], path="requests")
+        check_inputs(len(entries), path="requests")
+        requests = [(f"requests[{n}].", raw) for n, raw in enumerate(entries)]
     else:
         requests = [("", msgspec.Raw(msgspec.json.encode(given)))]
     inputs: list[str] = []
