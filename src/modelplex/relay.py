@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Protocol
 
 import msgspec
@@ -23,6 +24,10 @@ from modelplex.wire.passage import Passage
 
 HOLD_BYTES = 262_144
 """Bytes without output that are held back while failover is still possible (wires.md 4, "Commit point"); more than any preamble has."""
+PIECE = 2_048
+"""Bytes that are read at a time. They may hold hundreds of events, and what arrives at once may be 256 KB: together they would keep everybody else waiting."""
+TURN_S = 0.0003
+"""Seconds that pieces of one answer may take before others have their turn."""
 BEGINNINGS = ((b"\n\n", 2), (b"\n\r\n", 3), (b"\n{", 1))
 """What stands before an event, or a line of JSON, and how far behind its place that begins."""
 _NONE = msgspec.Raw()
@@ -97,6 +102,7 @@ class Stream:
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
         self._quiet_since = self._loop.time()
+        self._turned = perf_counter()
         self._timer = self._loop.call_later(quiet, self._ring)
 
     async def run(self) -> ModelplexError | None:
@@ -108,12 +114,12 @@ class Stream:
                 if data is None:
                     await self._bridge_silence()
                     continue
-                out = passage.feed(data) if data else passage.end()
-                if passage.failed is not None:
-                    out = _told_last(self._hide(out))
-                await self._move(out, last=not data)
-                if passage.failed is not None:
-                    return await self._break(passage.failed, told=passage.error_was_forwarded)
+                for start in range(0, len(data) or 1, PIECE):
+                    if start:
+                        await self._let_others()
+                    await self._take(data[start : start + PIECE])
+                    if passage.failed is not None:
+                        return await self._break(passage.failed, told=passage.error_was_forwarded)
                 if not data:
                     await self._door.finish()
                     return None
@@ -133,6 +139,21 @@ class Stream:
             return await self._break(stopped())
         finally:
             self._timer.cancel()
+
+    async def _take(self, data: bytes) -> None:
+        """Carry over what these bytes mean; empty for the end of the answer."""
+        passage = self._passage
+        out = passage.feed(data) if data else passage.end()
+        if passage.failed is not None:
+            out = _told_last(self._hide(out))
+        await self._move(out, last=not data)
+
+    async def _let_others(self) -> None:
+        """Between two pieces of what arrived at once: a turn of the loop for everybody else, where the last turn was long ago."""
+        now = perf_counter()
+        if now - self._turned > TURN_S:
+            await asyncio.sleep(0)
+            self._turned = perf_counter()
 
     async def _next(self) -> bytes | None:
         try:

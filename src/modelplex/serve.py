@@ -72,9 +72,10 @@ from modelplex.upstream import DemoUpstream, HttpUpstream, Upstream
 
 WATCH_SECONDS = 1.0
 """How often the config file is looked at: one `stat`, and soon enough for somebody who waits for it."""
-YOUNG_OBJECTS = 20_000
-"""Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles."""
-SWITCH_SECONDS = 0.001
+YOUNG_OBJECTS = 5_000
+"""Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles; of many more one collection takes
+milliseconds."""
+SWITCH_SECONDS = 0.0001
 """How long a thread that reads a large body may go on while the event loop waits for the interpreter. Python's 5 ms are paid for each step of each request beside it."""
 
 UNPRICED_LIMIT = 1000
@@ -124,7 +125,7 @@ def run(
     """
     become_undumpable()
     return_large_blocks()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(YOUNG_OBJECTS, 40, 100)
     sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = Process(config, config_path=config_path, verbose=verbose, shaped=shaped, uses=uses)
@@ -384,6 +385,7 @@ class Process:
             ids=ids,
             clock=perf_counter,
             open_to_all=config.server.allow_unauthenticated,
+            offload=self._offload,
         )
         if config.mcp.stdio_socket is not None:
             address = Unix(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from modelplex.policy import _whole
 from modelplex.policy._walk import Refused
 from modelplex.policy._whole import MAX_DEPTH, read_whole
 from modelplex.policy.judge import TABLES, judge
@@ -19,10 +21,16 @@ from tests.policy.judging import FACTS, judged, refused
 # --- S5: keys that stand twice -------------------------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("piece", [1, 30, _whole.PIECE])
 @pytest.mark.parametrize(
     ("body", "path"),
     [
         (b'{"model":"m","model":"n"}', "model"),
+        (b'{"a":[1,[2],{"b":1},{"c":[0,{"d":[3],"e":[3],"d":[3]}]}]}', "a[3].c[1].d"),
+        (
+            b'{"messages":[{"content":"a text of many bytes"}],"x":1,"messages":[{"content":"a text of many bytes"}]}',
+            "messages",
+        ),
         (b'{"model":"m","mod\\u0065l":"n"}', "model"),
         (b'{"messages":[{"role":"user","content":"hi","content":"ho"}]}', "messages[0].content"),
         (
@@ -33,7 +41,10 @@ from tests.policy.judging import FACTS, judged, refused
         (b'{"messages":[{"content":"\\u0022","role":1,"role":2}]}', "messages[0].role"),
     ],
 )
-def test_a_key_that_stands_twice_is_refused_at_its_path(body: bytes, path: str) -> None:
+def test_a_key_that_stands_twice_is_refused_at_its_path(
+    body: bytes, path: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_whole, "PIECE", piece)
     assert refused(body, "openai_chat") == ("duplicate-key", path)
 
 
@@ -79,18 +90,25 @@ def _has_repeats(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_repeats, cast("list[Any]", cast("object", value))))
 
 
-@given(st.lists(st.tuples(_WORDS, _VALUES), max_size=3).map(tuple), st.data())
-@example((("a", 1), ("a", 1)), None)
-def test_exactly_the_bodies_with_a_repeated_key_are_found(value: tuple[Any, ...], data: Any) -> None:
+@pytest.mark.parametrize("piece", [1, 8, _whole.PIECE])
+@given(value=st.lists(st.tuples(_WORDS, _VALUES), max_size=3).map(tuple), data=st.data())
+@example(value=(("a", 1), ("a", 1)), data=None)
+@example(value=(('"', 1), ('"', 1)), data=None)
+def test_exactly_the_bodies_with_a_repeated_key_are_found(
+    piece: int, value: tuple[Any, ...], data: Any
+) -> None:
     def choose(options: list[Any]) -> Any:
         return options[0] if data is None else data.draw(st.sampled_from(options))
 
     text = _written(value, choose)
     found = ""
     try:
-        read_whole(text.encode())
+        with patch.object(_whole, "PIECE", piece):
+            tree = read_whole(text.encode())
     except Refused as error:
         found = error.rule
+    else:
+        assert tree == json.loads(text)
     try:
         json.loads(text)
     except json.JSONDecodeError:

@@ -55,6 +55,7 @@ from modelplex.listen.routes import (
     plain,
 )
 from modelplex.listen.tools import answer_tools
+from modelplex.listen.turns import Turns
 from modelplex.mcp.front.http import Front
 from modelplex.record.journal import Journal
 from modelplex.record.record import Record
@@ -190,6 +191,7 @@ class App:
         self._started = started
         self.tell = tell
         self._running: set[Door] = set()
+        self._turns = Turns()
         self.front: Front | None = None
         """What is below /mcp/; None where it is not enabled."""
 
@@ -206,6 +208,7 @@ class App:
             request = read_head(http, self.callers.of(http["state"]["met"], http["headers"]))
             form = request.form
             door.reservation = Reservation(self.bodies, _payer(request.caller))
+            door.turn = partial(self._turns.take, request.caller.owner)
             plain(http["raw_path"], method=request.method)
             if request.path.startswith(TOOLS):
                 await self._tools(request, door, http)

@@ -7,7 +7,8 @@ limits, and what became of the bytes. It knows nothing of models.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from io import BytesIO
 from typing import Any
 
 from uvicorn._types import ASGIReceiveCallable
@@ -22,7 +23,7 @@ Headers = list[tuple[bytes, bytes]]
 class Door:
     """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep` bytes to keep, `kept` has the beginning of the answer."""
 
-    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "reservation", "sent", "status", "stopping", "task")  # fmt: skip
+    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "reservation", "sent", "status", "stopping", "task", "turn")  # fmt: skip
 
     def __init__(
         self,
@@ -46,19 +47,30 @@ class Door:
         self.task: asyncio.Task[Any] | None = None
         self.reservation: Reservation | None = None
         """What the body takes of the process's memory; None where nobody counts."""
+        self.turn: Callable[[int], Awaitable[None]] | None = None
+        """Waits until a request of so many bytes may begin beside those of others."""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "begun" if self.begun else "open"
         return f"<Door {state} {self.status or ''} {self.sent} bytes>"
 
     async def body(self, *, limit: int, declared: int | None) -> bytes:
-        """The whole request body. Raises ClientClosed, TooLarge, and AgentLimited or Busy where there is no room for it in memory: before reading where its length was declared."""
+        """The whole request body. Raises ClientClosed, TooLarge, and AgentLimited or Busy where there is no room for it in memory: before reading where its length was declared.
+        It returns when it is the caller's turn to have it read.
+        """
+        body = await self._collected(limit=limit, declared=declared)
+        if self.turn is not None:
+            await self.turn(len(body))
+        return body
+
+    async def _collected(self, *, limit: int, declared: int | None) -> bytes:
         check_length(declared, limit=limit)
         reservation = self.reservation
         if reservation is not None and declared:
             reservation.reach(declared)
-        # One block that grows: pieces kept as objects would take twenty times their size where they have two bytes each, and leave holes when they are freed.
-        block = bytearray()
+        # One block that grows: pieces kept as objects would take twenty times their size where they have two bytes each, and leave holes when they are freed. It gives its bytes without
+        # a copy, as a bytearray does not.
+        block = BytesIO()
         size = 0
         while True:
             message = await self._receive()
@@ -74,11 +86,11 @@ class Door:
                 raise _too_large(size, limit)
             if reservation is not None:
                 reservation.reach(size)
-            if not block and not message["more_body"]:
+            if size == len(piece) and not message["more_body"]:
                 return piece
-            block += piece
+            block.write(piece)
             if not message["more_body"]:
-                return bytes(block)
+                return block.getvalue()
 
     def keep_body(self) -> Callable[[], None]:
         """The body outlives this request: what this returns is called when it is no longer in memory."""

@@ -18,6 +18,10 @@ WAITING: Final = 1_024
 """Calls of all callers that may wait at one server. Each holds its arguments."""
 
 
+BYTES_OF_ONE: Final = 131_072
+"""Text in the arguments of one caller's running calls, from which its further calls wait: a server reads its calls one after the other, and a small one behind those of others."""
+
+
 class Full(Exception):
     """No place came free, or there is no room to wait for one."""
 
@@ -33,43 +37,45 @@ class Places:
         self.limit = limit
         self.running = 0
         self._own: dict[str, int] = {}
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        self._bytes: dict[str, int] = {}
+        self._queues: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
         self._waiting = 0
 
     def __repr__(self) -> str:
         return f"<Places {self.running} of {self.limit} taken, {self._waiting} calls waiting>"
 
-    async def take(self, owner: str, *, patience: float) -> None:
-        """Wait for a place, at most `patience` seconds. Each `take` that returns is followed by one `give_back`.
+    async def take(self, owner: str, *, patience: float, size: int = 0) -> None:
+        """Wait for a place, at most `patience` seconds. Each `take` that returns is followed by one `give_back` of the same size, which is what the call brings in bytes.
 
         Raises:
             Full
         """
         if owner not in self._queues and self._fits(owner):
-            self._grant(owner)
+            self._grant(owner, size)
             return
         own = len(self._queues.get(owner, ()))
         if own >= WAITING_OF_ONE or self._waiting >= WAITING:
             raise Full(f"{self._taken(owner)}, which is the limit; {own} of this caller wait already.")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(owner, deque()).append(place)
+        self._queues.setdefault(owner, deque()).append((size, place))
         self._waiting += 1
         try:
             async with asyncio.timeout(patience):
                 await place
         except TimeoutError:
-            self._leave(owner, place)
+            self._leave(owner, size, place)
             raise Full(f"{self._taken(owner)}; none came free within {patience:g} seconds.") from None
         except asyncio.CancelledError:
-            self._leave(owner, place)
+            self._leave(owner, size, place)
             raise
 
-    def give_back(self, owner: str) -> None:
+    def give_back(self, owner: str, *, size: int = 0) -> None:
         """A call is over: whose turn it is takes the place."""
         self.running -= 1
         self._own[owner] -= 1
+        self._bytes[owner] -= size
         if not self._own[owner]:
-            del self._own[owner]
+            del self._own[owner], self._bytes[owner]
         self._serve()
 
     @property
@@ -81,20 +87,23 @@ class Places:
 
     def _fits(self, owner: str) -> bool:
         own = self._own.get(owner, 0)
+        if self._bytes.get(owner, 0) > BYTES_OF_ONE:
+            return False
         return own < math.ceil((self.limit - (self.running - own)) * SHARE)
 
-    def _grant(self, owner: str) -> None:
+    def _grant(self, owner: str, size: int) -> None:
         self.running += 1
         self._own[owner] = self._own.get(owner, 0) + 1
+        self._bytes[owner] = self._bytes.get(owner, 0) + size
 
-    def _leave(self, owner: str, place: asyncio.Future[None]) -> None:
+    def _leave(self, owner: str, size: int, place: asyncio.Future[None]) -> None:
         """A call does not wait any more. It may have been given a place in the same moment."""
         if place.done() and not place.cancelled():
-            self.give_back(owner)
+            self.give_back(owner, size=size)
             return
         queue = self._queues.get(owner, deque())
-        if place in queue:
-            queue.remove(place)
+        if (size, place) in queue:
+            queue.remove((size, place))
             self._waiting -= 1
             if not queue:
                 del self._queues[owner]
@@ -103,10 +112,10 @@ class Places:
         """Give free places to those who wait, a call of each caller in turn."""
         while (owner := next((each for each in self._queues if self._fits(each)), None)) is not None:
             queue = self._queues.pop(owner)
-            place = queue.popleft()
+            size, place = queue.popleft()
             self._waiting -= 1
             if queue:
                 self._queues[owner] = queue  # the others come first now
             if not place.done():  # else its call was cancelled in this moment
-                self._grant(owner)
+                self._grant(owner, size)
                 place.set_result(None)

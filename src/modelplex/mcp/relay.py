@@ -361,8 +361,9 @@ class Relay:
         if places is None:
             places = self._places[back] = Places(self.config.max_server_in_flight)
         places.limit = self.config.max_server_in_flight
+        size = _text_of(params.get("arguments"))
         try:
-            await places.take(owner, patience=back.config.timeout)
+            await places.take(owner, patience=back.config.timeout, size=size)
         except Full as full:
             raise Unavailable(
                 f"{back.name} {full.sentence}", server=back.name, reason="limit", retry_after=RETRY_AFTER
@@ -372,7 +373,7 @@ class Relay:
                 with self._listened(way, heard):
                     return await self._sent(way, params, heard)
         finally:
-            places.give_back(owner)
+            places.give_back(owner, size=size)
             if places.idle:
                 self._places.pop(back, None)
                 self._emptied(back)
@@ -665,3 +666,10 @@ def _roots(back: Back) -> Json:
     return {
         "roots": [{"uri": Path(path).as_uri(), "name": Path(path).name or path} for path in back.config.roots]
     }
+
+
+def _text_of(arguments: object) -> int:
+    """Characters in the texts that a tool is given, not looking into lists and objects."""
+    if not isinstance(arguments, dict):
+        return 0
+    return sum(len(value) for value in cast("Json", arguments).values() if isinstance(value, str))

@@ -24,8 +24,10 @@ MAX_PARAMETERS = 1_000
 """Members of a body's top level. The largest form has about 60, and each unknown one is reported by its name."""
 SMALLEST_VALUE = 2
 """Bytes of a value and of what sets it apart from the next: a body shorter than this for each is within the bound, whatever it holds."""
-SLICE = 1_048_576
-"""Bytes that are counted at a time. Between two slices other threads get their turn."""
+SLICE = 65_536
+"""Bytes that are taken apart at a time. Between two slices other threads get their turn."""
+COUNTED_AT_ONCE = 524_288
+"""Bytes in which one byte is looked for at a time: an eighth of a millisecond, in which no other thread gets its turn."""
 
 _OUTSIDE = b'",[{'
 _OTHERS = bytes(byte for byte in range(256) if byte not in _OUTSIDE)
@@ -44,7 +46,11 @@ def check_values(body: bytes, *, most: int = MAX_VALUES) -> None:
 
 def most_values(body: bytes) -> int:
     """At least as many values as the body has: commas and brackets inside of texts are counted too. This costs a tenth of the exact number."""
-    return 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
+    return 1 + sum(
+        body.count(mark, start, start + COUNTED_AT_ONCE)
+        for start in range(0, len(body), COUNTED_AT_ONCE)
+        for mark in (b",", b"[", b"{")
+    )
 
 
 def count_values(body: bytes, *, enough: int) -> int:
@@ -77,7 +83,7 @@ def check_lists(fields: Mapping[str, msgspec.Raw], *, dialect: str) -> None:
         )
     for name, limit in _LISTS.get(dialect, _OPENAI).items():
         raw = fields.get(name)
-        if raw is None or len(raw) <= limit * SMALLEST_VALUE:
+        if raw is None or len(raw) <= limit * SMALLEST_VALUE or _most_entries(raw) <= limit:
             continue
         try:
             found = len(_decode_entries(raw))
@@ -85,6 +91,12 @@ def check_lists(fields: Mapping[str, msgspec.Raw], *, dialect: str) -> None:
             continue
         if found > limit:
             raise BadRequest(f"'{name}' has {found} entries, and at most {limit} are taken.", param=name)
+
+
+def _most_entries(raw: msgspec.Raw) -> int:
+    """At least as many entries as the list has."""
+    text = memoryview(raw)
+    return 1 + sum(bytes(text[start : start + SLICE]).count(b",") for start in range(0, len(text), SLICE))
 
 
 _OPENAI = {"messages": MAX_MESSAGES, "tools": MAX_TOOLS, "functions": MAX_TOOLS}

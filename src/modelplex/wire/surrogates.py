@@ -15,6 +15,8 @@ _ESCAPE = 6
 _beginning = re.compile(rb"\\u[dD]")
 _HEX = rb"[0-9a-fA-F]{2}"
 _HIGH, _LOW = rb"\\u[dD][89abAB]" + _HEX, rb"\\u[dD][c-fC-F]" + _HEX
+LOOKED_AT_ONCE = 524_288
+"""Bytes: an eighth of a millisecond, in which no other thread gets its turn."""
 AT_ONCE = 20_000
 """Escapes that are skipped at a time. Other threads get their turn between two times: an expression keeps the interpreter's lock."""
 _whole = re.compile(rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F]%b)|%b%b){0,%d}+" % (_HEX, _HIGH, _LOW, AT_ONCE))
@@ -23,7 +25,7 @@ _halves = re.compile(rb"(?:%b|%b(?!%b)){0,%d}+" % (_LOW, _HIGH, _LOW, AT_ONCE))
 
 def mended(body: bytes) -> bytes:
     """The JSON with each lone half replaced; the very same object where there is none. Linear in the body's length."""
-    if _beginning.search(body) is None:
+    if not _may_have_halves(body):
         return body
     out = bytearray(body)  # a replacement has as many bytes as what it replaces
     at, found = 0, False
@@ -35,6 +37,14 @@ def mended(body: bytes) -> bytes:
         elif begin == _end(_whole, body, begin):
             break  # a backslash at the very end
     return bytes(out) if found else body
+
+
+def _may_have_halves(body: bytes) -> bool:
+    """Whether an escape of a half stands somewhere, lone or in its pair."""
+    return any(
+        _beginning.search(body, start, start + LOOKED_AT_ONCE + _ESCAPE) is not None
+        for start in range(0, len(body), LOOKED_AT_ONCE)
+    )
 
 
 def mended_text(text: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, cast
 
@@ -51,6 +52,7 @@ from modelplex.mcp.words import (
     Json,
     Reply,
 )
+from modelplex.offload import Offload
 
 log = logging.getLogger("modelplex.mcp")
 
@@ -122,8 +124,10 @@ class Front:
         clock: Callable[[], float],
         open_to_all: bool = False,
         quiet: float = QUIET_SECONDS,
+        offload: Offload | None = None,
     ) -> None:
         self.hub = hub
+        self._offload = offload if offload is not None else Offload()
         self.open_to_all = open_to_all
         self._sessions = Sessions(config, ids=ids, clock=clock)
         self._carrier = Carrier(quiet)
@@ -234,6 +238,13 @@ class Front:
     async def _body(self, asked: Incoming, door: Outlet) -> bytes:
         return await door.body(limit=self.config.max_message, declared=asked.length)
 
+    async def _message(self, asked: Incoming, door: Outlet) -> Any:
+        """The JSON of the body, or a Refusal."""
+        body = await self._body(asked, door)
+        return await self._offload.run(
+            partial(read, body, max_depth=self.config.max_depth), body=body, owner=asked.caller.owner
+        )
+
     # --- POST ---
 
     async def _posted(self, asked: Incoming, door: Outlet, *, server: str | None) -> None:
@@ -242,7 +253,7 @@ class Front:
         if head.says_modern and not (forms.json and forms.events):
             await refuse(not_acceptable(wanted="application/json and text/event-stream"), door)
             return
-        value = read(await self._body(asked, door), max_depth=self.config.max_depth)
+        value = await self._message(asked, door)
         if isinstance(value, Refusal):
             await refuse(value, door)
             return
@@ -496,7 +507,7 @@ class Front:
         if session is None or not session.alone:
             await refuse(_no_session(None), door)
             return
-        value: Any = read(await self._body(asked, door), max_depth=self.config.max_depth)
+        value = await self._message(asked, door)
         if isinstance(value, Refusal):
             await refuse(value, door)
             return
