@@ -64,6 +64,13 @@ base_url = "http://127.0.0.1:{upstream}/v1"
 api_key = "sk-soak"
 models = {models}
 
+[[providers]]
+name = "endless"
+type = "openai"
+base_url = "http://127.0.0.1:{endless}/v1"
+api_key = "sk-soak"
+models = {streams}
+
 [mcp]
 enabled = true
 pinning = "off"
@@ -72,18 +79,24 @@ name = "echo"
 command = "{python}"
 args = ["-S", "-E", "{echo}"]
 """
-MODELS = ("good", "fail-500", "silent", *soak_hostile.STREAMS)
+MODELS = ("good", "fail-500", "silent")
 
 
-def config(folder: Path, *, http: int, upstream: int) -> str:
+def config(folder: Path, *, http: int, upstream: int, endless: int) -> str:
     agents = "".join(
         f'[[agents]]\nname = "{name}"\nsocket = "{folder}/{name}.sock"\n{soak_hostile.RATES.get(name, "")}\n'
         for name in ("caller", *soak_hostile.AGENTS)
     )
     echo = HERE / "soak_tools.py"
-    models = json.dumps(MODELS)
     top = CONFIG.format(
-        folder=folder, http=http, upstream=upstream, models=models, python=sys.executable, echo=echo
+        folder=folder,
+        http=http,
+        upstream=upstream,
+        endless=endless,
+        models=json.dumps(MODELS),
+        streams=json.dumps(soak_hostile.STREAMS),
+        python=sys.executable,
+        echo=echo,
     )
     return top + agents
 
@@ -338,14 +351,15 @@ def table(outcome: Outcome) -> str:
 
 @contextmanager
 def services(folder: Path) -> Generator[tuple[Service, int]]:
-    """The gateway before its provider, and the port of its HTTP."""
-    upstream, http = free_port(), free_port()
+    """The gateway before its providers, and the port of its HTTP. What streams without end is a provider of its own: the good caller's would be late by itself."""
+    upstream, endless, http = free_port(), free_port(), free_port()
     with ExitStack() as stack:
-        command = [sys.executable, "-m", "benchmarks.soak_upstream", str(upstream)]
-        provider = start_at(command, core=None, port=upstream, cwd=HERE.parent)
-        stack.callback(provider.stop)
+        for port in (upstream, endless):
+            command = [sys.executable, "-m", "benchmarks.soak_upstream", str(port)]
+            provider = start_at(command, core=None, port=port, cwd=HERE.parent)
+            stack.callback(provider.stop)
         file = folder / "config.toml"
-        file.write_text(config(folder, http=http, upstream=upstream))
+        file.write_text(config(folder, http=http, upstream=upstream, endless=endless))
         gateway = start_at([str(MODELPLEX), "--config", str(file)], core=None, port=http, cwd=folder)
         stack.callback(gateway.stop)
         _wait_for(folder / "caller.sock")

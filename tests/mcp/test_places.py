@@ -134,3 +134,19 @@ async def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None
         await line.call("c")
     await line.end_all()
     assert line.places.idle
+
+
+async def test_a_caller_with_long_arguments_leaves_the_server_to_others_between_two_calls() -> None:
+    places = Places(16)
+    await places.take("a", patience=PATIENCE, size=module.BYTES_OF_ONE + 1)
+    second = asyncio.create_task(places.take("a", patience=PATIENCE, size=1))
+    other = asyncio.create_task(places.take("b", patience=PATIENCE, size=1))
+    await turns()
+    assert not second.done()
+    assert other.done()
+    places.give_back("a", size=module.BYTES_OF_ONE + 1)
+    await turns()
+    assert second.done()
+    places.give_back("a", size=1)
+    places.give_back("b", size=1)
+    assert places.idle

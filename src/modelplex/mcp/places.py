@@ -18,7 +18,7 @@ WAITING: Final = 1_024
 """Calls of all callers that may wait at one server. Each holds its arguments."""
 
 
-BYTES_OF_ONE: Final = 131_072
+BYTES_OF_ONE: Final = 65_536
 """Text in the arguments of one caller's running calls, from which its further calls wait: a server reads its calls one after the other, and a small one behind those of others."""
 
 
