@@ -9,7 +9,7 @@
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested
-#   make prices  write the price list of the package from the installed genai-prices: src/modelplex/record/prices.json
+#   make prices  write the price list of the package from the installed genai-prices: src/modelplex/records/prices.json
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
 #   make lock    write the lock files after a change of what we depend on; ARGS=--upgrade takes newer versions

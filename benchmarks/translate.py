@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import bodies
-from modelplex.call import Ask, Attempt
-from modelplex.wire.ask import read_ask
-from modelplex.wire.asked import Asked
+from modelplex.core.request import Ask, Attempt
+from modelplex.dialects.parsed_request import Asked
+from modelplex.dialects.raw_request import read_ask
 
 CHUNKS = 2000
 BODIES = 60

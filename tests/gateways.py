@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from modelplex.config import load
-from modelplex.record.record import Record
-from modelplex.send import Client, Reply, Timeouts, parse_origin
-from modelplex.serve import Process
+from modelplex.http_client import Client, Reply, Timeouts, parse_origin
+from modelplex.records.record import Record
+from modelplex.server.process import Process
 
 WAIT_S = 20.0
 

@@ -32,11 +32,12 @@ from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types as genai_types
 
+from tests.dialects.anthropic import peer as anthropic_peer
+from tests.dialects.openai_responses import peer as openai_responses_peer
 from tests.gateways import WAIT_S, Running, gateway, one
 from tests.official import Exchange, tap, validate
 from tests.upstreams import Act, Scripted, provider, stream
 from tests.upstreams import answer as whole_answer
-from tests.wire import anthropic_peer, responses_peer
 
 # --- what is said --------------------------------------------------------------------------------------------------------------------
 
@@ -879,6 +880,6 @@ def check(form: str, exchange: Exchange, *, ours: bool) -> None:
             for line in answers_of(exchange):
                 ollama.ChatResponse.model_validate(line, strict=True)
         case "responses" if streamed:
-            responses_peer.accepted_by_the_official_client(body)
+            openai_responses_peer.accepted_by_the_official_client(body)
         case _:
-            responses_peer.check_response(json.loads(body))
+            openai_responses_peer.check_response(json.loads(body))

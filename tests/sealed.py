@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from modelplex.send import Timeouts, parse_origin
+from modelplex.http_client import Timeouts, parse_origin
 from tests.gateways import WAIT_S, Running
 from tests.gateways import Answer as Got
 from tests.pairs import SPEAKERS, Answer, World, spoken, world

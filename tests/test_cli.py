@@ -35,10 +35,10 @@ class Result(NamedTuple):
 
 
 class Serve(types.ModuleType):
-    """Stands in for modelplex.serve, which would really listen."""
+    """Stands in for modelplex.server.process, which would really listen."""
 
     def __init__(self) -> None:
-        super().__init__("modelplex.serve")
+        super().__init__("modelplex.server.process")
         self.served: list[Served] = []
         self.error: BaseException | None = None
         self.results: list[Result] = []
@@ -58,7 +58,7 @@ class Serve(types.ModuleType):
 def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
     """The stand-in, in an empty folder, with no key in the environment and no Ollama."""
     fake = Serve()
-    monkeypatch.setitem(sys.modules, "modelplex.serve", fake)
+    monkeypatch.setitem(sys.modules, "modelplex.server.process", fake)
     monkeypatch.setattr(sys.modules["modelplex"], "serve", fake, raising=False)
     monkeypatch.chdir(tmp_path)
     for facts in provider_types().values():

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from modelplex.wire import quota, sse
+from modelplex.dialects.core import quota, sse
+from tests.dialects.floods import FLOODS, Flood
 from tests.gateways import Running, gateway
 from tests.upstreams import STREAM_HEAD, Act, answer, chat_answer, chunk, provider, stream
-from tests.wire.floods import FLOODS, Flood
 
 CAP = 4_194_304
 """Bytes that are held at most here, instead of the real 32 MiB: more than one chunk from a socket can be made to hold."""
@@ -114,10 +114,10 @@ async def test_a_flood_before_output_goes_on_to_the_next_provider(
 ) -> None:
     """Nothing but blank lines: nothing was said, so that another may be asked."""
     for name in ("_openai_watch", "_anthropic_watch", "_ollama_watch"):
-        monkeypatch.setattr(f"modelplex.wire.{name}.IDLE_CAP", IDLE)
-    monkeypatch.setattr("modelplex.wire.ndjson.IDLE_CAP", IDLE)
-    monkeypatch.setattr("modelplex.relay.HOLD_BYTES", 64 * IDLE)
-    monkeypatch.setattr("modelplex.wire.passage.MAX_SILENCE", IDLE)
+        monkeypatch.setattr(f"modelplex.dialects.{name}.IDLE_CAP", IDLE)
+    monkeypatch.setattr("modelplex.dialects.core.ndjson.IDLE_CAP", IDLE)
+    monkeypatch.setattr("modelplex.pipeline.stream.HOLD_BYTES", 64 * IDLE)
+    monkeypatch.setattr("modelplex.dialects.exchange.MAX_SILENCE", IDLE)
     async with provider(flooded(FLOODS[dialect]["blank lines"])) as up, provider(answered()) as next_:
         url = up.url if dialect == "openai_chat" else up.url.removesuffix("/v1")
         text = config(("up", dialect, url), ("next", "openai_chat", next_.url))

@@ -5,10 +5,10 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
-from modelplex.call import Attempt, Call, Sampling, Written
-from modelplex.errors import BadRequest
-from modelplex.wire import ollama
-from modelplex.wire.table import CLIENTS, PROVIDERS
+from modelplex.core.errors import BadRequest
+from modelplex.core.request import Attempt, Call, Sampling, Written
+from modelplex.dialects.ollama import dialect as ollama
+from modelplex.dialects.registry import CLIENTS, PROVIDERS
 from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, page, reached
 from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
 from tests.matrix.verdicts import CARRIED, MEANT, UNTOLD, answer_verdict, verdict

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from modelplex import policing
-from modelplex.listen import app
-from modelplex.offload import LARGE
-from modelplex.wire import anthropic_messages, openai_chat
+from modelplex.dialects.anthropic import dialect as anthropic
+from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.pipeline import sealed_policy
+from modelplex.pipeline.offload import LARGE
+from modelplex.server import app
 from tests.gateways import gateway, one
 from tests.processes import request
 from tests.upstreams import answer, provider, stall
@@ -31,9 +32,9 @@ MESSAGE = {
 }
 STEPS: dict[str, tuple[Any, str]] = {
     "read": (app, "read_ask"),
-    "judged": (policing, "judge"),
+    "judged": (sealed_policy, "judge"),
     "understood": (openai_chat, "read_call"),
-    "written": (anthropic_messages, "write_call"),
+    "written": (anthropic, "write_call"),
 }
 
 

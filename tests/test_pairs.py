@@ -12,10 +12,13 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from modelplex import event as hub
-from modelplex.call import Attempt, Written
-from modelplex.event import Called, Ended, Failed, Refused, Thought
-from modelplex.wire import anthropic_messages, gemini, ollama, openai_chat
+from modelplex.core import events as hub
+from modelplex.core.events import Called, Ended, Failed, Refused, Thought
+from modelplex.core.request import Attempt, Written
+from modelplex.dialects.anthropic import dialect as anthropic
+from modelplex.dialects.gemini import dialect as gemini
+from modelplex.dialects.ollama import dialect as ollama
+from modelplex.dialects.openai_chat import dialect as openai_chat
 from tests.official import Exchange
 from tests.pairs import (
     CACHED,
@@ -147,7 +150,7 @@ def _has_no_end(form: str, exchange: Exchange) -> None:
 
 RECORDED = {
     "chat": ("openai_chat", "stream.sse", openai_chat),
-    "messages": ("anthropic_messages", "stream.sse", anthropic_messages),
+    "messages": ("anthropic_messages", "stream.sse", anthropic),
     "gemini": ("gemini", "stream.sse", gemini),
     "ollama": ("ollama", "response.ndjson", ollama),
 }

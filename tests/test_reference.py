@@ -9,11 +9,13 @@ from typing import cast
 import msgspec
 import pytest
 
-from modelplex import cli, errors
-from modelplex.call import Quirks
+from modelplex import cli
 from modelplex.config import settings
-from modelplex.listen.inside import Inside
-from modelplex.listen.routes import (
+from modelplex.core import errors
+from modelplex.core.request import Quirks
+from modelplex.providers import all_rows
+from modelplex.server.admin import Inside
+from modelplex.server.routes import (
     BASES,
     GEMINI_BASES,
     GEMINI_METHODS,
@@ -21,7 +23,6 @@ from modelplex.listen.routes import (
     OLLAMA_OPERATIONS,
     OPERATIONS,
 )
-from modelplex.provider import all_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "modelplex"

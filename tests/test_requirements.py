@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from modelplex.errors import RateLimited
-from modelplex.route.health import LONGEST_REST, WELL, BreakerRules, after, may_try
+from modelplex.core.errors import RateLimited
+from modelplex.routing.circuit_breaker import LONGEST_REST, WELL, BreakerRules, after, may_try
 from tests.gateways import WAIT_S, Answer, Running, gateway, one
 from tests.official import events_of, validate_chunks
 from tests.upstreams import (
@@ -37,12 +37,12 @@ from tests.upstreams import (
 )
 
 HERE = "tests/test_requirements.py"
-GATEWAY = "tests/test_gateway.py"
+GATEWAY = "tests/pipeline/test_gateway.py"
 TRANSLATED = "tests/test_translated_providers.py"
-ANTHROPIC_WIRE = "tests/wire/test_anthropic_requests.py"
-CHAT_REQUESTS = "tests/wire/test_openai_chat_requests.py"
-CHAT_ANSWERS = "tests/wire/test_openai_chat_answers.py"
-CHAT_WRITER = "tests/wire/test_openai_chat_writer.py"
+ANTHROPIC_WIRE = "tests/dialects/anthropic/test_request_out.py"
+CHAT_REQUESTS = "tests/dialects/openai_chat/test_request_out.py"
+CHAT_ANSWERS = "tests/dialects/openai_chat/test_response_in.py"
+CHAT_WRITER = "tests/dialects/openai_chat/test_response_out.py"
 FORMS = "tests/test_requirements_forms.py"
 PAIRS = "tests/test_pairs.py"
 PAIRS_TURNS = "tests/test_pairs_turns.py"
@@ -98,12 +98,12 @@ REQUIREMENTS: dict[str, str | tuple[str, ...]] = {
     "R48": (f"{HERE}::test_r51_a_stream_is_the_same_however_its_provider_cuts_it", "tests/official.py::events_of"),
     "R49": (f"{FORMS}::test_r47_r49_every_response_object_is_whole_and_every_event_in_its_place", f"{PAIRS}::test_each_client_is_told_what_each_provider_says"),
     "R50": (f"{GATEWAY}::test_a_silent_stream_gets_comments_and_then_times_out", f"{HERE}::test_r30_a_caller_to_whom_nothing_goes_gets_pings_though_its_provider_speaks"),
-    "R51": ("tests/wire/test_sse.py::test_a_stream_cut_at_any_byte_gives_the_same_events", "tests/wire/test_openai_watch.py::test_a_stream_passes_one_byte_at_a_time_with_any_line_ending", f"{HERE}::test_r51_a_stream_is_the_same_however_its_provider_cuts_it"),
+    "R51": ("tests/dialects/core/test_sse.py::test_a_stream_cut_at_any_byte_gives_the_same_events", "tests/dialects/openai_chat/test_passthrough.py::test_a_stream_passes_one_byte_at_a_time_with_any_line_ending", f"{HERE}::test_r51_a_stream_is_the_same_however_its_provider_cuts_it"),
     "R52": (f"{HERE}::test_r52_only_whole_events_are_written",),
     "R53": (f"{HERE}::test_r27_r53_an_error_line_of_ollama_before_output_fails_over", f"{TRANSLATED}::test_ollamas_broken_streams_raise"),
     "R54": (f"{FORMS}::test_r54_prompt_tokens_are_fresh_and_read_and_written_ones_together", f"{PAIRS}::test_each_client_is_told_what_each_provider_says"),
     "R55": (f"{FORMS}::test_r55_a_provider_that_counts_is_asked_and_its_count_passes", f"{FORMS}::test_r55_where_nobody_counts_an_estimate_is_marked_as_one", f"{FORMS}::test_r55_of_several_providers_the_one_that_counts_is_asked", f"{FORMS}::test_r55_a_provider_that_turns_out_not_to_count_gets_an_estimate_in_its_place", f"{FORMS}::test_r55_a_count_that_fails_is_no_estimate"),
-    "R56": (f"{HERE}::test_r56_vectors_keep_order_dimensions_and_values", f"{TRANSLATED}::test_ollama_embeds_in_both_of_the_clients_forms", "tests/wire/test_openai_embeddings.py::test_vectors_keep_order_dimensions_and_values_between_both_encodings"),
+    "R56": (f"{HERE}::test_r56_vectors_keep_order_dimensions_and_values", f"{TRANSLATED}::test_ollama_embeds_in_both_of_the_clients_forms", "tests/dialects/openai_chat/test_embeddings.py::test_vectors_keep_order_dimensions_and_values_between_both_encodings"),
     "R57": (f"{GATEWAY}::test_a_rejected_key_rotates_and_never_shows_as_401", f"{HERE}::test_r57_the_next_key_is_tried_at_a_provider_of_any_dialect"),
     "R58": (f"{HERE}::test_r42_r58_long_names_and_free_tools_come_back_as_they_went",),
     "R59": ("tests/test_sealed_bodies.py::test_s22_s26_a_tool_that_the_provider_would_run_is_gone_and_the_turn_succeeds", "tests/test_sealed_requirements.py::test_the_tests_of_a_requirement_exist"),

@@ -14,11 +14,12 @@ import anthropic
 import msgspec
 import pytest
 
+from tests.dialects.anthropic import peer as anthropic_peer
+from tests.dialects.openai_responses import peer as openai_responses_peer
 from tests.gateways import Answer, Running, gateway, one
 from tests.pairs import SPEAKERS, Said, row, spoken
 from tests.pairs import Answer as Spoken
 from tests.upstreams import Act, answer, chat_answer, chunk, provider, stream
-from tests.wire import anthropic_peer, responses_peer
 
 JSON = (b"content-type", b"application/json")
 WEATHER: dict[str, Any] = {
@@ -289,14 +290,14 @@ async def test_r5_arguments_are_told_once_however_often_the_provider_tells_them(
     kept = [e | {"sequence_number": n} for n, e in enumerate(kept)]
     config = '[server]\non_pinned_state = "drop"\n'
     async with (
-        provider(stream(responses_peer.sse_bytes(*kept))) as up,
+        provider(stream(openai_responses_peer.sse_bytes(*kept))) as up,
         gateway(config + one(up.url), folder=tmp_path) as gw,
     ):
         asked = [{"role": "user", "content": "Hi"}, FOREIGN, {"role": "user", "content": "And?"}]
         got = await responses(gw, input=asked, stream=True, tools=[ITEM_TOOL])
         assert up.seen[0].target == "/v1/responses"
         assert FOREIGN["encrypted_content"].encode() not in up.seen[0].body
-        told = responses_peer.accepted_by_the_official_client(got.body)
+        told = openai_responses_peer.accepted_by_the_official_client(got.body)
         kind = "response.function_call_arguments"
         assert "".join(e["delta"] for e in told if e["type"] == f"{kind}.delta") == arguments
         assert [e["arguments"] for e in told if e["type"] == f"{kind}.done"] == [arguments]
@@ -328,7 +329,7 @@ async def test_r47_r49_every_response_object_is_whole_and_every_event_in_its_pla
     async with provider(sent) as up, gateway(row(dialect, up.url), folder=tmp_path) as gw:
         set_ = {"instructions": "Be brief.", "metadata": {"a": "b"}, "max_output_tokens": 77}
         got = await responses(gw, f"m-{dialect}", stream=True, tools=[ITEM_TOOL], **set_)
-        told = responses_peer.accepted_by_the_official_client(got.body)
+        told = openai_responses_peer.accepted_by_the_official_client(got.body)
         assert (
             told[-1]["type"]
             == {
@@ -341,7 +342,7 @@ async def test_r47_r49_every_response_object_is_whole_and_every_event_in_its_pla
         assert len(objects) == 3
         assert {each["id"] for each in objects} == {objects[0]["id"]}
         for each in objects:
-            responses_peer.check_response(each)
+            openai_responses_peer.check_response(each)
             assert {name: each[name] for name in set_} == set_
             assert [tool["name"] for tool in each["tools"]] == ["weather"]
         assert b"[DONE]" not in got.body

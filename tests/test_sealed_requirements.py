@@ -14,15 +14,15 @@ import pytest
 AGENTS = "tests/policy/test_agents.py"
 CONTENT = "tests/policy/test_content.py"
 MEMBERS = "tests/policy/test_members.py"
-NAMES = "tests/policy/test_names.py"
+NAMES = "tests/policy/test_model_names.py"
 TOOLS = "tests/policy/test_tools.py"
-WHOLE = "tests/policy/test_whole.py"
+WHOLE = "tests/policy/test_strict_json.py"
 PATHS = "tests/test_sealed_paths.py"
 BODIES = "tests/test_sealed_bodies.py"
 RULES = "tests/test_sealed_rules.py"
 ABUSE = "tests/test_abuse.py"
 FUZZ = "tests/test_policy_fuzz.py"
-CALLERS = "tests/callers/test_config_of_agents.py"
+CALLERS = "tests/config/test_agents.py"
 
 TESTS: dict[str, tuple[str, ...]] = {
     "S1": (f"{PATHS}::test_s1_a_path_that_is_not_served_is_a_404_in_its_dialect", f"{PATHS}::test_s1_a_path_of_two_forms_is_a_404_in_that_of_the_client"),

@@ -67,4 +67,4 @@ def test_a_run_with_a_skip_that_nobody_reviewed_fails_and_names_it(
         cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert done.returncode == status, done.stdout
-    assert (f"tests/callers/test_ledger.py::test_it: {reason}" in done.stdout) == bool(status)
+    assert (f"tests/limits/test_budget_store.py::test_it: {reason}" in done.stdout) == bool(status)

@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 from modelplex import __version__
+from modelplex.config.command_options import SERVE, Option, Parser, Shared
 from modelplex.mcp import options as mcp_options
-from modelplex.options import SERVE, Option, Parser, Shared
 
 if TYPE_CHECKING:
     from modelplex.config import Config, ProviderConfig
-    from modelplex.lint import Finding
+    from modelplex.config.lint import Finding
 
 DEFAULT_CONFIG: Final = "config.toml"
 CONFIG_VARIABLE: Final = "MODELPLEX_CONFIG"
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if os.environ.get(RUN_AS_VARIABLE):
-            from modelplex.run_as import give_up_root
+            from modelplex.server.run_as import give_up_root
 
             give_up_root(
                 os.environ[RUN_AS_VARIABLE], sockets=_sockets(arguments), config=_config_file(arguments)
@@ -156,7 +156,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     except ConfigError as error:
         if arguments.command == "check" and arguments.json:
-            from modelplex.lint import of_faults
+            from modelplex.config.lint import of_faults
 
             _write_json(arguments.config or DEFAULT_CONFIG, of_faults(error.faults), failed=True)
         else:
@@ -176,9 +176,9 @@ def _run(arguments: argparse.Namespace) -> int:
         from modelplex.mcp import commands
 
         return commands.run(arguments, config)
-    from modelplex import serve
+    from modelplex.server import process
 
-    return serve.run(
+    return process.run(
         config, config_path=None if arguments.no_reload else config.path, verbose=arguments.verbose
     )
 
@@ -414,7 +414,7 @@ def check(
     """Says on stdout what would be served, and on stderr what is wrong with it; with `as_json` the findings alone, on stdout. With `reach`, which asks each provider
     for its models, also who answers. `overridden` are options that replaced settings of the file. Returns the exit status.
     """
-    from modelplex.lint import lint
+    from modelplex.config.lint import lint
 
     findings = lint(config, environ=os.environ, overridden=overridden)
     failed = any(strict or finding.severity == "error" for finding in findings)
@@ -472,14 +472,14 @@ async def _all(reach: Reach, config: Config) -> Sequence[Reached]:
 
 
 async def _reach(config: Config) -> Sequence[Reached]:
-    from modelplex import serve
+    from modelplex.server import process
 
-    return await serve.reach(config)
+    return await process.reach(config)
 
 
 def served(config: Config) -> list[str]:
     """What a config comes to, a line each; free of secrets."""
-    from modelplex.config import told as callers
+    from modelplex.config import callers_summary as callers
     from modelplex.config import tools
 
     lines = [f"config: {config.path or 'none'}", "listens on:"]
@@ -505,8 +505,8 @@ def served(config: Config) -> list[str]:
 
 def _redirected(config: Config) -> list[str]:
     """Models whose own name means another provider, as far as the config names models."""
-    from modelplex.listing import directory_of
-    from modelplex.route.aliases import redirected
+    from modelplex.pipeline.model_catalog import directory_of
+    from modelplex.routing.aliases import redirected
 
     found = redirected(directory_of(config))
     lines = ["asked for by another name, since their own means another provider:"] if found else []

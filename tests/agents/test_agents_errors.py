@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from modelplex.send import Timeouts, parse_origin
+from modelplex.http_client import Timeouts, parse_origin
 from tests.agents.installed import run
 from tests.agents.test_agents import AGENTS, Place, place
 from tests.gateways import WAIT_S, Running, gateway

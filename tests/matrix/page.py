@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelplex.provider import all_rows
-from modelplex.provider.ways import way
+from modelplex.providers import all_rows
+from modelplex.providers.endpoints import way
 from tests.matrix.probes import ANSWERS, FORMS, OTHER_FORMS, Form
 from tests.matrix.verdicts import Target, answer_verdict, family, verdict
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from modelplex.call import Endpoint, Seal
-from modelplex.event import (
+from modelplex.core.events import (
     Argued,
     Called,
     Cited,
@@ -27,6 +26,7 @@ from modelplex.event import (
     Sealed,
     Thought,
 )
+from modelplex.core.request import Endpoint, Seal
 
 Body = dict[str, Any]
 

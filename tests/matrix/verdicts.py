@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from modelplex.call import Ask, Attempt
-from modelplex.errors import BadRequest, StatePinned, Unsupported
-from modelplex.event import Began, Ended, Event, Measured, Said, Usage
-from modelplex.provider import all_rows
-from modelplex.provider.catalogue import facts
-from modelplex.provider.ways import way
-from modelplex.wire import openai_responses
-from modelplex.wire.ask import read_ask
-from modelplex.wire.asked import Asked
-from modelplex.wire.passage import Passage
-from modelplex.wire.table import CLIENTS, family
+from modelplex.core.errors import BadRequest, StatePinned, Unsupported
+from modelplex.core.events import Began, Ended, Event, Measured, Said, Usage
+from modelplex.core.request import Ask, Attempt
+from modelplex.dialects.exchange import Passage
+from modelplex.dialects.openai_responses import dialect as openai_responses
+from modelplex.dialects.parsed_request import Asked
+from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import CLIENTS, family
+from modelplex.providers import all_rows
+from modelplex.providers.endpoints import way
+from modelplex.providers.model_facts import facts
 from tests.matrix.probes import Answered, Form, Probe
 
 PASSES = "passes"

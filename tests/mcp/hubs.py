@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 
-from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig, McpServer
+from modelplex.core.caller import Caller
+from modelplex.mcp.approvals import Lock, Pins
 from modelplex.mcp.calls import admit_all
-from modelplex.mcp.gateway import Hub
-from modelplex.mcp.pins import Lock, Pins
-from modelplex.mcp.words import (
+from modelplex.mcp.constants import (
     META_CAPABILITIES,
     META_CLIENT,
     META_VERSION,
@@ -28,7 +27,8 @@ from modelplex.mcp.words import (
     Told,
     Unavailable,
 )
-from modelplex.record.tool import ToolCall
+from modelplex.mcp.gateway import Hub
+from modelplex.records.tool_call import ToolCall
 
 WAIT = 5.0
 """Seconds that a test waits for what should come at once."""

@@ -18,25 +18,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelplex.caller import Caller
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp import cells, streams
+from modelplex.core.caller import Caller
+from modelplex.mcp import era_translation, streams
 from modelplex.mcp.catalog import MOST_TEMPLATES, Offer, merge
+from modelplex.mcp.clients.checks import Refusal, kind_of, malformed, modern_fault, read, read_head
+from modelplex.mcp.clients.session import KEPT_BYTES, MOST_RUNNING, UNREAD_OF_CALLER, Conversation, Stream
+from modelplex.mcp.clients.sessions import Session, Sessions
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
-from modelplex.mcp.front.checks import Refusal, kind_of, malformed, modern_fault, read, read_head
-from modelplex.mcp.front.session import KEPT_BYTES, MOST_RUNNING, UNREAD_OF_CALLER, Conversation, Stream
-from modelplex.mcp.front.sessions import Session, Sessions
+from modelplex.mcp.constants import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, Reply, Unavailable
 from modelplex.mcp.lockfile import LockError, read_lock
-from modelplex.mcp.upstream import Server, ServerEvent
-from modelplex.mcp.upstream.events import EventReader, TooLong
-from modelplex.mcp.upstream.http import ASIDES, messages_of
-from modelplex.mcp.upstream.listing import LARGEST
-from modelplex.mcp.words import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, Reply, Unavailable
-from tests.mcp.front.scripted import ScriptedHub, request
+from modelplex.mcp.servers import Server, ServerEvent
+from modelplex.mcp.servers.listing import LARGEST
+from modelplex.mcp.servers.sse_events import EventReader, TooLong
+from modelplex.mcp.servers.streamable_http import ASIDES, messages_of
+from tests.mcp.clients.scripted import ScriptedHub, request
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
-from tests.mcp.upstream.remote import Seen, legacy, remote
-from tests.mcp.upstream.remote import Stream as Answer
+from tests.mcp.servers.remote import Seen, legacy, remote
+from tests.mcp.servers.remote import Stream as Answer
 
 WAIT = 10.0
 
@@ -134,9 +134,9 @@ async def test_one_caller_alone_has_all_of_a_small_limit() -> None:
 
 def test_keys_of_meta_are_not_remembered_whatever_their_length() -> None:
     reader = {f"{number}{'k' * 1_000_000}": 1 for number in range(3)}
-    before = cells._passes.cache_info().currsize  # pyright: ignore[reportPrivateUsage]
-    assert cells.without_reserved({**reader, "vendor/a": 1}, ("*",)) == {"vendor/a": 1}
-    assert cells._passes.cache_info().currsize - before <= 1  # pyright: ignore[reportPrivateUsage]
+    before = era_translation._passes.cache_info().currsize  # pyright: ignore[reportPrivateUsage]
+    assert era_translation.without_reserved({**reader, "vendor/a": 1}, ("*",)) == {"vendor/a": 1}
+    assert era_translation._passes.cache_info().currsize - before <= 1  # pyright: ignore[reportPrivateUsage]
 
 
 def kept_stream(session: Session, size: int) -> Stream:
@@ -597,7 +597,7 @@ async def test_a_server_whose_lists_always_change_is_asked_ever_less_often(tmp_p
 def test_a_code_that_no_client_can_read_becomes_one_that_all_know() -> None:
     eras: tuple[Era, ...] = ("legacy", "modern")
     for era in eras:
-        told = cells.error({"code": 10**40, "message": "no"}, era=era, method="tools/call")
+        told = era_translation.error({"code": 10**40, "message": "no"}, era=era, method="tools/call")
         assert told == {"code": -32603, "message": "no"}
 
 

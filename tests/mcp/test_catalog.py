@@ -20,8 +20,8 @@ from modelplex.mcp.catalog import (
     merge,
     tool_fault,
 )
+from modelplex.mcp.constants import Catalog, Json
 from modelplex.mcp.shapes import Kind
-from modelplex.mcp.words import Catalog, Json
 
 
 def tool(name: str, **members: Any) -> Json:

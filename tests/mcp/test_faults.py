@@ -20,9 +20,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelplex.mcp.words import Json
+from modelplex.mcp.constants import Json
 from tests.gateways import Running, gateway
-from tests.mcp.front.scripted import Wire, call, enveloped, modern_headers, request
+from tests.mcp.clients.scripted import Wire, call, enveloped, modern_headers, request
 from tests.mcp.installed import configured
 from tests.processes import Address, Gateway, answers, json_lines, run, served, until
 

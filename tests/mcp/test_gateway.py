@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager
 import msgspec
 import pytest
 
-from modelplex.caller import Caller
-from modelplex.mcp import route
-from modelplex.mcp.gateway import Hub
-from modelplex.mcp.pins import LockedServer, Pins, hash_of
-from modelplex.mcp.words import (
+from modelplex.core.caller import Caller
+from modelplex.mcp import routing
+from modelplex.mcp.approvals import LockedServer, Pins, hash_of
+from modelplex.mcp.constants import (
     INVALID_PARAMS,
     META_SERVER,
     METHOD_NOT_FOUND,
@@ -19,6 +18,7 @@ from modelplex.mcp.words import (
     Reply,
     Unavailable,
 )
+from modelplex.mcp.gateway import Hub
 from tests.mcp.hubs import Guest, House, Script, ScriptedServer, Sent, echo, error, result, text, tool
 
 
@@ -566,7 +566,7 @@ class Slow(ScriptedServer):
 async def test_a_slow_server_delays_the_others_by_the_grace_at_most(
     era: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(route, "GRACE", 0.02)
+    monkeypatch.setattr(routing, "GRACE", 0.02)
     slow = Slow("slow")
     house = House(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
     guest = house.opened(Guest("legacy"))
@@ -585,7 +585,7 @@ async def test_a_slow_server_delays_the_others_by_the_grace_at_most(
 
 
 async def test_a_list_that_would_be_empty_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route, "GRACE", 0.02)
+    monkeypatch.setattr(routing, "GRACE", 0.02)
     slow, slower = Slow("slow"), Slow("slower")
     house = House(slow, slower)
     began = await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
@@ -602,7 +602,7 @@ async def test_a_list_that_would_be_empty_waits_longer(monkeypatch: pytest.Monke
 async def test_a_client_may_use_all_that_a_slow_server_may_turn_out_to_offer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(route, "GRACE", 0.01)
+    monkeypatch.setattr(routing, "GRACE", 0.01)
     slow = Slow("slow", allow=("tasks",))
     house = House(slow, ScriptedServer("up", tools=[tool("x")], capabilities={"tools": {}}))
     began = await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
@@ -614,8 +614,8 @@ async def test_a_client_may_use_all_that_a_slow_server_may_turn_out_to_offer(
 
 
 async def test_an_empty_list_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route, "GRACE", 0.01)
-    monkeypatch.setattr(route, "PATIENCE", 0.02)
+    monkeypatch.setattr(routing, "GRACE", 0.01)
+    monkeypatch.setattr(routing, "PATIENCE", 0.02)
     slow = Slow("slow")
     assert await House(slow).names(Guest("legacy")) == []
     slow.go_on.set()
@@ -624,7 +624,7 @@ async def test_an_empty_list_is_not_waited_for_without_end(monkeypatch: pytest.M
 async def test_nobody_waits_for_a_server_that_was_slow_in_an_earlier_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(route, "GRACE", 600.0)
+    monkeypatch.setattr(routing, "GRACE", 600.0)
     slow = Slow("slow")
     slow.late = True
     house = House(slow, ScriptedServer("up", known=False, tools=[tool("x")]))

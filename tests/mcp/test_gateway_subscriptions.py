@@ -2,8 +2,8 @@
 
 import asyncio
 
+from modelplex.mcp.constants import META_SUBSCRIPTION, Json, Reply, Unavailable
 from modelplex.mcp.streams import MAX_SUBSCRIPTIONS
-from modelplex.mcp.words import META_SUBSCRIPTION, Json, Reply, Unavailable
 from tests.mcp.hubs import WAIT, Guest, House, ScriptedServer, error, result, tool
 
 TOOLS = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.mcp.tasks import ALL, EXTENSION, OF_CALLER, Tasks
-from modelplex.mcp.words import (
+from modelplex.mcp.constants import (
     INVALID_PARAMS,
     META_RELATED,
     METHOD_NOT_FOUND,
@@ -17,6 +16,7 @@ from modelplex.mcp.words import (
     Reply,
     Unavailable,
 )
+from modelplex.mcp.tasks import ALL, EXTENSION, OF_CALLER, Tasks
 from tests.mcp.hubs import WAIT, Guest, House, ScriptedServer, Sent, error, result, text, tool
 
 OLD: Json = {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from modelplex.config import Config, McpConfig, McpServer, Secret
 from modelplex.mcp import lockfile
+from modelplex.mcp.approvals import Lock, LockedServer
 from modelplex.mcp.lockfile import (
     LockError,
     launch_of,
@@ -24,7 +25,6 @@ from modelplex.mcp.lockfile import (
     write_lock,
     write_seen,
 )
-from modelplex.mcp.pins import Lock, LockedServer
 
 HASH = "sha256:" + "0" * 64
 LOCK: Lock = {

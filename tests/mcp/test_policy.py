@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelplex.caller import Caller
+from modelplex.core.caller import Caller
 from modelplex.mcp.policy import (
     Decision,
     any_of_server,

@@ -13,34 +13,34 @@ from pathlib import Path
 
 import pytest
 
-from modelplex.mcp.words import Json
+from modelplex.mcp.constants import Json
 from tests.gateways import gateway, one
-from tests.mcp.front.scripted import call, enveloped, modern_headers, request
+from tests.mcp.clients.scripted import call, enveloped, modern_headers, request
+from tests.mcp.servers.remote import modern, remote
 from tests.mcp.test_faults import WAYS, agent, calls_in, config, scripted, text, told
-from tests.mcp.upstream.remote import modern, remote
 from tests.processes import run, served
 from tests.upstreams import answer, chat_answer, provider
 
 HERE = "tests/mcp/test_requirements.py"
 FAULTS = "tests/mcp/test_faults.py"
 HUB = "tests/mcp/test_gateway.py"
-CELLS = "tests/mcp/test_gateway_cells.py"
+CELLS = "tests/mcp/test_era_translation.py"
 NEWS = "tests/mcp/test_gateway_subscriptions.py"
 MODERN = "tests/mcp/front/test_modern.py"
 SESSIONS = "tests/mcp/front/test_sessions.py"
-LINES = "tests/mcp/front/test_lines.py"
+LINES = "tests/mcp/clients/test_stdio.py"
 ACCESS = "tests/mcp/front/test_access.py"
 REST = "tests/mcp/front/test_rest.py"
 STDIO = "tests/mcp/upstream/test_stdio.py"
-HTTP = "tests/mcp/upstream/test_http.py"
+HTTP = "tests/mcp/servers/test_streamable_http.py"
 NAMES = "tests/mcp/test_names.py"
 CATALOG = "tests/mcp/test_catalog.py"
-PINS = "tests/mcp/test_pins.py"
+PINS = "tests/mcp/test_approvals.py"
 SEARCH = "tests/mcp/test_search.py"
 REAL = "tests/mcp/test_real_servers.py"
 SUITE = "tests/mcp/test_conformance.py"
 SUITE_CLIENT = "tests/mcp/test_conformance_client.py"
-TOOL_RECORD = "tests/record/test_tool.py"
+TOOL_RECORD = "tests/records/test_tool_call.py"
 SEALED = "tests/policy/test_tools.py"
 MEMBERS = "tests/policy/test_members.py"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from modelplex.mcp.constants import Json, Reply
 from modelplex.mcp.results import cut, plain, plain_words
-from modelplex.mcp.words import Json, Reply
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
 
 LIMIT = 400

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelplex.mcp.constants import INVALID_PARAMS, Json, Reply
 from modelplex.mcp.search import (
     CALL,
     DEFINITIONS,
@@ -22,7 +23,6 @@ from modelplex.mcp.search import (
     wanted,
     words,
 )
-from modelplex.mcp.words import INVALID_PARAMS, Json, Reply
 
 VERBS = ["create", "delete", "list", "update", "find", "export", "import", "archive", "share", "rename"]
 THINGS = [

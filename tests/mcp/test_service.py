@@ -16,12 +16,12 @@ import pytest
 
 from modelplex.config.secret import Secret
 from modelplex.config.settings import Config, McpConfig, McpServer, Server
+from modelplex.http_client import Client
+from modelplex.mcp.approvals import LockedServer
 from modelplex.mcp.calls import admit_all
 from modelplex.mcp.lockfile import lock_path, write_lock
-from modelplex.mcp.pins import LockedServer
 from modelplex.mcp.service import Service
-from modelplex.record.tool import ToolCall
-from modelplex.send import Client
+from modelplex.records.tool_call import ToolCall
 from tests.mcp.hubs import Guest, error, result, text
 
 ECHO = """

@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 import pytest
 
 from modelplex.mcp.catalog import Merged, Offer, fresh, merge
+from modelplex.mcp.constants import Catalog, Era, Json, Reply
 from modelplex.mcp.schemas import is_pattern, schema_fault
 from modelplex.mcp.shapes import Kind, Malformed, answered, mended, older
-from modelplex.mcp.words import Catalog, Era, Json, Reply
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, tool
 from tests.mcp.installed import MODULES, PEERS, python
 from tests.peers import node

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.dialects.anthropic.policy_betas import KEPT, OPENED_BY
 from modelplex.policy import rules
-from modelplex.policy.betas import KEPT, OPENED_BY
-from modelplex.policy.names import HIDDEN, MARKS, NAMES, TAGS
+from modelplex.policy.model_names import HIDDEN, MARKS, NAMES, TAGS
 from modelplex.policy.rules import OPENABLE, RULES, sentence
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from modelplex.policy import _leaves
-from modelplex.policy._leaves import Data, Mapped, Numbers, Pattern, Plain, Schema, Texts, Tokens, Words
-from modelplex.policy._walk import (
+from modelplex.policy import leaves
+from modelplex.policy.judge import TABLES
+from modelplex.policy.leaves import Data, Mapped, Numbers, Pattern, Plain, Schema, Texts, Tokens, Words
+from modelplex.policy.walk import (
     MAX_EDITS,
     OPENED,
     Each,
@@ -26,7 +27,6 @@ from modelplex.policy._walk import (
     Said,
     Unless,
 )
-from modelplex.policy.judge import TABLES
 from tests.policy.judging import (
     Json,
     block,
@@ -129,7 +129,7 @@ def test_no_pattern_lets_an_address_or_a_message_pass(dialect: str) -> None:
 
 
 def test_a_leaf_passes_null_and_nothing_of_another_type() -> None:
-    for leaf in vars(_leaves).values():
+    for leaf in vars(leaves).values():
         if isinstance(leaf, Plain | Words | Pattern | Texts | Numbers | Mapped | Tokens | Schema):
             assert type(None) in leaf.passes, leaf
             assert dict not in leaf.passes, leaf
@@ -238,8 +238,8 @@ def test_a_body_may_lose_so_many_parts_and_no_more() -> None:
     assert len(stripped) == MAX_EDITS
     more = responses(include=["x"] * (MAX_EDITS + 1))
     assert refused(more, "openai_responses") == ("unknown-value", f"include[{MAX_EDITS}]")
-    passed(chat(logit_bias={str(n): 1 for n in range(_leaves.MOST_KEYS)}), "openai_chat")
-    many = {str(n): 1 for n in range(_leaves.MOST_KEYS + 1)}
+    passed(chat(logit_bias={str(n): 1 for n in range(leaves.MOST_KEYS)}), "openai_chat")
+    many = {str(n): 1 for n in range(leaves.MOST_KEYS + 1)}
     assert refused(chat(logit_bias=many), "openai_chat") == ("unknown-form", "logit_bias")
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from modelplex.record.pricelist import FILE
+from modelplex.records.price_list import FILE
 from tests.prices.convert import file
 
 FILE.write_bytes(file(today=datetime.now(UTC).date().isoformat()))

@@ -1,4 +1,4 @@
-"""genai-prices' table in the form of modelplex.record.pricelist."""
+"""genai-prices' table in the form of modelplex.records.price_list."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from modelplex.record.pricelist import Clause, Model, Period, Price, Prices
+from modelplex.records.price_list import Clause, Model, Period, Price, Prices
 
 SOURCE = "https://github.com/pydantic/genai-prices"
 UNITS = {

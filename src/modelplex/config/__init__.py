@@ -5,10 +5,10 @@ Above it stand `cli`, `serve` and whatever is configured; below it the vocabular
 """
 
 from modelplex.config.address import DEFAULT_HOST, default_host, http_address
-from modelplex.config.faults import ConfigError, ConfigFault
-from modelplex.config.found import describe, embedded, ollama_url
+from modelplex.config.detected import describe, embedded, ollama_url
 from modelplex.config.load import load, load_without_file, provider_types
 from modelplex.config.one import on_one_socket
+from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.read import parse
 from modelplex.config.redacted import redacted
 from modelplex.config.secret import HIDDEN, Secret, hide

@@ -45,7 +45,7 @@ def http_address(written: str, *, host: str = _LOCALHOST) -> str:
 
 def provider_url(written: str) -> str:
     """A provider's base URL without the slash at its end. Raises ValueError with a sentence that does not repeat the URL."""
-    from modelplex.send import parse_origin  # who will dial it decides what can be dialled
+    from modelplex.http_client import parse_origin  # who will dial it decides what can be dialled
 
     url = written.strip().rstrip("/")
     parse_origin(url)
@@ -56,6 +56,6 @@ def provider_url(written: str) -> str:
 
 def same_origin(one: str, other: str) -> bool:
     """Whether two base URLs lead to the same service: a key that was meant for one may go to the other. Both are valid."""
-    from modelplex.send import parse_origin
+    from modelplex.http_client import parse_origin
 
     return parse_origin(one)[0] == parse_origin(other)[0]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from modelplex.config.faults import ConfigError, ConfigFault
-from modelplex.config.found import embedded, ollama_url
+from modelplex.config.detected import embedded, ollama_url
+from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.read import LARGEST_FILE, parse
 from modelplex.config.settings import Config, TypeFacts
 
@@ -61,7 +61,7 @@ def load_without_file(environ: Mapping[str, str], *, types: Mapping[str, TypeFac
 
 def provider_types() -> Mapping[str, TypeFacts]:
     """The types that `type` may name."""
-    from modelplex.provider.types import TYPES
+    from modelplex.providers.types import TYPES
 
     return TYPES
 

@@ -13,13 +13,11 @@ from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
-from modelplex.call import Quirks
 from modelplex.config import agents as callers
 from modelplex.config import prices, tools
 from modelplex.config.address import default_host, http_address, provider_url, same_origin
-from modelplex.config.faults import ConfigError, ConfigFault
-from modelplex.config.found import default_http, found_providers
-from modelplex.config.places import Path, places
+from modelplex.config.detected import default_http, found_providers
+from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.rules import (
     FAULTY,
     Document,
@@ -58,6 +56,8 @@ from modelplex.config.settings import (
     Server,
     TypeFacts,
 )
+from modelplex.config.toml_positions import Path, places
+from modelplex.core.request import Quirks
 
 LARGEST_FILE: Final = 4 * 1024 * 1024
 """Bytes of a config. A thousand providers need less; a disk image named by mistake is not read into memory."""

@@ -15,9 +15,9 @@ from typing import Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from modelplex.config.faults import ConfigFault
-from modelplex.config.places import Path, dotted, line_of
+from modelplex.config.problems import ConfigFault
 from modelplex.config.secret import Secret
+from modelplex.config.toml_positions import Path, dotted, line_of
 
 SHOWN: Final = 60
 """Characters of a wrong value that are shown: enough to find it, short enough for one line."""

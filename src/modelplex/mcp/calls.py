@@ -11,18 +11,18 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
-from modelplex.mcp import cells, results, search
-from modelplex.mcp.back import Back
+from modelplex.core.caller import Caller
+from modelplex.mcp import era_translation, results, search
 from modelplex.mcp.catalog import BadCursor
+from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_PARAMS, Json, Reply, Unavailable
 from modelplex.mcp.policy import decide
 from modelplex.mcp.relay import Relay, size
-from modelplex.mcp.route import Routes, Target
+from modelplex.mcp.request_context import Turn, invalid, tool_refused, unavailable, unknown, unlisted
+from modelplex.mcp.routing import Routes, Target
 from modelplex.mcp.tasks import Held, Tasks, offered, only_as_task
-from modelplex.mcp.turn import Turn, invalid, tool_refused, unavailable, unknown, unlisted
-from modelplex.mcp.words import INTERNAL_ERROR, INVALID_PARAMS, Json, Reply, Unavailable
-from modelplex.record.tool import ToolCall, ToolJournal, measured
+from modelplex.mcp.tool_server import Back
+from modelplex.records.tool_call import ToolCall, ToolJournal, measured
 
 NAME_LIMIT: Final = 1_024
 """Characters of a name or URI in a Record; what is longer is cut there, and nowhere else."""
@@ -339,7 +339,7 @@ def _ours(reply: Reply, turn: Turn) -> Reply:
     """An answer of the gateway's own, in the form of the client's era."""
     if reply.result is None:
         return msgspec.structs.replace(reply, reason="unknown")
-    return Reply(result=cells.modern(dict(reply.result))) if turn.modern else reply
+    return Reply(result=era_translation.modern(dict(reply.result))) if turn.modern else reply
 
 
 _REFUSED: Final = frozenset({"unknown", "policy", "limit", "invalid", "capability"})

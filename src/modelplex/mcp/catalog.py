@@ -14,10 +14,10 @@ from typing import Final, cast
 
 import msgspec
 
+from modelplex.mcp.constants import Catalog, Era, Json
 from modelplex.mcp.names import LIMIT, Names, exposed
 from modelplex.mcp.policy import any_of_server, permitted, whole_server
 from modelplex.mcp.shapes import Kind, Malformed, mended, older
-from modelplex.mcp.words import Catalog, Era, Json
 
 LIST_TTL_MS: Final = 30_000
 """How long a client may keep a list, or what `server/discover` says: a change is told to those who subscribed, and soon found by the others."""

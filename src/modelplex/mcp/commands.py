@@ -17,10 +17,14 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from modelplex.caller import Caller
 from modelplex.config.settings import Config, McpServer
-from modelplex.errors import without_name
+from modelplex.config.state_folder import state_folder
+from modelplex.core.caller import Caller
+from modelplex.core.errors import without_name
+from modelplex.http_client import Client
+from modelplex.mcp.approvals import Judgement, Lock, LockedServer, Pin, Pins, approved, printable, says
 from modelplex.mcp.catalog import Entry, Merged, Offer, merge
+from modelplex.mcp.constants import Catalog, Json, Unavailable
 from modelplex.mcp.lockfile import (
     LockError,
     launch_of,
@@ -31,12 +35,8 @@ from modelplex.mcp.lockfile import (
     write_seen,
 )
 from modelplex.mcp.names import SEPARATOR, Own
-from modelplex.mcp.pins import Judgement, Lock, LockedServer, Pin, Pins, approved, printable, says
 from modelplex.mcp.policy import decide, permitted
-from modelplex.mcp.upstream import CACHE_FOLDER, Children, DiskCache, Server, Teaching
-from modelplex.mcp.words import Catalog, Json, Unavailable
-from modelplex.send import Client
-from modelplex.state import state_folder
+from modelplex.mcp.servers import CACHE_FOLDER, Children, DiskCache, Server, Teaching
 
 OK: Final = 0
 FAILED: Final = 1

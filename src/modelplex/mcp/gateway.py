@@ -15,21 +15,14 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.caller import Caller
 from modelplex.config.settings import McpConfig
+from modelplex.core.caller import Caller
 from modelplex.mcp import search
-from modelplex.mcp.back import Back
+from modelplex.mcp.advertised import LISTS, Surface
+from modelplex.mcp.approvals import Lock, Pins, printable
 from modelplex.mcp.calls import Admit, Calls, admit_all
 from modelplex.mcp.catalog import BadCursor
-from modelplex.mcp.pins import Lock, Pins, printable
-from modelplex.mcp.relay import Relay, session_scope
-from modelplex.mcp.route import Report, Routes
-from modelplex.mcp.seals import Seals
-from modelplex.mcp.streams import Channel, Streams
-from modelplex.mcp.surface import LISTS, Surface
-from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
-from modelplex.mcp.turn import Turn, invalid, unavailable, unknown
-from modelplex.mcp.words import (
+from modelplex.mcp.constants import (
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
     NEWEST,
@@ -39,7 +32,14 @@ from modelplex.mcp.words import (
     Reply,
     Unavailable,
 )
-from modelplex.record.tool import ToolCall
+from modelplex.mcp.relay import Relay, session_scope
+from modelplex.mcp.request_context import Turn, invalid, unavailable, unknown
+from modelplex.mcp.request_state import Seals
+from modelplex.mcp.routing import Report, Routes
+from modelplex.mcp.streams import Channel, Streams
+from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
+from modelplex.mcp.tool_server import Back
+from modelplex.records.tool_call import ToolCall
 
 WARNINGS: Final = 20
 """Sentences about one server's lists that the status shows: it is read by people."""

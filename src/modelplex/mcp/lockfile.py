@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from modelplex.config.settings import Config, McpServer
-from modelplex.mcp.pins import Lock, LockedServer, Mode, Pins, mode_of
+from modelplex.mcp.approvals import Lock, LockedServer, Mode, Pins, mode_of
 
 VERSION: Final = 1
 """Of both files' forms."""

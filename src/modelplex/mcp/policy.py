@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from modelplex.caller import Caller
+from modelplex.core.caller import Caller
 from modelplex.mcp.names import SEPARATOR, exposed
 
 _WILD: Final = re.compile(r"[*?\[]")

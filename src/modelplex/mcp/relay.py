@@ -16,23 +16,9 @@ from typing import Any, Final, cast
 import msgspec
 
 from modelplex.config.settings import McpConfig
-from modelplex.mcp import cells, results, shapes
-from modelplex.mcp.back import Back
-from modelplex.mcp.places import Full, Places
-from modelplex.mcp.route import Target
-from modelplex.mcp.seals import Sealed, Seals
-from modelplex.mcp.tasks import (
-    EXTENSION,
-    FIRST_VERSION,
-    Held,
-    Tasks,
-    declared,
-    offered,
-    related_to,
-    takes,
-)
-from modelplex.mcp.turn import tool_refused
-from modelplex.mcp.words import (
+from modelplex.mcp import era_translation, results, shapes
+from modelplex.mcp.call_slots import Full, Places
+from modelplex.mcp.constants import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     META_LOG_LEVEL,
@@ -45,6 +31,20 @@ from modelplex.mcp.words import (
     Reply,
     Unavailable,
 )
+from modelplex.mcp.request_context import tool_refused
+from modelplex.mcp.request_state import Sealed, Seals
+from modelplex.mcp.routing import Target
+from modelplex.mcp.tasks import (
+    EXTENSION,
+    FIRST_VERSION,
+    Held,
+    Tasks,
+    declared,
+    offered,
+    related_to,
+    takes,
+)
+from modelplex.mcp.tool_server import Back
 
 LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """Of log messages, the least first (RFC 5424)."""
@@ -112,7 +112,7 @@ class Heard:
     def __call__(self, message: Json) -> None:
         method = message.get("method")
         if method == PROGRESS or (method == MESSAGE and self._wanted(message)):
-            told = cells.notification(message, globs=self._globs, related=self._related)
+            told = era_translation.notification(message, globs=self._globs, related=self._related)
             if self._plain and isinstance(params := told.get("params"), dict):
                 told = {**told, "params": results.plain_words(cast("Json", params))}
             self._party.send(told)
@@ -222,7 +222,7 @@ class Relay:
         """Have the server answer; `set_` replaces members of the params. `held` is the task that is asked about. Raises Unavailable."""
         catalog = back.catalog or await back.lists()
         allow = back.config.asks
-        capabilities = cells.may_be_asked(allow, claimed=party.capabilities) if allow else {}
+        capabilities = era_translation.may_be_asked(allow, claimed=party.capabilities) if allow else {}
         if tasks := may_be_task(back, party):
             if catalog.era == "modern":
                 capabilities["extensions"] = {EXTENSION: {}}
@@ -230,7 +230,7 @@ class Relay:
                 set_["task"] = params["task"]
         scope = scope_of(back, party) if held is None else held.scope
         way = Way(party, method, target, back, scope, catalog.era, capabilities, route, tasks, held)
-        up = cells.upwards(params, globs=self.config.meta, **set_)
+        up = era_translation.upwards(params, globs=self.config.meta, **set_)
         if tasks and catalog.era == "legacy":
             self._relate(way, params, up)
         heard = self._heard(way, params, catalog.capabilities)
@@ -251,7 +251,7 @@ class Relay:
     def seat(self, back: Back, party: Party) -> tuple[Back, str]:
         """The server, and which of its processes, that this party's calls go to."""
         if back.catalog is not None and back.catalog.era == "modern":
-            asks = cells.may_be_asked(back.config.asks, claimed=party.capabilities)
+            asks = era_translation.may_be_asked(back.config.asks, claimed=party.capabilities)
             if (elder := self._elder_of(back, party, asks)) is not None:
                 return elder, session_scope(party)
         return back, scope_of(back, party)
@@ -270,7 +270,7 @@ class Relay:
 
     def _resume(self, way: Way, params: Mapping[str, Any], up: Json) -> bool:
         """Put a modern client's answers into the request, and what it was given to bring back. False where it brings what it was not given."""
-        answers = cells.answers(params.get("inputResponses"), way.capabilities)
+        answers = era_translation.answers(params.get("inputResponses"), way.capabilities)
         if (state := params.get("requestState")) is not None:
             sealed = self._seals.open(state, server=way.back.name, owner=way.party.caller.owner)
             if sealed is None:
@@ -434,7 +434,12 @@ class Relay:
         wanted: list[str] = []
 
         async def asked(method: str, question: Json) -> Reply:
-            if way.party.era == "modern" and method in cells.FEATURES and task is not None and not wanted:
+            if (
+                way.party.era == "modern"
+                and method in era_translation.FEATURES
+                and task is not None
+                and not wanted
+            ):
                 wanted.append(method)
                 task.cancel()
             elif way.scope == session_scope(way.party):
@@ -459,7 +464,7 @@ class Relay:
         except asyncio.CancelledError:
             if not wanted or task is None or task.uncancel() > 0:
                 raise
-            return self._may_not_ask(way, cells.required(wanted[0]))
+            return self._may_not_ask(way, era_translation.required(wanted[0]))
 
     # --- what a server asks ----------------------------------------------------------------------------------------------------------
 
@@ -471,8 +476,8 @@ class Relay:
             method, params = _question(question)
             if method == "roots/list" and way.back.config.roots:
                 answers[key] = _roots(way.back)
-            elif not cells.answerable(method, params, way.capabilities):
-                return {}, self._may_not_ask(way, cells.required(method))
+            elif not era_translation.answerable(method, params, way.capabilities):
+                return {}, self._may_not_ask(way, era_translation.required(method))
             elif way.party.era == "modern":
                 left[key] = question
             else:
@@ -489,12 +494,12 @@ class Relay:
 
     async def _ask(self, way: Way, method: str, params: Json) -> Reply:
         """Ask a legacy client what its server asks, without what a server has to say to this gateway alone."""
-        if not cells.answerable(method, params, way.capabilities):
+        if not era_translation.answerable(method, params, way.capabilities):
             return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
         asked = dict(params)
         said = asked.pop("_meta", None)
         related = self._related(way, said)
-        meta = {**cells.without_reserved(said, self.config.meta), **related}
+        meta = {**era_translation.without_reserved(said, self.config.meta), **related}
         meta.pop("progressToken", None)
         if meta:
             asked["_meta"] = meta
@@ -502,7 +507,7 @@ class Relay:
         if reply.result is None:
             return reply
         answer = dict(reply.result)
-        meta = cells.without_reserved(answer.pop("_meta", None), self.config.meta)
+        meta = era_translation.without_reserved(answer.pop("_meta", None), self.config.meta)
         if related:  # the answer belongs to what the question did
             meta[META_RELATED] = cast("Json", said)[META_RELATED]
         return Reply(result={**answer, "_meta": meta} if meta else answer)
@@ -510,8 +515,8 @@ class Relay:
     def _may_not_ask(self, way: Way, required: Json) -> Reply:
         """The server asked for what it is not allowed, or what this client cannot do: the client is told which of the two."""
         claimed = way.party.capabilities
-        asks = " and ".join(cells.named(required)) or "something"
-        if way.party.era == "modern" and not cells.claims(claimed, required):
+        asks = " and ".join(era_translation.named(required)) or "something"
+        if way.party.era == "modern" and not era_translation.claims(claimed, required):
             return Reply.failed(
                 MISSING_CAPABILITY,
                 f"{way.back.name} has to ask the client for {asks}, which it did not declare.",
@@ -552,7 +557,7 @@ class Relay:
             code = reply.error.get("code")
             if code == MISSING_CAPABILITY and way.era == "modern":
                 return self._may_not_ask(way, _required(reply.error))
-            told = cells.error(reply.error, era=way.party.era, method=way.method)
+            told = era_translation.error(reply.error, era=way.party.era, method=way.method)
             return Reply(error=results.plain_words(told) if way.back.config.plain_text else told)
         if not isinstance(reply.result, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a server may say anything
             return failed(way, f"{way.back.name} answered with what is no result.", "invalid_answer")
@@ -563,12 +568,12 @@ class Relay:
                 f"{way.back.name} answered with a {str(kind)[:40]!r}, which is not relayed.",
                 "invalid_answer",
             )
-        down = cells.downwards(
+        down = era_translation.downwards(
             reply.result,
             era=way.party.era,
             server_era=way.era,
             globs=self.config.meta,
-            ttl=cells.READ_TTL if way.method == "resources/read" and modern else None,
+            ttl=era_translation.READ_TTL if way.method == "resources/read" and modern else None,
         )
         if way.tasks:
             self._as_task(way, reply.result, down)
@@ -591,7 +596,7 @@ class Relay:
             if way.held is not None and result.get("taskId") == way.held.own:
                 down["taskId"] = way.held.shown(way.route)
             if way.era == "modern" and isinstance(inner := result.get("result"), dict):
-                down["result"] = cells.inner(cast("Json", inner), globs=self.config.meta)
+                down["result"] = era_translation.inner(cast("Json", inner), globs=self.config.meta)
         elif isinstance(task, dict) and isinstance(own := cast("Json", task).get("taskId"), str):
             held = self._tasks.made(way.back, own, scope=way.scope, party=way.party, route=way.route)
             if way.era == "modern":

@@ -11,7 +11,7 @@ from typing import Final, cast
 
 import msgspec
 
-from modelplex.mcp.words import Json
+from modelplex.mcp.constants import Json
 
 SPOKEN: Final = (
     "content",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, cast
 
-from modelplex.mcp.words import Json
+from modelplex.mcp.constants import Json
 
 TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 DIALECTS: Final = re.compile(r"https?://json-schema\.org/(draft-0[67]|draft/2019-09|draft/2020-12)/schema#?")

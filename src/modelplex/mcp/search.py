@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.mcp.words import INVALID_PARAMS, Json, Reply
+from modelplex.mcp.constants import INVALID_PARAMS, Json, Reply
 
 SEARCH: Final = "search_tools"
 DETAILS: Final = "tool_details"

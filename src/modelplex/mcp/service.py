@@ -14,16 +14,16 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from modelplex.config.settings import Config, McpServer
-from modelplex.errors import without_name
+from modelplex.config.state_folder import state_folder
+from modelplex.core.errors import without_name
+from modelplex.http_client import Client
+from modelplex.mcp.approvals import Lock, Pins
 from modelplex.mcp.calls import Admit
+from modelplex.mcp.constants import Json
 from modelplex.mcp.gateway import Hub
 from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, record_seen
-from modelplex.mcp.pins import Lock, Pins
-from modelplex.mcp.upstream import CACHE_FOLDER, Children, DiskCache, Server, ServerEvent
-from modelplex.mcp.words import Json
-from modelplex.record.tool import ToolCall
-from modelplex.send import Client
-from modelplex.state import state_folder
+from modelplex.mcp.servers import CACHE_FOLDER, Children, DiskCache, Server, ServerEvent
+from modelplex.records.tool_call import ToolCall
 
 LEVELS: Final = {
     "stderr": "info",

@@ -15,8 +15,8 @@ from typing import Final, Literal, cast
 
 import msgspec
 
+from modelplex.mcp.constants import Era, Json
 from modelplex.mcp.schemas import schema_fault
-from modelplex.mcp.words import Era, Json
 
 Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, cast
 
-from modelplex.mcp import cells
-from modelplex.mcp.back import Back
+from modelplex.mcp import era_translation
+from modelplex.mcp.advertised import Surface
+from modelplex.mcp.constants import META_SUBSCRIPTION, Json, Party, Reply, Unavailable
 from modelplex.mcp.relay import LEVELS, MESSAGE, PROGRESS, RETRY_AFTER, Relay
-from modelplex.mcp.route import Report, Routes
-from modelplex.mcp.speech import Allowance
+from modelplex.mcp.request_context import Turn, invalid, unlisted
+from modelplex.mcp.routing import Report, Routes
+from modelplex.mcp.server_output import Allowance
 from modelplex.mcp.subscriptions import (
     LIST_CHANGED,
     MAX_URIS,
@@ -23,10 +25,8 @@ from modelplex.mcp.subscriptions import (
     Subscriber,
     Subscriptions,
 )
-from modelplex.mcp.surface import Surface
 from modelplex.mcp.tasks import EXTENSION, STATUS, Held, Tasks, related_to
-from modelplex.mcp.turn import Turn, invalid, unlisted
-from modelplex.mcp.words import META_SUBSCRIPTION, Json, Party, Reply, Unavailable
+from modelplex.mcp.tool_server import Back
 
 MAX_SUBSCRIPTIONS: Final = 16
 """Modern subscriptions that one caller may have at once: a client needs one, and each is a stream that stays open."""
@@ -222,7 +222,7 @@ class Streams:
             for task in following:
                 task.cancel()
             self._subscriptions.remove(subscriber)
-        return Reply(result=cells.modern({}, meta={META_SUBSCRIPTION: turn.id}))
+        return Reply(result=era_translation.modern({}, meta={META_SUBSCRIPTION: turn.id}))
 
     async def _follow(self, turn: Turn, subscriber: Subscriber, held: Sequence[Held]) -> None:
         """Have one modern server tell of these tasks, for as long as it will; who asks for a task's state learns the same."""
@@ -234,9 +234,9 @@ class Streams:
             task = known.get(str(params.get("taskId")))
             if message.get("method") != STATUS["modern"] or task is None:
                 return
-            down = {**cells.inner(params, globs=globs), "taskId": task.shown(turn.route)}
+            down = {**era_translation.inner(params, globs=globs), "taskId": task.shown(turn.route)}
             if isinstance(result := params.get("result"), dict):
-                down["result"] = cells.inner(cast("Json", result), globs=globs)
+                down["result"] = era_translation.inner(cast("Json", result), globs=globs)
             subscriber.tell(STATUS["modern"], down)
 
         wish: Json = {"notifications": {"taskIds": list(known)}}
@@ -261,7 +261,7 @@ class Streams:
         if isinstance(method, str) and method in LIST_CHANGED:
             self._changed(back, method)
         elif method == UPDATED and isinstance(params, dict):
-            told = cells.notification(message, globs=self._relay.config.meta)
+            told = era_translation.notification(message, globs=self._relay.config.meta)
             self._subscriptions.updated(back, scope, told["params"])
         elif method in (STATUS["legacy"], PROGRESS) and isinstance(params, dict):
             self._of_task(back, scope, method, cast("Json", params))
@@ -287,7 +287,7 @@ class Streams:
         if held is None or session is None or session.subscriber is None:
             return
         related = self._tasks.related(meta, back=back, scope=scope, owner=held.owner, route=held.route)
-        down = cells.inner(params, globs=self._relay.config.meta)
+        down = era_translation.inner(params, globs=self._relay.config.meta)
         if related:
             down = {**down, "_meta": {**down.get("_meta", {}), **related}}
         if status:

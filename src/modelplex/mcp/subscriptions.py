@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from modelplex.mcp.back import Back
-from modelplex.mcp.words import META_SUBSCRIPTION, Json, Told, Unavailable
+from modelplex.mcp.constants import META_SUBSCRIPTION, Json, Told, Unavailable
+from modelplex.mcp.tool_server import Back
 
 LIST_CHANGED: Final[Mapping[str, str]] = {
     "notifications/tools/list_changed": "toolsListChanged",

@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.mcp.back import Back
+from modelplex.mcp.constants import META_RELATED, RESERVED, Era, Json, Party
 from modelplex.mcp.names import SEPARATOR
-from modelplex.mcp.words import META_RELATED, RESERVED, Era, Json, Party
+from modelplex.mcp.tool_server import Back
 
 EXTENSION: Final = RESERVED + "tasks"
 """The modern form, as clients and servers declare it."""

@@ -9,15 +9,20 @@ from collections.abc import Mapping
 
 import msgspec
 
-from modelplex.call import Stripped
-from modelplex.policy import _anthropic, _chat, _gemini, _ollama, _responses, _smaller
-from modelplex.policy._path import dotted, pointer
-from modelplex.policy._splice import splice
-from modelplex.policy._tools import Finish
-from modelplex.policy._walk import Edit, Members, Refused, Walk
-from modelplex.policy._whole import read_whole
+from modelplex.core.request import Stripped
+from modelplex.dialects.anthropic import policy as anthropic_policy
+from modelplex.dialects.gemini import policy as gemini_policy
+from modelplex.dialects.ollama import policy as ollama_policy
+from modelplex.dialects.openai_chat import policy as openai_chat_policy
+from modelplex.dialects.openai_chat import policy_of_others
+from modelplex.dialects.openai_responses import policy as openai_responses_policy
+from modelplex.policy.path import dotted, pointer
 from modelplex.policy.rules import sentence
+from modelplex.policy.splice import splice
+from modelplex.policy.strict_json import read_whole
+from modelplex.policy.tools import Finish
 from modelplex.policy.verdict import ALLOW, Amend, Facts, Refuse, Verdict
+from modelplex.policy.walk import Edit, Members, Refused, Walk
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -27,25 +32,25 @@ class Table(msgspec.Struct, frozen=True):
     finish: tuple[Finish, ...] = ()
 
 
-_GEMINI = Table(_gemini.TOP, _gemini.FINISH)
-_MESSAGES = Table(_anthropic.TOP, _anthropic.FINISH)
+_GEMINI = Table(gemini_policy.TOP, gemini_policy.FINISH)
+_MESSAGES = Table(anthropic_policy.TOP, anthropic_policy.FINISH)
 TABLES: Mapping[str, Table] = {
-    "openai_chat": Table(_chat.TOP, _chat.FINISH),
-    "openai_completions": Table(_smaller.COMPLETIONS),
-    "openai_embeddings": Table(_smaller.EMBEDDINGS),
-    "openai_json": Table(_smaller.JSON),
-    "openai_responses": Table(_responses.TOP, _responses.FINISH),
-    "openai_count": Table(_responses.COUNT, _responses.COUNT_FINISH),
+    "openai_chat": Table(openai_chat_policy.TOP, openai_chat_policy.FINISH),
+    "openai_completions": Table(policy_of_others.COMPLETIONS),
+    "openai_embeddings": Table(policy_of_others.EMBEDDINGS),
+    "openai_json": Table(policy_of_others.JSON),
+    "openai_responses": Table(openai_responses_policy.TOP, openai_responses_policy.FINISH),
+    "openai_count": Table(openai_responses_policy.COUNT, openai_responses_policy.COUNT_FINISH),
     "anthropic_messages": _MESSAGES,
     "anthropic_count": _MESSAGES,
     "gemini": _GEMINI,
     "gemini_array": _GEMINI,
-    "gemini_count": Table(_gemini.COUNT, _gemini.FINISH),
-    "gemini_embed": Table(_gemini.EMBED),
-    "gemini_embed_one": Table(_gemini.EMBED_ONE),
-    "ollama": Table(_ollama.CHAT),
-    "ollama_generate": Table(_ollama.GENERATE),
-    "ollama_embed": Table(_ollama.EMBED),
+    "gemini_count": Table(gemini_policy.COUNT, gemini_policy.FINISH),
+    "gemini_embed": Table(gemini_policy.EMBED),
+    "gemini_embed_one": Table(gemini_policy.EMBED_ONE),
+    "ollama": Table(ollama_policy.CHAT),
+    "ollama_generate": Table(ollama_policy.GENERATE),
+    "ollama_embed": Table(ollama_policy.EMBED),
 }
 """By the names that the wire table has for dialects and their smaller forms."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelplex.call import Stripped
+from modelplex.core.request import Stripped
 from modelplex.policy.bounds import Bound
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from modelplex.listen.socket_file import SocketFile
+    from modelplex.server.socket_file import SocketFile
 
 WRONG: Final = 2
 RUNS: Final = ".runs"
@@ -40,8 +40,8 @@ class Uses:
 
     async def open(self) -> None:
         """Count the first use, and let others begin. Raises ListenError."""
-        from modelplex.listen.address import Unix
-        from modelplex.listen.socket_file import NO_CLEANUP, claim
+        from modelplex.server.address import Unix
+        from modelplex.server.socket_file import NO_CLEANUP, claim
 
         self._file = claim(Unix(self._path, mode=PRIVATE_MODE))
         self._server = await asyncio.start_unix_server(self._use, sock=self._file.socket, **NO_CLEANUP)
@@ -86,8 +86,8 @@ class Uses:
 
 
 def main(argv: list[str]) -> int:
-    from modelplex import serve
     from modelplex.config import Config, ConfigError, load, on_one_socket
+    from modelplex.server import process
 
     arguments = _arguments(argv)
 
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"modelplex: {error.sentence}\n")
         return WRONG
     try:
-        return serve.run(
+        return process.run(
             config,
             config_path=None if arguments.no_reload else config.path,
             verbose=arguments.verbose,

@@ -777,7 +777,7 @@ def _covered(config: str, gateway: str) -> list[str]:
     """What the program is not to see, or not to put something else in the place of: the config, what approves tools, the gateway's sockets, and what it keeps, with the
     files beside it that are of the same name.
     """
-    from modelplex.state import state_folder
+    from modelplex.config.state_folder import state_folder
 
     found = [config, os.path.join(os.path.dirname(config), _LOCK), gateway]
     with suppress(RuntimeError):

@@ -1,0 +1,107 @@
+"""Anthropic's content blocks, as they are sent. Nothing here decides; `anthropic.messages_out` does. Source: the SDK's `*_param.py`; wires.md 2.4."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class CacheControl(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ephemeral"):
+    ttl: str | None = None
+
+
+class Citations(msgspec.Struct, frozen=True):
+    enabled: bool = True
+
+
+class TextBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="text"):
+    text: str
+    citations: msgspec.Raw | None = None
+    cache_control: CacheControl | None = None
+
+
+class Base64Source(msgspec.Struct, frozen=True, tag_field="type", tag="base64"):
+    media_type: str
+    data: str
+
+
+class UrlSource(msgspec.Struct, frozen=True, tag_field="type", tag="url"):
+    url: str
+
+
+class FileSource(msgspec.Struct, frozen=True, tag_field="type", tag="file"):
+    file_id: str
+
+
+class TextSource(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    media_type: str
+    data: str
+
+
+class ImageBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="image"):
+    source: Base64Source | UrlSource | FileSource
+    cache_control: CacheControl | None = None
+
+
+class DocumentBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="document"):
+    source: Base64Source | UrlSource | FileSource | TextSource
+    title: str | None = None
+    context: str | None = None
+    citations: Citations | None = None
+    cache_control: CacheControl | None = None
+
+
+class SearchResultBlock(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="search_result"
+):
+    source: str
+    title: str
+    content: list[TextBlock]
+    citations: Citations | None = None
+    cache_control: CacheControl | None = None
+
+
+class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str
+
+
+class RedactedBlock(msgspec.Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
+    data: str
+
+
+class ToolUseBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: msgspec.Raw
+    caller: msgspec.Raw | None = None
+    toolset_name: msgspec.Raw | None = None
+    cache_control: CacheControl | None = None
+
+
+class ToolResultBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_result"):
+    tool_use_id: str
+    content: list[Block] | None = None
+    is_error: bool = False
+    toolset_name: msgspec.Raw | None = None
+    cache_control: CacheControl | None = None
+
+
+Block = (
+    TextBlock
+    | ImageBlock
+    | DocumentBlock
+    | SearchResultBlock
+    | ThinkingBlock
+    | RedactedBlock
+    | ToolUseBlock
+    | ToolResultBlock
+    | msgspec.Raw
+)
+
+
+class Turn(msgspec.Struct):
+    """One entry of `messages`. `path` is where it began in the client's body."""
+
+    role: str
+    content: list[Block]
+    path: str = ""

@@ -1,0 +1,134 @@
+"""Anthropic Messages, spoken by clients and by providers.
+
+Above it stands the gateway, through `dialects/registry.py`; below it the vocabulary. It knows no address, no key, no socket and no other dialect.
+Source: Anthropic's API reference and its Python SDK's types; wires.md 2.4, 2.7 and the MSG columns of its section 3.
+
+Each half has its files. Facing a provider, what is asked stands in `anthropic.request_out` (with the conversation itself in `anthropic.messages_out`) and what is
+answered in `anthropic.response_in`. Facing a client, what is asked is read by `anthropic.request_in` (the conversation by `anthropic.messages_in`), and the answer written by
+`anthropic.response_out`, errors by `anthropic.errors`, lists and counts by `anthropic.listings`. What passes untouched is looked at by `anthropic.passthrough`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from modelplex.core.errors import (
+    BadRequest,
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from modelplex.core.events import Event, ListedModel
+from modelplex.core.request import Attempt, Call, Change, Written
+from modelplex.dialects.anthropic import response_out as anthropic_response_out
+from modelplex.dialects.anthropic.betas import allowed_betas
+from modelplex.dialects.anthropic.errors import error_event, write_error
+from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
+from modelplex.dialects.anthropic.passthrough import look, watch
+from modelplex.dialects.anthropic.request_in import read_call
+from modelplex.dialects.anthropic.request_out import write_call
+from modelplex.dialects.anthropic.response_in import ErrorBody, StreamReader, error_of, read_answer
+from modelplex.dialects.anthropic.response_out import PING, MessagesWriter
+from modelplex.dialects.core.retry_after import read_delay
+from modelplex.dialects.dialect import Reader
+
+__all__ = [
+    "PING",
+    "allowed_betas",
+    "error_event",
+    "look",
+    "read_answer",
+    "read_call",
+    "read_count",
+    "read_error",
+    "read_models",
+    "reader",
+    "watch",
+    "write_answer",
+    "write_call",
+    "write_count",
+    "write_error",
+    "write_model",
+    "write_models",
+    "writer",
+]
+
+
+STATUSES: dict[int, type[ModelplexError]] = {
+    400: BadRequest,
+    401: UpstreamAuth,
+    402: UpstreamAuth,
+    403: UpstreamAuth,
+    408: UpstreamTimeout,
+    413: TooLarge,
+    422: BadRequest,
+    429: RateLimited,
+    503: Overloaded,
+    504: UpstreamTimeout,
+    529: Overloaded,
+}
+"""What a status means where the body names no type that we know. Any other is UpstreamBroken, a 404 too: without
+`not_found_error` it is the path that was not found, so that the base URL is wrong and not the model's name."""
+
+
+def writer(call: Call, *, id: str, created: int, model: str) -> MessagesWriter:
+    return MessagesWriter(call, id_=id, created=created, model=model)
+
+
+def write_answer(
+    events: Sequence[Event], call: Call, *, id: str, created: int, model: str
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    return anthropic_response_out.write_answer(events, call, id_=id, created=created, model=model)
+
+
+def reader(attempt: Attempt, written: Written) -> Reader:
+    return StreamReader(attempt, written)
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
+    """An answer with a status of 300 or more, as an error of our tree.
+
+    The type in the body decides, since it is the finer word; without a body in the dialect's form (a proxy's page) the status does.
+    """
+    kind = STATUSES.get(status, UpstreamBroken)
+    wait = read_delay(headers)
+    try:
+        error = msgspec.json.decode(body, type=ErrorBody).error
+    except (msgspec.DecodeError, UnicodeError):
+        told = f"The provider answered with status {status} and nothing that explains it."
+        return kind(told, upstream_status=status, retry_after=wait)
+    return error_of(error, kind=kind, status=status, body=body, retry_after=wait)
+
+
+class _Listed(msgspec.Struct):
+    id: str
+    created_at: str | None = None
+
+
+class _List(msgspec.Struct):
+    data: list[_Listed]
+
+
+def read_models(body: bytes) -> list[ListedModel]:
+    """One page of `GET /v1/models`; a page holds up to 1000 when asked with `?limit=1000`. Raises UpstreamBroken."""
+    try:
+        listed = msgspec.json.decode(body, type=_List).data
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise UpstreamBroken(f"The provider's list of models is not what it should be: {error}") from error
+    return [ListedModel(model.id, _seconds(model.created_at)) for model in listed]
+
+
+def _seconds(date: str | None) -> int:
+    """RFC 3339 as Unix seconds; 0 where there is none, or one of before 1970 as a placeholder."""
+    try:
+        return max(0, int(datetime.fromisoformat(date or "").timestamp()))
+    except ValueError:
+        return 0

@@ -1,0 +1,584 @@
+"""Events, written as a Messages answer for a client, streamed or whole.
+
+Above it stands `anthropic_messages`; below it the vocabulary. A stream of this form has one open block at a time, numbered without gaps, so that what another part says
+while a call is open waits until that call is closed (wires.md 3.12).
+
+Sealed state has one place here, the signature of a thinking block. Anthropic's own stands there as it came. What another provider sealed, and thinking that nobody
+sealed, has an envelope there instead: clients send back only what is signed, and nothing may look like Anthropic's that is not. The signature of
+a call, which this form has no member for, is a redacted block of its own before that call, and its envelope names the call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.events import (
+    Argued,
+    Began,
+    Called,
+    Cited,
+    Closed,
+    Ended,
+    Event,
+    Failed,
+    Made,
+    Measured,
+    Reason,
+    Refused,
+    Said,
+    Sealed,
+    Thought,
+    Usage,
+)
+from modelplex.core.request import Call, Change, Seal, ToolCall
+from modelplex.dialects.anthropic.errors import error_event
+from modelplex.dialects.anthropic.messages_out import DIALECT, SEAL_FORMAT
+from modelplex.dialects.anthropic.tool_call_ids import call_id, message_id
+from modelplex.dialects.core import sse
+from modelplex.dialects.core.envelope import wrap
+
+STOP_REASONS: dict[Reason, str] = {
+    "stop": "end_turn",
+    "stop_sequence": "stop_sequence",
+    "length": "max_tokens",
+    "context": "model_context_window_exceeded",
+    "tool_calls": "tool_use",
+    "refusal": "refusal",
+    "filter": "refusal",
+    "paused": "pause_turn",
+}
+"""wires.md 3.5."""
+TIERS = {"default": "standard", "standard": "standard", "priority": "priority", "batch": "batch"}
+"""The tiers that this form knows, by OpenAI's words and its own."""
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+UNSEALED = wrap(Seal("unknown", ""))
+"""The signature of thinking that nobody sealed. Always the same, so that a provider's prompt cache knows the conversation again."""
+
+_Part = Said | Refused | Thought | Sealed | Called | Argued | Cited | Made | Closed
+_Written = dict[str, Any]
+
+_encode = msgspec.json.Encoder().encode
+_LOST_CITATION = Change("drop", "content[].citations", "a citation of another form has no place here")
+_LOST_OUTPUT = Change("drop", "content[]", "an output that has no form here")
+
+
+# --- what both forms say alike -------------------------------------------------------------------------------------------------------
+
+
+class _Head:
+    """What is known of the answer beside its blocks."""
+
+    def __init__(self, call: Call, *, id_: str, model: str) -> None:
+        self.id = id_
+        self.model = model
+        self.tier: str | None = None
+        self.usage: Usage | None = None
+        self.is_own = False
+        """Whether a provider of this dialect made it, so that its signatures are Anthropic's as they stand."""
+        self.calls = 0
+        self._times = Counter(
+            part.id for message in call.messages for part in message.parts if isinstance(part, ToolCall)
+        )
+
+    def begin(self, event: Began) -> None:
+        self.id = message_id(event.id or self.id)
+        self.model = event.model or self.model
+        self.tier = TIERS.get(event.tier or "")
+        self.usage = event.usage or self.usage
+        self.is_own = event.usage is not None and event.usage.raw_of == DIALECT
+
+    def call_id(self, given: str) -> str:
+        """The id of the next call; one that the conversation has already is made another."""
+        sent = call_id(given, times=self._times[given])
+        self._times[given] += 1
+        self.calls += 1
+        return sent
+
+    def sealed(self, seal: Seal) -> str:
+        return seal.data if self.is_own and seal.format == SEAL_FORMAT else wrap(seal)
+
+    def start(self) -> _Written:
+        """The message before it says anything."""
+        return {
+            "id": self.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": self.measured(),
+        }
+
+    def measured(self) -> msgspec.Raw | _Written:
+        """`usage`. Counts of this dialect's own go back as they came; a count that is not known yet is 0, and overridden later."""
+        usage = self.usage or Usage()
+        if usage.raw is not None and usage.raw_of == DIALECT:
+            return usage.raw
+        told: _Written = {
+            "input_tokens": usage.fresh,
+            "cache_creation_input_tokens": usage.cache_write,
+            "cache_read_input_tokens": usage.cache_read,
+            "output_tokens": usage.output,
+        }
+        if usage.cache_write:
+            told["cache_creation"] = {
+                "ephemeral_5m_input_tokens": max(0, usage.cache_write - usage.cache_write_1h),
+                "ephemeral_1h_input_tokens": usage.cache_write_1h,
+            }
+        if usage.reasoning:
+            told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+        if self.tier is not None:
+            told["service_tier"] = self.tier
+        return told
+
+    def stop(self, ended: Ended, *, refusal: str) -> _Written:
+        """Why it ended. With a call among the output no model just stopped (R8)."""
+        reason = ended.reason
+        if self.calls and reason in {"stop", "stop_sequence"}:
+            reason = "tool_calls"
+        detail: object = ended.detail
+        if detail is None and reason == "refusal" and refusal:
+            detail = {"type": "refusal", "category": None, "explanation": refusal}
+        return {
+            "stop_reason": STOP_REASONS[reason],
+            "stop_sequence": ended.sequence if reason == "stop_sequence" else None,
+            "stop_details": detail,
+        }
+
+
+def _redacted(data: str) -> _Written:
+    return {"type": "redacted_thinking", "data": data}
+
+
+def _calls_seal(seal: Seal, id_: str) -> _Written:
+    """The signature of the call with this id, as a block that leads back to it."""
+    return _redacted(wrap(msgspec.structs.replace(seal, id=id_)))
+
+
+# --- streams -------------------------------------------------------------------------------------------------------------------------
+
+
+class _Block:
+    """The open block. A call's is `begun` with its first arguments, so that a signature can still stand before it."""
+
+    __slots__ = ("argued", "begun", "called", "is_sealed", "kind", "part", "pieces", "seal")
+
+    def __init__(self, kind: str, part: int, called: Called | None = None) -> None:
+        self.kind = kind
+        self.part = part
+        self.called = called
+        self.begun = False
+        self.argued = False
+        self.is_sealed = False
+        self.pieces: list[str] = []
+        """Of a free-form tool's text, which is one JSON string once it is whole."""
+        self.seal: Seal | None = None
+
+
+class _Waiting:
+    """An event that is held."""
+
+    __slots__ = ("event", "is_written")
+
+    def __init__(self, event: _Part) -> None:
+        self.event = event
+        self.is_written = False
+
+
+class MessagesWriter:
+    """dialects/dialect.py's Writer."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, call: Call, *, id_: str, created: int, model: str) -> None:
+        del created  # this form does not tell it
+        self.changes: list[Change] = []
+        self._head = _Head(call, id_=id_, model=model)
+        self._index = 0
+        self._open: _Block | None = None
+        self._held: deque[_Waiting] = deque()
+        """What came while another part's call was open, in its order, and the same by its part."""
+        self._held_of: dict[int, deque[_Waiting]] = {}
+        self._is_releasing = False
+        self._called: dict[int, str] = {}
+        """The ids, as given, of the calls by their parts."""
+        self._refusal: list[str] = []
+        self._has_begun = False
+        self._ended: Ended | None = None
+        self._failed = False
+
+    def __repr__(self) -> str:
+        open_ = f"{self._open.kind} {self._open.part}" if self._open is not None else None
+        return f"<MessagesWriter {self._index} blocks, open={open_}, held={len(self._held)}, failed={self._failed}>"
+
+    def send(self, event: Event) -> bytes:
+        if self._failed:
+            return b""
+        match event:
+            case Began():
+                return self._begin(event)
+            case Failed():
+                return self._fail(event.error)
+            case Measured():
+                self._head.usage = event.usage
+                return b""
+            case Ended():
+                return self._end(event) if event.choice == 0 else b""
+            case (
+                Said() | Refused() | Thought() | Sealed() | Called() | Argued() | Cited() | Made() | Closed()
+            ):
+                return self._begin(Began()) + self._take(event) if event.choice == 0 else b""
+            case _:
+                assert_never(event)
+
+    def ping(self) -> bytes:
+        return PING
+
+    def end(self) -> bytes:
+        """The reason waits until here, beside the usage, which some providers tell last."""
+        if self._failed:
+            return b""
+        if self._ended is None:
+            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+        delta = self._head.stop(self._ended, refusal="".join(self._refusal))
+        return _event("message_delta", {"delta": delta, "usage": self._head.measured()}) + STOP
+
+    def _fail(self, error: ModelplexError) -> bytes:
+        self._failed = True
+        return error_event(error)
+
+    def _begin(self, event: Began) -> bytes:
+        if self._has_begun:
+            return b""
+        self._has_begun = True
+        self._head.begin(event)
+        return _event("message_start", {"message": self._head.start()})
+
+    def _end(self, event: Ended) -> bytes:
+        self._ended = event
+        out = [self._begin(Began())]
+        while self._open is not None or self._held:
+            # A call that the limit cut before its arguments has none; one that is due has "{}".
+            out += (self._close(is_whole=event.reason == "tool_calls"), self._release())
+        return b"".join(out)
+
+    # -- one block at a time
+
+    def _take(self, event: _Part) -> bytes:
+        block = self._open
+        if block is not None and block.kind == "call" and event.part != block.part:
+            waiting = _Waiting(event)
+            self._held.append(waiting)
+            self._held_of.setdefault(event.part, deque()).append(waiting)
+            return b""
+        return self._write(event)
+
+    def _release(self) -> bytes:
+        """What may be written now: of an open call what is its own, else what came first. Each event is looked at once."""
+        if self._is_releasing:
+            return b""
+        self._is_releasing = True
+        out: list[bytes] = []
+        while (waiting := self._next_held()) is not None:
+            waiting.is_written = True
+            out.append(self._write(waiting.event))
+        self._is_releasing = False
+        return b"".join(out)
+
+    def _next_held(self) -> _Waiting | None:
+        block = self._open
+        own = block is not None and block.kind == "call"
+        queue = self._held_of.get(block.part) if block is not None and own else self._held
+        while queue:
+            waiting = queue.popleft()
+            if not waiting.is_written:
+                return waiting
+        if block is not None and own:
+            self._held_of.pop(block.part, None)
+        return None
+
+    def _write(self, event: _Part) -> bytes:
+        match event:
+            case Said():
+                return self._text(event.part, event.text)
+            case Refused():
+                self._refusal.append(event.text)
+                return self._text(event.part, event.text)
+            case Thought():
+                return self._think(event)
+            case Sealed():
+                return self._seal(event)
+            case Called():
+                out = self._close()
+                self._called[event.part] = event.id
+                self._open = _Block("call", event.part, event)
+                return out
+            case Argued():
+                return self._argue(event)
+            case Cited():
+                return self._cite(event)
+            case Made():
+                return self._make(event)
+            case Closed():
+                if self._open is None or self._open.part != event.part:
+                    return b""
+                return self._close() + self._release()
+            case _:
+                assert_never(event)
+
+    def _need(self, kind: str, part: int, start: _Written) -> bytes:
+        """The block of this part, opened where another one is."""
+        block = self._open
+        if block is not None and block.kind == kind and block.part == part:
+            return b""
+        out = self._close()
+        self._open = _Block(kind, part)
+        return out + self._start(start)
+
+    def _start(self, block: _Written) -> bytes:
+        return _event("content_block_start", {"index": self._index, "content_block": block})
+
+    def _stop(self) -> bytes:
+        self._index += 1
+        return b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % (
+            self._index - 1
+        )
+
+    def _delta(self, kind: bytes, name: bytes, value: str) -> bytes:
+        # Nearly all events are these, so the frame is not encoded anew.
+        return (
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%s","%s":%s}}\n\n'
+            % (self._index, kind, name, _encode(value))
+        )
+
+    def _alone(self, block: _Written) -> bytes:
+        """A block that is whole in its start."""
+        return self._close() + self._start(block) + self._stop()
+
+    def _close(self, *, is_whole: bool = True) -> bytes:
+        block, self._open = self._open, None
+        if block is None:
+            return b""
+        if block.called is not None:
+            return self._close_call(block, block.called, is_whole=is_whole)
+        out = b""
+        if block.kind == "thinking" and not block.is_sealed:
+            out = self._delta(b"signature_delta", b"signature", UNSEALED)
+        return out + self._stop()
+
+    def _close_call(self, block: _Block, called: Called, *, is_whole: bool) -> bytes:
+        out = self._begin_call(block, called)
+        if called.free:
+            text = _encode({"input": "".join(block.pieces)}).decode()
+            out += self._delta(b"input_json_delta", b"partial_json", text)
+        elif not block.argued and is_whole:
+            out += self._delta(b"input_json_delta", b"partial_json", "{}")
+        out += self._stop()
+        return out if block.seal is None else out + self._alone(_calls_seal(block.seal, called.id))
+
+    # -- parts
+
+    def _text(self, part: int, text: str) -> bytes:
+        if not text:
+            return b""
+        opened = self._need("text", part, {"type": "text", "text": ""})
+        return opened + self._delta(b"text_delta", b"text", text)
+
+    def _think(self, event: Thought) -> bytes:
+        if not event.text:
+            return b""
+        return self._thinking(event.part) + self._delta(b"thinking_delta", b"thinking", event.text)
+
+    def _thinking(self, part: int) -> bytes:
+        return self._need("thinking", part, {"type": "thinking", "thinking": "", "signature": ""})
+
+    def _seal(self, event: Sealed) -> bytes:
+        block = self._open
+        if event.part in self._called:
+            if block is None or block.part != event.part:
+                return self._alone(_calls_seal(event.seal, self._called[event.part]))
+            block.seal = event.seal
+            return b""
+        is_open = block is not None and block.part == event.part
+        if event.redacted and not is_open:
+            return self._alone(_redacted(self._head.sealed(event.seal)))
+        out = self._thinking(event.part)
+        if self._open is not None:
+            self._open.is_sealed = True
+        return out + self._delta(b"signature_delta", b"signature", self._head.sealed(event.seal))
+
+    def _begin_call(self, block: _Block, called: Called) -> bytes:
+        if block.begun:
+            return b""
+        block.begun = True
+        out = b""
+        if block.seal is not None:
+            seal, block.seal = block.seal, None
+            out = self._start(_calls_seal(seal, called.id)) + self._stop()
+        tool: _Written = {
+            "type": "tool_use",
+            "id": self._head.call_id(called.id),
+            "name": called.name,
+            "input": {},
+        }
+        return out + self._start(tool)
+
+    def _argue(self, event: Argued) -> bytes:
+        block = self._open
+        if block is None or block.called is None:
+            return b""  # of a call that is closed already: a reader says no such thing
+        block.argued = True
+        if block.called.free:
+            block.pieces.append(event.text)
+            return b""
+        begun = self._begin_call(block, block.called)
+        return begun + self._delta(b"input_json_delta", b"partial_json", event.text)
+
+    def _cite(self, event: Cited) -> bytes:
+        if event.dialect != DIALECT:
+            self.changes.append(_LOST_CITATION)
+            return b""
+        out = self._need("text", event.part, {"type": "text", "text": ""})
+        delta = {"type": "citations_delta", "citation": event.raw}
+        return out + _event("content_block_delta", {"index": self._index, "delta": delta})
+
+    def _make(self, event: Made) -> bytes:
+        if event.dialect != DIALECT:
+            self.changes.append(_LOST_OUTPUT)
+            return b""
+        block = msgspec.json.decode(event.raw, type=dict[str, msgspec.Raw])
+        if "input" not in block:
+            return self._alone(block)
+        # A provider's own call is streamed like a client's: agents take its input from deltas alone.
+        out = self._close() + self._start({**block, "input": {}})
+        out += self._delta(b"input_json_delta", b"partial_json", bytes(block["input"]).decode())
+        return out + self._stop()
+
+
+def _event(name: str, members: _Written) -> bytes:
+    return sse.event(_encode({"type": name, **members}), name=name.encode())
+
+
+# --- whole answers -------------------------------------------------------------------------------------------------------------------
+
+
+class _Whole:
+    """The blocks of a whole answer, by the parts that they are of; the order is that in which parts began."""
+
+    def __init__(self, head: _Head) -> None:
+        self.head = head
+        self.blocks: dict[int, _Written] = {}
+        self.seals: dict[int, Seal] = {}
+        self.ids: dict[int, str] = {}
+        self.free: set[int] = set()
+        self.refusal = ""
+        self.changes: list[Change] = []
+
+    def collect(self, event: _Part) -> None:
+        match event:
+            case Said() | Refused():
+                if isinstance(event, Refused):
+                    self.refusal += event.text
+                if event.text:
+                    self._text(event.part)["text"] += event.text
+            case Thought():
+                if event.text:
+                    self._thinking(event.part)["thinking"] += event.text
+            case Sealed():
+                self._seal(event)
+            case Called():
+                id_ = self.head.call_id(event.id)
+                self.blocks[event.part] = {"type": "tool_use", "id": id_, "name": event.name, "input": ""}
+                self.ids[event.part] = event.id
+                if event.free:
+                    self.free.add(event.part)
+            case Argued():
+                self.blocks[event.part]["input"] += event.text
+            case Cited():
+                if event.dialect == DIALECT:
+                    self._text(event.part).setdefault("citations", []).append(event.raw)
+                else:
+                    self.changes.append(_LOST_CITATION)
+            case Made():
+                if event.dialect == DIALECT:
+                    self.blocks[event.part] = msgspec.json.decode(event.raw, type=dict[str, msgspec.Raw])
+                else:
+                    self.changes.append(_LOST_OUTPUT)
+            case Closed():
+                pass
+            case _:
+                assert_never(event)
+
+    def _text(self, part: int) -> _Written:
+        return self.blocks.setdefault(part, {"type": "text", "text": ""})
+
+    def _thinking(self, part: int) -> _Written:
+        return self.blocks.setdefault(part, {"type": "thinking", "thinking": "", "signature": UNSEALED})
+
+    def _seal(self, event: Sealed) -> None:
+        if event.part in self.ids:
+            self.seals[event.part] = event.seal
+        elif event.redacted and event.part not in self.blocks:
+            self.blocks[event.part] = _redacted(self.head.sealed(event.seal))
+        else:
+            self._thinking(event.part)["signature"] = self.head.sealed(event.seal)
+
+    def content(self) -> list[_Written]:
+        content: list[_Written] = []
+        for part, block in self.blocks.items():
+            if part not in self.ids:
+                content.append(block)
+                continue
+            if part in self.seals:
+                content.append(_calls_seal(self.seals[part], self.ids[part]))
+            content.append({**block, "input": self._input(block["input"], is_free=part in self.free)})
+        return content
+
+    def _input(self, text: str, *, is_free: bool) -> object:
+        if is_free:
+            return {"input": text}
+        if not text.strip():
+            return {}
+        try:
+            msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            self.changes.append(
+                Change(
+                    "lower", "content[].input", 'arguments that are no JSON object are told as {"_raw": text}'
+                )
+            )
+            return {"_raw": text}
+        return msgspec.Raw(text.encode())
+
+
+def write_answer(
+    events: Sequence[Event], call: Call, *, id_: str, created: int, model: str
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    del created
+    head = _Head(call, id_=message_id(id_), model=model)
+    whole = _Whole(head)
+    ended = Ended("stop")
+    for event in events:
+        match event:
+            case Began():
+                head.begin(event)
+            case Measured():
+                head.usage = event.usage
+            case Failed():
+                raise event.error
+            case Ended():
+                ended = event if event.choice == 0 else ended
+            case _ if event.choice == 0:
+                whole.collect(event)
+            case _:
+                pass  # nobody can ask for a second choice here
+    answer = {**head.start(), "content": whole.content(), **head.stop(ended, refusal=whole.refusal)}
+    return _encode(answer), whole.changes

@@ -1,0 +1,152 @@
+"""A Call that was asked in Anthropic's form, made ready for every other one.
+
+Above it stands crossing; below it the vocabulary. What this form alone has is settled here once, instead of in each of the others: tools that Claude knows by their
+type become the functions that they are, marks that say nothing elsewhere go in silence, and what names a state that is kept at Anthropic is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from modelplex.core.errors import Unsupported
+from modelplex.core.request import AnyTool, Call, Change, HostedTool, Message, Part, Tool, ToolCall
+from modelplex.dialects.core.json import is_given
+
+STATEFUL = frozenset({"container", "thread"})
+"""Members that name a state kept at the provider; without it the question would be another one (wires.md 3.11)."""
+LONGEST_USER = 64
+"""Characters of an end user's name that OpenAI takes; agents send more than twice as many."""
+
+_NO_LOSS = frozenset({b"false", b"null", b"[]", b"{}"})
+_INERT = frozenset({"caller"})
+"""Members of a call that say who made it. No other form has any but the client's own."""
+
+
+def leave(call: Call) -> tuple[Call, tuple[Change, ...]]:
+    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming what is kept elsewhere."""
+    changes: list[Change] = []
+    for name in STATEFUL & call.extra.keys():
+        if is_given(call.extra[name]):
+            raise Unsupported(
+                f"'{name}' names what is kept at Anthropic, and this model's provider is another.", param=name
+            )
+    left = msgspec.structs.replace(
+        call,
+        messages=tuple(_leave_message(message) for message in call.messages),
+        tools=tuple(_leave_tool(tool, f"tools[{n}]", changes) for n, tool in enumerate(call.tools)),
+        user=_leave_user(call.user, changes),
+        extra={name: value for name, value in call.extra.items() if bytes(value) not in _NO_LOSS},
+    )
+    return left, tuple(changes)
+
+
+def _leave_user(user: str | None, changes: list[Change]) -> str | None:
+    """The same user has the same name on every turn, and two users are not taken for one, as they would be if their names were cut."""
+    if user is None or len(user) <= LONGEST_USER:
+        return user
+    changes.append(Change("clamp", "metadata.user_id", f"longer than {LONGEST_USER}: its digest is sent"))
+    return hashlib.blake2s(user.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _leave_message(message: Message) -> Message:
+    if not any(isinstance(part, ToolCall) and part.extra for part in message.parts):
+        return message
+    return msgspec.structs.replace(message, parts=tuple(map(_leave_part, message.parts)))
+
+
+def _leave_part(part: Part) -> Part:
+    if not isinstance(part, ToolCall) or not part.extra:
+        return part
+    kept = {name: value for name, value in part.extra.items() if name not in _INERT}
+    return msgspec.structs.replace(part, extra=kept)
+
+
+# --- tools that Claude knows by their type -------------------------------------------------------------------------------------------
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What the model is not told of a typed tool because it was trained on it. Source: Anthropic's pages on each tool."""
+
+    name: str
+    description: str
+    parameters: msgspec.Raw
+
+
+def _parameters(required: tuple[str, ...], **properties: dict[str, object]) -> msgspec.Raw:
+    schema = {"type": "object", "properties": properties, "required": required}
+    return msgspec.Raw(msgspec.json.encode(schema))
+
+
+_TEXT: dict[str, object] = {"type": "string"}
+_LINE: dict[str, object] = {"type": "integer"}
+_RANGE: dict[str, object] = {
+    "type": "array",
+    "items": {"type": "integer"},
+    "description": "First and last line, from 1; -1 as the last is the end of the file.",
+}
+
+
+def _commands(*names: str) -> dict[str, object]:
+    return {"type": "string", "enum": names}
+
+
+_BASH = _Known(
+    "bash",
+    "Runs a command in a shell that stays open between calls, and gives what it printed. `restart` starts the shell anew.",
+    _parameters((), command=_TEXT, restart={"type": "boolean"}),
+)
+_EDITS = (
+    "Looks at and edits text files. `view` shows a file, or a range of its lines, or lists a directory; `create` writes `file_text`; `str_replace` puts `new_str` in "
+    "the place of `old_str`, which must stand in the file exactly once; `insert` puts text after the line `insert_line`, 0 being the start."
+)
+
+
+def _editor(name: str, *commands: str, inserted: str) -> _Known:
+    members = {"path": _TEXT, "file_text": _TEXT, "old_str": _TEXT, "new_str": _TEXT, "insert_line": _LINE}
+    members |= {inserted: _TEXT, "view_range": _RANGE}
+    named = ("view", "create", "str_replace", "insert", *commands)
+    undoes = " `undo_edit` takes back the last edit of the file." if commands else ""
+    return _Known(
+        name, _EDITS + undoes, _parameters(("command", "path"), command=_commands(*named), **members)
+    )
+
+
+_MEMORY = _Known(
+    "memory",
+    "Keeps notes as text files below /memories, over the end of a conversation. Commands as those of a text editor; `delete` removes `path`, and "
+    "`rename` moves `old_path` to `new_path`.",
+    _parameters(
+        ("command",),
+        command=_commands("view", "create", "str_replace", "insert", "delete", "rename"),
+        path=_TEXT,
+        file_text=_TEXT,
+        old_str=_TEXT,
+        new_str=_TEXT,
+        insert_line=_LINE,
+        insert_text=_TEXT,
+        view_range=_RANGE,
+        old_path=_TEXT,
+        new_path=_TEXT,
+    ),
+)
+KNOWN: dict[str, _Known] = {
+    "bash_20250124": _BASH,
+    "text_editor_20250124": _editor("str_replace_editor", "undo_edit", inserted="new_str"),
+    "text_editor_20250429": _editor("str_replace_based_edit_tool", inserted="insert_text"),
+    "text_editor_20250728": _editor("str_replace_based_edit_tool", inserted="insert_text"),
+    "memory_20250818": _MEMORY,
+}
+"""By type. A client runs them by their name and their input, so that it cannot tell who called."""
+
+
+def _leave_tool(tool: AnyTool, path: str, changes: list[Change]) -> AnyTool:
+    if isinstance(tool, Tool):
+        said = {name: value for name, value in tool.extra.items() if bytes(value) not in _NO_LOSS}
+        return msgspec.structs.replace(tool, extra=said)
+    known = KNOWN.get(tool.type) if isinstance(tool, HostedTool) else None
+    if known is None:
+        return tool
+    changes.append(Change("lower", path, "a tool that Claude knows by its type is told as a function"))
+    return Tool(tool.name or known.name, known.description, parameters=known.parameters)

@@ -1,0 +1,83 @@
+"""What leaves one dialect for another: the Call that each writer begins with, and the tools that stay behind.
+
+Above it stand the dialects' writers; below it the vocabulary. A writer asks here before it writes, so that what only one dialect has is settled once
+and in the same words, whatever the other one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelplex.core.errors import Unsupported
+from modelplex.core.request import Call, Change, Choice, HostedTool
+from modelplex.dialects.anthropic.strip_foreign import leave as leave_messages
+from modelplex.dialects.openai_responses import constants as responses
+from modelplex.dialects.openai_responses.strip_foreign import leave as leave_responses
+
+_LEAVE: dict[str, Callable[[Call], tuple[Call, tuple[Change, ...]]]] = {
+    responses.DIALECT: leave_responses,
+    "anthropic_messages": leave_messages,
+}
+"""What the forms that have much to leave behind do of themselves."""
+_KEPT: dict[str, frozenset[str]] = {"gemini": frozenset({"cachedContent"})}
+"""Members that stand for what was said before, where no other provider can read it."""
+_CLIENT_RUN: dict[str, tuple[str, ...]] = {
+    responses.DIALECT: tuple(responses.CLIENT_RUN),
+    "anthropic_messages": ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_"),
+    "gemini": ("computerUse",),
+}
+"""Typed tools that the client runs, by how their types begin; the provider runs all others."""
+
+
+def crossed(call: Call, *, to: str) -> tuple[Call, tuple[Change, ...]]:
+    """The call as a writer of the dialect `to` may take it, and what it lost. Raises Unsupported."""
+    if call.dialect != to:
+        for name in _KEPT.get(call.dialect, frozenset()) & call.extra.keys():
+            raise Unsupported(
+                f"'{name}' names a part of the conversation that is kept at its provider.", param=name
+            )
+    leave = _LEAVE.get(call.dialect)
+    return (call, ()) if leave is None or call.dialect == to else leave(call)
+
+
+def is_forced(tool: HostedTool, choice: Choice | None) -> bool:
+    """Whether the choice asks for this tool by its name, or by its type where it has none."""
+    return choice is not None and choice.mode == "named" and choice.names[0] in {tool.name, tool.type}
+
+
+def lost_tool(tool: HostedTool, choice: Choice | None, *, path: str) -> Change:
+    """What is said of a tool that no other dialect has.
+
+    Raises:
+        Unsupported: the answer would be another one without it: the choice forces it, or the client itself runs it.
+    """
+    if is_forced(tool, choice):
+        raise Unsupported(
+            f"'tool_choice' asks for {tool.type}, which this model's provider does not have.",
+            param="tool_choice",
+        )
+    if tool.type.startswith(_CLIENT_RUN.get(tool.dialect, ())):
+        raise Unsupported(
+            f"The tool {path} ({tool.type}) is known to its own provider alone; offer it as a function.",
+            param=path,
+        )
+    return Change("drop", path, f"{tool.type} is run by its own provider alone")
+
+
+def without_lost(choice: Choice | None, lost: frozenset[str]) -> Choice | None:
+    """The choice among what is left. Raises Unsupported where it forced a call and nothing of what it named is left."""
+    if choice is None or choice.mode != "subset" or not lost.intersection(choice.names):
+        return choice
+    names = tuple(name for name in choice.names if name not in lost)
+    if names:
+        return Choice("subset", names, required=choice.required)
+    if choice.required:
+        raise Unsupported(
+            "'tool_choice' asks for tools that this model's provider does not have.", param="tool_choice"
+        )
+    return Choice("none")
+
+
+def words_of(tool: HostedTool) -> frozenset[str]:
+    """What a choice may call it."""
+    return frozenset({tool.type} if tool.name is None else {tool.type, tool.name})

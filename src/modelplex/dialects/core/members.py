@@ -1,0 +1,81 @@
+"""The members of a request's top level, each decoded where it is asked for.
+
+Above it stand the readers of OpenAI's requests; below it msgspec and the error tree. It knows no member by name, but for those that every
+OpenAI form has. A wrong value is told by its place, as a path that the client can find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from modelplex.core.errors import BadRequest
+from modelplex.dialects.core.json import MALFORMED, is_given
+
+Wanted = TypeVar("Wanted")
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def decode_member(raw: msgspec.Raw, wanted: type[Wanted], *, path: str) -> Wanted:
+    """The value at `path`, typed. Raises BadRequest that names the place inside it which is wrong."""
+    decoder = _decoders.get(wanted)
+    if decoder is None:
+        decoder = _decoders[wanted] = msgspec.json.Decoder(wanted)
+    try:
+        return cast("Wanted", decoder.decode(raw))
+    except msgspec.ValidationError as error:
+        said, at, inside = str(error).rpartition(" - at `$")
+        said, place = (said, path + inside.removesuffix("`")) if at else (str(error), path)
+        raise BadRequest(f"'{place}': {said[:1].lower()}{said[1:]}.", param=place) from None
+    except MALFORMED as error:
+        raise BadRequest(f"'{path}' is not valid JSON: {error}.", param=path) from None
+
+
+def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:
+    """As `decode_member`, of a value that is decoded already."""
+    return decode_member(msgspec.Raw(msgspec.json.encode(value)), wanted, path=path)
+
+
+class Members:
+    """The top level of a request's body, or of the object at `within`: each member is read once, and what nobody read is what rides along."""
+
+    def __init__(self, fields: Mapping[str, msgspec.Raw], *, within: str = "") -> None:
+        self._within = f"{within}." if within else ""
+        self._fields = {name: raw for name, raw in fields.items() if is_given(raw)}
+        self._read: set[str] = {"model", "stream"}
+
+    def get(self, name: str, wanted: type[Wanted]) -> Wanted | None:
+        self._read.add(name)
+        raw = self._fields.get(name)
+        return None if raw is None else decode_member(raw, wanted, path=self._within + name)
+
+    def unread(self, name: str) -> msgspec.Raw | None:
+        """The member as it is, to be carried unread."""
+        self._read.add(name)
+        return self._fields.get(name)
+
+    def keep(self, name: str) -> None:
+        """Let the member ride along, though it was read."""
+        self._read.discard(name)
+
+    def rest(self) -> dict[str, msgspec.Raw]:
+        return {name: raw for name, raw in self._fields.items() if name not in self._read}
+
+
+def read_stop(members: Members) -> tuple[str, ...]:
+    raw = members.unread("stop")
+    if raw is None:
+        return ()
+    if bytes(raw).lstrip().startswith(b"["):
+        return tuple(decode_member(raw, list[str], path="stop"))
+    return (decode_member(raw, str, path="stop"),)
+
+
+def keep_stream_options(members: Members) -> None:
+    """`include_usage` is the Ask's; what else is in `stream_options` rides along."""
+    options = members.get("stream_options", dict[str, msgspec.Raw])
+    if options and set(options) != {"include_usage"}:
+        members.keep("stream_options")

@@ -1,0 +1,237 @@
+"""Errors in Gemini's words, both ways: a provider's answer into our tree, our tree into a client's answer.
+
+Above it stands `gemini`; below it the error tree. The form is Google's: `{"error": {code, message, status, details[]}}`, alone or in a list of one, with what is machine-readable in
+`details` (google.rpc.ErrorInfo, RetryInfo, BadRequest). A rejected upstream key is the gateway's trouble: nothing of what was said about it reaches a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from modelplex.core.errors import (
+    BadRequest,
+    ClientError,
+    GatewayFault,
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    UnknownModel,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from modelplex.dialects.core.foreign_errors import QUOTED
+from modelplex.dialects.core.json import as_list, as_object
+from modelplex.dialects.core.retry_after import read_delay, read_seconds
+from modelplex.dialects.gemini.json import ABSENT
+
+BY_STATUS: dict[str, type[ModelplexError]] = {
+    "INVALID_ARGUMENT": BadRequest,
+    "OUT_OF_RANGE": BadRequest,
+    "FAILED_PRECONDITION": UpstreamAuth,
+    "UNAUTHENTICATED": UpstreamAuth,
+    "PERMISSION_DENIED": UpstreamAuth,
+    "NOT_FOUND": UnknownModel,
+    "RESOURCE_EXHAUSTED": RateLimited,
+    "ABORTED": UpstreamBroken,
+    "CANCELLED": UpstreamBroken,
+    "INTERNAL": UpstreamBroken,
+    "UNKNOWN": UpstreamBroken,
+    "UNIMPLEMENTED": UpstreamBroken,
+    "UNAVAILABLE": Overloaded,
+    "DEADLINE_EXCEEDED": UpstreamTimeout,
+}
+"""`error.status`. FAILED_PRECONDITION is how a project without billing, or one where the free tier is not offered, is told: an account's trouble, no caller's."""
+
+BY_CODE: dict[int, type[ModelplexError]] = {
+    400: BadRequest,
+    401: UpstreamAuth,
+    402: UpstreamAuth,
+    403: UpstreamAuth,
+    408: UpstreamTimeout,
+    413: TooLarge,
+    429: RateLimited,
+    503: Overloaded,
+    504: UpstreamTimeout,
+}
+"""What an HTTP status means where the body names none. A 404 is not among them: without NOT_FOUND it is the path that was not found, so that the base URL is wrong."""
+
+BAD_KEY = ("api key not valid", "api_key_invalid", "api key expired", "api key not found")
+TOO_LONG = ("exceeds the maximum number of tokens", "input token count", "context length")
+
+STATUS_OF: dict[int, str] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "FAILED_PRECONDITION",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    421: "INVALID_ARGUMENT",
+    426: "UNIMPLEMENTED",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+_RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
+_BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+
+
+class ErrorObject(msgspec.Struct):
+    code: int | None = None
+    message: str | None = None
+    status: str | None = None
+    details: msgspec.Raw = ABSENT
+
+
+class ErrorBody(msgspec.Struct):
+    error: ErrorObject
+
+
+def _told(body: bytes) -> ErrorObject | None:
+    """The error object, or None where the body is no error of Google's."""
+    try:
+        found: ErrorBody | list[ErrorBody] = msgspec.json.decode(body, type=ErrorBody | list[ErrorBody])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    if isinstance(found, list):
+        return found[0].error if found else None
+    return found.error
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
+    """An answer with a status of 300 or more. Header names are lower case."""
+    if 300 <= status < 400:
+        return UpstreamBroken(
+            "The provider answered with a redirect; redirects are not followed. Check its base_url.",
+            upstream_status=status,
+        )
+    wait = read_delay(headers)
+    error = _told(body)
+    if error is None:
+        kind = BY_CODE.get(status, UpstreamBroken)
+        # A page: something answered, but it does not speak this dialect.
+        kind = UpstreamBroken if kind is BadRequest else kind
+        return kind(
+            f"The provider answered {status} and nothing that explains it.",
+            upstream_status=status,
+            retry_after=wait,
+        )
+    return error_of(error, status=status, body=body, retry_after=wait)
+
+
+def error_inside(raw: msgspec.Raw, *, body: bytes) -> ModelplexError:
+    """The error object of a 200 or of a stream."""
+    try:
+        error = msgspec.json.decode(raw, type=ErrorObject)
+    except (msgspec.DecodeError, UnicodeError):
+        error = ErrorObject(message=bytes(raw)[:QUOTED].decode("utf-8", "replace"))
+    return error_of(error, status=None, body=body, retry_after=None)
+
+
+def error_of(
+    error: ErrorObject, *, status: int | None, body: bytes, retry_after: float | None
+) -> ModelplexError:
+    """Google's error object in our tree. Its `status` is the finer word; the HTTP status decides where it is not known."""
+    code = status or error.code or 0
+    said = (error.message or "")[:QUOTED]
+    details = _details(error.details)
+    reason = next((given for each in details if isinstance(given := each.get("reason"), str)), None)
+    kind = BY_STATUS.get(error.status or "") or BY_CODE.get(code) or UpstreamBroken
+    words = f"{said} {reason}".lower()
+    if kind is BadRequest and any(phrase in words for phrase in BAD_KEY):
+        kind = UpstreamAuth
+    if code == 504:
+        kind = UpstreamTimeout
+    if code in {401, 402}:
+        kind = UpstreamAuth  # 402: prepaid credit is used up; its status is RESOURCE_EXHAUSTED, but waiting does not help
+    too_long = kind is BadRequest and any(phrase in words for phrase in TOO_LONG)
+    answered = f"The provider answered {code}" if code else "The provider's answer is an error"
+    if kind is UpstreamAuth:
+        message = f"{answered}: it rejected the API key that the gateway has for it, or what that key may do."
+    elif issubclass(kind, ClientError):
+        message = said or f"{answered}."
+    else:
+        message = f"{answered}: {said}" if said else f"{answered}."
+    return kind(
+        message,
+        code="context_length_exceeded" if too_long else None,
+        param=_field(details) if issubclass(kind, ClientError) else None,
+        upstream_status=code or None,
+        upstream_type=error.status,
+        upstream_code=reason,
+        upstream_body=body,
+        retry_after=_retry_delay(details) if retry_after is None else retry_after,
+    )
+
+
+def _details(raw: msgspec.Raw) -> list[dict[str, Any]]:
+    try:
+        given: object = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return []
+    return [found for each in as_list(given) if (found := as_object(each)) is not None]
+
+
+def _field(details: list[dict[str, Any]]) -> str | None:
+    """The first field of google.rpc.BadRequest."""
+    for each in details:
+        for violation in as_list(each.get("fieldViolations")):
+            field = (as_object(violation) or {}).get("field")
+            if isinstance(field, str) and field:
+                return field
+    return None
+
+
+def _retry_delay(details: list[dict[str, Any]]) -> float | None:
+    """google.rpc.RetryInfo: `{"retryDelay": "30s"}`, in seconds."""
+    for each in details:
+        delay = each.get("retryDelay")
+        if isinstance(delay, str) and (seconds := read_seconds(delay.removesuffix("s"))) is not None:
+            return seconds
+    return None
+
+
+def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
+    """Status and body. What the provider itself said of a client's fault goes on as it came."""
+    if (
+        isinstance(error, ClientError)
+        and error.upstream_body is not None
+        and _told(error.upstream_body) is not None
+    ):
+        return error.status, error.upstream_body
+    return error.status, msgspec.json.encode({"error": error_object(error, request_id=request_id)})
+
+
+def write_error_event(error: ModelplexError, *, request_id: str = "") -> bytes:
+    """The in-stream error: official clients raise for a `data:` object that begins with `error`. Nothing may follow it."""
+    return b"data: " + msgspec.json.encode({"error": error_object(error, request_id=request_id)}) + b"\n\n"
+
+
+def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, Any]:
+    message = error.message
+    if isinstance(error, GatewayFault) and request_id:
+        message = f"{message} (request {request_id})"
+    details: list[dict[str, Any]] = []
+    if error.code:
+        details.append({"@type": _ERROR_INFO, "reason": error.code.upper(), "domain": "modelplex"})
+    if error.param:
+        violation = {"field": error.param, "description": error.message}
+        details.append({"@type": _BAD_REQUEST, "fieldViolations": [violation]})
+    if error.retry_after is not None:
+        details.append({"@type": _RETRY_INFO, "retryDelay": f"{error.retry_after:.9g}s"})
+    written: dict[str, Any] = {
+        "code": error.status,
+        "message": message,
+        "status": STATUS_OF.get(error.status, "INVALID_ARGUMENT" if error.status < 500 else "INTERNAL"),
+    }
+    return {**written, "details": details} if details else written

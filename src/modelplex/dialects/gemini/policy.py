@@ -1,0 +1,397 @@
+"""Gemini's conversations, counts and vectors, in `camelCase` and in `snake_case` (isolation.md 5.5).
+
+Above it stands the judge; below it the walk. A part and a tool have no type here: their members are what they are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from modelplex.policy.bounded_tools import Bounded
+from modelplex.policy.leaves import (
+    ARGUMENTS,
+    DURATION,
+    ENUM,
+    FLAG,
+    ID,
+    LABELLED,
+    LANGUAGE,
+    MIME,
+    NAME,
+    NUMBER,
+    RESULT,
+    ROLE,
+    SCHEMA,
+    SEALED,
+    TEXT,
+    TEXTS,
+    Pattern,
+)
+from modelplex.policy.path import Path
+from modelplex.policy.tools import all_by, of
+from modelplex.policy.walk import (
+    GONE,
+    OPENED,
+    UNKNOWN_FIELD,
+    UNKNOWN_PART,
+    Each,
+    Forms,
+    Gone,
+    Json,
+    Look,
+    Members,
+    Never,
+    Node,
+    Said,
+    Unless,
+    Walk,
+    inline_bytes,
+    known_model,
+)
+
+_HUMP = re.compile(r"(?<!^)([A-Z])")
+_FILE_NAME = re.compile(r"files/|gs://|https://generativelanguage\.googleapis\.com/")
+
+
+def _both(fields: dict[str, Node]) -> dict[str, Node]:
+    """Each member under its two spellings."""
+    return {
+        spelt: check for name, check in fields.items() for spelt in (name, _HUMP.sub(r"_\1", name).lower())
+    }
+
+
+def _members(
+    fields: dict[str, Node], *, otherwise: Node = UNKNOWN_FIELD, when_empty: Literal["keep", "drop"] = "keep"
+) -> Members:
+    return Members(_both(fields), otherwise=otherwise, when_empty=when_empty)
+
+
+# --- parts ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _file_uri(walk: Walk, value: Any, path: Path) -> None:
+    """Of what is stored, or of what would be fetched; what is inline has a member of its own."""
+    if value is not None:
+        stored = isinstance(value, str) and _FILE_NAME.match(value)
+        walk.refuse(path, "stored-file" if stored else "remote-url")
+
+
+_NAMED: dict[str, Node] = {"mimeType": MIME, "displayName": NAME}
+_FILE = _members({**_NAMED, "fileUri": Look(_file_uri)}, otherwise=UNKNOWN_PART)
+_BLOB = _members({**_NAMED, "data": inline_bytes})
+_LAYERS = Each(ENUM)
+_SPAN: dict[str, Node] = all_by("startOffset endOffset", DURATION)
+_RESOLUTION = Forms(text=ENUM, members=_members({"level": ENUM, "numTokens": NUMBER}))
+_MEDIA: dict[str, Node] = {
+    "mediaResolution": _RESOLUTION,
+    "mediaProcessing": ENUM,
+    "videoMetadata": _members({**_SPAN, "fps": NUMBER, "contentLayers": _LAYERS}),
+    "documentMetadata": _members({**all_by("startPage endPage", NUMBER), "contentLayers": _LAYERS}),
+    "spreadsheetMetadata": _members(
+        {
+            "visibleCells": Pattern(r"\$?[A-Z]{0,3}\$?[0-9]{0,7}(?::\$?[A-Z]{0,3}\$?[0-9]{0,7})?"),
+            "sheetIndex": NUMBER,
+            "contentLayers": _LAYERS,
+        }
+    ),
+    "audioMetadata": _members(_SPAN),
+    "speechMetadata": _members(all_by("speaker style", NAME)),
+    "inlineData": _BLOB,
+    "fileData": _FILE,
+}
+_RESULT_PART = _members({**_MEDIA, "text": TEXT}, otherwise=UNKNOWN_PART)
+_RESULT = _members(
+    {
+        "id": ID,
+        "name": NAME,
+        "response": RESULT,
+        "willContinue": FLAG,
+        "scheduling": ENUM,
+        "parts": Each(_RESULT_PART),
+    }
+)
+_PARTIAL = _members(
+    {
+        "jsonPath": TEXT,
+        "stringValue": TEXT,
+        "boolValue": FLAG,
+        "numberValue": NUMBER,
+        "nullValue": ENUM,
+        "willContinue": FLAG,
+    }
+)
+_CALLED = _members(
+    {"id": ID, "name": NAME, "args": ARGUMENTS, "partialArgs": Each(_PARTIAL), "willContinue": FLAG}
+)
+_WORD = _members({"word": TEXT, **_SPAN})
+PART = _members(
+    {
+        **_MEDIA,
+        "text": TEXT,
+        "thought": FLAG,
+        "thoughtSignature": SEALED,
+        "functionCall": _CALLED,
+        "functionResponse": _RESULT,
+        "executableCode": _members({"id": ID, "code": TEXT, "language": ENUM}),
+        "codeExecutionResult": _members({"id": ID, "output": TEXT, "outcome": ENUM}),
+        "partMetadata": LABELLED,
+        "audioTranscription": _members(
+            {
+                "text": TEXT,
+                "finished": FLAG,
+                "languageCode": LANGUAGE,
+                "speakerLabel": NAME,
+                "words": Each(_WORD),
+                **_SPAN,
+            }
+        ),
+        "toolCall": Never("provider-history"),
+        "toolResponse": Never("provider-history"),
+    },
+    otherwise=UNKNOWN_PART,
+)
+_PART = Forms(text=TEXT, members=PART)
+_CONTENT: Node = Forms(
+    text=TEXT,
+    items=Each(_PART),
+    members=_members({"role": ROLE, "parts": Forms(text=TEXT, items=Each(_PART), members=PART)}),
+)
+_CONTENTS = Forms(text=TEXT, items=Each(_CONTENT), members=_CONTENT)
+
+_RESOURCE = re.compile(r"(?:models/|publishers/[a-z]{1,32}/models/)?([A-Za-z0-9._-]{1,128})")
+
+
+def _own_model(walk: Walk, value: Any, path: Path) -> None:
+    """The model as a resource's name. The path of the URL says which model is asked; a name here must be one that the caller may use as well."""
+    named = _RESOURCE.fullmatch(value) if isinstance(value, str) else None
+    if named is not None and named[1] == walk.facts.own:
+        return
+    if named is not None:
+        known_model(walk, named[1], path)
+    elif value is not None:
+        walk.refuse(path, "unknown-form")
+
+
+_MODEL = Look(_own_model, known_model)
+
+# --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
+
+
+class _LostTool(Gone):
+    """A tool of the provider's; the tool choice speaks of functions alone, so that nobody asks for it by a name."""
+
+    __slots__ = ()
+
+    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+        if not walk.open(self.rule):
+            walk.lost[str(path[1]) if path else ""] = self.rule
+        super().__call__(walk, value, path)
+
+
+_MAPS = _LostTool(
+    "web-search",
+    Bounded("web-search", opened=_members({"authConfig": Never("remote-data")}, otherwise=OPENED)),
+)
+_CREDENTIAL = Never("remote-data")
+
+
+def _maps(walk: Walk, value: Any, path: Path) -> None:
+    """Stripped, but not with a credential: somebody meant that."""
+    for name in ("authConfig", "auth_config"):
+        if isinstance(value, dict) and name in value:
+            _CREDENTIAL(walk, value[name], (path, name))
+    _MAPS(walk, value, path)
+
+
+_DECLARED = _members(
+    {
+        "name": NAME,
+        "description": TEXT,
+        **all_by("parameters parametersJsonSchema response responseJsonSchema", SCHEMA),
+        "behavior": ENUM,
+    }
+)
+_COMPUTER = _members(
+    {
+        "environment": ENUM,
+        "excludedPredefinedFunctions": TEXTS,
+        "enablePromptInjectionDetection": FLAG,
+        "disabledSafetyPolicies": Each(ENUM),
+    }
+)
+_TOOL = _members(
+    {
+        "functionDeclarations": Each(_DECLARED),
+        "computerUse": _COMPUTER,
+        **all_by(
+            "googleSearch googleSearchRetrieval enterpriseWebSearch",
+            _LostTool("web-search", Bounded("web-search")),
+        ),
+        "urlContext": _LostTool("web-fetch", Bounded("web-fetch")),
+        "codeExecution": _LostTool("code-execution"),
+        "googleMaps": Look(_maps, _CREDENTIAL, _MAPS),
+        "mcpServers": Never("remote-mcp"),
+        "retrieval": Never("remote-data"),
+        "fileSearch": Never("stored-file"),
+        "parallelAiSearch": Never("remote-data"),
+        "exaAiSearch": Never("remote-data"),
+    },
+    otherwise=_LostTool("unknown-tool"),
+    when_empty="drop",
+)
+_TOOLS = Forms(items=Each(_TOOL, when_empty="drop"), members=_TOOL)
+_TOOL_CONFIG = _members(
+    {
+        "functionCallingConfig": _members(
+            {"mode": ENUM, "allowedFunctionNames": TEXTS, "streamFunctionCallArguments": FLAG}
+        ),
+        "retrievalConfig": Gone("web-search"),
+        "includeServerSideToolInvocations": Unless(False, Gone("provider-history")),
+    }
+)
+
+
+def without_tools(walk: Walk, top: Json) -> None:
+    """When no tool is left, nothing chooses among them."""
+    gone = any(edit.path == (None, "tools") and edit.value is GONE for edit in walk.edits)
+    for name in ("toolConfig", "tool_config"):
+        if gone and name in top:
+            walk.strip((None, name), next(iter(walk.lost.values()), "unknown-tool"))
+
+
+# --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+
+PLAIN_VOICE = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
+_IS_PLAIN_VOICE = re.compile(PLAIN_VOICE).fullmatch
+
+
+def _stored_voice(walk: Walk, value: Any, path: Path) -> None:
+    """The voices that everybody has are plain names; one that was stored is a path."""
+    if value is not None and not (isinstance(value, str) and _IS_PLAIN_VOICE(value)):
+        walk.refuse(path, "stored-file")
+
+
+_ANY_VOICE = Look(_stored_voice)
+_REPLICATED = _members(
+    {
+        "mimeType": MIME,
+        **all_by("voiceSampleAudio consentAudio", inline_bytes),
+        "voiceConsentSignature": _members({"signature": SEALED}),
+    }
+)
+_VOICE = _members(
+    {
+        "prebuiltVoiceConfig": _members({"voiceName": Pattern(PLAIN_VOICE)}),
+        "replicatedVoiceConfig": _REPLICATED,
+        "voice": _ANY_VOICE,
+    }
+)
+_SPEAKER = _members({"speaker": NAME, "voiceConfig": _VOICE})
+_SPEAKERS = _members({"speakerVoiceConfigs": Each(_SPEAKER)})
+_SPEECH = Forms(
+    text=_ANY_VOICE,
+    members=_members({"languageCode": LANGUAGE, "voiceConfig": _VOICE, "multiSpeakerVoiceConfig": _SPEAKERS}),
+)
+_WRITTEN_TO = _members({"outputUriPrefix": Never("bucket-write")}, otherwise=Never("bucket-write"))
+_RATIO = Pattern(r"[0-9]{1,4}:[0-9]{1,4}|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z]+){0,7}")
+_PICTURE_SIZE = Pattern(r"[0-9]{1,5}[kKpP]?(?:x[0-9]{1,5})?|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z0-9]+){0,7}")
+_SHAPE = _members(
+    {
+        "mimeType": MIME,
+        **all_by("sampleRate bitRate", NUMBER),
+        "aspectRatio": _RATIO,
+        **all_by("imageSize resolution", _PICTURE_SIZE),
+        "duration": DURATION,
+        **all_by("jsonSchema schema", SCHEMA),
+        "gcsUri": Never("bucket-write"),
+        "delivery": Gone("store"),
+    }
+)
+_FORMAT: Node = _members(all_by("audio image text video", _SHAPE))
+_CHOICES = all_by("routingConfig modelSelectionConfig modelConfig", Gone("second-model"))
+_IMAGE = _members(
+    {
+        "aspectRatio": _RATIO,
+        "imageSize": _PICTURE_SIZE,
+        **all_by("personGeneration prominentPeople", ENUM),
+        "outputMimeType": MIME,
+        "outputCompressionQuality": NUMBER,
+        "imageOutputOptions": _members({"compressionQuality": NUMBER, "mimeType": MIME}),
+    }
+)
+_LANGUAGES = Each(LANGUAGE)
+_TRANSCRIPTION = _members(
+    {
+        "languageCodes": _LANGUAGES,
+        "languageHints": _members({"languageCodes": _LANGUAGES}),
+        "languageAuto": _members({}),
+        **all_by("customVocabulary adaptationPhrases", TEXTS),
+        **all_by("wordTimestamp diarization", FLAG),
+        "mode": ENUM,
+        "sourceText": TEXT,
+    }
+)
+_GENERATION = _members(
+    of(
+        {
+            **all_by(
+                "temperature topP topK candidateCount maxOutputTokens presencePenalty frequencyPenalty seed logprobs",
+                NUMBER,
+            ),
+            **all_by(
+                "responseLogprobs audioTimestamp enableEnhancedCivicAnswers enableAffectiveDialog", FLAG
+            ),
+            "stopSequences": TEXTS,
+            "responseMimeType": MIME,
+            **all_by("responseSchema responseJsonSchema", SCHEMA),
+            "responseModalities": Each(ENUM),
+            "mediaResolution": ENUM,
+            "thinkingConfig": _members(
+                {"includeThoughts": FLAG, "thinkingBudget": NUMBER, "thinkingLevel": ENUM}
+            ),
+            "imageConfig": _IMAGE,
+            "translationConfig": _members({"targetLanguageCode": LANGUAGE, "echoTargetLanguage": FLAG}),
+            "audioTranscriptionConfig": _TRANSCRIPTION,
+            "speechConfig": _SPEECH,
+            "responseFormat": Forms(items=Each(_FORMAT), members=_FORMAT),
+            "generationOutputConfig": _WRITTEN_TO,
+            "serviceTier": Gone("price"),
+        },
+        _CHOICES,
+    )
+)
+_TOP: dict[str, Node] = of(
+    {
+        "model": _MODEL,
+        "safetySettings": Each(_members(all_by("category method threshold", ENUM))),
+        "contents": _CONTENTS,
+        "systemInstruction": _CONTENT,
+        "tools": _TOOLS,
+        "toolConfig": _TOOL_CONFIG,
+        "generationConfig": _GENERATION,
+        "store": Said("store", value=False),
+        "labels": Gone("labels"),
+        "modelArmorConfig": Gone("provider-switch"),
+        "serviceTier": Gone("price"),
+        "cachedContent": Never("stored-state"),
+        "continuationToken": Never("stored-state"),
+        "generationOutputConfig": _WRITTEN_TO,
+    },
+    _CHOICES,
+)
+TOP = _members(_TOP)
+COUNT = _members(of(_TOP, {"generateContentRequest": TOP}))
+_EMBED: dict[str, Node] = {
+    "model": _MODEL,
+    "taskType": ENUM,
+    "title": TEXT,
+    "outputDimensionality": NUMBER,
+    "mimeType": MIME,
+    **all_by("autoTruncate documentOcr audioTrackExtraction", FLAG),
+    "content": _CONTENT,
+}
+_EMBED_CONFIG = _members(_EMBED)
+EMBED_ONE = _members(of(_EMBED, {"embedContentConfig": _EMBED_CONFIG}))
+EMBED = _members({"model": _MODEL, "requests": Each(EMBED_ONE)})
+FINISH = (without_tools,)

@@ -1,0 +1,359 @@
+"""Events, written as a Gemini answer for a client, streamed or whole.
+
+Above it stands `gemini`; below it the vocabulary. A stream is chunks of the whole answer's form, without a mark at its end but the last chunk's `finishReason`; that chunk waits for the end,
+since usage may come after the reason. A call is one part, so that it waits until its arguments are whole: arguments that never become whole are not passed off as a call (R25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.events import (
+    Argued,
+    Began,
+    Called,
+    Cited,
+    Closed,
+    Ended,
+    Event,
+    Failed,
+    Made,
+    Measured,
+    Reason,
+    Refused,
+    Said,
+    Sealed,
+    Thought,
+    Usage,
+)
+from modelplex.core.request import Call, Change, Seal
+from modelplex.dialects.gemini.errors import write_error_event
+from modelplex.dialects.gemini.json import DIALECT, SEAL_FORMAT, as_signature
+from modelplex.dialects.gemini.messages_out import AnyPart, FunctionCall, SentPart
+from modelplex.dialects.gemini.usage import write_logprobs, write_usage
+
+FINISH_WORDS: dict[Reason, str] = {
+    "stop": "STOP",
+    "stop_sequence": "STOP",
+    "length": "MAX_TOKENS",
+    "context": "MAX_TOKENS",
+    "tool_calls": "STOP",
+    "refusal": "SAFETY",
+    "filter": "SAFETY",
+    "paused": "CONTINUATION",
+}
+"""wires.md 3.5."""
+CUT = frozenset({"length", "context", "filter", "refusal"})
+"""Reasons after which a call's arguments may be half."""
+PING = b"\n\n"
+"""Official clients read a comment as broken JSON, and pass over a blank line."""
+
+_encode = msgspec.json.Encoder().encode
+_BROKEN = "The provider's model wrote arguments of a tool call that are not a JSON object."
+
+
+class _Call:
+    """A call in the making."""
+
+    __slots__ = ("called", "pieces", "seal")
+
+    def __init__(self, called: Called) -> None:
+        self.called = called
+        self.pieces: list[str] = []
+        self.seal: Seal | None = None
+
+
+class _Explanation(msgspec.Struct):
+    explanation: str | None = None
+
+
+class Parts:
+    """Events of an answer as Gemini's parts: what `of` gives may be sent at once."""
+
+    def __init__(self, changes: list[Change]) -> None:
+        self._changes = changes
+        self._calls: dict[tuple[int, int], _Call] = {}
+        self._ended: dict[int, Ended] = {}
+        self._refused: set[int] = set()
+        self.usage: Usage | None = None
+        self.id = ""
+        self.model = ""
+
+    def __repr__(self) -> str:
+        return f"<Parts {len(self._calls)} open calls, ended={sorted(self._ended)}>"
+
+    def of(self, event: Event) -> list[AnyPart]:
+        """The parts that this event completes. Raises UpstreamBroken for arguments that are none."""
+        match event:
+            case Said():
+                return [SentPart(text=event.text)] if event.text else []
+            case Refused():
+                self._refused.add(event.choice)
+                return [SentPart(text=event.text)]
+            case Thought():
+                return [SentPart(text=event.text, thought=True)] if event.text else []
+            case Sealed():
+                return self._sealed(event)
+            case Called():
+                self._calls[event.choice, event.part] = _Call(event)
+                return []
+            case Argued():
+                self._calls[event.choice, event.part].pieces.append(event.text)
+                return []
+            case Closed():
+                call = self._calls.pop((event.choice, event.part), None)
+                return [] if call is None else self._function_call(call, may_be_cut=True)
+            case Made():
+                return self._made(event)
+            case Cited():
+                self._changes.append(
+                    Change("drop", "candidates[].citationMetadata", "citations have no form here")
+                )
+                return []
+            case Began():
+                self.id, self.model = event.id or self.id, event.model or self.model
+                self.usage = event.usage or self.usage
+                return []
+            case Measured():
+                self.usage = event.usage
+                return []
+            case Ended():
+                self._ended[event.choice] = event
+                return self._rest(event)
+            case Failed():
+                raise event.error
+            case _:
+                assert_never(event)
+
+    def _sealed(self, event: Sealed) -> list[AnyPart]:
+        call = self._calls.get((event.choice, event.part))
+        if call is not None:
+            call.seal = event.seal
+            return []
+        signature = as_signature(event.seal, redacted=event.redacted)
+        is_thought = event.seal.format != SEAL_FORMAT or event.seal.id is None
+        return [SentPart(text="", thought=is_thought, thought_signature=signature)]
+
+    def _made(self, event: Made) -> list[AnyPart]:
+        if event.dialect == DIALECT:
+            return [event.raw]
+        self._changes.append(Change("drop", "candidates[].content", "an output that has no form here"))
+        return []
+
+    def _rest(self, event: Ended) -> list[AnyPart]:
+        """The calls that nobody closed."""
+        held = [key for key in sorted(self._calls) if key[0] == event.choice]
+        parts: list[AnyPart] = []
+        for key in held:
+            parts += self._function_call(self._calls.pop(key), may_be_cut=event.reason in CUT)
+        return parts
+
+    def _function_call(self, call: _Call, *, may_be_cut: bool) -> list[AnyPart]:
+        text = "".join(call.pieces)
+        if call.called.free:
+            arguments = _encode({"input": text})
+        else:
+            arguments = (text.strip() or "{}").encode("utf-8", "replace")
+            try:
+                msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                if not may_be_cut:
+                    raise UpstreamBroken(_BROKEN) from None
+                reason = "a call whose arguments were cut off is no call"
+                self._changes.append(Change("drop", "candidates[].content.parts[].functionCall", reason))
+                return []
+        made = FunctionCall(call.called.id, call.called.name, msgspec.Raw(arguments))
+        signature = None if call.seal is None else as_signature(call.seal)
+        return [SentPart(function_call=made, thought_signature=signature)]
+
+    def finished(self) -> list[tuple[int, dict[str, Any]]]:
+        """For each choice its index, and what is said of its end."""
+        told: list[tuple[int, dict[str, Any]]] = []
+        for choice, ended in sorted(self._ended.items()):
+            word = "SAFETY" if choice in self._refused else FINISH_WORDS[ended.reason]
+            finish: dict[str, Any] = {"finishReason": word}
+            if (explanation := _explanation(ended)) is not None:
+                finish["finishMessage"] = explanation
+            told.append((choice, finish))
+        return told
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._ended)
+
+
+def _explanation(ended: Ended) -> str | None:
+    """Why the model refused, where its provider says so (Anthropic's `stop_details`)."""
+    if ended.detail is None:
+        return None
+    try:
+        return msgspec.json.decode(ended.detail, type=_Explanation).explanation
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
+class ChunkWriter:
+    """dialects/dialect.py's Writer."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, *, id_: str, model: str) -> None:
+        self.changes: list[Change] = []
+        self._parts = Parts(self.changes)
+        self._id = id_
+        self._model = model
+        self._tail = b""
+        self._open: set[int] = set()
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<ChunkWriter failed={self._failed} {self._parts!r}>"
+
+    def send(self, event: Event) -> bytes:
+        if self._failed:
+            return b""
+        if isinstance(event, Said) and event.logprobs is None and event.text:
+            # Nearly all chunks are these, so the frame is not encoded anew.
+            self._open.add(event.choice)
+            return (
+                b'data: {"candidates":[{"content":{"parts":[{"text":%s}],"role":"model"},"index":%d}]%s'
+                % (
+                    _encode(event.text),
+                    event.choice,
+                    self._tail or self._named(),
+                )
+            )
+        try:
+            parts = self._parts.of(event)
+        except ModelplexError as error:
+            return self._fail(error)
+        choice = getattr(event, "choice", 0)
+        if isinstance(event, Ended):
+            self._open.discard(choice)
+        elif not isinstance(event, Began | Measured):
+            self._open.add(choice)
+        odds = (
+            write_logprobs(event.logprobs) if isinstance(event, Said) and event.logprobs is not None else None
+        )
+        if not parts and odds is None:
+            return b""
+        candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": choice}
+        if odds is not None:
+            candidate["logprobsResult"] = odds
+        return self._chunk([candidate])
+
+    def ping(self) -> bytes:
+        return PING
+
+    def end(self) -> bytes:
+        if self._failed:
+            return b""
+        if self._open or not self._parts.is_whole:
+            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+        last = [
+            {"content": {"parts": [{"text": ""}], "role": "model"}, **finish, "index": choice}
+            for choice, finish in self._parts.finished()
+        ]
+        return self._chunk(last, usage=self._parts.usage)
+
+    def _fail(self, error: ModelplexError) -> bytes:
+        self._failed = True
+        return write_error_event(error)
+
+    def _chunk(self, candidates: list[dict[str, Any]], *, usage: Usage | None = None) -> bytes:
+        counted = b"" if usage is None else b',"usageMetadata":' + bytes(write_usage(usage))
+        return b'data: {"candidates":' + _encode(candidates) + counted + (self._tail or self._named())
+
+    def _named(self) -> bytes:
+        """How every chunk ends: whose answer it is."""
+        named = {"modelVersion": self._parts.model or self._model, "responseId": self._parts.id or self._id}
+        self._tail = b"," + _encode(named)[1:] + b"\n\n"
+        return self._tail
+
+
+def write_answer(
+    events: Sequence[Event],
+    call: Call,  # noqa: ARG001 - the contract of every dialect
+    *,
+    id: str,
+    created: int,  # noqa: ARG001 - this dialect does not say when
+    model: str,
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    changes: list[Change] = []
+    parts = Parts(changes)
+    said: dict[int, list[AnyPart]] = {}
+    odds: dict[int, dict[str, Any]] = {}
+    for event in events:
+        choice = getattr(event, "choice", 0)
+        for part in parts.of(event):
+            _join(said.setdefault(choice, []), part)
+        if (
+            isinstance(event, Said)
+            and event.logprobs is not None
+            and (more := write_logprobs(event.logprobs))
+        ):
+            held = odds.setdefault(choice, {"chosenCandidates": [], "topCandidates": []})
+            for name, values in more.items():
+                held[name] += values
+    if not parts.is_whole:
+        raise UpstreamBroken("The provider's answer ended before its end.")
+    candidates: list[dict[str, Any]] = []
+    for choice, finish in parts.finished():
+        content = {"parts": said.get(choice, []), "role": "model"}
+        written: dict[str, Any] = {"content": content, **finish, "index": choice}
+        if choice in odds:
+            written["logprobsResult"] = odds[choice]
+        candidates.append(written)
+    body: dict[str, Any] = {"candidates": candidates}
+    if parts.usage is not None:
+        body["usageMetadata"] = write_usage(parts.usage)
+    body |= {"modelVersion": parts.model or model, "responseId": parts.id or id}
+    return _encode(body), changes
+
+
+def _join(parts: list[AnyPart], part: AnyPart) -> None:
+    """Pieces of one text, or of one thought, are one part; a thought's signature is on it."""
+    last = parts[-1] if parts else None
+    if (
+        isinstance(part, SentPart)
+        and isinstance(last, SentPart)
+        and part.text is not None
+        and last.text is not None
+        and last.thought_signature is None
+        and part.thought == last.thought
+        and (part.thought or part.text)
+    ):
+        parts[-1] = msgspec.structs.replace(
+            last, text=last.text + part.text, thought_signature=part.thought_signature
+        )
+    else:
+        parts.append(part)
+
+
+class ArrayStream:
+    """The stream as one JSON array, for clients that do not ask with `alt=sse`: Google's default. Our own events go in, whole ones in each call."""
+
+    media_type = "application/json"
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def __repr__(self) -> str:
+        return f"<ArrayStream begun={self._begun}>"
+
+    def feed(self, events: bytes) -> bytes:
+        out = b""
+        for event in events.replace(b"\r\n", b"\n").split(b"\n\n"):
+            lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+            if lines:
+                out += (b",\r\n" if self._begun else b"[") + b"\n".join(lines)
+                self._begun = True
+        return out
+
+    def end(self) -> bytes:
+        return b"\n]" if self._begun else b"[]"

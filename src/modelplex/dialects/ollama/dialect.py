@@ -1,0 +1,203 @@
+"""Ollama's own form: /api/chat, /api/generate, /api/embed and /api/tags, both halves and the untouched way.
+
+Above it stands the gateway; below it the vocabulary and the framing of lines. It knows no address, no key and no socket, and no
+other dialect. Source: ollama/ollama's api/types.go and docs/api.md; wires.md 2.5 and the OLL columns of its section 3.
+
+What Ollama has no words for is refused where the answer would be to another question (an image it cannot load, several
+choices) and otherwise left out and named as a Change.
+
+Toward a provider, what is asked stands in `ollama.request_out` (with the conversation itself in `ollama.messages_out`), what is answered in `ollama.response_in`; toward a
+client, in `ollama.request_in` and `ollama.response_out`; `ollama.passthrough` looks on while bytes pass. Here are the dialect's names, and a provider's vectors, models and errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from modelplex.core.errors import (
+    BadRequest,
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    UnknownModel,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from modelplex.core.events import (
+    Embedded,
+    Event,
+    ListedModel,
+    Usage,
+)
+from modelplex.core.request import Call, Change, Completion
+from modelplex.dialects.core.foreign_errors import words_of
+from modelplex.dialects.core.retry_after import read_delay
+from modelplex.dialects.core.usage import count
+from modelplex.dialects.ollama import response_out as ollama_response_out
+from modelplex.dialects.ollama.passthrough import LineWatch, look, look_at_vectors, watch
+from modelplex.dialects.ollama.request_in import (
+    DIALECT,
+    GENERATE,
+    read_call,
+    read_embed,
+    read_generate,
+    read_load,
+    read_stream,
+)
+from modelplex.dialects.ollama.request_out import write_call, write_completion, write_embedding
+from modelplex.dialects.ollama.response_in import (
+    completion_reader,
+    read_answer,
+    read_completion,
+    reader,
+    seconds,
+    sentence,
+)
+from modelplex.dialects.ollama.response_out import (
+    SPOKEN,
+    LineWriter,
+    error_line,
+    write_embedded,
+    write_error,
+    write_loaded,
+    write_show,
+    write_tags,
+    write_version,
+)
+
+__all__ = [
+    "DIALECT",
+    "GENERATE",
+    "SPOKEN",
+    "LineWatch",
+    "LineWriter",
+    "completion_reader",
+    "error_line",
+    "look",
+    "look_at_vectors",
+    "read_answer",
+    "read_call",
+    "read_completion",
+    "read_embed",
+    "read_embedded",
+    "read_error",
+    "read_generate",
+    "read_load",
+    "read_models",
+    "read_stream",
+    "reader",
+    "watch",
+    "write_answer",
+    "write_call",
+    "write_completion",
+    "write_embedded",
+    "write_embedding",
+    "write_error",
+    "write_loaded",
+    "write_show",
+    "write_tags",
+    "write_version",
+    "writer",
+]
+
+
+def writer(call: Call | Completion, *, id: str, created: int, model: str) -> LineWriter:
+    """The lines of /api/chat, or of /api/generate where `call` came by it. This form has no ids."""
+    del id
+    return LineWriter(call, created=created, model=model)
+
+
+def write_answer(
+    events: Sequence[Event],
+    call: Call | Completion,
+    *,
+    id: str,
+    created: int,
+    model: str,
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    del id
+    return ollama_response_out.write_answer(events, call, created=created, model=model)
+
+
+class _EmbedAnswer(msgspec.Struct):
+    embeddings: tuple[tuple[float, ...], ...]
+    model: str = ""
+    prompt_eval_count: int | None = None
+
+
+def read_embedded(body: bytes) -> Embedded:
+    """The answer of /api/embed. Raises UpstreamBroken where it is none."""
+    try:
+        answer = msgspec.json.decode(body, type=_EmbedAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UpstreamBroken(
+            f"Ollama's answer holds no embeddings: {error}", upstream_status=200, upstream_body=body
+        ) from None
+    usage = Usage(fresh=count(answer.prompt_eval_count), estimated=answer.prompt_eval_count is None)
+    return Embedded(answer.model, answer.embeddings, usage)
+
+
+class _Tag(msgspec.Struct):
+    name: str = ""
+    model: str = ""
+    modified_at: str = ""
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Tag] | None
+
+
+def read_models(body: bytes) -> list[ListedModel]:
+    """The answer of GET /api/tags. Raises UpstreamBroken where it is none."""
+    try:
+        tags = msgspec.json.decode(body, type=_Tags)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UpstreamBroken(f"Ollama's list of models is not of its form: {error}") from None
+    return [ListedModel(tag.model or tag.name, seconds(tag.modified_at)) for tag in tags.models or ()]
+
+
+# --- errors
+
+_ERRORS: dict[int, type[ModelplexError]] = {
+    401: UpstreamAuth,
+    402: UpstreamAuth,
+    403: UpstreamAuth,
+    404: UnknownModel,
+    408: UpstreamTimeout,
+    409: UpstreamBroken,
+    413: TooLarge,
+    429: RateLimited,
+    503: Overloaded,
+    504: UpstreamTimeout,
+}
+
+
+class _ErrorBody(msgspec.Struct):
+    error: msgspec.Raw
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
+    """An answer with a status of 300 or more. Header names are lower case."""
+    try:
+        text = sentence(msgspec.json.decode(body, type=_ErrorBody).error)
+        its_own = True
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = words_of(status, body) or f"status {status}, and no words"
+        its_own = False
+    kind = _ERRORS.get(status) or (BadRequest if 400 <= status < 500 else UpstreamBroken)
+    if not its_own and kind in {BadRequest, UnknownModel}:
+        # "404 page not found": something answered, but it is not Ollama.
+        kind = UpstreamBroken
+    too_long = kind is BadRequest and "context length" in text
+    return kind(
+        f"Ollama: {text}",
+        code="context_length_exceeded" if too_long else None,
+        upstream_status=status,
+        upstream_body=body,
+        retry_after=read_delay(headers),
+    )

@@ -1,0 +1,92 @@
+"""Ollama's own form (isolation.md 5.6): a conversation, a prompt, and vectors.
+
+Above it stands the judge; below it the walk. Its server runs the model beside the gateway; what it reads of a request is short, and all of it stands here.
+"""
+
+from __future__ import annotations
+
+from modelplex.policy.leaves import (
+    ARGUMENTS,
+    DURATION,
+    FLAG,
+    ID,
+    KIND,
+    LEVEL,
+    LEVEL_OR_FLAG,
+    MODEL,
+    NAME,
+    NUMBER,
+    NUMBERS,
+    ROLE,
+    SCHEMA,
+    TEXT,
+    TEXTS,
+    Pattern,
+    Words,
+)
+from modelplex.policy.tools import UNKNOWN_TOOL, all_by, of, tools_of
+from modelplex.policy.walk import Each, Forms, Kinds, Members, Node, inline_bytes
+
+_DECLARED = Members({"type": LEVEL, "name": NAME, "description": TEXT, "parameters": SCHEMA, "strict": FLAG})
+_FUNCTION = Members({"type": KIND, "function": _DECLARED})
+_TOOL = Kinds({"function": _FUNCTION}, absent=_FUNCTION, otherwise=UNKNOWN_TOOL)
+_IMAGES = Each(inline_bytes)
+OPTIONS = Members(
+    {
+        **all_by(
+            "num_ctx num_batch num_gpu main_gpu num_thread num_keep num_predict seed top_k top_p min_p typical_p tfs_z repeat_last_n "
+            "temperature repeat_penalty presence_penalty frequency_penalty mirostat mirostat_tau mirostat_eta draft_num_predict",
+            NUMBER,
+        ),
+        **all_by(
+            "use_mmap use_mlock penalize_newline numa low_vram f16_kv logits_all vocab_only embedding_only",
+            FLAG,
+        ),
+        "stop": Forms(text=TEXT, items=TEXTS),
+    }
+)
+"""https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx#valid-parameters-and-values and its runner's own."""
+_SHARED: dict[str, Node] = {
+    "model": MODEL,
+    "format": Forms(text=Pattern("json|"), members=SCHEMA),
+    "options": OPTIONS,
+    "keep_alive": DURATION,
+    "think": LEVEL_OR_FLAG,
+    "top_logprobs": NUMBER,
+    **all_by("stream logprobs truncate shift", FLAG),
+}
+_CALLED = Members({"name": NAME, "arguments": ARGUMENTS, "index": NUMBER, "description": TEXT})
+_TOOL_CALL = Members({"id": ID, "type": Words("function", must=True), "function": _CALLED})
+_MESSAGE = Members(
+    {
+        "role": ROLE,
+        **all_by("content thinking", TEXT),
+        "tool_calls": Each(_TOOL_CALL),
+        "tool_name": NAME,
+        "tool_call_id": ID,
+        "images": _IMAGES,
+    }
+)
+CHAT = Members(of(_SHARED, {"messages": Each(_MESSAGE), "tools": tools_of(_TOOL)}))
+GENERATE = Members(
+    of(
+        _SHARED,
+        {
+            **all_by("prompt suffix system template", TEXT),
+            "context": NUMBERS,
+            "raw": FLAG,
+            **all_by("width height steps", NUMBER),
+            "images": _IMAGES,
+        },
+    )
+)
+EMBED = Members(
+    {
+        "model": MODEL,
+        "input": Forms(text=TEXT, items=TEXTS),
+        "truncate": FLAG,
+        "dimensions": NUMBER,
+        "options": OPTIONS,
+        "keep_alive": DURATION,
+    }
+)

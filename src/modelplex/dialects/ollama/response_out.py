@@ -1,0 +1,397 @@
+"""Events, written for an Ollama client: the lines of /api/chat and /api/generate, and whole answers, which have the same form.
+
+Above it stands `ollama.py`, below it the vocabulary. A call is written whole, in a line of its own, when its last argument has come; the last line alone has
+`done`, the reason and the counts (wires.md 2.5, 3.12). Durations are left out, as Ollama leaves out what is zero: nobody measured them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+import msgspec
+
+from modelplex.core.errors import ClientError, GatewayFault, ModelplexError, UpstreamBroken
+from modelplex.core.events import (
+    Argued,
+    Began,
+    Called,
+    Cited,
+    Closed,
+    Embedded,
+    Ended,
+    Event,
+    Failed,
+    Made,
+    Measured,
+    Reason,
+    Refused,
+    Said,
+    Sealed,
+    Thought,
+    Usage,
+)
+from modelplex.core.request import Call, Change, Completion
+from modelplex.dialects.core import ndjson
+from modelplex.dialects.core.json import encode
+from modelplex.dialects.ollama.request_in import GENERATE
+from modelplex.dialects.openai_chat.embeddings import encoded
+
+DONE_REASONS: dict[Reason, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "context": "length",
+    "tool_calls": "stop",
+    "refusal": "stop",
+    "filter": "stop",
+    "paused": "length",
+}
+"""wires.md 3.5: Ollama has two."""
+_UNTOLD = frozenset({"refusal", "filter", "paused", "context"})
+"""The reasons that Ollama's words tell worse than they were told."""
+_MAY_BE_CUT = frozenset({"length", "context"})
+SPOKEN = "0.13.5"
+"""The version of Ollama whose API this is. Clients ask for it and refuse an older one."""
+_decode_any = msgspec.json.Decoder().decode
+
+
+class _Words:
+    """One call while its arguments come."""
+
+    __slots__ = ("called", "texts")
+
+    def __init__(self, called: Called) -> None:
+        self.called = called
+        self.texts: list[str] = []
+
+
+class LineWriter:
+    """dialects/dialect.py's Writer, for /api/chat and /api/generate alike: which it is, the dialect of what was asked says."""
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, asked: Call | Completion, *, created: int, model: str) -> None:
+        self.changes: list[Change] = []
+        self._generate = asked.dialect == GENERATE
+        self._model = model
+        self._created = created
+        self._head = b""
+        self._calls: dict[int, _Words] = {}
+        self._called = 0
+        self._usage: Usage | None = None
+        self._refused = False
+        self._ended: Ended | None = None
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<ollama writer calls={self._called} ended={self._ended is not None} failed={self._failed}>"
+
+    def send(self, event: Event) -> bytes:
+        if self._failed:
+            return b""
+        match event:
+            case Began():
+                self._begin(event)
+                return b""
+            case Failed():
+                return self._fail(event.error)
+            case Measured():
+                self._usage = event.usage
+                return b""
+            case Said():
+                if not event.text and event.logprobs is None:
+                    return b""
+                return self._line({"content": event.text}, logprobs=event.logprobs)
+            case Refused():
+                self._refused = True
+                self._lose("lower", "message.content", "a refusal is told as plain text")
+                return self._line({"content": event.text})
+            case Thought():
+                return self._line({"thinking": event.text}) if event.text else b""
+            case Called():
+                self._calls[event.part] = _Words(event)
+                return b""
+            case Argued():
+                self._calls[event.part].texts.append(event.text)
+                return b""
+            case Closed():
+                return self._call(event.part)
+            case Sealed():
+                self._lose("drop", "message.thinking", "sealed reasoning has no place here")
+                return b""
+            case Cited():
+                self._lose("drop", "message.content", "citations have no place here")
+                return b""
+            case Made():
+                self._lose("drop", "message", "an output that has no form here")
+                return b""
+            case Ended():
+                return self._end(event)
+            case _:
+                assert_never(event)
+
+    def ping(self) -> bytes:
+        """Nothing: every line is read as an answer."""
+        return b""
+
+    def end(self) -> bytes:
+        if self._failed:
+            return b""
+        if self._ended is None:
+            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+        told: dict[str, Any] = {"done": True, "done_reason": DONE_REASONS[self._ended.reason]}
+        if self._usage is not None:
+            counts = {"prompt_eval_count": self._usage.input, "eval_count": self._usage.output}
+            told |= {name: count for name, count in counts.items() if count}
+        return self._line({}, rest=told)
+
+    # --- lines
+
+    def _begin(self, event: Began) -> None:
+        if not self._head:
+            name, created = event.model or self._model, event.created or self._created
+            head = encode({"model": name, "created_at": timestamp(created)})
+            self._head = head[:-1] + b","
+            self._usage = event.usage or self._usage
+
+    def _line(
+        self, said: Mapping[str, Any], *, logprobs: msgspec.Raw | None = None, rest: Mapping[str, Any] = {}
+    ) -> bytes:
+        if not self._head:
+            self._begin(Began())
+        if self._generate:
+            line: dict[str, Any] = {"response": said.get("content", "")}
+            line |= {name: value for name, value in said.items() if name != "content"}
+        else:
+            line = {"message": {"role": "assistant", "content": "", **said}}
+        line["done"] = False
+        if logprobs is not None:
+            line["logprobs"] = logprobs
+        return ndjson.line(self._head + encode({**line, **rest})[1:])
+
+    def _call(self, part: int) -> bytes:
+        """The call's one line, where the part is a call and was not written yet. Arguments that are no JSON are no call: the answer broke."""
+        words = self._calls.pop(part, None)
+        if words is None:
+            return b""
+        called, text = words.called, "".join(words.texts)
+        if called.free:
+            arguments = msgspec.Raw(encode({"input": text}))
+        else:
+            try:
+                value = _decode_any(text.strip() or "{}")
+            except (msgspec.DecodeError, RecursionError):
+                return self._fail(
+                    UpstreamBroken("The provider's answer ends in the middle of a tool call's arguments.")
+                )
+            if not isinstance(value, dict):
+                self._lose(
+                    "lower",
+                    "message.tool_calls",
+                    "arguments that are no JSON object are sent as {`_raw`: text}",
+                )
+            whole = text.strip() or "{}"
+            arguments = msgspec.Raw(whole.encode() if isinstance(value, dict) else encode({"_raw": text}))
+        function = {"index": self._called, "name": called.name, "arguments": arguments}
+        self._called += 1
+        return self._line({"tool_calls": [{"id": called.id, "function": function}]})
+
+    def _end(self, event: Ended) -> bytes:
+        self._ended = event
+        out = b""
+        for part in sorted(self._calls):
+            if event.reason in _MAY_BE_CUT and part == max(self._calls) and not self._is_whole(part):
+                # As Ollama does: a call that was cut off is not shown.
+                self._lose("drop", "message.tool_calls", "a call that the output limit cut off")
+                del self._calls[part]
+                continue
+            out += self._call(part)
+        if self._failed:
+            return out
+        explanation = _explanation(event)
+        if explanation and not self._refused:
+            out += self._line({"content": explanation})
+        if event.reason in _UNTOLD:
+            word = DONE_REASONS[event.reason]
+            self._lose("lower", "done_reason", f"that the answer ended by {event.reason} is told as {word!r}")
+        return out
+
+    def _is_whole(self, part: int) -> bool:
+        words = self._calls[part]
+        try:
+            return words.called.free or isinstance(_decode_any("".join(words.texts)), dict)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+
+    def _fail(self, error: ModelplexError) -> bytes:
+        self._failed = True
+        return error_line(error)
+
+    def _lose(self, op: Any, path: str, reason: str) -> None:
+        change = Change(op, path, reason)
+        if change not in self.changes:
+            self.changes.append(change)
+
+
+def write_answer(
+    events: Sequence[Event], asked: Call | Completion, *, created: int, model: str
+) -> tuple[bytes, list[Change]]:
+    """A whole answer: the stream's lines, joined as Ollama joins them. Raises the error of a Failed."""
+    lines = LineWriter(asked, created=created, model=model)
+    out: list[bytes] = []
+    for event in events:
+        if isinstance(event, Failed):
+            raise event.error
+        out.append(lines.send(event))
+    out.append(lines.end())
+    return _joined([_decode_any(line) for line in b"".join(out).splitlines()]), lines.changes
+
+
+def _joined(lines: Sequence[dict[str, Any]]) -> bytes:
+    last = lines[-1]
+    if "error" in last:
+        raise UpstreamBroken(last["error"])
+    whole = dict(last)
+    inner = [line.get("message") or line for line in lines]
+    word = "content" if "message" in last else "response"
+    said: dict[str, Any] = {word: "".join(each[word] for each in inner)}
+    thinking = "".join(each.get("thinking", "") for each in inner)
+    if thinking:
+        said["thinking"] = thinking
+    calls = [call for each in inner for call in each.get("tool_calls", ())]
+    if calls:
+        said["tool_calls"] = calls
+    if "message" in last:
+        whole["message"] = {"role": "assistant", **said}
+    else:
+        whole |= said
+    tokens = [token for line in lines for token in line.get("logprobs", ())]
+    if tokens:
+        whole["logprobs"] = tokens
+    return encode(whole)
+
+
+def write_embedded(embedded: Embedded, model: str) -> bytes:
+    """The answer of /api/embed: floats, whatever the provider sent. Raises UpstreamBroken where its base64 is none."""
+    answer: dict[str, Any] = {
+        "model": embedded.model or model,
+        "embeddings": [encoded(vector, "float") for vector in embedded.vectors],
+    }
+    if embedded.usage.input:
+        answer["prompt_eval_count"] = embedded.usage.input
+    return encode(answer)
+
+
+def write_loaded(model: str, *, reason: str, generate: bool, created: int) -> bytes:
+    """The answer to a body that `read_load` says is to load or unload a model: it is done, and was nothing to do."""
+    said: dict[str, Any] = {"response": ""} if generate else {"message": {"role": "assistant", "content": ""}}
+    head = {"model": model, "created_at": timestamp(created)}
+    return encode({**head, **said, "done": True, "done_reason": reason})
+
+
+# --- errors
+
+
+class _Own(msgspec.Struct):
+    error: str
+
+
+def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
+    """Status and `{"error": text}`. What Ollama itself said of a client's fault goes on as it came."""
+    if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
+        return error.status, error.upstream_body
+    message = error.message
+    if isinstance(error, GatewayFault) and request_id:
+        message = f"{message} (request {request_id})"
+    return error.status, encode({"error": message})
+
+
+def error_line(error: ModelplexError) -> bytes:
+    """The error inside a stream. Nothing may follow it."""
+    return ndjson.line(encode({"error": error.message}))
+
+
+def _is_own(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=_Own)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _explanation(event: Ended) -> str | None:
+    """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
+    if event.reason != "refusal" or event.detail is None:
+        return None
+    match _decode_any(event.detail):
+        case {"explanation": str(said)}:
+            return said
+        case _:
+            return None
+
+
+# --- what there is
+
+DETAILS: dict[str, Any] = {
+    "parent_model": "",
+    "format": "",
+    "family": "",
+    "families": [],
+    "parameter_size": "",
+    "quantization_level": "",
+}
+"""What Ollama knows of a model's file. There is no file here, and clients want the fields."""
+NEVER = "1970-01-01T00:00:00Z"
+"""When a model was changed, where nobody knows."""
+
+
+def write_tags(known: Mapping[str, str]) -> bytes:
+    """The answer of GET /api/tags: every name that can be asked for, with the provider that would be tried first."""
+    return encode(
+        {
+            "models": [
+                {
+                    "name": name,
+                    "model": name,
+                    "modified_at": NEVER,
+                    "size": 0,
+                    "digest": "",
+                    "details": DETAILS,
+                }
+                for name in known
+            ]
+        }
+    )
+
+
+def write_show(
+    model: str, *, capabilities: Sequence[str] = ("completion", "tools", "vision", "thinking")
+) -> bytes:
+    """The answer of POST /api/show. `capabilities` decide what clients offer to do with the model. What a provider's model can do is not known here, and one that cannot
+    will say so itself: all are named.
+    """
+    return encode(
+        {
+            "model": model,
+            "modelfile": "",
+            "parameters": "",
+            "template": "",
+            "license": "",
+            "modified_at": NEVER,
+            "details": DETAILS,
+            "model_info": {},
+            "capabilities": list(capabilities),
+        }
+    )
+
+
+def write_version(version: str = SPOKEN) -> bytes:
+    """The answer of GET /api/version."""
+    return encode({"version": version})
+
+
+def timestamp(seconds: int) -> str:
+    """RFC 3339 in UTC, as Ollama's clients parse it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

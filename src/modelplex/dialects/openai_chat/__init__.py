@@ -1,0 +1,1 @@
+"""OpenAI chat completions, with the older completions and the embeddings."""

@@ -1,0 +1,219 @@
+"""OpenAI's old text completions: the client's half, and the untouched way.
+
+Above it stands the passage; below it the vocabulary. The choices of all prompts are one row: choice = prompt * n + i (wires.md 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.events import Began, Ended, Event, Failed, Measured, Said, Usage
+from modelplex.core.request import Ask, Change, Completion, Sampling
+from modelplex.dialects.core import sse
+from modelplex.dialects.core.json import encode
+from modelplex.dialects.core.members import Members, keep_stream_options, read_stop
+from modelplex.dialects.openai_chat.errors import read_error, write_error
+from modelplex.dialects.openai_chat.passthrough import look, watch
+from modelplex.dialects.openai_chat.prompts import read_prompts
+from modelplex.dialects.openai_chat.response_out import DONE, finish_word, write_error_event
+from modelplex.dialects.openai_chat.usage import write_usage
+
+__all__ = [
+    "DIALECT",
+    "CompletionWriter",
+    "look",
+    "read_completion",
+    "read_error",
+    "watch",
+    "write_answer",
+    "write_error",
+    "writer",
+]
+
+DIALECT = "openai_completions"
+NO_PROMPT = "<|endoftext|>"
+"""What OpenAI's documentation says that a missing prompt means: the beginning of a new document."""
+
+
+def read_completion(ask: Ask) -> Completion:
+    """The whole request, understood. Raises BadRequest with `param` naming the field."""
+    members = Members(ask.fields)
+    prompt = members.unread("prompt")
+    keep_stream_options(members)
+    logprobs = members.get("logprobs", int)
+    return Completion(
+        dialect=DIALECT,
+        model=ask.model,
+        prompts=(NO_PROMPT,) if prompt is None else read_prompts(prompt, path="prompt"),
+        suffix=members.get("suffix", str),
+        echo=members.get("echo", bool) or False,
+        max_tokens=members.get("max_tokens", int),
+        sampling=Sampling(
+            temperature=members.get("temperature", float),
+            top_p=members.get("top_p", float),
+            top_k=members.get("top_k", int),
+            min_p=members.get("min_p", float),
+            seed=members.get("seed", int),
+            presence_penalty=members.get("presence_penalty", float),
+            frequency_penalty=members.get("frequency_penalty", float),
+            logit_bias=members.unread("logit_bias"),
+            logprobs=logprobs is not None,
+            top_logprobs=logprobs,
+            n=members.get("n", int) or 1,
+            stop=read_stop(members),
+        ),
+        stream=ask.stream,
+        include_usage=ask.include_usage,
+        extra=members.rest(),
+    )
+
+
+class CompletionWriter:
+    """dialects/dialect.py's Writer: every chunk is a whole answer in small, its `text` the next piece."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, asked: Completion, *, id_: str, created: int, model: str) -> None:
+        self.changes: list[Change] = []
+        self._asked = asked
+        self._began = Began(id=id_, model=model, created=created)
+        self._head = b""
+        self._usage: Usage | None = None
+        self._open: dict[int, bool] = {}
+        """The choices that were seen, and whether each has ended."""
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<CompletionWriter {sum(self._open.values())} of {len(self._open)} choices ended>"
+
+    def send(self, event: Event) -> bytes:
+        if self._failed:
+            return b""
+        match event:
+            case Began():
+                self._began = _named(event, self._began)
+                self._usage = event.usage or self._usage
+            case Failed():
+                return self._fail(event.error)
+            case Measured():
+                self._usage = event.usage
+            case Said():
+                self._open.setdefault(event.choice, False)
+                return self._chunk(event.choice, event.text, None) if event.text else b""
+            case Ended():
+                self._open[event.choice] = True
+                return self._chunk(event.choice, "", _word(event, self.changes))
+            case _:
+                lose(event, self.changes)
+        return b""
+
+    def ping(self) -> bytes:
+        return sse.comment(b"ping")
+
+    def end(self) -> bytes:
+        if self._failed:
+            return b""
+        if not self._open or not all(self._open.values()):
+            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+        if not self._asked.include_usage or self._usage is None:
+            return DONE
+        return (
+            sse.event(encode({**_head(self._began), "choices": [], "usage": write_usage(self._usage)})) + DONE
+        )
+
+    def _fail(self, error: ModelplexError) -> bytes:
+        self._failed = True
+        return write_error_event(error)
+
+    def _chunk(self, choice: int, text: str, finish: str | None) -> bytes:
+        chunk: dict[str, Any] = {**_head(self._began), "choices": [_choice(choice, text, finish)]}
+        if self._asked.include_usage:
+            chunk["usage"] = None
+        return sse.event(encode(chunk))
+
+
+def writer(asked: Completion, *, id: str, created: int, model: str) -> CompletionWriter:
+    return CompletionWriter(asked, id_=id, created=created, model=model)
+
+
+def write_answer(
+    events: Sequence[Event],
+    asked: Completion,
+    *,
+    id: str,
+    created: int,
+    model: str,
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    del asked
+    began = Began(id=id, model=model, created=created)
+    usage: Usage | None = None
+    texts: dict[int, list[str]] = {}
+    finishes: dict[int, str] = {}
+    changes: list[Change] = []
+    for event in events:
+        match event:
+            case Began():
+                began, usage = _named(event, began), event.usage or usage
+            case Measured():
+                usage = event.usage
+            case Failed():
+                raise event.error
+            case Said():
+                texts.setdefault(event.choice, []).append(event.text)
+            case Ended():
+                finishes[event.choice] = _word(event, changes)
+            case _:
+                lose(event, changes)
+    choices = [
+        _choice(index, "".join(texts.get(index, ())), finishes.get(index, "stop"))
+        for index in sorted({*texts, *finishes})
+    ]
+    answer: dict[str, Any] = {**_head(began), "choices": choices}
+    if usage is not None:
+        answer["usage"] = write_usage(usage)
+    return encode(answer), changes
+
+
+def _named(event: Began, given: Began) -> Began:
+    """What the provider says of the answer, and where it says nothing, what we call it."""
+    return msgspec.structs.replace(
+        event,
+        id=event.id or given.id,
+        model=event.model or given.model,
+        created=event.created or given.created,
+    )
+
+
+def _head(began: Began) -> dict[str, Any]:
+    head: dict[str, Any] = {
+        "id": began.id,
+        "object": "text_completion",
+        "created": began.created,
+        "model": began.model,
+    }
+    if began.fingerprint is not None:
+        head["system_fingerprint"] = began.fingerprint
+    return head
+
+
+def _choice(index: int, text: str, finish: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
+
+
+def _word(event: Ended, changes: list[Change]) -> str:
+    """This form knows stop, length and content_filter."""
+    word = finish_word(event, refused=False, old=False, changes=changes)
+    return "stop" if word == "tool_calls" else word
+
+
+def lose(event: Event, changes: list[Change]) -> None:
+    """Output that this form has no place for; a closed part is none."""
+    name = type(event).__name__.lower()
+    lost = Change("drop", "choices[].text", f"text completions cannot hold what was {name}")
+    if name != "closed" and lost not in changes:
+        changes.append(lost)

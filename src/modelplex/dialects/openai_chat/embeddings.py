@@ -1,0 +1,183 @@
+"""OpenAI's embeddings, both halves and the untouched way.
+
+Above it stands the passage; below it the vocabulary. Vectors are floats or base64 of little-endian float32 (wires.md 2.2), and change between the two without a loss
+where the floats are float32's own.
+"""
+
+from __future__ import annotations
+
+import binascii
+import sys
+from array import array
+from base64 import b64decode, b64encode
+from typing import Any, Literal
+
+import msgspec
+
+from modelplex.core.errors import BadRequest, ModelplexError, UpstreamBroken
+from modelplex.core.events import Embedded, Usage
+from modelplex.core.request import Ask, Attempt, Change, Embedding, Written
+from modelplex.dialects.core.json import decode_mended, encode
+from modelplex.dialects.core.members import Members
+from modelplex.dialects.core.usage import of_vectors
+from modelplex.dialects.dialect import Seen
+from modelplex.dialects.openai_chat.errors import error_inside, read_error, write_error
+from modelplex.dialects.openai_chat.prompts import read_prompts
+from modelplex.dialects.openai_chat.usage import read_usage
+
+__all__ = [
+    "DIALECT",
+    "look",
+    "read_embedded",
+    "read_embedding",
+    "read_error",
+    "write_embedded",
+    "write_embedding",
+    "write_error",
+]
+
+DIALECT = "openai_embeddings"
+
+
+class _Marker(msgspec.Struct, gc=False):
+    """A vector that is there; looking on does not read it."""
+
+
+class _Looked(msgspec.Struct):
+    data: list[_Marker] | None = None
+    model: str | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: Any = None
+
+
+class _Vector(msgspec.Struct):
+    embedding: list[float] | str
+    index: int | None = None
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Vector] | None = None
+    model: str | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: Any = None
+
+
+_decode_looked = msgspec.json.Decoder(_Looked).decode
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+
+
+def read_embedding(ask: Ask) -> Embedding:
+    """The whole request, understood. Raises BadRequest with `param` naming the field."""
+    members = Members(ask.fields)
+    given = members.unread("input")
+    if given is None:
+        raise BadRequest("The body has no 'input'.", param="input")
+    encoding = members.get("encoding_format", str) or "float"
+    if encoding not in {"float", "base64"}:
+        raise BadRequest('\'encoding_format\' must be "float" or "base64".', param="encoding_format")
+    return Embedding(
+        dialect=DIALECT,
+        model=ask.model,
+        inputs=read_prompts(given, path="input"),
+        dimensions=members.get("dimensions", int),
+        encoding="base64" if encoding == "base64" else "float",
+        extra=members.rest(),
+    )
+
+
+def write_embedding(call: Embedding, attempt: Attempt) -> Written:
+    """The request body for a provider."""
+    body: dict[str, Any] = {
+        "model": attempt.model,
+        "input": list(call.inputs),
+        "encoding_format": call.encoding,
+    }
+    if call.dimensions is not None:
+        body["dimensions"] = call.dimensions
+    changes: list[Change] = []
+    for name, value in call.extra.items():
+        if call.dialect == DIALECT:
+            body.setdefault(name, value)
+        else:
+            changes.append(Change("drop", name, "this dialect has no such member"))
+    refused = [name for name in attempt.quirks.refuses if body.pop(name, None) is not None]
+    changes += [Change("drop", name, "this service answers it with an error") for name in refused]
+    return Written(encode(body), tuple(changes))
+
+
+def look(body: bytes) -> Seen:
+    """An answer that passes untouched: its model and usage, and why it is none."""
+    answer = decode_mended(body, _decode_looked)
+    error = _fault(answer, body)
+    if answer is None:
+        return Seen(error=error)
+    return Seen(answer.model, usage=of_vectors(read_usage(answer.usage)), error=error)
+
+
+def read_embedded(body: bytes) -> Embedded:
+    """The vectors in the order of the inputs. Raises UpstreamBroken, or the error that stands in the answer's place."""
+    answer = decode_mended(body, _decode_answer)
+    error = _fault(answer, body)
+    if error is not None or answer is None or answer.data is None:
+        raise error or UpstreamBroken("The provider's answer has no vectors.")
+    rows = [
+        row if row.index is not None else msgspec.structs.replace(row, index=n)
+        for n, row in enumerate(answer.data)
+    ]
+    rows.sort(key=lambda row: row.index or 0)
+    vectors = tuple(row.embedding if isinstance(row.embedding, str) else tuple(row.embedding) for row in rows)
+    return Embedded(
+        answer.model or "", vectors, of_vectors(read_usage(answer.usage)) or Usage(estimated=True)
+    )
+
+
+def _fault(answer: _Looked | _Answer | None, body: bytes) -> ModelplexError | None:
+    if answer is None:
+        return UpstreamBroken("The provider answered with something that is not a list of vectors.")
+    if answer.error:
+        return error_inside(answer.error, body=body)
+    return None if answer.data else UpstreamBroken("The provider's answer has no vectors.")
+
+
+def write_embedded(embedded: Embedded, call: Embedding, model: str) -> bytes:
+    """The client's answer, in the encoding that it asked for."""
+    data = [
+        {"object": "embedding", "index": n, "embedding": encoded(vector, call.encoding)}
+        for n, vector in enumerate(embedded.vectors)
+    ]
+    usage = embedded.usage
+    return encode(
+        {
+            "object": "list",
+            "data": data,
+            "model": embedded.model or model,
+            "usage": {"prompt_tokens": usage.input, "total_tokens": usage.input + usage.output},
+        }
+    )
+
+
+def encoded(vector: tuple[float, ...] | str, encoding: Literal["float", "base64"]) -> str | list[float]:
+    """One vector in this encoding. Raises UpstreamBroken where its base64 is none of whole floats."""
+    if isinstance(vector, str):
+        return vector if encoding == "base64" else _unpacked(vector)
+    return list(vector) if encoding == "float" else _packed(vector)
+
+
+def _packed(vector: tuple[float, ...]) -> str:
+    floats = array("f", vector)
+    if sys.byteorder == "big":
+        floats.byteswap()
+    return b64encode(floats.tobytes()).decode("ascii")
+
+
+def _unpacked(text: str) -> list[float]:
+    floats = array("f")
+    try:
+        floats.frombytes(b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        raise UpstreamBroken(
+            "The provider's answer has a vector that is not base64 of 32-bit floats."
+        ) from None
+    if sys.byteorder == "big":
+        floats.byteswap()
+    return floats.tolist()

@@ -1,0 +1,252 @@
+"""Errors in OpenAI's words, both ways: a provider's answer into our tree, our tree into a client's answer.
+
+Above it stand the OpenAI dialects; below it the error tree. It knows the shapes of wires.md 2.7 and what compatible servers make of them, and no
+provider by name. A rejected upstream key is the gateway's trouble: nothing of what was said about it reaches a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from modelplex.core.errors import (
+    BadRequest,
+    ClientError,
+    GatewayFault,
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    UnknownModel,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from modelplex.dialects.core.foreign_errors import QUOTED, words_of
+from modelplex.dialects.core.json import as_list, as_object, as_text, decode_mended, encode
+from modelplex.dialects.core.retry_after import read_delay, read_seconds
+
+_BY_STATUS: dict[int, type[ModelplexError]] = {
+    401: UpstreamAuth,
+    402: UpstreamAuth,
+    403: UpstreamAuth,
+    404: UnknownModel,
+    408: UpstreamTimeout,
+    409: UpstreamBroken,
+    413: TooLarge,
+    429: RateLimited,
+    503: Overloaded,
+    504: UpstreamTimeout,
+    529: Overloaded,
+}
+
+_STATUS_OF: dict[str, int] = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "UNAUTHENTICATED": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "PERMISSION_DENIED": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "NOT_FOUND": 404,
+    "request_too_large": 413,
+    "invalid_prompt": 400,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "insufficient_quota": 429,
+    "slow_down": 429,
+    "RESOURCE_EXHAUSTED": 429,
+    "overloaded": 503,
+    "server_is_overloaded": 503,
+    "overloaded_error": 529,
+    "UNAVAILABLE": 503,
+}
+"""What an error inside a 200 means, where it names itself instead of giving a status."""
+
+_LONG_CONTEXT = (
+    "maximum context length",
+    "context_length_exceeded",
+    "context length exceeded",
+    "exceeds the context",
+)
+_BAD_KEY = ("api key not valid", "api_key_invalid", "incorrect api key")
+"""Some providers answer a wrong key with 400."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a provider's error body says. `own` is true where it is of OpenAI's shape, so that it may go to a client as it came."""
+
+    message: str = ""
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    delay: float | None = None
+    own: bool = False
+
+
+_decode_any = msgspec.json.Decoder().decode
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
+    """An answer with a status of 300 or more. Header names are lower case."""
+    if 300 <= status < 400:
+        return UpstreamBroken(
+            f"The provider answered with a redirect{_redirected_to(headers)}; redirects are not followed. "
+            "Set its base_url to the address that it names.",
+            upstream_status=status,
+        )
+    document = decode_mended(body, _decode_any)
+    told = _read_document(document) if document is not None else Told(message=words_of(status, body))
+    delay = read_delay(headers)
+    return _make_error(status, told, body=body, delay=told.delay if delay is None else delay)
+
+
+def error_inside(error: Any, *, body: bytes) -> ModelplexError:
+    """The error object of a 200 or of a stream. It has no status of its own but the one that it may name."""
+    told = _read_document({"error": error})
+    status = next((_STATUS_OF[name] for name in (told.code, told.type) if name in _STATUS_OF), 0)
+    if told.code is not None and told.code.isdecimal() and 400 <= int(told.code) < 600:
+        status = int(told.code)
+    return _make_error(status, told, body=body, delay=told.delay)
+
+
+def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
+    """Status and body. What the provider itself said of a client's fault goes on as it came."""
+    if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
+        return error.status, error.upstream_body
+    return error.status, encode({"error": error_object(error, request_id=request_id)})
+
+
+def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, str | None]:
+    """All four keys, as strict clients want them."""
+    message = error.message
+    if isinstance(error, GatewayFault) and request_id:
+        message = f"{message} (request {request_id})"
+    return {"message": message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def _make_error(status: int, told: Told, *, body: bytes, delay: float | None) -> ModelplexError:
+    kind = _kind_of(status, told)
+    said = told.message[:QUOTED]
+    answered = f"The provider answered {status}" if status else "The provider's answer is an error"
+    if kind is UpstreamAuth:
+        message = f"{answered}: it rejected the API key that the gateway has for it, or what that key may do."
+    elif issubclass(kind, ClientError):
+        message = said or f"{answered}."
+    else:
+        message = f"{answered}: {said}" if said else f"{answered}."
+    blamed = issubclass(kind, (ClientError, RateLimited))
+    return kind(
+        message,
+        status=status if kind is BadRequest and status else None,
+        type=told.type if blamed else None,
+        code=_code_of(kind, told),
+        param=told.param if blamed else None,
+        upstream_status=status or None,
+        upstream_type=told.type,
+        upstream_code=told.code,
+        upstream_body=body if told.own else None,
+        retry_after=delay,
+    )
+
+
+def _kind_of(status: int, told: Told) -> type[ModelplexError]:
+    words = f"{told.message} {told.code}".lower()
+    if status in {0, 400} and any(word in words for word in _BAD_KEY):
+        return UpstreamAuth
+    if status == 404 and not told.own and told.type is None:
+        return UpstreamBroken  # a page, not an answer: more likely a wrong base_url than a model that is gone
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return BadRequest if 400 <= status < 500 else UpstreamBroken
+
+
+def _code_of(kind: type[ModelplexError], told: Told) -> str | None:
+    if kind is BadRequest and any(word in f"{told.message} {told.code}".lower() for word in _LONG_CONTEXT):
+        return "context_length_exceeded"
+    if issubclass(kind, (ClientError, RateLimited)) and told.code and not told.code.isdecimal():
+        return told.code
+    return None
+
+
+def _read_document(document: object) -> Told:
+    """The shapes of OpenAI, Gemini (in a list), FastAPI, Ollama, Mistral, and of servers that say a sentence only."""
+    if several := as_list(document):
+        told = _read_document(several[0])
+        return msgspec.structs.replace(told, own=False)
+    if isinstance(document, str):
+        return Told(message=document)
+    members = as_object(document)
+    if members is None:
+        return Told()
+    error = as_object(members.get("error"))
+    if error is not None:
+        message = as_text(error.get("message"))
+        return Told(
+            message=message or "",
+            type=as_text(error.get("type")) or as_text(error.get("status")),
+            code=as_text(error.get("code")),
+            param=as_text(error.get("param")),
+            delay=_read_retry_info(error.get("details")),
+            own=message is not None and members.get("type") != "error",
+        )
+    sentence = as_text(members.get("error"))
+    if sentence:
+        return Told(message=sentence, code=as_text(members.get("code")))
+    if members.get("detail") is not None:
+        return Told(message=_read_detail(members["detail"]))
+    return Told(
+        message=as_text(members.get("message")) or "",
+        type=as_text(members.get("type")),
+        code=as_text(members.get("code")),
+        param=as_text(members.get("param")),
+    )
+
+
+def _read_detail(detail: object) -> str:
+    """FastAPI: a sentence, or a list of {"loc": [...], "msg": "..."}."""
+    faults = as_list(detail)
+    if not faults:
+        return as_text(detail) or encode(detail).decode()
+    told: list[str] = []
+    for each in faults:
+        fault = as_object(each)
+        if fault is None:
+            told.append(str(each))
+            continue
+        place = ".".join(str(step) for step in as_list(fault.get("loc")))
+        said = str(fault.get("msg", fault))
+        told.append(f"{place}: {said}" if place else said)
+    return "; ".join(told)
+
+
+def _read_retry_info(details: object) -> float | None:
+    """Google's RetryInfo: {"retryDelay": "30s"}."""
+    for each in as_list(details):
+        delay = (as_object(each) or {}).get("retryDelay")
+        if isinstance(delay, str):
+            return read_seconds(delay.removesuffix("s"))
+    return None
+
+
+def _redirected_to(headers: Mapping[str, str]) -> str:
+    """The host alone: a path or query may hold what is not for a log."""
+    from urllib.parse import urlsplit
+
+    try:
+        host = urlsplit(headers.get("location", "")).hostname
+    except ValueError:
+        return ""
+    return f" to {host}" if host else ""
+
+
+def _is_own(body: bytes) -> bool:
+    document = decode_mended(body, _decode_any)
+    return _read_document(document).own

@@ -1,0 +1,122 @@
+"""OpenAI's smaller forms: completions, vectors, and the JSON bodies of moderation, ranking, pictures and speech (isolation.md 5.3).
+
+Above it stands the judge; below it the walk, and what all of OpenAI's forms share.
+"""
+
+from __future__ import annotations
+
+from modelplex.dialects.openai_chat.policy import ACCOUNT, ADDRESS, PART, SAMPLING, SERVICES, VOICE
+from modelplex.policy.leaves import (
+    FLAG,
+    FORMAT,
+    ID,
+    LANGUAGE,
+    LEVEL,
+    MODEL,
+    NUMBER,
+    REASONING,
+    SIZE,
+    TEXT,
+    TEXTS,
+    Pattern,
+    Tokens,
+)
+from modelplex.policy.tools import all_by, of
+from modelplex.policy.walk import (
+    UNKNOWN_PART,
+    Each,
+    Forms,
+    Gone,
+    Kinds,
+    Members,
+    Never,
+    Node,
+    Unless,
+    inline,
+    inline_bytes,
+    known_model,
+    unknown_form,
+)
+
+_STORED = Never("stored-file")
+_NO_STORE: dict[str, Node] = {"store": Unless(False, Gone("store"))}
+COMPLETIONS = Members(
+    of(
+        SERVICES,
+        ACCOUNT,
+        SAMPLING,
+        _NO_STORE,
+        {
+            "prompt": Tokens(unknown_form),
+            "suffix": TEXT,
+            "echo": FLAG,
+            "grammar": TEXT,
+            "min_tokens": NUMBER,
+        },
+    )
+)
+
+# --- text and pictures -------------------------------------------------------------------------------------------------------------------------------------------------------
+
+_ENTRY: dict[str, Node] = {
+    "text": TEXT,
+    "image": inline_bytes,
+    "image_url": ADDRESS,
+    "content": Each(PART),
+}
+"""One entry of what is to be embedded or ranked, where a service takes pictures (SGLang, OpenRouter, Jina). Addresses in it would be fetched by the model's own server."""
+_INPUT = Tokens(Kinds(PART.kinds, absent=Members(_ENTRY, otherwise=UNKNOWN_PART)))
+_RANKED = Forms(text=TEXT, members=Members({**_ENTRY, "title": TEXT, "id": ID}))
+EMBEDDINGS = Members(
+    of(
+        SERVICES,
+        ACCOUNT,
+        {
+            "model": MODEL,
+            "input": _INPUT,
+            **all_by("dimensions output_dimension", NUMBER),
+            **all_by("encoding_format output_dtype", FORMAT),
+            "input_type": LEVEL,
+            "task": Pattern(r"(?=.{1,32}\Z)[a-z]+(?:[._-][a-z]+){0,3}"),
+            **all_by("truncate truncation", Pattern(r"[A-Za-z]{1,16}", bool)),
+        },
+    )
+)
+_PICTURE = Forms(
+    text=inline_bytes,
+    members=Members({"image_url": inline, "url": inline, "file_id": _STORED, "b64_json": inline_bytes}),
+)
+_PICTURES = Forms(text=inline_bytes, members=_PICTURE, items=Each(_PICTURE))
+_PARTS = Forms(text=TEXT, items=Each(Forms(text=TEXT, members=PART)))
+JSON = Members(
+    of(
+        SERVICES,
+        ACCOUNT,
+        {
+            "model": MODEL,
+            "query": _RANKED,
+            "documents": Each(_RANKED),
+            "rank_fields": TEXTS,
+            "input": _PARTS,
+            **all_by("prompt negative_prompt instructions", TEXT),
+            **all_by(
+                "top_n top_k max_chunks_per_doc max_tokens_per_doc n frame_count frame_duration_ms output_compression partial_images seed "
+                "speed sample_rate",
+                NUMBER,
+            ),
+            **all_by("return_documents stream", FLAG),
+            "truncation": Pattern(r"[A-Za-z]{1,16}", bool),
+            **all_by("quality style background complexity input_fidelity stream_format", LEVEL),
+            "size": SIZE,
+            **all_by("output_format response_format", Forms(text=FORMAT)),
+            "language": LANGUAGE,
+            "moderation": Forms(text=LEVEL, members=Gone("second-model", Members({"model": known_model}))),
+            "svg": Gone("second-model", Members({"model": known_model, "reasoning": REASONING})),
+            "image": _PICTURES,
+            "images": _PICTURES,
+            "mask": _PICTURES,
+            "voice": VOICE,
+        },
+    )
+)
+"""One table for them all: no member of theirs means two things, but `moderation`, which is a level where pictures are asked for."""

@@ -1,0 +1,510 @@
+"""Events, written as a chat completions answer for a client, streamed or whole.
+
+Above it stands openai_chat; below it the vocabulary. The steps of a stream are those of wires.md 2.1: OpenAI's own client libraries concatenate
+every repeated string and add every repeated number, so that nothing which names something may occur twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never, cast
+
+import msgspec
+
+from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.events import (
+    Argued,
+    Began,
+    Called,
+    Cited,
+    Closed,
+    Ended,
+    Event,
+    Failed,
+    Made,
+    Measured,
+    Reason,
+    Refused,
+    Said,
+    Sealed,
+    Thought,
+    Usage,
+)
+from modelplex.core.request import Call, Change, Seal
+from modelplex.dialects.core import sse
+from modelplex.dialects.core.envelope import wrap
+from modelplex.dialects.core.json import as_list, as_object, encode
+from modelplex.dialects.openai_chat.errors import error_object
+from modelplex.dialects.openai_chat.usage import write_usage
+
+DIALECT = "openai_chat"
+DONE = b"data: [DONE]\n\n"
+
+FINISH_WORDS: dict[Reason, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "context": "length",
+    "tool_calls": "tool_calls",
+    "refusal": "content_filter",
+    "filter": "content_filter",
+    "paused": "length",
+}
+"""wires.md 3.5."""
+
+_TIERS = {"standard": "default"}
+"""Anthropic's word for what OpenAI calls default."""
+
+_decode_any = msgspec.json.Decoder().decode
+
+
+class _Tool:
+    __slots__ = ("argued", "free", "index")
+
+    def __init__(self, index: int, *, free: bool) -> None:
+        self.index = index
+        self.free = free
+        self.argued = False
+
+
+class _Progress:
+    """What was written of one choice."""
+
+    __slots__ = ("annotations", "ended", "reasons", "refused", "summaries", "tools")
+
+    def __init__(self) -> None:
+        self.tools: dict[int, _Tool] = {}
+        self.reasons: dict[int, int] = {}
+        """The index in `reasoning_details` of each thinking part."""
+        self.summaries: set[int] = set()
+        self.annotations: list[msgspec.Raw] = []
+        self.refused = False
+        self.ended = False
+
+
+class ChatWriter:
+    """dialects/dialect.py's Writer."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, call: Call, *, id_: str, created: int, model: str) -> None:
+        self.changes: list[Change] = []
+        self._call = call
+        self._id = id_
+        self._created = created
+        self._model = model
+        self._choices: dict[int, _Progress] = {}
+        self._usage: Usage | None = None
+        self._failed = False
+        self._head = b""
+        self._tail = b',"usage":null}\n\n' if call.include_usage else b"}\n\n"
+
+    def __repr__(self) -> str:
+        ended = sum(progress.ended for progress in self._choices.values())
+        return f"<ChatWriter {ended} of {len(self._choices)} choices ended, failed={self._failed}>"
+
+    def send(self, event: Event) -> bytes:
+        if self._failed:
+            return b""
+        match event:
+            case Began():
+                return self._begin(event)
+            case Failed():
+                self._failed = True
+                return write_error_event(event.error)
+            case Measured():
+                self._usage = event.usage
+                return b""
+            case Closed():
+                return b""
+            case Said() | Refused() | Thought() | Sealed() | Called() | Argued() | Cited() | Made() | Ended():
+                opened = self._open(event.choice)
+                return opened + self._send_to(event, self._choices[event.choice])
+            case _:
+                assert_never(event)
+
+    def _send_to(
+        self,
+        event: Said | Refused | Thought | Sealed | Called | Argued | Cited | Made | Ended,
+        progress: _Progress,
+    ) -> bytes:
+        match event:
+            case Said():
+                return self._say(event)
+            case Refused():
+                progress.refused = True
+                return self._chunk(event.choice, {"refusal": event.text})
+            case Thought():
+                return self._think(event, progress)
+            case Sealed():
+                return self._seal(event, progress)
+            case Called():
+                return self._call_tool(event, progress)
+            case Argued():
+                return self._argue(event, progress)
+            case Cited():
+                self._cite(event, progress)
+                return b""
+            case Made():
+                return self._make(event)
+            case Ended():
+                return self._end(event, progress)
+            case _:
+                assert_never(event)
+
+    def ping(self) -> bytes:
+        """A comment: clients read every data event as a chunk (R50)."""
+        return sse.comment(b"ping")
+
+    def end(self) -> bytes:
+        if self._failed:
+            return b""
+        if not self._choices or not all(progress.ended for progress in self._choices.values()):
+            self._failed = True
+            return write_error_event(UpstreamBroken("The provider's answer ended before its end."))
+        if not self._call.include_usage or self._usage is None:
+            return DONE
+        return self._head + b'"choices":[],"usage":' + bytes(write_usage(self._usage)) + b"}\n\n" + DONE
+
+    # --- chunks ---
+
+    def _begin(self, event: Began) -> bytes:
+        if self._head:
+            return b""
+        head = {
+            "id": event.id or self._id,
+            "object": "chat.completion.chunk",
+            "created": event.created or self._created,
+            "model": event.model or self._model,
+        }
+        if event.tier is not None:
+            head["service_tier"] = _TIERS.get(event.tier, event.tier)
+        if event.fingerprint is not None:
+            head["system_fingerprint"] = event.fingerprint
+        self._usage = event.usage or self._usage
+        self._head = b"data: " + encode(head)[:-1] + b","
+        return self._open(0)
+
+    def _open(self, choice: int) -> bytes:
+        """The role chunk of the choice, and of those before it: clients keep choices in a list, by position."""
+        if choice in self._choices:
+            return b""
+        out = b"" if self._head else self._begin(Began())
+        opened: list[bytes] = []
+        for index in range(len(self._choices), choice + 1):
+            self._choices[index] = _Progress()
+            opened.append(self._chunk(index, {"role": "assistant", "content": ""}))
+        return out + b"".join(opened)
+
+    def _chunk(self, choice: int, delta: object, finish: str | None = None) -> bytes:
+        choices = [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}]
+        return self._head + b'"choices":' + encode(choices) + self._tail
+
+    def _say(self, event: Said) -> bytes:
+        odds = b"null"
+        if event.logprobs is not None:
+            odds = b'{"content":' + bytes(event.logprobs) + b',"refusal":null}'
+        elif not event.text:
+            return b""
+        # Nearly all chunks are these, so the frame is not encoded anew.
+        return b'%s"choices":[{"index":%d,"delta":{"content":%s},"logprobs":%s,"finish_reason":null}]%s' % (
+            self._head,
+            event.choice,
+            encode(event.text),
+            odds,
+            self._tail,
+        )
+
+    def _think(self, event: Thought, progress: _Progress) -> bytes:
+        if not event.text:
+            return b""
+        index = progress.reasons.setdefault(event.part, len(progress.reasons))
+        if event.summary:
+            progress.summaries.add(event.part)
+        detail = {**_reasoning(event.text, summary=event.summary), "index": index}
+        return self._chunk(event.choice, {"reasoning_content": event.text, "reasoning_details": [detail]})
+
+    def _seal(self, event: Sealed, progress: _Progress) -> bytes:
+        tool = progress.tools.get(event.part)
+        if tool is not None:
+            # Official clients assume that every delta of a call has its `function`.
+            extra = {"index": tool.index, "function": {"arguments": ""}, "extra_content": _google(event.seal)}
+            return self._chunk(event.choice, {"tool_calls": [extra]})
+        fresh = event.part not in progress.reasons
+        index = progress.reasons.setdefault(event.part, len(progress.reasons))
+        detail = {**_sealed(event, fresh=fresh), "index": index}
+        if event.part in progress.summaries:
+            detail["type"] = (
+                "reasoning.summary"  # one detail has one type, or its pieces are not joined again
+            )
+        return self._chunk(event.choice, {"reasoning_details": [detail]})
+
+    def _call_tool(self, event: Called, progress: _Progress) -> bytes:
+        tool = progress.tools[event.part] = _Tool(len(progress.tools), free=event.free)
+        if self._call.old_functions:
+            return self._chunk(event.choice, {"function_call": {"name": event.name, "arguments": ""}})
+        delta = {"index": tool.index, **_tool_call(event, arguments="")}
+        return self._chunk(event.choice, {"tool_calls": [delta]})
+
+    def _argue(self, event: Argued, progress: _Progress) -> bytes:
+        tool = progress.tools[event.part]
+        tool.argued = True
+        if self._call.old_functions:
+            return self._chunk(event.choice, {"function_call": {"arguments": event.text}})
+        if tool.free:
+            return self._chunk(
+                event.choice, {"tool_calls": [{"index": tool.index, "custom": {"input": event.text}}]}
+            )
+        return (
+            b'%s"choices":[{"index":%d,"delta":{"tool_calls":[{"index":%d,"function":{"arguments":%s}}]},"logprobs":null,"finish_reason":null}]%s'
+            % (
+                self._head,
+                event.choice,
+                tool.index,
+                encode(event.text),
+                self._tail,
+            )
+        )
+
+    def _cite(self, event: Cited, progress: _Progress) -> None:
+        """Kept until the end: clients cannot join a second list of annotations to the first."""
+        annotation = _annotation(event)
+        if annotation is None:
+            self.changes.append(_LOST_CITATION)
+        else:
+            progress.annotations.append(annotation)
+
+    def _make(self, event: Made) -> bytes:
+        if event.dialect != DIALECT:
+            self.changes.append(_LOST_OUTPUT)
+            return b""
+        return self._chunk(event.choice, event.raw)
+
+    def _end(self, event: Ended, progress: _Progress) -> bytes:
+        out = b""
+        for part, tool in progress.tools.items():
+            if not tool.argued and not tool.free and event.reason == "tool_calls":
+                out += self._argue(Argued(part, "{}", event.choice), progress)
+        if progress.annotations:
+            out += self._chunk(event.choice, {"annotations": progress.annotations})
+        explanation = _explanation(event)
+        if explanation and not progress.refused:
+            out += self._chunk(event.choice, {"refusal": explanation})
+        progress.ended = True
+        word = finish_word(
+            event, refused=progress.refused, old=self._call.old_functions, changes=self.changes
+        )
+        return out + self._chunk(event.choice, {}, word)
+
+
+_LOST_CITATION = Change(
+    "drop", "choices[].message.annotations", "a citation that is not of a web page has no form here"
+)
+_LOST_OUTPUT = Change("drop", "choices[].message", "an output that has no form here")
+
+
+def write_error_event(error: ModelplexError) -> bytes:
+    """The in-stream error: a `data:` object with `error` (wires.md 2.1). Nothing may follow it."""
+    return sse.event(encode({"error": error_object(error)}))
+
+
+def finish_word(event: Ended, *, refused: bool, old: bool, changes: list[Change]) -> str:
+    """wires.md 3.5. A refusal in the model's own words is what OpenAI ends with `stop`, since `message.refusal` tells it."""
+    if event.reason == "paused":
+        changes.append(Change("lower", "choices[].finish_reason", "a paused turn is told as `length`"))
+    if event.reason == "tool_calls" and old:
+        return "function_call"
+    if event.reason == "refusal" and refused and event.detail is None:
+        return "stop"
+    return FINISH_WORDS[event.reason]
+
+
+def _explanation(event: Ended) -> str | None:
+    """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
+    if event.reason != "refusal" or event.detail is None:
+        return None
+    said = (as_object(_decode_any(event.detail)) or {}).get("explanation")
+    return said if isinstance(said, str) else None
+
+
+def _reasoning(text: str, *, summary: bool) -> dict[str, Any]:
+    if summary:
+        return {"type": "reasoning.summary", "summary": text}
+    return {"type": "reasoning.text", "text": text}
+
+
+def _sealed(event: Sealed, *, fresh: bool) -> dict[str, Any]:
+    """A signature belongs to a text; where there is none, the seal is all there is."""
+    named = {"format": event.seal.format}
+    if event.seal.id is not None:
+        named["id"] = event.seal.id
+    if event.redacted or (fresh and event.seal.format == "openai-responses-v1"):
+        return {"type": "reasoning.encrypted", "data": wrap(event.seal), **named}
+    return {"type": "reasoning.text", "signature": wrap(event.seal), **named}
+
+
+def _google(seal: Seal) -> dict[str, Any]:
+    return {"google": {"thought_signature": wrap(seal)}}
+
+
+def _tool_call(event: Called, *, arguments: str) -> dict[str, Any]:
+    if event.free:
+        return {"id": event.id, "type": "custom", "custom": {"name": event.name, "input": arguments}}
+    return {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": arguments}}
+
+
+def _annotation(event: Cited) -> msgspec.Raw | None:
+    """OpenAI's own form as it is; of the others, a citation of a web page."""
+    if event.dialect == DIALECT:
+        return event.raw
+    cited = as_object(_decode_any(event.raw)) or {}
+    url = cited.get("url")
+    if not isinstance(url, str):
+        return None
+    # Where in the text it belongs is not told by every dialect: the whole text, then.
+    place = {"start_index": cited.get("start_index") or 0, "end_index": cited.get("end_index") or 0}
+    page = {**place, "url": url, "title": cited.get("title") or ""}
+    return msgspec.Raw(encode({"type": "url_citation", "url_citation": page}))
+
+
+# --- whole answers ------------------------------------------------------------------------------------------------
+
+
+class _Whole:
+    """One choice of a whole answer."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.refusals: list[str] = []
+        self.thoughts: list[str] = []
+        self.details: dict[int, dict[str, Any]] = {}
+        self.calls: dict[int, dict[str, Any]] = {}
+        self.annotations: list[msgspec.Raw] = []
+        self.odds: list[msgspec.Raw] = []
+        self.made: dict[str, Any] = {}
+        self.ended: Ended | None = None
+
+
+def write_answer(
+    events: Sequence[Event], call: Call, *, id_: str, created: int, model: str
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    began, usage = Began(), None
+    choices: dict[int, _Whole] = {}
+    changes: list[Change] = []
+    for event in events:
+        match event:
+            case Began():
+                began = event
+                usage = event.usage or usage
+            case Measured():
+                usage = event.usage
+            case Failed():
+                raise event.error
+            case Closed():
+                pass
+            case _:
+                _collect(event, choices.setdefault(event.choice, _Whole()), changes)
+    answer: dict[str, Any] = {
+        "id": began.id or id_,
+        "object": "chat.completion",
+        "created": began.created or created,
+        "model": began.model or model,
+        "choices": [_write_choice(index, choices[index], call, changes) for index in sorted(choices)],
+    }
+    if usage is not None:
+        answer["usage"] = write_usage(usage)
+    if began.tier is not None:
+        answer["service_tier"] = _TIERS.get(began.tier, began.tier)
+    if began.fingerprint is not None:
+        answer["system_fingerprint"] = began.fingerprint
+    return encode(answer), changes
+
+
+def _collect(
+    event: Said | Refused | Thought | Sealed | Called | Argued | Cited | Made | Ended,
+    whole: _Whole,
+    changes: list[Change],
+) -> None:
+    match event:
+        case Said():
+            whole.texts.append(event.text)
+            if event.logprobs is not None:
+                whole.odds += msgspec.json.decode(event.logprobs, type=list[msgspec.Raw])
+        case Refused():
+            whole.refusals.append(event.text)
+        case Thought():
+            whole.thoughts.append(event.text)
+            detail = whole.details.setdefault(event.part, _reasoning("", summary=event.summary))
+            name = "summary" if event.summary else "text"
+            detail[name] = detail.get(name, "") + event.text
+        case Sealed():
+            if event.part in whole.calls:
+                whole.calls[event.part]["extra_content"] = _google(event.seal)
+            else:
+                fresh = event.part not in whole.details
+                told = whole.details.setdefault(event.part, {})
+                whole.details[event.part] = {**_sealed(event, fresh=fresh), **told}
+        case Called():
+            whole.calls[event.part] = _tool_call(event, arguments="")
+        case Argued():
+            tool = whole.calls[event.part]
+            kind, name = ("custom", "input") if tool["type"] == "custom" else ("function", "arguments")
+            tool[kind][name] += event.text
+        case Cited():
+            annotation = _annotation(event)
+            if annotation is None:
+                changes.append(_LOST_CITATION)
+            else:
+                whole.annotations.append(annotation)
+        case Made():
+            if event.dialect == DIALECT:
+                _merge(whole.made, as_object(_decode_any(event.raw)) or {})
+            else:
+                changes.append(_LOST_OUTPUT)
+        case Ended():
+            whole.ended = event
+        case _:
+            assert_never(event)
+
+
+def _merge(whole: dict[str, Any], piece: dict[str, Any]) -> None:
+    """Pieces of sound and images, joined as a client of the stream would."""
+    for name, value in piece.items():
+        held = whole.get(name)
+        inner, more = as_object(held), as_object(value)
+        if inner is not None and more is not None:
+            _merge(inner, more)
+        elif isinstance(held, str) and isinstance(value, str) and name != "id":
+            whole[name] = held + value
+        elif isinstance(held, list) and isinstance(value, list):
+            whole[name] = [*as_list(cast("object", held)), *as_list(cast("object", value))]
+        else:
+            whole[name] = value
+
+
+def _write_choice(index: int, whole: _Whole, call: Call, changes: list[Change]) -> dict[str, Any]:
+    ended = whole.ended or Ended("stop")
+    text = "".join(whole.texts)
+    refusal = "".join(whole.refusals) or _explanation(ended)
+    has_other = bool(whole.calls or refusal or whole.made)
+    message: dict[str, Any] = {"role": "assistant", "content": text if text or not has_other else None}
+    message["refusal"] = refusal or None
+    if whole.thoughts:
+        message["reasoning_content"] = "".join(whole.thoughts)
+    if whole.details:
+        message["reasoning_details"] = [{**each, "index": n} for n, each in enumerate(whole.details.values())]
+    if whole.annotations:
+        message["annotations"] = whole.annotations
+    calls = list(whole.calls.values())
+    for each in calls:
+        if each["type"] == "function" and not each["function"]["arguments"]:
+            each["function"]["arguments"] = "{}"
+    if calls and call.old_functions:
+        message["function_call"] = calls[0].get("function")
+    elif calls:
+        message["tool_calls"] = calls
+    message.update(whole.made)
+    word = finish_word(ended, refused=bool(whole.refusals), old=call.old_functions, changes=changes)
+    odds = {"content": whole.odds, "refusal": None} if whole.odds else None
+    return {"index": index, "message": message, "logprobs": odds, "finish_reason": word}

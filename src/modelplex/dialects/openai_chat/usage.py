@@ -1,0 +1,161 @@
+"""OpenAI's usage object, read and written. The same shape serves chat, completions and embeddings.
+
+Above it stand the OpenAI dialects; below it the event vocabulary. What a provider counted is never counted again (wires.md R14): its object
+rides along and goes back as it came.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import islice
+
+import msgspec
+
+from modelplex.core.events import Usage
+from modelplex.dialects.core.json import MALFORMED, encode, is_given
+from modelplex.dialects.core.usage import count, counted
+
+RAW_OF = "openai_chat"
+"""The dialect that `Usage.raw` is in, where it came from here."""
+
+_Count = int | float | None
+
+
+class _In(msgspec.Struct):
+    cached_tokens: _Count = None
+    cache_write_tokens: _Count = None
+    audio_tokens: _Count = None
+    image_tokens: _Count = None
+
+
+class _Out(msgspec.Struct):
+    """Rejected predictions are part of `completion_tokens`, as reasoning is at OpenAI."""
+
+    reasoning_tokens: _Count = None
+    audio_tokens: _Count = None
+    image_tokens: _Count = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    total_tokens: _Count = None
+    prompt_tokens_details: _In | None = None
+    completion_tokens_details: _Out | None = None
+    prompt_cache_hit_tokens: _Count = None
+    """DeepSeek's name for cached tokens."""
+
+
+_decode = msgspec.json.Decoder(_Usage).decode
+
+
+def read_usage(raw: msgspec.Raw) -> Usage | None:
+    """The counts, or None where the object is absent, null or not one of counts."""
+    if not is_given(raw):
+        return None
+    try:
+        seen = _decode(raw)
+    except MALFORMED:
+        return None
+    details, out = seen.prompt_tokens_details or _In(), seen.completion_tokens_details or _Out()
+    cached, written = (
+        count(details.cached_tokens or seen.prompt_cache_hit_tokens),
+        count(details.cache_write_tokens),
+    )
+    given, output = counted(
+        given=seen.prompt_tokens,
+        written=seen.completion_tokens,
+        total=seen.total_tokens,
+        apart=out.reasoning_tokens,
+    )
+    # A client's typed usage needs all three counts; an object that lacks one is written anew from what is known.
+    whole = isinstance(seen.prompt_tokens, int) and isinstance(seen.total_tokens, int)
+    return Usage(
+        fresh=max(0, given - cached - written),
+        cache_read=cached,
+        cache_write=written,
+        output=output,
+        reasoning=count(out.reasoning_tokens),
+        input_audio=count(details.audio_tokens),
+        input_image=count(details.image_tokens),
+        output_audio=count(out.audio_tokens),
+        output_image=count(out.image_tokens),
+        raw=msgspec.Raw(bytes(raw)) if whole and isinstance(seen.completion_tokens, int) else None,
+        raw_of=RAW_OF if whole and isinstance(seen.completion_tokens, int) else None,
+    )
+
+
+class _Other(msgspec.Struct):
+    """Usage of endpoints beside conversations: images and transcriptions name their counts as Responses does, rerank has a total alone
+    (Jina, Voyage) or `meta.tokens` (Cohere).
+    """
+
+    prompt_tokens: _Count = None
+    input_tokens: _Count = None
+    output_tokens: _Count = None
+    completion_tokens: _Count = None
+    total_tokens: _Count = None
+    input_tokens_details: _In | None = None
+    input_token_details: _In | None = None
+    output_tokens_details: _Out | None = None
+
+
+MARKS = 16
+"""Members called `usage` that are looked at; an answer has one or two."""
+_mark = re.compile(rb'"(?:usage|tokens)"\s*:\s*(?=\{)')
+_raw = json.JSONDecoder().raw_decode
+
+
+def usage_inside(text: bytes) -> Usage | None:
+    """The largest usage object in a piece of an answer that is not read as a whole; None where there is none. A quote inside a string is escaped, so that the name
+    of a member is found and no text of a model's.
+    """
+    found: list[Usage] = []
+    for mark in islice(_mark.finditer(text), MARKS):
+        try:
+            members, _ = _raw(text[mark.end() :].decode("utf-8", "replace"))
+            other = msgspec.convert(members, _Other)
+        except (ValueError, RecursionError):
+            continue
+        found.append(_other_usage(other))
+    most = max(found, key=lambda usage: usage.input + usage.output, default=None)
+    return most if most is not None and most.input + most.output else None
+
+
+def _other_usage(seen: _Other) -> Usage:
+    details, out = seen.input_tokens_details or seen.input_token_details or _In(), seen.output_tokens_details
+    given, output = counted(
+        given=seen.prompt_tokens if seen.input_tokens is None else seen.input_tokens,
+        written=seen.completion_tokens if seen.output_tokens is None else seen.output_tokens,
+        total=seen.total_tokens,
+    )
+    cached = count(details.cached_tokens)
+    return Usage(
+        fresh=max(0, given - cached),
+        cache_read=cached,
+        output=output,
+        input_audio=count(details.audio_tokens),
+        input_image=count(details.image_tokens),
+        output_image=count(out.image_tokens) if out else 0,
+    )
+
+
+def write_usage(usage: Usage) -> msgspec.Raw:
+    """The usage object of chat and completions."""
+    if usage.raw is not None and usage.raw_of == RAW_OF:
+        return usage.raw
+    return msgspec.Raw(
+        encode(
+            {
+                "prompt_tokens": usage.input,
+                "completion_tokens": usage.output,
+                "total_tokens": usage.input + usage.output,
+                "prompt_tokens_details": {
+                    "cached_tokens": usage.cache_read,
+                    "cache_write_tokens": usage.cache_write,
+                },
+                "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+            }
+        )
+    )

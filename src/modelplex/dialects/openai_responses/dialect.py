@@ -1,0 +1,161 @@
+"""OpenAI's Responses: the form that Codex and OpenAI's own agents speak, and that some providers speak too.
+
+Above it stands the passage; below it the vocabulary. This page is the contract of dialects/dialect.py, all three halves of it; each half has its files. The
+form is in wires.md 2.3. Nothing is kept at a provider: what a client refers to by an id is put into the request before it is read (`with_history`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from modelplex.core.errors import BadRequest, ModelplexError
+from modelplex.core.events import Event
+from modelplex.core.request import Ask, Call, Change
+from modelplex.dialects.core.json import as_object, decode_mended, encode
+from modelplex.dialects.openai_chat.dialect import read_models
+from modelplex.dialects.openai_chat.errors import read_error, write_error
+from modelplex.dialects.openai_responses import response_out as openai_responses_response_out
+from modelplex.dialects.openai_responses.constants import DIALECT
+from modelplex.dialects.openai_responses.passthrough import ResponsesWatch, look, watch
+from modelplex.dialects.openai_responses.request_in import (
+    input_items,
+    output_items,
+    previous_response,
+    read_call,
+    wants_keeping,
+    with_history,
+)
+from modelplex.dialects.openai_responses.request_out import write_call
+from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_answer, reader
+from modelplex.dialects.openai_responses.response_object import Kept
+from modelplex.dialects.openai_responses.response_out import ResponsesWriter
+from modelplex.dialects.openai_responses.stored import (
+    final_response,
+    read_reference,
+    response_id,
+    with_items,
+)
+
+__all__ = [
+    "DIALECT",
+    "Kept",
+    "ResponsesReader",
+    "ResponsesWatch",
+    "ResponsesWriter",
+    "check_state",
+    "final_response",
+    "input_items",
+    "look",
+    "output_items",
+    "previous_response",
+    "read_answer",
+    "read_call",
+    "read_error",
+    "read_models",
+    "read_reference",
+    "reader",
+    "response_id",
+    "wants_keeping",
+    "watch",
+    "with_history",
+    "with_items",
+    "write_answer",
+    "write_call",
+    "write_deleted",
+    "write_error",
+    "write_error_event",
+    "write_input_tokens",
+    "write_item_list",
+    "writer",
+]
+
+
+def writer(call: Call, *, id: str, created: int, model: str, kept: Kept | None = None) -> ResponsesWriter:
+    """`kept` tells what the gateway keeps of it, for the echoes `store` and `previous_response_id`."""
+    return ResponsesWriter(call, id_=id, created=created, model=model, kept=kept)
+
+
+def write_answer(
+    events: Sequence[Event],
+    call: Call,
+    *,
+    id: str,
+    created: int,
+    model: str,
+    kept: Kept | None = None,
+) -> tuple[bytes, list[Change]]:
+    """A whole answer. Raises the error of a Failed."""
+    return openai_responses_response_out.write_answer(
+        events, call, id_=id, created=created, model=model, kept=kept
+    )
+
+
+def write_error_event(error: ModelplexError, *, sequence_number: int = 0) -> bytes:
+    """The in-stream error of an answer that passes: the flat `error` event of wires.md 2.3. Nothing may follow it."""
+    told = {"code": error.code, "message": error.message, "param": error.param}
+    return (
+        b"event: error\ndata: "
+        + encode({"type": "error", **told, "sequence_number": sequence_number})
+        + b"\n\n"
+    )
+
+
+# --- state ----------------------------------------------------------------------------------------------------------
+
+_KEPT_ELSEWHERE = {
+    "conversation": "Conversations are not kept here; send the items, or go on from a response with 'previous_response_id'.",
+    "prompt": "Prompts are not kept here; send the text itself.",
+}
+
+
+def check_state(ask: Ask, *, keeps: bool) -> None:
+    """Refuses what asks for a state that nobody here keeps; `keeps` tells whether the gateway keeps answers ([server] keep_responses).
+
+    Raises:
+        BadRequest: naming the member.
+    """
+    fields: Mapping[str, msgspec.Raw] = ask.fields
+    for name, sentence in _KEPT_ELSEWHERE.items():
+        if bytes(fields.get(name, b"null")) != b"null":
+            raise BadRequest(f"'{name}' is not served: {sentence}", param=name)
+    if bytes(fields.get("background", b"null")) not in {b"null", b"false"}:
+        raise BadRequest(
+            "'background' is not served: answers are given on the connection that asked.", param="background"
+        )
+    if not keeps and previous_response(ask) is not None:
+        raise BadRequest(
+            "'previous_response_id' is not served, since answers are not kept here: send the earlier items in 'input', or set "
+            "[server] keep_responses.",
+            param="previous_response_id",
+        )
+
+
+def write_item_list(items: Sequence[msgspec.Raw], *, response_id: str) -> bytes:
+    """The answer of GET /responses/{id}/input_items. An item without an id gets one of its response and its place."""
+    listed: list[dict[str, Any]] = []
+    for n, raw in enumerate(items):
+        item = as_object(decode_mended(bytes(raw), msgspec.json.Decoder().decode)) or {}
+        item.setdefault("type", "message")
+        if not item.get("id"):
+            item["id"] = f"{item['type']}_{response_id.removeprefix('resp_')}_{n}"
+        if item["type"] == "message" and isinstance(item.get("content"), str):
+            kind = "output_text" if item.get("role") == "assistant" else "input_text"
+            item["content"] = [{"type": kind, "text": item["content"]}]
+        listed.append(item)
+    ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {}
+    return encode(
+        {"object": "list", "data": listed, "first_id": None, "last_id": None, **ends, "has_more": False}
+    )
+
+
+def write_deleted(response_id: str) -> bytes:
+    """The answer of DELETE /responses/{id}."""
+    return encode({"id": response_id, "object": "response", "deleted": True})
+
+
+def write_input_tokens(tokens: int) -> bytes:
+    """The answer of POST /responses/input_tokens."""
+    return encode({"object": "response.input_tokens", "input_tokens": tokens})

@@ -1,0 +1,153 @@
+"""The response object: what a client is told of its request and of the answer so far.
+
+Above it stands _openai_responses_writer; below it the vocabulary. Strict clients require every echo of the request to be there, with a value that is no
+null where the type has none (wires.md 2.3, R49). They are encoded once, since a stream tells the whole object three times.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modelplex.core.errors import BadRequest, ModelplexError, RateLimited
+from modelplex.core.events import Usage
+from modelplex.core.request import AnyTool, Call, FreeTool, HostedTool, Text, Tool
+from modelplex.dialects.core.json import encode
+from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
+from modelplex.dialects.openai_responses.tools import write_choice, write_custom, write_function, write_tools
+from modelplex.dialects.openai_responses.usage import write_usage
+
+_TIERS = {"standard": "default", "standard_only": "default", "auto": "default", "fast": "priority"}
+"""What other dialects' tiers are called here, and what is served where a client left the choice."""
+_SAMPLING: dict[str, int] = {
+    "temperature": 1,
+    "top_p": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "top_logprobs": 0,
+}
+
+_CODES: tuple[tuple[type[ModelplexError], str], ...] = (
+    (RateLimited, "rate_limit_exceeded"),
+    (BadRequest, "invalid_prompt"),
+)
+_OTHER = "server_error"
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the gateway itself keeps: whether this answer, and the id of the one that it goes on from."""
+
+    store: bool = False
+    previous: str | None = None
+
+
+class ResponseObject:
+    """The parts of the object that stay the same while it is told again and again. `id` names the answer."""
+
+    def __init__(self, call: Call, *, id: str, created: int, kept: Kept) -> None:
+        self.id = id
+        self._created = created
+        self._tier = _TIERS.get(call.tier or "", call.tier) or "default"
+        self._echoes = encode(_echoes(call, kept))[1:]
+
+    def __repr__(self) -> str:
+        return f"<ResponseObject {self.id} of {len(self._echoes)} bytes>"
+
+    def write(
+        self,
+        status: str,
+        *,
+        model: str,
+        output: list[Any],
+        usage: Usage | None = None,
+        tier: str | None = None,
+        error: ModelplexError | None = None,
+        reason: str | None = None,
+    ) -> bytes:
+        """The object as JSON. `reason` is why it is incomplete."""
+        head: dict[str, Any] = {
+            "id": self.id,
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "completed_at": None,
+            "error": None if error is None else failure(error),
+            "incomplete_details": None if reason is None else {"reason": reason},
+            "model": model,
+            "output": output,
+            "usage": None if usage is None else write_usage(usage),
+            "service_tier": self._tier if tier is None else _TIERS.get(tier, tier),
+        }
+        return encode(head)[:-1] + b"," + self._echoes
+
+
+def failure(error: ModelplexError) -> dict[str, str]:
+    """`error` of a failed response, whose codes are a closed list of OpenAI's: ours are in the message and in the Record."""
+    named = next((word for kind, word in _CODES if isinstance(error, kind)), _OTHER)
+    return {"code": named, "message": error.message}
+
+
+def _echoes(call: Call, kept: Kept) -> dict[str, Any]:
+    sampling = {name: getattr(call.sampling, name) for name in _SAMPLING}
+    extra = call.extra
+    free = [tool.name for tool in call.tools if isinstance(tool, FreeTool)]
+    choice: object = "auto"
+    if "tool_choice" in extra:
+        choice = extra["tool_choice"]
+    elif call.choice is not None:
+        choice = write_choice(call.choice, free, lambda name: name)
+    return {
+        "instructions": _instructions(call),
+        "tools": write_tools(call, _echo_tool),
+        "tool_choice": choice,
+        "parallel_tool_calls": True if call.parallel is None else call.parallel,
+        **{name: _SAMPLING[name] if value is None else value for name, value in sampling.items()},
+        "max_output_tokens": call.max_tokens,
+        "max_tool_calls": extra.get("max_tool_calls"),
+        "truncation": extra.get("truncation", "disabled"),
+        "text": _text(call),
+        "reasoning": _reasoning(call),
+        "metadata": {} if call.metadata is None else call.metadata,
+        "store": kept.store,
+        "previous_response_id": kept.previous,
+        "background": False,
+        "safety_identifier": call.user if call.user_field == "safety_identifier" else None,
+        "prompt_cache_key": call.cache_key,
+    }
+
+
+def _instructions(call: Call) -> str | None:
+    for message in call.messages:
+        if message.path == INSTRUCTIONS:
+            return "".join(part.text for part in message.parts if isinstance(part, Text))
+    return None
+
+
+def _echo_tool(tool: AnyTool, path: str) -> dict[str, Any] | msgspec.Raw:
+    del path
+    match tool:
+        case HostedTool():
+            return tool.raw
+        case FreeTool():
+            return {**write_custom(tool, tool.name), **tool.extra}
+        case Tool():
+            return {**write_function(tool, tool.name), **tool.extra}
+
+
+def _text(call: Call) -> dict[str, Any]:
+    asked = call.format
+    form: dict[str, Any] = {"type": "text"}
+    if asked is not None and asked.kind == "json":
+        form = {"type": "json_object"}
+    elif asked is not None and asked.kind == "schema":
+        given = {"description": asked.description, "strict": asked.strict}
+        told = {name: value for name, value in given.items() if value is not None}
+        form = {"type": "json_schema", "name": asked.name or "answer", "schema": asked.schema, **told}
+    return {"format": form} if call.verbosity is None else {"format": form, "verbosity": call.verbosity}
+
+
+def _reasoning(call: Call) -> dict[str, Any] | None:
+    if call.reasoning is None:
+        return None
+    return {"effort": call.reasoning.effort, "summary": call.reasoning.show}

@@ -1,0 +1,129 @@
+"""A Call that was asked in the Responses form, made ready for every other one.
+
+Above it stands crossing; below it the vocabulary. What this form alone has is settled here once, instead of in each of the others: tools come out
+of their namespaces, records of what a provider did earlier are left out, members that say nothing elsewhere go in silence, and what names a
+state that is kept at a provider is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modelplex.core.errors import Unsupported
+from modelplex.core.request import (
+    AnyTool,
+    Call,
+    Change,
+    Choice,
+    Foreign,
+    HostedTool,
+    Message,
+    Part,
+    Thinking,
+    ToolCall,
+)
+from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.tool_names import qualified
+from modelplex.dialects.openai_responses.constants import COMPACTED, ENCRYPTED, INERT, LOGPROBS, STATEFUL
+
+_BENIGN: dict[str, frozenset[str]] = {"include": frozenset({ENCRYPTED, LOGPROBS})}
+_SILENT = frozenset({"stream_options", "tool_choice"})
+"""Members that ride along beside what was read of them."""
+_NO_LOSS = frozenset({b"false", b'"disabled"', b"null", b"[]", b"{}"})
+
+
+def leave(call: Call) -> tuple[Call, tuple[Change, ...]]:
+    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming what is kept elsewhere."""
+    changes: list[Change] = []
+    extra = _leave_members(call, changes)
+    messages = tuple(
+        left for message in call.messages if (left := _leave_message(message, changes)) is not None
+    )
+    names = {
+        tool.name: qualified(tool.namespace, tool.name)
+        for tool in call.tools
+        if not isinstance(tool, HostedTool) and tool.namespace is not None
+    }
+    for tool in call.tools:
+        if not isinstance(tool, HostedTool) and tool.namespace is None:
+            names.pop(tool.name, None)
+    for namespace, description in call.namespaces.items():
+        reason = f"there are no namespaces here: its tools are called {qualified(namespace, '')}..."
+        untold = ", and what it is for is not told" if description else ""
+        changes.append(Change("rename", f"tools.{namespace}", reason + untold))
+    told = msgspec.structs.replace(
+        call,
+        messages=messages,
+        tools=tuple(_leave_tool(tool) for tool in call.tools),
+        namespaces={},
+        choice=_leave_choice(call.choice, names),
+        extra=extra,
+    )
+    return told, tuple(changes)
+
+
+def _leave_members(call: Call, changes: list[Change]) -> dict[str, msgspec.Raw]:
+    extra: dict[str, msgspec.Raw] = {}
+    for name, raw in call.extra.items():
+        if bytes(raw) in _NO_LOSS or name in _SILENT or not is_given(raw):
+            continue
+        if name in STATEFUL:
+            raise Unsupported(
+                f"'{name}' names what is kept at a provider of the Responses form, and this model's provider is none. Send the items instead.",
+                param=name,
+            )
+        if name == "store":
+            continue  # what is kept, is kept by the gateway
+        if name == "reasoning":
+            members: dict[str, Any] = msgspec.json.decode(raw)
+            lost = [each for each in members if each not in {"effort", "summary", "generate_summary"}]
+            changes += [
+                Change("drop", f"reasoning.{each}", "this dialect has no such member") for each in lost
+            ]
+            continue
+        if name in _BENIGN and set(msgspec.json.decode(raw, type=list[str])) <= _BENIGN[name]:
+            continue
+        extra[name] = raw
+    return extra
+
+
+def _leave_tool(tool: AnyTool) -> AnyTool:
+    if isinstance(tool, HostedTool) or tool.namespace is None:
+        return tool
+    return msgspec.structs.replace(tool, name=qualified(tool.namespace, tool.name), namespace=None)
+
+
+def _leave_choice(choice: Choice | None, names: dict[str, str]) -> Choice | None:
+    if choice is None or not names:
+        return choice
+    return msgspec.structs.replace(choice, names=tuple(names.get(name, name) for name in choice.names))
+
+
+def _leave_message(message: Message, changes: list[Change]) -> Message | None:
+    parts: list[Part] = []
+    for part in message.parts:
+        match part:
+            case Foreign() if part.type in INERT:
+                changes.append(
+                    Change("drop", message.path, f"what a provider did earlier ({part.type}) is not told")
+                )
+            case Foreign(type="item_reference"):
+                raise Unsupported(
+                    f"'{message.path}' names an item that is kept at a provider. Send the item itself.",
+                    param=message.path,
+                )
+            case Thinking() if part.seal is not None and part.seal.format == COMPACTED:
+                raise Unsupported(
+                    f"'{message.path}' is a compacted conversation, which its maker alone can read.",
+                    param=message.path,
+                )
+            case ToolCall() if part.namespace is not None:
+                name = qualified(part.namespace, part.name)
+                parts.append(msgspec.structs.replace(part, name=name, namespace=None))
+            case _:
+                parts.append(part)
+    if message.parts and not parts:
+        return None
+    return msgspec.structs.replace(message, parts=tuple(parts), phase=None)

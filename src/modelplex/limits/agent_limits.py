@@ -1,0 +1,329 @@
+"""What each agent has used, and whether it may go on. Pure: both clocks are arguments, and what was spent is told to whoever keeps it.
+
+Above it stand the app and the hub of the tool servers, which call `admit` before a request, and `settle` after it or `withdraw` where none came; below it the config's types and the errors.
+
+A rate is counted over the last minute: nothing is forgotten early, and the wait that a refusal names is exact. A budget is counted by the days of UTC. Tokens and dollars are known
+when a call ends. So each call that runs reserves of the budget what the agent's calls took on average; calls that take more can go above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from modelplex.config.settings import AgentConfig, BudgetConfig
+from modelplex.core.caller import Caller
+from modelplex.core.errors import AgentLimited, BudgetExceeded
+
+MINUTE = 60.0
+"""Seconds that a rate looks back."""
+MERGED = 0.25
+"""Seconds. So much longer than a minute is counted at most, and a refusal is never early."""
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What an agent used of what it pays for."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def plus(self, other: Spent) -> Spent:
+        return Spent(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
+
+    def negative(self) -> Spent:
+        return Spent(-self.requests, -self.tokens, -self.usd)
+
+
+NOTHING = Spent()
+Days = Mapping[str, Spent]
+"""What was spent, by day of UTC ("2026-01-31")."""
+
+
+class Window:
+    """A sum over the last minute. What comes within MERGED seconds is one entry and is forgotten as one, so that a million requests take no more than some hundred."""
+
+    __slots__ = ("_entries", "_sum")
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque()
+        self._sum = 0
+
+    def __repr__(self) -> str:
+        return f"<Window {self._sum} in {len(self._entries)} entries>"
+
+    def add(self, amount: int, *, now: float) -> Entry:
+        self._sum += amount
+        if self._entries and now - self._entries[-1].first < MERGED:
+            entry = self._entries[-1]
+            entry.last, entry.amount = now, entry.amount + amount
+        else:
+            entry = Entry(now, now, amount)
+            self._entries.append(entry)
+        return entry
+
+    def take_back(self, amount: int, entry: Entry) -> None:
+        """Undo an `add`, which returned this entry. One that is over a minute old may be forgotten already."""
+        if not entry.forgotten:
+            entry.amount -= amount
+            self._sum -= amount
+
+    def sum(self, *, now: float) -> int:
+        while self._entries and self._entries[0].last + MINUTE <= now:
+            entry = self._entries.popleft()
+            entry.forgotten = True
+            self._sum -= entry.amount
+        return self._sum
+
+    def wait(self, limit: int, *, now: float) -> float:
+        """Seconds until the sum is below `limit`, 0 where it is already."""
+        left = self.sum(now=now)
+        if left < limit:
+            return 0.0
+        for entry in self._entries:
+            left -= entry.amount
+            if left < limit:
+                return entry.last + MINUTE - now
+        raise AssertionError(self)
+
+
+class Entry(msgspec.Struct):
+    """What came within MERGED seconds of `first`."""
+
+    first: float
+    last: float
+    amount: int
+    forgotten: bool = False
+
+
+class Account:
+    """One agent's counters. `days` are those before this process and those of it."""
+
+    def __init__(self, agent: AgentConfig, days: Days) -> None:
+        self.agent = agent
+        self.requests = Window()
+        self.tokens = Window()
+        self.running = 0
+        self.refused = 0
+        self._totals: dict[str, Spent] = {}
+        self.remember(days)
+
+    def __repr__(self) -> str:
+        return f"<Account {self.agent.name} {self.running} running, {self.spent('total', day='')}>"
+
+    def remember(self, days: Days) -> None:
+        for day, spent in days.items():
+            self.use(spent, day=day)
+
+    def use(self, spent: Spent, *, day: str) -> None:
+        for period in (day, day[:7], ""):
+            self._totals[period] = self._totals.get(period, NOTHING).plus(spent)
+
+    def spent(self, per: str, *, day: str) -> Spent:
+        period = {"day": day, "month": day[:7], "total": ""}[per]
+        return self._totals.get(period, NOTHING)
+
+    def forget_before(self, day: str) -> None:
+        """Days and months that are over are in the total, and nobody asks for them again."""
+        for period in [one for one in self._totals if one and not day.startswith(one)]:
+            del self._totals[period]
+
+
+class Ticket:
+    """One request that was let in, from `admit` to `settle`. `entry` is where it counts as a request."""
+
+    __slots__ = ("account", "entry", "settled")
+
+    def __init__(self, account: Account | None, entry: Entry | None = None) -> None:
+        self.account = account
+        self.entry = entry
+        self.settled = False
+
+    def __repr__(self) -> str:
+        return f"<Ticket {self.account!r} {'settled' if self.settled else 'open'}>"
+
+
+class Limits:
+    """All agents of a config.
+
+    now    a clock that never goes back, in seconds
+    wall   Unix seconds
+    """
+
+    def __init__(
+        self,
+        agents: Iterable[AgentConfig],
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._now = now
+        self._wall = wall
+        self._kept: Mapping[str, Days] = {}
+        self._keep: Callable[[str, str, Spent], None] | None = None
+        self._known: dict[str, Account] = {}
+        self._accounts: dict[str, Account] = {}
+        self._today = ""
+        self.configure(agents)
+
+    def __repr__(self) -> str:
+        return f"<Limits of {len(self._accounts)} agents>"
+
+    def configure(self, agents: Iterable[AgentConfig]) -> None:
+        """From here on these limits hold; what was used stays used."""
+        self._accounts = {}
+        for agent in agents:
+            # An agent that was left out for a while comes back with what it had used.
+            account = self._known.get(agent.name) or Account(agent, self._kept.get(agent.name, {}))
+            account.agent = agent
+            self._known[agent.name] = self._accounts[agent.name] = account
+
+    def remember(self, kept: Mapping[str, Days], keep: Callable[[str, str, Spent], None]) -> None:
+        """`kept` is what each agent spent before this process; `keep(agent, day, spent)` is called for what an agent with a budget spends from here on."""
+        self._kept, self._keep = kept, keep
+        for name, account in self._known.items():
+            account.remember(kept.get(name, {}))
+
+    def learn(self, agent: str, day: str, spent: Spent) -> None:
+        """Another process spent this for an agent of the same name."""
+        if (account := self._known.get(agent)) is not None:
+            account.use(spent, day=day)
+
+    def admit(self, caller: Caller) -> Ticket:
+        """Let a request in, and count it; `settle` ends it. Who is no agent has no limits.
+
+        Raises:
+            AgentLimited: too many requests or tokens in the last minute, with the exact wait; or too many at once, also for what is left of the budget.
+            BudgetExceeded: the budget is used up.
+        """
+        account = self._accounts.get(caller.agent)
+        if account is None:
+            return Ticket(None)
+        try:
+            self._check(account)
+        except (AgentLimited, BudgetExceeded):
+            account.refused += 1
+            raise
+        entry = account.requests.add(1, now=self._now())
+        account.running += 1
+        return Ticket(account, entry)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """A request that was let in by its head never came to be one: its body did not come, or was none. It counts nowhere."""
+        account = ticket.account
+        if account is None or ticket.settled:
+            return
+        ticket.settled = True
+        account.running -= 1
+        if ticket.entry is not None:
+            account.requests.take_back(1, ticket.entry)
+
+    def settle(self, ticket: Ticket, *, tokens: int = 0, usd: float = 0.0) -> None:
+        """A request that was let in is over, and used so much. The second time it does nothing."""
+        account = ticket.account
+        if account is None or ticket.settled:
+            return
+        ticket.settled = True
+        account.running -= 1
+        if tokens:
+            account.tokens.add(tokens, now=self._now())
+        spent, day = Spent(1, tokens, usd), self._day()
+        account.use(spent, day=day)
+        budget = account.agent.budget
+        if self._keep is not None and (budget.usd is not None or budget.tokens is not None):
+            self._keep(account.agent.name, day, spent)
+
+    def view(self) -> list[dict[str, object]]:
+        """What each agent may use and has used, in JSON's types."""
+        now, day = self._now(), self._day()
+        return [_view(account, now=now, day=day) for account in self._accounts.values()]
+
+    def _check(self, account: Account) -> None:
+        agent, now = account.agent, self._now()
+        spent = account.spent(agent.budget.per, day=self._day())
+        _check_budget(agent.name, agent.budget, spent)
+        _check_reserved(account, spent)
+        if agent.concurrent is not None and account.running >= agent.concurrent:
+            raise AgentLimited(
+                f"The agent {agent.name!r} has {account.running} requests running, and may have {agent.concurrent} at once.",
+                code="agent_concurrency_limited",
+            )
+        rate = agent.rate
+        for limit, window, what in (
+            (rate.requests, account.requests, "requests"),
+            (rate.tokens, account.tokens, "tokens"),
+        ):
+            if limit is not None and (wait := window.wait(limit, now=now)) > 0:
+                raise AgentLimited(
+                    f"The agent {agent.name!r} used {window.sum(now=now)} {what} in the last minute, and may use {limit}. "
+                    f"Try again in {math.ceil(wait)} seconds.",
+                    retry_after=float(math.ceil(wait)),
+                )
+
+    def _day(self) -> str:
+        """Today in UTC. A clock that is set back does not give an agent its day again."""
+        day = datetime.fromtimestamp(self._wall(), UTC).date().isoformat()
+        if day > self._today:
+            self._today = day
+            for account in self._known.values():
+                account.forget_before(day)
+        return self._today
+
+
+def _check_budget(name: str, budget: BudgetConfig, spent: Spent) -> None:
+    per = {"day": "today (UTC)", "month": "this month (UTC)", "total": "in all"}[budget.per]
+    if budget.usd is not None and spent.usd >= budget.usd:
+        used, limit = f"${spent.usd:.6g}", f"${budget.usd:g}"
+    elif budget.tokens is not None and spent.tokens >= budget.tokens:
+        used, limit = f"{spent.tokens} tokens", str(budget.tokens)
+    else:
+        return
+    raise BudgetExceeded(
+        f"Policy: the budget of the agent {name!r} is used up: {used} of {limit} {per}. Its setting is budget under [[agents]]."
+    )
+
+
+def _check_reserved(account: Account, spent: Spent) -> None:
+    """Whether what is left of the budget is enough for the calls that run, each of them as much as the average. A call that is alone is always let in."""
+    budget, whole = account.agent.budget, account.spent("total", day="")
+    if not account.running or not whole.requests:
+        return
+    for limit, used, total in (
+        (budget.usd, spent.usd, whole.usd),
+        (budget.tokens, spent.tokens, whole.tokens),
+    ):
+        if limit is not None and used + account.running * total / whole.requests >= limit:
+            raise AgentLimited(
+                f"What is left of the budget of the agent {account.agent.name!r} is reserved by its {account.running} running requests. Try again when one of them has ended.",
+                code="agent_budget_reserved",
+            )
+
+
+def _view(account: Account, *, now: float, day: str) -> dict[str, object]:
+    agent = account.agent
+    budget, rate = agent.budget, agent.rate
+    spent = account.spent(budget.per, day=day)
+    return {
+        "agent": agent.name,
+        "models": list(agent.models),
+        "tools": list(agent.tools),
+        "running": account.running,
+        "concurrent": agent.concurrent,
+        "last_minute": {
+            "requests": account.requests.sum(now=now),
+            "tokens": account.tokens.sum(now=now),
+        },
+        "rate": {"requests": rate.requests, "tokens": rate.tokens},
+        "spent": {
+            "requests": spent.requests,
+            "tokens": spent.tokens,
+            "usd": round(spent.usd, 9),
+            "per": budget.per,
+        },
+        "budget": {"usd": budget.usd, "tokens": budget.tokens, "per": budget.per},
+        "refused": account.refused,
+    }

@@ -1,0 +1,108 @@
+"""What the gateway says of the servers together, out of their catalogues: what they can do, and what there is.
+
+Above it stands the hub; below it the routes. Nothing here is asked of a server, but its lists where nobody knows them yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from modelplex.mcp import era_translation, tasks
+from modelplex.mcp.catalog import LIST_TTL_MS
+from modelplex.mcp.constants import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era, Json, Reply
+from modelplex.mcp.request_context import Turn, invalid
+from modelplex.mcp.routing import Routes, View
+from modelplex.mcp.shapes import Kind
+
+ASSUMED: Final = {
+    "tools": {"listChanged": True},
+    "prompts": {"listChanged": True},
+    "resources": {"listChanged": True, "subscribe": True},
+    "completions": {},
+    "logging": {},
+}
+"""What is claimed of servers that have never been asked: a client learns it once, and could not ask for what a server offers that is only slow to start."""
+ASSUMED_TASKS: Final[Mapping[Era, Json]] = {
+    "legacy": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}},
+    "modern": {},
+}
+"""The same of tasks, where the config allows them."""
+
+LISTS: Final[Mapping[str, Kind]] = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+
+
+class Surface:
+    """Of the servers that `routes` leads to."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+
+    def __repr__(self) -> str:
+        return f"<Surface of {self._routes!r}>"
+
+    async def initialize(self, turn: Turn) -> Reply:
+        asked = turn.params.get("protocolVersion")
+        view = await self._routes.sighted(turn.globs, turn.route)
+        version = asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
+        capabilities = self.capabilities(turn, view)
+        if version >= tasks.FIRST_VERSION:
+            capabilities |= self.tasks(turn)
+        result: Json = {
+            "protocolVersion": version,
+            "capabilities": capabilities,
+            "serverInfo": era_translation.SERVER_INFO,
+        }
+        if (instructions := view.merged.instructions) is not None:
+            result["instructions"] = instructions
+        return Reply(result=result)
+
+    async def discover(self, turn: Turn) -> Reply:
+        view = await self._routes.peeked(turn.globs, turn.route)
+        result: Json = {
+            "supportedVersions": [*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS)],
+            "capabilities": self.capabilities(turn, view) | self.tasks(turn),
+        }
+        if (instructions := view.merged.instructions) is not None:
+            result["instructions"] = instructions
+        return Reply(result=era_translation.modern(result, ttl=self._ttl(turn)))
+
+    def capabilities(self, turn: Turn, view: View) -> Json:
+        capabilities = view.merged.capabilities()
+        if self._routes.unasked(turn.globs, turn.route):
+            capabilities = {**ASSUMED, **capabilities}
+        for kind in ("tools", "prompts", "resources"):  # a server may come later, whatever the others say
+            if kind in capabilities:
+                capabilities[kind] = {**capabilities[kind], "listChanged": True}
+        if view.index is not None:
+            capabilities["tools"] = {}
+        return capabilities
+
+    def tasks(self, turn: Turn) -> Json:
+        """The capability of tasks, {} where no server offers any to this caller's era."""
+        reached = self._routes.reach(turn.globs, turn.route)
+        era = turn.party.era
+        offers = [offer for back in reached if (offer := tasks.offered(back, era)) is not None]
+        if any(back.catalog is None and back.config.tasks for back in reached):
+            offers.append(ASSUMED_TASKS[era])
+        return tasks.merged(offers, era)
+
+    async def list(self, turn: Turn) -> Reply:
+        cursor = turn.params.get("cursor")
+        if cursor is not None and not isinstance(cursor, str):
+            return invalid("cursor must be a string")
+        if turn.route is None:
+            view = await self._routes.listed(turn.globs)
+        else:
+            view = await self._routes.loaded(turn.globs, turn.route)
+        result = view.page(LISTS[turn.method], era=turn.party.era, cursor=cursor)
+        return Reply(result=era_translation.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
+
+    def _ttl(self, turn: Turn) -> int:
+        """A list that lacks a server is not to be kept."""
+        return LIST_TTL_MS if self._routes.whole(turn.globs, turn.route) else 0

@@ -1,0 +1,377 @@
+"""Whether what a server offers is what the host has approved: a hash for each definition, three states, and what looks wrong in a description.
+
+PURE. Above it stand the hub, the status and the commands; below it the words. What was approved or first seen is an argument, and is kept by lockfile.py.
+A description is read by a model as if its user had written it: a server that changes one after it was approved changes what the model is told.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from hashlib import sha256
+from typing import Final, Literal, cast
+
+import msgspec
+
+from modelplex.mcp.constants import Catalog, Json
+
+Mode = Literal["trust_first", "locked", "off"]
+"""`trust_first`: the first sight is approved and recorded, a change is relayed and told. `locked`: only what the lock approves is listed and called."""
+State = Literal["approved", "pending", "changed"]
+Kind = Literal["tool", "prompt", "instructions"]
+Suspicion = Literal["invisible", "escape", "phrase", "other_tool"]
+
+MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations", "icons")
+"""Of a tool; `_meta.ui` too. Other members do not reach a model, so they may change."""
+PROMPT_MEMBERS: Final = ("name", "title", "description", "arguments", "icons")
+
+INSTRUCTIONS: Final = "instructions"
+"""The name under which a server's instructions are told of."""
+
+SCANNED: Final = 262_144
+"""Characters of one definition that are scanned, as many as a schema may have: a definition that was never listed is not searched without end."""
+
+SPECIFIC: Final = 6
+"""Characters of another server's tool name from which on it is looked for, and only where it is no plain word: `search` is said by everybody."""
+
+_ESCAPE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_INVISIBLE: Final = frozenset("\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\uffa0\u2800")
+"""Letters and marks that show nothing, beside the format characters (Cf), of which the tags (U+E0000) can spell out hidden text."""
+_PHRASE: Final = re.compile(
+    r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:instructions?|prompts?|rules|guidelines)\b"
+    r"|\b(?:do not|don't|never|without)\b[^.\n]{0,20}\b(?:tell|inform|mention|reveal|show|notify|telling|informing|mentioning)\b"
+    r"[^.\n]{0,30}\b(?:users?|humans?|operators?|anyone)\b"
+    r"|</?(?:important|system|instructions?|secret|hidden|admin)>"
+    r"|\b(?:system prompt|developer message)\b"
+    r"|\b(?:before|prior to)\b[^.\n]{0,20}\busing\b[^.\n]{0,30}\b(?:this|any|other)\b[^.\n]{0,20}\btools?\b[^.\n]{0,40}\b(?:read|send|call|pass)\b"
+    r"|(?:~|/home/\w+|/root)/\.(?:ssh|aws|gnupg|netrc|env)\b|\bid_rsa\b",
+    re.IGNORECASE,
+)
+_WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person should look at before approving. `where` is the member, as `inputSchema.properties.path.description`; `what` is safe to print."""
+
+    kind: Suspicion
+    where: str
+    what: str
+
+    @property
+    def sentence(self) -> str:
+        told = {
+            "invisible": "characters that nobody sees",
+            "escape": "control characters",
+            "phrase": "words that instruct the model",
+            "other_tool": "the name of another server's tool",
+        }[self.kind]
+        return f"{self.where} has {told}: {self.what}"
+
+
+class LockedServer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is approved of one server, or was first seen of it: hashes by its own names. `launch` is the hash of how it is started or reached.
+
+    `says` is the name and version that it gave itself then, for people.
+    """
+
+    launch: str = ""
+    command: str = ""
+    says: str = ""
+    instructions: str | None = None
+    tools: dict[str, str] = {}
+    prompts: dict[str, str] = {}
+
+
+Lock = dict[str, LockedServer]
+"""By server."""
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """One definition: its state, its hash now and the one that was approved."""
+
+    kind: Kind
+    server: str
+    name: str
+    state: State
+    hash: str
+    approved: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pins say of a server's catalogue. Held is what may neither be listed nor called: in `locked` mode whatever is not approved."""
+
+    server: str
+    mode: Mode
+    pins: tuple[Pin, ...]
+    first: LockedServer | None = None
+    """What to record now: the first sight, in `trust_first` mode. None where there is nothing new."""
+
+    def _held(self, kind: Kind) -> frozenset[str]:
+        if self.mode != "locked":
+            return frozenset()
+        return frozenset(pin.name for pin in self.pins if pin.kind == kind and pin.state != "approved")
+
+    @property
+    def held_tools(self) -> frozenset[str]:
+        return self._held("tool")
+
+    @property
+    def held_prompts(self) -> frozenset[str]:
+        return self._held("prompt")
+
+    @property
+    def held_instructions(self) -> bool:
+        return bool(self._held("instructions"))
+
+    @property
+    def changed(self) -> tuple[Pin, ...]:
+        """To be told in every mode."""
+        return tuple(pin for pin in self.pins if pin.state == "changed")
+
+    @property
+    def pending(self) -> tuple[Pin, ...]:
+        return tuple(pin for pin in self.pins if pin.state == "pending")
+
+    def pin(self, kind: Kind, name: str) -> Pin | None:
+        return next((pin for pin in self.pins if pin.kind == kind and pin.name == name), None)
+
+
+class Pins(msgspec.Struct, frozen=True, kw_only=True):
+    """How strict it is, what the lock file approves, and what was first seen. With `locked` and no `lock` nothing is approved."""
+
+    mode: Mode = "trust_first"
+    lock: Lock = {}
+    seen: Lock = {}
+
+    def judge(
+        self, server: str, catalog: Catalog, *, launch: str = "", others: Collection[str] = ()
+    ) -> Judgement:
+        """The state of each definition. `launch` is the hash of how the server is started now; what was first seen of another launch does not count.
+
+        `others` are the names of other servers' tools, exposed and own; one that this server has too is not held against it.
+        """
+        if self.mode == "off":
+            return Judgement(server=server, mode="off", pins=())
+        trusting = self.mode == "trust_first"
+        known = (self.seen if trusting else self.lock).get(server)
+        if trusting and known is not None and launch and known.launch != launch:
+            known = None
+        strangers = frozenset(others).difference(name for name, _ in _by_name(catalog.tools))
+        pins = tuple(_pins(server, catalog, known or LockedServer(), trusting=trusting, others=strangers))
+        first = _recorded(pins, known, launch=launch, says=says(catalog)) if trusting else None
+        return Judgement(server=server, mode=self.mode, pins=pins, first=None if first == known else first)
+
+
+def mode_of(pinning: str, *, locked: bool) -> Mode:
+    """What `[mcp] pinning` comes to, where a lock file exists or does not."""
+    if pinning == "auto":
+        return "locked" if locked else "trust_first"
+    return cast("Mode", pinning)
+
+
+def approved(
+    server: LockedServer,
+    catalog: Catalog,
+    *,
+    tools: Collection[str] | None = None,
+    prompts: Collection[str] | None = None,
+    instructions: bool = True,
+) -> LockedServer:
+    """`server` with the hashes of what the catalogue holds now: of all, or of these names. What is not in the catalogue any more stays as it was."""
+    return msgspec.structs.replace(
+        server,
+        says=says(catalog),
+        instructions=_hashed_text(catalog.instructions) if instructions else server.instructions,
+        tools={
+            **server.tools,
+            **{
+                name: hash_of(tool)
+                for name, tool in _by_name(catalog.tools)
+                if tools is None or name in tools
+            },
+        },
+        prompts={
+            **server.prompts,
+            **{
+                name: hash_of(prompt, members=PROMPT_MEMBERS)
+                for name, prompt in _by_name(catalog.prompts)
+                if prompts is None or name in prompts
+            },
+        },
+    )
+
+
+def hash_of(definition: Json, *, members: Collection[str] = MEMBERS) -> str:
+    """`sha256:` and the SHA-256 of the members' canonical JSON: keys sorted, no blanks, UTF-8 (after RFC 8785, whose forms of numbers JSON
+    readers agree on anyway).
+    """
+    kept = {name: definition[name] for name in members if name in definition}
+    meta = definition.get("_meta")
+    if isinstance(meta, dict) and "ui" in meta:
+        kept["_meta.ui"] = cast("Json", meta)["ui"]
+    return _sha256(msgspec.json.encode(kept, order="deterministic"))
+
+
+def says(catalog: Catalog) -> str:
+    """The name and version that a server gives itself, fit for one line."""
+    parts = [str(catalog.info[key]) for key in ("name", "version") if isinstance(catalog.info.get(key), str)]
+    return "".join(char for char in " ".join(parts) if char.isprintable())[:100]
+
+
+def _hashed_text(text: str | None) -> str | None:
+    return None if text is None else _sha256(text.encode(errors="surrogatepass"))
+
+
+def _sha256(content: bytes) -> str:
+    return "sha256:" + sha256(content).hexdigest()
+
+
+def _by_name(definitions: Collection[Json]) -> Iterator[tuple[str, Json]]:
+    for definition in definitions:
+        name = definition.get("name")
+        if isinstance(name, str):
+            yield name, definition
+
+
+def _pins(
+    server: str, catalog: Catalog, known: LockedServer, *, trusting: bool, others: Collection[str]
+) -> Iterator[Pin]:
+    specific = _specific(others)
+
+    def pin(kind: Kind, name: str, now: str, before: str | None, scanned: object) -> Pin:
+        new: State = "approved" if trusting else "pending"
+        state: State = new if before is None else "approved" if before == now else "changed"
+        findings = tuple(_scanned(scanned, specific))
+        return Pin(
+            kind=kind, server=server, name=name, state=state, hash=now, approved=before, findings=findings
+        )
+
+    for name, tool in _by_name(catalog.tools):
+        yield pin("tool", name, hash_of(tool), known.tools.get(name), tool)
+    for name, prompt in _by_name(catalog.prompts):
+        now = hash_of(prompt, members=PROMPT_MEMBERS)
+        yield pin("prompt", name, now, known.prompts.get(name), prompt)
+    if catalog.instructions is not None:
+        now = _hashed_text(catalog.instructions) or ""
+        yield pin(
+            "instructions",
+            INSTRUCTIONS,
+            now,
+            known.instructions,
+            {INSTRUCTIONS: catalog.instructions},
+        )
+
+
+def _recorded(pins: Collection[Pin], known: LockedServer | None, *, launch: str, says: str) -> LockedServer:
+    """What is known, and what is seen for the first time; what changed stays as it was first seen, so that it is told until it is approved."""
+
+    def of(kind: Kind) -> Mapping[str, str]:
+        return {pin.name: pin.approved or pin.hash for pin in pins if pin.kind == kind}
+
+    before = known or LockedServer(launch=launch, says=says)
+    return msgspec.structs.replace(
+        before,
+        launch=launch or before.launch,
+        instructions=before.instructions or of("instructions").get(INSTRUCTIONS),
+        tools={**before.tools, **of("tool")},
+        prompts={**before.prompts, **of("prompt")},
+    )
+
+
+# --- what looks wrong --------------------------------------------------------------------------------------------------------------
+
+
+def scan(definition: object, *, others: Collection[str] = ()) -> Iterator[Finding]:
+    """What a person should look at, of every string in a definition, the names of arguments too. `others` are the names of other servers' tools."""
+    return _scanned(definition, _specific(others))
+
+
+def _specific(others: Collection[str]) -> frozenset[str]:
+    """Of these names, those that are no common word."""
+    return frozenset(name for name in others if len(name) >= SPECIFIC and not name.isalpha())
+
+
+def _scanned(definition: object, others: frozenset[str]) -> Iterator[Finding]:
+    left = SCANNED
+    for path, text in _strings(definition):
+        piece = text[:left]
+        left -= len(piece)
+        yield from _suspect(path, piece, others)
+        if left <= 0:
+            return
+
+
+_Path = tuple["_Path", str | int] | None
+"""The way to a string, the last step first. It is written out where something is found there."""
+
+
+def _where(path: _Path) -> str:
+    steps: list[str | int] = []
+    while path is not None:
+        path, step = path
+        steps.append(step)
+    where = ""
+    for step in reversed(steps):
+        if isinstance(step, int):
+            where += f"[{step}]"
+        else:
+            where += f".{printable(step)}" if where else printable(step)
+    return where or "a key"
+
+
+def _strings(definition: object) -> Iterator[tuple[_Path, str]]:
+    """Every string with its place, keys too; without recursion, since a schema may be as deep as a message."""
+    waiting: list[tuple[_Path, object]] = [(None, definition)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, str):
+            yield path, value
+        elif isinstance(value, dict):
+            members = cast("Json", value)
+            for key in members:
+                if not key.isidentifier():
+                    yield path, key
+            waiting.extend(((path, key), members[key]) for key in reversed(members))
+        elif isinstance(value, list):
+            elements = cast("list[object]", value)
+            waiting.extend(((path, index), elements[index]) for index in reversed(range(len(elements))))
+
+
+def _suspect(path: _Path, text: str, others: frozenset[str]) -> Iterator[Finding]:
+    unseen = (
+        []
+        if text.isascii()
+        else sorted({char for char in text if not char.isascii() and _is_invisible(char)})
+    )
+    if unseen:
+        yield Finding(
+            kind="invisible", where=_where(path), what=", ".join(f"U+{ord(char):04X}" for char in unseen[:8])
+        )
+    if _ESCAPE.search(text):
+        controls = sorted(set(_ESCAPE.findall(text)))
+        yield Finding(
+            kind="escape", where=_where(path), what=", ".join(f"U+{ord(char):04X}" for char in controls[:8])
+        )
+    # What is hidden between the letters must not hide the words.
+    seen = "".join(char for char in text if char not in unseen) if unseen else text
+    if phrase := _PHRASE.search(seen):
+        yield Finding(kind="phrase", where=_where(path), what=f'"{printable(phrase[0])}"')
+    if others and (named := sorted(others & {word.strip(".-") for word in _WORD.findall(seen)})):
+        yield Finding(
+            kind="other_tool", where=_where(path), what=", ".join(printable(name) for name in named[:8])
+        )
+
+
+def _is_invisible(char: str) -> bool:
+    # U+200D joins emoji and letters of some scripts, U+200C parts letters: they are told all the same, since no tool's description needs them.
+    # U+FE0F, which makes an emoji of a sign, is the one that is common.
+    if char in _INVISIBLE or unicodedata.category(char) in ("Cf", "Cs", "Co"):
+        return True
+    return "\ufe00" <= char <= "\ufe0e" or "\U000e0100" <= char <= "\U000e01ef"
+
+
+def printable(text: str, *, most: int = 80) -> str:
+    """A stranger's text, fit to be printed on a terminal in one short line: what would not be seen, or would be obeyed, is spelled out."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:most])

@@ -1,0 +1,450 @@
+"""What a message on the agents' side is, and what is wrong with it: the checks of the protocol in their order, as functions of headers and body.
+
+PURE. Above it stand the transports, which answer with what is returned here; below it the protocol's words. It knows no session and no server.
+The order is the specification's (2026-07-28, transports, and the section on both eras): who meets two faults is told the first.
+
+    readable          JSON, not nested too deep                                              400 -32700
+    one message       an object with a method; a batch and a response only where they are    400 -32600
+    routing headers   each at most once                                                      400 -32020
+    the envelope      version and capabilities of the client, in _meta                       400 -32602
+    header = body     version, method, name                                                  400 -32020
+    the version       one that is served                                                     400 -32022
+    arguments         headers that repeat arguments say the same                             400 -32020
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from modelplex.mcp.constants import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    LEGACY_VERSIONS,
+    META_CAPABILITIES,
+    META_VERSION,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    MODERN_VERSIONS,
+    NEWEST_LEGACY,
+    PARSE_ERROR,
+    UNSUPPORTED_VERSION,
+    Era,
+    Json,
+)
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Lower-case names, as they came."""
+
+SUPPORTED: Final = (*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS))
+"""What is told to who asks for another version, newest first."""
+
+NAMED_BY: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
+"""Methods whose `Mcp-Name` repeats a member of their params."""
+
+STATUS_OF_CODE: Final[Mapping[int, int]] = {
+    PARSE_ERROR: 400,
+    INVALID_REQUEST: 400,
+    INVALID_PARAMS: 400,
+    HEADER_MISMATCH: 400,
+    MISSING_CAPABILITY: 400,
+    UNSUPPORTED_VERSION: 400,
+    METHOD_NOT_FOUND: 404,
+}
+"""What an error means for HTTP in the modern era, whoever noticed it. Others are 200: the transport did its part."""
+
+PARAM: Final = b"mcp-param-"
+LOOKED_AT: Final = frozenset(
+    {b"accept", b"last-event-id", b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"}
+)
+ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
+WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.0+)?")
+"""An integer as a header says it. Nobody means more than 40 digits, and reading thousands takes time."""
+
+Kind = Literal["request", "notification", "response", "batch", "none"]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A message that goes no further: `status` for HTTP, and the JSON-RPC error. `id` is the message's, None where it has none that can be used."""
+
+    status: int
+    code: int
+    message: str
+    data: Json | None = None
+    id: str | int | None = None
+
+    def body(self) -> Json:
+        error: Json = {"code": self.code, "message": self.message}
+        if self.data is not None:
+            error["data"] = self.data
+        return {"jsonrpc": "2.0", "id": self.id, "error": error}
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a request's headers the protocol looks at. Those that may come once only are kept as often as they came."""
+
+    accept: str = ""
+    versions: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    last_event: str = ""
+    arguments: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def version(self) -> str | None:
+        return self.versions[0] if self.versions else None
+
+    @property
+    def session(self) -> str:
+        return self.sessions[0] if len(self.sessions) == 1 else ""
+
+    @property
+    def says_modern(self) -> bool:
+        """The version header alone decides: an unknown version too, so that it is told which are known."""
+        return any(version not in LEGACY_VERSIONS for version in self.versions)
+
+
+def read_head(headers: Headers) -> Head:
+    found: dict[bytes, list[str]] = {}
+    arguments: list[tuple[str, str]] = []
+    for name, value in headers:
+        if name in LOOKED_AT or name.startswith(PARAM):
+            text = value.decode("latin-1").strip()
+            if name.startswith(PARAM):
+                arguments.append((name[len(PARAM) :].decode("latin-1"), text))
+            else:
+                found.setdefault(name, []).append(text)
+    return Head(
+        accept=",".join(found.get(b"accept", ())),
+        versions=tuple(found.get(b"mcp-protocol-version", ())),
+        methods=tuple(found.get(b"mcp-method", ())),
+        names=tuple(found.get(b"mcp-name", ())),
+        sessions=tuple(found.get(b"mcp-session-id", ())),
+        last_event=(found.get(b"last-event-id") or [""])[0],
+        arguments=tuple(arguments),
+    )
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """Which forms of an answer the client reads."""
+
+    json: bool
+    events: bool
+
+
+def accepted(accept: str) -> Accepted:
+    """By media type; `q=0` says no. An absent header accepts nothing by name: what follows from that is the caller's to say."""
+    types: set[str] = set()
+    for part in accept.lower().split(","):
+        kind, *parameters = (each.strip() for each in part.split(";"))
+        if not any(each.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for each in parameters):
+            types.add(kind)
+    return Accepted(
+        json=bool(types & {"application/json", "application/*", "*/*"}),
+        events=bool(types & {"text/event-stream", "text/*", "*/*"}),
+    )
+
+
+def not_acceptable(*, wanted: str) -> Refusal:
+    return Refusal(406, INVALID_REQUEST, f"Not acceptable: the Accept header must list {wanted}.")
+
+
+# --- one message ---
+
+
+def read(body: bytes | bytearray, *, max_depth: int) -> Any | Refusal:
+    """The JSON value of a body or a line; a Refusal where it is none, or nested deeper than `max_depth`."""
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        return too_deep(max_depth)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        return Refusal(400, PARSE_ERROR, f"Parse error: this is not JSON ({fault}).")
+    # Counting brackets is a tenth of walking the value, and most messages have few.
+    if body.count(b"{") + body.count(b"[") > max_depth and _deeper_than(max_depth, value):
+        return too_deep(max_depth)
+    return value
+
+
+def too_deep(max_depth: int) -> Refusal:
+    return Refusal(
+        400, INVALID_REQUEST, f"The message is nested deeper than the {max_depth} levels of [mcp] max_depth."
+    )
+
+
+def _deeper_than(limit: int, value: Any) -> bool:
+    """Level by level, so that no depth costs stack."""
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return bool(level)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return cast("Json", value).values() if isinstance(value, dict) else cast("list[Any]", value)
+
+
+def kind_of(value: Any) -> Kind:
+    """What a JSON value is in the protocol; "none" is malformed."""
+    if isinstance(value, list):
+        return "batch"
+    if not isinstance(value, dict):
+        return "none"
+    message = cast("Json", value)
+    if message.get("jsonrpc") != "2.0":
+        return "none"
+    if "method" in message:
+        if not isinstance(message["method"], str) or not isinstance(message.get("params", {}), dict):
+            return "none"
+        if "id" not in message:
+            return "notification"
+        return "request" if is_id(message["id"]) else "none"
+    answers = ("result" in message) != ("error" in message)
+    return "response" if answers and is_id(message.get("id")) else "none"
+
+
+def is_id(id: Any) -> bool:
+    return isinstance(id, str | int) and not isinstance(id, bool)
+
+
+def id_of(value: Any) -> str | int | None:
+    """The id that an error can be told with."""
+    if isinstance(value, dict) and is_id(given := cast("Json", value).get("id")):
+        return cast("str | int", given)
+    return None
+
+
+def malformed(value: Any) -> Refusal:
+    """Why a value is no message."""
+    told = "Invalid request: "
+    if isinstance(value, list):
+        told += "a batch is served on sessions of 2025-03-26 alone, with at least one message in it."
+    elif not isinstance(value, dict):
+        told += "a JSON-RPC message is an object."
+    else:
+        message = cast("Json", value)
+        if message.get("jsonrpc") != "2.0":
+            told += 'it lacks "jsonrpc": "2.0".'
+        elif "method" not in message:
+            told += "it has no method, and nothing was asked that it could answer."
+        elif not isinstance(message["method"], str):
+            told += "'method' must be a string."
+        elif not isinstance(message.get("params", {}), dict):
+            told += "'params' must be an object."
+        else:
+            told += "'id' must be a string or a whole number."
+    return Refusal(400, INVALID_REQUEST, told, id=id_of(value))
+
+
+# --- the era ---
+
+
+def meta_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`params._meta`, empty where there is none."""
+    params = message.get("params")
+    meta = cast("Json", params).get("_meta") if isinstance(params, dict) else None
+    return cast("Json", meta) if isinstance(meta, dict) else {}
+
+
+def era_of(message: Mapping[str, Any], head: Head | None = None) -> Era | None:
+    """Which era a message speaks; None where nothing in it tells. `head` is None on connections without headers. That a session is known is the caller's to see."""
+    if (head is not None and head.says_modern) or META_VERSION in meta_of(message):
+        return "modern"
+    return "legacy" if message.get("method") == "initialize" else None
+
+
+def no_era(id: str | int | None) -> Refusal:
+    return Refusal(
+        400,
+        INVALID_REQUEST,
+        "This request says no protocol version and belongs to no session. Begin with initialize (its session comes back in the header Mcp-Session-Id), or say "
+        f"the version in MCP-Protocol-Version and in params._meta. Served are {', '.join(SUPPORTED)}.",
+        {"supported": list(SUPPORTED)},
+        id,
+    )
+
+
+def negotiated(params: Mapping[str, Any]) -> str:
+    """The version of a legacy connection, from what `initialize` asked for."""
+    asked = params.get("protocolVersion")
+    return asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
+
+
+# --- a modern request ---
+
+
+def repeated(head: Head) -> Refusal | None:
+    """Of two headers one could be what a proxy looks at, and the other what is meant."""
+    for name, values in (
+        ("MCP-Protocol-Version", head.versions),
+        ("Mcp-Method", head.methods),
+        ("Mcp-Name", head.names),
+    ):
+        if len(values) > 1:
+            return Refusal(400, HEADER_MISMATCH, f"Header mismatch: {name} is sent more than once.")
+    return None
+
+
+def envelope(message: Mapping[str, Any]) -> Refusal | None:
+    """Whether version and capabilities are there, in their types."""
+    meta = meta_of(message)
+    for key, kind, told in ((META_VERSION, str, "a string"), (META_CAPABILITIES, dict, "an object")):
+        if not isinstance(meta.get(key), kind):
+            return Refusal(
+                400,
+                INVALID_PARAMS,
+                f"Invalid params: params._meta must have '{key}', {told}.",
+                id=id_of(message),
+            )
+    return None
+
+
+def version_served(message: Mapping[str, Any]) -> Refusal | None:
+    asked = meta_of(message)[META_VERSION]
+    if asked in MODERN_VERSIONS:
+        return None
+    return Refusal(
+        400,
+        UNSUPPORTED_VERSION,
+        f"Unsupported protocol version: {asked}. Served are {', '.join(SUPPORTED)}.",
+        {"supported": list(SUPPORTED), "requested": asked},
+        id_of(message),
+    )
+
+
+def same_as_headers(head: Head, message: Mapping[str, Any]) -> Refusal | None:
+    """Version, method and name, as the headers repeat them."""
+    method = cast("str", message["method"])
+    params = cast("Json", message.get("params", {}))
+    pairs: list[tuple[str, tuple[str, ...], Any]] = [
+        ("MCP-Protocol-Version", head.versions, meta_of(message)[META_VERSION]),
+        ("Mcp-Method", head.methods, method),
+    ]
+    if (member := NAMED_BY.get(method)) is not None:
+        pairs.append(("Mcp-Name", head.names, params.get(member)))
+    for name, values, said in pairs:
+        if not values:
+            if (
+                said is None
+            ):  # the request lacks its name altogether, which is told better by who looks for it
+                continue
+            fault = f"{name} is missing; the body says {_short(said)}."
+        elif (value := decoded(values[0])) is None:
+            fault = f"{name} is not valid base64, or not in its one canonical form."
+        elif value != said:
+            fault = f"{name} says {_short(value)}, and the body {_short(said)}."
+        else:
+            continue
+        return Refusal(400, HEADER_MISMATCH, f"Header mismatch: {fault}", id=id_of(message))
+    return None
+
+
+def modern_fault(head: Head | None, message: Mapping[str, Any]) -> Refusal | None:
+    """What is wrong with a modern request, but for what only the tool's schema can tell. `head` is None on connections without headers."""
+    if head is None:
+        return envelope(message) or version_served(message)
+    if (fault := repeated(head)) is not None:
+        return msgspec.structs.replace(fault, id=id_of(message))
+    return envelope(message) or same_as_headers(head, message) or version_served(message)
+
+
+def same_arguments(head: Head, message: Mapping[str, Any], schema: Mapping[str, Any]) -> Refusal | None:
+    """Whether the `Mcp-Param-*` headers of a tools/call say what its arguments say, for those that the tool's input schema names."""
+    params = cast("Json", message.get("params", {}))
+    arguments = params.get("arguments")
+    for path, token in header_arguments(schema):
+        said = _at(path, arguments)
+        values = [value for name, value in head.arguments if name == token.lower()]
+        if fault := _argument_fault(values, said):
+            return Refusal(
+                400, HEADER_MISMATCH, f"Header mismatch: Mcp-Param-{token} {fault}", id=id_of(message)
+            )
+    return None
+
+
+def header_arguments(schema: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Of an input schema, each property that a header repeats: its path, the header's name below `Mcp-Param-`. They stand on chains of `properties` alone."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), schema)]
+    while waiting:
+        path, node = waiting.pop()
+        if not isinstance(node, dict):
+            continue
+        each = cast("Json", node)
+        token = each.get("x-mcp-header")
+        if path and isinstance(token, str):
+            yield path, token
+        properties = each.get("properties")
+        if isinstance(properties, dict):
+            waiting.extend(((*path, name), below) for name, below in cast("Json", properties).items())
+
+
+def _argument_fault(values: Sequence[str], said: Any) -> str | None:
+    if said is None:  # null and absent are the same
+        return "is sent, and the argument is not there." if values else None
+    if isinstance(said, dict | list):
+        return None  # no header can say it; the server judges the argument
+    if not values:
+        return "is missing, and the argument is there."
+    if len(values) > 1:
+        return "is sent more than once."
+    value = decoded(values[0])
+    if value is None:
+        return "is not valid base64, or not in its one canonical form."
+    return None if _says_same(value, said) else f"says {_short(value)}, and the argument {_short(said)}."
+
+
+def _says_same(value: str, said: Any) -> bool:
+    if isinstance(said, bool):
+        return value == ("true" if said else "false")
+    if isinstance(said, str):
+        return value == said
+    if isinstance(said, int) or (isinstance(said, float) and said.is_integer()):
+        return WHOLE_NUMBER.fullmatch(value) is not None and int(value.partition(".")[0]) == int(said)
+    try:
+        return bool(float(value) == said)
+    except ValueError:
+        return False
+
+
+def _at(path: tuple[str, ...], arguments: Any) -> Any:
+    for name in path:
+        if not isinstance(arguments, dict):
+            return None
+        arguments = cast("Json", arguments).get(name)
+    return arguments
+
+
+# --- header values ---
+
+
+def decoded(value: str) -> str | None:
+    """What a header's value says: itself, or what its base64 holds. None where that is broken, or not the one way to write it: two spellings of one value
+    would let a filter before us see another one than we do.
+    """
+    found = ENCODED.fullmatch(value)
+    if found is None:
+        return value
+    try:
+        data = base64.b64decode(found[1], validate=True)
+        return data.decode() if base64.b64encode(data).decode() == found[1] else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else str(msgspec.json.encode(value), "utf-8", "replace")
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,128 @@
+"""The plain form, for who speaks no MCP: `GET /mcp/v1/tools` and `POST /mcp/v1/tools/{tool}/call`. Errors have OpenAI's shape, as everywhere else outside of MCP.
+
+Above it stands `http`, which knows the paths and who may ask; below it the hub. A tool that failed has answered: that is a 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+
+from modelplex.core.caller import Caller
+from modelplex.mcp import era_translation
+from modelplex.mcp.clients.checks import Refusal
+from modelplex.mcp.clients.message_limits import read
+from modelplex.mcp.clients.session import Tools
+from modelplex.mcp.constants import Json, Reply
+
+STATUS_OF_REASON: Final[Mapping[str, int]] = {
+    "unknown": 404,
+    "policy": 403,
+    "limit": 429,
+    "timeout": 504,
+    "invalid": 400,
+    "capability": 400,
+    "client": 400,
+    "invalid_answer": 502,
+    "size": 413,
+}
+"""What the gateway itself refused. Any other reason is a server that cannot be asked now: 503."""
+TYPE_OF_STATUS: Final[Mapping[int, str]] = {
+    403: "policy_denied",
+    429: "rate_limit_exceeded",
+    502: "upstream_error",
+    503: "overloaded",
+    504: "upstream_error",
+}
+CODE_OF_STATUS: Final[Mapping[int, str]] = {
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+}
+"""Of what goes wrong before a tool is asked."""
+
+
+class Outlet(Protocol):
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None: ...
+
+
+class Plain:
+    """The two routes."""
+
+    async def listed(self, hub: Tools, caller: Caller, door: Outlet) -> None:
+        body = msgspec.json.encode({"tools": await hub.tool_list(caller)})
+        await door.whole(200, [(b"content-type", b"application/json")], body)
+
+    async def called(
+        self, hub: Tools, caller: Caller, name: str, body: bytes, door: Outlet, *, max_depth: int
+    ) -> None:
+        """Call one tool with `{"arguments": {...}}`. A caller that hangs up is waited for: a call that runs may have happened already."""
+        value: Any = read(body, max_depth=max_depth) if body else {}
+        if isinstance(value, Refusal):
+            await self.refuse(value.status, value.message, door)
+            return
+        arguments: Any = cast("Json", value).get("arguments", {}) if isinstance(value, dict) else None
+        if not isinstance(arguments, dict):
+            await self.refuse(
+                400, 'The body is {"arguments": {...}}, with an object.', door, param="arguments"
+            )
+            return
+        await self.told(await hub.call_tool(caller, name, cast("Json", arguments)), door)
+
+    async def told(self, reply: Reply, door: Outlet) -> None:
+        if reply.error is None and not reply.reason:
+            body = msgspec.json.encode(_plain(reply.result or {}))
+            await door.whole(200, [(b"content-type", b"application/json")], body)
+            return
+        status = STATUS_OF_REASON.get(reply.reason, 503) if reply.reason else 502
+        await self.refuse(
+            status,
+            reply.sentence or "The tool could not be called.",
+            door,
+            code=f"tool_{reply.reason or 'error'}",
+            retry_after_ms=_data(reply).get("retryAfterMs"),
+        )
+
+    async def refuse(
+        self,
+        status: int,
+        message: str,
+        door: Outlet,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        allow: str | None = None,
+        retry_after_ms: Any = None,
+    ) -> None:
+        error = {
+            "message": message,
+            "type": TYPE_OF_STATUS.get(status, "invalid_request_error"),
+            "param": param,
+            "code": code or CODE_OF_STATUS.get(status),
+        }
+        head = [(b"content-type", b"application/json")]
+        if allow is not None:
+            head.append((b"allow", allow.encode()))
+        if status == 401:
+            head.append((b"www-authenticate", b"Bearer"))
+        if isinstance(retry_after_ms, int | float):
+            head.append((b"retry-after", b"%d" % max(1, round(retry_after_ms / 1000))))
+        await door.whole(status, head, msgspec.json.encode({"error": error}))
+
+
+def _plain(result: Json) -> Json:
+    """A result without what a revision of MCP has around it."""
+    plain = {
+        key: value for key, value in result.items() if key not in (*era_translation.ERA_MEMBERS, "_meta")
+    }
+    if meta := era_translation.without_reserved(result.get("_meta"), ("*",)):
+        plain["_meta"] = meta
+    return plain
+
+
+def _data(reply: Reply) -> Mapping[str, Any]:
+    data = (reply.error or {}).get("data")
+    return cast("Json", data) if isinstance(data, dict) else {}

@@ -1,0 +1,521 @@
+"""One client's conversation: which of its requests run, what is asked of it, and on which stream each message goes.
+
+Above it stand the transports (HTTP, lines), which read messages and carry streams; below it the hub. It knows no header and no socket. A `Conversation` is
+what a legacy session or a connection is, a `Turn` one request in it, and a `Stream` what the client reads: it can be dropped and taken up again where its
+messages have ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, cast
+from weakref import WeakSet, WeakValueDictionary
+
+import msgspec
+
+from modelplex.core.caller import Caller
+from modelplex.mcp.clients.checks import id_of, kind_of, malformed, meta_of, negotiated
+from modelplex.mcp.constants import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    META_CAPABILITIES,
+    META_VERSION,
+    METHOD_NOT_FOUND,
+    NEWEST_LEGACY,
+    Era,
+    Json,
+    Party,
+    Reply,
+)
+
+log = logging.getLogger("modelplex.mcp")
+
+REPLAY_MESSAGES: Final = 256
+REPLAY_BYTES: Final = 1024 * 1024
+"""What of a stream is kept for a client that comes back: what a burst of progress is, and no more than a thousand sessions can afford."""
+UNREAD_MESSAGES: Final = 8192
+UNREAD_BYTES: Final = 16 * 1024 * 1024
+"""What may wait for a client that is connected and slow. Beyond, the oldest go, and the client is told by the end of its stream. Room for four of the largest results."""
+UNREAD_OF_CALLER: Final = 48 * 1024 * 1024
+"""Of all streams of one caller together, what is kept of finished ones too: many calls at once with large results, and a client that reads none of them, would fill the memory.
+Beyond, an error stands in the place of an answer, and what is no answer is dropped.
+"""
+LITTLE: Final = 65_536
+"""Bytes of a stream up to which nobody looks at what the caller's others hold."""
+KEPT_STREAMS: Final = 16
+"""Finished streams of a session that can still be taken up. A client comes back within seconds; more of them are of clients that never do."""
+KEPT_BYTES: Final = 4 * 1024 * 1024
+"""Of all of them together; the newest stays, whatever its size."""
+MOST_RUNNING: Final = 256
+"""Requests that one conversation may have running, lists and subscriptions too. Calls are counted for each caller besides."""
+CANCELLED: Final = 0
+"""The code of a request that its client cancelled: outside of the ranges that JSON-RPC keeps for itself, and what the reference implementation says."""
+FAILED: Final = "The gateway failed while answering; its log says why."
+
+
+class Tools(Protocol):
+    """The hub, as far as agents' requests go through it."""
+
+    def knows(self, server: str) -> bool: ...
+    async def request(self, party: Party, message: Json, *, server: str | None = None) -> Reply: ...
+    async def notified(self, party: Party, message: Json, *, server: str | None = None) -> None: ...
+    def opened(self, party: Party, *, server: str | None = None, channel: Callable[[Json], None]) -> None: ...
+    def closed(self, party: Party) -> None: ...
+    async def tool_list(self, caller: Caller) -> list[Json]: ...
+    async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> Reply: ...
+    def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None: ...
+
+
+class Unread:
+    """The streams of one caller."""
+
+    __slots__ = ("__weakref__", "streams")
+
+    def __init__(self) -> None:
+        self.streams: WeakSet[Stream] = WeakSet()
+
+    def __repr__(self) -> str:
+        return f"<Unread {self.size} bytes in {len(self.streams)} streams>"
+
+    @property
+    def size(self) -> int:
+        return sum(stream.size for stream in self.streams)
+
+
+_UNREAD: Final[WeakValueDictionary[str, Unread]] = WeakValueDictionary()
+"""By the caller's owner. The memory is the process's, so this is too."""
+
+
+class Stream:
+    """Messages in the order in which one client reads them, each with a number from 1 on. With `keeps`, what was read stays for a while. `owner` is the caller's, whose
+    streams are bounded together; "" for a stream that holds nothing for long.
+
+    `read_to` is the number up to which a connected client was written to; `finished` says that no more will come.
+    """
+
+    __slots__ = ("__weakref__", "_changed", "_items", "_reader", "_size", "_unread", "answers", "connected", "finished", "keeps", "key", "last", "mute", "read_to", "shown")  # fmt: skip
+
+    def __init__(self, key: str = "", *, owner: str = "", keeps: bool = False, mute: bool = False) -> None:
+        self.key = key
+        self.keeps = keeps
+        self.mute = mute
+        """Its client reads one JSON answer and nothing else: what is no response has no place."""
+        self._reader = 0
+        self._items: deque[tuple[int, bytes]] = deque()
+        self._size = 0
+        self._changed = asyncio.Event()
+        self._unread: Unread | None = None
+        if owner:
+            self._unread = _UNREAD.setdefault(owner, Unread())
+            self._unread.streams.add(self)
+        self.last = 0
+        self.read_to = 0
+        self.finished = False
+        self.connected = False
+        self.shown = False
+        """Its ids were seen by the client, which can name it."""
+        self.answers = 0
+        """How many of its messages are responses."""
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else "open"
+        reader = ", read" if self.connected else ""
+        return f"<Stream {self.key} {state}{reader} {self.read_to} of {self.last}>"
+
+    def put(self, message: Json) -> None:
+        if self.finished or (self.mute and "method" in message):
+            return
+        data = msgspec.json.encode(message)
+        if self._unread is not None and self._size + len(data) > LITTLE and self._overfull(len(data)):
+            if "method" in message:
+                return
+            data = msgspec.json.encode(_unread(message))
+        self.last += 1
+        self.answers += "method" not in message
+        self._items.append((self.last, data))
+        self._size += len(data)
+        self._trim()
+        self._changed.set()
+
+    def _overfull(self, more: int) -> bool:
+        return self._unread is not None and self._unread.size + more > UNREAD_OF_CALLER
+
+    def finish(self) -> None:
+        self.finished = True
+        self._changed.set()
+
+    def read(self, number: int) -> None:
+        """Written to the client."""
+        self.read_to = max(self.read_to, number)
+        self._trim()
+
+    def after(self, number: int) -> list[tuple[int, bytes]]:
+        """What there is above this number."""
+        return [item for item in self._items if item[0] > number]
+
+    def has_all_after(self, number: int) -> bool:
+        """Whether nothing that comes after this number is lost, and the number was given out at all."""
+        first = self._items[0][0] if self._items else self.last + 1
+        return first - 1 <= number <= self.last
+
+    @property
+    def start(self) -> int:
+        """The number after which nothing is lost."""
+        return self._items[0][0] - 1 if self._items else self.last
+
+    def take(self) -> int:
+        """Become its reader; who was it before finds out at its next look. Returns what `more` and `leave` want to know."""
+        self._reader += 1
+        self.connected = True
+        self._changed.set()
+        return self._reader
+
+    def leave(self, reader: int) -> None:
+        if reader == self._reader:
+            self.connected = False
+            self._trim()
+
+    async def more(self, number: int, *, reader: int) -> bool:
+        """Returns once there is something above `number`, or the end. False where another reader came."""
+        while self.last <= number and not self.finished and reader == self._reader:
+            self._changed.clear()
+            await self._changed.wait()
+        return reader == self._reader
+
+    async def settled(self) -> None:
+        """Returns once it is known what form the answer has: at the end, or at the first message that is no response."""
+        while not self.finished and self.last == self.answers:
+            self._changed.clear()
+            await self._changed.wait()
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def _trim(self) -> None:
+        items = self._items
+        while items and self._excess(items[0][0]):
+            self._size -= len(items.popleft()[1])
+
+    def _excess(self, oldest: int) -> bool:
+        unread = oldest > self.read_to
+        if unread and (self.connected or not self.keeps):
+            return len(self._items) > 1 and (len(self._items) > UNREAD_MESSAGES or self._size > UNREAD_BYTES)
+        if not self.keeps:
+            return True
+        # The last one stays, whatever its size: it may be the answer.
+        return len(self._items) > 1 and (len(self._items) > REPLAY_MESSAGES or self._size > REPLAY_BYTES)
+
+
+class Asked(msgspec.Struct):
+    """A request that was made of the client, and waits."""
+
+    future: asyncio.Future[Reply]
+    stream: Stream
+
+
+class Conversation:
+    """A Party: what belongs to no request of it goes to `stream`. `single` says that there is no other stream: a connection of lines, or HTTP+SSE."""
+
+    def __init__(
+        self,
+        hub: Tools,
+        caller: Caller,
+        *,
+        server: str | None,
+        session: str,
+        stream: Stream,
+        era: Era = "legacy",
+        version: str = NEWEST_LEGACY,
+        capabilities: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.hub = hub
+        self.caller = caller
+        self.server = server
+        self.session = session
+        self.stream = stream
+        self.era: Era = era
+        self.version = version
+        self.capabilities: Mapping[str, Any] = capabilities or {}
+        self.open = False
+        self.ended = False
+        self._running: dict[str | int, asyncio.Task[None]] = {}
+        self._asked: dict[str, Asked] = {}
+        self._asks = 0
+        self._told: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "open" if self.open else "new"
+        return f"<Conversation {self.era} {self.version} {state}, {len(self._running)} running, {len(self._asked)} asked>"
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def send(self, notification: Json) -> None:
+        self.stream.put(notification)
+
+    async def ask(self, method: str, params: Json) -> Reply:
+        return await self.ask_on(self.stream, method, params)
+
+    # --- what the client sends ---
+
+    def start(self, message: Json, stream: Stream, *, done: Callable[[], None] | None = None) -> bool:
+        """Answer a request on this stream, in a task of its own. False where a request with that id is running: its answer could not be told from this one's."""
+        name: str | int = message["id"]
+        if name in self._running:
+            return False
+        if len(self._running) >= MOST_RUNNING:
+            stream.put(too_many_running(message))
+            if done is not None:
+                asyncio.get_running_loop().call_soon(done)
+            return True
+        task = asyncio.create_task(self._answer(message, stream))
+        self._running[name] = task
+
+        def over(_: asyncio.Task[None]) -> None:
+            self._running.pop(name, None)
+            if done is not None:
+                done()
+
+        task.add_done_callback(over)
+        return True
+
+    async def _answer(self, message: Json, stream: Stream) -> None:
+        turn = Turn(self, stream, message)
+        name: str | int = message["id"]
+        begins = self.era == "legacy" and message["method"] == "initialize"
+        if begins:
+            if self.open:
+                stream.put(begun_already(message))
+                return
+            turn = Turn(self.beginning(cast("Json", message.get("params", {}))), stream, message)
+        try:
+            reply = await self.hub.request(turn, message, server=self.server)
+        except asyncio.CancelledError:
+            # Modern clients expect silence; a legacy one may be waiting on a stream that has to end with something.
+            if self.era == "legacy" and not self.ended:
+                stream.put(Reply.failed(CANCELLED, "Request cancelled").message(name))
+            raise
+        except Exception:
+            # The outermost loop of a request: whatever the hub did not foresee ends here.
+            log.exception("a request failed: %r", message.get("method"))
+            reply = Reply.failed(INTERNAL_ERROR, FAILED)
+        if begins and reply.error is None:
+            self.begin(reply)
+        stream.put(reply.message(name))
+
+    def heard(self, message: Json) -> None:
+        """A notification or a response of the client."""
+        if "method" not in message:
+            self._answered(message)
+        elif message["method"] == "notifications/cancelled":
+            self.cancel(cast("Json", message.get("params", {})).get("requestId"))
+        else:
+            task = asyncio.create_task(self._tell(message))
+            self._told.add(task)
+            task.add_done_callback(self._told.discard)
+
+    def cancel(self, id: Any) -> None:
+        """Whether it was there or not: a cancellation may cross the answer."""
+        if isinstance(id, str | int) and (task := self._running.get(id)) is not None:
+            task.cancel()
+
+    async def _tell(self, message: Json) -> None:
+        try:
+            await self.hub.notified(self, message, server=self.server)
+        except Exception:
+            log.exception("a notification failed: %r", message.get("method"))
+
+    def _answered(self, message: Json) -> None:
+        asked = self._asked.pop(str(message["id"]), None)
+        if asked is not None and not asked.future.done():
+            error = message.get("error")
+            asked.future.set_result(
+                Reply(error=cast("Json", error))
+                if isinstance(error, dict)
+                else Reply(result=message.get("result"))
+            )
+
+    # --- what is asked of the client ---
+
+    async def ask_on(self, stream: Stream, method: str, params: Json) -> Reply:
+        """Wait for the client's answer, however long: who asks sets the limit by cancelling."""
+        if self.era == "modern":
+            return Reply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
+        if self.ended or stream.finished or stream.mute:
+            return Reply.failed(INTERNAL_ERROR, "The client is gone, or reads no requests.")
+        self._asks += 1
+        name = f"gateway-{self._asks}"
+        asked = self._asked[name] = Asked(asyncio.get_running_loop().create_future(), stream)
+        stream.put({"jsonrpc": "2.0", "id": name, "method": method, "params": params})
+        try:
+            return await asked.future
+        except asyncio.CancelledError:
+            stream.put({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": name}})
+            raise
+        finally:
+            self._asked.pop(name, None)
+
+    # --- its life ---
+
+    def beginning(self, params: Json) -> Conversation:
+        """What `initialize` says of the client."""
+        self.version = negotiated(params)
+        capabilities = params.get("capabilities")
+        self.capabilities = cast("Json", capabilities) if isinstance(capabilities, dict) else {}
+        return self
+
+    def begin(self, reply: Reply) -> None:
+        """`initialize` was answered."""
+        version = (reply.result or {}).get("protocolVersion")
+        if isinstance(version, str):
+            self.version = version
+        self.open = True
+        self.hub.opened(self, server=self.server, channel=self.stream.put)
+
+    async def end(self) -> None:
+        """Cancel what runs, fail what was asked, let the hub forget it. Safe to call twice."""
+        if self.ended:
+            return
+        self.ended = True
+        for asked in tuple(self._asked.values()):
+            if not asked.future.done():
+                asked.future.set_result(Reply.failed(INTERNAL_ERROR, "The client is gone."))
+        tasks = [*self._running.values(), *self._told]
+        for task in tasks:
+            task.cancel()
+        if self.open:
+            self.hub.closed(self)
+        self.stream.finish()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for what runs, so long."""
+        if self._running:
+            await asyncio.wait(tuple(self._running.values()), timeout=seconds)
+
+
+class Turn:
+    """The Party of one request: what belongs to it goes onto its stream."""
+
+    __slots__ = ("_of", "_stream", "capabilities", "era", "version")
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        stream: Stream,
+        message: Json,
+    ) -> None:
+        self._of = conversation
+        self._stream = stream
+        self.era: Era = conversation.era
+        self.version = conversation.version
+        self.capabilities = conversation.capabilities
+        if self.era == "modern":  # where each request says it for itself
+            meta = meta_of(message)
+            self.version, self.capabilities = meta[META_VERSION], meta[META_CAPABILITIES]
+
+    def __repr__(self) -> str:
+        return f"<Turn of {self._of!r} on {self._stream!r}>"
+
+    @property
+    def caller(self) -> Caller:
+        return self._of.caller
+
+    @property
+    def session(self) -> str:
+        return self._of.session
+
+    def send(self, notification: Json) -> None:
+        self._stream.put(notification)
+
+    async def ask(self, method: str, params: Json) -> Reply:
+        return await self._of.ask_on(self._stream, method, params)
+
+
+class Alone(msgspec.Struct, frozen=True):
+    """The Party of a modern request, which has neither session nor memory."""
+
+    caller: Caller
+    version: str
+    capabilities: Mapping[str, Any]
+    stream: Stream
+    era: Literal["modern"] = "modern"
+    session: str = ""
+
+    def send(self, notification: Json) -> None:
+        self.stream.put(notification)
+
+    async def ask(self, method: str, params: Json) -> Reply:
+        return Reply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
+
+
+def start_all(
+    conversation: Conversation, messages: Iterable[Json], stream: Stream, *, done: Callable[[], None]
+) -> int:
+    """Take a batch: its requests run at once, the rest is heard. Returns how many requests there are; `done` is called after the last of them."""
+    requests = 0
+    left = 0
+
+    def one_less() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            done()
+
+    for message in messages:
+        kind = kind_of(message)
+        if kind == "request" and message["method"] != "initialize":
+            requests += 1
+            if conversation.start(message, stream, done=one_less):
+                left += 1
+            else:
+                stream.put(already_running(message))
+        elif kind in {"notification", "response"}:
+            conversation.heard(message)
+        else:
+            requests += 1
+            stream.put(malformed(message).body() if kind == "none" else begun_already(message))
+    if requests and not left:
+        done()
+    return requests
+
+
+def already_running(message: Json) -> Json:
+    return Reply.failed(INVALID_REQUEST, "Invalid request: a request with this id is still running.").message(
+        id_of(message)
+    )
+
+
+def _unread(message: object) -> object:
+    """What stands in the place of an answer, or of those of a batch, that its client has no room for."""
+    if isinstance(message, list):
+        return [_unread(each) for each in cast("list[object]", message)]
+    told = (
+        f"More than {UNREAD_OF_CALLER} bytes for this client wait to be read; this answer is not among them."
+    )
+    return Reply.failed(INTERNAL_ERROR, told, {"reason": "limit", "retryAfterMs": 1000}).message(
+        id_of(cast("Json", message))
+    )
+
+
+def too_many_running(message: Json) -> Json:
+    told = f"{MOST_RUNNING} requests of this client are being answered, which is the limit."
+    data = {"reason": "limit", "retryAfterMs": 1000}
+    return Reply.failed(INTERNAL_ERROR, told, data).message(id_of(message))
+
+
+def begun_already(message: Json) -> Json:
+    return Reply.failed(
+        INVALID_REQUEST, "Invalid request: initialize comes once, first, and in no batch."
+    ).message(id_of(message))
+
+
+def answers_of(items: Sequence[tuple[int, bytes]]) -> bytes:
+    """The responses of a batch, as its own answer."""
+    return b"[" + b",".join(data for _, data in items) + b"]"

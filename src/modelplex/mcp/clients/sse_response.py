@@ -1,0 +1,178 @@
+"""From a stream to a client: as one JSON value where that is all, else as events.
+
+Above it stands `http`, which knows what was asked; below it the streams, and the caller's side of a request. It knows no session, but how its events are named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from modelplex.mcp.clients.checks import Refusal
+from modelplex.mcp.clients.session import Stream, answers_of
+from modelplex.mcp.constants import INTERNAL_ERROR
+
+QUIET_SECONDS: Final = 15.0
+"""Silence after which an answer becomes a stream, and on a stream a comment is written: less than what proxies and clients wait for."""
+RETRY_MS: Final = 1000
+"""What a client whose stream broke off is told to wait before it comes back."""
+
+JSON: Final = (b"content-type", b"application/json")
+EVENTS: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+COMMENT: Final = b":\n\n"
+
+
+class Outlet(Protocol):
+    """The caller's side of one request; listen.door.Door."""
+
+    begun: bool
+    stopping: bool
+
+    async def body(self, *, limit: int, declared: int | None) -> bytes: ...
+    def keep_body(self) -> Callable[[], None]: ...
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None: ...
+    async def begin(self, headers: list[tuple[bytes, bytes]]) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def finish(self) -> None: ...
+    def cut(self) -> None: ...
+    def mind_hang_up(self) -> None: ...
+    def no_longer(self) -> None: ...
+
+
+class Manner(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer is carried. `names` are headers more. `numbered` gives events ids to come back with, and `primed` says one before the first message.
+    `events` does not wait for what the answer will be; `batch` answers with an array.
+    """
+
+    names: tuple[tuple[bytes, bytes], ...] = ()
+    numbered: bool = False
+    primed: bool = False
+    events: bool = False
+    batch: bool = False
+
+
+class Carrier:
+    """Carries streams; `quiet` is what it takes for silence, in seconds."""
+
+    def __init__(self, quiet: float = QUIET_SECONDS) -> None:
+        self._quiet = quiet
+
+    async def carry(
+        self, stream: Stream, door: Outlet, manner: Manner, *, status: asyncio.Task[int] | None = None
+    ) -> None:
+        """The whole of an answer. `status` is the task that fills the stream, and gives a lone answer its HTTP status."""
+        if not manner.events:
+            try:
+                async with asyncio.timeout(None if stream.mute else self._quiet):
+                    await _settle(stream, status)
+            except TimeoutError:
+                pass
+            else:
+                if stream.last == stream.answers:
+                    await self._whole(stream, door, manner, status=status)
+                    return
+        await self.flow(stream, door, manner)
+
+    async def _whole(
+        self, stream: Stream, door: Outlet, manner: Manner, *, status: asyncio.Task[int] | None
+    ) -> None:
+        items = stream.after(0)
+        code = await status if status is not None else 200
+        body = answers_of(items) if manner.batch else items[-1][1] if items else b""
+        if body:
+            await door.whole(code, [JSON, *manner.names], body)
+        else:
+            await door.whole(202, [*manner.names], b"")
+
+    async def flow(
+        self, stream: Stream, door: Outlet, manner: Manner, *, after: int = 0, first: bytes = b""
+    ) -> None:
+        """Events until the stream ends, another connection takes it over, or this one is too slow."""
+        reader = stream.take()
+        try:
+            await door.begin([*EVENTS, *manner.names])
+            stream.shown = manner.numbered
+            if manner.primed and not stream.finished:
+                first += b"id: %b-%d\nretry: %d\ndata: \n\n" % (stream.key.encode(), after, RETRY_MS)
+            await door.write(first)
+            while True:
+                items = stream.after(after)
+                if items and items[0][0] != after + 1:
+                    door.cut()  # what is missing can be asked for anew; a gap could not be seen
+                    return
+                if items:
+                    await door.write(
+                        b"".join(
+                            _event(stream, number, data, numbered=manner.numbered) for number, data in items
+                        )
+                    )
+                    after = items[-1][0]
+                    stream.read(after)
+                elif stream.finished:
+                    await door.finish()
+                    return
+                elif not await self._more(stream, door, after=after, reader=reader):
+                    door.cut()
+                    return
+        finally:
+            stream.leave(reader)
+
+    async def _more(self, stream: Stream, door: Outlet, *, after: int, reader: int) -> bool:
+        """Wait for more, with a comment now and then. False where another connection carries it now."""
+        try:
+            async with asyncio.timeout(self._quiet):
+                return await stream.more(after, reader=reader)
+        except TimeoutError:
+            await door.write(COMMENT)
+            return True
+
+
+async def _settle(stream: Stream, status: asyncio.Task[int] | None) -> None:
+    """Until the answer's form is known. A task that failed is raised from, since it will put nothing."""
+    if status is None:
+        await stream.settled()
+        return
+    settled = asyncio.create_task(stream.settled())
+    try:
+        await asyncio.wait((settled, status), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        settled.cancel()
+    if status.done() and not stream.finished:
+        status.result()
+
+
+def _event(stream: Stream, number: int, data: bytes, *, numbered: bool) -> bytes:
+    if numbered:
+        return b"event: message\nid: %b-%d\ndata: %b\n\n" % (stream.key.encode(), number, data)
+    return b"event: message\ndata: %b\n\n" % data
+
+
+async def cut_short(door: Outlet) -> None:
+    """The client is gone, and then nobody reads this; or the gateway stops, and it does."""
+    if not door.stopping:
+        return
+    if door.begun:
+        door.cut()
+    else:
+        await refuse(
+            Refusal(503, INTERNAL_ERROR, "The gateway is shutting down; this was not finished."), door
+        )
+
+
+async def refuse(fault: Refusal, door: Outlet, *, allow: str | None = None) -> None:
+    if door.begun:
+        door.cut()
+        return
+    head: list[tuple[bytes, bytes]] = [JSON]
+    if allow is not None:
+        head.append((b"allow", allow.encode()))
+    if fault.status == 401:
+        head.append((b"www-authenticate", b"Bearer"))
+    await door.whole(fault.status, head, msgspec.json.encode(fault.body()))

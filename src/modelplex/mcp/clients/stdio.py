@@ -1,0 +1,273 @@
+"""MCP's stdio framing on a socket: one JSON-RPC message a line, one connection one client.
+
+Above it stands the listener of that socket, which says who calls; below it the conversation and the hub. The era of a connection is that of the first request
+that is answered, for its whole life. It ends with the client's half: what runs then gets a moment to be answered, so that a script may write and hang up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
+
+from modelplex.config.settings import McpConfig
+from modelplex.core.caller import Caller
+from modelplex.core.errors import ModelplexError
+from modelplex.mcp.clients.checks import (
+    Refusal,
+    era_of,
+    id_of,
+    kind_of,
+    malformed,
+    modern_fault,
+    no_era,
+)
+from modelplex.mcp.clients.message_limits import read
+from modelplex.mcp.clients.session import Conversation, Stream, Tools, already_running, start_all
+from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_REQUEST, Json
+
+BATCHING: Final = "2025-03-26"
+"""The one revision that has batches."""
+LAST_ANSWERS_SECONDS: Final = 1.0
+"""For what runs when the client stops writing. One that is gone altogether looks the same until it is written to."""
+LAST_WORDS_SECONDS: Final = 2.0
+"""For a client to take what was written before the connection is closed."""
+
+
+PIECE: Final = 65_536
+"""Bytes that are read at once. No more than that is in memory of a connection whose lines nobody has counted."""
+
+
+class Memory(Protocol):
+    """What one line takes of the process's memory; listen.admission.Reservation."""
+
+    def reach(self, size: int) -> None: ...
+    def release(self) -> None: ...
+
+
+class TooLong(Exception):
+    """A line is longer than the limit."""
+
+
+class LineReader:
+    """Lines of at most `limit` bytes. Each comes with the memory that it takes, for its reader to release."""
+
+    def __init__(self, reader: asyncio.StreamReader, *, limit: int, reserve: Callable[[], Memory]) -> None:
+        self._reader = reader
+        self._limit = limit
+        self._reserve = reserve
+        self._rest = bytearray()
+
+    async def next(self) -> tuple[bytes, Memory] | None:
+        """The next line, or what stands at the end without a line's end; None after it. Raises TooLong, OSError, and AgentLimited or Busy where there is no memory for it."""
+        memory = self._reserve()
+        try:
+            line = await self._line(memory)
+        except BaseException:
+            memory.release()
+            raise
+        if line is None:
+            memory.release()
+            return None
+        return line, memory
+
+    async def _line(self, memory: Memory) -> bytes | None:
+        rest, searched = self._rest, 0
+        while (end := rest.find(b"\n", searched)) < 0:
+            searched = len(rest)
+            if searched > self._limit:
+                raise TooLong
+            memory.reach(searched)
+            piece = await self._reader.read(PIECE)
+            if not piece:
+                last = bytes(rest)
+                rest.clear()
+                return last or None
+            rest += piece
+        if end > self._limit:
+            raise TooLong
+        line = bytes(rest[:end])
+        del rest[: end + 1]
+        memory.reach(len(line))
+        return line
+
+
+class Lines:
+    """Serves connections. `server` is the one that they are bound to, None for all of them."""
+
+    def __init__(
+        self, hub: Tools, config: McpConfig, *, ids: Callable[[], str], server: str | None = None
+    ) -> None:
+        self.hub = hub
+        self.config = config
+        self.server = server
+        self._ids = ids
+        self._open: set[asyncio.Task[Any]] = set()
+        self._ending: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Lines {len(self._open)} connections>"
+
+    async def serve(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        caller: Caller,
+        *,
+        reserve: Callable[[], Memory],
+    ) -> None:
+        """One connection, until it ends. `reserve` begins to count the memory of a line."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        stream = Stream(owner=caller.owner)
+        talk = Conversation(self.hub, caller, server=self.server, session=self._ids(), stream=stream)
+        writing = asyncio.create_task(_write(stream, writer))
+        try:
+            if len(self._open) > self.config.max_sessions:
+                stream.put(_too_many(self.config.max_sessions).body())
+            else:
+                lines = LineReader(reader, limit=self.config.max_message, reserve=reserve)
+                await self._listen(talk, lines, writing)
+                await talk.settle(LAST_ANSWERS_SECONDS)
+        except asyncio.CancelledError:
+            pass  # the gateway stops, and this is the connection's own task
+        finally:
+            self._open.discard(task)
+            self._ending.add(task)
+            await self._end(talk, writing, writer)
+            self._ending.discard(task)
+
+    async def _end(
+        self, talk: Conversation, writing: asyncio.Task[None], writer: asyncio.StreamWriter
+    ) -> None:
+        await talk.end()
+        await asyncio.wait((writing,), timeout=LAST_WORDS_SECONDS)
+        writing.cancel()
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), LAST_WORDS_SECONDS)
+        if not writer.transport.is_closing() or writer.transport.get_write_buffer_size():
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        """End every connection."""
+        for task in tuple(self._open):
+            task.cancel()
+        while tasks := self._open | self._ending:
+            await asyncio.wait(tasks)
+
+    async def _listen(self, talk: Conversation, lines: LineReader, writing: asyncio.Task[None]) -> None:
+        fixed = False
+        while not writing.done():
+            found = await self._line(talk, lines)
+            if found is None:
+                return
+            line, memory = found
+            started = False
+            value = read(line, max_depth=self.config.max_depth) if line.strip() else None
+            if value is None:
+                pass
+            elif isinstance(value, Refusal):
+                talk.stream.put(value.body())
+            elif kind_of(value) == "batch":
+                started = self._batch(talk, value, done=memory.release)
+            elif kind_of(value) != "request":
+                self._told(talk, value)
+            elif (fault := self._fault(talk, value, fixed=fixed)) is not None:
+                talk.stream.put(fault.body())
+            else:
+                fixed = True
+                started = talk.start(value, talk.stream, done=memory.release)
+                if not started:
+                    talk.stream.put(already_running(value))
+            if not started:
+                memory.release()
+
+    async def _line(self, talk: Conversation, lines: LineReader) -> tuple[bytes, Memory] | None:
+        try:
+            return await lines.next()
+        except TooLong:
+            told = f"Invalid request: a line is longer than the {self.config.max_message} bytes of [mcp] max_message. The connection ends."
+            talk.stream.put(Refusal(413, INVALID_REQUEST, told).body())
+        except ModelplexError as error:
+            told = f"{error.message} The connection ends."
+            talk.stream.put(Refusal(error.status, INTERNAL_ERROR, told, {"reason": "limit"}).body())
+        except OSError:
+            pass
+        return None
+
+    def _told(self, talk: Conversation, value: Any) -> None:
+        if kind_of(value) == "none":
+            talk.stream.put(malformed(value).body())
+        else:
+            talk.heard(value)
+
+    def _fault(self, talk: Conversation, message: Json, *, fixed: bool) -> Refusal | None:
+        """What is wrong with a request on this connection. The first without a fault says which era it is."""
+        era = talk.era if fixed else era_of(message)
+        if era is None:
+            return no_era(id_of(message))
+        fault = modern_fault(None, message) if era == "modern" else None
+        if fault is None:
+            talk.era = era
+        return fault
+
+    def _batch(self, talk: Conversation, value: list[Any], *, done: Callable[[], None]) -> bool:
+        """Whether it has requests, after the last of which `done` is called."""
+        if not talk.open or talk.version != BATCHING or not value or len(value) > self.config.max_in_flight:
+            talk.stream.put(malformed(value).body())
+            return False
+        answers = Gathered(talk.stream)
+
+        def over() -> None:
+            answers.finish()
+            done()
+
+        return start_all(talk, value, answers, done=over) > 0
+
+
+class Gathered(Stream):
+    """The stream of a batch: its answers go out together, anything else at once."""
+
+    __slots__ = ("_answers", "_out")
+
+    def __init__(self, out: Stream) -> None:
+        super().__init__()
+        self._out = out
+        self._answers: list[Json] = []
+
+    def put(self, message: Json) -> None:
+        if "method" in message:
+            self._out.put(message)
+        else:
+            self._answers.append(message)
+
+    def finish(self) -> None:
+        self._out.put(cast("Json", self._answers))
+        super().finish()
+
+
+async def _write(stream: Stream, writer: asyncio.StreamWriter) -> None:
+    """Write lines until the stream ends or nobody reads. A client that is too slow loses its connection, since a gap could not be seen."""
+    written = 0
+    reader = stream.take()
+    with contextlib.suppress(OSError):
+        while await stream.more(written, reader=reader):
+            items = stream.after(written)
+            if not items:
+                return
+            if items[0][0] != written + 1:
+                writer.transport.abort()
+                return
+            writer.write(b"".join(data + b"\n" for _, data in items))
+            await writer.drain()
+            written = items[-1][0]
+            stream.read(written)
+
+
+def _too_many(limit: int) -> Refusal:
+    return Refusal(
+        503, INVALID_REQUEST, f"There are {limit} connections already, which is [mcp] max_sessions."
+    )

@@ -1,9 +1,0 @@
-"""The agents' side of the tool gateway: MCP over HTTP and over lines, in both eras, and the plain form for who speaks no MCP.
-
-Above it stand the listeners, which bring a connection and say who calls; below it the hub, which answers. `Front` is its door.
-"""
-
-from modelplex.mcp.front.http import Front
-from modelplex.mcp.front.lines import Lines
-
-__all__ = ["Front", "Lines"]

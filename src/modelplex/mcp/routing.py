@@ -1,0 +1,473 @@
+"""Whose a name is: the catalogues of the servers as each caller sees them, made when they are first looked at and kept until one of them changes.
+
+Above it stands the hub; below it the pure catalogue, its pins and its search. It waits for a server's lists where they are not known, and for a bad one never longer than once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, cast
+
+import msgspec
+
+from modelplex.config.settings import McpConfig
+from modelplex.mcp import search
+from modelplex.mcp.approvals import PROMPT_MEMBERS, Judgement, Lock, Pins, State, hash_of
+from modelplex.mcp.catalog import Entry, Merged, Offer, Usable, merge, usable
+from modelplex.mcp.constants import Catalog, Era, Json, Unavailable
+from modelplex.mcp.names import SEPARATOR, Own
+from modelplex.mcp.policy import any_of_server
+from modelplex.mcp.shapes import Kind
+from modelplex.mcp.tool_server import Back
+
+GRACE = 0.8
+"""Seconds that `initialize` and a list of all servers wait for servers whose lists nobody knows yet. Some agents wait a second for all their tools, and go on without any after
+that. What comes later is told of with `list_changed`.
+"""
+
+PATIENCE = 10.0
+"""Seconds that a call waits for such lists, where they have to say whose it is, and the plain form's list, which has no `list_changed`."""
+
+SENTENCES_LIMIT = 10_000
+"""Different sentences about servers that are told: their own words are in them, of which there is no end."""
+
+SENTENCE_LIMIT = 1_000
+"""Characters of one: the names that a server gives are in them."""
+
+VIEWS_LIMIT = 256
+"""Different views that are kept: one for each route and each agent's globs, so far fewer than callers."""
+
+CHECKED_AT_ONCE = 200
+"""Entries of a catalogue that are checked on the event loop. A larger one is checked in a thread."""
+
+Report = Callable[[str, str], None]
+"""Takes a server's name and a sentence about it, for the log."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One thing that is asked for. `own` is the server's name for it, `definition` the hash of its definition, "" where it has none."""
+
+    server: str
+    own: str
+    name: str
+    definition: str = ""
+    pinned: State = "approved"
+
+
+class View:
+    """What one kind of caller sees on one route."""
+
+    def __init__(self, merged: Merged, *, routes: Routes, searched: bool) -> None:
+        self.merged = merged
+        self._routes = routes
+        self.index = (
+            search.Index([entry.definition for entry in merged.entries("tools")]) if searched else None
+        )
+        self._targets: dict[tuple[str, str], Target | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<View {self.merged!r}{' to be searched' if self.index else ''}>"
+
+    def page(self, kind: Kind, *, era: Era, cursor: str | None) -> Json:
+        """Raises BadCursor."""
+        if kind == "tools" and self.index is not None:
+            return {"tools": list(search.DEFINITIONS)}
+        return self.merged.page(kind, era=era, cursor=cursor)
+
+    def tool(self, name: str) -> Target | None:
+        """The tool of this name, also one that is held back or that this caller may not have: the policy says so. None where nobody has it."""
+        return self._target("tool", name)
+
+    def prompt(self, name: str) -> Target | None:
+        return self._target("prompt", name)
+
+    def _target(self, kind: Literal["tool", "prompt"], name: str) -> Target | None:
+        known = self._targets.get((kind, name))
+        if known is not None:
+            return known
+        entry = self.merged.tool(name) if kind == "tool" else self.merged.prompt(name)
+        names = self.merged.names if kind == "tool" else self.merged.prompt_names
+        own = Own(entry.server, entry.own) if entry is not None else names.find(name)
+        if own is None:
+            return None
+        target = self._targets[kind, name] = self._routes.judged(kind, own, name, entry)
+        return target
+
+
+class Routes:
+    """The catalogues of `backs`, in the config's order.
+
+    launches   the hash of how each server is started, by its name
+    report     takes a sentence about a server, each once
+    seen       takes what was first seen of all servers, whenever there is something new
+    came       takes a server whose lists came after others had been told that it has none
+    """
+
+    def __init__(
+        self,
+        config: McpConfig,
+        backs: Mapping[str, Back],
+        *,
+        pins: Pins,
+        launches: Mapping[str, str],
+        report: Report,
+        seen: Callable[[Lock], None],
+        came: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._backs = backs
+        self._pins = pins
+        self._launches = launches
+        self._report = report
+        self._seen = seen
+        self._came = came
+        self._known: list[Catalog | None] = []
+        self._judged: dict[str, tuple[Catalog, Judgement]] = {}
+        self._checked: dict[str, tuple[Catalog, tuple[str, ...], Usable]] = {}
+        self._views: dict[tuple[str | None, tuple[str, ...]], View] = {}
+        self._loading: dict[str, asyncio.Task[Catalog | None]] = {}
+        self._failed: set[str] = set()
+        self._missed: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
+        self._preparing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        known = sum(back.catalog is not None for back in self._backs.values())
+        return f"<Routes to {known} of {len(self._backs)} servers, {len(self._views)} views>"
+
+    @property
+    def pins(self) -> Pins:
+        return self._pins
+
+    @pins.setter
+    def pins(self, pins: Pins) -> None:
+        """Somebody approved something: all is judged anew."""
+        self._pins = pins
+        self._judged.clear()
+        self._views.clear()
+
+    def adopt(self, config: McpConfig, *, pins: Pins, launches: Mapping[str, str]) -> None:
+        """Go on with another config; `backs` has changed already."""
+        self.close()
+        self._config = config
+        self._launches = launches
+        self._failed.clear()
+        self._missed.clear()
+        self._checked = {name: kept for name, kept in self._checked.items() if name in self._backs}
+        self.pins = pins
+
+    # --- what is known ---------------------------------------------------------------------------------------------------------------
+
+    def reach(self, globs: Sequence[str], route: str | None) -> list[Back]:
+        """The servers of which such a caller can see anything on this route, in the config's order."""
+        return [
+            back
+            for name, back in self._backs.items()
+            if route in (None, name) and any_of_server(name, globs, prefixed=self._config.prefix)
+        ]
+
+    def whole(self, globs: Sequence[str], route: str | None) -> bool:
+        """Whether all catalogues that a view is made of are known."""
+        return all(back.catalog is not None for back in self.reach(globs, route))
+
+    def unasked(self, globs: Sequence[str], route: str | None) -> bool:
+        """Whether there is a server of which nobody can say yet what it offers, or that it offers nothing."""
+        return any(
+            back.catalog is None and back.name not in self._failed for back in self.reach(globs, route)
+        )
+
+    def view(self, globs: tuple[str, ...], route: str | None) -> View:
+        """What is seen now; starts and waits for nothing."""
+        self._forget_old()
+        view = self._views.get((route, globs))
+        if view is None:
+            view = self._made(globs, route)
+            self._keep(globs, route, view)
+        return view
+
+    def _forget_old(self) -> None:
+        """Forget all views where a catalogue is another one."""
+        known = [back.catalog for back in self._backs.values()]
+        if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
+            self._known = known
+            self._views.clear()
+
+    def _keep(self, globs: tuple[str, ...], route: str | None, view: View) -> None:
+        if len(self._views) >= VIEWS_LIMIT:
+            self._views.clear()
+        self._views[route, globs] = view
+        if not globs:
+            for warned in view.merged.warnings:
+                self._tell(warned.server, warned.sentence)
+
+    async def loaded(self, globs: tuple[str, ...], route: str | None) -> View:
+        """The same, after the lists that are not known were asked for. On the route of one server its failure is raised, else it is left out.
+
+        Raises:
+            Unavailable: the one server of the route could not be asked.
+        """
+        if route is not None:
+            back = self._backs[route]
+            if back.catalog is None:
+                await self._fetched(back)
+            return await self._prepared(globs, route)
+        await self._load(self.reach(globs, None), patience=PATIENCE)
+        return await self._prepared(globs, None)
+
+    async def sighted(self, globs: tuple[str, ...], route: str | None) -> View:
+        """What is known after a short while: a server that needs longer is left out, and told of when it comes. Raises nothing."""
+        await self._load(self.reach(globs, route), patience=GRACE)
+        return await self._prepared(globs, route)
+
+    async def listed(self, globs: tuple[str, ...]) -> View:
+        """The same for a list of all servers, which waits longer where it would have nothing of any of them: an empty list helps nobody."""
+        view = await self.sighted(globs, None)
+        reached = self.reach(globs, None)
+        if any(back.catalog is not None for back in reached):
+            return view
+        await self._load(reached, patience=PATIENCE)
+        return await self._prepared(globs, None)
+
+    async def peeked(self, globs: tuple[str, ...], route: str | None) -> View:
+        """The same with what is kept on the disk; starts nothing."""
+        for back in self.reach(globs, route):
+            if back.catalog is None:
+                await back.load()
+        return await self._prepared(globs, route)
+
+    async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> View:
+        """The view in which a prefixed name can be found: of all servers that are not known only its own is waited for."""
+        if route is None and self._config.prefix:
+            back = self._backs.get(name.partition(SEPARATOR)[0])
+            if back is not None:
+                if back.catalog is None and any_of_server(back.name, globs):
+                    await self._fetched(back)
+                return await self._prepared(globs, None)
+        return await self.loaded(globs, route)
+
+    async def learn(self, back: Back) -> None:
+        """Begin to ask a server for its lists where nobody knows them. Returns when the disk was looked at."""
+        if await back.load() is None:
+            self._begun(back)
+
+    def _begun(self, back: Back) -> asyncio.Task[Catalog | None]:
+        """Each server has one load at a time."""
+        task = self._loading.get(back.name)
+        if task is None:
+            task = self._loading[back.name] = asyncio.create_task(self._load_one(back))
+        return task
+
+    async def _load(self, backs: Sequence[Back], *, patience: float) -> None:
+        """Have the lists of these servers as far as they come within `patience` seconds. One whose last load failed is tried again, but not waited for, nor is one that is known
+        to be slow where there is only the grace.
+        """
+        missing = [back for back in backs if back.catalog is None and await back.load() is None]
+        waited: dict[asyncio.Task[Catalog | None], Back] = {}
+        for back in sorted(missing, key=lambda back: back.late):
+            task = self._begun(back)
+            if back.name not in self._failed and not (back.late and patience <= GRACE):
+                waited[task] = back
+            else:
+                self._missed.add(back.name)
+        if not waited:
+            return
+        _, late = await asyncio.wait(waited, timeout=patience)
+        for task in late:
+            back = waited[task]
+            self._missed.add(back.name)
+            if patience <= GRACE:
+                back.set_late()
+            else:
+                self._failed.add(back.name)
+
+    async def _load_one(self, back: Back) -> Catalog | None:
+        try:
+            return await self._fetched(back)
+        except Unavailable as error:
+            self._failed.add(back.name)
+            self._tell(back.name, error.sentence)
+            return None
+        finally:
+            self._loading.pop(back.name, None)
+
+    async def _fetched(self, back: Back) -> Catalog:
+        catalog = await back.lists()
+        if back.name in self._failed or back.name in self._missed:
+            self._failed.discard(back.name)
+            self._missed.discard(back.name)
+            self._came(back.name)
+        return catalog
+
+    def close(self) -> None:
+        for name in self._loading:
+            self._tell(
+                name,
+                "has not told its lists yet; `modelplex mcp list` waits for them, and they are remembered",
+            )
+        for task in tuple(self._loading.values()):
+            task.cancel()
+
+    # --- making a view ---------------------------------------------------------------------------------------------------------------
+
+    def _made(self, globs: tuple[str, ...], route: str | None) -> View:
+        if not globs:
+            return self._merged(self._offers(route), route)
+        return self._view_of(self.view((), route).merged.seen_by(globs), route)
+
+    def _offers(self, route: str | None) -> list[Offer]:
+        return [
+            self._offer(name, back.catalog)
+            for name, back in self._backs.items()
+            if back.catalog is not None and route in (None, name)
+        ]
+
+    def _merged(self, offers: Sequence[Offer], route: str | None) -> View:
+        """What everybody sees. Changes nothing, so that it can run in a thread."""
+        merged = merge(
+            offers,
+            prefix=self._config.prefix,
+            limit=self._config.name_limit,
+            reserved=search.NAMES if self._config.search != "off" and route is None else (),
+            alone=route is not None,
+        )
+        return self._view_of(merged, route)
+
+    def _view_of(self, merged: Merged, route: str | None) -> View:
+        searched = route is None and search.wanted(
+            self._config.search, above=self._config.search_above, tools=len(merged.entries("tools"))
+        )
+        return View(merged, routes=self, searched=searched)
+
+    def _offer(self, server: str, catalog: Catalog) -> Offer:
+        judgement = self.judgement(server, catalog)
+        return Offer(
+            server=server,
+            catalog=catalog,
+            globs=self._backs[server].config.tools,
+            held_tools=judgement.held_tools,
+            held_prompts=judgement.held_prompts,
+            held_instructions=judgement.held_instructions,
+            checked=self.checked(server, catalog),
+        )
+
+    def checked(self, server: str, catalog: Catalog) -> Usable:
+        """What of this catalogue can be listed: checked once, for all callers."""
+        globs = self._backs[server].config.tools
+        known = self._checked.get(server)
+        if known is None or known[0] is not catalog or known[1] != globs:
+            known = self._checked[server] = (catalog, globs, usable(server, catalog, globs=globs))
+        return known[2]
+
+    def left_out(self) -> dict[str, int]:
+        """How many entries of each server's lists are left out, of those that were checked. Safe on any thread."""
+        return {
+            server: sum(warned.count for warned in found.warnings)
+            for server, (_, _, found) in tuple(self._checked.items())
+        }
+
+    async def _prepared(self, globs: tuple[str, ...], route: str | None) -> View:
+        """The view. What is large in it is worked through in a thread first: of ten thousand tools that takes a second, in which others are served."""
+        if not any(_is_large(back.catalog) for back in self._backs.values()):
+            return self.view(globs, route)
+        async with self._preparing:
+            for back in tuple(self._backs.values()):
+                if _is_large(back.catalog):
+                    await self._check(back)
+            await self._merge(route)
+        return self.view(globs, route)
+
+    async def _check(self, back: Back) -> None:
+        """Look through one catalogue, unless that was done."""
+        catalog, globs = back.catalog, back.config.tools
+        assert catalog is not None
+        known = self._checked.get(back.name)
+        if known is None or known[0] is not catalog or known[1] != globs:
+            found = await asyncio.to_thread(usable, back.name, catalog, globs=globs)
+            self._checked[back.name] = (catalog, globs, found)
+        judged = self._judged.get(back.name)
+        if judged is None or judged[0] is not catalog:
+            pins, launch, others = self._pins, self._launches.get(back.name, ""), self._others(back.name)
+            judgement = await asyncio.to_thread(pins.judge, back.name, catalog, launch=launch, others=others)
+            if pins is self._pins:  # else something was approved meanwhile
+                self._note(back.name, catalog, judgement)
+
+    async def _merge(self, route: str | None) -> None:
+        """Make the view of everybody, unless it is there."""
+        self._forget_old()
+        known = self._known
+        if (route, ()) not in self._views:
+            offers = self._offers(route)
+            view = await asyncio.to_thread(self._merged, offers, route)
+            self._forget_old()
+            if self._known is known:  # else a list has changed meanwhile
+                self._keep((), route, view)
+
+    def judgement(self, server: str, catalog: Catalog) -> Judgement:
+        """What the pins say of this catalogue; told and recorded once."""
+        known = self._judged.get(server)
+        if known is not None and known[0] is catalog:
+            return known[1]
+        launch = self._launches.get(server, "")
+        judgement = self._pins.judge(server, catalog, launch=launch, others=self._others(server))
+        self._note(server, catalog, judgement)
+        return judgement
+
+    def _others(self, server: str) -> set[str]:
+        """The names of all other servers' tools."""
+        return {
+            cast("str", tool["name"])
+            for name, back in self._backs.items()
+            if name != server and back.catalog is not None
+            for tool in back.catalog.tools
+            if isinstance(tool.get("name"), str)
+        }
+
+    def _note(self, server: str, catalog: Catalog, judgement: Judgement) -> None:
+        """Keep a judgement, tell what is in it, and record what was seen for the first time."""
+        self._judged[server] = (catalog, judgement)
+        for pin in judgement.changed:
+            self._tell(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
+        if judgement.mode == "locked" and judgement.pending:
+            names = ", ".join(repr(pin.name) for pin in judgement.pending[:10])
+            self._tell(
+                server, f"{len(judgement.pending)} definitions wait for `modelplex mcp approve`: {names}"
+            )
+        for pin in judgement.pins:
+            for finding in pin.findings[:3]:
+                self._tell(server, f"the {pin.kind} {pin.name!r}: {finding.sentence}")
+        if judgement.first is not None:
+            self._pins = msgspec.structs.replace(
+                self._pins, seen={**self._pins.seen, server: judgement.first}
+            )
+            self._seen(self._pins.seen)
+
+    def judged(
+        self, kind: Literal["tool", "prompt"], own: Own, name: str, entry: Entry | None
+    ) -> Target | None:
+        """The target that this is, with its hash and what the pins say of it."""
+        catalog = self._backs[own.server].catalog
+        if catalog is None:
+            return None
+        pin = self.judgement(own.server, catalog).pin(kind, own.name)
+        if pin is not None:
+            return Target(own.server, own.name, name, pin.hash, pin.state)
+        digest = ""
+        if entry is not None:
+            definition = {**entry.definition, "name": own.name}
+            digest = hash_of(definition) if kind == "tool" else hash_of(definition, members=PROMPT_MEMBERS)
+        return Target(own.server, own.name, name, digest)
+
+    def _tell(self, server: str, sentence: str) -> None:
+        """Each sentence about a server once: views are made anew more often than anything is new."""
+        sentence = sentence[:SENTENCE_LIMIT]
+        if (server, sentence) not in self._told and len(self._told) < SENTENCES_LIMIT:
+            self._told.add((server, sentence))
+            self._report(server, sentence)
+
+
+def _is_large(catalog: Catalog | None) -> bool:
+    if catalog is None:
+        return False
+    entries = len(catalog.tools) + len(catalog.prompts) + len(catalog.resources) + len(catalog.templates)
+    return entries > CHECKED_AT_ONCE

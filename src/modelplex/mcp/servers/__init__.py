@@ -1,0 +1,23 @@
+"""The tool servers behind the gateway: one handle for each, whatever it speaks and however it is reached.
+
+Above it stands the hub; below it the words of the protocol, the config's types and the HTTP client. It knows no caller, no policy and no exposed name: a server's
+own names go in and come out.
+"""
+
+from modelplex.mcp.servers.cache import CACHE_FOLDER, CatalogCache, DiskCache, Teaching, Verdict
+from modelplex.mcp.servers.lifecycle import State
+from modelplex.mcp.servers.processes import Children
+from modelplex.mcp.servers.server import Server, ServerEvent, ServerStatus
+
+__all__ = [
+    "CACHE_FOLDER",
+    "CatalogCache",
+    "Children",
+    "DiskCache",
+    "Server",
+    "ServerEvent",
+    "ServerStatus",
+    "State",
+    "Teaching",
+    "Verdict",
+]

@@ -1,0 +1,272 @@
+"""Which era a server speaks: asked once, remembered, and asked again where what was remembered is wrong.
+
+Above it stands a handle's seat; below it links, each over a fresh process or address. What an answer means is decided by `judge`, which is pure. No single error code
+tells a legacy server: their libraries answer an unknown first request in at least four ways, and one dies of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+import msgspec
+
+from modelplex.config.settings import McpProtocol
+from modelplex.mcp.constants import (
+    HEADER_MISMATCH,
+    LEGACY_VERSIONS,
+    MISSING_CAPABILITY,
+    MODERN_VERSIONS,
+    NEWEST,
+    UNSUPPORTED_VERSION,
+    Json,
+    Reply,
+)
+from modelplex.mcp.servers.cache import Verdict
+from modelplex.mcp.servers.session import Link, Lost, Turned, understood
+
+LEGACY_STATUSES: Final = frozenset({400, 404, 405})
+"""What an HTTP server answers that does not know a probe; after an `initialize` too, it may be of the oldest form."""
+
+
+BELIEVED: Final = 2
+"""Times in a row that a server has to miss the probe's deadline before it is taken for an older one for good: a modern one may be slow to start, on a busy machine."""
+
+
+class Modern(msgspec.Struct, frozen=True):
+    version: str
+    result: Json
+
+
+class Again(msgspec.Struct, frozen=True):
+    """It is modern; ask once more, in this version. `declare` what the config allows, since it asks for more than nothing."""
+
+    version: str
+    declare: bool = False
+
+
+class Legacy(msgspec.Struct, frozen=True):
+    pass
+
+
+class Incompatible(msgspec.Struct, frozen=True):
+    sentence: str
+
+
+Judgement: TypeAlias = Modern | Again | Legacy | Incompatible
+
+
+class NotMet(Exception):
+    """No era in which the two understand each other."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+def judge(reply: Reply, *, version: str) -> Judgement:
+    """What a server's answer to `server/discover`, asked in this version, says of its era."""
+    if reply.result is not None:
+        supported = _versions(reply.result.get("supportedVersions"))
+        common = _newest(supported)
+        return Legacy() if common is None else Modern(common, reply.result)
+    error = reply.error or {}
+    code, data = error.get("code"), error.get("data")
+    details: dict[str, Any] = cast("Json", data) if isinstance(data, dict) else {}
+    if code == UNSUPPORTED_VERSION:
+        supported = _versions(details.get("supported"))
+        if (common := _newest(supported)) is not None:
+            return Again(common)
+        if not supported or any(name in LEGACY_VERSIONS for name in supported):
+            return Legacy()
+        return Incompatible(f"It speaks {', '.join(supported[:8])}, and none of these is spoken here.")
+    if code == HEADER_MISMATCH:
+        return Again(version)
+    if code == MISSING_CAPABILITY:
+        return Again(version, declare=True)
+    return Legacy()
+
+
+def _versions(value: object) -> list[str]:
+    return (
+        [name for name in cast("list[object]", value) if isinstance(name, str)]
+        if isinstance(value, list)
+        else []
+    )
+
+
+def _newest(supported: list[str]) -> str | None:
+    return max((name for name in supported if name in MODERN_VERSIONS), default=None)
+
+
+class Connect(Protocol):
+    """Makes a fresh link: a new process, or nothing that was said before. `sse` is the older form over HTTP. Raises Lost or Turned."""
+
+    def __call__(self, *, sse: bool = False) -> Awaitable[Link]: ...
+
+
+async def meet(
+    connect: Connect, *, protocol: McpProtocol, known: Verdict | None, remote: bool, probe_timeout: float
+) -> tuple[Link, Verdict]:
+    """A link whose era is settled, with the verdict to remember. The caller bounds the whole.
+
+    Raises:
+        NotMet: the two have no revision in common, or the handshake was refused.
+        Lost, Turned: it could not be reached, or went away; for HTTP, with its status.
+    """
+    match protocol, known:
+        case ("modern", _) | ("auto", Verdict(era="modern")):
+            return await _as_modern(
+                connect, certain=protocol == "modern", remote=remote, probe_timeout=probe_timeout
+            )
+        case ("legacy", _) | ("auto", Verdict(era="legacy", guesses=0)):
+            sse = known is not None and known.era == "legacy" and known.sse
+            return await _Handshake(connect, remote=remote).on(await connect(sse=sse), sse=sse)
+        case ("auto", Verdict(era="legacy")) if known.guesses >= BELIEVED:
+            return await _Handshake(connect, remote=remote).on(await connect(), sse=False)
+        case _:
+            guesses = 0 if known is None else known.guesses
+            return await _probed(connect, remote=remote, probe_timeout=probe_timeout, guesses=guesses)
+
+
+async def _as_modern(
+    connect: Connect, *, certain: bool, remote: bool, probe_timeout: float
+) -> tuple[Link, Verdict]:
+    """Configured or remembered: it has all the time of the start to answer, if there is no other era to turn to."""
+    link = await connect()
+    async with _closing(link) as kept:
+        try:
+            judgement = await asyncio.wait_for(_ask(link), None if certain else probe_timeout * 2)
+        except (TimeoutError, Lost):
+            if certain or remote:
+                raise
+            judgement = Legacy()
+        except Turned as turned:
+            if certain or turned.status not in LEGACY_STATUSES:
+                raise
+            judgement = Legacy()
+        if isinstance(judgement, Modern):
+            kept()
+            return _adopted(link, judgement)
+        if certain:
+            raise NotMet(
+                judgement.sentence
+                if isinstance(judgement, Incompatible)
+                else "It does not speak the modern form, which its config asks for."
+            )
+    return await _probed(connect, remote=remote, probe_timeout=probe_timeout)  # what was remembered is wrong
+
+
+async def _probed(
+    connect: Connect, *, remote: bool, probe_timeout: float, guesses: int = 0
+) -> tuple[Link, Verdict]:
+    link = await connect()
+    async with _closing(link) as kept:
+        fresh = late = False
+        try:
+            judgement = await asyncio.wait_for(_ask(link), probe_timeout)
+        except TimeoutError:
+            judgement, fresh, late = Legacy(), True, True
+        except Lost:
+            if remote:
+                raise  # nobody was reached, which tells nothing
+            judgement, fresh = Legacy(), True
+        except Turned as turned:
+            if turned.status in {401, 403, 429} or turned.status >= 500:
+                raise
+            judgement = Legacy()
+        if isinstance(judgement, Modern):
+            kept()
+            return _adopted(link, judgement)
+        if isinstance(judgement, Incompatible):
+            raise NotMet(judgement.sentence)
+        # Some die only after they have answered.
+        if not (fresh or remote or link.channel.lost.done()):
+            try:
+                met = await _Handshake(connect, remote=remote).on(link, sse=False)
+            except (Lost, NotMet):
+                pass  # the probe may have spoilt it
+            else:
+                kept()
+                return met
+    link, verdict = await _Handshake(connect, remote=remote).on(await connect(), sse=False)
+    if late and verdict.era == "legacy":
+        verdict = msgspec.structs.replace(verdict, guesses=guesses + 1)
+    return link, verdict
+
+
+class _Handshake:
+    """`initialize`, with what may follow from its refusal."""
+
+    def __init__(self, connect: Connect, *, remote: bool) -> None:
+        self._connect = connect
+        self._remote = remote
+
+    async def on(self, link: Link, *, sse: bool) -> tuple[Link, Verdict]:
+        async with _closing(link) as kept:
+            try:
+                reply = await link.initialize()
+            except Turned as turned:
+                if sse or turned.status not in LEGACY_STATUSES:
+                    raise
+                reply = None
+            if reply is not None:
+                if reply.result is not None and understood(reply.result):
+                    await link.greet(reply.result)
+                    kept()
+                    return link, Verdict("legacy", link.version, sse)
+                if reply.error is not None and reply.error["code"] == UNSUPPORTED_VERSION:
+                    # A modern server that was only slow to answer the probe.
+                    judgement = await _ask(link)
+                    if isinstance(judgement, Modern):
+                        kept()
+                        return _adopted(link, judgement)
+                raise NotMet(_refusal(reply))
+        return await self.on(await self._connect(sse=True), sse=True)
+
+
+def _refusal(reply: Reply) -> str:
+    if reply.error is not None:
+        return f"It refused the handshake with error {reply.error['code']}."
+    version = (reply.result or {}).get("protocolVersion")
+    return f"It wants to speak {str(version)[:40]!r}, which is not spoken here."
+
+
+async def _ask(link: Link) -> Judgement:
+    """Probe, and once more where the answer says how."""
+    judgement: Judgement = Again(NEWEST)
+    for _ in range(2):
+        if not isinstance(judgement, Again):
+            break
+        version = judgement.version
+        judgement = judge(await link.discover(version, declare=judgement.declare), version=version)
+    return (
+        Incompatible("It is modern, and yet refuses to be asked what it is.")
+        if isinstance(judgement, Again)
+        else judgement
+    )
+
+
+def _adopted(link: Link, judgement: Modern) -> tuple[Link, Verdict]:
+    link.adopt(judgement.version, judgement.result)
+    return link, Verdict("modern", judgement.version)
+
+
+class _closing:  # noqa: N801 - read as the words of a with statement
+    """Closes a link on the way out, unless it is kept."""
+
+    def __init__(self, link: Link) -> None:
+        self._link: Link | None = link
+
+    async def __aenter__(self) -> Callable[[], None]:
+        return self._keep
+
+    def _keep(self) -> None:
+        self._link = None
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._link is not None:
+            with contextlib.suppress(Lost):
+                await self._link.close()

@@ -1,0 +1,413 @@
+"""One scope of one server: the process or session that serves it, started once for all who wait, stopped when idle, held to its life's states.
+
+Above it stands the server's handle; below it the probing and the links. What it needs of the handle is `House`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from modelplex.config.settings import McpConfig, McpServer
+from modelplex.mcp.constants import Json, Unavailable
+from modelplex.mcp.servers import era_probe, lifecycle
+from modelplex.mcp.servers.cache import Verdict
+from modelplex.mcp.servers.lifecycle import Life
+from modelplex.mcp.servers.processes import Children, NoRoom
+from modelplex.mcp.servers.session import Gone, Link, Lost, Turned
+
+LISTEN_PAUSE: Final = 1.0
+"""Seconds before a subscription stream that ended is opened again; each time in a row doubles it."""
+MAX_LISTEN_PAUSE: Final = 60.0
+STAND_DOWN: Final = 0.1
+"""Seconds between two looks whether the last calls of a server that is stopped have ended."""
+ACKNOWLEDGED: Final = 5.0
+"""Seconds that a changed subscription is waited for; it may come true later."""
+
+
+class House(Protocol):
+    """What a seat needs of its server's handle."""
+
+    config: McpServer
+    limits: McpConfig
+    children: Children
+    verdict: Verdict | None
+
+    def now(self) -> float: ...
+    def dice(self) -> float: ...
+    async def connect(self, seat: Seat, *, sse: bool = False) -> Link: ...
+    async def learnt(self, verdict: Verdict) -> None: ...
+    async def met(self, seat: Seat, link: Link) -> None:
+        """A link has come about: see to the catalogue. Raises Lost."""
+        ...
+
+    async def refresh(self, seat: Seat, link: Link, *, missed: bool = False) -> None: ...
+    def changed(self, seat: Seat, before: Life) -> None: ...
+    def warn(self, text: str, *, scope: str) -> None: ...
+    def failed(self, seat: Seat, text: str) -> None: ...
+
+
+class Seat:
+    def __init__(self, house: House, *, scope: str, life: Life) -> None:
+        self.scope = scope
+        self.life = life
+        self.link: Link | None = None
+        self.started_at: float | None = None
+        self.starts = 0
+        self.in_flight = 0
+        self.watched: frozenset[str] = frozenset()
+        self.closed = False
+        self._house = house
+        self._last_used = house.now()
+        self._starting: asyncio.Task[Link | Unavailable] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._asides: set[asyncio.Task[None]] = set()
+        self._subscribed: frozenset[str] = frozenset()
+        self._listening: asyncio.Task[None] | None = None
+        self._watch_lock = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Seat {self.scope!r} {self.life.state} in_flight={self.in_flight}>"
+
+    # Its life.
+
+    def live(self, event: lifecycle.Event) -> None:
+        before, self.life = self.life, lifecycle.next(self.life, event, self._house.now())
+        if before.state != self.life.state:
+            self._house.changed(self, before)
+
+    def unavailable(self, sentence: str, reason: str, *, retry_after: float | None = None) -> Unavailable:
+        name = self._house.config.name
+        return Unavailable(
+            f"The tool server {name} {sentence}", server=name, reason=reason, retry_after=retry_after
+        )
+
+    async def ready(self) -> Link:
+        """The link, after a start if need be: one start, whoever waits for it.
+
+        Raises:
+            Unavailable
+        """
+        while True:
+            if self.closed:
+                raise self.unavailable("was stopped.", "lost")
+            self._refuse_at_once()
+            if self.link is not None:
+                return self.link
+            if self._starting is None:
+                await self._rested()
+                if self._busy():
+                    continue
+                self._starting = asyncio.get_running_loop().create_task(self._start())
+                self._starting.add_done_callback(self._start_ended)
+            outcome = await asyncio.shield(self._starting)
+            if isinstance(outcome, Unavailable):
+                raise Unavailable(
+                    outcome.sentence,
+                    server=outcome.server,
+                    reason=outcome.reason,
+                    retry_after=outcome.retry_after,
+                )
+
+    def _busy(self) -> bool:
+        """Whether another who waited was first, or what was waited for is over."""
+        return self._starting is not None or self.link is not None or self.closed
+
+    def _refuse_at_once(self) -> None:
+        """What will not be started, or not for long."""
+        match self.life.state:
+            case "disabled":
+                raise self.unavailable("is disabled.", "disabled")
+            case "quarantined":
+                raise self.unavailable("waits for the host's approval of what it offers.", "quarantined")
+            case "crash_loop" if wait := self.life.wait(self._house.now()):
+                sentence = (
+                    f"has failed {lifecycle.CRASHES} times in a row and rests. {self.life.error or ''}".rstrip()
+                )
+                raise self.unavailable(sentence, "crash_loop", retry_after=wait)
+            case _:
+                pass
+
+    async def _rested(self) -> None:
+        """Wait out a backoff."""
+        if wait := self.life.wait(self._house.now()):
+            await asyncio.sleep(wait)
+
+    def _start_ended(self, task: asyncio.Task[Link | Unavailable]) -> None:
+        if self._starting is task:
+            self._starting = None
+
+    async def _start(self) -> Link | Unavailable:
+        house = self._house
+        self.live(lifecycle.Needed())
+        if self._ending:
+            await asyncio.wait(set(self._ending))
+        link: Link | None = None
+        try:
+            local = house.config.command is not None
+            if local:
+                await house.children.take(self)
+            async with house.children.turn() if local else contextlib.nullcontext():
+                async with asyncio.timeout(house.limits.start_timeout):
+                    link, verdict = await era_probe.meet(
+                        self._connect,
+                        protocol=house.config.protocol,
+                        known=house.verdict,
+                        remote=not local,
+                        probe_timeout=house.limits.probe_timeout,
+                    )
+                    await house.met(self, link)
+            if link.channel.lost.done():
+                raise Lost(link.channel.lost.result())
+        except (Lost, Turned, era_probe.NotMet, Gone, TimeoutError, NoRoom) as error:
+            await self._give_way(link)
+            return self._start_failed(error)
+        except BaseException:
+            await self._give_way(link)
+            self.live(lifecycle.Idle())
+            raise
+        self._settle(link)
+        await house.learnt(verdict)
+        return link
+
+    async def _connect(self, *, sse: bool = False) -> Link:
+        return await self._house.connect(self, sse=sse)
+
+    async def _give_way(self, link: Link | None) -> None:
+        if link is not None:
+            await asyncio.shield(asyncio.ensure_future(link.close()))
+        self._house.children.free(self)
+
+    def _start_failed(self, error: Exception) -> Unavailable:
+        house = self._house
+        match error:
+            case NoRoom():
+                self.live(lifecycle.Idle())
+                sentence = f"cannot be started: {house.children.limit} processes run, which is the limit."
+                return self.unavailable(sentence, "limit", retry_after=1.0)
+            case Lost() | Turned() | era_probe.NotMet():
+                told = error.sentence
+            case TimeoutError():
+                told = f"It was not ready within {house.limits.start_timeout:g} seconds."
+            case _:
+                told = "Its session ended at once."
+        self.live(lifecycle.Failed(told, house.dice()))
+        house.failed(self, f"could not be started: {told}")
+        unauthorized = isinstance(error, Turned) and error.status in {401, 403}
+        return self.unavailable(
+            f"could not be started. {told}",
+            "unauthorized" if unauthorized else "start_failed",
+            retry_after=self.life.wait(house.now()) or None,
+        )
+
+    def _settle(self, link: Link) -> None:
+        self.link = link
+        self.starts += 1
+        self.started_at = self._house.now()
+        self._subscribed = frozenset()
+        self.live(lifecycle.Ready())
+        link.channel.lost.add_done_callback(lambda told: self._lost(link, told.result()))
+        self.touch()
+        self.aside(self._resume(link))
+
+    def _lost(self, link: Link, sentence: str) -> None:
+        """It exited by itself, or its stream broke."""
+        if self.link is not link:
+            return
+        self.link = None
+        self.started_at = None
+        self.live(lifecycle.Failed(sentence, self._house.dice()))
+        self._house.failed(self, f"was lost: {sentence}")
+        self._end(link)
+        if self.watched and not self.closed:
+            self.aside(self._return())
+
+    async def _return(self) -> None:
+        """Somebody waits for its news, who will not call: it is started again without being asked, as long as that is no crash loop."""
+        while self.watched and self.link is None:
+            try:
+                await self.ready()
+            except Unavailable:
+                if self.life.state != "backoff":
+                    return
+
+    def lose(self, link: Link, sentence: str) -> None:
+        """An older HTTP server has forgotten its session: no failure, but what comes next begins anew."""
+        if self.link is link:
+            self.link = None
+            self.started_at = None
+            self.live(lifecycle.Idle())
+            self._end(link)
+
+    def _end(self, link: Link) -> asyncio.Task[None]:
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
+        task = asyncio.get_running_loop().create_task(self._close(link))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
+    async def _close(self, link: Link) -> None:
+        try:
+            await link.close()
+        finally:
+            if self._starting is None and self.link is None:
+                self._house.children.free(self)
+
+    # Use and idleness.
+
+    @property
+    def idle_since(self) -> float | None:
+        return None if self.in_flight or self.watched or self._starting is not None else self._last_used
+
+    async def give_up(self) -> None:
+        """Stop it without a fault of anybody's; the next call starts it."""
+        link, self.link = self.link, None
+        self.started_at = None
+        self.live(lifecycle.Idle())
+        if link is not None:
+            await asyncio.shield(self._end(link))
+
+    async def stand_down(self) -> None:
+        """Let what is in flight end, then stop: the state stays what it is."""
+        while self.in_flight:  # noqa: ASYNC110 - once in a server's life
+            await asyncio.sleep(STAND_DOWN)
+        await self.give_up()
+
+    def touch(self) -> None:
+        """It was used now."""
+        self._last_used = self._house.now()
+        if self._timer is None and self._house.config.idle_stop > 0 and self.link is not None:
+            self._arm(self._house.config.idle_stop)
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.link is None or self.closed:
+            return
+        since = self.idle_since
+        stop_after = self._house.config.idle_stop
+        left = stop_after if since is None else since + stop_after - self._house.now()
+        if left > 0:
+            self._arm(left)
+        else:
+            self.aside(self.give_up())
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that nobody waits for; it ends with the seat."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+
+    async def close(self) -> None:
+        """For good. What is in flight fails as lost."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+            await asyncio.sleep(0)
+        await self.give_up()
+        if self._ending:
+            await asyncio.wait(set(self._ending))
+        for task in list(self._asides):
+            task.cancel()
+        if self._asides:
+            await asyncio.wait(set(self._asides))
+
+    # Subscriptions.
+
+    async def _resume(self, link: Link) -> None:
+        """After a start: the lists anew, if they were only remembered, and the subscriptions that were held before."""
+        with contextlib.suppress(Lost, Turned, Gone):
+            await self.subscribe()
+            await self._house.refresh(self, link)
+
+    async def subscribe(self) -> None:
+        """Make what is watched so at the server that runs, in its own way. Raises Lost, Turned or Gone."""
+        async with self._watch_lock:
+            link = self.link
+            if link is None:
+                return
+            wanted = self.watched  # it may change while we wait, and whoever changes it comes here next
+            if link.era == "modern":
+                await self._listen(link, wanted)
+                return
+            for method, uris in (
+                ("resources/subscribe", wanted - self._subscribed),
+                ("resources/unsubscribe", self._subscribed - wanted),
+            ):
+                for uri in sorted(uris):
+                    reply = await link.request(method, {"uri": uri})
+                    if reply.error is not None:
+                        self._house.warn(
+                            f"{method} was answered with error {reply.error['code']}.", scope=self.scope
+                        )
+            self._subscribed = wanted
+
+    async def _listen(self, link: Link, wanted: frozenset[str]) -> None:
+        """One stream holds all: a changed wish is a new stream, and the old one ends when the new one stands."""
+        wish = _wish(link.capabilities, wanted)
+        if self._listening is not None and self._subscribed == wanted and not self._listening.done():
+            return
+        old, self._listening = self._listening, None
+        if wish:
+            acknowledged = asyncio.get_running_loop().create_future()
+            self._listening = asyncio.get_running_loop().create_task(self._hold(link, wish, acknowledged))
+            self._asides.add(self._listening)
+            self._listening.add_done_callback(self._asides.discard)
+            await asyncio.wait([acknowledged], timeout=ACKNOWLEDGED)
+        self._subscribed = wanted
+        if old is not None:
+            old.cancel()
+
+    async def _hold(self, link: Link, wish: Json, acknowledged: asyncio.Future[None]) -> None:
+        """Keep the stream open for as long as the link is."""
+
+        def told(message: Json) -> None:
+            if (
+                message.get("method") == "notifications/subscriptions/acknowledged"
+                and not acknowledged.done()
+            ):
+                acknowledged.set_result(None)
+
+        pause = LISTEN_PAUSE
+        try:
+            while not link.channel.lost.done():
+                with contextlib.suppress(Lost, Turned):
+                    reply = await link.request("subscriptions/listen", {"notifications": wish}, told=told)
+                    if reply.error is not None:
+                        code = reply.error["code"]
+                        self._house.warn(
+                            f"subscriptions/listen was answered with error {code}.", scope=self.scope
+                        )
+                        return
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MAX_LISTEN_PAUSE)
+                # What changed meanwhile was told to nobody.
+                with contextlib.suppress(Lost, Turned):
+                    await self._house.refresh(self, link, missed=True)
+        finally:
+            if not acknowledged.done():
+                acknowledged.set_result(None)
+
+
+def _wish(capabilities: Json, uris: frozenset[str]) -> Json:
+    """The filter of a `subscriptions/listen`: what the server says that it tells, and the resources that are wanted."""
+    wish: Json = {}
+    for name in ("tools", "prompts", "resources"):
+        offered = capabilities.get(name)
+        if isinstance(offered, dict) and msgspec.to_builtins(offered).get("listChanged") is True:
+            wish[f"{name}ListChanged"] = True
+    if uris:
+        wish["resourceSubscriptions"] = sorted(uris)
+    return wish

@@ -1,0 +1,114 @@
+"""A server of the oldest form over HTTP: one stream brings everything, and names where requests are posted.
+
+Above it stands the link; below it the HTTP client. An address of another origin is refused: whoever answers on one host does not send our keys to another.
+Source: the specification 2024-11-05, "Transports", HTTP with SSE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from modelplex.http_client import Reply as Answer
+from modelplex.http_client import SendError
+from modelplex.mcp.constants import Era, Json
+from modelplex.mcp.servers.address import Address
+from modelplex.mcp.servers.session import Call, Duplex, Lost, Turned
+from modelplex.mcp.servers.stdio import within
+from modelplex.mcp.servers.streamable_http import ASIDE, ASIDES, SMALL, Wire, messages_of, turned
+
+
+class SseChannel(Duplex):
+    cancels_by_message = True
+    pid = None
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+        self._version = ""
+        self._endpoint: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<SseChannel {self._wire.address.origin} {'lost' if self.lost.done() else 'open'}>"
+
+    def settle(self, era: Era, version: str) -> None:
+        self._version = version
+
+    async def open(self) -> None:
+        answer = await self._wire.send(b"GET", headers={"Accept": "text/event-stream"})
+        kind = (answer.header(b"content-type") or b"").lower()
+        if answer.status != 200 or not kind.startswith(b"text/event-stream"):
+            answer.close()
+            raise turned(answer)
+        self._aside(self._read(answer))
+        either: set[asyncio.Future[Any]] = {self._endpoint, self.lost}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._endpoint.done():
+            raise Lost(self.lost.result())
+
+    async def _read(self, answer: Answer) -> None:
+        try:
+            async with contextlib.aclosing(self._wire.events(answer, self._wire.reader())) as events:
+                async for event in events:
+                    if event.name == "endpoint":
+                        self._named(event.data.decode("utf-8", "replace"))
+                    else:
+                        for message in messages_of(self._wire.hide(event.data), limit=self._wire.passed):
+                            self.took(within(message, size=len(event.data), limit=self._wire.passed))
+            self.fail("It ended the stream.")
+        except Lost as lost:
+            self.fail(lost.sentence)
+
+    def _named(self, location: str) -> None:
+        endpoint = self._wire.address.joined(location.strip())
+        if endpoint is None:
+            raise Lost("It names an address of another origin for requests, which is refused.")
+        if not self._endpoint.done():
+            self._endpoint.set_result(endpoint)
+
+    async def carry(self, message: Json, call: Call) -> Json:
+        response = self.wait(call.id)
+        try:
+            await self.send(message)
+            return await response
+        finally:
+            self.forget(call.id, response)
+
+    async def send(self, message: Json) -> None:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if self._version:
+            headers["MCP-Protocol-Version"] = self._version
+        answer = await self._wire.send(
+            b"POST", body=msgspec.json.encode(message), headers=headers, to=self._endpoint.result()
+        )
+        if answer.status >= 400:
+            answer.close()
+            raise turned(answer)
+        with contextlib.suppress(SendError):
+            await answer.body(limit=SMALL)
+
+    def send_soon(self, message: Json) -> None:
+        if len(self._tasks) < ASIDES:
+            self._aside(self._send_quietly(message))
+
+    async def _send_quietly(self, message: Json) -> None:
+        with contextlib.suppress(Lost, Turned, TimeoutError):
+            async with asyncio.timeout(ASIDE):
+                await self.send(message)
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        self.fail("It was left.")
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))

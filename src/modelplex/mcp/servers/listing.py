@@ -1,0 +1,143 @@
+"""A server's lists, page by page, made into one catalogue.
+
+Above it stands the handle's seat; below it one link. A list that fails takes no other with it: a server that advertises what it does not have is common.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Literal, cast
+
+import msgspec
+
+from modelplex.config.settings import McpConfig
+from modelplex.mcp.constants import METHOD_NOT_FOUND, Catalog, Json
+from modelplex.mcp.servers.header_params import annotated
+from modelplex.mcp.servers.session import Link, Turned
+
+Kind = Literal["tools", "prompts", "resources", "templates"]
+METHODS: Final[dict[Kind, tuple[str, str, str]]] = {
+    "tools": ("tools", "tools/list", "tools"),
+    "prompts": ("prompts", "prompts/list", "prompts"),
+    "resources": ("resources", "resources/list", "resources"),
+    "templates": ("resources", "resources/templates/list", "resourceTemplates"),
+}
+"""The capability that offers a list, the method, and the member of the result."""
+KEYS: Final[dict[str, str]] = {
+    "tools": "name",
+    "prompts": "name",
+    "resources": "uri",
+    "resourceTemplates": "uriTemplate",
+}
+"""What tells two entries of a list apart."""
+CHANGES: Final[dict[str, tuple[Kind, ...]]] = {
+    "notifications/tools/list_changed": ("tools",),
+    "notifications/prompts/list_changed": ("prompts",),
+    "notifications/resources/list_changed": ("resources", "templates"),
+}
+MOST: Final = 10_000
+"""Entries of one list. The largest servers have some hundred tools."""
+LARGEST: Final = 8 * 1024 * 1024
+"""Bytes of one list, all pages together: what is listed is kept, hashed and searched for what looks wrong."""
+
+Warn = Callable[[str], None]
+
+
+async def load(
+    link: Link, *, limits: McpConfig, old: Catalog | None, kinds: tuple[Kind, ...], remote: bool, warn: Warn
+) -> Catalog:
+    """The catalogue as the link's server tells it now: `kinds` are asked for, the others are taken from `old`.
+
+    Raises:
+        Lost: the server went away. What else goes wrong is warned of, and leaves that list as it was.
+    """
+    lists: dict[str, tuple[Json, ...]] = {}
+    for kind in METHODS:
+        before: tuple[Json, ...] = getattr(old, kind) if old is not None else ()
+        if kind in kinds and METHODS[kind][0] in link.capabilities:
+            got = await _list(link, kind, limits=limits, warn=warn)
+            lists[kind] = before if got is None else got
+        elif kind not in kinds:
+            lists[kind] = before
+    if remote and link.era == "modern":
+        lists["tools"] = _callable(lists.get("tools", ()), warn=warn)
+    return Catalog(
+        era=link.era,
+        version=link.version,
+        info=link.info,
+        capabilities=link.capabilities,
+        instructions=link.instructions,
+        **lists,
+    )
+
+
+async def _list(link: Link, kind: Kind, *, limits: McpConfig, warn: Warn) -> tuple[Json, ...] | None:
+    """All pages of one list; None where it could not be had at all."""
+    _, method, member = METHODS[kind]
+    try:
+        async with asyncio.timeout(limits.list_timeout):
+            return await _pages(link, method, member, limits=limits, warn=warn)
+    except TimeoutError:
+        warn(f"{method} was not answered within {limits.list_timeout:g} seconds.")
+    except Turned as turned:
+        warn(f"{method}: {turned.sentence}")
+    return None
+
+
+async def _pages(
+    link: Link, method: str, member: str, *, limits: McpConfig, warn: Warn
+) -> tuple[Json, ...] | None:
+    entries: dict[object, Json] = {}
+    cursor: str | None = None
+    seen: set[str] = set()
+    size = 0
+    for _ in range(limits.max_pages):
+        reply = await link.request(method, {} if cursor is None else {"cursor": cursor})
+        if reply.error is not None:
+            if reply.error["code"] == METHOD_NOT_FOUND and cursor is None:
+                return ()  # advertised, and yet not there
+            warn(f"{method} was answered with error {reply.error['code']}.")
+            return tuple(entries.values()) if entries else None
+        result = reply.result or {}
+        size += len(msgspec.json.encode(result.get(member)))
+        if size > LARGEST:
+            warn(f"{method} has more than {LARGEST} bytes; the list ends before that page.")
+            return tuple(entries.values())[:MOST]
+        if not isinstance(result.get(member), list):
+            warn(f"{method} was answered without a list of {member}.")
+        _add(entries, result.get(member), key=KEYS[member])
+        following = result.get("nextCursor")
+        if not isinstance(following, str):
+            return tuple(entries.values())
+        if following in seen:
+            warn(f"{method} came back to a page that it had given before; the list ends there.")
+            return tuple(entries.values())
+        if len(entries) > MOST:
+            break
+        seen.add(following)
+        cursor = following
+    warn(f"{method} has more than {limits.max_pages} pages or {MOST} entries; the list ends there.")
+    return tuple(entries.values())[:MOST]
+
+
+def _add(entries: dict[object, Json], page: object, *, key: str) -> None:
+    """What a page adds. An entry that was there before is not there twice: the first page has no cursor by which a circle would be seen at once."""
+    for value in cast("list[object]", page) if isinstance(page, list) else []:
+        if isinstance(value, dict):
+            entry = cast("Json", value)
+            name = entry.get(key)
+            entries.setdefault(name if isinstance(name, str) else len(entries), entry)
+
+
+def _callable(tools: tuple[Json, ...], *, warn: Warn) -> tuple[Json, ...]:
+    """Those whose arguments can be said in headers as their schema asks."""
+    kept: list[Json] = []
+    for tool in tools:
+        try:
+            annotated(tool.get("inputSchema"))
+        except ValueError as error:
+            warn(f"The tool {str(tool.get('name'))[:80]!r} is left out: {error}.")
+        else:
+            kept.append(tool)
+    return tuple(kept)

@@ -1,0 +1,488 @@
+"""A conversation with one server, in whichever era it speaks: ids, progress tokens, the envelope or the handshake, and whose question a server's question is.
+
+Above it stands a handle's seat; below it a channel that carries messages to a process or an address. It knows no transport and no time: who asks sets the bounds, and is
+told by `renew` when the server has shown a sign of life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+from modelplex import __version__
+from modelplex.mcp.constants import (
+    INTERNAL_ERROR,
+    LEGACY_VERSIONS,
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_LOG_LEVEL,
+    META_RELATED,
+    META_SERVER,
+    META_SUBSCRIPTION,
+    META_VERSION,
+    METHOD_NOT_FOUND,
+    MODERN_VERSIONS,
+    NEWEST,
+    NEWEST_LEGACY,
+    AskedOf,
+    Era,
+    Json,
+    Reply,
+    Told,
+)
+
+CLIENT: Final[Json] = {"name": "modelplex", "version": __version__}
+"""Who asks: the gateway, whoever its own clients are."""
+QUESTIONS: Final = 32
+"""Questions of one server that may be open at once. Clients are asked by them; a server that asks more is not understood."""
+SPREADING: Final = frozenset(
+    "notifications/tools/list_changed notifications/prompts/list_changed notifications/resources/list_changed"
+    " notifications/resources/updated notifications/elicitation/complete notifications/tasks/status".split()
+)
+"""What belongs to no request, on whichever stream it comes."""
+
+
+LASTING: Final = 256
+"""Tasks whose progress is still told after the call that made them was answered; of more, the oldest are not."""
+
+
+class Lost(Exception):
+    """The other side is gone, or says what is not JSON-RPC. `sentence` is for a person."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+class Turned(Exception):
+    """An HTTP server answered with a status and no message. It is no verdict on the era by itself."""
+
+    def __init__(self, sentence: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Gone(Exception):
+    """The session of an older HTTP server has ended; what was sent now did not reach it."""
+
+
+class Call:
+    """One request in flight."""
+
+    __slots__ = ("asked", "headers", "id", "log_level", "method", "renew", "token", "told")
+
+    def __init__(
+        self,
+        id: int,
+        method: str,
+        *,
+        told: Told | None = None,
+        asked: AskedOf | None = None,
+        log_level: str | None = None,
+        renew: Callable[[bool], None] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.id = id
+        self.method = method
+        self.told = told
+        self.asked = asked
+        self.log_level = log_level
+        self.renew = renew
+        self.headers = headers
+        self.token: object = None
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.method}>"
+
+
+Deliver = Callable[[Json, "Call | None"], None]
+"""Takes a notification or a question of the server's, with the call on whose own stream it came, where there are such."""
+
+
+class Channel(Protocol):
+    """Carries messages. `cancels_by_message`: an abandoned request is told of by a notification; else its closed stream says it."""
+
+    deliver: Deliver
+
+    @property
+    def cancels_by_message(self) -> bool: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """Done, with a sentence, when the other side has gone."""
+        ...
+
+    async def open(self) -> None:
+        """Raises Lost or Turned."""
+        ...
+
+    def settle(self, era: Era, version: str) -> None:
+        """From now on this is what is spoken."""
+        ...
+
+    async def carry(self, message: Json, call: Call) -> Json:
+        """Send a request and return its response, whole. Raises Lost, Turned or Gone. Cancelling it forgets the request on this side."""
+        ...
+
+    async def send(self, message: Json) -> None:
+        """A notification or a response. Raises Lost."""
+        ...
+
+    def send_soon(self, message: Json) -> None:
+        """The same, where nobody can wait; what cannot be sent is dropped."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Duplex:
+    """What the channels share on which all messages come back on one stream: requests wait by their id."""
+
+    def __init__(self) -> None:
+        self.deliver: Deliver = _nobody
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting: dict[int, asyncio.Future[Json]] = {}
+
+    def took(self, message: Json) -> None:
+        """One message of the other side."""
+        if "method" in message:
+            self.deliver(message, None)
+            return
+        of = message.get("id")
+        waiting = self._waiting.pop(of, None) if isinstance(of, int) else None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+    def fail(self, sentence: str) -> None:
+        """The other side is gone: whoever waits is told now."""
+        if not self.lost.done():
+            self.lost.set_result(sentence)
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(Lost(sentence))
+
+    def wait(self, id: int) -> asyncio.Future[Json]:
+        if self.lost.done():
+            raise Lost(self.lost.result())
+        future = self._waiting[id] = asyncio.get_running_loop().create_future()
+        return future
+
+    def forget(self, id: int, future: asyncio.Future[Json]) -> None:
+        """Nobody waits for this answer any more: what `wait` gave for it."""
+        self._waiting.pop(id, None)
+        if future.done() and not future.cancelled():
+            future.exception()  # seen
+
+
+def _nobody(message: Json, call: Call | None) -> None:
+    """Before somebody listens."""
+
+
+class Link:
+    """`declared` is what a legacy server is told that its client can do. `heard` takes notifications that belong to no request. `own` is true where all
+    requests come from one client's session, so that a question on a shared stream has one owner however many are in flight.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        declared: Json,
+        roots: tuple[str, ...],
+        own: bool,
+        heard: Callable[[Json], None],
+    ) -> None:
+        self.channel = channel
+        self.era: Era = "legacy"
+        self.version = ""
+        self.info: Json = {}
+        self.capabilities: Json = {}
+        self.instructions: str | None = None
+        self._declared = declared
+        self._roots = roots
+        self._own = own
+        self._heard = heard
+        self._ids = itertools.count(1)
+        self._calls: dict[int, Call] = {}
+        self._questions: dict[str | int, tuple[asyncio.Future[Reply], Call]] = {}
+        self._lasting: dict[int, tuple[object, str]] = {}
+        channel.deliver = self._deliver
+
+    def __repr__(self) -> str:
+        return f"<Link {self.era} {self.version or 'unsettled'} in_flight={len(self._calls)}>"
+
+    # Meeting: which is decided in probing.py.
+
+    async def discover(self, version: str, *, declare: bool) -> Reply:
+        capabilities = self._declared if declare else {}
+        params: Json = {
+            "_meta": self._envelope({}, capabilities=capabilities, version=version, log_level=None)
+        }
+        return await self._exchange(self._call("server/discover"), params)
+
+    async def initialize(self) -> Reply:
+        """Offer the newest revision with a handshake. `greet` makes it so, if the answer is right."""
+        params: Json = {
+            "protocolVersion": NEWEST_LEGACY,
+            "capabilities": self._declared,
+            "clientInfo": CLIENT,
+        }
+        return await self._exchange(self._call("initialize"), params)
+
+    async def greet(self, result: Json) -> None:
+        """Take an `initialize` result, and end the handshake."""
+        self.era = "legacy"
+        self.version = str(result["protocolVersion"])
+        self.info = _object(result.get("serverInfo"))
+        self._learn(result)
+        self.channel.settle(self.era, self.version)
+        await self.notify("notifications/initialized", {})
+
+    def adopt(self, version: str, result: Json) -> None:
+        """Take a `server/discover` result."""
+        self.era = "modern"
+        self.version = version
+        self.info = _object(_object(result.get("_meta")).get(META_SERVER))
+        self._learn(result)
+        self.channel.settle(self.era, self.version)
+
+    def _learn(self, result: Json) -> None:
+        self.capabilities = _object(result.get("capabilities"))
+        instructions = result.get("instructions")
+        self.instructions = instructions if isinstance(instructions, str) else None
+
+    # Asking.
+
+    async def request(
+        self,
+        method: str,
+        params: Json,
+        *,
+        told: Told | None = None,
+        asked: AskedOf | None = None,
+        capabilities: Json | None = None,
+        log_level: str | None = None,
+        version: str | None = None,
+        renew: Callable[[bool], None] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Raises Lost, Turned or Gone. `renew(True)` is called at progress, `renew(False)` while a question is being answered. Cancelling cancels it at the server."""
+        call = self._call(method, told=told, asked=asked, log_level=log_level, renew=renew, headers=headers)
+        meta = dict(_object(params.get("_meta")))
+        if "progressToken" in meta:
+            call.token = meta["progressToken"]
+            meta["progressToken"] = call.id
+        if self.era == "modern":
+            spoken = version if version in MODERN_VERSIONS else self.version
+            meta = self._envelope(meta, capabilities=capabilities or {}, version=spoken, log_level=log_level)
+        sent = {key: value for key, value in params.items() if key != "_meta"}
+        if meta:
+            sent["_meta"] = meta
+        return await self._exchange(call, sent)
+
+    def _call(self, method: str, **more: Any) -> Call:
+        call = Call(next(self._ids), method, **more)
+        self._calls[call.id] = call
+        return call
+
+    async def _exchange(self, call: Call, params: Json) -> Reply:
+        message: Json = {"jsonrpc": "2.0", "id": call.id, "method": call.method, "params": params}
+        try:
+            answer = await self.channel.carry(message, call)
+        except asyncio.CancelledError:
+            # `initialize` may not be cancelled: a server that is given up during it is ended.
+            if self.channel.cancels_by_message and call.method != "initialize":
+                cancelled: Json = {"requestId": call.id, "reason": "The request was given up."}
+                self.channel.send_soon(
+                    {
+                        "jsonrpc": "2.0",
+                        "method": "notifications/cancelled",
+                        "params": self._told_params(cancelled),
+                    }
+                )
+            raise
+        finally:
+            del self._calls[call.id]
+            for task, asker in list(self._questions.values()):
+                if asker is call:
+                    task.cancel()
+        error = answer.get("error")
+        if error is not None:
+            return Reply(error=_error(error))
+        result = answer.get("result")
+        if not isinstance(result, dict):
+            return Reply.failed(INTERNAL_ERROR, "The server's answer holds neither a result nor an error.")
+        own = _object(cast("Json", result).get("task")).get("taskId")
+        if call.token is not None and self.era == "legacy" and isinstance(own, str):
+            self._lasting[call.id] = call.token, own
+            if len(self._lasting) > LASTING:
+                del self._lasting[next(iter(self._lasting))]
+        return Reply(result=cast("Json", result))
+
+    def _envelope(self, meta: Json, *, capabilities: Json, version: str, log_level: str | None) -> Json:
+        return {
+            **meta,
+            META_VERSION: version or NEWEST,
+            META_CAPABILITIES: capabilities,
+            META_CLIENT: CLIENT,
+            **({META_LOG_LEVEL: log_level} if log_level is not None else {}),
+        }
+
+    async def notify(self, method: str, params: Json) -> None:
+        """Raises Lost."""
+        message: Json = {"jsonrpc": "2.0", "method": method}
+        if sent := self._told_params(params):
+            message["params"] = sent
+        await self.channel.send(message)
+
+    def _told_params(self, params: Json) -> Json:
+        if self.era == "legacy":
+            return params
+        meta = self._envelope(
+            _object(params.get("_meta")), capabilities={}, version=self.version, log_level=None
+        )
+        return {**params, "_meta": meta}
+
+    # What the server says of its own accord.
+
+    def _deliver(self, message: Json, call: Call | None) -> None:
+        if "id" in message:
+            self._question(message, call)
+            return
+        method = message.get("method")
+        params = _object(message.get("params"))
+        if method == "notifications/progress":
+            self._progress(message, params)
+        elif method == "notifications/cancelled":
+            # It wants no answer any more: what is not among the questions is not answered.
+            if (question := self._questions.pop(_id(params.get("requestId")), None)) is not None:
+                question[0].cancel()
+        elif method in SPREADING:
+            self._heard(message)
+        elif call is None and META_SUBSCRIPTION in (meta := _object(params.get("_meta"))):
+            owner = self._calls.get(cast("int", _id(meta[META_SUBSCRIPTION])))
+            if owner is not None and owner.told is not None:
+                owner.told(message)
+        else:
+            owner = call or self._logs_for() if method == "notifications/message" else call
+            if owner is None:
+                self._heard(message)
+            elif owner.told is not None:
+                owner.told(message)
+
+    def _progress(self, message: Json, params: Json) -> None:
+        token = params.get("progressToken")
+        call = self._calls.get(token) if isinstance(token, int) else None
+        if call is None and isinstance(token, int) and token in self._lasting:
+            own_token, task = self._lasting[token]
+            meta = {**_object(params.get("_meta")), META_RELATED: {"taskId": task}}
+            self._heard({**message, "params": {**params, "progressToken": own_token, "_meta": meta}})
+            return
+        if call is None or call.token is None:
+            return
+        if call.renew is not None:
+            call.renew(True)
+        if call.told is not None:
+            call.told({**message, "params": {**params, "progressToken": call.token}})
+
+    def _logs_for(self) -> Call | None:
+        """On one stream for all, a log line says not whose it is: it is told to the one request that asked for any, else to nobody in particular."""
+        asking = [
+            call for call in self._calls.values() if call.told is not None and call.log_level is not None
+        ]
+        return asking[-1] if asking and (self._own or len(asking) == 1) else None
+
+    def _question(self, message: Json, call: Call | None) -> None:
+        of, method = _id(message.get("id")), str(message.get("method"))
+        if method == "ping":
+            self._answer(of, Reply(result={}))
+        elif method == "roots/list" and self._roots:
+            roots = [{"uri": Path(root).as_uri(), "name": Path(root).name or "/"} for root in self._roots]
+            self._answer(of, Reply(result={"roots": roots}))
+        else:
+            owner = call if call is not None else self._owner()
+            if (
+                owner is None
+                or owner.asked is None
+                or len(self._questions) >= QUESTIONS
+                or of in self._questions
+            ):
+                self._answer(of, Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here."))
+                return
+            if owner.renew is not None:
+                owner.renew(False)
+            asking = owner.asked(method, _object(message.get("params")))
+            task = asyncio.ensure_future(asking)
+            self._questions[of] = task, owner
+            task.add_done_callback(lambda _: self._was_asked(of, owner, task))
+
+    def _owner(self) -> Call | None:
+        """Whose question it is that came on the one stream for all."""
+        calls = list(self._calls.values())
+        if len(calls) != 1 and not self._own:
+            return None
+        return next((call for call in reversed(calls) if call.asked is not None), None)
+
+    def _was_asked(self, of: str | int, call: Call, task: asyncio.Future[Reply]) -> None:
+        """Also where the task was cancelled before it began: a server does not wait for what nobody will say."""
+        if call.renew is not None:
+            call.renew(True)
+        reply = Reply.failed(INTERNAL_ERROR, "The question was not answered.")
+        if not task.cancelled():
+            if (error := task.exception()) is None:
+                reply = task.result()
+            else:
+                told = {"message": f"A question of a server ({call.method}) failed.", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(told)
+        if self._questions.pop(of, None) is not None:
+            self._answer(of, reply)
+
+    def _answer(self, id: str | int, reply: Reply) -> None:
+        self.channel.send_soon(reply.message(id))
+
+    async def close(self) -> None:
+        questions, self._questions = self._questions, {}
+        for task, _ in questions.values():
+            task.cancel()
+        await self.channel.close()
+
+
+def declared_by(allow: tuple[str, ...], roots: tuple[str, ...]) -> Json:
+    """What a legacy server is told that its client can do: what the host's config allows it to ask, and nothing of any client's claims."""
+    return {
+        **({"sampling": {}} if "sampling" in allow else {}),
+        **({"elicitation": {}} if "elicitation" in allow else {}),
+        **({"roots": {}} if roots or "roots" in allow else {}),
+    }
+
+
+def understood(result: Json | None) -> bool:
+    """Whether an `initialize` result names a revision that is spoken here."""
+    return result is not None and result.get("protocolVersion") in LEGACY_VERSIONS
+
+
+def _object(value: object) -> Json:
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def _id(value: object) -> str | int:
+    return value if isinstance(value, str | int) else ""
+
+
+def _error(value: object) -> Json:
+    """An error as the server said it, made whole where it is none."""
+    error = _object(value)
+    if isinstance(error.get("code"), int) and isinstance(error.get("message"), str):
+        return error
+    return {
+        **error,
+        "code": INTERNAL_ERROR,
+        "message": "The server answered with an error that says nothing.",
+    }

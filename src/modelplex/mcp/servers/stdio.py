@@ -1,0 +1,216 @@
+"""A server that is a process: one JSON-RPC message a line, on its input and its output.
+
+Above it stands the link; below it the process. Source: the specification's "Transports", stdio, of every revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from modelplex.dialects.core.surrogates import mended
+from modelplex.mcp.constants import INTERNAL_ERROR, Era, Json
+from modelplex.mcp.servers._network_namespace import REFUSED
+from modelplex.mcp.servers.processes import Children, Process
+from modelplex.mcp.servers.session import Call, Duplex, Lost
+
+LINE_FACTOR: Final = 4
+"""A line may be so many times as long as the largest result that is relayed: above that it is no message, and the server is ended."""
+ENDED: Final = 1.0
+"""Seconds that a process which takes no input is given to end."""
+SHOWN: Final = 200
+"""Bytes of a stray line that are told."""
+
+Say = Callable[[Literal["stderr", "stdout"], bytes], None]
+"""Takes a line of the server's own: "stderr" or "stdout", and the bytes."""
+
+
+class StdioChannel(Duplex):
+    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where somebody `cuts` what is larger, that is passed on.
+    What it tells goes through `hide`, which takes out the host's credentials.
+    """
+
+    cancels_by_message = True
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | None,
+        network: bool,
+        children: Children,
+        max_result: int,
+        say: Say,
+        cuts: bool = False,
+        hide: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        super().__init__()
+        self._argv = argv
+        self._env = env
+        self._cwd = cwd
+        self._network = network
+        self._children = children
+        self._max_result = max_result
+        self._passed = max_result * LINE_FACTOR if cuts else max_result
+        self._say = say
+        self._hide = hide
+        self._process: Process | None = None
+
+    def __repr__(self) -> str:
+        return f"<StdioChannel {self._process or 'not started'}>"
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def settle(self, era: Era, version: str) -> None:
+        """Both eras are framed alike."""
+
+    async def open(self) -> None:
+        try:
+            self._process = await Process.start(
+                self._argv,
+                env=self._env,
+                cwd=self._cwd,
+                network=self._network,
+                children=self._children,
+                ears=self,
+                limit=self._max_result * LINE_FACTOR,
+            )
+        except OSError as error:
+            if self._cwd is not None and not await asyncio.to_thread(Path(self._cwd).is_dir):
+                raise Lost("The folder that its `cwd` names is not there.") from None
+            raise Lost(f"It could not be started: {error.strerror or 'the system refused'}.") from None
+        except ValueError:
+            raise Lost("It could not be started: an argument or a variable holds a NUL.") from None
+
+    async def carry(self, message: Json, call: Call) -> Json:
+        answer = self.wait(call.id)
+        try:
+            await self.send(message)
+            return await answer
+        finally:
+            self.forget(call.id, answer)
+
+    async def send(self, message: Json) -> None:
+        if self.lost.done():
+            raise Lost(self.lost.result())
+        assert self._process is not None
+        try:
+            await self._process.write(msgspec.json.encode(message) + b"\n")
+        except ConnectionError:
+            # Mostly it has just ended: how, and what it said of it, is known in a moment.
+            await asyncio.wait([self.lost], timeout=ENDED)
+            raise Lost(self.lost.result() if self.lost.done() else "It takes no input any more.") from None
+
+    def send_soon(self, message: Json) -> None:
+        if self._process is not None:
+            self._process.write_now(msgspec.json.encode(message) + b"\n")
+
+    async def close(self) -> None:
+        self.fail("It was stopped.")
+        if self._process is not None:
+            await self._process.stop()
+
+    # What the process tells.
+
+    def line(self, data: bytes) -> None:
+        messages: object = None
+        data = self._hide(data)
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            if len(data) > self._passed:
+                messages = outline(data)
+            elif data.lstrip()[:1] in {b"{", b"["}:
+                messages = read_json(data)
+        # A batch is what a server of 2025-03-26 may say.
+        for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
+            if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
+                self.took(within(cast("Json", message), size=len(data), limit=self._passed))
+            elif data.strip():
+                self._say("stdout", data[:SHOWN])
+                return
+
+    def error_line(self, text: bytes) -> None:
+        self._say("stderr", text)
+
+    def overflow(self, size: int) -> None:
+        if self._process is not None:
+            self._process.grace = 0.0
+        self.fail(f"It wrote {size} bytes without the end of a line.")
+
+    def exited(self, code: int | None) -> None:
+        self.fail(_how(code, alone=not self._network))
+
+
+class _Outline(msgspec.Struct):
+    """A message of which nothing is made but its id."""
+
+    id: str | int
+    method: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Content(msgspec.Struct):
+    content: msgspec.Raw
+
+
+_ANY: Final = msgspec.json.Decoder(Any)
+_OUTLINE: Final = msgspec.json.Decoder(_Outline)
+_CONTENT: Final = msgspec.json.Decoder(_Content)
+
+
+def read_json(data: bytes) -> Any:
+    """What a server wrote. Names of files that are no UTF-8 come as lone surrogates, or as bytes of no character; each is U+FFFD here, since a message that is passed over answers nobody.
+
+    Raises DecodeError, RecursionError, UnicodeDecodeError.
+    """
+    try:
+        return _ANY.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        whole = mended(data.decode("utf-8", "replace").encode())
+        if whole == data:
+            raise
+        return _ANY.decode(whole)
+
+
+def outline(data: bytes) -> Json | None:
+    """Of a message that is too large to be passed on: what it answers, for `within`. None for another: nobody is told or asked so much.
+
+    Its content is not made: some bytes of JSON become a hundred times as many in memory, and seconds in which nobody else is served.
+    """
+    head = _OUTLINE.decode(data)
+    if head.method is not msgspec.UNSET:
+        return None
+    result: Json = {}
+    if head.result is not msgspec.UNSET:
+        with contextlib.suppress(msgspec.DecodeError):
+            _CONTENT.decode(head.result)
+            result = {"content": []}
+    return {"jsonrpc": "2.0", "id": head.id, "result": result}
+
+
+def within(message: Json, *, size: int, limit: int) -> Json:
+    """The message itself, or an answer that says how large it was: nobody is sent a result beyond the limit (bytes)."""
+    if size <= limit or "method" in message or "error" in message:
+        return message
+    sentence = f"The result of {size} bytes is larger than the limit of {limit} bytes."
+    result: object = message.get("result")
+    if isinstance(result, dict) and "content" in result:
+        told = {"content": [{"type": "text", "text": sentence}], "isError": True}
+        return {"jsonrpc": "2.0", "id": message.get("id"), "result": told}
+    error = {"code": INTERNAL_ERROR, "message": sentence, "data": {"reason": "limit"}}
+    return {"jsonrpc": "2.0", "id": message.get("id"), "error": error}
+
+
+def _how(code: int | None, *, alone: bool) -> str:
+    if code is None:
+        return "It closed its output."
+    if alone and code == REFUSED:
+        return "This system lets it have no empty network namespace, which `network = false` asks for."
+    return f"It exited with code {code}." if code >= 0 else f"It was ended by signal {-code}."

@@ -1,0 +1,407 @@
+"""A server behind streamable HTTP, of either era: a request is a POST whose own stream answers it.
+
+Above it stands the link; below it the HTTP client. Headers repeat the body that goes out and are never a guest's. A redirect is followed within the origin alone, and
+nothing is read beyond a bound. Source: the specification's "Transports", 2025-03-26 to 2026-07-28.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+
+from modelplex.http_client import Client, ConnectFailed, SendError, Timeouts, TooLarge
+from modelplex.http_client import Reply as Answer
+from modelplex.mcp.constants import INTERNAL_ERROR, META_VERSION, Era, Json
+from modelplex.mcp.servers.address import Address
+from modelplex.mcp.servers.header_params import standard_headers
+from modelplex.mcp.servers.session import Call, Deliver, Gone, Lost, Turned
+from modelplex.mcp.servers.sse_events import Event, EventReader, TooLong
+from modelplex.mcp.servers.stdio import LINE_FACTOR, outline, read_json, within
+
+TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=86_400.0, idle=86_400.0)
+"""Who asks bounds the wait, renewed by progress; a stream for notifications may be silent for a day."""
+REDIRECTS: Final = 3
+RETRY: Final = 1.0
+"""Seconds before a broken stream is gone on with, where the server names none."""
+MAX_RETRY: Final = 60.0
+LEAST_RETRY: Final = 0.1
+"""A server that names 0 and ends each stream after an event would keep the gateway busy for ever."""
+RESUMES: Final = 5
+"""Attempts in a row that bring nothing, after which a broken stream is given up."""
+GOODBYE: Final = 2.0
+"""Seconds that the end of a session may take to be told."""
+ASIDES: Final = 32
+"""Messages that nobody waits for (answers to a server's questions, cancellations) on their way to one server at once. More are dropped: each takes a connection."""
+ASIDE: Final = 10.0
+"""Seconds that such a message may take."""
+SMALL: Final = 65_536
+"""Bytes that are read of an answer that nobody needs, such as an error page."""
+
+
+class Wire:
+    """Requests to one address with the headers of the config: what both channels over HTTP share."""
+
+    def __init__(
+        self,
+        client: Client,
+        address: Address,
+        *,
+        headers: Mapping[str, str],
+        max_result: int,
+        cuts: bool = False,
+        hide: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        self.address = address
+        self.hide = hide
+        """Takes the host's credentials out of what the server tells."""
+        self.max_result = max_result
+        self.passed = max_result * LINE_FACTOR if cuts else max_result
+        """What of a result is passed on: all that is read, where somebody cuts it."""
+        self._client = client
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def send(
+        self, method: bytes, *, body: bytes = b"", headers: Mapping[str, str], to: Address | None = None
+    ) -> Answer:
+        """The answer's head, whatever its status. Raises Lost (with `reached` false where nothing was sent) or Turned."""
+        own = {name.lower().encode() for name in headers}
+        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+        lines += [(name, value) for name, value in self._headers if name.lower() not in own]
+        at = to or self.address
+        for _ in range(REDIRECTS + 1):
+            try:
+                answer = await self._client.send(
+                    at.origin,
+                    method=method,
+                    target=at.target.encode(),
+                    headers=lines,
+                    body=body,
+                    timeouts=TIMEOUTS,
+                )
+            except ConnectFailed as error:
+                raise Unreached(self.told(error)) from None
+            except SendError as error:
+                raise Lost(self.told(error)) from None
+            except ValueError:
+                raise Lost("A header or its address holds what HTTP does not allow.") from None
+            if not 300 <= answer.status < 400:
+                return answer
+            location = (answer.header(b"location") or b"").decode("latin-1")
+            answer.close()
+            following = at.joined(location) if location else None
+            if following is None or answer.status not in {307, 308}:
+                raise Turned("It redirects to another address, which is not followed.", status=answer.status)
+            at = following
+        raise Turned("It redirects in a circle.", status=310)
+
+    async def events(self, answer: Answer, reader: EventReader) -> AsyncGenerator[Event, None]:
+        """Those of a stream until it ends. Raises Lost where it breaks."""
+        try:
+            while data := await answer.chunk():
+                for event in reader.feed(data):
+                    yield event
+        except SendError as error:
+            raise Lost(self.told(error)) from None
+        except TooLong:
+            raise Lost(f"It sent an event of more than {self.max_result * LINE_FACTOR} bytes.") from None
+        finally:
+            answer.close()
+
+    async def refusal(self, answer: Answer) -> Json | None:
+        """The message with an error that a status of 400 and more brings, or None; its body is read in either case."""
+        try:
+            body = await answer.body(limit=SMALL)
+            message = read_json(self.hide(body))
+        except (SendError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return None
+        if isinstance(message, dict) and isinstance(cast("Json", message).get("error"), dict):
+            return cast("Json", message)
+        return None
+
+    def told(self, error: SendError) -> str:
+        """What agents read of it too, so that it names no address."""
+        return error.told(self.address.origin, name="it")
+
+    def reader(self) -> EventReader:
+        return EventReader(limit=self.max_result * LINE_FACTOR)
+
+
+class Unreached(Lost):
+    """No connection came about: nothing was sent."""
+
+
+class HttpChannel:
+    """One conversation with an address. A legacy one has a session, and a stream beside the requests' own where the server offers it."""
+
+    pid = None
+
+    def __init__(self, wire: Wire) -> None:
+        self.deliver: Deliver = _nobody
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._wire = wire
+        self._era: Era | None = None
+        self._version = ""
+        self._session: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<HttpChannel {self._wire.address.origin} {self._era or 'unsettled'} session={self._session is not None}>"
+
+    @property
+    def cancels_by_message(self) -> bool:
+        return self._era == "legacy"
+
+    async def open(self) -> None:
+        """There is nothing to open: each request is its own."""
+
+    def settle(self, era: Era, version: str) -> None:
+        self._era, self._version = era, version
+
+    # Asking.
+
+    async def carry(self, message: Json, call: Call) -> Json:
+        """As the channel's law says; whoever closes the channel ends what is in flight."""
+        work = asyncio.get_running_loop().create_task(self._posted(message, call))
+        try:
+            either: set[asyncio.Future[Any]] = {work, self.lost}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait({work})
+            raise
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+            raise Lost(self.lost.result())
+        return work.result()
+
+    async def _posted(self, message: Json, call: Call) -> Json:
+        headers = self._request_headers(message, call)
+        try:
+            answer = await self._wire.send(b"POST", body=msgspec.json.encode(message), headers=headers)
+        except Unreached as error:
+            self._fail(error.sentence)
+            raise
+        try:
+            return await self._answered(answer, call)
+        finally:
+            answer.close()
+
+    async def _answered(self, answer: Answer, call: Call) -> Json:
+        status = answer.status
+        if status == 404 and self._session is not None:
+            raise Gone
+        if status >= 400 or status in {202, 204}:
+            return await self._refused(answer)
+        if call.method == "initialize":
+            session = answer.header(b"mcp-session-id")
+            self._session = session.decode("latin-1") if session else None
+        kind = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+        if kind == b"text/event-stream":
+            return await self._streamed(answer, call)
+        if kind != b"application/json":
+            raise Turned("It answered with neither JSON nor a stream of events.", status=415)
+        return await self._whole(answer, call)
+
+    async def _refused(self, answer: Answer) -> Json:
+        status = answer.status
+        if status < 400:
+            raise Lost("It took a request and answered nothing.")
+        message = await self._wire.refusal(answer)
+        if message is not None and status not in {401, 403, 429} and status < 500:
+            return message
+        raise turned(answer)
+
+    async def _whole(self, answer: Answer, call: Call) -> Json:
+        limit = self._wire.max_result
+        try:
+            body = await answer.body(limit=limit * LINE_FACTOR)
+        except TooLarge as error:
+            return {
+                "id": call.id,
+                "error": {"code": INTERNAL_ERROR, "message": error.sentence, "data": {"reason": "limit"}},
+            }
+        except SendError as error:
+            raise Lost(self._wire.told(error)) from None
+        found = self._take(body, call)
+        if found is None:
+            raise Lost("It answered with what is no answer to the request.")
+        return found
+
+    def _take(self, data: bytes, call: Call | None) -> Json | None:
+        """Deliver what an event or a body holds; the response to the call, if it is among that."""
+        found: Json | None = None
+        for message in messages_of(self._wire.hide(data), limit=self._wire.passed):
+            if "method" in message:
+                self.deliver(message, call)
+            elif call is not None and message.get("id") == call.id:
+                found = within(message, size=len(data), limit=self._wire.passed)
+        return found
+
+    async def _streamed(self, answer: Answer, call: Call) -> Json:
+        """Read the request's stream to its response; go on with it where the server gave its events ids."""
+        reader = self._wire.reader()
+        barren = 0
+        while True:
+            heard = False
+            try:
+                async with contextlib.aclosing(self._wire.events(answer, reader)) as events:
+                    async for event in events:
+                        heard = True
+                        if event.data and (found := self._take(event.data, call)) is not None:
+                            return found
+                broken = "It ended the stream before it had answered."
+            except Lost as lost:
+                broken = lost.sentence
+            barren = 0 if heard else barren + 1
+            if not reader.last_id or self._era == "modern" or barren > RESUMES:
+                raise Lost(broken)
+            await asyncio.sleep(_pause(reader))
+            answer = await self._resumed(reader)
+
+    async def _resumed(self, reader: EventReader) -> Answer:
+        answer = await self._wire.send(
+            b"GET",
+            headers={
+                **self._session_headers(),
+                "Accept": "text/event-stream",
+                "Last-Event-ID": reader.last_id,
+            },
+        )
+        if answer.status == 200:
+            return answer
+        answer.close()
+        if answer.status == 404 and self._session is not None:
+            raise Gone
+        raise Lost(f"It broke the stream, and would not go on with it (status {answer.status}).")
+
+    def _request_headers(self, message: Json, call: Call) -> dict[str, str]:
+        params = cast("Json", message.get("params") or {})
+        headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+        meta = params.get("_meta")
+        version = cast("Json", meta).get(META_VERSION) if isinstance(meta, dict) else None
+        if self._era != "legacy" and isinstance(version, str):
+            headers["MCP-Protocol-Version"] = version
+            headers.update(standard_headers(call.method, params))
+            headers.update(call.headers or {})
+            return headers
+        return {**headers, **self._session_headers()} if call.method != "initialize" else headers
+
+    def _session_headers(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        if self._session is not None:
+            headers["Mcp-Session-Id"] = self._session
+        if self._era is not None:
+            headers["MCP-Protocol-Version"] = self._version
+        return headers
+
+    # Telling.
+
+    async def send(self, message: Json) -> None:
+        """Modern servers are told nothing: there is no notification for them, and a closed stream is a cancellation."""
+        if self._era != "legacy":
+            return
+        headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+        answer = await self._wire.send(
+            b"POST", body=msgspec.json.encode(message), headers={**headers, **self._session_headers()}
+        )
+        with contextlib.suppress(SendError):
+            await answer.body(limit=SMALL)
+        if message.get("method") == "notifications/initialized" and not self._closed:
+            self._aside(self._listen())
+
+    def send_soon(self, message: Json) -> None:
+        if len(self._tasks) < ASIDES:
+            self._aside(self._send_quietly(message))
+
+    async def _send_quietly(self, message: Json) -> None:
+        with contextlib.suppress(Lost, Turned, TimeoutError):
+            async with asyncio.timeout(ASIDE):
+                await self.send(message)
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The stream beside the requests.
+
+    async def _listen(self) -> None:
+        """Hear what belongs to no request, for as long as the session lasts and the server offers it."""
+        reader = self._wire.reader()
+        barren = 0
+        while barren <= RESUMES:
+            with contextlib.suppress(Lost):
+                headers = {**self._session_headers(), "Accept": "text/event-stream"}
+                if reader.last_id:
+                    headers["Last-Event-ID"] = reader.last_id
+                try:
+                    answer = await self._wire.send(b"GET", headers=headers)
+                except Turned:
+                    return
+                kind = (answer.header(b"content-type") or b"").lower()
+                if answer.status != 200 or not kind.startswith(b"text/event-stream"):
+                    answer.close()
+                    return  # not offered, or the session is over, which the next request is told
+                async with contextlib.aclosing(self._wire.events(answer, reader)) as events:
+                    async for event in events:
+                        barren = 0
+                        if event.data:
+                            self._take(event.data, None)
+            barren += 1
+            await asyncio.sleep(_pause(reader))
+
+    # Its end.
+
+    def _fail(self, sentence: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(sentence)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._fail("It was left.")
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        if self._era == "legacy" and self._session is not None:
+            with contextlib.suppress(Lost, Turned, TimeoutError):
+                async with asyncio.timeout(GOODBYE):
+                    (await self._wire.send(b"DELETE", headers=self._session_headers())).close()
+
+
+def messages_of(data: bytes, *, limit: int) -> list[Json]:
+    """The messages of a body or an event; a batch is several. What is none is passed over. Beyond `limit` bytes only what is answered is there."""
+    try:
+        value: object = read_json(data) if len(data) <= limit else outline(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return []
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
+    return [cast("Json", one) for one in values if isinstance(one, dict)]
+
+
+def _pause(reader: EventReader) -> float:
+    return min(MAX_RETRY, RETRY if reader.retry is None else max(LEAST_RETRY, reader.retry))
+
+
+def turned(answer: Answer) -> Turned:
+    """For an answer that is no message. Source: RFC 9728 5.1, the challenge of a resource that wants OAuth."""
+    sentence = f"It answered with status {answer.status}."
+    challenge = (answer.header(b"www-authenticate") or b"").lower()
+    if answer.status == 401 and b"resource_metadata" in challenge:
+        sentence += " It asks for OAuth, which the gateway does not do: its `headers` in the config must bring a token."
+    return Turned(sentence, status=answer.status, retry_after=retry_after(answer))
+
+
+def retry_after(answer: Answer) -> float | None:
+    value = answer.header(b"retry-after") or b""
+    return float(value) if value.isdigit() and len(value) < 9 else None
+
+
+def _nobody(message: Json, call: Call | None) -> None:
+    """Before somebody listens."""

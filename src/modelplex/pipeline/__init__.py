@@ -1,0 +1,1 @@
+"""The data path of a model call: gateway, attempts, streams, stored responses, the model catalog."""

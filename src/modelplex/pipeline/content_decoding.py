@@ -1,0 +1,150 @@
+"""An answer that came compressed although none was asked for, decoded as it arrives.
+
+Above it stands the upstream, which wraps such a Reply; below it zlib. It reads gzip and deflate, which the standard library has; `br` and `zstd` would be two more packages of compiled
+code beside the keys, for answers that no server should send: requests say `accept-encoding: identity` (RFC 9110 12.5.3). Each of those is refused once, with a sentence.
+
+A small body can decode to any size, so that decoded bytes are made only as they are taken, a slice at a time, and beyond a ratio that no text reaches the answer is broken.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+from modelplex.core.errors import UpstreamEncoded
+from modelplex.http_client import BadResponse, Reply, TooLarge
+
+SLICE = 64 * 1024
+"""Bytes that are decoded at a time."""
+MOST_ALIKE = 200
+"""Decoded bytes for each one received, beyond `GRACE`. JSON and streams of events compress 3 to 30 times; zeros, 1,030 times."""
+GRACE = 1024 * 1024
+"""Decoded bytes that are let through whatever they came from."""
+GZIP = frozenset({b"gzip", b"x-gzip"})
+DEFLATE = b"deflate"
+
+
+def decoded(reply: Reply, *, provider: str) -> Reply | Decoded:
+    """The reply as it is where it is not coded. Raises UpstreamEncoded, with the reply closed, for a coding that is not read."""
+    codings = [
+        each.strip().lower()
+        for name, value in reply.headers
+        if name == b"content-encoding"
+        for each in value.split(b",")
+    ]
+    codings = [each for each in codings if each not in {b"", b"identity"}]
+    if not codings:
+        return reply
+    if len(codings) == 1 and (codings[0] in GZIP or codings[0] == DEFLATE):
+        return Decoded(reply, gzip=codings[0] in GZIP)
+    reply.close()
+    named = ", ".join(each[:20].decode("ascii", "replace") for each in codings[:3])
+    raise UpstreamEncoded(
+        f"{provider} answered with the content encoding {named!r}, though it was asked for none; gzip and deflate are read here.",
+        upstream_status=reply.status,
+    )
+
+
+class Inflate(Protocol):
+    """What `zlib.decompressobj` gives, whose own type has no public name."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class Decoded:
+    """A reply whose body is decoded. It has what the readers of a Reply use."""
+
+    def __init__(self, reply: Reply, *, gzip: bool) -> None:
+        self.status = reply.status
+        self.headers = [
+            (name, value)
+            for name, value in reply.headers
+            if name not in {b"content-encoding", b"content-length"}
+        ]
+        self._reply = reply
+        self._gzip = gzip
+        self._inflate: Inflate | None = None
+        self._taken = 0
+        self._made = 0
+
+    def __repr__(self) -> str:
+        return f"<Decoded {self._made} bytes of {self._taken} from {self._reply!r}>"
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for known, value in self.headers if known == name), None)
+
+    async def chunk(self) -> bytes | None:
+        """As Reply.chunk. Raises BadResponse too, where the coding is broken, cut, or beyond the ratio."""
+        while True:
+            if self._inflate is not None and (data := self._slice(b"")):
+                return data
+            received = await self._reply.chunk()
+            if received is None:
+                return None
+            if not received:
+                return self._ended()
+            self._taken += len(received)
+            if data := self._slice(received):
+                return data
+
+    async def body(self, *, limit: int) -> bytes:
+        """As Reply.body, with the limit on decoded bytes."""
+        parts: list[bytes] = []
+        size = 0
+        while (data := await self.chunk()) != b"":
+            if data is None:
+                continue
+            size += len(data)
+            if size > limit:
+                self.close()
+                raise TooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
+            parts.append(data)
+        return b"".join(parts)
+
+    def nudge(self) -> None:
+        self._reply.nudge()
+
+    def close(self) -> None:
+        self._reply.close()
+
+    def _slice(self, received: bytes) -> bytes:
+        """Up to SLICE bytes more; b"" where more must be received first."""
+        inflate = self._inflate
+        if inflate is not None and inflate.eof:  # gzip may be several members in a row (RFC 1952 2.2)
+            received = inflate.unused_data + received
+            inflate = None
+        if inflate is None:
+            if not received:
+                return b""
+            inflate = self._inflate = zlib.decompressobj(self._window(received))
+        try:
+            data = inflate.decompress(inflate.unconsumed_tail + received, SLICE)
+        except zlib.error:
+            self.close()
+            raise BadResponse("The answer's content encoding is broken.") from None
+        self._made += len(data)
+        if self._made > GRACE + MOST_ALIKE * self._taken:
+            self.close()
+            raise BadResponse(f"The answer decodes to more than {MOST_ALIKE} times its size.")
+        return data
+
+    def _window(self, received: bytes) -> int:
+        """How zlib is to read it. Some send "deflate" without the two bytes of zlib's header (RFC 9110 8.4.1.2, note)."""
+        if self._gzip:
+            return 16 + zlib.MAX_WBITS
+        has_header = received[0] & 0x0F == 8 and (
+            len(received) < 2 or (received[0] * 256 + received[1]) % 31 == 0
+        )
+        return zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
+
+    def _ended(self) -> bytes:
+        inflate = self._inflate
+        if inflate is not None and not inflate.eof:
+            raise BadResponse("The answer's content encoding was cut before its end.")
+        return b""

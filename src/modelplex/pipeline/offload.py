@@ -1,0 +1,148 @@
+"""Runs work that takes processor time, and no input or output, in threads beside the event loop.
+
+Above it stand the listeners and the gateway; below it asyncio. A large body takes up to a second to be read, judged and translated. On the event loop that second would be every other
+caller's. In a thread the interpreter changes between the two every few milliseconds, and the loop goes on answering. Small bodies stay on the loop: the way to a thread and back
+costs more than reading them.
+
+A process would not have to share the interpreter's lock, but body and result would have to be copied to it and back. Work that is cut into slices on the loop itself would need every
+pure reader and writer to be a generator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from modelplex.dialects.core.bounds import most_values
+
+Result = TypeVar("Result")
+
+WORKERS = 2
+"""Threads. They share one interpreter, so that more of them would not do more; with two, one caller's large body does not wait for another's."""
+SMALL = 16_384
+"""Bytes that are always read on the loop: about a millisecond, whatever they hold."""
+LARGE = 262_144
+"""Bytes from which a body is always read in a thread: half a millisecond of copying for each pass over it."""
+MANY_VALUES = 4_000
+"""JSON values from which a body between the two is read in a thread: about 10 ms of walking."""
+
+
+def is_heavy(body: bytes) -> bool:
+    """Whether reading this takes longer than others should wait."""
+    size = len(body)
+    return size > LARGE or (size > SMALL and most_values(body) > MANY_VALUES)
+
+
+Outcome = tuple[Any, BaseException | None]
+"""What work returned, or what it raised."""
+
+
+class _Job:
+    """One piece of work. What a thread has done with is taken out at once: the thread may hold the job for some time after its end."""
+
+    __slots__ = ("done", "outcome", "work")
+
+    def __init__(self, work: Callable[[], Any], done: asyncio.Future[Outcome]) -> None:
+        self.work: Callable[[], Any] | None = work
+        self.outcome: Outcome = (None, None)
+        self.done: asyncio.Future[Outcome] | None = done
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.done is not None and not self.done.cancelled()
+
+    def run(self) -> None:
+        work, self.work = self.work, None
+        assert work is not None
+        try:
+            self.outcome = (work(), None)
+        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+            self.outcome = (None, error)
+        finally:
+            work = None  # an error holds this frame
+
+    def tell(self) -> None:
+        done, self.done = self.done, None
+        outcome, self.outcome = self.outcome, (None, None)
+        if done is not None and not done.cancelled():
+            done.set_result(outcome)
+
+
+class Offload:
+    """A few threads for the work of all callers. Each caller has one piece of work in a thread at a time; whose next one is due goes round."""
+
+    def __init__(self, *, workers: int = WORKERS) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="offload")
+        self._free = workers
+        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._busy: set[str] = set()
+
+    def __repr__(self) -> str:
+        waiting = sum(map(len, self._waiting.values()))
+        return f"<Offload {len(self._busy)} running, {waiting} waiting, {self._free} free>"
+
+    async def run(self, work: Callable[[], Result], *, body: bytes, owner: str) -> Result:
+        """What `work` returns: here where `body` is small, else in a thread, in turn with the work of other owners. Raises what it raises. Who is cancelled while the work runs does not
+        stop it, and its owner's next one waits for its end.
+        """
+        if not is_heavy(body):
+            return work()
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        job = _Job(work, done)
+        self._waiting.setdefault(owner, deque()).append(job)
+        del work
+        self._start()
+        try:
+            result, error = await done
+        except asyncio.CancelledError:
+            self._forget(owner, job)
+            raise
+        if error is None:
+            return result  # type: ignore[no-any-return]
+        try:
+            raise error
+        finally:
+            del error, done  # an error holds this frame, which must not hold the error
+
+    def _forget(self, owner: str, job: _Job) -> None:
+        """Let go of work that nobody waits for, unless it runs: it holds a body, and its turn may be seconds away."""
+        jobs = self._waiting.get(owner)
+        if jobs is None or job not in jobs:
+            return
+        jobs.remove(job)
+        if not jobs:
+            del self._waiting[owner]
+
+    def _start(self) -> None:
+        """Put as much to work as there are free threads, the owner that waited longest first."""
+        for owner in tuple(self._waiting):
+            if not self._free:
+                return
+            if owner in self._busy:
+                continue
+            jobs = self._waiting[owner]
+            job = jobs.popleft()
+            while jobs and not job.is_wanted:
+                job = jobs.popleft()
+            if jobs:
+                self._waiting.move_to_end(owner)
+            else:
+                del self._waiting[owner]
+            if job.is_wanted:
+                self._free -= 1
+                self._busy.add(owner)
+                self._pool.submit(self._run, asyncio.get_running_loop(), owner, job)
+
+    def _run(self, loop: asyncio.AbstractEventLoop, owner: str, job: _Job) -> None:
+        """In a thread."""
+        job.run()
+        loop.call_soon_threadsafe(self._finish, owner, job)
+
+    def _finish(self, owner: str, job: _Job) -> None:
+        self._free += 1
+        self._busy.discard(owner)
+        job.tell()
+        self._start()

@@ -1,0 +1,315 @@
+"""One request under the sealed policy: judged as its caller wrote it, and once more as it was written for each candidate.
+
+Above it stands the gateway, which acts on it; below it the policy, which decides, and the wire, which reads a body's top level. A rule may be open for the caller, or for one
+provider alone, so candidates can differ in what they may be sent: the body is judged once for each set of open rules among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from modelplex.config import Config, provider_types
+from modelplex.core.caller import Caller
+from modelplex.core.errors import PolicyDenied
+from modelplex.core.request import Ask, Attempt, Stripped
+from modelplex.dialects.anthropic.policy_betas import sealed_betas
+from modelplex.dialects.raw_request import FORM
+from modelplex.policy.bounds import Allowed, Bound, bounds_of, limit_of, names_of
+from modelplex.policy.judge import judge
+from modelplex.policy.model_names import refused_model, switches
+from modelplex.policy.rules import sentence
+from modelplex.policy.verdict import Amend, Facts, Refuse
+from modelplex.routing.aliases import is_pattern
+
+BETAS = b"anthropic-beta"
+VERSION = b"anthropic-version"
+A_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
+"""What versions look like. Any other text would be a message of the client's own."""
+UNREAD_FORM = "unread-form"
+UNKNOWN_FORM = "unknown-form"
+UNKNOWN_FIELD = "unknown-field"
+IN_A_PATH = "gemini"
+"""The dialect whose providers are told the model in the path of a URL."""
+ONE_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+"""A model's name that is one segment of a path, whoever decodes it how often. A colon and a slash would begin something else."""
+ONLY_DOTS = frozenset({".", ".."})
+WEB_SEARCH = "web-search"
+DISABLE_SEARCH = "disable_search"
+SEARCH_DOMAINS = "search_domain_filter"
+OPENS: Mapping[str, str] = {"store": "store", DISABLE_SEARCH: WEB_SEARCH}
+"""A switch is set unless this rule is open: then the client's word holds."""
+BETA = "beta"
+IDENTITY = "identity"
+MAX_BETA = 64
+"""Characters of a beta that are told of; the longest known has some fifty."""
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """Rules that are open, and the bounds within which some of them are."""
+
+    rules: frozenset[str] = frozenset()
+    bounds: frozenset[Bound] = frozenset()
+
+
+NOTHING_OPEN = Opening()
+
+
+def opening(allowed: Iterable[Allowed]) -> Opening:
+    return Opening(names_of(allowed), bounds_of(allowed))
+
+
+class Egress(msgspec.Struct, frozen=True):
+    """What the host's config says of what may leave.
+
+    secret   of the keyed hashes that stand for callers; the same across restarts
+    types    providers by name: their type
+    moved    providers at another address than their type's service has
+    opened   rules that are open for what a provider is sent, and within which bounds
+    spelled  (provider, model) that the config names in full: a model that reaches out by itself is served only then
+    """
+
+    secret: bytes
+    types: Mapping[str, str]
+    moved: frozenset[str]
+    opened: Mapping[str, Opening]
+    spelled: frozenset[tuple[str, str]]
+
+
+def egress_of(config: Config, *, machine: bytes) -> Egress:
+    """`machine` is something that only this machine has, and keeps; the keys are mixed in, since an agent on it could read that."""
+    secret = hashlib.sha256(b"modelplex caller names\0" + machine)
+    for provider in config.providers:
+        for key in provider.api_key:
+            secret.update(b"\0" + key.reveal().encode())
+    targets = {target for targets in config.aliases.values() for target in targets}
+    names = {provider.name for provider in config.providers}
+    return Egress(
+        secret=secret.digest(),
+        types={provider.name: provider.type for provider in config.providers},
+        moved=frozenset(
+            provider.name
+            for provider in config.providers
+            if _is_elsewhere(provider.base_url, provider_types()[provider.type].default_base_url)
+        ),
+        opened={provider.name: opening(provider.allow) for provider in config.providers if provider.allow},
+        spelled=frozenset(
+            (provider.name, model)
+            for provider in config.providers
+            for model in (
+                *(name for name in provider.models if not is_pattern(name)),
+                *_spelled_by(targets, provider=provider.name, providers=names),
+            )
+        ),
+    )
+
+
+def _is_elsewhere(base_url: str, usual: str | None) -> bool:
+    """Whether a base URL is not on the host of the type's service, or on one below it (a region's). A type without a usual address is at home everywhere."""
+    own = urlsplit(usual or "").hostname
+    host = urlsplit(base_url).hostname or ""
+    return own is not None and host != own and not host.endswith(f".{own}")
+
+
+def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: AbstractSet[str]) -> Iterator[str]:
+    """The models at `provider` that aliases' targets name in full. A target that begins with a provider's name is of that provider alone."""
+    for target in targets:
+        if is_pattern(target):
+            continue
+        named, slash, model = target.partition("/")
+        if slash and named in providers and named != provider:
+            continue
+        yield target
+        if slash and named == provider:
+            yield model
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A request that may go, and what it lost."""
+
+    ask: Ask
+    stripped: tuple[Stripped, ...]
+
+
+class Policing:
+    """The verdicts on one Ask. It is made for a caller that is sealed, and thrown away with the request."""
+
+    def __init__(self, ask: Ask, caller: Caller, egress: Egress) -> None:
+        self._ask = ask
+        self._caller = caller
+        self._egress = egress
+        self._judged: dict[Opening, Judged | PolicyDenied] = {}
+
+    def __repr__(self) -> str:
+        return f"<Policing {self._caller.owner}, {len(self._judged)} verdicts>"
+
+    def permitted(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The candidates that may be sent it. Raises PolicyDenied where none may."""
+        fitting: list[Attempt] = []
+        denied: PolicyDenied | None = None
+        for attempt in attempts:
+            fault = self._denied(attempt)
+            if fault is None:
+                fitting.append(attempt)
+            denied = denied or fault
+        if not fitting and denied is not None:
+            raise denied
+        return fitting
+
+    def judged(self, attempt: Attempt) -> Judged:
+        """What this candidate is sent in the caller's own words. Raises PolicyDenied."""
+        verdict = self._verdict(self._open(attempt))
+        if isinstance(verdict, PolicyDenied):
+            raise verdict
+        return verdict
+
+    def written(self, body: bytes, attempt: Attempt, *, passing: bool) -> tuple[bytes, tuple[Stripped, ...]]:
+        """The body as it goes to this candidate: judged again where it was translated, and with the switches that its type needs. Raises PolicyDenied."""
+        stripped: tuple[Stripped, ...] = ()
+        opened = self._open(attempt)
+        if not passing and attempt.dialect:
+            verdict = judge(body, dialect=attempt.dialect, facts=self._facts(opened, own=attempt.model))
+            if isinstance(verdict, Refuse):
+                raise denial(verdict)
+            if isinstance(verdict, Amend):
+                # Ids are hashes by now, and to hash them once more is nothing to tell.
+                body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
+        wanted = switches(
+            self._egress.types[attempt.provider],
+            attempt.dialect,
+            at_its_own_address=attempt.provider not in self._egress.moved,
+            stores_chat=attempt.quirks.stores_chat,
+            refuses=attempt.quirks.refuses,
+        )
+        held = self._held(wanted, opened)
+        ask = self.judged(attempt).ask
+        return with_members(body, held, fields=ask.fields if body is ask.body else None), stripped
+
+    def _denied(self, attempt: Attempt) -> PolicyDenied | None:
+        opened = self._open(attempt)
+        if (attempt.provider, attempt.model) not in self._egress.spelled:
+            kind = self._egress.types[attempt.provider]
+            for found in (_no_segment(attempt), refused_model(kind, attempt.model)):
+                if found is not None and found.rule not in opened.rules:
+                    return denial(found)
+        verdict = self._verdict(opened)
+        return verdict if isinstance(verdict, PolicyDenied) else None
+
+    def _held(self, wanted: Mapping[str, object], opened: Opening) -> dict[str, object]:
+        """The switches that a body must have: those whose rule is not open. Where a search is open within bounds, the list of domains takes the place of the switch that turns it off."""
+        held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened.rules}
+        limit = limit_of(opened.bounds, WEB_SEARCH)
+        if limit is None or DISABLE_SEARCH not in wanted or DISABLE_SEARCH in held:
+            return held
+        if limit.domains and limit.max_uses is None:
+            return (
+                held if SEARCH_DOMAINS in self._ask.fields else {**held, SEARCH_DOMAINS: list(limit.domains)}
+            )
+        return {**held, DISABLE_SEARCH: True}
+
+    def _open(self, attempt: Attempt) -> Opening:
+        caller, more = self._caller, self._egress.opened.get(attempt.provider, NOTHING_OPEN)
+        return Opening(caller.allowed | more.rules, caller.bounds | more.bounds)
+
+    def _facts(self, opened: Opening, *, own: str = "") -> Facts:
+        caller = self._caller
+        return Facts(
+            agent=caller.owner,
+            secret=self._egress.secret,
+            allowed=opened.rules,
+            bounds=opened.bounds,
+            models=caller.models,
+            own=own,
+        )
+
+    def _verdict(self, opened: Opening) -> Judged | PolicyDenied:
+        known = self._judged.get(opened)
+        if known is None:
+            known = self._judged[opened] = self._judge(opened)
+        return known
+
+    def _judge(self, opened: Opening) -> Judged | PolicyDenied:
+        ask = self._ask
+        if ask.content_type.startswith(FORM):
+            if UNREAD_FORM in opened.rules:
+                return Judged(ask, ())
+            return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "")))
+        facts = self._facts(opened)
+        verdict = judge(ask.body, dialect=ask.dialect, facts=facts)
+        if isinstance(verdict, Refuse):
+            return denial(verdict)
+        stripped: tuple[Stripped, ...] = ()
+        if isinstance(verdict, Amend):
+            ask = msgspec.structs.replace(ask, body=verdict.body, fields=_members(verdict.body), judged=True)
+            stripped = verdict.stripped
+        else:
+            ask = msgspec.structs.replace(ask, judged=True)
+        if ask.headers:
+            ask, dropped = _with_plain_headers(ask, facts)
+            stripped += dropped
+        return Judged(ask, stripped)
+
+
+def _no_segment(attempt: Attempt) -> Refuse | None:
+    """A name that is more than one segment of a URL's path, where it will be one."""
+    if not attempt.dialect.startswith(IN_A_PATH):
+        return None
+    if ONE_SEGMENT.fullmatch(attempt.model) and attempt.model not in ONLY_DOTS:
+        return None
+    return Refuse(UNKNOWN_FORM, "model", sentence(UNKNOWN_FORM, "model"))
+
+
+def _with_plain_headers(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ...]]:
+    """The Ask with a version that is one, and the betas that switch nothing on which reaches out."""
+    headers: list[tuple[bytes, bytes]] = []
+    stripped: list[Stripped] = []
+    betas: list[str] = []
+    for name, value in ask.headers:
+        if name == VERSION and not A_VERSION.fullmatch(value) and UNKNOWN_FIELD not in facts.allowed:
+            stripped.append(Stripped(f"/{VERSION.decode()}", UNKNOWN_FIELD))
+        elif name == BETAS:
+            betas.append(value.decode("latin-1"))
+        else:
+            headers.append((name, value))
+    # Of several headers one is made: what may be said once may not be said once in each.
+    kept, dropped = sealed_betas(",".join(betas), facts)
+    if kept:
+        headers.append((BETAS, ",".join(kept).encode("latin-1")))
+    stripped += [Stripped(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
+    if tuple(headers) == ask.headers:
+        return ask, ()
+    return msgspec.structs.replace(ask, headers=tuple(headers)), tuple(stripped)
+
+
+def printable(beta: str) -> str:
+    """A beta as it is told: the caller's own text, so neither long nor odd."""
+    return quote(beta[:MAX_BETA], safe="")
+
+
+def denial(refused: Refuse) -> PolicyDenied:
+    """The refusal as the client reads it: status 400, since another request would pass."""
+    return PolicyDenied(refused.sentence, status=400, param=refused.path or None)
+
+
+def with_members(
+    body: bytes, members: Mapping[str, object], *, fields: Mapping[str, msgspec.Raw] | None = None
+) -> bytes:
+    """The body with these members at its top level, every other value's bytes the same; the very body where they are there already. `fields` are the body's own, where they are known: what
+    it lacks is then put before them, which reads nothing.
+    """
+    if not members:
+        return body
+    known = _members(body) if fields is None else fields
+    wanted = {name: msgspec.Raw(_encode(value)) for name, value in members.items()}
+    if all(bytes(known.get(name, b"")) == bytes(value) for name, value in wanted.items()):
+        return body
+    if known and known.keys().isdisjoint(wanted):
+        return b"".join((_encode(wanted)[:-1], b",", memoryview(body)[body.index(b"{") + 1 :]))
+    return _encode({**known, **wanted})

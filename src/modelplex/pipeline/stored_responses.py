@@ -1,0 +1,139 @@
+"""Going on from an answer by its id: what the gateway does of it before it asks a provider, and after.
+
+Above it stands the gateway; below it the store of answers and the Responses form, which alone has this. Nothing is kept unless [server] keep_responses says so, and what one
+listener's clients keep is not found by another's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from modelplex.core.errors import BadRequest, NotFound
+from modelplex.core.request import Ask
+from modelplex.dialects.openai_responses import dialect as openai_responses
+from modelplex.dialects.openai_responses.dialect import Kept
+from modelplex.pipeline.offload import Offload
+from modelplex.pipeline.response_store import Answer, Answers
+
+REFERENCE = b'"item_reference"'
+"""The type of an item that stands for one that was kept."""
+MAX_REFERENCES = 500
+"""Items of one request that are named by an id alone. Each is looked for in the answers that were kept last, and no conversation has so many turns in those."""
+
+
+class Keeping:
+    """One request's dealings with the store. `owner` is its listener."""
+
+    def __init__(self, answers: Answers | None, *, owner: str, offload: Offload) -> None:
+        self._answers = answers
+        self._owner = owner
+        self._offload = offload
+        self._input: list[msgspec.Raw] = []
+        self.kept: Kept | None = None
+
+    async def opened(self, ask: Ask) -> Ask:
+        """The request with the earlier turns that it names. Raises BadRequest for a state that nobody here keeps."""
+        openai_responses.check_state(ask, keeps=self._answers is not None)
+        previous = openai_responses.previous_response(ask)
+        store = self._answers is not None and openai_responses.wants_keeping(ask)
+        self.kept = Kept(store=store, previous=previous)
+        if self._answers is not None and previous is not None:
+            earlier = await self._answers.find(previous, owner=self._owner)
+            if earlier is None:
+                raise BadRequest(
+                    f"There is no response {previous!r} here, or no longer: send the earlier items in 'input'.",
+                    param="previous_response_id",
+                    code="previous_response_not_found",
+                )
+            ask = await self._offload.run(
+                partial(openai_responses.with_history, ask, earlier.items),
+                body=ask.body if len(ask.body) > len(earlier.body) else earlier.body,
+                owner=self._owner,
+            )
+        if self._answers is not None and REFERENCE in ask.body:
+            ask = await self._resolved(self._answers, ask)
+        if store:
+            self._input = await self._items(ask)
+        return ask
+
+    async def _items(self, ask: Ask) -> list[msgspec.Raw]:
+        return await self._offload.run(
+            partial(openai_responses.input_items, ask), body=ask.body, owner=self._owner
+        )
+
+    async def _resolved(self, answers: Answers, ask: Ask) -> Ask:
+        """The request with each item that it names by an id alone put in. Raises BadRequest for one that is not kept here."""
+        items: list[msgspec.Raw] = []
+        found = await self._offload.run(partial(_with_references, ask), body=ask.body, owner=self._owner)
+        if sum(reference is not None for _, reference in found) > MAX_REFERENCES:
+            raise BadRequest(
+                f"'input' names more than {MAX_REFERENCES} items by their ids alone: send the items.",
+                param="input",
+            )
+        for at, (raw, reference) in enumerate(found):
+            item = raw if reference is None else await answers.find_item(reference, owner=self._owner)
+            if item is None:
+                raise BadRequest(
+                    f"There is no item {reference!r} here, or no longer: send the item itself.",
+                    param=f"input[{at}].id",
+                )
+            items.append(item)
+        return openai_responses.with_items(ask, items)
+
+    async def keep(self, body: bytes | None) -> None:
+        """Keep this response object, where it is one and the request wants it."""
+        if body is None or self._answers is None or self.kept is None or not self.kept.store:
+            return
+        name = openai_responses.response_id(body)
+        if not name:
+            return
+        await self._answers.keep(
+            name,
+            input=self._input,
+            output=openai_responses.output_items(body),
+            body=body,
+            owner=self._owner,
+        )
+
+    async def keep_of(self, events: bytes) -> None:
+        """Keep the response object with which these events end, if they do."""
+        if self.kept is not None and self.kept.store:
+            await self.keep(openai_responses.final_response(events))
+
+
+def _with_references(ask: Ask) -> list[tuple[msgspec.Raw, str | None]]:
+    """Each item of the request, and the id that it is if it is nothing else."""
+    return [(raw, openai_responses.read_reference(raw)) for raw in openai_responses.input_items(ask)]
+
+
+async def kept_answer(answers: Answers | None, name: str, *, owner: str) -> Answer:
+    """The answer with this id. Raises NotFound."""
+    found = await answers.find(name, owner=owner) if answers is not None else None
+    if found is None:
+        why = "" if answers is not None else " Answers are not kept; [server] keep_responses would."
+        raise NotFound(f"There is no response {name!r} here.{why}")
+    return found
+
+
+async def answer_view(answers: Answers | None, rest: str, *, method: str, owner: str) -> bytes | None:
+    """What a path below `responses/` is answered with: the response, its input items, or that it is gone. None where there is nothing of that kind."""
+    name, _, part = rest.partition("/")
+    match method, part:
+        case "GET" | "HEAD", "":
+            return (await kept_answer(answers, name, owner=owner)).body
+        case "GET" | "HEAD", "input_items":
+            found = await kept_answer(answers, name, owner=owner)
+            return openai_responses.write_item_list(found.input, response_id=name)
+        case "DELETE", "" if answers is not None:
+            await kept_answer(answers, name, owner=owner)
+            await answers.delete(name, owner=owner)
+            return openai_responses.write_deleted(name)
+        case "POST", "cancel":
+            await kept_answer(answers, name, owner=owner)
+            raise BadRequest(
+                "Only a response that runs in the background can be cancelled, and none does here: hang up instead."
+            )
+        case _:
+            return None

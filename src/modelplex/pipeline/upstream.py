@@ -1,0 +1,359 @@
+"""A provider at run time: its address, its keys and its way to be asked, bound to the client pool.
+
+Above it stands the gateway; below it `provider/` (what to say to whom), `send.py` (saying it) and the dialects (what an error means). This is the one
+boundary where the client pool's errors become ours. A key is only ever here, in prepared header lines, and nowhere in a `repr`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from time import time
+from typing import Protocol
+
+import msgspec
+
+from modelplex.config import ProviderConfig
+from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamEncoded, UpstreamTimeout
+from modelplex.core.events import ListedModel
+from modelplex.core.request import Ask, Attempt, Endpoint
+from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import provider_dialect
+from modelplex.http_client import (
+    Client,
+    ConnectFailed,
+    Origin,
+    Reply,
+    SendError,
+    TimedOut,
+    Timeouts,
+    TooLarge,
+    parse_origin,
+)
+from modelplex.pipeline.content_decoding import decoded
+from modelplex.pipeline.offload import is_heavy
+from modelplex.providers import demo, request_head
+from modelplex.providers.endpoints import way
+from modelplex.providers.model_facts import facts
+from modelplex.providers.specs import Row
+from modelplex.records.log import Secrets
+
+FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
+FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
+UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
+REMEMBERED = 4096
+"""Models whose attempts and targets are kept ready: more than any provider has."""
+MAX_ERROR_BODY = 65536
+"""Bytes of a provider's error that are read: an error is a sentence, a page of HTML at worst."""
+MAX_LISTING = 16 * 1024 * 1024
+"""Bytes of a provider's model list; the largest known have about 1 MB."""
+PROVIDER = b"the provider"
+"""What stands in place of its address in what callers are told."""
+LISTING_TIMEOUTS = Timeouts(connect=5.0, first_byte=15.0, idle=15.0)
+"""Seconds. A listing is not worth the patience that an answer is."""
+
+
+class Answer(Protocol):
+    """What came back: a status below 300, its headers, and a body to be pulled."""
+
+    @property
+    def status(self) -> int: ...
+    def header(self, name: bytes) -> bytes | None: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    async def chunk(self) -> bytes | None:
+        """The next bytes; b"" at the end; None where `nudge` woke it up before there were any."""
+        ...
+
+    async def body(self, *, limit: int) -> bytes: ...
+    def nudge(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Upstream(Protocol):
+    """One configured provider."""
+
+    name: str
+    type: str
+    base_url: str
+    max_response_size: int
+
+    keys: int
+
+    def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        """One for each key, in the form that this provider has for what is asked."""
+        ...
+
+    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+        """Ask it. Raises ModelplexError for everything that is not an answer with a status below 300."""
+        ...
+
+    async def models(self) -> list[ListedModel]: ...
+
+    def hide(self, text: bytes) -> bytes:
+        """What it said of an error, without the secrets that it was sent: some repeat the whole request."""
+        ...
+
+
+class HttpUpstream:
+    """A provider behind HTTP."""
+
+    def __init__(
+        self, config: ProviderConfig, row: Row, client: Client, *, clock: Callable[[], float] = time
+    ) -> None:
+        self.name = config.name
+        self.type = config.type
+        self.base_url = config.base_url
+        self.max_response_size = config.max_response_size
+        self._row = row
+        self._api_version = config.api_version
+        self._quirks = msgspec.structs.replace(row.quirks, **config.quirks)
+        if config.api_version is not None:
+            self._quirks = msgspec.structs.replace(self._quirks, api_version=config.api_version)
+        origin, self._path = parse_origin(config.base_url)
+        if origin.tls:
+            origin = msgspec.structs.replace(origin, verify=config.verify_tls, ca_file=config.ca_file)
+        self._origin = origin
+        self._client = client
+        self._clock = clock
+        self._timeouts = Timeouts(
+            connect=config.connect_timeout, first_byte=config.first_byte_timeout, idle=config.idle_timeout
+        )
+        keys: list[str | None] = [key.reveal() for key in config.api_key]
+        keys = keys or [None]
+        extra = {name: value.reveal() for name, value in config.headers.items()}
+        self._heads = [
+            request_head.head(row, key=key, extra=extra, api_version=config.api_version) for key in keys
+        ]
+        self._attempts: dict[tuple[str, Endpoint], list[Attempt]] = {}
+        self._targets: dict[tuple[str, str, bool], bytes] = {}
+        self.keys = len(keys)
+        self._accounts = [_account(key) for key in keys]
+        self._secrets = Secrets([key for key in keys if key] + list(extra.values()))
+        self._own_address = _address_of(origin)
+
+    def __repr__(self) -> str:
+        return (
+            f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {len(self._heads)} keys>"
+        )
+
+    def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        attempts = self._attempts.get((model, endpoint))
+        if attempts is None:
+            attempts = self._new_attempts(model, endpoint)
+            if len(self._attempts) < REMEMBERED:
+                self._attempts[model, endpoint] = attempts
+        return attempts
+
+    def _new_attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        dialect, served = way(self._row, endpoint, conversations=self._quirks.conversations)
+        known = facts(model, dialect)
+        return [
+            Attempt(
+                provider=self.name,
+                model=model,
+                dialect=dialect,
+                endpoint=served,
+                key=i,
+                account=account,
+                quirks=self._quirks,
+                facts=known,
+            )
+            for i, account in enumerate(self._accounts)
+        ]
+
+    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+        where = (attempt.endpoint, attempt.model, ask.stream)
+        target = self._targets.get(where)
+        if target is None:
+            target = request_head.target(
+                self._row,
+                base_path=self._path,
+                endpoint=attempt.endpoint,
+                model=attempt.model,
+                stream=ask.stream,
+                api_version=self._api_version,
+            )
+            if len(self._targets) < REMEMBERED:
+                self._targets[where] = target
+        head = self._head(ask, attempt)
+        try:
+            reply = await self._client.send(
+                self._origin, target=target, headers=head, body=body, timeouts=self._timeouts
+            )
+        except SendError as error:
+            raise told_by(self.name, error) from None
+        if reply.status < 300:
+            return decoded(reply, provider=self.name)
+        raise await self._refusal(reply, attempt.dialect)
+
+    def _head(self, ask: Ask, attempt: Attempt) -> bytes:
+        """The header lines. What the client says of its dialect's version goes on to a provider that speaks the same one, in place of ours."""
+        lines = self._heads[attempt.key]
+        if ask.headers and attempt.dialect == ask.dialect:
+            given = {name for name, _ in ask.headers}
+            ours = [line for line in lines.split(b"\r\n") if line and line.partition(b":")[0] not in given]
+            lines = b"".join(
+                line + b"\r\n" for line in (*ours, *(b"%b: %b" % header for header in ask.headers))
+            )
+        return lines + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
+
+    async def _refusal(self, reply: Reply, dialect: str) -> ModelplexError:
+        try:
+            body = await decoded(reply, provider=self.name).body(limit=MAX_ERROR_BODY)
+        except (SendError, UpstreamEncoded):  # the status says enough
+            body = b""
+        finally:
+            reply.close()
+        hide = self._secrets.mask
+        told = [(name, hide(value)) for name, value in reply.headers]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in told}
+        # What a date in retry-after is counted from (RFC 9110 10.2.3).
+        headers.setdefault("date", formatdate(self._clock(), usegmt=True))
+        error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
+        error.upstream_headers = tuple(forwarded(told))
+        return error
+
+    def hide(self, text: bytes) -> bytes:
+        return self._own_address.sub(PROVIDER, self._secrets.mask(text))
+
+    async def models(self) -> list[ListedModel]:
+        target = request_head.listing(self._row, base_path=self._path, api_version=self._api_version)
+        try:
+            reply = await self._client.send(
+                self._origin, method=b"GET", target=target, headers=self._heads[0], timeouts=LISTING_TIMEOUTS
+            )
+            if reply.status >= 300:
+                raise await self._refusal(reply, self._row.dialect)
+            try:
+                body = await decoded(reply, provider=self.name).body(limit=MAX_LISTING)
+            finally:
+                reply.close()
+        except SendError as error:
+            raise told_by(self.name, error) from None
+        found = provider_dialect(self._row.dialect).read_models(body)
+        prefix = self._row.models_prefix
+        return (
+            [ListedModel(model.id.removeprefix(prefix), model.created) for model in found]
+            if prefix
+            else found
+        )
+
+
+def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a provider's answer that are passed on: its limits, and its name for the request."""
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name in FORWARDED or name.startswith(FORWARDED_PREFIXES):
+            kept.append((name, value))
+        elif name in UPSTREAM_ID:
+            kept.append((b"x-modelplex-upstream-request-id", value))
+    return kept
+
+
+def told_by(provider: str, error: SendError) -> ModelplexError:
+    """The client pool's error, as ours: the provider is at fault, and another may do better."""
+    is_timeout = isinstance(error, TimedOut)
+    sentence = _NAME.sub("The name of the provider could", error.sentence)
+    told = (UpstreamTimeout if is_timeout else UpstreamBroken)(f"{provider}: {sentence}")
+    if isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase == "connect"):
+        told.signal = "unsent"
+    elif isinstance(error, TooLarge):
+        told.signal = "none"  # the caller asked for that much, and the provider gave it
+    return told
+
+
+_NAME = re.compile(r"^The name \S+ could")
+
+
+def _address_of(origin: Origin) -> re.Pattern[bytes]:
+    """Where a provider is, in every way that a sentence may name it. A host without a dot is also a word, so that it is looked for beside a port or a scheme only."""
+    if origin.unix is not None:
+        return re.compile(rb"(?:the socket )?%b" % re.escape(origin.unix).encode())
+    host = re.escape(f"[{origin.host}]" if ":" in origin.host else origin.host).encode()
+    if "." in origin.host or ":" in origin.host:
+        return re.compile(rb"(?:https?://)?(?<![\w.-])%b(?::\d{1,5})?(?![\w-])" % host, re.IGNORECASE)
+    return re.compile(
+        rb"https?://%b(?::\d{1,5})?(?![\w.-])|(?<![\w.-])%b:\d{1,5}(?!\w)" % (host, host), re.IGNORECASE
+    )
+
+
+def _account(key: str | None) -> str:
+    """A short one-way mark of a key: enough to know it again, and nothing to guess it from."""
+    return hashlib.blake2s(key.encode(), digest_size=4, person=b"modelplx").hexdigest() if key else ""
+
+
+class DemoUpstream:
+    """The built-in demo provider: the same interface, and nothing outside this process."""
+
+    type = "demo"
+    base_url = ""
+
+    def __init__(self, config: ProviderConfig, row: Row, clock: Callable[[], float]) -> None:
+        self.name = config.name
+        self.max_response_size = config.max_response_size
+        self.keys = 1
+        self._row = row
+        self._quirks = row.quirks
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<DemoUpstream {self.name}>"
+
+    def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        dialect, served = way(self._row, endpoint)
+        return [
+            Attempt(provider=self.name, model=model, dialect=dialect, endpoint=served, quirks=self._quirks)
+        ]
+
+    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+        if is_heavy(body):
+            return await asyncio.to_thread(self._answer, ask, attempt, body)
+        return self._answer(ask, attempt, body)
+
+    def _answer(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+        if body is not ask.body:
+            ask = read_ask(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
+        created = int(self._clock())
+        if ask.stream:
+            return Canned(b"text/event-stream", demo.stream(ask, created=created))
+        status, answer = demo.answer(ask, created=created)
+        if status >= 300:
+            raise provider_dialect("openai_chat").read_error(status, {}, answer)
+        return Canned(b"application/json", [answer])
+
+    async def models(self) -> list[ListedModel]:
+        return [ListedModel(name) for name in demo.MODELS]
+
+    def hide(self, text: bytes) -> bytes:
+        return text
+
+
+class Canned:
+    """An answer that is there already."""
+
+    status = 200
+
+    def __init__(self, content_type: bytes, pieces: list[bytes]) -> None:
+        self.headers = [(b"content-type", content_type)]
+        self._pieces = deque(pieces)
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for known, value in self.headers if known == name), None)
+
+    async def chunk(self) -> bytes:
+        return self._pieces.popleft() if self._pieces else b""
+
+    async def body(self, *, limit: int) -> bytes:
+        del limit
+        return b"".join(self._pieces)
+
+    def nudge(self) -> None:
+        """Nobody ever waits for it."""
+
+    def close(self) -> None:
+        self._pieces.clear()

@@ -1,0 +1,75 @@
+"""Edits made in a body's bytes: what no edit touches keeps its bytes, at every depth.
+
+Above it stands the judge; below it edits. Only what holds a change is taken apart, one level at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+
+from modelplex.policy.path import steps
+from modelplex.policy.walk import GONE, Edit
+
+Changes = dict[str | int, Any]
+"""Edits as a tree: a _Leaf, or the changes inside of a member or an entry."""
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+_NONE = msgspec.Raw(b"null")
+"""The value of a member that is not there yet: an edit may write it."""
+
+
+class _Leaf(msgspec.Struct, frozen=True):
+    value: Any
+
+
+def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
+    """The body with the edits made."""
+    changes: Changes = {}
+    for edit in edits:
+        _plant(changes, steps(edit.path), _Leaf(edit.value))
+    return _encode(_members_with(msgspec.Raw(body), changes))
+
+
+def _plant(changes: Changes, keys: tuple[str | int, ...], leaf: _Leaf) -> None:
+    """What is inside of something that goes, goes with it."""
+    for key in keys[:-1]:
+        inner = changes.setdefault(key, {})
+        if isinstance(inner, _Leaf):
+            return
+        changes = cast("Changes", inner)
+    changes[keys[-1]] = leaf
+
+
+def _members_with(raw: msgspec.Raw, changes: Changes) -> dict[str, msgspec.Raw]:
+    members = _members(raw)
+    for key, change in changes.items():
+        name = str(key)
+        if (value := _changed(members.get(name, _NONE), change)) is None:
+            members.pop(name, None)
+        else:
+            members[name] = value
+    return members
+
+
+def _entries_with(raw: msgspec.Raw, changes: Changes) -> list[msgspec.Raw]:
+    entries: list[msgspec.Raw] = []
+    for index, entry in enumerate(_entries(raw)):
+        change = changes.get(index)
+        value = entry if change is None else _changed(entry, change)
+        if value is not None:
+            entries.append(value)
+    return entries
+
+
+def _changed(raw: msgspec.Raw, change: Any) -> msgspec.Raw | None:
+    if isinstance(change, _Leaf):
+        return None if change.value is GONE else msgspec.Raw(_encode(change.value))
+    changes = cast("Changes", change)
+    in_list = isinstance(next(iter(changes)), int)
+    return msgspec.Raw(_encode(_entries_with(raw, changes) if in_list else _members_with(raw, changes)))

@@ -1,0 +1,58 @@
+"""models.toml, read: what is known of a model by its name.
+
+Above it stands whoever makes an Attempt; below it the vocabulary. What a writer does with a fact is the writer's; what a service as a whole
+differs in is in its row.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+from functools import cache, lru_cache
+
+import msgspec
+
+from modelplex.core.request import ModelFacts
+from modelplex.providers import packed
+
+REMEMBERED = 4096
+"""Names whose facts are kept: more than any provider lists, and a client that invents names does not fill our memory."""
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row: the first whose dialect is the same and one of whose globs fits the name decides."""
+
+    dialect: str
+    match: tuple[str, ...]
+    facts: ModelFacts
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    models: tuple[Entry, ...]
+
+
+def read_entries(table: bytes) -> tuple[Entry, ...]:
+    """The rows of models.toml, in order. Raises ValueError where it is not of that form."""
+    return msgspec.toml.decode(table, type=_Table).models
+
+
+@lru_cache(maxsize=REMEMBERED)
+def facts(model: str, dialect: str) -> ModelFacts:
+    """What is known of this model, asked for in this dialect; the defaults where nothing is."""
+    name = plain(model)
+    return next((known for pattern, known in _patterns(dialect) if pattern.fullmatch(name)), ModelFacts())
+
+
+def plain(model: str) -> str:
+    """A model's name as the globs see it: without who sells it, in lower case, and with "-" for "."."""
+    return model.rpartition("/")[2].lower().replace(".", "-")
+
+
+@cache
+def _patterns(dialect: str) -> tuple[tuple[re.Pattern[str], ModelFacts], ...]:
+    entries = read_entries(packed("models.toml"))
+    return tuple(
+        (re.compile("|".join(translate(glob) for glob in entry.match)), entry.facts)
+        for entry in entries
+        if entry.dialect == dialect
+    )

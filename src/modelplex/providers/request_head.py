@@ -1,0 +1,79 @@
+"""The request line's target and the head, for one provider: where its endpoints are and how its key is sent.
+
+Above it stands whoever sends; below it the rows. It opens nothing. What comes out goes on the wire as it is, so nothing that could begin
+another header line gets in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import assert_never
+from urllib.parse import quote, urlencode
+
+from modelplex import __version__
+from modelplex.providers.specs import Row
+
+USER_AGENT = f"modelplex/{__version__}"
+
+_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_value = re.compile(r"[\t\x20-\x7e]*")  # RFC 9110 5.5, without the obsolete bytes above ASCII
+
+CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
+"""Header names that say who pays. One of them in `extra` stands in for the key: never are two sent."""
+
+
+def target(
+    row: Row, *, base_path: str, endpoint: str, model: str, stream: bool, api_version: str | None
+) -> bytes:
+    """Path and query of a request. `base_path` is the path of the configured base URL, without a slash at its end."""
+    path = row.path(endpoint, stream=stream).replace("{model}", quote(model, safe=""))
+    return _joined(row, base_path=base_path, path=path, api_version=api_version)
+
+
+def listing(row: Row, *, base_path: str, api_version: str | None) -> bytes:
+    """Path and query of the request for the list of models."""
+    return _joined(row, base_path=base_path, path=row.models_path, api_version=api_version)
+
+
+def _joined(row: Row, *, base_path: str, path: str, api_version: str | None) -> bytes:
+    if row.root and base_path.endswith(row.root):
+        path = path.removeprefix(row.root)
+    if row.version == "api-version" and api_version is not None:
+        path += ("&" if "?" in path else "?") + urlencode({"api-version": api_version})
+    return quote(base_path + path, safe="/%:?&=+$,;@!*'()~").encode("ascii")
+
+
+def head(row: Row, *, key: str | None, extra: Mapping[str, str], api_version: str | None) -> bytes:
+    """Header lines, each ended by CR LF: credential, version, and what every request of ours says.
+
+    Without `content-type`, which is the body's, and without what frames the message, which is the sender's. `extra` wins over ours.
+    Raises ValueError naming the header, never its value, where a name or value cannot be sent.
+    """
+    given = {name.lower(): value for name, value in extra.items()}
+    ours = {"user-agent": USER_AGENT, "accept-encoding": "identity"}
+    if key is not None and not CREDENTIALS & given.keys():
+        ours |= _credential(row, key)
+    if row.version == "anthropic-version":
+        ours["anthropic-version"] = api_version or row.quirks.api_version
+    return b"".join(_line(name, value) for name, value in (ours | given).items())
+
+
+def _credential(row: Row, key: str) -> dict[str, str]:
+    match row.auth:
+        case "bearer":
+            return {"authorization": f"Bearer {key}"}
+        case "x-api-key" | "api-key" | "x-goog-api-key":
+            return {row.auth: key}
+        case "none":
+            return {}
+        case _:
+            assert_never(row.auth)
+
+
+def _line(name: str, value: str) -> bytes:
+    if not _name.fullmatch(name):
+        raise ValueError(f"{name!r} is not a header's name.")
+    if not _value.fullmatch(value):
+        raise ValueError(f"The value of the header {name!r} holds a line break or a character outside ASCII.")
+    return f"{name}: {value.strip()}\r\n".encode("ascii")

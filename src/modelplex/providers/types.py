@@ -1,0 +1,14 @@
+"""The types that `type` in a config may name. Above it stands the config; below it the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from modelplex.providers import all_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelplex.providers.specs import Row
+
+TYPES: Final[Mapping[str, Row]] = all_rows()

@@ -1,0 +1,148 @@
+"""What is known of a call while it runs; at its end it becomes a Record.
+
+Above it stands the gateway, which writes into it; below it the Record. It knows no clock: every time is given to it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from modelplex.core.caller import Caller
+from modelplex.core.errors import Blame, ClientClosed, ModelplexError
+from modelplex.core.events import Usage
+from modelplex.core.request import Ask, Attempt, Change, Stripped
+from modelplex.records.record import Outcome, Record, Times, Try
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What a call came to, as plain data: an error itself would hold the frames that it went through, and the body with them."""
+
+    message: str
+    code: str
+    blame: Blame
+    hung_up: bool
+
+
+class Journal:
+    """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is Unix time."""
+
+    __slots__ = (
+        "answered", "ask", "attempt", "bytes_out", "caller", "changes", "cost", "failure", "finish", "first", "id",
+        "kept_body", "left", "passing", "queued", "started", "status", "stripped", "tries", "usage", "wall",
+    )  # fmt: skip
+
+    def __init__(self, *, id: str, ask: Ask, caller: Caller, started: float, wall: float) -> None:
+        self.id = id
+        self.ask = ask
+        self.caller = caller
+        self.started = started
+        self.wall = wall
+        self.attempt: Attempt | None = None
+        self.tries: list[Try] = []
+        self.changes: tuple[Change, ...] = ()
+        self.stripped: tuple[Stripped, ...] = ()
+        self.passing = False
+        self.queued = 0.0
+        self.left: float | None = None
+        self.first: float | None = None
+        self.answered = False
+        self.status = 0
+        self.failure: Failure | None = None
+        self.usage: Usage | None = None
+        self.finish: str | None = None
+        self.cost: float | None = None
+        self.bytes_out = 0
+        self.kept_body: list[bytes] | None = None
+
+    def ours(self) -> float:
+        """Seconds of our own until the upstream request left; what earlier attempts took was not ours."""
+        earlier = self.tries[: self.attempt.number - 1] if self.attempt is not None else []
+        spent = self.queued + sum(one.seconds for one in earlier)
+        return max(0.0, (self.left or self.started) - self.started - spent)
+
+    def tried(
+        self,
+        attempt: Attempt,
+        error: ModelplexError | None,
+        *,
+        seconds: float,
+        request_id: str | None = None,
+        usage: Usage | None = None,
+        cost: float | None = None,
+        charge: float | None = None,
+    ) -> None:
+        self.usage, self.cost = usage, cost
+        self.tries.append(
+            Try(
+                provider=attempt.provider,
+                model=attempt.model,
+                key=attempt.key,
+                outcome="ok" if error is None else error.code or error.type,
+                status=200 if error is None else error.upstream_status,
+                seconds=seconds,
+                message=None if error is None else error.message,
+                upstream_request_id=request_id,
+                usage=usage,
+                cost=cost,
+                charge=charge,
+            )
+        )
+
+    def failed(self, error: ModelplexError) -> None:
+        """The call came to this."""
+        self.failure = Failure(
+            error.message, error.code or error.type, error.blame, isinstance(error, ClientClosed)
+        )
+
+    def charged(self) -> tuple[int, float]:
+        """Tokens and US dollars that the call counts against a budget, over all its attempts. Where no price is known, no dollars."""
+        paid = [(one.usage, one.charge) for one in self.tries if one.usage is not None]
+        return sum(u.input + u.output for u, _ in paid), sum(charge or 0.0 for _, charge in paid)
+
+    def record(self, *, now: float) -> Record:
+        """The Record. `now` is when the last byte went out."""
+        ask, caller, failure, attempt = self.ask, self.caller, self.failure, self.attempt
+        outcome: Outcome
+        if failure is None:
+            outcome = "ok"
+        elif failure.hung_up:
+            outcome = "client_closed"
+        else:
+            outcome = "broken" if self.answered else "error"
+        return Record(
+            id=self.id,
+            started=self.wall,
+            listener=caller.listener,
+            client=caller.client,
+            agent=caller.agent,
+            peer=caller.peer,
+            attested=caller.attested,
+            endpoint=ask.endpoint,
+            dialect=ask.dialect,
+            asked=ask.model,
+            model=attempt.model if attempt is not None else "",
+            provider=attempt.provider if attempt is not None else "",
+            stream=ask.stream,
+            passthrough=self.passing,
+            status=self.status,
+            outcome=outcome,
+            blame=failure.blame if failure is not None else None,
+            error=failure.message if failure is not None else None,
+            code=failure.code if failure is not None else None,
+            finish=self.finish,
+            usage=self.usage,
+            cost=self.cost,
+            times=Times(
+                ours=self.ours(),
+                queue=self.queued,
+                first=self.first - self.started if self.first is not None else None,
+                total=now - self.started,
+            ),
+            tries=tuple(self.tries),
+            changes=self.changes,
+            stripped=self.stripped,
+            bytes_in=len(ask.body),
+            bytes_out=self.bytes_out,
+            request_body=ask.body if self.kept_body is not None else None,
+            response_body=b"".join(self.kept_body) if self.kept_body is not None else None,
+        )

@@ -1,0 +1,297 @@
+"""What a call cost, in US dollars, where its price is known.
+
+Above it stands the gateway, which asks while it makes a Record; below it the vocabulary and pricelist.py. It fetches nothing from any network and asks nobody.
+
+Unknown is None and never 0. The config's own prices come first, then what the provider itself says that the call cost, then the list of this package.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+
+from modelplex.config import PriceConfig, ProviderConfig
+from modelplex.core.events import Iteration, Usage
+from modelplex.records.price_list import Price, Question, Table, bundled, one_price
+from modelplex.records.price_list import Prices as PriceRow
+
+KNOWN_LIMIT = 4_096
+"""Models that are remembered, about 1 KB each. Clients can make up model names that a provider accepts; the oldest are forgotten."""
+
+# Types in the config whose service has another name in the library; every other type is tried by its own name.
+_SERVICES = {
+    "gemini": "google",
+    "gemini-openai": "google",
+    "xai": "x-ai",
+    "azure-openai": "azure",
+    "azure_openai": "azure",
+    "moonshot": "moonshotai",
+}
+
+# Types that name a dialect which many services speak: only the address tells whose prices hold.
+_DIALECTS = frozenset({"openai", "anthropic"})
+
+# Types that run on somebody's own machine.
+_OWN_MACHINE = frozenset(
+    {
+        "ollama",
+        "demo",
+        "llama.cpp",
+        "llamacpp",
+        "llama_cpp",
+        "vllm",
+        "sglang",
+        "lmstudio",
+        "lm-studio",
+        "lm_studio",
+    }
+)
+
+
+class Seller(msgspec.Struct, frozen=True):
+    """A provider, as far as prices depend on it: its name and type in the config, and its address ("" for the usual one of its type)."""
+
+    name: str
+    type: str
+    base_url: str = ""
+
+
+def seller_of(provider: ProviderConfig) -> Seller:
+    return Seller(provider.name, provider.type, provider.base_url)
+
+
+class Prices:
+    """The prices that hold under one config. `find` is the list, and is replaced in tests."""
+
+    def __init__(
+        self,
+        own: Sequence[PriceConfig] = (),
+        *,
+        find: Callable[[Question], Table | None] | None = None,
+    ) -> None:
+        self._own = own
+        self._find = find
+        self._known: dict[tuple[Seller, str], Table | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Prices {len(self._own)} own, {len(self._known)} known>"
+
+    def table(self, seller: Seller, model: str) -> Table | None:
+        """A model's prices: the first entry of the config that fits, else the list's; None where neither knows it."""
+        key = (seller, model)
+        if key in self._known:
+            return self._known[key]
+        table = self._own_table(seller, model)
+        if table is None and (question := whom_to_ask(seller.type, model, seller.base_url)) is not None:
+            table = (self._find or bundled().find)(question)
+        while len(self._known) >= KNOWN_LIMIT:
+            del self._known[next(iter(self._known))]
+        self._known[key] = table
+        return table
+
+    def _own_table(self, seller: Seller, model: str) -> Table | None:
+        for entry in self._own:
+            if entry.provider in {None, seller.name} and any(fnmatchcase(model, g) for g in entry.model):
+                return _table(entry, model)
+        return None
+
+    def cost(
+        self,
+        seller: Seller,
+        model: str,
+        usage: Usage,
+        *,
+        said: Mapping[str, str] | None = None,
+        at: float | None = None,
+    ) -> float | None:
+        """US dollars, or None where that is not known, or the tokens are an estimate.
+
+        `said` is what the request says that prices depend on ("service_tier", "speed"); `at` the call's time in Unix seconds, now by default.
+        """
+        if self._own_table(seller, model) is None and (told := told_cost(usage)) is not None:
+            return told
+        return None if usage.estimated else self.charge(seller, model, usage, said=said, at=at)
+
+    def charge(
+        self,
+        seller: Seller,
+        model: str,
+        usage: Usage,
+        *,
+        said: Mapping[str, str] | None = None,
+        at: float | None = None,
+    ) -> float | None:
+        """The same by the tables alone, for an estimate too. Each of several samplings is charged by its own model's prices."""
+        at = time.time() if at is None else at
+        if not usage.iterations:
+            table = self.table(seller, model)
+            return None if table is None else total(table, usage, said=said or {}, at=at)
+        charges: list[float] = []
+        for number, one in enumerate(usage.iterations):
+            table = self.table(seller, one.model or model)
+            charge = (
+                None if table is None else total(table, _usage_of(one, usage, number), said=said or {}, at=at)
+            )
+            if charge is None:
+                return None
+            charges.append(charge)
+        return sum(charges)
+
+
+def _usage_of(one: Iteration, whole: Usage, number: int) -> Usage:
+    """What is told of the whole answer alone is charged once."""
+    return Usage(
+        fresh=one.fresh,
+        cache_read=one.cache_read,
+        cache_write=one.cache_write,
+        cache_write_1h=one.cache_write_1h,
+        output=one.output,
+        web_searches=0 if number else whole.web_searches,
+    )
+
+
+def _table(entry: PriceConfig, model: str) -> Table:
+    given = {"input": entry.input, "output": entry.output}
+    given |= {"cache_read": entry.cached_input} if entry.cached_input is not None else {}
+    given |= {"cache_write": entry.cache_write} if entry.cache_write is not None else {}
+    return one_price(given, service="config", model=model)
+
+
+# --- whose price -------------------------------------------------------------------------------------------------------------------
+
+
+def whom_to_ask(provider_type: str, model: str, base_url: str | None) -> Question | None:
+    """The question for the library, or None where there is no price to be known: own machines, addresses nobody lists.
+
+    The types "openai" and "anthropic" name a dialect that many services speak, so that there the address decides.
+    """
+    if provider_type in _OWN_MACHINE or (base_url and _is_own(base_url)):
+        return None
+    if base_url and provider_type in _DIALECTS:
+        return Question(model.lower(), url=base_url)
+    return Question(model.lower(), service=_SERVICES.get(provider_type, provider_type))
+
+
+def _is_own(base_url: str) -> bool:
+    """Whether the address is on this machine or in a private network: nobody sends a bill that a list could tell."""
+    try:
+        host = urlsplit(base_url).hostname or ""
+    except ValueError:
+        return True
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan"))
+
+
+# --- how much ----------------------------------------------------------------------------------------------------------------------
+
+
+class _Told(msgspec.Struct):
+    """What some providers say beside the token counts (OpenRouter, Perplexity). Dollars."""
+
+    cost: float | _Sum | None = None
+    is_byok: bool | None = None
+    cost_details: _Details | None = None
+
+
+class _Sum(msgspec.Struct):
+    total_cost: float
+
+
+class _Details(msgspec.Struct):
+    upstream_inference_cost: float | None = None
+
+
+_told = msgspec.json.Decoder(_Told)
+
+
+def told_cost(usage: Usage) -> float | None:
+    """What the provider says that the call cost, where its usage object says it.
+
+    With a key of the user's own at OpenRouter (`is_byok`), `cost` is its fee alone, and what the model's maker charges stands beside it.
+    https://openrouter.ai/docs/use-cases/usage-accounting
+    """
+    if usage.raw is None or b'"cost"' not in bytes(usage.raw):
+        return None
+    try:
+        told = _told.decode(usage.raw)
+    except msgspec.MsgspecError:
+        return None
+    cost = told.cost.total_cost if isinstance(told.cost, _Sum) else told.cost
+    if cost is None or not math.isfinite(cost) or cost < 0:
+        return None
+    if told.is_byok and told.cost_details is not None:
+        cost += max(0.0, told.cost_details.upstream_inference_cost or 0.0)
+    return cost
+
+
+def total(table: Table, usage: Usage, *, said: Mapping[str, str] | None = None, at: float) -> float | None:
+    """Dollars for these counts at that time (Unix seconds), or None where there are tokens that the table has no price for.
+
+    A count without a price of its own costs what the count that contains it costs: cached tokens are input, reasoning is output.
+    """
+    row = _row(table, said=said or {}, at=at)
+    whole = usage.input
+    hour = usage.cache_write_1h if row.cache_write_1h else 0
+    sides: tuple[tuple[int, Price | None, tuple[tuple[int, Price | None], ...]], ...] = (
+        (
+            whole,
+            row.input,
+            (
+                (usage.cache_read, row.cache_read),
+                (usage.cache_write_1h, row.cache_write_1h),
+                (usage.cache_write - hour, row.cache_write),
+                (usage.input_audio, row.input_audio),
+                (usage.input_image, row.input_image),
+            ),
+        ),
+        (
+            usage.output,
+            row.output,
+            (
+                (usage.reasoning, row.reasoning),
+                (usage.output_audio, row.output_audio),
+                (usage.output_image, row.output_image),
+            ),
+        ),
+    )
+    charged: list[tuple[int, Price]] = []
+    for count, price, parts in sides:
+        own = [(part, part_price) for part, part_price in parts if part_price is not None]
+        charged += own
+        rest = max(0, count - sum(part for part, _ in own))
+        if price is not None:
+            charged.append((rest, price))
+        elif rest:
+            return None
+    if row.request is not None:
+        charged.append((1, row.request))
+    if not charged:
+        return None
+    if row.web_search is not None:
+        charged.append((usage.web_searches, row.web_search))
+    return sum(max(0, count) * price.at(whole) for count, price in charged)
+
+
+def _row(table: Table, *, said: Mapping[str, str], at: float) -> PriceRow:
+    row = table.periods[0].prices
+    for period in reversed(table.periods):
+        if period.holds(at):
+            row = period.prices
+            break
+    if not said:
+        return row
+    found: dict[str, Price] = {}
+    for period in table.tiers:
+        if said.items() >= period.when.items() and period.holds(at):
+            for name in PriceRow.__struct_fields__:
+                if (price := getattr(period.prices, name)) is not None:
+                    found.setdefault(name, price)
+    return msgspec.structs.replace(row, **found) if found else row

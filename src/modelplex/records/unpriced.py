@@ -1,0 +1,74 @@
+"""Which models a budget in dollars counts nothing for, since no price of them is known.
+
+Above it stand `check` and `serve`, which tell of it; below it the config, the names of models and the prices. It asks nobody: what providers list counts as far as the directory has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from modelplex.config import AgentConfig, Config
+from modelplex.core.errors import UnknownModel
+from modelplex.records.price import Prices, seller_of, whom_to_ask
+from modelplex.records.price_list import bundled
+from modelplex.routing.aliases import Directory, Served, permitted, resolve
+
+
+class Unpriced(msgspec.Struct, frozen=True):
+    """A model that an agent with a budget in dollars may ask for, and of which no price is known. `model` is "" where it is any that the provider may list."""
+
+    agent: str
+    provider: str
+    model: str
+    refused: bool
+
+    @property
+    def sentence(self) -> str:
+        what = f"{self.provider}/{self.model}" if self.model else f"the models of {self.provider}"
+        then = "it is refused" if self.refused else "the budget counts no dollars for it"
+        return (
+            f"The agent {self.agent} has a budget in dollars, and no price is known of {what}: {then}. "
+            f"Name a price in [[prices]], or give a budget of tokens."
+        )
+
+
+def unpriced(config: Config, directory: Directory) -> list[Unpriced]:
+    """Every agent, provider and model of this kind, each once, in the order of the config."""
+    prices = Prices(config.prices)
+    found = [
+        Unpriced(agent.name, provider, model, refused=agent.on_unpriced == "refuse")
+        for agent in config.agents
+        if agent.budget.usd is not None
+        for provider, model in _of_agent(agent, config, directory, prices)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _of_agent(
+    agent: AgentConfig, config: Config, directory: Directory, prices: Prices
+) -> Iterator[tuple[str, str]]:
+    sellers = {provider.name: seller_of(provider) for provider in config.providers}
+    for name in directory.known(agent.models):
+        try:
+            candidates = permitted(directory, resolve(directory, name), name=name, globs=agent.models)
+        except UnknownModel:  # an alias to nobody
+            continue
+        for candidate in candidates:
+            if prices.table(sellers[candidate.provider], candidate.model) is None:
+                yield candidate.provider, candidate.model
+    for served in directory.served:
+        seller = sellers[served.provider]
+        question = whom_to_ask(seller.type, "", seller.base_url)
+        if not _is_open(served) or (question is not None and bundled().knows(question)):
+            continue
+        if any(entry.provider in {None, served.provider} and "*" in entry.model for entry in config.prices):
+            continue
+        if not agent.models or any(glob in {"*", f"{served.provider}/*"} for glob in agent.models):
+            yield served.provider, ""
+
+
+def _is_open(served: Served) -> bool:
+    """Whether it may serve models that neither the config nor a list names."""
+    return bool(served.patterns) or (not served.configured and served.listed is None)

@@ -1,0 +1,123 @@
+"""Sealed state goes back to its maker, and to nobody else.
+
+Above it stands the gateway; below it the vocabulary. It is told who made what, and keeps no memory. A seal is opaque state in a conversation: a thinking signature, encrypted
+reasoning. Its makers bind it to an account, so a candidate fits if it is the same provider and key. Where nobody can tell who made a seal, it may go
+to the only candidate that there is, since then there is nobody else that it could have come from. The same holds for what a conversation only names: a file or a sound that is
+kept at a provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from modelplex.core.errors import StatePinned
+from modelplex.core.request import (
+    Attempt,
+    Audio,
+    Call,
+    Change,
+    Document,
+    FileId,
+    Image,
+    Message,
+    Part,
+    Seal,
+    Thinking,
+    ToolCall,
+)
+
+Origin = tuple[str, str]
+"""Provider and account."""
+Remembered = Callable[[str], Origin | None]
+"""Who made the state with this text, where it was seen to be made."""
+
+
+def seals_of(call: Call) -> Iterator[tuple[str, Seal]]:
+    """Each seal in the conversation, with the place in the body where it stands."""
+    for message in call.messages:
+        for part in message.parts:
+            if isinstance(part, Thinking | ToolCall) and part.seal is not None:
+                yield message.path, part.seal
+
+
+def kept_elsewhere(call: Call) -> Iterator[str]:
+    """Where the conversation names what is kept at a provider: an uploaded file, an earlier answer's sound."""
+    for message in call.messages:
+        for part in message.parts:
+            is_file = isinstance(part, Image | Document) and isinstance(part.source, FileId)
+            if is_file or (isinstance(part, Audio) and part.id is not None):
+                yield message.path
+
+
+def origin_of(seal: Seal, remembered: Remembered) -> Origin | None:
+    if seal.provider is not None:
+        return seal.provider, seal.account or ""
+    return remembered(seal.data)
+
+
+def pinned(attempts: Sequence[Attempt], call: Call, remembered: Remembered) -> list[Attempt]:
+    """The attempts that every seal of the conversation, and everything that is kept elsewhere, may go to. Raises StatePinned that names who made it."""
+    fitting = list(attempts)
+    unknown: list[str] = []
+    for path, seal in seals_of(call):
+        origin = origin_of(seal, remembered)
+        if origin is None:
+            unknown.append(path)
+            continue
+        fitting = [a for a in fitting if (a.provider, a.account) == origin]
+        if not fitting:
+            raise _pinned(f"{path} holds sealed reasoning state made by {origin[0]}", call, path=path)
+    # What one seal tells of where the conversation was is told of all of it.
+    if len({(a.provider, a.account) for a in fitting}) > 1:
+        for path in unknown:
+            raise _pinned(f"{path} holds sealed reasoning state of unknown origin", call, path=path)
+        for path in kept_elsewhere(call):
+            raise StatePinned(
+                f"{path} names something that is kept at a provider, and {call.model!r} is served by several providers or keys. "
+                "Name the one that has it, as provider/model.",
+                param=path,
+            )
+    return fitting
+
+
+def _pinned(what: str, call: Call, *, path: str) -> StatePinned:
+    return StatePinned(
+        f"{what}, which may go to its maker and key alone, and those do not serve the model "
+        f'{call.model!r} here. Ask for the model that made it, leave the state out, or set [server] on_pinned_state = "drop".',
+        param=path or None,
+    )
+
+
+def without_foreign_state(
+    call: Call, attempt: Attempt, remembered: Remembered
+) -> tuple[Call, tuple[Change, ...]]:
+    """The call with every seal taken out that this attempt may not see, and what that was."""
+    changes: list[Change] = []
+    messages: list[Message] = []
+    for message in call.messages:
+        parts: list[Part] = []
+        for part in message.parts:
+            kept = _unsealed(part) if _is_foreign(part, attempt, remembered) else part
+            if kept is not part:
+                changes.append(Change("drop", message.path, "sealed state of another provider"))
+            if kept is not None:
+                parts.append(kept)
+        messages.append(msgspec.structs.replace(message, parts=tuple(parts)))
+    return msgspec.structs.replace(call, messages=tuple(messages)), tuple(changes)
+
+
+def _is_foreign(part: Part, attempt: Attempt, remembered: Remembered) -> bool:
+    if not isinstance(part, Thinking | ToolCall) or part.seal is None:
+        return False
+    return origin_of(part.seal, remembered) != (attempt.provider, attempt.account)
+
+
+def _unsealed(part: Part) -> Part | None:
+    """Readable text stays; a part that was nothing but its seal goes."""
+    if isinstance(part, Thinking):
+        return msgspec.structs.replace(part, seal=None) if part.text else None
+    if isinstance(part, ToolCall):
+        return msgspec.structs.replace(part, seal=None)
+    return part

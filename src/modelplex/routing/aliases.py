@@ -1,0 +1,210 @@
+"""A model's name, as a client wrote it, becomes the candidates that serve it.
+
+Above it stands the gateway; below it the errors alone. It is told what each provider serves and asks nobody. `resolve` defines the order in which a name is understood:
+
+1. An alias of that name.
+2. `provider/model`, where the first part is a configured provider that has the rest, or may have it: that provider alone.
+3. A model that providers serve under the whole name, by priority. A glob such as `"*"` does not serve a name whose first part is another configured provider, nor one that
+   begins with `modelplex-`.
+4. All three again without a leading `modelplex-`, unless the name as written begins with a configured provider.
+5. An alias that is a pattern, in the order of the file.
+6. The providers that could not be asked for their list, unless the name begins with a configured provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from modelplex.core.errors import UnknownModel
+
+PREFIX = "modelplex-"
+NEAR_NAMES = 5
+"""How many near names an unknown one is answered with: enough to find the typo, few enough to read."""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What one provider serves. `names` are exact; `patterns` are globs ("gpt-*").
+
+    `listed` is what the provider said it has, None where it could not be asked. It counts where the config names no models, and fills in the
+    patterns for listings.
+    """
+
+    provider: str
+    names: frozenset[str] = frozenset()
+    patterns: tuple[str, ...] = ()
+    listed: frozenset[str] | None = None
+    configured: bool = True
+
+    def has(self, model: str) -> bool:
+        if self.configured:
+            return model in self.names or any(fnmatchcase(model, pattern) for pattern in self.patterns)
+        return self.listed is not None and model in self.listed
+
+    def spells(self, model: str) -> bool:
+        """Whether the config or the provider's list has exactly this name; a glob is not enough."""
+        return model in self.names or (self.listed is not None and model in self.listed and self.has(model))
+
+    def takes(self, name: str, *, spelled: str) -> bool:
+        """Whether it serves the whole of `name`, which begins with `spelled`; a glob must begin with that too."""
+        if not self.configured:
+            return self.has(name)
+        return name in self.names or any(
+            pattern.startswith(spelled) and fnmatchcase(name, pattern) for pattern in self.patterns
+        )
+
+    def may_have(self, model: str) -> bool:
+        """True as well where nobody can know."""
+        return self.has(model) or (not self.configured and self.listed is None)
+
+    def known(self) -> Iterator[str]:
+        """The models that can be named to a client."""
+        if not self.configured:
+            yield from sorted(self.listed or ())
+            return
+        yield from sorted(self.names)
+        for model in sorted(self.listed or ()):
+            if model not in self.names and self.has(model):
+                yield model
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A provider and the name of the model there."""
+
+    provider: str
+    model: str
+
+
+class Directory(msgspec.Struct, frozen=True):
+    """Who serves what, by priority, and the aliases."""
+
+    served: tuple[Served, ...]
+    aliases: Mapping[str, tuple[str, ...]] = {}
+
+    def known(self, globs: Sequence[str] = ()) -> dict[str, str]:
+        """Every name that can be asked for, with the provider that would be tried first ("" for an alias); `globs` are an agent's models.
+
+        A model is listed by its own name where that name leads to it and `globs` permit it, else as `provider/model`.
+        """
+        names = dict.fromkeys((n for n in self.aliases if not is_pattern(n) and _matches(n, globs)), "")
+        for served in self.served:
+            for model in served.known():
+                candidate = Candidate(served.provider, model)
+                for name in (model, f"{served.provider}/{model}"):
+                    if self._leads(name, candidate) and permitted(self, (candidate,), name=name, globs=globs):
+                        names.setdefault(name, served.provider)
+                        break
+        return names
+
+    def _leads(self, name: str, candidate: Candidate) -> bool:
+        """Whether `name`, which is no alias, is understood as this candidate of ours."""
+        if self.named(name) is None and not name.startswith(PREFIX):
+            return name == candidate.model
+        return candidate in _direct(self.served, name)
+
+    def named(self, name: str) -> Served | None:
+        """The configured provider that is the first part of `provider/model`."""
+        return _named(self.served, name)
+
+
+def resolve(directory: Directory, name: str) -> tuple[Candidate, ...]:
+    """The candidates for `name`, in the order in which they are to be tried. Raises UnknownModel with the nearest names."""
+    asked = name if directory.named(name) else name.removeprefix(PREFIX)
+    for understood in dict.fromkeys((name, asked)):
+        if found := _understand(directory, understood):
+            return found
+    for pattern, targets in directory.aliases.items():
+        if is_pattern(pattern) and fnmatchcase(asked, pattern) and (found := _targets(directory, targets)):
+            return found
+    if directory.named(asked) is None and (
+        found := tuple(Candidate(s.provider, asked) for s in directory.served if s.may_have(asked))
+    ):
+        return found
+    raise UnknownModel(_sentence(directory, name), param="model")
+
+
+def permitted(
+    directory: Directory, candidates: Sequence[Candidate], *, name: str, globs: Sequence[str]
+) -> tuple[Candidate, ...]:
+    """Of the candidates for `name`, those that an agent may be served by whose models are `globs`; empty globs permit all.
+
+    A glob is matched against the name as the client wrote it. `openai/*` means the provider `openai` here too, where one is configured: what another provider serves under such a
+    name is not permitted by it. An alias is the owner's own word, and its name alone counts.
+    """
+    if not globs:
+        return tuple(candidates)
+    matching = [glob for glob in globs if fnmatchcase(name, glob)]
+    if name in directory.aliases and matching:
+        return tuple(candidates)
+    providers = [directory.named(glob) for glob in matching]
+    return tuple(c for c in candidates if any(p is None or p.provider == c.provider for p in providers))
+
+
+def redirected(directory: Directory) -> list[tuple[Candidate, str]]:
+    """Models whose own name means another provider, each with the name that leads to it. For `modelplex check`."""
+    return [
+        (Candidate(served.provider, model), f"{served.provider}/{model}")
+        for served in directory.served
+        for model in served.known()
+        if Candidate(served.provider, model) not in _direct(directory.served, model)
+    ]
+
+
+def _understand(directory: Directory, name: str) -> tuple[Candidate, ...]:
+    if targets := directory.aliases.get(name):
+        return _targets(directory, targets)
+    return _direct(directory.served, name)
+
+
+def _targets(directory: Directory, targets: Sequence[str]) -> tuple[Candidate, ...]:
+    found: list[Candidate] = []
+    for target in targets:
+        found += (c for c in _direct(directory.served, target) if c not in found)
+    return tuple(found)
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return not globs or any(fnmatchcase(name, glob) for glob in globs)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether it is a glob, and not a name."""
+    return any(mark in name for mark in "*?[")
+
+
+def _named(served: Sequence[Served], name: str) -> Served | None:
+    provider, slash, model = name.partition("/")
+    if not (slash and model):
+        return None
+    return next((s for s in served if s.provider == provider), None)
+
+
+def _direct(served: Sequence[Served], name: str) -> tuple[Candidate, ...]:
+    named = _named(served, name)
+    if named is None:
+        spelled = PREFIX if name.startswith(PREFIX) else ""
+        return tuple(Candidate(s.provider, name) for s in served if s.takes(name, spelled=spelled))
+    model = name.partition("/")[2]
+    # OpenRouter's own names begin with its name ("openrouter/auto"): what it lists comes before what a glob may cover.
+    if named.spells(name) and not named.spells(model):
+        return (Candidate(named.provider, name),)
+    if named.may_have(model):
+        return (Candidate(named.provider, model),)
+    return tuple(Candidate(s.provider, name) for s in served if s.takes(name, spelled=f"{named.provider}/"))
+
+
+def _sentence(directory: Directory, name: str) -> str:
+    if name in directory.aliases:
+        return (
+            f"The alias {name!r} leads to no model that a provider here serves; `modelplex check` says why."
+        )
+    known = list(directory.known())
+    near = get_close_matches(name.removeprefix(PREFIX), known, n=NEAR_NAMES, cutoff=0.5)
+    if near:
+        return f"No provider here serves the model {name!r}. Near names: {', '.join(near)}."
+    if known:
+        return f"No provider here serves the model {name!r}. Some that are served: {', '.join(known[:NEAR_NAMES])}; GET /models/v1/models lists all."
+    return f"No provider here serves the model {name!r}, nor any other: no provider has named a model yet."

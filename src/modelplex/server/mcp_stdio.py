@@ -1,0 +1,86 @@
+"""The socket that speaks MCP's stdio framing, a message a line: its file, its connections and who they are from.
+
+Above it stands the composition root; below it mcp/front, which reads the lines. A stock client of that framing reaches it with `socat - UNIX-CONNECT:PATH`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from modelplex.core.errors import PolicyDenied
+from modelplex.mcp.clients.stdio import PIECE, Lines
+from modelplex.mcp.constants import INTERNAL_ERROR, Reply
+from modelplex.server.address import Unix
+from modelplex.server.admission import BodyMemory, Reservation
+from modelplex.server.callers import Callers, connecting
+from modelplex.server.connection_shares import Refused, Shares
+from modelplex.server.socket_file import NO_CLEANUP, claim
+
+
+class Stdio:
+    """One such socket, from `open` on. Who may connect is looked at as on every other socket, and connections count among those of the process; one is never idle."""
+
+    def __init__(
+        self, address: Unix, lines: Lines, *, callers: Callers, shares: Shares, bodies: BodyMemory
+    ) -> None:
+        self.lines = lines
+        self._shares = shares
+        self._bodies = bodies
+        self._callers = callers
+        self._address = address
+        self._file = claim(address)
+        self._server: asyncio.Server | None = None
+
+    def __repr__(self) -> str:
+        return f"<Stdio on {self._address.name}: {self.lines!r}>"
+
+    async def open(self) -> None:
+        """Serve connections."""
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(PIECE, loop=loop), self._met, loop=loop)
+
+        self._server = await loop.create_unix_server(accept, sock=self._file.socket, **NO_CLEANUP)
+        self._file.publish()
+
+    async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met = self._callers.meet(
+            writer.get_extra_info("socket"),
+            listener=self._address.name,
+            kind="unix",
+            agent=self._address.agent,
+        )
+        try:
+            caller = self._callers.of(met, ())
+        except PolicyDenied as denied:
+            _refuse(writer, denied.message, reason="policy")
+            return
+        place = self._shares.enter(connecting(met.caller), listener=self._address.name, over_http=False)
+        if isinstance(place, Refused):
+            _refuse(writer, place.message, reason="limit")
+            return
+        try:
+            await self.lines.serve(
+                reader, writer, caller, reserve=lambda: Reservation(self._bodies, caller.owner)
+            )
+        finally:
+            self._shares.leave(place)
+
+    async def close(self) -> None:
+        """The file first, so that nobody finds a socket that refuses; its lock last."""
+        self._file.remove()
+        if self._server is not None:
+            self._server.close()
+        else:
+            self._file.socket.close()
+        await self.lines.close()
+        self._file.release()
+
+
+def _refuse(writer: asyncio.StreamWriter, sentence: str, *, reason: str) -> None:
+    refused = Reply.failed(INTERNAL_ERROR, sentence, {"reason": reason})
+    writer.write(msgspec.json.encode(refused.message(None)) + b"\n")
+    writer.close()

@@ -1,0 +1,121 @@
+"""Options that may stand before a command: every one is applied by the command, or refused. None is dropped."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, cast
+
+import pytest
+
+from modelplex import cli
+from modelplex.config.command_options import SERVE
+
+VALUES: dict[str, list[str]] = {
+    "--config": ["other.toml"],
+    "--http": [":8080"],
+    "--socket": ["./m.socket"],
+    "--vsock": ["77"],
+    "--no-reload": [],
+    "--verbose": [],
+}
+COMMANDS: dict[str, list[str]] = {
+    SERVE: [],
+    "check": ["check"],
+    "run": ["run", "--", "true"],
+    "bridge": ["bridge", "--", "true"],
+    "mcp": ["mcp", "list"],
+}
+OPTIONS = cli._shared().options
+
+
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        cli._parser().parse_args(words)
+    assert ended.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_these_are_all_options_and_all_commands() -> None:
+    parser = cli._parser()
+    found = {string for action in parser._actions for string in action.option_strings}
+    assert found == {*VALUES, "--help", "-h", "--version"}
+    assert {option.flag for option in OPTIONS} == VALUES.keys()
+    commands: list[str] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            commands += cast("dict[str, object]", action.choices)
+    assert {SERVE, *commands} == COMMANDS.keys()
+    assert all(option.commands <= COMMANDS.keys() for option in OPTIONS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda name: name or "serve")
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.flag)
+def test_an_option_before_a_command_is_applied_or_refused(
+    option: Any, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [option.flag, *VALUES[option.flag], *COMMANDS[command]]
+    if command not in option.commands:
+        said = refusal(words, capsys)
+        assert said.endswith(f"argument {option.flag}: `modelplex {command}` does not apply it")
+        return
+    first = cli._parser().parse_args(words)
+    got = getattr(first, option.name)
+    assert got not in (None, False, [])
+    # Behind the command it means the same.
+    verb, *rest = COMMANDS[command] or [""]
+    after = [*([verb] if verb else []), option.flag, *VALUES[option.flag], *rest]
+    assert vars(cli._parser().parse_args(after)) == vars(first)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda name: name or "serve")
+def test_what_is_not_given_is_none_or_false(command: str) -> None:
+    parsed = cli._parser().parse_args(COMMANDS[command])
+    assert {getattr(parsed, option.name) for option in OPTIONS} == {None, False}
+
+
+@pytest.mark.parametrize(
+    ("words", "http"),
+    [
+        (["--http", ":1", "check", "--http", ":2"], ["127.0.0.1:1", "127.0.0.1:2"]),
+        (["--http", ":1", "--http", ":2", "check"], ["127.0.0.1:1", "127.0.0.1:2"]),
+    ],
+)
+def test_what_may_be_repeated_adds_up_before_and_behind_the_command(
+    words: list[str], http: list[str]
+) -> None:
+    assert cli._parser().parse_args(words).http == http
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config", "a", "--config", "b"],
+        ["--config", "a", "check", "--config", "b"],
+        ["--config", "a", "run", "--config", "b", "--", "true"],
+        ["run", "--config", "a", "--config", "b", "--", "true"],
+        ["mcp", "--config", "a", "list", "--config", "b"],
+        ["--socket", "a", "bridge", "--socket", "b"],
+        ["run", "--fs", "ro", "--fs", "private", "--", "true"],
+        ["run", "--agent", "a", "--agent", "b", "--", "true"],
+    ],
+)
+def test_what_has_two_values_and_may_have_one_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "given twice, as" in refusal(words, capsys)
+
+
+def test_the_same_value_twice_is_one() -> None:
+    assert cli._parser().parse_args(["--config", "a", "check", "--config", "a"]).config == "a"
+
+
+def test_what_stands_behind_the_program_s_name_is_the_program_s() -> None:
+    parsed = cli._parser().parse_args(["run", "prog", "--config", "theirs", "--verbose"])
+    assert (parsed.config, parsed.verbose) == (None, False)
+    assert parsed.command_line == ["prog", "--config", "theirs", "--verbose"]
+
+
+def test_a_bridge_needs_one_place_of_the_gateway(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["bridge"], ["bridge", "--socket", "a", "--connect", "vsock:2:1"]):
+        assert cli.main(words) == 2
+        assert "it needs one of --socket PATH and --connect PLACE" in capsys.readouterr().err

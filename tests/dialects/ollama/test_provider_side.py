@@ -1,0 +1,722 @@
+"""Ollama: what is sent is checked against the official client's types, what comes back against transcripts."""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+from ollama._types import ChatRequest, EmbedRequest, GenerateRequest
+
+from modelplex.core.errors import (
+    BadRequest,
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    UnknownModel,
+    Unsupported,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from modelplex.core.events import Argued, Called, Ended, Event, Failed, Said, Usage
+from modelplex.core.request import (
+    AnyTool,
+    Attempt,
+    Audio,
+    Cache,
+    Call,
+    Change,
+    Choice,
+    Completion,
+    Document,
+    Embedding,
+    Foreign,
+    Format,
+    FreeTool,
+    HostedTool,
+    Image,
+    Inline,
+    Message,
+    ModelFacts,
+    Part,
+    PlainText,
+    Reasoning,
+    Refusal,
+    Sampling,
+    Seal,
+    SearchResult,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Url,
+    Written,
+)
+from modelplex.dialects.dialect import ProviderDialect
+from modelplex.dialects.ollama import dialect
+from modelplex.dialects.ollama.response_in import LineReader
+
+TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts" / "ollama"
+CASES = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/response.ndjson"))
+# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/ollama/test_provider_side.py` writes what is read today; read the diff.
+UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
+
+ATTEMPT = Attempt(provider="local", model="llama3.2", dialect="ollama")
+NOTHING = Written(body=b"")
+IMAGE = Image(Inline("image/png", "aGVsbG8="))
+WEATHER = Tool(
+    "weather", "Tells it", msgspec.Raw(b'{"type":"object","properties":{"city":{"type":"string"}}}')
+)
+
+_: ProviderDialect = dialect
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """An event as JSON, without the fields that say nothing."""
+    if isinstance(event, Failed):
+        return {"Failed": {"code": event.error.code, "message": event.error.message}}
+    default = {field.name: field.default for field in msgspec.structs.fields(event)}
+    fields = {
+        name: msgspec.json.decode(msgspec.json.encode(value))
+        for name, value in msgspec.structs.asdict(event).items()
+        if value != default[name]
+    }
+    return {type(event).__name__: fields}
+
+
+def _read(data: bytes, *, piece: int, written: Written = NOTHING) -> list[dict[str, Any]]:
+    reader = dialect.reader(ATTEMPT, written)
+    events: list[Event] = []
+    for start in range(0, len(data), piece):
+        events += reader.feed(data[start : start + piece])
+    return [_told(event) for event in [*events, *reader.end()]]
+
+
+def _call(
+    *parts: Part,
+    messages: tuple[Message, ...] = (),
+    tools: tuple[AnyTool, ...] = (),
+    choice: Choice | None = None,
+    **more: Any,
+) -> Call:
+    told = messages or (Message("user", parts or (Text("Hi"),), path="messages[0]"),)
+    return Call(dialect="openai_chat", model="m", messages=told, tools=tools, choice=choice, **more)
+
+
+def _sent(call: Call, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], Written]:
+    """The body, which the official client's own type of a request takes as it is."""
+    written = dialect.write_call(call, attempt)
+    body = json.loads(written.body)
+    ChatRequest.model_validate(body)
+    return body, written
+
+
+def _changes(written: Written) -> list[str]:
+    return [f"{change.op}={change.path}" for change in written.changes]
+
+
+# --- what comes back
+
+
+def test_there_are_transcripts() -> None:
+    assert len(CASES) >= 9
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stream_gives_the_same_events_whole_and_byte_by_byte(case: str) -> None:
+    data = (TRANSCRIPTS / case / "response.ndjson").read_bytes()
+    events = _read(data, piece=len(data))
+    expected = TRANSCRIPTS / case / "events.jsonl"
+    if UPDATE:
+        expected.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events))
+    assert events == [json.loads(line) for line in expected.read_text().splitlines()]
+    assert _read(data, piece=1) == events
+    assert _read(data, piece=7) == events
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in {"error_line", "broken_off"}])
+def test_a_stream_cut_anywhere_before_its_last_line_never_ends_well(case: str) -> None:
+    data = (TRANSCRIPTS / case / "response.ndjson").read_bytes().rstrip(b"\n")
+    for stop in range(len(data)):
+        reader = dialect.reader(ATTEMPT, NOTHING)
+        events = [*reader.feed(data[:stop]), *reader.end()]
+        assert isinstance(events[-1], Failed)
+        assert not any(isinstance(event, Ended) for event in events)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html>",
+        b"[]",
+        b"null",
+        b'{"message":{"content":7},"done":true}',
+        b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":[1]}}]},"done":true}',
+        b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":"{\\"a\\":"}}]},"done":true}',
+        b"\xff\xfe",
+        b'{"error":"boom"}',
+        b'{"error":{"message":"boom"}}',
+    ],
+)
+def test_what_is_no_answer_fails_streamed_and_whole(line: bytes) -> None:
+    for events in (
+        dialect.reader(ATTEMPT, NOTHING).feed(line + b"\n"),
+        dialect.read_answer(line, ATTEMPT, NOTHING),
+    ):
+        (failed,) = [event for event in events if isinstance(event, Failed)]
+        assert (b"boom" in line) == (failed.error.message == "Ollama: boom")
+        assert isinstance(failed.error, UpstreamBroken)
+        assert events[-1] is failed
+        assert not any(isinstance(event, Called | Ended) for event in events)
+
+
+def test_an_endless_line_fails_and_is_not_kept() -> None:
+    reader = LineReader(NOTHING, limit=50)
+    assert reader.feed(b'{"message":{"content":"') == []
+    (event,) = reader.feed(b"a" * 60)
+    assert isinstance(event, Failed)
+    assert reader.feed(b"a" * 60) == reader.end() == []
+    assert repr(reader) == "<ollama reader over parts=0 calls=0>"
+
+
+def test_an_empty_stream_fails() -> None:
+    (event,) = dialect.reader(ATTEMPT, NOTHING).end()
+    assert isinstance(event, Failed)
+
+
+def test_a_whole_answer_is_the_same_events() -> None:
+    body = b"""{
+      "model": "qwen3", "created_at": "2026-08-21T10:00:00Z", "done": true, "done_reason": "stop",
+      "message": {"role": "assistant", "content": "Hi", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+      "prompt_eval_count": 3, "eval_count": 2
+    }"""
+    told = [_told(event) for event in dialect.read_answer(body, ATTEMPT, NOTHING)]
+    assert told == [
+        {"Began": {"model": "qwen3", "created": 1787306400}},
+        {"Said": {"part": 0, "text": "Hi"}},
+        {"Closed": {"part": 0}},
+        {"Called": {"part": 1, "id": "call_0", "name": "f"}},
+        {"Argued": {"part": 1, "text": "{}"}},
+        {"Closed": {"part": 1}},
+        {"Measured": {"usage": _usage(fresh=3, output=2)}},
+        {"Ended": {"reason": "tool_calls"}},
+    ]
+
+
+def _usage(*, fresh: int, output: int) -> dict[str, Any]:
+    return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(Usage(fresh=fresh, output=output))))
+
+
+def test_a_whole_answer_that_is_not_done_fails() -> None:
+    events = dialect.read_answer(b'{"message":{"content":"Hi"},"done":false}', ATTEMPT, NOTHING)
+    assert isinstance(events[-1], Failed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"), [("null", "{}"), ('""', "{}"), ('"{\\"a\\": 1}"', '{"a": 1}'), ("{ }", "{ }")]
+)
+def test_arguments_are_always_the_text_of_an_object(arguments: str, read: str) -> None:
+    body = (
+        f'{{"message":{{"tool_calls":[{{"function":{{"name":"f","arguments":{arguments}}}}}]}},"done":true}}'
+    )
+    events = dialect.read_answer(body.encode(), ATTEMPT, NOTHING)
+    assert [event.text for event in events if isinstance(event, Argued)] == [read]
+
+
+def test_a_free_form_tools_input_is_taken_out_of_its_wrapping() -> None:
+    written = Written(body=b"", aliases={"sh": "shell"}, free=frozenset({"sh"}))
+    body = b'{"message":{"tool_calls":[{"function":{"name":"sh","arguments":{"input":"ls \\"a\\""}}}]},"done":true}'
+    events = dialect.read_answer(body, ATTEMPT, written)
+    assert Called(0, "call_0", "shell", free=True) in events
+    assert Argued(0, 'ls "a"') in events
+
+
+def test_a_completion_is_read_like_a_chat() -> None:
+    body = b'{"model":"m","response":"blue","done":true,"done_reason":"length","eval_count":1}'
+    events = dialect.read_completion(body, ATTEMPT, NOTHING)
+    assert Said(0, "blue") in events
+    assert events[-1] == Ended("length")
+
+
+def test_embeddings_keep_their_order_and_values() -> None:
+    embedded = dialect.read_embedded(
+        b'{"model":"all-minilm","embeddings":[[0.5,-1.25],[1,2]],"total_duration":1,"prompt_eval_count":8}'
+    )
+    assert embedded.vectors == ((0.5, -1.25), (1.0, 2.0))
+    assert (embedded.model, embedded.usage.fresh, embedded.usage.estimated) == ("all-minilm", 8, False)
+    with pytest.raises(UpstreamBroken):
+        dialect.read_embedded(b'{"embedding":[1]}')
+
+
+def test_models_are_listed_with_their_time() -> None:
+    body = b'{"models":[{"name":"a:latest","model":"a:latest","modified_at":"2026-08-21T12:00:00.5+02:00"},{"name":"b"}]}'
+    assert [(model.id, model.created) for model in dialect.read_models(body)] == [
+        ("a:latest", 1787306400),
+        ("b", 0),
+    ]
+    assert dialect.read_models(b'{"models":null}') == []
+    with pytest.raises(UpstreamBroken):
+        dialect.read_models(b"<html>")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code"),
+    [
+        (400, b'{"error":"model is required"}', BadRequest, None),
+        (
+            400,
+            b'{"error":"the input length exceeds the context length"}',
+            BadRequest,
+            "context_length_exceeded",
+        ),
+        (401, b'{"error":"unauthorized"}', UpstreamAuth, "upstream_auth"),
+        (404, b'{"error":"model \'x\' not found"}', UnknownModel, "model_not_found"),
+        (404, b"404 page not found", UpstreamBroken, "upstream_error"),
+        (408, b"", UpstreamTimeout, "upstream_timeout"),
+        (413, b'{"error":"too large"}', TooLarge, "request_too_large"),
+        (429, b'{"error":"too many"}', RateLimited, "rate_limit_exceeded"),
+        (500, b'{"error":"out of memory"}', UpstreamBroken, "upstream_error"),
+        (502, b"\xff", UpstreamBroken, "upstream_error"),
+        (
+            503,
+            b'{"error":"server busy, please try again.  maximum pending requests exceeded"}',
+            Overloaded,
+            "overloaded",
+        ),
+        (302, b"", UpstreamBroken, "upstream_error"),
+    ],
+)
+def test_each_status_becomes_the_error_that_says_whose_fault_it_is(
+    status: int, body: bytes, kind: type[ModelplexError], code: str | None
+) -> None:
+    error = dialect.read_error(status, {}, body)
+    assert (type(error), error.code, error.upstream_status, error.upstream_body) == (kind, code, status, body)
+
+
+def test_retry_after_is_as_given_and_never_made_up() -> None:
+    busy = b'{"error":"busy"}'
+    assert dialect.read_error(429, {"retry-after": "7"}, busy).retry_after == 7
+    assert dialect.read_error(429, {"retry-after": "7", "retry-after-ms": "1500"}, busy).retry_after == 1.5
+    assert dialect.read_error(429, {"retry-after": "soon"}, busy).retry_after is None
+    assert dialect.read_error(429, {}, busy).retry_after is None
+
+
+# --- what is sent
+
+
+def test_a_plain_call_says_that_it_wants_no_stream() -> None:
+    body, written = _sent(_call())
+    assert body == {"model": "llama3.2", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+    assert written.changes == ()
+
+
+def test_every_control_that_ollama_has_is_sent_and_every_other_one_named() -> None:
+    sampling = Sampling(
+        temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.1,
+        seed=7,
+        presence_penalty=1.0,
+        frequency_penalty=0.5,
+        stop=("END",),
+        logprobs=True,
+        top_logprobs=2,
+        logit_bias=msgspec.Raw(b'{"1":2}'),
+    )
+    body, written = _sent(
+        _call(
+            sampling=sampling,
+            max_tokens=99,
+            stream=True,
+            verbosity="low",
+            cache_key="k",
+            user="u",
+            tier="flex",
+            metadata=msgspec.Raw(b"{}"),
+            cache=Cache(),
+            extra={"keep_alive": msgspec.Raw(b'"5m"'), "store": msgspec.Raw(b"true")},
+        )
+    )
+    assert body["stream"] is True
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
+    assert body["options"] == {
+        "num_predict": 99,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.1,
+        "seed": 7,
+        "presence_penalty": 1.0,
+        "frequency_penalty": 0.5,
+        "stop": ["END"],
+    }
+    assert _changes(written) == [
+        "drop=logit_bias",
+        "drop=verbosity",
+        "drop=cache_control",
+        "drop=prompt_cache_key",
+        "drop=user",
+        "drop=metadata",
+        "drop=service_tier",
+        "drop=keep_alive",
+        "drop=store",
+    ]
+
+
+def test_several_choices_are_refused_and_not_reduced() -> None:
+    with pytest.raises(Unsupported) as refused:
+        _sent(_call(sampling=Sampling(n=2)))
+    assert refused.value.param == "n"
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "think", "changes"),
+    [
+        (Reasoning(effort="none"), False, []),
+        (Reasoning(effort="minimal"), "low", ["clamp=reasoning_effort"]),
+        (Reasoning(effort="low"), "low", []),
+        (Reasoning(effort="medium"), "medium", []),
+        (Reasoning(effort="high"), "high", []),
+        (Reasoning(effort="xhigh"), "max", ["clamp=reasoning_effort"]),
+        (Reasoning(effort="max"), "max", []),
+        (Reasoning(budget=9000), "medium", ["lower=reasoning_effort"]),
+        (Reasoning(budget=32000, mode="enabled"), "max", ["lower=reasoning_effort"]),
+        (Reasoning(mode="disabled"), False, []),
+        (Reasoning(mode="adaptive"), True, []),
+        (Reasoning(effort="high", show="omitted"), "high", ["drop=reasoning_effort"]),
+        (Reasoning(), None, []),
+        (None, None, []),
+    ],
+)
+def test_effort_becomes_think(reasoning: Reasoning | None, think: object, changes: list[str]) -> None:
+    body, written = _sent(_call(reasoning=reasoning))
+    assert body.get("think") == think
+    assert _changes(written) == changes
+
+
+def test_effort_is_left_out_where_the_model_cannot_follow() -> None:
+    silent = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(thinking="none"))
+    always = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(can_disable_thinking=False))
+    for attempt, effort in ((silent, "high"), (always, "none")):
+        body, written = _sent(_call(reasoning=Reasoning(effort=effort)), attempt)  # type: ignore[arg-type]
+        assert "think" not in body
+        assert _changes(written) == ["drop=reasoning_effort"]
+
+
+def test_a_form_of_answer_is_asked_for() -> None:
+    schema = msgspec.Raw(b'{"type": "object", "properties": {"a": {"type": "integer"}}}')
+    assert _sent(_call(format=Format("schema", schema, name="x")))[0]["format"] == json.loads(bytes(schema))
+    assert _sent(_call(format=Format("json")))[0]["format"] == "json"
+    assert "format" not in _sent(_call(format=Format("text")))[0]
+
+
+def test_losses_are_named_in_the_words_of_the_client() -> None:
+    call = msgspec.structs.replace(
+        _call(parallel=False, reasoning=Reasoning(effort="minimal"), user="u"), dialect="anthropic_messages"
+    )
+    assert _changes(_sent(call)[1]) == [
+        "drop=tool_choice.disable_parallel_tool_use",
+        "clamp=thinking",
+        "drop=metadata.user_id",
+    ]
+
+
+# --- tools
+
+
+@pytest.mark.parametrize(
+    ("choice", "offered", "changes"),
+    [
+        (None, ["weather", "now"], []),
+        (Choice("auto"), ["weather", "now"], []),
+        (Choice("none"), None, []),
+        (Choice("required"), ["weather", "now"], ["drop=tool_choice"]),
+        (Choice("named", ("now",)), ["weather", "now"], ["drop=tool_choice"]),
+        (Choice("subset", ("now",)), ["now"], []),
+        (Choice("subset", ("now",), required=True), ["now"], ["drop=tool_choice"]),
+    ],
+)
+def test_a_choice_is_done_by_what_is_offered_or_named_as_lost(
+    choice: Choice | None, offered: list[str] | None, changes: list[str]
+) -> None:
+    body, written = _sent(_call(tools=(WEATHER, Tool("now")), choice=choice))
+    tools = body.get("tools")
+    assert (tools and [tool["function"]["name"] for tool in tools]) == offered
+    assert _changes(written) == changes
+
+
+def test_one_call_at_a_time_cannot_be_asked_for() -> None:
+    assert _changes(_sent(_call(parallel=False))[1]) == ["drop=parallel_tool_calls"]
+    assert _changes(_sent(_call(parallel=True))[1]) == []
+
+
+def test_a_tool_keeps_its_schema_whole_and_names_what_ollama_will_drop_of_it_once() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "minimum": {"type": "integer", "minimum": 3},
+            "b": {"anyOf": [{"type": "string", "pattern": "x"}, {"$ref": "#/$defs/d"}]},
+            "c": {"type": "array", "items": {"type": "string", "maxLength": 3}},
+        },
+        "required": ["minimum"],
+        "$defs": {"d": {"type": "object", "properties": {}, "title": "D"}},
+    }
+    tool = Tool("f", None, msgspec.Raw(json.dumps(schema).encode()), strict=True)
+    body, written = _sent(_call(tools=(WEATHER, tool)))
+    assert body["tools"][1] == {"type": "function", "function": {"name": "f", "parameters": schema}}
+    lost = "$ref, additionalProperties, maxLength, minimum, pattern, strict, title"
+    assert written.changes == (Change("lower", "tools[1]", f"Ollama drops from a tool: {lost}"),)
+
+
+def test_a_tool_without_parameters_gets_an_empty_object() -> None:
+    (tool,) = _sent(_call(tools=(Tool("now", "Tells the time"),)))[0]["tools"]
+    assert tool["function"] == {
+        "name": "now",
+        "description": "Tells the time",
+        "parameters": {"type": "object", "properties": {}},
+    }
+
+
+def test_a_free_form_tool_is_lowered_to_one_string_and_its_history_with_it() -> None:
+    free = FreeTool("sh", "Runs it", syntax="lark", definition="start: WORD")
+    history = (
+        Message("assistant", (ToolCall("c1", "sh", 'ls "x"', free=True),), path="messages[0]"),
+        Message("tool", (ToolResult("c1", (Text("x"),), free=True),), path="messages[1]"),
+    )
+    body, written = _sent(_call(messages=history, tools=(free,)))
+    function = body["tools"][0]["function"]
+    assert function["parameters"] == {
+        "type": "object",
+        "properties": {"input": {"type": "string"}},
+        "required": ["input"],
+    }
+    assert function["description"] == "Runs it\n\n`input` must match this lark grammar:\nstart: WORD"
+    assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == {"input": 'ls "x"'}
+    assert written.free == {"sh"}
+    assert _changes(written) == ["lower=tools[0]"]
+
+
+def test_a_hosted_tool_stays_behind_and_is_named() -> None:
+    search = HostedTool("anthropic_messages", "web_search_20250305", msgspec.Raw(b"{}"))
+    body, written = _sent(_call(tools=(WEATHER, search)))
+    assert len(body["tools"]) == 1
+    assert [(change.op, change.path) for change in written.changes] == [("drop", "tools[1]")]
+    bash = HostedTool("anthropic_messages", "bash_20250124", msgspec.Raw(b"{}"), name="bash")
+    with pytest.raises(Unsupported) as refused:
+        _sent(_call(tools=(WEATHER, bash)))
+    assert refused.value.param == "tools[1]"
+
+
+def test_a_tools_schema_that_is_no_json_is_the_callers_fault() -> None:
+    nested = b'{"items":' * 200_000 + b"{}" + b"}" * 200_000  # beyond what any version of Python recurses
+    for parameters in (b"{", nested):
+        with pytest.raises(BadRequest) as refused:
+            _sent(_call(tools=(Tool("f", None, msgspec.Raw(parameters)),)))
+        assert refused.value.param == "tools[0]"
+
+
+# --- messages
+
+
+def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
+    seal = Seal("anthropic-claude-v1", "c2ln")
+    messages = (
+        Message("developer", (Text("Be brief."),), path="messages[0]"),
+        Message("user", (Text("Look:"), IMAGE, Text("what is it?")), name="Ann", path="messages[1]"),
+        Message(
+            "assistant",
+            (
+                Thinking("Hm.", seal),
+                Text("I look."),
+                ToolCall("a", "look", '{"x": 1.0}'),
+                ToolCall("b", "weather", "oops"),
+            ),
+            path="messages[2]",
+        ),
+        Message(
+            "tool",
+            (
+                ToolResult("b", (Text("no"), Text("way")), is_error=True),
+                ToolResult("a", (Text("a cat"), IMAGE)),
+            ),
+            path="messages[3]",
+        ),
+        Message("system", (Text("Hurry."),), path="messages[4]"),
+        Message("assistant", (Text("It is"),), path="messages[5]"),
+    )
+    body, written = _sent(_call(messages=messages))
+    assert body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Look:\n\nwhat is it?", "images": ["aGVsbG8="]},
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "thinking": "Hm.",
+            "tool_calls": [
+                {"id": "a", "function": {"name": "look", "arguments": {"x": 1.0}}},
+                {"id": "b", "function": {"name": "weather", "arguments": {"_raw": "oops"}}},
+            ],
+        },
+        {
+            "role": "tool",
+            "content": "a cat",
+            "images": ["aGVsbG8="],
+            "tool_name": "look",
+            "tool_call_id": "a",
+        },
+        {"role": "tool", "content": "[tool error] no\n\nway", "tool_name": "weather", "tool_call_id": "b"},
+        {"role": "system", "content": "Hurry."},
+        {"role": "assistant", "content": "It is"},
+    ]
+    assert b'{"x": 1.0}' in written.body
+    assert _changes(written) == [
+        "drop=messages[1].name",
+        "drop=messages[2].content[0]",
+        "lower=messages[2].tool_calls[1]",
+    ]
+
+
+def test_what_only_another_dialect_has_on_calls_and_results_is_named() -> None:
+    own = {"caller": msgspec.Raw(b"{}")}
+    messages = (
+        Message("assistant", (ToolCall("a", "now", "{}", extra=own),), path="messages[0]"),
+        Message("tool", (ToolResult("a", (), extra=own),), path="messages[1]"),
+    )
+    body, written = _sent(_call(messages=messages))
+    assert body["messages"][1]["tool_name"] == "now"
+    assert _changes(written) == ["drop=messages[0].tool_calls[0].caller", "drop=messages[1].caller"]
+
+
+@pytest.mark.parametrize("arguments", ["", "  ", "{}"])
+def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
+    messages = (
+        Message("assistant", (ToolCall("a", "now", arguments),), path="messages[0]"),
+        Message("tool", (ToolResult("a", (Text("noon"),)),), path="messages[1]"),
+    )
+    body, _ = _sent(_call(messages=messages))
+    assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == {}
+
+
+def test_a_call_without_a_result_and_a_result_without_a_call_are_refused_by_id() -> None:
+    asked = Message("assistant", (ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}")), path="messages[0]")
+    answered = Message("tool", (ToolResult("a", ()),), path="messages[1]")
+    more = Message("user", (Text("Well?"),), path="messages[2]")
+    stray = Message("tool", (ToolResult("z", ()),), path="messages[3]")
+    for messages, told in (
+        ((asked, answered), "missing: b"),
+        ((asked, answered, more), "missing: b"),
+        ((stray,), "'z'"),
+    ):
+        with pytest.raises(BadRequest) as refused:
+            _sent(_call(messages=messages))
+        assert told in refused.value.message
+        assert refused.value.param == messages[-1].path
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Image(Url("https://example.com/a.png")),
+        Document(Inline("application/pdf", "JVBERi0=")),
+        Document(Url("https://example.com/a.pdf")),
+        Audio("UklGRg==", "wav"),
+        Foreign("anthropic_messages", "server_tool_use", msgspec.Raw(b"{}")),
+    ],
+)
+def test_what_ollama_cannot_be_shown_is_refused_by_its_path(part: Part) -> None:
+    with pytest.raises(Unsupported) as refused:
+        _sent(_call(Text("See"), part))
+    assert refused.value.param == "messages[0].content[1]"
+
+
+def test_an_image_by_url_in_a_tools_result_is_refused_by_its_path() -> None:
+    messages = (
+        Message("assistant", (ToolCall("a", "f", "{}"),), path="messages[0]"),
+        Message("tool", (ToolResult("a", (Text("x"), Image(Url("http://h/i.png")))),), path="messages[1]"),
+    )
+    with pytest.raises(Unsupported) as refused:
+        _sent(_call(messages=messages))
+    assert refused.value.param == "messages[1].content[1]"
+
+
+def test_texts_of_all_kinds_are_told_as_text() -> None:
+    data = base64.b64encode("grün".encode()).decode()
+    body, written = _sent(
+        _call(
+            Document(PlainText("Text."), title="Title", context="From a book", citations=True),
+            Document(Inline("text/plain", data), filename="a.txt"),
+            SearchResult("https://h/", "Found", ("one", "two"), cache=Cache("5m")),
+            Refusal("I will not."),
+            Text("So?", cache=Cache()),
+        )
+    )
+    assert body["messages"][0]["content"] == (
+        "Title\n\nFrom a book\n\nText.\n\na.txt\n\ngrün\n\nFound\nhttps://h/\n\none\n\ntwo\n\nI will not.\n\nSo?"
+    )
+    assert _changes(written) == [
+        "drop=messages[0].content[0].citations",
+        "drop=messages[0].content[2]",
+        "lower=messages[0].content[3]",
+        "drop=messages[0].content[4]",
+    ]
+
+
+def test_a_text_document_that_is_not_base64_is_the_callers_fault() -> None:
+    with pytest.raises(BadRequest):
+        _sent(_call(Document(Inline("text/plain", "%%%"))))
+
+
+# --- completions and embeddings
+
+
+def _completion(*prompts: str | tuple[int, ...], **more: Any) -> Written:
+    return dialect.write_completion(
+        Completion(dialect="openai_completions", model="m", prompts=prompts, **more), ATTEMPT
+    )
+
+
+def test_a_completion_is_one_prompt_with_its_options() -> None:
+    written = _completion(
+        "def f(",
+        suffix=")",
+        max_tokens=5,
+        sampling=Sampling(stop=("\n",)),
+        echo=True,
+        extra={"best_of": msgspec.Raw(b"1")},
+    )
+    body = json.loads(written.body)
+    GenerateRequest.model_validate(body)
+    assert body == {
+        "model": "llama3.2",
+        "prompt": "def f(",
+        "suffix": ")",
+        "stream": False,
+        "options": {"num_predict": 5, "stop": ["\n"]},
+    }
+    assert _changes(written) == ["drop=echo", "drop=best_of"]
+
+
+@pytest.mark.parametrize("prompts", [("a", "b"), ((1, 2),), ()])
+def test_other_prompts_than_one_text_are_refused(prompts: tuple[str | tuple[int, ...], ...]) -> None:
+    with pytest.raises(Unsupported) as refused:
+        _completion(*prompts)
+    assert refused.value.param == "prompt"
+
+
+def test_an_embedding_takes_texts_and_is_never_cut_in_silence() -> None:
+    asked = Embedding(
+        dialect="openai_embeddings", model="m", inputs=("a", "b"), dimensions=8, encoding="base64"
+    )
+    body = json.loads(dialect.write_embedding(asked, ATTEMPT).body)
+    EmbedRequest.model_validate(body)
+    assert body == {"model": "llama3.2", "input": ["a", "b"], "truncate": False, "dimensions": 8}
+    with pytest.raises(Unsupported) as refused:
+        dialect.write_embedding(msgspec.structs.replace(asked, inputs=("a", (1, 2))), ATTEMPT)
+    assert refused.value.param == "input[1]"

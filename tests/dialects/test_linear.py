@@ -1,0 +1,143 @@
+"""What a body costs grows with its size and with nothing else: twice as many entries of any kind are at most twice the work, in every reader, writer and policy.
+
+Calls of functions are counted, which is exact. What one call does in C (looking through a list, copying a tuple) is seen in processor time alone; that grows by four where the work does, and by
+sixteen where it is its square.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import time
+from collections.abc import Callable, Iterator
+from math import inf
+
+import pytest
+
+from modelplex.core.errors import ModelplexError
+from modelplex.core.request import Ask, Attempt, Call, Endpoint
+from modelplex.dialects.core.estimate import estimated
+from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import CLIENTS, PROVIDERS
+from modelplex.policy.judge import judge
+from modelplex.policy.verdict import Facts
+from tests.dialects.adversarial import FAMILIES
+
+FEW = 100
+"""Entries whose calls are counted."""
+SOME, MANY = 900, 3_600
+"""Entries whose processor time is compared."""
+MOST_CALLS = 2.2
+"""Times as many calls for twice as many entries."""
+MOST_TIME = 9.0
+"""Times as long for four times as many entries: more than four for the sake of caches, and far from sixteen."""
+NOTHING = 0.03
+"""Seconds below which a step is not judged by its time."""
+TRIES = 10
+ENDPOINTS: dict[str, Endpoint] = {
+    "openai_chat": "chat/completions",
+    "openai_responses": "responses",
+    "anthropic_messages": "messages",
+    "gemini": "generate_content",
+    "ollama": "api/chat",
+}
+FACTS = Facts(agent="ann", secret=b"s" * 32)
+CASES = [(dialect, family) for dialect, families in FAMILIES.items() for family in families]
+Step = Callable[[], object]
+
+
+def asked(dialect: str, body: bytes) -> Ask:
+    return read_ask(body, endpoint=ENDPOINTS[dialect], dialect=dialect, model="m")
+
+
+def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
+    """Everything that the gateway may do with a body, by its name."""
+    ask = asked(dialect, body)
+    yield "read_ask", lambda: asked(dialect, body)
+    yield f"policy {dialect}", lambda: judge(body, dialect=dialect, facts=FACTS)
+    yield "estimated", lambda: estimated(ask, characters=0)
+    yield "read_call", lambda: CLIENTS[dialect].read_call(ask)
+    try:
+        call = CLIENTS[dialect].read_call(ask)
+    except ModelplexError:
+        return
+    for provider in PROVIDERS:
+        attempt = Attempt(provider="p", model="m", dialect=provider)
+        yield f"write_call {provider}", writing(call, attempt)
+        try:
+            written = PROVIDERS[provider].write_call(call, attempt).body
+        except ModelplexError:
+            continue
+        yield f"policy of what is written to {provider}", judging(written, provider)
+
+
+def writing(call: Call, attempt: Attempt) -> Step:
+    return lambda: PROVIDERS[attempt.dialect].write_call(call, attempt)
+
+
+def judging(body: bytes, dialect: str) -> Step:
+    return lambda: judge(body, dialect=dialect, facts=FACTS)
+
+
+def ran(step: Step) -> None:
+    with contextlib.suppress(ModelplexError):  # a refusal that takes its time is one all the same
+        step()
+
+
+def calls_of(step: Step) -> int:
+    count = 0
+
+    def note(_frame: object, event: str, _what: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    gc.disable()  # a collection in between would count too, with what others hang on it
+    sys.setprofile(note)
+    try:
+        ran(step)
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return count
+
+
+def seconds_of(step: Step) -> float:
+    gc.disable()
+    try:
+        before = time.thread_time()
+        ran(step)
+        return time.thread_time() - before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("dialect", "family"), CASES)
+def test_twice_as_many_entries_are_at_most_twice_the_calls(dialect: str, family: str) -> None:
+    make = FAMILIES[dialect][family]
+    for _, step in steps(dialect, make(1)):
+        ran(step)  # modules that are only imported where they are needed
+    counts = [
+        {name: calls_of(step) for name, step in steps(dialect, make(n))} for n in (FEW // 2, FEW, FEW * 2)
+    ]
+    for name in counts[2]:
+        first, second, third = (count[name] for count in counts)
+        # What is done once for the body, whatever its size, is taken out by the differences.
+        assert third - second <= MOST_CALLS * max(second - first, FEW // 10), (name, first, second, third)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dialect", "family"), CASES)
+def test_four_times_as_many_entries_are_not_sixteen_times_the_time(dialect: str, family: str) -> None:
+    make = FAMILIES[dialect][family]
+    small = dict(steps(dialect, make(SOME)))
+    for name, step in steps(dialect, make(MANY)):
+        # The least of several: other processes and the allocator only ever add to it.
+        long, short = inf, inf
+        for _ in range(TRIES):
+            long = min(long, seconds_of(step))
+            short = min(short, seconds_of(small[name]))
+            if long < NOTHING or long <= MOST_TIME * short:
+                break
+        else:
+            pytest.fail(f"{name} takes {long / short:.1f} times as long")

@@ -1,0 +1,158 @@
+"""The checks by themselves, on values that no client sends by accident."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelplex.mcp.clients.checks import (
+    Head,
+    Refusal,
+    accepted,
+    decoded,
+    era_of,
+    header_arguments,
+    kind_of,
+    malformed,
+    modern_fault,
+    negotiated,
+    read,
+    read_head,
+    same_arguments,
+)
+from tests.mcp.clients.scripted import call, enveloped, request
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+messages = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.sampled_from(["2.0", "1.0"]) | values,
+        "id": values,
+        "method": st.sampled_from(["tools/call", "initialize"]) | values,
+        "params": st.fixed_dictionaries({}, optional={"_meta": values, "name": values}) | values,
+        "result": values,
+        "error": values,
+    },
+)
+
+
+@given(messages | values)
+def test_whatever_comes_is_something_and_what_is_wrong_is_told(value: Any) -> None:
+    body = msgspec.json.encode(value)
+    again = read(body, max_depth=64)
+    assert not isinstance(again, Refusal)
+    kind = kind_of(again)
+    if kind == "none":
+        assert malformed(again).code == -32600
+    if kind == "request":
+        era_of(again)
+        fault = modern_fault(Head(), again)
+        assert fault is not None
+        assert fault.status == 400
+        msgspec.json.encode(fault.body())
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    read(data, max_depth=4)
+
+
+@given(st.text(max_size=40))
+def test_what_base64_holds_comes_back_and_anything_else_in_its_place_does_not(text: str) -> None:
+    payload = base64.b64encode(text.encode("utf-8", "replace")).decode()
+    assert decoded(f"=?base64?{payload}?=") == text.encode("utf-8", "replace").decode()
+    assert decoded(f"=?base64?{payload}\n?=") is None
+    assert decoded(f"=?base64?{payload}=?=") is None
+
+
+@pytest.mark.parametrize("payload", ["QQ", "QR==", "Q Q==", "_-8=", "/w=="])
+def test_base64_that_is_not_canonical_or_no_text_is_refused(payload: str) -> None:
+    assert decoded(f"=?base64?{payload}?=") is None
+
+
+@pytest.mark.parametrize(("depth", "fits"), [(8, True), (9, False), (2000, False)])
+def test_depth_is_counted_in_levels(depth: int, fits: bool) -> None:
+    for body in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+        found = read(body, max_depth=8)
+        assert isinstance(found, Refusal) != fits
+    assert not isinstance(read(b'["' + b"[" * 100 + b'"]', max_depth=8), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("accept", "json", "events"),
+    [
+        ("", False, False),
+        ("*/*", True, True),
+        ("application/json", True, False),
+        ("Application/JSON; charset=utf-8, TEXT/event-stream", True, True),
+        ("text/event-stream;q=0.5,application/*;q=0", False, True),
+        ("text/html", False, False),
+    ],
+)
+def test_accept_is_read_by_media_type(accept: str, json: bool, events: bool) -> None:
+    found = accepted(accept)
+    assert (found.json, found.events) == (json, events)
+
+
+def test_headers_are_kept_as_often_as_they_came() -> None:
+    head = read_head(
+        [
+            (b"accept", b"a/b"),
+            (b"accept", b"c/d"),
+            (b"mcp-session-id", b"x"),
+            (b"mcp-session-id", b"y"),
+            (b"mcp-param-a", b" 1 "),
+        ]
+    )
+    assert head.accept == "a/b,c/d"
+    assert head.session == "", "of two sessions none is meant"
+    assert head.arguments == (("a", "1"),)
+
+
+@pytest.mark.parametrize(
+    ("version", "message", "era"),
+    [
+        ("2026-07-28", request("initialize"), "modern"),
+        ("2099-01-01", request("x"), "modern"),
+        ("2025-06-18", request("x"), None),
+        ("2025-06-18", enveloped(request("x")), "modern"),
+        (None, request("initialize"), "legacy"),
+        (None, enveloped(request("initialize")), "modern"),
+        (None, request("x"), None),
+    ],
+)
+def test_the_first_evidence_tells_the_era(version: str | None, message: Any, era: str | None) -> None:
+    assert era_of(message, Head(versions=(version,) if version else ())) == era
+
+
+@pytest.mark.parametrize(
+    ("asked", "version"),
+    [("2024-11-05", "2024-11-05"), ("2026-07-28", "2025-11-25"), (None, "2025-11-25"), (7, "2025-11-25")],
+)
+def test_a_version_is_echoed_or_the_newest_offered(asked: Any, version: str) -> None:
+    assert negotiated({"protocolVersion": asked}) == version
+
+
+def test_arguments_that_headers_repeat_stand_on_chains_of_properties_alone() -> None:
+    schema: Any = {
+        "properties": {
+            "a": {"x-mcp-header": "A"},
+            "b": {"properties": {"c": {"x-mcp-header": "C"}}},
+            "d": {"items": {"properties": {"e": {"x-mcp-header": "E"}}}},
+            "f": {"default": {"x-mcp-header": "F"}, "x-mcp-header": 3},
+        },
+        "x-mcp-header": "Root",
+    }
+    assert sorted(header_arguments(schema)) == [(("a",), "A"), (("b", "c"), "C")]
+    head = Head(arguments=(("a", "x"),))
+    assert same_arguments(head, call("t", {"a": {"no": "header"}}), schema) is None
+    assert same_arguments(head, {"method": "tools/call", "params": {"arguments": 3}}, schema) is not None

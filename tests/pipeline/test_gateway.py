@@ -1,0 +1,883 @@
+"""The data path end to end: real sockets on both sides, and providers that do what they should not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from modelplex.records.record import Record
+from tests.gateways import WAIT_S, Answer, gateway, one
+from tests.upstreams import (
+    DONE,
+    STREAM_HEAD,
+    USAGE,
+    answer,
+    chat_answer,
+    chat_stream,
+    chunk,
+    hang_up,
+    provider,
+    raw,
+    stall,
+    stream,
+)
+
+QUICK = "\n[failover]\nbackoff = 0.01\nretries = 1\n"
+ERROR = {"error": {"message": "told so", "type": "some_error", "param": None, "code": "some_code"}}
+
+
+def events(body: bytes) -> list[Any]:
+    return [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: {")]
+
+
+def text(body: bytes) -> str:
+    return "".join(
+        c["delta"].get("content") or "" for e in events(body) if "choices" in e for c in e["choices"]
+    )
+
+
+# --- what passes --------------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_passes_byte_for_byte_and_says_where_it_is_from(tmp_path: Path) -> None:
+    odd = json.dumps(chat_answer("Grüße", unknown_member={"a": 1e400})).encode().replace(b", ", b" ,\t")
+    async with provider(answer(odd, x_request_id="up-1", x_ratelimit_limit_requests="7")) as up:
+        async with gateway(one(up.url, api_key="sk-up-secret"), folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert got.body == odd
+            assert got.headers["x-modelplex-provider"] == "up"
+            assert got.headers["x-modelplex-model"] == "m"
+            assert got.headers["x-modelplex-attempts"] == "1"
+            assert float(got.headers["x-modelplex-overhead-ms"]) > 0
+            assert got.headers["x-modelplex-upstream-request-id"] == "up-1"
+            assert got.headers["x-ratelimit-limit-requests"] == "7"
+            assert got.headers["x-request-id"].startswith("mpx-")
+            record = await gw.record()
+            assert (record.outcome, record.finish, record.passthrough) == ("ok", "stop", True)
+            assert record.usage is not None
+            assert (record.usage.input, record.usage.output) == (3, 2)
+        assert up.seen[0].target == "/v1/chat/completions"
+        assert up.seen[0].headers["authorization"] == "Bearer sk-up-secret"
+
+
+async def test_a_request_passes_with_every_value_as_it_was_but_the_model(tmp_path: Path) -> None:
+    body = (
+        b'{"seed":12345678901234567890,"temperature":1.0e-1,"model":"nick","messages":[{"role":"user",'
+        b'"content":"\\u00fc \\/ x"}],"zz_unknown":{"b":1,"a":[1.50,null]}}'
+    )
+    config = "[aliases]\nnick = 'up/m'\n"
+    async with provider(answer(chat_answer())) as up, gateway(one(up.url) + config, folder=tmp_path) as gw:
+        assert (await gw.ask("POST", "/v1/chat/completions", body)).status == 200
+        assert up.seen[0].body == body.replace(b'"nick"', b'"m"')
+
+
+async def test_no_credential_of_the_caller_goes_on_and_one_of_ours_does(tmp_path: Path) -> None:
+    own = [
+        (b"content-type", b"application/json"),
+        (b"authorization", b"Bearer guest-1"),
+        (b"x-api-key", b"guest-2"),
+        (b"x-goog-api-key", b"guest-3"),
+        (b"cookie", b"guest=4"),
+        (b"x-whatever", b"guest-5"),
+    ]
+    body: dict[str, Any] = {"model": "m", "messages": []}
+    async with (
+        provider(answer(chat_answer())) as up,
+        gateway(one(up.url, api_key="ours"), folder=tmp_path) as gw,
+    ):
+        got = await gw.ask("POST", "/v1/chat/completions?key=guest-6", body, headers=own)
+        assert got.status == 200
+        assert "guest" not in repr(up.seen[0])
+        assert up.seen[0].headers["authorization"] == "Bearer ours"
+
+
+async def test_a_stream_passes_untouched_over_the_socket(tmp_path: Path) -> None:
+    pieces = chat_stream("Hel", "lo")
+    async with provider(stream(*pieces)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.chat(stream=True, unix=True, stream_options={"include_usage": True})
+        assert got.body == b"".join(pieces)
+        assert got.headers["content-type"].startswith("text/event-stream")
+        record = await gw.record()
+        assert record.listener.startswith("unix:")
+        assert record.times.first is not None
+
+
+async def test_usage_is_asked_for_on_our_behalf_and_kept_from_a_client_that_did_not_ask(
+    tmp_path: Path,
+) -> None:
+    pieces = chat_stream("Hi")
+    async with provider(stream(*pieces)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.chat(stream=True)
+        assert up.seen[0].json["stream_options"] == {"include_usage": True}
+        assert got.body == b"".join(p for p in pieces if b"usage" not in p)
+        record = await gw.record()
+        assert record.usage is not None
+        assert record.usage.output == 2
+
+
+async def test_a_service_that_reads_max_tokens_is_sent_it_and_the_change_is_told(tmp_path: Path) -> None:
+    config = one(up_url := "http://127.0.0.1:9", type="openai", quirks={}).replace("quirks = {}\n", "")
+    del up_url
+    async with provider(answer(chat_answer())) as up:
+        config = config.replace("http://127.0.0.1:9", up.url) + 'quirks = { output_limit = "max_tokens" }\n'
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat(max_completion_tokens=9)
+            assert got.headers["x-modelplex-changes"] == "rename=max_completion_tokens"
+            assert up.seen[0].json["max_tokens"] == 9
+            assert "max_completion_tokens" not in up.seen[0].json
+
+
+@pytest.mark.parametrize("endpoint", ["moderations", "rerank", "images/generations", "audio/speech"])
+async def test_unread_endpoints_go_by_model_and_come_back_as_they_are(endpoint: str, tmp_path: Path) -> None:
+    blob = bytes(range(256)) * 50
+    config = "[aliases]\nnick = 'up/m'\n"
+    # Every OpenAI-compatible service serves a different set; this one is told to serve all.
+    async with provider(answer(blob, label="audio/mpeg")) as up:
+        kind = "vllm" if endpoint == "rerank" else "openai"
+        async with gateway(one(up.url, type=kind) + config, folder=tmp_path) as gw:
+            got = await gw.ask("POST", f"/models/v1/{endpoint}", {"model": "nick", "input": "x"})
+            assert (got.status, got.body, got.headers["content-type"]) == (200, blob, "audio/mpeg")
+            assert up.seen[0].target == f"/v1/{endpoint}"
+            assert up.seen[0].json == {"model": "m", "input": "x"}
+
+
+async def test_a_stream_of_vectors_is_no_stream(tmp_path: Path) -> None:
+    vectors = {
+        "object": "list",
+        "model": "m",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+    }
+    async with provider(answer(vectors)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.ask("POST", "/v1/embeddings", {"model": "m", "input": "x", "stream": True})
+        assert (got.status, got.json) == (200, vectors)
+
+
+async def test_a_form_passes_with_only_its_model_changed(tmp_path: Path) -> None:
+    audio = bytes(range(256)) * 20
+    form = (
+        b'--XX\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\n' + audio + b"\r\n"
+        b'--XX\r\nContent-Disposition: form-data; name="model"\r\n\r\nnick\r\n'
+        b'--XX\r\nContent-Disposition: form-data; name="language"\r\n\r\nde\r\n--XX--\r\n'
+    )
+    config = "[aliases]\nnick = 'up/whisper'\n"
+    async with provider(answer({"text": "Hallo"})) as up:
+        async with gateway(one(up.url, models='["whisper"]') + config, folder=tmp_path) as gw:
+            label = b"multipart/form-data; boundary=XX"
+            got = await gw.ask("POST", "/v1/audio/transcriptions", form, headers=[(b"content-type", label)])
+            assert got.json == {"text": "Hallo"}
+            assert up.seen[0].body == form.replace(b"nick", b"whisper")
+            assert up.seen[0].headers["content-type"] == label.decode()
+            shouted = b"Multipart/Form-Data; boundary=XX"
+            got = await gw.ask("POST", "/v1/audio/transcriptions", form, headers=[(b"content-type", shouted)])
+            assert got.json == {"text": "Hallo"}
+            assert up.seen[1].headers["content-type"] == label.decode()
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "word"),
+    [
+        (b"{", None, "JSON"),
+        (b"[]", None, "JSON"),
+        (b'{"messages":[]}', "model", "model"),
+        (b'{"model":5,"messages":[]}', "model", "string"),
+        (b'{"model":"m","stream":"yes"}', "stream", "true or false"),
+        (b'{"model":"","messages":[]}', "model", "characters"),
+        (b'{"model":"\xff"}', "model", "UTF-8"),
+    ],
+)
+async def test_a_bad_body_is_a_400_that_says_where(
+    body: bytes, param: str | None, word: str, tmp_path: Path
+) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
+        got = await gw.ask("POST", "/v1/chat/completions", body)
+        assert (got.status, got.error["type"], got.error["param"]) == (400, "invalid_request_error", param)
+        assert word in got.error["message"]
+        assert set(got.error) == {"message", "type", "param", "code"}
+        record = await gw.record()
+        assert (record.outcome, record.blame, record.status) == ("error", "client", 400)
+
+
+async def test_an_unknown_model_is_a_404_with_near_names(tmp_path: Path) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1", models='["gpt-4"]'), folder=tmp_path) as gw:
+        got = await gw.chat("gtp-4")
+        assert (got.status, got.error["code"]) == (404, "model_not_found")
+        assert "gpt-4" in got.error["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/files", "/models/v1/threads", "/x", "/v1/chat/completions/x", "/v2/chat/completions"]
+)
+async def test_any_other_path_is_a_404_in_the_openai_shape(path: str, tmp_path: Path) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
+        for unix in (False, True):
+            got = await gw.ask("POST", path, {"model": "m"}, unix=unix)
+            assert (got.status, got.error["code"]) == (404, "not_found")
+
+
+ROOT: dict[str, dict[str, Any]] = {
+    "/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
+    "/completions": {"prompt": "Hi"},
+    "/embeddings": {"input": "Hi"},
+    "/responses": {"input": "Hi"},
+    "/responses/input_tokens": {"input": "Hi"},
+    "/messages": {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]},
+    "/messages/count_tokens": {"messages": [{"role": "user", "content": "Hi"}]},
+}
+
+
+@pytest.mark.parametrize("path", ROOT)
+async def test_a_client_that_was_given_the_bare_address_is_served(path: str, tmp_path: Path) -> None:
+    async with gateway('[[providers]]\ntype = "demo"\n', folder=tmp_path) as gw:
+        usual, root = [
+            await gw.ask("POST", base + path, {"model": "demo", **ROOT[path]}) for base in ("/v1", "")
+        ]
+        assert (root.status, list(root.json)) == (usual.status, list(usual.json))
+        wrong = await gw.ask("POST", path, {"model": "nobody", **ROOT[path]})
+        assert wrong.json["error"]["type"] in {"invalid_request_error", "not_found_error"}
+        assert (wrong.status, "details" in wrong.json["error"]) == (404, path.startswith("/messages"))
+        assert (await gw.ask("GET", path)).status == 405
+
+
+async def test_the_models_are_listed_at_the_root_too(tmp_path: Path) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1", models='["m", "a/b"]'), folder=tmp_path) as gw:
+        usual = (await gw.ask("GET", "/v1/models")).json
+        for path in ("/models", "/models/"):
+            assert (await gw.ask("GET", path)).json == usual
+        anthropic = await gw.ask("GET", "/models", headers=[(b"anthropic-version", b"2023-06-01")])
+        assert {"first_id", "has_more"} <= set(anthropic.json)
+        for path, name in (("/models/m", "m"), ("/models/up/m", "up/m"), ("/models/a%2Fb", "a/b")):
+            assert (await gw.ask("GET", path)).json["id"] == name
+        assert (await gw.ask("GET", "/models/nobody")).error["code"] == "model_not_found"
+        for path in ("/", "/v1", "/models/v1", "/models/v1/", "/api", "/v1beta"):
+            assert (await gw.ask("GET", path)).json["status"] == "ok"
+        for path in ("/models/v1%2Fmodels", "/models/api%2Ftags", "/models/..%2Fhealth"):
+            assert (await gw.ask("GET", path)).status == 400
+        assert (await gw.ask("POST", "/moderations", {"model": "m", "input": "x"})).status == 404
+        assert (await gw.ask("GET", "/messages/x")).status == 404
+
+
+async def test_a_wrong_method_is_a_405(tmp_path: Path) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
+        assert (await gw.ask("GET", "/v1/chat/completions")).status == 405
+        assert (await gw.ask("POST", "/health")).status == 405
+
+
+async def test_a_body_that_stops_coming_is_a_408_and_leaves_a_record_of_it(tmp_path: Path) -> None:
+    config = "[server]\nbody_timeout = 0.1\n" + one("http://127.0.0.1:9/v1")
+    async with gateway(config, folder=tmp_path) as gw:
+        reader, writer = await asyncio.open_unix_connection(gw.socket)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        got = await asyncio.wait_for(reader.read(), WAIT_S)
+        writer.close()
+        assert got.startswith(b"HTTP/1.1 408 ")
+        record = await gw.record()
+        assert (record.status, record.outcome, record.code, record.blame) == (
+            408,
+            "error",
+            "request_timeout",
+            "client",
+        )
+
+
+async def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
+    config = "[server]\nmax_request_size = 1000\n" + one("http://127.0.0.1:9/v1")
+    async with gateway(config, folder=tmp_path) as gw:
+        got = await gw.chat(padding="x" * 2000)
+        assert (got.status, got.error["code"]) == (413, "request_too_large")
+        assert "1000" in got.error["message"]
+
+
+# --- who may look -------------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_inside_is_there_on_http_and_not_on_the_socket(tmp_path: Path) -> None:
+    config = one("http://127.0.0.1:9/v1", api_key="sk-very-secret-key")
+    async with gateway(config, folder=tmp_path) as gw:
+        for view in ("status", "config", "metrics"):
+            got = await gw.ask("GET", f"/_internal/{view}")
+            assert got.status == 200
+            assert b"sk-very-secret-key" not in got.body
+            assert (await gw.ask("GET", f"/_internal/{view}", unix=True)).status == 404
+
+
+async def test_with_a_token_the_inside_wants_it(tmp_path: Path) -> None:
+    config = '[server]\ninternal_token = "let-me-in-please"\n' + one("http://127.0.0.1:9/v1")
+    async with gateway(config, folder=tmp_path) as gw:
+        assert (await gw.ask("GET", "/_internal/status")).status == 401
+        right = [(b"authorization", b"Bearer let-me-in-please")]
+        assert (await gw.ask("GET", "/_internal/status", headers=right)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"evil.example", 421),
+        (b"evil.example:11435", 421),
+        (b"localhost:1", 200),
+        (b"127.0.0.1", 200),
+        (b"[::1]:80", 200),
+        (b"friend.example", 200),
+    ],
+)
+async def test_a_host_that_a_web_page_could_own_is_not_served_on_tcp(
+    host: bytes, status: int, tmp_path: Path
+) -> None:
+    config = '[server]\nallowed_hosts = ["friend.example"]\n' + one("http://127.0.0.1:9/v1")
+    async with gateway(config, folder=tmp_path) as gw:
+        where, port = gw.base.removeprefix("http://").rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(where, int(port))
+        writer.write(b"GET /health HTTP/1.1\r\nhost: " + host + b"\r\nconnection: close\r\n\r\n")
+        got = await asyncio.wait_for(reader.read(), WAIT_S)
+        writer.close()
+        assert int(got.split(b" ")[1]) == status
+
+
+async def test_a_web_page_of_elsewhere_is_refused(tmp_path: Path) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
+        bad = await gw.ask("GET", "/v1/models", headers=[(b"origin", b"https://evil.example")])
+        assert (bad.status, bad.error["code"]) == (403, "origin_not_allowed")
+        assert (
+            await gw.ask("GET", "/v1/models", headers=[(b"origin", b"http://localhost:3000")])
+        ).status == 200
+
+
+async def test_health_is_everywhere_and_tells_of_the_providers_in_detail(tmp_path: Path) -> None:
+    async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw:
+        for unix in (False, True):
+            assert (await gw.ask("GET", "/health", unix=unix)).json == {
+                "status": "ok",
+                "service": "modelplex",
+            }
+            assert (await gw.ask("HEAD", "/health", unix=unix)).status == 200
+        detail = (await gw.ask("GET", "/health?detail=1")).json
+        assert detail["providers"] == [{"name": "up", "type": "openai", "breakers": []}]
+
+
+async def test_models_are_listed_with_aliases_and_found_by_every_name_that_a_call_may_use(
+    tmp_path: Path,
+) -> None:
+    listed = {"object": "list", "data": [{"id": "org/x", "object": "model", "created": 5}]}
+    config = one("http://127.0.0.1:9/v1", name="a", models='["gpt-4"]') + "[aliases]\nbest = 'gpt-4'\n"
+    async with provider(answer(listed)) as up:
+        config = one(up.url, name="b", models="[]").replace("models = []\n", "") + config
+        async with gateway(config, folder=tmp_path) as gw:
+            data = (await gw.ask("GET", "/models/v1/models")).json["data"]
+            assert {(m["id"], m["owned_by"]) for m in data} == {
+                ("best", "modelplex"),
+                ("gpt-4", "a"),
+                ("org/x", "b"),
+            }
+            for name in ("gpt-4", "org/x", "b/org/x", "best", "modelplex-gpt-4"):
+                assert (await gw.ask("GET", f"/v1/models/{name}")).json["id"] == name
+            assert (await gw.ask("GET", "/v1/models/nope")).error["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("asked", ["named/gpt", "best", "modelplex-named/gpt"])
+@pytest.mark.parametrize("others", ['["named/gpt"]', '["*"]', "[]"])
+async def test_provider_and_model_go_to_that_provider_whoever_serves_such_a_name(
+    asked: str, others: str, tmp_path: Path
+) -> None:
+    listed = {"object": "list", "data": [{"id": "named/gpt", "object": "model", "created": 5}]}
+    async with provider(answer(chat_answer())) as up, provider(answer(listed)) as other:
+        config = one(other.url, name="other", priority=1, models=others).replace("models = []\n", "")
+        config += one(up.url, name="named", priority=2, models='["gpt"]') + "[aliases]\nbest = 'named/gpt'\n"
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat(model=asked)
+            assert (got.status, got.headers["x-modelplex-provider"]) == (200, "named")
+            assert up.seen[-1].json["model"] == "gpt"
+            assert {seen.target for seen in other.seen} <= {"/v1/models"}
+            known = {m["id"]: m["owned_by"] for m in (await gw.ask("GET", "/models/v1/models")).json["data"]}
+            assert known.get("other/named/gpt", "other") == "other"
+            assert "named/gpt" not in known
+            assert (known["gpt"], known["best"]) == ("named", "modelplex")
+
+
+# --- failover -----------------------------------------------------------------------------------------------------------------------
+
+
+def both(first: str, second: str, **more: Any) -> str:
+    return one(first, name="first", priority=1, **more) + one(second, name="second", priority=2) + QUICK
+
+
+FAULTS: dict[str, Any] = {
+    "a reset": hang_up,
+    "429": answer(ERROR, status=429),
+    "500": answer(ERROR, status=500),
+    "503 as HTML": answer(b"<html>busy</html>", status=503, label="text/html"),
+    "408": answer(ERROR, status=408),
+    "409": answer(ERROR, status=409),
+    "a rejected key": answer(ERROR, status=401),
+    "no credit": answer(ERROR, status=402),
+    "a redirect": answer(b"", status=302, location="http://169.254.169.254/"),
+    "half a JSON": answer(b'{"id": "c1", "choices": [{"ind'),
+    "HTML in a 200": answer(b"<html></html>", label="text/html"),
+    "an error in a 200": answer(ERROR),
+    "an empty 200": answer(b""),
+    "no HTTP": raw(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "a body that is cut": raw(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"
+    ),
+}
+STREAM_FAULTS: dict[str, Any] = {
+    name: fault for name, fault in FAULTS.items() if name not in {"half a JSON", "a body that is cut"}
+} | {
+    "an error event first": stream(b"data: " + json.dumps(ERROR).encode() + b"\n\n"),
+    "a role and then an error": stream(
+        chunk({"role": "assistant", "content": ""}), b"data: " + json.dumps(ERROR).encode() + b"\n\n"
+    ),
+    "nothing at all": stream(),
+    "a role and then a cut": stream(chunk({"role": "assistant", "content": ""}), end=False),
+    "comments and then a clean end": stream(b": working\n\n"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_before_the_first_output_the_next_provider_is_tried(fault: str, tmp_path: Path) -> None:
+    async with provider(FAULTS[fault]) as first, provider(answer(chat_answer("from second"))) as second:
+        async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert (got.status, got.json["choices"][0]["message"]["content"]) == (200, "from second")
+            assert got.headers["x-modelplex-provider"] == "second"
+            assert got.headers["x-modelplex-attempts"] == "2"
+            record = await gw.record()
+            assert [t.provider for t in record.tries] == ["first", "second"]
+            assert record.tries[0].outcome != "ok"
+
+
+@pytest.mark.parametrize("fault", STREAM_FAULTS)
+async def test_before_the_first_output_of_a_stream_the_next_provider_is_tried(
+    fault: str, tmp_path: Path
+) -> None:
+    async with (
+        provider(STREAM_FAULTS[fault]) as first,
+        provider(stream(*chat_stream("from second"))) as second,
+    ):
+        async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
+            got = await gw.chat(stream=True)
+            assert (got.status, text(got.body)) == (200, "from second")
+            assert not [e for e in events(got.body) if "error" in e]
+
+
+@asynccontextmanager
+async def self_signed() -> AsyncGenerator[str, None]:
+    """A TLS server whose authority nobody knows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+
+
+async def test_a_dead_provider_a_stalled_one_and_a_tls_failure_make_way(tmp_path: Path) -> None:
+    async with provider(stall) as slow, provider(answer(chat_answer())) as good, self_signed() as tls:
+        config = (
+            one("http://127.0.0.1:9/v1", name="dead", priority=1)
+            + one(slow.url, name="slow", priority=2, first_byte_timeout=0.05)
+            + one(tls, name="unknown-authority", priority=3)
+            + one(good.url, name="good", priority=4)
+            + QUICK
+        )
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert got.headers["x-modelplex-attempts"] == "4"
+            record = await gw.record()
+            assert [t.outcome for t in record.tries] == [
+                "upstream_error",
+                "upstream_timeout",
+                "upstream_error",
+                "ok",
+            ]
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_what_the_caller_did_wrong_is_returned_at_once_in_the_providers_words(
+    status: int, tmp_path: Path
+) -> None:
+    async with provider(answer(ERROR, status=status)) as first, provider(answer(chat_answer())) as second:
+        async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert (got.status, got.json) == (status, ERROR)
+            assert second.seen == []
+
+
+@pytest.mark.parametrize("type_", ["openai", "anthropic", "gemini", "ollama"])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "upstream_auth"), (402, "upstream_auth"), (504, "upstream_timeout")]
+)
+async def test_a_status_that_says_enough_is_believed_whatever_the_body_calls_it(
+    type_: str, status: int, code: str, tmp_path: Path
+) -> None:
+    odd = {
+        "error": {"type": "api_error", "status": "INTERNAL", "code": status, "message": "odd"},
+        "type": "error",
+    }
+    async with provider(answer(odd, status=status)) as up:
+        config = (
+            one(up.url.removesuffix("/v1"), type=type_, api_key="sk-12345678") + "[failover]\nretries = 0\n"
+        )
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert (got.status, got.error["code"]) == (504 if status == 504 else 502, code)
+
+
+async def test_when_all_fail_the_most_telling_error_comes_with_the_attempts_and_the_shortest_wait(
+    tmp_path: Path,
+) -> None:
+    limited = answer(ERROR, status=429, retry_after="45")
+    async with provider(limited) as first, provider(answer(ERROR, status=429, retry_after="40")) as second:
+        async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert (got.status, got.headers["retry-after"]) == (429, "40")
+            assert "first/m" in got.error["message"]
+            assert "second/m" in got.error["message"]
+
+
+async def test_no_retry_after_is_ever_invented(tmp_path: Path) -> None:
+    async with provider(answer(ERROR, status=429)) as up, gateway(one(up.url) + QUICK, folder=tmp_path) as gw:
+        got = await gw.chat()
+        assert got.status == 429
+        assert "retry-after" not in got.headers
+        assert len(up.seen) == 2
+
+
+async def test_a_limited_provider_is_asked_again_when_it_said(tmp_path: Path) -> None:
+    limited = answer(ERROR, status=429, retry_after="0.05")
+    async with (
+        provider(limited, answer(chat_answer())) as up,
+        gateway(one(up.url) + QUICK, folder=tmp_path) as gw,
+    ):
+        got = await gw.chat()
+        assert got.status == 200
+        record = await gw.record()
+        assert record.times.queue >= 0.05
+
+
+async def test_a_rejected_key_rotates_and_never_shows_as_401(tmp_path: Path) -> None:
+    async with provider(answer(ERROR, status=401), answer(chat_answer()), answer(chat_answer())) as up:
+        async with gateway(one(up.url, api_key=["key-one-x", "key-two-x"]), folder=tmp_path) as gw:
+            assert (await gw.chat()).status == 200
+            assert (await gw.chat()).status == 200
+            used = [seen.headers["authorization"] for seen in up.seen]
+            assert used == ["Bearer key-one-x", "Bearer key-two-x", "Bearer key-two-x"]
+    async with provider(answer(ERROR, status=401)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.chat()
+        assert (got.status, got.error["code"], got.headers["x-should-retry"]) == (
+            502,
+            "upstream_auth",
+            "false",
+        )
+
+
+async def test_a_breaker_opens_shows_itself_and_closes_again(tmp_path: Path) -> None:
+    rules = "\n[failover]\nretries = 0\nbreaker_failures = 2\nbreaker_cooldown = 1.5\n"
+    async with (
+        provider(hang_up, hang_up, answer(chat_answer("up"))) as up,
+        provider(answer(chat_answer())) as second,
+    ):
+        async with gateway(both(up.url, second.url).removesuffix(QUICK) + rules, folder=tmp_path) as gw:
+            assert [(await gw.chat()).headers["x-modelplex-attempts"] for _ in range(2)] == ["2", "2"]
+            passed_over = await gw.chat()
+            assert (passed_over.status, passed_over.headers["x-modelplex-attempts"]) == (200, "1")
+            assert len(up.seen) == 2
+            (breaker,) = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
+            assert (breaker["state"], breaker["failures"]) == ("open", 2)
+            assert (breaker["key"], breaker["model"], breaker["endpoint"]) == (0, "m", "chat/completions")
+            assert breaker["caller"].startswith("tcp:")
+            assert b"closed the connection" in (await gw.ask("GET", "/_internal/status")).body
+            metrics = (await gw.ask("GET", "/_internal/metrics")).body.decode()
+            assert re.search(
+                r'^modelplex_breaker_state\{caller="tcp:[^"]+",endpoint="chat/completions",key="0",model="m",provider="first"\} 2.0$',
+                metrics,
+                re.MULTILINE,
+            )
+            assert (
+                'modelplex_breaker_state{caller="",endpoint="",key="0",model="",provider="second"} 0.0'
+                in metrics
+            )
+            async with asyncio.timeout(WAIT_S):
+                while (got := await gw.chat()).headers["x-modelplex-provider"] != "first":
+                    await asyncio.sleep(0.02)
+            assert len(up.seen) == 3
+            assert got.status == 200
+            assert (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"] == []
+
+
+# --- after the first output ---------------------------------------------------------------------------------------------------------
+
+
+def assert_broken(got: Answer, record: Record) -> None:
+    """The client sees an error in its protocol and no end that looks whole."""
+    told = events(got.body)
+    assert [e for e in told if "error" in e], got.body
+    assert "error" in told[-1]
+    assert DONE not in got.body
+    assert not any(c["finish_reason"] for e in told if "choices" in e for c in e["choices"])
+    assert (record.outcome, record.blame, record.finish) == ("broken", "provider", None)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        stream(chunk({"content": "Hel"}), end=False),
+        stream(chunk({"content": "Hel"})),
+        stream(chunk({"content": "Hel"}), DONE),
+        stream(chunk({"content": "Hel"}), b"data: " + json.dumps(ERROR).encode() + b"\n\n"),
+        stream(chunk({"content": "Hel"}), b"data: {half\n\n"),
+    ],
+    ids=["cut", "ended too early", "done without a finish", "an error event", "rubbish"],
+)
+async def test_after_output_a_failure_is_an_error_in_the_stream_and_never_an_end(
+    fault: Any, tmp_path: Path
+) -> None:
+    async with provider(fault) as first, provider(answer(chat_answer())) as second:
+        async with gateway(both(first.url, second.url), folder=tmp_path) as gw:
+            got = await gw.chat(stream=True)
+            assert text(got.body) == "Hel"
+            assert second.seen == []
+            assert_broken(got, await gw.record())
+
+
+async def test_tool_arguments_that_do_not_parse_are_never_a_finished_call(tmp_path: Path) -> None:
+    call = {"index": 0, "id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a": '}}
+    pieces = [chunk({"tool_calls": [call]}), chunk({}, finish="tool_calls"), DONE]
+    async with provider(stream(*pieces)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        assert_broken(await gw.chat(stream=True), await gw.record())
+
+
+async def test_a_stream_reset_at_any_byte_never_looks_whole(tmp_path: Path) -> None:
+    body = b"".join(chat_stream("Hello", "you"))
+    wire = STREAM_HEAD + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    ends = range(1, len(wire))
+    whole = body[: body.index(b'"finish_reason": "stop"')]
+    scripts = [raw(wire[:end]) for end in ends]
+    config = "\n[failover]\nretries = 0\nbreaker_failures = 100000\n"
+    async with provider(*scripts) as up, gateway(one(up.url) + config, folder=tmp_path) as gw:
+        for end in ends:
+            # The client pool may try once more where a kept connection broke before an answer; here each is new.
+            got = await gw.chat(stream=True)
+            if got.status != 200:
+                assert got.status == 502
+                continue
+            if b"[DONE]" in got.body or any(
+                c["finish_reason"] for e in events(got.body) for c in e.get("choices", [])
+            ):
+                assert end > len(STREAM_HEAD) + len(whole)
+            else:
+                assert "error" in events(got.body)[-1]
+        assert len(up.seen) == len(ends)
+
+
+async def test_an_unread_answer_that_breaks_is_cut_where_its_client_sees_it(tmp_path: Path) -> None:
+    async with provider(stream(b"12345", end=False)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        from modelplex.http_client import Cut
+
+        reply = await gw.send("POST", "/v1/audio/speech", b'{"model":"m","input":"x"}')
+        with pytest.raises(Cut):
+            await reply.body(limit=10_000)
+
+
+async def test_a_silent_stream_gets_comments_and_then_times_out(tmp_path: Path) -> None:
+    config = "[server]\nping_interval = 0.05\n" + one("URL", idle_timeout=0.4)
+    async with provider(stream(chunk({"content": "Hel"}), then=stall)) as up:
+        async with gateway(config.replace("URL", up.url), folder=tmp_path) as gw:
+            got = await gw.chat(stream=True)
+            assert got.body.count(b": ping\n\n") >= 2
+            record = await gw.record()
+            assert record.code == "upstream_timeout"
+            assert_broken(got, record)
+
+
+async def test_before_the_first_byte_of_the_upstream_nothing_is_sent(tmp_path: Path) -> None:
+    config = (
+        "[server]\nping_interval = 0.02\n" + one("URL", first_byte_timeout=0.3) + "[failover]\nretries = 0\n"
+    )
+    async with provider(stall) as up, gateway(config.replace("URL", up.url), folder=tmp_path) as gw:
+        got = await gw.chat(stream=True)
+        assert (got.status, got.error["code"]) == (504, "upstream_timeout")
+
+
+async def test_a_held_start_is_sent_when_the_silence_lasts(tmp_path: Path) -> None:
+    start = chunk({"role": "assistant", "content": ""})
+    config = "[server]\nping_interval = 0.05\n" + one("URL", idle_timeout=5.0)
+    async with provider(stream(start, then=stall)) as up:
+        async with gateway(config.replace("URL", up.url), folder=tmp_path) as gw:
+            body = b'{"model":"m","stream":true,"messages":[]}'
+            reply = await asyncio.wait_for(gw.send("POST", "/v1/chat/completions", body), WAIT_S)
+            assert await reply.chunk() == start
+            reply.close()
+
+
+# --- the caller goes ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_caller_that_hangs_up_while_it_waits_ends_the_upstream_at_once(
+    streamed: bool, tmp_path: Path
+) -> None:
+    async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        asking = asyncio.create_task(gw.chat(stream=streamed))
+        async with asyncio.timeout(WAIT_S):
+            while not up.seen:
+                await asyncio.sleep(0.005)
+        asking.cancel()
+        await asyncio.wait_for(up.hung_up.wait(), 1.0)
+        record = await gw.record()
+        assert (record.outcome, record.blame) == ("client_closed", "client")
+        health = (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
+        assert health == []
+
+
+async def test_a_caller_that_hangs_up_in_mid_stream_ends_the_upstream_and_leaves_a_record(
+    tmp_path: Path,
+) -> None:
+    start = stream(chunk({"content": "Hel"}, usage=USAGE), then=stall)
+    async with provider(start) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        reply = await gw.send(
+            "POST", "/v1/chat/completions", b'{"model":"m","stream":true,"messages":[]}', unix=True
+        )
+        assert await reply.chunk()
+        reply.close()
+        await asyncio.wait_for(up.hung_up.wait(), 1.0)
+        record = await gw.record()
+        assert (record.outcome, record.usage is not None) == ("client_closed", True)
+
+
+async def test_a_slow_caller_stops_the_reading_of_its_upstream(tmp_path: Path) -> None:
+    sent = 0
+    piece = chunk({"content": "x" * 1000})
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while True:
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            await writer.drain()
+            sent += len(piece)
+
+    async with provider(stream(then=flood)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        reply = await gw.send(
+            "POST", "/v1/chat/completions", b'{"model":"m","stream":true,"messages":[]}', unix=True
+        )
+        assert await reply.chunk()
+        async with asyncio.timeout(WAIT_S):
+            before = -1
+            while sent != before:  # until it stands still
+                before = sent
+                await asyncio.sleep(0.3)
+        # Kernel buffers on two connections and 64 KiB a hop of ours; without backpressure it would be all that it can write.
+        assert sent < 20_000_000
+        reply.close()
+
+
+# --- the end ------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_drain_ends_what_outlasts_it_with_an_error_in_its_own_protocol(tmp_path: Path) -> None:
+    config = "[server]\ndrain_timeout = 0.2\n" + one("URL")
+    async with provider(stream(chunk({"content": "Hel"}), then=stall), stall) as up:
+        async with gateway(config.replace("URL", up.url), folder=tmp_path) as gw:
+            streaming = asyncio.create_task(gw.chat(stream=True))
+            async with asyncio.timeout(WAIT_S):
+                while not up.seen:
+                    await asyncio.sleep(0.005)
+            waiting = asyncio.create_task(gw.chat(unix=True))
+            async with asyncio.timeout(WAIT_S):
+                while len(up.seen) < 2:
+                    await asyncio.sleep(0.005)
+            gw.process.stop()
+            got = await asyncio.wait_for(streaming, WAIT_S)
+            assert text(got.body) == "Hel"
+            assert events(got.body)[-1]["error"]["code"] == "shutting_down"
+            late = await asyncio.wait_for(waiting, WAIT_S)
+            assert (late.status, late.error["code"]) == (503, "shutting_down")
+        assert not Path(gw.socket).exists()
+
+
+async def test_a_drain_lets_running_answers_finish(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+
+    pieces = chat_stream("Hi")
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await stream(*pieces[:2], then=wait, end=False)(reader, writer)
+
+    async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD)
+        for at, piece in enumerate(pieces):
+            if at == 2:
+                await go_on.wait()
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    del slowly
+    async with provider(act) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        streaming = asyncio.create_task(gw.chat(stream=True))
+        async with asyncio.timeout(WAIT_S):
+            while not up.seen:
+                await asyncio.sleep(0.005)
+        gw.process.stop()
+        await asyncio.sleep(0)
+        go_on.set()
+        got = await asyncio.wait_for(streaming, WAIT_S)
+        assert b"[DONE]" in got.body
+
+
+async def test_a_changed_config_is_loaded_without_dropping_a_stream_and_a_faulty_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    go_on = asyncio.Event()
+    pieces = chat_stream("Hi")
+
+    async def act(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD)
+        for at, piece in enumerate(pieces):
+            if at == 2:
+                await go_on.wait()
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async with (
+        provider(act) as up,
+        provider(answer(chat_answer("new"))) as other,
+        gateway(one(up.url), folder=tmp_path) as gw,
+    ):
+        streaming = asyncio.create_task(gw.chat(stream=True))
+        async with asyncio.timeout(WAIT_S):
+            while not up.seen:
+                await asyncio.sleep(0.005)
+        file = tmp_path / "config.toml"
+        old = file.read_text()
+        file.write_text(old.replace("priority", "priorty") + "nonsense = 1\n")
+        gw.process.reload()
+        assert (await gw.ask("GET", "/health")).status == 200
+        assert list(gw.process.app.gateway.upstreams) == ["up"]
+        file.write_text(old + one(other.url, name="new", models='["n"]'))
+        async with asyncio.timeout(WAIT_S):  # it is seen without a signal
+            while list(gw.process.app.gateway.upstreams) != ["up", "new"]:
+                await asyncio.sleep(0.02)
+        assert (await gw.chat("n")).json["choices"][0]["message"]["content"] == "new"
+        go_on.set()
+        got = await asyncio.wait_for(streaming, WAIT_S)
+        assert b"[DONE]" in got.body

@@ -1,0 +1,118 @@
+import re
+import tomllib
+
+import pytest
+
+from modelplex.config.settings import TypeFacts
+from modelplex.core.request import Quirks
+from modelplex.http_client import parse_origin
+from modelplex.providers import all_rows, packed
+from modelplex.providers.specs import Row, read_rows
+from modelplex.providers.types import TYPES
+
+ROWS = all_rows()
+PROMISED = (
+    "openai anthropic ollama demo groq mistral deepseek openrouter together fireworks xai gemini gemini-openai azure vllm lmstudio "
+    "llamacpp sglang huggingface cerebras perplexity"
+)
+
+ROW = """
+[it]
+title = "It"
+base_url = "https://it.example/v1"
+dialect = "openai_chat"
+serves = ["chat/completions"]
+docs = "https://it.example/docs"
+"""
+
+
+@pytest.mark.parametrize("name", PROMISED.split())
+def test_every_promised_type_has_a_row(name: str) -> None:
+    assert ROWS[name].name == name
+
+
+def test_the_types_that_a_config_may_name_are_the_rows() -> None:
+    types: dict[str, TypeFacts] = dict(TYPES)
+    assert list(types) == list(ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=str)
+def test_a_row_is_whole(row: Row) -> None:
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)?", row.name)
+    assert row.title
+    assert row.docs.startswith("https://")
+    assert row.serves
+    assert row.key_env is None or re.fullmatch(r"[A-Z][A-Z0-9_]+", row.key_env)
+    assert row.key_env or row.local, "users of a service on the net keep their key somewhere"
+    for path in [*row.paths.values(), row.models_path]:
+        assert path.startswith("/")
+    assert {key.removesuffix(":stream") for key in row.paths} <= set(row.serves)
+    assert not {"model", "messages", "stream", "input", "prompt"} & set(row.quirks.refuses)
+    if row.base_url:
+        origin, _ = parse_origin(row.base_url)
+        assert origin.tls or (row.local and origin.host == "localhost")
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        (
+            "openai",
+            {"default_base_url": "https://api.openai.com/v1", "needs_key": True, "needs_base_url": False},
+        ),
+        ("azure", {"default_base_url": None, "needs_key": True, "needs_base_url": True}),
+        (
+            "ollama",
+            {"default_base_url": "http://localhost:11434", "needs_key": False, "needs_base_url": False},
+        ),
+        ("vllm", {"needs_key": False, "needs_base_url": False, "key_env": "VLLM_API_KEY"}),
+        ("demo", {"default_base_url": None, "needs_key": False, "needs_base_url": False, "key_env": None}),
+    ],
+)
+def test_a_config_is_told_what_a_type_needs(name: str, facts: dict[str, object]) -> None:
+    assert {fact: getattr(ROWS[name], fact) for fact in facts} == facts
+
+
+def test_what_services_differ_in_is_in_their_rows() -> None:
+    assert ROWS["openai"].quirks == Quirks(custom_tools=True)
+    assert ROWS["mistral"].quirks.output_limit == "max_tokens"
+    assert not ROWS["mistral"].quirks.stream_usage
+    assert "stream_options" in ROWS["mistral"].quirks.refuses
+    assert ROWS["deepseek"].quirks.reasoning_back == "reasoning_content"
+    assert ROWS["deepseek"].quirks.reasoning_back_for_tools_only
+    assert ROWS["openrouter"].quirks.effort == "reasoning"
+    assert ROWS["openrouter"].quirks.cache_control
+    assert ROWS["groq"].quirks.refuses == ("logprobs", "top_logprobs", "logit_bias")
+    strict = {name for name, row in ROWS.items() if "store" in row.quirks.refuses}
+    assert strict == {"cerebras", "gemini-openai", "huggingface", "mistral", "nvidia"}
+    assert ROWS["gemini"].models_prefix == ROWS["gemini-openai"].models_prefix == "models/"
+
+
+def test_the_table_states_only_quirks_that_there_are() -> None:
+    known = set(Quirks.__struct_fields__)
+    for row in tomllib.loads(packed("compatible.toml").decode()).values():
+        assert set(row.get("quirks", {})) <= known
+
+
+def test_a_row_takes_the_usual_for_what_it_does_not_say() -> None:
+    row = read_rows(ROW.encode())["it"]
+    assert (row.auth, row.models_path, row.quirks, row.local) == ("bearer", "/models", Quirks(), False)
+    assert row.path("chat/completions", stream=True) == "/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (ROW.replace("openai_chat", "klingon"), "it: no dialect 'klingon'"),
+        (ROW.replace("/v1", "/v1/"), "it: a slash at the end"),
+        (ROW + 'root = "/v1"', "it: models_path must begin with '/v1'"),
+        (ROW + 'models_path = "models"', "it: models_path must begin with ''"),
+        (ROW + "colour = 1", "colour"),
+        (ROW + "quirks = { refuses = 1 }", "refuses"),
+        (ROW.replace("chat/completions", "chat"), "serves"),
+        ("[it", "toml|Expected"),
+    ],
+)
+def test_a_faulty_table_is_refused_by_name(wrong: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        read_rows(wrong.encode())

@@ -1,0 +1,264 @@
+"""Circuits: what each is of, and whom it keeps away."""
+
+import pytest
+
+from modelplex.core.errors import (
+    BadRequest,
+    ModelplexError,
+    Overloaded,
+    RateLimited,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from modelplex.core.request import Attempt, Endpoint
+from modelplex.routing.circuit_breaker import BreakerRules
+from modelplex.routing.circuits import ANY_KEY, MADE_BY_ONE, MOST, Circuits
+
+RULES = BreakerRules(failures=5, window=60, cooldown=30)
+BROKEN = UpstreamBroken("The provider answered 500.", upstream_status=500)
+A, B, C = "agent:a", "agent:b", "agent:c"
+
+
+def attempt(model: str = "m", *, key: int = 0, endpoint: Endpoint = "chat/completions") -> Attempt:
+    return Attempt(provider="up", model=model, dialect="openai_chat", key=key, endpoint=endpoint)
+
+
+def unsent() -> UpstreamBroken:
+    error = UpstreamBroken("The provider refused the connection.")
+    error.signal = "unsent"
+    return error
+
+
+class Table(Circuits):
+    """With a clock that the test sets."""
+
+    now = 1000.0
+
+    def fail(
+        self, caller: str, error: ModelplexError = BROKEN, *, times: int = 1, at: Attempt | None = None
+    ) -> None:
+        for _ in range(times):
+            self.left(at or attempt(), caller, now=self.now)
+            self.failed(at or attempt(), caller, error, now=self.now, rules=RULES)
+
+    def lets(self, caller: str, at: Attempt | None = None) -> bool:
+        return self.may_try(at or attempt(), caller, now=self.now)
+
+
+OTHERS = [attempt("n"), attempt(key=1), attempt(endpoint="responses")]
+
+
+@pytest.mark.parametrize("error", [BROKEN, RateLimited("slow", retry_after=9, upstream_status=429)])
+def test_a_failure_closes_nothing_but_its_model_key_and_endpoint(error: ModelplexError) -> None:
+    table = Table()
+    table.fail(A, error, times=5)
+    assert not table.lets(A)
+    assert [table.lets(A, other) for other in OTHERS] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamAuth("no", upstream_status=401, upstream_code="invalid_api_key"),
+        UpstreamAuth("no", upstream_status=401, upstream_type="authentication_error"),
+        UpstreamAuth("no", upstream_status=401, upstream_type="UNAUTHENTICATED"),
+        UpstreamAuth("no", upstream_status=402),
+        UpstreamAuth("no", upstream_status=403, upstream_type="billing_error"),
+        RateLimited("no", upstream_status=429, upstream_code="insufficient_quota"),
+    ],
+)
+def test_what_is_said_of_the_account_closes_all_of_the_key_at_once(error: ModelplexError) -> None:
+    table = Table()
+    table.fail(A, error)
+    assert [table.lets(A, other) for other in (attempt(), *OTHERS)] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamAuth("no", upstream_status=401, upstream_code="missing_scope"),
+        UpstreamAuth("no", upstream_status=401),
+    ],
+)
+def test_a_401_that_does_not_name_the_key_closes_one_operation(error: ModelplexError) -> None:
+    table = Table()
+    table.fail(A, error)
+    assert [table.lets(A, other) for other in (attempt(), *OTHERS)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadRequest("no", upstream_status=400),
+        UpstreamBroken("no such route", upstream_status=404),
+        UpstreamBroken("no such method", upstream_status=405),
+        UpstreamBroken("not implemented", upstream_status=501),
+        UpstreamAuth("not this model", upstream_status=403),
+        UpstreamBroken("The provider's answer is an error.", upstream_code="cyber_policy"),
+        UpstreamBroken("The provider answered 500: the request exceeds the available context size.", upstream_status=500),
+        RateLimited("Request too large for m: Limit 10000, Requested 20000.", retry_after=99, upstream_status=429),
+    ],
+)  # fmt: skip
+def test_what_says_nothing_of_the_provider_counts_for_nothing(error: ModelplexError) -> None:
+    table = Table()
+    table.fail(A, error, times=20)
+    table.fail(B, error, times=20)
+    assert len(table) == 0
+
+
+def test_what_one_callers_requests_break_stays_open_for_others() -> None:
+    """A body that makes a server fail, a prompt that outlasts every time-out, a limit, a key that is refused for it: all of it is one caller's."""
+    for error in (
+        BROKEN,
+        UpstreamTimeout("slow"),
+        RateLimited("slow", retry_after=3600, upstream_status=429),
+        UpstreamAuth("no", upstream_status=401, upstream_code="invalid_api_key"),
+    ):
+        table = Table()
+        table.fail(A, error, times=1000)
+        assert (table.lets(A), table.lets(B)) == (False, True), error
+
+
+def test_failures_of_two_callers_in_a_row_open_it_for_everybody() -> None:
+    table = Table()
+    table.fail(A, times=3)
+    table.fail(B, times=1)
+    assert table.lets(C)
+    table.fail(B, times=1)
+    assert not table.lets(C)
+    table.now += 31
+    assert table.lets(C)
+
+
+def test_one_callers_many_failures_and_anothers_single_one_do_not() -> None:
+    table = Table()
+    table.fail(A, times=100)
+    table.fail(B, times=1)
+    assert table.lets(C)
+    table.now += 61  # beyond the window
+    table.fail(B, times=1)
+    assert table.lets(C)
+
+
+def test_an_answer_to_anybody_ends_the_run_for_everybody() -> None:
+    table = Table()
+    table.fail(A, times=100)
+    table.fail(B, times=1)
+    table.answered(attempt(), C)
+    table.fail(B, times=1)
+    assert (table.lets(A), table.lets(B), table.lets(C)) == (False, True, True)
+
+
+def test_two_callers_that_were_told_to_wait_tell_all_for_the_shorter_time() -> None:
+    table = Table()
+    table.fail(A, RateLimited("slow", retry_after=3600, upstream_status=429))
+    table.fail(B, RateLimited("slow", retry_after=7, upstream_status=429))
+    assert not table.lets(C)
+    assert table.told_wait(attempt(), C, now=table.now) is None  # nobody told this one
+    assert table.told_wait(attempt(), A, now=table.now) == 3600
+    table.now += 8
+    assert (table.lets(A), table.lets(B), table.lets(C)) == (False, True, True)
+
+
+def test_what_cannot_be_reached_is_closed_for_everybody_with_all_its_keys_and_models() -> None:
+    table = Table()
+    table.fail(A, unsent(), times=5)
+    assert not any(table.lets(B, other) for other in (attempt(), *OTHERS))
+    table.now += 31
+    table.fail(B, UpstreamBroken("500", upstream_status=500))  # it was reached
+    assert all(table.lets(C, other) for other in (attempt(), *OTHERS))
+
+
+def test_one_request_counts_once_and_a_wait_that_it_is_told_later_counts() -> None:
+    table = Table()
+    for _ in range(4):
+        table.fail(A)
+        for _ in range(5):
+            table.failed(attempt(), A, BROKEN, now=table.now, rules=RULES, again=True)
+    assert table.lets(A)
+    table.failed(attempt(), A, RateLimited("slow", retry_after=9), now=table.now, rules=RULES, again=True)
+    assert not table.lets(A)
+
+
+def test_the_first_output_of_a_probe_closes_it_and_its_end_the_count() -> None:
+    table = Table()
+    table.fail(A, times=5)
+    table.now += 31
+    assert table.lets(A)
+    table.left(attempt(), A, now=table.now)
+    assert not table.lets(A)
+    table.output(attempt(), A)
+    assert table.lets(A)
+    assert len(table) == 0
+    table.fail(A, times=4)
+    table.output(attempt(), A)  # a stream that breaks later is a failure in the same row
+    table.fail(A)
+    assert not table.lets(A)
+
+
+def test_a_probe_whose_caller_hung_up_or_was_at_fault_frees_its_place() -> None:
+    for error in (None, BadRequest("no", upstream_status=400)):
+        table = Table()
+        table.fail(A, times=5)
+        table.now += 31
+        table.left(attempt(), A, now=table.now)
+        if error is None:
+            table.ended(attempt(), A)
+        else:
+            table.failed(attempt(), A, error, now=table.now, rules=RULES)
+        assert table.lets(A)
+        table.left(attempt(), A, now=table.now)
+        table.failed(attempt(), A, BROKEN, now=table.now, rules=RULES)
+        assert not table.lets(A)  # it was half open still
+
+
+def test_nobodys_slow_or_poisoned_probe_keeps_another_caller_away() -> None:
+    table = Table()
+    table.fail(A, times=3)
+    table.fail(B, times=2)
+    table.now += 31
+    table.left(attempt(), A, now=table.now)  # and is never heard of again
+    assert (table.lets(A), table.lets(C)) == (False, True)
+    table.failed(attempt(), A, BROKEN, now=table.now, rules=RULES)
+    assert (table.lets(A), table.lets(C)) == (False, True)
+    table.left(attempt(), C, now=table.now)
+    table.output(attempt(), C)
+    assert (table.lets(B), table.lets(C)) == (True, True)
+
+
+def test_probes_of_two_callers_that_fail_open_it_again() -> None:
+    table = Table()
+    table.fail(A, times=3)
+    table.fail(B, times=2)
+    table.now += 31
+    table.fail(A)
+    table.fail(B)
+    assert not table.lets(C)
+
+
+def test_names_that_callers_make_up_displace_their_makers_own_first() -> None:
+    table = Table()
+    table.fail(B, times=5)
+    for number in range(2 * MADE_BY_ONE):
+        table.fail(A, at=attempt(f"made-up-{number}"))
+    assert len(table) == MADE_BY_ONE + 1
+    assert not table.lets(B)
+    for number in range(MOST + 10):
+        table.fail(f"agent:{number}")
+        table.fail(f"agent:{number}", at=attempt(f"made-up-{number}"))
+    assert len(table) == MOST
+
+
+def test_what_is_not_well_can_be_looked_at() -> None:
+    table = Table()
+    table.fail(A, Overloaded("busy", retry_after=5, upstream_status=503))
+    (one,) = table.standing()
+    assert (one.name.provider, one.name.key, one.name.model, one.name.endpoint, one.caller) == (
+        "up", 0, "m", "chat/completions", A,
+    )  # fmt: skip
+    assert (one.health.state, one.health.reason) == ("open", "busy")
+    table.fail(A, unsent())
+    assert [s.name.key for s in table.standing()] == [0, ANY_KEY]
+    table.keep_only(frozenset({"other"}))
+    assert table.standing() == []

@@ -1,0 +1,263 @@
+"""Fair shares of connections: the counts, and thousands of connections to a whole gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from modelplex.server.connection import MAX_HEADS
+from modelplex.server.connection_shares import Bounds, Holder, Refused, Shares, bounds
+from tests.gateways import Running, gateway, one
+from tests.processes import CHAT, WAIT_S, chat, exchange, read_answer, request
+from tests.upstreams import provider, stall
+
+NOBODY = one("http://127.0.0.1:9/v1")
+
+
+class Wire:
+    """A connection of the counts' own."""
+
+    def __init__(self, shares: Shares, caller: str, *, listener: str = "l", http: bool = False) -> None:
+        self._shares = shares
+        self.closed = self.reading = False
+        self.holder = shares.enter(caller, listener=listener, over_http=http)
+
+    def idle(self) -> Wire:
+        assert isinstance(self.holder, Holder)
+        self.holder.idle[self] = None
+        return self
+
+    def make_room(self) -> bool:
+        if self.reading:
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        assert isinstance(self.holder, Holder)
+        assert not self.closed
+        self._shares.leave(self.holder, self)
+        self.closed = True
+
+    @property
+    def refused(self) -> int:
+        return self.holder.status if isinstance(self.holder, Refused) else 0
+
+
+def test_the_usual_shares() -> None:
+    assert bounds(2048) == Bounds(2048, 1024, 512, 256)
+    assert bounds(1) == Bounds(1, 1, 1, 0)
+    assert bounds(10, per_listener=20, per_caller=3, reserved=30) == Bounds(10, 10, 3, 9)
+
+
+def test_a_caller_above_its_share_loses_the_connection_that_was_idle_longest() -> None:
+    shares = Shares(bounds(100, per_caller=3))
+    first, second, third = (Wire(shares, "a") for _ in range(3))
+    second.idle()
+    first.idle()
+    assert not Wire(shares, "a").refused
+    assert (first.closed, second.closed, third.closed) == (False, True, False)
+    assert not Wire(shares, "a").refused
+    assert first.closed
+    assert Wire(shares, "a").refused == 429
+    assert not Wire(shares, "b").refused
+    assert shares.count == 4
+
+
+def test_a_full_listener_closes_one_of_whoever_has_most() -> None:
+    shares = Shares(bounds(100, per_listener=4, per_caller=100))
+    greedy = [Wire(shares, "a").idle() for _ in range(3)]
+    modest = Wire(shares, "b").idle()
+    assert not Wire(shares, "c").refused
+    assert [each.closed for each in greedy] == [True, False, False]
+    assert not Wire(shares, "c").refused
+    assert [each.closed for each in greedy] == [True, True, False]
+    # Now "c" has most, and of its own none is idle.
+    assert Wire(shares, "c").refused == 503
+    assert not modest.closed
+    assert not Wire(shares, "c", listener="m").refused
+
+
+def test_who_has_busy_connections_does_not_take_the_idle_ones_of_who_has_fewer() -> None:
+    shares = Shares(bounds(100, per_listener=4, per_caller=100))
+    for _ in range(3):
+        assert not Wire(shares, "a").refused
+    modest = Wire(shares, "b").idle()
+    assert Wire(shares, "a").refused == 503
+    assert not modest.closed
+
+
+def test_a_reserve_is_left_for_http() -> None:
+    shares = Shares(bounds(8, per_listener=8, per_caller=8, reserved=2))
+    for number in range(6):
+        assert not Wire(shares, f"{number}", listener=f"{number}").refused
+    assert Wire(shares, "x", listener="x").refused == 503
+    assert not Wire(shares, "host", listener="tcp", http=True).refused
+    assert not Wire(shares, "host", listener="tcp", http=True).refused
+    assert Wire(shares, "host", listener="tcp", http=True).refused == 503
+
+
+def test_an_answer_that_is_still_being_read_is_not_cut() -> None:
+    shares = Shares(bounds(2, per_listener=2, per_caller=2, reserved=0))
+    slow, fast = Wire(shares, "a").idle(), Wire(shares, "a").idle()
+    slow.reading = True
+    assert not Wire(shares, "a").refused
+    assert (slow.closed, fast.closed) == (False, True)
+    assert Wire(shares, "a").refused == 429
+
+
+def test_the_counts_stay_right_whatever_happens() -> None:
+    chance = random.Random(3)
+    shares = Shares(bounds(40, per_listener=25, per_caller=12, reserved=5))
+    wires: list[Wire] = []
+    for _ in range(5000):
+        caller = chance.choice("abcdef")
+        wire = Wire(shares, caller, listener=caller if caller < "d" else "tcp", http=caller >= "d")
+        if not wire.refused:
+            wires.append(wire)
+            if chance.random() < 0.5:
+                wire.idle()
+        if wires and chance.random() < 0.4:
+            wire = chance.choice(wires)
+            if not wire.closed:
+                wire.close()
+        wires = [each for each in wires if not each.closed]
+        assert shares.count == len(wires) <= 40
+    for wire in wires:
+        wire.close()
+    assert repr(shares) == "<Shares 0 of 40, 0 callers>"
+
+
+# --- through a gateway ---
+
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+FLOOD = 2400
+
+
+class Flood(ExitStack):
+    """Connections that this process keeps open, as many as it may."""
+
+    def connect(self, path: str, data: bytes = b"") -> socket.socket:
+        sock = self.enter_context(socket.socket(socket.AF_UNIX))
+        sock.connect(path)
+        if data:
+            sock.sendall(data)
+        return sock
+
+
+async def open_connections(running: Running, at_least: int) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while running.process.traffic.shares.count < at_least:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("data", [b"", HEALTH, b"GET /hea"], ids=["silent", "answered", "half a head"])
+async def test_thousands_of_idle_connections_of_an_agent_take_nothing_of_others(
+    data: bytes, tmp_path: Path
+) -> None:
+    """What fills the agent's share is closed for its next connection, and nobody else notices."""
+    agents = "".join(f'[[agents]]\nname = "{name}"\nsocket = "{tmp_path / name}.sock"\n' for name in "ab")
+    async with gateway(NOBODY + agents, folder=tmp_path) as running:
+        with Flood() as flood:
+
+            def pour() -> None:
+                for _ in range(FLOOD):
+                    flood.connect(str(tmp_path / "a.sock"), data)
+
+            await asyncio.wait_for(asyncio.to_thread(pour), WAIT_S * 3)
+            await open_connections(running, 512)
+            assert running.process.traffic.shares.count == 512
+            for where in (str(tmp_path / "b.sock"), str(tmp_path / "a.sock"), running.socket):
+                assert read_answer(await exchange(where, request("GET", "/health"))).status == 200
+            assert (await running.ask("GET", "/health?detail")).status == 200
+            assert (await running.ask("GET", "/_internal/status")).status == 200
+            assert (await running.chat()).status == 502
+
+
+async def test_an_agent_whose_connections_are_all_busy_is_told_so(tmp_path: Path) -> None:
+    config = "[server]\nmax_connections = 40\nmax_connections_per_caller = 3\n"
+    agents = "".join(f'[[agents]]\nname = "{name}"\nsocket = "{tmp_path / name}.sock"\n' for name in "ab")
+    async with provider(stall) as up, gateway(config + one(up.url) + agents, folder=tmp_path) as running:
+        with Flood() as flood:
+            for _ in range(3):
+                flood.connect(str(tmp_path / "a.sock"), request("POST", CHAT, chat(), close=False))
+            async with asyncio.timeout(WAIT_S):
+                while len(running.process.traffic.running) < 3:
+                    await asyncio.sleep(0.005)
+            got = read_answer(await exchange(str(tmp_path / "a.sock"), request("GET", "/health")))
+            assert (got.status, got.error["code"]) == (429, "too_many_connections")
+            assert "max_connections_per_caller" in got.error["message"]
+            assert got.headers["retry-after"] == "1"
+            for where in (str(tmp_path / "b.sock"), running.socket):
+                assert read_answer(await exchange(where, request("GET", "/health"))).status == 200
+            assert len(running.process.traffic.running) == 3
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["unfinished", "running"])
+async def test_large_heads_have_a_bound_together(whole: bool, tmp_path: Path) -> None:
+    """A head of short headers takes thirty times its bytes in memory."""
+    rows = b"".join(b"x%d:\r\n" % number for number in range(5500))
+    config = "[server]\nmax_connections_per_caller = 100\n"
+    async with provider(stall) as up, gateway(config + one(up.url), folder=tmp_path) as running:
+        traffic = running.process.traffic
+        with Flood() as flood:
+            plain = request("POST", CHAT, chat(), close=False)
+            first, _, rest = plain.partition(b"\r\n")
+            data = first + b"\r\n" + rows + (rest if whole else b"")
+
+            async def pour() -> None:
+                for _ in range(20):
+                    await asyncio.to_thread(flood.connect, running.socket, data)
+
+            await asyncio.wait_for(pour(), WAIT_S)
+            refused = read_answer(await exchange(running.socket, data if whole else data + rest))
+            assert (refused.status, refused.error["code"]) == (503, "heads_full")
+            assert traffic.heads < 2 * MAX_HEADS
+            got = read_answer(await exchange(running.socket, request("GET", "/health")))
+            assert got.status == 200
+        async with asyncio.timeout(WAIT_S):
+            while traffic.open:
+                await asyncio.sleep(0.005)
+        assert traffic.heads == 0
+
+
+CROWD = """
+import socket, sys
+path, count = sys.argv[1], int(sys.argv[2])
+held = []
+for _ in range(count):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(path)
+    held.append(one)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_processes_on_one_socket_have_shares_of_their_own(tmp_path: Path) -> None:
+    """Nobody in particular is known by its process."""
+    config = "[server]\nmax_connections = 40\nmax_connections_per_caller = 10\n"
+    async with gateway(config + NOBODY, folder=tmp_path) as running:
+        pipe = asyncio.subprocess.PIPE
+        crowd = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CROWD, running.socket, "30", stdin=pipe, stdout=pipe
+        )
+        try:
+            assert crowd.stdout is not None
+            assert await asyncio.wait_for(crowd.stdout.readline(), WAIT_S) == b"ready\n"
+            await open_connections(running, 10)
+            with Flood() as flood:
+                for _ in range(10):
+                    flood.connect(running.socket, HEALTH)
+                await open_connections(running, 20)
+                assert running.process.traffic.shares.count == 20
+        finally:
+            assert crowd.stdin is not None
+            crowd.stdin.close()
+            await asyncio.wait_for(crowd.wait(), WAIT_S)

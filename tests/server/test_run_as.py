@@ -1,0 +1,50 @@
+"""Whom a process of root's becomes in a container. The change itself is tried in tests/test_container.py."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from modelplex.server.run_as import RunAsError, User, give_up_root, owner_of
+
+IMAGE = User(10001, 10001)
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="for root to try: folders of several users")
+
+
+@root_only
+def test_the_first_folder_of_a_user_decides(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("missing", "roots", "users", "others")]
+    for folder, owner in zip(folders[1:], ((0, 0), (1234, 1235), (4321, 4321)), strict=True):
+        folder.mkdir()
+        os.chown(folder, *owner)
+    assert owner_of(folders, default=IMAGE) == User(1234, 1235)
+    assert owner_of(folders[:2], default=IMAGE) == IMAGE
+    assert owner_of([], default=IMAGE) == IMAGE
+
+
+def test_a_user_other_than_root_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(_: int) -> None:
+        pytest.fail("it changed")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "setuid", change)
+    give_up_root("10001:10001")
+
+
+@pytest.mark.parametrize("written", ["modelplex", "10001", "1:2:3", ":"])
+def test_what_names_no_user_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("modelplex.server.run_as._is_host_root", lambda: True)
+    with pytest.raises(RunAsError, match="is to be two numbers, uid:gid"):
+        give_up_root(written)
+
+
+def test_without_the_right_to_change_it_says_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("modelplex.server.run_as._is_host_root", lambda: True)
+    monkeypatch.setattr(os, "setgroups", refuse)
+    with pytest.raises(RunAsError, match=r"cannot become the user 10001 .* docker run --user 10001:10001"):
+        give_up_root("10001:10001")
