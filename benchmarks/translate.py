@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import bodies
-from modelplex.core.request import Ask, Attempt
-from modelplex.dialects.parsed_request import Asked
+from modelplex.core.request import Attempt, RawRequest
+from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import read_ask
 
 CHUNKS = 2000
@@ -183,13 +183,13 @@ def ask(form: str, *, stream: bool) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def read(form: str, body: bytes, *, stream: bool) -> Ask:
+def read(form: str, body: bytes, *, stream: bool) -> RawRequest:
     return read_ask(body, endpoint="chat/completions", dialect=form, model="m", stream=stream)
 
 
 def chunk_us(form: str, dialect: str) -> float:
     """Microseconds for one event of a stream, its request not counted."""
-    asked = Asked(read(form, ask(form, stream=True), stream=True), id="mpx-1", created=1)
+    asked = ParsedRequest(read(form, ask(form, stream=True), stream=True), id="mpx-1", created=1)
     events = STREAMS[dialect]()
     passage = asked.passage(Attempt("p", "m", dialect))
     began = time.process_time()
@@ -207,7 +207,9 @@ def body_us(form: str, dialect: str) -> float:
     body = ask(form, stream=False)
     began = time.process_time()
     for _ in range(BODIES):
-        Asked(read(form, body, stream=False), id="mpx-1", created=1).passage(Attempt("p", "m", dialect))
+        ParsedRequest(read(form, body, stream=False), id="mpx-1", created=1).passage(
+            Attempt("p", "m", dialect)
+        )
     return (time.process_time() - began) / BODIES * 1e6
 
 

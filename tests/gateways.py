@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from modelplex.config import load
-from modelplex.http_client import Client, Reply, Timeouts, parse_origin
+from modelplex.http_client import HttpClient, HttpResponse, Timeouts, parse_origin
 from modelplex.records.record import Record
-from modelplex.server.process import Process
+from modelplex.server.process import GatewayProcess
 
 WAIT_S = 20.0
 
@@ -38,10 +38,10 @@ class Answer:
 class Running:
     """`records` fills as calls end."""
 
-    process: Process
+    process: GatewayProcess
     base: str
     socket: str
-    client: Client
+    client: HttpClient
     records: list[Record]
     over: asyncio.Event
 
@@ -53,7 +53,7 @@ class Running:
         *,
         headers: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"),),
         unix: bool = False,
-    ) -> Reply:
+    ) -> HttpResponse:
         origin, path = parse_origin(f"unix:{self.socket}" if unix else self.base)
         return await self.client.send(
             origin,
@@ -99,7 +99,7 @@ async def gateway(
     if "[log]" not in config:
         config += f'\n[log]\nfile = "{folder / "log.json"}"\n'
     file.write_text(config)
-    process = Process(load(str(file), environ=environ or {}), config_path=str(file), verbose=False)
+    process = GatewayProcess(load(str(file), environ=environ or {}), config_path=str(file), verbose=False)
     records: list[Record] = []
     over = asyncio.Event()
     tell = process.tell
@@ -117,7 +117,7 @@ async def gateway(
         if serving.done():
             serving.result()
         base = next(a for a in process.addresses if a.startswith("http"))
-        client = Client()
+        client = HttpClient()
         yield Running(process, base, socket, client, records, over)
         await client.aclose()
     finally:

@@ -86,20 +86,19 @@ FILE = re.compile(r"(?<![\w/.-])([a-z_]\w*\.(?:py|toml))\b")
 
 
 def unnamed_files(src: Path, text: str) -> list[str]:
-    """The files below `src` that the picture leaves out. Halves of a dialect (`_name.py`) are named by their folder alone."""
+    """The files below `src` that the picture leaves out."""
     named = set(FILE.findall(text))
     missing: list[str] = []
     for file in sorted([*src.rglob("*.py"), *src.rglob("*.toml")]):
         inside = file.relative_to(src)
-        is_half = file.name.startswith("_") and file.name != "__main__.py"
-        if file.name != "__init__.py" and not is_half and file.name not in named:
+        if file.name != "__init__.py" and file.name not in named:
             missing.append(str(inside))
         if len(inside.parts) > 1 and f"\n  {inside.parts[0]}/" not in text:
             missing.append(f"{inside.parts[0]}/")
     return list(dict.fromkeys(missing))
 
 
-def test_the_picture_of_the_house_names_each_file_and_no_other() -> None:
+def test_the_layout_names_each_file_and_no_other() -> None:
     text = ARCHITECTURE.read_text()
     assert unnamed_files(SRC, text) == []
     there = {file.name for file in SRC.rglob("*")}
@@ -108,7 +107,7 @@ def test_the_picture_of_the_house_names_each_file_and_no_other() -> None:
 
 def test_a_file_that_the_picture_leaves_out_is_named(tmp_path: Path) -> None:
     (tmp_path / "wire").mkdir()
-    for name in ("gateway.py", "__init__.py", "wire/_half.py", "wire/new.py"):
+    for name in ("gateway.py", "__init__.py", "wire/new.py"):
         (tmp_path / name).touch()
     assert unnamed_files(tmp_path, "\n  wire/  new.py\n") == ["gateway.py"]
     assert unnamed_files(tmp_path, "\n  gateway.py xnew.py\n") == ["wire/", "wire/new.py"]

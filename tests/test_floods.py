@@ -113,8 +113,8 @@ async def test_a_flood_before_output_goes_on_to_the_next_provider(
     dialect: str, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but blank lines: nothing was said, so that another may be asked."""
-    for name in ("_openai_watch", "_anthropic_watch", "_ollama_watch"):
-        monkeypatch.setattr(f"modelplex.dialects.{name}.IDLE_CAP", IDLE)
+    for name in ("openai_chat", "anthropic", "ollama"):
+        monkeypatch.setattr(f"modelplex.dialects.{name}.passthrough.IDLE_CAP", IDLE)
     monkeypatch.setattr("modelplex.dialects.core.ndjson.IDLE_CAP", IDLE)
     monkeypatch.setattr("modelplex.pipeline.stream.HOLD_BYTES", 64 * IDLE)
     monkeypatch.setattr("modelplex.dialects.exchange.MAX_SILENCE", IDLE)

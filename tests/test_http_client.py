@@ -18,16 +18,16 @@ from modelplex import http_client
 from modelplex.http_client import (
     HEAD_LIMIT,
     BadResponse,
-    Client,
     ConnectFailed,
-    Cut,
+    ConnectionCut,
+    HttpClient,
+    HttpResponse,
     Origin,
-    Reply,
+    ResponseTooLarge,
     SendError,
     TimedOut,
     Timeouts,
     TlsFailed,
-    TooLarge,
     parse_origin,
 )
 
@@ -109,8 +109,8 @@ async def upstream(
 
 
 @contextlib.asynccontextmanager
-async def client(**settings: Any) -> AsyncGenerator[Client]:
-    made = Client(**settings)
+async def client(**settings: Any) -> AsyncGenerator[HttpClient]:
+    made = HttpClient(**settings)
     try:
         yield made
     finally:
@@ -148,20 +148,20 @@ def answering_then_closing(answer: bytes) -> Script:
 
 
 async def ask(
-    pool: Client,
+    pool: HttpClient,
     origin: Origin,
     *,
     method: bytes = b"POST",
     body: bytes | tuple[bytes, ...] = b"{}",
     timeouts: Timeouts = PATIENT,
-) -> Reply:
+) -> HttpResponse:
     return await pool.send(
         origin, method=method, target=b"/v1/x", headers=HEADERS, body=body, timeouts=timeouts
     )
 
 
 async def fetch(
-    pool: Client, origin: Origin, *, method: bytes = b"POST", timeouts: Timeouts = PATIENT
+    pool: HttpClient, origin: Origin, *, method: bytes = b"POST", timeouts: Timeouts = PATIENT
 ) -> bytes:
     reply = await ask(pool, origin, method=method, timeouts=timeouts)
     return await reply.body(limit=1 << 20)
@@ -173,13 +173,13 @@ async def until(outcome: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-def counts(pool: Client) -> tuple[int, int]:
+def counts(pool: HttpClient) -> tuple[int, int]:
     """(open, idle) over all origins."""
     pools = pool._pools.values()
     return sum(len(p.open) for p in pools), sum(len(p.idle) for p in pools)
 
 
-def only_connection(pool: Client) -> Any:
+def only_connection(pool: HttpClient) -> Any:
     (connection,) = next(iter(pool._pools.values())).open
     return connection
 
@@ -341,13 +341,13 @@ def test_a_cut_at_any_byte_is_a_cut_and_never_a_clean_end(run: Run, answer: byte
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         await answering_then_closing(answer[: number - 1])(reader, writer, number)
 
-    async def read_until_it_ends(pool: Client, origin: Origin) -> tuple[bytes, Cut | None]:
+    async def read_until_it_ends(pool: HttpClient, origin: Origin) -> tuple[bytes, ConnectionCut | None]:
         got = b""
         try:
             reply = await ask(pool, origin)
             while data := await reply.chunk():
                 got += data
-        except Cut as cut:
+        except ConnectionCut as cut:
             return got, cut
         return got, None
 
@@ -374,7 +374,7 @@ def test_all_that_arrived_before_a_cut_is_delivered_first_and_the_cut_stays(run:
             await until(lambda: counts(pool) == (0, 0))
             assert await reply.chunk() == b"hell"
             for _ in range(2):
-                with pytest.raises(Cut) as caught:
+                with pytest.raises(ConnectionCut) as caught:
                     await reply.chunk()
                 assert caught.value.started
 
@@ -392,7 +392,7 @@ def test_a_reset_is_a_cut_even_where_the_connection_ends_the_body(run: Run) -> N
             reply = await ask(pool, up.origin)
             assert await reply.chunk() == b"hello"
             only_connection(pool).connection_lost(ConnectionResetError())
-            with pytest.raises(Cut):
+            with pytest.raises(ConnectionCut):
                 await reply.chunk()
 
     run(story)
@@ -526,7 +526,7 @@ def test_a_body_beyond_the_readers_limit_is_too_large_and_hung_up_on(run: Run) -
     async def story() -> None:
         async with upstream(script) as up, client() as pool:
             reply = await ask(pool, up.origin)
-            with pytest.raises(TooLarge) as caught:
+            with pytest.raises(ResponseTooLarge) as caught:
                 await reply.body(limit=999)
             assert caught.value.limit == 999
             await until(lambda: up.hung_up == 1)
@@ -645,10 +645,10 @@ def test_a_second_death_is_reported_and_a_fresh_connection_is_not_tried_again(ru
     async def story() -> None:
         async with upstream(script) as up, client() as pool:
             await fetch(pool, up.origin)
-            with pytest.raises(Cut) as caught:
+            with pytest.raises(ConnectionCut) as caught:
                 await ask(pool, up.origin)
             assert (caught.value.started, up.connections) == (False, 2)
-            with pytest.raises(Cut):
+            with pytest.raises(ConnectionCut):
                 await ask(pool, up.origin)
             assert up.connections == 3
 
@@ -664,7 +664,7 @@ def test_a_kept_connection_that_dies_after_a_byte_is_not_retried(run: Run) -> No
     async def story() -> None:
         async with upstream(script) as up, client() as pool:
             await fetch(pool, up.origin)
-            with pytest.raises(Cut) as caught:
+            with pytest.raises(ConnectionCut) as caught:
                 await ask(pool, up.origin)
             assert (caught.value.started, up.connections) == (True, 1)
 
@@ -709,7 +709,7 @@ def test_a_connection_lost_between_connecting_and_asking_is_a_cut(run: Run) -> N
         async with upstream(script) as up, client() as pool:
             connection = await pool._connect(up.origin, BOUND)
             await until(lambda: connection.gone)
-            with pytest.raises(Cut) as caught:
+            with pytest.raises(ConnectionCut) as caught:
                 await connection.exchange(http_client._Request(b"GET / HTTP/1.1\r\n\r\n", (), False, PATIENT))
             assert not caught.value.started
 
@@ -888,7 +888,7 @@ def test_a_server_that_half_closes_amid_an_upload_is_hung_up_on(run: Run) -> Non
     async def story() -> None:
         async with upstream(script) as up, client() as pool:
             reply = await ask(pool, up.origin, body=b"x" * 64_000_000)
-            with pytest.raises(Cut):
+            with pytest.raises(ConnectionCut):
                 await reply.body(limit=100)
             await until(lambda: counts(pool) == (0, 0))
             proceed.set()
@@ -944,7 +944,7 @@ def test_closing_a_reply_hangs_up_amid_its_body_and_keeps_the_connection_after_i
             whole.close()
             await until(lambda: up.hung_up == 1 and counts(pool) == (0, 0))
             for reply in (whole, part):
-                with pytest.raises(Cut):  # never b"", which would be a clean end
+                with pytest.raises(ConnectionCut):  # never b"", which would be a clean end
                     await reply.chunk()
 
     run(story)
@@ -958,13 +958,13 @@ def test_closing_the_client_ends_everything_at_once(run: Run) -> None:
 
     async def story() -> None:
         async with upstream(script) as up:
-            pool = Client()
+            pool = HttpClient()
             reply = await ask(pool, up.origin)
             assert await reply.chunk() == b"hel"
             waiting = asyncio.create_task(reply.chunk())
             await until(lambda: only_connection(pool).waiter is not None)
             await pool.aclose()
-            with pytest.raises(Cut):
+            with pytest.raises(ConnectionCut):
                 await waiting
             with pytest.raises(ConnectFailed):
                 await ask(pool, up.origin)
@@ -1085,7 +1085,7 @@ def test_a_cut_under_tls_is_a_cut(run: Run, authority: tuple[trustme.CA, str], a
     async def story() -> None:
         tls = certified(ca, "127.0.0.1")
         async with upstream(answering_then_closing(answer), tls=tls) as up, client() as pool:
-            with pytest.raises(Cut):
+            with pytest.raises(ConnectionCut):
                 await fetch(pool, trusting(up.origin, path))
 
     run(story)

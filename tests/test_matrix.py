@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import Attempt, Call, Sampling, Written
+from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, Sampling
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.registry import CLIENTS, PROVIDERS
 from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, page, reached
@@ -36,7 +36,7 @@ def test_a_writer_that_loses_something_without_a_word_shows_on_the_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Forgetful:
-        def write_call(self, call: Call, attempt: Attempt) -> Written:
+        def write_call(self, call: ChatRequest, attempt: Attempt) -> ProviderRequest:
             return ollama.write_call(replace(call, sampling=Sampling()), attempt)
 
     seed = next(probe for probe in CHAT.probes if probe.says == "`seed`")

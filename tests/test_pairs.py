@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from modelplex.core import events as hub
-from modelplex.core.events import Called, Ended, Failed, Refused, Thought
-from modelplex.core.request import Attempt, Written
+from modelplex.core.events import ReasoningDelta, RefusalDelta, ResponseEnded, ResponseFailed, ToolCallStarted
+from modelplex.core.request import Attempt, ProviderRequest
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.ollama import dialect as ollama
@@ -187,26 +187,26 @@ async def test_recorded_streams_reach_every_other_client(everywhere: World, form
         return  # it passes, as its provider's own peer would see it
     for case, data in recorded(dialect):
         name, _, wire = RECORDED[dialect]
-        reader = wire.reader(Attempt("p", "m", name), Written(b"{}"))
+        reader = wire.reader(Attempt("p", "m", name), ProviderRequest(b"{}"))
         events = [*reader.feed(data), *reader.end()]
         asked = everywhere.ask(form, dialect, played(dialect, data))
-        if any(isinstance(event, Failed) for event in events):
+        if any(isinstance(event, ResponseFailed) for event in events):
             with pytest.raises(Broken):
                 await asked
             _has_no_end(form, everywhere.clients.last)
             continue
         told = await asked
         check(form, everywhere.clients.last, ours=True)
-        end = next(ENDS[event.reason] for event in events if isinstance(event, Ended))
-        text = "".join(e.text for e in events if isinstance(e, hub.Said | Refused))
+        end = next(ENDS[event.reason] for event in events if isinstance(event, ResponseEnded))
+        text = "".join(e.text for e in events if isinstance(e, hub.TextDelta | RefusalDelta))
         assert told.said.startswith(text), case
         assert told.said == text or end == "refusal", case
         assert told.thought.replace("\n\n", "") == "".join(
-            e.text for e in events if isinstance(e, Thought)
+            e.text for e in events if isinstance(e, ReasoningDelta)
         ).replace("\n\n", ""), case
         if end == "refusal" and form == "ollama":
             end = "stop"
         assert SAME_END.get(told.end, told.end) == end, case
-        calls = [(e.id, e.name) for e in events if isinstance(e, Called)]
+        calls = [(e.id, e.name) for e in events if isinstance(e, ToolCallStarted)]
         if end != "length":
             assert [(id_, name) for id_, name, _ in told.calls] == calls, case

@@ -14,7 +14,7 @@ from modelplex.config import settings
 from modelplex.core import errors
 from modelplex.core.request import Quirks
 from modelplex.providers import all_rows
-from modelplex.server.admin import Inside
+from modelplex.server.admin import AdminRoutes
 from modelplex.server.routes import (
     BASES,
     GEMINI_BASES,
@@ -59,7 +59,7 @@ def source() -> str:
 # --- config.md
 
 TABLES: dict[str, type[msgspec.Struct]] = {
-    "server": settings.Server,
+    "server": settings.ServerConfig,
     "providers": settings.ProviderConfig,
     "quirks": Quirks,
     "failover": settings.FailoverConfig,
@@ -224,8 +224,8 @@ class NoMeters:
         return b""
 
 
-def inside() -> Inside:
-    return Inside(settings.Config(), NoMeters(), addresses=list[str], dropped=lambda: 0)
+def inside() -> AdminRoutes:
+    return AdminRoutes(settings.Config(), NoMeters(), addresses=list[str], dropped=lambda: 0)
 
 
 def test_every_view_is_documented_and_none_is_made_up() -> None:

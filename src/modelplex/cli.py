@@ -19,7 +19,7 @@ from modelplex.mcp import options as mcp_options
 
 if TYPE_CHECKING:
     from modelplex.config import Config, ProviderConfig
-    from modelplex.config.lint import Finding
+    from modelplex.config.lint import ConfigFinding
 
 DEFAULT_CONFIG: Final = "config.toml"
 CONFIG_VARIABLE: Final = "MODELPLEX_CONFIG"
@@ -80,7 +80,7 @@ examples:
 """
 
 
-class Reached(Protocol):
+class ProviderCheck(Protocol):
     """Whether one provider answered; the sentence says with what."""
 
     @property
@@ -93,7 +93,7 @@ class Reached(Protocol):
     def sentence(self) -> str: ...
 
 
-Reach: TypeAlias = "Callable[[Config], Awaitable[Sequence[Reached]]]"
+Reach: TypeAlias = "Callable[[Config], Awaitable[Sequence[ProviderCheck]]]"
 """Asks each provider of a config for its models."""
 
 
@@ -423,7 +423,7 @@ def check(
         sys.stdout.flush()
         for finding in findings:
             _complain(str(finding))
-    results: Sequence[Reached] | None = None
+    results: Sequence[ProviderCheck] | None = None
     if reach is not None:
         import asyncio
 
@@ -438,17 +438,17 @@ def check(
     return FAILED if failed else OK
 
 
-def _word(result: Reached) -> str:
+def _word(result: ProviderCheck) -> str:
     """One that answered with an error did answer."""
     return "ok" if result.ok else "failed" if getattr(result, "answered", False) else "no answer"
 
 
 def _write_json(
     path: str | None,
-    findings: Sequence[Finding],
+    findings: Sequence[ConfigFinding],
     *,
     failed: bool,
-    results: Sequence[Reached] | None = None,
+    results: Sequence[ProviderCheck] | None = None,
 ) -> None:
     """The form is in docs/reference/cli.md; its members stay."""
     import json
@@ -467,11 +467,11 @@ def _write_json(
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-async def _all(reach: Reach, config: Config) -> Sequence[Reached]:
+async def _all(reach: Reach, config: Config) -> Sequence[ProviderCheck]:
     return await reach(config)
 
 
-async def _reach(config: Config) -> Sequence[Reached]:
+async def _reach(config: Config) -> Sequence[ProviderCheck]:
     from modelplex.server import process
 
     return await process.reach(config)

@@ -44,7 +44,7 @@ _taught: dict[str, list[Callable[[], None]]] = {}
 """How to undo it, by library."""
 
 
-class Place(NamedTuple):
+class SocketAddress(NamedTuple):
     """Where a `unix:` URL leads: `target` is path and query as they go onto the wire."""
 
     socket: str
@@ -78,7 +78,7 @@ def uninstall() -> None:
         _taught.clear()
 
 
-def place(path: str) -> Place | None:
+def place(path: str) -> SocketAddress | None:
     """Read the path of a `unix:` URL, percent-encoded, with its query: the first part of it that is a socket, and the rest.
 
     A client may put its base before a URL that holds it already; then the socket stands twice, and counts once.
@@ -93,7 +93,7 @@ def place(path: str) -> Place | None:
         socket = unquote(written)
         if pieces[number - 1] and _is_socket(socket):
             rest = "/".join(pieces[number:])
-            return Place(socket, _target(_once(written.lstrip("/"), rest)) + mark + query)
+            return SocketAddress(socket, _target(_once(written.lstrip("/"), rest)) + mark + query)
     return None
 
 
@@ -121,7 +121,7 @@ def _target(rest: str) -> str:
 # --- what both kinds of transport do -------------------------------------------------------------------------------------------------
 
 
-def _place_of(library: ModuleType, request: Any) -> Place | None:
+def _place_of(library: ModuleType, request: Any) -> SocketAddress | None:
     """Where this request goes, or None where it is no affair of ours.
 
     Raises:

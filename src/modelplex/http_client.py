@@ -5,7 +5,7 @@ httptools parser (llhttp). It refuses to know models, providers, dialects and JS
 decompresses, and never puts a header into an error. It sends a request twice in one case only: a kept connection was
 lost before one byte of the answer (RFC 9112 9.3.1 and 9.5: most likely it had been closed before it was used).
 
-One response is one `Reply`, whose body is pulled with `chunk()`. What the reader leaves unread stays bounded: reading
+One response is one `HttpResponse`, whose body is pulled with `chunk()`. What the reader leaves unread stays bounded: reading
 from the socket stops above `max_buffer` bytes and goes on once the reader has taken them. Per request there is one
 Future for the head, per body read at most one, no task, no lock, and one lazily re-armed timer per connection.
 
@@ -162,7 +162,7 @@ class TimedOut(SendError):
         self.phase: Phase = phase
 
 
-class Cut(SendError):
+class ConnectionCut(SendError):
     """The connection ended before the response did. `started`: a byte of the response had arrived."""
 
     def __init__(self, sentence: str, *, started: bool) -> None:
@@ -174,7 +174,7 @@ class BadResponse(SendError):
     """What came back is not HTTP/1.1, or its head is beyond the limits."""
 
 
-class TooLarge(SendError):
+class ResponseTooLarge(SendError):
     """The body is longer than the `limit` (bytes) that the reader set."""
 
     def __init__(self, sentence: str, *, limit: int) -> None:
@@ -182,7 +182,7 @@ class TooLarge(SendError):
         self.limit = limit
 
 
-class Reply:
+class HttpResponse:
     """One response. Read it to its end or `close()` it: one of the two gives the connection up."""
 
     __slots__ = ("_connection", "_fault", "headers", "status")
@@ -248,7 +248,7 @@ class Reply:
             size += len(data)
             if size > limit:
                 self.close()
-                raise TooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
+                raise ResponseTooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -276,7 +276,7 @@ class Reply:
         return f"<Reply {self.status} {self._connection or 'ended'}>"
 
 
-class Client:
+class HttpClient:
     """A pool of connections, by origin. It belongs to the event loop that first sends on it.
 
     `max_idle_per_origin` connections are kept for `idle_seconds`; the one used last is used next, so that a quiet
@@ -307,7 +307,7 @@ class Client:
         headers: Sequence[tuple[bytes, bytes]] | bytes,
         body: bytes | Sequence[bytes] = b"",
         timeouts: Timeouts,
-    ) -> Reply:
+    ) -> HttpResponse:
         r"""Write one request and return when the response's head is there.
 
         `headers` as bytes are encoded lines, each ending in `\r\n`. Host and Content-Length are added here, and
@@ -329,14 +329,14 @@ class Client:
         if (kept := pool.take()) is not None:
             try:
                 return await kept.exchange(request)
-            except Cut as cut:
+            except ConnectionCut as cut:
                 if cut.started:
                     raise
         fresh = await self._connect(origin, timeouts.connect)
         return await fresh.exchange(request)
 
     async def aclose(self) -> None:
-        """Abort every connection and refuse new ones. Replies still being read end in `Cut`."""
+        """Abort every connection and refuse new ones. Replies still being read end in `ConnectionCut`."""
         self._closed = True
         connections = [connection for pool in self._pools.values() for connection in pool.open]
         for connection in connections:
@@ -409,7 +409,7 @@ class _Pool:
 
     __slots__ = ("client", "host_line", "idle", "open", "origin")
 
-    def __init__(self, origin: Origin, client: Client) -> None:
+    def __init__(self, origin: Origin, client: HttpClient) -> None:
         self.origin = origin
         self.client = client
         self.host_line = b" HTTP/1.1\r\nhost: %s\r\n" % origin.authority.encode("ascii")
@@ -480,7 +480,7 @@ class _Connection(asyncio.Protocol):
     timeouts: Timeouts
     transport: asyncio.Transport
 
-    def __init__(self, origin: Origin, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, origin: Origin, client: HttpClient, loop: asyncio.AbstractEventLoop) -> None:
         self.origin = origin
         self.client = client
         self.loop = loop
@@ -517,7 +517,7 @@ class _Connection(asyncio.Protocol):
 
     # The exchange: called by Client and Reply.
 
-    async def exchange(self, request: _Request) -> Reply:
+    async def exchange(self, request: _Request) -> HttpResponse:
         """Write a request and wait for the head of its response."""
         self._expect(asks_head=request.asks_head)
         self.idle = False
@@ -530,7 +530,7 @@ class _Connection(asyncio.Protocol):
         await self.wait(timeouts.idle if sending else timeouts.first_byte)
         if not self.answered:
             raise self.fault or _closed_early(self.origin)
-        return Reply(self, status=self.status, headers=self.headers)
+        return HttpResponse(self, status=self.status, headers=self.headers)
 
     async def wait(self, seconds: float | None) -> None:
         """Sleep until there is something to tell: a head, body bytes, the end or a fault. Without `seconds` the last deadline still stands."""
@@ -710,9 +710,9 @@ class _Connection(asyncio.Protocol):
                 self.fault = self._cut()
         self.wake()
 
-    def _cut(self) -> Cut:
+    def _cut(self) -> ConnectionCut:
         when = "amid its answer" if self.started else "before it answered"
-        return Cut(f"{self.origin} closed the connection {when}.", started=self.started)
+        return ConnectionCut(f"{self.origin} closed the connection {when}.", started=self.started)
 
     def wake(self) -> None:
         waiter, self.waiter = self.waiter, None
@@ -820,8 +820,8 @@ def _ends_with_connection(headers: list[tuple[bytes, bytes]]) -> bool:
     return all(name != b"content-length" for name, _ in headers)
 
 
-def _closed_early(origin: Origin) -> Cut:
-    return Cut(f"The exchange with {origin} was closed on this side before its end.", started=True)
+def _closed_early(origin: Origin) -> ConnectionCut:
+    return ConnectionCut(f"The exchange with {origin} was closed on this side before its end.", started=True)
 
 
 def _reason(error: Exception) -> str:

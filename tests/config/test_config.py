@@ -31,7 +31,7 @@ from modelplex.config import (
     ProviderConfig,
     RateConfig,
     Secret,
-    Server,
+    ServerConfig,
     TypeFacts,
     describe,
     embedded,
@@ -53,7 +53,7 @@ from modelplex.config.load import listens
 from modelplex.config.toml_positions import dotted, line_of, places
 from modelplex.core.request import Quirks
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "modelplex.example.toml"
+EXAMPLE = Path(__file__).resolve().parents[2] / "modelplex.example.toml"
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ servers = [ { name = "filesystem", command = "mcp-server-filesystem", args = ["/
 
 def test_the_documented_config_works_as_it_stands() -> None:
     config = read(SNIPPET, OPENAI_API_KEY=KEY)
-    assert config.server == Server(log_level="info", max_request_size=10_485_760)
+    assert config.server == ServerConfig(log_level="info", max_request_size=10_485_760)
     assert config.providers == (
         ProviderConfig(
             name="openai",
@@ -154,7 +154,7 @@ def test_every_subset_of_the_documented_config_works() -> None:
 
 def test_an_empty_config_is_all_defaults_beside_the_providers_that_are_found() -> None:
     config = read("")
-    assert (config.server, config.failover, config.log) == (Server(), FailoverConfig(), LogConfig())
+    assert (config.server, config.failover, config.log) == (ServerConfig(), FailoverConfig(), LogConfig())
     assert [provider.name for provider in config.providers] == ["demo"]
 
 
@@ -702,7 +702,7 @@ def test_what_the_products_own_types_find_can_be_served_and_described() -> None:
 # --- the tables and the example ------------------------------------------------------------------------------------------------------
 
 SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
-    (Server, reading.SERVER),
+    (ServerConfig, reading.SERVER),
     (ProviderConfig, reading.PROVIDER),
     (FailoverConfig, reading.FAILOVER),
     (LogConfig, reading.LOG),
@@ -748,7 +748,7 @@ def test_the_example_shows_every_key() -> None:
     tree = tomllib.loads(text)
     assert set(tree) == set(Config.__struct_fields__) - {"path"}
     shown = {
-        Server: tree["server"],
+        ServerConfig: tree["server"],
         ProviderConfig: tree["providers"][0],
         Quirks: tree["providers"][0]["quirks"],
         PolicyConfig: tree["policy"],
@@ -770,7 +770,7 @@ def test_the_example_shows_every_key() -> None:
 
 def test_the_example_shows_the_defaults() -> None:
     example = _example(whole=False)
-    assert example.server == Server()
+    assert example.server == ServerConfig()
     assert example.failover == FailoverConfig()
     assert example.log == LogConfig()
     assert example.policy == PolicyConfig()
@@ -794,7 +794,7 @@ def test_every_key_of_the_example_is_explained() -> None:
 
 
 def test_sizes_and_times_are_finite_by_default() -> None:
-    for kind in (Server, FailoverConfig, LogConfig):
+    for kind in (ServerConfig, FailoverConfig, LogConfig):
         values = msgspec.structs.asdict(kind()).values()
         assert all(math.isfinite(value) for value in values if isinstance(value, (int, float)))
 

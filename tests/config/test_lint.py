@@ -13,7 +13,7 @@ import pytest
 
 from modelplex import cli
 from modelplex.config import ConfigError, lint, load
-from modelplex.config.lint import Finding
+from modelplex.config.lint import ConfigFinding
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 ENVIRON = {"PATH": os.environ.get("PATH", os.defpath), "GOOD_KEY": KEY}
@@ -36,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def findings(text: str, *, environ: Mapping[str, str] = ENVIRON, mode: int = 0o600) -> list[Finding]:
+def findings(text: str, *, environ: Mapping[str, str] = ENVIRON, mode: int = 0o600) -> list[ConfigFinding]:
     path = Path("config.toml")
     path.write_text(text)
     path.chmod(mode)
@@ -366,6 +366,6 @@ def test_check_prints_json_for_programs(capsys: pytest.CaptureFixture[str], here
 def test_every_code_is_documented_and_none_is_made_up() -> None:
     source = Path(lint.__file__).read_text()
     codes = {*re.findall(r'"((?:[a-z]+-)+[a-z]+)",', source), *re.findall(r'code="([a-z-]+)"', source)}
-    page = (Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md").read_text()
     section = page.partition("### Findings")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)) == codes

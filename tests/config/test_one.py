@@ -1,6 +1,6 @@
 """A config with one listener alone."""
 
-from modelplex.config import AgentConfig, Config, McpConfig, Secret, Server, on_one_socket
+from modelplex.config import AgentConfig, Config, McpConfig, Secret, ServerConfig, on_one_socket
 
 AGENT = AgentConfig(
     name="a",
@@ -11,7 +11,7 @@ AGENT = AgentConfig(
     token=Secret("a-token-1"),
 )
 CONFIG = Config(
-    server=Server(
+    server=ServerConfig(
         http=("127.0.0.1:1",), socket=("./m.socket",), vsock=(7,), socket_group="all", attest="require"
     ),
     mcp=McpConfig(enabled=True, stdio_socket="./lines"),

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from modelplex.core.errors import UpstreamBroken
-from modelplex.core.request import Ask, Attempt, Endpoint
+from modelplex.core.request import Attempt, Endpoint, RawRequest
 from modelplex.dialects import exchange
 from modelplex.dialects.core import ndjson, quota, sse
-from modelplex.dialects.core.ndjson import Lines
-from modelplex.dialects.exchange import Passage
-from modelplex.dialects.ollama.passthrough import LineWatch
-from modelplex.dialects.ollama.response_in import LineReader
-from modelplex.dialects.parsed_request import Asked
+from modelplex.dialects.core.ndjson import NdjsonReader
+from modelplex.dialects.exchange import Exchange
+from modelplex.dialects.ollama.passthrough import OllamaObserver
+from modelplex.dialects.ollama.response_in import OllamaStreamReader
+from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import read_ask
 from tests.dialects.floods import FLOODS, PASSES
 
@@ -64,17 +64,21 @@ def small_caps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "MAX_SILENCE", CAP)
     for module in (sse, ndjson):
         monkeypatch.setattr(module, "IDLE_CAP", CAP)
-    for name in ("_openai_watch", "_anthropic_watch", "_openai_responses_watch", "_gemini_watch"):
-        monkeypatch.setattr(f"modelplex.dialects.{name}.LINE_CAP", CAP)
-        monkeypatch.setattr(f"modelplex.dialects.{name}.IDLE_CAP", CAP)
+    for name in ("openai_chat", "anthropic", "openai_responses", "gemini"):
+        monkeypatch.setattr(f"modelplex.dialects.{name}.passthrough.LINE_CAP", CAP)
+        monkeypatch.setattr(f"modelplex.dialects.{name}.passthrough.IDLE_CAP", CAP)
     monkeypatch.setattr(sse, "LINE_CAP", CAP)
     monkeypatch.setattr("modelplex.dialects.ollama.passthrough.IDLE_CAP", CAP)
-    limited: tuple[Callable[..., Any], ...] = (Lines.__init__, LineWatch.__init__, LineReader.__init__)
+    limited: tuple[Callable[..., Any], ...] = (
+        NdjsonReader.__init__,
+        OllamaObserver.__init__,
+        OllamaStreamReader.__init__,
+    )
     for owner in limited:
         monkeypatch.setattr(owner, "__kwdefaults__", {"limit": CAP})
 
 
-def asked(client: str) -> Ask:
+def asked(client: str) -> RawRequest:
     named = "m" if client == "gemini" else None
     stream = True if client == "gemini" else None
     return read_ask(BODIES[client], endpoint=ENDPOINTS[client], dialect=client, model=named, stream=stream)
@@ -94,7 +98,7 @@ def chunks(flood: Iterator[bytes]) -> Iterator[bytes]:
 def test_a_stream_without_an_end_is_ended_and_holds_no_more_than_its_cap(
     provider: str, flood: str, client: str
 ) -> None:
-    way = Asked(asked(client), id="x", created=0).passage(
+    way = ParsedRequest(asked(client), id="x", created=0).passage(
         Attempt(provider="p", model="m", dialect=provider, endpoint=ENDPOINTS[provider])
     )
     fed = 0
@@ -132,7 +136,7 @@ def test_a_later_chunk_is_no_more_work_than_an_earlier_one(
 ) -> None:
     monkeypatch.setattr(quota, "MAX_HELD", 64 * CAP)
     for client in (provider, OFTEN.get(provider, "openai_chat")):
-        way = Asked(asked(client), id="x", created=0).passage(
+        way = ParsedRequest(asked(client), id="x", created=0).passage(
             Attempt(provider="p", model="m", dialect=provider, endpoint=ENDPOINTS[provider])
         )
         pieces = chunks(FLOODS[provider][flood]())
@@ -141,7 +145,7 @@ def test_a_later_chunk_is_no_more_work_than_an_earlier_one(
             assert work[2] <= GROWTH * work[1], (client, work)
 
 
-def calls_of(way: Passage, pieces: list[bytes]) -> int:
+def calls_of(way: Exchange, pieces: list[bytes]) -> int:
     """The functions that are called for these pieces."""
     count = 0
 

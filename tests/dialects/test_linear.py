@@ -16,7 +16,7 @@ from math import inf
 import pytest
 
 from modelplex.core.errors import ModelplexError
-from modelplex.core.request import Ask, Attempt, Call, Endpoint
+from modelplex.core.request import Attempt, ChatRequest, Endpoint, RawRequest
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.raw_request import read_ask
 from modelplex.dialects.registry import CLIENTS, PROVIDERS
@@ -47,7 +47,7 @@ CASES = [(dialect, family) for dialect, families in FAMILIES.items() for family 
 Step = Callable[[], object]
 
 
-def asked(dialect: str, body: bytes) -> Ask:
+def asked(dialect: str, body: bytes) -> RawRequest:
     return read_ask(body, endpoint=ENDPOINTS[dialect], dialect=dialect, model="m")
 
 
@@ -72,7 +72,7 @@ def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
         yield f"policy of what is written to {provider}", judging(written, provider)
 
 
-def writing(call: Call, attempt: Attempt) -> Step:
+def writing(call: ChatRequest, attempt: Attempt) -> Step:
     return lambda: PROVIDERS[attempt.dialect].write_call(call, attempt)
 
 

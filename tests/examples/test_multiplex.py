@@ -29,7 +29,7 @@ from modelplex.sandbox.multiplex import (
     PIECE,
     RESET,
     WINDOW,
-    Frames,
+    FrameCodec,
     Multiplexer,
 )
 from tests.gateways import gateway
@@ -52,19 +52,19 @@ class Heard:
         self.drops += 1
 
 
-def pair() -> tuple[Frames, Heard, Frames, Heard]:
+def pair() -> tuple[FrameCodec, Heard, FrameCodec, Heard]:
     left, right = Heard(), Heard()
-    return Frames(left), left, Frames(right), right
+    return FrameCodec(left), left, FrameCodec(right), right
 
 
-def move(source: Frames, target: Frames, *, size: int = 7) -> None:
+def move(source: FrameCodec, target: FrameCodec, *, size: int = 7) -> None:
     data = bytes(source.out)
     source.out.clear()
     for at in range(0, len(data), size):
         target.receive(data[at : at + size])
 
 
-def agree(one: Frames, other: Frames) -> None:
+def agree(one: FrameCodec, other: FrameCodec) -> None:
     for _ in range(4):
         move(one, other)
         move(other, one)

@@ -13,7 +13,7 @@ from modelplex.config import AgentConfig, BudgetConfig, RateConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import AgentLimited, BudgetExceeded
 from modelplex.limits import agent_limits as room
-from modelplex.limits.agent_limits import MERGED, MINUTE, Limits, Spent, Window
+from modelplex.limits.agent_limits import MERGED, MINUTE, AgentLimits, AgentUsage, Window
 
 CODER = Caller(listener="unix:/c.sock", kind="unix", agent="coder")
 NOBODY = Caller(listener="unix:/m.sock", kind="unix")
@@ -32,12 +32,12 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-def limits(clocks: Clocks, **settings: object) -> Limits:
+def limits(clocks: Clocks, **settings: object) -> AgentLimits:
     agent = AgentConfig(name="coder", **settings)  # type: ignore[arg-type]
-    return Limits([agent], now=lambda: clocks.now, wall=lambda: clocks.wall)
+    return AgentLimits([agent], now=lambda: clocks.now, wall=lambda: clocks.wall)
 
 
-def use(of: Limits, *, tokens: int = 0, usd: float = 0.0) -> None:
+def use(of: AgentLimits, *, tokens: int = 0, usd: float = 0.0) -> None:
     of.settle(of.admit(CODER), tokens=tokens, usd=usd)
 
 
@@ -132,20 +132,20 @@ def test_a_clock_that_is_set_back_gives_no_second_budget(clocks: Clocks) -> None
 
 def test_what_was_spent_before_counts_and_what_is_spent_now_is_told(clocks: Clocks) -> None:
     of = limits(clocks, budget=BudgetConfig(tokens=100, per="total"))
-    told: list[tuple[str, str, Spent]] = []
+    told: list[tuple[str, str, AgentUsage]] = []
     of.remember(
-        {"coder": {"2025-12-31": Spent(3, 60, 0.1)}, "gone": {"2025-12-31": Spent(1, 1, 1.0)}},
+        {"coder": {"2025-12-31": AgentUsage(3, 60, 0.1)}, "gone": {"2025-12-31": AgentUsage(1, 1, 1.0)}},
         lambda agent, day, spent: told.append((agent, day, spent)),
     )
     use(of, tokens=40, usd=0.25)
-    assert told == [("coder", "2026-01-31", Spent(1, 40, 0.25))]
+    assert told == [("coder", "2026-01-31", AgentUsage(1, 40, 0.25))]
     with pytest.raises(BudgetExceeded):
         of.admit(CODER)
 
 
 def test_an_agent_without_a_budget_is_not_written_down(clocks: Clocks) -> None:
     of = limits(clocks, rate=RateConfig(requests=5))
-    told: list[tuple[str, str, Spent]] = []
+    told: list[tuple[str, str, AgentUsage]] = []
     of.remember({}, lambda agent, day, spent: told.append((agent, day, spent)))
     use(of, tokens=40)
     assert not told

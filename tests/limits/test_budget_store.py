@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modelplex.config.state_folder import state_folder
-from modelplex.limits.agent_limits import Spent
-from modelplex.limits.budget_store import FILE, Ledger, LedgerError
+from modelplex.limits.agent_limits import AgentUsage
+from modelplex.limits.budget_store import FILE, BudgetStore, BudgetStoreError
 
 WAIT_S = 20.0
 
@@ -29,26 +29,26 @@ def quiet(sentence: str) -> None:
 
 def test_what_was_added_is_there_at_the_next_start(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "modelplex"
-    ledger = Ledger(folder, complain=quiet)
+    ledger = BudgetStore(folder, complain=quiet)
     assert ledger.kept == {}
-    ledger.add("coder", "2026-01-31", Spent(1, 10, 0.5))
-    ledger.add("coder", "2026-01-31", Spent(1, 5, 0.25))
-    ledger.add("reader", "2026-02-01", Spent(1, 1, 0.0))
+    ledger.add("coder", "2026-01-31", AgentUsage(1, 10, 0.5))
+    ledger.add("coder", "2026-01-31", AgentUsage(1, 5, 0.25))
+    ledger.add("reader", "2026-02-01", AgentUsage(1, 1, 0.0))
     assert ledger.close()
-    again = Ledger(folder, complain=quiet)
-    again.add("coder", "2026-01-31", Spent(1, 1, 0.25))
+    again = BudgetStore(folder, complain=quiet)
+    again.add("coder", "2026-01-31", AgentUsage(1, 1, 0.25))
     assert again.close()
-    last = Ledger(folder, complain=quiet)
+    last = BudgetStore(folder, complain=quiet)
     assert last.kept == {
-        "coder": {"2026-01-31": Spent(3, 16, 1.0)},
-        "reader": {"2026-02-01": Spent(1, 1, 0.0)},
+        "coder": {"2026-01-31": AgentUsage(3, 16, 1.0)},
+        "reader": {"2026-02-01": AgentUsage(1, 1, 0.0)},
     }
     assert last.close()
 
 
 def test_it_is_written_while_the_gateway_runs(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, complain=quiet)
-    ledger.add("coder", "2026-01-31", Spent(1, 10, 0.5))
+    ledger = BudgetStore(tmp_path, complain=quiet)
+    ledger.add("coder", "2026-01-31", AgentUsage(1, 10, 0.5))
 
     def written() -> bool:
         with sqlite3.connect(tmp_path / FILE) as other:
@@ -61,28 +61,28 @@ def test_it_is_written_while_the_gateway_runs(tmp_path: Path) -> None:
 
 
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "state", complain=quiet)
+    ledger = BudgetStore(tmp_path / "state", complain=quiet)
     assert ledger.close()
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "state" / FILE).stat().st_mode) == 0o600
 
 
 def test_two_gateways_may_add_to_one_file(tmp_path: Path) -> None:
-    one, other = Ledger(tmp_path, complain=quiet), Ledger(tmp_path, complain=quiet)
-    one.add("coder", "2026-01-31", Spent(1, 10, 0.5))
-    other.add("coder", "2026-01-31", Spent(1, 10, 0.5))
+    one, other = BudgetStore(tmp_path, complain=quiet), BudgetStore(tmp_path, complain=quiet)
+    one.add("coder", "2026-01-31", AgentUsage(1, 10, 0.5))
+    other.add("coder", "2026-01-31", AgentUsage(1, 10, 0.5))
     assert one.close()
     assert other.close()
-    last = Ledger(tmp_path, complain=quiet)
-    assert last.kept["coder"]["2026-01-31"] == Spent(2, 20, 1.0)
+    last = BudgetStore(tmp_path, complain=quiet)
+    assert last.kept["coder"]["2026-01-31"] == AgentUsage(2, 20, 1.0)
     assert last.close()
 
 
-def noted(ledger: Ledger) -> list[tuple[str, str, Spent]]:
+def noted(ledger: BudgetStore) -> list[tuple[str, str, AgentUsage]]:
     """What it learns from here on."""
-    told: list[tuple[str, str, Spent]] = []
+    told: list[tuple[str, str, AgentUsage]] = []
 
-    def learned(agent: str, day: str, spent: Spent) -> None:
+    def learned(agent: str, day: str, spent: AgentUsage) -> None:
         told.append((agent, day, spent))
 
     ledger.learned = learned
@@ -90,12 +90,12 @@ def noted(ledger: Ledger) -> list[tuple[str, str, Spent]]:
 
 
 def test_each_learns_of_what_others_add_and_of_nothing_else(tmp_path: Path) -> None:
-    one, other = Ledger(tmp_path, complain=quiet), Ledger(tmp_path, complain=quiet)
+    one, other = BudgetStore(tmp_path, complain=quiet), BudgetStore(tmp_path, complain=quiet)
     told, told_other = noted(one), noted(other)
-    one.add("coder", "2026-01-31", Spent(1, 10, 0.1))
-    until(lambda: told_other == [("coder", "2026-01-31", Spent(1, 10, 0.1))])
-    other.add("coder", "2026-01-31", Spent(2, 20, 0.2))
-    other.add("reader", "2026-02-01", Spent(1, 1, 0.0))
+    one.add("coder", "2026-01-31", AgentUsage(1, 10, 0.1))
+    until(lambda: told_other == [("coder", "2026-01-31", AgentUsage(1, 10, 0.1))])
+    other.add("coder", "2026-01-31", AgentUsage(2, 20, 0.2))
+    other.add("reader", "2026-02-01", AgentUsage(1, 1, 0.0))
     until(lambda: len(told) == 2)
     assert one.close()
     assert other.close()
@@ -108,20 +108,20 @@ def test_each_learns_of_what_others_add_and_of_nothing_else(tmp_path: Path) -> N
 
 
 def test_what_others_add_before_somebody_listens_is_not_lost(tmp_path: Path) -> None:
-    one, other = Ledger(tmp_path, complain=quiet), Ledger(tmp_path, complain=quiet)
-    other.add("coder", "2026-01-31", Spent(1, 10, 0.5))
+    one, other = BudgetStore(tmp_path, complain=quiet), BudgetStore(tmp_path, complain=quiet)
+    other.add("coder", "2026-01-31", AgentUsage(1, 10, 0.5))
     assert other.close()
     one._look()
     told = noted(one)
-    until(lambda: told == [("coder", "2026-01-31", Spent(1, 10, 0.5))])
+    until(lambda: told == [("coder", "2026-01-31", AgentUsage(1, 10, 0.5))])
     assert one.close()
 
 
 def test_a_file_that_is_no_database_is_a_fault_that_names_it_and_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database at all, and long enough to be looked at " * 20)
     before = (tmp_path / FILE).read_bytes()
-    with pytest.raises(LedgerError) as fault:
-        Ledger(tmp_path, complain=quiet)
+    with pytest.raises(BudgetStoreError) as fault:
+        BudgetStore(tmp_path, complain=quiet)
     assert str(tmp_path / FILE) in fault.value.sentence
     assert (tmp_path / FILE).read_bytes() == before
 
@@ -142,34 +142,34 @@ def test_a_row_that_is_no_count_is_a_fault_that_names_the_file(
     tmp_path: Path, row: tuple[object, ...]
 ) -> None:
     """SQLite keeps what it is given; a budget must not grow by it, and no sum must fail on it later."""
-    assert Ledger(tmp_path, complain=quiet).close()
+    assert BudgetStore(tmp_path, complain=quiet).close()
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", row)
     database.close()
-    with pytest.raises(LedgerError, match=r"agents\.sqlite: what it says of .* is no count"):
-        Ledger(tmp_path, complain=quiet)
+    with pytest.raises(BudgetStoreError, match=r"agents\.sqlite: what it says of .* is no count"):
+        BudgetStore(tmp_path, complain=quiet)
 
 
 def test_a_file_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / FILE)
     database.execute("PRAGMA user_version = 2")
     database.close()
-    with pytest.raises(LedgerError, match="a later version of Modelplex wrote it"):
-        Ledger(tmp_path, complain=quiet)
+    with pytest.raises(BudgetStoreError, match="a later version of Modelplex wrote it"):
+        BudgetStore(tmp_path, complain=quiet)
 
 
 def test_a_folder_that_cannot_be_made_is_a_fault_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(LedgerError, match=str(tmp_path / "taken" / "state")):
-        Ledger(tmp_path / "taken" / "state", complain=quiet)
+    with pytest.raises(BudgetStoreError, match=str(tmp_path / "taken" / "state")):
+        BudgetStore(tmp_path / "taken" / "state", complain=quiet)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes into every file")
 def test_a_file_that_takes_no_writing_is_a_fault_at_the_start(tmp_path: Path) -> None:
-    assert Ledger(tmp_path, complain=quiet).close()
+    assert BudgetStore(tmp_path, complain=quiet).close()
     (tmp_path / FILE).chmod(0o400)
-    with pytest.raises(LedgerError, match="permission denied"):
-        Ledger(tmp_path, complain=quiet)
+    with pytest.raises(BudgetStoreError, match="permission denied"):
+        BudgetStore(tmp_path, complain=quiet)
 
 
 def test_what_cannot_be_written_is_told_once_kept_and_written_later(
@@ -177,29 +177,29 @@ def test_what_cannot_be_written_is_told_once_kept_and_written_later(
 ) -> None:
     monkeypatch.setattr("modelplex.limits.budget_store.PAUSE_S", 0.01)
     said: list[str] = []
-    ledger = Ledger(tmp_path, complain=said.append)
+    ledger = BudgetStore(tmp_path, complain=said.append)
     limit = ledger._database.execute("PRAGMA max_page_count").fetchone()[0]
     ledger._database.execute("PRAGMA max_page_count = 1")  # as a full disk: no new page can be had
     pad = "x" * 5000  # no page that is there has room for it
-    ledger.add(pad, "2026-01-31", Spent(1, 10, 0.5))
+    ledger.add(pad, "2026-01-31", AgentUsage(1, 10, 0.5))
     until(lambda: ledger.failures > 2)
     assert len(said) == 1
     assert str(tmp_path / FILE) in said[0]
     assert "full" in said[0]
-    ledger.add(pad, "2026-01-31", Spent(1, 10, 0.5))
+    ledger.add(pad, "2026-01-31", AgentUsage(1, 10, 0.5))
     ledger._database.execute(f"PRAGMA max_page_count = {limit}")
     until(lambda: len(said) == 2)
     assert ledger.close()
-    last = Ledger(tmp_path, complain=quiet)
-    assert last.kept[pad]["2026-01-31"] == Spent(2, 20, 1.0)
+    last = BudgetStore(tmp_path, complain=quiet)
+    assert last.kept[pad]["2026-01-31"] == AgentUsage(2, 20, 1.0)
     assert last.close()
 
 
 def test_a_stop_that_cannot_write_says_so(tmp_path: Path) -> None:
     said: list[str] = []
-    ledger = Ledger(tmp_path, complain=said.append)
+    ledger = BudgetStore(tmp_path, complain=said.append)
     ledger._database.execute("PRAGMA max_page_count = 1")
-    ledger.add("x" * 5000, "2026-01-31", Spent(1, 10, 0.5))
+    ledger.add("x" * 5000, "2026-01-31", AgentUsage(1, 10, 0.5))
     assert not ledger.close()
     assert said
 

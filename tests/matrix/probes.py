@@ -13,20 +13,20 @@ from typing import Any
 import msgspec
 
 from modelplex.core.events import (
-    Argued,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Made,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
 )
-from modelplex.core.request import Endpoint, Seal
+from modelplex.core.request import Endpoint, OpaqueState
 
 Body = dict[str, Any]
 
@@ -1158,11 +1158,11 @@ def _raw(value: object) -> msgspec.Raw:
 
 def _called(part: int, id_: str, *, free: bool = False) -> tuple[Event, ...]:
     arguments = "+ rain" if free else '{"city":"Bern"}'
-    return Called(part, id_, "look", free=free), Argued(part, arguments), Closed(part)
+    return ToolCallStarted(part, id_, "look", free=free), ToolArgumentsDelta(part, arguments), PartEnded(part)
 
 
-_CLAUDE = Seal("anthropic-claude-v1", "c2VhbA==", provider="claude", account="a")
-_GOOGLE = Seal("google-gemini-v1", "c2VhbA==", provider="google", account="a")
+_CLAUDE = OpaqueState("anthropic-claude-v1", "c2VhbA==", provider="claude", account="a")
+_GOOGLE = OpaqueState("google-gemini-v1", "c2VhbA==", provider="google", account="a")
 _WEB = {
     "type": "url_citation",
     "url": "https://example.com",
@@ -1178,19 +1178,21 @@ _PAGE = {
     "end_char_index": 3,
 }
 ANSWERS = (
-    Answered("text", (Said(1, "Rain."),), mark="Rain."),
-    Answered("reasoning", (Thought(1, "Mused."),), mark="Mused."),
-    Answered("a summary of reasoning", (Thought(1, "Mused.", summary=True),), mark="Mused."),
-    Answered("reasoning with its signature", (Thought(1, "Mused."), Sealed(1, _CLAUDE))),
-    Answered("redacted reasoning", (Sealed(1, _CLAUDE, redacted=True),)),
+    Answered("text", (TextDelta(1, "Rain."),), mark="Rain."),
+    Answered("reasoning", (ReasoningDelta(1, "Mused."),), mark="Mused."),
+    Answered("a summary of reasoning", (ReasoningDelta(1, "Mused.", summary=True),), mark="Mused."),
+    Answered("reasoning with its signature", (ReasoningDelta(1, "Mused."), OpaqueStateReceived(1, _CLAUDE))),
+    Answered("redacted reasoning", (OpaqueStateReceived(1, _CLAUDE, redacted=True),)),
     Answered("a call", _called(1, "call_1"), "tool_calls", mark="Bern"),
     Answered("parallel calls", (*_called(1, "call_1"), *_called(2, "call_2")), "tool_calls", mark="Bern"),
-    Answered("a call with its signature", (*_called(1, "call_1"), Sealed(1, _GOOGLE)), "tool_calls"),
-    Answered("the model's refusal", (Refused(1, "I will not."),), "refusal", mark="I will not."),
+    Answered(
+        "a call with its signature", (*_called(1, "call_1"), OpaqueStateReceived(1, _GOOGLE)), "tool_calls"
+    ),
+    Answered("the model's refusal", (RefusalDelta(1, "I will not."),), "refusal", mark="I will not."),
     Answered(
         "`logprobs`",
         (
-            Said(
+            TextDelta(
                 1, "a", logprobs=_raw([{"token": "a", "logprob": -0.625, "bytes": [97], "top_logprobs": []}])
             ),
         ),
@@ -1205,17 +1207,17 @@ ANSWERS = (
     ),
     Answered(
         "a citation of a web page (OpenAI's)",
-        (Said(1, "Hm"), Cited(1, _raw(_WEB), "openai_chat")),
+        (TextDelta(1, "Hm"), CitationAdded(1, _raw(_WEB), "openai_chat")),
         mark="https://example.com",
     ),
     Answered(
         "a citation of a document (Anthropic's)",
-        (Said(1, "Hm"), Cited(1, _raw(_PAGE), "anthropic_messages")),
+        (TextDelta(1, "Hm"), CitationAdded(1, _raw(_PAGE), "anthropic_messages")),
         mark="zoe",
     ),
     Answered(
         "an image (Gemini's)",
-        (Made(1, _raw({"inlineData": {"mimeType": "image/png", "data": PICTURE}}), "gemini"),),
+        (MediaOutput(1, _raw({"inlineData": {"mimeType": "image/png", "data": PICTURE}}), "gemini"),),
         mark=PICTURE,
     ),
     Answered("ended at the output limit", reason="length"),
@@ -1224,7 +1226,7 @@ ANSWERS = (
     Answered("ended by a filter", reason="filter"),
     Answered(
         "several choices",
-        (Said(1, "Snow.", choice=1), Ended("stop", choice=1)),
+        (TextDelta(1, "Snow.", choice=1), ResponseEnded("stop", choice=1)),
         mark="Snow.",
         asked={"openai_chat": {"n": 2}, "gemini": _config(candidateCount=2)},
     ),

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from modelplex.core.errors import BadRequest, StatePinned, Unsupported
-from modelplex.core.events import Began, Ended, Event, Measured, Said, Usage
-from modelplex.core.request import Ask, Attempt
-from modelplex.dialects.exchange import Passage
+from modelplex.core.events import Event, ResponseEnded, ResponseStarted, TextDelta, Usage, UsageReported
+from modelplex.core.request import Attempt, RawRequest
+from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.openai_responses import dialect as openai_responses
-from modelplex.dialects.parsed_request import Asked
+from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import read_ask
 from modelplex.dialects.registry import CLIENTS, family
 from modelplex.providers import all_rows
@@ -61,7 +61,7 @@ def attempt_at(target: Target, form: Form, model: str) -> Attempt:
     )
 
 
-def ask_for(form: Form, said: dict[str, Any], model: str) -> Ask:
+def ask_for(form: Form, said: dict[str, Any], model: str) -> RawRequest:
     in_path = form.dialect.startswith("gemini")
     body = {**form.least, **said} if in_path else {"model": model, **form.least, **said}
     return read_ask(
@@ -73,7 +73,7 @@ def ask_for(form: Form, said: dict[str, Any], model: str) -> Ask:
     )
 
 
-def passage(form: Form, said: dict[str, Any], target: Target, model: str) -> Passage:
+def passage(form: Form, said: dict[str, Any], target: Target, model: str) -> Exchange:
     """Raises Unsupported or StatePinned; BadRequest where the probe itself is wrong."""
     ask = ask_for(form, said, model)
     if ask.dialect == openai_responses.DIALECT:
@@ -81,7 +81,7 @@ def passage(form: Form, said: dict[str, Any], target: Target, model: str) -> Pas
             openai_responses.check_state(ask, keeps=False)
         except BadRequest as error:
             raise Unsupported(error.message, param=error.param) from None
-    return Asked(ask, id="x", created=0).passage(attempt_at(target, form, model))
+    return ParsedRequest(ask, id="x", created=0).passage(attempt_at(target, form, model))
 
 
 def verdict(probe: Probe, form: Form, target: Target) -> str:
@@ -109,7 +109,7 @@ def of_model(probe: Probe, form: Form, target: Target, model: str) -> str:
     return _told(lost) if lost else CARRIED if says else MEANT
 
 
-def _same(body: bytes, ask: Ask) -> bool:
+def _same(body: bytes, ask: RawRequest) -> bool:
     """Whether each member has the bytes that the client gave it."""
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     return all(bytes(fields.get(name, b"")) == bytes(value) for name, value in ask.fields.items())
@@ -135,21 +135,21 @@ def answer_verdict(probe: Answered, form: Form) -> str:
         return UNASKED
     said = {} if probe.asked is None else probe.asked[form.dialect]
     body, changes = _answer(
-        form, said, (*_PLAIN, *probe.events, Ended(probe.reason, sequence=probe.sequence))
+        form, said, (*_PLAIN, *probe.events, ResponseEnded(probe.reason, sequence=probe.sequence))
     )
-    without, _ = _answer(form, said, (*_PLAIN, Ended("stop")))
+    without, _ = _answer(form, said, (*_PLAIN, ResponseEnded("stop")))
     says = _says(probe.mark, body, without)
     if list(changes) == ["drop"] and probe.mark is not None and says:
         return PARTLY
     return _told(changes) if changes else CARRIED if says else UNTOLD
 
 
-_PLAIN: tuple[Event, ...] = (Began(id="a", model="m"), Said(0, "Well. "))
+_PLAIN: tuple[Event, ...] = (ResponseStarted(id="a", model="m"), TextDelta(0, "Well. "))
 
 
 def _answer(form: Form, said: dict[str, Any], events: tuple[Event, ...]) -> tuple[bytes, dict[str, None]]:
-    call = Asked(ask_for(form, said, "m"), id="x", created=0).call
-    told = (*events, Measured(Usage(fresh=1, output=1)))
+    call = ParsedRequest(ask_for(form, said, "m"), id="x", created=0).call
+    told = (*events, UsageReported(Usage(fresh=1, output=1)))
     body, changes = CLIENTS[form.dialect].write_answer(told, call, id="x", created=0, model="m")
     return body, {change.op: None for change in changes}
 

@@ -12,7 +12,7 @@ import msgspec
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.core.caller import Caller
-from modelplex.mcp.approvals import Lock, Pins
+from modelplex.mcp.approvals import Approvals, Lock
 from modelplex.mcp.calls import admit_all
 from modelplex.mcp.constants import (
     META_CAPABILITIES,
@@ -23,12 +23,12 @@ from modelplex.mcp.constants import (
     Catalog,
     Era,
     Json,
-    Reply,
+    McpReply,
     Told,
     Unavailable,
 )
-from modelplex.mcp.gateway import Hub
-from modelplex.records.tool_call import ToolCall
+from modelplex.mcp.gateway import ToolGateway
+from modelplex.records.tool_call import ToolRecord
 
 WAIT = 5.0
 """Seconds that a test waits for what should come at once."""
@@ -59,12 +59,12 @@ class Sent:
         self.timeout: float | None = more.get("timeout")
 
 
-Script = Callable[[Sent], Awaitable[Reply]]
+Script = Callable[[Sent], Awaitable[McpReply]]
 
 
-async def echo(sent: Sent) -> Reply:
+async def echo(sent: Sent) -> McpReply:
     """The usual script: the arguments come back."""
-    return Reply(result={"content": [{"type": "text", "text": str(sent.params.get("arguments"))}]})
+    return McpReply(result={"content": [{"type": "text", "text": str(sent.params.get("arguments"))}]})
 
 
 class ScriptedServer:
@@ -132,7 +132,7 @@ class ScriptedServer:
         told: Told | None = None,
         asked: AskedOf | None = None,
         **more: Any,
-    ) -> Reply:
+    ) -> McpReply:
         if self.fails is not None:
             raise self.fails
         sent = Sent(method, params, scope, told, asked, more)
@@ -187,7 +187,7 @@ class Guest:
         tools: tuple[str, ...] = (),
         session: str = "",
         capabilities: Json | None = None,
-        answers: Mapping[str, Reply] | None = None,
+        answers: Mapping[str, McpReply] | None = None,
     ) -> None:
         self.caller = Caller(listener="unix:/run/a.socket", kind="unix", agent=agent, tools=tools)
         self.era: Era = era
@@ -204,9 +204,9 @@ class Guest:
         self.told.append(notification)
         self.heard.set()
 
-    async def ask(self, method: str, params: Json) -> Reply:
+    async def ask(self, method: str, params: Json) -> McpReply:
         self.asked.append((method, params))
-        return self.answers.get(method, Reply.failed(METHOD_NOT_FOUND, "no"))
+        return self.answers.get(method, McpReply.failed(METHOD_NOT_FOUND, "no"))
 
     def message(self, method: str, params: Json | None = None, *, id: str | int = 1) -> Json:
         body = dict(params or {})
@@ -226,23 +226,23 @@ class House:
     def __init__(
         self,
         *servers: ScriptedServer,
-        pins: Pins | None = None,
+        pins: Approvals | None = None,
         admit: Callable[[Caller], AbstractContextManager[object]] = admit_all,
         elders: Iterable[ScriptedServer] = (),
         **config: Any,
     ) -> None:
         self.servers = {server.name: server for server in servers}
         self.config = McpConfig(enabled=True, servers=tuple(server.config for server in servers), **config)
-        self.calls: list[ToolCall] = []
+        self.calls: list[ToolRecord] = []
         self.reports: list[tuple[str, str]] = []
         self.seen: Lock = {}
         self.now = 100.0
         numbers = count(1)
-        self.hub = Hub(
+        self.hub = ToolGateway(
             self.config,
             self.servers,
             elders={server.name: server for server in elders},
-            pins=pins or Pins(mode="off"),
+            pins=pins or Approvals(mode="off"),
             launches=dict.fromkeys(self.servers, "sha256:launch"),
             ids=(f"mpx-{number}" for number in numbers),
             key=b"k" * 32,
@@ -262,7 +262,7 @@ class House:
         *,
         server: str | None = None,
         id: str | int = 1,
-    ) -> Reply:
+    ) -> McpReply:
         message = guest.message(method, params, id=id)
         return await asyncio.wait_for(self.hub.request(guest, message, server=server), WAIT)
 
@@ -274,7 +274,7 @@ class House:
         *,
         server: str | None = None,
         **more: Any,
-    ) -> Reply:
+    ) -> McpReply:
         return await self.ask(
             guest, "tools/call", {"name": name, "arguments": arguments or {}, **more}, server=server
         )
@@ -289,16 +289,16 @@ class House:
         return guest
 
 
-def text(reply: Reply) -> str:
+def text(reply: McpReply) -> str:
     assert reply.result is not None, reply.error
     return str(reply.result["content"][0]["text"])
 
 
-def error(reply: Reply) -> Json:
+def error(reply: McpReply) -> Json:
     assert reply.error is not None, reply.result
     return reply.error
 
 
-def result(reply: Reply) -> Json:
+def result(reply: McpReply) -> Json:
     assert reply.result is not None, reply.error
     return reply.result

@@ -22,16 +22,22 @@ from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation, streams
-from modelplex.mcp.catalog import MOST_TEMPLATES, Offer, merge
-from modelplex.mcp.clients.checks import Refusal, kind_of, malformed, modern_fault, read, read_head
-from modelplex.mcp.clients.session import KEPT_BYTES, MOST_RUNNING, UNREAD_OF_CALLER, Conversation, Stream
-from modelplex.mcp.clients.sessions import Session, Sessions
+from modelplex.mcp.catalog import MOST_TEMPLATES, ServerOffer, merge
+from modelplex.mcp.clients.checks import ProtocolRefusal, kind_of, malformed, modern_fault, read, read_head
+from modelplex.mcp.clients.session import (
+    KEPT_BYTES,
+    MOST_RUNNING,
+    UNREAD_OF_CALLER,
+    ClientConversation,
+    MessageStream,
+)
+from modelplex.mcp.clients.sessions import LegacySession, Sessions
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
-from modelplex.mcp.constants import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, Reply, Unavailable
+from modelplex.mcp.constants import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, McpReply, Unavailable
 from modelplex.mcp.lockfile import LockError, read_lock
-from modelplex.mcp.servers import Server, ServerEvent
+from modelplex.mcp.servers import ManagedServer, ServerEvent
 from modelplex.mcp.servers.listing import LARGEST
-from modelplex.mcp.servers.sse_events import EventReader, TooLong
+from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
 from modelplex.mcp.servers.streamable_http import ASIDES, messages_of
 from tests.mcp.clients.scripted import ScriptedHub, request
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
@@ -53,10 +59,10 @@ async def soon(true: Callable[[], bool]) -> None:
 async def test_an_agent_with_all_its_calls_hanging_at_a_server_leaves_places_for_the_others() -> None:
     go = asyncio.Event()
 
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         if sent.params.get("arguments") == {"hang": True}:
             await go.wait()
-        return Reply(result={"content": [{"type": "text", "text": "here"}]})
+        return McpReply(result={"content": [{"type": "text", "text": "here"}]})
 
     house = House(
         ScriptedServer("s", tools=[tool("x")], script=script), max_in_flight=64, max_server_in_flight=16
@@ -78,9 +84,9 @@ async def test_an_agent_with_all_its_calls_hanging_at_a_server_leaves_places_for
 async def test_an_agent_with_all_its_sessions_processes_in_use_leaves_some_for_the_others() -> None:
     go = asyncio.Event()
 
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         await go.wait()
-        return Reply(result={"content": [{"type": "text", "text": "here"}]})
+        return McpReply(result={"content": [{"type": "text", "text": "here"}]})
 
     server = ScriptedServer("s", tools=[tool("x")], script=script, scope="session")
     house = House(server, max_processes=4)
@@ -119,9 +125,9 @@ async def test_a_caller_watches_so_many_resources_and_no_more(monkeypatch: pytes
 async def test_one_caller_alone_has_all_of_a_small_limit() -> None:
     go = asyncio.Event()
 
-    async def script(_: Sent) -> Reply:
+    async def script(_: Sent) -> McpReply:
         await go.wait()
-        return Reply(result={"content": []})
+        return McpReply(result={"content": []})
 
     house = House(ScriptedServer("s", tools=[tool("x")], script=script), max_server_in_flight=2)
     guest = Guest()
@@ -139,7 +145,7 @@ def test_keys_of_meta_are_not_remembered_whatever_their_length() -> None:
     assert era_translation._passes.cache_info().currsize - before <= 1  # pyright: ignore[reportPrivateUsage]
 
 
-def kept_stream(session: Session, size: int) -> Stream:
+def kept_stream(session: LegacySession, size: int) -> MessageStream:
     """A request's answer that the client could name, and did not stay for."""
     stream = session.request_stream(mute=False)
     stream.shown = True
@@ -163,7 +169,7 @@ async def test_large_answers_that_nobody_came_back_for_are_kept_within_a_bound()
         sessions.finished(each, last)
         assert each.find(last.key) is last
     gc.collect()
-    held = sum(found.size for found in gc.get_objects() if isinstance(found, Stream))
+    held = sum(found.size for found in gc.get_objects() if isinstance(found, MessageStream))
     assert held <= 40 * 1024 * 1024
     await sessions.close()
 
@@ -194,7 +200,7 @@ async def test_answers_that_a_caller_does_not_read_are_held_within_a_bound_and_o
     streams.clear()
     stream = theirs  # so that nothing holds one of the others
     gc.collect()
-    again = Stream(owner=greedy.owner)
+    again = MessageStream(owner=greedy.owner)
     again.put(answer_of(4_000_000))
     assert again.size > 4_000_000
 
@@ -209,7 +215,7 @@ async def test_an_agent_with_all_sessions_of_a_listener_leaves_room_for_another(
         held = sessions.add(hub, greedy, server=None, alone=False)
         if number != 4:
             held.stream.take()  # somebody listens to it
-    mine: list[Session] = []
+    mine: list[LegacySession] = []
     for _ in range(5):
         assert sessions.room(other)
         mine.append(sessions.add(hub, other, server=None, alone=False))
@@ -224,8 +230,8 @@ async def test_an_agent_with_all_sessions_of_a_listener_leaves_room_for_another(
 
 async def test_one_connection_cannot_have_requests_without_end_waiting() -> None:
     hub = ScriptedHub()
-    stream = Stream()
-    talk = Conversation(
+    stream = MessageStream()
+    talk = ClientConversation(
         hub, Caller(listener="unix:a", kind="unix"), server=None, session="s", stream=stream, era="modern"
     )
     meta: Json = {META_VERSION: "2026-07-28", META_CAPABILITIES: {}}
@@ -312,7 +318,7 @@ def test_whatever_a_client_sends_is_answered_with_json(
 @given(body=st.binary(max_size=200) | st.builds(msgspec.json.encode, ANYTHING))
 def test_whatever_bytes_come_are_a_message_or_a_refusal(body: bytes) -> None:
     value = read(body, max_depth=8)
-    if isinstance(value, Refusal):
+    if isinstance(value, ProtocolRefusal):
         assert value.status == 400
         return
     kind, head = kind_of(value), read_head([(b"mcp-protocol-version", body[:50])])
@@ -329,9 +335,9 @@ def test_whatever_bytes_come_are_a_message_or_a_refusal(body: bytes) -> None:
 # --- a hostile server ---
 
 
-def offer(server: str, *templates: str) -> Offer:
+def offer(server: str, *templates: str) -> ServerOffer:
     listed: tuple[Json, ...] = tuple({"uriTemplate": each, "name": "t"} for each in templates)
-    return Offer(server=server, catalog=Catalog(era="legacy", version="2025-11-25", templates=listed))
+    return ServerOffer(server=server, catalog=Catalog(era="legacy", version="2025-11-25", templates=listed))
 
 
 @pytest.mark.slow
@@ -352,7 +358,7 @@ def test_templates_of_a_servers_making_cost_no_reader_time() -> None:
 def test_lines_without_anything_in_an_event_count_against_its_limit() -> None:
     reader = EventReader(limit=10_000)
     reader.feed(b"data:\n" * 9_000)
-    with pytest.raises(TooLong):
+    with pytest.raises(EventTooLong):
         reader.feed(b"data:\n" * 9_000)
 
 
@@ -389,8 +395,8 @@ async def test_a_name_of_a_megabyte_makes_no_sentence_of_that_length() -> None:
 
 
 async def test_an_error_beyond_the_largest_result_is_not_passed_on() -> None:
-    async def script(_: Sent) -> Reply:
-        return Reply(error={"code": -1, "message": "\x1b[31m" + "x" * 50_000, "data": ["y" * 50_000]})
+    async def script(_: Sent) -> McpReply:
+        return McpReply(error={"code": -1, "message": "\x1b[31m" + "x" * 50_000, "data": ["y" * 50_000]})
 
     house = House(ScriptedServer("s", tools=[tool("x")], script=script), max_result=10_000)
     told = error(await house.call(Guest(), "s__x"))
@@ -399,8 +405,8 @@ async def test_an_error_beyond_the_largest_result_is_not_passed_on() -> None:
 
 
 async def test_a_long_error_is_cut_in_the_record_and_whole_for_the_caller() -> None:
-    async def script(_: Sent) -> Reply:
-        return Reply(error={"code": -1, "message": "x" * 50_000})
+    async def script(_: Sent) -> McpReply:
+        return McpReply(error={"code": -1, "message": "x" * 50_000})
 
     house = House(ScriptedServer("s", tools=[tool("x")], script=script))
     assert len(error(await house.call(Guest(), "s__x"))["message"]) == 50_000
@@ -408,8 +414,8 @@ async def test_a_long_error_is_cut_in_the_record_and_whole_for_the_caller() -> N
 
 
 async def test_a_kind_of_result_that_nobody_knows_is_told_in_few_letters() -> None:
-    async def script(_: Sent) -> Reply:
-        return Reply(result={"resultType": "z" * 100_000, "content": []})
+    async def script(_: Sent) -> McpReply:
+        return McpReply(result={"resultType": "z" * 100_000, "content": []})
 
     house = House(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
     told = result(await house.call(Guest(), "s__x"))
@@ -420,16 +426,16 @@ async def test_a_kind_of_result_that_nobody_knows_is_told_in_few_letters() -> No
 class Silent(Guest):
     """A session whose client is asked, and says nothing."""
 
-    async def ask(self, method: str, params: Json) -> Reply:
+    async def ask(self, method: str, params: Json) -> McpReply:
         self.asked.append((method, params))
         await asyncio.Event().wait()
         raise AssertionError
 
 
 async def test_a_client_that_never_answers_a_modern_servers_question_ends_the_call_in_the_end() -> None:
-    async def script(_: Sent) -> Reply:
+    async def script(_: Sent) -> McpReply:
         question: Json = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}}
-        return Reply(result={"resultType": "input_required", "inputRequests": {"a": question}})
+        return McpReply(result={"resultType": "input_required", "inputRequests": {"a": question}})
 
     server = ScriptedServer("s", era="modern", tools=[tool("x")], script=script, allow=("elicitation",))
     house = House(server, max_call_time=0.05)
@@ -468,7 +474,7 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
             await legacy(seen, answer)
 
     async with remote(respond) as there:
-        server = Server(McpServer(name="s", url=Secret(there.url)), limits=McpConfig(enabled=True))
+        server = ManagedServer(McpServer(name="s", url=Secret(there.url)), limits=McpConfig(enabled=True))
         try:
             reply = await asyncio.wait_for(server.request("tools/call", {"name": "x", "arguments": {}}), WAIT)
             assert text(reply) == "here"
@@ -486,7 +492,7 @@ async def test_streams_that_end_after_each_event_are_not_gone_on_with_without_a_
             await legacy(seen, answer)
 
     async with remote(respond) as there:
-        server = Server(McpServer(name="s", url=Secret(there.url)), limits=McpConfig(enabled=True))
+        server = ManagedServer(McpServer(name="s", url=Secret(there.url)), limits=McpConfig(enabled=True))
         try:
             await asyncio.wait_for(server.lists(), WAIT)
             began = time.monotonic()
@@ -515,7 +521,7 @@ def listing(folder: Path, body: str) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[Server, list[ServerEvent]]]:
+async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[ManagedServer, list[ServerEvent]]]:
     told: list[ServerEvent] = []
     config = McpServer(
         name="s",
@@ -523,7 +529,7 @@ async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[Server, li
         args=tuple(Secret(arg) for arg in listing(folder, body)),
         protocol="legacy",
     )
-    server = Server(config, limits=McpConfig(enabled=True), tell=told.append)
+    server = ManagedServer(config, limits=McpConfig(enabled=True), tell=told.append)
     try:
         yield server, told
     finally:
@@ -613,7 +619,7 @@ def test_a_pipe_in_the_place_of_the_lock_file_is_no_lock_file(tmp_path: Path) ->
 
 async def test_a_folder_that_vanished_is_told_of_and_not_the_program(tmp_path: Path) -> None:
     config = McpServer(name="s", command=sys.executable, cwd=str(tmp_path / "gone"), protocol="legacy")
-    server = Server(config, limits=McpConfig(enabled=True))
+    server = ManagedServer(config, limits=McpConfig(enabled=True))
     try:
         with pytest.raises(Unavailable, match="folder that its `cwd` names"):
             await asyncio.wait_for(server.lists(), WAIT)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from modelplex.mcp.approvals import (
     PROMPT_MEMBERS,
+    Approvals,
     LockedServer,
-    Pins,
     approved,
     hash_of,
     mode_of,
@@ -29,11 +29,11 @@ def catalog(*tools: Json, **members: Any) -> Catalog:
     return Catalog(tools=tools, **members)
 
 
-def locked(*tools: Json, **members: Any) -> Pins:
-    return Pins(mode="locked", lock={"fs": approved(LockedServer(), catalog(*tools, **members))})
+def locked(*tools: Json, **members: Any) -> Approvals:
+    return Approvals(mode="locked", lock={"fs": approved(LockedServer(), catalog(*tools, **members))})
 
 
-def states(pins: Pins, now: Catalog, **facts: Any) -> dict[str, str]:
+def states(pins: Approvals, now: Catalog, **facts: Any) -> dict[str, str]:
     return {pin.name: pin.state for pin in pins.judge("fs", now, **facts).pins}
 
 
@@ -113,7 +113,9 @@ def test_a_tool_that_changes_back_is_approved_again() -> None:
 
 
 def test_with_a_lock_that_knows_no_such_server_everything_is_held() -> None:
-    judgement = Pins(mode="locked").judge("fs", catalog(tool(), prompts=({"name": "p"},), instructions="x"))
+    judgement = Approvals(mode="locked").judge(
+        "fs", catalog(tool(), prompts=({"name": "p"},), instructions="x")
+    )
     assert judgement.held_tools == {"read"}
     assert judgement.held_prompts == {"p"}
     assert judgement.held_instructions
@@ -132,12 +134,12 @@ def test_prompts_and_instructions_are_pinned_too() -> None:
 
 
 def test_the_first_sight_is_trusted_and_recorded_and_a_change_is_told_and_relayed() -> None:
-    first = Pins().judge("fs", catalog(tool("a")), launch="one")
+    first = Approvals().judge("fs", catalog(tool("a")), launch="one")
     assert [pin.state for pin in first.pins] == ["approved"]
     assert first.first
     assert first.first.tools == {"a": hash_of(tool("a"))}
 
-    seen = Pins(seen={"fs": first.first})
+    seen = Approvals(seen={"fs": first.first})
     assert seen.judge("fs", catalog(tool("a")), launch="one").first is None
     later = seen.judge("fs", catalog(tool("a", description="Other."), tool("b")), launch="one")
     assert {pin.name: pin.state for pin in later.pins} == {"a": "changed", "b": "approved"}
@@ -147,27 +149,29 @@ def test_the_first_sight_is_trusted_and_recorded_and_a_change_is_told_and_relaye
 
 
 def test_a_change_is_told_again_after_a_restart_until_it_is_approved() -> None:
-    first = Pins().judge("fs", catalog(tool()), launch="one").first
+    first = Approvals().judge("fs", catalog(tool()), launch="one").first
     assert first
     changed = catalog(tool(description="Other."))
     for _ in range(2):
-        judgement = Pins(seen={"fs": first}).judge("fs", changed, launch="one")
+        judgement = Approvals(seen={"fs": first}).judge("fs", changed, launch="one")
         assert [pin.state for pin in judgement.pins] == ["changed"]
         first = judgement.first or first
-    assert states(Pins(seen={"fs": approved(first, changed)}), changed, launch="one") == {"read": "approved"}
+    assert states(Approvals(seen={"fs": approved(first, changed)}), changed, launch="one") == {
+        "read": "approved"
+    }
 
 
 def test_a_server_that_is_started_differently_is_seen_for_the_first_time() -> None:
-    first = Pins().judge("fs", catalog(tool()), launch="one").first
+    first = Approvals().judge("fs", catalog(tool()), launch="one").first
     assert first
-    judgement = Pins(seen={"fs": first}).judge("fs", catalog(tool(description="Other.")), launch="two")
+    judgement = Approvals(seen={"fs": first}).judge("fs", catalog(tool(description="Other.")), launch="two")
     assert [pin.state for pin in judgement.pins] == ["approved"]
     assert judgement.first
     assert judgement.first.launch == "two"
 
 
 def test_without_pinning_nothing_is_judged() -> None:
-    judgement = Pins(mode="off").judge("fs", catalog(tool()))
+    judgement = Approvals(mode="off").judge("fs", catalog(tool()))
     assert (judgement.pins, judgement.held_tools, judgement.first) == ((), frozenset(), None)
 
 
@@ -246,7 +250,7 @@ def test_two_servers_with_tools_of_the_same_names_are_not_suspicious() -> None:
     now = catalog(
         tool("read_query"), tool("write_query", description="Unlike read_query it writes. See list_tables.")
     )
-    pins = Pins().judge("fs", now, others=("read_query", "write_query", "list_tables")).pins
+    pins = Approvals().judge("fs", now, others=("read_query", "write_query", "list_tables")).pins
     assert [finding.what for pin in pins for finding in pin.findings] == ["list_tables"]
 
 
@@ -272,10 +276,10 @@ def test_a_definition_without_end_is_scanned_in_bounded_time() -> None:
 
 def test_hidden_characters_are_reported_in_every_mode_and_keep_a_new_tool_pending_in_locked_mode() -> None:
     now = catalog(tool(description="Reads\u200b a file."))
-    for pins in (Pins(), Pins(mode="locked")):
+    for pins in (Approvals(), Approvals(mode="locked")):
         (pin,) = pins.judge("fs", now).pins
         assert [finding.kind for finding in pin.findings] == ["invisible"]
-    assert Pins(mode="locked").judge("fs", now).held_tools == {"read"}
+    assert Approvals(mode="locked").judge("fs", now).held_tools == {"read"}
 
 
 class Counted(list[str]):
@@ -293,7 +297,7 @@ class Counted(list[str]):
 def test_the_names_of_other_servers_are_gone_through_once_for_each_server() -> None:
     others = Counted(f"other_tool_{number}" for number in range(10))
     tools = tuple({"name": f"t{number}", "description": "like other_tool_3"} for number in range(50))
-    judged = Pins(mode="trust_first").judge(
+    judged = Approvals(mode="trust_first").judge(
         "s", Catalog(era="legacy", version="2025-11-25", tools=tools), others=others
     )
     assert [finding.kind for pin in judged.pins for finding in pin.findings] == ["other_tool"] * 50

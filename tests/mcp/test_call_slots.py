@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modelplex.mcp import call_slots as module
-from modelplex.mcp.call_slots import Full, Places
+from modelplex.mcp.call_slots import CallSlots, SlotsFull
 
 PATIENCE = 10.0
 
@@ -13,7 +13,7 @@ PATIENCE = 10.0
 class Line:
     """Calls that take a place, in the order in which they got it; each gives it back when it is told to."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: CallSlots) -> None:
         self.places = places
         self.served: list[str] = []
         self.over: list[tuple[str, asyncio.Event]] = []
@@ -52,7 +52,7 @@ async def turns() -> None:
 
 
 async def test_callers_are_served_in_turn_whatever_they_have_waiting() -> None:
-    line = Line(Places(1))
+    line = Line(CallSlots(1))
     for owner in ("a", "a", "a", "a", "b", "b", "c"):
         line.call(owner)
         await turns()
@@ -64,7 +64,7 @@ async def test_callers_are_served_in_turn_whatever_they_have_waiting() -> None:
 
 
 async def test_one_caller_leaves_places_for_others_that_get_them_at_once() -> None:
-    line = Line(Places(16))
+    line = Line(CallSlots(16))
     for owner in "a" * 20 + "b" * 20 + "c":
         line.call(owner)
     await turns()
@@ -75,7 +75,7 @@ async def test_one_caller_leaves_places_for_others_that_get_them_at_once() -> No
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_behind() -> None:
-    line = Line(Places(1))
+    line = Line(CallSlots(1))
     line.call("a")
     waiting, next_one = line.call("a"), line.call("b")
     await turns()
@@ -92,7 +92,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_behind() -
 async def test_a_call_that_is_cancelled_in_the_moment_of_its_turn_passes_the_place_on(
     cancelled_first: bool,
 ) -> None:
-    places = Places(1)
+    places = CallSlots(1)
     await places.take("a", patience=PATIENCE)
     waiting = asyncio.create_task(places.take("b", patience=PATIENCE))
     next_one = asyncio.create_task(places.take("c", patience=PATIENCE))
@@ -110,11 +110,11 @@ async def test_a_call_that_is_cancelled_in_the_moment_of_its_turn_passes_the_pla
 
 
 async def test_nobody_waits_longer_than_their_patience() -> None:
-    line = Line(Places(1))
+    line = Line(CallSlots(1))
     line.call("a")
     await turns()
     with pytest.raises(
-        Full, match=r"answers 1 calls, 0 of them of this caller; none came free within 0\.01 seconds"
+        SlotsFull, match=r"answers 1 calls, 0 of them of this caller; none came free within 0\.01 seconds"
     ):
         await line.call("b", patience=0.01)
     await line.end_all()
@@ -124,20 +124,20 @@ async def test_nobody_waits_longer_than_their_patience() -> None:
 async def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING_OF_ONE", 3)
     monkeypatch.setattr(module, "WAITING", 4)
-    line = Line(Places(1))
+    line = Line(CallSlots(1))
     for owner in ("a", "a", "a", "a", "b"):
         line.call(owner)
     await turns()
-    with pytest.raises(Full, match="3 of this caller wait already"):
+    with pytest.raises(SlotsFull, match="3 of this caller wait already"):
         await line.call("a")
-    with pytest.raises(Full, match="0 of this caller wait already"):
+    with pytest.raises(SlotsFull, match="0 of this caller wait already"):
         await line.call("c")
     await line.end_all()
     assert line.places.idle
 
 
 async def test_a_caller_with_long_arguments_leaves_the_server_to_others_between_two_calls() -> None:
-    places = Places(16)
+    places = CallSlots(16)
     await places.take("a", patience=PATIENCE, size=module.BYTES_OF_ONE + 1)
     second = asyncio.create_task(places.take("a", patience=PATIENCE, size=1))
     other = asyncio.create_task(places.take("b", patience=PATIENCE, size=1))

@@ -13,8 +13,8 @@ from modelplex.mcp.catalog import (
     SCHEMA_DEPTH,
     SCHEMA_SIZE,
     BadCursor,
-    Merged,
-    Offer,
+    MergedCatalog,
+    ServerOffer,
     fresh,
     header_arguments,
     merge,
@@ -31,10 +31,10 @@ def tool(name: str, **members: Any) -> Json:
 HELD = ("globs", "held_tools", "held_prompts", "held_instructions")
 
 
-def offer(server: str, *tools: str, **members: Any) -> Offer:
+def offer(server: str, *tools: str, **members: Any) -> ServerOffer:
     held = {name: members.pop(name) for name in HELD if name in members}
     members = {"tools": tuple(tool(name) for name in tools), **members}
-    return Offer(server=server, catalog=Catalog(era="legacy", version="2025-11-25", **members), **held)
+    return ServerOffer(server=server, catalog=Catalog(era="legacy", version="2025-11-25", **members), **held)
 
 
 def resource(uri: str) -> Json:
@@ -45,11 +45,11 @@ def template(uri: str) -> Json:
     return {"uriTemplate": uri, "name": uri}
 
 
-def listed(merged: Merged, kind: Kind = "tools") -> list[str]:
+def listed(merged: MergedCatalog, kind: Kind = "tools") -> list[str]:
     return [entry.name for entry in merged.entries(kind)]
 
 
-def sentences(merged: Merged) -> list[str]:
+def sentences(merged: MergedCatalog) -> list[str]:
     return [f"{warned.server}: {warned.sentence}" for warned in merged.warnings]
 
 
@@ -75,7 +75,7 @@ def test_a_definition_rides_along_but_for_its_name() -> None:
     }
     given_tool = tool("a.b", inputSchema=schema, vendor=[1], _meta={"x": 1}, annotations={"newHint": True})
     (entry,) = merge(
-        [Offer(server="s", catalog=Catalog(era="modern", version="2026-07-28", tools=(given_tool,)))]
+        [ServerOffer(server="s", catalog=Catalog(era="modern", version="2026-07-28", tools=(given_tool,)))]
     ).entries("tools")
     assert entry.definition == {**given_tool, "name": entry.name}
     assert (entry.server, entry.own) == ("s", "a.b")
@@ -127,7 +127,7 @@ def test_one_bad_definition_hides_nothing_else() -> None:
     bad: Json = {"inputSchema": {}}
     merged = merge(
         [
-            Offer(
+            ServerOffer(
                 server="s",
                 catalog=Catalog(
                     era="legacy",
@@ -230,7 +230,7 @@ def test_a_tool_with_a_wrong_header_annotation_is_left_out_and_told(schema: Json
 # --- pages -------------------------------------------------------------------------------------------------------------------------
 
 
-def pages(merged: Merged, *, size: int) -> list[str]:
+def pages(merged: MergedCatalog, *, size: int) -> list[str]:
     names: list[str] = []
     cursor = None
     for _ in range(1000):
@@ -255,7 +255,7 @@ def test_a_cursor_goes_on_after_its_entry_where_the_list_has_changed() -> None:
     assert listed_page(merge([offer("s")]), cursor) == []
 
 
-def listed_page(merged: Merged, cursor: str) -> list[str]:
+def listed_page(merged: MergedCatalog, cursor: str) -> list[str]:
     return [definition["name"] for definition in merged.page("tools", cursor=cursor)["tools"]]
 
 
@@ -282,7 +282,7 @@ def test_how_long_a_list_holds_is_said_to_those_who_know_of_it() -> None:
 # --- who sees what -----------------------------------------------------------------------------------------------------------------
 
 
-def two() -> Merged:
+def two() -> MergedCatalog:
     return merge(
         [
             offer(

@@ -15,11 +15,11 @@ from modelplex.mcp.constants import (
     RESOURCE_NOT_FOUND,
     Era,
     Json,
-    Reply,
+    McpReply,
     Unavailable,
 )
 from modelplex.mcp.relay import MAX_LOGS, MAX_ROUNDS
-from modelplex.mcp.request_state import Sealed, Seals
+from modelplex.mcp.request_state import RequestStateSealer, SealedRequestState
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
 
 ERAS: tuple[Era, Era] = ("legacy", "modern")
@@ -33,16 +33,16 @@ SAID: Json = {"action": "accept", "content": {"name": "x"}}
 def asking(*questions: Json, state: str | None = None) -> ScriptedServer:
     """A modern server whose tool needs answers before it gives its result; it says back what it was given."""
 
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         answers = sent.params.get("inputResponses")
         if not answers:
             asked: Json = {"resultType": "input_required", "inputRequests": {}}
             asked["inputRequests"] = {f"q{number}": each for number, each in enumerate(questions)}
             if state is not None:
                 asked["requestState"] = state
-            return Reply(result=asked)
+            return McpReply(result=asked)
         told = f"{answers} {sent.params.get('requestState')}"
-        return Reply(result={"resultType": "complete", "content": [{"type": "text", "text": told}]})
+        return McpReply(result={"resultType": "complete", "content": [{"type": "text", "text": told}]})
 
     return ScriptedServer("s", era="modern", tools=[tool("x")], script=script)
 
@@ -76,8 +76,8 @@ async def test_unknown_members_survive_both_directions_in_every_cell(client: Era
         "_meta": {"example.org/key": {"b": 2}},
     }
 
-    async def script(sent: Sent) -> Reply:
-        return Reply(result=dict(told))
+    async def script(sent: Sent) -> McpReply:
+        return McpReply(result=dict(told))
 
     server = ScriptedServer("s", era=era, tools=[tool("x", futureHint={"a": [1]})], script=script)
     house = House(server)
@@ -133,8 +133,8 @@ async def test_what_a_client_says_of_itself_never_reaches_a_server(era: Era) -> 
 
 
 async def test_vendor_keys_pass_by_the_allow_list_in_both_directions() -> None:
-    async def script(sent: Sent) -> Reply:
-        return Reply(
+    async def script(sent: Sent) -> McpReply:
+        return McpReply(
             result={
                 "content": [],
                 "_meta": {
@@ -171,8 +171,8 @@ def test_keys_with_the_protocol_s_names_are_reserved_and_vendors_with_theirs_are
 
 @pytest.mark.parametrize("client", ERAS)
 async def test_a_server_s_own_error_passes_with_code_and_data(client: Era) -> None:
-    async def script(sent: Sent) -> Reply:
-        return Reply(error={"code": -7, "message": "mine", "data": {"a": [1]}, "more": 1})
+    async def script(sent: Sent) -> McpReply:
+        return McpReply(error={"code": -7, "message": "mine", "data": {"a": [1]}, "more": 1})
 
     house = House(ScriptedServer("s", tools=[tool("x")], script=script))
     reply = await house.call(Guest(client), "s__x")
@@ -207,8 +207,8 @@ def test_a_code_that_the_client_s_revision_does_not_have_becomes_an_internal_err
 
 
 async def test_a_modern_server_s_marks_do_not_reach_a_legacy_client() -> None:
-    async def script(sent: Sent) -> Reply:
-        return Reply(result={"content": [], "resultType": "complete", "ttlMs": 5, "cacheScope": "public"})
+    async def script(sent: Sent) -> McpReply:
+        return McpReply(result={"content": [], "resultType": "complete", "ttlMs": 5, "cacheScope": "public"})
 
     house = House(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
     assert result(await house.call(Guest("legacy"), "s__x")) == {"content": []}
@@ -218,7 +218,7 @@ async def test_a_modern_server_s_marks_do_not_reach_a_legacy_client() -> None:
 
 
 async def test_progress_goes_to_the_one_who_called() -> None:
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         assert sent.told is not None
         token = sent.params["_meta"]["progressToken"]
         sent.told(
@@ -229,7 +229,7 @@ async def test_progress_goes_to_the_one_who_called() -> None:
             }
         )
         await asyncio.sleep(0)
-        return Reply(result={"content": []})
+        return McpReply(result={"content": []})
 
     house = House(ScriptedServer("s", tools=[tool("x")], script=script))
     one, two = Guest("legacy", session="a"), Guest("modern")
@@ -243,7 +243,7 @@ async def test_progress_goes_to_the_one_who_called() -> None:
 
 
 def logging(count: int, level: str = "info") -> ScriptedServer:
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         for number in range(count):
             if sent.told is not None:
                 sent.told(
@@ -253,7 +253,7 @@ def logging(count: int, level: str = "info") -> ScriptedServer:
                         "params": {"level": level, "data": number},
                     }
                 )
-        return Reply(result={"content": []})
+        return McpReply(result={"content": []})
 
     return ScriptedServer("s", tools=[tool("x")], script=script)
 
@@ -289,9 +289,9 @@ async def test_so_many_log_messages_a_second_and_no_more() -> None:
 async def test_a_log_message_of_nobody_s_goes_to_the_only_call_that_wants_some_else_to_the_log() -> None:
     gate = asyncio.Event()
 
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         await gate.wait()
-        return Reply(result={"content": []})
+        return McpReply(result={"content": []})
 
     server = ScriptedServer("s", tools=[tool("x")], script=script)
     house = House(server)
@@ -334,8 +334,8 @@ async def test_a_modern_client_that_cannot_answer_is_told_which_capability_is_mi
 
 
 async def test_a_modern_server_s_own_refusal_tells_the_client_whose_fault_it_is() -> None:
-    async def script(sent: Sent) -> Reply:
-        return Reply.failed(MISSING_CAPABILITY, "no", {"requiredCapabilities": {"sampling": {}}})
+    async def script(sent: Sent) -> McpReply:
+        return McpReply.failed(MISSING_CAPABILITY, "no", {"requiredCapabilities": {"sampling": {}}})
 
     house = House(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
     assert error(await house.call(Guest(), "s__x"))["code"] == MISSING_CAPABILITY
@@ -345,11 +345,11 @@ async def test_a_modern_server_s_own_refusal_tells_the_client_whose_fault_it_is(
 def asking_legacy() -> ScriptedServer:
     """A legacy server that asks during its call, and says what it was answered."""
 
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         assert sent.asked is not None
         answer = await sent.asked("elicitation/create", dict(ELICIT["params"]))
         await asyncio.sleep(0)
-        return Reply(result={"content": [{"type": "text", "text": str(answer.result or answer.error)}]})
+        return McpReply(result={"content": [{"type": "text", "text": str(answer.result or answer.error)}]})
 
     return ScriptedServer("s", tools=[tool("x")], script=script)
 
@@ -381,10 +381,10 @@ async def test_a_legacy_server_that_may_ask_has_a_process_for_each_session_and_i
     server = allowing(asking_legacy(), "elicitation")
     house = House(server)
     one = Guest(
-        "legacy", session="a", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)}
+        "legacy", session="a", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(SAID)}
     )
     two = Guest(
-        "legacy", session="b", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)}
+        "legacy", session="b", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(SAID)}
     )
     assert "accept" in text(await house.call(one, "s__x"))
     await house.call(two, "s__x")
@@ -398,10 +398,10 @@ async def test_a_legacy_server_that_may_ask_has_a_process_for_each_session_and_i
 
 
 async def test_addresses_to_open_are_never_asked_for() -> None:
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         assert sent.asked is not None
         answer = await sent.asked("elicitation/create", {"mode": "url", "url": "https://example.org"})
-        return Reply(result={"content": [{"type": "text", "text": str(answer.error)}]})
+        return McpReply(result={"content": [{"type": "text", "text": str(answer.error)}]})
 
     server = allowing(ScriptedServer("s", tools=[tool("x")], script=script), "elicitation")
     guest = Guest("legacy", capabilities={"elicitation": {"form": {}, "url": {}}})
@@ -411,18 +411,18 @@ async def test_addresses_to_open_are_never_asked_for() -> None:
 
 async def test_a_modern_server_s_questions_are_answered_by_asking_a_legacy_client() -> None:
     server = allowing(asking(ELICIT, state="st"), "elicitation")
-    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(SAID)})
     assert text(await House(server).call(guest, "s__x")) == str({"q0": SAID}) + " st"
     assert guest.asked == [(ELICIT["method"], ELICIT["params"])]
     assert server.sent[0].capabilities == {"elicitation": {"form": {}}}
 
 
 async def test_a_server_that_never_stops_asking_is_ended() -> None:
-    async def script(sent: Sent) -> Reply:
-        return Reply(result={"resultType": "input_required", "inputRequests": {"q": ELICIT}})
+    async def script(sent: Sent) -> McpReply:
+        return McpReply(result={"resultType": "input_required", "inputRequests": {"q": ELICIT}})
 
     server = allowing(ScriptedServer("s", era="modern", tools=[tool("x")], script=script), "elicitation")
-    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(SAID)})
     reply = await House(server).call(guest, "s__x")
     assert result(reply)["isError"] is True
     assert len(guest.asked) == MAX_ROUNDS
@@ -478,25 +478,25 @@ async def test_roots_are_the_host_s_whatever_a_client_says() -> None:
 
 
 def test_a_seal_opens_for_its_key_alone() -> None:
-    sealed = Sealed("s", "agent:a", "st", ("q",))
-    seals = Seals(b"a" * 32)
+    sealed = SealedRequestState("s", "agent:a", "st", ("q",))
+    seals = RequestStateSealer(b"a" * 32)
     told = seals.seal(sealed)
     assert seals.open(told, server="s", owner="agent:a") == sealed
-    assert Seals(b"b" * 32).open(told, server="s", owner="agent:a") is None
+    assert RequestStateSealer(b"b" * 32).open(told, server="s", owner="agent:a") is None
     for bad in ("", "mpx1.", "mpx1.AAAA", "mpx1.é", 5, None, told[:-4]):
         assert seals.open(bad, server="s", owner="agent:a") is None
 
 
 async def test_a_state_alone_is_brought_back_for_a_legacy_client() -> None:
-    async def script(sent: Sent) -> Reply:
+    async def script(sent: Sent) -> McpReply:
         if "requestState" in sent.params:
-            return Reply(
+            return McpReply(
                 result={
                     "resultType": "complete",
                     "content": [{"type": "text", "text": sent.params["requestState"]}],
                 }
             )
-        return Reply(result={"resultType": "input_required", "requestState": "later"})
+        return McpReply(result={"resultType": "input_required", "requestState": "later"})
 
     house = House(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
     assert text(await house.call(Guest("legacy"), "s__x")) == "later"
@@ -514,7 +514,7 @@ async def test_a_server_of_both_eras_is_asked_in_the_older_one_where_it_may_ask_
     newer = allowing(asking(ELICIT), "elicitation")
     older = allowing(asking_legacy(), "elicitation")
     house = House(newer, elders=[older])
-    able = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    able = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(SAID)})
     assert "accept" in text(await house.call(able, "s__x"))
     assert older.sent[0].scope.startswith("session:")
     assert not newer.sent
@@ -529,7 +529,7 @@ async def test_a_server_without_an_older_era_is_asked_in_its_own() -> None:
     newer = allowing(asking(ELICIT), "elicitation")
     older = allowing(asking_legacy(), "elicitation")
     older.fails = Unavailable("no", server="s", reason="start_failed")
-    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(SAID)})
     house = House(newer, elders=[older])
     assert "accept" in text(await house.call(guest, "s__x"))
     older.fails = Unavailable("gone in the middle", server="s", reason="lost")
@@ -540,7 +540,7 @@ async def test_a_call_that_was_lost_in_the_older_era_is_not_sent_again_in_the_ne
     newer = allowing(asking(ELICIT), "elicitation")
     older = allowing(asking_legacy(), "elicitation")
     older.fails = Unavailable("gone in the middle", server="s", reason="lost")
-    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: Reply(SAID)})
+    guest = Guest("legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(SAID)})
     lost = await House(newer, elders=[older]).call(guest, "s__x")
     assert error(lost)["data"] == {"reason": "lost", "server": "s"}
     assert not newer.sent

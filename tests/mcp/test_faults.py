@@ -26,7 +26,7 @@ from tests.mcp.clients.scripted import Wire, call, enveloped, modern_headers, re
 from tests.mcp.installed import configured
 from tests.processes import Address, Gateway, answers, json_lines, run, served, until
 
-SCRIPT = Path(__file__).parent / "upstream" / "scripted.py"
+SCRIPT = Path(__file__).parent / "servers" / "scripted.py"
 FLOOD = 100_000_000
 """Bytes that a server writes and nobody wants."""
 TOOLS = "names=echo,hang,sleep,pid,fork,rubbish,flood"

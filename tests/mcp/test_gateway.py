@@ -8,17 +8,17 @@ import pytest
 
 from modelplex.core.caller import Caller
 from modelplex.mcp import routing
-from modelplex.mcp.approvals import LockedServer, Pins, hash_of
+from modelplex.mcp.approvals import Approvals, LockedServer, hash_of
 from modelplex.mcp.constants import (
     INVALID_PARAMS,
     META_SERVER,
     METHOD_NOT_FOUND,
     Catalog,
     Json,
-    Reply,
+    McpReply,
     Unavailable,
 )
-from modelplex.mcp.gateway import Hub
+from modelplex.mcp.gateway import ToolGateway
 from tests.mcp.hubs import Guest, House, Script, ScriptedServer, Sent, echo, error, result, text, tool
 
 
@@ -217,7 +217,7 @@ async def test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_t
     }
     house = House(
         ScriptedServer("git", tools=[tool("log"), tool("status"), tool("new")]),
-        pins=Pins(mode="locked", lock=lock),
+        pins=Approvals(mode="locked", lock=lock),
     )
     guest = Guest()
     assert await house.names(guest) == ["git__log"]
@@ -227,7 +227,7 @@ async def test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_t
         assert "approve" in text(reply)
         assert reply.reason == "policy"
     assert not house.servers["git"].sent
-    house.hub.pins = Pins(
+    house.hub.pins = Approvals(
         mode="locked",
         lock={"git": LockedServer(tools={n: hash_of(tool(n)) for n in ("log", "status", "new")})},
     )
@@ -236,7 +236,7 @@ async def test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_t
 
 async def test_where_the_first_sight_is_trusted_a_change_is_relayed_and_reported() -> None:
     server = ScriptedServer("git", tools=[tool("log")])
-    house = House(server, pins=Pins(mode="trust_first"))
+    house = House(server, pins=Approvals(mode="trust_first"))
     assert await house.names(Guest()) == ["git__log"]
     assert house.seen["git"].tools == {"log": hash_of(tool("log"))}
     server.becomes(tools=(tool("log", title="Other"),))
@@ -248,15 +248,15 @@ async def test_where_the_first_sight_is_trusted_a_change_is_relayed_and_reported
 async def test_hidden_characters_in_a_description_are_reported() -> None:
     house = House(
         ScriptedServer("git", tools=[tool("log", description="good\u200btool")]),
-        pins=Pins(mode="trust_first"),
+        pins=Approvals(mode="trust_first"),
     )
     await house.names(Guest())
     assert any("nobody sees" in sentence for _, sentence in house.reports)
 
 
 async def test_only_listed_resources_and_templates_are_read() -> None:
-    async def read(sent: Sent) -> Reply:
-        return Reply(result={"contents": [{"uri": sent.params["uri"], "text": "it"}]})
+    async def read(sent: Sent) -> McpReply:
+        return McpReply(result={"contents": [{"uri": sent.params["uri"], "text": "it"}]})
 
     house = House(files(read))
     for uri in ("file:///a", "note://7", "https://example.org/x"):
@@ -270,8 +270,8 @@ async def test_only_listed_resources_and_templates_are_read() -> None:
 
 
 async def test_prompts_and_completions_are_asked_by_the_server_s_own_names() -> None:
-    async def answer(sent: Sent) -> Reply:
-        return Reply(result={"asked": sent.params, "messages": [], "completion": {"values": []}})
+    async def answer(sent: Sent) -> McpReply:
+        return McpReply(result={"asked": sent.params, "messages": [], "completion": {"values": []}})
 
     server = ScriptedServer(
         "p",
@@ -332,7 +332,7 @@ async def test_search_finds_and_calls_nothing_that_the_caller_may_not_use() -> N
 async def test_a_caller_at_its_limit_is_told_when_to_come_again_and_others_are_not() -> None:
     gate = asyncio.Event()
 
-    async def wait(sent: Sent) -> Reply:
+    async def wait(sent: Sent) -> McpReply:
         await gate.wait()
         return await echo(sent)
 
@@ -354,7 +354,7 @@ async def test_a_caller_at_its_limit_is_told_when_to_come_again_and_others_are_n
 async def test_a_server_has_so_many_calls_at_once_and_the_next_one_waits() -> None:
     gate = asyncio.Event()
 
-    async def wait(sent: Sent) -> Reply:
+    async def wait(sent: Sent) -> McpReply:
         await gate.wait()
         return await echo(sent)
 
@@ -370,7 +370,7 @@ async def test_a_server_has_so_many_calls_at_once_and_the_next_one_waits() -> No
 async def test_a_call_waits_for_a_place_as_long_as_the_server_may_be_silent() -> None:
     gate = asyncio.Event()
 
-    async def wait(sent: Sent) -> Reply:
+    async def wait(sent: Sent) -> McpReply:
         await gate.wait()
         return await echo(sent)
 
@@ -387,8 +387,8 @@ async def test_a_call_waits_for_a_place_as_long_as_the_server_may_be_silent() ->
 
 
 async def test_a_result_that_is_too_large_is_an_error_that_the_model_can_read() -> None:
-    async def much(sent: Sent) -> Reply:
-        return Reply(result={"content": [{"type": "text", "text": "x" * 2000}]})
+    async def much(sent: Sent) -> McpReply:
+        return McpReply(result={"content": [{"type": "text", "text": "x" * 2000}]})
 
     house = House(ScriptedServer("s", tools=[tool("x")], script=much), max_result=1000)
     reply = await house.call(Guest(), "s__x")
@@ -444,9 +444,9 @@ async def test_every_call_leaves_one_record_with_decision_rule_hash_and_duration
     server = ScriptedServer("git", tools=[tool("log")])
     house = House(server)
 
-    async def slow(sent: Sent) -> Reply:
+    async def slow(sent: Sent) -> McpReply:
         house.now += 0.5
-        return Reply(result={"content": [], "isError": True})
+        return McpReply(result={"content": [], "isError": True})
 
     server.script = slow
     await house.call(Guest(agent="coder"), "git__log", {"b": 1, "a": 2})
@@ -464,7 +464,7 @@ async def test_every_call_leaves_one_record_with_decision_rule_hash_and_duration
 
 
 async def test_a_call_whose_client_is_gone_is_cancelled_at_the_server_and_recorded() -> None:
-    async def never(sent: Sent) -> Reply:
+    async def never(sent: Sent) -> McpReply:
         await asyncio.Event().wait()
         return await echo(sent)
 
@@ -510,7 +510,7 @@ async def test_a_schema_is_told_by_the_name_that_the_caller_knows() -> None:
 async def test_a_server_that_stays_the_same_runs_on_and_one_that_goes_ends_after_its_last_call() -> None:
     gate = asyncio.Event()
 
-    async def wait(sent: Sent) -> Reply:
+    async def wait(sent: Sent) -> McpReply:
         await gate.wait()
         return await echo(sent)
 
@@ -522,7 +522,7 @@ async def test_a_server_that_stays_the_same_runs_on_and_one_that_goes_ends_after
     running = asyncio.create_task(house.call(Guest(), "goes__x"))
     while not goes.sent:
         await asyncio.sleep(0)
-    house.hub.adopt(house.config, {"stays": stays}, pins=Pins(mode="off"), launches={})
+    house.hub.adopt(house.config, {"stays": stays}, pins=Approvals(mode="off"), launches={})
     assert await house.names(Guest()) == ["stays__x"]
     assert not goes.closed
     gate.set()
@@ -533,7 +533,7 @@ async def test_a_server_that_stays_the_same_runs_on_and_one_that_goes_ends_after
 
 
 def test_a_hub_says_what_it_is_doing() -> None:
-    async def made() -> Hub:
+    async def made() -> ToolGateway:
         return two().hub
 
     assert "2 of 2 servers" in repr(asyncio.run(made()))

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from modelplex.mcp.constants import META_SUBSCRIPTION, Json, Reply, Unavailable
+from modelplex.mcp.constants import META_SUBSCRIPTION, Json, McpReply, Unavailable
 from modelplex.mcp.streams import MAX_SUBSCRIPTIONS
 from tests.mcp.hubs import WAIT, Guest, House, ScriptedServer, error, result, tool
 
@@ -24,7 +24,7 @@ class Listening:
 
     def __init__(self, house: House, guest: Guest, wanted: Json, *, id: str | int = 1) -> None:
         message = guest.message("subscriptions/listen", {"notifications": wanted}, id=id)
-        self.task: asyncio.Task[Reply] = asyncio.create_task(house.hub.request(guest, message))
+        self.task: asyncio.Task[McpReply] = asyncio.create_task(house.hub.request(guest, message))
         self.guest = guest
 
     async def begun(self) -> Json:

@@ -13,7 +13,7 @@ from modelplex.mcp.constants import (
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
     Json,
-    Reply,
+    McpReply,
     Unavailable,
 )
 from modelplex.mcp.tasks import ALL, EXTENSION, OF_CALLER, Tasks
@@ -46,35 +46,37 @@ class Tasker:
         self.made: list[str] = []
         self.waiting: Json = {}
 
-    async def __call__(self, sent: Sent) -> Reply:
+    async def __call__(self, sent: Sent) -> McpReply:
         own = str(sent.params.get("taskId"))
         match sent.method:
             case "tools/call":
                 return self.called(sent)
             case "tasks/get" | "tasks/cancel" if own not in self.made:
-                return Reply.failed(INVALID_PARAMS, "no such task")
+                return McpReply.failed(INVALID_PARAMS, "no such task")
             case "tasks/get" if self.era == "modern":
-                return Reply(result={"resultType": "complete", **task(own), **self.waiting})
+                return McpReply(result={"resultType": "complete", **task(own), **self.waiting})
             case "tasks/get" | "tasks/cancel" if self.era == "legacy":
-                return Reply(result=task(own, "cancelled" if "cancel" in sent.method else "working", note=1))
+                return McpReply(
+                    result=task(own, "cancelled" if "cancel" in sent.method else "working", note=1)
+                )
             case "tasks/result":
                 meta = {META_RELATED: {"taskId": own, "vendor": 1}, "vendor/x": 2}
-                return Reply(result={"content": [{"type": "text", "text": f"of {own}"}], "_meta": meta})
+                return McpReply(result={"content": [{"type": "text", "text": f"of {own}"}], "_meta": meta})
             case "tasks/list":
                 rest = [*self.made, "somebody-elses"]
                 at = int(sent.params.get("cursor", "0"))
                 more = {"nextCursor": str(at + 1)} if at + 1 < len(rest) else {}
-                return Reply(result={"tasks": [task(rest[at])], **more})
+                return McpReply(result={"tasks": [task(rest[at])], **more})
             case _:
-                return Reply(result={"resultType": "complete"})
+                return McpReply(result={"resultType": "complete"})
 
-    def called(self, sent: Sent) -> Reply:
+    def called(self, sent: Sent) -> McpReply:
         if self.era == "legacy" and "task" not in sent.params:
-            return Reply(result={"content": [{"type": "text", "text": "at once"}]})
+            return McpReply(result={"content": [{"type": "text", "text": "at once"}]})
         self.made.append(own := f"t{len(self.made) + 1}")
         if self.era == "legacy":
-            return Reply(result={"task": task(own, vendor=[1]), "_meta": {META_RELATED: {"taskId": own}}})
-        return Reply(result={"resultType": "task", **task(own), "_meta": {"vendor/x": 2}})
+            return McpReply(result={"task": task(own, vendor=[1]), "_meta": {META_RELATED: {"taskId": own}}})
+        return McpReply(result={"resultType": "task", **task(own), "_meta": {"vendor/x": 2}})
 
 
 def tasking(name: str, era: str = "legacy", **more: Any) -> ScriptedServer:
@@ -242,10 +244,10 @@ async def test_what_a_server_says_of_a_task_reaches_the_session_that_made_it() -
 
 
 async def test_a_question_of_a_task_says_to_client_and_server_which_task_it_is_about() -> None:
-    answered: list[Reply] = []
+    answered: list[McpReply] = []
     tasker = Tasker()
 
-    async def asks(sent: Sent) -> Reply:
+    async def asks(sent: Sent) -> McpReply:
         if sent.method == "tasks/result":
             assert sent.asked is not None
             question = {"message": "which?", "_meta": {META_RELATED: {"taskId": "t1"}}}
@@ -258,7 +260,7 @@ async def test_a_question_of_a_task_says_to_client_and_server_which_task_it_is_a
     house = House(
         tasking("a", script=asks, allow=("tasks", "elicitation"), capabilities={**OLD, "logging": {}})
     )
-    yes = {"elicitation/create": Reply(result={"action": "decline"})}
+    yes = {"elicitation/create": McpReply(result={"action": "decline"})}
     guest = house.opened(old(capabilities={"elicitation": {}}, answers=yes))
     name = await made(house, guest)
     scope = house.servers["a"].sent[0].scope
@@ -314,8 +316,8 @@ async def test_a_client_that_does_not_declare_tasks_is_given_none() -> None:
     assert house.servers["c"].sent[0].capabilities == {}
     assert reply.reason == "invalid_answer"
 
-    async def requires(sent: Sent) -> Reply:
-        return Reply.failed(MISSING_CAPABILITY, "no", {"requiredCapabilities": KNOWS})
+    async def requires(sent: Sent) -> McpReply:
+        return McpReply.failed(MISSING_CAPABILITY, "no", {"requiredCapabilities": KNOWS})
 
     house = House(tasking("c", "modern", script=requires))
     told = error(await house.call(Guest(capabilities={"extensions": {}}), "c__work"))
@@ -347,7 +349,7 @@ async def test_what_a_task_waits_for_is_asked_of_the_client_as_far_as_the_host_a
 async def test_a_subscription_to_tasks_is_told_of_those_that_are_its_callers() -> None:
     tasker = Tasker("modern")
 
-    async def listened(sent: Sent) -> Reply:
+    async def listened(sent: Sent) -> McpReply:
         if sent.method != "subscriptions/listen":
             return await tasker(sent)
         assert sent.params == {"notifications": {"taskIds": ["t1"]}}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelplex.mcp.names import LEAST_LIMIT, LIMIT, Names, Own, exposed
+from modelplex.mcp.names import LEAST_LIMIT, LIMIT, ServerToolName, ToolNames, exposed
 
 VALID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -48,14 +48,14 @@ def test_every_name_fits_what_providers_take(server: str, own: str, limit: int, 
 def test_every_tool_that_is_not_hidden_is_found_by_its_name(
     offered: dict[str, list[str]], prefix: bool
 ) -> None:
-    names = Names.of(offered, prefix=prefix)
+    names = ToolNames.of(offered, prefix=prefix)
     hidden = {owner for collision in names.collisions for owner in collision.owners}
     for server, own in ((server, own) for server, all_ in offered.items() for own in all_):
         name = names.exposed(server, own)
         if name is None:
-            assert Own(server, own) in hidden
+            assert ServerToolName(server, own) in hidden
         else:
-            assert names.find(name) == Own(server, own)
+            assert names.find(name) == ServerToolName(server, own)
     assert len(set(names.shown.values())) == len(names.shown)
 
 
@@ -63,25 +63,25 @@ def test_every_tool_that_is_not_hidden_is_found_by_its_name(
 def test_another_server_changes_no_name(one: str, tools: list[str], other: str, others: list[str]) -> None:
     if one == other:
         return
-    alone = Names.of({one: tools})
-    beside = Names.of({other: others, one: tools})
+    alone = ToolNames.of({one: tools})
+    beside = ToolNames.of({other: others, one: tools})
     assert {own: name for own, name in beside.shown.items() if own.server == one} == dict(alone.shown)
 
 
 def test_names_of_every_kind_make_the_way_back() -> None:
     own = ["a.b", "a b", "a_b", "x" * 128, "x" * 127, "a__b", "tool/with/slashes", "écoute", "__", "..."]
-    names = Names.of({"one": own, "two": own})
+    names = ToolNames.of({"one": own, "two": own})
     assert names.collisions == ()
     for server in ("one", "two"):
         for tool in own:
             name = names.exposed(server, tool)
             assert name
-            assert names.find(name) == Own(server, tool)
+            assert names.find(name) == ServerToolName(server, tool)
 
 
 def test_names_that_would_be_equal_are_hidden_on_both_sides_and_told() -> None:
     changed = exposed("git", "a.b").removeprefix("git__")
-    names = Names.of({"git": ["a.b", changed, "c"]})
+    names = ToolNames.of({"git": ["a.b", changed, "c"]})
     assert names.exposed("git", "a.b") is None
     assert names.exposed("git", changed) is None
     assert names.find(f"git__{changed}") is None
@@ -92,21 +92,21 @@ def test_names_that_would_be_equal_are_hidden_on_both_sides_and_told() -> None:
 
 
 def test_a_tool_that_its_server_names_twice_is_hidden() -> None:
-    names = Names.of({"git": ["a", "a", "b"]})
+    names = ToolNames.of({"git": ["a", "a", "b"]})
     assert names.exposed("git", "a") is None
     assert names.find("git__b")
-    assert Names.plain("git", ["a", "a"]).find("a") is None
+    assert ToolNames.plain("git", ["a", "a"]).find("a") is None
 
 
 def test_without_prefix_tools_have_their_own_names() -> None:
-    names = Names.of({"git": ["status"], "fs": ["read.file"]}, prefix=False)
+    names = ToolNames.of({"git": ["status"], "fs": ["read.file"]}, prefix=False)
     assert not names.prefixed
-    assert names.find("status") == Own("git", "status")
+    assert names.find("status") == ServerToolName("git", "status")
     assert names.exposed("fs", "read.file") == exposed("fs", "read.file", prefix=False)
 
 
 def test_without_prefix_a_collision_brings_all_prefixes_back_and_is_told() -> None:
-    names = Names.of({"git": ["status", "log"], "svn": ["status"]}, prefix=False)
+    names = ToolNames.of({"git": ["status", "log"], "svn": ["status"]}, prefix=False)
     assert names.prefixed
     assert names.exposed("git", "log") == "git__log"
     assert names.exposed("svn", "status") == "svn__status"
@@ -114,18 +114,18 @@ def test_without_prefix_a_collision_brings_all_prefixes_back_and_is_told() -> No
 
 
 def test_nobody_has_a_reserved_name() -> None:
-    names = Names.of({"a": ["search_tools", "x"]}, prefix=False, reserved=("search_tools",))
+    names = ToolNames.of({"a": ["search_tools", "x"]}, prefix=False, reserved=("search_tools",))
     assert names.exposed("a", "x") == "a__x"
-    assert Names.of({"a": ["x"]}, reserved=("a__x",)).find("a__x") is None
+    assert ToolNames.of({"a": ["x"]}, reserved=("a__x",)).find("a__x") is None
 
 
 def test_a_route_of_one_server_has_its_names_as_they_are() -> None:
-    names = Names.plain("git", ["a b", "x" * 200])
-    assert names.find("a b") == Own("git", "a b")
+    names = ToolNames.plain("git", ["a b", "x" * 200])
+    assert names.find("a b") == ServerToolName("git", "a b")
     assert names.exposed("git", "x" * 200) == "x" * 200
 
 
 def test_names_are_in_the_order_of_the_servers_and_then_by_code_point() -> None:
-    names = Names.of({"z": ["b", "a", "B"], "a": ["c"]})
+    names = ToolNames.of({"z": ["b", "a", "B"], "a": ["c"]})
     assert list(names.owners) == ["z__B", "z__a", "z__b", "a__c"]
     assert LIMIT == 64

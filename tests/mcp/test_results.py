@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from modelplex.mcp.constants import Json, Reply
+from modelplex.mcp.constants import Json, McpReply
 from modelplex.mcp.results import cut, plain, plain_words
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
 
@@ -67,14 +67,14 @@ def test_characters_that_nobody_sees_are_written_as_their_numbers() -> None:
     assert told["_meta"] == {"k": "\x1b"}
 
 
-async def says(sent: Sent) -> Reply:
+async def says(sent: Sent) -> McpReply:
     assert sent.told is not None
     for data in ("\x1b[2J", {"deep": "\x1b"}):
         params = {"level": "error", "data": data}
         sent.told({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
     if sent.params["name"] == "fails":
-        return Reply.failed(7, "\x1b[0m")
-    return Reply(result={"content": texts("\x1b]0;title\x07" + "x" * 70_000)})
+        return McpReply.failed(7, "\x1b[0m")
+    return McpReply(result={"content": texts("\x1b]0;title\x07" + "x" * 70_000)})
 
 
 @pytest.mark.parametrize("plain_text", [True, False])

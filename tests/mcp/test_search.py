@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelplex.mcp.constants import INVALID_PARAMS, Json, Reply
+from modelplex.mcp.constants import INVALID_PARAMS, Json, McpReply
 from modelplex.mcp.search import (
     CALL,
     DEFINITIONS,
@@ -18,8 +18,8 @@ from modelplex.mcp.search import (
     MOST_FOUND,
     NAMES,
     SEARCH,
-    Call,
     Index,
+    InnerCall,
     wanted,
     words,
 )
@@ -75,8 +75,8 @@ def five_hundred() -> list[Json]:
     ]
 
 
-def shown(reply: Reply | Call) -> Any:
-    assert isinstance(reply, Reply)
+def shown(reply: McpReply | InnerCall) -> Any:
+    assert isinstance(reply, McpReply)
     assert reply.result
     content = reply.result["structuredContent"]
     assert msgspec.json.decode(reply.result["content"][0]["text"]) == content
@@ -163,8 +163,8 @@ def test_details_are_the_definitions_unchanged() -> None:
 
 def test_a_call_is_the_inner_tools() -> None:
     index = Index([tool("a__x")])
-    assert index.answer(CALL, {"name": "a__x", "arguments": {"q": 1}}) == Call("a__x", {"q": 1})
-    assert index.answer(CALL, {"name": "a__x"}) == Call("a__x", {})
+    assert index.answer(CALL, {"name": "a__x", "arguments": {"q": 1}}) == InnerCall("a__x", {"q": 1})
+    assert index.answer(CALL, {"name": "a__x"}) == InnerCall("a__x", {})
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_call_is_the_inner_tools() -> None:
 )
 def test_what_a_caller_may_not_see_is_unknown(name: str, arguments: Json) -> None:
     reply = Index([tool("a__x")]).answer(name, arguments)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, McpReply)
     assert reply.error
     assert reply.error["code"] == INVALID_PARAMS
 
@@ -197,7 +197,7 @@ def test_what_a_caller_may_not_see_is_unknown(name: str, arguments: Json) -> Non
 )
 def test_wrong_arguments_are_told_to_the_model(name: str, arguments: object) -> None:
     reply = Index([tool("a__x")]).answer(name, arguments)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, McpReply)
     assert reply.result
     assert reply.result["isError"] is True
     assert name in reply.result["content"][0]["text"]

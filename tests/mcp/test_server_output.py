@@ -8,14 +8,14 @@ from modelplex.mcp.server_output import (
     LINES,
     LINES_A_SECOND,
     OVERHEAD,
-    Allowance,
-    LastWords,
+    LastLines,
+    LogAllowance,
 )
 
 DAY = 86_400
 
 
-def told(allowance: Allowance, *, size: int, seconds: int, a_second: int) -> int:
+def told(allowance: LogAllowance, *, size: int, seconds: int, a_second: int) -> int:
     """How many lines of a flood are told."""
     return sum(
         allowance.allows(size, now + part / a_second) for now in range(seconds) for part in range(a_second)
@@ -23,17 +23,17 @@ def told(allowance: Allowance, *, size: int, seconds: int, a_second: int) -> int
 
 
 def test_a_flood_of_lines_is_told_in_part() -> None:
-    assert told(Allowance(), size=1, seconds=100, a_second=50) <= LINES + 100 * LINES_A_SECOND
-    assert told(Allowance(), size=1, seconds=1, a_second=50) == 50
+    assert told(LogAllowance(), size=1, seconds=100, a_second=50) <= LINES + 100 * LINES_A_SECOND
+    assert told(LogAllowance(), size=1, seconds=1, a_second=50) == 50
 
 
 def test_a_day_of_long_lines_stays_within_a_hundred_megabytes() -> None:
-    lines = told(Allowance(), size=1_000, seconds=DAY, a_second=3)
+    lines = told(LogAllowance(), size=1_000, seconds=DAY, a_second=3)
     assert lines * (1_000 + OVERHEAD) <= BYTES + DAY * BYTES_A_SECOND < 100_000_000
 
 
 def test_what_is_left_out_is_counted_once_and_not_with_every_line() -> None:
-    allowance = Allowance()
+    allowance = LogAllowance()
     assert told(allowance, size=1, seconds=1, a_second=150) <= LINES + 2
     counts = [allowance.left_out(now) for now in (20.0, 20.1)]
     assert counts[0] >= 48
@@ -44,14 +44,14 @@ def test_what_is_left_out_is_counted_once_and_not_with_every_line() -> None:
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
-    allowance = Allowance()
+    allowance = LogAllowance()
     while allowance.allows(1, 1_000.0):
         pass
     assert not allowance.allows(1, 0.0)
 
 
 def test_the_last_lines_are_kept_and_cut() -> None:
-    words = LastWords()
+    words = LastLines()
     for number in range(50):
         words.add(f"{number} " + "x" * 1_000)
     words.add("")

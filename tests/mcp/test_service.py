@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from modelplex.config.secret import Secret
-from modelplex.config.settings import Config, McpConfig, McpServer, Server
-from modelplex.http_client import Client
+from modelplex.config.settings import Config, McpConfig, McpServer, ServerConfig
+from modelplex.http_client import HttpClient
 from modelplex.mcp.approvals import LockedServer
 from modelplex.mcp.calls import admit_all
 from modelplex.mcp.lockfile import lock_path, write_lock
-from modelplex.mcp.service import Service
-from modelplex.records.tool_call import ToolCall
+from modelplex.mcp.service import ToolService
+from modelplex.records.tool_call import ToolRecord
 from tests.mcp.hubs import Guest, error, result, text
 
 ECHO = """
@@ -62,7 +62,7 @@ def server(name: str, **more: Any) -> McpServer:
 
 def config(folder: Path, *servers: McpServer) -> Config:
     return Config(
-        server=Server(state_folder=str(folder / "state")),
+        server=ServerConfig(state_folder=str(folder / "state")),
         mcp=McpConfig(enabled=True, servers=servers),
         path=str(folder / "config.toml"),
     )
@@ -71,10 +71,10 @@ def config(folder: Path, *servers: McpServer) -> Config:
 class Running:
     def __init__(self, config: Config) -> None:
         self.said = Said()
-        self.calls: list[ToolCall] = []
-        self.client = Client()
+        self.calls: list[ToolRecord] = []
+        self.client = HttpClient()
         numbers = count(1)
-        self.service = Service(
+        self.service = ToolService(
             config,
             environ={"PATH": "/usr/bin:/bin"},
             client=self.client,

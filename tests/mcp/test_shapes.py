@@ -12,8 +12,8 @@ from typing import Any, Final, cast
 
 import pytest
 
-from modelplex.mcp.catalog import Merged, Offer, fresh, merge
-from modelplex.mcp.constants import Catalog, Era, Json, Reply
+from modelplex.mcp.catalog import MergedCatalog, ServerOffer, fresh, merge
+from modelplex.mcp.constants import Catalog, Era, Json, McpReply
 from modelplex.mcp.schemas import is_pattern, schema_fault
 from modelplex.mcp.shapes import Kind, Malformed, answered, mended, older
 from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, tool
@@ -184,13 +184,13 @@ def broken(kind: Kind) -> Iterator[tuple[str, Json]]:
                 yield f"{member} {json.dumps(schema)}", {**whole, member: schema}
 
 
-def merged_with(kind: Kind, entry: Json) -> Merged:
+def merged_with(kind: Kind, entry: Json) -> MergedCatalog:
     field = "templates" if kind == "resourceTemplates" else kind
     catalogs = [
         Catalog(era="legacy", version="2025-11-25", **{field: (entry, GOOD[kind])}),  # type: ignore[arg-type]
         Catalog(era="legacy", version="2025-11-25", **{field: (changed_name(kind, GOOD[kind]),)}),  # type: ignore[arg-type]
     ]
-    return merge([Offer(server=f"s{index}", catalog=catalog) for index, catalog in enumerate(catalogs)])
+    return merge([ServerOffer(server=f"s{index}", catalog=catalog) for index, catalog in enumerate(catalogs)])
 
 
 def changed_name(kind: Kind, entry: Json) -> Json:
@@ -481,8 +481,8 @@ def test_structured_results_of_older_clients_are_objects() -> None:
 
 
 async def test_a_result_that_cannot_be_mended_is_an_error_that_says_why() -> None:
-    async def script(sent: Sent) -> Reply:
-        return Reply(result={"contents": [{"uri": "a:b"}]})
+    async def script(sent: Sent) -> McpReply:
+        return McpReply(result={"contents": [{"uri": "a:b"}]})
 
     server = ScriptedServer(
         "s", resources=[{"uri": "a:b", "name": "b"}], capabilities={"resources": {}}, script=script

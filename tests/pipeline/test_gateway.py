@@ -687,10 +687,10 @@ async def test_a_stream_reset_at_any_byte_never_looks_whole(tmp_path: Path) -> N
 
 async def test_an_unread_answer_that_breaks_is_cut_where_its_client_sees_it(tmp_path: Path) -> None:
     async with provider(stream(b"12345", end=False)) as up, gateway(one(up.url), folder=tmp_path) as gw:
-        from modelplex.http_client import Cut
+        from modelplex.http_client import ConnectionCut
 
         reply = await gw.send("POST", "/v1/audio/speech", b'{"model":"m","input":"x"}')
-        with pytest.raises(Cut):
+        with pytest.raises(ConnectionCut):
             await reply.body(limit=10_000)
 
 

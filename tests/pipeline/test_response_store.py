@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from modelplex.pipeline.response_store import Answers, Limits
+from modelplex.pipeline.response_store import ResponseStore, StoreLimits
 
 ASKED = [msgspec.Raw(b'{"role":"user","content":"Hi","n":12345678901234567890}')]
 MADE = [msgspec.Raw(b'{"type":"message"}')]
@@ -22,13 +22,13 @@ class Clock:
         return self.now
 
 
-async def _keep(answers: Answers, id_: str, *, owner: str = "", body: bytes = BODY) -> bool:
+async def _keep(answers: ResponseStore, id_: str, *, owner: str = "", body: bytes = BODY) -> bool:
     return await answers.keep(id_, input=ASKED, output=MADE, body=body, owner=owner)
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 async def test_what_is_kept_is_found_byte_for_byte(tmp_path: Path, kind: str) -> None:
-    answers = Answers() if kind == "memory" else Answers(tmp_path / "state" / "answers.sqlite")
+    answers = ResponseStore() if kind == "memory" else ResponseStore(tmp_path / "state" / "answers.sqlite")
     assert await _keep(answers, "resp_1")
     found = await answers.find("resp_1")
     assert found is not None
@@ -39,7 +39,7 @@ async def test_what_is_kept_is_found_byte_for_byte(tmp_path: Path, kind: str) ->
 
 
 async def test_an_answer_is_found_and_deleted_by_its_owner_alone() -> None:
-    answers = Answers()
+    answers = ResponseStore()
     await _keep(answers, "resp_1", owner="ada")
     assert await answers.find("resp_1", owner="bob") is None
     assert not await answers.delete("resp_1", owner="bob")
@@ -50,7 +50,7 @@ async def test_an_answer_is_found_and_deleted_by_its_owner_alone() -> None:
 
 
 async def test_the_oldest_go_when_there_are_too_many() -> None:
-    answers = Answers(limits=Limits(answers=2))
+    answers = ResponseStore(limits=StoreLimits(answers=2))
     for n in range(3):
         await _keep(answers, f"resp_{n}")
     assert [await answers.find(f"resp_{n}") is not None for n in range(3)] == [False, True, True]
@@ -58,7 +58,7 @@ async def test_the_oldest_go_when_there_are_too_many() -> None:
 
 
 async def test_the_oldest_go_when_they_are_too_large_together() -> None:
-    answers = Answers(limits=Limits(bytes=2500))
+    answers = ResponseStore(limits=StoreLimits(bytes=2500))
     for n in range(3):
         await _keep(answers, f"resp_{n}", body=b"x" * 1000)
     assert [await answers.find(f"resp_{n}") is not None for n in range(3)] == [False, True, True]
@@ -66,7 +66,7 @@ async def test_the_oldest_go_when_they_are_too_large_together() -> None:
 
 
 async def test_one_that_is_too_large_is_not_kept_and_drives_out_no_other() -> None:
-    answers = Answers(limits=Limits(bytes=2500, bytes_each=2000))
+    answers = ResponseStore(limits=StoreLimits(bytes=2500, bytes_each=2000))
     await _keep(answers, "resp_1")
     assert not await _keep(answers, "resp_2", body=b"x" * 3000)
     assert await answers.find("resp_1") is not None
@@ -75,7 +75,7 @@ async def test_one_that_is_too_large_is_not_kept_and_drives_out_no_other() -> No
 
 async def test_one_that_is_too_old_is_not_found() -> None:
     clock = Clock()
-    answers = Answers(limits=Limits(age=60), clock=clock)
+    answers = ResponseStore(limits=StoreLimits(age=60), clock=clock)
     await _keep(answers, "resp_1")
     clock.now += 61
     assert await answers.find("resp_1") is None
@@ -86,12 +86,12 @@ async def test_one_that_is_too_old_is_not_found() -> None:
 
 async def test_a_file_outlives_its_process_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
-    first = Answers(path)
+    first = ResponseStore(path)
     await _keep(first, "resp_1")
     await _keep(first, "resp_1")
     await first.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    second = Answers(path, limits=Limits(answers=1))
+    second = ResponseStore(path, limits=StoreLimits(answers=1))
     assert await second.find("resp_1") is not None
     await _keep(second, "resp_2")
     assert await second.find("resp_1") is None
@@ -101,6 +101,6 @@ async def test_a_file_outlives_its_process_and_is_nobody_elses_to_read(tmp_path:
 async def test_a_file_that_takes_no_more_keeps_nothing_and_breaks_nothing(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     path.write_bytes(b"not a database at all, but a text that is long enough" * 40)
-    answers = Answers(path)
+    answers = ResponseStore(path)
     assert not await _keep(answers, "resp_1")
     await answers.close()

@@ -9,23 +9,33 @@ import pytest
 
 from modelplex.policy import leaves
 from modelplex.policy.judge import TABLES
-from modelplex.policy.leaves import Data, Mapped, Numbers, Pattern, Plain, Schema, Texts, Tokens, Words
+from modelplex.policy.leaves import (
+    DataUrlRule,
+    EnumRule,
+    MapRule,
+    NumberRule,
+    PatternRule,
+    PlainRule,
+    SchemaRule,
+    TextRule,
+    TokenListRule,
+)
 from modelplex.policy.walk import (
     MAX_EDITS,
     OPENED,
-    Each,
-    Forms,
-    Gone,
-    Hashed,
-    Kinds,
-    Later,
-    Look,
-    Members,
-    Never,
-    Node,
-    Opened,
-    Said,
-    Unless,
+    AnyValueRule,
+    CustomRule,
+    DeferredRule,
+    ExceptRule,
+    HashRule,
+    ListRule,
+    ObjectRule,
+    OverwriteRule,
+    RefuseRule,
+    StripRule,
+    UnionRule,
+    ValueRule,
+    VariantRule,
 )
 from tests.policy.judging import (
     Json,
@@ -48,8 +58,31 @@ DATA = "data:image/png;base64,iVBORw0KGgo="
 
 # --- the tables themselves -------------------------------------------------------------------------------------------------------------------------------------------------
 
-LEAVES = (Plain, Data, Words, Pattern, Texts, Numbers, Schema, Hashed, Said, Opened)
-STRUCTURE = (Members, Each, Forms, Kinds, Mapped, Tokens, Later, Look, Unless, Gone, Never)
+LEAVES = (
+    PlainRule,
+    DataUrlRule,
+    EnumRule,
+    PatternRule,
+    TextRule,
+    NumberRule,
+    SchemaRule,
+    HashRule,
+    OverwriteRule,
+    AnyValueRule,
+)
+STRUCTURE = (
+    ObjectRule,
+    ListRule,
+    UnionRule,
+    VariantRule,
+    MapRule,
+    TokenListRule,
+    DeferredRule,
+    CustomRule,
+    ExceptRule,
+    StripRule,
+    RefuseRule,
+)
 FUNCTIONS = {
     *("_inline", "_inline_bytes", "_known_model", "_unknown_form", "_direct_only", "_file_uri"),
     "_stored_voice",
@@ -67,17 +100,17 @@ LONGEST_PATTERN = 130
 """Characters that a bounded pattern may let pass."""
 
 
-def nodes(dialect: str) -> Iterator[tuple[str, Node, bool]]:
+def nodes(dialect: str) -> Iterator[tuple[str, ValueRule, bool]]:
     """Every node of a table once: where it was found, and whether behind a rule."""
     seen: set[tuple[int, bool]] = set()
-    left_over: list[tuple[str, Node, bool]] = [("", TABLES[dialect].top, False)]
+    left_over: list[tuple[str, ValueRule, bool]] = [("", TABLES[dialect].top, False)]
     while left_over:
         place, node, behind = left_over.pop()
         if (id(node), behind) in seen:
             continue
         seen.add((id(node), behind))
         yield place, node, behind
-        inner = behind or isinstance(node, Gone | Never)
+        inner = behind or isinstance(node, StripRule | RefuseRule)
         left_over += [(f"{place}{step}", each, inner) for step, each in node.inside()]
 
 
@@ -87,7 +120,7 @@ def test_every_member_of_a_table_names_a_type(dialect: str) -> None:
     assert len(found) > 10
     for place, node, _ in found:
         inner = list(node.inside())
-        if isinstance(node, Look):
+        if isinstance(node, CustomRule):
             assert inner or node.judge.__name__ in FUNCTIONS, f"{place}: a function that hands on nothing"
         elif isinstance(node, STRUCTURE) or inner:
             assert inner, place
@@ -97,16 +130,18 @@ def test_every_member_of_a_table_names_a_type(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", sorted(TABLES))
 def test_anything_passes_only_where_a_rule_was_opened(dialect: str) -> None:
-    assert [place for place, node, behind in nodes(dialect) if isinstance(node, Opened) and not behind] == []
+    assert [
+        place for place, node, behind in nodes(dialect) if isinstance(node, AnyValueRule) and not behind
+    ] == []
 
 
 @pytest.mark.parametrize("dialect", sorted(TABLES))
 def test_opaque_json_is_of_a_reviewed_kind(dialect: str) -> None:
-    assert {node.why for _, node, _ in nodes(dialect) if isinstance(node, Data)} <= REVIEWED_DATA
+    assert {node.why for _, node, _ in nodes(dialect) if isinstance(node, DataUrlRule)} <= REVIEWED_DATA
 
 
 def test_every_kind_of_opaque_json_is_used() -> None:
-    used = {node.why for dialect in TABLES for _, node, _ in nodes(dialect) if isinstance(node, Data)}
+    used = {node.why for dialect in TABLES for _, node, _ in nodes(dialect) if isinstance(node, DataUrlRule)}
     assert used == REVIEWED_DATA
     assert OPENED.passes >= {dict, list, str}
 
@@ -114,7 +149,7 @@ def test_every_kind_of_opaque_json_is_used() -> None:
 @pytest.mark.parametrize("dialect", sorted(TABLES))
 def test_no_pattern_lets_an_address_or_a_message_pass(dialect: str) -> None:
     for place, node, _ in nodes(dialect):
-        if isinstance(node, Pattern):
+        if isinstance(node, PatternRule):
             assert all(map(node.fits, node.words)), place
             for said in (
                 URL,
@@ -130,7 +165,10 @@ def test_no_pattern_lets_an_address_or_a_message_pass(dialect: str) -> None:
 
 def test_a_leaf_passes_null_and_nothing_of_another_type() -> None:
     for leaf in vars(leaves).values():
-        if isinstance(leaf, Plain | Words | Pattern | Texts | Numbers | Mapped | Tokens | Schema):
+        if isinstance(
+            leaf,
+            PlainRule | EnumRule | PatternRule | TextRule | NumberRule | MapRule | TokenListRule | SchemaRule,
+        ):
             assert type(None) in leaf.passes, leaf
             assert dict not in leaf.passes, leaf
             assert list not in leaf.passes, leaf

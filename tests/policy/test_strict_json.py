@@ -15,7 +15,7 @@ from modelplex.policy import strict_json
 from modelplex.policy.judge import TABLES, judge
 from modelplex.policy.strict_json import MAX_DEPTH, read_whole
 from modelplex.policy.verdict import Allow, Amend, Refuse
-from modelplex.policy.walk import Refused
+from modelplex.policy.walk import PolicyRefusal
 from tests.policy.judging import FACTS, judged, refused
 
 # --- S5: keys that stand twice -------------------------------------------------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_exactly_the_bodies_with_a_repeated_key_are_found(
     try:
         with patch.object(strict_json, "PIECE", piece):
             tree = read_whole(text.encode())
-    except Refused as error:
+    except PolicyRefusal as error:
         found = error.rule
     else:
         assert tree == json.loads(text)

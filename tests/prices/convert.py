@@ -26,7 +26,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from modelplex.records.price_list import Clause, Model, Period, Price, Prices
+from modelplex.records.price_list import Clause, Period, Price, PricedModel, PriceOverTime
 
 SOURCE = "https://github.com/pydantic/genai-prices"
 UNITS = {
@@ -70,14 +70,14 @@ def _service(provider: Provider) -> bytes:
     return _encode(head)[:-1] + b',"models":[\n' + models + b"]}"
 
 
-def model_of(model: ModelInfo) -> Model:
+def model_of(model: ModelInfo) -> PricedModel:
     """One model, as far as our counts go."""
     if isinstance(model.prices, ModelPrice):
         periods = [Period(_prices(model.prices))]
     else:
         periods = [_period(each.prices, each.constraint) for each in model.prices]
     tiers = [_variant(each) for each in model.price_variants or () if set(each.when) <= SAID]
-    return Model(model.id, _clause(model.match), tuple(periods), tuple(tiers))
+    return PricedModel(model.id, _clause(model.match), tuple(periods), tuple(tiers))
 
 
 def _variant(variant: PriceVariant) -> Period:
@@ -118,8 +118,8 @@ def _second(clock: time) -> int:
     return utc.hour * 3600 + utc.minute * 60 + utc.second
 
 
-def _prices(prices: ModelPrice) -> Prices:
-    return Prices(**{ours: _price(getattr(prices, theirs)) for ours, theirs in UNITS.items()})
+def _prices(prices: ModelPrice) -> PriceOverTime:
+    return PriceOverTime(**{ours: _price(getattr(prices, theirs)) for ours, theirs in UNITS.items()})
 
 
 def _price(price: Decimal | TieredPrices | None) -> Price | None:

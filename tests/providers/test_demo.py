@@ -12,7 +12,7 @@ from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import Ask, Endpoint
+from modelplex.core.request import Endpoint, RawRequest
 from modelplex.providers import demo
 
 CREATED = 1_790_000_000
@@ -42,9 +42,9 @@ SHELL = {"type": "custom", "custom": {"name": "shell"}}
 WEATHER_ARGUMENTS = {"place": {"city": "demo", "zip": 1}, "unit": "celsius"}
 
 
-def _ask(endpoint: Endpoint, body: dict[str, Any] | bytes) -> Ask:
+def _ask(endpoint: Endpoint, body: dict[str, Any] | bytes) -> RawRequest:
     raw = body if isinstance(body, bytes) else json.dumps({"model": "demo", **body}).encode()
-    return Ask(endpoint=endpoint, dialect="openai_chat", model="demo", body=raw, fields={})
+    return RawRequest(endpoint=endpoint, dialect="openai_chat", model="demo", body=raw, fields={})
 
 
 def _said(*messages: str | dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -5,20 +5,22 @@ from modelplex import __version__
 from modelplex.http_client import parse_origin
 from modelplex.providers import all_rows
 from modelplex.providers.request_head import head, listing, target
-from modelplex.providers.specs import Row
+from modelplex.providers.specs import ProviderSpec
 
 ROWS = all_rows()
 
 
 def _target(
-    row: Row, base_path: str, endpoint: str = "chat/completions", *, version: str | None = None
+    row: ProviderSpec, base_path: str, endpoint: str = "chat/completions", *, version: str | None = None
 ) -> str:
     return target(
         row, base_path=base_path, endpoint=endpoint, model="m", stream=False, api_version=version
     ).decode()
 
 
-def _head(row: Row, key: str | None = "sk-1", *, version: str | None = None, **extra: str) -> dict[str, str]:
+def _head(
+    row: ProviderSpec, key: str | None = "sk-1", *, version: str | None = None, **extra: str
+) -> dict[str, str]:
     lines = head(row, key=key, extra=extra, api_version=version).decode()
     assert lines.endswith("\r\n")
     split = [line.split(": ", 1) for line in lines.removesuffix("\r\n").split("\r\n")]

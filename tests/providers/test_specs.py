@@ -7,7 +7,7 @@ from modelplex.config.settings import TypeFacts
 from modelplex.core.request import Quirks
 from modelplex.http_client import parse_origin
 from modelplex.providers import all_rows, packed
-from modelplex.providers.specs import Row, read_rows
+from modelplex.providers.specs import ProviderSpec, read_rows
 from modelplex.providers.types import TYPES
 
 ROWS = all_rows()
@@ -37,7 +37,7 @@ def test_the_types_that_a_config_may_name_are_the_rows() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=str)
-def test_a_row_is_whole(row: Row) -> None:
+def test_a_row_is_whole(row: ProviderSpec) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)?", row.name)
     assert row.title
     assert row.docs.startswith("https://")

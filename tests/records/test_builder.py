@@ -2,14 +2,14 @@
 
 from modelplex.core.caller import Caller
 from modelplex.core.errors import UpstreamTimeout
-from modelplex.core.request import Ask, Attempt
-from modelplex.records.builder import Journal
+from modelplex.core.request import Attempt, RawRequest
+from modelplex.records.builder import RecordBuilder
 
 
 def test_time_that_earlier_attempts_and_waits_took_is_not_our_own() -> None:
-    journal = Journal(
+    journal = RecordBuilder(
         id="r",
-        ask=Ask("chat/completions", "openai_chat", "m", b"", {}),
+        ask=RawRequest("chat/completions", "openai_chat", "m", b"", {}),
         caller=Caller(listener="tcp:x", kind="tcp", client="c"),
         started=100.0,
         wall=0.0,

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.core.events import Usage
-from modelplex.core.request import Change, Stripped
+from modelplex.core.request import Change, StrippedValue
 from modelplex.records import log as log_module
 from modelplex.records import log_fields
 from modelplex.records.log import Log, Secrets
-from modelplex.records.record import Record, Times, Try
+from modelplex.records.record import AttemptRecord, Record, Times
 
 WAIT_S = 20.0
 KEY = "sk-live-0123456789abcdef"
@@ -43,7 +43,7 @@ def record(**changes: Any) -> Record:
         "usage": Usage(fresh=70, cache_read=20, cache_write=10, output=9, reasoning=4),
         "cost": 0.000123,
         "times": Times(ours=0.0004, first=0.3, total=2.0),
-        "tries": (Try("openai", "gpt-4o", 0, "ok", 200, 2.0, upstream_request_id="up_1"),),
+        "tries": (AttemptRecord("openai", "gpt-4o", 0, "ok", 200, 2.0, upstream_request_id="up_1"),),
         "bytes_in": 1000,
         "bytes_out": 300,
     }
@@ -138,15 +138,15 @@ def test_a_call_that_went_well_is_one_line_with_documented_keys() -> None:
 
 def test_what_went_wrong_is_told_with_every_attempt_loss_and_refusal() -> None:
     tries = (
-        Try("a", "m", 1, "rate_limit_exceeded", 429, 0.25, "Slow down.", "up_2"),
-        Try("b", "n", 0, "upstream_timeout"),
+        AttemptRecord("a", "m", 1, "rate_limit_exceeded", 429, 0.25, "Slow down.", "up_2"),
+        AttemptRecord("b", "n", 0, "upstream_timeout"),
     )
     line_told = told(
         record(
             **FAILED,
             tries=tries,
             changes=(Change("drop", "tools[0].strict", "no such word"),),
-            stripped=(Stripped("/messages/0", "no-images"),),
+            stripped=(StrippedValue("/messages/0", "no-images"),),
         )
     )
     assert line_told["level"] == "error"
@@ -172,11 +172,11 @@ def test_every_key_is_in_the_reference() -> None:
     whole = record(
         **FAILED,
         tries=(
-            Try("a", "m", 1, "x", 429, 0.25, "Slow.", "up"),
-            Try("b", "n", 0, "y", upstream_request_id="up"),
+            AttemptRecord("a", "m", 1, "x", 429, 0.25, "Slow.", "up"),
+            AttemptRecord("b", "n", 0, "y", upstream_request_id="up"),
         ),
         changes=(Change("drop", "p", "r"),),
-        stripped=(Stripped("/p", "r"),),
+        stripped=(StrippedValue("/p", "r"),),
         request_body=b"x" * 200,
         response_body=b"y" * 200,
     )
@@ -222,7 +222,7 @@ def test_a_person_reads_one_line() -> None:
         "200  gpt → openai/gpt-4o  100+9 tokens (20 cached, 4 reasoning)  $0.000123"
         "  2.00s (first 300ms, ours 0.4ms)  req_1\n"
     )
-    tries = (Try("a", "m", 0, "overloaded"), Try("b", "m", 0, "overloaded"))
+    tries = (AttemptRecord("a", "m", 0, "overloaded"), AttemptRecord("b", "m", 0, "overloaded"))
     failed = shown(record(**FAILED, tries=tries, times=Times(total=0.05), model="gpt"))
     assert (
         failed.split(maxsplit=1)[1]

@@ -14,7 +14,7 @@ from modelplex.core.errors import without_name
 from modelplex.http_client import SendError
 from modelplex.pipeline.upstream import told_by
 from modelplex.records import log_fields
-from modelplex.records.record import Try
+from modelplex.records.record import AttemptRecord
 from modelplex.server.process import reach
 from tests.gateways import one
 from tests.processes import served
@@ -46,7 +46,7 @@ def test_a_call_s_line_names_its_provider_once() -> None:
         **FAILED | {"error": REFUSED},
         provider="far",
         model="gpt",
-        tries=(Try("far", "gpt", 0, "upstream_error", None, 0.1, REFUSED),),
+        tries=(AttemptRecord("far", "gpt", 0, "upstream_error", None, 0.1, REFUSED),),
     )
     assert REFUSED == "far: 127.0.0.1:1 refused the connection."
     assert shown(failed).count("far") == 1

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from modelplex.core.events import Usage
 from modelplex.records import metrics
 from modelplex.records.metrics import Breaker, Metrics, listener_kind
-from modelplex.records.record import Record, Times, Try
+from modelplex.records.record import AttemptRecord, Record, Times
 
 
 def record(**changes: Any) -> Record:
@@ -27,7 +27,7 @@ def record(**changes: Any) -> Record:
         "usage": Usage(fresh=70, cache_read=20, cache_write=10, output=9, reasoning=4),
         "cost": 0.5,
         "times": Times(ours=0.0004, first=0.3, total=2.0),
-        "tries": (Try("openai", "gpt-4o", 0, "ok", 200, 2.0),),
+        "tries": (AttemptRecord("openai", "gpt-4o", 0, "ok", 200, 2.0),),
         "bytes_in": 1000,
         "bytes_out": 300,
     }
@@ -94,9 +94,9 @@ def test_an_answered_call_is_counted_under_the_conventions_names() -> None:
 def test_a_failed_call_is_counted_by_blame_code_and_every_attempt() -> None:
     told = Metrics()
     tries = (
-        Try("a", "m", 0, "rate_limit_exceeded", 429),
-        Try("a", "m", 1, "upstream_timeout"),
-        Try("b", "m", 0, "overloaded", 503),
+        AttemptRecord("a", "m", 0, "rate_limit_exceeded", 429),
+        AttemptRecord("a", "m", 1, "upstream_timeout"),
+        AttemptRecord("b", "m", 0, "overloaded", 503),
     )
     told.observe(
         record(

@@ -12,18 +12,18 @@ from modelplex.config import PriceConfig
 from modelplex.core.events import Iteration, Usage
 from modelplex.records import price
 from modelplex.records.price import Prices, Seller, told_cost, total, whom_to_ask
-from modelplex.records.price_list import FILE, Period, Price, Question, Table, bundled
-from modelplex.records.price_list import Prices as Row
+from modelplex.records.price_list import FILE, Period, Price, PriceQuery, PriceTable, bundled
+from modelplex.records.price_list import PriceOverTime as Row
 from tests.prices.convert import file, model_of
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
 NIGHT = datetime(2026, 11, 20, 3, 30, tzinfo=UTC)
 
 OPENAI = Seller("openai", "openai")
-SIMPLE = Table("s", "m", (Period(Row(input=Price(1e-6), output=Price(2e-6))),))
+SIMPLE = PriceTable("s", "m", (Period(Row(input=Price(1e-6), output=Price(2e-6))),))
 
 
-def knowing(table: Table | None) -> Prices:
+def knowing(table: PriceTable | None) -> Prices:
     """Prices that have one and the same answer to every question."""
     return Prices(find=lambda _: table)
 
@@ -78,7 +78,7 @@ def test_a_look_up_finds_what_the_library_finds() -> None:
         # Each look-up reads the service's models: a part of the large ones is enough.
         for name in dice.sample(sorted(names), min(len(names), 80)):
             theirs = their_answer(name, provider)
-            ours = bundled().find(Question(name, service=provider.id))
+            ours = bundled().find(PriceQuery(name, service=provider.id))
             assert (ours is None) == (theirs is None), f"{provider.id} {name}"
             if ours is None or theirs is None:
                 missed += 1
@@ -108,12 +108,12 @@ def test_an_address_means_the_service_that_the_library_means(url: str) -> None:
         try:
             provider, model = get_snapshot().find_provider_model(name, None, None, url)
         except LookupError:
-            assert bundled().find(Question(name, url=url)) is None
+            assert bundled().find(PriceQuery(name, url=url)) is None
         else:
-            ours = bundled().find(Question(name, url=url))
+            ours = bundled().find(PriceQuery(name, url=url))
             assert ours is not None
             assert ours.model == model.id
-            assert bundled().knows(Question("", service=provider.id))
+            assert bundled().knows(PriceQuery("", service=provider.id))
 
 
 def test_our_sum_is_the_librarys_for_every_model_that_it_knows() -> None:
@@ -122,7 +122,7 @@ def test_our_sum_is_the_librarys_for_every_model_that_it_knows() -> None:
     for provider in get_snapshot().providers:
         for model in provider.models:
             known = model_of(model)
-            table = Table(
+            table = PriceTable(
                 provider.id,
                 model.id,
                 tuple(msgspec.structs.replace(one, prices=one.prices.each()) for one in known.periods),
@@ -185,12 +185,12 @@ def test_prices_that_people_know() -> None:
 @pytest.mark.parametrize(
     "question",
     [
-        Question("no-such-model-at-all", service="openai"),
-        Question("gpt-4o", service="no-such-service"),
-        Question("gpt-4o", url="https://llm.example.com/v1"),
+        PriceQuery("no-such-model-at-all", service="openai"),
+        PriceQuery("gpt-4o", service="no-such-service"),
+        PriceQuery("gpt-4o", url="https://llm.example.com/v1"),
     ],
 )
-def test_what_the_list_does_not_know_has_no_price(question: Question) -> None:
+def test_what_the_list_does_not_know_has_no_price(question: PriceQuery) -> None:
     assert bundled().find(question) is None
 
 
@@ -200,7 +200,7 @@ def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
     monkeypatch.setattr(price, "KNOWN_LIMIT", 8)
     asked: list[str] = []
 
-    def find(question: Question) -> Table | None:
+    def find(question: PriceQuery) -> PriceTable | None:
         asked.append(question.model)
         return None
 
@@ -242,17 +242,17 @@ def test_own_machines_have_no_price(provider_type: str, base_url: str | None) ->
 @pytest.mark.parametrize(
     ("provider_type", "base_url", "asked"),
     [
-        ("openai", None, Question("gpt-4o", service="openai")),
-        ("openai", "https://openrouter.ai/api/v1", Question("gpt-4o", url="https://openrouter.ai/api/v1")),
-        ("openai", "", Question("gpt-4o", service="openai")),
-        ("groq", None, Question("gpt-4o", service="groq")),
-        ("groq", "https://proxy.example.com", Question("gpt-4o", service="groq")),
-        ("xai", None, Question("gpt-4o", service="x-ai")),
-        ("gemini", None, Question("gpt-4o", service="google")),
+        ("openai", None, PriceQuery("gpt-4o", service="openai")),
+        ("openai", "https://openrouter.ai/api/v1", PriceQuery("gpt-4o", url="https://openrouter.ai/api/v1")),
+        ("openai", "", PriceQuery("gpt-4o", service="openai")),
+        ("groq", None, PriceQuery("gpt-4o", service="groq")),
+        ("groq", "https://proxy.example.com", PriceQuery("gpt-4o", service="groq")),
+        ("xai", None, PriceQuery("gpt-4o", service="x-ai")),
+        ("gemini", None, PriceQuery("gpt-4o", service="google")),
     ],
 )
 def test_a_dialects_prices_go_by_the_address_and_a_services_by_its_name(
-    provider_type: str, base_url: str | None, asked: Question
+    provider_type: str, base_url: str | None, asked: PriceQuery
 ) -> None:
     assert whom_to_ask(provider_type, "GPT-4o", base_url) == asked
 
@@ -261,14 +261,16 @@ def test_a_dialects_prices_go_by_the_address_and_a_services_by_its_name(
 
 
 def test_tokens_without_a_price_make_the_cost_unknown_and_not_nothing() -> None:
-    only_input = Table("s", "m", (Period(Row(input=Price(1e-6))),))
+    only_input = PriceTable("s", "m", (Period(Row(input=Price(1e-6))),))
     assert total(only_input, Usage(fresh=5), at=NOON) == pytest.approx(5e-6)
     assert total(only_input, Usage(fresh=5, output=1), at=NOON) is None
-    assert total(Table("s", "m", (Period(Row()),)), Usage(), at=NOON) is None
+    assert total(PriceTable("s", "m", (Period(Row()),)), Usage(), at=NOON) is None
 
 
 def test_a_long_input_makes_every_token_dearer() -> None:
-    table = Table("s", "m", (Period(Row(input=Price(1.0, ((100, 2.0),)), output=Price(1.0, ((100, 3.0),)))),))
+    table = PriceTable(
+        "s", "m", (Period(Row(input=Price(1.0, ((100, 2.0),)), output=Price(1.0, ((100, 3.0),)))),)
+    )
     assert total(table, Usage(fresh=50, cache_read=50, output=1), at=NOON) == 101
     assert total(table, Usage(fresh=51, cache_read=50, output=1), at=NOON) == 205
 
@@ -276,7 +278,7 @@ def test_a_long_input_makes_every_token_dearer() -> None:
 def test_the_last_period_that_holds_gives_the_price() -> None:
     rows = [Row(input=Price(float(n)), output=Price(0)) for n in (1, 2, 3)]
     night = (22 * 3600, 2 * 3600)
-    table = Table("s", "m", (Period(rows[0]), Period(rows[1], start=NOON), Period(rows[2], daily=night)))
+    table = PriceTable("s", "m", (Period(rows[0]), Period(rows[1], start=NOON), Period(rows[2], daily=night)))
     one = Usage(fresh=1)
     assert total(table, one, at=NOON - 1) == 1
     assert total(table, one, at=NOON) == 2
@@ -287,7 +289,7 @@ def test_the_last_period_that_holds_gives_the_price() -> None:
 
 def test_a_service_tier_changes_the_prices_that_it_names() -> None:
     fast = Period(Row(output=Price(9.0)), when={"service_tier": "priority"})
-    table = Table("s", "m", (Period(Row(input=Price(1.0), output=Price(2.0))),), (fast,))
+    table = PriceTable("s", "m", (Period(Row(input=Price(1.0), output=Price(2.0))),), (fast,))
     usage = Usage(fresh=1, output=1)
     assert total(table, usage, at=NOON) == 3
     assert total(table, usage, said={"service_tier": "priority"}, at=NOON) == 10
@@ -315,7 +317,7 @@ def test_parts_of_other_modalities_have_their_own_prices() -> None:
         fresh=100, output=10, input_audio=30, input_image=20, output_audio=4, output_image=1, web_searches=2
     )
     expected = 50 * 1 + 30 * 10 + 20 * 5 + 5 * 2 + 4 * 20 + 50 + 2000
-    assert total(Table("s", "m", (Period(row),)), usage, at=NOON) == expected
+    assert total(PriceTable("s", "m", (Period(row),)), usage, at=NOON) == expected
     assert total(SIMPLE, usage, at=NOON) == pytest.approx(100e-6 + 20e-6)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from modelplex.records.log import Log, Secrets
 from modelplex.records.log_fields import human_tool, json_tool, level_of_tool
 from modelplex.records.metrics import SERIES_LIMIT, Metrics
-from modelplex.records.tool_call import ToolCall, ToolOutcome, measured
+from modelplex.records.tool_call import ToolOutcome, ToolRecord, measured
 
 
 def call(
@@ -17,8 +17,8 @@ def call(
     reason: str = "",
     error: str | None = None,
     method: str = "tools/call",
-) -> ToolCall:
-    return ToolCall(
+) -> ToolRecord:
+    return ToolRecord(
         id="mpx-1",
         started=1000.0,
         listener="unix:/run/a.socket",

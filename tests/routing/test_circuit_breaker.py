@@ -8,7 +8,7 @@ from modelplex.routing.circuit_breaker import (
     PROBE_PATIENCE,
     WELL,
     BreakerRules,
-    Health,
+    CircuitState,
     after,
     before,
     forgotten,
@@ -19,7 +19,7 @@ RULES = BreakerRules(failures=3, window=60, cooldown=30)
 BROKEN = UpstreamBroken("gone")
 
 
-def broken(times: int, *, step: float = 1.0) -> tuple[Health, float]:
+def broken(times: int, *, step: float = 1.0) -> tuple[CircuitState, float]:
     health, now = WELL, 100.0
     for _ in range(times):
         health = after(health, BROKEN, now=now, rules=RULES)

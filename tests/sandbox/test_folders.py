@@ -15,7 +15,7 @@ import pytest
 
 from modelplex.sandbox.folders import (
     Mount,
-    Wanted,
+    MountRequest,
     Way,
     access,
     mounts,
@@ -33,7 +33,7 @@ WAYS: tuple[Way, ...] = ("private", "ro", "host")
 FOLDERS = ("", "/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/x/y")
 
 
-def expected(path: str, wanted: Wanted) -> str:
+def expected(path: str, wanted: MountRequest) -> str:
     """By the definition: the nearest named path, else the working folder, else what --fs says."""
     for folder in map(str, [Path(path), *Path(path).parents]):
         if folder in wanted.read_only:
@@ -45,11 +45,11 @@ def expected(path: str, wanted: Wanted) -> str:
     return {"private": "", "ro": "ro", "host": "rw"}[wanted.way]
 
 
-def combinations() -> Iterator[Wanted]:
+def combinations() -> Iterator[MountRequest]:
     for way, folder in itertools.product(WAYS, FOLDERS):
         for kinds in itertools.product(("", "ro", "rw"), repeat=4):
             named = dict(zip(PATHS, kinds, strict=False))
-            yield Wanted(
+            yield MountRequest(
                 way=way,
                 folder=folder,
                 home="/home/somebody",
@@ -58,12 +58,12 @@ def combinations() -> Iterator[Wanted]:
             )
 
 
-def some(count: int = 150) -> list[Wanted]:
+def some(count: int = 150) -> list[MountRequest]:
     """As many of them as a test that does more with each can look at."""
     return random.Random(9).sample([*combinations()], count)
 
 
-def steps_of(wanted: Wanted) -> list[Mount]:
+def steps_of(wanted: MountRequest) -> list[Mount]:
     return pinned(mounts(wanted), named=wanted.read_only)
 
 

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from modelplex.server.connection import MAX_HEADS
-from modelplex.server.connection_shares import Bounds, Holder, Refused, Shares, bounds
+from modelplex.server.connection_shares import (
+    ConnectionBounds,
+    ConnectionShares,
+    ShareHolder,
+    ShareRefused,
+    bounds,
+)
 from tests.gateways import Running, gateway, one
 from tests.processes import CHAT, WAIT_S, chat, exchange, read_answer, request
 from tests.upstreams import provider, stall
@@ -23,13 +29,15 @@ NOBODY = one("http://127.0.0.1:9/v1")
 class Wire:
     """A connection of the counts' own."""
 
-    def __init__(self, shares: Shares, caller: str, *, listener: str = "l", http: bool = False) -> None:
+    def __init__(
+        self, shares: ConnectionShares, caller: str, *, listener: str = "l", http: bool = False
+    ) -> None:
         self._shares = shares
         self.closed = self.reading = False
         self.holder = shares.enter(caller, listener=listener, over_http=http)
 
     def idle(self) -> Wire:
-        assert isinstance(self.holder, Holder)
+        assert isinstance(self.holder, ShareHolder)
         self.holder.idle[self] = None
         return self
 
@@ -40,24 +48,24 @@ class Wire:
         return True
 
     def close(self) -> None:
-        assert isinstance(self.holder, Holder)
+        assert isinstance(self.holder, ShareHolder)
         assert not self.closed
         self._shares.leave(self.holder, self)
         self.closed = True
 
     @property
     def refused(self) -> int:
-        return self.holder.status if isinstance(self.holder, Refused) else 0
+        return self.holder.status if isinstance(self.holder, ShareRefused) else 0
 
 
 def test_the_usual_shares() -> None:
-    assert bounds(2048) == Bounds(2048, 1024, 512, 256)
-    assert bounds(1) == Bounds(1, 1, 1, 0)
-    assert bounds(10, per_listener=20, per_caller=3, reserved=30) == Bounds(10, 10, 3, 9)
+    assert bounds(2048) == ConnectionBounds(2048, 1024, 512, 256)
+    assert bounds(1) == ConnectionBounds(1, 1, 1, 0)
+    assert bounds(10, per_listener=20, per_caller=3, reserved=30) == ConnectionBounds(10, 10, 3, 9)
 
 
 def test_a_caller_above_its_share_loses_the_connection_that_was_idle_longest() -> None:
-    shares = Shares(bounds(100, per_caller=3))
+    shares = ConnectionShares(bounds(100, per_caller=3))
     first, second, third = (Wire(shares, "a") for _ in range(3))
     second.idle()
     first.idle()
@@ -71,7 +79,7 @@ def test_a_caller_above_its_share_loses_the_connection_that_was_idle_longest() -
 
 
 def test_a_full_listener_closes_one_of_whoever_has_most() -> None:
-    shares = Shares(bounds(100, per_listener=4, per_caller=100))
+    shares = ConnectionShares(bounds(100, per_listener=4, per_caller=100))
     greedy = [Wire(shares, "a").idle() for _ in range(3)]
     modest = Wire(shares, "b").idle()
     assert not Wire(shares, "c").refused
@@ -85,7 +93,7 @@ def test_a_full_listener_closes_one_of_whoever_has_most() -> None:
 
 
 def test_who_has_busy_connections_does_not_take_the_idle_ones_of_who_has_fewer() -> None:
-    shares = Shares(bounds(100, per_listener=4, per_caller=100))
+    shares = ConnectionShares(bounds(100, per_listener=4, per_caller=100))
     for _ in range(3):
         assert not Wire(shares, "a").refused
     modest = Wire(shares, "b").idle()
@@ -94,7 +102,7 @@ def test_who_has_busy_connections_does_not_take_the_idle_ones_of_who_has_fewer()
 
 
 def test_a_reserve_is_left_for_http() -> None:
-    shares = Shares(bounds(8, per_listener=8, per_caller=8, reserved=2))
+    shares = ConnectionShares(bounds(8, per_listener=8, per_caller=8, reserved=2))
     for number in range(6):
         assert not Wire(shares, f"{number}", listener=f"{number}").refused
     assert Wire(shares, "x", listener="x").refused == 503
@@ -104,7 +112,7 @@ def test_a_reserve_is_left_for_http() -> None:
 
 
 def test_an_answer_that_is_still_being_read_is_not_cut() -> None:
-    shares = Shares(bounds(2, per_listener=2, per_caller=2, reserved=0))
+    shares = ConnectionShares(bounds(2, per_listener=2, per_caller=2, reserved=0))
     slow, fast = Wire(shares, "a").idle(), Wire(shares, "a").idle()
     slow.reading = True
     assert not Wire(shares, "a").refused
@@ -114,7 +122,7 @@ def test_an_answer_that_is_still_being_read_is_not_cut() -> None:
 
 def test_the_counts_stay_right_whatever_happens() -> None:
     chance = random.Random(3)
-    shares = Shares(bounds(40, per_listener=25, per_caller=12, reserved=5))
+    shares = ConnectionShares(bounds(40, per_listener=25, per_caller=12, reserved=5))
     wires: list[Wire] = []
     for _ in range(5000):
         caller = chance.choice("abcdef")

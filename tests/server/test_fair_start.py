@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from modelplex.server.fair_start import BYTES_AT_ONCE, OVERHEAD, Turns
+from modelplex.server.fair_start import BYTES_AT_ONCE, OVERHEAD, FairStart
 
 LARGE = BYTES_AT_ONCE + 1
 
@@ -13,7 +13,7 @@ class Line:
     """Requests that take a turn, and the order in which they begin."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.turns = FairStart()
         self.begun: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 

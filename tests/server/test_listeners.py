@@ -20,7 +20,16 @@ import uvloop
 
 from modelplex.server import connection as connection_module
 from modelplex.server import listeners as serve_module
-from modelplex.server.listeners import Address, Limits, ListenError, Listening, Tcp, Unix, listen, parse_http
+from modelplex.server.listeners import (
+    Address,
+    ConnectionLimits,
+    ListenError,
+    Listening,
+    Tcp,
+    Unix,
+    listen,
+    parse_http,
+)
 from modelplex.server.socket_file import HIDDEN_LENGTH, hidden_names
 
 BOUND = 15
@@ -105,7 +114,7 @@ class House:
 @contextlib.asynccontextmanager
 async def house(app: App, address: Address, **limits: Any) -> AsyncGenerator[House, None]:
     settings: dict[str, Any] = {"drain_timeout": 0.05, **limits}
-    here = House(await listen(app, [address], limits=Limits(**settings)), address)
+    here = House(await listen(app, [address], limits=ConnectionLimits(**settings)), address)
     try:
         yield here
     finally:
@@ -871,7 +880,9 @@ def test_a_port_in_use_is_a_sentence_and_nothing_is_left_behind(run: Run, short:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port} is in use"):
-                await listen(echo, [Unix(str(short / "s")), Tcp("127.0.0.1", port)], limits=Limits())
+                await listen(
+                    echo, [Unix(str(short / "s")), Tcp("127.0.0.1", port)], limits=ConnectionLimits()
+                )
         assert list(short.iterdir()) == []
 
     run(main())
@@ -887,7 +898,7 @@ def test_a_port_in_use_is_a_sentence_and_nothing_is_left_behind(run: Run, short:
 def test_a_host_that_is_not_ours_is_a_sentence(run: Run, address: Tcp, sentence: str) -> None:
     async def main() -> None:
         with pytest.raises(ListenError, match=sentence):
-            await listen(echo, [address], limits=Limits())
+            await listen(echo, [address], limits=ConnectionLimits())
 
     run(main())
 
@@ -900,7 +911,7 @@ def test_several_listeners_serve_at_once(run: Run, short: Path) -> None:
             Unix(str(short / "a")),
             Unix(str(short / "b")),
         ]
-        listening = await listen(echo, addresses, limits=Limits(drain_timeout=0.05))
+        listening = await listen(echo, addresses, limits=ConnectionLimits(drain_timeout=0.05))
         assert listening.addresses[2:] == [f"unix:{short}/a", f"unix:{short}/b"]
         assert len(set(listening.addresses)) == 4
         assert not any(each.endswith(":0") for each in listening.addresses)
@@ -924,7 +935,7 @@ def umask(mask: int) -> Generator[None, None, None]:
 
 async def refusal_at(path: Path | str, **settings: Any) -> str:
     with pytest.raises(ListenError) as caught:
-        await listen(echo, [Unix(str(path), **settings)], limits=Limits())
+        await listen(echo, [Unix(str(path), **settings)], limits=ConnectionLimits())
     return str(caught.value)
 
 

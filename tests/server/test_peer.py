@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.core.caller import Attested, Peer
+from modelplex.core.caller import Peer, PeerNetwork
 from modelplex.server import callers as room
 from modelplex.server.peer import UNKNOWN, attest, credentials, interfaces
 from tests.gateways import WAIT_S, Running, gateway, one
@@ -110,7 +110,7 @@ async def test_require_serves_a_caller_in_an_empty_namespace_and_refuses_a_plain
             status, _, pid = await call(running.socket, *EMPTY)
             assert status == 200
             record = await running.record()
-            assert record.attested == Attested("isolated")
+            assert record.attested == PeerNetwork("isolated")
             assert record.peer == Peer(pid, os.geteuid(), os.getegid())
 
 
@@ -160,7 +160,7 @@ async def test_warn_serves_and_says_once_a_connection_who_has_a_network(tmp_path
             for _ in range(3):  # the client keeps its connection
                 assert (await running.chat(unix=True)).status == 200
             seen = interfaces(os.getpid()) or ()
-            assert (await running.record()).attested == Attested("networked", seen)
+            assert (await running.record()).attested == PeerNetwork("networked", seen)
             view = (await running.ask("GET", "/_internal/agents")).json
             assert view["others"] == {"attested": {"reach": "networked", "interfaces": list(seen)}}
     rows = [json.loads(row) for row in (tmp_path / "log.json").read_text().splitlines()]
@@ -193,7 +193,7 @@ async def test_a_caller_is_looked_at_once_a_connection(
 ) -> None:
     looked: list[Peer | None] = []
 
-    def counted(sock: Any, peer: Peer | None) -> Attested:
+    def counted(sock: Any, peer: Peer | None) -> PeerNetwork:
         looked.append(peer)
         return attest(sock, peer)
 
@@ -269,5 +269,5 @@ def test_a_living_caller_is_judged_by_what_its_threads_see() -> None:
     pidfd = os.pidfd_open(os.getpid())
     seen = interfaces(os.getpid())
     assert seen is not None
-    expected = Attested("networked", seen) if seen else Attested("isolated")
+    expected = PeerNetwork("networked", seen) if seen else PeerNetwork("isolated")
     assert attest(Socket(os.getpid(), pidfd=pidfd), Peer(os.getpid(), 0, 0)) == expected

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from modelplex.config import load
-from modelplex.core.caller import Attested
+from modelplex.core.caller import PeerNetwork
 from modelplex.server.address import ListenError, Vsock
-from modelplex.server.callers import Callers
-from modelplex.server.connection import Limits, Traffic
-from modelplex.server.listeners import Door, Listening, as_pipe, bind_vsock, serve_at
-from modelplex.server.process import Process
+from modelplex.server.callers import CallerResolver
+from modelplex.server.connection import ConnectionLimits, ConnectionRegistry
+from modelplex.server.listeners import BoundSocket, Listening, as_pipe, bind_vsock, serve_at
+from modelplex.server.process import GatewayProcess
 from tests.gateways import WAIT_S
 
 PORT = 21_435
@@ -44,15 +44,15 @@ needs_vsock = pytest.mark.skipif(vsock_fault() is not None, reason=str(vsock_fau
 needs_loopback = pytest.mark.skipif(loopback_fault() is not None, reason=str(loopback_fault()))
 
 
-def process(folder: Path) -> Process:
+def process(folder: Path) -> GatewayProcess:
     file = folder / "config.toml"
     file.write_text(
         f'[server]\nvsock = {PORT}\n[[providers]]\ntype = "demo"\n[log]\nfile = "{folder / "log.json"}"\n'
     )
-    return Process(load(str(file), environ={}), config_path=str(file), verbose=False)
+    return GatewayProcess(load(str(file), environ={}), config_path=str(file), verbose=False)
 
 
-async def started(gateway: Process) -> asyncio.Task[int]:
+async def started(gateway: GatewayProcess) -> asyncio.Task[int]:
     serving = asyncio.create_task(gateway.serve())
     async with asyncio.timeout(WAIT_S):
         while not gateway.addresses and not serving.done():
@@ -104,9 +104,11 @@ async def test_what_serves_a_port_of_vsock_asks_nothing_of_its_family(tmp_path: 
     plain = socket.create_server(("127.0.0.1", 0))
     where = plain.getsockname()
     loop = asyncio.get_running_loop()
-    door = Door(Vsock(PORT), plain)
-    listening = Listening([door], traffic=Traffic(limits=Limits(), loop=loop), stopping=asyncio.Event())
-    callers = Callers(load(str(tmp_path / "config.toml"), environ={}))
+    door = BoundSocket(Vsock(PORT), plain)
+    listening = Listening(
+        [door], traffic=ConnectionRegistry(limits=ConnectionLimits(), loop=loop), stopping=asyncio.Event()
+    )
+    callers = CallerResolver(load(str(tmp_path / "config.toml"), environ={}))
     door.server = await serve_at(door, gateway.app, listening=listening, loop=loop, callers=callers)
     for target, status in (("/health", b"200"), ("/_internal/status", b"404")):
         reader, writer = await asyncio.open_connection(*where)
@@ -121,9 +123,9 @@ async def test_what_serves_a_port_of_vsock_asks_nothing_of_its_family(tmp_path: 
 def test_a_guest_is_under_the_policy_of_sockets_and_nothing_is_known_of_its_network(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[server]\nvsock = 5\nattest = "off"\n[[providers]]\ntype = "demo"\n')
-    met = Callers(load(str(file), environ={})).meet(None, listener="vsock:5", kind="vsock")
+    met = CallerResolver(load(str(file), environ={})).meet(None, listener="vsock:5", kind="vsock")
     assert met.caller.sealed
-    assert met.caller.attested == Attested("unknown")
+    assert met.caller.attested == PeerNetwork("unknown")
     assert met.caller.owner == "vsock:5"
 
 

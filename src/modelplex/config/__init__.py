@@ -26,7 +26,7 @@ from modelplex.config.settings import (
     PriceConfig,
     ProviderConfig,
     RateConfig,
-    Server,
+    ServerConfig,
     TypeFacts,
 )
 
@@ -49,7 +49,7 @@ __all__ = [
     "ProviderConfig",
     "RateConfig",
     "Secret",
-    "Server",
+    "ServerConfig",
     "TypeFacts",
     "default_host",
     "describe",

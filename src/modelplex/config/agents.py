@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar, cast
 from modelplex.config.rules import (
     FAULTY,
     Faulty,
-    Node,
     Rule,
+    TomlNode,
     fields,
     flag,
     many,
@@ -33,7 +33,7 @@ from modelplex.config.settings import (
     AllowConfig,
     BudgetConfig,
     RateConfig,
-    Server,
+    ServerConfig,
 )
 from modelplex.policy.bounds import BOUNDABLE, DOMAIN, Allowed, Bound
 
@@ -59,14 +59,14 @@ _GLOBS_OF_MODELS = many(text("the name of a model, or a glob"), "a list of model
 _GLOBS_OF_TOOLS = many(text("the name of a tool, or a glob"), "a list of tool names or globs", least=1)
 
 
-def _ports(node: Node) -> tuple[int, ...] | Faulty:
+def _ports(node: TomlNode) -> tuple[int, ...] | Faulty:
     if isinstance(node.value, list):
         return once(many(_PORT, "a port, or a list of them"))(node)
     port = _PORT(node)
     return FAULTY if port is FAULTY else (port,)
 
 
-def _rule_name(node: Node) -> str | Faulty:
+def _rule_name(node: TomlNode) -> str | Faulty:
     from modelplex.policy.rules import RULES
 
     expected = "the name of a rule of the sealed policy"
@@ -78,7 +78,7 @@ def _rule_name(node: Node) -> str | Faulty:
     return value if not rule.fixed else node.wrong("a rule that can be opened", found=shown(node.value))
 
 
-def _bounded_rule(node: Node) -> str | Faulty:
+def _bounded_rule(node: TomlNode) -> str | Faulty:
     name = _rule_name(node)
     if name is FAULTY or name in BOUNDABLE:
         return name
@@ -98,7 +98,7 @@ BOUND: Final[dict[str, Rule[object]]] = {
 }
 
 
-def _allowed(node: Node) -> Allowed | Faulty:
+def _allowed(node: TomlNode) -> Allowed | Faulty:
     """One entry of `allow`: a rule's name, or a rule within bounds."""
     if not isinstance(node.value, dict):
         return _rule_name(node)
@@ -119,7 +119,7 @@ _ENTRIES: Rule[tuple[Allowed, ...]] = once(
 )
 
 
-def _opened(node: Node) -> tuple[Allowed, ...] | Faulty:
+def _opened(node: TomlNode) -> tuple[Allowed, ...] | Faulty:
     """A list of what is opened, each rule once: the same rule with bounds and without would leave open which of them holds."""
     values = _ENTRIES(node)
     if values is FAULTY:
@@ -157,7 +157,7 @@ RATE: Final[dict[str, Rule[object]]] = {
 }
 
 
-def _dollars(node: Node) -> float | Faulty:
+def _dollars(node: TomlNode) -> float | Faulty:
     value = node.value
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
@@ -171,7 +171,7 @@ BUDGET: Final[dict[str, Rule[object]]] = {
 }
 
 
-def _budget(node: Node) -> BudgetConfig | Faulty:
+def _budget(node: TomlNode) -> BudgetConfig | Faulty:
     values, members = fields(node, BUDGET)
     if members and not {"usd", "tokens"} & members.keys():
         return node.wrong("usd, tokens, or both", found="neither")
@@ -200,7 +200,7 @@ OF_A_SOCKET: Final = ("socket_mode", "socket_group", "allow_uid")
 """Keys that mean nothing without `socket`."""
 
 
-def agent(node: Node, *, homes: Mapping[str, str]) -> AgentConfig | Faulty:
+def agent(node: TomlNode, *, homes: Mapping[str, str]) -> AgentConfig | Faulty:
     """One of [[agents]]."""
     values, members = fields(node, AGENT, homes=homes)
     if not isinstance(node.value, dict):
@@ -227,7 +227,7 @@ def agent(node: Node, *, homes: Mapping[str, str]) -> AgentConfig | Faulty:
 
 
 def nothing_twice(
-    node: Node, agents: Sequence[AgentConfig], server: Server, *, sockets: Iterable[str] = ()
+    node: TomlNode, agents: Sequence[AgentConfig], server: ServerConfig, *, sockets: Iterable[str] = ()
 ) -> None:
     """Tells each socket and each token that two have. `node` is the list of agents; `sockets` are others that are taken."""
     taken = {posixpath.normpath(path): "[server]" for path in (*server.socket, *sockets)}

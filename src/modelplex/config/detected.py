@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from modelplex.config.address import DEFAULT_HOST, default_host, http_address
 from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.secret import Secret
-from modelplex.config.settings import DEFAULT_HTTP, Config, ProviderConfig, Server, TypeFacts
+from modelplex.config.settings import DEFAULT_HTTP, Config, ProviderConfig, ServerConfig, TypeFacts
 
 OLLAMA: Final = "ollama"
 DEMO: Final = "demo"
@@ -28,7 +28,7 @@ _OLLAMA_PORT: Final = 11434
 def embedded(environ: Mapping[str, str], *, found_ollama: bool, types: Mapping[str, TypeFacts]) -> Config:
     """The config where there is no file. Raises ConfigError where the environment names a default host that is none."""
     return Config(
-        server=Server(http=default_http(environ)),
+        server=ServerConfig(http=default_http(environ)),
         providers=found_providers(environ, found_ollama=found_ollama, types=types),
     )
 

@@ -66,7 +66,7 @@ NAMED_MODELS: Final = 5
 """Models that one finding names."""
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing. An error will fail, or does not do what was written; a warning may be meant.
 
     code      stays the same across versions
@@ -89,10 +89,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return ": ".join(filter(None, (place, self.severity, self.key, words))) + f" [{self.code}]"
 
 
-def of_faults(faults: Sequence[ConfigFault]) -> list[Finding]:
+def of_faults(faults: Sequence[ConfigFault]) -> list[ConfigFinding]:
     """What keeps a config from being loaded at all, in the same form."""
     return [
-        Finding(
+        ConfigFinding(
             severity="error",
             code="invalid-config",
             file=fault.file,
@@ -106,7 +106,9 @@ def of_faults(faults: Sequence[ConfigFault]) -> list[Finding]:
     ]
 
 
-def lint(config: Config, *, environ: Mapping[str, str], overridden: Sequence[str] = ()) -> list[Finding]:
+def lint(
+    config: Config, *, environ: Mapping[str, str], overridden: Sequence[str] = ()
+) -> list[ConfigFinding]:
     """All findings, by line. `overridden` are the options of the command line that replaced settings of the file, such as "--socket"."""
     subject = _Subject(config, environ=environ, overridden=overridden)
     found = [finding for check in CHECKS for finding in check(subject)]
@@ -160,13 +162,13 @@ class _Subject:
         *,
         remedy: str = "",
         option: str | None = None,
-    ) -> Finding:
+    ) -> ConfigFinding:
         """`option` stands for the place where the command line said it."""
         if option is not None and option in self.overridden:
-            return Finding(
+            return ConfigFinding(
                 severity=severity, code=code, file=None, line=None, key=option, message=message, remedy=remedy
             )
-        return Finding(
+        return ConfigFinding(
             severity=severity,
             code=code,
             file=self.config.path,
@@ -177,7 +179,7 @@ class _Subject:
         )
 
 
-Check = Callable[[_Subject], Iterator[Finding]]
+Check = Callable[[_Subject], Iterator[ConfigFinding]]
 
 
 # --- keys ---
@@ -197,7 +199,7 @@ def _secrets(subject: _Subject) -> Iterator[tuple[Place, str]]:
         yield from subject.strings("mcp", "servers", index, "headers")
 
 
-def variables_that_are_not_filled_in(subject: _Subject) -> Iterator[Finding]:
+def variables_that_are_not_filled_in(subject: _Subject) -> Iterator[ConfigFinding]:
     for place, value in _secrets(subject):
         if found := NOT_FILLED.fullmatch(value.strip()):
             name = next(filter(None, found.groups()))
@@ -210,7 +212,7 @@ def variables_that_are_not_filled_in(subject: _Subject) -> Iterator[Finding]:
             )
 
 
-def placeholders(subject: _Subject) -> Iterator[Finding]:
+def placeholders(subject: _Subject) -> Iterator[ConfigFinding]:
     types = provider_types()
     for index, provider in enumerate(subject.config.providers):
         usual = types[provider.type].default_base_url
@@ -231,7 +233,7 @@ def placeholders(subject: _Subject) -> Iterator[Finding]:
             yield _placeholder(subject, place, "this token is a placeholder, which anybody can guess")
 
 
-def _placeholder(subject: _Subject, place: Place, message: str) -> Finding:
+def _placeholder(subject: _Subject, place: Place, message: str) -> ConfigFinding:
     return subject.tell(
         "error",
         "placeholder-key",
@@ -241,7 +243,7 @@ def _placeholder(subject: _Subject, place: Place, message: str) -> Finding:
     )
 
 
-def file_of_everybody(subject: _Subject) -> Iterator[Finding]:
+def file_of_everybody(subject: _Subject) -> Iterator[ConfigFinding]:
     path = subject.config.path
     if path is None:
         return
@@ -280,7 +282,7 @@ def file_of_everybody(subject: _Subject) -> Iterator[Finding]:
 # --- names ---
 
 
-def aliases(subject: _Subject) -> Iterator[Finding]:
+def aliases(subject: _Subject) -> Iterator[ConfigFinding]:
     """Targets are asked for as they stand: no alias leads to another."""
     config = subject.config
     directory = _directory(config)
@@ -309,7 +311,7 @@ def aliases(subject: _Subject) -> Iterator[Finding]:
             )
 
 
-def _alias_of_alias(subject: _Subject, alias: str, target: str, place: Place) -> Finding:
+def _alias_of_alias(subject: _Subject, alias: str, target: str, place: Place) -> ConfigFinding:
     seen, step = [alias], target
     while step in subject.config.aliases and step not in seen:
         seen.append(step)
@@ -376,7 +378,7 @@ def _near(directory: Directory, name: str) -> str:
     return 'write "provider/model", or add the model to the models of a provider'
 
 
-def models_of_agents(subject: _Subject) -> Iterator[Finding]:
+def models_of_agents(subject: _Subject) -> Iterator[ConfigFinding]:
     config = subject.config
     directory = _directory(config)
     if any(_is_open_ended(each) for each in directory.served) or any(map(is_pattern, config.aliases)):
@@ -405,7 +407,7 @@ def _is_open_ended(served: Served) -> bool:
 # --- the sealed policy ---
 
 
-def bounds_apart(subject: _Subject) -> Iterator[Finding]:
+def bounds_apart(subject: _Subject) -> Iterator[ConfigFinding]:
     """Bounds of one rule that have no domain in common, for an agent or for what is sent to a provider."""
     config = subject.config
     allow = config.policy.allow
@@ -440,7 +442,7 @@ def bounds_apart(subject: _Subject) -> Iterator[Finding]:
                 )
 
 
-def bounds_of_open_callers(subject: _Subject) -> Iterator[Finding]:
+def bounds_of_open_callers(subject: _Subject) -> Iterator[ConfigFinding]:
     """Bounds that hold for nobody: they bound the sealed policy, and whom they are written for is not sealed."""
     config = subject.config
     policy, allow = config.policy, config.policy.allow
@@ -471,7 +473,7 @@ def bounds_of_open_callers(subject: _Subject) -> Iterator[Finding]:
 # --- listeners ---
 
 
-def open_listeners(subject: _Subject) -> Iterator[Finding]:
+def open_listeners(subject: _Subject) -> Iterator[ConfigFinding]:
     for index, address in enumerate(subject.config.server.http):
         host = address.rpartition(":")[0].strip("[]")
         try:
@@ -506,7 +508,7 @@ def _sockets(subject: _Subject) -> Iterator[tuple[Place, str, str | None]]:
         yield ("mcp", "stdio_socket"), config.mcp.stdio_socket, None
 
 
-def sockets(subject: _Subject) -> Iterator[Finding]:
+def sockets(subject: _Subject) -> Iterator[ConfigFinding]:
     taken: dict[str, Place] = {}
     for place, path, option in _sockets(subject):
         folder = Path(path).parent
@@ -556,7 +558,7 @@ def _is_socket_or_free(path: str) -> bool:
         return True
 
 
-def folders(subject: _Subject) -> Iterator[Finding]:
+def folders(subject: _Subject) -> Iterator[ConfigFinding]:
     config = subject.config
     kept = config.server.keep_responses
     for place, path in (
@@ -576,7 +578,7 @@ def folders(subject: _Subject) -> Iterator[Finding]:
 # --- tools ---
 
 
-def tools_that_are_off(subject: _Subject) -> Iterator[Finding]:
+def tools_that_are_off(subject: _Subject) -> Iterator[ConfigFinding]:
     mcp = subject.config.mcp
     if mcp.servers and not mcp.enabled:
         yield subject.tell(
@@ -588,7 +590,7 @@ def tools_that_are_off(subject: _Subject) -> Iterator[Finding]:
         )
 
 
-def commands_of_tools(subject: _Subject) -> Iterator[Finding]:
+def commands_of_tools(subject: _Subject) -> Iterator[ConfigFinding]:
     for index, server in enumerate(subject.config.mcp.servers):
         if server.command is None:
             continue
@@ -616,7 +618,7 @@ def commands_of_tools(subject: _Subject) -> Iterator[Finding]:
             )
 
 
-def prices_of_budgets(subject: _Subject) -> Iterator[Finding]:
+def prices_of_budgets(subject: _Subject) -> Iterator[ConfigFinding]:
     """Budgets in dollars count nothing where no price is known."""
     config = subject.config
     found = unpriced(config, directory_of(config))

@@ -8,14 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-from modelplex.config.rules import FAULTY, Faulty, Node, Rule, fields, kind_of, many, near, once, shown, text
+from modelplex.config.rules import (
+    FAULTY,
+    Faulty,
+    Rule,
+    TomlNode,
+    fields,
+    kind_of,
+    many,
+    near,
+    once,
+    shown,
+    text,
+)
 from modelplex.config.settings import PriceConfig, ProviderConfig
 
 DEAREST: Final = 1e9
 """Dollars per million tokens; no price that anybody means is above it."""
 
 
-def _price(node: Node) -> float | Faulty:
+def _price(node: TomlNode) -> float | Faulty:
     value = node.value
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= DEAREST:
         return float(value)
@@ -39,7 +51,7 @@ NEEDED: Final = {
 }
 
 
-def prices(node: Node, *, homes: Mapping[str, str]) -> tuple[PriceConfig, ...] | Faulty:
+def prices(node: TomlNode, *, homes: Mapping[str, str]) -> tuple[PriceConfig, ...] | Faulty:
     """[[prices]]; the first entry that fits a model counts."""
     if not isinstance(node.value, list):
         return node.wrong("a list of tables", found=kind_of(node.value), hint="each begins with [[prices]]")
@@ -48,7 +60,7 @@ def prices(node: Node, *, homes: Mapping[str, str]) -> tuple[PriceConfig, ...] |
     return good if len(good) == len(read) else FAULTY
 
 
-def _entry(node: Node, *, homes: Mapping[str, str]) -> PriceConfig | Faulty:
+def _entry(node: TomlNode, *, homes: Mapping[str, str]) -> PriceConfig | Faulty:
     values, members = fields(node, PRICE, homes=homes)
     if not isinstance(node.value, dict):
         return FAULTY
@@ -60,7 +72,7 @@ def _entry(node: Node, *, homes: Mapping[str, str]) -> PriceConfig | Faulty:
     return PriceConfig(**cast("dict[str, Any]", values))
 
 
-def of_providers(node: Node, entries: Sequence[PriceConfig], providers: Sequence[ProviderConfig]) -> None:
+def of_providers(node: TomlNode, entries: Sequence[PriceConfig], providers: Sequence[ProviderConfig]) -> None:
     """Tells each entry whose provider is none of the config's. `node` is the list of entries."""
     names = [provider.name for provider in providers]
     for element, entry in zip(node.elements(), entries, strict=True):

@@ -20,10 +20,10 @@ from modelplex.config.detected import default_http, found_providers
 from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.rules import (
     FAULTY,
-    Document,
     Faulty,
-    Node,
     Rule,
+    TomlDocument,
+    TomlNode,
     alias_name,
     fields,
     flag,
@@ -53,7 +53,7 @@ from modelplex.config.settings import (
     PolicyConfig,
     PriceConfig,
     ProviderConfig,
-    Server,
+    ServerConfig,
     TypeFacts,
 )
 from modelplex.config.toml_positions import Path, places
@@ -88,7 +88,7 @@ _PATH = text("a path")
 _SEVERAL_PATHS = "a path, or a list of them"
 
 
-def _address(node: Node) -> str | Faulty:
+def _address(node: TomlNode) -> str | Faulty:
     """An address to listen on; what a port alone means is for the environment to say."""
 
     def parse(written: str) -> str:
@@ -262,8 +262,8 @@ def parse(
     `found_providers` finds, and only then `find_ollama` is asked whether one listens. Raises ConfigError with every fault.
     """
     tree, lines = _toml(content, file=file)
-    document = Document(file, lines, environ, [])
-    config = _config(Node(tree, (), document), types=types, find_ollama=find_ollama)
+    document = TomlDocument(file, lines, environ, [])
+    config = _config(TomlNode(tree, (), document), types=types, find_ollama=find_ollama)
     if document.faults:
         raise ConfigError(document.faults)
     return config
@@ -295,7 +295,7 @@ def _made(kind: type[T], values: Mapping[str, object]) -> T:
     return kind(**cast("dict[str, Any]", values))
 
 
-def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable[[], bool]) -> Config:
+def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Callable[[], bool]) -> Config:
     def section(kind: type[T], rules: Mapping[str, Rule[object]]) -> Rule[T]:
         return lambda node: _made(kind, fields(node, rules, homes=HOMES)[0])
 
@@ -327,18 +327,18 @@ def _config(root: Node, *, types: Mapping[str, TypeFacts], find_ollama: Callable
     return _made(Config, {**values, "path": root.document.file})
 
 
-def _mcp(node: Node) -> McpConfig:
+def _mcp(node: TomlNode) -> McpConfig:
     values, _ = fields(node, MCP, homes=HOMES)
     config = _made(McpConfig, values)
     tools.agreed(node, config)
     return config
 
 
-def _server(node: Node) -> Server:
+def _server(node: TomlNode) -> ServerConfig:
     values, members = fields(node, SERVER, homes=HOMES)
     if "http" not in members:
         values["http"] = default_http(node.document.environ)
-    server = _made(Server, values)
+    server = _made(ServerConfig, values)
     if server.body_share < server.max_request_size:
         _smaller(members, "max_body_memory_per_caller", server.max_request_size, "[server] max_request_size")
     elif server.body_memory < 2 * server.body_share:
@@ -346,16 +346,16 @@ def _server(node: Node) -> Server:
     return server
 
 
-def _smaller(members: Mapping[str, Node], key: str, least: int, what: str) -> None:
+def _smaller(members: Mapping[str, TomlNode], key: str, least: int, what: str) -> None:
     node = members[key]
     node.wrong(f"at least {least} bytes, which is {what}", found=shown(node.value))
 
 
-def _message_size(root: Node, values: Mapping[str, object]) -> None:
+def _message_size(root: TomlNode, values: Mapping[str, object]) -> None:
     """A message of a tool call is a body too: one above its caller's share of body memory would be refused each time."""
     server, mcp = values["server"], values.get("mcp")
     if (
-        not isinstance(server, Server)
+        not isinstance(server, ServerConfig)
         or not isinstance(mcp, McpConfig)
         or mcp.max_message <= server.body_share
     ):
@@ -369,11 +369,11 @@ def _message_size(root: Node, values: Mapping[str, object]) -> None:
         )
 
 
-def _callers(root: Node, values: dict[str, object]) -> None:
+def _callers(root: TomlNode, values: dict[str, object]) -> None:
     """What [server] and [[agents]] come to together: where it listens, and that nothing is used twice."""
     if "server" not in values:
-        values["server"] = Server(http=default_http(root.document.environ))
-    server = cast("Server", values["server"])
+        values["server"] = ServerConfig(http=default_http(root.document.environ))
+    server = cast("ServerConfig", values["server"])
     agents = cast("tuple[AgentConfig, ...]", values.get("agents", ()))
     tree = cast("dict[str, object]", root.value)
     node = root.child("server", None)
@@ -396,7 +396,7 @@ def _callers(root: Node, values: dict[str, object]) -> None:
     )
 
 
-def _targets(node: Node) -> tuple[str, ...] | Faulty:
+def _targets(node: TomlNode) -> tuple[str, ...] | Faulty:
     if isinstance(node.value, dict):
         return node.wrong(
             'a model, or a list of them, each as "provider/model" or "model"',
@@ -412,7 +412,7 @@ def _targets(node: Node) -> tuple[str, ...] | Faulty:
     return once(read)(node)
 
 
-def _tables(node: Node, entry: Rule[Named]) -> tuple[Named, ...] | Faulty:
+def _tables(node: TomlNode, entry: Rule[Named]) -> tuple[Named, ...] | Faulty:
     """A list of tables, each with a `name` of its own."""
     if not isinstance(node.value, list):
         key = str(node.path[-1])
@@ -441,7 +441,7 @@ def _tables(node: Node, entry: Rule[Named]) -> tuple[Named, ...] | Faulty:
     return tuple(entries)
 
 
-def _provider(node: Node, *, types: Mapping[str, TypeFacts]) -> ProviderConfig | Faulty:
+def _provider(node: TomlNode, *, types: Mapping[str, TypeFacts]) -> ProviderConfig | Faulty:
     """One provider. A name that is a type's stands for the type too, and the other way round."""
     names = sorted(types)
     kind = one_of(names, "a type of provider", hints=TYPE_HINTS)
@@ -474,7 +474,7 @@ def _provider(node: Node, *, types: Mapping[str, TypeFacts]) -> ProviderConfig |
     return _made(ProviderConfig, values)
 
 
-def _usual_key(node: Node, facts: TypeFacts, *, base_url: str) -> tuple[Secret, ...]:
+def _usual_key(node: TomlNode, facts: TypeFacts, *, base_url: str) -> tuple[Secret, ...]:
     """The key in the type's usual variable; but never for an address of the user's own: it may be somebody else's machine, or need none."""
     if facts.default_base_url and not same_origin(base_url, facts.default_base_url):
         return ()

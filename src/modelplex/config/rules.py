@@ -36,7 +36,7 @@ FAULTY: Final = _Faulty.FAULTY
 """Stands for a value whose fault has been told already."""
 
 Faulty: TypeAlias = Literal[_Faulty.FAULTY]
-Rule: TypeAlias = Callable[["Node"], T | Faulty]
+Rule: TypeAlias = Callable[["TomlNode"], T | Faulty]
 
 _REFERENCE: Final = re.compile(r"\$\$|\$\{([^}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -44,7 +44,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2: what a header's name is made of."""
 
 
-class Document(msgspec.Struct):
+class TomlDocument(msgspec.Struct):
     """A file that is being read: where things stand in it, what fills its `${NAME}`, and the faults so far."""
 
     file: str
@@ -53,12 +53,12 @@ class Document(msgspec.Struct):
     faults: list[ConfigFault]
 
 
-class Node(msgspec.Struct, frozen=True):
+class TomlNode(msgspec.Struct, frozen=True):
     """A value of the parsed document and its place."""
 
     value: object
     path: Path
-    document: Document
+    document: TomlDocument
 
     @property
     def line(self) -> int | None:
@@ -72,10 +72,10 @@ class Node(msgspec.Struct, frozen=True):
         )
         return FAULTY
 
-    def child(self, step: str | int, value: object) -> Node:
-        return Node(value, (*self.path, step), self.document)
+    def child(self, step: str | int, value: object) -> TomlNode:
+        return TomlNode(value, (*self.path, step), self.document)
 
-    def members(self) -> dict[str, Node] | Faulty:
+    def members(self) -> dict[str, TomlNode] | Faulty:
         is_table = isinstance(self.value, dict)
         if not is_table:
             return self.wrong("a table", found=kind_of(self.value))
@@ -88,7 +88,7 @@ class Node(msgspec.Struct, frozen=True):
         member = cast("dict[str, object]", self.value).get(key) if is_table else None
         return member if isinstance(member, str) else ""
 
-    def elements(self) -> list[Node]:
+    def elements(self) -> list[TomlNode]:
         return [self.child(index, value) for index, value in enumerate(cast("list[object]", self.value))]
 
 
@@ -134,7 +134,7 @@ def near(word: str, known: Sequence[str]) -> str | None:
 # --- strings -----------------------------------------------------------------------------------------------------------------------
 
 
-def _filled(node: Node, raw: str) -> str | Faulty:
+def _filled(node: TomlNode, raw: str) -> str | Faulty:
     """`raw` with each `${NAME}` taken from the environment and each `$$` made `$`."""
     good = True
 
@@ -157,7 +157,7 @@ def _filled(node: Node, raw: str) -> str | Faulty:
     return filled if good else FAULTY
 
 
-def _string(node: Node, *, expected: str, secret: bool = False, empty: bool = False) -> str | Faulty:
+def _string(node: TomlNode, *, expected: str, secret: bool = False, empty: bool = False) -> str | Faulty:
     if not isinstance(node.value, str):
         return node.wrong(expected, found=(kind_of if secret else shown)(node.value))
     filled = _filled(node, node.value)
@@ -169,7 +169,7 @@ def _string(node: Node, *, expected: str, secret: bool = False, empty: bool = Fa
 def text(expected: str) -> Rule[str]:
     """Any string that is not blank, without control characters."""
 
-    def rule(node: Node) -> str | Faulty:
+    def rule(node: TomlNode) -> str | Faulty:
         value = _string(node, expected=expected)
         if value is FAULTY or value.isprintable():
             return value
@@ -182,7 +182,7 @@ def matching(pattern: str, expected: str) -> Rule[str]:
     """A string of which all matches `pattern`."""
     form = re.compile(pattern, re.ASCII)
 
-    def rule(node: Node) -> str | Faulty:
+    def rule(node: TomlNode) -> str | Faulty:
         value = _string(node, expected=expected)
         if value is FAULTY or form.fullmatch(value):
             return value
@@ -194,7 +194,7 @@ def matching(pattern: str, expected: str) -> Rule[str]:
 def understood(parse: Callable[[str], str], expected: str, *, show: Callable[[object], str]) -> Rule[str]:
     """A string that `parse` accepts and puts into its usual form; its ValueError becomes the hint. `show` is `kind_of` where it may hold a key."""
 
-    def rule(node: Node) -> str | Faulty:
+    def rule(node: TomlNode) -> str | Faulty:
         value = _string(node, expected=expected)
         if value is FAULTY:
             return FAULTY
@@ -211,7 +211,7 @@ def one_of(words: Sequence[str], expected: str = "", *, hints: Mapping[str, str]
     """One of a few words. They are all named, but for those of a long list that `expected` stands for. `hints` are for other words that people write."""
     told = expected or " or ".join(f'"{word}"' for word in words)
 
-    def rule(node: Node) -> str | Faulty:
+    def rule(node: TomlNode) -> str | Faulty:
         value = _string(node, expected=told)
         if value is FAULTY or value in words:
             return value
@@ -227,7 +227,7 @@ def one_of(words: Sequence[str], expected: str = "", *, hints: Mapping[str, str]
 def shaped(type_: object, expected: str) -> Rule[object]:
     """Whatever msgspec can make into `type_`, its strings filled in."""
 
-    def rule(node: Node) -> object:
+    def rule(node: TomlNode) -> object:
         value = _filled_tree(node)
         if value is FAULTY:
             return FAULTY
@@ -239,7 +239,7 @@ def shaped(type_: object, expected: str) -> Rule[object]:
     return rule
 
 
-def _filled_tree(node: Node) -> object:
+def _filled_tree(node: TomlNode) -> object:
     if isinstance(node.value, str):
         return _filled(node, node.value)
     if not isinstance(node.value, list):
@@ -251,7 +251,7 @@ def _filled_tree(node: Node) -> object:
 def secret(expected: str, *, empty: bool = False) -> Rule[Secret]:
     """A string that is never shown. It goes into headers, so it holds visible ASCII; a line's end after it is cut, as shells do."""
 
-    def rule(node: Node) -> Secret | Faulty:
+    def rule(node: TomlNode) -> Secret | Faulty:
         value = _string(node, expected=expected, secret=True, empty=empty)
         if value is FAULTY:
             return FAULTY
@@ -266,7 +266,7 @@ def secret(expected: str, *, empty: bool = False) -> Rule[Secret]:
 def hidden(expected: str) -> Rule[Secret]:
     """A string that may hold anything, empty too, and is not shown."""
 
-    def rule(node: Node) -> Secret | Faulty:
+    def rule(node: TomlNode) -> Secret | Faulty:
         value = _string(node, expected=expected, secret=True, empty=True)
         if value is FAULTY:
             return FAULTY
@@ -280,7 +280,7 @@ def hidden(expected: str) -> Rule[Secret]:
 # --- numbers -----------------------------------------------------------------------------------------------------------------------
 
 
-def flag(node: Node) -> bool | Faulty:
+def flag(node: TomlNode) -> bool | Faulty:
     return (
         node.value if isinstance(node.value, bool) else node.wrong("true or false", found=shown(node.value))
     )
@@ -289,7 +289,7 @@ def flag(node: Node) -> bool | Faulty:
 def whole(unit: str, *, least: int, most: int) -> Rule[int]:
     expected = f"{unit}, a whole number from {least} to {most}"
 
-    def rule(node: Node) -> int | Faulty:
+    def rule(node: TomlNode) -> int | Faulty:
         value = node.value
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
@@ -302,7 +302,7 @@ def seconds(*, zero: bool = False) -> Rule[float]:
     """`zero` allows 0, where it means at once."""
     expected = "seconds, a number " + ("of at least 0" if zero else "above 0")
 
-    def rule(node: Node) -> float | Faulty:
+    def rule(node: TomlNode) -> float | Faulty:
         value = node.value
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             if (value > 0 or (zero and value == 0)) and value <= LONGEST_WAIT:
@@ -320,7 +320,7 @@ def seconds(*, zero: bool = False) -> Rule[float]:
 def many(rule: Rule[T], expected: str, *, least: int = 0, alone: bool = False) -> Rule[tuple[T, ...]]:
     """A list of what `rule` reads, without repetitions; `alone` takes a single one for a list of one."""
 
-    def read(node: Node) -> tuple[T, ...] | Faulty:
+    def read(node: TomlNode) -> tuple[T, ...] | Faulty:
         if alone and isinstance(node.value, str):
             value = rule(node)
             return FAULTY if value is FAULTY else (value,)
@@ -341,7 +341,7 @@ def many(rule: Rule[T], expected: str, *, least: int = 0, alone: bool = False) -
 def once(rule: Rule[tuple[T, ...]]) -> Rule[tuple[T, ...]]:
     """A list in which nothing stands twice."""
 
-    def read(node: Node) -> tuple[T, ...] | Faulty:
+    def read(node: TomlNode) -> tuple[T, ...] | Faulty:
         values = rule(node)
         if values is FAULTY or len(set(values)) == len(values):
             return values
@@ -350,10 +350,10 @@ def once(rule: Rule[tuple[T, ...]]) -> Rule[tuple[T, ...]]:
     return read
 
 
-def named(rule: Rule[T], *, name: Callable[[Node], str | Faulty]) -> Rule[dict[str, T]]:
+def named(rule: Rule[T], *, name: Callable[[TomlNode], str | Faulty]) -> Rule[dict[str, T]]:
     """A table whose keys the user chooses: `name` gives the key to keep, `rule` reads the value."""
 
-    def read(node: Node) -> dict[str, T] | Faulty:
+    def read(node: TomlNode) -> dict[str, T] | Faulty:
         members = node.members()
         if members is FAULTY:
             return FAULTY
@@ -365,8 +365,8 @@ def named(rule: Rule[T], *, name: Callable[[Node], str | Faulty]) -> Rule[dict[s
 
 
 def fields(
-    node: Node, rules: Mapping[str, Rule[object]], *, homes: Mapping[str, str] | None = None
-) -> tuple[dict[str, object], dict[str, Node]]:
+    node: TomlNode, rules: Mapping[str, Rule[object]], *, homes: Mapping[str, str] | None = None
+) -> tuple[dict[str, object], dict[str, TomlNode]]:
     """A table whose keys are known: the values that could be read, and each member's node, faulty or not.
 
     Unknown keys are faults; `homes` says of a key in which other table it would be right.
@@ -394,10 +394,10 @@ def _hint(key: str, rules: Mapping[str, object], homes: Mapping[str, str]) -> st
     return near(key, known)
 
 
-def header_name(*, refused: frozenset[str]) -> Callable[[Node], str | Faulty]:
+def header_name(*, refused: frozenset[str]) -> Callable[[TomlNode], str | Faulty]:
     """A header's name in lower case. `refused` are those that the gateway writes itself, or must not forward."""
 
-    def name(node: Node) -> str | Faulty:
+    def name(node: TomlNode) -> str | Faulty:
         given = str(node.path[-1])
         if not _TOKEN.fullmatch(given):
             return node.wrong("the name of a header", found=f'"{given}"')
@@ -412,7 +412,7 @@ def header_name(*, refused: frozenset[str]) -> Callable[[Node], str | Faulty]:
     return name
 
 
-def environment_name(node: Node) -> str | Faulty:
+def environment_name(node: TomlNode) -> str | Faulty:
     given = str(node.path[-1])
     return (
         given
@@ -421,6 +421,6 @@ def environment_name(node: Node) -> str | Faulty:
     )
 
 
-def alias_name(node: Node) -> str | Faulty:
+def alias_name(node: TomlNode) -> str | Faulty:
     given = str(node.path[-1])
     return given if given.strip() else node.wrong("a name that clients can ask for", found="an empty one")

@@ -53,7 +53,7 @@ class TypeFacts(Protocol):
         ...
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True):
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[server]`: where it listens and what it accepts.
 
     http             addresses as "host:port" ("[::1]:8080" for IPv6), always with both parts; empty where only sockets are served
@@ -335,7 +335,7 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole. `path` is the file that it came from, None where there was none. `aliases` maps a name to what is tried for it, in order."""
 
-    server: Server = Server()
+    server: ServerConfig = ServerConfig()
     providers: tuple[ProviderConfig, ...] = ()
     aliases: dict[str, tuple[str, ...]] = {}
     failover: FailoverConfig = FailoverConfig()

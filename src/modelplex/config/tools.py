@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 from modelplex.config.rules import (
     FAULTY,
     Faulty,
-    Node,
     Rule,
+    TomlNode,
     environment_name,
     fields,
     flag,
@@ -72,7 +72,7 @@ def _glob(*, denies: bool) -> Rule[str]:
     expected = "the name of a tool, or a glob" + (', with "!" before it to deny it' if denies else "")
     read = text(expected)
 
-    def rule(node: Node) -> str | Faulty:
+    def rule(node: TomlNode) -> str | Faulty:
         value = read(node)
         if value is FAULTY or (value != "!" and (denies or not value.startswith("!"))):
             return value
@@ -81,7 +81,7 @@ def _glob(*, denies: bool) -> Rule[str]:
     return rule
 
 
-def _folder(node: Node) -> str | Faulty:
+def _folder(node: TomlNode) -> str | Faulty:
     value = _PATH(node)
     if value is FAULTY or (posixpath.isabs(value) and ".." not in value.split("/")):
         return value
@@ -147,7 +147,7 @@ _ONLY_STARTED: Final = ("args", "env", "cwd", "network")
 _URL: Final = re.compile(r"https?://[^/?#\s@]+([/?#].*)?|unix:/[^\s]*[^\s/][^\s]*")
 
 
-def server(node: Node, *, homes: Mapping[str, str]) -> McpServer | Faulty:
+def server(node: TomlNode, *, homes: Mapping[str, str]) -> McpServer | Faulty:
     """One of `[[mcp.servers]]`."""
     values, members = fields(node, SERVER, homes=homes)
     if not isinstance(node.value, dict):
@@ -173,7 +173,7 @@ def server(node: Node, *, homes: Mapping[str, str]) -> McpServer | Faulty:
     return McpServer(**cast("dict[str, object]", {"name": "", **values}))  # type: ignore[arg-type]
 
 
-def agreed(node: Node, config: McpConfig) -> None:
+def agreed(node: TomlNode, config: McpConfig) -> None:
     """What [mcp] and its servers come to together, as far as it was written. `node` is [mcp]."""
     is_table = isinstance(node.value, dict)
     table = cast("dict[str, object]", node.value) if is_table else {}

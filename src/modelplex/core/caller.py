@@ -26,7 +26,7 @@ class Peer(msgspec.Struct, frozen=True):
     gid: int
 
 
-class Attested(msgspec.Struct, frozen=True):
+class PeerNetwork(msgspec.Struct, frozen=True):
     """What was seen of the connector's network; `interfaces` are those beside `lo`."""
 
     reach: Reach
@@ -51,7 +51,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...] = ()
     priced_only: bool = False
     peer: Peer | None = None
-    attested: Attested | None = None
+    attested: PeerNetwork | None = None
 
     @property
     def owner(self) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from modelplex.core.errors import ModelplexError
-from modelplex.core.request import Seal
+from modelplex.core.request import OpaqueState
 
 
 class Iteration(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ Reason = Literal[
 ]
 
 
-class Began(msgspec.Struct, frozen=True):
+class ResponseStarted(msgspec.Struct, frozen=True):
     """The answer has begun. Carries no output. Empty strings where the provider says nothing."""
 
     id: str = ""
@@ -82,7 +82,7 @@ class Began(msgspec.Struct, frozen=True):
     fingerprint: str | None = None
 
 
-class Said(msgspec.Struct, frozen=True):
+class TextDelta(msgspec.Struct, frozen=True):
     """More text. `logprobs` is a JSON array of token entries in OpenAI's chat form, for this piece."""
 
     part: int
@@ -91,7 +91,7 @@ class Said(msgspec.Struct, frozen=True):
     logprobs: msgspec.Raw | None = None
 
 
-class Cited(msgspec.Struct, frozen=True):
+class CitationAdded(msgspec.Struct, frozen=True):
     """A citation or annotation on the text part, as one JSON object in the form of `dialect`."""
 
     part: int
@@ -100,7 +100,7 @@ class Cited(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RefusalDelta(msgspec.Struct, frozen=True):
     """More of the model's own words for not answering."""
 
     part: int
@@ -108,7 +108,7 @@ class Refused(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class Thought(msgspec.Struct, frozen=True):
+class ReasoningDelta(msgspec.Struct, frozen=True):
     """More reasoning. `summary` marks the provider's summary of it."""
 
     part: int
@@ -117,19 +117,19 @@ class Thought(msgspec.Struct, frozen=True):
     summary: bool = False
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class OpaqueStateReceived(msgspec.Struct, frozen=True):
     """The opaque state of the thinking part, or of the call part, with this number. It is whole, and replaces an earlier one of the part.
 
     `redacted` means that the part has no readable text at all.
     """
 
     part: int
-    seal: Seal
+    seal: OpaqueState
     choice: int = 0
     redacted: bool = False
 
 
-class Called(msgspec.Struct, frozen=True):
+class ToolCallStarted(msgspec.Struct, frozen=True):
     """A client tool's call has begun. `id` is never empty: a reader makes "call_<n>" where the provider gave none."""
 
     part: int
@@ -140,7 +140,7 @@ class Called(msgspec.Struct, frozen=True):
     namespace: str | None = None
 
 
-class Argued(msgspec.Struct, frozen=True):
+class ToolArgumentsDelta(msgspec.Struct, frozen=True):
     """More of the arguments (JSON text, or plain text for a free-form tool) of the call part with this number. Never empty text."""
 
     part: int
@@ -148,7 +148,7 @@ class Argued(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class Made(msgspec.Struct, frozen=True):
+class MediaOutput(msgspec.Struct, frozen=True):
     """An output that is neither text nor call (an image, audio), as one JSON object in the form of `dialect`. Another dialect names it as lost."""
 
     part: int
@@ -157,20 +157,20 @@ class Made(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class Closed(msgspec.Struct, frozen=True):
+class PartEnded(msgspec.Struct, frozen=True):
     """The part with this number is complete. A reader sends it where its dialect says so; a writer must do without it too."""
 
     part: int
     choice: int = 0
 
 
-class Measured(msgspec.Struct, frozen=True):
+class UsageReported(msgspec.Struct, frozen=True):
     """What it took so far; a later one replaces an earlier one."""
 
     usage: Usage
 
 
-class Ended(msgspec.Struct, frozen=True):
+class ResponseEnded(msgspec.Struct, frozen=True):
     """This choice is complete. `sequence` is the stop sequence that was hit; `detail` the refusal's details, a JSON object, unread."""
 
     reason: Reason
@@ -179,33 +179,41 @@ class Ended(msgspec.Struct, frozen=True):
     detail: msgspec.Raw | None = None
 
 
-class Failed(msgspec.Struct, frozen=True):
+class ResponseFailed(msgspec.Struct, frozen=True):
     """The answer broke. It is written as an error in the client's dialect and never as a normal end."""
 
     error: ModelplexError
 
 
 Event = (
-    Began
-    | Said
-    | Cited
-    | Refused
-    | Thought
-    | Sealed
-    | Called
-    | Argued
-    | Made
-    | Closed
-    | Measured
-    | Ended
-    | Failed
+    ResponseStarted
+    | TextDelta
+    | CitationAdded
+    | RefusalDelta
+    | ReasoningDelta
+    | OpaqueStateReceived
+    | ToolCallStarted
+    | ToolArgumentsDelta
+    | MediaOutput
+    | PartEnded
+    | UsageReported
+    | ResponseEnded
+    | ResponseFailed
 )
 
-OUTPUT = (Said, Refused, Thought, Sealed, Called, Argued, Made)
+OUTPUT = (
+    TextDelta,
+    RefusalDelta,
+    ReasoningDelta,
+    OpaqueStateReceived,
+    ToolCallStarted,
+    ToolArgumentsDelta,
+    MediaOutput,
+)
 """The events that carry output: the first of them is the point of no return."""
 
 
-class Embedded(msgspec.Struct, frozen=True):
+class EmbeddingResponse(msgspec.Struct, frozen=True):
     """Vectors, in the order of the inputs. Each is floats, or base64 text of little-endian float32, as the provider gave it."""
 
     model: str

@@ -3,8 +3,8 @@
 Above it stand the wires, which read and write it, the policies and the route; below it stands nothing. It knows no dialect's
 JSON, no provider and no socket. Everything is frozen: a Call is never mutated, each Attempt writes it afresh.
 
-Two things are told apart. An `Ask` is the request as it came, its body unread but for the top level; it is all that the fast path needs,
-where client and provider speak the same dialect. A `Call` is the same request understood, and is only made where a
+Two things are told apart. An `RawRequest` is the request as it came, its body unread but for the top level; it is all that the fast path needs,
+where client and provider speak the same dialect. A `ChatRequest` is the same request understood, and is only made where a
 translation or a rule needs it. A Call is rich enough for the OpenAI chat, OpenAI Responses, Anthropic Messages, Gemini and
 Ollama forms; what one of them can say and another cannot stays in it, and the writer that cannot say it names it as a `Change`.
 """
@@ -41,7 +41,7 @@ Endpoint = Literal[
 """The operations that go to a provider, named by their path below the base URL of the dialect that has them."""
 
 
-class Ask(msgspec.Struct, frozen=True):
+class RawRequest(msgspec.Struct, frozen=True):
     """One request as it came, before anything but its top level was read.
 
     `fields` holds the top-level members of a JSON body, each value unread (`msgspec.Raw`), so that the body can be written again with one
@@ -63,7 +63,7 @@ class Ask(msgspec.Struct, frozen=True):
     mended: tuple[Change, ...] = ()
 
 
-class Stripped(msgspec.Struct, frozen=True):
+class StrippedValue(msgspec.Struct, frozen=True):
     """What policy took out of a request, or overwrote in it: a JSON pointer and the rule's name. Never the value."""
 
     pointer: str
@@ -73,13 +73,13 @@ class Stripped(msgspec.Struct, frozen=True):
 # --- content -----------------------------------------------------------------------------------------------------------------------
 
 
-class Cache(msgspec.Struct, frozen=True):
+class CacheBreakpoint(msgspec.Struct, frozen=True):
     """A cache breakpoint after the part or tool that carries it. `ttl` is as its dialect says it: "5m", "1h", "30m", "12h" or None."""
 
     ttl: str | None = None
 
 
-class Seal(msgspec.Struct, frozen=True):
+class OpaqueState(msgspec.Struct, frozen=True):
     """Opaque state that only its maker can read: a thinking signature, encrypted reasoning, redacted thinking.
 
     `format` names what it is (wires.md 2.8): "anthropic-claude-v1", "openai-responses-v1", "google-gemini-v1", or "unknown".
@@ -94,20 +94,20 @@ class Seal(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class Inline(msgspec.Struct, frozen=True):
+class InlineData(msgspec.Struct, frozen=True):
     """Bytes in the request. `data` is base64, `media_type` as given ("image/png")."""
 
     media_type: str
     data: str
 
 
-class Url(msgspec.Struct, frozen=True):
+class UrlReference(msgspec.Struct, frozen=True):
     """An address that the provider would fetch. Always http or https; `data:` URLs are read as Inline."""
 
     url: str
 
 
-class FileId(msgspec.Struct, frozen=True):
+class FileReference(msgspec.Struct, frozen=True):
     """A file kept at a provider; of use to that provider alone."""
 
     id: str
@@ -119,31 +119,31 @@ class PlainText(msgspec.Struct, frozen=True):
     text: str
 
 
-Source = Inline | Url | FileId
+Source = InlineData | UrlReference | FileReference
 
 
-class Text(msgspec.Struct, frozen=True):
+class TextPart(msgspec.Struct, frozen=True):
     """Plain text. `annotations` (citations) are kept in the form of `annotations_of`, a dialect's name."""
 
     text: str
-    cache: Cache | None = None
+    cache: CacheBreakpoint | None = None
     annotations: msgspec.Raw | None = None
     annotations_of: str | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class RefusalPart(msgspec.Struct, frozen=True):
     """The model's own words for not answering (an assistant part)."""
 
     text: str
 
 
-class Image(msgspec.Struct, frozen=True):
+class ImagePart(msgspec.Struct, frozen=True):
     source: Source
     detail: str | None = None
-    cache: Cache | None = None
+    cache: CacheBreakpoint | None = None
 
 
-class Audio(msgspec.Struct, frozen=True):
+class AudioPart(msgspec.Struct, frozen=True):
     """Sound in the request: base64 `data` in `format` ("wav", "mp3"). An assistant's earlier answer is named by `id` alone."""
 
     data: str
@@ -151,7 +151,7 @@ class Audio(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class Document(msgspec.Struct, frozen=True):
+class DocumentPart(msgspec.Struct, frozen=True):
     """A PDF or a text. `citations` asks for citations; `context` is told to the model but not cited."""
 
     source: Source | PlainText
@@ -159,32 +159,32 @@ class Document(msgspec.Struct, frozen=True):
     title: str | None = None
     context: str | None = None
     citations: bool = False
-    cache: Cache | None = None
+    cache: CacheBreakpoint | None = None
 
 
-class SearchResult(msgspec.Struct, frozen=True):
+class SearchResultPart(msgspec.Struct, frozen=True):
     """A passage that the client found, with where it is from."""
 
     source: str
     title: str
     texts: tuple[str, ...]
     citations: bool = False
-    cache: Cache | None = None
+    cache: CacheBreakpoint | None = None
 
 
-class Thinking(msgspec.Struct, frozen=True):
+class ReasoningPart(msgspec.Struct, frozen=True):
     """Reasoning of an assistant turn. `text` may be empty (omitted or redacted); `redacted` means that only the seal exists.
 
     `summary` is true where the text is the provider's summary of its reasoning and not the reasoning itself.
     """
 
     text: str
-    seal: Seal | None = None
+    seal: OpaqueState | None = None
     redacted: bool = False
     summary: bool = False
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCallPart(msgspec.Struct, frozen=True):
     """A client tool's call. `arguments` is the JSON text as the model wrote it ("{}" where there was nothing); of a free-form
     tool (`free`) it is the plain text. `seal` is a signature that must return on this very part (Gemini). `extra` are members that
     only the Call's own dialect has (Anthropic's `caller`, `toolset_name`), unread.
@@ -195,12 +195,12 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
     free: bool = False
     namespace: str | None = None
-    cache: Cache | None = None
-    seal: Seal | None = None
+    cache: CacheBreakpoint | None = None
+    seal: OpaqueState | None = None
     extra: dict[str, msgspec.Raw] = {}
 
 
-class ToolResult(msgspec.Struct, frozen=True):
+class ToolResultPart(msgspec.Struct, frozen=True):
     """What the client's tool gave for the call `id`. Parts are Text, Image, Document, SearchResult, Foreign. `extra` as in ToolCall."""
 
     id: str
@@ -208,11 +208,11 @@ class ToolResult(msgspec.Struct, frozen=True):
     is_error: bool = False
     name: str | None = None
     free: bool = False
-    cache: Cache | None = None
+    cache: CacheBreakpoint | None = None
     extra: dict[str, msgspec.Raw] = {}
 
 
-class Foreign(msgspec.Struct, frozen=True):
+class ForeignPart(msgspec.Struct, frozen=True):
     """A part that only its own dialect understands (hosted tools and their results). It passes within the dialect and is refused elsewhere."""
 
     dialect: str
@@ -220,7 +220,18 @@ class Foreign(msgspec.Struct, frozen=True):
     raw: msgspec.Raw
 
 
-Part = Text | Refusal | Image | Audio | Document | SearchResult | Thinking | ToolCall | ToolResult | Foreign
+Part = (
+    TextPart
+    | RefusalPart
+    | ImagePart
+    | AudioPart
+    | DocumentPart
+    | SearchResultPart
+    | ReasoningPart
+    | ToolCallPart
+    | ToolResultPart
+    | ForeignPart
+)
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
@@ -252,12 +263,12 @@ class Tool(msgspec.Struct, frozen=True):
     description: str | None = None
     parameters: msgspec.Raw | None = None
     strict: bool | None = None
-    cache: Cache | None = None
+    cache: CacheBreakpoint | None = None
     namespace: str | None = None
     extra: dict[str, msgspec.Raw] = {}
 
 
-class FreeTool(msgspec.Struct, frozen=True):
+class FreeformTool(msgspec.Struct, frozen=True):
     """A free-form tool: its input is text, optionally bound by a grammar (`syntax` "lark" or "regex")."""
 
     name: str
@@ -277,10 +288,10 @@ class HostedTool(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
-AnyTool = Tool | FreeTool | HostedTool
+AnyTool = Tool | FreeformTool | HostedTool
 
 
-class Choice(msgspec.Struct, frozen=True):
+class ToolChoice(msgspec.Struct, frozen=True):
     """Which tools may be called. `names` are set for "named" (exactly one) and "subset"; `required` tells whether a subset's call is forced."""
 
     mode: Literal["none", "auto", "required", "named", "subset"]
@@ -293,7 +304,7 @@ class Choice(msgspec.Struct, frozen=True):
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class Reasoning(msgspec.Struct, frozen=True):
+class ReasoningOptions(msgspec.Struct, frozen=True):
     """How much to think. One of `effort` and `budget` (tokens) is usually set; `mode` is Anthropic's word where it was given:
     "adaptive", "enabled", "disabled", "between_tools". `show` is "summarized", "omitted", "auto", "concise" or "detailed".
     """
@@ -304,7 +315,7 @@ class Reasoning(msgspec.Struct, frozen=True):
     show: str | None = None
 
 
-class Format(msgspec.Struct, frozen=True):
+class ResponseFormat(msgspec.Struct, frozen=True):
     """The form of the answer: free text, any JSON, or JSON by a schema (unread)."""
 
     kind: Literal["text", "json", "schema"]
@@ -331,7 +342,7 @@ class Sampling(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation's next turn, asked for. Made by a wire's `read_call`.
 
     `extra` holds the top-level members that have no place here, unread, by the name they had in `dialect`: they ride along to the same
@@ -345,14 +356,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     tools: tuple[AnyTool, ...] = ()
     namespaces: dict[str, str] = {}
-    choice: Choice | None = None
+    choice: ToolChoice | None = None
     parallel: bool | None = None
     max_tokens: int | None = None
     sampling: Sampling = Sampling()
-    format: Format | None = None
+    format: ResponseFormat | None = None
     verbosity: str | None = None
-    reasoning: Reasoning | None = None
-    cache: Cache | None = None
+    reasoning: ReasoningOptions | None = None
+    cache: CacheBreakpoint | None = None
     cache_key: str | None = None
     user: str | None = None
     user_field: str = "user"
@@ -364,7 +375,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, msgspec.Raw] = {}
 
 
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A text to be continued (the old completions form). Token ids are refused by dialects that have none."""
 
     dialect: str
@@ -379,7 +390,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, msgspec.Raw] = {}
 
 
-class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Texts to be embedded. `encoding` is how the client wants the vectors: "float" or "base64" (little-endian float32)."""
 
     dialect: str
@@ -475,7 +486,7 @@ class Change(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Written(msgspec.Struct, frozen=True):
+class ProviderRequest(msgspec.Struct, frozen=True):
     """A Call in a provider's words, and what the reader of the answer must know to undo it.
 
     `aliases` maps a tool name as sent to the name as asked, where they differ. `free` are the tools (as sent) whose text input was wrapped in

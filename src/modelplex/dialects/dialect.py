@@ -15,11 +15,11 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError
 from modelplex.core.events import Event, ListedModel, Usage
-from modelplex.core.request import Ask, Attempt, Call, Change, Written
+from modelplex.core.request import Attempt, Change, ChatRequest, ProviderRequest, RawRequest
 from modelplex.dialects.core.quota import Quota
 
 
-class Seen(msgspec.Struct, frozen=True):
+class ObservedResponse(msgspec.Struct, frozen=True):
     """What was observed of an answer that passed untouched. `finish` is the dialect's own word; `error` is why it is no answer, if it is none.
     `seals` are the opaque states it contained, as they stand in the body, so that they find their way back. `characters`
     is the length of its text, thoughts and arguments as far as they came; of a whole answer it is told only where `usage` is not. `counted_at` is what `characters` was when
@@ -35,7 +35,7 @@ class Seen(msgspec.Struct, frozen=True):
     counted_at: int = 0
 
 
-class Watch(Protocol):
+class PassthroughObserver(Protocol):
     """Looks on while a stream passes from a provider to a client of the same dialect.
 
     `quota` is drawn on for everything that is kept of the stream; `feed` and `end` raise UpstreamBroken beyond it.
@@ -50,7 +50,7 @@ class Watch(Protocol):
     quota: Quota
 
     @property
-    def seen(self) -> Seen: ...
+    def seen(self) -> ObservedResponse: ...
 
     def feed(self, data: bytes) -> bytes: ...
 
@@ -59,7 +59,7 @@ class Watch(Protocol):
         ...
 
 
-class Reader(Protocol):
+class ResponseReader(Protocol):
     """A provider's streamed answer, read into Events. After a Failed it returns no more. `quota` is drawn on for everything that is kept of the stream, here and by whoever reads the events."""
 
     quota: Quota
@@ -71,7 +71,7 @@ class Reader(Protocol):
         ...
 
 
-class Writer(Protocol):
+class EventWriter(Protocol):
     """Events, written as the client's stream.
 
     `send` returns b"" where the event says nothing in this dialect or is held back. After `send(Failed)` the stream is over: its bytes are the dialect's in-stream
@@ -94,17 +94,17 @@ class Writer(Protocol):
 class ClientDialect(Protocol):
     """The half of a dialect that faces clients."""
 
-    def read_call(self, ask: Ask) -> Call:
+    def read_call(self, ask: RawRequest) -> ChatRequest:
         """The whole request, understood. Raises BadRequest with `param` naming the field."""
         ...
 
     def write_answer(
-        self, events: Sequence[Event], call: Call, *, id: str, created: int, model: str
+        self, events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
     ) -> tuple[bytes, list[Change]]:
         """A whole answer. `id` is used where the provider gave none; `created` is Unix seconds; `model` where Began names none."""
         ...
 
-    def writer(self, call: Call, *, id: str, created: int, model: str) -> Writer: ...
+    def writer(self, call: ChatRequest, *, id: str, created: int, model: str) -> EventWriter: ...
 
     def write_error(self, error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
         """Status and JSON body. Never lets a rejected upstream key show as 401."""
@@ -114,15 +114,15 @@ class ClientDialect(Protocol):
 class ProviderDialect(Protocol):
     """The half of a dialect that faces providers."""
 
-    def write_call(self, call: Call, attempt: Attempt) -> Written:
+    def write_call(self, call: ChatRequest, attempt: Attempt) -> ProviderRequest:
         """The request body. Raises Unsupported naming the part that cannot be said; what can only be said in weaker words is in `changes`."""
         ...
 
-    def read_answer(self, body: bytes, attempt: Attempt, written: Written) -> list[Event]:
+    def read_answer(self, body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
         """A whole answer. What is no answer gives a Failed: half a JSON, an error object inside a 200, no choices."""
         ...
 
-    def reader(self, attempt: Attempt, written: Written) -> Reader: ...
+    def reader(self, attempt: Attempt, written: ProviderRequest) -> ResponseReader: ...
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
         """An answer with a status of 300 or more, as an error of our tree (with upstream_status, _type, _code, _body and retry_after filled). Header names are lower case."""
@@ -131,13 +131,13 @@ class ProviderDialect(Protocol):
     def read_models(self, body: bytes) -> list[ListedModel]: ...
 
 
-class PassingDialect(Protocol):
+class PassthroughDialect(Protocol):
     """What a dialect that is spoken on both sides offers for the untouched way."""
 
-    def watch(self, ask: Ask, *, withhold_usage: bool) -> Watch:
+    def watch(self, ask: RawRequest, *, withhold_usage: bool) -> PassthroughObserver:
         """`withhold_usage`: the gateway asked for the usage event and the client did not, so it is taken out of what is forwarded."""
         ...
 
-    def look(self, body: bytes) -> Seen:
+    def look(self, body: bytes) -> ObservedResponse:
         """A whole answer: what is in it, and `error` where it is none (half a JSON, an error object inside a 200, no choices)."""
         ...

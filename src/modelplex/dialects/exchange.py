@@ -16,28 +16,34 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken, detached
 from modelplex.core.events import (
     OUTPUT,
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Embedded,
-    Ended,
+    CitationAdded,
+    EmbeddingResponse,
     Event,
-    Failed,
-    Made,
-    Measured,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    MediaOutput,
+    OpaqueStateReceived,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Ask, Attempt, Change, Written
+from modelplex.core.request import Attempt, Change, ProviderRequest, RawRequest
 from modelplex.dialects.core.estimate import billed, estimated, sealed_characters
 from modelplex.dialects.core.foreign_errors import QUOTED
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import LINE_CAP
-from modelplex.dialects.dialect import PassingDialect, Reader, Seen, Watch, Writer
+from modelplex.dialects.dialect import (
+    EventWriter,
+    ObservedResponse,
+    PassthroughDialect,
+    PassthroughObserver,
+    ResponseReader,
+)
 from modelplex.dialects.openai_chat.usage import usage_inside
 from modelplex.dialects.raw_request import amended
 
@@ -51,11 +57,11 @@ MAX_SILENCE = 2 * LINE_CAP
 """Bytes in a row of which no event comes. The longest line that is read is a part of one, and what is passed over (an image in the making) may be another."""
 MAX_LOSSES = 100
 """Losses of an answer that are told; more say nothing new."""
-TEXT = (Said, Thought, Argued, Refused)
+TEXT = (TextDelta, ReasoningDelta, ToolArgumentsDelta, RefusalDelta)
 """The output that is as many tokens as it is long."""
 
 
-class Passage(Protocol):
+class Exchange(Protocol):
     """`body` goes up. Of a stream, `feed` and `end` give the bytes that go down; of a whole answer, `whole` does, or raises what it is instead.
 
     `has_output` is the point of no return. `failed` is set by `feed` or `end` where the answer broke: what they returned still goes down, if
@@ -78,7 +84,7 @@ class Passage(Protocol):
     @property
     def error_was_forwarded(self) -> bool: ...
     @property
-    def seen(self) -> Seen: ...
+    def seen(self) -> ObservedResponse: ...
     @property
     def complete(self) -> bool: ...
     def whole(self, body: bytes) -> bytes: ...
@@ -88,7 +94,7 @@ class Passage(Protocol):
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes: ...
 
 
-class Interjections(msgspec.Struct, frozen=True):
+class StreamFraming(msgspec.Struct, frozen=True):
     """What the gateway itself says in a stream that passes untouched: its content type, a keep-alive that no client reads as data, and an error."""
 
     media_type: str
@@ -108,22 +114,24 @@ class _Fresh:
     error_was_forwarded = False
 
 
-class Passing(_Fresh):
+class Passthrough(_Fresh):
     """Same dialect on both sides: bytes pass, a Watch looks on."""
 
     def __init__(
-        self, ask: Ask, attempt: Attempt, dialect: PassingDialect, interjections: Interjections
+        self, ask: RawRequest, attempt: Attempt, dialect: PassthroughDialect, interjections: StreamFraming
     ) -> None:
         self.changes, self.body, asked_usage = amended(ask, attempt)
         self._interjections = interjections
         self.media_type = interjections.media_type
         self._ask = ask
         self._dialect = dialect
-        self._watch: Watch | None = dialect.watch(ask, withhold_usage=asked_usage) if ask.stream else None
-        self._seen = Seen()
+        self._watch: PassthroughObserver | None = (
+            dialect.watch(ask, withhold_usage=asked_usage) if ask.stream else None
+        )
+        self._seen = ObservedResponse()
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         """What the provider did not count is estimated, of an answer that there was; the client gets what came."""
         seen = self._watch.seen if self._watch is not None else self._seen
         if seen.usage is None and not (self.has_output or seen.finish):
@@ -168,7 +176,7 @@ class Passing(_Fresh):
             self._fail(watch)
         return out
 
-    def _fail(self, watch: Watch) -> None:
+    def _fail(self, watch: PassthroughObserver) -> None:
         self.failed = watch.failed
         self.error_was_forwarded = watch.error_forwarded
 
@@ -179,20 +187,20 @@ class Passing(_Fresh):
         return self._interjections.error(error, request_id)
 
 
-class Unread(_Fresh):
+class OpaquePassthrough(_Fresh):
     """Same dialect, and an endpoint whose answers nobody here reads (images, audio, moderations, rerank): only model and key are ours, and what it took is looked for."""
 
     media_type = ""
     complete = False
     """Nobody can tell where an unread answer ends, but its framing."""
 
-    def __init__(self, ask: Ask, attempt: Attempt) -> None:
+    def __init__(self, ask: RawRequest, attempt: Attempt) -> None:
         self.changes, self.body, _ = amended(ask, attempt)
-        self._seen = Seen(model=attempt.model)
+        self._seen = ObservedResponse(model=attempt.model)
         self._head = self._kept = b""
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         """Usage stands near the beginning (rerank) or the end (images)."""
         usage = usage_inside(self._head + self._kept) if self._kept else None
         return msgspec.structs.replace(self._seen, usage=usage) if usage is not None else self._seen
@@ -241,12 +249,12 @@ def _sentence(data: bytes) -> str:
     return f": {said}" if said else ""
 
 
-class Embeddings(Unread):
+class EmbeddingPassthrough(OpaquePassthrough):
     """Vectors: never streamed. The same dialect passes and is looked at."""
 
     media_type = "application/json"
 
-    def __init__(self, ask: Ask, attempt: Attempt, look: Callable[[bytes], Seen]) -> None:
+    def __init__(self, ask: RawRequest, attempt: Attempt, look: Callable[[bytes], ObservedResponse]) -> None:
         super().__init__(ask, attempt)
         self._ask = ask
         self._look = look
@@ -260,7 +268,7 @@ class Embeddings(Unread):
         return body
 
 
-class TranslatedEmbeddings(Unread):
+class EmbeddingTranslation(OpaquePassthrough):
     """Vectors of one dialect, written in another."""
 
     media_type = "application/json"
@@ -268,15 +276,15 @@ class TranslatedEmbeddings(Unread):
 
     def __init__(
         self,
-        ask: Ask,
-        written: Written,
+        ask: RawRequest,
+        written: ProviderRequest,
         attempt: Attempt,
         *,
-        read: Callable[[bytes], Embedded],
-        write: Callable[[Embedded], bytes],
+        read: Callable[[bytes], EmbeddingResponse],
+        write: Callable[[EmbeddingResponse], bytes],
     ) -> None:
         self.body, self.changes = written.body, written.changes
-        self._seen = Seen(model=attempt.model)
+        self._seen = ObservedResponse(model=attempt.model)
         self._head = self._kept = b""
         self._ask = ask
         self._model = attempt.model
@@ -286,23 +294,23 @@ class TranslatedEmbeddings(Unread):
         embedded = self._read(body)
         if embedded.usage.estimated:
             embedded = msgspec.structs.replace(embedded, usage=estimated(self._ask, characters=0))
-        self._seen = Seen(model=embedded.model or self._model, usage=embedded.usage)
+        self._seen = ObservedResponse(model=embedded.model or self._model, usage=embedded.usage)
         return self._write(embedded)
 
 
-class Translating(_Fresh):
+class Translation(_Fresh):
     """Two dialects: up through Call, down through Event. A stream has a reader and a writer, a whole answer has `read` and `write`."""
 
     passing = False
 
     def __init__(
         self,
-        ask: Ask,
-        written: Written,
+        ask: RawRequest,
+        written: ProviderRequest,
         attempt: Attempt,
         *,
-        reader: Reader | None = None,
-        writer: Writer | None = None,
+        reader: ResponseReader | None = None,
+        writer: EventWriter | None = None,
         read: Callable[[bytes], list[Event]] | None = None,
         write: Callable[[list[Event]], tuple[bytes, list[Change]]] | None = None,
     ) -> None:
@@ -327,11 +335,11 @@ class Translating(_Fresh):
         self._finish: str | None = None
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         usage = self._usage
         if usage is not None or self.has_output or self._finish is not None:
             usage = billed(self._ask, usage, characters=self._characters, counted_at=self._counted_at)
-        return Seen(self._model, self._finish, usage, self.failed, tuple(self._seals))
+        return ObservedResponse(self._model, self._finish, usage, self.failed, tuple(self._seals))
 
     @property
     def complete(self) -> bool:
@@ -379,11 +387,11 @@ class Translating(_Fresh):
         self._keep_losses(self._writer)
         return out
 
-    def _estimate(self) -> Measured:
+    def _estimate(self) -> UsageReported:
         self._usage = estimated(self._ask, characters=self._characters)
-        return Measured(self._usage)
+        return UsageReported(self._usage)
 
-    def _keep_losses(self, writer: Writer) -> None:
+    def _keep_losses(self, writer: EventWriter) -> None:
         for change in writer.changes:
             if change not in self._losses and len(self._losses) < MAX_LOSSES:
                 self._losses[change] = None
@@ -409,36 +417,38 @@ class Translating(_Fresh):
             if isinstance(event, TEXT):
                 self._characters += len(event.text)
                 self._shown = event.part
-            elif isinstance(event, Sealed):  # a client of the maker's own dialect gets it without an envelope
+            elif isinstance(
+                event, OpaqueStateReceived
+            ):  # a client of the maker's own dialect gets it without an envelope
                 self._seals.append(event.seal.data)
                 if event.part != self._shown:
                     self._characters += sealed_characters(event.seal.data)
-        elif isinstance(event, Measured):
+        elif isinstance(event, UsageReported):
             self._usage = event.usage
             self._counted_at = self._characters
             self._is_measured = event.usage.output > 0
-        elif isinstance(event, Ended):
+        elif isinstance(event, ResponseEnded):
             self._finish = event.reason
             if self._is_measured:  # what a reader held back comes after the count that includes it
                 self._counted_at = self._characters
-        elif isinstance(event, Failed):
+        elif isinstance(event, ResponseFailed):
             self.failed = event.error
-        elif isinstance(event, Began):
+        elif isinstance(event, ResponseStarted):
             self._usage = event.usage or self._usage
             self._model = event.model or self._model
 
     def _take(self, event: Event) -> None:
         """Whatever the reader or the writer keeps of it. Raises UpstreamBroken."""
         match event:
-            case Said() | Thought() | Argued() | Refused():
+            case TextDelta() | ReasoningDelta() | ToolArgumentsDelta() | RefusalDelta():
                 self._quota.take_text(event.text)
-                if isinstance(event, Said) and event.logprobs is not None:
+                if isinstance(event, TextDelta) and event.logprobs is not None:
                     self._quota.take(len(event.logprobs))
-            case Called():
+            case ToolCallStarted():
                 self._quota.take_entry(event.name)
-            case Sealed():
+            case OpaqueStateReceived():
                 self._quota.take_entry(event.seal.data)
-            case Cited() | Made():
+            case CitationAdded() | MediaOutput():
                 self._quota.take_entry(bytes(event.raw))
             case _:
                 pass
@@ -447,10 +457,10 @@ class Translating(_Fresh):
         return self._writer.ping() if self._writer is not None else b""
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
-        return self._writer.send(Failed(error)) if self._writer is not None else b""
+        return self._writer.send(ResponseFailed(error)) if self._writer is not None else b""
 
 
-class Frames(Protocol):
+class Framing(Protocol):
     """Another framing of the same events."""
 
     media_type: str
@@ -462,7 +472,7 @@ class Frames(Protocol):
 class Reframed:
     """A passage whose stream is framed otherwise on its last yard."""
 
-    def __init__(self, inner: Passage, frames: Frames) -> None:
+    def __init__(self, inner: Exchange, frames: Framing) -> None:
         self._inner = inner
         self._frames = frames
         self.body = inner.body
@@ -490,7 +500,7 @@ class Reframed:
         return self._inner.error_was_forwarded
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         return self._inner.seen
 
     @property

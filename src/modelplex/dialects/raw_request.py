@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import Ask, Attempt, Change, Endpoint, Quirks
+from modelplex.core.request import Attempt, Change, Endpoint, Quirks, RawRequest
 from modelplex.dialects.core.bounds import check_lists, check_values
 from modelplex.dialects.core.multipart import find_model
 from modelplex.dialects.core.surrogates import REPLACEMENT, mended
@@ -45,21 +45,21 @@ _decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: str) -> Ask:
+def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: str) -> RawRequest:
     """A multipart form, of which only `model` is read. Raises BadRequest."""
     start, end = find_model(body, content_type)
     try:
         model = body[start:end].decode()
     except UnicodeDecodeError:
         raise BadRequest("'model' is not valid UTF-8.", param="model") from None
-    return Ask(
+    return RawRequest(
         endpoint=endpoint, dialect=dialect, model=model, body=body, fields={}, content_type=content_type
     )
 
 
 def read_ask(
     body: bytes, *, endpoint: Endpoint, dialect: str, model: str | None = None, stream: bool | None = None
-) -> Ask:
+) -> RawRequest:
     """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member is missing or of the wrong type.
 
     `model` and `stream` are given where the dialect does not say them in the body.
@@ -79,7 +79,7 @@ def read_ask(
         stream = dialect not in NEVER_STREAMED and _streamed(
             fields, unless_told=dialect in STREAMS_UNLESS_TOLD
         )
-    return Ask(
+    return RawRequest(
         endpoint=endpoint,
         dialect=dialect,
         model=_model(fields) if model is None else model,
@@ -144,7 +144,7 @@ def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     return read is not None and read.include_usage is True
 
 
-def amended(ask: Ask, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool]:
+def amended(ask: RawRequest, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool]:
     """The body with the members changed that must be, every other value's bytes the same; and whether usage was asked for on our behalf."""
     if ask.content_type.startswith(FORM):
         return (), _form_with_model(ask, attempt.model), False
@@ -204,7 +204,7 @@ def _says_another(members: Mapping[str, msgspec.Raw], name: msgspec.Raw) -> bool
     return "model" in members and bytes(members["model"]) != bytes(name)
 
 
-def _may_repeat(ask: Ask) -> bool:
+def _may_repeat(ask: RawRequest) -> bool:
     """Whether the body may hold a member twice. Of such a body we read the last and others the first, so it is never passed as it came:
     what was judged here would not be what is served there. What is longer for its spaces alone is written anew as well, which costs a copy.
     """
@@ -213,7 +213,7 @@ def _may_repeat(ask: Ask) -> bool:
     return len(ask.body) - read >= SHORTEST_MEMBER
 
 
-def _form_with_model(ask: Ask, model: str) -> bytes:
+def _form_with_model(ask: RawRequest, model: str) -> bytes:
     if model == ask.model:
         return ask.body
     start, end = find_model(ask.body, ask.content_type)
@@ -246,7 +246,7 @@ def _refused(
     return tuple(Change("drop", name, "this service answers it with an error") for name in refused)
 
 
-def prices_depend_on(ask: Ask) -> dict[str, str]:
+def prices_depend_on(ask: RawRequest) -> dict[str, str]:
     """What the request says of how it is to be served, as far as providers bill by it."""
     said: dict[str, str] = {}
     for member, name in PRICED.items():

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from modelplex.core.errors import ModelplexError
-from modelplex.core.events import Embedded
-from modelplex.core.request import Ask, Attempt, Embedding, Written
+from modelplex.core.events import EmbeddingResponse
+from modelplex.core.request import Attempt, EmbeddingRequest, ProviderRequest, RawRequest
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.dialect import ClientDialect, PassingDialect, ProviderDialect, Seen
-from modelplex.dialects.exchange import Interjections
+from modelplex.dialects.dialect import ClientDialect, ObservedResponse, PassthroughDialect, ProviderDialect
+from modelplex.dialects.exchange import StreamFraming
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.openai_chat import completions, embeddings
@@ -59,7 +59,7 @@ SMALLER_FORMS: Mapping[str, str] = {
 }
 """Forms that share the errors and the lists of a dialect."""
 
-PASSING: Mapping[str, PassingDialect] = {
+PASSING: Mapping[str, PassthroughDialect] = {
     "openai_responses": openai_responses,
     "openai_chat": openai_chat,
     "openai_completions": completions,
@@ -70,45 +70,45 @@ PASSING: Mapping[str, PassingDialect] = {
 }
 """What is looked at while it passes untouched."""
 
-LOOK_AT_VECTORS: Mapping[str, Callable[[bytes], Seen]] = {
+LOOK_AT_VECTORS: Mapping[str, Callable[[bytes], ObservedResponse]] = {
     "openai_embeddings": embeddings.look,
     "gemini_embed": gemini.look_at_vectors,
     "ollama_embed": ollama.look_at_vectors,
 }
 
 
-class VectorsAsked(msgspec.Struct, frozen=True):
+class ClientEmbeddings(msgspec.Struct, frozen=True):
     """How a client asks for vectors, and is given them: `write(embedded, ask, asked, model)`."""
 
-    read: Callable[[Ask], Embedding]
-    write: Callable[[Embedded, Ask, Embedding, str], bytes]
+    read: Callable[[RawRequest], EmbeddingRequest]
+    write: Callable[[EmbeddingResponse, RawRequest, EmbeddingRequest, str], bytes]
 
 
-class VectorsGiven(msgspec.Struct, frozen=True):
+class ProviderEmbeddings(msgspec.Struct, frozen=True):
     """How a provider is asked for vectors, and gives them."""
 
-    write: Callable[[Embedding, Attempt], Written]
-    read: Callable[[bytes], Embedded]
+    write: Callable[[EmbeddingRequest, Attempt], ProviderRequest]
+    read: Callable[[bytes], EmbeddingResponse]
 
 
-_GEMINI_VECTORS = VectorsAsked(
+_GEMINI_VECTORS = ClientEmbeddings(
     gemini.read_embedding, lambda embedded, ask, _, __: gemini.write_embedded(embedded, ask)
 )
-VECTORS_ASKED: Mapping[str, VectorsAsked] = {
-    "openai_embeddings": VectorsAsked(
+VECTORS_ASKED: Mapping[str, ClientEmbeddings] = {
+    "openai_embeddings": ClientEmbeddings(
         embeddings.read_embedding,
         lambda embedded, _, asked, model: embeddings.write_embedded(embedded, asked, model),
     ),
     "gemini_embed": _GEMINI_VECTORS,
     "gemini_embed_one": _GEMINI_VECTORS,
-    "ollama_embed": VectorsAsked(
+    "ollama_embed": ClientEmbeddings(
         ollama.read_embed, lambda embedded, _, __, model: ollama.write_embedded(embedded, model)
     ),
 }
-VECTORS_GIVEN: Mapping[str, VectorsGiven] = {
-    "openai_embeddings": VectorsGiven(embeddings.write_embedding, embeddings.read_embedded),
-    "gemini_embed": VectorsGiven(gemini.write_embedding, gemini.read_embedded),
-    "ollama_embed": VectorsGiven(ollama.write_embedding, ollama.read_embedded),
+VECTORS_GIVEN: Mapping[str, ProviderEmbeddings] = {
+    "openai_embeddings": ProviderEmbeddings(embeddings.write_embedding, embeddings.read_embedded),
+    "gemini_embed": ProviderEmbeddings(gemini.write_embedding, gemini.read_embedded),
+    "ollama_embed": ProviderEmbeddings(ollama.write_embedding, ollama.read_embedded),
 }
 
 COUNTS: Mapping[str, Callable[[int], bytes]] = {
@@ -138,24 +138,24 @@ def _openai_error(error: ModelplexError, request_id: str) -> bytes:
     return b"data: " + openai_chat.write_error(error, request_id=request_id)[1] + b"\n\n"
 
 
-_OPENAI = Interjections("text/event-stream", b": ping\n\n", _openai_error)
-_OLLAMA = Interjections("application/x-ndjson", b"", lambda error, _: ollama.error_line(error))
-_RESPONSES = Interjections(
+_OPENAI = StreamFraming("text/event-stream", b": ping\n\n", _openai_error)
+_OLLAMA = StreamFraming("application/x-ndjson", b"", lambda error, _: ollama.error_line(error))
+_RESPONSES = StreamFraming(
     "text/event-stream",
     b": ping\n\n",
     lambda error, _: openai_responses.write_error_event(error),
 )
-_ANTHROPIC = Interjections(
+_ANTHROPIC = StreamFraming(
     "text/event-stream",
     anthropic.PING,
     lambda error, request_id: anthropic.error_event(error, request_id=request_id),
 )
-_GEMINI = Interjections(
+_GEMINI = StreamFraming(
     "text/event-stream",
     gemini.PING,
     lambda error, request_id: gemini.write_error_event(error, request_id=request_id),
 )
-INTERJECTIONS: Mapping[str, Interjections] = {
+INTERJECTIONS: Mapping[str, StreamFraming] = {
     "openai_responses": _RESPONSES,
     "anthropic_messages": _ANTHROPIC,
     "gemini": _GEMINI,

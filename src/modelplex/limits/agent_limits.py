@@ -25,22 +25,22 @@ MERGED = 0.25
 """Seconds. So much longer than a minute is counted at most, and a refusal is never early."""
 
 
-class Spent(msgspec.Struct, frozen=True):
+class AgentUsage(msgspec.Struct, frozen=True):
     """What an agent used of what it pays for."""
 
     requests: int = 0
     tokens: int = 0
     usd: float = 0.0
 
-    def plus(self, other: Spent) -> Spent:
-        return Spent(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
+    def plus(self, other: AgentUsage) -> AgentUsage:
+        return AgentUsage(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
 
-    def negative(self) -> Spent:
-        return Spent(-self.requests, -self.tokens, -self.usd)
+    def negative(self) -> AgentUsage:
+        return AgentUsage(-self.requests, -self.tokens, -self.usd)
 
 
-NOTHING = Spent()
-Days = Mapping[str, Spent]
+NOTHING = AgentUsage()
+Days = Mapping[str, AgentUsage]
 """What was spent, by day of UTC ("2026-01-31")."""
 
 
@@ -50,23 +50,23 @@ class Window:
     __slots__ = ("_entries", "_sum")
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[LimitEntry] = deque()
         self._sum = 0
 
     def __repr__(self) -> str:
         return f"<Window {self._sum} in {len(self._entries)} entries>"
 
-    def add(self, amount: int, *, now: float) -> Entry:
+    def add(self, amount: int, *, now: float) -> LimitEntry:
         self._sum += amount
         if self._entries and now - self._entries[-1].first < MERGED:
             entry = self._entries[-1]
             entry.last, entry.amount = now, entry.amount + amount
         else:
-            entry = Entry(now, now, amount)
+            entry = LimitEntry(now, now, amount)
             self._entries.append(entry)
         return entry
 
-    def take_back(self, amount: int, entry: Entry) -> None:
+    def take_back(self, amount: int, entry: LimitEntry) -> None:
         """Undo an `add`, which returned this entry. One that is over a minute old may be forgotten already."""
         if not entry.forgotten:
             entry.amount -= amount
@@ -91,7 +91,7 @@ class Window:
         raise AssertionError(self)
 
 
-class Entry(msgspec.Struct):
+class LimitEntry(msgspec.Struct):
     """What came within MERGED seconds of `first`."""
 
     first: float
@@ -109,7 +109,7 @@ class Account:
         self.tokens = Window()
         self.running = 0
         self.refused = 0
-        self._totals: dict[str, Spent] = {}
+        self._totals: dict[str, AgentUsage] = {}
         self.remember(days)
 
     def __repr__(self) -> str:
@@ -119,11 +119,11 @@ class Account:
         for day, spent in days.items():
             self.use(spent, day=day)
 
-    def use(self, spent: Spent, *, day: str) -> None:
+    def use(self, spent: AgentUsage, *, day: str) -> None:
         for period in (day, day[:7], ""):
             self._totals[period] = self._totals.get(period, NOTHING).plus(spent)
 
-    def spent(self, per: str, *, day: str) -> Spent:
+    def spent(self, per: str, *, day: str) -> AgentUsage:
         period = {"day": day, "month": day[:7], "total": ""}[per]
         return self._totals.get(period, NOTHING)
 
@@ -138,7 +138,7 @@ class Ticket:
 
     __slots__ = ("account", "entry", "settled")
 
-    def __init__(self, account: Account | None, entry: Entry | None = None) -> None:
+    def __init__(self, account: Account | None, entry: LimitEntry | None = None) -> None:
         self.account = account
         self.entry = entry
         self.settled = False
@@ -147,7 +147,7 @@ class Ticket:
         return f"<Ticket {self.account!r} {'settled' if self.settled else 'open'}>"
 
 
-class Limits:
+class AgentLimits:
     """All agents of a config.
 
     now    a clock that never goes back, in seconds
@@ -164,7 +164,7 @@ class Limits:
         self._now = now
         self._wall = wall
         self._kept: Mapping[str, Days] = {}
-        self._keep: Callable[[str, str, Spent], None] | None = None
+        self._keep: Callable[[str, str, AgentUsage], None] | None = None
         self._known: dict[str, Account] = {}
         self._accounts: dict[str, Account] = {}
         self._today = ""
@@ -182,13 +182,13 @@ class Limits:
             account.agent = agent
             self._known[agent.name] = self._accounts[agent.name] = account
 
-    def remember(self, kept: Mapping[str, Days], keep: Callable[[str, str, Spent], None]) -> None:
+    def remember(self, kept: Mapping[str, Days], keep: Callable[[str, str, AgentUsage], None]) -> None:
         """`kept` is what each agent spent before this process; `keep(agent, day, spent)` is called for what an agent with a budget spends from here on."""
         self._kept, self._keep = kept, keep
         for name, account in self._known.items():
             account.remember(kept.get(name, {}))
 
-    def learn(self, agent: str, day: str, spent: Spent) -> None:
+    def learn(self, agent: str, day: str, spent: AgentUsage) -> None:
         """Another process spent this for an agent of the same name."""
         if (account := self._known.get(agent)) is not None:
             account.use(spent, day=day)
@@ -231,7 +231,7 @@ class Limits:
         account.running -= 1
         if tokens:
             account.tokens.add(tokens, now=self._now())
-        spent, day = Spent(1, tokens, usd), self._day()
+        spent, day = AgentUsage(1, tokens, usd), self._day()
         account.use(spent, day=day)
         budget = account.agent.budget
         if self._keep is not None and (budget.usd is not None or budget.tokens is not None):
@@ -274,7 +274,7 @@ class Limits:
         return self._today
 
 
-def _check_budget(name: str, budget: BudgetConfig, spent: Spent) -> None:
+def _check_budget(name: str, budget: BudgetConfig, spent: AgentUsage) -> None:
     per = {"day": "today (UTC)", "month": "this month (UTC)", "total": "in all"}[budget.per]
     if budget.usd is not None and spent.usd >= budget.usd:
         used, limit = f"${spent.usd:.6g}", f"${budget.usd:g}"
@@ -287,7 +287,7 @@ def _check_budget(name: str, budget: BudgetConfig, spent: Spent) -> None:
     )
 
 
-def _check_reserved(account: Account, spent: Spent) -> None:
+def _check_reserved(account: Account, spent: AgentUsage) -> None:
     """Whether what is left of the budget is enough for the calls that run, each of them as much as the average. A call that is alone is always let in."""
     budget, whole = account.agent.budget, account.spent("total", day="")
     if not account.running or not whole.requests:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelplex.config.state_folder import make_state_folder
-from modelplex.limits.agent_limits import NOTHING, Spent
+from modelplex.limits.agent_limits import NOTHING, AgentUsage
 
 FILE = "agents.sqlite"
 FORM = 1
@@ -48,7 +48,7 @@ ON CONFLICT (agent, day) DO UPDATE SET requests = requests + excluded.requests, 
 """
 
 
-class LedgerError(Exception):
+class BudgetStoreError(Exception):
     """The file cannot be used. The text is a sentence for the person who starts the gateway."""
 
     @property
@@ -56,7 +56,7 @@ class LedgerError(Exception):
         return str(self)
 
 
-class Ledger:
+class BudgetStore:
     """One open file. `complain` is called on the writer's thread, once for each time that writing begins to fail, and once when it goes on."""
 
     def __init__(self, folder: Path, *, complain: Callable[[str], None]) -> None:
@@ -64,15 +64,15 @@ class Ledger:
         self.path = folder / FILE
         self.failures = 0
         """Writes that failed since the start."""
-        self.kept: dict[str, dict[str, Spent]] = {}
+        self.kept: dict[str, dict[str, AgentUsage]] = {}
         """What the file said when it was opened: by agent and day."""
-        self.learned: Callable[[str, str, Spent], None] | None = None
+        self.learned: Callable[[str, str, AgentUsage], None] | None = None
         """Called on the writer's thread with what other gateways have added since: agent, day, and how much."""
-        self._known: dict[tuple[str, str], Spent] = {}
+        self._known: dict[tuple[str, str], AgentUsage] = {}
         self._version = 0
         self._complain = complain
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[str, str], Spent] = {}
+        self._waiting: dict[tuple[str, str], AgentUsage] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
         try:
@@ -81,7 +81,9 @@ class Ledger:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._database = self._opened()
         except (OSError, sqlite3.Error) as error:
-            raise LedgerError(f"what agents spent cannot be kept in {self.path}: {_reason(error)}.") from None
+            raise BudgetStoreError(
+                f"what agents spent cannot be kept in {self.path}: {_reason(error)}."
+            ) from None
         self._writer = threading.Thread(target=self._write_all, name="ledger", daemon=True)
         self._writer.start()
 
@@ -93,7 +95,7 @@ class Ledger:
         """Days of agents whose additions are not written yet."""
         return len(self._waiting)
 
-    def add(self, agent: str, day: str, spent: Spent) -> None:
+    def add(self, agent: str, day: str, spent: AgentUsage) -> None:
         """Note what was spent. Does not block."""
         with self._lock:
             self._waiting[agent, day] = self._waiting.get((agent, day), NOTHING).plus(spent)
@@ -198,17 +200,17 @@ def _version(database: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _all_spent(database: sqlite3.Connection) -> dict[tuple[str, str], Spent]:
+def _all_spent(database: sqlite3.Connection) -> dict[tuple[str, str], AgentUsage]:
     rows = database.execute("SELECT agent, day, requests, tokens, usd FROM spent")
     return {(agent, day): _counted(agent, day, counts) for agent, day, *counts in rows}
 
 
-def _counted(agent: object, day: object, counts: list[object]) -> Spent:
+def _counted(agent: object, day: object, counts: list[object]) -> AgentUsage:
     """SQLite keeps a text in a column of numbers, and whoever wrote it may have written less than nothing. Raises DatabaseError."""
     match counts:
         case [int(requests), int(tokens), float(usd)] if min(requests, tokens) >= 0 and 0 <= usd < math.inf:
             if isinstance(agent, str) and isinstance(day, str) and DAY.fullmatch(day):
-                return Spent(requests, tokens, usd)
+                return AgentUsage(requests, tokens, usd)
         case _:
             pass
     raise sqlite3.DatabaseError(f"what it says of {agent!r} on {day!r} is no count")

@@ -10,9 +10,9 @@ from typing import Final
 
 from modelplex.mcp import era_translation, tasks
 from modelplex.mcp.catalog import LIST_TTL_MS
-from modelplex.mcp.constants import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era, Json, Reply
-from modelplex.mcp.request_context import Turn, invalid
-from modelplex.mcp.routing import Routes, View
+from modelplex.mcp.constants import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era, Json, McpReply
+from modelplex.mcp.request_context import ToolRequestContext, invalid
+from modelplex.mcp.routing import CatalogView, ToolRoutes
 from modelplex.mcp.shapes import Kind
 
 ASSUMED: Final = {
@@ -37,16 +37,16 @@ LISTS: Final[Mapping[str, Kind]] = {
 }
 
 
-class Surface:
+class AdvertisedCapabilities:
     """Of the servers that `routes` leads to."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: ToolRoutes) -> None:
         self._routes = routes
 
     def __repr__(self) -> str:
         return f"<Surface of {self._routes!r}>"
 
-    async def initialize(self, turn: Turn) -> Reply:
+    async def initialize(self, turn: ToolRequestContext) -> McpReply:
         asked = turn.params.get("protocolVersion")
         view = await self._routes.sighted(turn.globs, turn.route)
         version = asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
@@ -60,9 +60,9 @@ class Surface:
         }
         if (instructions := view.merged.instructions) is not None:
             result["instructions"] = instructions
-        return Reply(result=result)
+        return McpReply(result=result)
 
-    async def discover(self, turn: Turn) -> Reply:
+    async def discover(self, turn: ToolRequestContext) -> McpReply:
         view = await self._routes.peeked(turn.globs, turn.route)
         result: Json = {
             "supportedVersions": [*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS)],
@@ -70,9 +70,9 @@ class Surface:
         }
         if (instructions := view.merged.instructions) is not None:
             result["instructions"] = instructions
-        return Reply(result=era_translation.modern(result, ttl=self._ttl(turn)))
+        return McpReply(result=era_translation.modern(result, ttl=self._ttl(turn)))
 
-    def capabilities(self, turn: Turn, view: View) -> Json:
+    def capabilities(self, turn: ToolRequestContext, view: CatalogView) -> Json:
         capabilities = view.merged.capabilities()
         if self._routes.unasked(turn.globs, turn.route):
             capabilities = {**ASSUMED, **capabilities}
@@ -83,7 +83,7 @@ class Surface:
             capabilities["tools"] = {}
         return capabilities
 
-    def tasks(self, turn: Turn) -> Json:
+    def tasks(self, turn: ToolRequestContext) -> Json:
         """The capability of tasks, {} where no server offers any to this caller's era."""
         reached = self._routes.reach(turn.globs, turn.route)
         era = turn.party.era
@@ -92,7 +92,7 @@ class Surface:
             offers.append(ASSUMED_TASKS[era])
         return tasks.merged(offers, era)
 
-    async def list(self, turn: Turn) -> Reply:
+    async def list(self, turn: ToolRequestContext) -> McpReply:
         cursor = turn.params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             return invalid("cursor must be a string")
@@ -101,8 +101,8 @@ class Surface:
         else:
             view = await self._routes.loaded(turn.globs, turn.route)
         result = view.page(LISTS[turn.method], era=turn.party.era, cursor=cursor)
-        return Reply(result=era_translation.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
+        return McpReply(result=era_translation.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
 
-    def _ttl(self, turn: Turn) -> int:
+    def _ttl(self, turn: ToolRequestContext) -> int:
         """A list that lacks a server is not to be kept."""
         return LIST_TTL_MS if self._routes.whole(turn.globs, turn.route) else 0

@@ -51,7 +51,7 @@ _PHRASE: Final = re.compile(
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class ApprovalFinding(msgspec.Struct, frozen=True, kw_only=True):
     """What a person should look at before approving. `where` is the member, as `inputSchema.properties.path.description`; `what` is safe to print."""
 
     kind: Suspicion
@@ -87,7 +87,7 @@ Lock = dict[str, LockedServer]
 """By server."""
 
 
-class Pin(msgspec.Struct, frozen=True, kw_only=True):
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """One definition: its state, its hash now and the one that was approved."""
 
     kind: Kind
@@ -96,7 +96,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     hash: str
     approved: str | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ApprovalFinding, ...] = ()
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +104,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     mode: Mode
-    pins: tuple[Pin, ...]
+    pins: tuple[Approval, ...]
     first: LockedServer | None = None
     """What to record now: the first sight, in `trust_first` mode. None where there is nothing new."""
 
@@ -126,19 +126,19 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self._held("instructions"))
 
     @property
-    def changed(self) -> tuple[Pin, ...]:
+    def changed(self) -> tuple[Approval, ...]:
         """To be told in every mode."""
         return tuple(pin for pin in self.pins if pin.state == "changed")
 
     @property
-    def pending(self) -> tuple[Pin, ...]:
+    def pending(self) -> tuple[Approval, ...]:
         return tuple(pin for pin in self.pins if pin.state == "pending")
 
-    def pin(self, kind: Kind, name: str) -> Pin | None:
+    def pin(self, kind: Kind, name: str) -> Approval | None:
         return next((pin for pin in self.pins if pin.kind == kind and pin.name == name), None)
 
 
-class Pins(msgspec.Struct, frozen=True, kw_only=True):
+class Approvals(msgspec.Struct, frozen=True, kw_only=True):
     """How strict it is, what the lock file approves, and what was first seen. With `locked` and no `lock` nothing is approved."""
 
     mode: Mode = "trust_first"
@@ -237,14 +237,14 @@ def _by_name(definitions: Collection[Json]) -> Iterator[tuple[str, Json]]:
 
 def _pins(
     server: str, catalog: Catalog, known: LockedServer, *, trusting: bool, others: Collection[str]
-) -> Iterator[Pin]:
+) -> Iterator[Approval]:
     specific = _specific(others)
 
-    def pin(kind: Kind, name: str, now: str, before: str | None, scanned: object) -> Pin:
+    def pin(kind: Kind, name: str, now: str, before: str | None, scanned: object) -> Approval:
         new: State = "approved" if trusting else "pending"
         state: State = new if before is None else "approved" if before == now else "changed"
         findings = tuple(_scanned(scanned, specific))
-        return Pin(
+        return Approval(
             kind=kind, server=server, name=name, state=state, hash=now, approved=before, findings=findings
         )
 
@@ -264,7 +264,9 @@ def _pins(
         )
 
 
-def _recorded(pins: Collection[Pin], known: LockedServer | None, *, launch: str, says: str) -> LockedServer:
+def _recorded(
+    pins: Collection[Approval], known: LockedServer | None, *, launch: str, says: str
+) -> LockedServer:
     """What is known, and what is seen for the first time; what changed stays as it was first seen, so that it is told until it is approved."""
 
     def of(kind: Kind) -> Mapping[str, str]:
@@ -283,7 +285,7 @@ def _recorded(pins: Collection[Pin], known: LockedServer | None, *, launch: str,
 # --- what looks wrong --------------------------------------------------------------------------------------------------------------
 
 
-def scan(definition: object, *, others: Collection[str] = ()) -> Iterator[Finding]:
+def scan(definition: object, *, others: Collection[str] = ()) -> Iterator[ApprovalFinding]:
     """What a person should look at, of every string in a definition, the names of arguments too. `others` are the names of other servers' tools."""
     return _scanned(definition, _specific(others))
 
@@ -293,7 +295,7 @@ def _specific(others: Collection[str]) -> frozenset[str]:
     return frozenset(name for name in others if len(name) >= SPECIFIC and not name.isalpha())
 
 
-def _scanned(definition: object, others: frozenset[str]) -> Iterator[Finding]:
+def _scanned(definition: object, others: frozenset[str]) -> Iterator[ApprovalFinding]:
     left = SCANNED
     for path, text in _strings(definition):
         piece = text[:left]
@@ -339,27 +341,27 @@ def _strings(definition: object) -> Iterator[tuple[_Path, str]]:
             waiting.extend(((path, index), elements[index]) for index in reversed(range(len(elements))))
 
 
-def _suspect(path: _Path, text: str, others: frozenset[str]) -> Iterator[Finding]:
+def _suspect(path: _Path, text: str, others: frozenset[str]) -> Iterator[ApprovalFinding]:
     unseen = (
         []
         if text.isascii()
         else sorted({char for char in text if not char.isascii() and _is_invisible(char)})
     )
     if unseen:
-        yield Finding(
+        yield ApprovalFinding(
             kind="invisible", where=_where(path), what=", ".join(f"U+{ord(char):04X}" for char in unseen[:8])
         )
     if _ESCAPE.search(text):
         controls = sorted(set(_ESCAPE.findall(text)))
-        yield Finding(
+        yield ApprovalFinding(
             kind="escape", where=_where(path), what=", ".join(f"U+{ord(char):04X}" for char in controls[:8])
         )
     # What is hidden between the letters must not hide the words.
     seen = "".join(char for char in text if char not in unseen) if unseen else text
     if phrase := _PHRASE.search(seen):
-        yield Finding(kind="phrase", where=_where(path), what=f'"{printable(phrase[0])}"')
+        yield ApprovalFinding(kind="phrase", where=_where(path), what=f'"{printable(phrase[0])}"')
     if others and (named := sorted(others & {word.strip(".-") for word in _WORD.findall(seen)})):
-        yield Finding(
+        yield ApprovalFinding(
             kind="other_tool", where=_where(path), what=", ".join(printable(name) for name in named[:8])
         )
 

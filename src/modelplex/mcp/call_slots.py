@@ -22,7 +22,7 @@ BYTES_OF_ONE: Final = 65_536
 """Text in the arguments of one caller's running calls, from which its further calls wait: a server reads its calls one after the other, and a small one behind those of others."""
 
 
-class Full(Exception):
+class SlotsFull(Exception):
     """No place came free, or there is no room to wait for one."""
 
     def __init__(self, sentence: str) -> None:
@@ -30,7 +30,7 @@ class Full(Exception):
         self.sentence = sentence
 
 
-class Places:
+class CallSlots:
     """Belongs to one event loop. `limit` is how many calls run at once."""
 
     def __init__(self, limit: int) -> None:
@@ -55,7 +55,7 @@ class Places:
             return
         own = len(self._queues.get(owner, ()))
         if own >= WAITING_OF_ONE or self._waiting >= WAITING:
-            raise Full(f"{self._taken(owner)}, which is the limit; {own} of this caller wait already.")
+            raise SlotsFull(f"{self._taken(owner)}, which is the limit; {own} of this caller wait already.")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(owner, deque()).append((size, place))
         self._waiting += 1
@@ -64,7 +64,7 @@ class Places:
                 await place
         except TimeoutError:
             self._leave(owner, size, place)
-            raise Full(f"{self._taken(owner)}; none came free within {patience:g} seconds.") from None
+            raise SlotsFull(f"{self._taken(owner)}; none came free within {patience:g} seconds.") from None
         except asyncio.CancelledError:
             self._leave(owner, size, place)
             raise

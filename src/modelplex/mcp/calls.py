@@ -15,14 +15,21 @@ from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation, results, search
 from modelplex.mcp.catalog import BadCursor
-from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_PARAMS, Json, Reply, Unavailable
+from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_PARAMS, Json, McpReply, Unavailable
 from modelplex.mcp.policy import decide
 from modelplex.mcp.relay import Relay, size
-from modelplex.mcp.request_context import Turn, invalid, tool_refused, unavailable, unknown, unlisted
-from modelplex.mcp.routing import Routes, Target
-from modelplex.mcp.tasks import Held, Tasks, offered, only_as_task
-from modelplex.mcp.tool_server import Back
-from modelplex.records.tool_call import ToolCall, ToolJournal, measured
+from modelplex.mcp.request_context import (
+    ToolRequestContext,
+    invalid,
+    tool_refused,
+    unavailable,
+    unknown,
+    unlisted,
+)
+from modelplex.mcp.routing import RouteTarget, ToolRoutes
+from modelplex.mcp.tasks import HeldTask, Tasks, offered, only_as_task
+from modelplex.mcp.tool_server import ToolServer
+from modelplex.records.tool_call import ToolRecord, ToolRecordBuilder, measured
 
 NAME_LIMIT: Final = 1_024
 """Characters of a name or URI in a Record; what is longer is cut there, and nowhere else."""
@@ -44,21 +51,21 @@ def admit_all(caller: Caller) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-class Calls:
+class ToolCalls:
     """The parameters are the hub's, which says what they are."""
 
     def __init__(
         self,
         config: McpConfig,
-        backs: Mapping[str, Back],
+        backs: Mapping[str, ToolServer],
         *,
-        routes: Routes,
+        routes: ToolRoutes,
         relay: Relay,
         tasks: Tasks,
         ids: Iterator[str],
         clock: Callable[[], float],
         wall: Callable[[], float],
-        tell: Callable[[ToolCall], None],
+        tell: Callable[[ToolRecord], None],
         admit: Admit,
         keep_bodies: int,
     ) -> None:
@@ -73,7 +80,7 @@ class Calls:
         self._tell = tell
         self._admit = admit
         self._keep_bodies = keep_bodies
-        self.methods: Mapping[str, Callable[[Turn], Coroutine[Any, Any, Reply]]] = {
+        self.methods: Mapping[str, Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]] = {
             "tools/call": self._tool,
             "prompts/get": self._prompt,
             "resources/read": self._read,
@@ -85,10 +92,10 @@ class Calls:
     def __repr__(self) -> str:
         return f"<Calls by {self._relay!r}>"
 
-    async def answer(self, turn: Turn) -> Reply:
+    async def answer(self, turn: ToolRequestContext) -> McpReply:
         """Within the caller's limits, and with a ToolCall at the end, however it ends."""
         caller = turn.party.caller
-        journal = turn.journal = ToolJournal(
+        journal = turn.journal = ToolRecordBuilder(
             id=next(self._ids),
             method=turn.method,
             era=turn.party.era,
@@ -105,7 +112,7 @@ class Calls:
         finally:
             self._tell(journal.record(now=self._clock()))
 
-    async def _admitted(self, turn: Turn) -> Reply:
+    async def _admitted(self, turn: ToolRequestContext) -> McpReply:
         try:
             with self._relay.admitted(turn.party.caller.owner), self._admit(turn.party.caller):
                 return await self.methods[turn.method](turn)
@@ -114,7 +121,7 @@ class Calls:
                 turn.journal.server = error.server
             return unavailable(error)
 
-    def _measured(self, turn: Turn, reply: Reply, journal: ToolJournal) -> Reply:
+    def _measured(self, turn: ToolRequestContext, reply: McpReply, journal: ToolRecordBuilder) -> McpReply:
         """The reply, unless it is larger than anybody wants to read."""
         journal.bytes_out, body = size(reply.result if reply.result is not None else reply.error)
         if self._keep_bodies:
@@ -131,11 +138,11 @@ class Calls:
                 return msgspec.structs.replace(reply, result=shorter)
         if of_tool:
             return tool_refused(sentence, reason="size", era=turn.party.era)
-        return Reply.failed(
+        return McpReply.failed(
             INTERNAL_ERROR, sentence, {"reason": "size", "server": journal.server}, reason="size"
         )
 
-    async def _tool(self, turn: Turn) -> Reply:
+    async def _tool(self, turn: ToolRequestContext) -> McpReply:
         name, arguments = turn.params.get("name"), turn.params.get("arguments")
         if not isinstance(name, str) or (arguments is not None and not isinstance(arguments, dict)):
             return invalid("tools/call takes a name and an object of arguments")
@@ -144,7 +151,7 @@ class Calls:
         params: Json = turn.params
         if view.index is not None and name in search.NAMES:
             inner = view.index.answer(name, cast("Json | None", arguments))
-            if isinstance(inner, Reply):
+            if isinstance(inner, McpReply):
                 return _ours(inner, turn)
             name, params = inner.name, {**params, "arguments": inner.arguments}
             self._asked(turn, name, inner.arguments)
@@ -156,7 +163,7 @@ class Calls:
             return refusal
         return await self._decided(turn, target, params, {"name": target.own})
 
-    def _no_task(self, turn: Turn, target: Target) -> Reply | None:
+    def _no_task(self, turn: ToolRequestContext, target: RouteTarget) -> McpReply | None:
         """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does not ask for one, the server says so itself."""
         back = self._backs[target.server]
         if offered(back, turn.party.era) is not None or back.catalog is None:
@@ -170,7 +177,7 @@ class Calls:
 
     # --- tasks -----------------------------------------------------------------------------------------------------------------------
 
-    async def _task(self, turn: Turn) -> Reply:
+    async def _task(self, turn: ToolRequestContext) -> McpReply:
         """Ask the server about one of the caller's tasks."""
         name = turn.params.get("taskId")
         if not isinstance(name, str):
@@ -184,7 +191,7 @@ class Calls:
             turn.party,
             turn.method,
             turn.params,
-            target=Target(held.back.name, held.own, name),
+            target=RouteTarget(held.back.name, held.own, name),
             back=held.back,
             route=turn.route,
             held=held,
@@ -195,7 +202,7 @@ class Calls:
             self._tasks.forget(held)
         return reply
 
-    async def _task_list(self, turn: Turn) -> Reply:
+    async def _task_list(self, turn: ToolRequestContext) -> McpReply:
         """The caller's tasks of all servers that list theirs, the oldest first. A server that fails hides no other's."""
         cursor = turn.params.get("cursor")
         if cursor is not None and not (
@@ -215,16 +222,16 @@ class Calls:
         ]
         page = mine[:TASKS_PAGE]
         places = {(held.back, held.scope): held for held in page}
-        found: dict[Held, Json] = {}
+        found: dict[HeldTask, Json] = {}
         for held in places.values():
             found |= await self._listed(turn, held)
         tasks = [{**found[held], "taskId": held.shown(turn.route)} for held in page if held in found]
         more = {"nextCursor": str(page[-1].number)} if len(mine) > len(page) else {}
-        return Reply(result={"tasks": tasks, **more})
+        return McpReply(result={"tasks": tasks, **more})
 
-    async def _listed(self, turn: Turn, place: Held) -> dict[Held, Json]:
+    async def _listed(self, turn: ToolRequestContext, place: HeldTask) -> dict[HeldTask, Json]:
         """What a server says of the caller's tasks in one of its processes."""
-        found: dict[Held, Json] = {}
+        found: dict[HeldTask, Json] = {}
         params: Json = {}
         for _ in range(self.config.max_pages):
             try:
@@ -232,7 +239,7 @@ class Calls:
                     turn.party,
                     turn.method,
                     params,
-                    target=Target(place.back.name, "", ""),
+                    target=RouteTarget(place.back.name, "", ""),
                     back=place.back,
                     route=turn.route,
                     held=place,
@@ -251,7 +258,7 @@ class Calls:
             params = {"cursor": told["nextCursor"]}
         return found
 
-    async def _prompt(self, turn: Turn) -> Reply:
+    async def _prompt(self, turn: ToolRequestContext) -> McpReply:
         name = turn.params.get("name")
         if not isinstance(name, str):
             return invalid("prompts/get takes a name")
@@ -262,7 +269,7 @@ class Calls:
             return unknown("prompt", name)
         return await self._decided(turn, target, turn.params, {"name": target.own})
 
-    async def _read(self, turn: Turn) -> Reply:
+    async def _read(self, turn: ToolRequestContext) -> McpReply:
         uri = turn.params.get("uri")
         if not isinstance(uri, str):
             return invalid("resources/read takes a uri")
@@ -271,9 +278,9 @@ class Calls:
         if owner is None:
             turn.journal.decision, turn.journal.rule = "deny", "unlisted"
             return unlisted(turn, uri)
-        return await self._decided(turn, Target(owner, uri, uri), turn.params, {})
+        return await self._decided(turn, RouteTarget(owner, uri, uri), turn.params, {})
 
-    async def _complete(self, turn: Turn) -> Reply:
+    async def _complete(self, turn: ToolRequestContext) -> McpReply:
         ref: object = turn.params.get("ref")
         if not isinstance(ref, dict):
             return invalid("completion/complete takes a ref")
@@ -285,9 +292,11 @@ class Calls:
         if found is None:
             return unknown("reference", name)
         server, own = found
-        return await self._relayed(turn, Target(server, name, name), turn.params, {"ref": own})
+        return await self._relayed(turn, RouteTarget(server, name, name), turn.params, {"ref": own})
 
-    async def _decided(self, turn: Turn, target: Target, params: Json, set_: Json) -> Reply:
+    async def _decided(
+        self, turn: ToolRequestContext, target: RouteTarget, params: Json, set_: Json
+    ) -> McpReply:
         """Ask the policy, and go on or say why not."""
         back = self._backs[target.server]
         decision = decide(
@@ -310,14 +319,16 @@ class Calls:
         if turn.method == "tools/call":
             sentence = f"Policy ({decision.rule}): {decision.reason}"
             return tool_refused(sentence, reason="policy", era=turn.party.era)
-        return Reply.failed(
+        return McpReply.failed(
             INVALID_PARAMS,
             f"Policy ({decision.rule}): {decision.reason}",
             {"reason": "policy", "server": target.server},
             reason="policy",
         )
 
-    async def _relayed(self, turn: Turn, target: Target, params: Json, set_: Json) -> Reply:
+    async def _relayed(
+        self, turn: ToolRequestContext, target: RouteTarget, params: Json, set_: Json
+    ) -> McpReply:
         journal = turn.journal
         journal.server, journal.definition = target.server, target.definition
         back = self._backs[target.server]
@@ -325,7 +336,7 @@ class Calls:
             turn.party, turn.method, params, target=target, back=back, route=turn.route, **set_
         )
 
-    def _asked(self, turn: Turn, name: str, arguments: object) -> None:
+    def _asked(self, turn: ToolRequestContext, name: str, arguments: object) -> None:
         """Note what was asked for."""
         journal = turn.journal
         journal.tool = name[:NAME_LIMIT]
@@ -335,18 +346,18 @@ class Calls:
             journal.request_body = body[: self._keep_bodies]
 
 
-def _ours(reply: Reply, turn: Turn) -> Reply:
+def _ours(reply: McpReply, turn: ToolRequestContext) -> McpReply:
     """An answer of the gateway's own, in the form of the client's era."""
     if reply.result is None:
         return msgspec.structs.replace(reply, reason="unknown")
-    return Reply(result=era_translation.modern(dict(reply.result))) if turn.modern else reply
+    return McpReply(result=era_translation.modern(dict(reply.result))) if turn.modern else reply
 
 
 _REFUSED: Final = frozenset({"unknown", "policy", "limit", "invalid", "capability"})
 """Reasons that are this gateway's decision, and no failure of a server."""
 
 
-def _note(journal: ToolJournal, reply: Reply) -> None:
+def _note(journal: ToolRecordBuilder, reply: McpReply) -> None:
     """What it came to."""
     journal.reason = reply.reason
     if reply.error is not None:

@@ -15,7 +15,7 @@ from typing import Final, cast
 import msgspec
 
 from modelplex.mcp.constants import Catalog, Era, Json
-from modelplex.mcp.names import LIMIT, Names, exposed
+from modelplex.mcp.names import LIMIT, ToolNames, exposed
 from modelplex.mcp.policy import any_of_server, permitted, whole_server
 from modelplex.mcp.shapes import Kind, Malformed, mended, older
 
@@ -69,7 +69,7 @@ class BadCursor(ValueError):
     sentence = "The cursor is not one that this list gave."
 
 
-class Warned(msgspec.Struct, frozen=True):
+class CatalogWarning(msgspec.Struct, frozen=True):
     """Something of a server's that was left out, for the log and the status. `count`: how many entries of its lists."""
 
     server: str
@@ -77,17 +77,17 @@ class Warned(msgspec.Struct, frozen=True):
     count: int = 0
 
 
-class Usable(msgspec.Struct, frozen=True, kw_only=True):
+class UsableCatalog(msgspec.Struct, frozen=True, kw_only=True):
     """A catalogue without what clients do not accept, and without the tools that the host does not want. `older_tools` are its tools for clients of the older
     revisions, in the same order.
     """
 
     catalog: Catalog
     older_tools: tuple[Json, ...] = ()
-    warnings: tuple[Warned, ...] = ()
+    warnings: tuple[CatalogWarning, ...] = ()
 
 
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
+class ServerOffer(msgspec.Struct, frozen=True, kw_only=True):
     """What one server brings: its catalogue, the globs of its config's `tools`, and what the pins hold back, by its own names. `checked` is what `usable` gave for them,
     where that was done before.
     """
@@ -98,10 +98,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     held_tools: frozenset[str] = frozenset()
     held_prompts: frozenset[str] = frozenset()
     held_instructions: bool = False
-    checked: Usable | None = None
+    checked: UsableCatalog | None = None
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One thing in a list. `name` is the caller's name for it, `own` the server's: for resources both are the URI, for templates the template.
     `definition` is for clients of 2026-07-28, `older` for those of the revisions before.
     """
@@ -117,15 +117,15 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
     """One server's share, in its final order."""
 
     server: str
-    tools: tuple[Entry, ...] = ()
-    prompts: tuple[Entry, ...] = ()
-    resources: tuple[Entry, ...] = ()
-    templates: tuple[Entry, ...] = ()
+    tools: tuple[CatalogEntry, ...] = ()
+    prompts: tuple[CatalogEntry, ...] = ()
+    resources: tuple[CatalogEntry, ...] = ()
+    templates: tuple[CatalogEntry, ...] = ()
     capabilities: Json = {}
     instructions: str = ""
 
 
-class Merged:
+class MergedCatalog:
     """The one catalogue, for everybody or, from `seen_by`, for one caller.
 
     `names` and `prompt_names` know what is held back by pins too, so that a call of it can be told why it is refused; what the host's globs
@@ -136,9 +136,9 @@ class Merged:
         self,
         parts: Sequence[_Part],
         *,
-        names: Names,
-        prompt_names: Names,
-        warnings: Sequence[Warned],
+        names: ToolNames,
+        prompt_names: ToolNames,
+        warnings: Sequence[CatalogWarning],
         headed: bool,
     ) -> None:
         self.names = names
@@ -146,7 +146,7 @@ class Merged:
         self.warnings = tuple(warnings)
         self._parts = tuple(parts)
         self._headed = headed
-        self._lists: dict[str, tuple[Entry, ...]] = {
+        self._lists: dict[str, tuple[CatalogEntry, ...]] = {
             "tools": tuple(entry for part in parts for entry in part.tools),
             "prompts": tuple(entry for part in parts for entry in part.prompts),
             "resources": tuple(entry for part in parts for entry in part.resources),
@@ -166,14 +166,14 @@ class Merged:
         """Those of which this caller may see anything."""
         return tuple(part.server for part in self._parts)
 
-    def entries(self, kind: Kind) -> tuple[Entry, ...]:
+    def entries(self, kind: Kind) -> tuple[CatalogEntry, ...]:
         return self._lists[kind]
 
-    def tool(self, name: str) -> Entry | None:
+    def tool(self, name: str) -> CatalogEntry | None:
         """The tool that the caller calls so; None where it is unknown to them, or held back."""
         return self._tools.get(name)
 
-    def prompt(self, name: str) -> Entry | None:
+    def prompt(self, name: str) -> CatalogEntry | None:
         return self._prompts.get(name)
 
     def owner(self, uri: str) -> str | None:
@@ -239,7 +239,7 @@ class Merged:
             INSTRUCTIONS,
         )
 
-    def seen_by(self, globs: Sequence[str]) -> Merged:
+    def seen_by(self, globs: Sequence[str]) -> MergedCatalog:
         """What a caller with these `tools` sees. Names stay as they are for everybody.
 
         Prompts are chosen by the same globs; resources and instructions, which have no such names, come with a server that is allowed whole.
@@ -251,7 +251,7 @@ class Merged:
         ]
         # A glob may look as if it reached a server, and meet none of its names.
         parts = [part for part in (_seen(each, globs) for each in reached) if _shows(part, globs)]
-        return Merged(
+        return MergedCatalog(
             parts,
             names=self.names,
             prompt_names=self.prompt_names,
@@ -261,13 +261,13 @@ class Merged:
 
 
 def merge(
-    offers: Iterable[Offer],
+    offers: Iterable[ServerOffer],
     *,
     prefix: bool = True,
     limit: int = LIMIT,
     reserved: Collection[str] = (),
     alone: bool = False,
-) -> Merged:
+) -> MergedCatalog:
     """The catalogue of all `offers`, which come in the config's order. `reserved` are names that no tool may have.
 
     `alone` is for the route of one server: names and order are its own, and its instructions have no heading.
@@ -282,13 +282,13 @@ def merge(
     tools = {server: [tool["name"] for tool in each.tools] for server, each in catalogs.items()}
     prompts = {server: [prompt["name"] for prompt in each.prompts] for server, each in catalogs.items()}
     if alone and given:
-        names = Names.plain(given[0].server, tools[given[0].server])
-        prompt_names = Names.plain(given[0].server, prompts[given[0].server])
+        names = ToolNames.plain(given[0].server, tools[given[0].server])
+        prompt_names = ToolNames.plain(given[0].server, prompts[given[0].server])
     else:
-        names = Names.of(tools, prefix=prefix, limit=limit, reserved=reserved)
-        prompt_names = Names.of(prompts, prefix=prefix and names.prefixed, limit=limit)
+        names = ToolNames.of(tools, prefix=prefix, limit=limit, reserved=reserved)
+        prompt_names = ToolNames.of(prompts, prefix=prefix and names.prefixed, limit=limit)
     for each in (names, prompt_names):
-        warnings += [Warned(one.owners[0].server, one.sentence) for one in each.collisions]
+        warnings += [CatalogWarning(one.owners[0].server, one.sentence) for one in each.collisions]
     shared = _shared(catalogs, warnings)
     parts = [
         _part(
@@ -301,7 +301,7 @@ def merge(
         )
         for offer in given
     ]
-    return Merged(parts, names=names, prompt_names=prompt_names, warnings=warnings, headed=not alone)
+    return MergedCatalog(parts, names=names, prompt_names=prompt_names, warnings=warnings, headed=not alone)
 
 
 def fresh(result: Json, *, ttl_ms: int = LIST_TTL_MS) -> Json:
@@ -321,12 +321,12 @@ _WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
 """What an entry of a list is called, and the member that tells it from others."""
 
 
-def usable(server: str, catalog: Catalog, *, globs: Sequence[str] = ()) -> Usable:
+def usable(server: str, catalog: Catalog, *, globs: Sequence[str] = ()) -> UsableCatalog:
     """What can be listed of a catalogue, whatever the caller. The time is linear in its size."""
-    warnings: list[Warned] = []
+    warnings: list[CatalogWarning] = []
 
     def leave_out(sentence: str, count: int = 1) -> None:
-        warnings.append(Warned(server, sentence, count))
+        warnings.append(CatalogWarning(server, sentence, count))
 
     def good(kind: Kind, definitions: Iterable[Json]) -> Iterator[Json]:
         word, key = _WORDS[kind]
@@ -350,7 +350,7 @@ def usable(server: str, catalog: Catalog, *, globs: Sequence[str] = ()) -> Usabl
                 leave_out(f"{called} is left out: {fault}")
             else:
                 warnings.extend(
-                    Warned(server, f"{called} is listed without what clients refuse: {each}")
+                    CatalogWarning(server, f"{called} is listed without what clients refuse: {each}")
                     for each in dropped
                 )
                 yield entry
@@ -364,7 +364,7 @@ def usable(server: str, catalog: Catalog, *, globs: Sequence[str] = ()) -> Usabl
             f"of {len(templates)} resource templates all but {MOST_TEMPLATES} are left out",
             len(templates) - MOST_TEMPLATES,
         )
-    return Usable(
+    return UsableCatalog(
         catalog=msgspec.structs.replace(
             catalog, tools=tools, prompts=prompts, resources=resources, templates=templates[:MOST_TEMPLATES]
         ),
@@ -455,7 +455,7 @@ def _too_deep(value: object) -> bool:
 # --- shares ------------------------------------------------------------------------------------------------------------------------
 
 
-def _shared(usable: Mapping[str, Catalog], warnings: list[Warned]) -> frozenset[str]:
+def _shared(usable: Mapping[str, Catalog], warnings: list[CatalogWarning]) -> frozenset[str]:
     """URIs and templates that more than one server has: nobody's."""
     count: Counter[str] = Counter()
     for catalog in usable.values():
@@ -465,27 +465,29 @@ def _shared(usable: Mapping[str, Catalog], warnings: list[Warned]) -> frozenset[
     for server, catalog in usable.items():
         mine = sorted(shared & {resource["uri"] for resource in catalog.resources})
         mine += sorted(shared & {template["uriTemplate"] for template in catalog.templates})
-        warnings += [Warned(server, f"hidden, since another server has it too: {uri[:200]}") for uri in mine]
+        warnings += [
+            CatalogWarning(server, f"hidden, since another server has it too: {uri[:200]}") for uri in mine
+        ]
     return shared
 
 
 def _part(
-    offer: Offer,
-    checked: Usable,
+    offer: ServerOffer,
+    checked: UsableCatalog,
     *,
-    names: Names,
-    prompt_names: Names,
+    names: ToolNames,
+    prompt_names: ToolNames,
     shared: frozenset[str],
     ordered: bool,
 ) -> _Part:
     catalog = checked.catalog
 
-    def of(own: str, name: str, definition: Json, older: Json) -> Entry:
-        return Entry(name=name, server=offer.server, own=own, definition=definition, older=older)
+    def of(own: str, name: str, definition: Json, older: Json) -> CatalogEntry:
+        return CatalogEntry(name=name, server=offer.server, own=own, definition=definition, older=older)
 
     def renamed(
-        definitions: Sequence[Json], older_ones: Sequence[Json], within: Names, held: frozenset[str]
-    ) -> Iterator[Entry]:
+        definitions: Sequence[Json], older_ones: Sequence[Json], within: ToolNames, held: frozenset[str]
+    ) -> Iterator[CatalogEntry]:
         for definition, former in zip(definitions, older_ones, strict=True):
             own: str = definition["name"]
             name = within.exposed(offer.server, own)
@@ -494,12 +496,12 @@ def _part(
             new = definition if name == own else {**definition, "name": name}
             yield of(own, name, new, new if former is definition else {**former, "name": name})
 
-    def located(definitions: Iterable[Json], member: str) -> Iterator[Entry]:
+    def located(definitions: Iterable[Json], member: str) -> Iterator[CatalogEntry]:
         for definition in definitions:
             if (uri := definition[member]) not in shared:
                 yield of(uri, uri, definition, definition)
 
-    def order(entries: Iterator[Entry]) -> tuple[Entry, ...]:
+    def order(entries: Iterator[CatalogEntry]) -> tuple[CatalogEntry, ...]:
         return tuple(sorted(entries, key=lambda entry: entry.name) if ordered else entries)
 
     return _Part(
@@ -514,7 +516,7 @@ def _part(
 
 
 def _seen(part: _Part, globs: Sequence[str]) -> _Part:
-    def chosen(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    def chosen(entries: tuple[CatalogEntry, ...]) -> tuple[CatalogEntry, ...]:
         return tuple(
             entry for entry in entries if permitted([exposed(entry.server, entry.own), entry.name], globs)
         )
@@ -539,12 +541,12 @@ def _cut(text: str, most: int) -> str:
 # --- cursors -----------------------------------------------------------------------------------------------------------------------
 
 
-def _cursor(kind: Kind, index: int, last: Entry) -> str:
+def _cursor(kind: Kind, index: int, last: CatalogEntry) -> str:
     """Where the next page begins: after this entry, or at this index where it is gone by then."""
     return urlsafe_b64encode(msgspec.json.encode([kind, index, last.server, last.name])).decode().rstrip("=")
 
 
-def _after(entries: Sequence[Entry], cursor: str, *, kind: Kind) -> int:
+def _after(entries: Sequence[CatalogEntry], cursor: str, *, kind: Kind) -> int:
     try:
         content = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         of, index, server, name = msgspec.json.decode(content, type=tuple[str, int, str, str])

@@ -21,9 +21,18 @@ from modelplex.config.settings import Config, McpServer
 from modelplex.config.state_folder import state_folder
 from modelplex.core.caller import Caller
 from modelplex.core.errors import without_name
-from modelplex.http_client import Client
-from modelplex.mcp.approvals import Judgement, Lock, LockedServer, Pin, Pins, approved, printable, says
-from modelplex.mcp.catalog import Entry, Merged, Offer, merge
+from modelplex.http_client import HttpClient
+from modelplex.mcp.approvals import (
+    Approval,
+    Approvals,
+    Judgement,
+    Lock,
+    LockedServer,
+    approved,
+    printable,
+    says,
+)
+from modelplex.mcp.catalog import CatalogEntry, MergedCatalog, ServerOffer, merge
 from modelplex.mcp.constants import Catalog, Json, Unavailable
 from modelplex.mcp.lockfile import (
     LockError,
@@ -34,9 +43,9 @@ from modelplex.mcp.lockfile import (
     write_lock,
     write_seen,
 )
-from modelplex.mcp.names import SEPARATOR, Own
+from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.policy import decide, permitted
-from modelplex.mcp.servers import CACHE_FOLDER, Children, DiskCache, Server, Teaching
+from modelplex.mcp.servers import CACHE_FOLDER, DiskCache, ManagedServer, ProcessTable, WriteOnlyCache
 
 OK: Final = 0
 FAILED: Final = 1
@@ -64,7 +73,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 # --- servers -----------------------------------------------------------------------------------------------------------------------
 
 
-class Sight(msgspec.Struct, frozen=True, kw_only=True):
+class InspectedServer(msgspec.Struct, frozen=True, kw_only=True):
     """What a server offered when it was asked just now, or why it could not be asked, and what it said last."""
 
     config: McpServer
@@ -73,10 +82,10 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     said: tuple[str, ...] = ()
 
 
-class Seen:
+class InspectedServers:
     """All servers that were asked, judged by the pins as they stand now."""
 
-    def __init__(self, config: Config, sights: Sequence[Sight]) -> None:
+    def __init__(self, config: Config, sights: Sequence[InspectedServer]) -> None:
         self.config = config
         self.folder = state_folder(config.server.state_folder, environ=os.environ)
         self.sights = sights
@@ -93,7 +102,7 @@ class Seen:
     def failed(self) -> bool:
         return any(sight.error for sight in self.sights)
 
-    def _judge(self, sight: Sight) -> Judgement:
+    def _judge(self, sight: InspectedServer) -> Judgement:
         assert sight.catalog is not None
         others = [
             name
@@ -107,14 +116,14 @@ class Seen:
             sight.config.name, sight.catalog, launch=launch_of(sight.config), others=others
         )
 
-    def _merged(self, *, held: bool) -> Merged:
-        offers: list[Offer] = []
+    def _merged(self, *, held: bool) -> MergedCatalog:
+        offers: list[ServerOffer] = []
         for sight in self.sights:
             if sight.catalog is None:
                 continue
             judgement = self.judgements[sight.config.name]
             offers.append(
-                Offer(
+                ServerOffer(
                     server=sight.config.name,
                     catalog=sight.catalog,
                     globs=sight.config.tools,
@@ -125,14 +134,14 @@ class Seen:
             )
         return merge(offers, prefix=self.config.mcp.prefix, limit=self.config.mcp.name_limit)
 
-    def name(self, pin: Pin) -> str:
+    def name(self, pin: Approval) -> str:
         """What a person types for it."""
         if pin.kind == "instructions":
             return pin.server
         names = self.open.names if pin.kind == "tool" else self.open.prompt_names
         return names.exposed(pin.server, pin.name) or pin.server + SEPARATOR + pin.name
 
-    def waiting(self) -> list[Pin]:
+    def waiting(self) -> list[Approval]:
         """What is new or has changed, of what the host's globs let through."""
         globs = {sight.config.name: sight.config.tools for sight in self.sights}
         return [
@@ -144,14 +153,16 @@ class Seen:
 
 
 async def _with_servers(
-    config: Config, wanted: Sequence[McpServer], use: Callable[[dict[str, Server]], Awaitable[T]]
+    config: Config, wanted: Sequence[McpServer], use: Callable[[dict[str, ManagedServer]], Awaitable[T]]
 ) -> T:
-    client = Client()
-    children = Children(config.mcp.max_processes)
+    client = HttpClient()
+    children = ProcessTable(config.mcp.max_processes)
     # What is learnt here is what a gateway of the same config knows at its next start.
-    cache = Teaching(DiskCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER))
+    cache = WriteOnlyCache(
+        DiskCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER)
+    )
     servers = {
-        each.name: Server(
+        each.name: ManagedServer(
             each, limits=config.mcp, cache=cache, environ=os.environ, client=client, children=children
         )
         for each in wanted
@@ -164,24 +175,24 @@ async def _with_servers(
         await client.aclose()
 
 
-async def _asked(servers: Iterable[Server]) -> list[Sight]:
+async def _asked(servers: Iterable[ManagedServer]) -> list[InspectedServer]:
     return list(await asyncio.gather(*(_sighted(server) for server in servers)))
 
 
-async def _sighted(server: Server) -> Sight:
+async def _sighted(server: ManagedServer) -> InspectedServer:
     """What it offers."""
     try:
-        return Sight(config=server.config, catalog=await server.lists(fresh=True))
+        return InspectedServer(config=server.config, catalog=await server.lists(fresh=True))
     except Unavailable as error:
         sentence = without_name(error.sentence, server.config.name)
-        return Sight(config=server.config, error=sentence, said=server.status().last_words)
+        return InspectedServer(config=server.config, error=sentence, said=server.status().last_words)
 
 
-async def _all_seen(config: Config) -> Seen:
-    async def use(servers: dict[str, Server]) -> list[Sight]:
+async def _all_seen(config: Config) -> InspectedServers:
+    async def use(servers: dict[str, ManagedServer]) -> list[InspectedServer]:
         return await _asked(servers.values())
 
-    return Seen(config, await _with_servers(config, config.mcp.servers, use))
+    return InspectedServers(config, await _with_servers(config, config.mcp.servers, use))
 
 
 # --- list --------------------------------------------------------------------------------------------------------------------------
@@ -198,7 +209,7 @@ async def _list(arguments: argparse.Namespace, config: Config) -> int:
     return FAILED if seen.failed else OK
 
 
-def _told(seen: Seen) -> Iterable[str]:
+def _told(seen: InspectedServers) -> Iterable[str]:
     for sight in seen.sights:
         name = sight.config.name
         if sight.catalog is None:
@@ -220,12 +231,12 @@ def _told(seen: Seen) -> Iterable[str]:
                 yield f"  {_many(len(some), word)}: {', '.join(printable(entry.name) for entry in some)}"
 
 
-def _summary(entry: Entry) -> str:
+def _summary(entry: CatalogEntry) -> str:
     description = str(entry.definition.get("description") or "").strip().partition("\n")[0]
     return printable(description, most=SHORT) + ("..." if len(description) > SHORT else "")
 
 
-def _mark(seen: Seen, entry: Entry) -> str:
+def _mark(seen: InspectedServers, entry: CatalogEntry) -> str:
     pin = seen.judgements[entry.server].pin("tool", entry.own)
     if pin is None:
         return ""
@@ -234,7 +245,7 @@ def _mark(seen: Seen, entry: Entry) -> str:
     return f"  [{', '.join(marks)}]" if marks else ""
 
 
-def _as_json(seen: Seen) -> list[Json]:
+def _as_json(seen: InspectedServers) -> list[Json]:
     told: list[Json] = []
     for sight in seen.sights:
         one: Json = {"name": sight.config.name, "error": sight.error}
@@ -254,7 +265,7 @@ def _as_json(seen: Seen) -> list[Json]:
     return told
 
 
-def _tool_as_json(seen: Seen, entry: Entry) -> Json:
+def _tool_as_json(seen: InspectedServers, entry: CatalogEntry) -> Json:
     pin = seen.judgements[entry.server].pin("tool", entry.own)
     pinned: Json = {}
     if pin is not None:
@@ -279,13 +290,13 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
     server = arguments.tool.partition(SEPARATOR)[0]
     wanted = [each for each in config.mcp.servers if not config.mcp.prefix or each.name == server]
 
-    async def use(servers: dict[str, Server]) -> int:
+    async def use(servers: dict[str, ManagedServer]) -> int:
         sights = await _asked(servers.values())
         for sight in sights:
             if sight.error:
                 _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")
                 _write_errors(_said(sight.said))
-        seen = Seen(config, sights)
+        seen = InspectedServers(config, sights)
         found = seen.open.names.find(arguments.tool)
         if found is None:
             return (
@@ -316,7 +327,7 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
     return await _with_servers(config, wanted, use)
 
 
-def _refusal(seen: Seen, tool: Own) -> str | None:
+def _refusal(seen: InspectedServers, tool: ServerToolName) -> str | None:
     judgement = seen.judgements[tool.server]
     pin = judgement.pin("tool", tool.name)
     decision = decide(
@@ -374,7 +385,7 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
     path = lock_path(config)
     before = seen.pins.lock
     locked: Lock = {}
-    left: list[Pin] = []
+    left: list[Approval] = []
     for sight in seen.sights:
         name = sight.config.name
         if sight.catalog is None:
@@ -387,7 +398,7 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
             continue
         known = before.get(name, LockedServer())
         # In other modes the pins do not say what the lock holds: this file is judged by itself.
-        judgement = Pins(mode="locked", lock=before).judge(name, sight.catalog)
+        judgement = Approvals(mode="locked", lock=before).judge(name, sight.catalog)
         suspicious = {
             (pin.kind, pin.name) for pin in seen.judgements[name].pins or judgement.pins if pin.findings
         }
@@ -404,12 +415,12 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
     return FAILED if seen.failed or left else OK
 
 
-def _with_findings(pin: Pin, judgement: Judgement) -> Pin:
+def _with_findings(pin: Approval, judgement: Judgement) -> Approval:
     judged = judgement.pin(pin.kind, pin.name)
     return msgspec.structs.replace(pin, findings=judged.findings) if judged else pin
 
 
-def _locked(sight: Sight, known: LockedServer, *, held: Sequence[Pin]) -> LockedServer:
+def _locked(sight: InspectedServer, known: LockedServer, *, held: Sequence[Approval]) -> LockedServer:
     """All of a catalogue, but for `held`, of which what was approved before stays."""
     assert sight.catalog is not None
     tools = {pin.name: known.tools.get(pin.name) for pin in held if pin.kind == "tool"}
@@ -429,7 +440,7 @@ def _replaced(hashes: dict[str, str], held: dict[str, str | None]) -> dict[str, 
     return kept | {name: hash_ for name, hash_ in held.items() if hash_ is not None}
 
 
-def _launched(sight: Sight) -> LockedServer:
+def _launched(sight: InspectedServer) -> LockedServer:
     return LockedServer(launch=launch_of(sight.config), command=sight.config.command or "")
 
 
@@ -472,7 +483,7 @@ async def _approve(arguments: argparse.Namespace, config: Config) -> int:
     return FAILED if seen.failed else OK
 
 
-def _approved(seen: Seen, lock: Lock, chosen: Sequence[Pin]) -> Lock:
+def _approved(seen: InspectedServers, lock: Lock, chosen: Sequence[Approval]) -> Lock:
     now = dict(lock)
     for sight in seen.sights:
         mine = [pin for pin in chosen if pin.server == sight.config.name]
@@ -488,7 +499,7 @@ def _approved(seen: Seen, lock: Lock, chosen: Sequence[Pin]) -> Lock:
     return now
 
 
-def _pin_lines(seen: Seen, waiting: Sequence[Pin]) -> Iterable[str]:
+def _pin_lines(seen: InspectedServers, waiting: Sequence[Approval]) -> Iterable[str]:
     for pin in waiting:
         what = "" if pin.kind == "tool" else f" ({pin.kind})"
         state = "has changed since it was approved" if pin.state == "changed" else "is new"

@@ -46,7 +46,7 @@ MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
 
 
-class Reply(msgspec.Struct, frozen=True):
+class McpReply(msgspec.Struct, frozen=True):
     """What a request came to: `result`, or `error` {code, message, data?}, as the other side said it. Exactly one is set.
 
     `reason` says that the gateway itself refused or failed, and why: "unknown", "policy", "limit", "timeout", "invalid", "size", or that of an Unavailable;
@@ -60,7 +60,7 @@ class Reply(msgspec.Struct, frozen=True):
     @classmethod
     def failed(
         cls, code: int, message: str, data: Mapping[str, Any] | None = None, *, reason: str = ""
-    ) -> Reply:
+    ) -> McpReply:
         return cls(
             error={"code": code, "message": message, **({"data": dict(data)} if data else {})}, reason=reason
         )
@@ -82,7 +82,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 Told = Callable[[Json], None]
 """Takes a notification (whole message, no id) that belongs to one request, or to a connection."""
-AskedOf = Callable[[str, Json], Awaitable[Reply]]
+AskedOf = Callable[[str, Json], Awaitable[McpReply]]
 """Answers a request that a server makes of its client: method, params."""
 
 
@@ -114,7 +114,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     templates: tuple[Json, ...] = ()
 
 
-class Party(Protocol):
+class McpClient(Protocol):
     """One who asks, as the hub sees them: a modern request, or a legacy session. `session` is "" where there is none.
 
     `send` puts a notification onto the stream of the request that is being answered. `ask` makes a request of the client (legacy sessions; Reply.failed elsewhere).
@@ -132,4 +132,4 @@ class Party(Protocol):
     @property
     def session(self) -> str: ...
     def send(self, notification: Json) -> None: ...
-    async def ask(self, method: str, params: Json) -> Reply: ...
+    async def ask(self, method: str, params: Json) -> McpReply: ...

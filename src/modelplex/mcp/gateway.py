@@ -18,9 +18,9 @@ import msgspec
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp import search
-from modelplex.mcp.advertised import LISTS, Surface
-from modelplex.mcp.approvals import Lock, Pins, printable
-from modelplex.mcp.calls import Admit, Calls, admit_all
+from modelplex.mcp.advertised import LISTS, AdvertisedCapabilities
+from modelplex.mcp.approvals import Approvals, Lock, printable
+from modelplex.mcp.calls import Admit, ToolCalls, admit_all
 from modelplex.mcp.catalog import BadCursor
 from modelplex.mcp.constants import (
     METHOD_NOT_FOUND,
@@ -28,18 +28,18 @@ from modelplex.mcp.constants import (
     NEWEST,
     Era,
     Json,
-    Party,
-    Reply,
+    McpClient,
+    McpReply,
     Unavailable,
 )
 from modelplex.mcp.relay import Relay, session_scope
-from modelplex.mcp.request_context import Turn, invalid, unavailable, unknown
-from modelplex.mcp.request_state import Seals
-from modelplex.mcp.routing import Report, Routes
+from modelplex.mcp.request_context import ToolRequestContext, invalid, unavailable, unknown
+from modelplex.mcp.request_state import RequestStateSealer
+from modelplex.mcp.routing import Report, ToolRoutes
 from modelplex.mcp.streams import Channel, Streams
 from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
-from modelplex.mcp.tool_server import Back
-from modelplex.records.tool_call import ToolCall
+from modelplex.mcp.tool_server import ToolServer
+from modelplex.records.tool_call import ToolRecord
 
 WARNINGS: Final = 20
 """Sentences about one server's lists that the status shows: it is read by people."""
@@ -47,10 +47,10 @@ WARNINGS: Final = 20
 PLAIN_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 """Of a tool in the plain form."""
 
-Answer = Callable[[Turn], Coroutine[Any, Any, Reply]]
+Answer = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
 
 
-class Hub:
+class ToolGateway:
     """Every permitted tool server, ready to be asked. `server=None` is all of them with prefixed names; else one, with names as it gives them.
 
     backs      the servers in the config's order
@@ -69,16 +69,16 @@ class Hub:
     def __init__(
         self,
         config: McpConfig,
-        backs: Mapping[str, Back],
+        backs: Mapping[str, ToolServer],
         *,
-        elders: Mapping[str, Back] | None = None,
-        pins: Pins,
+        elders: Mapping[str, ToolServer] | None = None,
+        pins: Approvals,
         launches: Mapping[str, str],
         ids: Iterator[str],
         key: bytes,
         clock: Callable[[], float],
         wall: Callable[[], float],
-        tell: Callable[[ToolCall], None],
+        tell: Callable[[ToolRecord], None],
         report: Report,
         seen: Callable[[Lock], None],
         admit: Admit = admit_all,
@@ -87,23 +87,23 @@ class Hub:
         self._backs = known = dict(backs)
         self._elders = dict(elders or {})
         self._report = report
-        self._unlisten: dict[Back, Callable[[], None]] = {}
-        self._leaving: set[Back] = set()
+        self._unlisten: dict[ToolServer, Callable[[], None]] = {}
+        self._leaving: set[ToolServer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._routes = Routes(
+        self._routes = ToolRoutes(
             config, known, pins=pins, launches=launches, report=report, seen=seen, came=self._came
         )
         self._held = Tasks()
         self._relay = Relay(
             config,
             elders=self._elders,
-            seals=Seals(key),
+            seals=RequestStateSealer(key),
             tasks=self._held,
             clock=clock,
             level=self._level_of,
             emptied=self._let_go,
         )
-        self._surface = Surface(self._routes)
+        self._surface = AdvertisedCapabilities(self._routes)
         self._streams = Streams(
             known,
             routes=self._routes,
@@ -112,7 +112,7 @@ class Hub:
             tasks=self._held,
             report=report,
         )
-        self._calls = Calls(
+        self._calls = ToolCalls(
             config,
             known,
             routes=self._routes,
@@ -163,7 +163,7 @@ class Hub:
         """Whether there is a server of this name: the front answers 404 for others."""
         return server in self._backs
 
-    async def request(self, party: Party, message: Json, *, server: str | None = None) -> Reply:
+    async def request(self, party: McpClient, message: Json, *, server: str | None = None) -> McpReply:
         """Answer any JSON-RPC request; the Reply's `message(id)` is the response. Never raises but CancelledError.
 
         Cancelling the task that awaits it cancels the call at the server. `subscriptions/listen` sends its acknowledgement and notifications through `party.send` (the
@@ -172,10 +172,10 @@ class Hub:
 
         Of the methods that are not in the tables nobody here knows whom to ask, or which names in them to change, so they are refused.
         """
-        turn = Turn(party, message, route=server)
+        turn = ToolRequestContext(party, message, route=server)
         answer = self._methods[party.era].get(turn.method)
         if answer is None:
-            return Reply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method[:100]}")
+            return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method[:100]}")
         if server is not None and not self._routes.reach(turn.globs, server):
             return unknown("server", server)
         try:
@@ -185,13 +185,13 @@ class Hub:
         except BadCursor as error:
             return invalid(error.sentence)
 
-    async def _task(self, turn: Turn) -> Reply:
+    async def _task(self, turn: ToolRequestContext) -> McpReply:
         """Of tasks, where a server that this caller can reach offers any."""
         offer = self._surface.tasks(turn)
         if not offer or (turn.method == "tasks/list" and "list" not in offer["tasks"]):
-            return Reply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method}")
+            return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method}")
         if turn.modern and not declared(turn.party.capabilities):
-            return Reply.failed(
+            return McpReply.failed(
                 MISSING_CAPABILITY,
                 f"{turn.method} is for clients that declare {EXTENSION}.",
                 {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
@@ -199,17 +199,17 @@ class Hub:
             )
         return await self._calls.answer(turn)
 
-    async def notified(self, party: Party, message: Json, *, server: str | None = None) -> None:
+    async def notified(self, party: McpClient, message: Json, *, server: str | None = None) -> None:
         """A client's notification. `notifications/cancelled` is the front's: it cancels the task of that request.
 
         None goes on: a server must not hear of a client's roots, and what else a client tells belongs to requests that were answered here.
         """
 
-    def opened(self, party: Party, *, server: str | None = None, channel: Channel) -> None:
+    def opened(self, party: McpClient, *, server: str | None = None, channel: Channel) -> None:
         """A legacy session has begun (after `initialize`). `channel` takes list_changed, resources/updated and what else belongs to no request."""
         self._streams.opened(party, route=server, channel=channel)
 
-    def closed(self, party: Party) -> None:
+    def closed(self, party: McpClient) -> None:
         """A legacy session is over: its subscriptions, its log level and its own processes go. Returns at once."""
         self._streams.closed(party)
         for back in self._all():
@@ -228,12 +228,12 @@ class Hub:
             for entry in view.merged.entries("tools")
         ]
 
-    async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> Reply:
+    async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply:
         """The plain form's call. `Reply.reason` tells what the gateway refused (also where the result says isError): unknown 404, policy 403, limit 429, timeout 504,
         invalid, capability, client 400, invalid_answer 502, any other reason 503; an error without a reason is the server's own, 502.
         """
         params = {"name": name, "arguments": dict(arguments)}
-        return await self.request(Plain(caller), {"method": "tools/call", "params": params})
+        return await self.request(RestClient(caller), {"method": "tools/call", "params": params})
 
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None:
         """The input schema of a tool that this caller may see, by the name that they know it by; for headers that repeat arguments. Starts nothing."""
@@ -263,21 +263,21 @@ class Hub:
         return self._routes.left_out()
 
     @property
-    def pins(self) -> Pins:
+    def pins(self) -> Approvals:
         return self._routes.pins
 
     @pins.setter
-    def pins(self, pins: Pins) -> None:
+    def pins(self, pins: Approvals) -> None:
         self._routes.pins = pins
         self._streams.all_changed(self._backs)
 
     def adopt(
         self,
         config: McpConfig,
-        backs: Mapping[str, Back],
+        backs: Mapping[str, ToolServer],
         *,
-        elders: Mapping[str, Back] | None = None,
-        pins: Pins,
+        elders: Mapping[str, ToolServer] | None = None,
+        pins: Approvals,
         launches: Mapping[str, str],
     ) -> None:
         """Go on with another config. A server that is the same object stays as it is; one that is not there any more ends when its last call does."""
@@ -318,7 +318,7 @@ class Hub:
 
     # --- servers ---------------------------------------------------------------------------------------------------------------------
 
-    def _all(self) -> list[Back]:
+    def _all(self) -> list[ToolServer]:
         return [*self._backs.values(), *self._elders.values()]
 
     def _listen(self) -> None:
@@ -326,7 +326,7 @@ class Hub:
             if back not in self._unlisten:
                 self._unlisten[back] = back.listen(partial(self._streams.heard, back))
 
-    async def _begin(self, back: Back) -> None:
+    async def _begin(self, back: ToolServer) -> None:
         try:
             if back.config.start == "eager":
                 await back.lists(fresh=True)
@@ -338,10 +338,10 @@ class Hub:
     def _came(self, server: str) -> None:
         self._streams.all_changed([server])
 
-    def _level_of(self, party: Party) -> str | None:
+    def _level_of(self, party: McpClient) -> str | None:
         return self._streams.level_of(party)
 
-    def _let_go(self, back: Back) -> None:
+    def _let_go(self, back: ToolServer) -> None:
         """A server that the config does not have any more, once nothing runs there."""
         if back in self._leaving:
             self._leaving.discard(back)
@@ -353,16 +353,16 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _ping(turn: Turn) -> Reply:
+async def _ping(turn: ToolRequestContext) -> McpReply:
     del turn
-    return Reply(result={})
+    return McpReply(result={})
 
 
 async def _done(work: Coroutine[Any, Any, object]) -> None:
     await work
 
 
-class Plain(msgspec.Struct, frozen=True):
+class RestClient(msgspec.Struct, frozen=True):
     """One who calls in the plain form: no session, nothing declared, nobody to tell."""
 
     caller: Caller
@@ -374,6 +374,6 @@ class Plain(msgspec.Struct, frozen=True):
     def send(self, notification: Json) -> None:
         """Progress is nothing that a plain answer has a place for."""
 
-    async def ask(self, method: str, params: Json) -> Reply:
+    async def ask(self, method: str, params: Json) -> McpReply:
         del params
-        return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
+        return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")

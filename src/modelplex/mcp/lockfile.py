@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from modelplex.config.settings import Config, McpServer
-from modelplex.mcp.approvals import Lock, LockedServer, Mode, Pins, mode_of
+from modelplex.mcp.approvals import Approvals, Lock, LockedServer, Mode, mode_of
 
 VERSION: Final = 1
 """Of both files' forms."""
@@ -147,7 +147,7 @@ def _added(before: LockedServer | None, now: LockedServer) -> LockedServer:
     )
 
 
-def pins(config: Config, *, state_folder: Path) -> Pins:
+def pins(config: Config, *, state_folder: Path) -> Approvals:
     """The pins of a config, as its files stand now.
 
     Raises:
@@ -156,7 +156,7 @@ def pins(config: Config, *, state_folder: Path) -> Pins:
     lock = read_lock(lock_path(config)) if config.mcp.pinning != "off" else None
     mode: Mode = mode_of(config.mcp.pinning, locked=lock is not None)
     seen = read_seen(state_folder) if mode == "trust_first" else {}
-    return Pins(mode=mode, lock=lock or {}, seen=seen)
+    return Approvals(mode=mode, lock=lock or {}, seen=seen)
 
 
 class _Seen(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ HASH: Final = 8
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
-class Own(msgspec.Struct, frozen=True):
+class ServerToolName(msgspec.Struct, frozen=True):
     """A tool or prompt as its server knows it."""
 
     server: str
@@ -40,7 +40,7 @@ class Collision(msgspec.Struct, frozen=True):
     """A name that several would have; none of them is listed or can be called by it."""
 
     name: str
-    owners: tuple[Own, ...]
+    owners: tuple[ServerToolName, ...]
 
     @property
     def sentence(self) -> str:
@@ -61,14 +61,14 @@ def exposed(server: str, own: str, *, prefix: bool = True, limit: int = LIMIT) -
     return head + plain[: max(limit - len(head) - len(tail), 0)] + tail
 
 
-class Names(msgspec.Struct, frozen=True, kw_only=True):
+class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
     """Who is called what, both ways. `prefixed` is False only where that was asked for and no two names collide."""
 
     prefixed: bool
     collisions: tuple[Collision, ...]
-    owners: Mapping[str, Own]
+    owners: Mapping[str, ServerToolName]
     """By exposed name, in the order of the servers and then by code point."""
-    shown: Mapping[Own, str]
+    shown: Mapping[ServerToolName, str]
 
     @classmethod
     def of(
@@ -78,7 +78,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         prefix: bool = True,
         limit: int = LIMIT,
         reserved: Collection[str] = (),
-    ) -> Names:
+    ) -> ToolNames:
         """The names of what each server offers, `offered` in the config's order. `reserved` are names that nobody may have.
 
         Without `prefix`, all have their own names, unless two of those collide: then all are prefixed, and the collisions are told.
@@ -93,22 +93,22 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         return _names(offered, limit=limit, prefix=True, reserved=reserved)
 
     @classmethod
-    def plain(cls, server: str, own: Sequence[str]) -> Names:
+    def plain(cls, server: str, own: Sequence[str]) -> ToolNames:
         """The names on a route of one server: its own, as they are. One that it gives twice is hidden."""
         return _made({server: own}, lambda owner: owner.name, prefixed=False, reserved=())
 
     def exposed(self, server: str, own: str) -> str | None:
         """What clients call it; None where it is unknown or hidden."""
-        return self.shown.get(Own(server, own))
+        return self.shown.get(ServerToolName(server, own))
 
-    def find(self, name: str) -> Own | None:
+    def find(self, name: str) -> ServerToolName | None:
         """Who has this exposed name; None where it is unknown or hidden."""
         return self.owners.get(name)
 
 
 def _names(
     offered: Mapping[str, Sequence[str]], *, limit: int, prefix: bool, reserved: Collection[str]
-) -> Names:
+) -> ToolNames:
     return _made(
         offered,
         lambda owner: exposed(owner.server, owner.name, prefix=prefix, limit=limit),
@@ -119,12 +119,12 @@ def _names(
 
 def _made(
     offered: Mapping[str, Sequence[str]],
-    name_of: Callable[[Own], str],
+    name_of: Callable[[ServerToolName], str],
     *,
     prefixed: bool,
     reserved: Collection[str],
-) -> Names:
-    claims: defaultdict[str, list[Own]] = defaultdict(list)
+) -> ToolNames:
+    claims: defaultdict[str, list[ServerToolName]] = defaultdict(list)
     for owner in _in_order(offered):
         claims[name_of(owner)].append(owner)
     alone = {
@@ -136,9 +136,9 @@ def _made(
         Collision(name, tuple(claimants)) for name, claimants in claims.items() if name not in alone
     )
     shown = {owner: name for name, owner in alone.items()}
-    return Names(prefixed=prefixed, collisions=collisions, owners=alone, shown=shown)
+    return ToolNames(prefixed=prefixed, collisions=collisions, owners=alone, shown=shown)
 
 
-def _in_order(offered: Mapping[str, Sequence[str]]) -> Iterable[Own]:
+def _in_order(offered: Mapping[str, Sequence[str]]) -> Iterable[ServerToolName]:
     for server, names in offered.items():
-        yield from (Own(server, name) for name in sorted(names))
+        yield from (ServerToolName(server, name) for name in sorted(names))

@@ -17,7 +17,7 @@ import msgspec
 
 from modelplex.config.settings import McpConfig
 from modelplex.mcp import era_translation, results, shapes
-from modelplex.mcp.call_slots import Full, Places
+from modelplex.mcp.call_slots import CallSlots, SlotsFull
 from modelplex.mcp.constants import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -27,24 +27,24 @@ from modelplex.mcp.constants import (
     MISSING_CAPABILITY,
     Era,
     Json,
-    Party,
-    Reply,
+    McpClient,
+    McpReply,
     Unavailable,
 )
 from modelplex.mcp.request_context import tool_refused
-from modelplex.mcp.request_state import Sealed, Seals
-from modelplex.mcp.routing import Target
+from modelplex.mcp.request_state import RequestStateSealer, SealedRequestState
+from modelplex.mcp.routing import RouteTarget
 from modelplex.mcp.tasks import (
     EXTENSION,
     FIRST_VERSION,
-    Held,
+    HeldTask,
     Tasks,
     declared,
     offered,
     related_to,
     takes,
 )
-from modelplex.mcp.tool_server import Back
+from modelplex.mcp.tool_server import ToolServer
 
 LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """Of log messages, the least first (RFC 5424)."""
@@ -64,25 +64,25 @@ PROGRESS: Final = "notifications/progress"
 _encode = msgspec.json.Encoder().encode
 
 
-class Way(msgspec.Struct, frozen=True):
+class CallRoute(msgspec.Struct, frozen=True):
     """Where one call goes, and what the server may ask of the caller on it.
 
     `route` is the caller's. `tasks` says that the call may go on as a task; `held` is the task that is asked about.
     """
 
-    party: Party
+    party: McpClient
     method: str
-    target: Target
-    back: Back
+    target: RouteTarget
+    back: ToolServer
     scope: str
     era: Era
     capabilities: Json
     route: str | None = None
     tasks: bool = False
-    held: Held | None = None
+    held: HeldTask | None = None
 
 
-class Heard:
+class ProgressSink:
     """What a server says to one call, for the one who called. `level` is the least that they want to hear, None for no log messages at all.
 
     `related` gives what of a `_meta` says which task it is about. `plain` shows characters that nobody sees.
@@ -92,7 +92,7 @@ class Heard:
 
     def __init__(
         self,
-        party: Party,
+        party: McpClient,
         *,
         level: str | None,
         globs: tuple[str, ...],
@@ -131,7 +131,7 @@ class Heard:
         return self._logs <= MAX_LOGS
 
 
-class Used:
+class ProcessUse:
     """A process of a session's or an agent's own, while calls run there. `place` is done when it may run."""
 
     def __init__(self, place: asyncio.Task[None]) -> None:
@@ -149,31 +149,31 @@ class Relay:
         self,
         config: McpConfig,
         *,
-        elders: Mapping[str, Back],
-        seals: Seals,
+        elders: Mapping[str, ToolServer],
+        seals: RequestStateSealer,
         tasks: Tasks,
         clock: Callable[[], float],
-        level: Callable[[Party], str | None],
-        emptied: Callable[[Back], None],
+        level: Callable[[McpClient], str | None],
+        emptied: Callable[[ToolServer], None],
     ) -> None:
         self.config = config
         self._elders = elders
-        self._young: set[Back] = set()
+        self._young: set[ToolServer] = set()
         self._seals = seals
         self._tasks = tasks
         self._clock = clock
         self._level = level
         self._emptied = emptied
         self._callers: dict[str, int] = {}
-        self._places: dict[Back, Places] = {}
-        self._listening: dict[tuple[str, str], list[Heard]] = {}
-        self._processes = Places(config.max_processes)
-        self._used: dict[tuple[Back, str], Used] = {}
+        self._places: dict[ToolServer, CallSlots] = {}
+        self._listening: dict[tuple[str, str], list[ProgressSink]] = {}
+        self._processes = CallSlots(config.max_processes)
+        self._used: dict[tuple[ToolServer, str], ProcessUse] = {}
 
     def __repr__(self) -> str:
         return f"<Relay of {sum(places.running for places in self._places.values())} calls>"
 
-    def runs(self, back: Back) -> int:
+    def runs(self, back: ToolServer) -> int:
         """How many calls are at this server."""
         places = self._places.get(back)
         return places.running if places is not None else 0
@@ -209,16 +209,16 @@ class Relay:
 
     async def call(
         self,
-        party: Party,
+        party: McpClient,
         method: str,
         params: Mapping[str, Any],
         *,
-        target: Target,
-        back: Back,
+        target: RouteTarget,
+        back: ToolServer,
         route: str | None = None,
-        held: Held | None = None,
+        held: HeldTask | None = None,
         **set_: Any,
-    ) -> Reply:
+    ) -> McpReply:
         """Have the server answer; `set_` replaces members of the params. `held` is the task that is asked about. Raises Unavailable."""
         catalog = back.catalog or await back.lists()
         allow = back.config.asks
@@ -229,7 +229,7 @@ class Relay:
             elif method == "tools/call" and "task" in params:
                 set_["task"] = params["task"]
         scope = scope_of(back, party) if held is None else held.scope
-        way = Way(party, method, target, back, scope, catalog.era, capabilities, route, tasks, held)
+        way = CallRoute(party, method, target, back, scope, catalog.era, capabilities, route, tasks, held)
         up = era_translation.upwards(params, globs=self.config.meta, **set_)
         if tasks and catalog.era == "legacy":
             self._relate(way, params, up)
@@ -243,12 +243,12 @@ class Relay:
                     raise
                 self._young.add(elder)
         if catalog.era == "modern" and party.era == "modern" and not self._resume(way, params, up):
-            return Reply.failed(
+            return McpReply.failed(
                 INVALID_PARAMS, "The requestState is not one that this caller was given.", reason="invalid"
             )
         return self._down(way, await self._exchange(way, up, heard))
 
-    def seat(self, back: Back, party: Party) -> tuple[Back, str]:
+    def seat(self, back: ToolServer, party: McpClient) -> tuple[ToolServer, str]:
         """The server, and which of its processes, that this party's calls go to."""
         if back.catalog is not None and back.catalog.era == "modern":
             asks = era_translation.may_be_asked(back.config.asks, claimed=party.capabilities)
@@ -256,10 +256,10 @@ class Relay:
                 return elder, session_scope(party)
         return back, scope_of(back, party)
 
-    def _elder(self, way: Way) -> Back | None:
+    def _elder(self, way: CallRoute) -> ToolServer | None:
         return None if way.era == "legacy" else self._elder_of(way.back, way.party, way.capabilities)
 
-    def _elder_of(self, back: Back, party: Party, capabilities: Json) -> Back | None:
+    def _elder_of(self, back: ToolServer, party: McpClient, capabilities: Json) -> ToolServer | None:
         """Where a server of both eras is asked in the older one: for a legacy client that it may ask something, since many tools ask in the form of that era alone."""
         if party.era == "modern" or not capabilities or not party.session:
             return None
@@ -268,7 +268,7 @@ class Relay:
 
     # --- up --------------------------------------------------------------------------------------------------------------------------
 
-    def _resume(self, way: Way, params: Mapping[str, Any], up: Json) -> bool:
+    def _resume(self, way: CallRoute, params: Mapping[str, Any], up: Json) -> bool:
         """Put a modern client's answers into the request, and what it was given to bring back. False where it brings what it was not given."""
         answers = era_translation.answers(params.get("inputResponses"), way.capabilities)
         if (state := params.get("requestState")) is not None:
@@ -282,7 +282,7 @@ class Relay:
             up["inputResponses"] = answers
         return True
 
-    def _heard(self, way: Way, params: Mapping[str, Any], offered: Mapping[str, Any]) -> Heard:
+    def _heard(self, way: CallRoute, params: Mapping[str, Any], offered: Mapping[str, Any]) -> ProgressSink:
         level: str | None
         if way.party.era == "modern":
             meta = params.get("_meta")
@@ -290,7 +290,7 @@ class Relay:
             level = wanted if wanted in LEVELS else None
         else:
             level = self._level(way.party) or (USUAL_LEVEL if "logging" in offered else None)
-        return Heard(
+        return ProgressSink(
             way.party,
             level=level,
             globs=self.config.meta,
@@ -299,7 +299,7 @@ class Relay:
             plain=way.back.config.plain_text,
         )
 
-    def _relate(self, way: Way, params: Mapping[str, Any], up: Json) -> None:
+    def _relate(self, way: CallRoute, params: Mapping[str, Any], up: Json) -> None:
         """What a client says of the task that its request belongs to, with the server's id of that."""
         meta: object = params.get("_meta")
         name = related_to(meta)
@@ -310,13 +310,13 @@ class Relay:
                 META_RELATED: {**cast("Json", meta)[META_RELATED], "taskId": held.own},
             }
 
-    def _related(self, way: Way, meta: object) -> Json:
+    def _related(self, way: CallRoute, meta: object) -> Json:
         if not way.tasks:
             return {}
         owner = way.party.caller.owner
         return self._tasks.related(meta, back=way.back, scope=way.scope, owner=owner, route=way.route)
 
-    async def _exchange(self, way: Way, params: Json, heard: Heard) -> Reply:
+    async def _exchange(self, way: CallRoute, params: Json, heard: ProgressSink) -> McpReply:
         """Ask, and answer what the server asks back, until it has answered or the client is to be asked by a result of its own."""
         for _ in range(MAX_ROUNDS):
             reply = await self._once(way, params, heard)
@@ -329,7 +329,7 @@ class Relay:
             answers, left = await self._answered(
                 way, cast("Json", questions) if isinstance(questions, dict) else {}
             )
-            if isinstance(left, Reply):
+            if isinstance(left, McpReply):
                 return left
             if left or (way.party.era == "modern" and not answers):
                 return self._handed_on(way, result, left, tuple(answers))
@@ -339,32 +339,32 @@ class Relay:
                 params["requestState"] = result["requestState"]
         return failed(way, f"{way.back.name} asked more than {MAX_ROUNDS} times during one call.", "policy")
 
-    async def _waiting(self, way: Way, result: Json, heard: Heard) -> Reply:
+    async def _waiting(self, way: CallRoute, result: Json, heard: ProgressSink) -> McpReply:
         """A task of a modern server, with what it waits for: what is known here it is told at once, and the rest is the client's."""
         questions: object = result.get("inputRequests")
         if not isinstance(questions, dict):
-            return Reply(result=result)
+            return McpReply(result=result)
         answers, left = await self._answered(way, cast("Json", questions))
-        if isinstance(left, Reply):
+        if isinstance(left, McpReply):
             return left
         if answers:
             update = msgspec.structs.replace(way, method="tasks/update")
-            told = {"taskId": cast("Held", way.held).own, "inputResponses": answers}
+            told = {"taskId": cast("HeldTask", way.held).own, "inputResponses": answers}
             if (reply := await self._once(update, told, heard)).error is not None:
                 return reply
-        return Reply(result={**result, "inputRequests": left})
+        return McpReply(result={**result, "inputRequests": left})
 
-    async def _once(self, way: Way, params: Json, heard: Heard) -> Reply:
+    async def _once(self, way: CallRoute, params: Json, heard: ProgressSink) -> McpReply:
         """One request to the server, which takes one of its places, or waits for one in turn. It waits as long as the call itself may be silent."""
         back, owner = way.back, way.party.caller.owner
         places = self._places.get(back)
         if places is None:
-            places = self._places[back] = Places(self.config.max_server_in_flight)
+            places = self._places[back] = CallSlots(self.config.max_server_in_flight)
         places.limit = self.config.max_server_in_flight
         size = _text_of(params.get("arguments"))
         try:
             await places.take(owner, patience=back.config.timeout, size=size)
-        except Full as full:
+        except SlotsFull as full:
             raise Unavailable(
                 f"{back.name} {full.sentence}", server=back.name, reason="limit", retry_after=RETRY_AFTER
             ) from None
@@ -379,7 +379,7 @@ class Relay:
                 self._emptied(back)
 
     @asynccontextmanager
-    async def _process(self, way: Way) -> AsyncGenerator[None]:
+    async def _process(self, way: CallRoute) -> AsyncGenerator[None]:
         """While calls run in a process of a session's or an agent's own, it counts as its caller's: of all processes one caller has no more than a share in use."""
         if not way.scope or way.back.config.command is None:
             yield
@@ -389,12 +389,12 @@ class Relay:
         used = self._used.get(key)
         if used is None:
             taking = self._processes.take(owner, patience=way.back.config.timeout)
-            used = self._used[key] = Used(asyncio.create_task(taking))
+            used = self._used[key] = ProcessUse(asyncio.create_task(taking))
         used.calls += 1
         try:
             await asyncio.shield(used.place)
             yield
-        except Full as full:
+        except SlotsFull as full:
             sentence = (
                 f"{way.back.name} needs a process of its own for this session; the gateway {full.sentence}"
             )
@@ -413,7 +413,7 @@ class Relay:
             self._processes.give_back(owner)
 
     @contextmanager
-    def _listened(self, way: Way, heard: Heard) -> Generator[None]:
+    def _listened(self, way: CallRoute, heard: ProgressSink) -> Generator[None]:
         """While it runs, the call may have the log messages that belong to no call."""
         if heard.level is None:
             yield
@@ -428,12 +428,12 @@ class Relay:
             if not listening:
                 del self._listening[key]
 
-    async def _sent(self, way: Way, params: Json, heard: Heard) -> Reply:
+    async def _sent(self, way: CallRoute, params: Json, heard: ProgressSink) -> McpReply:
         """A legacy server that asks something of a modern client has its call cancelled: no call is kept open for an answer that would come with another request."""
         task = asyncio.current_task()
         wanted: list[str] = []
 
-        async def asked(method: str, question: Json) -> Reply:
+        async def asked(method: str, question: Json) -> McpReply:
             if (
                 way.party.era == "modern"
                 and method in era_translation.FEATURES
@@ -444,7 +444,7 @@ class Relay:
                 task.cancel()
             elif way.scope == session_scope(way.party):
                 return await self._ask(way, method, question)
-            return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
+            return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
 
         capabilities: Json = {**way.capabilities, "roots": {}} if way.back.config.roots else way.capabilities
         try:
@@ -468,7 +468,7 @@ class Relay:
 
     # --- what a server asks ----------------------------------------------------------------------------------------------------------
 
-    async def _answered(self, way: Way, questions: Json) -> tuple[Json, Json | Reply]:
+    async def _answered(self, way: CallRoute, questions: Json) -> tuple[Json, Json | McpReply]:
         """The answers that are known here or that a legacy client gave, and the questions that are a modern client's to answer; or why it ends."""
         answers: Json = {}
         left: Json = {}
@@ -485,17 +485,17 @@ class Relay:
                     async with asyncio.timeout(self.config.max_call_time):
                         answer = await self._ask(way, method, params)
                 except TimeoutError:
-                    answer = Reply.failed(INTERNAL_ERROR, "no answer in time")
+                    answer = McpReply.failed(INTERNAL_ERROR, "no answer in time")
                 if answer.result is None:
                     said = (answer.error or {}).get("message", "no answer")
                     return {}, failed(way, f"The client did not answer {method}: {said}", "client")
                 answers[key] = answer.result
         return answers, left
 
-    async def _ask(self, way: Way, method: str, params: Json) -> Reply:
+    async def _ask(self, way: CallRoute, method: str, params: Json) -> McpReply:
         """Ask a legacy client what its server asks, without what a server has to say to this gateway alone."""
         if not era_translation.answerable(method, params, way.capabilities):
-            return Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
+            return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
         asked = dict(params)
         said = asked.pop("_meta", None)
         related = self._related(way, said)
@@ -510,14 +510,14 @@ class Relay:
         meta = era_translation.without_reserved(answer.pop("_meta", None), self.config.meta)
         if related:  # the answer belongs to what the question did
             meta[META_RELATED] = cast("Json", said)[META_RELATED]
-        return Reply(result={**answer, "_meta": meta} if meta else answer)
+        return McpReply(result={**answer, "_meta": meta} if meta else answer)
 
-    def _may_not_ask(self, way: Way, required: Json) -> Reply:
+    def _may_not_ask(self, way: CallRoute, required: Json) -> McpReply:
         """The server asked for what it is not allowed, or what this client cannot do: the client is told which of the two."""
         claimed = way.party.capabilities
         asks = " and ".join(era_translation.named(required)) or "something"
         if way.party.era == "modern" and not era_translation.claims(claimed, required):
-            return Reply.failed(
+            return McpReply.failed(
                 MISSING_CAPABILITY,
                 f"{way.back.name} has to ask the client for {asks}, which it did not declare.",
                 {"requiredCapabilities": required},
@@ -527,7 +527,7 @@ class Relay:
             way, f"{way.back.name} asked for {asks}, which the host does not allow this server.", "policy"
         )
 
-    def _handed_on(self, way: Way, result: Json, left: Json, roots: tuple[str, ...]) -> Reply:
+    def _handed_on(self, way: CallRoute, result: Json, left: Json, roots: tuple[str, ...]) -> McpReply:
         """A modern server's questions for a modern client. What the server wants brought back is sealed for this server and this caller."""
         handed = dict(result)
         if left:
@@ -537,18 +537,18 @@ class Relay:
         state: object = handed.pop("requestState", None)
         if state is not None or roots:
             handed["requestState"] = self._seals.seal(
-                Sealed(
+                SealedRequestState(
                     way.back.name,
                     way.party.caller.owner,
                     state if isinstance(state, str) else None,
                     roots,
                 )
             )
-        return Reply(result=handed)
+        return McpReply(result=handed)
 
     # --- down ------------------------------------------------------------------------------------------------------------------------
 
-    def _down(self, way: Way, reply: Reply) -> Reply:
+    def _down(self, way: CallRoute, reply: McpReply) -> McpReply:
         """What the client reads. What the gateway itself said stays as it is, but for what a modern result always has."""
         modern = way.party.era == "modern"
         if reply.error is not None:
@@ -558,7 +558,7 @@ class Relay:
             if code == MISSING_CAPABILITY and way.era == "modern":
                 return self._may_not_ask(way, _required(reply.error))
             told = era_translation.error(reply.error, era=way.party.era, method=way.method)
-            return Reply(error=results.plain_words(told) if way.back.config.plain_text else told)
+            return McpReply(error=results.plain_words(told) if way.back.config.plain_text else told)
         if not isinstance(reply.result, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a server may say anything
             return failed(way, f"{way.back.name} answered with what is no result.", "invalid_answer")
         kind = reply.result.get("resultType", "complete")
@@ -585,9 +585,9 @@ class Relay:
                 return failed(way, sentence, "invalid_answer")
         if way.back.config.plain_text:
             down = results.plain_words(down)
-        return Reply(result=down, reason=reply.reason)
+        return McpReply(result=down, reason=reply.reason)
 
-    def _as_task(self, way: Way, result: Json, down: Json) -> None:
+    def _as_task(self, way: CallRoute, result: Json, down: Json) -> None:
         """The ids of tasks in a result, as the caller knows them. A task that is made here is the caller's from now on."""
         task: object = result.get("task")
         if way.era == "modern":
@@ -607,7 +607,7 @@ class Relay:
             down["_meta"] = {**down.get("_meta", {}), **related}
 
 
-def scope_of(back: Back, party: Party) -> str:
+def scope_of(back: ToolServer, party: McpClient) -> str:
     """Which of a server's processes this party is served by; "" is the one for all.
 
     A legacy server that may ask its client has one for each legacy session: on a shared one nobody could tell whom it asks.
@@ -621,7 +621,7 @@ def scope_of(back: Back, party: Party) -> str:
     return party.caller.owner if kind == "session" else ""
 
 
-def may_be_task(back: Back, party: Party) -> bool:
+def may_be_task(back: ToolServer, party: McpClient) -> bool:
     """Whether this party's calls of the server may go on as tasks, which both must know in the same era's form."""
     offer = offered(back, party.era)
     if offer is None:
@@ -631,16 +631,18 @@ def may_be_task(back: Back, party: Party) -> bool:
     return party.version >= FIRST_VERSION and takes(offer)
 
 
-def session_scope(party: Party) -> str:
+def session_scope(party: McpClient) -> str:
     """The name of a session's processes. It is shown in the status, and a session's id is not."""
     return "session:" + sha256(party.session.encode()).hexdigest()[:16] if party.session else "session:"
 
 
-def failed(way: Way, sentence: str, reason: str) -> Reply:
+def failed(way: CallRoute, sentence: str, reason: str) -> McpReply:
     """What the gateway itself says of a call: for a tool a result that the model can read."""
     if way.method == "tools/call":
         return tool_refused(sentence, reason=reason, era=way.party.era)
-    return Reply.failed(INTERNAL_ERROR, sentence, {"reason": reason, "server": way.back.name}, reason=reason)
+    return McpReply.failed(
+        INTERNAL_ERROR, sentence, {"reason": reason, "server": way.back.name}, reason=reason
+    )
 
 
 def size(result: object) -> tuple[int, bytes]:
@@ -666,7 +668,7 @@ def _required(error: Json) -> Json:
     return cast("Json", required) if isinstance(required, dict) else {}
 
 
-def _roots(back: Back) -> Json:
+def _roots(back: ToolServer) -> Json:
     """The folders of the config, whatever a client would have said."""
     return {
         "roots": [{"uri": Path(path).as_uri(), "name": Path(path).name or path} for path in back.config.roots]

@@ -14,26 +14,26 @@ from modelplex.mcp.constants import (
     RESOURCE_NOT_FOUND,
     Era,
     Json,
-    Party,
-    Reply,
+    McpClient,
+    McpReply,
     Unavailable,
 )
-from modelplex.records.tool_call import ToolJournal
+from modelplex.records.tool_call import ToolRecordBuilder
 
 
-class Turn:
+class ToolRequestContext:
     """One request while it is answered."""
 
     __slots__ = ("_journal", "id", "method", "params", "party", "route")
 
-    def __init__(self, party: Party, message: Json, *, route: str | None) -> None:
+    def __init__(self, party: McpClient, message: Json, *, route: str | None) -> None:
         self.party = party
         self.route = route
         self.id: Any = message.get("id")
         self.method: str = message["method"]
         params: object = message.get("params")
         self.params: Json = cast("Json", params) if isinstance(params, dict) else {}
-        self._journal: ToolJournal | None = None
+        self._journal: ToolRecordBuilder | None = None
 
     @property
     def globs(self) -> tuple[str, ...]:
@@ -44,40 +44,40 @@ class Turn:
         return self.party.era == "modern"
 
     @property
-    def journal(self) -> ToolJournal:
+    def journal(self) -> ToolRecordBuilder:
         """The notes of a call; what is no call has none."""
         assert self._journal is not None, "every call is recorded"
         return self._journal
 
     @journal.setter
-    def journal(self, journal: ToolJournal) -> None:
+    def journal(self, journal: ToolRecordBuilder) -> None:
         self._journal = journal
 
 
-def invalid(sentence: str) -> Reply:
-    return Reply.failed(INVALID_PARAMS, sentence, reason="invalid")
+def invalid(sentence: str) -> McpReply:
+    return McpReply.failed(INVALID_PARAMS, sentence, reason="invalid")
 
 
-def unknown(kind: str, name: str) -> Reply:
+def unknown(kind: str, name: str) -> McpReply:
     """Also of what this caller may not know of."""
-    return Reply.failed(INVALID_PARAMS, f"Unknown {kind}: {name[:100]}", reason="unknown")
+    return McpReply.failed(INVALID_PARAMS, f"Unknown {kind}: {name[:100]}", reason="unknown")
 
 
-def unlisted(turn: Turn, uri: str) -> Reply:
+def unlisted(turn: ToolRequestContext, uri: str) -> McpReply:
     code = INVALID_PARAMS if turn.modern else RESOURCE_NOT_FOUND
-    return Reply.failed(code, "Resource not found", {"uri": uri}, reason="unknown")
+    return McpReply.failed(code, "Resource not found", {"uri": uri}, reason="unknown")
 
 
-def tool_refused(sentence: str, *, reason: str, era: Era) -> Reply:
+def tool_refused(sentence: str, *, reason: str, era: Era) -> McpReply:
     """A tool result that says why there is no other."""
     result: Json = {"content": [{"type": "text", "text": sentence}], "isError": True}
-    return Reply(result=era_translation.modern(result) if era == "modern" else result, reason=reason)
+    return McpReply(result=era_translation.modern(result) if era == "modern" else result, reason=reason)
 
 
-def unavailable(error: Unavailable) -> Reply:
+def unavailable(error: Unavailable) -> McpReply:
     data: Json = {"reason": error.reason}
     if error.server:
         data["server"] = error.server
     if error.retry_after is not None:
         data["retryAfterMs"] = round(error.retry_after * 1000)
-    return Reply.failed(INTERNAL_ERROR, error.sentence, data, reason=error.reason)
+    return McpReply.failed(INTERNAL_ERROR, error.sentence, data, reason=error.reason)

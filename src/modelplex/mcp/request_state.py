@@ -15,7 +15,7 @@ MARK = "mpx1."
 """What every sealed state begins with; another form will have another."""
 
 
-class Sealed(msgspec.Struct, frozen=True, array_like=True):
+class SealedRequestState(msgspec.Struct, frozen=True, array_like=True):
     """`state` is the server's, None where it gave none. `roots` are the questions of that answer which the gateway answers itself."""
 
     server: str
@@ -24,10 +24,10 @@ class Sealed(msgspec.Struct, frozen=True, array_like=True):
     roots: tuple[str, ...] = ()
 
 
-_decoder = msgspec.json.Decoder(Sealed)
+_decoder = msgspec.json.Decoder(SealedRequestState)
 
 
-class Seals:
+class RequestStateSealer:
     """`key` is at least 32 random bytes."""
 
     def __init__(self, key: bytes) -> None:
@@ -36,11 +36,11 @@ class Seals:
     def __repr__(self) -> str:
         return "<Seals>"
 
-    def seal(self, sealed: Sealed) -> str:
+    def seal(self, sealed: SealedRequestState) -> str:
         body = msgspec.json.encode(sealed)
         return MARK + urlsafe_b64encode(self._mac(body) + body).decode()
 
-    def open(self, text: object, *, server: str, owner: str) -> Sealed | None:
+    def open(self, text: object, *, server: str, owner: str) -> SealedRequestState | None:
         """What was sealed; None where it was not here, not for this caller, or not of this server."""
         if not isinstance(text, str) or not text.startswith(MARK):
             return None

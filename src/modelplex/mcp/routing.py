@@ -13,13 +13,13 @@ import msgspec
 
 from modelplex.config.settings import McpConfig
 from modelplex.mcp import search
-from modelplex.mcp.approvals import PROMPT_MEMBERS, Judgement, Lock, Pins, State, hash_of
-from modelplex.mcp.catalog import Entry, Merged, Offer, Usable, merge, usable
+from modelplex.mcp.approvals import PROMPT_MEMBERS, Approvals, Judgement, Lock, State, hash_of
+from modelplex.mcp.catalog import CatalogEntry, MergedCatalog, ServerOffer, UsableCatalog, merge, usable
 from modelplex.mcp.constants import Catalog, Era, Json, Unavailable
-from modelplex.mcp.names import SEPARATOR, Own
+from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.policy import any_of_server
 from modelplex.mcp.shapes import Kind
-from modelplex.mcp.tool_server import Back
+from modelplex.mcp.tool_server import ToolServer
 
 GRACE = 0.8
 """Seconds that `initialize` and a list of all servers wait for servers whose lists nobody knows yet. Some agents wait a second for all their tools, and go on without any after
@@ -45,7 +45,7 @@ Report = Callable[[str, str], None]
 """Takes a server's name and a sentence about it, for the log."""
 
 
-class Target(msgspec.Struct, frozen=True):
+class RouteTarget(msgspec.Struct, frozen=True):
     """One thing that is asked for. `own` is the server's name for it, `definition` the hash of its definition, "" where it has none."""
 
     server: str
@@ -55,16 +55,16 @@ class Target(msgspec.Struct, frozen=True):
     pinned: State = "approved"
 
 
-class View:
+class CatalogView:
     """What one kind of caller sees on one route."""
 
-    def __init__(self, merged: Merged, *, routes: Routes, searched: bool) -> None:
+    def __init__(self, merged: MergedCatalog, *, routes: ToolRoutes, searched: bool) -> None:
         self.merged = merged
         self._routes = routes
         self.index = (
             search.Index([entry.definition for entry in merged.entries("tools")]) if searched else None
         )
-        self._targets: dict[tuple[str, str], Target | None] = {}
+        self._targets: dict[tuple[str, str], RouteTarget | None] = {}
 
     def __repr__(self) -> str:
         return f"<View {self.merged!r}{' to be searched' if self.index else ''}>"
@@ -75,27 +75,27 @@ class View:
             return {"tools": list(search.DEFINITIONS)}
         return self.merged.page(kind, era=era, cursor=cursor)
 
-    def tool(self, name: str) -> Target | None:
+    def tool(self, name: str) -> RouteTarget | None:
         """The tool of this name, also one that is held back or that this caller may not have: the policy says so. None where nobody has it."""
         return self._target("tool", name)
 
-    def prompt(self, name: str) -> Target | None:
+    def prompt(self, name: str) -> RouteTarget | None:
         return self._target("prompt", name)
 
-    def _target(self, kind: Literal["tool", "prompt"], name: str) -> Target | None:
+    def _target(self, kind: Literal["tool", "prompt"], name: str) -> RouteTarget | None:
         known = self._targets.get((kind, name))
         if known is not None:
             return known
         entry = self.merged.tool(name) if kind == "tool" else self.merged.prompt(name)
         names = self.merged.names if kind == "tool" else self.merged.prompt_names
-        own = Own(entry.server, entry.own) if entry is not None else names.find(name)
+        own = ServerToolName(entry.server, entry.own) if entry is not None else names.find(name)
         if own is None:
             return None
         target = self._targets[kind, name] = self._routes.judged(kind, own, name, entry)
         return target
 
 
-class Routes:
+class ToolRoutes:
     """The catalogues of `backs`, in the config's order.
 
     launches   the hash of how each server is started, by its name
@@ -107,9 +107,9 @@ class Routes:
     def __init__(
         self,
         config: McpConfig,
-        backs: Mapping[str, Back],
+        backs: Mapping[str, ToolServer],
         *,
-        pins: Pins,
+        pins: Approvals,
         launches: Mapping[str, str],
         report: Report,
         seen: Callable[[Lock], None],
@@ -124,8 +124,8 @@ class Routes:
         self._came = came
         self._known: list[Catalog | None] = []
         self._judged: dict[str, tuple[Catalog, Judgement]] = {}
-        self._checked: dict[str, tuple[Catalog, tuple[str, ...], Usable]] = {}
-        self._views: dict[tuple[str | None, tuple[str, ...]], View] = {}
+        self._checked: dict[str, tuple[Catalog, tuple[str, ...], UsableCatalog]] = {}
+        self._views: dict[tuple[str | None, tuple[str, ...]], CatalogView] = {}
         self._loading: dict[str, asyncio.Task[Catalog | None]] = {}
         self._failed: set[str] = set()
         self._missed: set[str] = set()
@@ -137,17 +137,17 @@ class Routes:
         return f"<Routes to {known} of {len(self._backs)} servers, {len(self._views)} views>"
 
     @property
-    def pins(self) -> Pins:
+    def pins(self) -> Approvals:
         return self._pins
 
     @pins.setter
-    def pins(self, pins: Pins) -> None:
+    def pins(self, pins: Approvals) -> None:
         """Somebody approved something: all is judged anew."""
         self._pins = pins
         self._judged.clear()
         self._views.clear()
 
-    def adopt(self, config: McpConfig, *, pins: Pins, launches: Mapping[str, str]) -> None:
+    def adopt(self, config: McpConfig, *, pins: Approvals, launches: Mapping[str, str]) -> None:
         """Go on with another config; `backs` has changed already."""
         self.close()
         self._config = config
@@ -159,7 +159,7 @@ class Routes:
 
     # --- what is known ---------------------------------------------------------------------------------------------------------------
 
-    def reach(self, globs: Sequence[str], route: str | None) -> list[Back]:
+    def reach(self, globs: Sequence[str], route: str | None) -> list[ToolServer]:
         """The servers of which such a caller can see anything on this route, in the config's order."""
         return [
             back
@@ -177,7 +177,7 @@ class Routes:
             back.catalog is None and back.name not in self._failed for back in self.reach(globs, route)
         )
 
-    def view(self, globs: tuple[str, ...], route: str | None) -> View:
+    def view(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """What is seen now; starts and waits for nothing."""
         self._forget_old()
         view = self._views.get((route, globs))
@@ -193,7 +193,7 @@ class Routes:
             self._known = known
             self._views.clear()
 
-    def _keep(self, globs: tuple[str, ...], route: str | None, view: View) -> None:
+    def _keep(self, globs: tuple[str, ...], route: str | None, view: CatalogView) -> None:
         if len(self._views) >= VIEWS_LIMIT:
             self._views.clear()
         self._views[route, globs] = view
@@ -201,7 +201,7 @@ class Routes:
             for warned in view.merged.warnings:
                 self._tell(warned.server, warned.sentence)
 
-    async def loaded(self, globs: tuple[str, ...], route: str | None) -> View:
+    async def loaded(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The same, after the lists that are not known were asked for. On the route of one server its failure is raised, else it is left out.
 
         Raises:
@@ -215,12 +215,12 @@ class Routes:
         await self._load(self.reach(globs, None), patience=PATIENCE)
         return await self._prepared(globs, None)
 
-    async def sighted(self, globs: tuple[str, ...], route: str | None) -> View:
+    async def sighted(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """What is known after a short while: a server that needs longer is left out, and told of when it comes. Raises nothing."""
         await self._load(self.reach(globs, route), patience=GRACE)
         return await self._prepared(globs, route)
 
-    async def listed(self, globs: tuple[str, ...]) -> View:
+    async def listed(self, globs: tuple[str, ...]) -> CatalogView:
         """The same for a list of all servers, which waits longer where it would have nothing of any of them: an empty list helps nobody."""
         view = await self.sighted(globs, None)
         reached = self.reach(globs, None)
@@ -229,14 +229,14 @@ class Routes:
         await self._load(reached, patience=PATIENCE)
         return await self._prepared(globs, None)
 
-    async def peeked(self, globs: tuple[str, ...], route: str | None) -> View:
+    async def peeked(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The same with what is kept on the disk; starts nothing."""
         for back in self.reach(globs, route):
             if back.catalog is None:
                 await back.load()
         return await self._prepared(globs, route)
 
-    async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> View:
+    async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The view in which a prefixed name can be found: of all servers that are not known only its own is waited for."""
         if route is None and self._config.prefix:
             back = self._backs.get(name.partition(SEPARATOR)[0])
@@ -246,24 +246,24 @@ class Routes:
                 return await self._prepared(globs, None)
         return await self.loaded(globs, route)
 
-    async def learn(self, back: Back) -> None:
+    async def learn(self, back: ToolServer) -> None:
         """Begin to ask a server for its lists where nobody knows them. Returns when the disk was looked at."""
         if await back.load() is None:
             self._begun(back)
 
-    def _begun(self, back: Back) -> asyncio.Task[Catalog | None]:
+    def _begun(self, back: ToolServer) -> asyncio.Task[Catalog | None]:
         """Each server has one load at a time."""
         task = self._loading.get(back.name)
         if task is None:
             task = self._loading[back.name] = asyncio.create_task(self._load_one(back))
         return task
 
-    async def _load(self, backs: Sequence[Back], *, patience: float) -> None:
+    async def _load(self, backs: Sequence[ToolServer], *, patience: float) -> None:
         """Have the lists of these servers as far as they come within `patience` seconds. One whose last load failed is tried again, but not waited for, nor is one that is known
         to be slow where there is only the grace.
         """
         missing = [back for back in backs if back.catalog is None and await back.load() is None]
-        waited: dict[asyncio.Task[Catalog | None], Back] = {}
+        waited: dict[asyncio.Task[Catalog | None], ToolServer] = {}
         for back in sorted(missing, key=lambda back: back.late):
             task = self._begun(back)
             if back.name not in self._failed and not (back.late and patience <= GRACE):
@@ -281,7 +281,7 @@ class Routes:
             else:
                 self._failed.add(back.name)
 
-    async def _load_one(self, back: Back) -> Catalog | None:
+    async def _load_one(self, back: ToolServer) -> Catalog | None:
         try:
             return await self._fetched(back)
         except Unavailable as error:
@@ -291,7 +291,7 @@ class Routes:
         finally:
             self._loading.pop(back.name, None)
 
-    async def _fetched(self, back: Back) -> Catalog:
+    async def _fetched(self, back: ToolServer) -> Catalog:
         catalog = await back.lists()
         if back.name in self._failed or back.name in self._missed:
             self._failed.discard(back.name)
@@ -310,19 +310,19 @@ class Routes:
 
     # --- making a view ---------------------------------------------------------------------------------------------------------------
 
-    def _made(self, globs: tuple[str, ...], route: str | None) -> View:
+    def _made(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         if not globs:
             return self._merged(self._offers(route), route)
         return self._view_of(self.view((), route).merged.seen_by(globs), route)
 
-    def _offers(self, route: str | None) -> list[Offer]:
+    def _offers(self, route: str | None) -> list[ServerOffer]:
         return [
             self._offer(name, back.catalog)
             for name, back in self._backs.items()
             if back.catalog is not None and route in (None, name)
         ]
 
-    def _merged(self, offers: Sequence[Offer], route: str | None) -> View:
+    def _merged(self, offers: Sequence[ServerOffer], route: str | None) -> CatalogView:
         """What everybody sees. Changes nothing, so that it can run in a thread."""
         merged = merge(
             offers,
@@ -333,15 +333,15 @@ class Routes:
         )
         return self._view_of(merged, route)
 
-    def _view_of(self, merged: Merged, route: str | None) -> View:
+    def _view_of(self, merged: MergedCatalog, route: str | None) -> CatalogView:
         searched = route is None and search.wanted(
             self._config.search, above=self._config.search_above, tools=len(merged.entries("tools"))
         )
-        return View(merged, routes=self, searched=searched)
+        return CatalogView(merged, routes=self, searched=searched)
 
-    def _offer(self, server: str, catalog: Catalog) -> Offer:
+    def _offer(self, server: str, catalog: Catalog) -> ServerOffer:
         judgement = self.judgement(server, catalog)
-        return Offer(
+        return ServerOffer(
             server=server,
             catalog=catalog,
             globs=self._backs[server].config.tools,
@@ -351,7 +351,7 @@ class Routes:
             checked=self.checked(server, catalog),
         )
 
-    def checked(self, server: str, catalog: Catalog) -> Usable:
+    def checked(self, server: str, catalog: Catalog) -> UsableCatalog:
         """What of this catalogue can be listed: checked once, for all callers."""
         globs = self._backs[server].config.tools
         known = self._checked.get(server)
@@ -366,7 +366,7 @@ class Routes:
             for server, (_, _, found) in tuple(self._checked.items())
         }
 
-    async def _prepared(self, globs: tuple[str, ...], route: str | None) -> View:
+    async def _prepared(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The view. What is large in it is worked through in a thread first: of ten thousand tools that takes a second, in which others are served."""
         if not any(_is_large(back.catalog) for back in self._backs.values()):
             return self.view(globs, route)
@@ -377,7 +377,7 @@ class Routes:
             await self._merge(route)
         return self.view(globs, route)
 
-    async def _check(self, back: Back) -> None:
+    async def _check(self, back: ToolServer) -> None:
         """Look through one catalogue, unless that was done."""
         catalog, globs = back.catalog, back.config.tools
         assert catalog is not None
@@ -443,20 +443,20 @@ class Routes:
             self._seen(self._pins.seen)
 
     def judged(
-        self, kind: Literal["tool", "prompt"], own: Own, name: str, entry: Entry | None
-    ) -> Target | None:
+        self, kind: Literal["tool", "prompt"], own: ServerToolName, name: str, entry: CatalogEntry | None
+    ) -> RouteTarget | None:
         """The target that this is, with its hash and what the pins say of it."""
         catalog = self._backs[own.server].catalog
         if catalog is None:
             return None
         pin = self.judgement(own.server, catalog).pin(kind, own.name)
         if pin is not None:
-            return Target(own.server, own.name, name, pin.hash, pin.state)
+            return RouteTarget(own.server, own.name, name, pin.hash, pin.state)
         digest = ""
         if entry is not None:
             definition = {**entry.definition, "name": own.name}
             digest = hash_of(definition) if kind == "tool" else hash_of(definition, members=PROMPT_MEMBERS)
-        return Target(own.server, own.name, name, digest)
+        return RouteTarget(own.server, own.name, name, digest)
 
     def _tell(self, server: str, sentence: str) -> None:
         """Each sentence about a server once: views are made anew more often than anything is new."""

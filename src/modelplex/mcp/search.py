@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.mcp.constants import INVALID_PARAMS, Json, Reply
+from modelplex.mcp.constants import INVALID_PARAMS, Json, McpReply
 
 SEARCH: Final = "search_tools"
 DETAILS: Final = "tool_details"
@@ -96,7 +96,7 @@ DEFINITIONS: Final[tuple[Json, ...]] = (
 """What tools/list holds in this mode, for every caller and at every time."""
 
 
-class Call(msgspec.Struct, frozen=True):
+class InnerCall(msgspec.Struct, frozen=True):
     """What `call_tool` asks for. The inner result goes back unchanged."""
 
     name: str
@@ -151,7 +151,7 @@ class Index:
         found = [name for name, score in scores.items() if score > 0]
         return sorted(found, key=lambda name: -scores[name])[:limit]  # the sort is stable
 
-    def answer(self, name: str, arguments: object) -> Reply | Call:
+    def answer(self, name: str, arguments: object) -> McpReply | InnerCall:
         """What a call of one of the three comes to: its Reply, or the Call that is to be made in its place.
 
         Arguments that do not fit are told in a result with `isError`, for the model to correct; an unknown name of an inner tool is -32602.
@@ -165,17 +165,17 @@ class Index:
         if not isinstance(inner, str) or not isinstance(inner_arguments, dict):
             return _wrong(f'{CALL} takes {{"name": "...", "arguments": {{...}}}}.')
         if inner not in self._tools:
-            return Reply.failed(INVALID_PARAMS, f"Unknown tool: {inner[:100]}")
-        return Call(inner, cast("Json", inner_arguments))
+            return McpReply.failed(INVALID_PARAMS, f"Unknown tool: {inner[:100]}")
+        return InnerCall(inner, cast("Json", inner_arguments))
 
-    def _search(self, arguments: Mapping[str, Any]) -> Reply:
+    def _search(self, arguments: Mapping[str, Any]) -> McpReply:
         query, limit = arguments.get("query"), arguments.get("limit", FOUND)
         if not isinstance(query, str) or isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             return _wrong(f'{SEARCH} takes {{"query": "...", "limit": {FOUND}}}.')
         found = [_brief(self._tools[name]) for name in self.find(query, limit=min(limit, MOST_FOUND))]
         return _shown({"tools": found, "total": len(self._tools)})
 
-    def _details(self, arguments: Mapping[str, Any]) -> Reply:
+    def _details(self, arguments: Mapping[str, Any]) -> McpReply:
         names = arguments.get("names")
         if (
             not isinstance(names, list)
@@ -188,7 +188,7 @@ class Index:
             return _wrong(f"{DETAILS} shows at most {MOST_DETAILS} tools at once.")
         unknown = [name for name in asked if name not in self._tools]
         if unknown:
-            return Reply.failed(INVALID_PARAMS, f"Unknown tool: {unknown[0][:100]}")
+            return McpReply.failed(INVALID_PARAMS, f"Unknown tool: {unknown[0][:100]}")
         return _shown({"tools": [self._tools[name] for name in dict.fromkeys(asked)]})
 
 
@@ -225,12 +225,12 @@ def _brief(tool: Json) -> Json:
     return {**brief, "title": tool["title"]} if isinstance(tool.get("title"), str) else brief
 
 
-def _shown(content: Json) -> Reply:
+def _shown(content: Json) -> McpReply:
     text = msgspec.json.encode(content).decode()
-    return Reply(
+    return McpReply(
         result={"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": False}
     )
 
 
-def _wrong(sentence: str) -> Reply:
-    return Reply(result={"content": [{"type": "text", "text": sentence}], "isError": True})
+def _wrong(sentence: str) -> McpReply:
+    return McpReply(result={"content": [{"type": "text", "text": sentence}], "isError": True})

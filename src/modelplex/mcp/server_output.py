@@ -27,7 +27,7 @@ LAST_LENGTH: Final = 300
 """Characters of each of the last lines."""
 
 
-class Allowance:
+class LogAllowance:
     """What may still be told. Fills up with time."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Allowance:
         return count
 
 
-class LastWords:
+class LastLines:
     """The last lines of one process's stderr."""
 
     def __init__(self) -> None:

@@ -16,14 +16,14 @@ import msgspec
 from modelplex.config.settings import Config, McpServer
 from modelplex.config.state_folder import state_folder
 from modelplex.core.errors import without_name
-from modelplex.http_client import Client
-from modelplex.mcp.approvals import Lock, Pins
+from modelplex.http_client import HttpClient
+from modelplex.mcp.approvals import Approvals, Lock
 from modelplex.mcp.calls import Admit
 from modelplex.mcp.constants import Json
-from modelplex.mcp.gateway import Hub
+from modelplex.mcp.gateway import ToolGateway
 from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, record_seen
-from modelplex.mcp.servers import CACHE_FOLDER, Children, DiskCache, Server, ServerEvent
-from modelplex.records.tool_call import ToolCall
+from modelplex.mcp.servers import CACHE_FOLDER, DiskCache, ManagedServer, ProcessTable, ServerEvent
+from modelplex.records.tool_call import ToolRecord
 
 LEVELS: Final = {
     "stderr": "info",
@@ -35,7 +35,7 @@ LEVELS: Final = {
 """The level of what a server's handle tells, by its kind, where it says no higher one."""
 
 
-class Events(Protocol):
+class ServiceLog(Protocol):
     """The log, as far as it is told of servers."""
 
     def debug(self, event: str, **fields: Any) -> Any: ...
@@ -44,7 +44,7 @@ class Events(Protocol):
     def error(self, event: str, **fields: Any) -> Any: ...
 
 
-class Service:
+class ToolService:
     """`hub` is the same for as long as this is. `environ` is the gateway's own, of which servers get an allow-list."""
 
     def __init__(
@@ -52,13 +52,13 @@ class Service:
         config: Config,
         *,
         environ: Mapping[str, str],
-        client: Client,
-        events: Events,
+        client: HttpClient,
+        events: ServiceLog,
         ids: Iterator[str],
         key: bytes,
         clock: Callable[[], float],
         wall: Callable[[], float],
-        tell: Callable[[ToolCall], None],
+        tell: Callable[[ToolRecord], None],
         admit: Admit,
         keep_bodies: int,
     ) -> None:
@@ -66,14 +66,14 @@ class Service:
         self._environ = environ
         self._client = client
         self._events = events
-        self._children = Children(config.mcp.max_processes)
-        self._servers: dict[str, Server] = {}
+        self._children = ProcessTable(config.mcp.max_processes)
+        self._servers: dict[str, ManagedServer] = {}
         self._lock_stamp: object = None
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: Lock | None = None
-        self._elders: dict[str, Server] = {}
+        self._elders: dict[str, ManagedServer] = {}
         self._make(config)
-        self.hub = Hub(
+        self.hub = ToolGateway(
             config.mcp,
             self._servers,
             elders=self._elders,
@@ -148,12 +148,12 @@ class Service:
                 self._elders[each.name] = self._server(older, elders.get(each.name), config, None)
 
     def _server(
-        self, each: McpServer, before: Server | None, config: Config, cache: DiskCache | None
-    ) -> Server:
+        self, each: McpServer, before: ManagedServer | None, config: Config, cache: DiskCache | None
+    ) -> ManagedServer:
         if before is not None and before.config == each:
             before.limits = config.mcp
             return before
-        return Server(
+        return ManagedServer(
             each,
             limits=config.mcp,
             cache=cache,
@@ -174,14 +174,14 @@ class Service:
 
     # --- approvals -------------------------------------------------------------------------------------------------------------------
 
-    def _pins(self, config: Config) -> Pins:
+    def _pins(self, config: Config) -> Approvals:
         """As the files stand now. Of files that cannot be believed nothing is approved."""
         self._lock_stamp = _stamp(lock_path(config))
         try:
             return pins(config, state_folder=self._folder(config) or Path("/nonexistent"))
         except LockError as error:
             self._events.error("approvals of tools cannot be read: none is approved", text=error.sentence)
-            return Pins(mode="locked")
+            return Approvals(mode="locked")
 
     def _seen(self, seen: Lock) -> None:
         """Keep it, without waiting; of several the last."""

@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import Final, cast
 
 from modelplex.mcp import era_translation
-from modelplex.mcp.advertised import Surface
-from modelplex.mcp.constants import META_SUBSCRIPTION, Json, Party, Reply, Unavailable
+from modelplex.mcp.advertised import AdvertisedCapabilities
+from modelplex.mcp.constants import META_SUBSCRIPTION, Json, McpClient, McpReply, Unavailable
 from modelplex.mcp.relay import LEVELS, MESSAGE, PROGRESS, RETRY_AFTER, Relay
-from modelplex.mcp.request_context import Turn, invalid, unlisted
-from modelplex.mcp.routing import Report, Routes
-from modelplex.mcp.server_output import Allowance
+from modelplex.mcp.request_context import ToolRequestContext, invalid, unlisted
+from modelplex.mcp.routing import Report, ToolRoutes
+from modelplex.mcp.server_output import LogAllowance
 from modelplex.mcp.subscriptions import (
     LIST_CHANGED,
     MAX_URIS,
@@ -25,8 +25,8 @@ from modelplex.mcp.subscriptions import (
     Subscriber,
     Subscriptions,
 )
-from modelplex.mcp.tasks import EXTENSION, STATUS, Held, Tasks, related_to
-from modelplex.mcp.tool_server import Back
+from modelplex.mcp.tasks import EXTENSION, STATUS, HeldTask, Tasks, related_to
+from modelplex.mcp.tool_server import ToolServer
 
 MAX_SUBSCRIPTIONS: Final = 16
 """Modern subscriptions that one caller may have at once: a client needs one, and each is a stream that stays open."""
@@ -43,7 +43,7 @@ Channel = Callable[[Json], None]
 """Takes a message that belongs to no request: what a legacy client's GET stream, or its one connection, is for."""
 
 
-class Session:
+class SessionSubscriptions:
     """What is kept of a legacy session."""
 
     def __init__(self) -> None:
@@ -56,10 +56,10 @@ class Streams:
 
     def __init__(
         self,
-        backs: Mapping[str, Back],
+        backs: Mapping[str, ToolServer],
         *,
-        routes: Routes,
-        surface: Surface,
+        routes: ToolRoutes,
+        surface: AdvertisedCapabilities,
         relay: Relay,
         tasks: Tasks,
         report: Report,
@@ -71,9 +71,9 @@ class Streams:
         self._tasks = tasks
         self._report = report
         self._subscriptions = Subscriptions(failed=report)
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, SessionSubscriptions] = {}
         self._listeners: dict[str, int] = {}
-        self._said: dict[str, Allowance] = {}
+        self._said: dict[str, LogAllowance] = {}
         self._ended = asyncio.Event()
         self._stale: dict[str, set[str]] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
@@ -83,7 +83,7 @@ class Streams:
 
     # --- sessions --------------------------------------------------------------------------------------------------------------------
 
-    def opened(self, party: Party, *, route: str | None, channel: Channel) -> None:
+    def opened(self, party: McpClient, *, route: str | None, channel: Channel) -> None:
         session = self._session(party)
         globs = party.caller.tools
         session.subscriber = Subscriber(
@@ -94,29 +94,29 @@ class Streams:
         )
         self._subscriptions.add(session.subscriber)
 
-    def closed(self, party: Party) -> None:
+    def closed(self, party: McpClient) -> None:
         session = self._sessions.pop(party.session, None)
         if session is not None and session.subscriber is not None:
             self._subscriptions.remove(session.subscriber)
 
-    def level_of(self, party: Party) -> str | None:
+    def level_of(self, party: McpClient) -> str | None:
         """What a session has set, None where it has set nothing."""
         session = self._sessions.get(party.session)
         return session.level if session is not None else None
 
-    async def set_level(self, turn: Turn) -> Reply:
+    async def set_level(self, turn: ToolRequestContext) -> McpReply:
         level = turn.params.get("level")
         if level not in LEVELS:
             return invalid(f"level must be one of {', '.join(LEVELS)}")
         self._session(turn.party).level = level
-        return Reply(result={})
+        return McpReply(result={})
 
-    def _session(self, party: Party) -> Session:
-        return self._sessions.setdefault(party.session, Session())
+    def _session(self, party: McpClient) -> SessionSubscriptions:
+        return self._sessions.setdefault(party.session, SessionSubscriptions())
 
     # --- subscriptions ---------------------------------------------------------------------------------------------------------------
 
-    async def subscribe(self, turn: Turn) -> Reply:
+    async def subscribe(self, turn: ToolRequestContext) -> McpReply:
         uri = turn.params.get("uri")
         if not isinstance(uri, str):
             return invalid("resources/subscribe takes a uri")
@@ -134,21 +134,21 @@ class Streams:
         await self._subscriptions.watch(
             subscriber, [(*self._relay.seat(self._backs[owner], turn.party), uri)]
         )
-        return Reply(result={})
+        return McpReply(result={})
 
     def _room(self, owner: str) -> int:
         """How many more resources a caller may watch."""
         return max(0, URIS_OF_CALLER - self._subscriptions.watched_by(owner))
 
-    async def unsubscribe(self, turn: Turn) -> Reply:
+    async def unsubscribe(self, turn: ToolRequestContext) -> McpReply:
         uri = turn.params.get("uri")
         subscriber = self._session(turn.party).subscriber
         for watched in tuple(subscriber.watched) if subscriber is not None else ():
             if watched[2] == uri and subscriber is not None:
                 await self._subscriptions.unwatch(subscriber, watched)
-        return Reply(result={})
+        return McpReply(result={})
 
-    async def listen(self, turn: Turn) -> Reply:
+    async def listen(self, turn: ToolRequestContext) -> McpReply:
         """Runs until the client is gone or the gateway ends."""
         wanted: object = turn.params.get("notifications")
         if not isinstance(wanted, dict):
@@ -169,7 +169,7 @@ class Streams:
             if not self._listeners[owner]:
                 del self._listeners[owner]
 
-    async def _listened(self, turn: Turn, wanted: Json) -> Reply:
+    async def _listened(self, turn: ToolRequestContext, wanted: Json) -> McpReply:
         view = await self._routes.sighted(turn.globs, turn.route)
         offered = self._surface.capabilities(turn, view)
         kinds = [word for word, kind in KINDS.items() if wanted.get(word) is True and kind in offered]
@@ -185,7 +185,7 @@ class Streams:
         if owners:
             granted["resourceSubscriptions"] = list(owners)
         wished = wanted.get("taskIds")
-        held: dict[str, Held] = {
+        held: dict[str, HeldTask] = {
             name: found
             for name in cast("list[object]", wished if isinstance(wished, list) else [])[:MAX_URIS]
             if isinstance(name, str)
@@ -222,9 +222,11 @@ class Streams:
             for task in following:
                 task.cancel()
             self._subscriptions.remove(subscriber)
-        return Reply(result=era_translation.modern({}, meta={META_SUBSCRIPTION: turn.id}))
+        return McpReply(result=era_translation.modern({}, meta={META_SUBSCRIPTION: turn.id}))
 
-    async def _follow(self, turn: Turn, subscriber: Subscriber, held: Sequence[Held]) -> None:
+    async def _follow(
+        self, turn: ToolRequestContext, subscriber: Subscriber, held: Sequence[HeldTask]
+    ) -> None:
         """Have one modern server tell of these tasks, for as long as it will; who asks for a task's state learns the same."""
         known = {each.own: each for each in held}
         globs = self._relay.config.meta
@@ -254,7 +256,7 @@ class Streams:
             return False
         return kind != "toolsListChanged" or self._routes.view(tuple(globs), route).index is None
 
-    def heard(self, back: Back, scope: str, message: Json) -> None:
+    def heard(self, back: ToolServer, scope: str, message: Json) -> None:
         """What a server says to nobody in particular."""
         method = message.get("method")
         params: object = message.get("params")
@@ -271,14 +273,14 @@ class Streams:
     def _say(self, server: str, data: object) -> None:
         """For the log, so many in a while: a server says what it likes."""
         now = asyncio.get_running_loop().time()
-        allowance = self._said.setdefault(server, Allowance())
+        allowance = self._said.setdefault(server, LogAllowance())
         text = str(data)[:SAID]
         if allowance.allows(len(text), now):
             self._report(server, f"says: {text}")
         elif count := allowance.left_out(now):
             self._report(server, f"says more than is told here: {count} lines were left out")
 
-    def _of_task(self, back: Back, scope: str, method: str, params: Json) -> None:
+    def _of_task(self, back: ToolServer, scope: str, method: str, params: Json) -> None:
         """What a legacy server says of a task goes to the session that made it, if that is still there."""
         status = method == STATUS["legacy"]
         meta: object = params.get("_meta")
@@ -294,7 +296,7 @@ class Streams:
             down = {**down, "taskId": held.shown(held.route)}
         session.subscriber.tell(method, down)
 
-    def _changed(self, back: Back, method: str) -> None:
+    def _changed(self, back: ToolServer, method: str) -> None:
         """A list is another one. Where a legacy session's own process says so, the catalogue that all see is asked for again first."""
         main = self._backs.get(back.name)
         if main is None or main is back:
@@ -305,7 +307,7 @@ class Streams:
         if back.name not in self._refreshing:
             self._refreshing[back.name] = asyncio.create_task(self._refresh(main, waiting))
 
-    async def _refresh(self, main: Back, waiting: set[str]) -> None:
+    async def _refresh(self, main: ToolServer, waiting: set[str]) -> None:
         """However often a list changes meanwhile, it is asked for once more."""
         try:
             while waiting:

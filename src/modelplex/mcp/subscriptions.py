@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from modelplex.mcp.constants import META_SUBSCRIPTION, Json, Told, Unavailable
-from modelplex.mcp.tool_server import Back
+from modelplex.mcp.tool_server import ToolServer
 
 LIST_CHANGED: Final[Mapping[str, str]] = {
     "notifications/tools/list_changed": "toolsListChanged",
@@ -27,7 +27,7 @@ MAX_URIS: Final = 1_000
 URIS_OF_CALLER: Final = 4_000
 """Resources that all subscribers of one caller may watch together: each change is looked up among those of everybody."""
 
-Watched = tuple[Back, str, str]
+Watched = tuple[ToolServer, str, str]
 """Server, scope, URI."""
 
 
@@ -70,7 +70,7 @@ class Subscriptions:
     def __init__(self, *, failed: Callable[[str, str], None]) -> None:
         self._failed = failed
         self._all: dict[Subscriber, None] = {}
-        self._told: dict[tuple[Back, str], frozenset[str]] = {}
+        self._told: dict[tuple[ToolServer, str], frozenset[str]] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -99,7 +99,7 @@ class Subscriptions:
             if kind in subscriber.kinds and subscriber.sees(server, kind):
                 subscriber.tell(method)
 
-    def updated(self, back: Back, scope: str, params: Mapping[str, Any]) -> None:
+    def updated(self, back: ToolServer, scope: str, params: Mapping[str, Any]) -> None:
         """A resource that somebody watches changed, or one below it."""
         uri = params.get("uri")
         if not isinstance(uri, str):
@@ -136,13 +136,13 @@ class Subscriptions:
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
-    async def _ask_quietly(self, back: Back, scope: str) -> None:
+    async def _ask_quietly(self, back: ToolServer, scope: str) -> None:
         try:
             await self._ask(back, scope)
         except Unavailable as error:
             self._failed(back.name, error.sentence)
 
-    async def _ask(self, back: Back, scope: str) -> None:
+    async def _ask(self, back: ToolServer, scope: str) -> None:
         """Have the server watch what is wanted by all, unless that is what it was asked last."""
         key = (back, scope)
         uris = frozenset(uri for subscriber in self._all for b, c, uri in subscriber.watched if (b, c) == key)

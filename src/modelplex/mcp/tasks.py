@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.mcp.constants import META_RELATED, RESERVED, Era, Json, Party
+from modelplex.mcp.constants import META_RELATED, RESERVED, Era, Json, McpClient
 from modelplex.mcp.names import SEPARATOR
-from modelplex.mcp.tool_server import Back
+from modelplex.mcp.tool_server import ToolServer
 
 EXTENSION: Final = RESERVED + "tasks"
 """The modern form, as clients and servers declare it."""
@@ -31,10 +31,10 @@ ALL: Final = 10_000
 """Tasks that are known of one caller, and of all: of more, the oldest are forgotten. A server forgets its own sooner."""
 
 
-class Held(msgspec.Struct, frozen=True, eq=False):
+class HeldTask(msgspec.Struct, frozen=True, eq=False):
     """A task that somebody made. `own` is the server's id of it, `route` where it was made, `number` grows with time."""
 
-    back: Back
+    back: ToolServer
     scope: str
     own: str
     owner: str
@@ -52,9 +52,9 @@ class Tasks:
 
     def __init__(self) -> None:
         self._numbers = count(1)
-        self._all: dict[int, Held] = {}
-        self._by_place: dict[tuple[Back, str, str], Held] = {}
-        self._by_owner: dict[str, dict[int, Held]] = {}
+        self._all: dict[int, HeldTask] = {}
+        self._by_place: dict[tuple[ToolServer, str, str], HeldTask] = {}
+        self._by_owner: dict[str, dict[int, HeldTask]] = {}
 
     def __repr__(self) -> str:
         return f"<Tasks: {len(self._all)}>"
@@ -62,12 +62,14 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._all)
 
-    def made(self, back: Back, own: str, *, scope: str, party: Party, route: str | None) -> Held:
+    def made(
+        self, back: ToolServer, own: str, *, scope: str, party: McpClient, route: str | None
+    ) -> HeldTask:
         """It is this party's from now on."""
         if (before := self._by_place.get((back, scope, own))) is not None:
             self.forget(before)
         owner = party.caller.owner
-        held = Held(back, scope, own, owner, party.session, route, next(self._numbers))
+        held = HeldTask(back, scope, own, owner, party.session, route, next(self._numbers))
         mine = self._by_owner.setdefault(owner, {})
         self._all[held.number] = mine[held.number] = self._by_place[back, scope, own] = held
         if len(mine) > OF_CALLER:
@@ -76,7 +78,7 @@ class Tasks:
             self.forget(next(iter(self._all.values())))
         return held
 
-    def find(self, id: str, *, party: Party, route: str | None) -> Held | None:
+    def find(self, id: str, *, party: McpClient, route: str | None) -> HeldTask | None:
         """The task that this party calls so. Where two processes of one server gave one id, it is that of the party's own session, or the last."""
         server, own = (
             (route, id) if route is not None else id.split(SEPARATOR, 1) if SEPARATOR in id else ("", "")
@@ -90,15 +92,15 @@ class Tasks:
         last = (same or found)[-1:]
         return last[0] if last else None
 
-    def at(self, back: Back, scope: str, own: object) -> Held | None:
+    def at(self, back: ToolServer, scope: str, own: object) -> HeldTask | None:
         """The task of this id in that process."""
         return self._by_place.get((back, scope, own)) if isinstance(own, str) else None
 
-    def of(self, owner: str, *, after: int) -> Iterator[Held]:
+    def of(self, owner: str, *, after: int) -> Iterator[HeldTask]:
         """A caller's tasks, the oldest first, from the one after this number."""
         return (held for number, held in tuple(self._by_owner.get(owner, {}).items()) if number > after)
 
-    def forget(self, held: Held) -> None:
+    def forget(self, held: HeldTask) -> None:
         if self._all.pop(held.number, None) is None:
             return
         del self._by_place[held.back, held.scope, held.own]
@@ -107,13 +109,13 @@ class Tasks:
         if not mine:
             del self._by_owner[held.owner]
 
-    def ended(self, back: Back, scope: str | None = None) -> None:
+    def ended(self, back: ToolServer, scope: str | None = None) -> None:
         """A server's processes are gone, or that of one scope, and their tasks with them."""
         for held in tuple(self._all.values()):
             if held.back is back and scope in (None, held.scope):
                 self.forget(held)
 
-    def related(self, meta: object, *, back: Back, scope: str, owner: str, route: str | None) -> Json:
+    def related(self, meta: object, *, back: ToolServer, scope: str, owner: str, route: str | None) -> Json:
         """Of the `_meta` of a server's message, which task it belongs to, as its owner calls that; {} where that is none of theirs."""
         held = self.at(back, scope, related_to(meta))
         if held is None or held.owner != owner:
@@ -127,7 +129,7 @@ def related_to(meta: object) -> object:
     return cast("Json", related).get("taskId") if isinstance(related, dict) else None
 
 
-def offered(back: Back, era: Era) -> Json | None:
+def offered(back: ToolServer, era: Era) -> Json | None:
     """What a server offers of tasks to clients of this era, as it says it itself; None for nothing, or where the host does not allow it.
 
     The eras' tasks are not translated: a server of the other one offers none.

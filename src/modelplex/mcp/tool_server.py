@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from modelplex.config.settings import McpServer
-from modelplex.mcp.constants import AskedOf, Catalog, Json, Reply, Told
+from modelplex.mcp.constants import AskedOf, Catalog, Json, McpReply, Told
 
 
-class Back(Protocol):
+class ToolServer(Protocol):
     """One server; `modelplex.mcp.servers.Server` says what each of these means."""
 
     @property
@@ -38,7 +38,7 @@ class Back(Protocol):
         timeout: float | None = None,  # noqa: ASYNC109 - it bounds the server's silence, and progress renews it
         log_level: str | None = None,
         client_version: str | None = None,
-    ) -> Reply: ...
+    ) -> McpReply: ...
     async def notify(self, method: str, params: Json, *, scope: str = "") -> None: ...
     async def watch(self, uris: frozenset[str], *, scope: str = "") -> None: ...
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]: ...

@@ -12,7 +12,7 @@ import zlib
 from typing import Protocol
 
 from modelplex.core.errors import UpstreamEncoded
-from modelplex.http_client import BadResponse, Reply, TooLarge
+from modelplex.http_client import BadResponse, HttpResponse, ResponseTooLarge
 
 SLICE = 64 * 1024
 """Bytes that are decoded at a time."""
@@ -24,7 +24,7 @@ GZIP = frozenset({b"gzip", b"x-gzip"})
 DEFLATE = b"deflate"
 
 
-def decoded(reply: Reply, *, provider: str) -> Reply | Decoded:
+def decoded(reply: HttpResponse, *, provider: str) -> HttpResponse | DecodedResponse:
     """The reply as it is where it is not coded. Raises UpstreamEncoded, with the reply closed, for a coding that is not read."""
     codings = [
         each.strip().lower()
@@ -36,7 +36,7 @@ def decoded(reply: Reply, *, provider: str) -> Reply | Decoded:
     if not codings:
         return reply
     if len(codings) == 1 and (codings[0] in GZIP or codings[0] == DEFLATE):
-        return Decoded(reply, gzip=codings[0] in GZIP)
+        return DecodedResponse(reply, gzip=codings[0] in GZIP)
     reply.close()
     named = ", ".join(each[:20].decode("ascii", "replace") for each in codings[:3])
     raise UpstreamEncoded(
@@ -45,7 +45,7 @@ def decoded(reply: Reply, *, provider: str) -> Reply | Decoded:
     )
 
 
-class Inflate(Protocol):
+class InflateStream(Protocol):
     """What `zlib.decompressobj` gives, whose own type has no public name."""
 
     @property
@@ -57,10 +57,10 @@ class Inflate(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-class Decoded:
+class DecodedResponse:
     """A reply whose body is decoded. It has what the readers of a Reply use."""
 
-    def __init__(self, reply: Reply, *, gzip: bool) -> None:
+    def __init__(self, reply: HttpResponse, *, gzip: bool) -> None:
         self.status = reply.status
         self.headers = [
             (name, value)
@@ -69,7 +69,7 @@ class Decoded:
         ]
         self._reply = reply
         self._gzip = gzip
-        self._inflate: Inflate | None = None
+        self._inflate: InflateStream | None = None
         self._taken = 0
         self._made = 0
 
@@ -103,7 +103,7 @@ class Decoded:
             size += len(data)
             if size > limit:
                 self.close()
-                raise TooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
+                raise ResponseTooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
             parts.append(data)
         return b"".join(parts)
 

@@ -37,7 +37,7 @@ from modelplex.core.errors import (
     detached,
 )
 from modelplex.core.events import Usage
-from modelplex.core.request import Ask, Attempt, Call, Change, Endpoint, Stripped
+from modelplex.core.request import Attempt, Change, ChatRequest, Endpoint, RawRequest, StrippedValue
 from modelplex.dialects.core.envelope import MARK
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.core.foreign_errors import (
@@ -46,10 +46,10 @@ from modelplex.dialects.core.foreign_errors import (
     without_addresses,
     without_page,
 )
-from modelplex.dialects.exchange import Passage
+from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from modelplex.dialects.parsed_request import (
-    Asked,
+    ParsedRequest,
     answered_here,
     counted_here,
     holds_envelopes,
@@ -59,17 +59,24 @@ from modelplex.dialects.parsed_request import (
 from modelplex.dialects.raw_request import prices_depend_on
 from modelplex.dialects.registry import family, provider_dialect, request_names, write_error
 from modelplex.http_client import SendError
-from modelplex.pipeline.model_catalog import Listing
+from modelplex.pipeline.model_catalog import ModelCatalog
 from modelplex.pipeline.offload import Offload
-from modelplex.pipeline.response_store import Answers
-from modelplex.pipeline.sealed_policy import Egress, Policing
-from modelplex.pipeline.stored_responses import Keeping
-from modelplex.pipeline.stream import Door, Headers, Stream, refuse_mislabelled, refuse_page, stopped
-from modelplex.pipeline.upstream import Answer, Upstream, forwarded, told_by
+from modelplex.pipeline.response_store import ResponseStore
+from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
+from modelplex.pipeline.stored_responses import StoredResponses
+from modelplex.pipeline.stream import (
+    Headers,
+    ResponseOutput,
+    ResponseStream,
+    refuse_mislabelled,
+    refuse_page,
+    stopped,
+)
+from modelplex.pipeline.upstream import Upstream, UpstreamResponse, forwarded, told_by
 from modelplex.providers.endpoints import COUNTS
-from modelplex.records.builder import Journal
+from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices, Seller
-from modelplex.records.record import Try
+from modelplex.records.record import AttemptRecord
 from modelplex.routing.affinity import Origin, pinned, without_foreign_state
 from modelplex.routing.aliases import Candidate
 from modelplex.routing.circuit_breaker import BreakerRules
@@ -102,7 +109,7 @@ STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")
 """Streams are for their reader alone, and at once; nginx would hold them back otherwise."""
 
 
-class Rules(msgspec.Struct, frozen=True):
+class ErrorRules(msgspec.Struct, frozen=True):
     """What the config decides of the data path. `ping_interval` is seconds of silence after which a committed stream gets a keep-alive, and a held one is committed."""
 
     failover: FailoverRules = FailoverRules()
@@ -112,14 +119,14 @@ class Rules(msgspec.Struct, frozen=True):
     ping_interval: float = 15.0
 
 
-class Turn(msgspec.Struct, frozen=True):
+class RequestContext(msgspec.Struct, frozen=True):
     """One request while it is answered: what is asked, who asked, what is noted of it, what is kept, and under which policy it goes."""
 
-    asked: Asked
-    door: Door
-    journal: Journal
-    keeping: Keeping | None = None
-    policing: Policing | None = None
+    asked: ParsedRequest
+    door: ResponseOutput
+    journal: RecordBuilder
+    keeping: StoredResponses | None = None
+    policing: SealedPolicy | None = None
 
 
 class Gateway:
@@ -129,12 +136,12 @@ class Gateway:
         self,
         upstreams: Mapping[str, Upstream],
         *,
-        listing: Listing,
-        rules: Rules,
+        listing: ModelCatalog,
+        rules: ErrorRules,
         chance: Callable[[], float],
         prices: Prices,
-        egress: Egress,
-        answers: Answers | None = None,
+        egress: EgressRules,
+        answers: ResponseStore | None = None,
         circuits: Circuits | None = None,
         makers: Makers | None = None,
         offload: Offload | None = None,
@@ -155,7 +162,7 @@ class Gateway:
     def __repr__(self) -> str:
         return f"<Gateway {len(self.upstreams)} providers, {self.listing!r}>"
 
-    async def answer(self, ask: Ask, door: Door, journal: Journal) -> None:
+    async def answer(self, ask: RawRequest, door: ResponseOutput, journal: RecordBuilder) -> None:
         """Answer one request, whatever happens; what happened is in the journal. Raises CancelledError where the caller hung up."""
         try:
             await self._answer(ask, door, journal)
@@ -167,10 +174,10 @@ class Gateway:
                 raise
             await self._refuse(stopped(), door, journal)
 
-    async def _answer(self, ask: Ask, door: Door, journal: Journal) -> None:
-        keeping: Keeping | None = None
+    async def _answer(self, ask: RawRequest, door: ResponseOutput, journal: RecordBuilder) -> None:
+        keeping: StoredResponses | None = None
         if ask.dialect == openai_responses.DIALECT:
-            keeping = Keeping(self.answers, owner=journal.caller.owner, offload=self.offload)
+            keeping = StoredResponses(self.answers, owner=journal.caller.owner, offload=self.offload)
             journal.ask = ask = await keeping.opened(ask)
         attempts, policing = await self._permitted(ask, journal)
         if (body := answered_here(ask, attempts, created=int(journal.wall))) is not None:
@@ -184,8 +191,8 @@ class Gateway:
                 await self._estimate(ask, door, journal)
                 return
         judged = policing.judged(attempts[0]).ask if policing is not None and attempts else ask
-        turn = Turn(_asked(judged, journal, keeping), door, journal, keeping, policing)
-        pinned_call: Call | None = None
+        turn = RequestContext(_asked(judged, journal, keeping), door, journal, keeping, policing)
+        pinned_call: ChatRequest | None = None
         if self._must_pin(ask, attempts):
             attempts, pinned_call = await self._beside(turn, partial(self._pinned, turn.asked, attempts))
         steps = self._plan(attempts, journal.caller.owner)
@@ -199,7 +206,7 @@ class Gateway:
                 raise error from None
             await self._estimate(ask, door, journal)
 
-    async def _estimate(self, ask: Ask, door: Door, journal: Journal) -> None:
+    async def _estimate(self, ask: RawRequest, door: ResponseOutput, journal: RecordBuilder) -> None:
         """A prompt's length where no provider can be asked for it."""
         journal.changes = (
             Change("lower", "input_tokens", "no provider of this model counts; it is estimated"),
@@ -216,7 +223,9 @@ class Gateway:
 
     # --- who may be asked ---
 
-    async def _permitted(self, ask: Ask, journal: Journal) -> tuple[list[Attempt], Policing | None]:
+    async def _permitted(
+        self, ask: RawRequest, journal: RecordBuilder
+    ) -> tuple[list[Attempt], SealedPolicy | None]:
         """Who may be sent this request, and the policy under which it goes. Raises UnknownModel and PolicyDenied."""
         candidates = await self.listing.candidates(ask.model, globs=journal.caller.models)
         if journal.caller.priced_only and ask.endpoint not in FREE:
@@ -231,7 +240,7 @@ class Gateway:
         ]
         if not sealed:
             return attempts, None
-        policing = Policing(ask, journal.caller, self._egress)
+        policing = SealedPolicy(ask, journal.caller, self._egress)
         permitted = await self.offload.run(
             partial(policing.permitted, attempts), body=ask.body, owner=journal.caller.owner
         )
@@ -282,7 +291,7 @@ class Gateway:
             told_wait=lambda attempt: circuits.told_wait(attempt, caller, now=perf_counter()),
         )
 
-    def _must_pin(self, ask: Ask, attempts: Sequence[Attempt]) -> bool:
+    def _must_pin(self, ask: RawRequest, attempts: Sequence[Attempt]) -> bool:
         """Whether the body has to be read for state that may not go to everybody. Where there is one candidate, and nobody else ever sealed anything, only an envelope
         would matter: a look for every name costs half a millisecond a megabyte.
         """
@@ -291,7 +300,9 @@ class Gateway:
             return holds_envelopes(ask)
         return may_hold_seals(ask) or (len(attempts) > 1 and may_name_what_is_kept(ask))
 
-    def _pinned(self, asked: Asked, attempts: list[Attempt]) -> tuple[list[Attempt], Call | None]:
+    def _pinned(
+        self, asked: ParsedRequest, attempts: list[Attempt]
+    ) -> tuple[list[Attempt], ChatRequest | None]:
         """Where sealed state may go. The Call comes with it where an envelope must be opened, so that the bytes cannot pass untouched."""
         if self.rules.drop_pinned_state:
             return attempts, asked.call
@@ -310,7 +321,9 @@ class Gateway:
 
     # --- one attempt ---
 
-    async def _try(self, turn: Turn, attempt: Attempt, call: Call | None) -> ModelplexError | None:
+    async def _try(
+        self, turn: RequestContext, attempt: Attempt, call: ChatRequest | None
+    ) -> ModelplexError | None:
         """Returns what went wrong before the first output, or None where the caller has its answer, whole or broken."""
         journal = turn.journal
         if attempt.delay:
@@ -327,7 +340,7 @@ class Gateway:
         caller = journal.caller.owner
         journal.left = started = perf_counter()
         self.circuits.left(attempt, caller, now=started)
-        answer: Answer | None = None
+        answer: UpstreamResponse | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
             answer = await upstream.open(asked.ask, attempt, passage.body)
@@ -367,12 +380,14 @@ class Gateway:
             return None
         return failure
 
-    async def _beside(self, turn: Turn, work: Callable[[], Result]) -> Result:
+    async def _beside(self, turn: RequestContext, work: Callable[[], Result]) -> Result:
         """What is done with a request's body, in a thread where it is a large one."""
         ask = turn.asked.ask
         return await self.offload.run(work, body=ask.body, owner=turn.journal.caller.owner)
 
-    def _passage(self, turn: Turn, attempt: Attempt, call: Call | None) -> tuple[Asked, Passage]:
+    def _passage(
+        self, turn: RequestContext, attempt: Attempt, call: ChatRequest | None
+    ) -> tuple[ParsedRequest, Exchange]:
         """What goes to this candidate, and the request that it was made of."""
         asked, stripped = self._judged(turn, attempt)
         dropped: tuple[Change, ...] = ()
@@ -394,7 +409,9 @@ class Gateway:
         turn.journal.stripped = stripped
         return asked, passage
 
-    def _judged(self, turn: Turn, attempt: Attempt) -> tuple[Asked, tuple[Stripped, ...]]:
+    def _judged(
+        self, turn: RequestContext, attempt: Attempt
+    ) -> tuple[ParsedRequest, tuple[StrippedValue, ...]]:
         """The request as policy lets it go to this candidate, and what it lost. It is read anew only where another candidate may be sent more or less."""
         if turn.policing is None:
             return turn.asked, ()
@@ -403,11 +420,13 @@ class Gateway:
             return turn.asked, judged.stripped
         return _asked(judged.ask, turn.journal, turn.keeping), judged.stripped
 
-    def _seller(self, attempt: Attempt | Candidate | Try) -> Seller:
+    def _seller(self, attempt: Attempt | Candidate | AttemptRecord) -> Seller:
         upstream = self.upstreams[attempt.provider]
         return Seller(attempt.provider, upstream.type, upstream.base_url)
 
-    def _cost(self, attempt: Attempt, usage: Usage | None, ask: Ask) -> tuple[float | None, float | None]:
+    def _cost(
+        self, attempt: Attempt, usage: Usage | None, ask: RawRequest
+    ) -> tuple[float | None, float | None]:
         """US dollars of an attempt as far as they are known, and those that a budget counts, which are of an estimate too."""
         if usage is None:
             return None, None
@@ -415,7 +434,7 @@ class Gateway:
         cost = self._prices.cost(seller, attempt.model, usage, said=said)
         return cost, self._prices.charge(seller, attempt.model, usage, said=said) if cost is None else cost
 
-    def _note(self, turn: Turn, attempt: Attempt, failure: ModelplexError | None) -> None:
+    def _note(self, turn: RequestContext, attempt: Attempt, failure: ModelplexError | None) -> None:
         """What it says of the provider's health. A request counts once, however often it is tried; a caller that hung up says nothing."""
         caller = turn.journal.caller.owner
         if failure is None:
@@ -437,7 +456,7 @@ class Gateway:
     # --- what comes back ---
 
     async def _relay(
-        self, turn: Turn, attempt: Attempt, answer: Answer, passage: Passage
+        self, turn: RequestContext, attempt: Attempt, answer: UpstreamResponse, passage: Exchange
     ) -> ModelplexError | None:
         """Give the answer to the caller. Returns what broke it after its first output; raises what went wrong before."""
         door, journal, keeping = turn.door, turn.journal, turn.keeping
@@ -461,7 +480,7 @@ class Gateway:
             )
         else:
             refuse_page(answer, provider=attempt.provider)
-        stream = Stream(
+        stream = ResponseStream(
             answer,
             passage,
             door,
@@ -475,7 +494,7 @@ class Gateway:
         )
         return await stream.run()
 
-    def _head(self, label: bytes, answer: Answer, journal: Journal) -> Headers:
+    def _head(self, label: bytes, answer: UpstreamResponse, journal: RecordBuilder) -> Headers:
         """An answer's headers: what happened, and what the provider says of its limits."""
         attempt = journal.attempt
         assert attempt is not None
@@ -496,7 +515,7 @@ class Gateway:
         head += forwarded(answer.headers)
         return head
 
-    async def _refuse(self, error: ModelplexError, door: Door, journal: Journal) -> None:
+    async def _refuse(self, error: ModelplexError, door: ResponseOutput, journal: RecordBuilder) -> None:
         """The answer is an error, in the caller's dialect. Where the provider speaks the same one, in its own words."""
         journal.failed(error)
         attempt = journal.attempt
@@ -527,9 +546,9 @@ class Gateway:
         await door.whole(status, head, body)
 
 
-def _asked(ask: Ask, journal: Journal, keeping: Keeping | None) -> Asked:
+def _asked(ask: RawRequest, journal: RecordBuilder, keeping: StoredResponses | None) -> ParsedRequest:
     kept = keeping.kept if keeping is not None else None
-    return Asked(ask, id=journal.id, created=int(journal.wall), kept=kept)
+    return ParsedRequest(ask, id=journal.id, created=int(journal.wall), kept=kept)
 
 
 def _mark(seal: str) -> int:
@@ -567,7 +586,7 @@ def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None
     return Unsupported(f"{attempt.provider} does not count tokens.", upstream_status=error.upstream_status)
 
 
-def _begun(ask: Ask, answer: Answer | None, failure: ModelplexError | None) -> Usage | None:
+def _begun(ask: RawRequest, answer: UpstreamResponse | None, failure: ModelplexError | None) -> Usage | None:
     """What is billed for an attempt of which no usage and no output came. Once its answer had begun, the provider had read the prompt. An error in the place of an answer costs nothing,
     and a page in HTML is no model's.
     """
@@ -578,11 +597,11 @@ def _begun(ask: Ask, answer: Answer | None, failure: ModelplexError | None) -> U
     return estimated(ask, characters=0)
 
 
-def _is_html(answer: Answer) -> bool:
+def _is_html(answer: UpstreamResponse) -> bool:
     return (answer.header(b"content-type") or b"").lower().startswith(b"text/html")
 
 
-def _upstream_id(answer: Answer | None) -> str | None:
+def _upstream_id(answer: UpstreamResponse | None) -> str | None:
     if answer is None:
         return None
     found = answer.header(b"x-request-id") or answer.header(b"request-id")
@@ -601,7 +620,7 @@ def changes_header(changes: tuple[Change, ...]) -> bytes:
     return _listed(told, total=len(changes))
 
 
-def stripped_header(stripped: tuple[Stripped, ...]) -> bytes:
+def stripped_header(stripped: tuple[StrippedValue, ...]) -> bytes:
     """`pointer=rule[,...]`, cut like the changes."""
     told = (f"{quote(one.pointer, safe=POINTER_MARKS)}={one.rule}" for one in stripped)
     return _listed(told, total=len(stripped))

@@ -25,7 +25,7 @@ REMEMBERED = 4096
 """Names whose candidates are kept until a listing changes; a client that asks for more names than that is no customer to hurry for."""
 
 
-class Listing:
+class ModelCatalog:
     """The directory of who serves what. `directory` is replaced as a whole, never changed."""
 
     def __init__(

@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS answers_by_age ON answers (kept);
 """
 
 
-class Limits(msgspec.Struct, frozen=True):
+class StoreLimits(msgspec.Struct, frozen=True):
     """What is kept at most. `age` is seconds."""
 
     answers: int = MAX_ANSWERS
@@ -53,7 +53,7 @@ class Limits(msgspec.Struct, frozen=True):
     age: float = MAX_AGE_S
 
 
-class Answer(msgspec.Struct, frozen=True):
+class StoredResponse(msgspec.Struct, frozen=True):
     """One that was kept. `body` is the response object as the client got it; `input` are all items that led to it, `output` its own."""
 
     id: str
@@ -76,7 +76,7 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class AnswersError(Exception):
+class ResponseStoreError(Exception):
     """The file cannot be used. The text is a sentence for the person who starts the gateway."""
 
     @property
@@ -84,18 +84,18 @@ class AnswersError(Exception):
         return str(self)
 
 
-class Answers:
+class ResponseStore:
     """The store. `path` is a file, or ":memory:"; `clock` gives Unix seconds. Call `open` at the start, which says whether the file can be used, and `close` at the end."""
 
     def __init__(
         self,
         path: str | Path = MEMORY,
         *,
-        limits: Limits | None = None,
+        limits: StoreLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = str(path)
-        self._limits = limits or Limits()
+        self._limits = limits or StoreLimits()
         self._clock = clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
         self._database: sqlite3.Connection | None = None
@@ -110,7 +110,7 @@ class Answers:
         try:
             await self._run(self._opened)
         except (sqlite3.Error, OSError) as error:
-            raise AnswersError(
+            raise ResponseStoreError(
                 f"[server] keep_responses: {self._path} cannot be used to keep answers: {error}."
             ) from None
 
@@ -134,7 +134,7 @@ class Answers:
             return False
         return True
 
-    async def find(self, id: str, *, owner: str = "") -> Answer | None:
+    async def find(self, id: str, *, owner: str = "") -> StoredResponse | None:
         """The answer with this id, where this owner kept it and it is not too old."""
         return await self._run(lambda: self._find(id, owner))
 
@@ -210,7 +210,7 @@ class Answers:
         if gone:
             database.executemany("DELETE FROM answers WHERE rowid = ?", gone)
 
-    def _find(self, id: str, owner: str) -> Answer | None:
+    def _find(self, id: str, owner: str) -> StoredResponse | None:
         row = (
             self._opened()
             .execute("SELECT kept, body, input, output FROM answers WHERE owner = ? AND id = ?", (owner, id))
@@ -218,7 +218,7 @@ class Answers:
         )
         if row is None or row[0] < self._clock() - self._limits.age:
             return None
-        return Answer(id, row[1], _decode(row[2]), _decode(row[3]))
+        return StoredResponse(id, row[1], _decode(row[2]), _decode(row[3]))
 
     def _find_item(self, id: str, owner: str) -> msgspec.Raw | None:
         rows = self._opened().execute(

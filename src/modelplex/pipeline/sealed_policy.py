@@ -17,7 +17,7 @@ import msgspec
 from modelplex.config import Config, provider_types
 from modelplex.core.caller import Caller
 from modelplex.core.errors import PolicyDenied
-from modelplex.core.request import Ask, Attempt, Stripped
+from modelplex.core.request import Attempt, RawRequest, StrippedValue
 from modelplex.dialects.anthropic.policy_betas import sealed_betas
 from modelplex.dialects.raw_request import FORM
 from modelplex.policy.bounds import Allowed, Bound, bounds_of, limit_of, names_of
@@ -52,21 +52,21 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Opening(msgspec.Struct, frozen=True):
+class OpenedRules(msgspec.Struct, frozen=True):
     """Rules that are open, and the bounds within which some of them are."""
 
     rules: frozenset[str] = frozenset()
     bounds: frozenset[Bound] = frozenset()
 
 
-NOTHING_OPEN = Opening()
+NOTHING_OPEN = OpenedRules()
 
 
-def opening(allowed: Iterable[Allowed]) -> Opening:
-    return Opening(names_of(allowed), bounds_of(allowed))
+def opening(allowed: Iterable[Allowed]) -> OpenedRules:
+    return OpenedRules(names_of(allowed), bounds_of(allowed))
 
 
-class Egress(msgspec.Struct, frozen=True):
+class EgressRules(msgspec.Struct, frozen=True):
     """What the host's config says of what may leave.
 
     secret   of the keyed hashes that stand for callers; the same across restarts
@@ -79,11 +79,11 @@ class Egress(msgspec.Struct, frozen=True):
     secret: bytes
     types: Mapping[str, str]
     moved: frozenset[str]
-    opened: Mapping[str, Opening]
+    opened: Mapping[str, OpenedRules]
     spelled: frozenset[tuple[str, str]]
 
 
-def egress_of(config: Config, *, machine: bytes) -> Egress:
+def egress_of(config: Config, *, machine: bytes) -> EgressRules:
     """`machine` is something that only this machine has, and keeps; the keys are mixed in, since an agent on it could read that."""
     secret = hashlib.sha256(b"modelplex caller names\0" + machine)
     for provider in config.providers:
@@ -91,7 +91,7 @@ def egress_of(config: Config, *, machine: bytes) -> Egress:
             secret.update(b"\0" + key.reveal().encode())
     targets = {target for targets in config.aliases.values() for target in targets}
     names = {provider.name for provider in config.providers}
-    return Egress(
+    return EgressRules(
         secret=secret.digest(),
         types={provider.name: provider.type for provider in config.providers},
         moved=frozenset(
@@ -131,21 +131,21 @@ def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: Abstract
             yield model
 
 
-class Judged(msgspec.Struct, frozen=True):
+class JudgedRequest(msgspec.Struct, frozen=True):
     """A request that may go, and what it lost."""
 
-    ask: Ask
-    stripped: tuple[Stripped, ...]
+    ask: RawRequest
+    stripped: tuple[StrippedValue, ...]
 
 
-class Policing:
+class SealedPolicy:
     """The verdicts on one Ask. It is made for a caller that is sealed, and thrown away with the request."""
 
-    def __init__(self, ask: Ask, caller: Caller, egress: Egress) -> None:
+    def __init__(self, ask: RawRequest, caller: Caller, egress: EgressRules) -> None:
         self._ask = ask
         self._caller = caller
         self._egress = egress
-        self._judged: dict[Opening, Judged | PolicyDenied] = {}
+        self._judged: dict[OpenedRules, JudgedRequest | PolicyDenied] = {}
 
     def __repr__(self) -> str:
         return f"<Policing {self._caller.owner}, {len(self._judged)} verdicts>"
@@ -163,16 +163,18 @@ class Policing:
             raise denied
         return fitting
 
-    def judged(self, attempt: Attempt) -> Judged:
+    def judged(self, attempt: Attempt) -> JudgedRequest:
         """What this candidate is sent in the caller's own words. Raises PolicyDenied."""
         verdict = self._verdict(self._open(attempt))
         if isinstance(verdict, PolicyDenied):
             raise verdict
         return verdict
 
-    def written(self, body: bytes, attempt: Attempt, *, passing: bool) -> tuple[bytes, tuple[Stripped, ...]]:
+    def written(
+        self, body: bytes, attempt: Attempt, *, passing: bool
+    ) -> tuple[bytes, tuple[StrippedValue, ...]]:
         """The body as it goes to this candidate: judged again where it was translated, and with the switches that its type needs. Raises PolicyDenied."""
-        stripped: tuple[Stripped, ...] = ()
+        stripped: tuple[StrippedValue, ...] = ()
         opened = self._open(attempt)
         if not passing and attempt.dialect:
             verdict = judge(body, dialect=attempt.dialect, facts=self._facts(opened, own=attempt.model))
@@ -202,7 +204,7 @@ class Policing:
         verdict = self._verdict(opened)
         return verdict if isinstance(verdict, PolicyDenied) else None
 
-    def _held(self, wanted: Mapping[str, object], opened: Opening) -> dict[str, object]:
+    def _held(self, wanted: Mapping[str, object], opened: OpenedRules) -> dict[str, object]:
         """The switches that a body must have: those whose rule is not open. Where a search is open within bounds, the list of domains takes the place of the switch that turns it off."""
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened.rules}
         limit = limit_of(opened.bounds, WEB_SEARCH)
@@ -214,11 +216,11 @@ class Policing:
             )
         return {**held, DISABLE_SEARCH: True}
 
-    def _open(self, attempt: Attempt) -> Opening:
+    def _open(self, attempt: Attempt) -> OpenedRules:
         caller, more = self._caller, self._egress.opened.get(attempt.provider, NOTHING_OPEN)
-        return Opening(caller.allowed | more.rules, caller.bounds | more.bounds)
+        return OpenedRules(caller.allowed | more.rules, caller.bounds | more.bounds)
 
-    def _facts(self, opened: Opening, *, own: str = "") -> Facts:
+    def _facts(self, opened: OpenedRules, *, own: str = "") -> Facts:
         caller = self._caller
         return Facts(
             agent=caller.owner,
@@ -229,23 +231,23 @@ class Policing:
             own=own,
         )
 
-    def _verdict(self, opened: Opening) -> Judged | PolicyDenied:
+    def _verdict(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:
         known = self._judged.get(opened)
         if known is None:
             known = self._judged[opened] = self._judge(opened)
         return known
 
-    def _judge(self, opened: Opening) -> Judged | PolicyDenied:
+    def _judge(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:
         ask = self._ask
         if ask.content_type.startswith(FORM):
             if UNREAD_FORM in opened.rules:
-                return Judged(ask, ())
+                return JudgedRequest(ask, ())
             return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "")))
         facts = self._facts(opened)
         verdict = judge(ask.body, dialect=ask.dialect, facts=facts)
         if isinstance(verdict, Refuse):
             return denial(verdict)
-        stripped: tuple[Stripped, ...] = ()
+        stripped: tuple[StrippedValue, ...] = ()
         if isinstance(verdict, Amend):
             ask = msgspec.structs.replace(ask, body=verdict.body, fields=_members(verdict.body), judged=True)
             stripped = verdict.stripped
@@ -254,7 +256,7 @@ class Policing:
         if ask.headers:
             ask, dropped = _with_plain_headers(ask, facts)
             stripped += dropped
-        return Judged(ask, stripped)
+        return JudgedRequest(ask, stripped)
 
 
 def _no_segment(attempt: Attempt) -> Refuse | None:
@@ -266,14 +268,14 @@ def _no_segment(attempt: Attempt) -> Refuse | None:
     return Refuse(UNKNOWN_FORM, "model", sentence(UNKNOWN_FORM, "model"))
 
 
-def _with_plain_headers(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ...]]:
+def _with_plain_headers(ask: RawRequest, facts: Facts) -> tuple[RawRequest, tuple[StrippedValue, ...]]:
     """The Ask with a version that is one, and the betas that switch nothing on which reaches out."""
     headers: list[tuple[bytes, bytes]] = []
-    stripped: list[Stripped] = []
+    stripped: list[StrippedValue] = []
     betas: list[str] = []
     for name, value in ask.headers:
         if name == VERSION and not A_VERSION.fullmatch(value) and UNKNOWN_FIELD not in facts.allowed:
-            stripped.append(Stripped(f"/{VERSION.decode()}", UNKNOWN_FIELD))
+            stripped.append(StrippedValue(f"/{VERSION.decode()}", UNKNOWN_FIELD))
         elif name == BETAS:
             betas.append(value.decode("latin-1"))
         else:
@@ -282,7 +284,7 @@ def _with_plain_headers(ask: Ask, facts: Facts) -> tuple[Ask, tuple[Stripped, ..
     kept, dropped = sealed_betas(",".join(betas), facts)
     if kept:
         headers.append((BETAS, ",".join(kept).encode("latin-1")))
-    stripped += [Stripped(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
+    stripped += [StrippedValue(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
     if tuple(headers) == ask.headers:
         return ask, ()
     return msgspec.structs.replace(ask, headers=tuple(headers)), tuple(stripped)

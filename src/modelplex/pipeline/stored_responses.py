@@ -11,11 +11,11 @@ from functools import partial
 import msgspec
 
 from modelplex.core.errors import BadRequest, NotFound
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.openai_responses import dialect as openai_responses
-from modelplex.dialects.openai_responses.dialect import Kept
+from modelplex.dialects.openai_responses.dialect import StoredContext
 from modelplex.pipeline.offload import Offload
-from modelplex.pipeline.response_store import Answer, Answers
+from modelplex.pipeline.response_store import ResponseStore, StoredResponse
 
 REFERENCE = b'"item_reference"'
 """The type of an item that stands for one that was kept."""
@@ -23,22 +23,22 @@ MAX_REFERENCES = 500
 """Items of one request that are named by an id alone. Each is looked for in the answers that were kept last, and no conversation has so many turns in those."""
 
 
-class Keeping:
+class StoredResponses:
     """One request's dealings with the store. `owner` is its listener."""
 
-    def __init__(self, answers: Answers | None, *, owner: str, offload: Offload) -> None:
+    def __init__(self, answers: ResponseStore | None, *, owner: str, offload: Offload) -> None:
         self._answers = answers
         self._owner = owner
         self._offload = offload
         self._input: list[msgspec.Raw] = []
-        self.kept: Kept | None = None
+        self.kept: StoredContext | None = None
 
-    async def opened(self, ask: Ask) -> Ask:
+    async def opened(self, ask: RawRequest) -> RawRequest:
         """The request with the earlier turns that it names. Raises BadRequest for a state that nobody here keeps."""
         openai_responses.check_state(ask, keeps=self._answers is not None)
         previous = openai_responses.previous_response(ask)
         store = self._answers is not None and openai_responses.wants_keeping(ask)
-        self.kept = Kept(store=store, previous=previous)
+        self.kept = StoredContext(store=store, previous=previous)
         if self._answers is not None and previous is not None:
             earlier = await self._answers.find(previous, owner=self._owner)
             if earlier is None:
@@ -58,12 +58,12 @@ class Keeping:
             self._input = await self._items(ask)
         return ask
 
-    async def _items(self, ask: Ask) -> list[msgspec.Raw]:
+    async def _items(self, ask: RawRequest) -> list[msgspec.Raw]:
         return await self._offload.run(
             partial(openai_responses.input_items, ask), body=ask.body, owner=self._owner
         )
 
-    async def _resolved(self, answers: Answers, ask: Ask) -> Ask:
+    async def _resolved(self, answers: ResponseStore, ask: RawRequest) -> RawRequest:
         """The request with each item that it names by an id alone put in. Raises BadRequest for one that is not kept here."""
         items: list[msgspec.Raw] = []
         found = await self._offload.run(partial(_with_references, ask), body=ask.body, owner=self._owner)
@@ -103,12 +103,12 @@ class Keeping:
             await self.keep(openai_responses.final_response(events))
 
 
-def _with_references(ask: Ask) -> list[tuple[msgspec.Raw, str | None]]:
+def _with_references(ask: RawRequest) -> list[tuple[msgspec.Raw, str | None]]:
     """Each item of the request, and the id that it is if it is nothing else."""
     return [(raw, openai_responses.read_reference(raw)) for raw in openai_responses.input_items(ask)]
 
 
-async def kept_answer(answers: Answers | None, name: str, *, owner: str) -> Answer:
+async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -> StoredResponse:
     """The answer with this id. Raises NotFound."""
     found = await answers.find(name, owner=owner) if answers is not None else None
     if found is None:
@@ -117,7 +117,7 @@ async def kept_answer(answers: Answers | None, name: str, *, owner: str) -> Answ
     return found
 
 
-async def answer_view(answers: Answers | None, rest: str, *, method: str, owner: str) -> bytes | None:
+async def answer_view(answers: ResponseStore | None, rest: str, *, method: str, owner: str) -> bytes | None:
     """What a path below `responses/` is answered with: the response, its input items, or that it is gone. None where there is nothing of that kind."""
     name, _, part = rest.partition("/")
     match method, part:

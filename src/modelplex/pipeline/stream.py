@@ -18,9 +18,9 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, Stopping, UpstreamBroken
 from modelplex.dialects.core.foreign_errors import error_without_addresses, error_without_page
-from modelplex.dialects.exchange import Passage
+from modelplex.dialects.exchange import Exchange
 from modelplex.http_client import SendError
-from modelplex.pipeline.upstream import Answer, told_by
+from modelplex.pipeline.upstream import UpstreamResponse, told_by
 
 HOLD_BYTES = 262_144
 """Bytes without output that are held back while failover is still possible (wires.md 4, "Commit point"); more than any preamble has."""
@@ -49,7 +49,7 @@ PAGES = frozenset({b"text/html", b"application/xhtml+xml"})
 Headers = list[tuple[bytes, bytes]]
 
 
-class Door(Protocol):
+class ResponseOutput(Protocol):
     """The caller's side of one request. A status is sent once, by `whole` or `begin`; `begun` tells that it was. `stopping` is true once the gateway shuts down
     and this request's time is over.
     """
@@ -71,16 +71,16 @@ def stopped() -> Stopping:
     return Stopping("The gateway is shutting down; this answer was not finished.")
 
 
-class Stream:
+class ResponseStream:
     """One streamed answer on its way. `quiet` is the seconds for which a start is held at most, and after which a caller to whom nothing went gets a keep-alive,
     whatever the provider says meanwhile that is of no use to it; `on_output` is called once, at the first output; `hide` takes secrets out of what the provider says of an error.
     """
 
     def __init__(
         self,
-        answer: Answer,
-        passage: Passage,
-        door: Door,
+        answer: UpstreamResponse,
+        passage: Exchange,
+        door: ResponseOutput,
         *,
         provider: str,
         request_id: str,
@@ -252,7 +252,7 @@ def _parts_of(event: bytes) -> tuple[bytes, bytes]:
         return b"", b""
 
 
-def refuse_page(answer: Answer, *, provider: str) -> None:
+def refuse_page(answer: UpstreamResponse, *, provider: str) -> None:
     """An answer of a kind that nobody here reads (an image, a sound, JSON) is passed on as it is; a page of HTML is no such answer, whatever its status says."""
     label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if label in PAGES:
@@ -260,7 +260,7 @@ def refuse_page(answer: Answer, *, provider: str) -> None:
 
 
 async def refuse_mislabelled(
-    answer: Answer, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int
+    answer: UpstreamResponse, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int
 ) -> None:
     """A stream that is labelled as JSON or HTML is none: raises the error that it holds, or one that says what came instead."""
     label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()

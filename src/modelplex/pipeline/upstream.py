@@ -20,18 +20,18 @@ import msgspec
 from modelplex.config import ProviderConfig
 from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamEncoded, UpstreamTimeout
 from modelplex.core.events import ListedModel
-from modelplex.core.request import Ask, Attempt, Endpoint
+from modelplex.core.request import Attempt, Endpoint, RawRequest
 from modelplex.dialects.raw_request import read_ask
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import (
-    Client,
     ConnectFailed,
+    HttpClient,
+    HttpResponse,
     Origin,
-    Reply,
+    ResponseTooLarge,
     SendError,
     TimedOut,
     Timeouts,
-    TooLarge,
     parse_origin,
 )
 from modelplex.pipeline.content_decoding import decoded
@@ -39,7 +39,7 @@ from modelplex.pipeline.offload import is_heavy
 from modelplex.providers import demo, request_head
 from modelplex.providers.endpoints import way
 from modelplex.providers.model_facts import facts
-from modelplex.providers.specs import Row
+from modelplex.providers.specs import ProviderSpec
 from modelplex.records.log import Secrets
 
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
@@ -57,7 +57,7 @@ LISTING_TIMEOUTS = Timeouts(connect=5.0, first_byte=15.0, idle=15.0)
 """Seconds. A listing is not worth the patience that an answer is."""
 
 
-class Answer(Protocol):
+class UpstreamResponse(Protocol):
     """What came back: a status below 300, its headers, and a body to be pulled."""
 
     @property
@@ -88,7 +88,7 @@ class Upstream(Protocol):
         """One for each key, in the form that this provider has for what is asked."""
         ...
 
-    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+    async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         """Ask it. Raises ModelplexError for everything that is not an answer with a status below 300."""
         ...
 
@@ -103,7 +103,12 @@ class HttpUpstream:
     """A provider behind HTTP."""
 
     def __init__(
-        self, config: ProviderConfig, row: Row, client: Client, *, clock: Callable[[], float] = time
+        self,
+        config: ProviderConfig,
+        row: ProviderSpec,
+        client: HttpClient,
+        *,
+        clock: Callable[[], float] = time,
     ) -> None:
         self.name = config.name
         self.type = config.type
@@ -166,7 +171,7 @@ class HttpUpstream:
             for i, account in enumerate(self._accounts)
         ]
 
-    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+    async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         where = (attempt.endpoint, attempt.model, ask.stream)
         target = self._targets.get(where)
         if target is None:
@@ -191,7 +196,7 @@ class HttpUpstream:
             return decoded(reply, provider=self.name)
         raise await self._refusal(reply, attempt.dialect)
 
-    def _head(self, ask: Ask, attempt: Attempt) -> bytes:
+    def _head(self, ask: RawRequest, attempt: Attempt) -> bytes:
         """The header lines. What the client says of its dialect's version goes on to a provider that speaks the same one, in place of ours."""
         lines = self._heads[attempt.key]
         if ask.headers and attempt.dialect == ask.dialect:
@@ -202,7 +207,7 @@ class HttpUpstream:
             )
         return lines + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
 
-    async def _refusal(self, reply: Reply, dialect: str) -> ModelplexError:
+    async def _refusal(self, reply: HttpResponse, dialect: str) -> ModelplexError:
         try:
             body = await decoded(reply, provider=self.name).body(limit=MAX_ERROR_BODY)
         except (SendError, UpstreamEncoded):  # the status says enough
@@ -262,7 +267,7 @@ def told_by(provider: str, error: SendError) -> ModelplexError:
     told = (UpstreamTimeout if is_timeout else UpstreamBroken)(f"{provider}: {sentence}")
     if isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase == "connect"):
         told.signal = "unsent"
-    elif isinstance(error, TooLarge):
+    elif isinstance(error, ResponseTooLarge):
         told.signal = "none"  # the caller asked for that much, and the provider gave it
     return told
 
@@ -293,7 +298,7 @@ class DemoUpstream:
     type = "demo"
     base_url = ""
 
-    def __init__(self, config: ProviderConfig, row: Row, clock: Callable[[], float]) -> None:
+    def __init__(self, config: ProviderConfig, row: ProviderSpec, clock: Callable[[], float]) -> None:
         self.name = config.name
         self.max_response_size = config.max_response_size
         self.keys = 1
@@ -310,21 +315,21 @@ class DemoUpstream:
             Attempt(provider=self.name, model=model, dialect=dialect, endpoint=served, quirks=self._quirks)
         ]
 
-    async def open(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+    async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         if is_heavy(body):
             return await asyncio.to_thread(self._answer, ask, attempt, body)
         return self._answer(ask, attempt, body)
 
-    def _answer(self, ask: Ask, attempt: Attempt, body: bytes) -> Answer:
+    def _answer(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         if body is not ask.body:
             ask = read_ask(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
         created = int(self._clock())
         if ask.stream:
-            return Canned(b"text/event-stream", demo.stream(ask, created=created))
+            return CannedResponse(b"text/event-stream", demo.stream(ask, created=created))
         status, answer = demo.answer(ask, created=created)
         if status >= 300:
             raise provider_dialect("openai_chat").read_error(status, {}, answer)
-        return Canned(b"application/json", [answer])
+        return CannedResponse(b"application/json", [answer])
 
     async def models(self) -> list[ListedModel]:
         return [ListedModel(name) for name in demo.MODELS]
@@ -333,7 +338,7 @@ class DemoUpstream:
         return text
 
 
-class Canned:
+class CannedResponse:
     """An answer that is there already."""
 
     status = 200

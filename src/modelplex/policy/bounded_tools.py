@@ -13,7 +13,7 @@ import msgspec
 
 from modelplex.policy.bounds import Limit, covers, narrowed
 from modelplex.policy.path import Path
-from modelplex.policy.walk import OPENED, Inside, Json, Node, Refused, Walk
+from modelplex.policy.walk import OPENED, Inside, Json, PolicyRefusal, PolicyWalk, ValueRule
 
 _ENTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?:/[A-Za-z0-9._~*/-]{0,64})?")
 """A domain as a request names it, perhaps with a path below it."""
@@ -35,13 +35,13 @@ class BoundWords(msgspec.Struct, frozen=True):
 NO_WORDS = BoundWords()
 
 
-class Bounded(Node):
+class Bounded(ValueRule):
     """An opened tool. `known` looks at it where its rule is bounded, `opened` where it is not."""
 
     __slots__ = ("form", "known", "opened", "rule")
 
     def __init__(
-        self, rule: str, form: BoundWords = NO_WORDS, *, known: Node = OPENED, opened: Node = OPENED
+        self, rule: str, form: BoundWords = NO_WORDS, *, known: ValueRule = OPENED, opened: ValueRule = OPENED
     ) -> None:
         self.rule = rule
         self.form = form
@@ -51,7 +51,7 @@ class Bounded(Node):
     def inside(self) -> Inside:
         return (("", self.opened), ("(bounded)", self.known))
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         limit = walk.limit(self.rule)
         if limit is None:
             if type(value) not in self.opened.passes:
@@ -60,28 +60,28 @@ class Bounded(Node):
         if value is None:
             return
         if limit.domains is not None and not self.form.allowed:
-            raise Refused(self.rule, path, "no-domains-here")
+            raise PolicyRefusal(self.rule, path, "no-domains-here")
         if limit.max_uses is not None and not (self.form.uses or self.form.counted):
-            raise Refused(self.rule, path, "no-count-here")
+            raise PolicyRefusal(self.rule, path, "no-count-here")
         if not isinstance(value, dict):
-            raise Refused("unknown-form", path)
+            raise PolicyRefusal("unknown-form", path)
         self._hold(walk, cast("Json", value), path, limit)
         if type(cast("object", value)) not in self.known.passes:
             self.known(walk, value, path)
 
-    def _hold(self, walk: Walk, tool: Json, path: Path, limit: Limit) -> None:
+    def _hold(self, walk: PolicyWalk, tool: Json, path: Path, limit: Limit) -> None:
         words = self.form
         if limit.domains is not None:
             self._hold_domains(walk, tool, path, limit.domains)
         if limit.max_uses is not None and words.uses:
             if self.rule in walk.held:
-                raise Refused(self.rule, path, "another-here")
+                raise PolicyRefusal(self.rule, path, "another-here")
             walk.held.add(self.rule)
             hold_number(walk, tool, (path, words.uses), self.rule, most=limit.max_uses)
         elif limit.max_uses is not None:
             walk.counted = limit.max_uses
 
-    def _hold_domains(self, walk: Walk, tool: Json, path: Path, bound: tuple[str, ...]) -> None:
+    def _hold_domains(self, walk: PolicyWalk, tool: Json, path: Path, bound: tuple[str, ...]) -> None:
         words = self.form
         holder, where = tool, path
         if words.within:
@@ -90,7 +90,7 @@ class Bounded(Node):
                 walk.write((path, words.within), self.rule, {words.allowed: list(bound)})
                 return
             if not isinstance(inner, dict):
-                raise Refused("unknown-form", (path, words.within))
+                raise PolicyRefusal("unknown-form", (path, words.within))
             holder, where = cast("Json", inner), (path, words.within)
         left = within_bound(holder.get(words.allowed), (where, words.allowed), self.rule, bound=bound)
         if words.blocked and holder.get(words.blocked) is not None:
@@ -105,7 +105,7 @@ def within_bound(asked: Any, path: Path, rule: str, *, bound: tuple[str, ...]) -
     names_none = asked is None or asked == []
     left = bound if names_none else narrowed(_domains(asked, path), bound)
     if not left:
-        raise Refused(rule, path, "no-domain-left")
+        raise PolicyRefusal(rule, path, "no-domain-left")
     return left
 
 
@@ -114,30 +114,30 @@ def _without(allowed: tuple[str, ...], blocked: Any, path: Path, rule: str) -> t
     names = _domains(blocked, path)
     left = tuple(each for each in allowed if not any(covers(name, each.partition("/")[0]) for name in names))
     if any(covers(each.partition("/")[0], name.partition("/")[0]) for name in names for each in left):
-        raise Refused(rule, path, "both-lists-here")
+        raise PolicyRefusal(rule, path, "both-lists-here")
     if not left:
-        raise Refused(rule, path, "no-domain-left")
+        raise PolicyRefusal(rule, path, "no-domain-left")
     return left
 
 
 def _domains(listed: Any, path: Path) -> list[str]:
     if not isinstance(listed, list):
-        raise Refused("unknown-form", path)
+        raise PolicyRefusal("unknown-form", path)
     entries = cast("list[Any]", cast("object", listed))
     names: list[str] = []
     for index, entry in enumerate(entries):
         name = entry.lower().rstrip(".") if isinstance(entry, str) else ""
         if not _ENTRY.fullmatch(name):
-            raise Refused("unknown-form", (path, index))
+            raise PolicyRefusal("unknown-form", (path, index))
         names.append(name)
     return names
 
 
-def hold_number(walk: Walk, holder: Json, path: Path, rule: str, *, most: int) -> None:
+def hold_number(walk: PolicyWalk, holder: Json, path: Path, rule: str, *, most: int) -> None:
     """Writes the smaller of two numbers: what a request says at `path`, and what may be said."""
     said = holder.get(str(path[1])) if path else None
     if said is not None and (type(said) is not int or said < 0):
-        raise Refused("unknown-form", path)
+        raise PolicyRefusal("unknown-form", path)
     if said is None or said > most:
         walk.write(path, rule, most)
 
@@ -149,53 +149,53 @@ class Counted:
         self.key = key
         self.rule = rule
 
-    def __call__(self, walk: Walk, top: Json) -> None:
+    def __call__(self, walk: PolicyWalk, top: Json) -> None:
         if walk.counted is not None:
             hold_number(walk, top, (None, self.key), self.rule, most=walk.counted)
 
 
-class Listed(Node):
+class Listed(ValueRule):
     """A list of domains at the top of a body, as Perplexity has it. An entry that begins with a dash is blocked there."""
 
     __slots__ = ("opened", "rule")
 
-    def __init__(self, rule: str, opened: Node = OPENED) -> None:
+    def __init__(self, rule: str, opened: ValueRule = OPENED) -> None:
         self.rule = rule
         self.opened = opened
 
     def inside(self) -> Inside:
         return (("", self.opened),)
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         limit = walk.limit(self.rule)
         if limit is None:
             return
         if limit.max_uses is not None:
-            raise Refused(self.rule, path, "no-count-here")
+            raise PolicyRefusal(self.rule, path, "no-count-here")
         if limit.domains is not None:
             left = within_bound(value, path, self.rule, bound=limit.domains)
             if value != list(left):
                 walk.write(path, self.rule, list(left))
 
 
-class Plugins(Node):
+class Plugins(ValueRule):
     """OpenRouter's `plugins`, where its own rule is open: the one that searches is held to the bounds of `web-search`."""
 
     __slots__ = ("web",)
 
-    def __init__(self, web: Node) -> None:
+    def __init__(self, web: ValueRule) -> None:
         self.web = web
 
     def inside(self) -> Inside:
         return (("[web]", self.web),)
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if walk.limit("web-search") is None:
             return
         if not isinstance(value, list):
-            raise Refused("unknown-form", path)
+            raise PolicyRefusal("unknown-form", path)
         for index, plugin in enumerate(cast("list[Any]", cast("object", value))):
             if not isinstance(plugin, dict):
-                raise Refused("unknown-form", (path, index))
+                raise PolicyRefusal("unknown-form", (path, index))
             if cast("Json", plugin).get("id") == "web":
                 self.web(walk, plugin, (path, index))

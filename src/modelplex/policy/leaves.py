@@ -10,14 +10,14 @@ import re
 from typing import Any, cast
 
 from modelplex.policy.path import Path
-from modelplex.policy.walk import Inside, Json, Members, Node, Walk
+from modelplex.policy.walk import Inside, Json, ObjectRule, PolicyWalk, ValueRule
 
 _NULL = type(None)
 
 # --- plain values ----------------------------------------------------------------------------------------------------------------------------------------------------------
 
 
-class Plain(Node):
+class PlainRule(ValueRule):
     """A value of one of these Python types, or null. It is told apart by its type alone, and not read."""
 
     __slots__ = ("passes", "what")
@@ -29,22 +29,22 @@ class Plain(Node):
     def __repr__(self) -> str:
         return f"Plain({self.what})"
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         walk.refuse(path, "unknown-form")
 
 
-TEXT = Plain("words for the model or from it", str)
-NAME = Plain("a name that the client or the model chose", str)
-ID = Plain("an id that ties parts of this request together", str)
-SEALED = Plain("state that the client carries: a signature, or ciphertext", str)
-KIND = Plain("a type that decided which table this is", str)
-MODEL = Plain("the model: the gateway writes it, and judges it by its name", str)
-FLAG = Plain("a switch", bool)
-NUMBER = Plain("a number", int, float)
-SCALAR = Plain("a number, a switch or a word", str, int, float, bool)
+TEXT = PlainRule("words for the model or from it", str)
+NAME = PlainRule("a name that the client or the model chose", str)
+ID = PlainRule("an id that ties parts of this request together", str)
+SEALED = PlainRule("state that the client carries: a signature, or ciphertext", str)
+KIND = PlainRule("a type that decided which table this is", str)
+MODEL = PlainRule("the model: the gateway writes it, and judges it by its name", str)
+FLAG = PlainRule("a switch", bool)
+NUMBER = PlainRule("a number", int, float)
+SCALAR = PlainRule("a number, a switch or a word", str, int, float, bool)
 
 
-class Data(Node):
+class DataUrlRule(ValueRule):
     """Opaque JSON that a provider reads and does nothing with. Each one is reviewed: tests list them by `why`."""
 
     __slots__ = ("passes", "why")
@@ -56,20 +56,22 @@ class Data(Node):
     def __repr__(self) -> str:
         return f"Data({self.why})"
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         walk.refuse(path, "unknown-form")
 
 
-ARGUMENTS = Data("arguments of a tool call: the model wrote them, the client reads them", dict, list, str)
-RESULT = Data("what a client's function returned", dict, list, str, int, float, bool)
-EXAMPLES = Data("examples of a tool's arguments", dict, list)
-LABELLED = Data("metadata of a part, which Gemini documents as inert", dict)
-PARSED = Data("what an SDK read out of the text beside it", dict, list, str, int, float, bool)
+ARGUMENTS = DataUrlRule(
+    "arguments of a tool call: the model wrote them, the client reads them", dict, list, str
+)
+RESULT = DataUrlRule("what a client's function returned", dict, list, str, int, float, bool)
+EXAMPLES = DataUrlRule("examples of a tool's arguments", dict, list)
+LABELLED = DataUrlRule("metadata of a part, which Gemini documents as inert", dict)
+PARSED = DataUrlRule("what an SDK read out of the text beside it", dict, list, str, int, float, bool)
 
 # --- words and patterns ------------------------------------------------------------------------------------------------------------------------------------------------------
 
 
-class Words(Node):
+class EnumRule(ValueRule):
     """One of these words. Any other is stripped; or refused where `must`, because the value says what its object is."""
 
     __slots__ = ("must", "passes", "words")
@@ -82,7 +84,7 @@ class Words(Node):
     def __repr__(self) -> str:
         return f"Words({' '.join(sorted(self.words))})"
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, str):
             walk.refuse(path, "unknown-form")
         elif value not in self.words:
@@ -92,7 +94,7 @@ class Words(Node):
                 walk.strip(path, "unknown-value")
 
 
-class Pattern(Node):
+class PatternRule(ValueRule):
     """A string that a bounded pattern matches as a whole, or a value of one of the `plain` types. Any other string is stripped."""
 
     __slots__ = ("fits", "passes", "pattern", "words")
@@ -107,7 +109,7 @@ class Pattern(Node):
     def __repr__(self) -> str:
         return f"Pattern({self.pattern})"
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, str):
             walk.refuse(path, "unknown-form")
         elif not self.fits(value) and not walk.open("unknown-value"):
@@ -116,29 +118,29 @@ class Pattern(Node):
 
 LEVEL_PATTERN = r"(?=.{1,24}\Z)[a-z]+(?:[_-][a-z]+)*"
 """A word of an API: `low`, `in_progress`, `last-turn`. New ones come each month and mean no reach; 24 letters hold no address and no id of a provider's."""
-LEVEL = Pattern(
+LEVEL = PatternRule(
     LEVEL_PATTERN,
     usual="auto none low medium high ephemeral completed in_progress incomplete enabled adaptive",
 )
-LEVEL_OR_FLAG = Pattern(LEVEL_PATTERN, bool)
-LEVEL_OR_NUMBER = Pattern(LEVEL_PATTERN, int, float)
-ENUM = Pattern(r"(?=.{1,48}\Z)[A-Za-z]+(?:_[A-Za-z0-9]+){0,8}", int)
-FORMAT = Words(
+LEVEL_OR_FLAG = PatternRule(LEVEL_PATTERN, bool)
+LEVEL_OR_NUMBER = PatternRule(LEVEL_PATTERN, int, float)
+ENUM = PatternRule(r"(?=.{1,48}\Z)[A-Za-z]+(?:_[A-Za-z0-9]+){0,8}", int)
+FORMAT = EnumRule(
     "wav mp3 opus aac flac pcm pcm16 g711_ulaw g711_alaw ogg webm mp4 m4a png jpeg jpg webp gif svg float base64 int8 uint8 binary ubinary url b64_json json text verbose_json srt vtt"
 )
-LANGUAGE = Pattern(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
-MIME = Pattern(r"[a-z]{1,16}/[A-Za-z0-9][A-Za-z0-9.+-]{0,79}(?:; ?[a-z]{1,16}=[A-Za-z0-9.-]{1,24}){0,3}")
-DURATION = Pattern(r"-?(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)?){1,3}", int, float)
-SIZE = Pattern(r"auto|[0-9]{1,5}(?:[x*][0-9]{1,5}|[kKpP]?|:[0-9]{1,5})")
-PAST_MODEL = Pattern(r"(?=.{1,64}\Z)[a-z0-9]+(?:[.-][a-z0-9]+)*(?:[@:][0-9]{1,8})?")
+LANGUAGE = PatternRule(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
+MIME = PatternRule(r"[a-z]{1,16}/[A-Za-z0-9][A-Za-z0-9.+-]{0,79}(?:; ?[a-z]{1,16}=[A-Za-z0-9.-]{1,24}){0,3}")
+DURATION = PatternRule(r"-?(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)?){1,3}", int, float)
+SIZE = PatternRule(r"auto|[0-9]{1,5}(?:[x*][0-9]{1,5}|[kKpP]?|:[0-9]{1,5})")
+PAST_MODEL = PatternRule(r"(?=.{1,64}\Z)[a-z0-9]+(?:[.-][a-z0-9]+)*(?:[@:][0-9]{1,8})?")
 """A model that gave an answer of the history."""
-ROLE = Pattern(LEVEL_PATTERN, usual="system developer user assistant tool function model")
+ROLE = PatternRule(LEVEL_PATTERN, usual="system developer user assistant tool function model")
 """Who speaks. Some models know more roles than these, and a word that no model knows is refused by its provider."""
 
 # --- lists and maps ----------------------------------------------------------------------------------------------------------------------------------------------------------
 
 
-class Texts(Node):
+class TextRule(ValueRule):
     """A list of strings."""
 
     __slots__ = ("passes",)
@@ -146,15 +148,15 @@ class Texts(Node):
     def __init__(self) -> None:
         self.passes = frozenset({_NULL})
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, list) or not {str}.issuperset(map(type, cast("list[object]", value))):
             walk.refuse(path, "unknown-form")
 
 
-TEXTS = Texts()
+TEXTS = TextRule()
 
 
-class Numbers(Node):
+class NumberRule(ValueRule):
     """A list of numbers."""
 
     __slots__ = ("passes",)
@@ -162,24 +164,24 @@ class Numbers(Node):
     def __init__(self) -> None:
         self.passes = frozenset({_NULL})
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, list) or not {int, float}.issuperset(map(type, cast("list[object]", value))):
             walk.refuse(path, "unknown-form")
 
 
-NUMBERS = Numbers()
+NUMBERS = NumberRule()
 
 
-class Tokens(Node):
+class TokenListRule(ValueRule):
     """A prompt as text, as texts, as the numbers of tokens, or as several such lists of numbers; other entries of a list go to `entry`."""
 
     __slots__ = ("entry", "passes")
 
-    def __init__(self, entry: Node) -> None:
+    def __init__(self, entry: ValueRule) -> None:
         self.entry = entry
         self.passes = frozenset({str, _NULL})
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, list):
             walk.refuse(path, "unknown-form")
             return
@@ -204,17 +206,17 @@ MOST_KEYS = 10_000
 """Keys of an object whose keys are not known in advance. Services take some hundreds."""
 
 
-class Mapped(Node):
+class MapRule(ValueRule):
     """An object whose keys are not known in advance, but match a bounded pattern. Other keys are stripped."""
 
     __slots__ = ("fits", "passes", "value")
 
-    def __init__(self, keys: str, value: Node) -> None:
+    def __init__(self, keys: str, value: ValueRule) -> None:
         self.fits = re.compile(keys).fullmatch
         self.value = value
         self.passes = frozenset({_NULL})
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, dict) or len(cast("Json", value)) > MOST_KEYS:
             walk.refuse(path, "unknown-form")
             return
@@ -229,10 +231,10 @@ class Mapped(Node):
         return ((".?", self.value),)
 
 
-TOKEN_BIAS = Mapped(r"[0-9]{1,9}", NUMBER)
-VARIABLES = Mapped(r"[A-Za-z_][A-Za-z0-9_]{0,127}", TEXT)
-SWITCHES = Mapped(r"[A-Za-z0-9_.-]{1,64}", Members({"enabled": FLAG, "defer_loading": FLAG}))
-ATTRIBUTES = Mapped(r"[\w .-]{1,64}", SCALAR)
+TOKEN_BIAS = MapRule(r"[0-9]{1,9}", NUMBER)
+VARIABLES = MapRule(r"[A-Za-z_][A-Za-z0-9_]{0,127}", TEXT)
+SWITCHES = MapRule(r"[A-Za-z0-9_.-]{1,64}", ObjectRule({"enabled": FLAG, "defer_loading": FLAG}))
+ATTRIBUTES = MapRule(r"[\w .-]{1,64}", SCALAR)
 
 # --- JSON Schemas ------------------------------------------------------------------------------------------------------------------------------------------------------------
 
@@ -244,7 +246,7 @@ _KNOWN_DRAFT = re.compile(r"https?://json-schema\.org/draft(?:-0[67]|/2019-09|/2
 _HOLDERS = frozenset((dict, list))
 
 
-class Schema(Node):
+class SchemaRule(ValueRule):
     """A JSON Schema. A reference to another document is refused, since whoever resolves it fetches; identifiers that a resolver would take for a base address are stripped."""
 
     __slots__ = ("passes",)
@@ -252,7 +254,7 @@ class Schema(Node):
     def __init__(self) -> None:
         self.passes = frozenset({bool, _NULL})
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, dict):
             walk.refuse(path, "unknown-form")
             return
@@ -292,7 +294,7 @@ def _fault_of(key: str, value: object) -> str:
     return "" if value.startswith("#") else "refuse"
 
 
-def _judge_schema(walk: Walk, schema: Json, path: Path) -> None:
+def _judge_schema(walk: PolicyWalk, schema: Json, path: Path) -> None:
     left: list[tuple[Any, Path]] = [(schema, path)]
     while left:
         node, here = left.pop()
@@ -309,13 +311,13 @@ def _judge_schema(walk: Walk, schema: Json, path: Path) -> None:
             left += [(value, (here, index)) for index, value in enumerate(node) if type(value) in _HOLDERS]
 
 
-SCHEMA = Schema()
+SCHEMA = SchemaRule()
 
 # --- objects that several dialects have ----------------------------------------------------------------------------------------------------------------------------------------
 
-CACHE_CONTROL = Members({"type": LEVEL, "ttl": DURATION, "scope": LEVEL})
-BREAKPOINT = Members({"mode": LEVEL, "ttl": DURATION})
-REASONING = Members(
+CACHE_CONTROL = ObjectRule({"type": LEVEL, "ttl": DURATION, "scope": LEVEL})
+BREAKPOINT = ObjectRule({"mode": LEVEL, "ttl": DURATION})
+REASONING = ObjectRule(
     {
         "effort": LEVEL,
         "summary": LEVEL,
@@ -327,12 +329,12 @@ REASONING = Members(
         "exclude": FLAG,
     }
 )
-GRAMMAR = Members(
+GRAMMAR = ObjectRule(
     {
         "type": LEVEL,
         "syntax": LEVEL,
         "definition": TEXT,
-        "grammar": Members({"syntax": LEVEL, "definition": TEXT}),
+        "grammar": ObjectRule({"syntax": LEVEL, "definition": TEXT}),
     }
 )
 """Of a custom tool's input. It is text that a parser reads."""

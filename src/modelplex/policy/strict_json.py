@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from modelplex.policy.path import Path
-from modelplex.policy.walk import Refused
+from modelplex.policy.walk import PolicyRefusal
 
 MAX_DEPTH = 128
 """Levels of nesting: schemas and histories of real agents stay below 30, and parsers that bound it take some hundreds."""
@@ -41,15 +41,15 @@ def read_whole(body: bytes) -> dict[str, Any]:
     try:
         tree = _read(memoryview(body), None, nesting=0)
     except _MemberLost as lost:
-        raise Refused("duplicate-key", lost.find()) from None
+        raise PolicyRefusal("duplicate-key", lost.find()) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refused("malformed", None) from None
+        raise PolicyRefusal("malformed", None) from None
     except RecursionError:
-        raise Refused("too-deep", None) from None
+        raise PolicyRefusal("too-deep", None) from None
     if not isinstance(tree, dict):
-        raise Refused("malformed", None)
+        raise PolicyRefusal("malformed", None)
     if _depth_beyond(tree):
-        raise Refused("too-deep", None)
+        raise PolicyRefusal("too-deep", None)
     return cast("dict[str, Any]", tree)
 
 

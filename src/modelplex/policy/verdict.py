@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelplex.core.request import Stripped
+from modelplex.core.request import StrippedValue
 from modelplex.policy.bounds import Bound
 
 
@@ -38,7 +38,7 @@ class Amend(msgspec.Struct, frozen=True):
     """`body` may go in its place. `stripped` names what is gone or overwritten."""
 
     body: bytes
-    stripped: tuple[Stripped, ...]
+    stripped: tuple[StrippedValue, ...]
 
 
 class Refuse(msgspec.Struct, frozen=True):

@@ -21,8 +21,8 @@ from modelplex.policy.rules import Short
 from modelplex.policy.verdict import Facts
 
 Json = dict[str, Any]
-Judge = Callable[["Walk", Any, Path], None]
-Inside = Iterable[tuple[str, "Node"]]
+Judge = Callable[["PolicyWalk", Any, Path], None]
+Inside = Iterable[tuple[str, "ValueRule"]]
 """The nodes that a node hands values to, each with the step to it. Tests follow them through every table."""
 WhenEmpty = Literal["keep", "drop", "parent"]
 """What becomes of a list that lost all its entries: it stays, it goes, or what holds it goes."""
@@ -57,7 +57,7 @@ class Edit(msgspec.Struct, frozen=True):
     value: Any = GONE
 
 
-class Refused(Exception):
+class PolicyRefusal(Exception):
     """`short` is what a bound of an opened rule lacks here, "" where the rule itself refuses."""
 
     def __init__(self, rule: str, path: Path, short: Short = "") -> None:
@@ -67,7 +67,7 @@ class Refused(Exception):
         self.short: Short = short
 
 
-class Walk:
+class PolicyWalk:
     """What one walk found: edits, and which tools are lost."""
 
     __slots__ = ("counted", "edits", "facts", "held", "limits", "lost")
@@ -100,7 +100,7 @@ class Walk:
     def write(self, path: Path, rule: str, value: Any) -> None:
         """Notes an edit. Raises Refused where there are more than anybody would read."""
         if len(self.edits) >= MAX_EDITS:
-            raise Refused(rule, path, "too-many-here")
+            raise PolicyRefusal(rule, path, "too-many-here")
         self.edits.append(Edit(path, rule, value))
 
     def follow(self, path: Path) -> None:
@@ -110,86 +110,86 @@ class Walk:
     def refuse(self, path: Path, rule: str) -> None:
         """Raises Refused, unless the rule is open."""
         if rule not in self.facts.allowed:
-            raise Refused(rule, path)
+            raise PolicyRefusal(rule, path)
 
     def is_gone(self, path: Path, since: int) -> bool:
         """Whether an edit since then takes this very entry away. `path` is the object that its check was given."""
         return any(edit.path is path and edit.value is GONE for edit in self.edits[since:])
 
 
-class Node:
+class ValueRule:
     """The type of a value. A value whose Python type is in `passes`, or a string that is in `words`, passes without a call; all others are judged by calling the node."""
 
     __slots__ = ()
     passes: frozenset[type] = frozenset()
     words: frozenset[str] = frozenset()
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         raise NotImplementedError
 
     def inside(self) -> Inside:
         return ()
 
 
-class Look(Node):
+class CustomRule(ValueRule):
     """A function as a node. `to` are the nodes that the function hands values to."""
 
     __slots__ = ("judge", "to")
 
-    def __init__(self, judge: Judge, *to: Node) -> None:
+    def __init__(self, judge: Judge, *to: ValueRule) -> None:
         self.judge = judge
         self.to = to
 
     def __repr__(self) -> str:
         return f"Look({self.judge.__name__})"
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         self.judge(walk, value, path)
 
     def inside(self) -> Inside:
         return ((self.judge.__name__, node) for node in self.to)
 
 
-class Later(Node):
+class DeferredRule(ValueRule):
     """A node that is made below: content holds content."""
 
     __slots__ = ("find",)
 
-    def __init__(self, find: Callable[[], Node]) -> None:
+    def __init__(self, find: Callable[[], ValueRule]) -> None:
         self.find = find
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         self.find()(walk, value, path)
 
     def inside(self) -> Inside:
         return (("", self.find()),)
 
 
-class Opened(Node):
+class AnyValueRule(ValueRule):
     """Anything. It stands only inside a rule, and is reached only where the operator opened that rule."""
 
     __slots__ = ()
     passes = frozenset((dict, list, str, int, float, bool, type(None)))
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         walk.refuse(path, "unknown-form")
 
 
-OPENED = Opened()
+OPENED = AnyValueRule()
 
 # --- verdicts on a value -------------------------------------------------------------------------------------------------------------------------------------------------------
 
 
-class Gone(Node):
+class StripRule(ValueRule):
     """Stripped. Where its rule is open, `opened` looks at it."""
 
     __slots__ = ("opened", "rule")
 
-    def __init__(self, rule: str, opened: Node = OPENED) -> None:
+    def __init__(self, rule: str, opened: ValueRule = OPENED) -> None:
         self.rule = rule
         self.opened = opened
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not walk.open(self.rule):
             walk.strip(path, self.rule)
         elif type(value) not in self.opened.passes:
@@ -199,17 +199,17 @@ class Gone(Node):
         return ((f"({self.rule})", self.opened),)
 
 
-class Never(Node):
+class RefuseRule(ValueRule):
     """Refused, unless it says nothing: null, an empty list, or one of `harmless`. Where its rule is open, `opened` looks at it."""
 
     __slots__ = ("harmless", "opened", "rule")
 
-    def __init__(self, rule: str, opened: Node = OPENED, *, harmless: tuple[object, ...] = ()) -> None:
+    def __init__(self, rule: str, opened: ValueRule = OPENED, *, harmless: tuple[object, ...] = ()) -> None:
         self.rule = rule
         self.opened = opened
         self.harmless = harmless
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if value is None or value == [] or any(value is quiet for quiet in self.harmless):
             return
         walk.refuse(path, self.rule)
@@ -220,7 +220,7 @@ class Never(Node):
         return ((f"({self.rule})", self.opened),)
 
 
-class Said(Node):
+class OverwriteRule(ValueRule):
     """Overwritten with `value`, unless that is what it says."""
 
     __slots__ = ("rule", "value")
@@ -229,21 +229,21 @@ class Said(Node):
         self.rule = rule
         self.value = value
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if value is not self.value and not walk.open(self.rule):
             walk.write(path, self.rule, self.value)
 
 
-class Unless(Node):
+class ExceptRule(ValueRule):
     """As `check` says, unless the value is this very one (False, for instance)."""
 
     __slots__ = ("check", "harmless")
 
-    def __init__(self, harmless: object, check: Node) -> None:
+    def __init__(self, harmless: object, check: ValueRule) -> None:
         self.harmless = harmless
         self.check = check
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if value is not None and value is not self.harmless:
             self.check(walk, value, path)
 
@@ -251,7 +251,7 @@ class Unless(Node):
         return (("", self.check),)
 
 
-class Hashed(Node):
+class HashRule(ValueRule):
     """Overwritten with a keyed hash: of the agent, or of the agent and the value."""
 
     __slots__ = ("of_value", "purpose")
@@ -260,7 +260,7 @@ class Hashed(Node):
         self.purpose = purpose
         self.of_value = of_value
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if value is None or walk.open("identity"):
             return
         said = msgspec.json.encode(value) if self.of_value else b""
@@ -273,13 +273,13 @@ def keyed_hash(facts: Facts, purpose: str, said: bytes = b"") -> str:
     return HASH_PREFIX + hmac.digest(facts.secret, message, "sha256").hex()[:HASH_LENGTH]
 
 
-def _inline(walk: Walk, value: Any, path: Path) -> None:
+def _inline(walk: PolicyWalk, value: Any, path: Path) -> None:
     """Passes a data: URL and refuses every other string, however it is disguised."""
     if value is not None and not (isinstance(value, str) and is_data_url(value)):
         walk.refuse(path, "remote-url")
 
 
-def _inline_bytes(walk: Walk, value: Any, path: Path) -> None:
+def _inline_bytes(walk: PolicyWalk, value: Any, path: Path) -> None:
     """Passes base64 and data: URLs."""
     if value is not None and not (isinstance(value, str) and (_is_base64(value) or is_data_url(value))):
         walk.refuse(path, "remote-url")
@@ -296,7 +296,7 @@ def _is_base64(value: str) -> bool:
     return len(value) % BASE64_STEP == 0 or "\n" in value
 
 
-def _known_model(walk: Walk, value: Any, path: Path) -> None:
+def _known_model(walk: PolicyWalk, value: Any, path: Path) -> None:
     """Refuses the name of a model that the caller may not use, or that reaches out by itself."""
     if value is None:
         return
@@ -310,38 +310,38 @@ def _known_model(walk: Walk, value: Any, path: Path) -> None:
         walk.refuse(path, "unlisted-model")
 
 
-def _unknown_form(walk: Walk, _: Any, path: Path) -> None:
+def _unknown_form(walk: PolicyWalk, _: Any, path: Path) -> None:
     walk.refuse(path, "unknown-form")
 
 
-inline = Look(_inline)
-inline_bytes = Look(_inline_bytes)
-known_model = Look(_known_model)
-unknown_form = Look(_unknown_form)
+inline = CustomRule(_inline)
+inline_bytes = CustomRule(_inline_bytes)
+known_model = CustomRule(_known_model)
+unknown_form = CustomRule(_unknown_form)
 
 # --- structure -----------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-UNKNOWN_FIELD = Gone("unknown-field")
-UNKNOWN_PART = Never("unknown-part")
+UNKNOWN_FIELD = StripRule("unknown-field")
+UNKNOWN_PART = RefuseRule("unknown-part")
 
 
-class Members(Node):
+class ObjectRule(ValueRule):
     """An object, its members judged by name. `otherwise` looks at those without a name here."""
 
     __slots__ = ("fields", "otherwise", "when_empty")
 
     def __init__(
         self,
-        fields: Mapping[str, Node],
+        fields: Mapping[str, ValueRule],
         *,
-        otherwise: Node = UNKNOWN_FIELD,
+        otherwise: ValueRule = UNKNOWN_FIELD,
         when_empty: Literal["keep", "drop"] = "keep",
     ) -> None:
         self.fields = dict(fields)
         self.otherwise = otherwise
         self.when_empty = when_empty
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, dict):
             if value is not None:
                 walk.refuse(path, "unknown-form")
@@ -356,7 +356,7 @@ class Members(Node):
             if kind not in check.passes and not (kind is str and check.words and member in check.words):
                 check(walk, member, (path, key))
 
-    def _judge_all(self, walk: Walk, value: Json, path: Path) -> None:
+    def _judge_all(self, walk: PolicyWalk, value: Json, path: Path) -> None:
         left = len(value)
         for key, member in value.items():
             check = self.fields.get(key, self.otherwise)
@@ -371,16 +371,16 @@ class Members(Node):
         return (*((f".{key}", node) for key, node in self.fields.items()), (".*", self.otherwise))
 
 
-class Each(Node):
+class ListRule(ValueRule):
     """A list, each of whose entries is judged alike."""
 
     __slots__ = ("check", "when_empty")
 
-    def __init__(self, check: Node, *, when_empty: WhenEmpty = "keep") -> None:
+    def __init__(self, check: ValueRule, *, when_empty: WhenEmpty = "keep") -> None:
         self.check = check
         self.when_empty = when_empty
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, list):
             if value is not None:
                 walk.refuse(path, "unknown-form")
@@ -401,7 +401,7 @@ class Each(Node):
         return (("[]", self.check),)
 
 
-class Forms(Node):
+class UnionRule(ValueRule):
     """A value that may be a string, a list, an object, or of one of the `plain` types; a form without a node is not the dialect's."""
 
     __slots__ = ("items", "members", "passes", "text")
@@ -409,9 +409,9 @@ class Forms(Node):
     def __init__(
         self,
         *,
-        text: Node = unknown_form,
-        items: Node = unknown_form,
-        members: Node = unknown_form,
+        text: ValueRule = unknown_form,
+        items: ValueRule = unknown_form,
+        members: ValueRule = unknown_form,
         plain: Iterable[type] = (),
     ) -> None:
         self.text = text
@@ -419,8 +419,8 @@ class Forms(Node):
         self.members = members
         self.passes = frozenset((type(None), *plain)) | (text.passes & {str})
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
-        check: Node = unknown_form
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
+        check: ValueRule = unknown_form
         if isinstance(value, str):
             check = self.text
         elif isinstance(value, list):
@@ -434,28 +434,28 @@ class Forms(Node):
         return (("", node) for node in (self.text, self.items, self.members))
 
 
-class Kinds(Node):
+class VariantRule(ValueRule):
     """An object judged by what one member calls it. `absent` looks at those that do not say. `families` are patterns of whole names, for what is dated."""
 
     __slots__ = ("absent", "by", "families", "kinds", "otherwise", "recent")
 
     def __init__(
         self,
-        kinds: Mapping[str, Node],
+        kinds: Mapping[str, ValueRule],
         *,
         by: str = "type",
-        absent: Node = UNKNOWN_PART,
-        otherwise: Node = UNKNOWN_PART,
-        families: Iterable[tuple[str, Node]] = (),
+        absent: ValueRule = UNKNOWN_PART,
+        otherwise: ValueRule = UNKNOWN_PART,
+        families: Iterable[tuple[str, ValueRule]] = (),
     ) -> None:
         self.kinds = dict(kinds)
         self.by = by
         self.absent = absent
         self.otherwise = otherwise
         self.families = tuple((re.compile(pattern), node) for pattern, node in families)
-        self.recent: dict[str, Node] = {}
+        self.recent: dict[str, ValueRule] = {}
 
-    def of(self, kind: object) -> Node:
+    def of(self, kind: object) -> ValueRule:
         """What looks at an object of that kind."""
         if kind is None:
             return self.absent
@@ -470,7 +470,7 @@ class Kinds(Node):
                 self.recent[kind] = known
         return known
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, dict):
             walk.refuse(path, "unknown-form")
             return

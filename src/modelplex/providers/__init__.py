@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelplex.providers.specs import Row
+    from modelplex.providers.specs import ProviderSpec
 
 
 @cache
-def all_rows() -> Mapping[str, Row]:
+def all_rows() -> Mapping[str, ProviderSpec]:
     """Every type of provider, by name, in the order of compatible.toml."""
     from modelplex.providers.specs import read_rows
 

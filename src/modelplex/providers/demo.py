@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import msgspec
 
 from modelplex.core.errors import BadRequest, ClientError
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.providers.schema_instance import NoInstance, instance
 
 MODELS = ("demo", "demo-embed")
@@ -227,7 +227,7 @@ Json: TypeAlias = dict[str, Any]
 _Asked = TypeVar("_Asked", _Chat, _Completion, _Embedding)
 
 
-def answer(ask: Ask, *, created: int) -> tuple[int, bytes]:
+def answer(ask: RawRequest, *, created: int) -> tuple[int, bytes]:
     """Status and JSON body of a whole answer: 400 and OpenAI's error where the request is nonsense."""
     try:
         return 200, _encode(_whole(ask, created=created))
@@ -235,7 +235,7 @@ def answer(ask: Ask, *, created: int) -> tuple[int, bytes]:
         return error.status, _encode({"error": _told(error)})
 
 
-def stream(ask: Ask, *, created: int) -> list[bytes]:
+def stream(ask: RawRequest, *, created: int) -> list[bytes]:
     """The events of a streamed answer, each whole, `[DONE]` the last. Raises ClientError where the request is nonsense."""
     asked: _Limits
     match ask.endpoint:
@@ -259,7 +259,7 @@ def stream(ask: Ask, *, created: int) -> list[bytes]:
     return [*events, b"data: [DONE]\n\n"]
 
 
-def _whole(ask: Ask, *, created: int) -> Json:
+def _whole(ask: RawRequest, *, created: int) -> Json:
     match ask.endpoint:
         case "chat/completions":
             chat = _read(ask, _Chat)
@@ -279,7 +279,7 @@ def _whole(ask: Ask, *, created: int) -> Json:
             raise BadRequest(f"The demo has no {ask.endpoint}.")
 
 
-def _read(ask: Ask, kind: type[_Asked]) -> _Asked:
+def _read(ask: RawRequest, kind: type[_Asked]) -> _Asked:
     try:
         asked = msgspec.json.decode(ask.body, type=kind)
     except msgspec.ValidationError as error:
@@ -296,7 +296,7 @@ def _told(error: ClientError) -> Json:
     return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
 
 
-def _shell(ask: Ask, *, kind: str, created: int) -> Json:
+def _shell(ask: RawRequest, *, kind: str, created: int) -> Json:
     prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
     return {
         "id": f"{prefix}-demo-{_mark(ask.body)}",
@@ -322,7 +322,7 @@ def _mark(data: bytes) -> str:
 # --- chat
 
 
-def _converse(asked: _Chat, ask: Ask) -> list[_Said]:
+def _converse(asked: _Chat, ask: RawRequest) -> list[_Said]:
     if not asked.messages:
         raise BadRequest("messages must hold at least one message.", param="messages")
     count = asked.n or 1

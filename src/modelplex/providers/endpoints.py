@@ -7,7 +7,7 @@ row calls its dialect.
 from __future__ import annotations
 
 from modelplex.core.request import Endpoint
-from modelplex.providers.specs import Row
+from modelplex.providers.specs import ProviderSpec
 
 CONVERSATIONS = frozenset({"chat/completions", "responses", "messages", "generate_content", "api/chat"})
 NATIVE: dict[Endpoint, str] = {"responses": "openai_responses", "messages": "anthropic_messages"}
@@ -35,7 +35,7 @@ COUNTS: dict[Endpoint, tuple[str, str]] = {
 """Questions for the length of a prompt: the dialect of the providers that answer them, and what the form is called."""
 
 
-def way(row: Row, endpoint: Endpoint, *, conversations: str = "usual") -> tuple[str, Endpoint]:
+def way(row: ProviderSpec, endpoint: Endpoint, *, conversations: str = "usual") -> tuple[str, Endpoint]:
     """The dialect and the operation. The dialect is "" where the provider has nothing that could serve it. `conversations` is the quirk of that name."""
     usual: tuple[str, Endpoint] = row.dialect, "chat/completions"
     if conversations == "responses" and "responses" in row.serves:

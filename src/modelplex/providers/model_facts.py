@@ -19,7 +19,7 @@ REMEMBERED = 4096
 """Names whose facts are kept: more than any provider lists, and a client that invents names does not fill our memory."""
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelFactsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row: the first whose dialect is the same and one of whose globs fits the name decides."""
 
     dialect: str
@@ -28,10 +28,10 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    models: tuple[Entry, ...]
+    models: tuple[ModelFactsEntry, ...]
 
 
-def read_entries(table: bytes) -> tuple[Entry, ...]:
+def read_entries(table: bytes) -> tuple[ModelFactsEntry, ...]:
     """The rows of models.toml, in order. Raises ValueError where it is not of that form."""
     return msgspec.toml.decode(table, type=_Table).models
 

@@ -12,7 +12,7 @@ from typing import assert_never
 from urllib.parse import quote, urlencode
 
 from modelplex import __version__
-from modelplex.providers.specs import Row
+from modelplex.providers.specs import ProviderSpec
 
 USER_AGENT = f"modelplex/{__version__}"
 
@@ -24,19 +24,19 @@ CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-ke
 
 
 def target(
-    row: Row, *, base_path: str, endpoint: str, model: str, stream: bool, api_version: str | None
+    row: ProviderSpec, *, base_path: str, endpoint: str, model: str, stream: bool, api_version: str | None
 ) -> bytes:
     """Path and query of a request. `base_path` is the path of the configured base URL, without a slash at its end."""
     path = row.path(endpoint, stream=stream).replace("{model}", quote(model, safe=""))
     return _joined(row, base_path=base_path, path=path, api_version=api_version)
 
 
-def listing(row: Row, *, base_path: str, api_version: str | None) -> bytes:
+def listing(row: ProviderSpec, *, base_path: str, api_version: str | None) -> bytes:
     """Path and query of the request for the list of models."""
     return _joined(row, base_path=base_path, path=row.models_path, api_version=api_version)
 
 
-def _joined(row: Row, *, base_path: str, path: str, api_version: str | None) -> bytes:
+def _joined(row: ProviderSpec, *, base_path: str, path: str, api_version: str | None) -> bytes:
     if row.root and base_path.endswith(row.root):
         path = path.removeprefix(row.root)
     if row.version == "api-version" and api_version is not None:
@@ -44,7 +44,7 @@ def _joined(row: Row, *, base_path: str, path: str, api_version: str | None) -> 
     return quote(base_path + path, safe="/%:?&=+$,;@!*'()~").encode("ascii")
 
 
-def head(row: Row, *, key: str | None, extra: Mapping[str, str], api_version: str | None) -> bytes:
+def head(row: ProviderSpec, *, key: str | None, extra: Mapping[str, str], api_version: str | None) -> bytes:
     """Header lines, each ended by CR LF: credential, version, and what every request of ours says.
 
     Without `content-type`, which is the body's, and without what frames the message, which is the sender's. `extra` wins over ours.
@@ -59,7 +59,7 @@ def head(row: Row, *, key: str | None, extra: Mapping[str, str], api_version: st
     return b"".join(_line(name, value) for name, value in (ours | given).items())
 
 
-def _credential(row: Row, key: str) -> dict[str, str]:
+def _credential(row: ProviderSpec, key: str) -> dict[str, str]:
     match row.auth:
         case "bearer":
             return {"authorization": f"Bearer {key}"}

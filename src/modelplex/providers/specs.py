@@ -23,7 +23,7 @@ DIALECTS = frozenset({"openai_chat", "anthropic_messages", "gemini", "ollama"})
 """The dialects that providers speak, by the names of their files in wire/."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One type of provider.
 
     name         what `type` says in a config; set from the table's key
@@ -75,14 +75,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return self.root + (own or self.paths.get(endpoint) or f"/{endpoint}")
 
 
-def read_rows(table: bytes) -> Mapping[str, Row]:
+def read_rows(table: bytes) -> Mapping[str, ProviderSpec]:
     """The rows of compatible.toml, by name.
 
     Raises ValueError naming what is wrong with the table.
     """
     rows = {
         name: msgspec.structs.replace(row, name=name)
-        for name, row in msgspec.toml.decode(table, type=dict[str, Row]).items()
+        for name, row in msgspec.toml.decode(table, type=dict[str, ProviderSpec]).items()
     }
     for name, row in rows.items():
         if row.dialect not in DIALECTS:

@@ -9,6 +9,6 @@ from modelplex.providers import all_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelplex.providers.specs import Row
+    from modelplex.providers.specs import ProviderSpec
 
-TYPES: Final[Mapping[str, Row]] = all_rows()
+TYPES: Final[Mapping[str, ProviderSpec]] = all_rows()

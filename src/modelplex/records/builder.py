@@ -10,11 +10,11 @@ import msgspec
 from modelplex.core.caller import Caller
 from modelplex.core.errors import Blame, ClientClosed, ModelplexError
 from modelplex.core.events import Usage
-from modelplex.core.request import Ask, Attempt, Change, Stripped
-from modelplex.records.record import Outcome, Record, Times, Try
+from modelplex.core.request import Attempt, Change, RawRequest, StrippedValue
+from modelplex.records.record import AttemptRecord, Outcome, Record, Times
 
 
-class Failure(msgspec.Struct, frozen=True):
+class FailureFacts(msgspec.Struct, frozen=True):
     """What a call came to, as plain data: an error itself would hold the frames that it went through, and the body with them."""
 
     message: str
@@ -23,7 +23,7 @@ class Failure(msgspec.Struct, frozen=True):
     hung_up: bool
 
 
-class Journal:
+class RecordBuilder:
     """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is Unix time."""
 
     __slots__ = (
@@ -31,23 +31,23 @@ class Journal:
         "kept_body", "left", "passing", "queued", "started", "status", "stripped", "tries", "usage", "wall",
     )  # fmt: skip
 
-    def __init__(self, *, id: str, ask: Ask, caller: Caller, started: float, wall: float) -> None:
+    def __init__(self, *, id: str, ask: RawRequest, caller: Caller, started: float, wall: float) -> None:
         self.id = id
         self.ask = ask
         self.caller = caller
         self.started = started
         self.wall = wall
         self.attempt: Attempt | None = None
-        self.tries: list[Try] = []
+        self.tries: list[AttemptRecord] = []
         self.changes: tuple[Change, ...] = ()
-        self.stripped: tuple[Stripped, ...] = ()
+        self.stripped: tuple[StrippedValue, ...] = ()
         self.passing = False
         self.queued = 0.0
         self.left: float | None = None
         self.first: float | None = None
         self.answered = False
         self.status = 0
-        self.failure: Failure | None = None
+        self.failure: FailureFacts | None = None
         self.usage: Usage | None = None
         self.finish: str | None = None
         self.cost: float | None = None
@@ -73,7 +73,7 @@ class Journal:
     ) -> None:
         self.usage, self.cost = usage, cost
         self.tries.append(
-            Try(
+            AttemptRecord(
                 provider=attempt.provider,
                 model=attempt.model,
                 key=attempt.key,
@@ -90,7 +90,7 @@ class Journal:
 
     def failed(self, error: ModelplexError) -> None:
         """The call came to this."""
-        self.failure = Failure(
+        self.failure = FailureFacts(
             error.message, error.code or error.type, error.blame, isinstance(error, ClientClosed)
         )
 

@@ -32,7 +32,7 @@ import structlog
 
 from modelplex.records import log_fields
 from modelplex.records.record import Record
-from modelplex.records.tool_call import ToolCall
+from modelplex.records.tool_call import ToolRecord
 
 QUEUE_LIMIT = 10_000
 """Lines that wait for the writer: ten seconds of a busy gateway, some 20 MB."""
@@ -66,7 +66,7 @@ Form = Literal["auto", "human", "json"]
 _RANKS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
-class Events(Protocol):
+class EventLog(Protocol):
     """How the gateway tells of itself; structlog's logger is one. The words after the event are its fields."""
 
     def debug(self, event: str, **fields: Any) -> Any: ...
@@ -145,7 +145,7 @@ class Log:
         self._sink: _Sink = (
             _File(Path(file), max_size=max_size, keep=keep) if file is not None else _Stream(out)
         )
-        self._queue: deque[Record | ToolCall | _Event] = deque()
+        self._queue: deque[Record | ToolRecord | _Event] = deque()
         self._bodies_in = 0
         self._bodies_out = 0
         self._told_lost = 0
@@ -153,7 +153,7 @@ class Log:
         self._signalled = False
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self.events: Events = structlog.wrap_logger(
+        self.events: EventLog = structlog.wrap_logger(
             _ToQueue(self),
             processors=[self._filter, structlog.processors.format_exc_info],
             wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
@@ -168,7 +168,7 @@ class Log:
 
     # --- telling: on the event loop -------------------------------------------------------------------------------------------------
 
-    def call(self, record: Record | ToolCall) -> None:
+    def call(self, record: Record | ToolRecord) -> None:
         """The line of a call that is over, of a model or of a tool. About 0.3 us."""
         if len(self._queue) >= QUEUE_LIMIT:
             self.dropped += 1
@@ -260,7 +260,7 @@ class Log:
     def _untold(self) -> int:
         return self.dropped + self._unwritten - self._told_lost
 
-    def _render(self, told: Record | ToolCall | _Event) -> bytes:
+    def _render(self, told: Record | ToolRecord | _Event) -> bytes:
         try:
             if isinstance(told, _Event):
                 if self._human:
@@ -268,7 +268,7 @@ class Log:
                 return log_fields.json_event(told.fields, at=told.at)
             if told.request_body is not None or told.response_body is not None:
                 self._bodies_out += _body_size(told)
-            if isinstance(told, ToolCall):
+            if isinstance(told, ToolRecord):
                 return self._render_tool(told)
             if not self.tells(log_fields.level_of(told)):
                 return b""
@@ -282,7 +282,7 @@ class Log:
                 {"level": "error", "event": f"a log line could not be written: {error!r}"}, at=time.time()
             )
 
-    def _render_tool(self, told: ToolCall) -> bytes:
+    def _render_tool(self, told: ToolRecord) -> bytes:
         if not self.tells(log_fields.level_of_tool(told)):
             return b""
         if self._human:
@@ -299,7 +299,7 @@ def _lost_event(lines: int, lost: Mapping[str, int]) -> _Event:
     )
 
 
-def _body_size(record: Record | ToolCall) -> int:
+def _body_size(record: Record | ToolRecord) -> int:
     return len(record.request_body or b"") + len(record.response_body or b"")
 
 

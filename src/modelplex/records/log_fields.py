@@ -17,8 +17,8 @@ import msgspec
 
 from modelplex.core.errors import without_name
 from modelplex.core.events import Usage
-from modelplex.records.record import Record, Try
-from modelplex.records.tool_call import ToolCall
+from modelplex.records.record import AttemptRecord, Record
+from modelplex.records.tool_call import ToolRecord
 
 Fields: TypeAlias = dict[str, object]
 
@@ -120,12 +120,12 @@ _TOOL_LEVELS = {
 }
 
 
-def level_of_tool(call: ToolCall) -> str:
+def level_of_tool(call: ToolRecord) -> str:
     """A tool that says that it failed has answered: that is the agent's to read, and no fault here."""
     return _TOOL_LEVELS[call.outcome]
 
 
-def fields_of_tool(call: ToolCall, *, max_body: int, mask: Callable[[bytes], bytes]) -> Fields:
+def fields_of_tool(call: ToolRecord, *, max_body: int, mask: Callable[[bytes], bytes]) -> Fields:
     """The fields of a tool call's line, in their order."""
     fields: Fields = {
         "time": _utc(call.started + call.seconds),
@@ -175,7 +175,7 @@ def _tokens(usage: Usage) -> dict[str, object]:
     }
 
 
-def _attempt(attempt: Try, mask: Callable[[bytes], bytes]) -> Fields:
+def _attempt(attempt: AttemptRecord, mask: Callable[[bytes], bytes]) -> Fields:
     fields: Fields = {
         "provider": attempt.provider,
         "model": attempt.model,
@@ -228,7 +228,7 @@ def json_call(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) 
     return _json(fields_of(record, max_body=max_body, mask=mask))
 
 
-def json_tool(call: ToolCall, *, max_body: int, mask: Callable[[bytes], bytes]) -> bytes:
+def json_tool(call: ToolRecord, *, max_body: int, mask: Callable[[bytes], bytes]) -> bytes:
     return _json(fields_of_tool(call, max_body=max_body, mask=mask))
 
 
@@ -309,7 +309,7 @@ def human_call(record: Record, *, colour: bool, max_body: int, mask: Callable[[b
     return whole.encode("utf-8", "replace") + b"\n"
 
 
-def human_tool(call: ToolCall, *, colour: bool, max_body: int, mask: Callable[[bytes], bytes]) -> bytes:
+def human_tool(call: ToolRecord, *, colour: bool, max_body: int, mask: Callable[[bytes], bytes]) -> bytes:
     """One line; bodies follow it, each on an indented line of its own."""
     paint, dim, reset = (_COLOURS[level_of_tool(call)], _DIM, _RESET) if colour else ("", "", "")
     parts = [

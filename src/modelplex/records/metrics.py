@@ -23,7 +23,7 @@ import msgspec
 
 from modelplex.core.events import Usage
 from modelplex.records.record import Record
-from modelplex.records.tool_call import ToolCall
+from modelplex.records.tool_call import ToolRecord
 
 if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily, Metric
@@ -242,7 +242,7 @@ class Metrics:
                 _, series = self._series_of((attempt.provider, attempt.model, record.endpoint))
                 _count_tokens(series, attempt.usage, attempt.cost)
 
-    def observe_tool(self, call: ToolCall) -> None:
+    def observe_tool(self, call: ToolRecord) -> None:
         """A tool call is over. Only tools that a server lists are named: a name that nobody lists is the client's invention, and URIs have no end."""
         key = (call.server, call.method, call.tool if call.definition and call.method in _NAMED else "")
         series = self._tools.get(key)

@@ -18,8 +18,8 @@ import msgspec
 
 from modelplex.config import PriceConfig, ProviderConfig
 from modelplex.core.events import Iteration, Usage
-from modelplex.records.price_list import Price, Question, Table, bundled, one_price
-from modelplex.records.price_list import Prices as PriceRow
+from modelplex.records.price_list import Price, PriceQuery, PriceTable, bundled, one_price
+from modelplex.records.price_list import PriceOverTime as PriceRow
 
 KNOWN_LIMIT = 4_096
 """Models that are remembered, about 1 KB each. Clients can make up model names that a provider accepts; the oldest are forgotten."""
@@ -73,16 +73,16 @@ class Prices:
         self,
         own: Sequence[PriceConfig] = (),
         *,
-        find: Callable[[Question], Table | None] | None = None,
+        find: Callable[[PriceQuery], PriceTable | None] | None = None,
     ) -> None:
         self._own = own
         self._find = find
-        self._known: dict[tuple[Seller, str], Table | None] = {}
+        self._known: dict[tuple[Seller, str], PriceTable | None] = {}
 
     def __repr__(self) -> str:
         return f"<Prices {len(self._own)} own, {len(self._known)} known>"
 
-    def table(self, seller: Seller, model: str) -> Table | None:
+    def table(self, seller: Seller, model: str) -> PriceTable | None:
         """A model's prices: the first entry of the config that fits, else the list's; None where neither knows it."""
         key = (seller, model)
         if key in self._known:
@@ -95,7 +95,7 @@ class Prices:
         self._known[key] = table
         return table
 
-    def _own_table(self, seller: Seller, model: str) -> Table | None:
+    def _own_table(self, seller: Seller, model: str) -> PriceTable | None:
         for entry in self._own:
             if entry.provider in {None, seller.name} and any(fnmatchcase(model, g) for g in entry.model):
                 return _table(entry, model)
@@ -156,7 +156,7 @@ def _usage_of(one: Iteration, whole: Usage, number: int) -> Usage:
     )
 
 
-def _table(entry: PriceConfig, model: str) -> Table:
+def _table(entry: PriceConfig, model: str) -> PriceTable:
     given = {"input": entry.input, "output": entry.output}
     given |= {"cache_read": entry.cached_input} if entry.cached_input is not None else {}
     given |= {"cache_write": entry.cache_write} if entry.cache_write is not None else {}
@@ -166,7 +166,7 @@ def _table(entry: PriceConfig, model: str) -> Table:
 # --- whose price -------------------------------------------------------------------------------------------------------------------
 
 
-def whom_to_ask(provider_type: str, model: str, base_url: str | None) -> Question | None:
+def whom_to_ask(provider_type: str, model: str, base_url: str | None) -> PriceQuery | None:
     """The question for the library, or None where there is no price to be known: own machines, addresses nobody lists.
 
     The types "openai" and "anthropic" name a dialect that many services speak, so that there the address decides.
@@ -174,8 +174,8 @@ def whom_to_ask(provider_type: str, model: str, base_url: str | None) -> Questio
     if provider_type in _OWN_MACHINE or (base_url and _is_own(base_url)):
         return None
     if base_url and provider_type in _DIALECTS:
-        return Question(model.lower(), url=base_url)
-    return Question(model.lower(), service=_SERVICES.get(provider_type, provider_type))
+        return PriceQuery(model.lower(), url=base_url)
+    return PriceQuery(model.lower(), service=_SERVICES.get(provider_type, provider_type))
 
 
 def _is_own(base_url: str) -> bool:
@@ -232,7 +232,9 @@ def told_cost(usage: Usage) -> float | None:
     return cost
 
 
-def total(table: Table, usage: Usage, *, said: Mapping[str, str] | None = None, at: float) -> float | None:
+def total(
+    table: PriceTable, usage: Usage, *, said: Mapping[str, str] | None = None, at: float
+) -> float | None:
     """Dollars for these counts at that time (Unix seconds), or None where there are tokens that the table has no price for.
 
     A count without a price of its own costs what the count that contains it costs: cached tokens are input, reasoning is output.
@@ -280,7 +282,7 @@ def total(table: Table, usage: Usage, *, said: Mapping[str, str] | None = None, 
     return sum(max(0, count) * price.at(whole) for count, price in charged)
 
 
-def _row(table: Table, *, said: Mapping[str, str], at: float) -> PriceRow:
+def _row(table: PriceTable, *, said: Mapping[str, str], at: float) -> PriceRow:
     row = table.periods[0].prices
     for period in reversed(table.periods):
         if period.holds(at):

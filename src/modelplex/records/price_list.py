@@ -19,7 +19,7 @@ PER_MILLION = 1e6
 PER_THOUSAND = 1e3
 
 
-class Question(msgspec.Struct, frozen=True):
+class PriceQuery(msgspec.Struct, frozen=True):
     """Which model's price. `service` is the list's id of the service, or None where `url` (the base URL) is to tell it."""
 
     model: str
@@ -45,7 +45,7 @@ class Price(msgspec.Struct, frozen=True, array_like=True):
         return Price(self.base / pieces, tuple((start, dearer / pieces) for start, dearer in self.tiers))
 
 
-class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
+class PriceOverTime(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the counts of our Usage cost, and each request. None where there is no price of its own for it. In the file tokens are priced by the million, the last two by the thousand."""
 
     input: Price | None = None
@@ -61,9 +61,9 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     web_search: Price | None = None
     request: Price | None = None
 
-    def each(self) -> Prices:
+    def each(self) -> PriceOverTime:
         """Of one piece, where these are by the million and the thousand."""
-        return Prices(
+        return PriceOverTime(
             **{
                 name: price.of(PER_THOUSAND if name in {"web_search", "request"} else PER_MILLION)
                 for name in self.__struct_fields__
@@ -75,7 +75,7 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
 class Period(msgspec.Struct, frozen=True, omit_defaults=True):
     """When prices hold: from `start` (Unix seconds) on, or each day (UTC) between two seconds of the day, which may span midnight."""
 
-    prices: Prices
+    prices: PriceOverTime
     start: float | None = None
     daily: tuple[int, int] | None = None
     when: dict[str, str] = {}
@@ -91,7 +91,7 @@ class Period(msgspec.Struct, frozen=True, omit_defaults=True):
         return True
 
 
-class Table(msgspec.Struct, frozen=True, omit_defaults=True):
+class PriceTable(msgspec.Struct, frozen=True, omit_defaults=True):
     """One model's prices. Of `periods` the last that holds counts, and the first where none does. Of `tiers` the first that holds, key by key."""
 
     service: str
@@ -128,7 +128,7 @@ class Clause(msgspec.Struct, frozen=True, array_like=True):
                 raise AssertionError(self.kind)
 
 
-class Model(msgspec.Struct, frozen=True, omit_defaults=True):
+class PricedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of the file."""
 
     id: str
@@ -146,7 +146,7 @@ class _Matched(msgspec.Struct):
     tiers: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-class Service(msgspec.Struct, frozen=True):
+class PricedService(msgspec.Struct, frozen=True):
     """`url` is a regular expression that the base URL begins with; `others` are services whose models this one sells too."""
 
     id: str
@@ -155,17 +155,17 @@ class Service(msgspec.Struct, frozen=True):
     models: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-class File(msgspec.Struct, frozen=True):
+class PriceFile(msgspec.Struct, frozen=True):
     """Where the list is from, and the list. `licence` is that of the source."""
 
     source: str
     version: str
     date: str
     licence: str
-    services: tuple[Service, ...]
+    services: tuple[PricedService, ...]
 
 
-_decode = msgspec.json.Decoder(File).decode
+_decode = msgspec.json.Decoder(PriceFile).decode
 _models = msgspec.json.Decoder(list[_Matched]).decode
 _periods = msgspec.json.Decoder(tuple[Period, ...]).decode
 _compact_date = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
@@ -178,10 +178,10 @@ class PriceList:
         self._path = path
 
     @cached_property
-    def file(self) -> File:
+    def file(self) -> PriceFile:
         return _decode(self._path.read_bytes())
 
-    def find(self, question: Question) -> Table | None:
+    def find(self, question: PriceQuery) -> PriceTable | None:
         """The prices of a model, None where the service or the model is not listed."""
         service = self._service(question)
         if service is None:
@@ -194,11 +194,11 @@ class PriceList:
                     return found if seller is service else msgspec.structs.replace(found, tiers=())
         return None
 
-    def knows(self, question: Question) -> bool:
+    def knows(self, question: PriceQuery) -> bool:
         """Whether the service of this question is listed."""
         return self._service(question) is not None
 
-    def _service(self, question: Question) -> Service | None:
+    def _service(self, question: PriceQuery) -> PricedService | None:
         for service in self.file.services:
             if question.service is not None:
                 if service.id == question.service:
@@ -207,7 +207,7 @@ class PriceList:
                 return service
         return None
 
-    def _others(self, service: Service) -> Iterator[Service]:
+    def _others(self, service: PricedService) -> Iterator[PricedService]:
         for name in service.others:
             yield from (each for each in self.file.services if each.id == name)
 
@@ -218,10 +218,10 @@ def bundled() -> PriceList:
     return PriceList()
 
 
-def _find(service: Service, name: str) -> Table | None:
+def _find(service: PricedService, name: str) -> PriceTable | None:
     for model in _models(service.models):
         if model.match.matches(name):
-            return Table(
+            return PriceTable(
                 service.id, model.id, _each(_periods(model.periods)), tiers=_each(_periods(model.tiers))
             )
     return None
@@ -241,7 +241,7 @@ def _dashed(found: re.Match[str]) -> str:
     return f"{found.group(1)}{year:04d}-{month:02d}-{day:02d}"
 
 
-def one_price(own: Mapping[str, float], *, service: str, model: str) -> Table:
+def one_price(own: Mapping[str, float], *, service: str, model: str) -> PriceTable:
     """A table of prices that do not change: dollars per million tokens, by the names of Prices."""
-    prices = Prices(**{name: Price(price) for name, price in own.items()})
-    return Table(service, model, (Period(prices.each()),))
+    prices = PriceOverTime(**{name: Price(price) for name, price in own.items()})
+    return PriceTable(service, model, (Period(prices.each()),))

@@ -9,15 +9,15 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.core.caller import Attested, Peer
+from modelplex.core.caller import Peer, PeerNetwork
 from modelplex.core.errors import Blame
 from modelplex.core.events import Usage
-from modelplex.core.request import Change, Stripped
+from modelplex.core.request import Change, StrippedValue
 
 Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 
-class Try(msgspec.Struct, frozen=True):
+class AttemptRecord(msgspec.Struct, frozen=True):
     """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the provider's, None where none came. `usage` and `cost` are what it took,
     be there an answer or not; `charge` is what a budget counts for it, which is known of an estimate too.
     """
@@ -63,7 +63,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     asked: str
     agent: str = ""
     peer: Peer | None = None
-    attested: Attested | None = None
+    attested: PeerNetwork | None = None
     model: str = ""
     provider: str = ""
     stream: bool = False
@@ -77,9 +77,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     cost: float | None = None
     times: Times = Times()
-    tries: tuple[Try, ...] = ()
+    tries: tuple[AttemptRecord, ...] = ()
     changes: tuple[Change, ...] = ()
-    stripped: tuple[Stripped, ...] = ()
+    stripped: tuple[StrippedValue, ...] = ()
     bytes_in: int = 0
     bytes_out: int = 0
     request_body: bytes | None = None

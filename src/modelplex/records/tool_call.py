@@ -17,7 +17,7 @@ Decision = Literal["allow", "deny"]
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a tool, prompt, resource or completion. `started` is Unix seconds, `seconds` its duration.
 
     tool          the name that the client used: a tool's, a prompt's, or a resource's URI
@@ -54,7 +54,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     response_body: bytes | None = None
 
 
-class ToolJournal:
+class ToolRecordBuilder:
     """What is known of a tool call while it runs. `wall` is Unix time, `started` a reading of a monotonic clock; both seconds."""
 
     __slots__ = (
@@ -92,8 +92,8 @@ class ToolJournal:
         self.request_body: bytes | None = None
         self.response_body: bytes | None = None
 
-    def record(self, *, now: float) -> ToolCall:
-        return ToolCall(
+    def record(self, *, now: float) -> ToolRecord:
+        return ToolRecord(
             id=self.id,
             started=self.wall,
             listener=self.listener,

@@ -15,17 +15,17 @@ import msgspec
 from modelplex.core.errors import StatePinned
 from modelplex.core.request import (
     Attempt,
-    Audio,
-    Call,
+    AudioPart,
     Change,
-    Document,
-    FileId,
-    Image,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ImagePart,
     Message,
+    OpaqueState,
     Part,
-    Seal,
-    Thinking,
-    ToolCall,
+    ReasoningPart,
+    ToolCallPart,
 )
 
 Origin = tuple[str, str]
@@ -34,30 +34,30 @@ Remembered = Callable[[str], Origin | None]
 """Who made the state with this text, where it was seen to be made."""
 
 
-def seals_of(call: Call) -> Iterator[tuple[str, Seal]]:
+def seals_of(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
     """Each seal in the conversation, with the place in the body where it stands."""
     for message in call.messages:
         for part in message.parts:
-            if isinstance(part, Thinking | ToolCall) and part.seal is not None:
+            if isinstance(part, ReasoningPart | ToolCallPart) and part.seal is not None:
                 yield message.path, part.seal
 
 
-def kept_elsewhere(call: Call) -> Iterator[str]:
+def kept_elsewhere(call: ChatRequest) -> Iterator[str]:
     """Where the conversation names what is kept at a provider: an uploaded file, an earlier answer's sound."""
     for message in call.messages:
         for part in message.parts:
-            is_file = isinstance(part, Image | Document) and isinstance(part.source, FileId)
-            if is_file or (isinstance(part, Audio) and part.id is not None):
+            is_file = isinstance(part, ImagePart | DocumentPart) and isinstance(part.source, FileReference)
+            if is_file or (isinstance(part, AudioPart) and part.id is not None):
                 yield message.path
 
 
-def origin_of(seal: Seal, remembered: Remembered) -> Origin | None:
+def origin_of(seal: OpaqueState, remembered: Remembered) -> Origin | None:
     if seal.provider is not None:
         return seal.provider, seal.account or ""
     return remembered(seal.data)
 
 
-def pinned(attempts: Sequence[Attempt], call: Call, remembered: Remembered) -> list[Attempt]:
+def pinned(attempts: Sequence[Attempt], call: ChatRequest, remembered: Remembered) -> list[Attempt]:
     """The attempts that every seal of the conversation, and everything that is kept elsewhere, may go to. Raises StatePinned that names who made it."""
     fitting = list(attempts)
     unknown: list[str] = []
@@ -82,7 +82,7 @@ def pinned(attempts: Sequence[Attempt], call: Call, remembered: Remembered) -> l
     return fitting
 
 
-def _pinned(what: str, call: Call, *, path: str) -> StatePinned:
+def _pinned(what: str, call: ChatRequest, *, path: str) -> StatePinned:
     return StatePinned(
         f"{what}, which may go to its maker and key alone, and those do not serve the model "
         f'{call.model!r} here. Ask for the model that made it, leave the state out, or set [server] on_pinned_state = "drop".',
@@ -91,8 +91,8 @@ def _pinned(what: str, call: Call, *, path: str) -> StatePinned:
 
 
 def without_foreign_state(
-    call: Call, attempt: Attempt, remembered: Remembered
-) -> tuple[Call, tuple[Change, ...]]:
+    call: ChatRequest, attempt: Attempt, remembered: Remembered
+) -> tuple[ChatRequest, tuple[Change, ...]]:
     """The call with every seal taken out that this attempt may not see, and what that was."""
     changes: list[Change] = []
     messages: list[Message] = []
@@ -109,15 +109,15 @@ def without_foreign_state(
 
 
 def _is_foreign(part: Part, attempt: Attempt, remembered: Remembered) -> bool:
-    if not isinstance(part, Thinking | ToolCall) or part.seal is None:
+    if not isinstance(part, ReasoningPart | ToolCallPart) or part.seal is None:
         return False
     return origin_of(part.seal, remembered) != (attempt.provider, attempt.account)
 
 
 def _unsealed(part: Part) -> Part | None:
     """Readable text stays; a part that was nothing but its seal goes."""
-    if isinstance(part, Thinking):
+    if isinstance(part, ReasoningPart):
         return msgspec.structs.replace(part, seal=None) if part.text else None
-    if isinstance(part, ToolCall):
+    if isinstance(part, ToolCallPart):
         return msgspec.structs.replace(part, seal=None)
     return part

@@ -31,7 +31,7 @@ class BreakerRules(msgspec.Struct, frozen=True):
     cooldown: float = 30.0
 
 
-class Health(msgspec.Struct, frozen=True):
+class CircuitState(msgspec.Struct, frozen=True):
     """`since` is when the state was entered, `until` when an open one may be probed; seconds of the caller's clock.
     `probing` is when the probe left that is under way, None where none is. `told`: the provider itself said how long to wait. `at_once`: one failure opened it.
     """
@@ -47,7 +47,7 @@ class Health(msgspec.Struct, frozen=True):
     at_once: bool = False
 
 
-WELL = Health()
+WELL = CircuitState()
 LONGEST_REST = 86_400.0
 """Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day at longest, and some send nonsense."""
 PROBE_PATIENCE = 120.0
@@ -71,7 +71,7 @@ OF_ONE_REQUEST = (
 """What is said of one request alone, whatever its status: it is larger than the limit of a whole minute (429), or than the context (500 from some servers), or not allowed."""
 
 
-class Signal(msgspec.Struct, frozen=True):
+class HealthSignal(msgspec.Struct, frozen=True):
     """What a failure says of the provider. `at_once`: one is enough, since asking again cannot help before `wait` is over.
     `wait` is the provider's own word, in seconds; None where it gave none.
     """
@@ -82,12 +82,12 @@ class Signal(msgspec.Struct, frozen=True):
     wait: float | None = None
 
 
-def signal_of(error: ModelplexError) -> Signal | None:
+def signal_of(error: ModelplexError) -> HealthSignal | None:
     """None where it says nothing of the provider's health."""
     if error.blame != "provider" or error.signal == "none":
         return None
     if error.signal == "unsent":
-        return Signal("provider", error.message)
+        return HealthSignal("provider", error.message)
     if isinstance(error, UpstreamAuth):
         return _of_the_key(error)
     words = f"{error.message} {error.upstream_code}".lower()
@@ -95,21 +95,21 @@ def signal_of(error: ModelplexError) -> Signal | None:
         return None
     wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), LONGEST_REST)
     if isinstance(error, RateLimited) and {error.upstream_code, error.upstream_type} & ACCOUNT_EXHAUSTED:
-        return Signal("key", error.message, at_once=True, wait=wait)
+        return HealthSignal("key", error.message, at_once=True, wait=wait)
     named = wait is not None and isinstance(error, RateLimited | Overloaded)
-    return Signal("operation", error.message, at_once=named, wait=wait if named else None)
+    return HealthSignal("operation", error.message, at_once=named, wait=wait if named else None)
 
 
-def _of_the_key(error: UpstreamAuth) -> Signal | None:
+def _of_the_key(error: UpstreamAuth) -> HealthSignal | None:
     said = {error.upstream_code, error.upstream_type}
     if error.upstream_status == PAYMENT_REQUIRED or said & ACCOUNT_EXHAUSTED:
-        return Signal("key", error.message, at_once=True)
+        return HealthSignal("key", error.message, at_once=True)
     if error.upstream_status == FORBIDDEN:
         return None
-    return Signal("key" if said & KEY_REJECTED else "operation", error.message, at_once=True)
+    return HealthSignal("key" if said & KEY_REJECTED else "operation", error.message, at_once=True)
 
 
-def may_try(health: Health, *, now: float) -> bool:
+def may_try(health: CircuitState, *, now: float) -> bool:
     if health.state == "closed":
         return True
     if now < health.until:
@@ -117,7 +117,7 @@ def may_try(health: Health, *, now: float) -> bool:
     return health.probing is None or now - health.probing > PROBE_PATIENCE
 
 
-def before(health: Health, *, now: float) -> Health:
+def before(health: CircuitState, *, now: float) -> CircuitState:
     """What it is once a call has been let through."""
     if health.state == "closed" or now < health.until:
         return health
@@ -126,7 +126,9 @@ def before(health: Health, *, now: float) -> Health:
     )
 
 
-def after(health: Health, error: ModelplexError | None, *, now: float, rules: BreakerRules) -> Health:
+def after(
+    health: CircuitState, error: ModelplexError | None, *, now: float, rules: BreakerRules
+) -> CircuitState:
     """What it is once the call's outcome is known. `error` is None for an answer."""
     if error is None:
         return WELL if health.failures or health.state != "closed" else health
@@ -134,17 +136,17 @@ def after(health: Health, error: ModelplexError | None, *, now: float, rules: Br
     return forgotten(health) if signal is None else failed(health, signal, now=now, rules=rules)
 
 
-def failed(health: Health, signal: Signal, *, now: float, rules: BreakerRules) -> Health:
+def failed(health: CircuitState, signal: HealthSignal, *, now: float, rules: BreakerRules) -> CircuitState:
     """What it is after a failure that says something."""
     in_a_row = health.failures + 1 if now - health.last_failure <= rules.window else 1
     if health.state != "closed" or in_a_row >= rules.failures or signal.at_once:
         return opened(signal, failures=in_a_row, now=now, rules=rules)
-    return Health("closed", in_a_row, now, since=health.since, reason=signal.reason)
+    return CircuitState("closed", in_a_row, now, since=health.since, reason=signal.reason)
 
 
-def opened(signal: Signal, *, failures: int, now: float, rules: BreakerRules) -> Health:
+def opened(signal: HealthSignal, *, failures: int, now: float, rules: BreakerRules) -> CircuitState:
     wait = rules.cooldown if signal.wait is None else signal.wait
-    return Health(
+    return CircuitState(
         "open",
         failures,
         now,
@@ -156,6 +158,6 @@ def opened(signal: Signal, *, failures: int, now: float, rules: BreakerRules) ->
     )
 
 
-def forgotten(health: Health) -> Health:
+def forgotten(health: CircuitState) -> CircuitState:
     """The call ended without saying anything of the provider: its caller hung up, or was at fault."""
     return msgspec.structs.replace(health, probing=None) if health.probing is not None else health

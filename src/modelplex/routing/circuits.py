@@ -25,9 +25,9 @@ from modelplex.routing.circuit_breaker import PROBE_PATIENCE as PATIENCE
 from modelplex.routing.circuit_breaker import (
     WELL,
     BreakerRules,
-    Health,
+    CircuitState,
+    HealthSignal,
     Scope,
-    Signal,
     failed,
     opened,
     signal_of,
@@ -43,7 +43,7 @@ SCOPES: tuple[Scope, ...] = ("provider", "key", "operation")
 """In the order of `_names`."""
 
 
-class Name(msgspec.Struct, frozen=True, cache_hash=True):
+class CircuitName(msgspec.Struct, frozen=True, cache_hash=True):
     """What a circuit is of. `key` is ANY_KEY for a provider's own; `model` and `endpoint` are empty for a key's."""
 
     provider: str
@@ -52,12 +52,12 @@ class Name(msgspec.Struct, frozen=True, cache_hash=True):
     endpoint: str = ""
 
 
-class Standing(msgspec.Struct, frozen=True):
+class CircuitStatus(msgspec.Struct, frozen=True):
     """One circuit that is not well, for a report. `caller` is EVERYBODY, or whom alone it concerns."""
 
-    name: Name
+    name: CircuitName
     caller: str
-    health: Health
+    health: CircuitState
 
 
 class _Circuit:
@@ -67,7 +67,7 @@ class _Circuit:
 
     def __init__(self, maker: str) -> None:
         self.maker = maker
-        self.callers: dict[str, Health] = {}
+        self.callers: dict[str, CircuitState] = {}
         self.everybody = WELL
         self.run: dict[str, int] = {}
 
@@ -112,7 +112,7 @@ class _Circuit:
         self.everybody = WELL
         self.run.clear()
 
-    def failed(self, caller: str, signal: Signal, *, now: float, rules: BreakerRules) -> None:
+    def failed(self, caller: str, signal: HealthSignal, *, now: float, rules: BreakerRules) -> None:
         if signal.scope == "provider":
             self.callers.pop(caller, None)
             self.everybody = failed(self.everybody, signal, now=now, rules=rules)
@@ -132,8 +132,8 @@ class _Circuit:
             )
 
     def _agreed(
-        self, caller: str, own: Health, signal: Signal, *, now: float, rules: BreakerRules
-    ) -> Health | None:
+        self, caller: str, own: CircuitState, signal: HealthSignal, *, now: float, rules: BreakerRules
+    ) -> CircuitState | None:
         """What it is for everybody from now on, where more than this caller found it broken."""
         if signal.at_once:
             others = [h.until for c, h in self.callers.items() if c != caller and h.at_once and h.until > now]
@@ -156,11 +156,11 @@ class _Circuit:
 class Circuits:
     """The table. `caller` is whoever a request is counted for (Caller.owner); `now` are seconds of one monotonic clock."""
 
-    def __init__(self, *, report: Callable[[Standing], None] = lambda _: None) -> None:
+    def __init__(self, *, report: Callable[[CircuitStatus], None] = lambda _: None) -> None:
         """`report` is told of each circuit that opens, once."""
         self._report = report
-        self._table: dict[Name, _Circuit] = {}
-        self._made: dict[str, OrderedDict[Name, None]] = {}
+        self._table: dict[CircuitName, _Circuit] = {}
+        self._made: dict[str, OrderedDict[CircuitName, None]] = {}
 
     def __repr__(self) -> str:
         return f"<Circuits {len(self._table)} not well>"
@@ -171,7 +171,7 @@ class Circuits:
     def may_try(self, attempt: Attempt, caller: str, *, now: float) -> bool:
         return all(circuit.lets(caller, now=now) for circuit in self._of(attempt))
 
-    def told(self, attempt: Attempt, caller: str, *, now: float) -> Health | None:
+    def told(self, attempt: Attempt, caller: str, *, now: float) -> CircuitState | None:
         """The Health by which the provider told this very caller to wait, the longest; None where it did not. What others were told is theirs: it may quote their requests."""
         told = [
             own
@@ -236,16 +236,16 @@ class Circuits:
             circuit.failed(caller, signal, now=now, rules=rules)
             if (whom := circuit.shut(caller)) is not None and whom != shut:
                 health = circuit.everybody if whom == EVERYBODY else circuit.callers[whom]
-                self._report(Standing(about, whom, health))
+                self._report(CircuitStatus(about, whom, health))
 
-    def standing(self) -> list[Standing]:
+    def standing(self) -> list[CircuitStatus]:
         """Every circuit that is not well, for everybody and for single callers. Another thread may ask."""
-        found: list[Standing] = []
+        found: list[CircuitStatus] = []
         for name, circuit in list(self._table.items()):
             callers = list(circuit.callers.items())
             if circuit.everybody.state != "closed" or not callers:
-                found.append(Standing(name, EVERYBODY, circuit.everybody))
-            found += (Standing(name, caller, health) for caller, health in callers)
+                found.append(CircuitStatus(name, EVERYBODY, circuit.everybody))
+            found += (CircuitStatus(name, caller, health) for caller, health in callers)
         return found
 
     def keep_only(self, providers: frozenset[str]) -> None:
@@ -258,37 +258,37 @@ class Circuits:
             return []
         return [c for name in self._names(attempt) if (c := self._table.get(name)) is not None]
 
-    def _names(self, attempt: Attempt) -> tuple[Name, ...]:
+    def _names(self, attempt: Attempt) -> tuple[CircuitName, ...]:
         if not self._table:
             return ()
         return _names(attempt)
 
-    def _reached(self, name: Name, caller: str) -> None:
+    def _reached(self, name: CircuitName, caller: str) -> None:
         """It took the request: whatever it made of it, its address is alive."""
         if (circuit := self._table.get(name)) is not None:
             self._answered(name, circuit, caller)
 
-    def _ended(self, name: Name, caller: str) -> None:
+    def _ended(self, name: CircuitName, caller: str) -> None:
         if (circuit := self._table.get(name)) is not None:
             circuit.ended(caller)
             self._drop_if_well(name, circuit)
 
-    def _answered(self, name: Name, circuit: _Circuit, caller: str) -> None:
+    def _answered(self, name: CircuitName, circuit: _Circuit, caller: str) -> None:
         circuit.answered(caller)
         self._drop_if_well(name, circuit)
 
-    def _drop_if_well(self, name: Name, circuit: _Circuit) -> None:
+    def _drop_if_well(self, name: CircuitName, circuit: _Circuit) -> None:
         if circuit.is_well:
             self._drop(name)
 
-    def _drop(self, name: Name) -> None:
+    def _drop(self, name: CircuitName) -> None:
         circuit = self._table.pop(name, None)
         if circuit is not None and (made := self._made.get(circuit.maker)) is not None:
             made.pop(name, None)
             if not made:
                 del self._made[circuit.maker]
 
-    def _new(self, name: Name, caller: str) -> _Circuit:
+    def _new(self, name: CircuitName, caller: str) -> _Circuit:
         made = self._made.setdefault(caller, OrderedDict())
         made[name] = None
         circuit = self._table[name] = _Circuit(caller)
@@ -299,10 +299,10 @@ class Circuits:
         return circuit
 
 
-def _names(attempt: Attempt) -> tuple[Name, Name, Name]:
+def _names(attempt: Attempt) -> tuple[CircuitName, CircuitName, CircuitName]:
     provider, key = attempt.provider, attempt.key
     return (
-        Name(provider),
-        Name(provider, key),
-        Name(provider, key, attempt.model, attempt.endpoint),
+        CircuitName(provider),
+        CircuitName(provider, key),
+        CircuitName(provider, key, attempt.model, attempt.endpoint),
     )

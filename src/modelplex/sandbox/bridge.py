@@ -45,7 +45,7 @@ NOT_YET = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Place:
+class BridgeEndpoint:
     """Where to listen or to dial: `HOST:PORT`, `unix:PATH`, `vsock:PORT` (any CID) or `vsock:CID:PORT`."""
 
     def __init__(self, family: int, address: Address) -> None:
@@ -58,18 +58,20 @@ class Place:
         return ("vsock:%s:%d" if self.family != socket.AF_INET else "%s:%d") % self.address
 
 
-def place(written: str) -> Place:
+def place(written: str) -> BridgeEndpoint:
     """Read a place. Raises ValueError with a sentence."""
     kind, colon, rest = written.partition(":")
     if kind == "unix" and colon and rest:
-        return Place(socket.AF_UNIX, rest)
+        return BridgeEndpoint(socket.AF_UNIX, rest)
     if kind == "vsock" and colon:
         cid, _, port = rest.rpartition(":")
-        return Place(socket.AF_VSOCK, (_number(cid, written) if cid else 0xFFFFFFFF, _number(port, written)))
+        return BridgeEndpoint(
+            socket.AF_VSOCK, (_number(cid, written) if cid else 0xFFFFFFFF, _number(port, written))
+        )
     host, colon, port = written.rpartition(":")
     if not colon:
         raise ValueError(f'"{written}" is no place: give HOST:PORT, unix:PATH, vsock:PORT or vsock:CID:PORT')
-    return Place(socket.AF_INET, (host or "127.0.0.1", _number(port, written)))
+    return BridgeEndpoint(socket.AF_INET, (host or "127.0.0.1", _number(port, written)))
 
 
 def _number(text: str, written: str) -> int:
@@ -87,7 +89,7 @@ def raise_loopback() -> None:
             fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
 
 
-def listen(where: Place) -> socket.socket:
+def listen(where: BridgeEndpoint) -> socket.socket:
     """A listening socket. A Unix socket that nobody serves any more is replaced; anything else at its path is refused."""
     listener = socket.socket(where.family, socket.SOCK_STREAM)
     try:
@@ -149,7 +151,11 @@ class Bridge:
     """Carries what arrives at the listeners to one place, until `run` is told to end."""
 
     def __init__(
-        self, target: Place, listeners: list[socket.socket], *, tell: Callable[[str], None] = complain
+        self,
+        target: BridgeEndpoint,
+        listeners: list[socket.socket],
+        *,
+        tell: Callable[[str], None] = complain,
     ) -> None:
         self._target = target
         self._tell = tell
@@ -388,7 +394,11 @@ def run(arguments: argparse.Namespace) -> int:
         complain("it needs one of --socket PATH and --connect PLACE: where the gateway is")
         return 2
     try:
-        target = place(arguments.connect) if arguments.connect else Place(socket.AF_UNIX, arguments.socket)
+        target = (
+            place(arguments.connect)
+            if arguments.connect
+            else BridgeEndpoint(socket.AF_UNIX, arguments.socket)
+        )
         places = [place(each) for each in arguments.listen or ["127.0.0.1:11435"]]
     except ValueError as fault:
         complain(str(fault))

@@ -53,7 +53,7 @@ class Mount(NamedTuple):
     source: str = ""
 
 
-class Wanted(NamedTuple):
+class MountRequest(NamedTuple):
     """What decides the list."""
 
     way: Way
@@ -70,7 +70,7 @@ class Wanted(NamedTuple):
     is_root: bool = False
 
 
-def mounts(wanted: Wanted) -> list[Mount]:
+def mounts(wanted: MountRequest) -> list[Mount]:
     """Folders before what lies in them, and covers last."""
     writable = list(wanted.writable)
     if _works_in_folder(wanted):
@@ -102,7 +102,7 @@ def _shown(path: str) -> Mount:
     return Mount("link", path, os.readlink(path)) if os.path.islink(path) else Mount("ro", path, path)
 
 
-def _works_in_folder(wanted: Wanted) -> bool:
+def _works_in_folder(wanted: MountRequest) -> bool:
     """Whether the working folder is writable without being named: not where a --ro at or above it says otherwise, unless a --rw between them does."""
     if not wanted.folder or (wanted.way == "host" and not _is_below(wanted.folder, OWN)):
         return False
@@ -188,7 +188,7 @@ def _system() -> list[Mount]:
     return found
 
 
-def _in_order(shared: Iterable[Mount], wanted: Wanted) -> list[Mount]:
+def _in_order(shared: Iterable[Mount], wanted: MountRequest) -> list[Mount]:
     """One for each path, the later word counts, a folder before what lies in it; nothing that is shown read-only already."""
     chosen = {mount.target: mount for mount in shared}
     roots = [f"/{name}" for name in SYSTEM] if wanted.way == "private" else []

@@ -24,7 +24,7 @@ BEGAN, MORE, LAST = b"U", b"M", b"L"
 PRIVATE_MODE: Final = 0o600
 
 
-class Uses:
+class RunUses:
     """The runs that use this gateway."""
 
     def __init__(self, path: str) -> None:
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
             config_path=None if arguments.no_reload else config.path,
             verbose=arguments.verbose,
             shaped=shaped,
-            uses=Uses(arguments.uses) if arguments.uses is not None else None,
+            uses=RunUses(arguments.uses) if arguments.uses is not None else None,
         )
     except Exception as error:
         # The outermost loop: who started the run reads a sentence.

@@ -28,7 +28,7 @@ from typing import Any, Final, NoReturn
 from modelplex.sandbox import kernel, mounts, seccomp
 from modelplex.sandbox.bridge import (
     Bridge,
-    Place,
+    BridgeEndpoint,
     complain,
     listen,
     place,
@@ -54,7 +54,7 @@ MOST_COMPLAINTS: Final = 1000
 KILLED: Final = 128 + signal.SIGKILL
 
 
-class Plan:
+class SandboxPlan:
     """What run.py has decided, as it is read from JSON."""
 
     def __init__(self, data: dict[str, Any]) -> None:
@@ -88,10 +88,10 @@ def main(words: Sequence[str]) -> int:
         return 1
 
 
-def _plan(number: int) -> Plan:
+def _plan(number: int) -> SandboxPlan:
     with open(os.dup(number), encoding="utf-8") as file:  # noqa: PTH123
         file.seek(0)
-        return Plan(json.load(file))
+        return SandboxPlan(json.load(file))
 
 
 def _fail(control: socket.socket, fault: OSError) -> None:
@@ -103,7 +103,7 @@ def _fail(control: socket.socket, fault: OSError) -> None:
 # --- bridge ---
 
 
-def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> int:
+def _bridge(plan: SandboxPlan, control: socket.socket, plan_number: int, log: int) -> int:
     _namespaces(plan, control)
     kernel.die_with_parent(signal.SIGKILL)
     for ignored in IGNORED:
@@ -132,7 +132,7 @@ def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> i
     for number, source in ((0, null), (1, null), (2, log)):
         os.dup2(source, number)
     raise_descriptors()
-    bridge = Bridge(Gateway(plan.gateway), [listener], tell=Complaints())
+    bridge = Bridge(GatewaySocket(plan.gateway), [listener], tell=Complaints())
     inner = _received(ours)
     if inner is not None:
         bridge.add(socket.socket(fileno=inner))
@@ -148,7 +148,7 @@ def _bridge(plan: Plan, control: socket.socket, plan_number: int, log: int) -> i
     return ended[0]
 
 
-class Gateway(Place):
+class GatewaySocket(BridgeEndpoint):
     """The gateway's socket, looked for anew each time, since it may have been started again. Where its folder is shared, the program could put a link in its place, and the
     bridge, which is outside, would follow it to any socket of the host's.
     """
@@ -184,7 +184,7 @@ class Complaints:
             complain(sentence if self._left else f"{sentence}; no more is said of such")
 
 
-def _namespaces(plan: Plan, control: socket.socket) -> None:
+def _namespaces(plan: SandboxPlan, control: socket.socket) -> None:
     flags = kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWPID
     try:
         kernel.unshare(flags | kernel.CLONE_NEWUSER)
@@ -207,7 +207,7 @@ def _exit_status(status: int) -> int:
 # --- supervisor ---
 
 
-def _first(plan: Plan, control: socket.socket, hand: socket.socket, plan_number: int) -> int:
+def _first(plan: SandboxPlan, control: socket.socket, hand: socket.socket, plan_number: int) -> int:
     """The first process of the new process list."""
     try:
         kernel.die_with_parent(signal.SIGKILL)
@@ -222,7 +222,9 @@ def _first(plan: Plan, control: socket.socket, hand: socket.socket, plan_number:
         return 1
 
 
-def _through_bwrap(plan: Plan, control: socket.socket, hand: socket.socket, plan_number: int) -> NoReturn:
+def _through_bwrap(
+    plan: SandboxPlan, control: socket.socket, hand: socket.socket, plan_number: int
+) -> NoReturn:
     """Bubblewrap builds the tree, and starts the supervisor in it."""
     assert plan.bwrap is not None
     for number in (control.fileno(), hand.fileno(), plan_number):
@@ -231,16 +233,16 @@ def _through_bwrap(plan: Plan, control: socket.socket, hand: socket.socket, plan
     os.execve(words[0], words, {})  # noqa: S606 - no shell is wanted
 
 
-def _devices_of(plan: Plan) -> frozenset[int]:
+def _devices_of(plan: SandboxPlan) -> frozenset[int]:
     """Of a tree that bubblewrap built: the file systems at the places that are its own, unless something was put over them."""
     shared = {step.target for step in plan.mounts if step.kind in {"ro", "rw"}}
     empty = {step.target for step in plan.mounts if step.kind == "empty"} | set(OWN)
     return frozenset(os.stat(path).st_dev for path in empty - shared)  # noqa: PTH116
 
 
-def _supervisor(plan: Plan, control: socket.socket, hand: socket.socket, own: frozenset[int]) -> int:
+def _supervisor(plan: SandboxPlan, control: socket.socket, hand: socket.socket, own: frozenset[int]) -> int:
     _write(plan.files)
-    listener = listen(Place(socket.AF_UNIX, SOCKET))
+    listener = listen(BridgeEndpoint(socket.AF_UNIX, SOCKET))
     socket.send_fds(hand, [b"L"], [listener.fileno()])
     listener.close()
     for ignored in IGNORED:
@@ -336,7 +338,7 @@ def _reap(child: int) -> int | None:
 # --- program ---
 
 
-def _program(plan: Plan, hand: socket.socket) -> NoReturn:
+def _program(plan: SandboxPlan, hand: socket.socket) -> NoReturn:
     status = 126
     try:
         signal.set_wakeup_fd(-1)

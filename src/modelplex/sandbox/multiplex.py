@@ -57,20 +57,20 @@ ANEW = bytes(HEADER.size + PIECE + len(END) + HEADER.size)
 """Completes whatever frame the other end may be in, and is a whole header of kind 0 after that."""
 
 
-class Told(Protocol):
+class FrameReceiver(Protocol):
     """What the frames are told to."""
 
     def take(self, kind: int, number: int, payload: bytes) -> None: ...
     def drop(self) -> None: ...
 
 
-class Frames:
+class FrameCodec:
     """Bytes of the link to frames and back, and the agreement that both ends are in the same conversation. No I/O: `out` is what is to be written.
 
     `told` hears only of frames of a conversation that both ends are in, and `drop` at the end of each.
     """
 
-    def __init__(self, told: Told, *, epoch: Callable[[], bytes] = lambda: os.urandom(8)) -> None:
+    def __init__(self, told: FrameReceiver, *, epoch: Callable[[], bytes] = lambda: os.urandom(8)) -> None:
         self._told = told
         self._new_epoch = epoch
         self._epoch = NOBODY
@@ -155,7 +155,7 @@ class Frames:
         self.linked = ours == self._epoch != NOBODY
 
 
-class Stream:
+class MultiplexedStream:
     """One connection at this end. `inbox` is what the other end sent and the connection has not taken yet."""
 
     def __init__(self, number: int, connection: socket.socket, *, dialled_by: float | None = None) -> None:
@@ -188,8 +188,8 @@ class Multiplexer:
         self._path = link
         self._dial = dial
         self._tell = tell
-        self._frames = Frames(self)
-        self._streams: dict[int, Stream] = {}
+        self._frames = FrameCodec(self)
+        self._streams: dict[int, MultiplexedStream] = {}
         self._dialling: set[int] = set()
         self._last = 0
         self._everything = selectors.DefaultSelector()
@@ -250,7 +250,7 @@ class Multiplexer:
                 return
             if key.fd == self._link:
                 self._serve_link(ready)
-            elif not isinstance(key.data, Stream):
+            elif not isinstance(key.data, MultiplexedStream):
                 self._accept()
             elif key.data.number in self._streams:  # it may have gone while others were served
                 self._serve(key.data, ready)
@@ -335,14 +335,14 @@ class Multiplexer:
             while self._last in self._streams:
                 self._last = self._last % 0xFFFF_FFFF + 1
             self._frames.send(OPEN, self._last)
-            self._add(Stream(self._last, connection))
+            self._add(MultiplexedStream(self._last, connection))
 
-    def _add(self, stream: Stream) -> None:
+    def _add(self, stream: MultiplexedStream) -> None:
         stream.connection.setblocking(False)
         self._streams[stream.number] = stream
         self._watch(stream)
 
-    def _connect(self, stream: Stream) -> None:
+    def _connect(self, stream: MultiplexedStream) -> None:
         """A Unix socket is connected at once, or is not there, or has a full backlog: then it is asked again."""
         assert self._dial is not None
         assert stream.dialled_by is not None
@@ -359,11 +359,11 @@ class Multiplexer:
         stream.dialled_by = None
         self._watch(stream)
 
-    def _refuse(self, stream: Stream, error: OSError) -> None:
+    def _refuse(self, stream: MultiplexedStream, error: OSError) -> None:
         self._tell(f"{self._dial}: {error}")
         self._reset(stream)
 
-    def _watch(self, stream: Stream) -> None:
+    def _watch(self, stream: MultiplexedStream) -> None:
         """Ask for what this stream can do something about."""
         events = 0
         if stream.dialled_by is None:
@@ -381,7 +381,7 @@ class Multiplexer:
             self._everything.unregister(stream.connection)
         stream.watched = events
 
-    def _serve(self, stream: Stream, ready: int) -> None:
+    def _serve(self, stream: MultiplexedStream, ready: int) -> None:
         try:
             if ready & selectors.EVENT_READ and stream.credit and len(self._frames.out) < LINK_QUEUE:
                 self._read(stream)
@@ -397,7 +397,7 @@ class Multiplexer:
         else:
             self._watch(stream)
 
-    def _read(self, stream: Stream) -> None:
+    def _read(self, stream: MultiplexedStream) -> None:
         data = stream.connection.recv(min(PIECE, stream.credit))
         if data:
             stream.credit -= len(data)
@@ -406,7 +406,7 @@ class Multiplexer:
             stream.said_eof = True
             self._frames.send(EOF, stream.number)
 
-    def _write(self, stream: Stream) -> None:
+    def _write(self, stream: MultiplexedStream) -> None:
         if stream.inbox:
             written = stream.connection.send(stream.inbox)
             del stream.inbox[:written]
@@ -418,11 +418,11 @@ class Multiplexer:
             stream.connection.shutdown(socket.SHUT_WR)
             stream.shut = True
 
-    def _reset(self, stream: Stream) -> None:
+    def _reset(self, stream: MultiplexedStream) -> None:
         self._frames.send(RESET, stream.number)
         self._forget(stream, cut=True)
 
-    def _forget(self, stream: Stream, *, cut: bool = False) -> None:
+    def _forget(self, stream: MultiplexedStream, *, cut: bool = False) -> None:
         self._streams.pop(stream.number, None)
         self._dialling.discard(stream.number)
         if stream.watched:
@@ -450,7 +450,7 @@ class Multiplexer:
         else:
             self._told(stream, kind, payload)
 
-    def _opened(self, number: int, already: Stream | None) -> None:
+    def _opened(self, number: int, already: MultiplexedStream | None) -> None:
         if self._dial is None or already is not None or len(self._streams) >= MAX_STREAMS:
             self._frames.send(RESET, number)
             return
@@ -460,12 +460,12 @@ class Multiplexer:
             self._tell(f"{self._dial}: {error}")
             self._frames.send(RESET, number)
             return
-        stream = Stream(number, connection, dialled_by=time.monotonic() + DIAL_WAIT_S)
+        stream = MultiplexedStream(number, connection, dialled_by=time.monotonic() + DIAL_WAIT_S)
         self._dialling.add(number)
         self._add(stream)
         self._connect(stream)
 
-    def _told(self, stream: Stream, kind: int, payload: bytes) -> None:
+    def _told(self, stream: MultiplexedStream, kind: int, payload: bytes) -> None:
         if kind == DATA:
             if len(stream.inbox) + stream.owed + len(payload) > WINDOW:
                 self._reset(stream)  # more than was allowed: memory is bounded by us, not by who sends

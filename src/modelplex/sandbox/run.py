@@ -37,7 +37,7 @@ from modelplex.sandbox.folders import (
     RUN,
     SOCKET,
     Mount,
-    Wanted,
+    MountRequest,
     has_path,
     is_read_only,
     mounts,
@@ -671,7 +671,7 @@ def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gate
     config = os.path.realpath(arguments.config or CONFIG)
     folder = here if works_in(here, homes=[home, *_homes()]) else ""
     read_only, writable = _named(arguments, here=folder)
-    wanted = Wanted(
+    wanted = MountRequest(
         way=arguments.fs or "private",
         folder=folder,
         home=home,

@@ -28,7 +28,7 @@ def _run(name: str, file: Path) -> None:
         spec.loader.exec_module(module)
 
 
-class Watch(importlib.abc.MetaPathFinder):
+class ImportHook(importlib.abc.MetaPathFinder):
     """Sees that one of the libraries is being imported, and teaches it once that is done."""
 
     def __init__(self) -> None:
@@ -69,5 +69,5 @@ def go_on() -> None:
             return
 
 
-sys.meta_path.insert(0, Watch())
+sys.meta_path.insert(0, ImportHook())
 go_on()

@@ -45,19 +45,19 @@ class _Show(msgspec.Struct):
     name: str = ""
 
 
-class Meters(Protocol):
+class MetricsSource(Protocol):
     """What the metrics offer here."""
 
     def render(self) -> bytes: ...
 
 
-class Inside:
+class AdminRoutes:
     """The views. `config` is replaced when a new one is loaded."""
 
     def __init__(
         self,
         config: Config,
-        meters: Meters,
+        meters: MetricsSource,
         *,
         addresses: Callable[[], list[str]],
         dropped: Callable[[], int],

@@ -32,23 +32,23 @@ from modelplex.core.errors import (
     UpgradeRefused,
     detached,
 )
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.anthropic.dialect import allowed_betas
 from modelplex.dialects.raw_request import FORM, read_ask, read_form
 from modelplex.dialects.registry import request_names, write_error
-from modelplex.limits.agent_limits import Limits, Ticket
-from modelplex.mcp.clients.http import Front
+from modelplex.limits.agent_limits import AgentLimits, Ticket
+from modelplex.mcp.clients.http import McpHttp
 from modelplex.pipeline.gateway import Gateway
 from modelplex.pipeline.stored_responses import answer_view
-from modelplex.records.builder import Journal
+from modelplex.records.builder import RecordBuilder
 from modelplex.records.record import Record
-from modelplex.server.admin import Inside, ModelsForm, View, may_ask, may_look_inside
+from modelplex.server.admin import AdminRoutes, ModelsForm, View, may_ask, may_look_inside
 from modelplex.server.admission import BodyMemory, Reservation
-from modelplex.server.callers import Callers
-from modelplex.server.fair_start import Turns
+from modelplex.server.callers import CallerResolver
+from modelplex.server.fair_start import FairStart
 from modelplex.server.mcp_routes import answer_tools
 from modelplex.server.origin import Hosts
-from modelplex.server.response_writer import Door, Headers, check_length
+from modelplex.server.response_writer import Headers, ResponseWriter, check_length
 from modelplex.server.routes import (
     BASES,
     TOOLS,
@@ -167,10 +167,10 @@ class App:
     def __init__(
         self,
         gateway: Gateway,
-        inside: Inside,
+        inside: AdminRoutes,
         *,
-        callers: Callers,
-        limits: Limits,
+        callers: CallerResolver,
+        limits: AgentLimits,
         hosts: Hosts,
         ids: Iterator[str],
         max_body: int,
@@ -190,9 +190,9 @@ class App:
         self._ids = ids
         self._started = started
         self.tell = tell
-        self._running: set[Door] = set()
-        self._turns = Turns()
-        self.front: Front | None = None
+        self._running: set[ResponseWriter] = set()
+        self._turns = FairStart()
+        self.front: McpHttp | None = None
         """What is below /mcp/; None where it is not enabled."""
 
     def __repr__(self) -> str:
@@ -201,7 +201,7 @@ class App:
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         del send  # the door has a shorter way
         http = cast("dict[str, Any]", scope)
-        door = Door(http["exchange"], receive, clock=perf_counter, keep=self.keep_bodies)
+        door = ResponseWriter(http["exchange"], receive, clock=perf_counter, keep=self.keep_bodies)
         request_id = next(self._ids)
         form: ModelsForm = "openai"
         try:
@@ -236,7 +236,7 @@ class App:
         for door in tuple(self._running):
             door.stop()
 
-    async def _tools(self, request: Request, door: Door, scope: Mapping[str, Any]) -> None:
+    async def _tools(self, request: Request, door: ResponseWriter, scope: Mapping[str, Any]) -> None:
         self._running.add(door)
         try:
             await answer_tools(
@@ -255,12 +255,12 @@ class App:
     # --- model calls ---
 
     async def _call(
-        self, asked: Operation, request: Request, door: Door, request_id: str, *, headers: Headers
+        self, asked: Operation, request: Request, door: ResponseWriter, request_id: str, *, headers: Headers
     ) -> None:
         started, wall = perf_counter(), time()
-        journal = Journal(
+        journal = RecordBuilder(
             id=request_id,
-            ask=Ask(asked.endpoint, asked.dialect, "", b"", {}),
+            ask=RawRequest(asked.endpoint, asked.dialect, "", b"", {}),
             caller=request.caller,
             started=started,
             wall=wall,
@@ -305,12 +305,12 @@ class App:
                 self.limits.withdraw(ticket)
             self._close(journal, door)
 
-    def _settle(self, ticket: Ticket, journal: Journal) -> None:
+    def _settle(self, ticket: Ticket, journal: RecordBuilder) -> None:
         """What a call took of its agent's limits: also one whose caller hung up, or that broke off."""
         tokens, usd = journal.charged()
         self.limits.settle(ticket, tokens=tokens, usd=usd)
 
-    def _close(self, journal: Journal, door: Door) -> None:
+    def _close(self, journal: RecordBuilder, door: ResponseWriter) -> None:
         journal.answered = door.begun and door.status == 200
         journal.status = door.status
         journal.first = door.first
@@ -321,7 +321,7 @@ class App:
 
     # --- everything else ---
 
-    async def _other(self, request: Request, door: Door, request_id: str) -> None:
+    async def _other(self, request: Request, door: ResponseWriter, request_id: str) -> None:
         if request.method == "POST" and below_ollama(request.path) == "show":
             label, body = await self.inside.show(
                 self.gateway,
@@ -402,7 +402,7 @@ def version_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(kept)
 
 
-def _read(asked: Operation, body: bytes, content_type: str) -> Ask:
+def _read(asked: Operation, body: bytes, content_type: str) -> RawRequest:
     if content_type.startswith(FORM):
         if not asked.form:
             raise BadRequest(f"{asked.endpoint} takes application/json, not a form.")
@@ -416,7 +416,7 @@ def _read(asked: Operation, body: bytes, content_type: str) -> Ask:
     return ask
 
 
-async def _refuse(error: ModelplexError, door: Door, request_id: str, *, dialect: str) -> None:
+async def _refuse(error: ModelplexError, door: ResponseWriter, request_id: str, *, dialect: str) -> None:
     """An error that is ours to say, in the caller's dialect."""
     if door.begun:
         door.cut()

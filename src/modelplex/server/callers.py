@@ -13,10 +13,10 @@ import msgspec
 
 from modelplex.config import AgentConfig, Config
 from modelplex.config.settings import Attest
-from modelplex.core.caller import Attested, Caller, Kind, Peer
+from modelplex.core.caller import Caller, Kind, Peer, PeerNetwork
 from modelplex.core.errors import PolicyDenied
 from modelplex.policy.bounds import Bound, bounds_of, names_of
-from modelplex.server.peer import UNKNOWN, Asked, attest, credentials
+from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
 
 Headers = Iterable[tuple[bytes, bytes]]
 Refusal = tuple[str, str]
@@ -25,7 +25,7 @@ KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 """Where the clients of each form put their API key."""
 
 
-class Terms(msgspec.Struct, frozen=True):
+class AgentPolicy(msgspec.Struct, frozen=True):
     """What a config says of one agent's callers, or of nobody's in particular, on one kind of listener. `allow_uid` and `attest` are for its own socket."""
 
     agent: str = ""
@@ -39,23 +39,23 @@ class Terms(msgspec.Struct, frozen=True):
     attest: Attest = "off"
 
 
-class Met(msgspec.Struct):
+class ClientConnection(msgspec.Struct):
     """What is known of a connection. `refused`, a sentence and a code, is said to each of its requests; `terms` are those that `caller` was made by. `asked`: a request
     has come, and the host was told of what there is to tell.
     """
 
     caller: Caller
-    terms: Terms | None = None
+    terms: AgentPolicy | None = None
     refused: Refusal | None = None
     asked: bool = False
 
 
-class Callers:
+class CallerResolver:
     """The door book of a process. `report` is told, once a connection that asks for something, of a caller that is refused (with the sentence), or is only warned of: it has a network, or cannot be judged (None)."""
 
     def __init__(self, config: Config, *, report: Callable[[Caller, str | None], None] | None = None) -> None:
         self._report = report
-        self.last_seen: dict[str, Attested] = {}
+        self.last_seen: dict[str, PeerNetwork] = {}
         """What was attested last, by agent; "" for the sockets of nobody in particular."""
         self.configure(config)
 
@@ -70,18 +70,18 @@ class Callers:
             for agent in config.agents
             if agent.token is not None
         }
-        self._terms: dict[tuple[Kind, str], Terms] = {}
+        self._terms: dict[tuple[Kind, str], AgentPolicy] = {}
         for kind in ("tcp", "unix", "vsock"):
             for name in ("", *self._agents):
                 self._terms[kind, name] = _terms(config, kind, self._agents.get(name))
 
     def meet(
-        self, sock: Asked | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""
-    ) -> Met:
+        self, sock: PeerSocket | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""
+    ) -> ClientConnection:
         """A connection was accepted: who is at its other end. `agent` is whose socket it is. Reads /proc where attestation is on, in a fraction of a millisecond."""
         terms = self._terms.get((kind, agent))
         peer = credentials(sock) if kind == "unix" and sock is not None else None
-        attested: Attested | None = None
+        attested: PeerNetwork | None = None
         refused: Refusal | None = None
         if kind == "unix" and terms is not None:
             refused = _not_this_user(peer, terms)
@@ -94,12 +94,12 @@ class Callers:
         caller = Caller(
             listener=listener, kind=kind, client=client, agent=agent, peer=peer, attested=attested
         )
-        met = Met(caller, refused=refused)
+        met = ClientConnection(caller, refused=refused)
         if terms is not None:
             met.caller, met.terms = _under(caller, terms), terms
         return met
 
-    def _tell(self, met: Met) -> None:
+    def _tell(self, met: ClientConnection) -> None:
         """At its first request, what was seen of a connection: one that asks for nothing, to see whether somebody listens, is no caller yet."""
         met.asked = True
         caller, terms, attested = met.caller, met.terms, met.caller.attested
@@ -114,7 +114,7 @@ class Callers:
         if self._report is not None and (met.refused is not None or warned):
             self._report(caller, None if met.refused is None else met.refused[0])
 
-    def of(self, met: Met, headers: Headers) -> Caller:
+    def of(self, met: ClientConnection, headers: Headers) -> Caller:
         """Who makes this request. Raises PolicyDenied where the connection is refused, or its agent is no longer configured."""
         if not met.asked:
             self._tell(met)
@@ -155,20 +155,20 @@ def connecting(caller: Caller) -> str:
     )
 
 
-def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> Terms:
+def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy:
     policy, server = config.policy, config.server
     usual = policy.http if kind == "tcp" else policy.socket
     allow = policy.allow
     opened = (*allow.everywhere, *(allow.http if kind == "tcp" else allow.socket))
     if agent is None:
-        return Terms(
+        return AgentPolicy(
             sealed=usual == "sealed",
             allowed=names_of(opened),
             bounds=bounds_of(opened),
             allow_uid=frozenset(server.allow_uid),
             attest=server.attest,
         )
-    return Terms(
+    return AgentPolicy(
         agent=agent.name,
         sealed=(agent.policy or usual) == "sealed",
         allowed=names_of((*opened, *agent.allow)),
@@ -181,7 +181,7 @@ def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> Terms:
     )
 
 
-def _under(caller: Caller, terms: Terms) -> Caller:
+def _under(caller: Caller, terms: AgentPolicy) -> Caller:
     return msgspec.structs.replace(
         caller,
         agent=terms.agent,
@@ -194,7 +194,7 @@ def _under(caller: Caller, terms: Terms) -> Caller:
     )
 
 
-def _not_this_user(peer: Peer | None, terms: Terms) -> Refusal | None:
+def _not_this_user(peer: Peer | None, terms: AgentPolicy) -> Refusal | None:
     if not terms.allow_uid or (peer is not None and peer.uid in terms.allow_uid):
         return None
     who = "a user that the kernel does not name" if peer is None else f"uid {peer.uid} (pid {peer.pid})"
@@ -202,7 +202,7 @@ def _not_this_user(peer: Peer | None, terms: Terms) -> Refusal | None:
     return f"Policy: this socket serves some users alone, and yours is {who}. The setting is allow_uid.", code
 
 
-def _has_network(attested: Attested, peer: Peer | None) -> Refusal | None:
+def _has_network(attested: PeerNetwork, peer: Peer | None) -> Refusal | None:
     if attested.reach == "isolated":
         return None
     pid = f"pid {peer.pid}" if peer is not None and peer.pid else "of another PID namespace"

@@ -33,7 +33,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from modelplex.server.connection_shares import Holder, Refused, Shares, bounds
+from modelplex.server.connection_shares import ConnectionShares, ShareHolder, ShareRefused, bounds
 
 log = logging.getLogger("modelplex.server")
 
@@ -76,7 +76,7 @@ Stage = Literal["between", "head begun", "head", "body"]
 """How far the request is read that is coming in: none; its first bytes, no deadline set; its head; its body."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ConnectionLimits(msgspec.Struct, frozen=True):
     """What a client may take of us. Times in seconds, sizes in bytes; each deadline is met within a quarter of itself or a second."""
 
     max_header_size: int = 65536
@@ -118,7 +118,7 @@ def refusal_of(
     return head.encode("ascii") + body
 
 
-def no_room(refused: Refused) -> bytes:
+def no_room(refused: ShareRefused) -> bytes:
     kind = "rate_limit_exceeded" if refused.status == 429 else "overloaded"
     return refusal_of(
         refused.status,
@@ -167,15 +167,15 @@ APP_FAILED = msgspec.json.encode(
 )
 
 
-class Traffic(ServerState):
+class ConnectionRegistry(ServerState):
     """What is going on in a process: its open connections and running exchanges, and the sweep that holds them to their deadlines."""
 
-    def __init__(self, *, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.limits = limits
         self.loop = loop
         self.open: set[Connection] = set()
-        self.shares = Shares(
+        self.shares = ConnectionShares(
             bounds(
                 limits.max_connections,
                 per_listener=limits.max_connections_per_listener,
@@ -185,11 +185,11 @@ class Traffic(ServerState):
         )
         self.heads = 0
         """Bytes of unusually large heads in memory."""
-        self.unread: dict[Connection, Unread] = {}
+        self.unread: dict[Connection, UnreadResponse] = {}
         """Connections whose client has not taken what was written, in the order in which they came to it."""
         self.refused = 0
         """Open connections for which there was no room, and which are told so."""
-        self.running: set[Exchange] = set()
+        self.running: set[HttpExchange] = set()
         self.draining = False
         self.quiet = asyncio.Event()
         """Set when the last connection has gone while draining."""
@@ -244,7 +244,7 @@ class Traffic(ServerState):
                 each.cut("its caller leaves too many answers unread")
 
 
-class Unread:
+class UnreadResponse:
     """What waits for a client: `size` bytes, `since` it was too much, of which some were last taken at `moved`; on the loop's clock."""
 
     __slots__ = ("moved", "since", "size")
@@ -254,7 +254,7 @@ class Unread:
         self.since = self.moved = now
 
 
-class Line:
+class ExchangeTransport:
     """The transport as an exchange sees it: it may write, and its `close` is our `hang_up`."""
 
     __slots__ = ("close", "is_closing", "write", "writelines")
@@ -266,7 +266,7 @@ class Line:
         self.close = connection.hang_up
 
 
-class Exchange(RequestResponseCycle):
+class HttpExchange(RequestResponseCycle):
     """One request and its answer. The app's own end is the exchange's: it fails in a way that the client can see."""
 
     task: asyncio.Task[None] | None = None
@@ -282,7 +282,7 @@ class Exchange(RequestResponseCycle):
         gone = ", client gone" if self.disconnected else ""
         return f"<Exchange {self.scope.get('method', '')} {self.scope.get('path', '')} {answer}{gone}>"
 
-    async def run(self, app: ASGI3Application, running: set[Exchange]) -> None:
+    async def run(self, app: ASGI3Application, running: set[HttpExchange]) -> None:
         try:
             await app(self.scope, self.receive, self.send)
             if not self.response_complete and not self.disconnected:
@@ -393,7 +393,7 @@ class Connection(HttpToolsProtocol):
         app: ASGI3Application,
         *,
         config: Config,
-        traffic: Traffic,
+        traffic: ConnectionRegistry,
         state: dict[str, Any],
         server: tuple[str, int | None],
         meet: Callable[[asyncio.Transport], tuple[object, str]],
@@ -407,10 +407,10 @@ class Connection(HttpToolsProtocol):
         self.asgi = app
         self.http = cast("httptools.HttpRequestParser", self.parser)  # type: ignore[redundant-cast]  # not to pyright
         self.line: asyncio.Transport
-        self.latest: Exchange
+        self.latest: HttpExchange
         """The exchange whose request is being read, or was read last."""
-        self.queue: deque[Exchange] = deque()
-        self.active: Exchange | None = None
+        self.queue: deque[HttpExchange] = deque()
+        self.active: HttpExchange | None = None
         """The exchange that the app is answering. Others wait in `queue`, the next one first."""
         self.stage: Stage = "between"
         self.deadline = math.inf
@@ -426,7 +426,7 @@ class Connection(HttpToolsProtocol):
         """The request that is being read asks for another protocol."""
         self.discarded = 0
         self.unsent = 0
-        self.holder: Holder | None = None
+        self.holder: ShareHolder | None = None
         """Whose share of connections this one takes; None for one that was refused."""
         self.over_limit = False
         self.head_weight = 0
@@ -452,7 +452,7 @@ class Connection(HttpToolsProtocol):
         met, caller = self.meet(transport)
         self.app_state = {**self.app_state, "met": met}
         self.scheme = "http"
-        self.line = cast("asyncio.Transport", Line(self))
+        self.line = cast("asyncio.Transport", ExchangeTransport(self))
         self.deadline = self.loop.time() + self.limits.header_timeout
         traffic.opened(self)
         if traffic.draining:
@@ -461,7 +461,7 @@ class Connection(HttpToolsProtocol):
         place = traffic.shares.enter(
             caller, listener=str(self.app_state["listener"]), over_http=self.app_state["kind"] == "tcp"
         )
-        if isinstance(place, Holder):
+        if isinstance(place, ShareHolder):
             self.holder = place
             place.idle[self] = None
         elif traffic.refused >= MAX_OVER_LIMIT:
@@ -473,7 +473,9 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
-        self.traffic.unread[self] = Unread(self.transport.get_write_buffer_size(), now=self.loop.time())
+        self.traffic.unread[self] = UnreadResponse(
+            self.transport.get_write_buffer_size(), now=self.loop.time()
+        )
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
@@ -643,7 +645,7 @@ class Connection(HttpToolsProtocol):
             if rest:
                 self.data_received(rest)
 
-    def exchange(self) -> Exchange:
+    def exchange(self) -> HttpExchange:
         """The request whose head is complete, as an exchange. Raises what a target that is no path raises: the parser reports it."""
         parser = self.http
         version = parser.get_http_version()
@@ -674,7 +676,7 @@ class Connection(HttpToolsProtocol):
             "server": self.server,
             "state": self.app_state,
         }
-        exchange = Exchange(
+        exchange = HttpExchange(
             scope=scope,
             transport=self.line,
             flow=self.flow,
@@ -711,7 +713,7 @@ class Connection(HttpToolsProtocol):
 
     # What we do about it.
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: HttpExchange) -> None:
         self.active = exchange
         running = self.traffic.running
         running.add(exchange)

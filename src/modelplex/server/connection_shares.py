@@ -20,7 +20,7 @@ RESERVE = 8
 """One in so many is kept for HTTP."""
 
 
-class Idle(Protocol):
+class IdleConnection(Protocol):
     """A connection, as far as it can be closed for another."""
 
     def make_room(self) -> bool:
@@ -28,7 +28,7 @@ class Idle(Protocol):
         ...
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class ConnectionBounds(msgspec.Struct, frozen=True):
     """Connections at a time, and those of them that are for HTTP alone."""
 
     total: int
@@ -43,13 +43,13 @@ def bounds(
     per_listener: int | None = None,
     per_caller: int | None = None,
     reserved: int | None = None,
-) -> Bounds:
+) -> ConnectionBounds:
     """With the usual shares of `total` for what is None. A share is never above the total, and at least 1."""
 
     def share(given: int | None, part: int) -> int:
         return max(1, min(total, total // part if given is None else given))
 
-    return Bounds(
+    return ConnectionBounds(
         total,
         share(per_listener, PER_LISTENER),
         share(per_caller, PER_CALLER),
@@ -57,7 +57,7 @@ def bounds(
     )
 
 
-class Holder:
+class ShareHolder:
     """What one caller has: `count` connections, and of them those that are idle, longest first."""
 
     __slots__ = ("caller", "count", "idle", "listener", "over_http")
@@ -67,40 +67,40 @@ class Holder:
         self.listener = listener
         self.over_http = over_http
         self.count = 0
-        self.idle: dict[Idle, None] = {}
+        self.idle: dict[IdleConnection, None] = {}
 
     def __repr__(self) -> str:
         return f"<Holder {self.caller}: {self.count} connections, {len(self.idle)} idle>"
 
 
-class Refused(msgspec.Struct, frozen=True):
+class ShareRefused(msgspec.Struct, frozen=True):
     """Why there is no room. 429 where the caller's own connections are too many, 503 otherwise."""
 
     status: int
     message: str
 
 
-class Shares:
+class ConnectionShares:
     """The connections of a process."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ConnectionBounds) -> None:
         self.bounds = bounds
         self.count = 0
         self._sockets = 0
         self._listeners: dict[str, int] = {}
-        self._holders: dict[str, Holder] = {}
+        self._holders: dict[str, ShareHolder] = {}
 
     def __repr__(self) -> str:
         return f"<Shares {self.count} of {self.bounds.total}, {len(self._holders)} callers>"
 
-    def enter(self, caller: str, *, listener: str, over_http: bool) -> Holder | Refused:
+    def enter(self, caller: str, *, listener: str, over_http: bool) -> ShareHolder | ShareRefused:
         """One more connection of this caller, for which an idle one may be closed. `leave` ends it."""
         holder = self._holders.get(caller)
         if holder is None:
-            holder = Holder(caller, listener=listener, over_http=over_http)
+            holder = ShareHolder(caller, listener=listener, over_http=over_http)
         limits = self.bounds
         if holder.count >= limits.per_caller and not self._made_room(holder, (holder,)):
-            return Refused(
+            return ShareRefused(
                 429,
                 f"You have {holder.count} connections with a request in progress, and may have {limits.per_caller} connections "
                 "([server] max_connections_per_caller). Try again when one of them has ended.",
@@ -108,7 +108,7 @@ class Shares:
         if self._listeners.get(listener, 0) >= limits.per_listener and not self._made_room(
             holder, [each for each in self._holders.values() if each.listener == listener]
         ):
-            return Refused(
+            return ShareRefused(
                 503,
                 f"The {limits.per_listener} connections that this listener may have all have a request in progress "
                 "([server] max_connections_per_listener). Try again in a moment.",
@@ -119,14 +119,14 @@ class Shares:
             and self._sockets >= for_sockets
             and not self._made_room(holder, [each for each in self._holders.values() if not each.over_http])
         ):
-            return Refused(503, _full(for_sockets, "sockets"))
+            return ShareRefused(503, _full(for_sockets, "sockets"))
         if self.count >= limits.total and not self._made_room(holder, self._holders.values()):
-            return Refused(503, _full(limits.total, "this gateway"))
+            return ShareRefused(503, _full(limits.total, "this gateway"))
         self._holders[caller] = holder
         self._add(holder, 1)
         return holder
 
-    def leave(self, holder: Holder, connection: Idle | None = None) -> None:
+    def leave(self, holder: ShareHolder, connection: IdleConnection | None = None) -> None:
         """One connection less; `connection` is named where it may be among the idle ones."""
         if connection is not None:
             holder.idle.pop(connection, None)
@@ -134,13 +134,13 @@ class Shares:
         if not holder.count:
             self._holders.pop(holder.caller, None)
 
-    def _made_room(self, newcomer: Holder, scope: Iterable[Holder]) -> bool:
+    def _made_room(self, newcomer: ShareHolder, scope: Iterable[ShareHolder]) -> bool:
         """Whether an idle connection of these callers was closed."""
         fitting = [each for each in scope if each.idle and (each is newcomer or each.count > newcomer.count)]
         fitting.sort(key=lambda each: each.count, reverse=True)
         return any(connection.make_room() for holder in fitting for connection in tuple(holder.idle))
 
-    def _add(self, holder: Holder, one: int) -> None:
+    def _add(self, holder: ShareHolder, one: int) -> None:
         holder.count += one
         self.count += one
         left = self._listeners.get(holder.listener, 0) + one

@@ -15,7 +15,7 @@ OVERHEAD = 4_096
 """Bytes that a request counts for beside its body: what any request takes, in the time that reading that many takes."""
 
 
-class Turns:
+class FairStart:
     """Requests that are to begin, by the caller that they belong to."""
 
     def __init__(self) -> None:

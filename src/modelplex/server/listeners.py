@@ -28,11 +28,21 @@ from uvicorn.protocols.utils import get_remote_addr
 from modelplex.config import Config as Settings
 from modelplex.core.caller import Kind
 from modelplex.server.address import Address, ListenError, Tcp, Unix, Vsock, parse_http
-from modelplex.server.callers import Callers, Met, connecting
-from modelplex.server.connection import Connection, Limits, Traffic
+from modelplex.server.callers import CallerResolver, ClientConnection, connecting
+from modelplex.server.connection import Connection, ConnectionLimits, ConnectionRegistry
 from modelplex.server.socket_file import BACKLOG, NO_CLEANUP, SocketFile, claim
 
-__all__ = ["Address", "Limits", "ListenError", "Listening", "Tcp", "Unix", "Vsock", "listen", "parse_http"]
+__all__ = [
+    "Address",
+    "ConnectionLimits",
+    "ListenError",
+    "Listening",
+    "Tcp",
+    "Unix",
+    "Vsock",
+    "listen",
+    "parse_http",
+]
 
 LAST_WORDS_SECONDS = 2.0
 """After `stopping`: for answers to write their error, and for clients to take it."""
@@ -57,7 +67,7 @@ BIND_FAULTS = {
 }
 
 
-class Door:
+class BoundSocket:
     """One bound socket: its file where it has one, and its server once it is served."""
 
     def __init__(self, address: Address, bound: socket.socket | SocketFile) -> None:
@@ -93,7 +103,9 @@ class Door:
 class Listening:
     """What `listen` started. `addresses`: "http://127.0.0.1:11435", "unix:/path", with true port numbers."""
 
-    def __init__(self, doors: list[Door], *, traffic: Traffic, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, doors: list[BoundSocket], *, traffic: ConnectionRegistry, stopping: asyncio.Event
+    ) -> None:
         self.addresses = [door.url for door in doors]
         self.doors = doors
         self.traffic = traffic
@@ -152,7 +164,11 @@ KINDS: Mapping[type[Address], Kind] = {Tcp: "tcp", Unix: "unix", Vsock: "vsock"}
 
 
 async def listen(
-    app: ASGI3Application, addresses: Sequence[Address], *, limits: Limits, callers: Callers | None = None
+    app: ASGI3Application,
+    addresses: Sequence[Address],
+    *,
+    limits: ConnectionLimits,
+    callers: CallerResolver | None = None,
 ) -> Listening:
     """Bind every address, or none: ListenError says in a sentence which could not be bound, and why. Then serve `app` on all.
 
@@ -160,13 +176,15 @@ async def listen(
     """
     if not addresses:
         raise ListenError("there is no address to listen on.")
-    callers = callers or Callers(Settings())
+    callers = callers or CallerResolver(Settings())
     loop = asyncio.get_running_loop()
-    doors: list[Door] = []
+    doors: list[BoundSocket] = []
     try:
         for address in addresses:
             doors += await open_doors(address, loop=loop)
-        listening = Listening(doors, traffic=Traffic(limits=limits, loop=loop), stopping=asyncio.Event())
+        listening = Listening(
+            doors, traffic=ConnectionRegistry(limits=limits, loop=loop), stopping=asyncio.Event()
+        )
         for door in doors:
             door.server = await serve_at(door, app, listening=listening, loop=loop, callers=callers)
         for door in doors:
@@ -178,17 +196,17 @@ async def listen(
     return listening
 
 
-async def open_doors(address: Address, *, loop: asyncio.AbstractEventLoop) -> list[Door]:
+async def open_doors(address: Address, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
     match address:
         case Unix():
-            return [Door(address, claim(address))]
+            return [BoundSocket(address, claim(address))]
         case Tcp():
             return await open_tcp(address, loop=loop)
         case Vsock():
-            return [Door(address, bind_vsock(address))]
+            return [BoundSocket(address, bind_vsock(address))]
 
 
-async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[Door]:
+async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
     """A name such as `localhost` stands for several addresses; those that this machine does not have are left out."""
     try:
         found = await loop.getaddrinfo(
@@ -199,7 +217,7 @@ async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[Doo
         )
     except (socket.gaierror, UnicodeError) as fault:
         raise ListenError(f"cannot listen on {address}: the host name is not known ({fault}).") from None
-    doors: list[Door] = []
+    doors: list[BoundSocket] = []
     refused: OSError | None = None
     port = address.port
     for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
@@ -212,7 +230,7 @@ async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[Doo
             break
         # With port 0 the first to be bound chooses for all.
         host, port = bound.getsockname()[:2]
-        doors.append(Door(Tcp(host=host, port=port), bound))
+        doors.append(BoundSocket(Tcp(host=host, port=port), bound))
     if refused is None or (doors and refused.errno in NOT_HERE):
         return doors
     for door in doors:
@@ -268,12 +286,12 @@ def as_pipe(bound: socket.socket) -> socket.socket:
 
 
 async def serve_at(
-    door: Door,
+    door: BoundSocket,
     app: ASGI3Application,
     *,
     listening: Listening,
     loop: asyncio.AbstractEventLoop,
-    callers: Callers,
+    callers: CallerResolver,
 ) -> asyncio.Server:
     address = door.address
     kind = KINDS[type(address)]
@@ -282,7 +300,7 @@ async def serve_at(
     server = (address.host, address.port) if isinstance(address, Tcp) else (str(address), None)
     agent = address.agent if isinstance(address, Unix) else ""
 
-    def meet(transport: asyncio.Transport) -> tuple[Met, str]:
+    def meet(transport: asyncio.Transport) -> tuple[ClientConnection, str]:
         peer = get_remote_addr(transport) if kind == "tcp" else None
         met = callers.meet(
             transport.get_extra_info("socket"),

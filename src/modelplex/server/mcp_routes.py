@@ -11,9 +11,9 @@ from typing import Any
 
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
-from modelplex.mcp.clients.http import Front, Incoming, turn_away
+from modelplex.mcp.clients.http import McpHttp, McpRequest, turn_away
 from modelplex.server.origin import Hosts
-from modelplex.server.response_writer import Door
+from modelplex.server.response_writer import ResponseWriter
 
 NOT_ENABLED = (
     "MCP is not enabled here: the host sets [mcp] enabled = true and names its tool servers in [mcp] servers."
@@ -22,9 +22,9 @@ NO_ORIGIN = "Policy: this socket serves no web page, and the request has an Orig
 
 
 async def answer_tools(
-    front: Front | None,
+    front: McpHttp | None,
     scope: Mapping[str, Any],
-    door: Door,
+    door: ResponseWriter,
     *,
     caller: Caller,
     hosts: Hosts,
@@ -46,7 +46,7 @@ async def answer_tools(
     if front is None:
         await turn_away(path, 404, NOT_ENABLED, door)
         return
-    asked = Incoming(
+    asked = McpRequest(
         method=scope["method"],
         path=path,
         query=scope["query_string"],

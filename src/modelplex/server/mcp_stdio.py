@@ -10,12 +10,12 @@ import asyncio
 import msgspec
 
 from modelplex.core.errors import PolicyDenied
-from modelplex.mcp.clients.stdio import PIECE, Lines
-from modelplex.mcp.constants import INTERNAL_ERROR, Reply
+from modelplex.mcp.clients.stdio import PIECE, StdioConnections
+from modelplex.mcp.constants import INTERNAL_ERROR, McpReply
 from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory, Reservation
-from modelplex.server.callers import Callers, connecting
-from modelplex.server.connection_shares import Refused, Shares
+from modelplex.server.callers import CallerResolver, connecting
+from modelplex.server.connection_shares import ConnectionShares, ShareRefused
 from modelplex.server.socket_file import NO_CLEANUP, claim
 
 
@@ -23,7 +23,13 @@ class Stdio:
     """One such socket, from `open` on. Who may connect is looked at as on every other socket, and connections count among those of the process; one is never idle."""
 
     def __init__(
-        self, address: Unix, lines: Lines, *, callers: Callers, shares: Shares, bodies: BodyMemory
+        self,
+        address: Unix,
+        lines: StdioConnections,
+        *,
+        callers: CallerResolver,
+        shares: ConnectionShares,
+        bodies: BodyMemory,
     ) -> None:
         self.lines = lines
         self._shares = shares
@@ -59,7 +65,7 @@ class Stdio:
             _refuse(writer, denied.message, reason="policy")
             return
         place = self._shares.enter(connecting(met.caller), listener=self._address.name, over_http=False)
-        if isinstance(place, Refused):
+        if isinstance(place, ShareRefused):
             _refuse(writer, place.message, reason="limit")
             return
         try:
@@ -81,6 +87,6 @@ class Stdio:
 
 
 def _refuse(writer: asyncio.StreamWriter, sentence: str, *, reason: str) -> None:
-    refused = Reply.failed(INTERNAL_ERROR, sentence, {"reason": reason})
+    refused = McpReply.failed(INTERNAL_ERROR, sentence, {"reason": reason})
     writer.write(msgspec.json.encode(refused.message(None)) + b"\n")
     writer.close()

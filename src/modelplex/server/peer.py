@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import Protocol
 
-from modelplex.core.caller import Attested, Peer
+from modelplex.core.caller import Peer, PeerNetwork
 
 SO_PEERPIDFD = 77
 """A descriptor of the connecting process, by which a reused pid is noticed. Linux 6.5 and later."""
@@ -23,16 +23,16 @@ UNSIGNED = 2**32
 MOST_THREADS = 512
 """Threads that are looked at: 10 us each, or 40 where the kernel hides which of them share a namespace. A process with more is not judged, since all wait meanwhile."""
 LOOPBACK = "lo"
-UNKNOWN = Attested("unknown")
+UNKNOWN = PeerNetwork("unknown")
 
 
-class Asked(Protocol):
+class PeerSocket(Protocol):
     """A socket, or what an event loop gives for one."""
 
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
 
 
-def credentials(sock: Asked) -> Peer | None:
+def credentials(sock: PeerSocket) -> Peer | None:
     """Who connected, None where the kernel does not say."""
     try:
         pid, uid, gid = CREDENTIALS.unpack(
@@ -43,7 +43,7 @@ def credentials(sock: Asked) -> Peer | None:
     return Peer(pid, uid % UNSIGNED, gid % UNSIGNED)
 
 
-def attest(sock: Asked, peer: Peer | None) -> Attested:
+def attest(sock: PeerSocket, peer: Peer | None) -> PeerNetwork:
     """What network the threads of the connecting process see. Unknown for a process that is gone, or of another PID namespace (pid 0)."""
     if peer is None or peer.pid <= 0:
         return UNKNOWN
@@ -56,7 +56,7 @@ def attest(sock: Asked, peer: Peer | None) -> Attested:
     finally:
         if process is not None:
             os.close(process)
-    return Attested("networked", seen) if seen else Attested("isolated")
+    return PeerNetwork("networked", seen) if seen else PeerNetwork("isolated")
 
 
 def interfaces(pid: int) -> tuple[str, ...] | None:
@@ -102,7 +102,7 @@ def _interfaces(pid: int, thread: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != LOOPBACK)
 
 
-def _descriptor(sock: Asked) -> int | None:
+def _descriptor(sock: PeerSocket) -> int | None:
     try:
         (descriptor,) = DESCRIPTOR.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, DESCRIPTOR.size))
     except (OSError, struct.error):

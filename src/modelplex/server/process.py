@@ -35,17 +35,17 @@ from modelplex.config.state_folder import state_folder
 from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError, without_name
-from modelplex.http_client import Client
-from modelplex.limits.agent_limits import NOTHING, Spent
-from modelplex.limits.agent_limits import Limits as AgentLimits
-from modelplex.limits.budget_store import Ledger, LedgerError
-from modelplex.mcp.clients import Front, Lines
+from modelplex.http_client import HttpClient
+from modelplex.limits.agent_limits import NOTHING, AgentUsage
+from modelplex.limits.agent_limits import AgentLimits
+from modelplex.limits.budget_store import BudgetStore, BudgetStoreError
+from modelplex.mcp.clients import McpHttp, StdioConnections
 from modelplex.mcp.constants import Unavailable
-from modelplex.mcp.service import Service
-from modelplex.pipeline.gateway import Gateway, Makers, Rules
-from modelplex.pipeline.model_catalog import Listing
+from modelplex.mcp.service import ToolService
+from modelplex.pipeline.gateway import ErrorRules, Gateway, Makers
+from modelplex.pipeline.model_catalog import ModelCatalog
 from modelplex.pipeline.offload import Offload
-from modelplex.pipeline.response_store import MEMORY, Answers
+from modelplex.pipeline.response_store import MEMORY, ResponseStore
 from modelplex.pipeline.sealed_policy import egress_of
 from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream, Upstream
 from modelplex.providers.types import TYPES
@@ -53,19 +53,19 @@ from modelplex.records.log import Log, Secrets
 from modelplex.records.metrics import Breaker, Metrics
 from modelplex.records.price import Prices
 from modelplex.records.record import Record
-from modelplex.records.tool_call import ToolCall
+from modelplex.records.tool_call import ToolRecord
 from modelplex.records.unpriced import Unpriced, unpriced
 from modelplex.routing.circuit_breaker import BreakerRules
-from modelplex.routing.circuits import ANY_KEY, Circuits, Standing
+from modelplex.routing.circuits import ANY_KEY, Circuits, CircuitStatus
 from modelplex.routing.failover import FailoverRules
 from modelplex.server.address import ListenError
-from modelplex.server.admin import Inside
+from modelplex.server.admin import AdminRoutes
 from modelplex.server.admission import BodyMemory
 from modelplex.server.allocator import return_large_blocks
 from modelplex.server.app import App
-from modelplex.server.callers import Callers
-from modelplex.server.connection import MAX_OVER_LIMIT, Traffic
-from modelplex.server.listeners import Address, Limits, Listening, Unix, Vsock, listen, parse_http
+from modelplex.server.callers import CallerResolver
+from modelplex.server.connection import MAX_OVER_LIMIT, ConnectionRegistry
+from modelplex.server.listeners import Address, ConnectionLimits, Listening, Unix, Vsock, listen, parse_http
 from modelplex.server.mcp_stdio import Stdio
 from modelplex.server.origin import Hosts
 from modelplex.server.process_hardening import become_undumpable
@@ -99,7 +99,7 @@ class ReachResult(msgspec.Struct, frozen=True):
     """Whether it said something, if not what it was asked for."""
 
 
-class Uses(Protocol):
+class GatewayUses(Protocol):
     """Those for whom a gateway runs; it ends when they are `gone`. `open` comes before it listens, and raises ListenError."""
 
     async def open(self) -> None: ...
@@ -117,7 +117,7 @@ def run(
     config_path: str | None,
     verbose: bool,
     shaped: Callable[[Config], Config] = as_it_is,
-    uses: Uses | None = None,
+    uses: GatewayUses | None = None,
 ) -> int:
     """Serve until a signal, or until all `uses` are over. Returns the exit status; raises what has a `sentence` where it cannot start.
 
@@ -128,13 +128,13 @@ def run(
     gc.set_threshold(YOUNG_OBJECTS, 40, 100)
     sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        process = Process(config, config_path=config_path, verbose=verbose, shaped=shaped, uses=uses)
+        process = GatewayProcess(config, config_path=config_path, verbose=verbose, shaped=shaped, uses=uses)
         return runner.run(process.serve())
 
 
 async def reach(config: Config) -> list[ReachResult]:
     """Ask every provider for its models, all at once."""
-    client = Client()
+    client = HttpClient()
 
     async def ask(upstream: Upstream) -> ReachResult:
         try:
@@ -152,7 +152,7 @@ async def reach(config: Config) -> list[ReachResult]:
         await client.aclose()
 
 
-class Process:
+class GatewayProcess:
     """One running gateway."""
 
     def __init__(
@@ -162,7 +162,7 @@ class Process:
         config_path: str | None,
         verbose: bool,
         shaped: Callable[[Config], Config] = as_it_is,
-        uses: Uses | None = None,
+        uses: GatewayUses | None = None,
     ) -> None:
         self._config = config
         self._shaped = shaped
@@ -178,10 +178,10 @@ class Process:
             max_body=config.log.max_body,
             secrets=Secrets(_secrets(config)),
         )
-        self._client = Client()
+        self._client = HttpClient()
         self._offload = Offload()
         kept = config.server.keep_responses
-        self._answers = None if kept is None else Answers(MEMORY if kept == "memory" else kept)
+        self._answers = None if kept is None else ResponseStore(MEMORY if kept == "memory" else kept)
         self._unpriced: set[tuple[str, str, str]] = set()
         self._circuits = Circuits(report=self._circuit_opened)
         self._makers: Makers = OrderedDict()
@@ -192,7 +192,7 @@ class Process:
             version=modelplex.__version__,
         )
         self._gateway = self._build(config)
-        self._inside = Inside(
+        self._inside = AdminRoutes(
             config,
             self._metrics,
             addresses=lambda: self.addresses,
@@ -201,10 +201,10 @@ class Process:
             tools=self._tool_servers,
         )
         self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
-        self._ledger: Ledger | None = None
+        self._ledger: BudgetStore | None = None
         self._opening: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
-        self.callers = Callers(config, report=self._tell_of_caller)
+        self.callers = CallerResolver(config, report=self._tell_of_caller)
         self.app = App(
             self._gateway,
             self._inside,
@@ -219,7 +219,7 @@ class Process:
             tell=self.tell,
         )
         self._listening: Listening | None = None
-        self._tools: Service | None = None
+        self._tools: ToolService | None = None
         self._stdio: Stdio | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -282,7 +282,7 @@ class Process:
         """Begin to end: drain, then stop."""
         self._stop.set()
 
-    async def _stop_when_unused(self, uses: Uses) -> None:
+    async def _stop_when_unused(self, uses: GatewayUses) -> None:
         await uses.gone()
         self.stop()
 
@@ -292,7 +292,7 @@ class Process:
             self._listening.hurry()
         self.stop()
 
-    def _within_descriptors(self, limits: Limits) -> Limits:
+    def _within_descriptors(self, limits: ConnectionLimits) -> ConnectionLimits:
         """With fewer connections where the process may not have as many files open: one that cannot be accepted would be refused to everybody."""
         needed = DESCRIPTORS_EACH * self._config.server.max_connections + MAX_OVER_LIMIT + SPARE_DESCRIPTORS
         allowed = raise_descriptors(needed)
@@ -328,16 +328,16 @@ class Process:
             budgets = any(agent.budget != BudgetConfig() for agent in self._config.agents)
             if self._ledger is None and budgets:
                 folder = state_folder(self._config.server.state_folder, environ=os.environ)
-                self._ledger = ledger = await asyncio.to_thread(Ledger, folder, complain=self._complain)
+                self._ledger = ledger = await asyncio.to_thread(BudgetStore, folder, complain=self._complain)
                 self.limits.remember(ledger.kept, ledger.add)
                 loop = asyncio.get_running_loop()
 
-                def learned(agent: str, day: str, spent: Spent) -> None:
+                def learned(agent: str, day: str, spent: AgentUsage) -> None:
                     loop.call_soon_threadsafe(self._learn, agent, day, spent)
 
                 ledger.learned = learned
 
-    def _learn(self, agent: str, day: str, spent: Spent) -> None:
+    def _learn(self, agent: str, day: str, spent: AgentUsage) -> None:
         """Another gateway with the same file spent this."""
         if self._ledger is not None:
             days = self._ledger.kept.setdefault(agent, {})
@@ -347,7 +347,7 @@ class Process:
     async def _remember_new_budgets(self) -> None:
         try:
             await self._remember_budgets()
-        except LedgerError as error:
+        except BudgetStoreError as error:
             self._complain(error.sentence)
 
     async def _close_ledger(self) -> None:
@@ -379,7 +379,7 @@ class Process:
             return
         self._tools = service = self._service(config)
         ids = session_ids()
-        self.app.front = Front(
+        self.app.front = McpHttp(
             service.hub,
             config.mcp,
             ids=ids,
@@ -393,7 +393,7 @@ class Process:
                 mode=int(config.server.socket_mode, 8),
                 group=config.server.socket_group,
             )
-            lines = Lines(service.hub, config.mcp, ids=ids)
+            lines = StdioConnections(service.hub, config.mcp, ids=ids)
             self._stdio = Stdio(
                 address, lines, callers=self.callers, shares=self.traffic.shares, bodies=self.app.bodies
             )
@@ -406,8 +406,8 @@ class Process:
         except ListenError as error:
             self._complain(error.sentence)
 
-    def _service(self, config: Config) -> Service:
-        return Service(
+    def _service(self, config: Config) -> ToolService:
+        return ToolService(
             config,
             environ=os.environ,
             client=self._client,
@@ -513,7 +513,7 @@ class Process:
         upstreams = _upstreams(config, self._client)
         return Gateway(
             upstreams,
-            listing=Listing(config, upstreams, now=perf_counter, report=self._listing_failed),
+            listing=ModelCatalog(config, upstreams, now=perf_counter, report=self._listing_failed),
             rules=_rules(config),
             chance=random.random,
             prices=Prices(config.prices),
@@ -572,7 +572,7 @@ class Process:
                 reason=each.sentence,
             )
 
-    def tell_tool(self, call: ToolCall) -> None:
+    def tell_tool(self, call: ToolRecord) -> None:
         """A tool call is over."""
         self._metrics.observe_tool(call)
         self._log.call(call)
@@ -598,7 +598,7 @@ class Process:
         reason = without_name(reason, provider)
         self._log.events.warning("a provider did not list its models", provider=provider, reason=reason)
 
-    def _circuit_opened(self, circuit: Standing) -> None:
+    def _circuit_opened(self, circuit: CircuitStatus) -> None:
         name = circuit.name
         self._log.events.warning(
             "a circuit breaker opened",
@@ -633,7 +633,7 @@ class Process:
         return well + found
 
     @property
-    def traffic(self) -> Traffic:
+    def traffic(self) -> ConnectionRegistry:
         """Its connections and running requests, once it listens."""
         assert self._listening is not None
         return self._listening.traffic
@@ -700,7 +700,7 @@ def configured_addresses(config: Config) -> Sequence[Address]:
     ]
 
 
-def _upstreams(config: Config, client: Client) -> dict[str, Upstream]:
+def _upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:
     """By priority, and within one by their order in the file."""
     built: dict[str, Upstream] = {}
     for provider in sorted(config.providers, key=lambda p: p.priority):
@@ -713,9 +713,9 @@ def _upstreams(config: Config, client: Client) -> dict[str, Upstream]:
     return built
 
 
-def _rules(config: Config) -> Rules:
+def _rules(config: Config) -> ErrorRules:
     failover = config.failover
-    return Rules(
+    return ErrorRules(
         failover=FailoverRules(
             max_attempts=failover.max_attempts,
             retries=failover.retries,
@@ -740,9 +740,9 @@ def _who(config: Config) -> dict[str, object]:
     return told
 
 
-def _limits(config: Config) -> Limits:
+def _limits(config: Config) -> ConnectionLimits:
     server = config.server
-    return Limits(
+    return ConnectionLimits(
         max_header_size=server.max_header_size,
         header_timeout=server.header_timeout,
         body_timeout=server.body_timeout,

@@ -15,19 +15,19 @@ from uvicorn._types import ASGIReceiveCallable
 
 from modelplex.core.errors import ClientClosed, RequestTimeout, TooLarge
 from modelplex.server.admission import Reservation
-from modelplex.server.connection import Exchange
+from modelplex.server.connection import HttpExchange
 
 Headers = list[tuple[bytes, bytes]]
 
 
-class Door:
+class ResponseWriter:
     """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep` bytes to keep, `kept` has the beginning of the answer."""
 
     __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "reservation", "sent", "status", "stopping", "task", "turn")  # fmt: skip
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: HttpExchange,
         receive: ASGIReceiveCallable,
         *,
         clock: Callable[[], float],

@@ -15,15 +15,15 @@ from anthropic.types.message_create_params import MessageCreateParamsNonStreamin
 from pydantic import TypeAdapter
 
 from modelplex.core.events import Event
-from modelplex.core.request import Ask, Attempt, Call, ModelFacts, Written
-from modelplex.dialects.anthropic import dialect as messages
+from modelplex.core.request import Attempt, ChatRequest, ModelFacts, ProviderRequest, RawRequest
+from modelplex.dialects.anthropic import dialect as anthropic_dialect
 from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.raw_request import read_ask
 
-TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts"
+TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
 HOME = Attempt(
     provider="anthropic",
     model="claude-sonnet-4-5",
@@ -32,7 +32,7 @@ HOME = Attempt(
     facts=ModelFacts(max_output=64000, thinking="adaptive"),
 )
 PROVIDERS: dict[str, ProviderDialect] = {
-    "anthropic_messages": messages,
+    "anthropic_messages": anthropic_dialect,
     "openai_chat": openai_chat,
     "ollama": ollama,
 }
@@ -44,19 +44,19 @@ _HIDDEN = {"stream", "temperature", "top_p", "top_k", "context_management"}
 """Members that the types of this client's newest version leave out of a plain request."""
 
 
-def make_ask(messages: object = None, *, endpoint: Any = "messages", **more: Any) -> Ask:
+def make_ask(messages: object = None, *, endpoint: Any = "messages", **more: Any) -> RawRequest:
     members = {"model": "claude", "max_tokens": 1000, "messages": HELLO if messages is None else messages}
     body = json.dumps({name: value for name, value in (members | more).items() if value is not ...}).encode()
     return read_ask(body, endpoint=endpoint, dialect="anthropic_messages")
 
 
-def make_call(messages: object = None, **more: Any) -> Call:
-    return messages.read_call(make_ask(messages, **more))
+def make_call(messages: object = None, **more: Any) -> ChatRequest:
+    return anthropic_dialect.read_call(make_ask(messages, **more))
 
 
-def sent_home(call: Call, attempt: Attempt = HOME) -> tuple[dict[str, Any], Written]:
+def sent_home(call: ChatRequest, attempt: Attempt = HOME) -> tuple[dict[str, Any], ProviderRequest]:
     """The body that Anthropic gets, held to the client's types."""
-    written = messages.write_call(call, attempt)
+    written = anthropic_dialect.write_call(call, attempt)
     body: dict[str, Any] = json.loads(written.body)
     _REQUEST.validate_python({name: value for name, value in body.items() if name not in _HIDDEN})
     return body, written
@@ -67,22 +67,22 @@ def read_provider(
 ) -> list[Event]:
     """A provider's stream as Events."""
     attempt = attempt or Attempt("acme", "m-up", dialect, account="k1")
-    reader = PROVIDERS[dialect].reader(attempt, Written(b"{}"))
+    reader = PROVIDERS[dialect].reader(attempt, ProviderRequest(b"{}"))
     events: list[Event] = []
     for start in range(0, len(data), piece):
         events += reader.feed(data[start : start + piece])
     return events + reader.end()
 
 
-def written(events: Sequence[Event], call: Call | None = None, *, id: str = "msg_ours") -> bytes:
+def written(events: Sequence[Event], call: ChatRequest | None = None, *, id: str = "msg_ours") -> bytes:
     """The stream that the client gets."""
-    writer = messages.writer(call or make_call(stream=True), id=id, created=1, model="m")
+    writer = anthropic_dialect.writer(call or make_call(stream=True), id=id, created=1, model="m")
     return b"".join([writer.send(event) for event in events]) + writer.end()
 
 
-def whole(events: Sequence[Event], call: Call | None = None) -> dict[str, Any]:
+def whole(events: Sequence[Event], call: ChatRequest | None = None) -> dict[str, Any]:
     """The whole answer that the client gets, held to the client's type."""
-    body, _ = messages.write_answer(events, call or make_call(), id="msg_ours", created=1, model="m")
+    body, _ = anthropic_dialect.write_answer(events, call or make_call(), id="msg_ours", created=1, model="m")
     Message.model_validate_json(body)
     return cast("dict[str, Any]", json.loads(body))
 

@@ -7,7 +7,7 @@ import pytest
 
 from modelplex.core.errors import Overloaded, UpstreamBroken
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.anthropic.passthrough import MessagesWatch
+from modelplex.dialects.anthropic.passthrough import AnthropicObserver
 from tests.dialects.anthropic.peer import TRANSCRIPTS, make_ask, sse_bytes
 
 STREAMS = TRANSCRIPTS / "anthropic_messages"
@@ -21,11 +21,11 @@ FAILS = {
 }
 
 
-def _watch() -> MessagesWatch:
+def _watch() -> AnthropicObserver:
     return anthropic.watch(make_ask(stream=True), withhold_usage=False)
 
 
-def _passed(data: bytes, piece: int = 1 << 20) -> tuple[bytes, MessagesWatch]:
+def _passed(data: bytes, piece: int = 1 << 20) -> tuple[bytes, AnthropicObserver]:
     watch = _watch()
     out = b"".join([watch.feed(data[start : start + piece]) for start in range(0, len(data), piece)])
     return out + watch.end(), watch

@@ -8,24 +8,24 @@ import pytest
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
-    Cache,
-    Choice,
-    Document,
-    FileId,
-    Foreign,
+    CacheBreakpoint,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
+    OpaqueState,
     PlainText,
-    Reasoning,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
+    ReasoningOptions,
+    ReasoningPart,
+    SearchResultPart,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
-    Url,
+    ToolCallPart,
+    ToolChoice,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.anthropic.betas import PROVIDER_RUNS, allowed_betas
@@ -102,31 +102,33 @@ def test_an_agents_request_is_understood_whole() -> None:
     call = make_call(**AGENT)
     system, asked, said, results, more = call.messages
     assert [message.role for message in call.messages] == ["system", "user", "assistant", "tool", "user"]
-    assert system.parts[1] == Text("Rules.", Cache("1h"))
-    assert asked.parts == (Text("Look"),)
+    assert system.parts[1] == TextPart("Rules.", CacheBreakpoint("1h"))
+    assert asked.parts == (TextPart("Look"),)
     assert said.parts == (
-        Thinking("hm", Seal("anthropic-claude-v1", "EqQB")),
-        Thinking("", Seal("anthropic-claude-v1", "EmwK"), redacted=True),
-        Text("I look."),
-        ToolCall("toolu_1", "Bash", '{"command": "ls"}'),
-        ToolCall("toolu_2", "Read", "{}"),
+        ReasoningPart("hm", OpaqueState("anthropic-claude-v1", "EqQB")),
+        ReasoningPart("", OpaqueState("anthropic-claude-v1", "EmwK"), redacted=True),
+        TextPart("I look."),
+        ToolCallPart("toolu_1", "Bash", '{"command": "ls"}'),
+        ToolCallPart("toolu_2", "Read", "{}"),
     )
     assert results.parts == (
-        ToolResult("toolu_1", (Text("boom"), Image(Inline("image/png", "aGk="))), is_error=True),
-        ToolResult("toolu_2", (Text("done"),), cache=Cache()),
+        ToolResultPart(
+            "toolu_1", (TextPart("boom"), ImagePart(InlineData("image/png", "aGk="))), is_error=True
+        ),
+        ToolResultPart("toolu_2", (TextPart("done"),), cache=CacheBreakpoint()),
     )
-    assert more.parts == (Text("Go on"),)
+    assert more.parts == (TextPart("Go on"),)
     bash, read, shell, search = call.tools
     assert isinstance(bash, Tool)
     assert (bash.name, bash.description, bash.strict) == ("Bash", "Runs", True)
     assert isinstance(read, Tool)
-    assert (read.cache, list(read.extra)) == (Cache("1h"), ["defer_loading"])
+    assert (read.cache, list(read.extra)) == (CacheBreakpoint("1h"), ["defer_loading"])
     assert [tool.type for tool in (shell, search) if isinstance(tool, HostedTool)] == [
         "bash_20250124",
         "web_search_20250305",
     ]
-    assert (call.choice, call.parallel) == (Choice("auto"), False)
-    assert call.reasoning == Reasoning(effort="high", mode="adaptive", show="summarized")
+    assert (call.choice, call.parallel) == (ToolChoice("auto"), False)
+    assert call.reasoning == ReasoningOptions(effort="high", mode="adaptive", show="summarized")
     assert (call.user, call.tier, call.sampling.stop, call.stream) == ("u1", "standard_only", ("END",), True)
     assert set(call.extra) == {"context_management", "output_config.task_budget"}
 
@@ -145,9 +147,12 @@ def test_the_same_request_goes_back_to_anthropic_with_nothing_lost() -> None:
 @pytest.mark.parametrize(
     ("block", "part"),
     [
-        ({"type": "image", "source": PNG}, Image(Inline("image/png", "aGk="))),
-        ({"type": "image", "source": {"type": "url", "url": "https://x/y"}}, Image(Url("https://x/y"))),
-        ({"type": "image", "source": {"type": "file", "file_id": "f1"}}, Image(FileId("f1"))),
+        ({"type": "image", "source": PNG}, ImagePart(InlineData("image/png", "aGk="))),
+        (
+            {"type": "image", "source": {"type": "url", "url": "https://x/y"}},
+            ImagePart(UrlReference("https://x/y")),
+        ),
+        ({"type": "image", "source": {"type": "file", "file_id": "f1"}}, ImagePart(FileReference("f1"))),
         (
             {
                 "type": "document",
@@ -157,17 +162,21 @@ def test_the_same_request_goes_back_to_anthropic_with_nothing_lost() -> None:
                 "citations": {"enabled": True},
                 "cache_control": MARK,
             },
-            Document(
-                Inline("application/pdf", "aGk="), title="T", context="C", citations=True, cache=Cache("1h")
+            DocumentPart(
+                InlineData("application/pdf", "aGk="),
+                title="T",
+                context="C",
+                citations=True,
+                cache=CacheBreakpoint("1h"),
             ),
         ),
         (
             {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "abc"}},
-            Document(PlainText("abc")),
+            DocumentPart(PlainText("abc")),
         ),
         (
             {"type": "document", "source": {"type": "content", "content": "abc"}},
-            Document(PlainText("abc")),
+            DocumentPart(PlainText("abc")),
         ),
         (
             {
@@ -177,7 +186,7 @@ def test_the_same_request_goes_back_to_anthropic_with_nothing_lost() -> None:
                     "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
                 },
             },
-            Document(PlainText("a\n\nb")),
+            DocumentPart(PlainText("a\n\nb")),
         ),
         (
             {
@@ -187,7 +196,7 @@ def test_the_same_request_goes_back_to_anthropic_with_nothing_lost() -> None:
                 "content": [{"type": "text", "text": "a"}],
                 "citations": {"enabled": True},
             },
-            SearchResult("https://x", "T", ("a",), citations=True),
+            SearchResultPart("https://x", "T", ("a",), citations=True),
         ),
     ],
 )
@@ -205,7 +214,7 @@ def test_each_block_becomes_its_part(block: dict[str, Any], part: object) -> Non
 )
 def test_a_block_that_only_this_form_has_rides_along_unread(block: dict[str, Any]) -> None:
     (part,) = _parts(block)
-    assert isinstance(part, Foreign)
+    assert isinstance(part, ForeignPart)
     assert part.type == block["type"]
     body, _ = _home(block)
     assert body["messages"][0]["content"] == [block]
@@ -219,18 +228,18 @@ def _home(*content: Any) -> tuple[dict[str, Any], Any]:
 def test_what_a_provider_ran_rides_along_in_an_assistants_turn() -> None:
     use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
     (part,) = _parts(use, role="assistant")
-    assert isinstance(part, Foreign)
+    assert isinstance(part, ForeignPart)
 
 
 @pytest.mark.parametrize(
     ("given", "choice"),
     [
-        ({"type": "none"}, Choice("none")),
-        ({"type": "any"}, Choice("required")),
-        ({"type": "tool", "name": "Bash"}, Choice("named", ("Bash",))),
+        ({"type": "none"}, ToolChoice("none")),
+        ({"type": "any"}, ToolChoice("required")),
+        ({"type": "tool", "name": "Bash"}, ToolChoice("named", ("Bash",))),
     ],
 )
-def test_each_choice_is_understood(given: dict[str, Any], choice: Choice) -> None:
+def test_each_choice_is_understood(given: dict[str, Any], choice: ToolChoice) -> None:
     assert make_call(tool_choice=given).choice == choice
 
 
@@ -354,18 +363,18 @@ def test_what_is_wrong_is_named_by_its_place(more: dict[str, Any], param: str) -
 # --- sealed state --------------------------------------------------------------------------------------------------------------------
 
 
-def _thinking(signature: str) -> Thinking:
+def _thinking(signature: str) -> ReasoningPart:
     (part,) = _parts({"type": "thinking", "thinking": "hm", "signature": signature}, role="assistant")
-    assert isinstance(part, Thinking)
+    assert isinstance(part, ReasoningPart)
     return part
 
 
 def test_a_signature_in_an_envelope_leads_back_to_its_maker() -> None:
-    seal = Seal("openai-responses-v1", "gAAA", provider="openai", account="k2", id="rs_1")
-    assert _thinking(wrap(seal)) == Thinking("hm", seal, summary=True)
+    seal = OpaqueState("openai-responses-v1", "gAAA", provider="openai", account="k2", id="rs_1")
+    assert _thinking(wrap(seal)) == ReasoningPart("hm", seal, summary=True)
 
 
-@pytest.mark.parametrize("signature", ["", "mpx1.damaged!", wrap(Seal("unknown", ""))])
+@pytest.mark.parametrize("signature", ["", "mpx1.damaged!", wrap(OpaqueState("unknown", ""))])
 def test_thinking_that_nobody_sealed_never_reaches_anthropic(signature: str) -> None:
     assert _thinking(signature).seal is None
     answered = [
@@ -379,7 +388,9 @@ def test_thinking_that_nobody_sealed_never_reaches_anthropic(signature: str) -> 
 
 def test_a_body_with_an_envelope_is_told_from_one_that_may_pass() -> None:
     own = {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "EqQB"}]}
-    other = msgspec.json.decode(msgspec.json.encode(own).replace(b"EqQB", wrap(Seal("unknown", "")).encode()))
+    other = msgspec.json.decode(
+        msgspec.json.encode(own).replace(b"EqQB", wrap(OpaqueState("unknown", "")).encode())
+    )
     assert not holds_envelopes(make_ask([*HELLO, own]))
     assert holds_envelopes(make_ask([*HELLO, other]))
 

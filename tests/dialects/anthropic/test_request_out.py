@@ -18,48 +18,48 @@ from modelplex.core.errors import (
 from modelplex.core.request import (
     AnyTool,
     Attempt,
-    Audio,
-    Cache,
-    Call,
-    Choice,
-    Document,
-    FileId,
-    Foreign,
-    Format,
-    FreeTool,
+    AudioPart,
+    CacheBreakpoint,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    FreeformTool,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
     Message,
     ModelFacts,
+    OpaqueState,
     Part,
     PlainText,
+    ProviderRequest,
     Quirks,
-    Reasoning,
-    Refusal,
+    ReasoningOptions,
+    ReasoningPart,
+    RefusalPart,
+    ResponseFormat,
     Sampling,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
+    SearchResultPart,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
-    Url,
-    Written,
+    ToolCallPart,
+    ToolChoice,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.anthropic import dialect
 from modelplex.dialects.core import tool_names
 
 ATTEMPT = Attempt(provider="anthropic", model="claude-sonnet-4-5", dialect="anthropic_messages", account="k1")
 NEWER = msgspec.structs.replace(ATTEMPT, quirks=Quirks(api_version="2026-10-21"))
-PNG = Image(Inline("image/png", "aGVsbG8="))
+PNG = ImagePart(InlineData("image/png", "aGVsbG8="))
 WEATHER = Tool(
     "weather", "Tells it", msgspec.Raw(b'{"type":"object","properties":{"city":{"type":"string"}}}')
 )
 CLOCK = Tool("clock")
 SCHEMA = msgspec.Raw(b'{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}')
-SEALED = Thinking("Hm.", Seal("anthropic-claude-v1", "sig==", provider="anthropic", account="k1"))
+SEALED = ReasoningPart("Hm.", OpaqueState("anthropic-claude-v1", "sig==", provider="anthropic", account="k1"))
 
 
 def _with(attempt: Attempt = ATTEMPT, **facts: Any) -> Attempt:
@@ -75,9 +75,9 @@ def _call(
     tools: tuple[AnyTool, ...] = (),
     dialect: str = "openai_chat",
     **more: Any,
-) -> Call:
-    told = messages or (Message("user", parts or (Text("Hi"),)),)
-    return Call(dialect=dialect, model="m", messages=told, tools=tools, **more)
+) -> ChatRequest:
+    told = messages or (Message("user", parts or (TextPart("Hi"),)),)
+    return ChatRequest(dialect=dialect, model="m", messages=told, tools=tools, **more)
 
 
 def _plain(value: Any) -> Any:
@@ -98,7 +98,7 @@ _REQUEST: TypeAdapter[Any] = TypeAdapter(
 _SAMPLING_OF_THE_OLDER_VERSION = {"temperature", "top_p", "top_k"}
 
 
-def _sent(call: Call, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], Written]:
+def _sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
     """The body, which the official SDK's own type of a request takes as it is."""
     written = dialect.write_call(call, attempt)
     body: dict[str, Any] = json.loads(written.body)
@@ -109,16 +109,16 @@ def _sent(call: Call, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], Writt
     return body, written
 
 
-def _changes(written: Written) -> list[str]:
+def _changes(written: ProviderRequest) -> list[str]:
     return [f"{change.op}={change.path}" for change in written.changes]
 
 
 def _user(*parts: Part | str) -> Message:
-    return Message("user", tuple(Text(part) if isinstance(part, str) else part for part in parts))
+    return Message("user", tuple(TextPart(part) if isinstance(part, str) else part for part in parts))
 
 
 def _assistant(*parts: Part | str) -> Message:
-    return Message("assistant", tuple(Text(part) if isinstance(part, str) else part for part in parts))
+    return Message("assistant", tuple(TextPart(part) if isinstance(part, str) else part for part in parts))
 
 
 def _tool(*parts: Part) -> Message:
@@ -136,7 +136,7 @@ def test_a_plain_question_is_sent_plainly() -> None:
         "max_tokens": 8192,
         "messages": [{"role": "user", "content": [_text("Hi")]}],
     }
-    assert written == Written(body=written.body)
+    assert written == ProviderRequest(body=written.body)
 
 
 def test_the_same_call_is_always_the_same_bytes_and_a_longer_one_begins_with_them() -> None:
@@ -150,8 +150,16 @@ def test_the_same_call_is_always_the_same_bytes_and_a_longer_one_begins_with_the
 
 def test_leading_instructions_are_one_block_each_and_keep_their_markers() -> None:
     messages = (
-        Message("system", (Text("One"),)),
-        Message("developer", (Text("Two", cache=Cache("1h")), Text(" "), Text("Three"), Text("Four"))),
+        Message("system", (TextPart("One"),)),
+        Message(
+            "developer",
+            (
+                TextPart("Two", cache=CacheBreakpoint("1h")),
+                TextPart(" "),
+                TextPart("Three"),
+                TextPart("Four"),
+            ),
+        ),
         _user("Hi"),
     )
     body, written = _sent(_call(messages=messages))
@@ -162,7 +170,7 @@ def test_leading_instructions_are_one_block_each_and_keep_their_markers() -> Non
 
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_a_later_instruction_keeps_its_place_or_becomes_a_note(role: Any) -> None:
-    messages = (_user("Hi"), Message(role, (Text("Be brief."),)), _user("Go"))
+    messages = (_user("Hi"), Message(role, (TextPart("Be brief."),)), _user("Go"))
     body, written = _sent(_call(messages=messages), _with(later_system=True))
     assert [message["role"] for message in body["messages"]] == ["user", "system", "user"]
     assert written.changes == ()
@@ -186,9 +194,14 @@ def test_neighbours_of_one_role_are_one_turn() -> None:
 def test_results_stand_first_in_one_turn_in_the_order_of_the_calls() -> None:
     messages = (
         _user("Go"),
-        _assistant("Both.", ToolCall("c1", "weather", '{"city": "Bern"}'), ToolCall("c2", "clock", "")),
+        _assistant(
+            "Both.", ToolCallPart("c1", "weather", '{"city": "Bern"}'), ToolCallPart("c2", "clock", "")
+        ),
         _user("By the way"),
-        _tool(ToolResult("c2", (Text("noon"),)), ToolResult("c1", (Text("rain"), PNG), is_error=True)),
+        _tool(
+            ToolResultPart("c2", (TextPart("noon"),)),
+            ToolResultPart("c1", (TextPart("rain"), PNG), is_error=True),
+        ),
         _user("and?"),
     )
     body, written = _sent(_call(messages=messages, tools=(WEATHER, CLOCK)))
@@ -210,9 +223,9 @@ def test_results_stand_first_in_one_turn_in_the_order_of_the_calls() -> None:
 def test_a_system_note_between_call_and_result_comes_after_the_result() -> None:
     messages = (
         _user("Go"),
-        _assistant(ToolCall("c1", "clock", "{}")),
-        Message("system", (Text("Note"),)),
-        _tool(ToolResult("c1", (Text("noon"),))),
+        _assistant(ToolCallPart("c1", "clock", "{}")),
+        Message("system", (TextPart("Note"),)),
+        _tool(ToolResultPart("c1", (TextPart("noon"),))),
     )
     body, _ = _sent(_call(messages=messages, tools=(CLOCK,)), _with(later_system=True))
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user", "system"]
@@ -222,26 +235,26 @@ def test_a_system_note_between_call_and_result_comes_after_the_result() -> None:
 @pytest.mark.parametrize(
     ("messages", "told"),
     [
-        ((_user("a"), _assistant(ToolCall("c1", "f", "{}"), ToolCall("c2", "f", "{}"))), "c1, c2"),
-        ((_user("a"), _assistant(ToolCall("c1", "f", "{}")), _user("b")), "calls without a result: c1"),
-        ((_user("a"), _tool(ToolResult("c9", (Text("x"),)))), "results without a call: c9"),
+        ((_user("a"), _assistant(ToolCallPart("c1", "f", "{}"), ToolCallPart("c2", "f", "{}"))), "c1, c2"),
+        ((_user("a"), _assistant(ToolCallPart("c1", "f", "{}")), _user("b")), "calls without a result: c1"),
+        ((_user("a"), _tool(ToolResultPart("c9", (TextPart("x"),)))), "results without a call: c9"),
         (
-            (_user("a"), _assistant(ToolCall("c1", "f", "{}")), _tool(ToolResult("c2", ()))),
+            (_user("a"), _assistant(ToolCallPart("c1", "f", "{}")), _tool(ToolResultPart("c2", ()))),
             "calls without a result: c1; results without a call: c2",
         ),
-        ((_user("a"), _assistant(ToolCall("c1", "f", "{}"), ToolCall("c1", "f", "{}"))), "'c1'"),
+        ((_user("a"), _assistant(ToolCallPart("c1", "f", "{}"), ToolCallPart("c1", "f", "{}"))), "'c1'"),
         (
             (
                 _user("a"),
-                _assistant(ToolCall("c1", "f", "{}")),
-                _tool(ToolResult("c1", ()), ToolResult("c1", ())),
+                _assistant(ToolCallPart("c1", "f", "{}")),
+                _tool(ToolResultPart("c1", ()), ToolResultPart("c1", ())),
             ),
             "'c1' has two results",
         ),
         ((_user(" "), _assistant("")), "no message"),
-        ((Message("system", (Text("Only this"),)),), "no message"),
-        ((_user(ToolCall("c1", "f", "{}")),), "not the assistant's"),
-        ((_user("a"), _assistant(ToolResult("c1", ()))), "in an assistant's message"),
+        ((Message("system", (TextPart("Only this"),)),), "no message"),
+        ((_user(ToolCallPart("c1", "f", "{}")),), "not the assistant's"),
+        ((_user("a"), _assistant(ToolResultPart("c1", ()))), "in an assistant's message"),
     ],
 )
 def test_a_conversation_that_nobody_could_continue_is_refused(
@@ -258,8 +271,8 @@ def test_ids_are_made_unique_and_of_few_characters_and_results_follow_them() -> 
         message
         for _ in range(2)
         for message in (
-            _assistant(ToolCall("fn.clock:0", "clock", "{}")),
-            _tool(ToolResult("fn.clock:0", (Text("noon"),))),
+            _assistant(ToolCallPart("fn.clock:0", "clock", "{}")),
+            _tool(ToolResultPart("fn.clock:0", (TextPart("noon"),))),
         )
     )
     body, written = _sent(_call(messages=(_user("Go"), *turns), tools=(CLOCK,)))
@@ -277,9 +290,9 @@ def test_empty_text_is_not_sent_and_neither_is_a_message_without_anything_else()
         _user("Hi"),
         _assistant(""),
         _user(" \n"),
-        _assistant("", ToolCall("c1", "clock", "")),
-        _tool(ToolResult("c1", (Text(""),))),
-        _user(Text("", cache=Cache()), "Go"),
+        _assistant("", ToolCallPart("c1", "clock", "")),
+        _tool(ToolResultPart("c1", (TextPart(""),))),
+        _user(TextPart("", cache=CacheBreakpoint()), "Go"),
     )
     body, written = _sent(_call(messages=messages, tools=(CLOCK,)))
     assert body["messages"] == [
@@ -297,8 +310,8 @@ def test_empty_text_is_not_sent_and_neither_is_a_message_without_anything_else()
 def test_a_failed_result_without_content_says_so() -> None:
     messages = (
         _user("Go"),
-        _assistant(ToolCall("c1", "clock", "")),
-        _tool(ToolResult("c1", (), is_error=True)),
+        _assistant(ToolCallPart("c1", "clock", "")),
+        _tool(ToolResultPart("c1", (), is_error=True)),
     )
     body, written = _sent(_call(messages=messages, tools=(CLOCK,)))
     (result,) = body["messages"][2]["content"]
@@ -327,17 +340,19 @@ def test_every_kind_of_content_has_its_block() -> None:
     pdf = base64.b64encode(b"%PDF-").decode()
     body, written = _sent(
         _call(
-            Image(Url("https://example.org/a.png"), detail="high"),
-            Image(Inline("image/jpg", "aGVsbG8="), detail="auto"),
-            Document(Inline("application/pdf", pdf), filename="a.pdf"),
-            Document(
-                Inline("text/markdown", base64.b64encode("# Ä".encode()).decode()), title="T", filename="f"
+            ImagePart(UrlReference("https://example.org/a.png"), detail="high"),
+            ImagePart(InlineData("image/jpg", "aGVsbG8="), detail="auto"),
+            DocumentPart(InlineData("application/pdf", pdf), filename="a.pdf"),
+            DocumentPart(
+                InlineData("text/markdown", base64.b64encode("# Ä".encode()).decode()),
+                title="T",
+                filename="f",
             ),
-            Document(PlainText("Plain"), title="P", context="Old", citations=True),
-            Document(Url("https://example.org/a.pdf")),
-            SearchResult("https://example.org", "Title", ("one", " "), citations=True),
-            SearchResult("https://example.org", "Title", ("",)),
-            Refusal("odd"),
+            DocumentPart(PlainText("Plain"), title="P", context="Old", citations=True),
+            DocumentPart(UrlReference("https://example.org/a.pdf")),
+            SearchResultPart("https://example.org", "Title", ("one", " "), citations=True),
+            SearchResultPart("https://example.org", "Title", ("",)),
+            RefusalPart("odd"),
         )
     )
     (turn,) = body["messages"]
@@ -362,15 +377,15 @@ def test_every_kind_of_content_has_its_block() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        _user("x", Audio("aGVsbG8=", "wav")),
-        _user("x", Image(Inline("image/bmp", "aGVsbG8="))),
-        _user("x", Image(FileId("file-1"))),
-        _user("x", Document(FileId("file-1"))),
-        _user("x", Document(Inline("application/msword", "aGVsbG8="))),
-        _user("x", Foreign("openai_responses", "computer_call_output", msgspec.Raw(b"{}"))),
-        _assistant("x", Foreign("openai_responses", "mcp_call", msgspec.Raw(b"{}"))),
+        _user("x", AudioPart("aGVsbG8=", "wav")),
+        _user("x", ImagePart(InlineData("image/bmp", "aGVsbG8="))),
+        _user("x", ImagePart(FileReference("file-1"))),
+        _user("x", DocumentPart(FileReference("file-1"))),
+        _user("x", DocumentPart(InlineData("application/msword", "aGVsbG8="))),
+        _user("x", ForeignPart("openai_responses", "computer_call_output", msgspec.Raw(b"{}"))),
+        _assistant("x", ForeignPart("openai_responses", "mcp_call", msgspec.Raw(b"{}"))),
         _assistant("x", PNG),
-        _assistant("x", Audio("", "wav", id="audio_1")),
+        _assistant("x", AudioPart("", "wav", id="audio_1")),
     ],
 )
 def test_a_part_without_words_here_is_refused_with_its_place(message: Message) -> None:
@@ -384,16 +399,16 @@ def test_within_the_dialect_its_own_parts_tools_and_members_pass() -> None:
     bash = msgspec.Raw(b'{"type":"bash_20250124","name":"bash"}')
     call = _call(
         messages=(
-            _user(Document(FileId("file_1")), Image(FileId("file_2"))),
+            _user(DocumentPart(FileReference("file_1")), ImagePart(FileReference("file_2"))),
             _assistant(
-                Foreign("anthropic_messages", "server_tool_use", hosted),
-                ToolCall("c1", "clock", "{}", extra={"caller": msgspec.Raw(b'{"type":"direct"}')}),
+                ForeignPart("anthropic_messages", "server_tool_use", hosted),
+                ToolCallPart("c1", "clock", "{}", extra={"caller": msgspec.Raw(b'{"type":"direct"}')}),
             ),
             _tool(
-                ToolResult(
+                ToolResultPart(
                     "c1",
                     (
-                        Foreign(
+                        ForeignPart(
                             "anthropic_messages",
                             "tool_reference",
                             msgspec.Raw(b'{"type":"tool_reference","tool_name":"x"}'),
@@ -425,11 +440,11 @@ def test_within_the_dialect_its_own_parts_tools_and_members_pass() -> None:
 
 
 def test_thinking_goes_back_as_it_came_and_before_its_call() -> None:
-    redacted = Thinking("", Seal("anthropic-claude-v1", "data=="), redacted=True)
+    redacted = ReasoningPart("", OpaqueState("anthropic-claude-v1", "data=="), redacted=True)
     messages = (
         _user("Go"),
-        _assistant(SEALED, redacted, ToolCall("c1", "clock", "")),
-        _tool(ToolResult("c1", (Text("noon"),))),
+        _assistant(SEALED, redacted, ToolCallPart("c1", "clock", "")),
+        _tool(ToolResultPart("c1", (TextPart("noon"),))),
     )
     body, written = _sent(_call(messages=messages, tools=(CLOCK,)))
     assert body["messages"][1]["content"][:2] == [
@@ -439,8 +454,10 @@ def test_thinking_goes_back_as_it_came_and_before_its_call() -> None:
     assert written.changes == ()
 
 
-@pytest.mark.parametrize("thinking", [Thinking("Hm."), Thinking("Hm.", Seal("openai-responses-v1", "enc"))])
-def test_thinking_without_this_services_signature_is_left_out_and_named(thinking: Thinking) -> None:
+@pytest.mark.parametrize(
+    "thinking", [ReasoningPart("Hm."), ReasoningPart("Hm.", OpaqueState("openai-responses-v1", "enc"))]
+)
+def test_thinking_without_this_services_signature_is_left_out_and_named(thinking: ReasoningPart) -> None:
     body, written = _sent(_call(messages=(_user("Go"), _assistant(thinking, "Ok"), _user("On"))))
     assert body["messages"][1]["content"] == [_text("Ok")]
     assert _changes(written) == ["drop=messages[1].content[0]"]
@@ -449,15 +466,15 @@ def test_thinking_without_this_services_signature_is_left_out_and_named(thinking
 @pytest.mark.parametrize(
     "seal",
     [
-        Seal("anthropic-claude-v1", "sig==", provider="bedrock", account="k1"),
-        Seal("anthropic-claude-v1", "sig==", provider="anthropic", account="k2"),
-        Seal("openai-responses-v1", "enc", provider="openai", account="k1"),
+        OpaqueState("anthropic-claude-v1", "sig==", provider="bedrock", account="k1"),
+        OpaqueState("anthropic-claude-v1", "sig==", provider="anthropic", account="k2"),
+        OpaqueState("openai-responses-v1", "enc", provider="openai", account="k1"),
     ],
 )
-def test_sealed_state_never_goes_to_anybody_but_its_maker(seal: Seal) -> None:
+def test_sealed_state_never_goes_to_anybody_but_its_maker(seal: OpaqueState) -> None:
     with pytest.raises(StatePinned):
         dialect.write_call(
-            _call(messages=(_user("Go"), _assistant(Thinking("", seal), "Ok"), _user("On"))), ATTEMPT
+            _call(messages=(_user("Go"), _assistant(ReasoningPart("", seal), "Ok"), _user("On"))), ATTEMPT
         )
 
 
@@ -513,13 +530,13 @@ def test_a_schema_of_anything_else_is_refused(schema: bytes, error: type[Modelpl
 
 
 def test_a_free_form_tool_is_wrapped_in_definition_and_history_and_named() -> None:
-    patch = FreeTool("patch", "Patches", syntax="lark", definition='start: "x"')
+    patch = FreeformTool("patch", "Patches", syntax="lark", definition='start: "x"')
     messages = (
         _user("Go"),
-        _assistant(ToolCall("c1", "patch", '*** "a"\n', free=True)),
-        _tool(ToolResult("c1", (Text("ok"),), free=True)),
+        _assistant(ToolCallPart("c1", "patch", '*** "a"\n', free=True)),
+        _tool(ToolResultPart("c1", (TextPart("ok"),), free=True)),
     )
-    body, written = _sent(_call(messages=messages, tools=(patch, FreeTool("bare"))))
+    body, written = _sent(_call(messages=messages, tools=(patch, FreeformTool("bare"))))
     tool, bare = body["tools"]
     assert tool["description"] == 'Patches\n\nThe input must match this lark grammar:\nstart: "x"'
     assert tool["input_schema"]["required"] == ["input"]
@@ -534,10 +551,10 @@ def test_long_names_have_one_alias_in_definition_choice_and_history() -> None:
     sent = tool_names.alias(long)
     messages = (
         _user("Go"),
-        _assistant(ToolCall("c1", long, "{}"), ToolCall("c2", "gone.tool", "{}")),
-        _tool(ToolResult("c1", ()), ToolResult("c2", ())),
+        _assistant(ToolCallPart("c1", long, "{}"), ToolCallPart("c2", "gone.tool", "{}")),
+        _tool(ToolResultPart("c1", ()), ToolResultPart("c2", ())),
     )
-    body, written = _sent(_call(messages=messages, tools=(Tool(long),), choice=Choice("named", (long,))))
+    body, written = _sent(_call(messages=messages, tools=(Tool(long),), choice=ToolChoice("named", (long,))))
     assert body["tools"][0]["name"] == sent
     assert body["tool_choice"] == {"type": "tool", "name": sent}
     assert body["messages"][1]["content"][0]["name"] == sent
@@ -547,10 +564,10 @@ def test_long_names_have_one_alias_in_definition_choice_and_history() -> None:
 def test_arguments_that_are_no_object_are_wrapped_and_others_keep_their_bytes() -> None:
     odd = '{"big": 12345678901234567890123, "f": 1.0,  "e": "\\u00e4"}'
     calls = [
-        ToolCall("c0", "f", odd),
-        *(ToolCall(f"c{i}", "f", text) for i, text in enumerate(["[1]", "{", '"x"'], 1)),
+        ToolCallPart("c0", "f", odd),
+        *(ToolCallPart(f"c{i}", "f", text) for i, text in enumerate(["[1]", "{", '"x"'], 1)),
     ]
-    results = (ToolResult(call.id, ()) for call in calls)
+    results = (ToolResultPart(call.id, ()) for call in calls)
     call = _call(messages=(_user("Go"), _assistant(*calls), _tool(*results)), tools=(Tool("f"),))
     body, written = _sent(call)
     assert odd.encode() in written.body
@@ -565,23 +582,23 @@ def test_arguments_that_are_no_object_are_wrapped_and_others_keep_their_bytes() 
         (None, None, None),
         (None, True, None),
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
-        (Choice("none"), None, {"type": "none"}),
-        (Choice("none"), False, {"type": "none"}),
-        (Choice("auto"), None, {"type": "auto"}),
-        (Choice("auto"), False, {"type": "auto", "disable_parallel_tool_use": True}),
-        (Choice("required"), None, {"type": "any"}),
-        (Choice("required"), False, {"type": "any", "disable_parallel_tool_use": True}),
-        (Choice("named", ("clock",)), None, {"type": "tool", "name": "clock"}),
+        (ToolChoice("none"), None, {"type": "none"}),
+        (ToolChoice("none"), False, {"type": "none"}),
+        (ToolChoice("auto"), None, {"type": "auto"}),
+        (ToolChoice("auto"), False, {"type": "auto", "disable_parallel_tool_use": True}),
+        (ToolChoice("required"), None, {"type": "any"}),
+        (ToolChoice("required"), False, {"type": "any", "disable_parallel_tool_use": True}),
+        (ToolChoice("named", ("clock",)), None, {"type": "tool", "name": "clock"}),
         (
-            Choice("named", ("clock",)),
+            ToolChoice("named", ("clock",)),
             False,
             {"type": "tool", "name": "clock", "disable_parallel_tool_use": True},
         ),
-        (Choice("subset", ("clock",)), None, {"type": "auto"}),
-        (Choice("subset", ("clock",), required=True), None, {"type": "any"}),
+        (ToolChoice("subset", ("clock",)), None, {"type": "auto"}),
+        (ToolChoice("subset", ("clock",), required=True), None, {"type": "any"}),
     ],
 )
-def test_each_choice_has_its_form(choice: Choice | None, parallel: bool | None, written: Any) -> None:
+def test_each_choice_has_its_form(choice: ToolChoice | None, parallel: bool | None, written: Any) -> None:
     body, made = _sent(_call(tools=(WEATHER, CLOCK), choice=choice, parallel=parallel))
     assert body.get("tool_choice") == written
     is_subset = choice is not None and choice.mode == "subset"
@@ -590,18 +607,23 @@ def test_each_choice_has_its_form(choice: Choice | None, parallel: bool | None, 
 
 
 @pytest.mark.parametrize(
-    "choice", [Choice("required"), Choice("named", ("clock",)), Choice("subset", ("clock",), required=True)]
+    "choice",
+    [
+        ToolChoice("required"),
+        ToolChoice("named", ("clock",)),
+        ToolChoice("subset", ("clock",), required=True),
+    ],
 )
 @pytest.mark.parametrize(
     ("attempt", "reasoning"),
     [
-        (ATTEMPT, Reasoning(effort="low")),
-        (_with(thinking="adaptive"), Reasoning(effort="low")),
+        (ATTEMPT, ReasoningOptions(effort="low")),
+        (_with(thinking="adaptive"), ReasoningOptions(effort="low")),
         (_with(forced_tools=False), None),
     ],
 )
 def test_a_call_is_not_forced_while_thinking_nor_where_the_model_refuses(
-    attempt: Attempt, reasoning: Reasoning | None, choice: Choice
+    attempt: Attempt, reasoning: ReasoningOptions | None, choice: ToolChoice
 ) -> None:
     body, written = _sent(_call(tools=(CLOCK,), choice=choice, reasoning=reasoning), attempt)
     assert body["tool_choice"] == {"type": "auto"}
@@ -611,14 +633,14 @@ def test_a_call_is_not_forced_while_thinking_nor_where_the_model_refuses(
 @pytest.mark.parametrize(
     ("tools", "choice"),
     [
-        ((), Choice("required")),
-        ((CLOCK,), Choice("named", ("cloc",))),
-        ((CLOCK,), Choice("subset", ("x",))),
+        ((), ToolChoice("required")),
+        ((CLOCK,), ToolChoice("named", ("cloc",))),
+        ((CLOCK,), ToolChoice("subset", ("x",))),
         ((CLOCK, CLOCK), None),
     ],
 )
 def test_a_choice_of_what_is_not_there_and_a_name_given_twice_are_refused(
-    tools: Any, choice: Choice | None
+    tools: Any, choice: ToolChoice | None
 ) -> None:
     with pytest.raises(BadRequest):
         dialect.write_call(_call(tools=tools, choice=choice), ATTEMPT)
@@ -634,7 +656,7 @@ def test_another_dialects_hosted_tool_stays_behind_and_is_named() -> None:
 def test_another_dialects_hosted_tool_is_refused_where_the_answer_would_be_another_without_it() -> None:
     tool = HostedTool("openai_responses", "web_search", msgspec.Raw(b'{"type":"web_search"}'))
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(tools=(CLOCK, tool), choice=Choice("named", ("web_search",))), ATTEMPT)
+        dialect.write_call(_call(tools=(CLOCK, tool), choice=ToolChoice("named", ("web_search",))), ATTEMPT)
     assert caught.value.param == "tool_choice"
     shell = HostedTool("openai_responses", "local_shell", msgspec.Raw(b'{"type":"local_shell"}'))
     with pytest.raises(Unsupported) as caught:
@@ -646,15 +668,15 @@ def test_another_dialects_hosted_tool_is_refused_where_the_answer_would_be_anoth
 
 
 def test_a_schema_uses_the_native_format_beside_any_tools() -> None:
-    form = Format("schema", SCHEMA, name="it", strict=True)
-    body, written = _sent(_call(format=form, tools=(CLOCK,), reasoning=Reasoning(effort="low")))
+    form = ResponseFormat("schema", SCHEMA, name="it", strict=True)
+    body, written = _sent(_call(format=form, tools=(CLOCK,), reasoning=ReasoningOptions(effort="low")))
     assert body["output_config"] == {"format": {"type": "json_schema", "schema": json.loads(bytes(SCHEMA))}}
     assert "tool_choice" not in body
     assert written.changes == ()
 
 
 def test_a_model_without_formats_answers_through_one_forced_tool() -> None:
-    body, written = _sent(_call(format=Format("schema", SCHEMA)), _with(schema=False))
+    body, written = _sent(_call(format=ResponseFormat("schema", SCHEMA)), _with(schema=False))
     (tool,) = body["tools"]
     assert (tool["name"], tool["input_schema"]) == ("answer", json.loads(bytes(SCHEMA)))
     assert body["tool_choice"] == {"type": "tool", "name": "answer", "disable_parallel_tool_use": True}
@@ -664,22 +686,30 @@ def test_a_model_without_formats_answers_through_one_forced_tool() -> None:
 
 @pytest.mark.parametrize(
     ("more", "facts"),
-    [({"tools": (CLOCK,)}, {}), ({"reasoning": Reasoning(effort="low")}, {}), ({}, {"forced_tools": False})],
+    [
+        ({"tools": (CLOCK,)}, {}),
+        ({"reasoning": ReasoningOptions(effort="low")}, {}),
+        ({}, {"forced_tools": False}),
+    ],
 )
 def test_where_that_is_not_possible_a_schema_is_refused(more: Any, facts: Any) -> None:
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(format=Format("schema", SCHEMA), **more), _with(schema=False, **facts))
+        dialect.write_call(
+            _call(format=ResponseFormat("schema", SCHEMA), **more), _with(schema=False, **facts)
+        )
     assert caught.value.param == "response_format"
 
 
 def test_any_json_is_asked_for_in_words() -> None:
     body, written = _sent(
-        _call(format=Format("json"), messages=(Message("system", (Text("Be nice"),)), _user("Hi")))
+        _call(
+            format=ResponseFormat("json"), messages=(Message("system", (TextPart("Be nice"),)), _user("Hi"))
+        )
     )
     assert body["system"][0]["text"] == "Be nice"
     assert "JSON object" in body["system"][1]["text"]
     assert _changes(written) == ["lower=response_format"]
-    assert "system" not in _sent(_call(format=Format("text")))[0]
+    assert "system" not in _sent(_call(format=ResponseFormat("text")))[0]
 
 
 # --- thinking
@@ -691,7 +721,7 @@ EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh", "max"]
     ("effort", "budget"), list(zip(EFFORTS, [None, 1024, 2048, 8192, 16384, 24576, 32000], strict=True))
 )
 def test_effort_is_a_budget_for_manual_models(effort: Any, budget: int | None) -> None:
-    body, written = _sent(_call(reasoning=Reasoning(effort=effort), max_tokens=64000))
+    body, written = _sent(_call(reasoning=ReasoningOptions(effort=effort), max_tokens=64000))
     enabled = {"type": "enabled", "budget_tokens": budget}
     assert body["thinking"] == (enabled if budget else {"type": "disabled"})
     assert "output_config" not in body
@@ -701,7 +731,7 @@ def test_effort_is_a_budget_for_manual_models(effort: Any, budget: int | None) -
 @pytest.mark.parametrize("kind", ["adaptive", "both"])
 @pytest.mark.parametrize(("effort", "sent"), list(zip(EFFORTS[1:], ["low", *EFFORTS[2:]], strict=True)))
 def test_effort_is_effort_for_adaptive_models(effort: Any, sent: str, kind: str) -> None:
-    body, written = _sent(_call(reasoning=Reasoning(effort=effort)), _with(thinking=kind))
+    body, written = _sent(_call(reasoning=ReasoningOptions(effort=effort)), _with(thinking=kind))
     assert body["thinking"] == {"type": "adaptive"}
     assert body["output_config"] == {"effort": sent}
     assert _changes(written) == (["clamp=reasoning_effort"] if effort == "minimal" else [])
@@ -710,49 +740,54 @@ def test_effort_is_effort_for_adaptive_models(effort: Any, sent: str, kind: str)
 @pytest.mark.parametrize(
     ("facts", "reasoning", "thinking", "changes"),
     [
-        ({"thinking": "adaptive"}, Reasoning(effort="none"), {"type": "disabled"}, []),
+        ({"thinking": "adaptive"}, ReasoningOptions(effort="none"), {"type": "disabled"}, []),
         (
             {"thinking": "adaptive", "can_disable_thinking": False},
-            Reasoning(effort="none"),
+            ReasoningOptions(effort="none"),
             None,
             ["drop=reasoning_effort"],
         ),
-        ({"thinking": "none"}, Reasoning(effort="high"), None, ["drop=reasoning_effort"]),
-        ({"thinking": "none"}, Reasoning(effort="none"), None, []),
-        ({"thinking": "adaptive"}, Reasoning(budget=9000), {"type": "adaptive"}, ["lower=reasoning_effort"]),
-        ({"thinking": "both"}, Reasoning(budget=2000), {"type": "enabled", "budget_tokens": 2000}, []),
+        ({"thinking": "none"}, ReasoningOptions(effort="high"), None, ["drop=reasoning_effort"]),
+        ({"thinking": "none"}, ReasoningOptions(effort="none"), None, []),
+        (
+            {"thinking": "adaptive"},
+            ReasoningOptions(budget=9000),
+            {"type": "adaptive"},
+            ["lower=reasoning_effort"],
+        ),
+        ({"thinking": "both"}, ReasoningOptions(budget=2000), {"type": "enabled", "budget_tokens": 2000}, []),
         (
             {"thinking": "manual"},
-            Reasoning(mode="adaptive"),
+            ReasoningOptions(mode="adaptive"),
             {"type": "enabled", "budget_tokens": 4096},
             ["lower=reasoning_effort", "clamp=reasoning_effort"],
         ),
-        ({"thinking": "adaptive"}, Reasoning(mode="between_tools"), {"type": "between_tools"}, []),
-        ({"thinking": "manual"}, Reasoning(mode="between_tools"), None, ["drop=reasoning_effort"]),
+        ({"thinking": "adaptive"}, ReasoningOptions(mode="between_tools"), {"type": "between_tools"}, []),
+        ({"thinking": "manual"}, ReasoningOptions(mode="between_tools"), None, ["drop=reasoning_effort"]),
         (
             {"thinking": "manual"},
-            Reasoning(budget=500),
+            ReasoningOptions(budget=500),
             {"type": "enabled", "budget_tokens": 1024},
             ["clamp=reasoning_effort"],
         ),
-        ({"thinking": "manual"}, Reasoning(budget=0), {"type": "disabled"}, []),
-        ({"thinking": "manual"}, Reasoning(show="omitted"), None, []),
+        ({"thinking": "manual"}, ReasoningOptions(budget=0), {"type": "disabled"}, []),
+        ({"thinking": "manual"}, ReasoningOptions(show="omitted"), None, []),
         (
             {"thinking": "adaptive"},
-            Reasoning(effort="low", show="omitted"),
+            ReasoningOptions(effort="low", show="omitted"),
             {"type": "adaptive", "display": "omitted"},
             [],
         ),
         (
             {"thinking": "adaptive"},
-            Reasoning(effort="low", show="detailed"),
+            ReasoningOptions(effort="low", show="detailed"),
             {"type": "adaptive", "display": "summarized"},
             ["lower=reasoning_effort.summary"],
         ),
     ],
 )
 def test_thinking_is_said_as_the_model_understands_it(
-    facts: Any, reasoning: Reasoning, thinking: Any, changes: list[str]
+    facts: Any, reasoning: ReasoningOptions, thinking: Any, changes: list[str]
 ) -> None:
     body, written = _sent(_call(reasoning=reasoning), _with(**facts))
     assert body.get("thinking") == thinking
@@ -762,7 +797,7 @@ def test_thinking_is_said_as_the_model_understands_it(
 @pytest.mark.parametrize("max_tokens", [1, 1024, 1025, 1500, 2048, 8192, None])
 @pytest.mark.parametrize("effort", ["minimal", "medium", "max"])
 def test_a_budget_always_fits_below_max_tokens(max_tokens: int | None, effort: Any) -> None:
-    body, written = _sent(_call(reasoning=Reasoning(effort=effort), max_tokens=max_tokens))
+    body, written = _sent(_call(reasoning=ReasoningOptions(effort=effort), max_tokens=max_tokens))
     assert body["max_tokens"] == (max_tokens or 8192)
     if body["max_tokens"] <= 1024:
         assert body["thinking"] == {"type": "disabled"}
@@ -772,13 +807,17 @@ def test_a_budget_always_fits_below_max_tokens(max_tokens: int | None, effort: A
 
 
 def test_manual_thinking_is_off_where_the_turn_in_hand_has_none() -> None:
-    messages = (_user("Go"), _assistant("Ok", ToolCall("c1", "clock", "")), _tool(ToolResult("c1", ())))
-    call = _call(messages=messages, tools=(CLOCK,), reasoning=Reasoning(effort="low"))
+    messages = (
+        _user("Go"),
+        _assistant("Ok", ToolCallPart("c1", "clock", "")),
+        _tool(ToolResultPart("c1", ())),
+    )
+    call = _call(messages=messages, tools=(CLOCK,), reasoning=ReasoningOptions(effort="low"))
     body, written = _sent(call)
     assert body["thinking"] == {"type": "disabled"}
     assert _changes(written) == ["drop=reasoning_effort"]
     assert _sent(call, _with(thinking="adaptive"))[0]["thinking"] == {"type": "adaptive"}
-    with_thoughts = (messages[0], _assistant(SEALED, ToolCall("c1", "clock", "")), messages[2])
+    with_thoughts = (messages[0], _assistant(SEALED, ToolCallPart("c1", "clock", "")), messages[2])
     kept = msgspec.structs.replace(call, messages=with_thoughts)
     assert _sent(kept)[0]["thinking"]["type"] == "enabled"
     answered = msgspec.structs.replace(call, messages=(*messages, _assistant("Noon."), _user("And now?")))
@@ -787,7 +826,7 @@ def test_manual_thinking_is_off_where_the_turn_in_hand_has_none() -> None:
 
 def test_a_begun_answer_is_continued_without_thinking() -> None:
     body, written = _sent(
-        _call(messages=(_user("Hi"), _assistant("Well")), reasoning=Reasoning(effort="low"))
+        _call(messages=(_user("Hi"), _assistant("Well")), reasoning=ReasoningOptions(effort="low"))
     )
     assert body["thinking"] == {"type": "disabled"}
     assert _changes(written) == ["drop=reasoning_effort"]
@@ -795,7 +834,8 @@ def test_a_begun_answer_is_continued_without_thinking() -> None:
 
 def test_effort_alone_turns_no_thinking_on_for_a_client_of_the_dialect() -> None:
     body, _ = _sent(
-        _call(reasoning=Reasoning(effort="high"), dialect="anthropic_messages"), _with(thinking="adaptive")
+        _call(reasoning=ReasoningOptions(effort="high"), dialect="anthropic_messages"),
+        _with(thinking="adaptive"),
     )
     assert "thinking" not in body
     assert body["output_config"] == {"effort": "high"}
@@ -830,7 +870,7 @@ def test_top_p_yields_to_temperature_where_the_model_takes_one_alone() -> None:
 
 
 def test_thinking_leaves_no_other_sampling() -> None:
-    reasoning = Reasoning(effort="low")
+    reasoning = ReasoningOptions(effort="low")
     body, written = _sent(_call(sampling=Sampling(temperature=0.5, top_p=0.5, top_k=4), reasoning=reasoning))
     assert not body.keys() & {"temperature", "top_p", "top_k"}
     assert _changes(written) == ["drop=temperature", "drop=top_p", "drop=top_k"]
@@ -886,14 +926,18 @@ def test_user_and_tier_have_their_places(tier: str | None, sent: str | None) -> 
     assert _changes(written) == (["drop=service_tier"] if tier in {"flex", "priority"} else [])
 
 
-def _marked(ttl: str | None, *, dialect: str = "openai_chat", top: bool = False, result: int = 0) -> Call:
-    cache = Cache(ttl)
+def _marked(
+    ttl: str | None, *, dialect: str = "openai_chat", top: bool = False, result: int = 0
+) -> ChatRequest:
+    cache = CacheBreakpoint(ttl)
     return _call(
         messages=(
-            Message("system", (Text("S", cache=cache),)),
-            _user(Text("U", cache=cache)),
-            _assistant(ToolCall("c1", "clock", "")),
-            _tool(ToolResult("c1", tuple(Text("R", cache=cache) for _ in range(result)), cache=cache)),
+            Message("system", (TextPart("S", cache=cache),)),
+            _user(TextPart("U", cache=cache)),
+            _assistant(ToolCallPart("c1", "clock", "")),
+            _tool(
+                ToolResultPart("c1", tuple(TextPart("R", cache=cache) for _ in range(result)), cache=cache)
+            ),
         ),
         tools=(Tool("clock", cache=cache),),
         dialect=dialect,
@@ -943,8 +987,8 @@ def test_citations_stay_within_the_dialect_and_the_version() -> None:
         b'[{"type":"char_location","cited_text":"a","document_index":0,"document_title":null,"start_char_index":0,"end_char_index":1}]'
     )
     own, other = (
-        Text("a", annotations=raw, annotations_of="anthropic_messages"),
-        Text("b", annotations=raw, annotations_of="openai_chat"),
+        TextPart("a", annotations=raw, annotations_of="anthropic_messages"),
+        TextPart("b", annotations=raw, annotations_of="openai_chat"),
     )
     call = _call(messages=(_user(own), _assistant(own, other), _user("x")))
     body, written = _sent(call)
@@ -958,11 +1002,11 @@ def test_citations_stay_within_the_dialect_and_the_version() -> None:
 
 def test_names_namespaces_and_members_without_a_place_are_named() -> None:
     messages = (
-        Message("user", (Text("Hi"),), name="Ada", path="input[3]", extra={"odd": msgspec.Raw(b"1")}),
+        Message("user", (TextPart("Hi"),), name="Ada", path="input[3]", extra={"odd": msgspec.Raw(b"1")}),
         _assistant(
-            Refusal("No."), ToolCall("c1", "clock", "", namespace="n", extra={"x": msgspec.Raw(b"1")})
+            RefusalPart("No."), ToolCallPart("c1", "clock", "", namespace="n", extra={"x": msgspec.Raw(b"1")})
         ),
-        _tool(ToolResult("c1", ())),
+        _tool(ToolResultPart("c1", ())),
     )
     tools = (Tool("clock", namespace="n", extra={"x": msgspec.Raw(b"1")}),)
     _, written = _sent(_call(messages=messages, tools=tools))

@@ -22,12 +22,19 @@ from modelplex.core.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from modelplex.core.events import Argued, Ended, Event, Failed, ListedModel, Measured
-from modelplex.core.request import Attempt, Written
+from modelplex.core.events import (
+    Event,
+    ListedModel,
+    ResponseEnded,
+    ResponseFailed,
+    ToolArgumentsDelta,
+    UsageReported,
+)
+from modelplex.core.request import Attempt, ProviderRequest
 from modelplex.dialects.anthropic import dialect
 from modelplex.dialects.dialect import ProviderDialect
 
-TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts" / "anthropic_messages"
+TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "anthropic_messages"
 STREAMS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/stream.sse"))
 ANSWERS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/answer.json"))
 # `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/anthropic/test_response_in.py` writes what is read today; read the diff.
@@ -44,7 +51,7 @@ FAILING = {
 }
 
 ATTEMPT = Attempt(provider="anthropic", model="claude-sonnet-4-5", dialect="anthropic_messages", account="k1")
-NOTHING = Written(body=b"")
+NOTHING = ProviderRequest(body=b"")
 _: ProviderDialect = dialect
 
 
@@ -53,7 +60,7 @@ _: ProviderDialect = dialect
 
 def _told(event: Event) -> dict[str, Any]:
     """An event as JSON, without the fields that say nothing."""
-    if isinstance(event, Failed):
+    if isinstance(event, ResponseFailed):
         error = event.error
         told = {"code": error.code, "type": error.upstream_type, "message": error.message}
         return {"Failed": {type(error).__name__: told}}
@@ -62,10 +69,10 @@ def _told(event: Event) -> dict[str, Any]:
     return {type(event).__name__: cast("dict[str, Any]", json.loads(msgspec.json.encode(fields)))}
 
 
-def _written(case: str) -> Written:
+def _written(case: str) -> ProviderRequest:
     file = TRANSCRIPTS / case / "written.json"
     given: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return Written(
+    return ProviderRequest(
         body=b"",
         aliases=given.get("aliases", {}),
         free=frozenset(given.get("free", [])),
@@ -73,7 +80,7 @@ def _written(case: str) -> Written:
     )
 
 
-def _read(data: bytes, *, piece: int, written: Written = NOTHING) -> list[Event]:
+def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> list[Event]:
     reader = dialect.reader(ATTEMPT, written)
     events: list[Event] = []
     for start in range(0, len(data), piece):
@@ -130,8 +137,8 @@ def test_a_stream_cut_anywhere_before_its_end_mark_never_ends_well(case: str) ->
     end = data.index(b'{"type": "message_stop"}') + len(b'{"type": "message_stop"}')
     for stop in range(0, end, 3):
         events = _read(data[:stop], piece=max(1, stop), written=_written(case))
-        assert isinstance(events[-1], Failed), stop
-        assert not any(isinstance(event, Ended) for event in events)
+        assert isinstance(events[-1], ResponseFailed), stop
+        assert not any(isinstance(event, ResponseEnded) for event in events)
 
 
 @pytest.mark.parametrize("case", STREAMS)
@@ -140,13 +147,13 @@ def test_every_part_number_rises_and_nothing_follows_a_failure(case: str) -> Non
     parts: list[int] = [part for event in events if isinstance(part := getattr(event, "part", None), int)]
     begun = list(dict.fromkeys(parts))
     assert begun == sorted(begun)
-    ends = [i for i, event in enumerate(events) if isinstance(event, Failed | Ended)]
+    ends = [i for i, event in enumerate(events) if isinstance(event, ResponseFailed | ResponseEnded)]
     assert ends == [len(events) - 1]
 
 
 def test_usage_counts_every_cached_token_once_and_keeps_the_providers_own_object() -> None:
     events = _read(_stream("thinking_text_two_tools"), piece=50)
-    (usage,) = [event.usage for event in events if isinstance(event, Measured)]
+    (usage,) = [event.usage for event in events if isinstance(event, UsageReported)]
     assert (usage.fresh, usage.cache_read, usage.cache_write, usage.cache_write_1h) == (12, 2000, 300, 200)
     assert (usage.input, usage.output, usage.reasoning) == (2312, 89, 40)
     assert usage.raw is not None
@@ -170,7 +177,7 @@ def test_usage_counts_every_cached_token_once_and_keeps_the_providers_own_object
 )
 def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told: str) -> None:
     (*_, failed) = dialect.read_answer(body, ATTEMPT, NOTHING)
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ResponseFailed)
     assert type(failed.error) is error
     assert told in failed.error.message
 
@@ -186,7 +193,7 @@ def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told:
 )
 def test_a_stream_that_is_no_stream_of_messages_fails_at_once(data: bytes) -> None:
     (failed,) = dialect.reader(ATTEMPT, NOTHING).feed(data)
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ResponseFailed)
     assert isinstance(failed.error, UpstreamBroken)
 
 
@@ -230,8 +237,8 @@ TEXT: tuple[dict[str, Any], list[dict[str, Any]]] = (
 )
 def test_the_end_is_told_by_the_whole_stream(reason: str, blocks: Any, end: str | None) -> None:
     last = _read(_blocks(reason, *blocks), piece=1000)[-1]
-    assert (last.reason if isinstance(last, Ended) else None) == end
-    assert isinstance(last, Ended if end else Failed)
+    assert (last.reason if isinstance(last, ResponseEnded) else None) == end
+    assert isinstance(last, ResponseEnded if end else ResponseFailed)
 
 
 @pytest.mark.parametrize(
@@ -247,14 +254,14 @@ def test_the_end_is_told_by_the_whole_stream(reason: str, blocks: Any, end: str 
 )
 def test_a_free_form_tools_text_is_unwrapped(block: Any, text: list[str]) -> None:
     events = _read(
-        _blocks("max_tokens", block), piece=1000, written=Written(body=b"", free=frozenset({"patch"}))
+        _blocks("max_tokens", block), piece=1000, written=ProviderRequest(body=b"", free=frozenset({"patch"}))
     )
-    assert [event.text for event in events if isinstance(event, Argued)] == text
+    assert [event.text for event in events if isinstance(event, ToolArgumentsDelta)] == text
 
 
 def test_input_in_the_start_yields_to_deltas() -> None:
     events = _read(_blocks("tool_use", _tool_use('{"b":2}', input={"a": 1})), piece=1000)
-    assert [event.text for event in events if isinstance(event, Argued)] == ['{"b":2}']
+    assert [event.text for event in events if isinstance(event, ToolArgumentsDelta)] == ['{"b":2}']
 
 
 # --- errors and models

@@ -17,8 +17,8 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from pydantic import TypeAdapter
 
 from modelplex.core.errors import StatePinned, Unsupported
-from modelplex.core.events import Ended, Failed, Measured, Usage
-from modelplex.core.request import Attempt, ModelFacts, Quirks, Seal, Thinking, Written
+from modelplex.core.events import ResponseEnded, ResponseFailed, Usage, UsageReported
+from modelplex.core.request import Attempt, ModelFacts, OpaqueState, ProviderRequest, Quirks, ReasoningPart
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.anthropic.strip_foreign import KNOWN
 from modelplex.dialects.core.envelope import unwrap
@@ -60,7 +60,7 @@ _OPENROUTER = Attempt(
 )
 
 
-def _sent(call: Any, dialect: str, **quirks: Any) -> tuple[dict[str, Any], Written]:
+def _sent(call: Any, dialect: str, **quirks: Any) -> tuple[dict[str, Any], ProviderRequest]:
     """The body that a provider of this dialect gets, held to its official types."""
     attempt = Attempt(
         "acme", "m-up", dialect, account="k1", quirks=Quirks(**quirks), facts=ModelFacts(thinking="both")
@@ -98,7 +98,7 @@ def test_every_stream_is_one_that_anthropics_client_takes(
 ) -> None:
     events = read_provider(dialect, (TRANSCRIPTS / dialect / case / file).read_bytes(), piece=piece)
     data = written(events)
-    if isinstance(events[-1], Failed):
+    if isinstance(events[-1], ResponseFailed):
         assert told(data)[-1].event == "error"
         assert b"message_stop" not in data
         return
@@ -121,7 +121,7 @@ def test_every_stream_is_one_that_anthropics_client_takes(
 def test_every_whole_answer_is_one_that_anthropics_client_takes(case: str) -> None:
     body = (TRANSCRIPTS / "openai_chat" / case / "response.json").read_bytes()
     attempt = Attempt("acme", "m-up", "openai_chat", account="k1")
-    events = openai_chat.read_answer(body, attempt, Written(b"{}"))
+    events = openai_chat.read_answer(body, attempt, ProviderRequest(b"{}"))
     assert whole(events)["content"]
 
 
@@ -148,7 +148,7 @@ def test_anthropics_own_answer_is_the_same_through_the_hub(case: str) -> None:
     checked(data)
     answer = json.loads((folder / "answer.json").read_bytes())
     assert blocks(accumulated(data)) == blocks(Message.model_validate(answer))
-    events = anthropic.read_answer((folder / "answer.json").read_bytes(), HOME, Written(b"{}"))
+    events = anthropic.read_answer((folder / "answer.json").read_bytes(), HOME, ProviderRequest(b"{}"))
     again = whole(events)
     assert {name: again[name] for name in answer} == answer
 
@@ -158,7 +158,7 @@ def test_anthropics_own_answer_is_the_same_through_the_hub(case: str) -> None:
 
 def test_usage_survives_two_dialects() -> None:
     first = Usage(fresh=12, cache_read=2000, cache_write=300, output=89, reasoning=40)
-    data = written([Ended("stop"), Measured(first)])
+    data = written([ResponseEnded("stop"), UsageReported(first)])
     counted = accumulated(data).usage
     usage = read_usage(write_usage(first))
     assert usage is not None
@@ -170,7 +170,7 @@ def test_usage_survives_two_dialects() -> None:
         counted.output_tokens_details.thinking_tokens if counted.output_tokens_details else None,
     )
     assert usage.input == 2312
-    assert accumulated(written([Ended("stop"), Measured(usage)])).usage == counted
+    assert accumulated(written([ResponseEnded("stop"), UsageReported(usage)])).usage == counted
 
 
 def test_a_signature_from_a_chat_provider_goes_back_to_it_and_to_nobody_else() -> None:
@@ -247,7 +247,7 @@ def test_a_signature_of_anthropics_own_stays_there() -> None:
     answered = {"role": "assistant", "content": [thinking, {"type": "text", "text": "x"}]}
     call = make_call([*HELLO, answered, *HELLO])
     part = call.messages[1].parts[0]
-    assert part == Thinking("hm", Seal("anthropic-claude-v1", "EqQB"))
+    assert part == ReasoningPart("hm", OpaqueState("anthropic-claude-v1", "EqQB"))
     assert sent_home(call)[0]["messages"][1]["content"][0] == thinking
     for dialect in ("openai_chat", "ollama"):
         assert b"EqQB" not in _sent(call, dialect)[1].body

@@ -12,12 +12,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 
 from modelplex.core.errors import StatePinned
-from modelplex.core.request import Attempt, Call, Change, ModelFacts, Written
+from modelplex.core.request import Attempt, Change, ChatRequest, ModelFacts, ProviderRequest
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.raw_request import read_ask
 
-STREAMS = Path(__file__).resolve().parent.parent / "transcripts" / "anthropic_messages"
+STREAMS = Path(__file__).resolve().parents[2] / "transcripts" / "anthropic_messages"
 ATTEMPT = Attempt(
     provider="anthropic",
     model="claude-sonnet-4-5",
@@ -42,12 +42,12 @@ PERSON: dict[str, Any] = {
 }
 
 
-def _call(messages: list[Any], **more: Any) -> Call:
+def _call(messages: list[Any], **more: Any) -> ChatRequest:
     body = json.dumps({"model": "claude", "messages": messages, **more}).encode()
     return openai_chat.read_call(read_ask(body, endpoint="chat/completions", dialect="openai_chat"))
 
 
-def _sent(call: Call) -> tuple[dict[str, Any], Written]:
+def _sent(call: ChatRequest) -> tuple[dict[str, Any], ProviderRequest]:
     written = anthropic.write_call(call, ATTEMPT)
     body: dict[str, Any] = json.loads(written.body)
     hidden = {"stream", "temperature"}
@@ -56,9 +56,9 @@ def _sent(call: Call) -> tuple[dict[str, Any], Written]:
     return body, written
 
 
-def _chunks(case: str, call: Call, *, piece: int) -> list[dict[str, Any]]:
+def _chunks(case: str, call: ChatRequest, *, piece: int) -> list[dict[str, Any]]:
     """The stream of this transcript as an OpenAI client gets it; [DONE] is checked and left out."""
-    reader = anthropic.reader(ATTEMPT, Written(body=b""))
+    reader = anthropic.reader(ATTEMPT, ProviderRequest(body=b""))
     writer = openai_chat.writer(call, id="chatcmpl-1", created=1, model="claude")
     data = (STREAMS / case / "stream.sse").read_bytes()
     out = b""
@@ -213,7 +213,7 @@ def test_thinking_and_its_signature_survive_an_openai_client(case: str, *, is_st
         completion = _joined(_chunks(case, first, piece=33))
     else:
         events = anthropic.read_answer(
-            (STREAMS / case / "answer.json").read_bytes(), ATTEMPT, Written(body=b"")
+            (STREAMS / case / "answer.json").read_bytes(), ATTEMPT, ProviderRequest(body=b"")
         )
         body, _ = openai_chat.write_answer(events, first, id="chatcmpl-1", created=1, model="claude")
         completion = ChatCompletion.model_validate_json(body)

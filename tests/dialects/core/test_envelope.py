@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelplex.core.request import Seal
+from modelplex.core.request import OpaqueState
 from modelplex.dialects.core.envelope import MARK, unwrap, wrap
 from modelplex.dialects.core.tool_names import alias
 
@@ -11,9 +11,9 @@ words = st.text()
 maybe = st.none() | words
 
 
-@given(st.builds(Seal, format=words, data=words, provider=maybe, account=maybe, model=maybe, id=maybe))
+@given(st.builds(OpaqueState, format=words, data=words, provider=maybe, account=maybe, model=maybe, id=maybe))
 @settings(deadline=None)
-def test_a_seal_comes_back_as_it_was(seal: Seal) -> None:
+def test_a_seal_comes_back_as_it_was(seal: OpaqueState) -> None:
     text = wrap(seal)
     assert text.startswith(MARK)
     assert set(text[len(MARK) :]) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -21,7 +21,7 @@ def test_a_seal_comes_back_as_it_was(seal: Seal) -> None:
 
 
 def test_what_is_no_envelope_is_left_alone() -> None:
-    whole = wrap(Seal(format="anthropic-claude-v1", data="EqRkc2Fm+/==", provider="anthropic"))
+    whole = wrap(OpaqueState(format="anthropic-claude-v1", data="EqRkc2Fm+/==", provider="anthropic"))
     for text in (
         "",
         "EqRkc2Fm",

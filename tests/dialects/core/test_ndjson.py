@@ -4,11 +4,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelplex.dialects.core.ndjson import Lines, line
+from modelplex.dialects.core.ndjson import NdjsonReader, line
 
 
 def _lines(data: bytes, *, cuts: list[int], limit: int) -> tuple[list[bytes], bool]:
-    lines = Lines(limit=limit)
+    lines = NdjsonReader(limit=limit)
     found: list[bytes] = []
     bounds = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, stop in pairwise(bounds):
@@ -35,7 +35,7 @@ def test_a_line_at_the_limit_passes_and_one_above_it_ends_the_lines() -> None:
 
 
 def test_what_never_ends_is_not_held_beyond_the_limit() -> None:
-    lines = Lines(limit=10)
+    lines = NdjsonReader(limit=10)
     for _ in range(100):
         assert lines.feed(b"aaaa") == []
     assert lines.overflowed

@@ -17,7 +17,7 @@ from openai.types.responses import ResponseUsage
 from pydantic import BaseModel
 
 from modelplex.core.events import Iteration, Usage
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.anthropic.response_in import read_usage as read_anthropic
 from modelplex.dialects.core.estimate import READ_LIMIT, billed, estimated
 from modelplex.dialects.core.usage import MOST_TOKENS
@@ -377,7 +377,9 @@ def test_embeddings_and_images_have_the_counts_that_are_read() -> None:
 
 # --- estimates ------------------------------------------------------------------------------------------------------------------------
 
-ASK = Ask("chat/completions", "openai_chat", "m", b"", {"messages": msgspec.Raw(b'[{"content":"abcdefgh"}]')})
+ASK = RawRequest(
+    "chat/completions", "openai_chat", "m", b"", {"messages": msgspec.Raw(b'[{"content":"abcdefgh"}]')}
+)
 
 
 def test_output_after_the_last_count_is_estimated_and_the_larger_counts() -> None:

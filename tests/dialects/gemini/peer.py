@@ -12,7 +12,7 @@ from google import genai
 from google.genai import types
 
 from modelplex.core.events import Event
-from modelplex.core.request import Ask, Attempt, Call, ModelFacts, Written
+from modelplex.core.request import Attempt, ChatRequest, ModelFacts, ProviderRequest, RawRequest
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.raw_request import read_ask
@@ -29,14 +29,16 @@ BUDGETED = msgspec.structs.replace(
 )
 
 
-def make_ask(body: dict[str, Any] | bytes, *, stream: bool = False, model: str = "gemini-3-pro") -> Ask:
+def make_ask(
+    body: dict[str, Any] | bytes, *, stream: bool = False, model: str = "gemini-3-pro"
+) -> RawRequest:
     """An Ask as it is made of a path and a body: the model is not in the body."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    return Ask("generate_content", "gemini", model, data, fields, stream=stream)
+    return RawRequest("generate_content", "gemini", model, data, fields, stream=stream)
 
 
-def make_call(*contents: Any, stream: bool = False, **more: Any) -> Call:
+def make_call(*contents: Any, stream: bool = False, **more: Any) -> ChatRequest:
     return gemini.read_call(make_ask({"contents": list(contents), **more}, stream=stream))
 
 
@@ -48,12 +50,12 @@ def model(*parts: Any) -> dict[str, Any]:
     return {**user(*parts), "role": "model"}
 
 
-def chat_call(messages: list[Any], **more: Any) -> Call:
+def chat_call(messages: list[Any], **more: Any) -> ChatRequest:
     body = json.dumps({"model": "m", "messages": messages, **more}).encode()
     return openai_chat.read_call(read_ask(body, endpoint="chat/completions", dialect="openai_chat"))
 
 
-def sent(call: Call, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], Written]:
+def sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
     """The body for a provider, each of its parts accepted by Google's types."""
     written = gemini.write_call(call, attempt)
     body: dict[str, Any] = json.loads(written.body)
@@ -77,7 +79,7 @@ def official_client(answer: Callable[[httpx2.Request], httpx2.Response]) -> gena
     return genai.Client(api_key="unused", http_options=options)
 
 
-def write_stream(events: Iterable[Event], call: Call) -> bytes:
+def write_stream(events: Iterable[Event], call: ChatRequest) -> bytes:
     writer = gemini.writer(call, id="ours", created=7, model="asked-for")
     out = b"".join(writer.send(event) for event in events)
     return out + writer.end()

@@ -12,8 +12,16 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from pydantic import TypeAdapter
 
 from modelplex.core.errors import Unsupported
-from modelplex.core.events import Event, Failed
-from modelplex.core.request import Attempt, Call, Choice, HostedTool, ModelFacts, Seal, Written
+from modelplex.core.events import Event, ResponseFailed
+from modelplex.core.request import (
+    Attempt,
+    ChatRequest,
+    HostedTool,
+    ModelFacts,
+    OpaqueState,
+    ProviderRequest,
+    ToolChoice,
+)
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.gemini import dialect as gemini
@@ -31,8 +39,8 @@ from tests.dialects.gemini.peer import (
 )
 from tests.dialects.openai_chat import peer as openai_chat_peer
 
-TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts"
-NOTHING = Written(body=b"")
+TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
+NOTHING = ProviderRequest(body=b"")
 OPENAI = Attempt(provider="openai", model="gpt-6", dialect="openai_chat", account="k2")
 ANTHROPIC = Attempt(
     provider="anthropic",
@@ -56,7 +64,9 @@ def _events(case: str, *, piece: int, dialect: str = "gemini") -> list[Event]:
     written = NOTHING
     if (file := TRANSCRIPTS / dialect / case / "written.json").exists():
         given: dict[str, Any] = json.loads(file.read_text())
-        written = Written(b"", aliases=given.get("aliases", {}), free=frozenset(given.get("free", ())))
+        written = ProviderRequest(
+            b"", aliases=given.get("aliases", {}), free=frozenset(given.get("free", ()))
+        )
     reader = module.reader(attempt, written)
     data = (TRANSCRIPTS / dialect / case / "stream.sse").read_bytes()
     events: list[Event] = []
@@ -65,7 +75,7 @@ def _events(case: str, *, piece: int, dialect: str = "gemini") -> list[Event]:
     return [*events, *reader.end()]
 
 
-def _changes(written: Written) -> list[tuple[str, str]]:
+def _changes(written: ProviderRequest) -> list[tuple[str, str]]:
     return [(change.op, change.path) for change in written.changes]
 
 
@@ -299,7 +309,7 @@ def test_a_gemini_stream_is_accepted_by_openais_client(case: str, piece: int) ->
 @pytest.mark.parametrize("case", sorted(FAILING))
 def test_a_broken_gemini_stream_is_never_told_as_a_finished_answer(case: str) -> None:
     events = _events(case, piece=7)
-    assert isinstance(events[-1], Failed)
+    assert isinstance(events[-1], ResponseFailed)
     stream = openai_chat_peer.write_stream(events, chat_call([{"role": "user", "content": "x"}], stream=True))
     assert b"[DONE]" not in stream
     assert b'"finish_reason":"' not in stream
@@ -392,7 +402,7 @@ def test_a_signature_returns_on_the_same_part_through_an_openai_client(
 # --- from Gemini's form to the others and back
 
 
-def _gemini_request() -> Call:
+def _gemini_request() -> ChatRequest:
     return make_call(
         user("Look", {"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}),
         model(
@@ -547,12 +557,14 @@ def test_anthropics_thinking_comes_back_byte_for_byte_through_a_gemini_client(ca
 
 
 def test_a_gemini_clients_seals_of_another_account_are_pinned() -> None:
-    signature = as_signature(Seal("anthropic-claude-v1", "x", "anthropic", "elsewhere"))
+    signature = as_signature(OpaqueState("anthropic-claude-v1", "x", "anthropic", "elsewhere"))
     call = make_call(
         user("x"), model({"text": "t", "thought": True, "thoughtSignature": signature}, "Hi"), user("y")
     )
     (thinking, _) = call.messages[1].parts
-    assert getattr(thinking, "seal", None) == Seal("anthropic-claude-v1", "x", "anthropic", "elsewhere")
+    assert getattr(thinking, "seal", None) == OpaqueState(
+        "anthropic-claude-v1", "x", "anthropic", "elsewhere"
+    )
 
 
 def test_a_hosted_tool_is_left_out_elsewhere_and_named() -> None:
@@ -572,9 +584,9 @@ def test_a_tool_that_another_provider_runs_is_left_out_and_named() -> None:
     assert "tools" not in body
     assert _changes(written) == [("drop", "tools[0]")]
     with pytest.raises(Unsupported):
-        sent(msgspec.structs.replace(call, choice=Choice("required")))
+        sent(msgspec.structs.replace(call, choice=ToolChoice("required")))
     with pytest.raises(Unsupported):
-        sent(msgspec.structs.replace(call, choice=Choice("named", ("web_search",))))
+        sent(msgspec.structs.replace(call, choice=ToolChoice("named", ("web_search",))))
 
 
 def test_a_conversation_that_google_keeps_goes_nowhere_else() -> None:

@@ -10,30 +10,30 @@ from google.genai import types
 
 from modelplex.core.errors import BadRequest, StatePinned, Unsupported
 from modelplex.core.request import (
-    Ask,
     Attempt,
-    Audio,
-    Call,
-    Choice,
-    Document,
+    AudioPart,
+    ChatRequest,
+    DocumentPart,
     Effort,
-    Embedding,
-    Foreign,
-    Format,
+    EmbeddingRequest,
+    ForeignPart,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
     Message,
     ModelFacts,
+    OpaqueState,
     Quirks,
-    Reasoning,
-    Seal,
-    Text,
-    Thinking,
+    RawRequest,
+    ReasoningOptions,
+    ReasoningPart,
+    ResponseFormat,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
-    Url,
+    ToolCallPart,
+    ToolChoice,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.gemini import dialect as gemini
@@ -129,18 +129,25 @@ def test_what_the_official_client_sends_is_understood() -> None:
     )
     call = gemini.read_call(make_ask(bodies[0]))
     assert call.messages == (
-        Message("system", (Text("Be brief."),), path="systemInstruction"),
-        Message("user", (Text("Look"), Image(Inline("image/png", "aGVsbG8="))), path="contents[0]"),
+        Message("system", (TextPart("Be brief."),), path="systemInstruction"),
+        Message(
+            "user", (TextPart("Look"), ImagePart(InlineData("image/png", "aGVsbG8="))), path="contents[0]"
+        ),
         Message(
             "assistant",
             (
-                ToolCall(
-                    "call_0", "get_weather", '{"city": "Bern"}', seal=Seal("google-gemini-v1", "c2lnP34=")
+                ToolCallPart(
+                    "call_0",
+                    "get_weather",
+                    '{"city": "Bern"}',
+                    seal=OpaqueState("google-gemini-v1", "c2lnP34="),
                 ),
             ),
             path="contents[1]",
         ),
-        Message("tool", (ToolResult("call_0", (Text("rain"),), name="get_weather"),), path="contents[2]"),
+        Message(
+            "tool", (ToolResultPart("call_0", (TextPart("rain"),), name="get_weather"),), path="contents[2]"
+        ),
     )
     (declared,) = call.tools
     assert isinstance(declared, Tool)
@@ -150,9 +157,9 @@ def test_what_the_official_client_sends_is_understood() -> None:
         "properties": {"city": {"type": ["string", "null"]}, "days_ahead": {"type": "integer", "minimum": 0}},
         "required": ["city"],
     }
-    assert call.choice == Choice("named", ("get_weather",))
+    assert call.choice == ToolChoice("named", ("get_weather",))
     assert (call.sampling.temperature, call.sampling.stop, call.max_tokens) == (0.5, ("END",), 500)
-    assert call.reasoning == Reasoning(effort="low", show="summarized")
+    assert call.reasoning == ReasoningOptions(effort="low", show="summarized")
 
 
 def test_both_spellings_of_every_member_are_read_and_the_users_own_names_are_kept() -> None:
@@ -198,7 +205,7 @@ def test_both_spellings_of_every_member_are_read_and_the_users_own_names_are_kep
     read, other = gemini.read_call(make_ask(camel)), gemini.read_call(make_ask(snake))
     assert read == other
     (result,) = read.messages[-1].parts
-    assert result == ToolResult("call_0", (Text('{"my_out": 2}'),), name="f")
+    assert result == ToolResultPart("call_0", (TextPart('{"my_out": 2}'),), name="f")
     assert list(read.extra) == ["safetySettings"]
 
 
@@ -217,16 +224,16 @@ def test_an_answer_that_comes_back_in_pieces_is_one_turn_again() -> None:
     )
     _, answer, results, question = call.messages
     assert answer.parts == (
-        Thinking("Let me think.", Seal("google-gemini-v1", "c2ln"), summary=True),
-        Text("Because."),
-        ToolCall("a", "f", "{}", seal=Seal("google-gemini-v1", "b25l")),
-        ToolCall("b", "f", "{}"),
+        ReasoningPart("Let me think.", OpaqueState("google-gemini-v1", "c2ln"), summary=True),
+        TextPart("Because."),
+        ToolCallPart("a", "f", "{}", seal=OpaqueState("google-gemini-v1", "b25l")),
+        ToolCallPart("b", "f", "{}"),
     )
     assert results.parts == (
-        ToolResult("b", (Text("no"),), is_error=True, name="f"),
-        ToolResult("a", (), name="f"),
+        ToolResultPart("b", (TextPart("no"),), is_error=True, name="f"),
+        ToolResultPart("a", (), name="f"),
     )
-    assert question.parts == (Text("And now?"),)
+    assert question.parts == (TextPart("And now?"),)
 
 
 def test_results_without_ids_go_to_the_calls_of_their_name_in_order() -> None:
@@ -246,9 +253,11 @@ def test_results_without_ids_go_to_the_calls_of_their_name_in_order() -> None:
         model({"functionCall": {"name": "f"}}),
         user({"functionResponse": {"name": "f", "response": {"output": "4"}}}),
     )
-    made = [part.id for message in call.messages for part in message.parts if isinstance(part, ToolCall)]
+    made = [part.id for message in call.messages for part in message.parts if isinstance(part, ToolCallPart)]
     assert made == ["call_0", "call_1", "call_2", "call_3"]
-    results = [part.id for message in call.messages for part in message.parts if isinstance(part, ToolResult)]
+    results = [
+        part.id for message in call.messages for part in message.parts if isinstance(part, ToolResultPart)
+    ]
     assert results == ["call_1", "call_0", "call_2", "call_3"]
 
 
@@ -272,37 +281,48 @@ def test_parts_of_every_kind_are_read() -> None:
     )
     parts = call.messages[0].parts
     assert parts[:3] == (
-        Audio("UklGRg==", "wav"),
-        Audio("T2dn", "ogg"),
-        Document(Inline("application/pdf", "JVBERg=="), filename="a.pdf"),
+        AudioPart("UklGRg==", "wav"),
+        AudioPart("T2dn", "ogg"),
+        DocumentPart(InlineData("application/pdf", "JVBERg=="), filename="a.pdf"),
     )
-    assert [type(part) for part in parts[3:]] == [Foreign, Foreign, Image, Document, Foreign]
-    assert [part.source for part in parts if isinstance(part, Image)] == [Url("https://example.com/a.png")]
+    assert [type(part) for part in parts[3:]] == [
+        ForeignPart,
+        ForeignPart,
+        ImagePart,
+        DocumentPart,
+        ForeignPart,
+    ]
+    assert [part.source for part in parts if isinstance(part, ImagePart)] == [
+        UrlReference("https://example.com/a.png")
+    ]
 
 
 def test_a_result_may_hold_pictures() -> None:
     result = {"name": "f", "response": {"output": "see"}, "parts": [PICTURE], "scheduling": "SILENT"}
     call = make_call(user("Go"), model({"functionCall": {"name": "f"}}), user({"functionResponse": result}))
     (read,) = call.messages[-1].parts
-    assert isinstance(read, ToolResult)
-    assert read.parts == (Text("see"), Image(Inline("image/png", "aGVsbG8=")))
+    assert isinstance(read, ToolResultPart)
+    assert read.parts == (TextPart("see"), ImagePart(InlineData("image/png", "aGVsbG8=")))
     assert list(read.extra) == ["scheduling"]
 
 
 @pytest.mark.parametrize(
     ("config", "choice"),
     [
-        ({"mode": "AUTO"}, Choice("auto")),
-        ({}, Choice("auto")),
-        ({"mode": "NONE"}, Choice("none")),
-        ({"mode": "ANY"}, Choice("required")),
-        ({"mode": "ANY", "allowedFunctionNames": ["f"]}, Choice("named", ("f",))),
-        ({"mode": "ANY", "allowedFunctionNames": ["f", "g"]}, Choice("subset", ("f", "g"), required=True)),
-        ({"mode": "VALIDATED"}, Choice("auto")),
-        ({"mode": "VALIDATED", "allowedFunctionNames": ["f"]}, Choice("subset", ("f",))),
+        ({"mode": "AUTO"}, ToolChoice("auto")),
+        ({}, ToolChoice("auto")),
+        ({"mode": "NONE"}, ToolChoice("none")),
+        ({"mode": "ANY"}, ToolChoice("required")),
+        ({"mode": "ANY", "allowedFunctionNames": ["f"]}, ToolChoice("named", ("f",))),
+        (
+            {"mode": "ANY", "allowedFunctionNames": ["f", "g"]},
+            ToolChoice("subset", ("f", "g"), required=True),
+        ),
+        ({"mode": "VALIDATED"}, ToolChoice("auto")),
+        ({"mode": "VALIDATED", "allowedFunctionNames": ["f"]}, ToolChoice("subset", ("f",))),
     ],
 )
-def test_a_choice_is_read_and_goes_back_as_it_was(config: dict[str, Any], choice: Choice) -> None:
+def test_a_choice_is_read_and_goes_back_as_it_was(config: dict[str, Any], choice: ToolChoice) -> None:
     declared = [{"name": "f"}, {"name": "g"}]
     call = make_call(
         user("Go"), tools=[{"functionDeclarations": declared}], toolConfig={"functionCallingConfig": config}
@@ -315,20 +335,20 @@ def test_a_choice_is_read_and_goes_back_as_it_was(config: dict[str, Any], choice
 @pytest.mark.parametrize(
     ("config", "reasoning"),
     [
-        ({"thinkingLevel": "HIGH"}, Reasoning(effort="high")),
-        ({"thinkingLevel": "minimal"}, Reasoning(effort="minimal")),
-        ({"thinkingBudget": 0}, Reasoning(effort="none")),
-        ({"thinkingBudget": -1}, Reasoning(mode="adaptive")),
-        ({"thinkingBudget": 4096, "includeThoughts": False}, Reasoning(budget=4096, show="omitted")),
-        ({"includeThoughts": True}, Reasoning(show="summarized")),
+        ({"thinkingLevel": "HIGH"}, ReasoningOptions(effort="high")),
+        ({"thinkingLevel": "minimal"}, ReasoningOptions(effort="minimal")),
+        ({"thinkingBudget": 0}, ReasoningOptions(effort="none")),
+        ({"thinkingBudget": -1}, ReasoningOptions(mode="adaptive")),
+        ({"thinkingBudget": 4096, "includeThoughts": False}, ReasoningOptions(budget=4096, show="omitted")),
+        ({"includeThoughts": True}, ReasoningOptions(show="summarized")),
     ],
 )
-def test_thinking_is_read(config: dict[str, Any], reasoning: Reasoning) -> None:
+def test_thinking_is_read(config: dict[str, Any], reasoning: ReasoningOptions) -> None:
     assert make_call(user("Go"), generationConfig={"thinkingConfig": config}).reasoning == reasoning
 
 
 def test_schemas_and_formats_are_read() -> None:
-    def formats(**config: Any) -> Format | None:
+    def formats(**config: Any) -> ResponseFormat | None:
         return make_call(user("Go"), generationConfig=config).format
 
     def schema(**config: Any) -> object:
@@ -339,7 +359,7 @@ def test_schemas_and_formats_are_read() -> None:
         return json.loads(bytes(read.schema))
 
     assert formats(responseMimeType="text/plain") is None
-    assert formats(responseMimeType="application/json") == Format("json")
+    assert formats(responseMimeType="application/json") == ResponseFormat("json")
     assert schema(responseJsonSchema=WEATHER) == WEATHER
     own = {
         "type": "OBJECT",
@@ -489,7 +509,7 @@ def test_a_call_of_this_dialect_is_written_as_it_was_read() -> None:
 
 def test_levels_and_budgets_are_asked_for_as_the_model_has_them() -> None:
     def config(attempt: Attempt, **asked: Any) -> Any:
-        body, written = sent(_replaced(reasoning=Reasoning(**asked)), attempt)
+        body, written = sent(_replaced(reasoning=ReasoningOptions(**asked)), attempt)
         thinking = body.get("generationConfig", {}).get("thinkingConfig", {})
         return thinking.get("thinkingLevel", thinking.get("thinkingBudget")), _changes(written)
 
@@ -516,14 +536,14 @@ def _with_facts(**facts: Any) -> Attempt:
     return msgspec.structs.replace(ATTEMPT, facts=ModelFacts(**known))
 
 
-def _replaced(**more: Any) -> Call:
+def _replaced(**more: Any) -> ChatRequest:
     call = chat_call([{"role": "user", "content": "Hi"}])
     return msgspec.structs.replace(call, **more)
 
 
 def test_thoughts_are_shown_to_who_asks_for_thinking() -> None:
     def shown(**asked: Any) -> Any:
-        body, _ = sent(_replaced(reasoning=Reasoning(**asked)))
+        body, _ = sent(_replaced(reasoning=ReasoningOptions(**asked)))
         return body["generationConfig"]["thinkingConfig"].get("includeThoughts")
 
     assert shown(effort="low") is True
@@ -531,10 +551,10 @@ def test_thoughts_are_shown_to_who_asks_for_thinking() -> None:
     assert "generationConfig" not in sent(_replaced())[0]
 
 
-def _assistant(*parts: Any) -> Call:
-    hello = Message("user", (Text("Hi"),), path="messages[0]")
+def _assistant(*parts: Any) -> ChatRequest:
+    hello = Message("user", (TextPart("Hi"),), path="messages[0]")
     answer = Message("assistant", parts, path="messages[1]")
-    return Call(
+    return ChatRequest(
         dialect="openai_chat",
         model="m",
         messages=(hello, answer, msgspec.structs.replace(hello, path="messages[2]")),
@@ -542,12 +562,12 @@ def _assistant(*parts: Any) -> Call:
 
 
 def test_a_signature_goes_back_on_the_text_that_it_sat_on_wherever_it_was_kept() -> None:
-    on_text = Thinking("", Seal("google-gemini-v1", "dHg=", "google", "k1", id="text"))
-    own = Thinking("", Seal("google-gemini-v1", "b3c=", "google", "k1", id="part"))
-    for parts in ((on_text, Text("Four.")), (Text("Four."), on_text)):
+    on_text = ReasoningPart("", OpaqueState("google-gemini-v1", "dHg=", "google", "k1", id="text"))
+    own = ReasoningPart("", OpaqueState("google-gemini-v1", "b3c=", "google", "k1", id="part"))
+    for parts in ((on_text, TextPart("Four.")), (TextPart("Four."), on_text)):
         body, _ = sent(_assistant(*parts))
         assert body["contents"][1]["parts"] == [{"text": "Four.", "thoughtSignature": "dHg="}]
-    for parts in ((own, Text("Four.")), (Text("Four."), own)):
+    for parts in ((own, TextPart("Four.")), (TextPart("Four."), own)):
         body, _ = sent(_assistant(*parts))
         assert body["contents"][1]["parts"] == [{"text": "Four."}, {"text": "", "thoughtSignature": "b3c="}]
     body, _ = sent(_assistant(own))
@@ -556,15 +576,17 @@ def test_a_signature_goes_back_on_the_text_that_it_sat_on_wherever_it_was_kept()
 
 def test_another_providers_sealed_state_never_leaves_for_this_one() -> None:
     for seal in (
-        Seal("google-gemini-v1", "x", "elsewhere", "k1"),
-        Seal("google-gemini-v1", "x", "google", "k2"),
-        Seal("anthropic-claude-v1", "x", "anthropic", "k1"),
+        OpaqueState("google-gemini-v1", "x", "elsewhere", "k1"),
+        OpaqueState("google-gemini-v1", "x", "google", "k2"),
+        OpaqueState("anthropic-claude-v1", "x", "anthropic", "k1"),
     ):
         with pytest.raises(StatePinned):
-            sent(_assistant(Thinking("t", seal)))
+            sent(_assistant(ReasoningPart("t", seal)))
         with pytest.raises(StatePinned):
-            sent(_assistant(ToolCall("a", "f", "{}", seal=seal)))
-    body, written = sent(_assistant(Thinking("t", Seal("unknown", "x")), Thinking("plain"), Text("Hi")))
+            sent(_assistant(ToolCallPart("a", "f", "{}", seal=seal)))
+    body, written = sent(
+        _assistant(ReasoningPart("t", OpaqueState("unknown", "x")), ReasoningPart("plain"), TextPart("Hi"))
+    )
     assert body["contents"][1]["parts"] == [{"text": "Hi"}]
     assert _changes(written) == [("drop", "messages[1].content[0]"), ("drop", "messages[1].content[1]")]
 
@@ -572,15 +594,17 @@ def test_another_providers_sealed_state_never_leaves_for_this_one() -> None:
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        (Image(Url("https://example.com/a.png")), "address"),
-        (Document(Url("https://example.com/a.pdf")), "address"),
-        (Foreign("anthropic_messages", "search_result", msgspec.Raw(b"{}")), "no words"),
-        (Audio("", "wav", id="audio_1"), "kept at another"),
+        (ImagePart(UrlReference("https://example.com/a.png")), "address"),
+        (DocumentPart(UrlReference("https://example.com/a.pdf")), "address"),
+        (ForeignPart("anthropic_messages", "search_result", msgspec.Raw(b"{}")), "no words"),
+        (AudioPart("", "wav", id="audio_1"), "kept at another"),
     ],
 )
 def test_what_cannot_be_said_is_refused_by_its_place(part: Any, told: str) -> None:
-    call = Call(
-        dialect="openai_chat", model="m", messages=(Message("user", (Text("x"), part), path="messages[0]"),)
+    call = ChatRequest(
+        dialect="openai_chat",
+        model="m",
+        messages=(Message("user", (TextPart("x"), part), path="messages[0]"),),
     )
     with pytest.raises(Unsupported, match=told) as refused:
         sent(call)
@@ -611,7 +635,7 @@ def test_fields_that_the_service_refuses_are_left_out_and_named() -> None:
 
 def test_embeddings_are_asked_for_in_one_batch() -> None:
     written = gemini.write_embedding(
-        Embedding(dialect="openai_embeddings", model="m", inputs=("a", "b"), dimensions=256), ATTEMPT
+        EmbeddingRequest(dialect="openai_embeddings", model="m", inputs=("a", "b"), dimensions=256), ATTEMPT
     )
     assert json.loads(written.body) == {
         "requests": [
@@ -624,10 +648,12 @@ def test_embeddings_are_asked_for_in_one_batch() -> None:
         ]
     }
     with pytest.raises(Unsupported):
-        gemini.write_embedding(Embedding(dialect="openai_embeddings", model="m", inputs=((1, 2),)), ATTEMPT)
+        gemini.write_embedding(
+            EmbeddingRequest(dialect="openai_embeddings", model="m", inputs=((1, 2),)), ATTEMPT
+        )
 
 
-def _embed(body: dict[str, Any]) -> tuple[Ask, Embedding]:
+def _embed(body: dict[str, Any]) -> tuple[RawRequest, EmbeddingRequest]:
     ask = msgspec.structs.replace(make_ask(body), endpoint="embed_content")
     return ask, gemini.read_embedding(ask)
 
@@ -673,7 +699,7 @@ def test_the_official_client_embeds_counts_and_lists() -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path.endswith(":countTokens"):
             call = gemini.read_counting(make_ask(request.content))
-            assert call.messages[0].parts == (Text("Hi"),)
+            assert call.messages[0].parts == (TextPart("Hi"),)
             return httpx2.Response(200, content=gemini.write_count(31))
         if request.url.path.endswith("/models"):
             return httpx2.Response(200, content=gemini.write_models(["a", "b/c"]))
@@ -707,7 +733,7 @@ def test_the_length_of_the_whole_request_is_asked_for() -> None:
 
 
 def test_an_enveloped_seal_is_opened_whichever_alphabet_a_client_writes_it_in() -> None:
-    seal = Seal("anthropic-claude-v1", "~~~???>>>", "anthropic", "k9", "claude")
+    seal = OpaqueState("anthropic-claude-v1", "~~~???>>>", "anthropic", "k9", "claude")
     from modelplex.dialects.gemini.json import as_seal, as_signature
 
     written = as_signature(seal)

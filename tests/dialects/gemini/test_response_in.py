@@ -19,13 +19,20 @@ from modelplex.core.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from modelplex.core.events import Ended, Event, Failed, ListedModel, Measured, Sealed
-from modelplex.core.request import Ask, Attempt, Written
+from modelplex.core.events import (
+    Event,
+    ListedModel,
+    OpaqueStateReceived,
+    ResponseEnded,
+    ResponseFailed,
+    UsageReported,
+)
+from modelplex.core.request import Attempt, ProviderRequest, RawRequest
 from modelplex.dialects.core.sse import SseReader
-from modelplex.dialects.dialect import ClientDialect, PassingDialect, ProviderDialect
+from modelplex.dialects.dialect import ClientDialect, PassthroughDialect, ProviderDialect
 from modelplex.dialects.gemini import dialect
 
-TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts" / "gemini"
+TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "gemini"
 STREAMS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/stream.sse"))
 ANSWERS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/answer.json"))
 # `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/gemini/test_response_in.py` writes what is read today; read the diff.
@@ -33,16 +40,16 @@ UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 FAILING = {"broken_off", "overloaded_inside_200", "error_after_output", "malformed_call", "empty"}
 
 ATTEMPT = Attempt(provider="google", model="gemini-3-pro", dialect="gemini", account="k1")
-NOTHING = Written(body=b"")
-ASK = Ask("generate_content", "gemini", "gemini-3-pro", b"{}", {}, stream=True)
+NOTHING = ProviderRequest(body=b"")
+ASK = RawRequest("generate_content", "gemini", "gemini-3-pro", b"{}", {}, stream=True)
 PROVIDER: ProviderDialect = dialect
 CLIENT: ClientDialect = dialect
-PASSING: PassingDialect = dialect
+PASSING: PassthroughDialect = dialect
 
 
 def _told(event: Event) -> dict[str, Any]:
     """An event as JSON, without the fields that say nothing."""
-    if isinstance(event, Failed):
+    if isinstance(event, ResponseFailed):
         error = event.error
         told = {"code": error.code, "type": error.upstream_type, "message": error.message}
         return {"Failed": {type(error).__name__: told}}
@@ -51,13 +58,13 @@ def _told(event: Event) -> dict[str, Any]:
     return {type(event).__name__: cast("dict[str, Any]", json.loads(msgspec.json.encode(fields)))}
 
 
-def _written(case: str) -> Written:
+def _written(case: str) -> ProviderRequest:
     file = TRANSCRIPTS / case / "written.json"
     given: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return Written(body=b"", aliases=given.get("aliases", {}), free=frozenset(given.get("free", [])))
+    return ProviderRequest(body=b"", aliases=given.get("aliases", {}), free=frozenset(given.get("free", [])))
 
 
-def _read(data: bytes, *, piece: int, written: Written = NOTHING) -> list[Event]:
+def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> list[Event]:
     reader = dialect.reader(ATTEMPT, written)
     events: list[Event] = []
     for start in range(0, len(data), piece):
@@ -124,8 +131,8 @@ def test_a_stream_cut_anywhere_before_its_finish_reason_never_ends_well(case: st
     mark = b'"finishReason"' if b'"finishReason"' in data else b'"blockReason"'
     for stop in range(0, data.index(mark), 5):
         events = _read(data[:stop], piece=max(1, stop), written=_written(case))
-        assert isinstance(events[-1], Failed), stop
-        assert not any(isinstance(event, Ended) for event in events)
+        assert isinstance(events[-1], ResponseFailed), stop
+        assert not any(isinstance(event, ResponseEnded) for event in events)
 
 
 @pytest.mark.parametrize("case", STREAMS)
@@ -134,14 +141,14 @@ def test_every_part_number_rises_and_nothing_follows_a_failure(case: str) -> Non
     parts: list[int] = [part for event in events if isinstance(part := getattr(event, "part", None), int)]
     begun = list(dict.fromkeys(parts))
     assert begun == sorted(begun)
-    failures = [n for n, event in enumerate(events) if isinstance(event, Failed)]
+    failures = [n for n, event in enumerate(events) if isinstance(event, ResponseFailed)]
     assert failures in ([], [len(events) - 1])
     assert bool(failures) == (case in FAILING)
 
 
 def test_usage_counts_cached_and_thought_tokens_once_and_keeps_the_providers_own_object() -> None:
     events = _read(_stream("thought_text_two_calls"), piece=50)
-    usage = [event.usage for event in events if isinstance(event, Measured)][-1]
+    usage = [event.usage for event in events if isinstance(event, UsageReported)][-1]
     assert (usage.fresh, usage.cache_read, usage.input) == (100, 2000, 2100)
     assert (usage.output, usage.reasoning) == (71, 40)
     assert usage.raw is not None
@@ -151,7 +158,7 @@ def test_usage_counts_cached_and_thought_tokens_once_and_keeps_the_providers_own
 
 def test_tokens_of_tools_that_the_provider_ran_are_input() -> None:
     events = _read(_stream("code_that_it_ran"), piece=50)
-    usage = [event.usage for event in events if isinstance(event, Measured)][-1]
+    usage = [event.usage for event in events if isinstance(event, UsageReported)][-1]
     assert (usage.input, usage.output) == (39, 14)
 
 
@@ -175,7 +182,7 @@ def test_tokens_of_tools_that_the_provider_ran_are_input() -> None:
 )
 def test_a_finish_reason_is_told_and_no_cut_passes_for_a_natural_end(reason: str, told: str) -> None:
     (*_, ended) = _read(_sse(_chunk({"text": "x"}, finish=reason)), piece=9)
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, ResponseEnded)
     assert ended.reason == told
 
 
@@ -192,7 +199,7 @@ def test_a_finish_reason_is_told_and_no_cut_passes_for_a_natural_end(reason: str
 )
 def test_a_reason_that_means_no_answer_fails(reason: str) -> None:
     (*_, failed) = _read(_sse(_chunk({"text": "x"}, finish=reason)), piece=9)
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ResponseFailed)
     assert isinstance(failed.error, UpstreamAuth if reason == "PUP_LIMITED_DISABLED" else UpstreamBroken)
     assert failed.error.another_may_do_better
 
@@ -201,12 +208,12 @@ def test_a_reason_that_means_no_answer_fails(reason: str) -> None:
 def test_whole_calls_are_the_reason_of_the_end(finish: str) -> None:
     call: dict[str, Any] = {"functionCall": {"name": "f", "args": {}}}
     (*_, ended) = _read(_sse(_chunk(call, finish=finish)), piece=9)
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, ResponseEnded)
     assert ended.reason == "tool_calls"
 
 
 def test_a_seal_names_its_maker() -> None:
-    (sealed,) = [e for e in _read(_stream("ids_given"), piece=99) if isinstance(e, Sealed)]
+    (sealed,) = [e for e in _read(_stream("ids_given"), piece=99) if isinstance(e, OpaqueStateReceived)]
     assert (sealed.seal.format, sealed.seal.data) == ("google-gemini-v1", "c2ln")
     assert (sealed.seal.provider, sealed.seal.account) == ("google", "k1")
 
@@ -229,7 +236,7 @@ def test_a_seal_names_its_maker() -> None:
 )
 def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told: str) -> None:
     (*_, failed) = dialect.read_answer(body, ATTEMPT, NOTHING)
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ResponseFailed)
     assert type(failed.error) is error
     assert told in failed.error.message
     seen = dialect.look(body.removeprefix(b"[").removesuffix(b"]") if body.startswith(b"[") else body)

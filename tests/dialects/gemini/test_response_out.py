@@ -20,45 +20,45 @@ from modelplex.core.errors import (
     UpstreamBroken,
 )
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Seal
+from modelplex.core.request import OpaqueState
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.gemini.json import as_seal
 from tests.dialects.gemini.peer import make_call, official_client, read_by_official_client, user, write_stream
 
 CALL = make_call(user("Hi"), stream=True)
-SEAL = Seal("anthropic-claude-v1", "EqQBCgIYAhIM+sig/one==", "anthropic", "k1", "claude")
+SEAL = OpaqueState("anthropic-claude-v1", "EqQBCgIYAhIM+sig/one==", "anthropic", "k1", "claude")
 WHOLE: list[Event] = [
-    Began("resp_1", "claude", usage=Usage(fresh=10)),
-    Thought(0, "Two places, "),
-    Thought(0, "two tools."),
-    Sealed(0, SEAL),
-    Closed(0),
-    Said(1, "Ich schaue "),
-    Said(1, "nach. 🌦"),
-    Called(2, "a", "get_weather"),
-    Argued(2, '{"city": "Zür'),
-    Called(3, "b", "get_time"),
-    Argued(2, 'ich"}'),
-    Closed(2),
-    Ended("tool_calls"),
-    Measured(Usage(fresh=10, cache_read=5, output=9, reasoning=4)),
+    ResponseStarted("resp_1", "claude", usage=Usage(fresh=10)),
+    ReasoningDelta(0, "Two places, "),
+    ReasoningDelta(0, "two tools."),
+    OpaqueStateReceived(0, SEAL),
+    PartEnded(0),
+    TextDelta(1, "Ich schaue "),
+    TextDelta(1, "nach. 🌦"),
+    ToolCallStarted(2, "a", "get_weather"),
+    ToolArgumentsDelta(2, '{"city": "Zür'),
+    ToolCallStarted(3, "b", "get_time"),
+    ToolArgumentsDelta(2, 'ich"}'),
+    PartEnded(2),
+    ResponseEnded("tool_calls"),
+    UsageReported(Usage(fresh=10, cache_read=5, output=9, reasoning=4)),
 ]
 
 
@@ -126,19 +126,23 @@ def test_a_whole_answer_joins_the_pieces_and_keeps_the_order() -> None:
     ],
 )
 def test_every_reason_has_its_word(reason: Reason, word: str) -> None:
-    events: list[Event] = [Began("r", "m"), Said(0, "x"), Ended(reason)]
+    events: list[Event] = [ResponseStarted("r", "m"), TextDelta(0, "x"), ResponseEnded(reason)]
     assert (_whole(events).candidates or [])[0].finish_reason == types.FinishReason(word)
     (*_, last) = read_by_official_client(write_stream(events, CALL))
     assert (last.candidates or [])[0].finish_reason == types.FinishReason(word)
 
 
 def test_a_refusal_in_words_is_no_natural_end_and_says_why() -> None:
-    answer = _whole([Began("r", "m"), Refused(0, "I will not."), Ended("stop")])
+    answer = _whole([ResponseStarted("r", "m"), RefusalDelta(0, "I will not."), ResponseEnded("stop")])
     assert _parts(answer) == [{"text": "I will not."}]
     assert (answer.candidates or [])[0].finish_reason == types.FinishReason.SAFETY
     detail = msgspec.Raw(b'{"category":"bio","explanation":"Not this."}')
     told, _ = gemini.write_answer(
-        [Began("r", "m"), Ended("refusal", detail=detail)], CALL, id="i", created=1, model="m"
+        [ResponseStarted("r", "m"), ResponseEnded("refusal", detail=detail)],
+        CALL,
+        id="i",
+        created=1,
+        model="m",
     )
     assert json.loads(told)["candidates"][0]["finishMessage"] == "Not this."
 
@@ -146,7 +150,12 @@ def test_a_refusal_in_words_is_no_natural_end_and_says_why() -> None:
 def test_the_usage_of_a_gemini_upstream_goes_back_as_it_came() -> None:
     raw = msgspec.Raw(b'{"promptTokenCount":3,"totalTokenCount":9,"serviceTier":"X"}')
     body, _ = gemini.write_answer(
-        [Began(), Said(0, "x"), Ended("stop"), Measured(Usage(fresh=3, raw=raw, raw_of="gemini"))],
+        [
+            ResponseStarted(),
+            TextDelta(0, "x"),
+            ResponseEnded("stop"),
+            UsageReported(Usage(fresh=3, raw=raw, raw_of="gemini")),
+        ],
         CALL,
         id="ours",
         created=7,
@@ -159,11 +168,11 @@ def test_the_usage_of_a_gemini_upstream_goes_back_as_it_came() -> None:
 
 def test_several_candidates_are_told_apart() -> None:
     events: list[Event] = [
-        Began("r", "m"),
-        Said(0, "a"),
-        Said(1, "b", choice=1),
-        Ended("stop"),
-        Ended("length", choice=1),
+        ResponseStarted("r", "m"),
+        TextDelta(0, "a"),
+        TextDelta(1, "b", choice=1),
+        ResponseEnded("stop"),
+        ResponseEnded("length", choice=1),
     ]
     whole = _whole(events)
     assert (_parts(whole), _parts(whole, 1)) == ([{"text": "a"}], [{"text": "b"}])
@@ -172,25 +181,30 @@ def test_several_candidates_are_told_apart() -> None:
 
 
 def test_a_call_that_was_cut_off_is_never_passed_off_as_one() -> None:
-    cut: list[Event] = [Began("r", "m"), Said(0, "x"), Called(1, "a", "f"), Argued(1, '{"city": "Zü')]
-    body, changes = gemini.write_answer([*cut, Ended("length")], CALL, id="i", created=1, model="m")
+    cut: list[Event] = [
+        ResponseStarted("r", "m"),
+        TextDelta(0, "x"),
+        ToolCallStarted(1, "a", "f"),
+        ToolArgumentsDelta(1, '{"city": "Zü'),
+    ]
+    body, changes = gemini.write_answer([*cut, ResponseEnded("length")], CALL, id="i", created=1, model="m")
     assert b"functionCall" not in body
     assert [change.op for change in changes] == ["drop"]
-    stream = write_stream([*cut, Ended("length")], CALL)
+    stream = write_stream([*cut, ResponseEnded("length")], CALL)
     assert b"functionCall" not in stream
     assert b"MAX_TOKENS" in stream
     with pytest.raises(errors.ServerError):
-        read_by_official_client(write_stream([*cut, Ended("tool_calls")], CALL))
+        read_by_official_client(write_stream([*cut, ResponseEnded("tool_calls")], CALL))
     with pytest.raises(UpstreamBroken):
-        gemini.write_answer([*cut, Ended("tool_calls")], CALL, id="i", created=1, model="m")
+        gemini.write_answer([*cut, ResponseEnded("tool_calls")], CALL, id="i", created=1, model="m")
 
 
 def test_a_failure_ends_the_stream_with_an_error_and_no_success_mark() -> None:
     failed: list[Event] = [
-        Began("r", "m"),
-        Said(0, "x"),
-        Failed(RateLimited("Slow down.", retry_after=30)),
-        Ended("stop"),
+        ResponseStarted("r", "m"),
+        TextDelta(0, "x"),
+        ResponseFailed(RateLimited("Slow down.", retry_after=30)),
+        ResponseEnded("stop"),
     ]
     stream = write_stream(failed, CALL)
     assert b"finishReason" not in stream
@@ -201,7 +215,9 @@ def test_a_failure_ends_the_stream_with_an_error_and_no_success_mark() -> None:
         gemini.write_answer(failed, CALL, id="i", created=1, model="m")
 
 
-@pytest.mark.parametrize("events", [[], [Began("r", "m")], [Began("r", "m"), Said(0, "x")]])
+@pytest.mark.parametrize(
+    "events", [[], [ResponseStarted("r", "m")], [ResponseStarted("r", "m"), TextDelta(0, "x")]]
+)
 def test_an_answer_without_an_end_is_told_as_broken(events: list[Event]) -> None:
     stream = write_stream(events, CALL)
     assert b"finishReason" not in stream
@@ -213,12 +229,12 @@ def test_an_answer_without_an_end_is_told_as_broken(events: list[Event]) -> None
 def test_what_has_no_form_here_is_named() -> None:
     picture = msgspec.Raw(b'{"inlineData":{"mimeType":"image/png","data":"aGVsbG8="}}')
     events: list[Event] = [
-        Began("r", "m"),
-        Said(0, "x"),
-        Cited(0, msgspec.Raw(b"{}"), "openai_chat"),
-        Made(1, picture, "gemini"),
-        Made(2, msgspec.Raw(b"{}"), "openai_chat"),
-        Ended("stop"),
+        ResponseStarted("r", "m"),
+        TextDelta(0, "x"),
+        CitationAdded(0, msgspec.Raw(b"{}"), "openai_chat"),
+        MediaOutput(1, picture, "gemini"),
+        MediaOutput(2, msgspec.Raw(b"{}"), "openai_chat"),
+        ResponseEnded("stop"),
     ]
     body, changes = gemini.write_answer(events, CALL, id="i", created=1, model="m")
     parts = json.loads(body)["candidates"][0]["content"]["parts"]
@@ -233,7 +249,11 @@ def test_log_probabilities_go_both_ways() -> None:
     entries = msgspec.Raw(
         b'[{"token":"x","logprob":-0.5,"bytes":[120],"top_logprobs":[{"token":"y","logprob":-1.5,"bytes":[121]}]}]'
     )
-    events: list[Event] = [Began("r", "m"), Said(0, "x", logprobs=entries), Ended("stop")]
+    events: list[Event] = [
+        ResponseStarted("r", "m"),
+        TextDelta(0, "x", logprobs=entries),
+        ResponseEnded("stop"),
+    ]
     for answer in (_whole(events), read_by_official_client(write_stream(events, CALL))[0]):
         result = (answer.candidates or [])[0].logprobs_result
         assert result is not None
@@ -246,10 +266,10 @@ def test_a_ping_is_nothing_that_the_official_client_reads() -> None:
     stream = b"".join(
         (
             writer.ping(),
-            writer.send(Said(0, "a")),
+            writer.send(TextDelta(0, "a")),
             writer.ping(),
             writer.ping(),
-            writer.send(Ended("stop")),
+            writer.send(ResponseEnded("stop")),
             writer.end(),
         )
     )
@@ -257,7 +277,7 @@ def test_a_ping_is_nothing_that_the_official_client_reads() -> None:
 
 
 def test_a_stream_without_sse_is_one_array() -> None:
-    array = gemini.ArrayStream()
+    array = gemini.GeminiArrayFraming()
     writer = gemini.writer(CALL, id="i", created=1, model="m")
     out = b""
     for event in WHOLE:
@@ -275,8 +295,8 @@ def test_a_stream_without_sse_is_one_array() -> None:
         "Ich schaue ",
         "nach. 🌦",
     ]
-    assert gemini.ArrayStream().end() == b"[]"
-    assert gemini.ArrayStream.media_type == "application/json"
+    assert gemini.GeminiArrayFraming().end() == b"[]"
+    assert gemini.GeminiArrayFraming.media_type == "application/json"
 
 
 @pytest.mark.parametrize(

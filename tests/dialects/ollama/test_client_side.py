@@ -24,84 +24,86 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Embedded,
-    Ended,
+    CitationAdded,
+    EmbeddingResponse,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
 from modelplex.core.request import (
-    Ask,
     Attempt,
-    Call,
-    Completion,
-    Format,
+    ChatRequest,
+    CompletionRequest,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
     ModelFacts,
-    Reasoning,
-    Seal,
-    Text,
-    Thinking,
+    OpaqueState,
+    ProviderRequest,
+    RawRequest,
+    ReasoningOptions,
+    ReasoningPart,
+    ResponseFormat,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
-    Written,
+    ToolCallPart,
+    ToolResultPart,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.dialect import ClientDialect, PassingDialect, Watch
+from modelplex.dialects.dialect import ClientDialect, PassthroughDialect, PassthroughObserver
 from modelplex.dialects.ollama import dialect as ollama
-from modelplex.dialects.ollama.passthrough import LineWatch
+from modelplex.dialects.ollama.passthrough import OllamaObserver
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.raw_request import read_ask
 
-TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts"
+TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
 ATTEMPT = Attempt(provider="p", model="m", dialect="ollama")
-NOTHING = Written(body=b"")
+NOTHING = ProviderRequest(body=b"")
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 ARGUMENTS = '{"city":"Zürich"}'
 
 _client: ClientDialect = ollama
-_passing: PassingDialect = ollama
+_passing: PassthroughDialect = ollama
 
 
-def _ask(**fields: Any) -> Ask:
+def _ask(**fields: Any) -> RawRequest:
     return read_ask(
         json.dumps({"model": "m", **fields}).encode(), endpoint="chat/completions", dialect="ollama"
     )
 
 
-def _call(messages: Sequence[Any] = ({"role": "user", "content": "Hi"},), **more: Any) -> Call:
+def _call(messages: Sequence[Any] = ({"role": "user", "content": "Hi"},), **more: Any) -> ChatRequest:
     return ollama.read_call(_ask(messages=list(messages), **more))
 
 
-def _generated(**fields: Any) -> Call:
+def _generated(**fields: Any) -> ChatRequest:
     made = ollama.read_generate(_ask(**fields))
-    assert isinstance(made, Call)
+    assert isinstance(made, ChatRequest)
     return made
 
 
-def _lines(events: Sequence[Event], asked: Call | Completion | None = None) -> list[dict[str, Any]]:
+def _lines(
+    events: Sequence[Event], asked: ChatRequest | CompletionRequest | None = None
+) -> list[dict[str, Any]]:
     writer = ollama.writer(asked or _call(), id="x", created=1_700_000_000, model="m")
     out = b"".join([*(writer.send(event) for event in events), writer.end()])
     assert out == b"" or out.endswith(b"\n")
     return [json.loads(line) for line in out.splitlines()]
 
 
-def _whole(events: Sequence[Event], asked: Call | Completion | None = None) -> dict[str, Any]:
+def _whole(events: Sequence[Event], asked: ChatRequest | CompletionRequest | None = None) -> dict[str, Any]:
     body, _ = ollama.write_answer(events, asked or _call(), id="x", created=1_700_000_000, model="m")
     return cast("dict[str, Any]", json.loads(body))
 
@@ -136,16 +138,16 @@ def test_a_conversation_keeps_its_order_and_each_result_finds_its_call() -> None
         ]
     )
     system, user, assistant, results = call.messages
-    assert system.parts == (Text("Be brief."),)
-    assert user.parts == (Image(Inline("image/png", PNG)), Text("Look"))
+    assert system.parts == (TextPart("Be brief."),)
+    assert user.parts == (ImagePart(InlineData("image/png", PNG)), TextPart("Look"))
     thinking, weather, time = assistant.parts
-    assert thinking == Thinking("Two of them.")
-    assert isinstance(weather, ToolCall)
+    assert thinking == ReasoningPart("Two of them.")
+    assert isinstance(weather, ToolCallPart)
     assert json.loads(weather.arguments) == {"city": "Zürich"}
-    assert (weather.id, time) == ("call_0", ToolCall("call_1", "time", "{}"))
+    assert (weather.id, time) == ("call_0", ToolCallPart("call_1", "time", "{}"))
     assert results.parts == (
-        ToolResult("call_1", (Text("noon"),), name="time"),
-        ToolResult("call_0", (Text("sun"),), name="weather"),
+        ToolResultPart("call_1", (TextPart("noon"),), name="time"),
+        ToolResultPart("call_0", (TextPart("sun"),), name="weather"),
     )
 
 
@@ -206,8 +208,8 @@ def test_controls_are_read_and_what_only_ollama_has_rides_along_by_its_path() ->
         ("a",),
     )
     assert (call.sampling.logprobs, call.sampling.top_logprobs) == (True, 2)
-    assert call.format == Format("schema", schema=msgspec.Raw(b'{"type": "object"}'))
-    assert call.reasoning == Reasoning(effort="high")
+    assert call.format == ResponseFormat("schema", schema=msgspec.Raw(b'{"type": "object"}'))
+    assert call.reasoning == ReasoningOptions(effort="high")
     assert isinstance(call.tools[0], Tool)
     assert isinstance(call.tools[1], HostedTool)
     assert set(call.extra) == {"options.num_ctx", "keep_alive"}
@@ -254,9 +256,13 @@ def test_a_limit_that_is_none_and_a_seed_that_is_any_are_not_said(limit: int) ->
 
 @pytest.mark.parametrize(
     ("think", "asked"),
-    [(True, Reasoning(mode="enabled")), (False, Reasoning(effort="none")), ("max", Reasoning(effort="max"))],
+    [
+        (True, ReasoningOptions(mode="enabled")),
+        (False, ReasoningOptions(effort="none")),
+        ("max", ReasoningOptions(effort="max")),
+    ],
 )
-def test_thinking_is_on_off_or_a_level(think: Any, asked: Reasoning) -> None:
+def test_thinking_is_on_off_or_a_level(think: Any, asked: ReasoningOptions) -> None:
     assert _call(think=think).reasoning == asked
 
 
@@ -273,20 +279,20 @@ def test_a_control_that_is_wrong_is_named(field: str, value: Any) -> None:
 @pytest.mark.parametrize("form", ["", None])
 def test_no_format_is_free_text(form: str | None) -> None:
     assert _call(format=form).format is None
-    assert _call(format="json").format == Format("json")
+    assert _call(format="json").format == ResponseFormat("json")
 
 
 def test_a_prompt_to_generate_is_a_conversation_of_one_turn() -> None:
     call = _generated(prompt="Hi", system="Be brief.", images=[PNG], options={"temperature": 1})
     assert [message.role for message in call.messages] == ["system", "user"]
-    assert call.messages[1].parts == (Image(Inline("image/png", PNG)), Text("Hi"))
+    assert call.messages[1].parts == (ImagePart(InlineData("image/png", PNG)), TextPart("Hi"))
     assert (call.dialect, call.stream) == (ollama.GENERATE, True)
 
 
 @pytest.mark.parametrize("more", [{"raw": True}, {"suffix": "}"}])
 def test_a_raw_prompt_and_a_suffix_are_a_text_to_be_continued(more: dict[str, Any]) -> None:
     asked = ollama.read_generate(_ask(prompt="def f():", stream=False, **more))
-    assert isinstance(asked, Completion)
+    assert isinstance(asked, CompletionRequest)
     assert (asked.prompts, asked.suffix, asked.stream) == (("def f():",), more.get("suffix"), False)
 
 
@@ -355,18 +361,18 @@ def test_an_embedding_is_understood() -> None:
 # --- what is answered
 
 TURN: list[Event] = [
-    Began(model="big", created=1_700_000_000),
-    Thought(0, "Hm."),
-    Closed(0),
-    Said(1, "Let me "),
-    Said(1, "see."),
-    Called(2, "c1", "weather"),
-    Called(3, "c2", "time"),
-    Argued(2, ARGUMENTS[:6]),
-    Argued(2, ARGUMENTS[6:]),
-    Closed(2),
-    Ended("tool_calls"),
-    Measured(Usage(fresh=3, cache_read=4, output=9)),
+    ResponseStarted(model="big", created=1_700_000_000),
+    ReasoningDelta(0, "Hm."),
+    PartEnded(0),
+    TextDelta(1, "Let me "),
+    TextDelta(1, "see."),
+    ToolCallStarted(2, "c1", "weather"),
+    ToolCallStarted(3, "c2", "time"),
+    ToolArgumentsDelta(2, ARGUMENTS[:6]),
+    ToolArgumentsDelta(2, ARGUMENTS[6:]),
+    PartEnded(2),
+    ResponseEnded("tool_calls"),
+    UsageReported(Usage(fresh=3, cache_read=4, output=9)),
 ]
 
 
@@ -399,7 +405,13 @@ def test_a_whole_answer_is_the_streams_lines_joined() -> None:
 
 def test_generate_is_answered_in_its_own_words() -> None:
     asked = _generated(prompt="Hi")
-    events: list[Event] = [Began(), Thought(0, "Hm."), Said(1, "A"), Said(1, "B"), Ended("length")]
+    events: list[Event] = [
+        ResponseStarted(),
+        ReasoningDelta(0, "Hm."),
+        TextDelta(1, "A"),
+        TextDelta(1, "B"),
+        ResponseEnded("length"),
+    ]
     lines = [GenerateResponse.model_validate(line) for line in _lines(events, asked)]
     assert [(line.response, line.thinking) for line in lines] == [
         ("", "Hm."),
@@ -415,9 +427,9 @@ def test_generate_is_answered_in_its_own_words() -> None:
 def test_log_probabilities_stand_beside_their_text() -> None:
     odds = [{"token": "A", "logprob": -0.5, "bytes": [65], "top_logprobs": []}]
     events: list[Event] = [
-        Began(),
-        Said(0, "A", logprobs=msgspec.Raw(msgspec.json.encode(odds))),
-        Ended("stop"),
+        ResponseStarted(),
+        TextDelta(0, "A", logprobs=msgspec.Raw(msgspec.json.encode(odds))),
+        ResponseEnded("stop"),
     ]
     assert _lines(events)[0]["logprobs"] == odds
     assert ChatResponse.model_validate(_whole(events)).logprobs is not None
@@ -439,19 +451,19 @@ def test_a_reason_that_ollama_has_no_word_for_is_reported(
     reason: Reason, word: str, *, reported: bool
 ) -> None:
     writer = ollama.writer(_call(), id="", created=0, model="m")
-    out = b"".join([writer.send(Began()), writer.send(Ended(reason)), writer.end()])
+    out = b"".join([writer.send(ResponseStarted()), writer.send(ResponseEnded(reason)), writer.end()])
     assert json.loads(out)["done_reason"] == word
     assert bool(writer.changes) is reported
 
 
 def test_what_has_no_place_is_named() -> None:
     writer = ollama.writer(_call(), id="", created=0, model="m")
-    seal = Seal("anthropic-claude-v1", "x")
+    seal = OpaqueState("anthropic-claude-v1", "x")
     lost: list[Event] = [
-        Refused(0, "No."),
-        Sealed(1, seal),
-        Cited(0, msgspec.Raw(b"{}"), "openai_chat"),
-        Made(2, msgspec.Raw(b"{}"), "openai_chat"),
+        RefusalDelta(0, "No."),
+        OpaqueStateReceived(1, seal),
+        CitationAdded(0, msgspec.Raw(b"{}"), "openai_chat"),
+        MediaOutput(2, msgspec.Raw(b"{}"), "openai_chat"),
     ]
     out = b"".join(writer.send(event) for event in lost)
     assert json.loads(out)["message"]["content"] == "No."
@@ -461,34 +473,42 @@ def test_what_has_no_place_is_named() -> None:
 
 def test_a_refusals_explanation_is_told() -> None:
     detail = msgspec.Raw(b'{"explanation":"Not that."}')
-    assert _whole([Began(), Ended("refusal", detail=detail)])["message"]["content"] == "Not that."
+    assert (
+        _whole([ResponseStarted(), ResponseEnded("refusal", detail=detail)])["message"]["content"]
+        == "Not that."
+    )
 
 
 def test_a_failure_is_an_error_line_and_nothing_follows() -> None:
     writer = ollama.writer(_call(), id="", created=0, model="m")
-    out = writer.send(Said(0, "A")) + writer.send(Failed(UpstreamBroken("It broke.")))
+    out = writer.send(TextDelta(0, "A")) + writer.send(ResponseFailed(UpstreamBroken("It broke.")))
     assert json.loads(out.splitlines()[1]) == {"error": "It broke."}
-    assert writer.send(Ended("stop")) + writer.end() == b""
+    assert writer.send(ResponseEnded("stop")) + writer.end() == b""
     assert writer.ping() == b""
 
 
 def test_an_answer_without_an_end_is_an_error() -> None:
-    assert "error" in _lines([Began(), Said(0, "A")])[-1]
+    assert "error" in _lines([ResponseStarted(), TextDelta(0, "A")])[-1]
     with pytest.raises(UpstreamBroken):
-        _whole([Began(), Said(0, "A")])
+        _whole([ResponseStarted(), TextDelta(0, "A")])
 
 
 def test_arguments_that_are_cut_are_never_a_call() -> None:
-    cut: list[Event] = [Began(), Called(0, "c", "a"), Argued(0, '{"x":')]
-    lines = _lines([*cut, Ended("tool_calls")])
+    cut: list[Event] = [ResponseStarted(), ToolCallStarted(0, "c", "a"), ToolArgumentsDelta(0, '{"x":')]
+    lines = _lines([*cut, ResponseEnded("tool_calls")])
     assert list(lines[-1]) == ["error"]
-    by_limit = _lines([*cut, Ended("length")])
+    by_limit = _lines([*cut, ResponseEnded("length")])
     assert [line["done_reason"] for line in by_limit] == ["length"]
     assert "tool_calls" not in by_limit[0]["message"]
 
 
 def test_arguments_that_are_no_object_are_wrapped_and_reported() -> None:
-    events: list[Event] = [Began(), Called(0, "c", "a"), Argued(0, "[1]"), Ended("tool_calls")]
+    events: list[Event] = [
+        ResponseStarted(),
+        ToolCallStarted(0, "c", "a"),
+        ToolArgumentsDelta(0, "[1]"),
+        ResponseEnded("tool_calls"),
+    ]
     writer = ollama.writer(_call(), id="", created=0, model="m")
     out = b"".join([*(writer.send(event) for event in events), writer.end()])
     assert json.loads(out.splitlines()[0])["message"]["tool_calls"][0]["function"]["arguments"] == {
@@ -507,19 +527,19 @@ def test_every_anthropic_stream_is_lines_that_the_official_client_takes(case: st
         events += reader.feed(data[start : start + piece])
     events += reader.end()
     lines = _lines(events)
-    assert ("error" in lines[-1]) is any(isinstance(event, Failed) for event in events)
+    assert ("error" in lines[-1]) is any(isinstance(event, ResponseFailed) for event in events)
     for line in lines:
         if "error" not in line:
             ChatResponse.model_validate(line)
-    assert ("error" in lines[-1]) is any(isinstance(event, Failed) for event in events) or "error" in lines[
-        -1
-    ]
+    assert ("error" in lines[-1]) is any(
+        isinstance(event, ResponseFailed) for event in events
+    ) or "error" in lines[-1]
     if "error" not in lines[-1]:
         assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
 
 
 def test_vectors_are_floats() -> None:
-    body = ollama.write_embedded(Embedded("", ((0.5, 1.0), "AACAPw=="), Usage(fresh=3)), "m")
+    body = ollama.write_embedded(EmbeddingResponse("", ((0.5, 1.0), "AACAPw=="), Usage(fresh=3)), "m")
     answer = EmbedResponse.model_validate_json(body)
     assert [list(vector) for vector in answer.embeddings] == [[0.5, 1.0], [1.0]]
     assert (answer.model, answer.prompt_eval_count) == ("m", 3)
@@ -565,7 +585,7 @@ def test_models_a_model_and_a_version_are_told_in_ollamas_form() -> None:
 STREAM = (TRANSCRIPTS / "ollama" / "thinking_text_tool" / "response.ndjson").read_bytes()
 
 
-def _watched(data: bytes, *, piece: int) -> tuple[bytes, Watch]:
+def _watched(data: bytes, *, piece: int) -> tuple[bytes, PassthroughObserver]:
     watch = ollama.watch(_ask(messages=[]), withhold_usage=False)
     out = b"".join(watch.feed(data[start : start + piece]) for start in range(0, len(data), piece))
     return out + watch.end(), watch
@@ -593,7 +613,7 @@ def test_a_first_line_without_output_commits_to_nothing() -> None:
 
 @pytest.mark.parametrize("piece", [3, 1000])
 def test_a_line_that_has_no_end_is_not_kept_for_ever(piece: int) -> None:
-    watch = LineWatch(limit=64)
+    watch = OllamaObserver(limit=64)
     data = b'{"response":"' + b"x" * 80 + b'"}\n'
     for start in range(0, len(data), piece):
         assert watch.feed(data[start : start + piece]) == b""

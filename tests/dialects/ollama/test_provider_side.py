@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from ollama._types import ChatRequest, EmbedRequest, GenerateRequest
+from ollama._types import ChatRequest as OfficialChatRequest
+from ollama._types import EmbedRequest, GenerateRequest
 
 from modelplex.core.errors import (
     BadRequest,
@@ -22,53 +23,61 @@ from modelplex.core.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from modelplex.core.events import Argued, Called, Ended, Event, Failed, Said, Usage
+from modelplex.core.events import (
+    Event,
+    ResponseEnded,
+    ResponseFailed,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    Usage,
+)
 from modelplex.core.request import (
     AnyTool,
     Attempt,
-    Audio,
-    Cache,
-    Call,
+    AudioPart,
+    CacheBreakpoint,
     Change,
-    Choice,
-    Completion,
-    Document,
-    Embedding,
-    Foreign,
-    Format,
-    FreeTool,
+    ChatRequest,
+    CompletionRequest,
+    DocumentPart,
+    EmbeddingRequest,
+    ForeignPart,
+    FreeformTool,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
     Message,
     ModelFacts,
+    OpaqueState,
     Part,
     PlainText,
-    Reasoning,
-    Refusal,
+    ProviderRequest,
+    ReasoningOptions,
+    ReasoningPart,
+    RefusalPart,
+    ResponseFormat,
     Sampling,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
+    SearchResultPart,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
-    Url,
-    Written,
+    ToolCallPart,
+    ToolChoice,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.ollama import dialect
-from modelplex.dialects.ollama.response_in import LineReader
+from modelplex.dialects.ollama.response_in import OllamaStreamReader
 
-TRANSCRIPTS = Path(__file__).resolve().parent.parent / "transcripts" / "ollama"
+TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "ollama"
 CASES = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/response.ndjson"))
 # `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/ollama/test_provider_side.py` writes what is read today; read the diff.
 UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 
 ATTEMPT = Attempt(provider="local", model="llama3.2", dialect="ollama")
-NOTHING = Written(body=b"")
-IMAGE = Image(Inline("image/png", "aGVsbG8="))
+NOTHING = ProviderRequest(body=b"")
+IMAGE = ImagePart(InlineData("image/png", "aGVsbG8="))
 WEATHER = Tool(
     "weather", "Tells it", msgspec.Raw(b'{"type":"object","properties":{"city":{"type":"string"}}}')
 )
@@ -78,7 +87,7 @@ _: ProviderDialect = dialect
 
 def _told(event: Event) -> dict[str, Any]:
     """An event as JSON, without the fields that say nothing."""
-    if isinstance(event, Failed):
+    if isinstance(event, ResponseFailed):
         return {"Failed": {"code": event.error.code, "message": event.error.message}}
     default = {field.name: field.default for field in msgspec.structs.fields(event)}
     fields = {
@@ -89,7 +98,7 @@ def _told(event: Event) -> dict[str, Any]:
     return {type(event).__name__: fields}
 
 
-def _read(data: bytes, *, piece: int, written: Written = NOTHING) -> list[dict[str, Any]]:
+def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> list[dict[str, Any]]:
     reader = dialect.reader(ATTEMPT, written)
     events: list[Event] = []
     for start in range(0, len(data), piece):
@@ -101,22 +110,22 @@ def _call(
     *parts: Part,
     messages: tuple[Message, ...] = (),
     tools: tuple[AnyTool, ...] = (),
-    choice: Choice | None = None,
+    choice: ToolChoice | None = None,
     **more: Any,
-) -> Call:
-    told = messages or (Message("user", parts or (Text("Hi"),), path="messages[0]"),)
-    return Call(dialect="openai_chat", model="m", messages=told, tools=tools, choice=choice, **more)
+) -> ChatRequest:
+    told = messages or (Message("user", parts or (TextPart("Hi"),), path="messages[0]"),)
+    return ChatRequest(dialect="openai_chat", model="m", messages=told, tools=tools, choice=choice, **more)
 
 
-def _sent(call: Call, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], Written]:
+def _sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
     """The body, which the official client's own type of a request takes as it is."""
     written = dialect.write_call(call, attempt)
     body = json.loads(written.body)
-    ChatRequest.model_validate(body)
+    OfficialChatRequest.model_validate(body)
     return body, written
 
 
-def _changes(written: Written) -> list[str]:
+def _changes(written: ProviderRequest) -> list[str]:
     return [f"{change.op}={change.path}" for change in written.changes]
 
 
@@ -145,8 +154,8 @@ def test_a_stream_cut_anywhere_before_its_last_line_never_ends_well(case: str) -
     for stop in range(len(data)):
         reader = dialect.reader(ATTEMPT, NOTHING)
         events = [*reader.feed(data[:stop]), *reader.end()]
-        assert isinstance(events[-1], Failed)
-        assert not any(isinstance(event, Ended) for event in events)
+        assert isinstance(events[-1], ResponseFailed)
+        assert not any(isinstance(event, ResponseEnded) for event in events)
 
 
 @pytest.mark.parametrize(
@@ -168,25 +177,25 @@ def test_what_is_no_answer_fails_streamed_and_whole(line: bytes) -> None:
         dialect.reader(ATTEMPT, NOTHING).feed(line + b"\n"),
         dialect.read_answer(line, ATTEMPT, NOTHING),
     ):
-        (failed,) = [event for event in events if isinstance(event, Failed)]
+        (failed,) = [event for event in events if isinstance(event, ResponseFailed)]
         assert (b"boom" in line) == (failed.error.message == "Ollama: boom")
         assert isinstance(failed.error, UpstreamBroken)
         assert events[-1] is failed
-        assert not any(isinstance(event, Called | Ended) for event in events)
+        assert not any(isinstance(event, ToolCallStarted | ResponseEnded) for event in events)
 
 
 def test_an_endless_line_fails_and_is_not_kept() -> None:
-    reader = LineReader(NOTHING, limit=50)
+    reader = OllamaStreamReader(NOTHING, limit=50)
     assert reader.feed(b'{"message":{"content":"') == []
     (event,) = reader.feed(b"a" * 60)
-    assert isinstance(event, Failed)
+    assert isinstance(event, ResponseFailed)
     assert reader.feed(b"a" * 60) == reader.end() == []
     assert repr(reader) == "<ollama reader over parts=0 calls=0>"
 
 
 def test_an_empty_stream_fails() -> None:
     (event,) = dialect.reader(ATTEMPT, NOTHING).end()
-    assert isinstance(event, Failed)
+    assert isinstance(event, ResponseFailed)
 
 
 def test_a_whole_answer_is_the_same_events() -> None:
@@ -214,7 +223,7 @@ def _usage(*, fresh: int, output: int) -> dict[str, Any]:
 
 def test_a_whole_answer_that_is_not_done_fails() -> None:
     events = dialect.read_answer(b'{"message":{"content":"Hi"},"done":false}', ATTEMPT, NOTHING)
-    assert isinstance(events[-1], Failed)
+    assert isinstance(events[-1], ResponseFailed)
 
 
 @pytest.mark.parametrize(
@@ -225,22 +234,22 @@ def test_arguments_are_always_the_text_of_an_object(arguments: str, read: str) -
         f'{{"message":{{"tool_calls":[{{"function":{{"name":"f","arguments":{arguments}}}}}]}},"done":true}}'
     )
     events = dialect.read_answer(body.encode(), ATTEMPT, NOTHING)
-    assert [event.text for event in events if isinstance(event, Argued)] == [read]
+    assert [event.text for event in events if isinstance(event, ToolArgumentsDelta)] == [read]
 
 
 def test_a_free_form_tools_input_is_taken_out_of_its_wrapping() -> None:
-    written = Written(body=b"", aliases={"sh": "shell"}, free=frozenset({"sh"}))
+    written = ProviderRequest(body=b"", aliases={"sh": "shell"}, free=frozenset({"sh"}))
     body = b'{"message":{"tool_calls":[{"function":{"name":"sh","arguments":{"input":"ls \\"a\\""}}}]},"done":true}'
     events = dialect.read_answer(body, ATTEMPT, written)
-    assert Called(0, "call_0", "shell", free=True) in events
-    assert Argued(0, 'ls "a"') in events
+    assert ToolCallStarted(0, "call_0", "shell", free=True) in events
+    assert ToolArgumentsDelta(0, 'ls "a"') in events
 
 
 def test_a_completion_is_read_like_a_chat() -> None:
     body = b'{"model":"m","response":"blue","done":true,"done_reason":"length","eval_count":1}'
     events = dialect.read_completion(body, ATTEMPT, NOTHING)
-    assert Said(0, "blue") in events
-    assert events[-1] == Ended("length")
+    assert TextDelta(0, "blue") in events
+    assert events[-1] == ResponseEnded("length")
 
 
 def test_embeddings_keep_their_order_and_values() -> None:
@@ -339,7 +348,7 @@ def test_every_control_that_ollama_has_is_sent_and_every_other_one_named() -> No
             user="u",
             tier="flex",
             metadata=msgspec.Raw(b"{}"),
-            cache=Cache(),
+            cache=CacheBreakpoint(),
             extra={"keep_alive": msgspec.Raw(b'"5m"'), "store": msgspec.Raw(b"true")},
         )
     )
@@ -378,23 +387,23 @@ def test_several_choices_are_refused_and_not_reduced() -> None:
 @pytest.mark.parametrize(
     ("reasoning", "think", "changes"),
     [
-        (Reasoning(effort="none"), False, []),
-        (Reasoning(effort="minimal"), "low", ["clamp=reasoning_effort"]),
-        (Reasoning(effort="low"), "low", []),
-        (Reasoning(effort="medium"), "medium", []),
-        (Reasoning(effort="high"), "high", []),
-        (Reasoning(effort="xhigh"), "max", ["clamp=reasoning_effort"]),
-        (Reasoning(effort="max"), "max", []),
-        (Reasoning(budget=9000), "medium", ["lower=reasoning_effort"]),
-        (Reasoning(budget=32000, mode="enabled"), "max", ["lower=reasoning_effort"]),
-        (Reasoning(mode="disabled"), False, []),
-        (Reasoning(mode="adaptive"), True, []),
-        (Reasoning(effort="high", show="omitted"), "high", ["drop=reasoning_effort"]),
-        (Reasoning(), None, []),
+        (ReasoningOptions(effort="none"), False, []),
+        (ReasoningOptions(effort="minimal"), "low", ["clamp=reasoning_effort"]),
+        (ReasoningOptions(effort="low"), "low", []),
+        (ReasoningOptions(effort="medium"), "medium", []),
+        (ReasoningOptions(effort="high"), "high", []),
+        (ReasoningOptions(effort="xhigh"), "max", ["clamp=reasoning_effort"]),
+        (ReasoningOptions(effort="max"), "max", []),
+        (ReasoningOptions(budget=9000), "medium", ["lower=reasoning_effort"]),
+        (ReasoningOptions(budget=32000, mode="enabled"), "max", ["lower=reasoning_effort"]),
+        (ReasoningOptions(mode="disabled"), False, []),
+        (ReasoningOptions(mode="adaptive"), True, []),
+        (ReasoningOptions(effort="high", show="omitted"), "high", ["drop=reasoning_effort"]),
+        (ReasoningOptions(), None, []),
         (None, None, []),
     ],
 )
-def test_effort_becomes_think(reasoning: Reasoning | None, think: object, changes: list[str]) -> None:
+def test_effort_becomes_think(reasoning: ReasoningOptions | None, think: object, changes: list[str]) -> None:
     body, written = _sent(_call(reasoning=reasoning))
     assert body.get("think") == think
     assert _changes(written) == changes
@@ -404,21 +413,24 @@ def test_effort_is_left_out_where_the_model_cannot_follow() -> None:
     silent = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(thinking="none"))
     always = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(can_disable_thinking=False))
     for attempt, effort in ((silent, "high"), (always, "none")):
-        body, written = _sent(_call(reasoning=Reasoning(effort=effort)), attempt)  # type: ignore[arg-type]
+        body, written = _sent(_call(reasoning=ReasoningOptions(effort=effort)), attempt)  # type: ignore[arg-type]
         assert "think" not in body
         assert _changes(written) == ["drop=reasoning_effort"]
 
 
 def test_a_form_of_answer_is_asked_for() -> None:
     schema = msgspec.Raw(b'{"type": "object", "properties": {"a": {"type": "integer"}}}')
-    assert _sent(_call(format=Format("schema", schema, name="x")))[0]["format"] == json.loads(bytes(schema))
-    assert _sent(_call(format=Format("json")))[0]["format"] == "json"
-    assert "format" not in _sent(_call(format=Format("text")))[0]
+    assert _sent(_call(format=ResponseFormat("schema", schema, name="x")))[0]["format"] == json.loads(
+        bytes(schema)
+    )
+    assert _sent(_call(format=ResponseFormat("json")))[0]["format"] == "json"
+    assert "format" not in _sent(_call(format=ResponseFormat("text")))[0]
 
 
 def test_losses_are_named_in_the_words_of_the_client() -> None:
     call = msgspec.structs.replace(
-        _call(parallel=False, reasoning=Reasoning(effort="minimal"), user="u"), dialect="anthropic_messages"
+        _call(parallel=False, reasoning=ReasoningOptions(effort="minimal"), user="u"),
+        dialect="anthropic_messages",
     )
     assert _changes(_sent(call)[1]) == [
         "drop=tool_choice.disable_parallel_tool_use",
@@ -434,16 +446,16 @@ def test_losses_are_named_in_the_words_of_the_client() -> None:
     ("choice", "offered", "changes"),
     [
         (None, ["weather", "now"], []),
-        (Choice("auto"), ["weather", "now"], []),
-        (Choice("none"), None, []),
-        (Choice("required"), ["weather", "now"], ["drop=tool_choice"]),
-        (Choice("named", ("now",)), ["weather", "now"], ["drop=tool_choice"]),
-        (Choice("subset", ("now",)), ["now"], []),
-        (Choice("subset", ("now",), required=True), ["now"], ["drop=tool_choice"]),
+        (ToolChoice("auto"), ["weather", "now"], []),
+        (ToolChoice("none"), None, []),
+        (ToolChoice("required"), ["weather", "now"], ["drop=tool_choice"]),
+        (ToolChoice("named", ("now",)), ["weather", "now"], ["drop=tool_choice"]),
+        (ToolChoice("subset", ("now",)), ["now"], []),
+        (ToolChoice("subset", ("now",), required=True), ["now"], ["drop=tool_choice"]),
     ],
 )
 def test_a_choice_is_done_by_what_is_offered_or_named_as_lost(
-    choice: Choice | None, offered: list[str] | None, changes: list[str]
+    choice: ToolChoice | None, offered: list[str] | None, changes: list[str]
 ) -> None:
     body, written = _sent(_call(tools=(WEATHER, Tool("now")), choice=choice))
     tools = body.get("tools")
@@ -485,10 +497,10 @@ def test_a_tool_without_parameters_gets_an_empty_object() -> None:
 
 
 def test_a_free_form_tool_is_lowered_to_one_string_and_its_history_with_it() -> None:
-    free = FreeTool("sh", "Runs it", syntax="lark", definition="start: WORD")
+    free = FreeformTool("sh", "Runs it", syntax="lark", definition="start: WORD")
     history = (
-        Message("assistant", (ToolCall("c1", "sh", 'ls "x"', free=True),), path="messages[0]"),
-        Message("tool", (ToolResult("c1", (Text("x"),), free=True),), path="messages[1]"),
+        Message("assistant", (ToolCallPart("c1", "sh", 'ls "x"', free=True),), path="messages[0]"),
+        Message("tool", (ToolResultPart("c1", (TextPart("x"),), free=True),), path="messages[1]"),
     )
     body, written = _sent(_call(messages=history, tools=(free,)))
     function = body["tools"][0]["function"]
@@ -526,30 +538,30 @@ def test_a_tools_schema_that_is_no_json_is_the_callers_fault() -> None:
 
 
 def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
-    seal = Seal("anthropic-claude-v1", "c2ln")
+    seal = OpaqueState("anthropic-claude-v1", "c2ln")
     messages = (
-        Message("developer", (Text("Be brief."),), path="messages[0]"),
-        Message("user", (Text("Look:"), IMAGE, Text("what is it?")), name="Ann", path="messages[1]"),
+        Message("developer", (TextPart("Be brief."),), path="messages[0]"),
+        Message("user", (TextPart("Look:"), IMAGE, TextPart("what is it?")), name="Ann", path="messages[1]"),
         Message(
             "assistant",
             (
-                Thinking("Hm.", seal),
-                Text("I look."),
-                ToolCall("a", "look", '{"x": 1.0}'),
-                ToolCall("b", "weather", "oops"),
+                ReasoningPart("Hm.", seal),
+                TextPart("I look."),
+                ToolCallPart("a", "look", '{"x": 1.0}'),
+                ToolCallPart("b", "weather", "oops"),
             ),
             path="messages[2]",
         ),
         Message(
             "tool",
             (
-                ToolResult("b", (Text("no"), Text("way")), is_error=True),
-                ToolResult("a", (Text("a cat"), IMAGE)),
+                ToolResultPart("b", (TextPart("no"), TextPart("way")), is_error=True),
+                ToolResultPart("a", (TextPart("a cat"), IMAGE)),
             ),
             path="messages[3]",
         ),
-        Message("system", (Text("Hurry."),), path="messages[4]"),
-        Message("assistant", (Text("It is"),), path="messages[5]"),
+        Message("system", (TextPart("Hurry."),), path="messages[4]"),
+        Message("assistant", (TextPart("It is"),), path="messages[5]"),
     )
     body, written = _sent(_call(messages=messages))
     assert body["messages"] == [
@@ -586,8 +598,8 @@ def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
 def test_what_only_another_dialect_has_on_calls_and_results_is_named() -> None:
     own = {"caller": msgspec.Raw(b"{}")}
     messages = (
-        Message("assistant", (ToolCall("a", "now", "{}", extra=own),), path="messages[0]"),
-        Message("tool", (ToolResult("a", (), extra=own),), path="messages[1]"),
+        Message("assistant", (ToolCallPart("a", "now", "{}", extra=own),), path="messages[0]"),
+        Message("tool", (ToolResultPart("a", (), extra=own),), path="messages[1]"),
     )
     body, written = _sent(_call(messages=messages))
     assert body["messages"][1]["tool_name"] == "now"
@@ -597,18 +609,20 @@ def test_what_only_another_dialect_has_on_calls_and_results_is_named() -> None:
 @pytest.mark.parametrize("arguments", ["", "  ", "{}"])
 def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
     messages = (
-        Message("assistant", (ToolCall("a", "now", arguments),), path="messages[0]"),
-        Message("tool", (ToolResult("a", (Text("noon"),)),), path="messages[1]"),
+        Message("assistant", (ToolCallPart("a", "now", arguments),), path="messages[0]"),
+        Message("tool", (ToolResultPart("a", (TextPart("noon"),)),), path="messages[1]"),
     )
     body, _ = _sent(_call(messages=messages))
     assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == {}
 
 
 def test_a_call_without_a_result_and_a_result_without_a_call_are_refused_by_id() -> None:
-    asked = Message("assistant", (ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}")), path="messages[0]")
-    answered = Message("tool", (ToolResult("a", ()),), path="messages[1]")
-    more = Message("user", (Text("Well?"),), path="messages[2]")
-    stray = Message("tool", (ToolResult("z", ()),), path="messages[3]")
+    asked = Message(
+        "assistant", (ToolCallPart("a", "f", "{}"), ToolCallPart("b", "f", "{}")), path="messages[0]"
+    )
+    answered = Message("tool", (ToolResultPart("a", ()),), path="messages[1]")
+    more = Message("user", (TextPart("Well?"),), path="messages[2]")
+    stray = Message("tool", (ToolResultPart("z", ()),), path="messages[3]")
     for messages, told in (
         ((asked, answered), "missing: b"),
         ((asked, answered, more), "missing: b"),
@@ -623,23 +637,27 @@ def test_a_call_without_a_result_and_a_result_without_a_call_are_refused_by_id()
 @pytest.mark.parametrize(
     "part",
     [
-        Image(Url("https://example.com/a.png")),
-        Document(Inline("application/pdf", "JVBERi0=")),
-        Document(Url("https://example.com/a.pdf")),
-        Audio("UklGRg==", "wav"),
-        Foreign("anthropic_messages", "server_tool_use", msgspec.Raw(b"{}")),
+        ImagePart(UrlReference("https://example.com/a.png")),
+        DocumentPart(InlineData("application/pdf", "JVBERi0=")),
+        DocumentPart(UrlReference("https://example.com/a.pdf")),
+        AudioPart("UklGRg==", "wav"),
+        ForeignPart("anthropic_messages", "server_tool_use", msgspec.Raw(b"{}")),
     ],
 )
 def test_what_ollama_cannot_be_shown_is_refused_by_its_path(part: Part) -> None:
     with pytest.raises(Unsupported) as refused:
-        _sent(_call(Text("See"), part))
+        _sent(_call(TextPart("See"), part))
     assert refused.value.param == "messages[0].content[1]"
 
 
 def test_an_image_by_url_in_a_tools_result_is_refused_by_its_path() -> None:
     messages = (
-        Message("assistant", (ToolCall("a", "f", "{}"),), path="messages[0]"),
-        Message("tool", (ToolResult("a", (Text("x"), Image(Url("http://h/i.png")))),), path="messages[1]"),
+        Message("assistant", (ToolCallPart("a", "f", "{}"),), path="messages[0]"),
+        Message(
+            "tool",
+            (ToolResultPart("a", (TextPart("x"), ImagePart(UrlReference("http://h/i.png")))),),
+            path="messages[1]",
+        ),
     )
     with pytest.raises(Unsupported) as refused:
         _sent(_call(messages=messages))
@@ -650,11 +668,11 @@ def test_texts_of_all_kinds_are_told_as_text() -> None:
     data = base64.b64encode("grün".encode()).decode()
     body, written = _sent(
         _call(
-            Document(PlainText("Text."), title="Title", context="From a book", citations=True),
-            Document(Inline("text/plain", data), filename="a.txt"),
-            SearchResult("https://h/", "Found", ("one", "two"), cache=Cache("5m")),
-            Refusal("I will not."),
-            Text("So?", cache=Cache()),
+            DocumentPart(PlainText("Text."), title="Title", context="From a book", citations=True),
+            DocumentPart(InlineData("text/plain", data), filename="a.txt"),
+            SearchResultPart("https://h/", "Found", ("one", "two"), cache=CacheBreakpoint("5m")),
+            RefusalPart("I will not."),
+            TextPart("So?", cache=CacheBreakpoint()),
         )
     )
     assert body["messages"][0]["content"] == (
@@ -670,15 +688,15 @@ def test_texts_of_all_kinds_are_told_as_text() -> None:
 
 def test_a_text_document_that_is_not_base64_is_the_callers_fault() -> None:
     with pytest.raises(BadRequest):
-        _sent(_call(Document(Inline("text/plain", "%%%"))))
+        _sent(_call(DocumentPart(InlineData("text/plain", "%%%"))))
 
 
 # --- completions and embeddings
 
 
-def _completion(*prompts: str | tuple[int, ...], **more: Any) -> Written:
+def _completion(*prompts: str | tuple[int, ...], **more: Any) -> ProviderRequest:
     return dialect.write_completion(
-        Completion(dialect="openai_completions", model="m", prompts=prompts, **more), ATTEMPT
+        CompletionRequest(dialect="openai_completions", model="m", prompts=prompts, **more), ATTEMPT
     )
 
 
@@ -711,7 +729,7 @@ def test_other_prompts_than_one_text_are_refused(prompts: tuple[str | tuple[int,
 
 
 def test_an_embedding_takes_texts_and_is_never_cut_in_silence() -> None:
-    asked = Embedding(
+    asked = EmbeddingRequest(
         dialect="openai_embeddings", model="m", inputs=("a", "b"), dimensions=8, encoding="base64"
     )
     body = json.loads(dialect.write_embedding(asked, ATTEMPT).body)

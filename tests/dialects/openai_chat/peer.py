@@ -13,28 +13,28 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    UsageReported,
 )
-from modelplex.core.request import Ask, Attempt, Call, Quirks, Written
+from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, Quirks, RawRequest
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.openai_chat import dialect as openai_chat
 
-TRANSCRIPTS = Path(__file__).parent.parent / "transcripts" / "openai_chat"
+TRANSCRIPTS = Path(__file__).parents[2] / "transcripts" / "openai_chat"
 ATTEMPT = Attempt(provider="acme", model="m-up", dialect="openai_chat", account="k1")
-PLAIN = Written(b"{}")
+PLAIN = ProviderRequest(b"{}")
 CASES = sorted(path.name for path in TRANSCRIPTS.iterdir())
 STREAMED = [name for name in CASES if (TRANSCRIPTS / name / "stream.sse").exists()]
 WHOLE = [name for name in CASES if (TRANSCRIPTS / name / "response.json").exists()]
@@ -44,12 +44,12 @@ def transcript(case: str, name: str) -> bytes:
     return (TRANSCRIPTS / case / name).read_bytes()
 
 
-def make_ask(body: dict[str, Any] | bytes, *, endpoint: Any = "chat/completions") -> Ask:
+def make_ask(body: dict[str, Any] | bytes, *, endpoint: Any = "chat/completions") -> RawRequest:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     given: dict[str, Any] = json.loads(data)
     options: dict[str, Any] = given.get("stream_options") or {}
-    return Ask(
+    return RawRequest(
         endpoint=endpoint,
         dialect="openai_chat",
         model=given.get("model", "m"),
@@ -60,7 +60,7 @@ def make_ask(body: dict[str, Any] | bytes, *, endpoint: Any = "chat/completions"
     )
 
 
-def make_call(**more: Any) -> Call:
+def make_call(**more: Any) -> ChatRequest:
     return openai_chat.read_call(
         make_ask({"model": "m", "messages": [{"role": "user", "content": "Hi"}], **more})
     )
@@ -101,7 +101,9 @@ def each_byte(data: bytes) -> list[bytes]:
     return [data[n : n + 1] for n in range(len(data))]
 
 
-def read_stream(chunks: Iterable[bytes], written: Written = PLAIN, attempt: Attempt = ATTEMPT) -> list[Event]:
+def read_stream(
+    chunks: Iterable[bytes], written: ProviderRequest = PLAIN, attempt: Attempt = ATTEMPT
+) -> list[Event]:
     reader = openai_chat.reader(attempt, written)
     return [event for each in chunks for event in reader.feed(each)] + reader.end()
 
@@ -113,42 +115,45 @@ def fold(events: Iterable[Event]) -> list[tuple[Any, ...]]:
     usage: tuple[Any, ...] | None = None
     for event in events:
         match event:
-            case Began() | Closed():
+            case ResponseStarted() | PartEnded():
                 pass
-            case Said() | Refused():
+            case TextDelta() | RefusalDelta():
                 _join(parts, event, type(event).__name__, event.text)
-            case Thought():
+            case ReasoningDelta():
                 _join(parts, event, "Summary" if event.summary else "Thought", event.text)
-            case Called():
+            case ToolCallStarted():
                 parts[event.choice, event.part] = ["Called", event.id, event.name, event.free, ""]
-            case Argued():
+            case ToolArgumentsDelta():
                 parts[event.choice, event.part][4] += event.text
-            case Sealed():
+            case OpaqueStateReceived():
                 parts.setdefault((event.choice, event.part), ["Redacted" if event.redacted else "Hidden"])
                 parts[event.choice, event.part] += [event.seal]
-            case Cited() | Made():
+            case CitationAdded() | MediaOutput():
                 parts.setdefault((event.choice, event.part), ["Said", ""])
                 parts[event.choice, event.part] += [json.loads(bytes(event.raw))]
-            case Measured():
+            case UsageReported():
                 counts = event.usage
                 usage = ("usage", counts.fresh, counts.cache_read, counts.output, counts.reasoning)
-            case Ended():
+            case ResponseEnded():
                 ends.append(("ended", event.choice, event.reason))
-            case Failed():
+            case ResponseFailed():
                 ends.append(("failed", type(event.error).__name__, event.error.message))
     said = [(choice, *(tuple(parts[choice, part]))) for choice, part in sorted(parts)]
     return [*said, *sorted(ends, key=str), *([usage] if usage else [])]
 
 
 def _join(
-    parts: dict[tuple[int, int], list[Any]], event: Said | Refused | Thought, name: str, text: str
+    parts: dict[tuple[int, int], list[Any]],
+    event: TextDelta | RefusalDelta | ReasoningDelta,
+    name: str,
+    text: str,
 ) -> None:
     held = parts.setdefault((event.choice, event.part), [name, ""])
     assert held[0] == name, "one part is of one kind"
     held[1] += text
 
 
-def write_stream(events: Iterable[Event], call: Call) -> bytes:
+def write_stream(events: Iterable[Event], call: ChatRequest) -> bytes:
     writer = openai_chat.writer(call, id="chatcmpl-ours", created=7, model="asked-for")
     out = b"".join(writer.send(event) for event in events)
     return out + writer.end()

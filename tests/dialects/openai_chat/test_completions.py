@@ -9,13 +9,23 @@ import pytest
 from openai.types import Completion as OfficialCompletion
 
 from modelplex.core.errors import BadRequest, Overloaded
-from modelplex.core.events import Began, Called, Closed, Ended, Event, Failed, Measured, Said, Usage
-from modelplex.core.request import Completion
+from modelplex.core.events import (
+    Event,
+    PartEnded,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolCallStarted,
+    Usage,
+    UsageReported,
+)
+from modelplex.core.request import CompletionRequest
 from modelplex.dialects.openai_chat import completions
 from tests.dialects.openai_chat.peer import chunks_of, make_ask, sse_bytes
 
 
-def read(**body: Any) -> Completion:
+def read(**body: Any) -> CompletionRequest:
     return completions.read_completion(make_ask({"model": "m", **body}, endpoint="completions"))
 
 
@@ -52,14 +62,14 @@ def test_a_wrong_prompt_is_refused_with_its_place(prompt: Any, param: str) -> No
 
 
 EVENTS: list[Event] = [
-    Began(id="x", model="up", created=3),
-    Said(0, "Hel"),
-    Said(1, "Other", choice=1),
-    Said(0, "lo"),
-    Closed(0),
-    Measured(Usage(fresh=2, output=3)),
-    Ended("stop"),
-    Ended("length", choice=1),
+    ResponseStarted(id="x", model="up", created=3),
+    TextDelta(0, "Hel"),
+    TextDelta(1, "Other", choice=1),
+    TextDelta(0, "lo"),
+    PartEnded(0),
+    UsageReported(Usage(fresh=2, output=3)),
+    ResponseEnded("stop"),
+    ResponseEnded("length", choice=1),
 ]
 
 
@@ -103,7 +113,7 @@ def test_a_whole_answer_is_an_official_one() -> None:
 
 
 def test_what_is_no_text_is_named_as_lost() -> None:
-    events: list[Event] = [Called(0, "a", "f"), Said(1, "x"), Ended("tool_calls")]
+    events: list[Event] = [ToolCallStarted(0, "a", "f"), TextDelta(1, "x"), ResponseEnded("tool_calls")]
     body, changes = completions.write_answer(events, read(prompt="a"), id="i", created=1, model="m")
     assert json.loads(body)["choices"][0]["finish_reason"] == "stop"
     assert [change.op for change in changes] == ["drop"]
@@ -112,13 +122,13 @@ def test_what_is_no_text_is_named_as_lost() -> None:
 def test_a_broken_answer_ends_with_an_error_and_nothing_more() -> None:
     asked = read(prompt="a", stream=True)
     writer = completions.writer(asked, id="i", created=1, model="m")
-    assert b'"error"' in writer.send(Failed(Overloaded("Busy.")))
-    assert (writer.send(Said(0, "a")), writer.end()) == (b"", b"")
+    assert b'"error"' in writer.send(ResponseFailed(Overloaded("Busy.")))
+    assert (writer.send(TextDelta(0, "a")), writer.end()) == (b"", b"")
     unended = completions.writer(asked, id="i", created=1, model="m")
-    unended.send(Said(0, "a"))
+    unended.send(TextDelta(0, "a"))
     assert b'"error"' in unended.end()
     with pytest.raises(Overloaded):
-        completions.write_answer([Failed(Overloaded("Busy."))], asked, id="i", created=1, model="m")
+        completions.write_answer([ResponseFailed(Overloaded("Busy."))], asked, id="i", created=1, model="m")
     assert unended.ping() == b": ping\n\n"
 
 

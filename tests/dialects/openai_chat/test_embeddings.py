@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from openai.types import CreateEmbeddingResponse
 
 from modelplex.core.errors import BadRequest, RateLimited, UpstreamBroken
-from modelplex.core.events import Embedded, Usage
-from modelplex.core.request import Embedding
+from modelplex.core.events import EmbeddingResponse, Usage
+from modelplex.core.request import EmbeddingRequest
 from modelplex.dialects.openai_chat import embeddings
 from modelplex.dialects.openai_chat.prompts import MAX_INPUTS
 from tests.dialects.openai_chat.peer import ATTEMPT, attempt_with, make_ask
@@ -22,7 +22,7 @@ from tests.dialects.openai_chat.peer import ATTEMPT, attempt_with, make_ask
 floats = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8)
 
 
-def read(**body: Any) -> Embedding:
+def read(**body: Any) -> EmbeddingRequest:
     return embeddings.read_embedding(make_ask({"model": "m", **body}, endpoint="embeddings"))
 
 
@@ -112,4 +112,4 @@ def test_an_error_inside_a_200_is_an_error() -> None:
 def test_base64_of_half_a_float_is_no_vector() -> None:
     for text in ("AAA=", "!!!"):
         with pytest.raises(UpstreamBroken):
-            embeddings.write_embedded(Embedded("m", (text,), Usage()), read(input="a"), "m")
+            embeddings.write_embedded(EmbeddingResponse("m", (text,), Usage()), read(input="a"), "m")

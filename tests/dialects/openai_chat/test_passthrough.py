@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from modelplex.core.errors import ModelplexError
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.openai_chat import passthrough as openai_chat_passthrough
-from modelplex.dialects.openai_chat.passthrough import OpenAIWatch
+from modelplex.dialects.openai_chat.passthrough import ChatObserver
 from tests.dialects.openai_chat.peer import (
     STREAMED,
     WHOLE,
@@ -24,11 +24,11 @@ from tests.dialects.openai_chat.peer import (
 )
 
 
-def watch(*, withhold: bool = False, **body: Any) -> OpenAIWatch:
+def watch(*, withhold: bool = False, **body: Any) -> ChatObserver:
     return openai_chat.watch(make_ask({"model": "m", "stream": True, **body}), withhold_usage=withhold)
 
 
-def forwarded(looking: OpenAIWatch, chunks: list[bytes]) -> bytes:
+def forwarded(looking: ChatObserver, chunks: list[bytes]) -> bytes:
     return b"".join(looking.feed(each) for each in chunks) + looking.end()
 
 

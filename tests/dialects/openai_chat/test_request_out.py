@@ -11,31 +11,31 @@ import pytest
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import (
     Attempt,
-    Audio,
-    Cache,
-    Call,
-    Choice,
-    Document,
-    FileId,
-    Foreign,
-    FreeTool,
+    AudioPart,
+    CacheBreakpoint,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    FreeformTool,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
     Message,
     ModelFacts,
+    OpaqueState,
     PlainText,
-    Reasoning,
-    Refusal,
+    ReasoningOptions,
+    ReasoningPart,
+    RefusalPart,
     Sampling,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
+    SearchResultPart,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
-    Url,
+    ToolCallPart,
+    ToolChoice,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.tool_names import alias
@@ -43,39 +43,39 @@ from modelplex.dialects.openai_chat import dialect as openai_chat
 from tests.dialects.openai_chat.peer import ATTEMPT, CASES, attempt_with, make_ask, make_call, transcript
 
 
-def read(**body: Any) -> Call:
+def read(**body: Any) -> ChatRequest:
     return openai_chat.read_call(make_ask({"model": "m", "messages": [], **body}))
 
 
-def write(call: Call, attempt: Attempt = ATTEMPT) -> dict[str, Any]:
+def write(call: ChatRequest, attempt: Attempt = ATTEMPT) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(openai_chat.write_call(call, attempt).body)
     return body
 
 
-def foreign(*messages: Message, **more: Any) -> Call:
+def foreign(*messages: Message, **more: Any) -> ChatRequest:
     """A call of a client of another dialect."""
-    return Call(dialect="anthropic_messages", model="m", messages=messages, **more)
+    return ChatRequest(dialect="anthropic_messages", model="m", messages=messages, **more)
 
 
 def test_every_kind_of_part_is_understood() -> None:
     call = openai_chat.read_call(make_ask(transcript("parts_of_every_kind", "request.json")))
     system, user, assistant, last = call.messages
-    assert (system.role, system.parts) == ("developer", (Text("Rules.", Cache("12h")),))
+    assert (system.role, system.parts) == ("developer", (TextPart("Rules.", CacheBreakpoint("12h")),))
     assert user.name == "eva"
     assert user.parts[:6] == (
-        Text("Look"),
-        Image(Inline("image/png", "iVBORw0KGgo="), detail="low"),
-        Image(Url("https://example.com/a.png")),
-        Audio("UklGRg==", "wav"),
-        Document(Inline("application/pdf", "JVBERi0="), filename="a.pdf"),
-        Document(FileId("file-1")),
+        TextPart("Look"),
+        ImagePart(InlineData("image/png", "iVBORw0KGgo="), detail="low"),
+        ImagePart(UrlReference("https://example.com/a.png")),
+        AudioPart("UklGRg==", "wav"),
+        DocumentPart(InlineData("application/pdf", "JVBERi0="), filename="a.pdf"),
+        DocumentPart(FileReference("file-1")),
     )
-    assert isinstance(user.parts[6], Foreign)
+    assert isinstance(user.parts[6], ForeignPart)
     assert user.parts[6].type == "video_url"
-    assert assistant.parts == (Text("I see."), Refusal("No."))
+    assert assistant.parts == (TextPart("I see."), RefusalPart("No."))
     assert set(assistant.extra) == {"prefix"}
     assert last.path == "messages[3]"
-    assert call.choice == Choice("subset", ("get_weather",), required=True)
+    assert call.choice == ToolChoice("subset", ("get_weather",), required=True)
     assert isinstance(call.tools[1], HostedTool)
     assert (call.user, call.user_field, call.tier, call.cache_key) == (
         "s1",
@@ -119,9 +119,9 @@ def test_the_old_form_is_read_as_tools() -> None:
     call = openai_chat.read_call(make_ask(transcript("old_function_call", "request.json")))
     assert call.old_functions
     assert [tool.name for tool in call.tools] == ["get_weather"]
-    assert call.choice == Choice("named", ("get_weather",))
-    assert call.messages[1].parts == (ToolCall("call_1", "get_weather", '{"city":"Basel"}'),)
-    assert call.messages[2].parts == (ToolResult("call_1", (Text("9 degrees"),), name="get_weather"),)
+    assert call.choice == ToolChoice("named", ("get_weather",))
+    assert call.messages[1].parts == (ToolCallPart("call_1", "get_weather", '{"city":"Basel"}'),)
+    assert call.messages[2].parts == (ToolResultPart("call_1", (TextPart("9 degrees"),), name="get_weather"),)
     assert call.max_tokens == 20
 
 
@@ -136,20 +136,20 @@ def test_a_run_of_results_is_one_message() -> None:
         ]
     )
     assert [message.role for message in call.messages] == ["assistant", "tool", "user"]
-    assert call.messages[0].parts == (ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}"))
-    assert [part.id for part in call.messages[1].parts if isinstance(part, ToolResult)] == ["a", "b"]
+    assert call.messages[0].parts == (ToolCallPart("a", "f", "{}"), ToolCallPart("b", "f", "{}"))
+    assert [part.id for part in call.messages[1].parts if isinstance(part, ToolResultPart)] == ["a", "b"]
 
 
-THOUGHTS: dict[str, tuple[dict[str, Any], tuple[Thinking, ...]]] = {
-    "content": ({"reasoning_content": "a", "reasoning": "b"}, (Thinking("a"),)),
-    "reasoning": ({"reasoning": "b"}, (Thinking("b"),)),
+THOUGHTS: dict[str, tuple[dict[str, Any], tuple[ReasoningPart, ...]]] = {
+    "content": ({"reasoning_content": "a", "reasoning": "b"}, (ReasoningPart("a"),)),
+    "reasoning": ({"reasoning": "b"}, (ReasoningPart("b"),)),
     "details before all": (
         {"reasoning_content": "a", "reasoning_details": [{"type": "reasoning.text", "text": "c"}]},
-        (Thinking("c"),),
+        (ReasoningPart("c"),),
     ),
     "a signature of unknown origin": (
         {"reasoning_details": [{"type": "reasoning.text", "text": "c", "signature": "s", "format": "f"}]},
-        (Thinking("c", Seal("f", "s")),),
+        (ReasoningPart("c", OpaqueState("f", "s")),),
     ),
     "pieces of a stream": (
         {
@@ -160,11 +160,14 @@ THOUGHTS: dict[str, tuple[dict[str, Any], tuple[Thinking, ...]]] = {
                 {"type": "reasoning.encrypted", "data": "e", "index": 1},
             ]
         },
-        (Thinking("cd", Seal("f", "s")), Thinking("", Seal("unknown", "e"), redacted=True)),
+        (
+            ReasoningPart("cd", OpaqueState("f", "s")),
+            ReasoningPart("", OpaqueState("unknown", "e"), redacted=True),
+        ),
     ),
     "a summary": (
         {"reasoning_details": [{"type": "reasoning.summary", "summary": "s"}]},
-        (Thinking("s", summary=True),),
+        (ReasoningPart("s", summary=True),),
     ),
 }
 
@@ -174,12 +177,12 @@ def test_reasoning_that_is_sent_back_is_read_once(what: str) -> None:
     message, thoughts = THOUGHTS[what]
     assert read(messages=[{"role": "assistant", "content": "x", **message}]).messages[0].parts == (
         *thoughts,
-        Text("x"),
+        TextPart("x"),
     )
 
 
 def test_an_envelope_gives_back_the_seal_with_its_origin() -> None:
-    seal = Seal("anthropic-claude-v1", "EqRk+/==", provider="claude", account="k", model="opus")
+    seal = OpaqueState("anthropic-claude-v1", "EqRk+/==", provider="claude", account="k", model="opus")
     details = [
         {
             "type": "reasoning.text",
@@ -195,36 +198,43 @@ def test_an_envelope_gives_back_the_seal_with_its_origin() -> None:
     ]
     message = {"role": "assistant", "content": None, "reasoning_details": details, "tool_calls": calls}
     thinking, call = read(messages=[message]).messages[0].parts
-    assert thinking == Thinking("t", seal)
-    assert call == ToolCall("a", "f", "{}", seal=seal)
+    assert thinking == ReasoningPart("t", seal)
+    assert call == ToolCallPart("a", "f", "{}", seal=seal)
 
 
-REASONINGS: list[tuple[dict[str, Any], Reasoning | None]] = [
+REASONINGS: list[tuple[dict[str, Any], ReasoningOptions | None]] = [
     ({}, None),
-    ({"reasoning_effort": "high"}, Reasoning(effort="high")),
-    ({"reasoning": {"effort": "low", "exclude": True}}, Reasoning(effort="low", show="omitted")),
-    ({"reasoning": {"max_tokens": 99}}, Reasoning(budget=99)),
-    ({"reasoning": {"enabled": False}}, Reasoning(mode="disabled")),
-    ({"thinking": {"type": "enabled", "budget_tokens": 5}}, Reasoning(mode="enabled", budget=5)),
-    ({"thinking": {"type": "enabled"}, "reasoning_effort": "max"}, Reasoning(mode="enabled", effort="max")),
+    ({"reasoning_effort": "high"}, ReasoningOptions(effort="high")),
+    ({"reasoning": {"effort": "low", "exclude": True}}, ReasoningOptions(effort="low", show="omitted")),
+    ({"reasoning": {"max_tokens": 99}}, ReasoningOptions(budget=99)),
+    ({"reasoning": {"enabled": False}}, ReasoningOptions(mode="disabled")),
+    ({"thinking": {"type": "enabled", "budget_tokens": 5}}, ReasoningOptions(mode="enabled", budget=5)),
+    (
+        {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
+        ReasoningOptions(mode="enabled", effort="max"),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("asked", "reasoning"), REASONINGS)
-def test_reasoning_is_asked_for_in_many_ways(asked: dict[str, Any], reasoning: Reasoning | None) -> None:
+def test_reasoning_is_asked_for_in_many_ways(
+    asked: dict[str, Any], reasoning: ReasoningOptions | None
+) -> None:
     assert read(**asked).reasoning == reasoning
 
 
 def test_images_by_data_urls_of_any_kind_are_inline() -> None:
     urls = {
-        "data:image/png;base64,AAAA": Inline("image/png", "AAAA"),
-        "data:;base64,AAAA": Inline("text/plain", "AAAA"),
-        "data:image/svg+xml,%3Csvg%3E": Inline("image/svg+xml", "PHN2Zz4="),
+        "data:image/png;base64,AAAA": InlineData("image/png", "AAAA"),
+        "data:;base64,AAAA": InlineData("text/plain", "AAAA"),
+        "data:image/svg+xml,%3Csvg%3E": InlineData("image/svg+xml", "PHN2Zz4="),
     }
     for url, source in urls.items():
         for part in ({"url": url}, url):
             content = [{"type": "image_url", "image_url": part}]
-            assert read(messages=[{"role": "user", "content": content}]).messages[0].parts == (Image(source),)
+            assert read(messages=[{"role": "user", "content": content}]).messages[0].parts == (
+                ImagePart(source),
+            )
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -280,24 +290,24 @@ def test_a_wrong_request_is_refused_with_the_place_that_is_wrong(body: dict[str,
     assert caught.value.param == param
 
 
-CHOICES: list[tuple[Any, Choice]] = [
-    ("none", Choice("none")),
-    ("auto", Choice("auto")),
-    ("required", Choice("required")),
-    ({"type": "function", "function": {"name": "f"}}, Choice("named", ("f",))),
-    ({"type": "custom", "custom": {"name": "p"}}, Choice("named", ("p",))),
+CHOICES: list[tuple[Any, ToolChoice]] = [
+    ("none", ToolChoice("none")),
+    ("auto", ToolChoice("auto")),
+    ("required", ToolChoice("required")),
+    ({"type": "function", "function": {"name": "f"}}, ToolChoice("named", ("f",))),
+    ({"type": "custom", "custom": {"name": "p"}}, ToolChoice("named", ("p",))),
     (
         {
             "type": "allowed_tools",
             "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]},
         },
-        Choice("subset", ("f",)),
+        ToolChoice("subset", ("f",)),
     ),
 ]
 
 
 @pytest.mark.parametrize(("asked", "choice"), CHOICES)
-def test_every_form_of_choice_is_read_and_written(asked: Any, choice: Choice) -> None:
+def test_every_form_of_choice_is_read_and_written(asked: Any, choice: ToolChoice) -> None:
     tools = [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "p"}}]
     call = read(tool_choice=asked, tools=tools)
     assert call.choice == choice
@@ -338,22 +348,24 @@ def test_effort_goes_where_the_service_reads_it(effort: str, sent: dict[str, Any
 
 def test_a_budget_is_told_as_the_effort_that_it_stands_for() -> None:
     for budget, effort in ((1024, "minimal"), (2048, "low"), (10000, "medium"), (32000, "max")):
-        written = openai_chat.write_call(foreign(reasoning=Reasoning(budget=budget, mode="enabled")), ATTEMPT)
+        written = openai_chat.write_call(
+            foreign(reasoning=ReasoningOptions(budget=budget, mode="enabled")), ATTEMPT
+        )
         assert json.loads(written.body)["reasoning_effort"] == effort
         assert [change.op for change in written.changes] == ["lower"]
-    assert write(foreign(reasoning=Reasoning(mode="disabled")))["reasoning_effort"] == "none"
+    assert write(foreign(reasoning=ReasoningOptions(mode="disabled")))["reasoning_effort"] == "none"
 
 
-THINKING_TURN = Message("assistant", (Thinking("hm"), Text("a")), path="messages[0]")
-CALLING_TURN = Message("assistant", (Thinking("hm"), ToolCall("a", "f", "{}")), path="messages[0]")
+THINKING_TURN = Message("assistant", (ReasoningPart("hm"), TextPart("a")), path="messages[0]")
+CALLING_TURN = Message("assistant", (ReasoningPart("hm"), ToolCallPart("a", "f", "{}")), path="messages[0]")
 
 
 def test_reasoning_goes_back_in_the_field_that_the_service_reads() -> None:
     only_for_tools = attempt_with(reasoning_back="reasoning_content", reasoning_back_for_tools_only=True)
-    result = Message("tool", (ToolResult("a", (Text("r"),)),))
+    result = Message("tool", (ToolResultPart("a", (TextPart("r"),)),))
     assert (
         "reasoning_content"
-        not in write(foreign(THINKING_TURN, Message("user", (Text("x"),))), only_for_tools)["messages"][0]
+        not in write(foreign(THINKING_TURN, Message("user", (TextPart("x"),))), only_for_tools)["messages"][0]
     )
     assert write(foreign(CALLING_TURN, result), only_for_tools)["messages"][0]["reasoning_content"] == "hm"
     assert (
@@ -373,15 +385,15 @@ def test_reasoning_goes_back_in_the_field_that_the_service_reads() -> None:
 
 
 def test_sealed_state_goes_to_its_maker_and_to_nobody_else() -> None:
-    seal = Seal("anthropic-claude-v1", "EqRk+/==", provider="acme", account="k1")
-    other = Seal("anthropic-claude-v1", "XXX", provider="claude", account="k1")
+    seal = OpaqueState("anthropic-claude-v1", "EqRk+/==", provider="acme", account="k1")
+    other = OpaqueState("anthropic-claude-v1", "XXX", provider="claude", account="k1")
     turn = Message(
         "assistant",
-        (Thinking("t", seal), Thinking("", other), ToolCall("a", "f", "{}", seal=seal)),
+        (ReasoningPart("t", seal), ReasoningPart("", other), ToolCallPart("a", "f", "{}", seal=seal)),
         path="messages[0]",
     )
     written = openai_chat.write_call(
-        foreign(turn, Message("tool", (ToolResult("a", (Text("r"),)),))), ATTEMPT
+        foreign(turn, Message("tool", (ToolResultPart("a", (TextPart("r"),)),))), ATTEMPT
     )
     message = json.loads(written.body)["messages"][0]
     assert message["reasoning_details"] == [
@@ -399,14 +411,14 @@ def test_sealed_state_goes_to_its_maker_and_to_nobody_else() -> None:
         (change.op, change.path) for change in written.changes
     ]
     elsewhere = msgspec.structs.replace(ATTEMPT, account="k2")
-    result = Message("tool", (ToolResult("a", (Text("r"),)),))
+    result = Message("tool", (ToolResultPart("a", (TextPart("r"),)),))
     assert b"EqRk" not in openai_chat.write_call(foreign(turn, result), elsewhere).body
 
 
 def test_cache_markers_are_kept_translated_or_named_as_lost() -> None:
     def sent(ttl: str | None, attempt: Attempt) -> tuple[Any, list[str]]:
         written = openai_chat.write_call(
-            foreign(Message("user", (Text("a", Cache(ttl)),), path="messages[0]")), attempt
+            foreign(Message("user", (TextPart("a", CacheBreakpoint(ttl)),), path="messages[0]")), attempt
         )
         return json.loads(written.body)["messages"][0]["content"], [change.path for change in written.changes]
 
@@ -421,14 +433,17 @@ def test_cache_markers_are_kept_translated_or_named_as_lost() -> None:
 
 
 def test_an_image_in_a_result_follows_in_the_next_user_message() -> None:
-    calling = Message("assistant", (ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}")))
-    picture = Image(Inline("image/png", "AAAA"))
+    calling = Message("assistant", (ToolCallPart("a", "f", "{}"), ToolCallPart("b", "f", "{}")))
+    picture = ImagePart(InlineData("image/png", "AAAA"))
     results = Message(
         "tool",
-        (ToolResult("a", (Text("seen"), picture), is_error=True), ToolResult("b", (Text("r"),))),
+        (
+            ToolResultPart("a", (TextPart("seen"), picture), is_error=True),
+            ToolResultPart("b", (TextPart("r"),)),
+        ),
         path="messages[1]",
     )
-    for after in ((Message("user", (Text("Go on"),)),), ()):
+    for after in ((Message("user", (TextPart("Go on"),)),), ()):
         written = openai_chat.write_call(foreign(calling, results, *after), ATTEMPT)
         messages = json.loads(written.body)["messages"]
         assert [message["role"] for message in messages] == ["assistant", "tool", "tool", "user"]
@@ -442,16 +457,19 @@ def test_an_image_in_a_result_follows_in_the_next_user_message() -> None:
 
 
 def test_documents_and_passages_become_text_with_their_titles() -> None:
-    parts = (Document(PlainText("body"), title="T"), SearchResult("https://e.org", "E", ("one", "two")))
+    parts = (
+        DocumentPart(PlainText("body"), title="T"),
+        SearchResultPart("https://e.org", "E", ("one", "two")),
+    )
     sent = write(foreign(Message("user", parts)))["messages"][0]["content"]
     assert [part["text"] for part in sent] == ["T\nbody", "E (https://e.org)\none\ntwo"]
 
 
 def test_long_names_get_the_same_alias_everywhere_and_are_told() -> None:
     name = "mcp.server/" + "x" * 80
-    calling = Message("assistant", (ToolCall("a", name, "{}"),))
-    result = Message("tool", (ToolResult("a", (Text("r"),)),))
-    call = foreign(calling, result, tools=(Tool(name),), choice=Choice("named", (name,)))
+    calling = Message("assistant", (ToolCallPart("a", name, "{}"),))
+    result = Message("tool", (ToolResultPart("a", (TextPart("r"),)),))
+    call = foreign(calling, result, tools=(Tool(name),), choice=ToolChoice("named", (name,)))
     written = openai_chat.write_call(call, ATTEMPT)
     body = json.loads(written.body)
     assert written.aliases == {alias(name): name}
@@ -465,11 +483,13 @@ def test_long_names_get_the_same_alias_everywhere_and_are_told() -> None:
 
 def test_a_free_tool_is_wrapped_where_only_functions_are_known() -> None:
     history = (
-        Message("assistant", (ToolCall("a", "p", "text", free=True),)),
-        Message("tool", (ToolResult("a", ()),)),
+        Message("assistant", (ToolCallPart("a", "p", "text", free=True),)),
+        Message("tool", (ToolResultPart("a", ()),)),
     )
     call = foreign(
-        *history, tools=(FreeTool("p", syntax="lark", definition="x"),), choice=Choice("named", ("p",))
+        *history,
+        tools=(FreeformTool("p", syntax="lark", definition="x"),),
+        choice=ToolChoice("named", ("p",)),
     )
     wrapped = openai_chat.write_call(call, ATTEMPT)
     body = json.loads(wrapped.body)
@@ -485,21 +505,24 @@ def test_a_free_tool_is_wrapped_where_only_functions_are_known() -> None:
 
 def test_a_free_call_of_a_tool_that_is_not_offered_any_more_is_wrapped_too() -> None:
     history = (
-        Message("assistant", (ToolCall("a", "p", "text", free=True),)),
-        Message("tool", (ToolResult("a", ()),)),
+        Message("assistant", (ToolCallPart("a", "p", "text", free=True),)),
+        Message("tool", (ToolResultPart("a", ()),)),
     )
     call = write(foreign(*history))["messages"][0]["tool_calls"][0]
     assert call["function"] == {"name": "p", "arguments": '{"input":"text"}'}
 
 
 UNSAYABLE: list[tuple[Message, str]] = [
-    (Message("user", (Document(Url("https://e.org/a.pdf")),), path="messages[0]"), "messages[0].content[0]"),
-    (Message("user", (Document(FileId("file")),), path="messages[0]"), "messages[0].content[0]"),
-    (Message("user", (Image(FileId("file")),), path="messages[0]"), "messages[0].content[0]"),
+    (
+        Message("user", (DocumentPart(UrlReference("https://e.org/a.pdf")),), path="messages[0]"),
+        "messages[0].content[0]",
+    ),
+    (Message("user", (DocumentPart(FileReference("file")),), path="messages[0]"), "messages[0].content[0]"),
+    (Message("user", (ImagePart(FileReference("file")),), path="messages[0]"), "messages[0].content[0]"),
     (
         Message(
             "user",
-            (Foreign("anthropic_messages", "server_tool_use", msgspec.Raw(b"{}")),),
+            (ForeignPart("anthropic_messages", "server_tool_use", msgspec.Raw(b"{}")),),
             path="messages[0]",
         ),
         "messages[0].content[0]",
@@ -523,8 +546,8 @@ def test_a_tool_that_only_its_own_models_know_is_refused_elsewhere() -> None:
 @pytest.mark.parametrize(
     "messages",
     [
-        (Message("assistant", (ToolCall("lost", "f", "{}"),)),),
-        (Message("tool", (ToolResult("lost", (Text("r"),)),)),),
+        (Message("assistant", (ToolCallPart("lost", "f", "{}"),)),),
+        (Message("tool", (ToolResultPart("lost", (TextPart("r"),)),)),),
     ],
 )
 def test_calls_and_results_come_in_pairs(messages: tuple[Message, ...]) -> None:
@@ -534,10 +557,10 @@ def test_calls_and_results_come_in_pairs(messages: tuple[Message, ...]) -> None:
 
 def test_what_has_no_place_here_is_named_as_lost() -> None:
     call = foreign(
-        Message("assistant", (Text("begun"),), path="messages[0]"),
+        Message("assistant", (TextPart("begun"),), path="messages[0]"),
         metadata=msgspec.Raw(b"{}"),
         tier="priority",
-        cache=Cache(),
+        cache=CacheBreakpoint(),
         sampling=Sampling(stop=("a", "b", "c", "d", "e")),
         extra={"inference_geo": msgspec.Raw(b"1")},
     )

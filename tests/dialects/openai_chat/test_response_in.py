@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelplex.core.events import Argued, Began, Called, Closed, Ended, Failed, Measured, Said
-from modelplex.core.request import Seal, Written
+from modelplex.core.events import (
+    PartEnded,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from modelplex.core.request import OpaqueState, ProviderRequest
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from tests.dialects.openai_chat.peer import (
     ATTEMPT,
@@ -27,8 +36,8 @@ from tests.dialects.openai_chat.peer import (
 )
 
 
-def _made(format_: str, data: str, id_: str | None = None) -> Seal:
-    return Seal(format_, data, provider="acme", account="k1", model="m-up", id=id_)
+def _made(format_: str, data: str, id_: str | None = None) -> OpaqueState:
+    return OpaqueState(format_, data, provider="acme", account="k1", model="m-up", id=id_)
 
 
 def _weather(number: str, city: str, *, gap: str = " ") -> tuple[Any, ...]:
@@ -120,9 +129,11 @@ def test_a_whole_answer_says_what_its_stream_says(case: str) -> None:
 
 def test_an_answer_begins_with_what_names_it() -> None:
     events = read_stream([transcript("text", "stream.sse")])
-    assert events[0] == Began(id="chatcmpl-AbC123", model="gpt-4o-mini-2024-07-18", created=1764700000)
+    assert events[0] == ResponseStarted(
+        id="chatcmpl-AbC123", model="gpt-4o-mini-2024-07-18", created=1764700000
+    )
     numeric = read_stream([transcript("llama_usage_everywhere_no_done", "stream.sse")])
-    assert numeric[0] == Began(id="42", model="gemma", created=1764700000)
+    assert numeric[0] == ResponseStarted(id="42", model="gemma", created=1764700000)
     azure = read_stream([transcript("azure_filter_first", "stream.sse")])
     assert azure[0] == events[0]
 
@@ -131,7 +142,7 @@ def test_the_providers_own_usage_rides_along_to_the_last_digit() -> None:
     measured = [
         e
         for e in read_stream([transcript("openrouter_signed_reasoning", "stream.sse")])
-        if isinstance(e, Measured)
+        if isinstance(e, UsageReported)
     ]
     raw = measured[-1].usage.raw
     assert raw is not None
@@ -141,13 +152,18 @@ def test_the_providers_own_usage_rides_along_to_the_last_digit() -> None:
 def test_arguments_in_the_first_delta_are_read() -> None:
     call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
     events = read_stream([sse_bytes(chunk({"tool_calls": [call]}), chunk({}, "stop"))])
-    assert events[1:] == [Called(0, "a", "f"), Argued(0, '{"x":1}'), Closed(0), Ended("tool_calls")]
+    assert events[1:] == [
+        ToolCallStarted(0, "a", "f"),
+        ToolArgumentsDelta(0, '{"x":1}'),
+        PartEnded(0),
+        ResponseEnded("tool_calls"),
+    ]
 
 
 @pytest.mark.parametrize("none", [[], None])
 def test_no_calls_beside_content_make_no_call(none: list[Any] | None) -> None:
     events = read_stream([sse_bytes(chunk({"content": "Hi", "tool_calls": none}), chunk({}, "stop"))])
-    assert not any(isinstance(event, Called) for event in events)
+    assert not any(isinstance(event, ToolCallStarted) for event in events)
     assert fold(events) == [(0, "Said", "Hi"), ("ended", 0, "stop")]
 
 
@@ -195,20 +211,20 @@ def test_half_arguments_are_an_error_unless_a_limit_cut_them() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}}
     for word in ("tool_calls", "stop"):
         events = read_stream([sse_bytes(chunk({"tool_calls": [call]}), chunk({}, word), "[DONE]")])
-        assert isinstance(events[-1], Failed)
-        assert not any(isinstance(event, Ended) for event in events)
+        assert isinstance(events[-1], ResponseFailed)
+        assert not any(isinstance(event, ResponseEnded) for event in events)
     cut = read_stream([sse_bytes(chunk({"tool_calls": [call]}), chunk({}, "length"), "[DONE]")])
-    assert cut[-1] == Ended("length")
+    assert cut[-1] == ResponseEnded("length")
 
 
 def test_a_limit_that_is_hit_after_whole_calls_leaves_them_calls() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}}
     events = read_stream([sse_bytes(chunk({"tool_calls": [call]}), chunk({}, "length"))])
-    assert events[-1] == Ended("tool_calls")
+    assert events[-1] == ResponseEnded("tool_calls")
 
 
 def test_aliases_and_wrapped_tools_are_undone() -> None:
-    written = Written(b"", aliases={"f_1": "f.1"}, free=frozenset({"patch"}))
+    written = ProviderRequest(b"", aliases={"f_1": "f.1"}, free=frozenset({"patch"}))
     calls = [
         {"index": 0, "id": "a", "function": {"name": "f_1", "arguments": "{}"}},
         {"index": 1, "id": "b", "function": {"name": "patch", "arguments": '{"inp'}},
@@ -224,7 +240,7 @@ def test_aliases_and_wrapped_tools_are_undone() -> None:
 
 def test_the_answer_tools_arguments_are_the_text() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "answer", "arguments": '{"x":1}'}}
-    written = Written(b"", answer_tool="answer")
+    written = ProviderRequest(b"", answer_tool="answer")
     events = read_stream([sse_bytes(chunk({"tool_calls": [call]}), chunk({}, "tool_calls"))], written)
     assert fold(events) == [(0, "Said", '{"x":1}'), ("ended", 0, "stop")]
 
@@ -259,9 +275,9 @@ BROKEN = {
 def test_a_broken_stream_is_never_a_whole_answer(what: str) -> None:
     for chunks in ([BROKEN[what]], each_byte(BROKEN[what])):
         events = read_stream(chunks)
-        assert isinstance(events[-1], Failed)
+        assert isinstance(events[-1], ResponseFailed)
         assert events[-1].error.another_may_do_better
-        assert sum(isinstance(event, Failed) for event in events) == 1
+        assert sum(isinstance(event, ResponseFailed) for event in events) == 1
 
 
 def test_nothing_is_read_after_the_end() -> None:
@@ -284,7 +300,7 @@ NO_ANSWERS = {
 @pytest.mark.parametrize("body", NO_ANSWERS)
 def test_what_is_no_answer_fails_and_is_seen_to_fail(body: bytes) -> None:
     last = openai_chat.read_answer(body, ATTEMPT, PLAIN)[-1]
-    assert isinstance(last, Failed)
+    assert isinstance(last, ResponseFailed)
     assert type(last.error).__name__ == NO_ANSWERS[body]
     assert type(openai_chat.look(body).error).__name__ == NO_ANSWERS[body]
 
@@ -296,7 +312,7 @@ def test_lone_surrogates_and_numbers_that_are_none_do_not_break_an_answer() -> N
 
 def test_logprobs_stay_with_their_text() -> None:
     events = read_stream([transcript("two_choices_with_logprobs", "stream.sse")])
-    said = [event for event in events if isinstance(event, Said)]
+    said = [event for event in events if isinstance(event, TextDelta)]
     assert [json.loads(bytes(event.logprobs or b""))[0]["token"] for event in said] == ["A", "B"]
 
 

@@ -13,24 +13,24 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from modelplex.core.errors import Overloaded
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Seal
+from modelplex.core.request import OpaqueState
 from modelplex.dialects.core.envelope import unwrap, wrap
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from tests.dialects.openai_chat.peer import (
@@ -47,24 +47,24 @@ from tests.dialects.openai_chat.peer import (
     write_stream,
 )
 
-SEAL = Seal("anthropic-claude-v1", "EqRkc2Fm+/==", provider="claude", account="k2", model="opus")
+SEAL = OpaqueState("anthropic-claude-v1", "EqRkc2Fm+/==", provider="claude", account="k2", model="opus")
 USAGE = Usage(fresh=10, cache_read=4, cache_write=2, output=8, reasoning=3)
 ANSWER: list[Event] = [
-    Began(id="msg_1", model="opus", created=5),
-    Thought(0, "Let me "),
-    Thought(0, "see."),
-    Sealed(0, SEAL),
-    Closed(0),
-    Said(1, "Look: "),
-    Said(1, "two calls."),
-    Closed(1),
-    Called(2, "toolu_1", "f"),
-    Argued(2, '{"x"'),
-    Argued(2, ":1}"),
-    Called(3, "toolu_2", "g"),
-    Closed(3),
-    Measured(USAGE),
-    Ended("tool_calls"),
+    ResponseStarted(id="msg_1", model="opus", created=5),
+    ReasoningDelta(0, "Let me "),
+    ReasoningDelta(0, "see."),
+    OpaqueStateReceived(0, SEAL),
+    PartEnded(0),
+    TextDelta(1, "Look: "),
+    TextDelta(1, "two calls."),
+    PartEnded(1),
+    ToolCallStarted(2, "toolu_1", "f"),
+    ToolArgumentsDelta(2, '{"x"'),
+    ToolArgumentsDelta(2, ":1}"),
+    ToolCallStarted(3, "toolu_2", "g"),
+    PartEnded(3),
+    UsageReported(USAGE),
+    ResponseEnded("tool_calls"),
 ]
 STREAMING = make_call(stream=True)
 COUNTING = make_call(stream=True, stream_options={"include_usage": True})
@@ -141,14 +141,20 @@ def test_each_event_is_written_whole() -> None:
 
 
 def test_an_answer_that_nobody_named_gets_our_names() -> None:
-    chunks = chunks_of(write_stream([Said(0, "Hi"), Ended("stop")], STREAMING))
+    chunks = chunks_of(write_stream([TextDelta(0, "Hi"), ResponseEnded("stop")], STREAMING))
     assert {(chunk["id"], chunk["model"], chunk["created"]) for chunk in chunks} == {
         ("chatcmpl-ours", "asked-for", 7)
     }
 
 
 def test_choices_open_in_order() -> None:
-    events: list[Event] = [Began(), Said(0, "b", choice=1), Ended("stop", 1), Said(1, "a"), Ended("length")]
+    events: list[Event] = [
+        ResponseStarted(),
+        TextDelta(0, "b", choice=1),
+        ResponseEnded("stop", 1),
+        TextDelta(1, "a"),
+        ResponseEnded("length"),
+    ]
     answer = accepted_by_the_official_client(write_stream(events, STREAMING))
     assert [(choice.index, choice.message.content, choice.finish_reason) for choice in answer.choices] == [
         (0, "a", "length"),
@@ -170,7 +176,7 @@ WORDS: dict[Reason, str] = {
 
 @pytest.mark.parametrize("reason", WORDS)
 def test_a_reason_has_its_word(reason: Reason) -> None:
-    events: list[Event] = [Began(), Said(0, "a"), Ended(reason)]
+    events: list[Event] = [ResponseStarted(), TextDelta(0, "a"), ResponseEnded(reason)]
     assert (
         accepted_by_the_official_client(write_stream(events, STREAMING)).choices[0].finish_reason
         == WORDS[reason]
@@ -181,8 +187,11 @@ def test_a_reason_has_its_word(reason: Reason) -> None:
 
 
 def test_a_refusal_in_the_models_own_words_is_told_by_its_field() -> None:
-    own: list[Event] = [Began(), Refused(0, "No."), Ended("refusal")]
-    explained: list[Event] = [Began(), Ended("refusal", detail=msgspec.Raw(b'{"explanation":"Not that."}'))]
+    own: list[Event] = [ResponseStarted(), RefusalDelta(0, "No."), ResponseEnded("refusal")]
+    explained: list[Event] = [
+        ResponseStarted(),
+        ResponseEnded("refusal", detail=msgspec.Raw(b'{"explanation":"Not that."}')),
+    ]
     for events, word, said in ((own, "stop", "No."), (explained, "content_filter", "Not that.")):
         choice = accepted_by_the_official_client(write_stream(events, STREAMING)).choices[0]
         assert (choice.finish_reason, choice.message.refusal) == (word, said)
@@ -198,22 +207,22 @@ def test_a_refusal_in_the_models_own_words_is_told_by_its_field() -> None:
 
 def test_a_failure_is_the_last_thing_and_no_success_mark_follows() -> None:
     writer = openai_chat.writer(COUNTING, id="i", created=1, model="m")
-    writer.send(Said(0, "a"))
-    broken = writer.send(Failed(Overloaded("Busy.")))
+    writer.send(TextDelta(0, "a"))
+    broken = writer.send(ResponseFailed(Overloaded("Busy.")))
     assert json.loads(broken.removeprefix(b"data: ")) == {
         "error": {"message": "Busy.", "type": "overloaded", "param": None, "code": "overloaded"}
     }
-    assert writer.send(Said(0, "b")) == b""
+    assert writer.send(TextDelta(0, "b")) == b""
     assert writer.end() == b""
     with pytest.raises(Overloaded):
         openai_chat.write_answer(
-            [Said(0, "a"), Failed(Overloaded("Busy."))], COUNTING, id="i", created=1, model="m"
+            [TextDelta(0, "a"), ResponseFailed(Overloaded("Busy."))], COUNTING, id="i", created=1, model="m"
         )
 
 
 def test_a_stream_that_was_never_ended_is_not_passed_off_as_one() -> None:
     writer = openai_chat.writer(COUNTING, id="i", created=1, model="m")
-    writer.send(Said(0, "a"))
+    writer.send(TextDelta(0, "a"))
     assert b'"error"' in writer.end()
 
 
@@ -223,7 +232,12 @@ def test_a_ping_is_a_comment() -> None:
 
 def test_the_old_form_is_answered_in_the_old_form() -> None:
     old = make_call(functions=[{"name": "f"}], stream=True)
-    events: list[Event] = [Began(), Called(0, "a", "f"), Argued(0, '{"x":1}'), Ended("tool_calls")]
+    events: list[Event] = [
+        ResponseStarted(),
+        ToolCallStarted(0, "a", "f"),
+        ToolArgumentsDelta(0, '{"x":1}'),
+        ResponseEnded("tool_calls"),
+    ]
     choice = accepted_by_the_official_client(write_stream(events, old)).choices[0]
     assert choice.finish_reason == "function_call"
     assert choice.message.function_call is not None
@@ -240,12 +254,12 @@ def test_citations_of_pages_become_annotations_and_others_are_named_as_lost() ->
     )
     passage = msgspec.Raw(b'{"type":"char_location","document_index":0}')
     events: list[Event] = [
-        Said(0, "a"),
-        Cited(0, page, "anthropic_messages"),
-        Cited(0, page, "anthropic_messages"),
-        Cited(0, passage, "anthropic_messages"),
-        Made(1, msgspec.Raw(b"{}"), "gemini"),
-        Ended("stop"),
+        TextDelta(0, "a"),
+        CitationAdded(0, page, "anthropic_messages"),
+        CitationAdded(0, page, "anthropic_messages"),
+        CitationAdded(0, passage, "anthropic_messages"),
+        MediaOutput(1, msgspec.Raw(b"{}"), "gemini"),
+        ResponseEnded("stop"),
     ]
     writer = openai_chat.writer(STREAMING, id="i", created=1, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
@@ -259,10 +273,10 @@ def test_citations_of_pages_become_annotations_and_others_are_named_as_lost() ->
 
 def test_a_free_call_is_a_custom_call() -> None:
     events: list[Event] = [
-        Called(0, "a", "patch", free=True),
-        Argued(0, "*** "),
-        Argued(0, "Begin"),
-        Ended("tool_calls"),
+        ToolCallStarted(0, "a", "patch", free=True),
+        ToolArgumentsDelta(0, "*** "),
+        ToolArgumentsDelta(0, "Begin"),
+        ResponseEnded("tool_calls"),
     ]
     call = {"id": "a", "type": "custom", "custom": {"name": "patch", "input": "*** Begin"}}
     body = openai_chat.write_answer(events, STREAMING, id="i", created=1, model="m")[0]
@@ -278,8 +292,13 @@ def test_a_free_call_is_a_custom_call() -> None:
 
 
 def test_a_signature_of_a_call_stays_on_the_call() -> None:
-    seal = Seal("google-gemini-v1", "CiQB", provider="gemini")
-    events: list[Event] = [Called(0, "a", "f"), Sealed(0, seal), Argued(0, "{}"), Ended("tool_calls")]
+    seal = OpaqueState("google-gemini-v1", "CiQB", provider="gemini")
+    events: list[Event] = [
+        ToolCallStarted(0, "a", "f"),
+        OpaqueStateReceived(0, seal),
+        ToolArgumentsDelta(0, "{}"),
+        ResponseEnded("tool_calls"),
+    ]
     calls = (
         accepted_by_the_official_client(write_stream(events, STREAMING)).choices[0].message.tool_calls or []
     )
@@ -307,7 +326,7 @@ def test_an_answer_of_the_same_dialect_survives_the_hub(case: str) -> None:
 
 def unsealed(said: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Seals out of the envelopes in which a client holds them."""
-    return [tuple(unwrap(x.data) if isinstance(x, Seal) else x for x in part) for part in said]
+    return [tuple(unwrap(x.data) if isinstance(x, OpaqueState) else x for x in part) for part in said]
 
 
 def test_usage_of_the_same_dialect_comes_back_to_the_last_byte() -> None:
@@ -320,33 +339,33 @@ def test_usage_of_the_same_dialect_comes_back_to_the_last_byte() -> None:
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 some_json = st.dictionaries(st.text(max_size=3), st.integers(), max_size=3).map(json.dumps)
 seals = st.builds(
-    Seal, format=st.just("anthropic-claude-v1"), data=texts, provider=st.just("p"), account=st.none()
+    OpaqueState, format=st.just("anthropic-claude-v1"), data=texts, provider=st.just("p"), account=st.none()
 )
 
 
 @st.composite
 def answers(draw: st.DrawFn) -> list[Event]:
     """One choice's parts in an order that a model makes: thinking and text in turns, then calls."""
-    events: list[Event] = [Began(id="x", model="m", created=1)]
+    events: list[Event] = [ResponseStarted(id="x", model="m", created=1)]
     kinds = draw(st.lists(st.sampled_from(["thought", "said"]), max_size=4))
     part = 0
     for n, kind in enumerate(kinds):
         if n and kinds[n - 1] == kind == "said":
             continue  # two texts in a row are one text here
         if kind == "said":
-            events += [Said(part, text) for text in draw(st.lists(texts, min_size=1, max_size=3))]
+            events += [TextDelta(part, text) for text in draw(st.lists(texts, min_size=1, max_size=3))]
         else:
-            events += [Thought(part, text) for text in draw(st.lists(texts, min_size=1, max_size=3))]
-            events.append(Sealed(part, draw(seals)))
+            events += [ReasoningDelta(part, text) for text in draw(st.lists(texts, min_size=1, max_size=3))]
+            events.append(OpaqueStateReceived(part, draw(seals)))
         part += 1
     calls = draw(st.lists(some_json, max_size=3))
     for n, arguments in enumerate(calls):
-        events.append(Called(part, f"id{n}", draw(st.sampled_from(["f", "g"]))))
+        events.append(ToolCallStarted(part, f"id{n}", draw(st.sampled_from(["f", "g"]))))
         cut = draw(st.integers(0, len(arguments)))
-        events += [Argued(part, text) for text in (arguments[:cut], arguments[cut:]) if text]
+        events += [ToolArgumentsDelta(part, text) for text in (arguments[:cut], arguments[cut:]) if text]
         part += 1
-    ended = Ended("tool_calls" if calls else draw(st.sampled_from(["stop", "length", "filter"])))
-    return [*events, Measured(Usage(fresh=draw(st.integers(0, 99)), output=3)), ended]
+    ended = ResponseEnded("tool_calls" if calls else draw(st.sampled_from(["stop", "length", "filter"])))
+    return [*events, UsageReported(Usage(fresh=draw(st.integers(0, 99)), output=3)), ended]
 
 
 @given(answers(), st.data())

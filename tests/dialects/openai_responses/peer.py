@@ -15,14 +15,14 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from modelplex.core.events import Event
-from modelplex.core.request import Ask, Attempt, Call, Written
+from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, RawRequest
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from tests.dialects.openai_chat import peer as openai_chat_peer
 
-TRANSCRIPTS = Path(__file__).parent.parent / "transcripts" / "openai_responses"
+TRANSCRIPTS = Path(__file__).parents[2] / "transcripts" / "openai_responses"
 ATTEMPT = Attempt(provider="acme", model="m-up", dialect="openai_responses", account="k1")
-PLAIN = Written(b"{}")
+PLAIN = ProviderRequest(b"{}")
 CASES = sorted(path.name for path in TRANSCRIPTS.iterdir())
 WHOLE = [name for name in CASES if (TRANSCRIPTS / name / "response.json").exists()]
 BROKEN = {"failed_after_output", "failed_before_output", "error_event", "broken_off", "half_arguments"}
@@ -45,12 +45,12 @@ def transcript(case: str, name: str = "stream.sse") -> bytes:
     return (TRANSCRIPTS / case / name).read_bytes()
 
 
-def make_ask(**body: Any) -> Ask:
+def make_ask(**body: Any) -> RawRequest:
     ask = openai_chat_peer.make_ask({"model": "m", "input": "Hi", **body}, endpoint="responses")
     return msgspec.structs.replace(ask, dialect="openai_responses")
 
 
-def make_call(**body: Any) -> Call:
+def make_call(**body: Any) -> ChatRequest:
     return openai_responses.read_call(make_ask(**body))
 
 
@@ -58,17 +58,19 @@ def sse_bytes(*events: dict[str, Any]) -> bytes:
     return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
 
 
-def read_stream(chunks: Iterable[bytes], written: Written = PLAIN, attempt: Attempt = ATTEMPT) -> list[Event]:
+def read_stream(
+    chunks: Iterable[bytes], written: ProviderRequest = PLAIN, attempt: Attempt = ATTEMPT
+) -> list[Event]:
     reader = openai_responses.reader(attempt, written)
     return [event for each in chunks for event in reader.feed(each)] + reader.end()
 
 
-def write_stream(events: Iterable[Event], call: Call, *, id: str = "resp_ours") -> bytes:
+def write_stream(events: Iterable[Event], call: ChatRequest, *, id: str = "resp_ours") -> bytes:
     writer = openai_responses.writer(call, id=id, created=7, model="asked-for")
     return b"".join(writer.send(event) for event in events) + writer.end()
 
 
-def whole(events: list[Event], call: Call) -> dict[str, Any]:
+def whole(events: list[Event], call: ChatRequest) -> dict[str, Any]:
     body, _ = openai_responses.write_answer(events, call, id="resp_ours", created=7, model="asked-for")
     answer: dict[str, Any] = json.loads(body)
     check_response(answer)

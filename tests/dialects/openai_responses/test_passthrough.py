@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from modelplex.core.errors import RateLimited, UpstreamBroken
 from modelplex.dialects.openai_responses import dialect as openai_responses
-from modelplex.dialects.openai_responses.dialect import ResponsesWatch
+from modelplex.dialects.openai_responses.dialect import ResponsesObserver
 from tests.dialects.openai_chat.peer import each_byte, pieces
 from tests.dialects.openai_responses.peer import GOOD, WHOLE, make_ask, sse_bytes, transcript
 
 
-def watch() -> ResponsesWatch:
+def watch() -> ResponsesObserver:
     return openai_responses.watch(make_ask(stream=True), withhold_usage=True)
 
 
-def forwarded(looking: ResponsesWatch, chunks: list[bytes]) -> bytes:
+def forwarded(looking: ResponsesObserver, chunks: list[bytes]) -> bytes:
     return b"".join(looking.feed(each) for each in chunks) + looking.end()
 
 

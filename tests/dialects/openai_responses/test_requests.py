@@ -13,34 +13,34 @@ from pydantic import TypeAdapter
 from modelplex.core.errors import BadRequest, ModelplexError, StatePinned, Unsupported
 from modelplex.core.request import (
     Attempt,
-    Audio,
-    Cache,
-    Call,
-    Choice,
-    Document,
-    FileId,
-    Foreign,
-    Format,
-    FreeTool,
+    AudioPart,
+    CacheBreakpoint,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    FreeformTool,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
     Message,
     ModelFacts,
+    OpaqueState,
     PlainText,
+    ProviderRequest,
     Quirks,
-    Reasoning,
-    Refusal,
+    ReasoningOptions,
+    ReasoningPart,
+    RefusalPart,
+    ResponseFormat,
     Sampling,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
+    SearchResultPart,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
-    Url,
-    Written,
+    ToolCallPart,
+    ToolChoice,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core.envelope import wrap
@@ -113,7 +113,7 @@ CODEX: dict[str, Any] = {
 }
 
 
-def sent(call: Call, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], Written]:
+def sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
     """The body, which the official client's own type of a request takes as it is."""
     written = openai_responses.write_call(call, attempt)
     body: dict[str, Any] = json.loads(written.body)
@@ -122,12 +122,12 @@ def sent(call: Call, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], Writte
     return body, written
 
 
-def chat(**more: Any) -> Call:
-    messages = more.pop("messages", (Message("user", (Text("Hi"),), path="messages[0]"),))
-    return Call(dialect="openai_chat", model="m", messages=messages, **more)
+def chat(**more: Any) -> ChatRequest:
+    messages = more.pop("messages", (Message("user", (TextPart("Hi"),), path="messages[0]"),))
+    return ChatRequest(dialect="openai_chat", model="m", messages=messages, **more)
 
 
-def refused(call: Call, attempt: Attempt = ATTEMPT) -> ModelplexError:
+def refused(call: ChatRequest, attempt: Attempt = ATTEMPT) -> ModelplexError:
     with pytest.raises(ModelplexError) as caught:
         openai_responses.write_call(call, attempt)
     return caught.value
@@ -137,7 +137,7 @@ def refused(call: Call, attempt: Attempt = ATTEMPT) -> ModelplexError:
 
 
 def test_a_plain_text_is_what_the_user_says() -> None:
-    assert make_call(input="Hi").messages == (Message("user", (Text("Hi"),), path="input"),)
+    assert make_call(input="Hi").messages == (Message("user", (TextPart("Hi"),), path="input"),)
 
 
 def test_what_codex_sends_is_understood() -> None:
@@ -145,18 +145,18 @@ def test_what_codex_sends_is_understood() -> None:
     assert [message.role for message in call.messages] == ["system", "developer", "user", "assistant", "tool"]
     assert call.messages[3].phase == "commentary"
     assert call.messages[3].parts == (
-        Thinking("Hm.", Seal("openai-responses-v1", "gAAA", id="rs_1"), summary=True),
-        Text("Looking."),
-        ToolCall("c1", "read", "{}", namespace="mcp__fs__"),
-        ToolCall("c2", "apply_patch", "*** Begin", free=True),
+        ReasoningPart("Hm.", OpaqueState("openai-responses-v1", "gAAA", id="rs_1"), summary=True),
+        TextPart("Looking."),
+        ToolCallPart("c1", "read", "{}", namespace="mcp__fs__"),
+        ToolCallPart("c2", "apply_patch", "*** Begin", free=True),
     )
     assert call.messages[4].parts == (
-        ToolResult("c1", (Text("ok"), Image(Inline("image/png", "AAAA"), "low"))),
-        ToolResult("c2", (Text("done"),), free=True),
+        ToolResultPart("c1", (TextPart("ok"), ImagePart(InlineData("image/png", "AAAA"), "low"))),
+        ToolResultPart("c2", (TextPart("done"),), free=True),
     )
     shell, patch, search, read = call.tools
     assert isinstance(shell, Tool)
-    assert patch == FreeTool("apply_patch", "Patch.", "lark", "start: x")
+    assert patch == FreeformTool("apply_patch", "Patch.", "lark", "start: x")
     assert isinstance(search, HostedTool)
     assert (search.dialect, search.type, json.loads(bytes(search.raw))) == (
         "openai_responses",
@@ -166,7 +166,7 @@ def test_what_codex_sends_is_understood() -> None:
     assert isinstance(read, Tool)
     assert (read.name, read.namespace, call.namespaces) == ("read", "mcp__fs__", {"mcp__fs__": "Files."})
     assert (call.parallel, call.verbosity, call.cache_key) == (False, "low", "k")
-    assert call.reasoning == Reasoning(effort="medium", show="auto")
+    assert call.reasoning == ReasoningOptions(effort="medium", show="auto")
 
 
 def test_parts_of_every_kind_are_read() -> None:
@@ -183,16 +183,16 @@ def test_parts_of_every_kind_are_read() -> None:
     ]
     *known, unknown = make_call(input=[{"role": "user", "content": parts}]).messages[0].parts
     assert known == [
-        Text("a", Cache("12h")),
-        Image(Url("https://e.org/a.png")),
-        Image(FileId("file-1"), "auto"),
-        Document(Inline("application/pdf", "AA=="), filename="a.pdf"),
-        Document(Inline("text/plain", "AA=="), filename="a.txt"),
-        Document(Url("https://e.org/a.pdf")),
-        Document(FileId("file-2")),
-        Audio("AA==", "wav"),
+        TextPart("a", CacheBreakpoint("12h")),
+        ImagePart(UrlReference("https://e.org/a.png")),
+        ImagePart(FileReference("file-1"), "auto"),
+        DocumentPart(InlineData("application/pdf", "AA=="), filename="a.pdf"),
+        DocumentPart(InlineData("text/plain", "AA=="), filename="a.txt"),
+        DocumentPart(UrlReference("https://e.org/a.pdf")),
+        DocumentPart(FileReference("file-2")),
+        AudioPart("AA==", "wav"),
     ]
-    assert isinstance(unknown, Foreign)
+    assert isinstance(unknown, ForeignPart)
 
 
 def test_a_refusal_and_annotations_of_earlier_answers_are_read() -> None:
@@ -201,9 +201,9 @@ def test_a_refusal_and_annotations_of_earlier_answers_are_read() -> None:
         {"type": "refusal", "refusal": "No."},
     ]
     text, refusal = make_call(input=[{"role": "assistant", "content": content}]).messages[0].parts
-    assert isinstance(text, Text)
+    assert isinstance(text, TextPart)
     assert text.annotations_of == "openai_responses"
-    assert refusal == Refusal("No.")
+    assert refusal == RefusalPart("No.")
 
 
 def test_messages_of_the_assistant_stay_apart_and_calls_stay_together() -> None:
@@ -221,10 +221,10 @@ def test_messages_of_the_assistant_stay_apart_and_calls_stay_together() -> None:
 
 
 def test_a_sealed_state_of_another_provider_is_opened() -> None:
-    seal = Seal("anthropic-claude-v1", "sig==", provider="anthropic", account="k1")
+    seal = OpaqueState("anthropic-claude-v1", "sig==", provider="anthropic", account="k1")
     item = {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "Hm."}]}
     call = make_call(input=[{**item, "encrypted_content": wrap(seal)}])
-    assert call.messages[0].parts == (Thinking("Hm.", seal),)
+    assert call.messages[0].parts == (ReasoningPart("Hm.", seal),)
 
 
 def test_reasoning_that_can_be_read_says_more_than_its_summary() -> None:
@@ -234,28 +234,28 @@ def test_reasoning_that_can_be_read_says_more_than_its_summary() -> None:
         "summary": [{"type": "summary_text", "text": "Short."}],
         "content": [{"type": "reasoning_text", "text": "Long."}],
     }
-    assert make_call(input=[item]).messages[0].parts == (Thinking("Long."),)
+    assert make_call(input=[item]).messages[0].parts == (ReasoningPart("Long."),)
 
 
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ("none", Choice("none")),
-        ("required", Choice("required")),
-        ({"type": "function", "name": "f"}, Choice("named", ("f",))),
-        ({"type": "custom", "name": "p"}, Choice("named", ("p",))),
-        ({"type": "web_search"}, Choice("named", ("web_search",))),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ({"type": "function", "name": "f"}, ToolChoice("named", ("f",))),
+        ({"type": "custom", "name": "p"}, ToolChoice("named", ("p",))),
+        ({"type": "web_search"}, ToolChoice("named", ("web_search",))),
         (
             {
                 "type": "allowed_tools",
                 "mode": "required",
                 "tools": [{"type": "function", "name": "f"}, {"type": "web_search"}],
             },
-            Choice("subset", ("f", "web_search"), required=True),
+            ToolChoice("subset", ("f", "web_search"), required=True),
         ),
     ],
 )
-def test_each_choice_is_read_and_goes_back_as_it_was(given: Any, read: Choice) -> None:
+def test_each_choice_is_read_and_goes_back_as_it_was(given: Any, read: ToolChoice) -> None:
     tools = [READ | {"name": "f"}, {"type": "custom", "name": "p"}, SEARCH]
     call = make_call(tools=tools, tool_choice=given)
     assert call.choice == read
@@ -265,11 +265,11 @@ def test_each_choice_is_read_and_goes_back_as_it_was(given: Any, read: Choice) -
 @pytest.mark.parametrize(
     ("form", "read"),
     [
-        ({"type": "text"}, Format("text")),
-        ({"type": "json_object"}, Format("json")),
+        ({"type": "text"}, ResponseFormat("text")),
+        ({"type": "json_object"}, ResponseFormat("json")),
     ],
 )
-def test_each_form_of_an_answer_is_read_and_goes_back_as_it_was(form: Any, read: Format) -> None:
+def test_each_form_of_an_answer_is_read_and_goes_back_as_it_was(form: Any, read: ResponseFormat) -> None:
     call = make_call(text={"format": form})
     assert call.format == read
     assert sent(call)[0]["text"] == {"format": form}
@@ -371,10 +371,10 @@ def test_nothing_is_kept_at_a_provider() -> None:
 
 def test_leading_instructions_stand_before_the_conversation_and_later_ones_in_it() -> None:
     messages = (
-        Message("system", (Text("One."),), path="messages[0]"),
-        Message("developer", (Text("Two."),), path="messages[1]"),
-        Message("user", (Text("Hi"),), path="messages[2]"),
-        Message("system", (Text("Three."),), path="messages[3]"),
+        Message("system", (TextPart("One."),), path="messages[0]"),
+        Message("developer", (TextPart("Two."),), path="messages[1]"),
+        Message("user", (TextPart("Hi"),), path="messages[2]"),
+        Message("system", (TextPart("Three."),), path="messages[3]"),
     )
     body, _ = sent(chat(messages=messages))
     assert body["instructions"] == "One.\n\nTwo."
@@ -382,22 +382,32 @@ def test_leading_instructions_stand_before_the_conversation_and_later_ones_in_it
 
 
 def test_a_conversation_of_another_form_becomes_items() -> None:
-    seal = Seal("openai-responses-v1", "gAAA", provider="acme", account="k1", id="rs_1")
+    seal = OpaqueState("openai-responses-v1", "gAAA", provider="acme", account="k1", id="rs_1")
     messages = (
-        Message("user", (Text("Hi"), Image(Inline("image/png", "AA==")), SearchResult("e.org", "E", ("x",)))),
+        Message(
+            "user",
+            (
+                TextPart("Hi"),
+                ImagePart(InlineData("image/png", "AA==")),
+                SearchResultPart("e.org", "E", ("x",)),
+            ),
+        ),
         Message(
             "assistant",
             (
-                Thinking("Hm.", seal, summary=True),
-                Text("Looking."),
-                ToolCall("c1", "f", "{}"),
-                ToolCall("c2", "p", "*** x", free=True),
+                ReasoningPart("Hm.", seal, summary=True),
+                TextPart("Looking."),
+                ToolCallPart("c1", "f", "{}"),
+                ToolCallPart("c2", "p", "*** x", free=True),
             ),
         ),
-        Message("tool", (ToolResult("c1", (Text("No."),), is_error=True), ToolResult("c2", ()))),
-        Message("user", (Document(PlainText("text"), title="T"), Document(Url("https://e.org/a.pdf")))),
+        Message("tool", (ToolResultPart("c1", (TextPart("No."),), is_error=True), ToolResultPart("c2", ()))),
+        Message(
+            "user",
+            (DocumentPart(PlainText("text"), title="T"), DocumentPart(UrlReference("https://e.org/a.pdf"))),
+        ),
     )
-    body, _ = sent(chat(messages=messages, tools=(Tool("f"), FreeTool("p"))), CUSTOM)
+    body, _ = sent(chat(messages=messages, tools=(Tool("f"), FreeformTool("p"))), CUSTOM)
     assert body["input"] == [
         {
             "type": "message",
@@ -447,9 +457,9 @@ def test_controls_of_another_form_are_said_in_this_ones_words() -> None:
     call = chat(
         max_tokens=9,
         sampling=Sampling(temperature=0.5, top_p=0.9, logprobs=True, top_logprobs=2),
-        format=Format("schema", msgspec.Raw(b'{"type":"object"}'), name="s", strict=True),
+        format=ResponseFormat("schema", msgspec.Raw(b'{"type":"object"}'), name="s", strict=True),
         verbosity="low",
-        reasoning=Reasoning(effort="high", show="summarized"),
+        reasoning=ReasoningOptions(effort="high", show="summarized"),
         cache_key="k",
         user="u",
         user_field="safety_identifier",
@@ -478,9 +488,9 @@ def test_controls_of_another_form_are_said_in_this_ones_words() -> None:
 def test_what_this_form_has_no_words_for_is_named() -> None:
     call = chat(
         sampling=Sampling(top_k=3, seed=1, presence_penalty=0.5, stop=("x",)),
-        reasoning=Reasoning(budget=8192),
+        reasoning=ReasoningOptions(budget=8192),
         extra={"modalities": msgspec.Raw(b"[]"), "store": msgspec.Raw(b"true")},
-        cache=Cache("5m"),
+        cache=CacheBreakpoint("5m"),
     )
     body, written = sent(call)
     assert body["reasoning"] == {"effort": "medium"}
@@ -499,10 +509,10 @@ def test_what_this_form_has_no_words_for_is_named() -> None:
 @pytest.mark.parametrize(
     ("part", "param"),
     [
-        (Audio("AA==", "wav"), "messages[0].content[0]"),
-        (Image(FileId("f")), "messages[0].content[0]"),
-        (Document(FileId("f")), "messages[0].content[0]"),
-        (Foreign("gemini", "x", msgspec.Raw(b"{}")), "messages[0].content[0]"),
+        (AudioPart("AA==", "wav"), "messages[0].content[0]"),
+        (ImagePart(FileReference("f")), "messages[0].content[0]"),
+        (DocumentPart(FileReference("f")), "messages[0].content[0]"),
+        (ForeignPart("gemini", "x", msgspec.Raw(b"{}")), "messages[0].content[0]"),
     ],
 )
 def test_a_part_that_cannot_be_said_is_refused_by_its_place(part: Any, param: str) -> None:
@@ -513,15 +523,17 @@ def test_a_part_that_cannot_be_said_is_refused_by_its_place(part: Any, param: st
 
 def test_several_choices_and_calls_without_results_are_refused() -> None:
     assert refused(chat(sampling=Sampling(n=2))).param == "n"
-    open_call = Message("assistant", (ToolCall("c1", "f", "{}"),), path="messages[0]")
+    open_call = Message("assistant", (ToolCallPart("c1", "f", "{}"),), path="messages[0]")
     assert "'c1'" in refused(chat(messages=(open_call,))).message
 
 
 def test_sealed_state_goes_to_its_maker_alone() -> None:
-    other = Seal("openai-responses-v1", "gAAA", provider="acme", account="k2")
-    message = Message("assistant", (Thinking("Hm.", other),), path="messages[0]")
+    other = OpaqueState("openai-responses-v1", "gAAA", provider="acme", account="k2")
+    message = Message("assistant", (ReasoningPart("Hm.", other),), path="messages[0]")
     assert isinstance(refused(chat(messages=(message,))), StatePinned)
-    unknown = msgspec.structs.replace(message, parts=(Thinking("Hm.", Seal("anthropic-claude-v1", "x")),))
+    unknown = msgspec.structs.replace(
+        message, parts=(ReasoningPart("Hm.", OpaqueState("anthropic-claude-v1", "x")),)
+    )
     body, written = sent(chat(messages=(unknown,)))
     assert body["input"] == []
     assert [change.op for change in written.changes] == ["drop", "drop"]
@@ -530,10 +542,10 @@ def test_sealed_state_goes_to_its_maker_alone() -> None:
 def test_a_long_name_is_replaced_wherever_it_stands_and_a_long_id_too() -> None:
     long, id_ = "a.tool.with.dots", "c" * 80
     messages = (
-        Message("assistant", (ToolCall(id_, long, "{}"),)),
-        Message("tool", (ToolResult(id_, (Text("x"),)),)),
+        Message("assistant", (ToolCallPart(id_, long, "{}"),)),
+        Message("tool", (ToolResultPart(id_, (TextPart("x"),)),)),
     )
-    body, written = sent(chat(messages=messages, tools=(Tool(long),), choice=Choice("named", (long,))))
+    body, written = sent(chat(messages=messages, tools=(Tool(long),), choice=ToolChoice("named", (long,))))
     (alias,) = written.aliases
     assert [body["tools"][0]["name"], body["tool_choice"]["name"], body["input"][0]["name"]] == [alias] * 3
     assert body["input"][0]["call_id"] == body["input"][1]["call_id"]
@@ -542,10 +554,10 @@ def test_a_long_name_is_replaced_wherever_it_stands_and_a_long_id_too() -> None:
 
 def test_a_free_tool_is_a_function_where_the_service_knows_functions_only() -> None:
     messages = (
-        Message("assistant", (ToolCall("c", "p", "*** x", free=True),)),
-        Message("tool", (ToolResult("c", (Text("y"),), free=True),)),
+        Message("assistant", (ToolCallPart("c", "p", "*** x", free=True),)),
+        Message("tool", (ToolResultPart("c", (TextPart("y"),), free=True),)),
     )
-    body, written = sent(chat(messages=messages, tools=(FreeTool("p", "P.", "lark", "x"),)))
+    body, written = sent(chat(messages=messages, tools=(FreeformTool("p", "P.", "lark", "x"),)))
     assert body["tools"][0]["type"] == "function"
     assert [item["type"] for item in body["input"]] == ["function_call", "function_call_output"]
     assert json.loads(body["input"][0]["arguments"]) == {"input": "*** x"}
@@ -554,7 +566,7 @@ def test_a_free_tool_is_a_function_where_the_service_knows_functions_only() -> N
 
 def test_a_schema_is_a_forced_tool_where_the_model_has_none() -> None:
     attempt = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(schema=False))
-    form = Format("schema", msgspec.Raw(b'{"type":"object"}'))
+    form = ResponseFormat("schema", msgspec.Raw(b'{"type":"object"}'))
     body, written = sent(chat(format=form), attempt)
     assert written.answer_tool == body["tool_choice"]["name"]
     assert refused(chat(format=form, tools=(Tool("f"),)), attempt).param == "response_format"
@@ -565,17 +577,17 @@ def test_a_foreign_hosted_tool_stays_behind() -> None:
     body, written = sent(chat(tools=(Tool("f"), tool)))
     assert [each["name"] for each in body["tools"]] == ["f"]
     assert [(change.op, change.path) for change in written.changes] == [("drop", "tools[1]")]
-    assert refused(chat(tools=(tool,), choice=Choice("named", ("web_search",)))).param == "tool_choice"
-    assert refused(chat(tools=(tool,), choice=Choice("required"))).param == "tool_choice"
+    assert refused(chat(tools=(tool,), choice=ToolChoice("named", ("web_search",)))).param == "tool_choice"
+    assert refused(chat(tools=(tool,), choice=ToolChoice("required"))).param == "tool_choice"
 
 
 # --- to other dialects ------------------------------------------------------------------------------------------------
 
 
-def left(dialect: str, **body: Any) -> tuple[dict[str, Any], Written]:
+def left(dialect: str, **body: Any) -> tuple[dict[str, Any], ProviderRequest]:
     facts = ModelFacts(thinking="adaptive")
     attempt = Attempt(provider="other", model="m-up", dialect=dialect, account="k9", facts=facts)
-    written: Written = FOREIGN[dialect].write_call(make_call(**body), attempt)
+    written: ProviderRequest = FOREIGN[dialect].write_call(make_call(**body), attempt)
     return json.loads(written.body), written
 
 

@@ -10,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelplex.core.errors import Overloaded, RateLimited, UpstreamBroken
-from modelplex.core.events import Argued, Began, Called, Closed, Ended, Failed, Said, Sealed, Thought
-from modelplex.core.request import Seal, Written
+from modelplex.core.events import (
+    OpaqueStateReceived,
+    PartEnded,
+    ReasoningDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+)
+from modelplex.core.request import OpaqueState, ProviderRequest
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from tests.dialects.openai_chat.peer import each_byte, fold, pieces
 from tests.dialects.openai_responses.peer import (
@@ -26,8 +36,8 @@ from tests.dialects.openai_responses.peer import (
 )
 
 
-def _made(data: str, id_: str) -> Seal:
-    return Seal("openai-responses-v1", data, provider="acme", account="k1", model="m-up", id=id_)
+def _made(data: str, id_: str) -> OpaqueState:
+    return OpaqueState("openai-responses-v1", data, provider="acme", account="k1", model="m-up", id=id_)
 
 
 def _weather(number: str, city: str) -> tuple[Any, ...]:
@@ -150,7 +160,7 @@ def test_a_whole_answer_says_what_its_stream_says(case: str) -> None:
 
 def test_an_answer_begins_with_what_names_it() -> None:
     (began, *_) = read_stream([transcript("text")])
-    assert began == Began(
+    assert began == ResponseStarted(
         id="resp_68af4030592c81938ec0a5fbab4a3e9f",
         model="gpt-5.1-2025-11-13",
         created=1764700000,
@@ -161,30 +171,41 @@ def test_an_answer_begins_with_what_names_it() -> None:
 def test_a_seal_stands_in_its_part_before_the_part_closes() -> None:
     events = read_stream([transcript("reasoning_text_two_calls")])
     of_reasoning = [
-        event for event in events if isinstance(event, Thought | Sealed | Closed) and event.part == 0
+        event
+        for event in events
+        if isinstance(event, ReasoningDelta | OpaqueStateReceived | PartEnded) and event.part == 0
     ]
     assert [type(event).__name__ for event in of_reasoning][-2:] == ["Sealed", "Closed"]
 
 
 def test_arguments_in_deltas_and_in_the_done_event_are_told_once() -> None:
     events = read_stream([transcript("reasoning_text_two_calls")])
-    assert "".join(e.text for e in events if isinstance(e, Argued) and e.part == 2) == '{"city": "Bern"}'
+    assert (
+        "".join(e.text for e in events if isinstance(e, ToolArgumentsDelta) and e.part == 2)
+        == '{"city": "Bern"}'
+    )
 
 
 def test_parallel_calls_may_interleave() -> None:
-    argued = [e.part for e in read_stream([transcript("reasoning_text_two_calls")]) if isinstance(e, Argued)]
+    argued = [
+        e.part
+        for e in read_stream([transcript("reasoning_text_two_calls")])
+        if isinstance(e, ToolArgumentsDelta)
+    ]
     assert argued == [2, 3, 2, 3]
 
 
 def test_a_namespace_comes_with_its_call() -> None:
     (called,) = [
-        e for e in read_stream([transcript("encrypted_reasoning_and_namespace")]) if isinstance(e, Called)
+        e
+        for e in read_stream([transcript("encrypted_reasoning_and_namespace")])
+        if isinstance(e, ToolCallStarted)
     ]
     assert called.namespace == "files"
 
 
 def test_log_probabilities_come_in_chats_form() -> None:
-    (said,) = [e for e in read_stream([transcript("logprobs")]) if isinstance(e, Said)]
+    (said,) = [e for e in read_stream([transcript("logprobs")]) if isinstance(e, TextDelta)]
     assert said.logprobs is not None
     assert json.loads(bytes(said.logprobs)) == [
         {
@@ -207,14 +228,14 @@ def _call_stream(name: str, arguments: str, *, free: bool = False) -> bytes:
 
 
 def test_aliases_and_wrapped_tools_are_undone() -> None:
-    written = Written(b"", aliases={"f_1": "f.1"}, free=frozenset({"patch"}))
+    written = ProviderRequest(b"", aliases={"f_1": "f.1"}, free=frozenset({"patch"}))
     assert fold(read_stream([_call_stream("f_1", "{}")], written))[0][3] == "f.1"
     told = fold(read_stream([_call_stream("patch", '{"input": "*** x"}')], written))
     assert told[0] == (0, "Called", "c", "patch", True, "*** x")
 
 
 def test_an_answer_that_was_asked_for_as_a_tool_is_text() -> None:
-    written = Written(b"", answer_tool="answer")
+    written = ProviderRequest(b"", answer_tool="answer")
     told = fold(read_stream([_call_stream("answer", '{"a": 1}')], written))
     assert told == [(0, "Said", '{"a": 1}'), ("ended", 0, "stop")]
 
@@ -236,7 +257,7 @@ def test_a_failure_is_what_its_code_says(code: str, kind: type[Exception]) -> No
     flat = {"type": "error", "code": code, "message": "No.", "param": None}
     for told in (failed, flat, {"type": "error", "error": {"code": code, "message": "No."}}):
         (event,) = read_stream([sse_bytes(told)])
-        assert isinstance(event, Failed)
+        assert isinstance(event, ResponseFailed)
         assert type(event.error) is kind
         assert "No." in event.error.message
 
@@ -255,12 +276,12 @@ def test_a_failure_is_what_its_code_says(code: str, kind: type[Exception]) -> No
 )
 def test_what_is_no_answer_is_a_failure(body: bytes) -> None:
     (event,) = openai_responses.read_answer(body, ATTEMPT, PLAIN)
-    assert isinstance(event, Failed)
+    assert isinstance(event, ResponseFailed)
 
 
 def test_a_stream_of_something_else_is_a_failure() -> None:
     (event,) = read_stream([b"data: <html>\n\n"])
-    assert isinstance(event, Failed)
+    assert isinstance(event, ResponseFailed)
 
 
 def test_after_a_failure_nothing_more_is_read() -> None:
@@ -272,5 +293,5 @@ def test_after_a_failure_nothing_more_is_read() -> None:
 
 @pytest.mark.parametrize("case", [case for case in GOOD if case.startswith("cut") or case == "filtered"])
 def test_what_was_cut_never_ends_as_if_it_were_whole(case: str) -> None:
-    (ended,) = [e for e in read_stream([transcript(case)]) if isinstance(e, Ended)]
+    (ended,) = [e for e in read_stream([transcript(case)]) if isinstance(e, ResponseEnded)]
     assert ended.reason in {"length", "filter"}

@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 
 from modelplex.core.errors import BadRequest, ModelplexError, RateLimited, UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Seal
+from modelplex.core.request import OpaqueState
 from modelplex.dialects.core.envelope import unwrap
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from tests.dialects.openai_chat.peer import fold, pieces
@@ -48,25 +48,25 @@ from tests.dialects.openai_responses.peer import (
 )
 
 CALL = make_call(stream=True)
-SEAL = Seal("anthropic-claude-v1", "EqRkc2Fm+/==", provider="anthropic", account="k1", model="claude")
+SEAL = OpaqueState("anthropic-claude-v1", "EqRkc2Fm+/==", provider="anthropic", account="k1", model="claude")
 ANSWER: list[Event] = [
-    Began(id="msg_01", model="claude", created=3),
-    Thought(0, "Two "),
-    Thought(0, "cities."),
-    Sealed(0, SEAL),
-    Closed(0),
-    Said(1, "Let me "),
-    Said(1, "look."),
-    Closed(1),
-    Called(2, "call_a", "get_weather"),
-    Argued(2, '{"city":'),
-    Called(3, "call_b", "get_weather"),
-    Argued(3, '{"city":"Basel"}'),
-    Argued(2, '"Bern"}'),
-    Closed(2),
-    Closed(3),
-    Measured(Usage(fresh=15, cache_read=4, cache_write=2, output=10, reasoning=3)),
-    Ended("tool_calls"),
+    ResponseStarted(id="msg_01", model="claude", created=3),
+    ReasoningDelta(0, "Two "),
+    ReasoningDelta(0, "cities."),
+    OpaqueStateReceived(0, SEAL),
+    PartEnded(0),
+    TextDelta(1, "Let me "),
+    TextDelta(1, "look."),
+    PartEnded(1),
+    ToolCallStarted(2, "call_a", "get_weather"),
+    ToolArgumentsDelta(2, '{"city":'),
+    ToolCallStarted(3, "call_b", "get_weather"),
+    ToolArgumentsDelta(3, '{"city":"Basel"}'),
+    ToolArgumentsDelta(2, '"Bern"}'),
+    PartEnded(2),
+    PartEnded(3),
+    UsageReported(Usage(fresh=15, cache_read=4, cache_write=2, output=10, reasoning=3)),
+    ResponseEnded("tool_calls"),
 ]
 
 
@@ -138,14 +138,14 @@ def test_the_same_id_gives_the_same_bytes() -> None:
 
 
 def test_an_answers_own_name_is_kept_where_it_is_one_of_this_form() -> None:
-    assert whole([Began(id="resp_theirs"), Ended("stop")], CALL)["id"] == "resp_theirs"
-    assert whole([Ended("stop")], CALL)["id"] == "resp_ours"
-    body, _ = openai_responses.write_answer([Ended("stop")], CALL, id="req-1", created=1, model="m")
+    assert whole([ResponseStarted(id="resp_theirs"), ResponseEnded("stop")], CALL)["id"] == "resp_theirs"
+    assert whole([ResponseEnded("stop")], CALL)["id"] == "resp_ours"
+    body, _ = openai_responses.write_answer([ResponseEnded("stop")], CALL, id="req-1", created=1, model="m")
     assert json.loads(body)["id"] == "resp_req-1"
 
 
 def test_a_writer_does_without_being_told_where_parts_end() -> None:
-    silent = [event for event in ANSWER if not isinstance(event, Closed)]
+    silent = [event for event in ANSWER if not isinstance(event, PartEnded)]
     assert final(write_stream(silent, CALL))["output"] == final(write_stream(ANSWER, CALL))["output"]
 
 
@@ -202,7 +202,7 @@ def test_what_the_request_did_not_say_has_the_value_that_strict_clients_expect()
 
 
 def test_what_the_gateway_keeps_is_told() -> None:
-    kept = openai_responses.Kept(store=True, previous="resp_0")
+    kept = openai_responses.StoredContext(store=True, previous="resp_0")
     body, _ = openai_responses.write_answer(ANSWER, CALL, id="resp_1", created=1, model="m", kept=kept)
     assert (json.loads(body)["store"], json.loads(body)["previous_response_id"]) == (True, "resp_0")
 
@@ -221,7 +221,7 @@ def test_what_the_gateway_keeps_is_told() -> None:
     ],
 )
 def test_each_reason_has_its_status(reason: Reason, status: str, why: str | None) -> None:
-    events: list[Event] = [Said(0, "a"), Ended(reason)]
+    events: list[Event] = [TextDelta(0, "a"), ResponseEnded(reason)]
     answer = final(write_stream(events, CALL))
     assert answer["status"] == status
     assert answer["incomplete_details"] == (None if why is None else {"reason": why})
@@ -230,25 +230,31 @@ def test_each_reason_has_its_status(reason: Reason, status: str, why: str | None
 
 
 def test_a_paused_turn_is_named_as_a_loss() -> None:
-    _, changes = openai_responses.write_answer([Ended("paused")], CALL, id="i", created=1, model="m")
+    _, changes = openai_responses.write_answer([ResponseEnded("paused")], CALL, id="i", created=1, model="m")
     assert [(change.op, change.path) for change in changes] == [("lower", "incomplete_details.reason")]
 
 
 def test_a_refusal_in_the_models_own_words_completes_the_answer() -> None:
-    answer = final(write_stream([Refused(0, "I "), Refused(0, "cannot."), Ended("refusal")], CALL))
+    answer = final(
+        write_stream([RefusalDelta(0, "I "), RefusalDelta(0, "cannot."), ResponseEnded("refusal")], CALL)
+    )
     assert answer["status"] == "completed"
     assert answer["output"][0]["content"] == [{"type": "refusal", "refusal": "I cannot."}]
 
 
 def test_a_refusal_that_is_explained_beside_the_text_is_told_as_one() -> None:
     detail = msgspec.Raw(b'{"category":"x","explanation":"Not this."}')
-    answer = final(write_stream([Said(0, "Well"), Ended("refusal", detail=detail)], CALL))
+    answer = final(write_stream([TextDelta(0, "Well"), ResponseEnded("refusal", detail=detail)], CALL))
     assert [part["type"] for part in answer["output"][0]["content"]] == ["output_text", "refusal"]
     assert answer["incomplete_details"] == {"reason": "content_filter"}
 
 
 def test_a_call_that_was_cut_is_never_told_as_done() -> None:
-    events: list[Event] = [Called(0, "a", "f"), Argued(0, '{"x":'), Ended("length")]
+    events: list[Event] = [
+        ToolCallStarted(0, "a", "f"),
+        ToolArgumentsDelta(0, '{"x":'),
+        ResponseEnded("length"),
+    ]
     told = accepted_by_the_official_client(write_stream(events, CALL))
     assert not any(event["type"].endswith("arguments.done") for event in told)
     (item,) = told[-1]["response"]["output"]
@@ -256,17 +262,19 @@ def test_a_call_that_was_cut_is_never_told_as_done() -> None:
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:
-    told = accepted_by_the_official_client(write_stream([Called(0, "a", "f"), Ended("tool_calls")], CALL))
+    told = accepted_by_the_official_client(
+        write_stream([ToolCallStarted(0, "a", "f"), ResponseEnded("tool_calls")], CALL)
+    )
     assert [e["delta"] for e in told if e["type"].endswith("arguments.delta")] == ["{}"]
     assert told[-1]["response"]["output"][0]["arguments"] == "{}"
 
 
 def test_a_free_call_is_a_custom_call() -> None:
     events: list[Event] = [
-        Called(0, "a", "patch", free=True),
-        Argued(0, "*** "),
-        Argued(0, "Begin"),
-        Ended("tool_calls"),
+        ToolCallStarted(0, "a", "patch", free=True),
+        ToolArgumentsDelta(0, "*** "),
+        ToolArgumentsDelta(0, "Begin"),
+        ResponseEnded("tool_calls"),
     ]
     told = accepted_by_the_official_client(write_stream(events, CALL))
     assert "response.custom_tool_call_input.done" in [event["type"] for event in told]
@@ -282,30 +290,40 @@ def test_a_free_call_is_a_custom_call() -> None:
 def test_a_tool_that_was_taken_out_of_its_namespace_is_called_in_it() -> None:
     read = {"type": "function", "name": "read", "parameters": {"type": "object"}}
     call = make_call(tools=[{"type": "namespace", "name": "mcp__fs", "description": "", "tools": [read]}])
-    answer = whole([Called(0, "a", "mcp__fs__read"), Ended("tool_calls")], call)
+    answer = whole([ToolCallStarted(0, "a", "mcp__fs__read"), ResponseEnded("tool_calls")], call)
     assert (answer["output"][0]["namespace"], answer["output"][0]["name"]) == ("mcp__fs", "read")
 
 
 def test_text_that_follows_another_text_stays_in_its_message() -> None:
-    events: list[Event] = [Said(0, "a"), Closed(0), Said(1, "b"), Refused(2, "c"), Ended("stop")]
+    events: list[Event] = [
+        TextDelta(0, "a"),
+        PartEnded(0),
+        TextDelta(1, "b"),
+        RefusalDelta(2, "c"),
+        ResponseEnded("stop"),
+    ]
     (message,) = final(write_stream(events, CALL))["output"]
     assert [part.get("text", part.get("refusal")) for part in message["content"]] == ["a", "b", "c"]
 
 
 def test_text_after_a_call_is_another_message() -> None:
     events: list[Event] = [
-        Said(0, "a"),
-        Called(1, "c", "f"),
-        Argued(1, "{}"),
-        Said(2, "b"),
-        Ended("tool_calls"),
+        TextDelta(0, "a"),
+        ToolCallStarted(1, "c", "f"),
+        ToolArgumentsDelta(1, "{}"),
+        TextDelta(2, "b"),
+        ResponseEnded("tool_calls"),
     ]
     kinds = [item["type"] for item in final(write_stream(events, CALL))["output"]]
     assert kinds == ["message", "function_call", "message"]
 
 
 def test_redacted_and_left_out_thinking_can_be_told_apart_when_they_come_back() -> None:
-    events: list[Event] = [Sealed(0, SEAL, redacted=True), Sealed(1, SEAL), Ended("stop")]
+    events: list[Event] = [
+        OpaqueStateReceived(0, SEAL, redacted=True),
+        OpaqueStateReceived(1, SEAL),
+        ResponseEnded("stop"),
+    ]
     answer = final(write_stream(events, CALL))
     assert [item["summary"] for item in answer["output"]] == [[], [{"type": "summary_text", "text": ""}]]
     back = make_call(input=[{"role": "user", "content": "Hi"}, *answer["output"]]).messages[1].parts
@@ -315,20 +333,23 @@ def test_redacted_and_left_out_thinking_can_be_told_apart_when_they_come_back() 
 
 def test_thinking_survives_the_client_byte_for_byte() -> None:
     text = 'Zwei \\ "Städte" 😀\n\n und mehr'
-    answer = whole([Thought(0, text), Sealed(0, SEAL), Said(1, "x"), Ended("stop")], CALL)
+    answer = whole(
+        [ReasoningDelta(0, text), OpaqueStateReceived(0, SEAL), TextDelta(1, "x"), ResponseEnded("stop")],
+        CALL,
+    )
     thinking = make_call(input=answer["output"]).messages[0].parts[0]
     assert (getattr(thinking, "text", None), getattr(thinking, "seal", None)) == (text, SEAL)
 
 
 def test_a_signature_of_a_call_comes_back_on_that_call() -> None:
-    seal = Seal("google-gemini-v1", "CiQB", provider="gemini")
+    seal = OpaqueState("google-gemini-v1", "CiQB", provider="gemini")
     events: list[Event] = [
-        Called(0, "a", "f"),
-        Sealed(0, seal),
-        Argued(0, "{}"),
-        Called(1, "b", "f"),
-        Argued(1, "{}"),
-        Ended("tool_calls"),
+        ToolCallStarted(0, "a", "f"),
+        OpaqueStateReceived(0, seal),
+        ToolArgumentsDelta(0, "{}"),
+        ToolCallStarted(1, "b", "f"),
+        ToolArgumentsDelta(1, "{}"),
+        ResponseEnded("tool_calls"),
     ]
     answer = final(write_stream(events, CALL))
     parts = make_call(input=answer["output"]).messages[0].parts
@@ -339,7 +360,12 @@ def test_a_signature_of_a_call_comes_back_on_that_call() -> None:
 
 
 def test_a_seal_that_comes_late_is_not_lost() -> None:
-    events: list[Event] = [Thought(0, "a"), Said(1, "b"), Sealed(0, SEAL), Ended("stop")]
+    events: list[Event] = [
+        ReasoningDelta(0, "a"),
+        TextDelta(1, "b"),
+        OpaqueStateReceived(0, SEAL),
+        ResponseEnded("stop"),
+    ]
     kinds = [
         (item["type"], "encrypted_content" in item) for item in final(write_stream(events, CALL))["output"]
     ]
@@ -349,18 +375,18 @@ def test_a_seal_that_comes_late_is_not_lost() -> None:
 def test_citations_of_pages_become_annotations_and_others_are_named_as_lost() -> None:
     page = {"url": "https://e.org", "title": "E"}
     events: list[Event] = [
-        Said(0, "a"),
-        Cited(
+        TextDelta(0, "a"),
+        CitationAdded(
             0,
             msgspec.Raw(json.dumps({"type": "web_search_result_location", **page}).encode()),
             "anthropic_messages",
         ),
-        Cited(
+        CitationAdded(
             0, msgspec.Raw(json.dumps({"type": "url_citation", "url_citation": page}).encode()), "openai_chat"
         ),
-        Cited(0, msgspec.Raw(b'{"type":"char_location"}'), "anthropic_messages"),
-        Made(1, msgspec.Raw(b"{}"), "gemini"),
-        Ended("stop"),
+        CitationAdded(0, msgspec.Raw(b'{"type":"char_location"}'), "anthropic_messages"),
+        MediaOutput(1, msgspec.Raw(b"{}"), "gemini"),
+        ResponseEnded("stop"),
     ]
     writer = openai_responses.writer(CALL, id="resp_i", created=1, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
@@ -371,7 +397,9 @@ def test_citations_of_pages_become_annotations_and_others_are_named_as_lost() ->
 
 def test_log_probabilities_are_in_every_place_that_has_them() -> None:
     odds = msgspec.Raw(b'[{"token":"A","logprob":-0.1,"bytes":null,"top_logprobs":[]}]')
-    told = accepted_by_the_official_client(write_stream([Said(0, "A", logprobs=odds), Ended("stop")], CALL))
+    told = accepted_by_the_official_client(
+        write_stream([TextDelta(0, "A", logprobs=odds), ResponseEnded("stop")], CALL)
+    )
     entry = {"token": "A", "logprob": -0.1, "bytes": [65], "top_logprobs": []}
     assert [e["logprobs"] for e in told if "output_text." in e["type"]] == [[entry], [entry]]
     assert told[-1]["response"]["output"][0]["content"][0]["logprobs"] == [entry]
@@ -390,7 +418,9 @@ def test_a_failure_tells_what_came_before_it_and_nothing_after(
     error: ModelplexError, code: str, before: int
 ) -> None:
     writer = openai_responses.writer(CALL, id="resp_ours", created=7, model="m")
-    stream = b"".join(writer.send(event) for event in [*ANSWER[:before], Failed(error), *ANSWER[before:]])
+    stream = b"".join(
+        writer.send(event) for event in [*ANSWER[:before], ResponseFailed(error), *ANSWER[before:]]
+    )
     assert writer.end() == b""
     told = accepted_by_the_official_client(stream)
     assert told[0]["type"] == "response.created"
@@ -404,16 +434,19 @@ def test_a_failure_tells_what_came_before_it_and_nothing_after(
 def test_a_whole_answer_that_failed_raises_what_it_failed_of() -> None:
     with pytest.raises(RateLimited):
         openai_responses.write_answer(
-            [Said(0, "a"), Failed(RateLimited("Slow."))], CALL, id="i", created=1, model="m"
+            [TextDelta(0, "a"), ResponseFailed(RateLimited("Slow."))], CALL, id="i", created=1, model="m"
         )
 
 
 def test_a_stream_that_was_never_ended_is_not_passed_off_as_one() -> None:
-    assert final(write_stream([Said(0, "a")], CALL))["status"] == "failed"
+    assert final(write_stream([TextDelta(0, "a")], CALL))["status"] == "failed"
 
 
 def test_empty_text_begins_nothing() -> None:
-    assert final(write_stream([Said(0, ""), Thought(1, ""), Ended("stop")], CALL))["output"] == []
+    assert (
+        final(write_stream([TextDelta(0, ""), ReasoningDelta(1, ""), ResponseEnded("stop")], CALL))["output"]
+        == []
+    )
 
 
 def test_a_ping_is_a_comment_and_nothing_says_done() -> None:
@@ -474,8 +507,14 @@ def _as_summaries(said: list[tuple[Any, ...]]) -> list[str]:
 
 def test_a_call_of_another_choice_is_not_written() -> None:
     assert (
-        whole([Said(0, "a"), Said(1, "b", choice=1), Ended("stop"), Ended("stop", choice=1)], CALL)["output"][
-            0
-        ]["content"][0]["text"]
+        whole(
+            [
+                TextDelta(0, "a"),
+                TextDelta(1, "b", choice=1),
+                ResponseEnded("stop"),
+                ResponseEnded("stop", choice=1),
+            ],
+            CALL,
+        )["output"][0]["content"][0]["text"]
         == "a"
     )

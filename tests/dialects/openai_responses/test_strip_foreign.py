@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 
-from modelplex.core.events import Event, Failed, Made, Said, Sealed, Thought
-from modelplex.core.request import Attempt, ModelFacts, Thinking, ToolCall, Written
+from modelplex.core.events import (
+    Event,
+    MediaOutput,
+    OpaqueStateReceived,
+    ReasoningDelta,
+    ResponseFailed,
+    TextDelta,
+)
+from modelplex.core.request import Attempt, ModelFacts, ProviderRequest, ReasoningPart, ToolCallPart
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.gemini import dialect as gemini
@@ -30,7 +37,7 @@ from tests.dialects.openai_responses.peer import (
     write_stream,
 )
 
-TRANSCRIPTS = Path(__file__).parent.parent / "transcripts"
+TRANSCRIPTS = Path(__file__).parents[2] / "transcripts"
 READERS: dict[str, ProviderDialect] = {
     "openai_chat": openai_chat,
     "anthropic_messages": anthropic,
@@ -38,7 +45,7 @@ READERS: dict[str, ProviderDialect] = {
     "ollama": ollama,
 }
 CALL = make_call(stream=True)
-WRITTEN = Written(
+WRITTEN = ProviderRequest(
     b"{}", aliases={"mcp_files_read_42": "mcp.files/read"}, free=frozenset({"patch"}), answer_tool=None
 )
 
@@ -67,13 +74,13 @@ def test_the_streams_of_others_are_accepted_by_openais_responses_client(
     writer = openai_responses.writer(CALL, id="resp_ours", created=7, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
     told = accepted_by_the_official_client(stream)
-    if isinstance(events[-1], Failed):
+    if isinstance(events[-1], ResponseFailed):
         assert told[-1]["type"] == "response.failed"
         return
     assert told[-1]["type"] in {"response.completed", "response.incomplete"}
     assert told[-1]["response"] == whole(events, CALL)
     first_choice = [event for event in events if not getattr(event, "choice", 0)]
-    if not any(isinstance(event, Made) for event in events):
+    if not any(isinstance(event, MediaOutput) for event in events):
         assert _calls_and_texts(fold(read_stream([stream]))) == _calls_and_texts(fold(first_choice))
 
 
@@ -103,7 +110,7 @@ def test_responses_streams_are_accepted_by_openais_chat_client(case: str) -> Non
     writer: ChatWriter = openai_chat.writer(call, id="c", created=1, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
     answer = openai_chat_peer.accepted_by_the_official_client(stream)
-    said = "".join(event.text for event in events if isinstance(event, Said))
+    said = "".join(event.text for event in events if isinstance(event, TextDelta))
     assert (answer.choices[0].message.content or "") == said
 
 
@@ -131,9 +138,9 @@ def test_anthropics_thinking_comes_home_byte_for_byte_through_a_responses_client
         for block in body["messages"][1]["content"]
         if "thinking" in block["type"]
     ]
-    assert thinking == [event.seal.data for event in events if isinstance(event, Sealed)]
+    assert thinking == [event.seal.data for event in events if isinstance(event, OpaqueStateReceived)]
     texts = "".join(block.get("thinking", "") for block in body["messages"][1]["content"])
-    assert texts == "".join(event.text for event in events if isinstance(event, Thought))
+    assert texts == "".join(event.text for event in events if isinstance(event, ReasoningDelta))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,10 @@ def test_geminis_signatures_come_home_on_their_parts_through_a_responses_client(
     events = read("gemini", f"{case}/stream.sse")
     answer = final(write_stream(events, CALL))
     parts = [part for message in make_call(input=answer["output"]).messages for part in message.parts]
-    back = [part.seal for part in parts if isinstance(part, Thinking | ToolCall) and part.seal is not None]
-    assert back == [event.seal for event in events if isinstance(event, Sealed)]
+    back = [
+        part.seal
+        for part in parts
+        if isinstance(part, ReasoningPart | ToolCallPart) and part.seal is not None
+    ]
+    assert back == [event.seal for event in events if isinstance(event, OpaqueStateReceived)]
     assert back

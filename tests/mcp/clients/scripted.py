@@ -13,7 +13,7 @@ from typing import Any
 
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
-from modelplex.mcp.clients import Front
+from modelplex.mcp.clients import McpHttp
 from modelplex.mcp.constants import (
     INVALID_PARAMS,
     LEGACY_VERSIONS,
@@ -24,10 +24,10 @@ from modelplex.mcp.constants import (
     MISSING_CAPABILITY,
     NEWEST_LEGACY,
     Json,
-    Party,
-    Reply,
+    McpClient,
+    McpReply,
 )
-from modelplex.server.process import Process
+from modelplex.server.process import GatewayProcess
 from tests.gateways import gateway
 
 BOUND = 15
@@ -54,7 +54,7 @@ class ScriptedHub:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Any]] = []
-        self.parties: list[Party] = []
+        self.parties: list[McpClient] = []
         self.channels: dict[str, Callable[[Json], None]] = {}
         self.go = asyncio.Event()
         self.begun = asyncio.Event()
@@ -63,20 +63,20 @@ class ScriptedHub:
     def knows(self, server: str) -> bool:
         return server in {"one", "two"}
 
-    async def request(self, party: Party, message: Json, *, server: str | None = None) -> Reply:
+    async def request(self, party: McpClient, message: Json, *, server: str | None = None) -> McpReply:
         self.parties.append(party)
         method, params = message["method"], message.get("params", {})
         self.seen.append((method, server))
         if method == "initialize" and party.era == "legacy":
             asked = params.get("protocolVersion")
             version = asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
-            return Reply(
+            return McpReply(
                 {"protocolVersion": version, "capabilities": {}, "serverInfo": {"name": "m", "version": "1"}}
             )
         if method == "tools/list":
-            return Reply({"tools": [{k: v for k, v in tool.items() if k != "server"} for tool in TOOLS]})
+            return McpReply({"tools": [{k: v for k, v in tool.items() if k != "server"} for tool in TOOLS]})
         if method == "server/discover" and party.era == "modern":
-            return Reply(
+            return McpReply(
                 {
                     "supportedVersions": ["2026-07-28"],
                     "capabilities": {},
@@ -86,14 +86,14 @@ class ScriptedHub:
                 }
             )
         if method == "ping" and party.era == "legacy":
-            return Reply({})
+            return McpReply({})
         if method == "subscriptions/listen":
             return await self._listen(party, message)
         if method == "tools/call":
             return await self._call(party, message)
-        return Reply.failed(METHOD_NOT_FOUND, f"Method not found: {method}")
+        return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {method}")
 
-    async def _listen(self, party: Party, message: Json) -> Reply:
+    async def _listen(self, party: McpClient, message: Json) -> McpReply:
         meta = {"_meta": {META_SUBSCRIPTION: message["id"]}}
         party.send({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": meta})
         self.begun.set()
@@ -102,9 +102,9 @@ class ScriptedHub:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
-        return Reply(meta)
+        return McpReply(meta)
 
-    async def _call(self, party: Party, message: Json) -> Reply:
+    async def _call(self, party: McpClient, message: Json) -> McpReply:
         params = message["params"]
         name = str(params.get("name")).rpartition("__")[2]
         arguments = params.get("arguments", {})
@@ -131,31 +131,33 @@ class ScriptedHub:
                 reply = await party.ask("sampling/createMessage", {"messages": []})
                 return text(json.dumps({"result": reply.result, "error": reply.error}))
             case "needy":
-                return Reply.failed(
+                return McpReply.failed(
                     MISSING_CAPABILITY, "needs sampling", {"requiredCapabilities": {"sampling": {}}}
                 )
             case "breaks":
                 raise RuntimeError("nobody foresaw this")
             case "own":
-                return Reply.failed(-32050, "its own")
+                return McpReply.failed(-32050, "its own")
             case _:
-                return Reply.failed(INVALID_PARAMS, f"Unknown tool: {params.get('name')}", reason="unknown")
+                return McpReply.failed(
+                    INVALID_PARAMS, f"Unknown tool: {params.get('name')}", reason="unknown"
+                )
 
-    async def notified(self, party: Party, message: Json, *, server: str | None = None) -> None:
+    async def notified(self, party: McpClient, message: Json, *, server: str | None = None) -> None:
         self.seen.append((message["method"], message.get("params")))
 
-    def opened(self, party: Party, *, server: str | None = None, channel: Callable[[Json], None]) -> None:
+    def opened(self, party: McpClient, *, server: str | None = None, channel: Callable[[Json], None]) -> None:
         self.channels[party.session] = channel
         self.seen.append(("opened", server))
 
-    def closed(self, party: Party) -> None:
+    def closed(self, party: McpClient) -> None:
         del self.channels[party.session]
         self.seen.append(("closed", None))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
         return TOOLS
 
-    async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> Reply:
+    async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply:
         if name in {
             "policy",
             "limit",
@@ -166,8 +168,10 @@ class ScriptedHub:
             "client",
             "invalid_answer",
         }:
-            refused = Reply.failed(-32603, f"no: {name}", {"retryAfterMs": 2500}, reason=name)
-            return Reply(text(f"no: {name}", error=True).result, reason=name) if name == "policy" else refused
+            refused = McpReply.failed(-32603, f"no: {name}", {"retryAfterMs": 2500}, reason=name)
+            return (
+                McpReply(text(f"no: {name}", error=True).result, reason=name) if name == "policy" else refused
+            )
         if name == "fails":
             return text("it failed", error=True)
         party: Any = None
@@ -177,8 +181,8 @@ class ScriptedHub:
         return next((tool["inputSchema"] for tool in TOOLS if tool["name"] == name), None)  # type: ignore[return-value]
 
 
-def text(said: str, *, error: bool = False) -> Reply:
-    return Reply({"content": [{"type": "text", "text": said}], **({"isError": True} if error else {})})
+def text(said: str, *, error: bool = False) -> McpReply:
+    return McpReply({"content": [{"type": "text", "text": said}], **({"isError": True} if error else {})})
 
 
 def progress(token: Any, number: Any) -> Json:
@@ -309,9 +313,9 @@ class Wire:
 class Place:
     """A gateway with a scripted hub. `post` is one request on a connection of its own."""
 
-    process: Process
+    process: GatewayProcess
     hub: ScriptedHub
-    front: Front
+    front: McpHttp
     port: int
     socket: str
     now: list[float]
@@ -369,7 +373,7 @@ async def place(
     """A gateway on a port and on a socket, in this process."""
     async with gateway(f"[server]\n{server}\n", folder=folder) as running:
         hub, now, ids = ScriptedHub(), [0.0], itertools.count(1)
-        front = Front(
+        front = McpHttp(
             hub,
             config or McpConfig(enabled=True),
             ids=lambda: f"{next(ids):032x}",

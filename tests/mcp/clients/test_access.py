@@ -11,8 +11,8 @@ import pytest
 
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
-from modelplex.mcp.clients import Front
-from modelplex.mcp.clients.http import Incoming, place_of
+from modelplex.mcp.clients import McpHttp
+from modelplex.mcp.clients.http import McpRequest, place_of
 from tests.gateways import gateway
 from tests.mcp.clients.scripted import BOUND, ScriptedHub, call, enveloped, modern_headers, place, request
 
@@ -94,13 +94,13 @@ class Heard:
 async def test_beyond_loopback_a_token_is_needed(
     listener: str, agent: str, everybody: bool, status: int
 ) -> None:
-    front = Front(
+    front = McpHttp(
         ScriptedHub(), McpConfig(enabled=True), ids=lambda: "a" * 32, clock=lambda: 0.0, open_to_all=everybody
     )
     door = Heard()
     caller = Caller(listener=listener, kind="tcp", agent=agent)
     headers = [(b"accept", b"*/*")]
-    asked = Incoming(method="POST", path="/mcp/v1", query=b"", headers=headers, caller=caller, length=None)
+    asked = McpRequest(method="POST", path="/mcp/v1", query=b"", headers=headers, caller=caller, length=None)
     await front.answer(asked, door)
     await front.close()
     assert door.status == status

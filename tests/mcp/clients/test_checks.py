@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.mcp.clients.checks import (
-    Head,
-    Refusal,
+    McpHeaders,
+    ProtocolRefusal,
     accepted,
     decoded,
     era_of,
@@ -49,13 +49,13 @@ messages = st.fixed_dictionaries(
 def test_whatever_comes_is_something_and_what_is_wrong_is_told(value: Any) -> None:
     body = msgspec.json.encode(value)
     again = read(body, max_depth=64)
-    assert not isinstance(again, Refusal)
+    assert not isinstance(again, ProtocolRefusal)
     kind = kind_of(again)
     if kind == "none":
         assert malformed(again).code == -32600
     if kind == "request":
         era_of(again)
-        fault = modern_fault(Head(), again)
+        fault = modern_fault(McpHeaders(), again)
         assert fault is not None
         assert fault.status == 400
         msgspec.json.encode(fault.body())
@@ -83,8 +83,8 @@ def test_base64_that_is_not_canonical_or_no_text_is_refused(payload: str) -> Non
 def test_depth_is_counted_in_levels(depth: int, fits: bool) -> None:
     for body in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
         found = read(body, max_depth=8)
-        assert isinstance(found, Refusal) != fits
-    assert not isinstance(read(b'["' + b"[" * 100 + b'"]', max_depth=8), Refusal)
+        assert isinstance(found, ProtocolRefusal) != fits
+    assert not isinstance(read(b'["' + b"[" * 100 + b'"]', max_depth=8), ProtocolRefusal)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_headers_are_kept_as_often_as_they_came() -> None:
     ],
 )
 def test_the_first_evidence_tells_the_era(version: str | None, message: Any, era: str | None) -> None:
-    assert era_of(message, Head(versions=(version,) if version else ())) == era
+    assert era_of(message, McpHeaders(versions=(version,) if version else ())) == era
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,6 @@ def test_arguments_that_headers_repeat_stand_on_chains_of_properties_alone() -> 
         "x-mcp-header": "Root",
     }
     assert sorted(header_arguments(schema)) == [(("a",), "A"), (("b", "c"), "C")]
-    head = Head(arguments=(("a", "x"),))
+    head = McpHeaders(arguments=(("a", "x"),))
     assert same_arguments(head, call("t", {"a": {"no": "header"}}), schema) is None
     assert same_arguments(head, {"method": "tools/call", "params": {"arguments": 3}}, schema) is not None

@@ -18,11 +18,11 @@ import pytest
 
 from modelplex.config import Config
 from modelplex.config.settings import McpConfig
-from modelplex.mcp.clients import Lines
+from modelplex.mcp.clients import StdioConnections
 from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory
-from modelplex.server.callers import Callers
-from modelplex.server.connection_shares import Shares, bounds
+from modelplex.server.callers import CallerResolver
+from modelplex.server.connection_shares import ConnectionShares, bounds
 from modelplex.server.mcp_stdio import Stdio
 from tests.mcp.clients.scripted import BOUND, ScriptedHub, call, enveloped, request
 
@@ -51,7 +51,7 @@ class Client:
 @dataclass
 class House:
     hub: ScriptedHub
-    lines: Lines
+    lines: StdioConnections
     path: Path
     clients: list[Client]
     bodies: BodyMemory
@@ -66,9 +66,15 @@ class House:
 async def house(folder: Path, *, server: str | None = None, **config: Any) -> AsyncGenerator[House]:
     hub, ids, path = ScriptedHub(), itertools.count(1), folder / "mcp.sock"
     settings = McpConfig(enabled=True, **config)
-    lines = Lines(hub, settings, ids=lambda: f"line-{next(ids)}", server=server)
+    lines = StdioConnections(hub, settings, ids=lambda: f"line-{next(ids)}", server=server)
     bodies = BodyMemory(total=300_000, share=100_000)
-    stdio = Stdio(Unix(str(path)), lines, callers=Callers(Config()), shares=Shares(bounds(8)), bodies=bodies)
+    stdio = Stdio(
+        Unix(str(path)),
+        lines,
+        callers=CallerResolver(Config()),
+        shares=ConnectionShares(bounds(8)),
+        bodies=bodies,
+    )
     await stdio.open()
     there = House(hub, lines, path, [], bodies)
     try:

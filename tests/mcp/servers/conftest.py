@@ -10,13 +10,13 @@ import pytest
 
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp.constants import Json, Reply
-from modelplex.mcp.servers import Children, DiskCache, Server, ServerEvent
+from modelplex.mcp.constants import Json, McpReply
+from modelplex.mcp.servers import DiskCache, ManagedServer, ProcessTable, ServerEvent
 
 SCRIPT = Path(__file__).with_name("scripted.py")
 
 
-def text_of(reply: Reply) -> str:
+def text_of(reply: McpReply) -> str:
     """The text of a tool result's first part."""
     assert reply.result is not None, reply.error
     text = reply.result["content"][0]["text"]
@@ -42,8 +42,8 @@ class Scripted:
             args=tuple(Secret(arg) for arg in ("-S", "-E", str(SCRIPT), f"journal={self.journal}", *args)),
             **extra,
         )
-        self.children = Children(64)
-        self.server = Server(
+        self.children = ProcessTable(64)
+        self.server = ManagedServer(
             config,
             limits=McpConfig(**limits),
             cache=DiskCache(folder / "mcp") if cache else None,
@@ -59,7 +59,7 @@ class Scripted:
             return []
         return [line for line in self.journal.read_text().splitlines() if line.startswith(begins)]
 
-    async def call(self, name: str, arguments: Json | None = None, **more: Any) -> Reply:
+    async def call(self, name: str, arguments: Json | None = None, **more: Any) -> McpReply:
         return await self.server.request("tools/call", {"name": name, "arguments": arguments or {}}, **more)
 
     async def close(self) -> None:

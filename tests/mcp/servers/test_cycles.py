@@ -9,7 +9,7 @@ import pytest
 
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp.servers import Server
+from modelplex.mcp.servers import ManagedServer
 
 from .conftest import running
 
@@ -39,7 +39,7 @@ async def test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor(tm
         env={"PIDS": Secret(str(pids))},
         protocol="legacy",
     )
-    server = Server(config, limits=McpConfig(), environ=os.environ)
+    server = ManagedServer(config, limits=McpConfig(), environ=os.environ)
 
     async def cycle(scope: str, times: int) -> None:
         for _ in range(times):

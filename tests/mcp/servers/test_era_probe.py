@@ -1,7 +1,7 @@
 import pytest
 
-from modelplex.mcp.constants import Json, Reply
-from modelplex.mcp.servers.era_probe import Again, Incompatible, Judgement, Legacy, Modern, judge
+from modelplex.mcp.constants import Json, McpReply
+from modelplex.mcp.servers.era_probe import Incompatible, Judgement, Legacy, Modern, ModernRetry, judge
 
 RESULTS: list[tuple[Json, str]] = [
     ({"supportedVersions": ["2026-07-28", "2025-11-25"]}, "modern"),
@@ -15,19 +15,19 @@ RESULTS: list[tuple[Json, str]] = [
 
 @pytest.mark.parametrize(("result", "expected"), RESULTS)
 def test_a_result_is_believed_only_where_it_names_a_modern_version(result: Json, expected: str) -> None:
-    judged = judge(Reply(result=result), version="2026-07-28")
+    judged = judge(McpReply(result=result), version="2026-07-28")
     assert judged == (Modern("2026-07-28", result) if expected == "modern" else Legacy())
 
 
 @pytest.mark.parametrize(
     ("code", "data", "expected"),
     [
-        (-32022, {"supported": ["2026-07-28"]}, Again("2026-07-28")),
+        (-32022, {"supported": ["2026-07-28"]}, ModernRetry("2026-07-28")),
         (-32022, {"supported": ["2031-01-01", "2025-06-18"]}, Legacy()),
         (-32022, {"supported": []}, Legacy()),
         (-32022, None, Legacy()),
-        (-32020, None, Again("2026-07-28")),
-        (-32021, {"requiredCapabilities": {"sampling": {}}}, Again("2026-07-28", declare=True)),
+        (-32020, None, ModernRetry("2026-07-28")),
+        (-32021, {"requiredCapabilities": {"sampling": {}}}, ModernRetry("2026-07-28", declare=True)),
         (-32601, None, Legacy()),
         (-32602, "text", Legacy()),
         (-32000, None, Legacy()),
@@ -38,11 +38,11 @@ def test_an_error_is_modern_evidence_only_by_the_codes_that_the_revision_defines
     code: int, data: object, expected: Judgement
 ) -> None:
     error: Json = {"code": code, "message": "no", "data": data}
-    assert judge(Reply(error=error), version="2026-07-28") == expected
+    assert judge(McpReply(error=error), version="2026-07-28") == expected
 
 
 def test_a_server_of_another_future_is_told_apart() -> None:
     error: Json = {"code": -32022, "message": "no", "data": {"supported": ["2031-01-01"]}}
-    judged = judge(Reply(error=error), version="2026-07-28")
+    judged = judge(McpReply(error=error), version="2026-07-28")
     assert isinstance(judged, Incompatible)
     assert "2031-01-01" in judged.sentence

@@ -9,12 +9,12 @@ import uvloop
 
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp.constants import Json, Reply, Unavailable
-from modelplex.mcp.servers import Server
+from modelplex.mcp.constants import Json, McpReply, Unavailable
+from modelplex.mcp.servers import ManagedServer
 
 from .conftest import SCRIPT, Start, running, text_of, until
 from .remote import Seen, Stream, legacy, remote, text
-from .test_http import CALL, asked
+from .test_streamable_http import CALL, asked
 
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -23,7 +23,7 @@ def test_both_event_loops_start_call_and_stop_a_process(
 ) -> None:
     async def main() -> list[int]:
         args = tuple(map(Secret, ("-S", "-E", str(SCRIPT))))
-        server = Server(McpServer(name="s", command=sys.executable, args=args), limits=McpConfig())
+        server = ManagedServer(McpServer(name="s", command=sys.executable, args=args), limits=McpConfig())
         pids = [int(text_of(await server.request("tools/call", {"name": "pid"}))) for _ in range(2)]
         pids.append(int(text_of(await server.request("tools/call", {"name": "fork"}))))
         with pytest.raises(Unavailable):
@@ -75,9 +75,9 @@ async def test_a_broken_server_takes_no_other_down(start: Start, tmp_path: Path)
 
 
 async def test_a_question_ends_with_the_call_that_it_belongs_to() -> None:
-    async def never(method: str, params: Json) -> Reply:
+    async def never(method: str, params: Json) -> McpReply:
         await asyncio.sleep(60)
-        return Reply(result={})
+        return McpReply(result={})
 
     async def answer(seen: Seen, stream: Stream) -> None:
         if seen.said == "tools/call":
@@ -95,13 +95,13 @@ async def test_a_question_ends_with_the_call_that_it_belongs_to() -> None:
 async def test_a_question_that_the_server_takes_back_is_not_answered() -> None:
     heard, taken_back = asyncio.Event(), asyncio.Event()
 
-    async def never(method: str, params: Json) -> Reply:
+    async def never(method: str, params: Json) -> McpReply:
         heard.set()
         try:
             await asyncio.sleep(60)
         finally:
             taken_back.set()
-        return Reply(result={})
+        return McpReply(result={})
 
     async def answer(seen: Seen, stream: Stream) -> None:
         if seen.said == "tools/call":
@@ -123,9 +123,9 @@ async def test_a_question_that_the_server_takes_back_is_not_answered() -> None:
 async def test_while_a_question_is_answered_only_the_maximum_bounds_the_call(start: Start) -> None:
     scripted = start(extra={"timeout": 0.2}, limits={"max_call_time": 5.0})
 
-    async def slowly(method: str, params: Json) -> Reply:
+    async def slowly(method: str, params: Json) -> McpReply:
         await asyncio.sleep(0.5)
-        return Reply(result={"action": "accept"})
+        return McpReply(result={"action": "accept"})
 
     reply = await scripted.call("ask", {"method": "elicitation/create"}, asked=slowly)
     assert json.loads(text_of(reply))["result"] == {"action": "accept"}

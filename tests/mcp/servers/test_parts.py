@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpServer
 from modelplex.mcp.constants import Catalog, Json
-from modelplex.mcp.servers import Children, DiskCache, Teaching, Verdict, processes
+from modelplex.mcp.servers import DiskCache, EraVerdict, ProcessTable, WriteOnlyCache, processes
 from modelplex.mcp.servers import cache as cache_module
 from modelplex.mcp.servers.address import parse_address
 from modelplex.mcp.servers.cache import fingerprint
 from modelplex.mcp.servers.header_params import annotated, argument_headers, header_value, standard_headers
-from modelplex.mcp.servers.sse_events import Event, EventReader, TooLong
+from modelplex.mcp.servers.sse_events import Event, EventReader, EventTooLong
 
 
 @given(st.text())
@@ -102,7 +102,7 @@ def test_events_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("data", [b"data: " + b"x" * 200, b"data: xxxxxxxxxx\n" * 20])
 def test_an_event_beyond_the_bound_is_refused(data: bytes) -> None:
-    with pytest.raises(TooLong):
+    with pytest.raises(EventTooLong):
         EventReader(limit=100).feed(data)
 
 
@@ -138,8 +138,8 @@ async def test_what_is_kept_comes_back_and_what_is_broken_does_not(tmp_path: Pat
         era="modern", version="2026-07-28", tools=({"name": "ü", "x": [1, None]},), instructions="do"
     )
     assert await cache.load("f" * 64) == (None, None)
-    await cache.store("f" * 64, catalog, Verdict("modern", "2026-07-28"))
-    assert await DiskCache(folder).load("f" * 64) == (catalog, Verdict("modern", "2026-07-28"))
+    await cache.store("f" * 64, catalog, EraVerdict("modern", "2026-07-28"))
+    assert await DiskCache(folder).load("f" * 64) == (catalog, EraVerdict("modern", "2026-07-28"))
     assert folder.stat().st_mode & 0o777 == 0o700
     assert [file.name for file in folder.iterdir()] == [f"{'f' * 64}.json"]
     for broken in (b"", b"{", b'{"format":99,"catalog":null,"verdict":null}', b"[" * 100_000):
@@ -161,7 +161,7 @@ async def test_the_folder_of_what_is_kept_stays_small(
     monkeypatch.setattr(cache_module, "MOST_FILES", 3)
     cache = DiskCache(tmp_path)
     for number in range(6):
-        await cache.store(f"f{number}", None, Verdict("legacy", "2025-11-25"))
+        await cache.store(f"f{number}", None, EraVerdict("legacy", "2025-11-25"))
         os.utime(tmp_path / f"f{number}.json", (number, number))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f3.json", "f4.json", "f5.json"]
 
@@ -169,16 +169,16 @@ async def test_the_folder_of_what_is_kept_stays_small(
 async def test_a_command_that_asks_anew_writes_what_it_learns_and_believes_nothing(tmp_path: Path) -> None:
     kept = DiskCache(tmp_path)
     catalog = Catalog(era="legacy", version="2025-11-25")
-    await Teaching(kept).store("f", catalog, None)
+    await WriteOnlyCache(kept).store("f", catalog, None)
     assert await kept.load("f") == (catalog, None)
-    assert await Teaching(kept).load("f") == (None, None)
+    assert await WriteOnlyCache(kept).load("f") == (None, None)
 
 
 async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    children = Children(64)
+    children = ProcessTable(64)
     running: list[int] = [0, 0]
     go_on = asyncio.Event()
 
@@ -202,7 +202,7 @@ async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
 async def test_a_server_that_hangs_takes_no_turn_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setattr(processes, "TURN", 0.01)
-    children = Children(64)
+    children = ProcessTable(64)
     began: list[int] = []
 
     async def hang(number: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from modelplex.mcp.servers.processes import Children, Process, Spawned
+from modelplex.mcp.servers.processes import ProcessTable, ServerProcess, Spawned
 
 WAIT_S = 20
 
@@ -22,7 +22,7 @@ class Silent:
     def exited(self, code: int | None) -> None: ...
 
 
-class Held(Children):
+class Held(ProcessTable):
     """Its threads start no process before they may."""
 
     def __init__(self) -> None:
@@ -42,7 +42,9 @@ async def test_a_start_that_nobody_waits_for_is_over_when_all_is_closed() -> Non
     children = Held()
     argv = [sys.executable, "-S", "-c", "input()"]
     starting = asyncio.create_task(
-        Process.start(argv, env={}, cwd=None, network=True, children=children, ears=Silent(), limit=1000)
+        ServerProcess.start(
+            argv, env={}, cwd=None, network=True, children=children, ears=Silent(), limit=1000
+        )
     )
     assert await asyncio.to_thread(children.reached.wait, WAIT_S)
     starting.cancel()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelplex.config.secret import Secret
-from modelplex.mcp.constants import LEGACY_VERSIONS, Json, Reply, Unavailable
+from modelplex.mcp.constants import LEGACY_VERSIONS, Json, McpReply, Unavailable
 from modelplex.mcp.server_output import LAST_LENGTH, SHOWN
 from modelplex.mcp.servers.streamable_http import messages_of
 
@@ -110,14 +110,14 @@ async def test_a_modern_server_that_was_only_slow_is_recognised_by_its_refusal(s
 
 
 async def test_a_remembered_era_that_is_wrong_is_dropped(start: Start) -> None:
-    from modelplex.mcp.servers import Verdict
+    from modelplex.mcp.servers import EraVerdict
 
     scripted = start(era="legacy")
-    scripted.server.verdict = Verdict("modern", "2026-07-28")
+    scripted.server.verdict = EraVerdict("modern", "2026-07-28")
     assert (await scripted.server.lists()).era == "legacy"
-    assert scripted.server.verdict == Verdict("legacy", "2025-11-25")
+    assert scripted.server.verdict == EraVerdict("legacy", "2025-11-25")
     modern = start(era="modern")
-    modern.server.verdict = Verdict("legacy", "2025-11-25")
+    modern.server.verdict = EraVerdict("legacy", "2025-11-25")
     assert (await modern.server.lists()).era == "modern"
 
 
@@ -498,9 +498,9 @@ async def test_a_question_goes_to_the_one_call_in_flight_and_to_no_other(start: 
     scripted = start()
     asked: list[tuple[str, Json]] = []
 
-    async def answer(method: str, params: Json) -> Reply:
+    async def answer(method: str, params: Json) -> McpReply:
         asked.append((method, params))
-        return Reply(result={"action": "accept"})
+        return McpReply(result={"action": "accept"})
 
     arguments: Json = {"method": "elicitation/create", "params": {"message": "?"}}
     reply = await scripted.call("ask", arguments, asked=answer)

@@ -7,8 +7,8 @@ import pytest
 
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp.constants import Json, Reply, Unavailable
-from modelplex.mcp.servers import Server, ServerEvent, Verdict
+from modelplex.mcp.constants import Json, McpReply, Unavailable
+from modelplex.mcp.servers import EraVerdict, ManagedServer, ServerEvent
 
 from .conftest import text_of, until
 from .remote import TOOL, Remote, Seen, Stream, error, legacy, modern, remote, result, text
@@ -19,7 +19,7 @@ CALL: Json = {"name": "echo", "arguments": {}}
 @asynccontextmanager
 async def asked(
     it: Remote, *, path: str = "/mcp", headers: dict[str, str] | None = None, **limits: Any
-) -> AsyncGenerator[Server]:
+) -> AsyncGenerator[ManagedServer]:
     """A handle of that server."""
     url = f"http://127.0.0.1:{it.port}{path}"
     extra: Json = {"timeout": limits.pop("timeout", 60.0), "idempotent": limits.pop("idempotent", ())}
@@ -30,14 +30,14 @@ async def asked(
         **extra,
     )
     events: list[ServerEvent] = []
-    server = Server(config, limits=McpConfig(**limits), dice=lambda: 0.0, tell=events.append)
+    server = ManagedServer(config, limits=McpConfig(**limits), dice=lambda: 0.0, tell=events.append)
     try:
         yield server
     finally:
         await server.close()
 
 
-Asked = Callable[..., AbstractAsyncContextManager[Server]]
+Asked = Callable[..., AbstractAsyncContextManager[ManagedServer]]
 
 
 async def test_a_modern_request_repeats_its_body_in_headers_and_the_configs_are_sent() -> None:
@@ -53,7 +53,7 @@ async def test_a_modern_request_repeats_its_body_in_headers_and_the_configs_are_
         assert headers["mcp-param-n"] == "7"
         assert headers["authorization"] == "Bearer k"
         assert "mcp-session-id" not in headers
-        assert server.verdict == Verdict("modern", "2026-07-28")
+        assert server.verdict == EraVerdict("modern", "2026-07-28")
 
 
 async def test_a_tool_whose_header_annotation_is_not_allowed_is_left_out() -> None:
@@ -245,9 +245,9 @@ async def test_a_question_on_a_requests_own_stream_is_that_calls_however_many_th
             await legacy(seen, stream)
 
     def answering(n: int) -> Callable[[str, Json], Any]:
-        async def asked_of(method: str, params: Json) -> Reply:
+        async def asked_of(method: str, params: Json) -> McpReply:
             assert params == {"n": n}
-            return Reply(result={"for": n})
+            return McpReply(result={"for": n})
 
         return asked_of
 
@@ -398,7 +398,7 @@ async def test_the_oldest_form_is_found_by_probing_and_remembered() -> None:
     async with remote(Oldest()) as it, asked(it) as server:
         assert (await server.lists()).version == "2024-11-05"
         assert text_of(await server.request("tools/call", CALL)) == "old"
-        assert server.verdict == Verdict("legacy", "2024-11-05", sse=True)
+        assert server.verdict == EraVerdict("legacy", "2024-11-05", sse=True)
         assert {seen.target for seen in it.of("tools/call")} == {"/messages?id=1"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class CacheControl(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ephemeral"):
+class CacheControlBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ephemeral"):
     ttl: str | None = None
 
 
@@ -16,7 +16,7 @@ class Citations(msgspec.Struct, frozen=True):
 class TextBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="text"):
     text: str
     citations: msgspec.Raw | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlBlock | None = None
 
 
 class Base64Source(msgspec.Struct, frozen=True, tag_field="type", tag="base64"):
@@ -39,7 +39,7 @@ class TextSource(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
 
 class ImageBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="image"):
     source: Base64Source | UrlSource | FileSource
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlBlock | None = None
 
 
 class DocumentBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="document"):
@@ -47,7 +47,7 @@ class DocumentBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="
     title: str | None = None
     context: str | None = None
     citations: Citations | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlBlock | None = None
 
 
 class SearchResultBlock(
@@ -57,7 +57,7 @@ class SearchResultBlock(
     title: str
     content: list[TextBlock]
     citations: Citations | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlBlock | None = None
 
 
 class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
@@ -75,7 +75,7 @@ class ToolUseBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t
     input: msgspec.Raw
     caller: msgspec.Raw | None = None
     toolset_name: msgspec.Raw | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlBlock | None = None
 
 
 class ToolResultBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_result"):
@@ -83,7 +83,7 @@ class ToolResultBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field
     content: list[Block] | None = None
     is_error: bool = False
     toolset_name: msgspec.Raw | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlBlock | None = None
 
 
 Block = (
@@ -99,7 +99,7 @@ Block = (
 )
 
 
-class Turn(msgspec.Struct):
+class AnthropicMessage(msgspec.Struct):
     """One entry of `messages`. `path` is where it began in the client's body."""
 
     role: str

@@ -26,7 +26,7 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.core.events import Event, ListedModel
-from modelplex.core.request import Attempt, Call, Change, Written
+from modelplex.core.request import Attempt, Change, ChatRequest, ProviderRequest
 from modelplex.dialects.anthropic import response_out as anthropic_response_out
 from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.anthropic.errors import error_event, write_error
@@ -34,10 +34,15 @@ from modelplex.dialects.anthropic.listings import read_count, write_count, write
 from modelplex.dialects.anthropic.passthrough import look, watch
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
-from modelplex.dialects.anthropic.response_in import ErrorBody, StreamReader, error_of, read_answer
-from modelplex.dialects.anthropic.response_out import PING, MessagesWriter
+from modelplex.dialects.anthropic.response_in import (
+    AnthropicErrorBody,
+    AnthropicStreamReader,
+    error_of,
+    read_answer,
+)
+from modelplex.dialects.anthropic.response_out import PING, AnthropicStreamWriter
 from modelplex.dialects.core.retry_after import read_delay
-from modelplex.dialects.dialect import Reader
+from modelplex.dialects.dialect import ResponseReader
 
 __all__ = [
     "PING",
@@ -78,19 +83,19 @@ STATUSES: dict[int, type[ModelplexError]] = {
 `not_found_error` it is the path that was not found, so that the base URL is wrong and not the model's name."""
 
 
-def writer(call: Call, *, id: str, created: int, model: str) -> MessagesWriter:
-    return MessagesWriter(call, id_=id, created=created, model=model)
+def writer(call: ChatRequest, *, id: str, created: int, model: str) -> AnthropicStreamWriter:
+    return AnthropicStreamWriter(call, id_=id, created=created, model=model)
 
 
 def write_answer(
-    events: Sequence[Event], call: Call, *, id: str, created: int, model: str
+    events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     return anthropic_response_out.write_answer(events, call, id_=id, created=created, model=model)
 
 
-def reader(attempt: Attempt, written: Written) -> Reader:
-    return StreamReader(attempt, written)
+def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
+    return AnthropicStreamReader(attempt, written)
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
@@ -101,7 +106,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     kind = STATUSES.get(status, UpstreamBroken)
     wait = read_delay(headers)
     try:
-        error = msgspec.json.decode(body, type=ErrorBody).error
+        error = msgspec.json.decode(body, type=AnthropicErrorBody).error
     except (msgspec.DecodeError, UnicodeError):
         told = f"The provider answered with status {status} and nothing that explains it."
         return kind(told, upstream_status=status, retry_after=wait)

@@ -13,23 +13,23 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
-    Cache,
-    Document,
-    FileId,
-    Foreign,
-    Image,
-    Inline,
+    CacheBreakpoint,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
     PlainText,
-    Seal,
-    SearchResult,
+    ReasoningPart,
+    SearchResultPart,
     Source,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Url,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.anthropic.messages_out import DIALECT, SEAL_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import given_id
@@ -44,7 +44,7 @@ _MESSAGE_MEMBERS = frozenset({"role", "content"})
 _ABSENT = msgspec.Raw()
 
 
-class CacheControl(msgspec.Struct):
+class AnthropicCacheControl(msgspec.Struct):
     type: str = "ephemeral"
     ttl: str | None = None
 
@@ -54,7 +54,7 @@ class _Block(msgspec.Struct):
 
     type: str
     text: str | None = None
-    cache_control: CacheControl | None = None
+    cache_control: AnthropicCacheControl | None = None
     citations: msgspec.Raw = _ABSENT
     source: msgspec.Raw = _ABSENT
     title: str | None = None
@@ -90,8 +90,8 @@ class _Message(msgspec.Struct):
     content: msgspec.Raw = _ABSENT
 
 
-def read_cache(control: CacheControl | None) -> Cache | None:
-    return None if control is None else Cache(control.ttl)
+def read_cache(control: AnthropicCacheControl | None) -> CacheBreakpoint | None:
+    return None if control is None else CacheBreakpoint(control.ttl)
 
 
 # --- turns ---------------------------------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def read_system(raw: msgspec.Raw | None) -> tuple[Message, ...]:
         return ()
     parts = _content(raw, path="system")
     for n, part in enumerate(parts):
-        if not isinstance(part, Text):
+        if not isinstance(part, TextPart):
             raise BadRequest(f"'system[{n}]' is no text block.", param=f"system[{n}]")
     return (Message("system", parts, path="system"),) if parts else ()
 
@@ -136,21 +136,21 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
 
 
 def _user(parts: tuple[Part, ...], extra: dict[str, msgspec.Raw], *, path: str) -> list[Message]:
-    results = tuple(part for part in parts if isinstance(part, ToolResult))
+    results = tuple(part for part in parts if isinstance(part, ToolResultPart))
     if not results:
         return [Message("user", parts, path=path, extra=extra)]
-    rest = tuple(part for part in parts if not isinstance(part, ToolResult))
+    rest = tuple(part for part in parts if not isinstance(part, ToolResultPart))
     said = [Message("user", rest, path=path)] if rest else []
     return [Message("tool", results, path=path, extra=extra), *said]
 
 
 def _resealed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """The turn with each signature back on the call that it was taken from: its block names that call (see the answer's writer)."""
-    calls = {part.id for part in parts if isinstance(part, ToolCall)}
-    seals: dict[str, Seal] = {}
+    calls = {part.id for part in parts if isinstance(part, ToolCallPart)}
+    seals: dict[str, OpaqueState] = {}
     kept: list[Part] = []
     for part in parts:
-        seal = part.seal if isinstance(part, Thinking) and part.redacted else None
+        seal = part.seal if isinstance(part, ReasoningPart) and part.redacted else None
         if seal is not None and seal.id in calls and seal.format != SEAL_FORMAT:
             seals[seal.id or ""] = msgspec.structs.replace(seal, id=None)
         else:
@@ -158,7 +158,7 @@ def _resealed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     if not seals:
         return parts
     return tuple(
-        msgspec.structs.replace(part, seal=seals.get(part.id)) if isinstance(part, ToolCall) else part
+        msgspec.structs.replace(part, seal=seals.get(part.id)) if isinstance(part, ToolCallPart) else part
         for part in kept
     )
 
@@ -170,7 +170,7 @@ def _content(raw: msgspec.Raw, *, path: str) -> tuple[Part, ...]:
     """A string, or blocks."""
     if bytes(raw).startswith(b'"'):
         text = decode_member(raw, str, path=path)
-        return (Text(text),) if text else ()
+        return (TextPart(text),) if text else ()
     blocks = decode_member(raw, list[msgspec.Raw], path=path)
     return tuple(_block(block, f"{path}[{n}]") for n, block in enumerate(blocks))
 
@@ -179,7 +179,7 @@ def _block(raw: msgspec.Raw, path: str) -> Part:
     block = decode_member(raw, _Block, path=path)
     read = _BLOCKS.get(block.type)
     part = read(block, path) if read is not None else None
-    return Foreign(DIALECT, block.type, raw) if part is None else part
+    return ForeignPart(DIALECT, block.type, raw) if part is None else part
 
 
 def _needed(value: str | None, path: str) -> str:
@@ -190,7 +190,7 @@ def _needed(value: str | None, path: str) -> str:
 
 def _text(block: _Block, path: str) -> Part:
     cited = block.citations if is_given(block.citations) else None
-    return Text(
+    return TextPart(
         _needed(block.text, f"{path}.text"),
         read_cache(block.cache_control),
         annotations=cited,
@@ -201,17 +201,17 @@ def _text(block: _Block, path: str) -> Part:
 def _thinking(block: _Block, path: str) -> Part:
     text = _needed(block.thinking, f"{path}.thinking")
     seal = _seal(block.signature or "")
-    return Thinking(text, seal, summary=seal is not None and seal.format in SUMMARIES)
+    return ReasoningPart(text, seal, summary=seal is not None and seal.format in SUMMARIES)
 
 
 def _redacted(block: _Block, path: str) -> Part:
-    return Thinking("", _seal(_needed(block.data, f"{path}.data")), redacted=True)
+    return ReasoningPart("", _seal(_needed(block.data, f"{path}.data")), redacted=True)
 
 
-def _seal(text: str) -> Seal | None:
+def _seal(text: str) -> OpaqueState | None:
     """What is in an envelope is another provider's, or nobody's; a damaged envelope seals nothing."""
     if not text.startswith(MARK):
-        return Seal(SEAL_FORMAT, text) if text else None
+        return OpaqueState(SEAL_FORMAT, text) if text else None
     seal = unwrap(text)
     return seal if seal is not None and seal.data else None
 
@@ -219,7 +219,7 @@ def _seal(text: str) -> Seal | None:
 def _tool_use(block: _Block, path: str) -> Part:
     input_ = block.input if is_given(block.input) else msgspec.Raw(b"{}")
     decode_member(input_, dict[str, msgspec.Raw], path=f"{path}.input")
-    return ToolCall(
+    return ToolCallPart(
         given_id(_needed(block.id, f"{path}.id")),
         _needed(block.name, f"{path}.name"),
         bytes(input_).decode(),
@@ -237,10 +237,10 @@ def _tool_result(block: _Block, path: str) -> Part:
     content = block.content
     parts = _content(content, path=f"{path}.content") if is_given(content) else ()
     for n, part in enumerate(parts):
-        if isinstance(part, ToolCall | ToolResult | Thinking):
+        if isinstance(part, ToolCallPart | ToolResultPart | ReasoningPart):
             place = f"{path}.content[{n}]"
             raise BadRequest(f"'{place}' cannot be part of a tool's result.", param=place)
-    return ToolResult(
+    return ToolResultPart(
         given_id(_needed(block.tool_use_id, f"{path}.tool_use_id")),
         parts,
         is_error=block.is_error or False,
@@ -252,7 +252,7 @@ def _tool_result(block: _Block, path: str) -> Part:
 def _search_result(block: _Block, path: str) -> Part:
     source = decode_member(block.source, str, path=f"{path}.source") if is_given(block.source) else None
     texts = decode_member(block.content, list[_Block], path=f"{path}.content")
-    return SearchResult(
+    return SearchResultPart(
         _needed(source, f"{path}.source"),
         _needed(block.title, f"{path}.title"),
         tuple(_needed(text.text, f"{path}.content[{n}].text") for n, text in enumerate(texts)),
@@ -269,7 +269,7 @@ def _cites(block: _Block, path: str) -> bool:
 
 def _image(block: _Block, path: str) -> Part:
     source = _source(block, path)
-    return Image(_place(source, f"{path}.source"), cache=read_cache(block.cache_control))
+    return ImagePart(_place(source, f"{path}.source"), cache=read_cache(block.cache_control))
 
 
 def _document(block: _Block, path: str) -> Part | None:
@@ -286,7 +286,7 @@ def _document(block: _Block, path: str) -> Part | None:
             read = _place(source, place)
     if read is None:
         return None
-    return Document(
+    return DocumentPart(
         read,
         title=block.title,
         context=block.context,
@@ -297,7 +297,7 @@ def _document(block: _Block, path: str) -> Part | None:
 
 def _as_text(source: _Source, path: str) -> PlainText | None:
     parts = _content(source.content, path=f"{path}.content")
-    texts = [part.text for part in parts if isinstance(part, Text)]
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
     return PlainText("\n\n".join(texts)) if len(texts) == len(parts) else None
 
 
@@ -311,14 +311,14 @@ def _place(source: _Source, path: str) -> Source:
     match source.type:
         case "base64":
             media_type = _needed(source.media_type, f"{path}.media_type")
-            return Inline(media_type, _needed(source.data, f"{path}.data"))
+            return InlineData(media_type, _needed(source.data, f"{path}.data"))
         case "url":
             url = _needed(source.url, f"{path}.url")
             if not url.startswith(("http://", "https://")):
                 raise BadRequest(f"'{path}.url' must be an http or https URL.", param=f"{path}.url")
-            return Url(url)
+            return UrlReference(url)
         case "file":
-            return FileId(_needed(source.file_id, f"{path}.file_id"))
+            return FileReference(_needed(source.file_id, f"{path}.file_id"))
         case kind:
             raise BadRequest(f"'{path}.type' is {kind!r}, which is no source.", param=f"{path}.type")
 

@@ -25,31 +25,32 @@ import msgspec
 from modelplex.core.errors import BadRequest, StatePinned, Unsupported
 from modelplex.core.request import (
     Attempt,
-    Audio,
-    Cache,
-    Call,
+    AudioPart,
+    CacheBreakpoint,
     Change,
-    Document,
-    FileId,
-    Foreign,
-    Image,
-    Inline,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
     PlainText,
-    Refusal,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Url,
+    ReasoningPart,
+    RefusalPart,
+    SearchResultPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.anthropic.blocks import (
+    AnthropicMessage,
     Base64Source,
     Block,
-    CacheControl,
+    CacheControlBlock,
     Citations,
     DocumentBlock,
     FileSource,
@@ -61,7 +62,6 @@ from modelplex.dialects.anthropic.blocks import (
     ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
-    Turn,
     UrlSource,
 )
 from modelplex.dialects.core import tool_names
@@ -87,15 +87,15 @@ _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 # --- what is kept while writing ----------------------------------------------------------------------------------------------------
 
 
-class Notes:
+class AnthropicLosses:
     """What writing leaves behind beside the body: changes, names that were replaced, and cache markers in the order in which they are sent."""
 
-    def __init__(self, call: Call, attempt: Attempt) -> None:
+    def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self.native = call.dialect == DIALECT
         self.attempt = attempt
         self.changes: list[Change] = []
         self.aliases: dict[str, str] = {}
-        self.marks: list[tuple[CacheControl, str]] = []
+        self.marks: list[tuple[CacheControlBlock, str]] = []
 
     def drop(self, path: str, reason: str) -> None:
         self.changes.append(Change("drop", path, reason))
@@ -113,7 +113,7 @@ class Notes:
             self.aliases[sent] = name
         return sent
 
-    def mark(self, cache: Cache | None, path: str) -> CacheControl | None:
+    def mark(self, cache: CacheBreakpoint | None, path: str) -> CacheControlBlock | None:
         """A cache breakpoint in this dialect's words, or None."""
         if cache is None:
             return None
@@ -122,7 +122,7 @@ class Notes:
             self.drop(f"{where}.ttl", f"a cache lives 5m or 1h here, not {cache.ttl}")
         if cache.ttl == "12h":
             self.clamp(f"{where}.ttl", "a cache lives for at most 1h here")
-        control = CacheControl(ttl=TTLS.get(cache.ttl or ""))
+        control = CacheControlBlock(ttl=TTLS.get(cache.ttl or ""))
         self.marks.append((control, where))
         return control
 
@@ -130,15 +130,15 @@ class Notes:
 # --- the conversation --------------------------------------------------------------------------------------------------------------
 
 
-class History:
+class AnthropicMessageWriter:
     """Writes `Call.messages`. After `write`, `system` and `turns` are what is sent."""
 
-    def __init__(self, call: Call, notes: Notes) -> None:
+    def __init__(self, call: ChatRequest, notes: AnthropicLosses) -> None:
         self._call = call
         self._notes = notes
         self._facts = notes.attempt.facts
         self.system: list[TextBlock] = []
-        self.turns: list[Turn] = []
+        self.turns: list[AnthropicMessage] = []
         self._asked: dict[str, str] = {}  # ids of the open turn's calls, as given: as sent
         self._asked_at = ""
         self._ids: set[str] = set()
@@ -184,7 +184,7 @@ class History:
         return False
 
     def _is_hollow(self, message: Message) -> bool:
-        if any(not isinstance(part, Text | Refusal) or part.text.strip() for part in message.parts):
+        if any(not isinstance(part, TextPart | RefusalPart) or part.text.strip() for part in message.parts):
             return False
         self._notes.drop(message.path, "a message without content is refused here")
         return True
@@ -198,11 +198,11 @@ class History:
             self._notes.changes.append(
                 Change("add", self.turns[0].path, "a conversation begins with the user here")
             )
-            self.turns.insert(0, Turn("user", [TextBlock(OPENING)]))
+            self.turns.insert(0, AnthropicMessage("user", [TextBlock(OPENING)]))
         if self.is_prefill:
             self._finish_prefill(self.turns[-1])
 
-    def _finish_prefill(self, turn: Turn) -> None:
+    def _finish_prefill(self, turn: AnthropicMessage) -> None:
         if not self._facts.prefill:
             raise Unsupported(
                 "This model does not continue an answer that was begun for it: the last message must not be the assistant's.",
@@ -219,7 +219,7 @@ class History:
         if self.turns and self.turns[-1].role == role:
             self.turns[-1].content += blocks
         else:
-            self.turns.append(Turn(role, list(blocks), path))
+            self.turns.append(AnthropicMessage(role, list(blocks), path))
 
     # -- instructions
 
@@ -230,7 +230,7 @@ class History:
         texts: list[str] = []
         for i, part in enumerate(message.parts):
             path = f"{message.path}.content[{i}]"
-            if not isinstance(part, Text):
+            if not isinstance(part, TextPart):
                 raise Unsupported("Instructions can only be text here.", param=path)
             if not part.text.strip():
                 self._drop_blank(part, path)
@@ -280,31 +280,31 @@ class History:
 
     def _assistant_part(self, part: Part, path: str) -> list[Block]:
         match part:
-            case Text():
+            case TextPart():
                 return self._text(part, path, is_user=False)
-            case Refusal(text=text):
+            case RefusalPart(text=text):
                 if not text.strip():
                     return []
                 self._notes.lower(path, "an earlier refusal is told as text")
                 return [TextBlock(text)]
-            case Thinking():
+            case ReasoningPart():
                 return self._thinking(part, path)
-            case ToolCall():
+            case ToolCallPart():
                 return [self._tool_use(part, path)]
-            case Foreign():
+            case ForeignPart():
                 return [self._foreign(part, path)]
-            case Document() if self._notes.attempt.quirks.api_version == FIRST_VERSION:
+            case DocumentPart() if self._notes.attempt.quirks.api_version == FIRST_VERSION:
                 return [self._document(part, path)]
-            case Image() | Audio() | Document() | SearchResult():
+            case ImagePart() | AudioPart() | DocumentPart() | SearchResultPart():
                 raise Unsupported(
                     f"{type(part).__name__} is not possible in an assistant's message here.", param=path
                 )
-            case ToolResult():
+            case ToolResultPart():
                 raise BadRequest("A tool's result stands in an assistant's message.", param=path)
             case _:
                 assert_never(part)
 
-    def _thinking(self, part: Thinking, path: str) -> list[Block]:
+    def _thinking(self, part: ReasoningPart, path: str) -> list[Block]:
         seal = part.seal
         if seal is not None:
             self._guard(seal, path)
@@ -318,7 +318,7 @@ class History:
             return [RedactedBlock(seal.data)]
         return [ThinkingBlock(part.text, seal.data)]
 
-    def _guard(self, seal: Seal, path: str) -> None:
+    def _guard(self, seal: OpaqueState, path: str) -> None:
         """The route sends sealed state home; this is the last door, so that a mistake there fails instead of leaking."""
         attempt = self._notes.attempt
         is_other_provider = seal.provider is not None and seal.provider != attempt.provider
@@ -329,7 +329,7 @@ class History:
                 param=path,
             )
 
-    def _tool_use(self, part: ToolCall, path: str) -> ToolUseBlock:
+    def _tool_use(self, part: ToolCallPart, path: str) -> ToolUseBlock:
         notes = self._notes
         if part.id in self._asked:
             raise BadRequest(f"Two calls of one turn have the id {part.id!r}.", param=path)
@@ -369,7 +369,7 @@ class History:
             self._notes.changes.append(Change("rename", f"{path}.id", f"sent as {sent}"))
         return sent
 
-    def _input(self, part: ToolCall, path: str) -> msgspec.Raw:
+    def _input(self, part: ToolCallPart, path: str) -> msgspec.Raw:
         text = part.arguments
         if part.free:
             return msgspec.Raw(msgspec.json.encode({"input": text}))
@@ -402,12 +402,12 @@ class History:
 
     def _results(self, run: list[Message]) -> list[ToolResultBlock]:
         """The results that belong to the open turn's calls, in the order of the calls."""
-        given: dict[str, tuple[ToolResult, str]] = {}
+        given: dict[str, tuple[ToolResultPart, str]] = {}
         is_late = False
         for message in run:
             for i, part in enumerate(message.parts):
                 path = f"{message.path}.content[{i}]"
-                if not isinstance(part, ToolResult):
+                if not isinstance(part, ToolResultPart):
                     is_late = True
                     continue
                 if part.id in given:
@@ -430,7 +430,7 @@ class History:
         told += [f"results without a call: {', '.join(unasked)}"] if unasked else []
         raise BadRequest(f"Tool calls and results do not match; {'; '.join(told)}.", param=path)
 
-    def _tool_result(self, part: ToolResult, path: str, *, sent: str) -> ToolResultBlock:
+    def _tool_result(self, part: ToolResultPart, path: str, *, sent: str) -> ToolResultBlock:
         content: list[Block] = [
             block
             for i, inner in enumerate(part.parts)
@@ -450,23 +450,23 @@ class History:
 
     def _user_part(self, part: Part, path: str) -> list[Block]:
         match part:
-            case Text():
+            case TextPart():
                 return self._text(part, path, is_user=True)
-            case Refusal(text=text):
+            case RefusalPart(text=text):
                 return [TextBlock(text)] if text.strip() else []
-            case Image():
+            case ImagePart():
                 return [self._image(part, path)]
-            case Document():
+            case DocumentPart():
                 return [self._document(part, path)]
-            case SearchResult():
+            case SearchResultPart():
                 return self._search_result(part, path)
-            case Foreign():
+            case ForeignPart():
                 return [self._foreign(part, path)]
-            case Audio():
+            case AudioPart():
                 raise Unsupported("This provider takes no audio.", param=path)
-            case ToolResult():
+            case ToolResultPart():
                 return []  # written by _results, at the head of the turn
-            case Thinking() | ToolCall():
+            case ReasoningPart() | ToolCallPart():
                 raise BadRequest(
                     f"{type(part).__name__} stands in a message that is not the assistant's.", param=path
                 )
@@ -481,13 +481,13 @@ class History:
         for member in message.extra:
             self._notes.drop(f"{message.path}.{member}", "it has no place here")
 
-    def _drop_blank(self, part: Text, path: str) -> None:
+    def _drop_blank(self, part: TextPart, path: str) -> None:
         if part.text:
             self._notes.drop(path, "text of white space alone is refused here")
         if part.cache is not None:
             self._notes.drop(f"{path}.cache_control", "it stood on text that is not sent")
 
-    def _text(self, part: Text, path: str, *, is_user: bool) -> list[Block]:
+    def _text(self, part: TextPart, path: str, *, is_user: bool) -> list[Block]:
         if not part.text.strip():
             self._drop_blank(part, path)
             return []
@@ -498,38 +498,38 @@ class History:
             citations = None
         return [TextBlock(part.text, citations, self._notes.mark(part.cache, path))]
 
-    def _foreign(self, part: Foreign, path: str) -> msgspec.Raw:
+    def _foreign(self, part: ForeignPart, path: str) -> msgspec.Raw:
         if part.dialect != DIALECT:
             raise Unsupported(f"{part.type} has no words in this provider's dialect.", param=path)
         return part.raw
 
-    def _file(self, source: FileId, path: str) -> FileSource:
+    def _file(self, source: FileReference, path: str) -> FileSource:
         if not self._notes.native:
             raise Unsupported(f"The file {source.id} is kept at another provider.", param=path)
         return FileSource(source.id)
 
-    def _image(self, part: Image, path: str) -> ImageBlock:
+    def _image(self, part: ImagePart, path: str) -> ImageBlock:
         if part.detail not in {None, "auto"}:
             self._notes.drop(f"{path}.detail", "images have no level of detail here")
         source = part.source
         written: Base64Source | UrlSource | FileSource
         match source:
-            case Inline(media_type=media_type, data=data):
+            case InlineData(media_type=media_type, data=data):
                 kind = "image/jpeg" if media_type == "image/jpg" else media_type
                 if kind not in IMAGE_TYPES:
                     raise Unsupported(
                         f"An image may be JPEG, PNG, GIF or WebP here, not {media_type}.", param=path
                     )
                 written = Base64Source(kind, data)
-            case Url(url=url):
+            case UrlReference(url=url):
                 written = UrlSource(url)
-            case FileId():
+            case FileReference():
                 written = self._file(source, path)
             case _:
                 assert_never(source)
         return ImageBlock(written, self._notes.mark(part.cache, path))
 
-    def _document(self, part: Document, path: str) -> DocumentBlock:
+    def _document(self, part: DocumentPart, path: str) -> DocumentBlock:
         if part.title is not None and part.filename not in {None, part.title}:
             self._notes.drop(f"{path}.filename", "a document has its title alone here")
         return DocumentBlock(
@@ -541,26 +541,26 @@ class History:
         )
 
     def _document_source(
-        self, part: Document, path: str
+        self, part: DocumentPart, path: str
     ) -> Base64Source | UrlSource | FileSource | TextSource:
         source = part.source
         match source:
             case PlainText(text=text):
                 return TextSource("text/plain", text)
-            case Inline(media_type="application/pdf", data=data):
+            case InlineData(media_type="application/pdf", data=data):
                 return Base64Source("application/pdf", data)
-            case Inline(media_type=media_type, data=data) if media_type.startswith("text/"):
+            case InlineData(media_type=media_type, data=data) if media_type.startswith("text/"):
                 return TextSource("text/plain", _decoded(data, path))
-            case Inline(media_type=media_type):
+            case InlineData(media_type=media_type):
                 raise Unsupported(f"A document may be PDF or text here, not {media_type}.", param=path)
-            case Url(url=url):
+            case UrlReference(url=url):
                 return UrlSource(url)
-            case FileId():
+            case FileReference():
                 return self._file(source, path)
             case _:
                 assert_never(source)
 
-    def _search_result(self, part: SearchResult, path: str) -> list[Block]:
+    def _search_result(self, part: SearchResultPart, path: str) -> list[Block]:
         content = [TextBlock(text) for text in part.texts if text.strip()]
         if not content:
             self._notes.drop(path, "a search result without text is refused here")

@@ -14,13 +14,13 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
-from modelplex.core.request import Ask
-from modelplex.dialects.anthropic.response_in import ErrorBody, error_of, read_usage
+from modelplex.core.request import RawRequest
+from modelplex.dialects.anthropic.response_in import AnthropicErrorBody, error_of, read_usage
 from modelplex.dialects.core.estimate import sealed_characters
 from modelplex.dialects.core.json import MALFORMED, decode_mended, mend, parses
 from modelplex.dialects.core.quota import PIECE, Quota, check_counts
 from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
-from modelplex.dialects.dialect import Seen
+from modelplex.dialects.dialect import ObservedResponse
 
 ENDED_EARLY = "The provider's stream ended before its end: "
 HALF_ARGUMENTS = "The provider ended a tool call whose arguments are not JSON."
@@ -84,7 +84,7 @@ class _Whole(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_small = msgspec.json.Decoder(_Small).decode
 _decode_whole = msgspec.json.Decoder(_Whole).decode
-_decode_error = msgspec.json.Decoder(ErrorBody).decode
+_decode_error = msgspec.json.Decoder(AnthropicErrorBody).decode
 
 
 def _usage(members: dict[str, msgspec.Raw]) -> Usage | None:
@@ -95,7 +95,7 @@ def _given(members: dict[str, msgspec.Raw] | None) -> dict[str, msgspec.Raw]:
     return {name: value for name, value in (members or {}).items() if bytes(value) != b"null"}
 
 
-class MessagesWatch:
+class AnthropicObserver:
     """dialects/dialect.py's Watch. The end mark is `message_stop`, after a `message_delta` that gave a reason."""
 
     __slots__ = (
@@ -143,8 +143,8 @@ class MessagesWatch:
         return f"<MessagesWatch output={self.has_output} finish={self._finish} over={self._is_over} failed={self.failed!r}>"
 
     @property
-    def seen(self) -> Seen:
-        return Seen(
+    def seen(self) -> ObservedResponse:
+        return ObservedResponse(
             self._model,
             self._finish,
             _usage(self._usage),
@@ -339,26 +339,30 @@ class MessagesWatch:
             self.has_output = True
 
 
-def watch(ask: Ask, *, withhold_usage: bool) -> MessagesWatch:
+def watch(ask: RawRequest, *, withhold_usage: bool) -> AnthropicObserver:
     """Looks on while a stream passes. Nobody has to ask for usage in this form, so that none is withheld."""
     del ask, withhold_usage
-    return MessagesWatch()
+    return AnthropicObserver()
 
 
-def look(body: bytes) -> Seen:
+def look(body: bytes) -> ObservedResponse:
     """A whole answer: what is in it, and why it is none."""
     answer = decode_mended(body, _decode_whole)
     if answer is None or answer.content is None:
         told = decode_mended(body, _decode_error)
         if told is not None:
-            return Seen(error=error_of(told.error, body=body))
-        return Seen(error=UpstreamBroken("The provider answered with something that is no message."))
+            return ObservedResponse(error=error_of(told.error, body=body))
+        return ObservedResponse(
+            error=UpstreamBroken("The provider answered with something that is no message.")
+        )
     usage = _usage(_given(answer.usage))
     error = None
     if answer.stop_reason is None:
         error = UpstreamBroken("The provider's answer gives no reason for its end.")
     length = sum(map(_characters, answer.content)) if usage is None else 0
-    return Seen(answer.model, answer.stop_reason, usage, error, tuple(_seals(answer.content)), length)
+    return ObservedResponse(
+        answer.model, answer.stop_reason, usage, error, tuple(_seals(answer.content)), length
+    )
 
 
 def _seals(content: list[_Block]) -> list[str]:

@@ -28,14 +28,14 @@ from modelplex.policy.leaves import (
     SWITCHES,
     TEXT,
     TEXTS,
-    Pattern,
-    Words,
+    EnumRule,
+    PatternRule,
 )
 from modelplex.policy.path import Path
 from modelplex.policy.tools import (
     UNKNOWN_TOOL,
-    Choice,
     LostTool,
+    ToolChoiceRule,
     all_by,
     direct_caller,
     direct_only,
@@ -46,17 +46,17 @@ from modelplex.policy.walk import (
     GONE,
     OPENED,
     UNKNOWN_FIELD,
-    Each,
-    Forms,
-    Gone,
-    Hashed,
+    CustomRule,
+    HashRule,
     Json,
-    Kinds,
-    Look,
-    Members,
-    Never,
-    Node,
-    Walk,
+    ListRule,
+    ObjectRule,
+    PolicyWalk,
+    RefuseRule,
+    StripRule,
+    UnionRule,
+    ValueRule,
+    VariantRule,
     inline,
     inline_bytes,
     known_model,
@@ -67,7 +67,7 @@ DATED = "_20[0-9]{6}"
 
 # --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_CLIENT = Members(
+_CLIENT = ObjectRule(
     {
         "type": KIND,
         "name": NAME,
@@ -78,13 +78,13 @@ _CLIENT = Members(
         **all_by("defer_loading strict eager_input_streaming enable_zoom", FLAG),
         **all_by("display_width_px display_height_px display_number max_characters", NUMBER),
         "configs": SWITCHES,
-        "default_config": Members(all_by("enabled defer_loading", FLAG)),
+        "default_config": ObjectRule(all_by("enabled defer_loading", FLAG)),
         "allowed_callers": direct_only,
     }
 )
-_SERVER = Members({"allowed_callers": direct_only, "model": known_model}, otherwise=OPENED)
+_SERVER = ObjectRule({"allowed_callers": direct_only, "model": known_model}, otherwise=OPENED)
 _WORDS = BoundWords(allowed="allowed_domains", blocked="blocked_domains", uses="max_uses")
-_BOUNDED: dict[str, Node] = {
+_BOUNDED: dict[str, ValueRule] = {
     "type": KIND,
     "name": NAME,
     **all_by("allowed_domains blocked_domains", TEXTS),
@@ -97,10 +97,10 @@ _BOUNDED: dict[str, Node] = {
 _SEARCH = Bounded(
     "web-search",
     _WORDS,
-    known=Members(
+    known=ObjectRule(
         {
             **_BOUNDED,
-            "user_location": Members({"type": LEVEL, **all_by("city country region timezone", TEXT)}),
+            "user_location": ObjectRule({"type": LEVEL, **all_by("city country region timezone", TEXT)}),
         }
     ),
     opened=_SERVER,
@@ -108,22 +108,22 @@ _SEARCH = Bounded(
 _FETCH = Bounded(
     "web-fetch",
     _WORDS,
-    known=Members(
+    known=ObjectRule(
         {
             **_BOUNDED,
-            "citations": Members({"enabled": FLAG}),
+            "citations": ObjectRule({"enabled": FLAG}),
             "max_content_tokens": NUMBER,
             "use_cache": FLAG,
         }
     ),
     opened=_SERVER,
 )
-TOOL = Kinds(
+TOOL = VariantRule(
     {
         **all_by("custom memory_20250818 browser_toolset_20260801 computer_toolset_20260801", _CLIENT),
         **all_by("tool_search_tool_bm25 tool_search_tool_bm25_20251119", _CLIENT),
         **all_by("tool_search_tool_regex tool_search_tool_regex_20251119", _CLIENT),
-        "mcp_toolset": Never("remote-mcp"),
+        "mcp_toolset": RefuseRule("remote-mcp"),
     },
     absent=_CLIENT,
     otherwise=UNKNOWN_TOOL,
@@ -133,24 +133,24 @@ TOOL = Kinds(
         (f"web_fetch(?:{DATED})?", LostTool("web-fetch", _FETCH)),
         (f"code_execution(?:{DATED})?", LostTool("code-execution", _SERVER)),
         (f"advisor(?:{DATED})?", LostTool("second-model", _SERVER)),
-        ("mcp_.*", Never("remote-mcp")),
+        ("mcp_.*", RefuseRule("remote-mcp")),
     ),
 )
 
 # --- blocks --------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_MARKS: dict[str, Node] = {"type": KIND, "cache_control": CACHE_CONTROL}
-_STORED = Never("stored-file")
-_TYPED: dict[str, Node] = {"type": KIND, "media_type": MIME}
-BLOCK = Kinds({})
+_MARKS: dict[str, ValueRule] = {"type": KIND, "cache_control": CACHE_CONTROL}
+_STORED = RefuseRule("stored-file")
+_TYPED: dict[str, ValueRule] = {"type": KIND, "media_type": MIME}
+BLOCK = VariantRule({})
 """Filled in below: blocks hold blocks."""
-CONTENT = Forms(text=TEXT, items=Each(BLOCK))
-_CITING = Members({"enabled": FLAG})
-_CITATIONS = Forms(
-    items=Each(
-        Members(
+CONTENT = UnionRule(text=TEXT, items=ListRule(BLOCK))
+_CITING = ObjectRule({"enabled": FLAG})
+_CITATIONS = UnionRule(
+    items=ListRule(
+        ObjectRule(
             {
-                "type": Words(
+                "type": EnumRule(
                     "char_location page_location content_block_location web_search_result_location search_result_location"
                 ),
                 **all_by("cited_text document_title title source url", TEXT),
@@ -167,28 +167,28 @@ _CITATIONS = Forms(
     members=_CITING,
 )
 """What a text cites: labels. Or whether a document may be cited."""
-_SOURCE = Kinds(
+_SOURCE = VariantRule(
     {
-        "base64": Members({**_TYPED, "data": inline_bytes}),
-        "text": Members({**_TYPED, "data": TEXT}),
-        "content": Members({**_TYPED, "content": CONTENT}),
-        "url": Members({**_TYPED, "url": inline}),
-        "file": Members({**_TYPED, "file_id": _STORED}),
+        "base64": ObjectRule({**_TYPED, "data": inline_bytes}),
+        "text": ObjectRule({**_TYPED, "data": TEXT}),
+        "content": ObjectRule({**_TYPED, "content": CONTENT}),
+        "url": ObjectRule({**_TYPED, "url": inline}),
+        "file": ObjectRule({**_TYPED, "file_id": _STORED}),
     }
 )
-_DOCUMENT = Members({**_MARKS, "title": TEXT, "context": TEXT, "citations": _CITATIONS, "source": _SOURCE})
-_REFERENCE = Kinds(
+_DOCUMENT = ObjectRule({**_MARKS, "title": TEXT, "context": TEXT, "citations": _CITATIONS, "source": _SOURCE})
+_REFERENCE = VariantRule(
     {
-        "tool_reference": Members({"type": KIND, "name": NAME, "tool_name": NAME}),
-        "tool_definition": Members({"type": KIND, "definition": TOOL}),
-        "mcp_tool_reference": Never("remote-mcp"),
-        "mcp_toolset_reference": Never("remote-mcp"),
+        "tool_reference": ObjectRule({"type": KIND, "name": NAME, "tool_name": NAME}),
+        "tool_definition": ObjectRule({"type": KIND, "definition": TOOL}),
+        "mcp_tool_reference": RefuseRule("remote-mcp"),
+        "mcp_toolset_reference": RefuseRule("remote-mcp"),
     }
 )
-_CHANGE = Members({**_MARKS, "tool": _REFERENCE})
+_CHANGE = ObjectRule({**_MARKS, "tool": _REFERENCE})
 
 
-def _change(walk: Walk, value: Any, path: Path) -> None:
+def _change(walk: PolicyWalk, value: Any, path: Path) -> None:
     """A block that adds or removes a tool; without its tool it is nothing."""
     since = len(walk.edits)
     _CHANGE(walk, value, path)
@@ -196,16 +196,16 @@ def _change(walk: Walk, value: Any, path: Path) -> None:
         walk.follow(path)
 
 
-_tool_change = Look(_change, _CHANGE)
+_tool_change = CustomRule(_change, _CHANGE)
 _SEARCHED_TOOLS = frozenset(
     "tool_search_tool_bm25 tool_search_tool_regex tool_search_tool_bm25_20251119 tool_search_tool_regex_20251119".split()
 )
-_TOOL_USE = Members(
+_TOOL_USE = ObjectRule(
     {**_MARKS, "id": ID, "name": NAME, "input": ARGUMENTS, "toolset_name": NAME, "caller": direct_caller}
 )
 
 
-def _ran_by_provider(walk: Walk, value: Any, path: Path) -> None:
+def _ran_by_provider(walk: PolicyWalk, value: Any, path: Path) -> None:
     """What a provider ran; the search among this request's own tools may stay."""
     name = cast("Json", value).get("name")
     if not isinstance(name, str) or name not in _SEARCHED_TOOLS:
@@ -213,14 +213,16 @@ def _ran_by_provider(walk: Walk, value: Any, path: Path) -> None:
     _TOOL_USE(walk, value, path)
 
 
-_RAN = Never("provider-history")
-_FETCHED = Never(
+_RAN = RefuseRule("provider-history")
+_FETCHED = RefuseRule(
     "provider-history",
-    Members({"content": Members({"content": _DOCUMENT}, otherwise=OPENED)}, otherwise=OPENED),
+    ObjectRule({"content": ObjectRule({"content": _DOCUMENT}, otherwise=OPENED)}, otherwise=OPENED),
 )
-_TOOL_CHANGES = Each(Kinds({"tool_addition": _tool_change, "tool_removal": _tool_change}), when_empty="drop")
-_TAB = Members({"tab_id": ID, "title": TEXT, "url": TEXT, "active": FLAG})
-_TAB_CHANGE = Members(
+_TOOL_CHANGES = ListRule(
+    VariantRule({"tool_addition": _tool_change, "tool_removal": _tool_change}), when_empty="drop"
+)
+_TAB = ObjectRule({"tab_id": ID, "title": TEXT, "url": TEXT, "active": FLAG})
+_TAB_CHANGE = ObjectRule(
     {
         "type": LEVEL,
         **all_by("tab_id download_id", ID),
@@ -228,44 +230,48 @@ _TAB_CHANGE = Members(
         "size_bytes": NUMBER,
     }
 )
-_FALLEN_BACK = Members({"model": PAST_MODEL})
-_FOUND_TOOLS = Members(
+_FALLEN_BACK = ObjectRule({"model": PAST_MODEL})
+_FOUND_TOOLS = ObjectRule(
     {
-        "type": Words("tool_search_tool_search_result tool_search_tool_result_error"),
-        "tool_references": Each(Members({"type": LEVEL, "tool_name": NAME, "cache_control": CACHE_CONTROL})),
+        "type": EnumRule("tool_search_tool_search_result tool_search_tool_result_error"),
+        "tool_references": ListRule(
+            ObjectRule({"type": LEVEL, "tool_name": NAME, "cache_control": CACHE_CONTROL})
+        ),
         "error_code": LEVEL,
         "error_message": TEXT,
     }
 )
 BLOCK.kinds.update(
     {
-        "text": Members({**_MARKS, "text": TEXT, "citations": _CITATIONS}),
-        "image": Members(
-            {**_MARKS, "transformations": Members({"oversized_image": LEVEL}), "source": _SOURCE}
+        "text": ObjectRule({**_MARKS, "text": TEXT, "citations": _CITATIONS}),
+        "image": ObjectRule(
+            {**_MARKS, "transformations": ObjectRule({"oversized_image": LEVEL}), "source": _SOURCE}
         ),
         "document": _DOCUMENT,
-        "search_result": Members(
+        "search_result": ObjectRule(
             {**_MARKS, "source": TEXT, "title": TEXT, "citations": _CITATIONS, "content": CONTENT}
         ),
-        "thinking": Members({**_MARKS, "thinking": TEXT, "signature": SEALED}),
-        "redacted_thinking": Members({**_MARKS, "data": SEALED}),
+        "thinking": ObjectRule({**_MARKS, "thinking": TEXT, "signature": SEALED}),
+        "redacted_thinking": ObjectRule({**_MARKS, "data": SEALED}),
         "tool_use": _TOOL_USE,
-        "tool_result": Members(
+        "tool_result": ObjectRule(
             {**_MARKS, "tool_use_id": ID, "is_error": FLAG, "toolset_name": NAME, "content": CONTENT}
         ),
-        "tool_reference": Members({**_MARKS, "tool_name": NAME, "name": NAME}),
-        "browser_state": Members({**_MARKS, "tabs": Each(_TAB), "state_changes": Each(_TAB_CHANGE)}),
-        "tool_search_tool_result": Members({**_MARKS, "tool_use_id": ID, "content": _FOUND_TOOLS}),
-        "fallback": Members(
+        "tool_reference": ObjectRule({**_MARKS, "tool_name": NAME, "name": NAME}),
+        "browser_state": ObjectRule(
+            {**_MARKS, "tabs": ListRule(_TAB), "state_changes": ListRule(_TAB_CHANGE)}
+        ),
+        "tool_search_tool_result": ObjectRule({**_MARKS, "tool_use_id": ID, "content": _FOUND_TOOLS}),
+        "fallback": ObjectRule(
             {
                 **_MARKS,
                 "from": _FALLEN_BACK,
                 "to": _FALLEN_BACK,
                 "effort": LEVEL,
-                "trigger": Members({"type": LEVEL, "reason": LEVEL}),
+                "trigger": ObjectRule({"type": LEVEL, "reason": LEVEL}),
             }
         ),
-        "compaction": Members(
+        "compaction": ObjectRule(
             {
                 **_MARKS,
                 "content": TEXT,
@@ -275,8 +281,8 @@ BLOCK.kinds.update(
         ),
         "tool_addition": _tool_change,
         "tool_removal": _tool_change,
-        "server_tool_use": Look(_ran_by_provider, _TOOL_USE),
-        "container_upload": Never("stored-file"),
+        "server_tool_use": CustomRule(_ran_by_provider, _TOOL_USE),
+        "container_upload": RefuseRule("stored-file"),
         "web_fetch_tool_result": _FETCHED,
         **all_by(
             "mcp_tool_use mcp_tool_listing mcp_tool_result advisor_tool_result web_search_tool_result "
@@ -288,72 +294,72 @@ BLOCK.kinds.update(
 
 # --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_FORMAT = Kinds(
-    {"json_schema": Members({"type": KIND, "schema": SCHEMA, "name": NAME})},
-    absent=Gone("unknown-value"),
-    otherwise=Gone("unknown-value"),
+_FORMAT = VariantRule(
+    {"json_schema": ObjectRule({"type": KIND, "schema": SCHEMA, "name": NAME})},
+    absent=StripRule("unknown-value"),
+    otherwise=StripRule("unknown-value"),
 )
-_OUTPUT = Members(
+_OUTPUT = ObjectRule(
     {
         "effort": LEVEL,
         "format": _FORMAT,
-        "task_budget": Members({"type": LEVEL, "total": NUMBER, "remaining": NUMBER}),
+        "task_budget": ObjectRule({"type": LEVEL, "total": NUMBER, "remaining": NUMBER}),
     }
 )
-_THINKING = Members(
+_THINKING = ObjectRule(
     {
         "type": LEVEL,
         "budget_tokens": NUMBER,
         "display": LEVEL,
-        "block_binding": Members({"prefix_mismatch_behavior": LEVEL}),
+        "block_binding": ObjectRule({"prefix_mismatch_behavior": LEVEL}),
     }
 )
-_MEASURE = Members({"type": LEVEL, "value": NUMBER})
-_EDIT = Members(
+_MEASURE = ObjectRule({"type": LEVEL, "value": NUMBER})
+_EDIT = ObjectRule(
     {
         "type": KIND,
         **all_by("trigger clear_at_least", _MEASURE),
-        "keep": Forms(text=Words("all"), members=_MEASURE),
-        "clear_tool_inputs": Forms(items=TEXTS, plain=(bool,)),
+        "keep": UnionRule(text=EnumRule("all"), members=_MEASURE),
+        "clear_tool_inputs": UnionRule(items=TEXTS, plain=(bool,)),
         "exclude_tools": TEXTS,
         "allowed_tools": TEXTS,
         "instructions": TEXT,
         "pause_after_compaction": FLAG,
     }
 )
-_EDITS = Kinds(
+_EDITS = VariantRule(
     {},
-    absent=Gone("unknown-value"),
-    otherwise=Gone("unknown-value"),
+    absent=StripRule("unknown-value"),
+    otherwise=StripRule("unknown-value"),
     families=((f"(?:clear_tool_uses|clear_thinking|compact){DATED}", _EDIT),),
 )
-_MESSAGE = Members(
+_MESSAGE = ObjectRule(
     {
         "role": ROLE,
         "clear_at": LEVEL,
         "output_config": _OUTPUT,
-        "content": Forms(text=TEXT, items=Each(BLOCK, when_empty="parent")),
+        "content": UnionRule(text=TEXT, items=ListRule(BLOCK, when_empty="parent")),
     }
 )
-_USER = Members({"user_id": Hashed("metadata.user_id")}, otherwise=Gone("labels"))
-_FALLBACKS = Forms(
-    text=Words("default"),
-    items=Each(
-        Members(
+_USER = ObjectRule({"user_id": HashRule("metadata.user_id")}, otherwise=StripRule("labels"))
+_FALLBACKS = UnionRule(
+    text=EnumRule("default"),
+    items=ListRule(
+        ObjectRule(
             {
                 "model": known_model,
                 "max_tokens": NUMBER,
                 "output_config": _OUTPUT,
-                "speed": Gone("price"),
+                "speed": StripRule("price"),
                 "thinking": _THINKING,
             }
         )
     ),
 )
-_CHOICE = Members({"type": KIND, "name": NAME, "disable_parallel_tool_use": FLAG})
-_BETA = Pattern(BETA)
-_PRICE: Node = Gone("price")
-TOP = Members(
+_CHOICE = ObjectRule({"type": KIND, "name": NAME, "disable_parallel_tool_use": FLAG})
+_BETA = PatternRule(BETA)
+_PRICE: ValueRule = StripRule("price")
+TOP = ObjectRule(
     of(
         {
             "model": MODEL,
@@ -363,26 +369,26 @@ TOP = Members(
             "thinking": _THINKING,
             "output_config": _OUTPUT,
             "output_format": _FORMAT,
-            "context_management": Members({"edits": Each(_EDITS)}),
-            "compaction": Members({"type": LEVEL, "instructions": TEXT}),
+            "context_management": ObjectRule({"edits": ListRule(_EDITS)}),
+            "compaction": ObjectRule({"type": LEVEL, "instructions": TEXT}),
             "cache_control": CACHE_CONTROL,
             "tool_choice": _CHOICE,
-            "messages": Each(_MESSAGE),
+            "messages": ListRule(_MESSAGE),
             "system": CONTENT,
             "tools": tools_of(TOOL),
             "metadata": _USER,
-            "mcp_servers": Never("remote-mcp"),
-            "container": Never("code-execution"),
-            "thread": Never("stored-state"),
-            "diagnostics": Gone("stored-state"),
-            "fallbacks": Gone("second-model", _FALLBACKS),
-            "betas": Gone("beta", Each(_BETA)),
-            "anthropic_beta": Gone("beta", Each(_BETA)),
-            "workspace_id": Gone("identity"),
-            "user_profile_id": Gone("identity"),
+            "mcp_servers": RefuseRule("remote-mcp"),
+            "container": RefuseRule("code-execution"),
+            "thread": RefuseRule("stored-state"),
+            "diagnostics": StripRule("stored-state"),
+            "fallbacks": StripRule("second-model", _FALLBACKS),
+            "betas": StripRule("beta", ListRule(_BETA)),
+            "anthropic_beta": StripRule("beta", ListRule(_BETA)),
+            "workspace_id": StripRule("identity"),
+            "user_profile_id": StripRule("identity"),
         },
         all_by("fallback_credit_token billing_policy speed service_tier inference_geo", _PRICE),
     ),
     otherwise=UNKNOWN_FIELD,
 )
-FINISH = (Choice(TOOL, words=frozenset({"tool", "auto", "any", "none"})),)
+FINISH = (ToolChoiceRule(TOOL, words=frozenset({"tool", "auto", "any", "none"})),)

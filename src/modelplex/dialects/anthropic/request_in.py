@@ -13,20 +13,25 @@ import msgspec
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
     AnyTool,
-    Ask,
-    Call,
-    Choice,
+    ChatRequest,
     Effort,
-    Format,
     HostedTool,
-    Reasoning,
+    RawRequest,
+    ReasoningOptions,
+    ResponseFormat,
     Sampling,
     Tool,
+    ToolChoice,
 )
-from modelplex.dialects.anthropic.messages_in import CacheControl, read_cache, read_messages, read_system
+from modelplex.dialects.anthropic.messages_in import (
+    AnthropicCacheControl,
+    read_cache,
+    read_messages,
+    read_system,
+)
 from modelplex.dialects.anthropic.messages_out import DIALECT
 from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import Members, decode_member
+from modelplex.dialects.core.members import RequestMembers, decode_member
 
 _EFFORTS = frozenset(get_args(Effort))
 _MODES = frozenset({"adaptive", "enabled", "disabled", "between_tools"})
@@ -43,7 +48,7 @@ class _Tool(msgspec.Struct):
     description: str | None = None
     input_schema: msgspec.Raw = _ABSENT
     strict: bool | None = None
-    cache_control: CacheControl | None = None
+    cache_control: AnthropicCacheControl | None = None
 
 
 class _ToolChoice(msgspec.Struct):
@@ -63,9 +68,9 @@ class _Thinking(msgspec.Struct):
     display: str | None = None
 
 
-def read_call(ask: Ask) -> Call:
+def read_call(ask: RawRequest) -> ChatRequest:
     """The whole request, understood. Raises BadRequest with `param` like "messages[2].content[0].source.data"."""
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     messages = members.unread("messages")
     if messages is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
@@ -77,8 +82,8 @@ def read_call(ask: Ask) -> Call:
         raise BadRequest("'max_tokens' must be at least 0.", param="max_tokens")
     choice, parallel = _read_choice(members)
     effort, form = _read_output(members, extra)
-    control = members.get("cache_control", CacheControl)
-    return Call(
+    control = members.get("cache_control", AnthropicCacheControl)
+    return ChatRequest(
         dialect=DIALECT,
         model=ask.model,
         messages=read_system(members.unread("system")) + read_messages(messages),
@@ -108,14 +113,14 @@ def _keep(members: dict[str, msgspec.Raw], *, of: str, but: set[str], extra: dic
     extra |= {f"{of}.{name}": value for name, value in members.items() if name not in but and is_given(value)}
 
 
-def _object(members: Members, name: str) -> dict[str, msgspec.Raw]:
+def _object(members: RequestMembers, name: str) -> dict[str, msgspec.Raw]:
     return members.get(name, dict[str, msgspec.Raw]) or {}
 
 
 # --- tools ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _read_tools(members: Members) -> tuple[AnyTool, ...]:
+def _read_tools(members: RequestMembers) -> tuple[AnyTool, ...]:
     raws = members.get("tools", list[msgspec.Raw]) or []
     return tuple(_read_tool(raw, path=f"tools[{n}]") for n, raw in enumerate(raws))
 
@@ -138,20 +143,20 @@ def _read_tool(raw: msgspec.Raw, *, path: str) -> AnyTool:
     )
 
 
-def _read_choice(members: Members) -> tuple[Choice | None, bool | None]:
+def _read_choice(members: RequestMembers) -> tuple[ToolChoice | None, bool | None]:
     given = members.get("tool_choice", _ToolChoice)
     if given is None:
         return None, None
     parallel = False if given.disable_parallel_tool_use else None
     match given.type:
         case "auto" | "none" as mode:
-            return Choice(mode), parallel
+            return ToolChoice(mode), parallel
         case "any":
-            return Choice("required"), parallel
+            return ToolChoice("required"), parallel
         case "tool":
             if given.name is None:
                 raise BadRequest("'tool_choice.name' is missing.", param="tool_choice.name")
-            return Choice("named", (given.name,)), parallel
+            return ToolChoice("named", (given.name,)), parallel
         case kind:
             raise BadRequest(
                 f"'tool_choice.type' is {kind!r}: it must be auto, any, tool or none.",
@@ -162,7 +167,9 @@ def _read_choice(members: Members) -> tuple[Choice | None, bool | None]:
 # --- controls ------------------------------------------------------------------------------------------------------------------------
 
 
-def _read_output(members: Members, extra: dict[str, msgspec.Raw]) -> tuple[Effort | None, Format | None]:
+def _read_output(
+    members: RequestMembers, extra: dict[str, msgspec.Raw]
+) -> tuple[Effort | None, ResponseFormat | None]:
     """`output_config`; `output_format` is what its `format` was called before."""
     given = _object(members, "output_config")
     _keep(given, of="output_config", but={"effort", "format"}, extra=extra)
@@ -179,21 +186,21 @@ def _read_output(members: Members, extra: dict[str, msgspec.Raw]) -> tuple[Effor
     return cast("Effort | None", effort), _read_format(raw, path)
 
 
-def _read_format(raw: msgspec.Raw | None, path: str) -> Format | None:
+def _read_format(raw: msgspec.Raw | None, path: str) -> ResponseFormat | None:
     if raw is None or not is_given(raw):
         return None
     given = decode_member(raw, _Format, path=path)
     if given.type != "json_schema" or not is_given(given.schema):
         raise BadRequest(f"'{path}' must be of type \"json_schema\", with a `schema`.", param=path)
-    return Format("schema", schema=given.schema)
+    return ResponseFormat("schema", schema=given.schema)
 
 
 def _read_reasoning(
-    members: Members, effort: Effort | None, extra: dict[str, msgspec.Raw]
-) -> Reasoning | None:
+    members: RequestMembers, effort: Effort | None, extra: dict[str, msgspec.Raw]
+) -> ReasoningOptions | None:
     whole = _object(members, "thinking")
     if not whole:
-        return None if effort is None else Reasoning(effort=effort)
+        return None if effort is None else ReasoningOptions(effort=effort)
     given: _Thinking = decode_member(members.unread("thinking") or _ABSENT, _Thinking, path="thinking")
     if given.type not in _MODES:
         raise BadRequest(
@@ -203,10 +210,10 @@ def _read_reasoning(
     if given.type == "enabled" and given.budget_tokens is None:
         raise BadRequest("'thinking.budget_tokens' is missing.", param="thinking.budget_tokens")
     _keep(whole, of="thinking", but={"type", "budget_tokens", "display"}, extra=extra)
-    return Reasoning(effort=effort, budget=given.budget_tokens, mode=given.type, show=given.display)
+    return ReasoningOptions(effort=effort, budget=given.budget_tokens, mode=given.type, show=given.display)
 
 
-def _read_user(members: Members, extra: dict[str, msgspec.Raw]) -> str | None:
+def _read_user(members: RequestMembers, extra: dict[str, msgspec.Raw]) -> str | None:
     given = _object(members, "metadata")
     _keep(given, of="metadata", but={"user_id"}, extra=extra)
     user: Any = given.get("user_id", _ABSENT)

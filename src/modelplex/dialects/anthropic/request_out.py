@@ -17,18 +17,23 @@ import msgspec
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import (
     Attempt,
-    Call,
     Change,
-    Choice,
+    ChatRequest,
     Effort,
-    Format,
-    FreeTool,
+    FreeformTool,
     HostedTool,
+    ProviderRequest,
+    ResponseFormat,
     Tool,
-    Written,
+    ToolChoice,
 )
 from modelplex.dialects.anthropic.blocks import Block, TextBlock, ToolResultBlock
-from modelplex.dialects.anthropic.messages_out import DIALECT, FIRST_VERSION, History, Notes
+from modelplex.dialects.anthropic.messages_out import (
+    DIALECT,
+    FIRST_VERSION,
+    AnthropicLosses,
+    AnthropicMessageWriter,
+)
 from modelplex.dialects.core import cross_dialect
 
 MAX_MARKS = 4
@@ -85,7 +90,7 @@ class _Asked(msgspec.Struct, frozen=True):
         return self.thinking is not None and self.thinking["type"] != "disabled"
 
 
-def write_call(call: Call, attempt: Attempt) -> Written:
+def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The request body.
 
     Raises:
@@ -99,24 +104,24 @@ def write_call(call: Call, attempt: Attempt) -> Written:
 class _Writing:
     """One Call on its way into one body."""
 
-    def __init__(self, call: Call, attempt: Attempt) -> None:
+    def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self._call, lost = cross_dialect.crossed(call, to=DIALECT)
         self._facts = attempt.facts
         self._quirks = attempt.quirks
         self._model = attempt.model
-        self._notes = Notes(call, attempt)
+        self._notes = AnthropicLosses(call, attempt)
         self._notes.changes += lost
         self._free: set[str] = set()
         self._answer_tool: str | None = None
 
-    def write(self) -> Written:
+    def write(self) -> ProviderRequest:
         call, notes = self._call, self._notes
         if call.sampling.n > 1:
             raise Unsupported("This provider gives one choice an answer.", param="n")
         top_mark = notes.mark(call.cache, "")
         notes.marks.clear()  # it is counted apart, since it is always kept
         tools = self._tools()  # first: the service's order of the cached prefix is tools, system, messages
-        history = History(call, notes)
+        history = AnthropicMessageWriter(call, notes)
         history.write()
         self._add_json_instruction(history)
         asked = self._thinking(history)
@@ -144,7 +149,7 @@ class _Writing:
         }
         body = {name: value for name, value in body.items() if value is not None}
         self._ride_along(body)
-        return Written(
+        return ProviderRequest(
             body=msgspec.json.encode(body),
             changes=tuple(notes.changes),
             aliases=notes.aliases,
@@ -167,7 +172,7 @@ class _Writing:
             match tool:
                 case Tool():
                     tools.append(self._tool(tool, path))
-                case FreeTool():
+                case FreeformTool():
                     tools.append(self._free_tool(tool, path))
                 case HostedTool() if tool.dialect != DIALECT:
                     self._notes.changes.append(cross_dialect.lost_tool(tool, self._call.choice, path=path))
@@ -188,7 +193,7 @@ class _Writing:
         self._notes.lower("tool_choice", "only the allowed tools are sent, at the cost of the prompt cache")
         return frozenset(choice.names)
 
-    def _check_named(self, choice: Choice) -> None:
+    def _check_named(self, choice: ToolChoice) -> None:
         offered = {tool.name for tool in self._call.tools}
         offered |= {tool.type for tool in self._call.tools if isinstance(tool, HostedTool)}
         if strangers := [name for name in choice.names if name not in offered]:
@@ -232,7 +237,7 @@ class _Writing:
         self._notes.changes.append(Change("add", f"{path}.type", "a tool's parameters are an object here"))
         return {**schema, "type": "object"}
 
-    def _free_tool(self, tool: FreeTool, path: str) -> dict[str, Any]:
+    def _free_tool(self, tool: FreeformTool, path: str) -> dict[str, Any]:
         self._drop_namespace(tool.namespace, path)
         self._notes.lower(path, "a free-form tool is sent as a function with one string")
         name = self._notes.name(tool.name)
@@ -275,7 +280,7 @@ class _Writing:
             written["disable_parallel_tool_use"] = True
         return written
 
-    def _chosen(self, choice: Choice | None) -> dict[str, object] | None:
+    def _chosen(self, choice: ToolChoice | None) -> dict[str, object] | None:
         if choice is None:
             return None
         match choice.mode:
@@ -293,7 +298,7 @@ class _Writing:
 
     # -- the form of the answer
 
-    def _add_json_instruction(self, history: History) -> None:
+    def _add_json_instruction(self, history: AnthropicMessageWriter) -> None:
         if self._call.format is not None and self._call.format.kind == "json":
             history.system.append(TextBlock(JSON_ONLY))
             self._notes.lower(self._path("response_format"), "any JSON can only be asked for in words here")
@@ -335,7 +340,7 @@ class _Writing:
 
     # -- thinking
 
-    def _thinking(self, history: History) -> _Asked:
+    def _thinking(self, history: AnthropicMessageWriter) -> _Asked:
         given = self._call.max_tokens
         limit = self._facts.max_output if given is None else given
         thinking, effort = self._wanted_thinking(limit)
@@ -531,7 +536,7 @@ def _hosted(tool: HostedTool) -> dict[str, Any]:
     return msgspec.json.decode(tool.raw, type=dict[str, msgspec.Raw])
 
 
-def _answer_schema(form: Format, path: str) -> msgspec.Raw:
+def _answer_schema(form: ResponseFormat, path: str) -> msgspec.Raw:
     if form.schema is None:
         raise BadRequest("A schema is demanded, but there is none.", param=path)
     return form.schema

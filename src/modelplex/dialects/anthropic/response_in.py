@@ -26,24 +26,24 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
     Iteration,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Attempt, Seal, Written
+from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
 from modelplex.dialects.anthropic.messages_out import DIALECT, SEAL_FORMAT
 from modelplex.dialects.core.quota import PIECE, Quota, check_counts
 from modelplex.dialects.core.sse import SseEvent, SseReader
@@ -154,7 +154,7 @@ class _MessageStop(msgspec.Struct):
     pass
 
 
-class ErrorObject(msgspec.Struct):
+class AnthropicErrorObject(msgspec.Struct):
     """`error` of an error body or event. `details.error_code` names the cause where there is one."""
 
     type: str = ""
@@ -162,8 +162,8 @@ class ErrorObject(msgspec.Struct):
     details: msgspec.Raw = ABSENT
 
 
-class ErrorBody(msgspec.Struct):
-    error: ErrorObject
+class AnthropicErrorBody(msgspec.Struct):
+    error: AnthropicErrorObject
     type: str | None = None
 
 
@@ -227,10 +227,10 @@ class _Open(msgspec.Struct):
 # --- the machine -------------------------------------------------------------------------------------------------------------------
 
 
-class Answer:
+class AnthropicResponse:
     """Blocks in, Events out. `open` and `close` for each block, `fill` between them; `finish` once, where the answer's own end mark stands."""
 
-    def __init__(self, attempt: Attempt, written: Written) -> None:
+    def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._attempt = attempt
         self._written = written
         self.quota = Quota()
@@ -248,7 +248,7 @@ class Answer:
     def begin(self, message: _Message) -> list[Event]:
         usage = self._measure(message.usage)
         tier = self._tier()
-        return [Began(id=message.id or "", model=message.model or "", usage=usage, tier=tier)]
+        return [ResponseStarted(id=message.id or "", model=message.model or "", usage=usage, tier=tier)]
 
     def open(self, index: int, raw: msgspec.Raw) -> list[Event]:
         """A block begins, perhaps already full. Content that it brings is told at once, but for input, which deltas may replace."""
@@ -265,7 +265,7 @@ class Answer:
             events.append(self._sealed(block, start.data or "", redacted=True))
         elif block.kind in {"text", "thinking"}:
             events += self._filled(block, given)
-            events += [Cited(block.part, citation, DIALECT) for citation in start.citations or ()]
+            events += [CitationAdded(block.part, citation, DIALECT) for citation in start.citations or ()]
         block.is_told = bool(events)
         return events
 
@@ -284,7 +284,7 @@ class Answer:
         events = self._completed(block)
         # A part that nobody heard of is not closed, and arguments that were cut off are not complete.
         is_whole = (events or block.is_told) and not block.is_broken
-        return [*events, Closed(block.part)] if is_whole else events
+        return [*events, PartEnded(block.part)] if is_whole else events
 
     def end_as(self, message: _Message, usage: dict[str, msgspec.Raw] | None) -> list[Event]:
         """What `message_delta` says; its usage is cumulative and overrides earlier counts."""
@@ -295,25 +295,28 @@ class Answer:
             stop_details=message.stop_details if _real(message.stop_details) else stop.stop_details,
         )
         measured = self._measure(usage)
-        return [] if usage is None or measured is None else [Measured(measured)]
+        return [] if usage is None or measured is None else [UsageReported(measured)]
 
     def finish(self) -> list[Event]:
         """The end, or a Failed where a call's arguments are no JSON object and no limit explains it."""
         events = [event for index in sorted(self._open) for event in self.close(index)]
         if self._stop.stop_reason is None:
-            return [*events, Failed(UpstreamBroken("The provider's answer gives no reason for its end."))]
+            return [
+                *events,
+                ResponseFailed(UpstreamBroken("The provider's answer gives no reason for its end.")),
+            ]
         reason = REASONS.get(self._stop.stop_reason, "stop")
         cut = self._has_broken_call or self._ends_in_bare_call
         if self._has_broken_call and reason not in CUT | {"refusal", "paused"}:
             broken = UpstreamBroken(
                 "The provider's model wrote arguments of a tool call that are not a JSON object."
             )
-            return [*events, Failed(broken)]
+            return [*events, ResponseFailed(broken)]
         if reason in OVERRULED or (reason in CUT and not cut):
             reason = "tool_calls" if self._calls else "stop" if reason == "tool_calls" else reason
         sequence = self._stop.stop_sequence if reason == "stop_sequence" else None
         detail = _real(self._stop.stop_details) if reason == "refusal" else None
-        return [*events, Ended(reason, sequence=sequence, detail=detail)]
+        return [*events, ResponseEnded(reason, sequence=sequence, detail=detail)]
 
     # -- blocks
 
@@ -330,38 +333,38 @@ class Answer:
             case _:
                 return "other"
 
-    def _called(self, block: _Open) -> Called:
+    def _called(self, block: _Open) -> ToolCallStarted:
         sent = block.start.name or ""
         id_ = block.start.id or f"call_{self._calls}"
         self._calls += 1
         name = self._written.aliases.get(sent, sent)
-        return Called(block.part, id_, name, free=block.kind == "free")
+        return ToolCallStarted(block.part, id_, name, free=block.kind == "free")
 
-    def _sealed(self, block: _Open, data: str, *, redacted: bool = False) -> Sealed:
+    def _sealed(self, block: _Open, data: str, *, redacted: bool = False) -> OpaqueStateReceived:
         attempt = self._attempt
-        seal = Seal(
+        seal = OpaqueState(
             SEAL_FORMAT, data, provider=attempt.provider, account=attempt.account, model=attempt.model
         )
-        return Sealed(block.part, seal, redacted=redacted)
+        return OpaqueStateReceived(block.part, seal, redacted=redacted)
 
     def _filled(self, block: _Open, delta: _Delta) -> list[Event]:
         """Deltas say themselves what they hold; those of a kind that is not known here are passed over."""
         events: list[Event] = []
         if delta.text:
-            events.append(Said(block.part, delta.text))
+            events.append(TextDelta(block.part, delta.text))
         if delta.thinking:
-            events.append(Thought(block.part, delta.thinking))
+            events.append(ReasoningDelta(block.part, delta.thinking))
         if delta.signature:
             events.append(self._sealed(block, delta.signature))
         if (citation := _real(delta.citation)) is not None:
-            events.append(Cited(block.part, citation, DIALECT))
+            events.append(CitationAdded(block.part, citation, DIALECT))
         if delta.partial_json:
             self.quota.take_text(delta.partial_json)
             block.pieces.append(delta.partial_json)
             if block.kind == "call":
-                events.append(Argued(block.part, delta.partial_json))
+                events.append(ToolArgumentsDelta(block.part, delta.partial_json))
             elif block.kind == "answer":
-                events.append(Said(block.part, delta.partial_json))
+                events.append(TextDelta(block.part, delta.partial_json))
         return events
 
     def _completed(self, block: _Open) -> list[Event]:
@@ -371,17 +374,17 @@ class Answer:
         given = "" if block.pieces else _given_input(block.start)
         arguments = block.arguments or given
         if block.kind == "other":
-            return [Made(block.part, _with_input(block), DIALECT)]
+            return [MediaOutput(block.part, _with_input(block), DIALECT)]
         input_ = _object(arguments or "{}")
         block.is_broken = input_ is None
         self._has_broken_call = self._has_broken_call or block.is_broken
         self._ends_in_bare_call = not arguments
         if block.kind == "answer":
-            return [Said(block.part, given or "{}")] if not block.pieces else []
+            return [TextDelta(block.part, given or "{}")] if not block.pieces else []
         if block.kind == "free":
             text = _free_text(input_, arguments)
-            return [Argued(block.part, text)] if text else []
-        return [Argued(block.part, given)] if given else []
+            return [ToolArgumentsDelta(block.part, text)] if text else []
+        return [ToolArgumentsDelta(block.part, given)] if given else []
 
     # -- usage
 
@@ -520,7 +523,7 @@ PLAIN: dict[int, type[ModelplexError]] = {401: UpstreamAuth, 402: UpstreamAuth, 
 
 
 def error_of(
-    error: ErrorObject,
+    error: AnthropicErrorObject,
     *,
     kind: type[ModelplexError] | None = None,
     status: int | None = None,
@@ -568,18 +571,18 @@ _EVENTS: dict[str, msgspec.json.Decoder[Any]] = {
         "content_block_stop": _BlockStop,
         "message_delta": _MessageDelta,
         "message_stop": _MessageStop,
-        "error": ErrorBody,
+        "error": AnthropicErrorBody,
     }.items()
 }
 """Any other event is passed over: the service may add some (`ping` is one such)."""
 
 
-class StreamReader:
+class AnthropicStreamReader:
     """A streamed answer. Only `message_stop` is its end: without it EOF is a failure (wires.md 4)."""
 
-    def __init__(self, attempt: Attempt, written: Written) -> None:
+    def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._sse = SseReader()
-        self._answer = Answer(attempt, written)
+        self._answer = AnthropicResponse(attempt, written)
         self.quota = self._answer.quota
         self._is_over = False
 
@@ -593,7 +596,7 @@ class StreamReader:
         events = self._events(self._sse.end)
         if not self._is_over:
             self._is_over = True
-            events.append(Failed(UpstreamBroken("The provider's stream broke off before its end.")))
+            events.append(ResponseFailed(UpstreamBroken("The provider's stream broke off before its end.")))
         return events
 
     def _events(self, arrive: Callable[[], list[SseEvent]]) -> list[Event]:
@@ -607,10 +610,12 @@ class StreamReader:
                     break
         except UpstreamBroken as error:
             self._is_over = True
-            events.append(Failed(error))
+            events.append(ResponseFailed(error))
         except (msgspec.DecodeError, UnicodeError) as error:
             self._is_over = True
-            events.append(Failed(UpstreamBroken(f"The provider's stream is not what it should be: {error}")))
+            events.append(
+                ResponseFailed(UpstreamBroken(f"The provider's stream is not what it should be: {error}"))
+            )
         return events
 
     def _read(self, arrived: SseEvent) -> list[Event]:
@@ -632,27 +637,29 @@ class StreamReader:
                 return self._answer.begin(message)
             case _MessageDelta(delta=delta, usage=usage):
                 return self._answer.end_as(delta, usage)
-            case ErrorBody(error=error):
+            case AnthropicErrorBody(error=error):
                 self._is_over = True
-                return [Failed(error_of(error, body=data))]
+                return [ResponseFailed(error_of(error, body=data))]
             case _:
                 self._is_over = True
                 return self._answer.finish()
 
 
-def read_answer(body: bytes, attempt: Attempt, written: Written) -> list[Event]:
+def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer; a Failed alone where it is none."""
     body = mended(body)
     try:
         message = msgspec.json.decode(body, type=_Message)
         if message.content is None:
-            return [Failed(error_of(msgspec.json.decode(body, type=ErrorBody).error, body=body))]
-        return _whole(message, message.content, Answer(attempt, written))
+            return [
+                ResponseFailed(error_of(msgspec.json.decode(body, type=AnthropicErrorBody).error, body=body))
+            ]
+        return _whole(message, message.content, AnthropicResponse(attempt, written))
     except (msgspec.DecodeError, UnicodeError) as error:
-        return [Failed(UpstreamBroken(f"The provider's answer is not what it should be: {error}"))]
+        return [ResponseFailed(UpstreamBroken(f"The provider's answer is not what it should be: {error}"))]
 
 
-def _whole(message: _Message, content: list[msgspec.Raw], answer: Answer) -> list[Event]:
+def _whole(message: _Message, content: list[msgspec.Raw], answer: AnthropicResponse) -> list[Event]:
     events = answer.begin(message)
     for index, block in enumerate(content):
         events += answer.open(index, block)

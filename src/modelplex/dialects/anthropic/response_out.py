@@ -18,24 +18,24 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Call, Change, Seal, ToolCall
+from modelplex.core.request import Change, ChatRequest, OpaqueState, ToolCallPart
 from modelplex.dialects.anthropic.errors import error_event
 from modelplex.dialects.anthropic.messages_out import DIALECT, SEAL_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import call_id, message_id
@@ -57,10 +57,20 @@ TIERS = {"default": "standard", "standard": "standard", "priority": "priority", 
 """The tiers that this form knows, by OpenAI's words and its own."""
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-UNSEALED = wrap(Seal("unknown", ""))
+UNSEALED = wrap(OpaqueState("unknown", ""))
 """The signature of thinking that nobody sealed. Always the same, so that a provider's prompt cache knows the conversation again."""
 
-_Part = Said | Refused | Thought | Sealed | Called | Argued | Cited | Made | Closed
+_Part = (
+    TextDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | OpaqueStateReceived
+    | ToolCallStarted
+    | ToolArgumentsDelta
+    | CitationAdded
+    | MediaOutput
+    | PartEnded
+)
 _Written = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
@@ -74,7 +84,7 @@ _LOST_OUTPUT = Change("drop", "content[]", "an output that has no form here")
 class _Head:
     """What is known of the answer beside its blocks."""
 
-    def __init__(self, call: Call, *, id_: str, model: str) -> None:
+    def __init__(self, call: ChatRequest, *, id_: str, model: str) -> None:
         self.id = id_
         self.model = model
         self.tier: str | None = None
@@ -83,10 +93,10 @@ class _Head:
         """Whether a provider of this dialect made it, so that its signatures are Anthropic's as they stand."""
         self.calls = 0
         self._times = Counter(
-            part.id for message in call.messages for part in message.parts if isinstance(part, ToolCall)
+            part.id for message in call.messages for part in message.parts if isinstance(part, ToolCallPart)
         )
 
-    def begin(self, event: Began) -> None:
+    def begin(self, event: ResponseStarted) -> None:
         self.id = message_id(event.id or self.id)
         self.model = event.model or self.model
         self.tier = TIERS.get(event.tier or "")
@@ -100,7 +110,7 @@ class _Head:
         self.calls += 1
         return sent
 
-    def sealed(self, seal: Seal) -> str:
+    def sealed(self, seal: OpaqueState) -> str:
         return seal.data if self.is_own and seal.format == SEAL_FORMAT else wrap(seal)
 
     def start(self) -> _Written:
@@ -138,7 +148,7 @@ class _Head:
             told["service_tier"] = self.tier
         return told
 
-    def stop(self, ended: Ended, *, refusal: str) -> _Written:
+    def stop(self, ended: ResponseEnded, *, refusal: str) -> _Written:
         """Why it ended. With a call among the output no model just stopped (R8)."""
         reason = ended.reason
         if self.calls and reason in {"stop", "stop_sequence"}:
@@ -157,7 +167,7 @@ def _redacted(data: str) -> _Written:
     return {"type": "redacted_thinking", "data": data}
 
 
-def _calls_seal(seal: Seal, id_: str) -> _Written:
+def _calls_seal(seal: OpaqueState, id_: str) -> _Written:
     """The signature of the call with this id, as a block that leads back to it."""
     return _redacted(wrap(msgspec.structs.replace(seal, id=id_)))
 
@@ -170,7 +180,7 @@ class _Block:
 
     __slots__ = ("argued", "begun", "called", "is_sealed", "kind", "part", "pieces", "seal")
 
-    def __init__(self, kind: str, part: int, called: Called | None = None) -> None:
+    def __init__(self, kind: str, part: int, called: ToolCallStarted | None = None) -> None:
         self.kind = kind
         self.part = part
         self.called = called
@@ -179,7 +189,7 @@ class _Block:
         self.is_sealed = False
         self.pieces: list[str] = []
         """Of a free-form tool's text, which is one JSON string once it is whole."""
-        self.seal: Seal | None = None
+        self.seal: OpaqueState | None = None
 
 
 class _Waiting:
@@ -192,12 +202,12 @@ class _Waiting:
         self.is_written = False
 
 
-class MessagesWriter:
+class AnthropicStreamWriter:
     """dialects/dialect.py's Writer."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, call: Call, *, id_: str, created: int, model: str) -> None:
+    def __init__(self, call: ChatRequest, *, id_: str, created: int, model: str) -> None:
         del created  # this form does not tell it
         self.changes: list[Change] = []
         self._head = _Head(call, id_=id_, model=model)
@@ -211,7 +221,7 @@ class MessagesWriter:
         """The ids, as given, of the calls by their parts."""
         self._refusal: list[str] = []
         self._has_begun = False
-        self._ended: Ended | None = None
+        self._ended: ResponseEnded | None = None
         self._failed = False
 
     def __repr__(self) -> str:
@@ -222,19 +232,27 @@ class MessagesWriter:
         if self._failed:
             return b""
         match event:
-            case Began():
+            case ResponseStarted():
                 return self._begin(event)
-            case Failed():
+            case ResponseFailed():
                 return self._fail(event.error)
-            case Measured():
+            case UsageReported():
                 self._head.usage = event.usage
                 return b""
-            case Ended():
+            case ResponseEnded():
                 return self._end(event) if event.choice == 0 else b""
             case (
-                Said() | Refused() | Thought() | Sealed() | Called() | Argued() | Cited() | Made() | Closed()
+                TextDelta()
+                | RefusalDelta()
+                | ReasoningDelta()
+                | OpaqueStateReceived()
+                | ToolCallStarted()
+                | ToolArgumentsDelta()
+                | CitationAdded()
+                | MediaOutput()
+                | PartEnded()
             ):
-                return self._begin(Began()) + self._take(event) if event.choice == 0 else b""
+                return self._begin(ResponseStarted()) + self._take(event) if event.choice == 0 else b""
             case _:
                 assert_never(event)
 
@@ -254,16 +272,16 @@ class MessagesWriter:
         self._failed = True
         return error_event(error)
 
-    def _begin(self, event: Began) -> bytes:
+    def _begin(self, event: ResponseStarted) -> bytes:
         if self._has_begun:
             return b""
         self._has_begun = True
         self._head.begin(event)
         return _event("message_start", {"message": self._head.start()})
 
-    def _end(self, event: Ended) -> bytes:
+    def _end(self, event: ResponseEnded) -> bytes:
         self._ended = event
-        out = [self._begin(Began())]
+        out = [self._begin(ResponseStarted())]
         while self._open is not None or self._held:
             # A call that the limit cut before its arguments has none; one that is due has "{}".
             out += (self._close(is_whole=event.reason == "tool_calls"), self._release())
@@ -306,27 +324,27 @@ class MessagesWriter:
 
     def _write(self, event: _Part) -> bytes:
         match event:
-            case Said():
+            case TextDelta():
                 return self._text(event.part, event.text)
-            case Refused():
+            case RefusalDelta():
                 self._refusal.append(event.text)
                 return self._text(event.part, event.text)
-            case Thought():
+            case ReasoningDelta():
                 return self._think(event)
-            case Sealed():
+            case OpaqueStateReceived():
                 return self._seal(event)
-            case Called():
+            case ToolCallStarted():
                 out = self._close()
                 self._called[event.part] = event.id
                 self._open = _Block("call", event.part, event)
                 return out
-            case Argued():
+            case ToolArgumentsDelta():
                 return self._argue(event)
-            case Cited():
+            case CitationAdded():
                 return self._cite(event)
-            case Made():
+            case MediaOutput():
                 return self._make(event)
-            case Closed():
+            case PartEnded():
                 if self._open is None or self._open.part != event.part:
                     return b""
                 return self._close() + self._release()
@@ -373,7 +391,7 @@ class MessagesWriter:
             out = self._delta(b"signature_delta", b"signature", UNSEALED)
         return out + self._stop()
 
-    def _close_call(self, block: _Block, called: Called, *, is_whole: bool) -> bytes:
+    def _close_call(self, block: _Block, called: ToolCallStarted, *, is_whole: bool) -> bytes:
         out = self._begin_call(block, called)
         if called.free:
             text = _encode({"input": "".join(block.pieces)}).decode()
@@ -391,7 +409,7 @@ class MessagesWriter:
         opened = self._need("text", part, {"type": "text", "text": ""})
         return opened + self._delta(b"text_delta", b"text", text)
 
-    def _think(self, event: Thought) -> bytes:
+    def _think(self, event: ReasoningDelta) -> bytes:
         if not event.text:
             return b""
         return self._thinking(event.part) + self._delta(b"thinking_delta", b"thinking", event.text)
@@ -399,7 +417,7 @@ class MessagesWriter:
     def _thinking(self, part: int) -> bytes:
         return self._need("thinking", part, {"type": "thinking", "thinking": "", "signature": ""})
 
-    def _seal(self, event: Sealed) -> bytes:
+    def _seal(self, event: OpaqueStateReceived) -> bytes:
         block = self._open
         if event.part in self._called:
             if block is None or block.part != event.part:
@@ -414,7 +432,7 @@ class MessagesWriter:
             self._open.is_sealed = True
         return out + self._delta(b"signature_delta", b"signature", self._head.sealed(event.seal))
 
-    def _begin_call(self, block: _Block, called: Called) -> bytes:
+    def _begin_call(self, block: _Block, called: ToolCallStarted) -> bytes:
         if block.begun:
             return b""
         block.begun = True
@@ -430,7 +448,7 @@ class MessagesWriter:
         }
         return out + self._start(tool)
 
-    def _argue(self, event: Argued) -> bytes:
+    def _argue(self, event: ToolArgumentsDelta) -> bytes:
         block = self._open
         if block is None or block.called is None:
             return b""  # of a call that is closed already: a reader says no such thing
@@ -441,7 +459,7 @@ class MessagesWriter:
         begun = self._begin_call(block, block.called)
         return begun + self._delta(b"input_json_delta", b"partial_json", event.text)
 
-    def _cite(self, event: Cited) -> bytes:
+    def _cite(self, event: CitationAdded) -> bytes:
         if event.dialect != DIALECT:
             self.changes.append(_LOST_CITATION)
             return b""
@@ -449,7 +467,7 @@ class MessagesWriter:
         delta = {"type": "citations_delta", "citation": event.raw}
         return out + _event("content_block_delta", {"index": self._index, "delta": delta})
 
-    def _make(self, event: Made) -> bytes:
+    def _make(self, event: MediaOutput) -> bytes:
         if event.dialect != DIALECT:
             self.changes.append(_LOST_OUTPUT)
             return b""
@@ -475,7 +493,7 @@ class _Whole:
     def __init__(self, head: _Head) -> None:
         self.head = head
         self.blocks: dict[int, _Written] = {}
-        self.seals: dict[int, Seal] = {}
+        self.seals: dict[int, OpaqueState] = {}
         self.ids: dict[int, str] = {}
         self.free: set[int] = set()
         self.refusal = ""
@@ -483,35 +501,35 @@ class _Whole:
 
     def collect(self, event: _Part) -> None:
         match event:
-            case Said() | Refused():
-                if isinstance(event, Refused):
+            case TextDelta() | RefusalDelta():
+                if isinstance(event, RefusalDelta):
                     self.refusal += event.text
                 if event.text:
                     self._text(event.part)["text"] += event.text
-            case Thought():
+            case ReasoningDelta():
                 if event.text:
                     self._thinking(event.part)["thinking"] += event.text
-            case Sealed():
+            case OpaqueStateReceived():
                 self._seal(event)
-            case Called():
+            case ToolCallStarted():
                 id_ = self.head.call_id(event.id)
                 self.blocks[event.part] = {"type": "tool_use", "id": id_, "name": event.name, "input": ""}
                 self.ids[event.part] = event.id
                 if event.free:
                     self.free.add(event.part)
-            case Argued():
+            case ToolArgumentsDelta():
                 self.blocks[event.part]["input"] += event.text
-            case Cited():
+            case CitationAdded():
                 if event.dialect == DIALECT:
                     self._text(event.part).setdefault("citations", []).append(event.raw)
                 else:
                     self.changes.append(_LOST_CITATION)
-            case Made():
+            case MediaOutput():
                 if event.dialect == DIALECT:
                     self.blocks[event.part] = msgspec.json.decode(event.raw, type=dict[str, msgspec.Raw])
                 else:
                     self.changes.append(_LOST_OUTPUT)
-            case Closed():
+            case PartEnded():
                 pass
             case _:
                 assert_never(event)
@@ -522,7 +540,7 @@ class _Whole:
     def _thinking(self, part: int) -> _Written:
         return self.blocks.setdefault(part, {"type": "thinking", "thinking": "", "signature": UNSEALED})
 
-    def _seal(self, event: Sealed) -> None:
+    def _seal(self, event: OpaqueStateReceived) -> None:
         if event.part in self.ids:
             self.seals[event.part] = event.seal
         elif event.redacted and event.part not in self.blocks:
@@ -559,22 +577,22 @@ class _Whole:
 
 
 def write_answer(
-    events: Sequence[Event], call: Call, *, id_: str, created: int, model: str
+    events: Sequence[Event], call: ChatRequest, *, id_: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     del created
     head = _Head(call, id_=message_id(id_), model=model)
     whole = _Whole(head)
-    ended = Ended("stop")
+    ended = ResponseEnded("stop")
     for event in events:
         match event:
-            case Began():
+            case ResponseStarted():
                 head.begin(event)
-            case Measured():
+            case UsageReported():
                 head.usage = event.usage
-            case Failed():
+            case ResponseFailed():
                 raise event.error
-            case Ended():
+            case ResponseEnded():
                 ended = event if event.choice == 0 else ended
             case _ if event.choice == 0:
                 whole.collect(event)

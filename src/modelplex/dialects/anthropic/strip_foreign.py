@@ -11,7 +11,7 @@ import hashlib
 import msgspec
 
 from modelplex.core.errors import Unsupported
-from modelplex.core.request import AnyTool, Call, Change, HostedTool, Message, Part, Tool, ToolCall
+from modelplex.core.request import AnyTool, Change, ChatRequest, HostedTool, Message, Part, Tool, ToolCallPart
 from modelplex.dialects.core.json import is_given
 
 STATEFUL = frozenset({"container", "thread"})
@@ -24,7 +24,7 @@ _INERT = frozenset({"caller"})
 """Members of a call that say who made it. No other form has any but the client's own."""
 
 
-def leave(call: Call) -> tuple[Call, tuple[Change, ...]]:
+def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming what is kept elsewhere."""
     changes: list[Change] = []
     for name in STATEFUL & call.extra.keys():
@@ -51,13 +51,13 @@ def _leave_user(user: str | None, changes: list[Change]) -> str | None:
 
 
 def _leave_message(message: Message) -> Message:
-    if not any(isinstance(part, ToolCall) and part.extra for part in message.parts):
+    if not any(isinstance(part, ToolCallPart) and part.extra for part in message.parts):
         return message
     return msgspec.structs.replace(message, parts=tuple(map(_leave_part, message.parts)))
 
 
 def _leave_part(part: Part) -> Part:
-    if not isinstance(part, ToolCall) or not part.extra:
+    if not isinstance(part, ToolCallPart) or not part.extra:
         return part
     kept = {name: value for name, value in part.extra.items() if name not in _INERT}
     return msgspec.structs.replace(part, extra=kept)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelplex.core.errors import Unsupported
-from modelplex.core.request import Call, Change, Choice, HostedTool
+from modelplex.core.request import Change, ChatRequest, HostedTool, ToolChoice
 from modelplex.dialects.anthropic.strip_foreign import leave as leave_messages
 from modelplex.dialects.openai_responses import constants as responses
 from modelplex.dialects.openai_responses.strip_foreign import leave as leave_responses
 
-_LEAVE: dict[str, Callable[[Call], tuple[Call, tuple[Change, ...]]]] = {
+_LEAVE: dict[str, Callable[[ChatRequest], tuple[ChatRequest, tuple[Change, ...]]]] = {
     responses.DIALECT: leave_responses,
     "anthropic_messages": leave_messages,
 }
@@ -29,7 +29,7 @@ _CLIENT_RUN: dict[str, tuple[str, ...]] = {
 """Typed tools that the client runs, by how their types begin; the provider runs all others."""
 
 
-def crossed(call: Call, *, to: str) -> tuple[Call, tuple[Change, ...]]:
+def crossed(call: ChatRequest, *, to: str) -> tuple[ChatRequest, tuple[Change, ...]]:
     """The call as a writer of the dialect `to` may take it, and what it lost. Raises Unsupported."""
     if call.dialect != to:
         for name in _KEPT.get(call.dialect, frozenset()) & call.extra.keys():
@@ -40,12 +40,12 @@ def crossed(call: Call, *, to: str) -> tuple[Call, tuple[Change, ...]]:
     return (call, ()) if leave is None or call.dialect == to else leave(call)
 
 
-def is_forced(tool: HostedTool, choice: Choice | None) -> bool:
+def is_forced(tool: HostedTool, choice: ToolChoice | None) -> bool:
     """Whether the choice asks for this tool by its name, or by its type where it has none."""
     return choice is not None and choice.mode == "named" and choice.names[0] in {tool.name, tool.type}
 
 
-def lost_tool(tool: HostedTool, choice: Choice | None, *, path: str) -> Change:
+def lost_tool(tool: HostedTool, choice: ToolChoice | None, *, path: str) -> Change:
     """What is said of a tool that no other dialect has.
 
     Raises:
@@ -64,18 +64,18 @@ def lost_tool(tool: HostedTool, choice: Choice | None, *, path: str) -> Change:
     return Change("drop", path, f"{tool.type} is run by its own provider alone")
 
 
-def without_lost(choice: Choice | None, lost: frozenset[str]) -> Choice | None:
+def without_lost(choice: ToolChoice | None, lost: frozenset[str]) -> ToolChoice | None:
     """The choice among what is left. Raises Unsupported where it forced a call and nothing of what it named is left."""
     if choice is None or choice.mode != "subset" or not lost.intersection(choice.names):
         return choice
     names = tuple(name for name in choice.names if name not in lost)
     if names:
-        return Choice("subset", names, required=choice.required)
+        return ToolChoice("subset", names, required=choice.required)
     if choice.required:
         raise Unsupported(
             "'tool_choice' asks for tools that this model's provider does not have.", param="tool_choice"
         )
-    return Choice("none")
+    return ToolChoice("none")
 
 
 def words_of(tool: HostedTool) -> frozenset[str]:

@@ -12,7 +12,7 @@ import binascii
 
 import msgspec
 
-from modelplex.core.request import Seal
+from modelplex.core.request import OpaqueState
 
 MARK = "mpx1."
 """Opens every envelope: a name that no provider's state begins with, and a version."""
@@ -31,13 +31,13 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Content)
 
 
-def wrap(seal: Seal) -> str:
+def wrap(seal: OpaqueState) -> str:
     """The seal as one string of url-safe characters."""
     content = _Content(seal.format, seal.data, seal.provider, seal.account, seal.model, seal.id)
     return MARK + base64.urlsafe_b64encode(_encoder.encode(content)).rstrip(b"=").decode("ascii")
 
 
-def unwrap(text: str) -> Seal | None:
+def unwrap(text: str) -> OpaqueState | None:
     """The seal in an envelope, or None where the text is none, or a damaged one."""
     if not text.startswith(MARK):
         return None
@@ -46,7 +46,7 @@ def unwrap(text: str) -> Seal | None:
         content = _decoder.decode(base64.b64decode(packed + "=" * (-len(packed) % 4), b"-_", validate=True))
     except (binascii.Error, ValueError, msgspec.DecodeError):
         return None
-    return Seal(
+    return OpaqueState(
         format=content.format,
         data=content.data,
         provider=content.provider,

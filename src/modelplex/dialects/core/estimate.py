@@ -12,7 +12,7 @@ from typing import cast
 import msgspec
 
 from modelplex.core.events import Usage
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 
 CHARACTERS_A_TOKEN = 4
 """What the usual tokenizers come to in English prose; other languages take more tokens."""
@@ -42,12 +42,12 @@ _BASE64 = re.compile(rb';base64,|"data"\s*:\s*"')
 """What stands before bytes in base64, in every dialect."""
 
 
-def estimated(ask: Ask, *, characters: int) -> Usage:
+def estimated(ask: RawRequest, *, characters: int) -> Usage:
     """About what it took; `characters` is the length of the answer's text, thoughts and arguments."""
     return Usage(fresh=_asked(ask), output=_tokens(characters), estimated=True)
 
 
-def billed(ask: Ask, usage: Usage | None, *, characters: int, counted_at: int) -> Usage:
+def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at: int) -> Usage:
     """What is billed for an answer of which `characters` came. A count that output came after is no last one (Anthropic's first says 1 token of output): then it is the larger of
     that count and an estimate.
     """
@@ -75,7 +75,7 @@ def _tokens(characters: int) -> int:
     return -(-characters // CHARACTERS_A_TOKEN)
 
 
-def _asked(ask: Ask) -> int:
+def _asked(ask: RawRequest) -> int:
     tokens = 0
     fields = ask.fields
     if (whole := fields.get(WHOLE_REQUEST)) is not None:

@@ -39,7 +39,7 @@ def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:
     return decode_member(msgspec.Raw(msgspec.json.encode(value)), wanted, path=path)
 
 
-class Members:
+class RequestMembers:
     """The top level of a request's body, or of the object at `within`: each member is read once, and what nobody read is what rides along."""
 
     def __init__(self, fields: Mapping[str, msgspec.Raw], *, within: str = "") -> None:
@@ -65,7 +65,7 @@ class Members:
         return {name: raw for name, raw in self._fields.items() if name not in self._read}
 
 
-def read_stop(members: Members) -> tuple[str, ...]:
+def read_stop(members: RequestMembers) -> tuple[str, ...]:
     raw = members.unread("stop")
     if raw is None:
         return ()
@@ -74,7 +74,7 @@ def read_stop(members: Members) -> tuple[str, ...]:
     return (decode_member(raw, str, path="stop"),)
 
 
-def keep_stream_options(members: Members) -> None:
+def keep_stream_options(members: RequestMembers) -> None:
     """`include_usage` is the Ask's; what else is in `stream_options` rides along."""
     options = members.get("stream_options", dict[str, msgspec.Raw])
     if options and set(options) != {"include_usage"}:

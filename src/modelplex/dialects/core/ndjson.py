@@ -22,7 +22,7 @@ def line(data: bytes) -> bytes:
     return data + b"\n"
 
 
-class Lines:
+class NdjsonReader:
     """Give it bytes as they come; it gives whole lines without their ends (LF or CRLF), and no blank ones.
 
     A line above `limit`, or IDLE_CAP bytes of blank ones, sets `overflowed`: the lines before it were given, it and all that follows are dropped. How the bytes were cut makes

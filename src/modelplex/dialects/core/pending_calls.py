@@ -19,7 +19,7 @@ class _Entry(Generic[Call]):
         self.is_taken = False
 
 
-class Waiting(Generic[Call]):
+class PendingCalls(Generic[Call]):
     """Calls in their order, found by id, by name, or the first of all. A call that was taken is passed over wherever else it stands."""
 
     def __init__(self) -> None:

@@ -16,24 +16,24 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import UpstreamBroken
-from modelplex.core.events import Embedded, ListedModel, Usage
-from modelplex.core.request import Ask, Call
+from modelplex.core.events import EmbeddingResponse, ListedModel, Usage
+from modelplex.core.request import ChatRequest, RawRequest
 from modelplex.dialects.core.usage import of_vectors
 from modelplex.dialects.gemini.errors import read_error, write_error, write_error_event
 from modelplex.dialects.gemini.json import ABSENT, DIALECT, camel
-from modelplex.dialects.gemini.passthrough import GeminiWatch, look, look_at_vectors, watch
+from modelplex.dialects.gemini.passthrough import GeminiObserver, look, look_at_vectors, watch
 from modelplex.dialects.gemini.request_in import read_call, read_counting, read_embedding
 from modelplex.dialects.gemini.request_out import write_call, write_counting, write_embedding
 from modelplex.dialects.gemini.response_in import read_answer, reader
-from modelplex.dialects.gemini.response_out import PING, ArrayStream, ChunkWriter, write_answer
+from modelplex.dialects.gemini.response_out import PING, GeminiArrayFraming, GeminiStreamWriter, write_answer
 from modelplex.dialects.gemini.usage import read_usage
 
 __all__ = [
     "DIALECT",
     "PING",
-    "ArrayStream",
-    "ChunkWriter",
-    "GeminiWatch",
+    "GeminiArrayFraming",
+    "GeminiObserver",
+    "GeminiStreamWriter",
     "look",
     "look_at_vectors",
     "read_answer",
@@ -64,8 +64,8 @@ SERVED = ("generateContent", "embedContent")
 METHODS = ("generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents")
 
 
-def writer(call: Call, *, id: str, created: int, model: str) -> ChunkWriter:  # noqa: ARG001 - the contract of every dialect
-    return ChunkWriter(id_=id, model=model)
+def writer(call: ChatRequest, *, id: str, created: int, model: str) -> GeminiStreamWriter:  # noqa: ARG001 - the contract of every dialect
+    return GeminiStreamWriter(id_=id, model=model)
 
 
 # --- models
@@ -148,7 +148,7 @@ class _Vectors(msgspec.Struct, rename="camel"):
     usage_metadata: msgspec.Raw = ABSENT
 
 
-def read_embedded(body: bytes) -> Embedded:
+def read_embedded(body: bytes) -> EmbeddingResponse:
     """The answer of `:batchEmbedContents` or `:embedContent`. Raises UpstreamBroken, or the error that stands in the answer's place."""
     error = look_at_vectors(body).error
     if error is not None:
@@ -159,10 +159,10 @@ def read_embedded(body: bytes) -> Embedded:
         raise UpstreamBroken(f"The provider's answer holds no vectors: {wrong}") from None
     vectors = answer.embeddings or ([answer.embedding] if answer.embedding is not None else [])
     usage = of_vectors(read_usage(answer.usage_metadata)) or Usage(estimated=True)
-    return Embedded("", tuple(vector.values for vector in vectors), usage)
+    return EmbeddingResponse("", tuple(vector.values for vector in vectors), usage)
 
 
-def write_embedded(embedded: Embedded, ask: Ask) -> bytes:
+def write_embedded(embedded: EmbeddingResponse, ask: RawRequest) -> bytes:
     """The client's answer, in the form of what it asked: one vector for `content`, a list for `requests`."""
     from modelplex.dialects.openai_chat.embeddings import encoded
 

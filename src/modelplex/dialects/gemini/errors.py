@@ -86,21 +86,23 @@ _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
-class ErrorObject(msgspec.Struct):
+class GeminiErrorObject(msgspec.Struct):
     code: int | None = None
     message: str | None = None
     status: str | None = None
     details: msgspec.Raw = ABSENT
 
 
-class ErrorBody(msgspec.Struct):
-    error: ErrorObject
+class GeminiErrorBody(msgspec.Struct):
+    error: GeminiErrorObject
 
 
-def _told(body: bytes) -> ErrorObject | None:
+def _told(body: bytes) -> GeminiErrorObject | None:
     """The error object, or None where the body is no error of Google's."""
     try:
-        found: ErrorBody | list[ErrorBody] = msgspec.json.decode(body, type=ErrorBody | list[ErrorBody])
+        found: GeminiErrorBody | list[GeminiErrorBody] = msgspec.json.decode(
+            body, type=GeminiErrorBody | list[GeminiErrorBody]
+        )
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if isinstance(found, list):
@@ -132,14 +134,14 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
 def error_inside(raw: msgspec.Raw, *, body: bytes) -> ModelplexError:
     """The error object of a 200 or of a stream."""
     try:
-        error = msgspec.json.decode(raw, type=ErrorObject)
+        error = msgspec.json.decode(raw, type=GeminiErrorObject)
     except (msgspec.DecodeError, UnicodeError):
-        error = ErrorObject(message=bytes(raw)[:QUOTED].decode("utf-8", "replace"))
+        error = GeminiErrorObject(message=bytes(raw)[:QUOTED].decode("utf-8", "replace"))
     return error_of(error, status=None, body=body, retry_after=None)
 
 
 def error_of(
-    error: ErrorObject, *, status: int | None, body: bytes, retry_after: float | None
+    error: GeminiErrorObject, *, status: int | None, body: bytes, retry_after: float | None
 ) -> ModelplexError:
     """Google's error object in our tree. Its `status` is the finer word; the HTTP status decides where it is not known."""
     code = status or error.code or 0

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from modelplex.core.request import Seal
+from modelplex.core.request import OpaqueState
 from modelplex.dialects.core.envelope import MARK, unwrap, wrap
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import decode_member
@@ -66,14 +66,14 @@ def standard(data: str) -> str:
     return data.replace("-", "+").replace("_", "/")
 
 
-def as_signature(seal: Seal, *, redacted: bool = False) -> str:
+def as_signature(seal: OpaqueState, *, redacted: bool = False) -> str:
     """A seal as a client's `thoughtSignature`, with its origin. It is base64, since official clients decode it into bytes."""
     if redacted and seal.id is None:
         seal = msgspec.structs.replace(seal, id=REDACTED)
     return base64.urlsafe_b64encode(wrap(seal).encode()).decode("ascii")
 
 
-def as_seal(signature: str) -> Seal:
+def as_seal(signature: str) -> OpaqueState:
     """What was wrapped by `as_signature` is unwrapped; any other signature is Google's own, of an origin that is not known."""
     try:
         # Official clients hold it as bytes and write it back in either alphabet of base64.
@@ -81,4 +81,4 @@ def as_seal(signature: str) -> Seal:
     except (binascii.Error, ValueError):
         text = ""
     found = unwrap(text) if text.startswith(MARK) else None
-    return found or Seal(SEAL_FORMAT, signature)
+    return found or OpaqueState(SEAL_FORMAT, signature)

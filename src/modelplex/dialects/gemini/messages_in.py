@@ -13,23 +13,23 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
-    Audio,
-    Document,
-    Foreign,
-    Image,
-    Inline,
+    AudioPart,
+    DocumentPart,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
-    Seal,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Url,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import decode_member
-from modelplex.dialects.core.pending_calls import Waiting
+from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.gemini.json import (
     ABSENT,
@@ -116,7 +116,7 @@ class Dialogue:
         self.messages: list[Message] = []
         self._turn: list[Part] = []
         self._turn_at = ""
-        self._open: Waiting[str] = Waiting()
+        self._open: PendingCalls[str] = PendingCalls()
         """Ids of calls that want a result."""
         self._pieces: list[str] = []
         """Of the text or thought that the turn ends with: joined once, when something else follows."""
@@ -167,11 +167,11 @@ class Dialogue:
     def _add(self, part: Part) -> None:
         self._settle()
         self._turn.append(part)
-        self._pieces = [part.text] if isinstance(part, Text | Thinking) else []
+        self._pieces = [part.text] if isinstance(part, TextPart | ReasoningPart) else []
 
     def _settle(self) -> None:
         last = self._turn[-1] if self._turn else None
-        if len(self._pieces) > 1 and isinstance(last, Text | Thinking):
+        if len(self._pieces) > 1 and isinstance(last, TextPart | ReasoningPart):
             self._turn[-1] = msgspec.structs.replace(last, text="".join(self._pieces))
         self._pieces = []
 
@@ -190,27 +190,27 @@ class Dialogue:
             # What a model makes beside text and calls (an image, code that it ran) goes back to where it was made, whole.
             self._add(_foreign(raw, path=path))
 
-    def _thought(self, text: str, seal: Seal | None) -> None:
+    def _thought(self, text: str, seal: OpaqueState | None) -> None:
         """Pieces of one thought are one thought; its signature ends it."""
         last = self._turn[-1] if self._turn else None
-        if isinstance(last, Thinking) and last.seal is None:
+        if isinstance(last, ReasoningPart) and last.seal is None:
             self._pieces.append(text)
             if seal is not None:
                 self._turn[-1] = msgspec.structs.replace(last, seal=seal)
         elif text or seal is not None:
             self._add(_thinking(text, seal))
 
-    def _text(self, text: str, seal: Seal | None) -> None:
+    def _text(self, text: str, seal: OpaqueState | None) -> None:
         last = self._turn[-1] if self._turn else None
-        if isinstance(last, Text):
+        if isinstance(last, TextPart):
             self._pieces.append(text)
         elif text:
-            self._add(Text(text))
+            self._add(TextPart(text))
         if seal is not None:
             place = seal.id or (ON_TEXT if text else ON_ITS_OWN)
             self._add(_thinking("", msgspec.structs.replace(seal, id=place)))
 
-    def _call(self, raw: msgspec.Raw, seal: Seal | None, *, path: str) -> ToolCall:
+    def _call(self, raw: msgspec.Raw, seal: OpaqueState | None, *, path: str) -> ToolCallPart:
         call = read(raw, _Call, path=path)
         if is_given(call.args):
             decode_member(call.args, dict[str, msgspec.Raw], path=f"{path}.args")
@@ -218,7 +218,7 @@ class Dialogue:
         self._ids.add(id_)
         self._open.add(id_, call.name, id_)
         arguments = bytes(call.args).decode() if is_given(call.args) else "{}"
-        return ToolCall(id_, call.name, arguments, seal=seal)
+        return ToolCallPart(id_, call.name, arguments, seal=seal)
 
     def _new_id(self) -> str:
         while (made := f"call_{self._made}") in self._ids:
@@ -241,7 +241,7 @@ class Dialogue:
         self._append(Message("tool", tuple(results), path=path))
         self._append(Message("user", tuple(said), path=path))
 
-    def _result(self, raw: msgspec.Raw, *, path: str) -> ToolResult:
+    def _result(self, raw: msgspec.Raw, *, path: str) -> ToolResultPart:
         result = read(raw, _Result, path=path)
         id_ = self._call_of(result, path=path)
         parts, is_error = _response(result.response, path=f"{path}.response")
@@ -251,7 +251,7 @@ class Dialogue:
         rest = {
             name: value for name, value in members_of(raw, path=path).items() if name not in _RESULT_MEMBERS
         }
-        return ToolResult(id_, tuple(parts), is_error=is_error, name=result.name, extra=rest)
+        return ToolResultPart(id_, tuple(parts), is_error=is_error, name=result.name, extra=rest)
 
     def _call_of(self, result: _Result, *, path: str) -> str:
         """The call that this result is of: by its id, else the first open one of its name."""
@@ -263,13 +263,13 @@ class Dialogue:
         raise BadRequest(f"'{path}' has no `id`, and no call of {result.name!r} wants a result.", param=path)
 
 
-def _thinking(text: str, seal: Seal | None) -> Thinking:
+def _thinking(text: str, seal: OpaqueState | None) -> ReasoningPart:
     if seal is None:
-        return Thinking(text, summary=True)
+        return ReasoningPart(text, summary=True)
     is_redacted = seal.id == REDACTED or (not text and seal.format == "openai-responses-v1")
     if seal.id == REDACTED:
         seal = msgspec.structs.replace(seal, id=None)
-    return Thinking(
+    return ReasoningPart(
         text, seal, redacted=is_redacted, summary=bool(text) and seal.format != "anthropic-claude-v1"
     )
 
@@ -283,11 +283,13 @@ def _response(raw: msgspec.Raw, *, path: str) -> tuple[list[Part], bool]:
         ((name, value),) = members.items()
         is_text = bytes(value).startswith(b'"')
         if name == "error":
-            return [Text(decode_member(value, str, path=path) if is_text else bytes(value).decode())], True
+            return [
+                TextPart(decode_member(value, str, path=path) if is_text else bytes(value).decode())
+            ], True
         if name == "output" and is_text:
             text = decode_member(value, str, path=path)
-            return ([Text(text)] if text else []), False
-    return ([Text(bytes(raw).decode())] if members else []), False
+            return ([TextPart(text)] if text else []), False
+    return ([TextPart(bytes(raw).decode())] if members else []), False
 
 
 def _said(raw: msgspec.Raw, *, path: str, part: _Part | None = None) -> Part | None:
@@ -298,7 +300,7 @@ def _said(raw: msgspec.Raw, *, path: str, part: _Part | None = None) -> Part | N
     if is_given(part.file_data):
         return _file(part.file_data, raw, path=f"{path}.fileData")
     if part.text is not None:
-        return Text(part.text) if part.text else None
+        return TextPart(part.text) if part.text else None
     if is_given(part.function_call):
         raise BadRequest(f"'{path}': a call stands in a content that is not the model's.", param=path)
     return _foreign(raw, path=path)
@@ -309,12 +311,12 @@ def _inline(blob_raw: msgspec.Raw, whole: msgspec.Raw, *, path: str) -> Part:
     data = standard(blob.data)
     kind, _, subtype = blob.mime_type.partition("/")
     if kind == "image":
-        return Image(Inline(blob.mime_type, data))
+        return ImagePart(InlineData(blob.mime_type, data))
     if kind == "audio":
-        return Audio(data, AUDIO.get(blob.mime_type, subtype))
+        return AudioPart(data, AUDIO.get(blob.mime_type, subtype))
     if kind == "video":
-        return Foreign(DIALECT, blob.mime_type, whole)
-    return Document(Inline(blob.mime_type, data), filename=blob.display_name)
+        return ForeignPart(DIALECT, blob.mime_type, whole)
+    return DocumentPart(InlineData(blob.mime_type, data), filename=blob.display_name)
 
 
 def _file(file_raw: msgspec.Raw, whole: msgspec.Raw, *, path: str) -> Part:
@@ -324,14 +326,14 @@ def _file(file_raw: msgspec.Raw, whole: msgspec.Raw, *, path: str) -> Part:
         KEPT_THERE
     )
     if is_fetched and kind == "image":
-        return Image(Url(file.file_uri))
+        return ImagePart(UrlReference(file.file_uri))
     if is_fetched and kind in {"application", "text"}:
-        return Document(Url(file.file_uri))
-    return Foreign(DIALECT, "fileData", whole)
+        return DocumentPart(UrlReference(file.file_uri))
+    return ForeignPart(DIALECT, "fileData", whole)
 
 
-def _foreign(raw: msgspec.Raw, *, path: str) -> Foreign:
+def _foreign(raw: msgspec.Raw, *, path: str) -> ForeignPart:
     names = sorted(members_of(raw, path=path).keys() - _FLAGS)
     if not names:
         raise BadRequest(f"'{path}' says nothing.", param=path)
-    return Foreign(DIALECT, names[0], raw)
+    return ForeignPart(DIALECT, names[0], raw)

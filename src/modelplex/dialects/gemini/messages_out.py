@@ -23,26 +23,26 @@ import msgspec
 from modelplex.core.errors import BadRequest, StatePinned, Unsupported
 from modelplex.core.request import (
     Attempt,
-    Audio,
-    Cache,
-    Call,
+    AudioPart,
+    CacheBreakpoint,
     Change,
-    Document,
-    FileId,
-    Foreign,
-    Image,
-    Inline,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
     PlainText,
-    Refusal,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Url,
+    ReasoningPart,
+    RefusalPart,
+    SearchResultPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.core import tool_names
 from modelplex.dialects.core.surrogates import mended_text
@@ -61,12 +61,12 @@ _INSTRUCTIONS = ("system", "developer")
 # --- what is sent
 
 
-class Blob(msgspec.Struct, frozen=True, rename="camel"):
+class GeminiBlob(msgspec.Struct, frozen=True, rename="camel"):
     mime_type: str
     data: str
 
 
-class File(msgspec.Struct, frozen=True, rename="camel"):
+class GeminiFile(msgspec.Struct, frozen=True, rename="camel"):
     file_uri: str
 
 
@@ -87,8 +87,8 @@ class SentPart(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     text: str | None = None
     thought: bool = False
     thought_signature: str | None = None
-    inline_data: Blob | None = None
-    file_data: File | None = None
+    inline_data: GeminiBlob | None = None
+    file_data: GeminiFile | None = None
     function_call: FunctionCall | None = None
     function_response: FunctionResponse | None = None
 
@@ -96,7 +96,7 @@ class SentPart(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 AnyPart = SentPart | msgspec.Raw
 
 
-class Content(msgspec.Struct):
+class GeminiContent(msgspec.Struct):
     """One entry of `contents`. `path` is where it began in the client's body; `holds_results` keeps other parts out of it."""
 
     role: str
@@ -108,10 +108,10 @@ class Content(msgspec.Struct):
 # --- what is kept while writing
 
 
-class Notes:
+class GeminiLosses:
     """What writing leaves behind beside the body: changes, and names that were replaced."""
 
-    def __init__(self, call: Call, attempt: Attempt) -> None:
+    def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self.native = call.dialect == DIALECT
         self.attempt = attempt
         self.changes: list[Change] = []
@@ -129,7 +129,7 @@ class Notes:
     def add(self, path: str, reason: str) -> None:
         self.changes.append(Change("add", path, reason))
 
-    def uncache(self, cache: Cache | None, path: str) -> None:
+    def uncache(self, cache: CacheBreakpoint | None, path: str) -> None:
         if cache is not None:
             self.drop(f"{path}.cache_control", "Gemini caches prefixes by itself")
 
@@ -148,14 +148,14 @@ class Notes:
 # --- the conversation
 
 
-class History:
+class GeminiContentWriter:
     """Writes `Call.messages`. After `write`, `system` and `contents` are what is sent."""
 
-    def __init__(self, call: Call, notes: Notes) -> None:
+    def __init__(self, call: ChatRequest, notes: GeminiLosses) -> None:
         self._call = call
         self._notes = notes
         self.system: list[AnyPart] = []
-        self.contents: list[Content] = []
+        self.contents: list[GeminiContent] = []
         self._asked: dict[str, str] = {}  # ids of the open turn's calls: names as sent
         self._asked_at = ""
 
@@ -185,12 +185,12 @@ class History:
             raise BadRequest("The conversation has no message with content.", param="messages")
         if self.contents[0].role == "model" and not self._notes.native:
             self._notes.add(self.contents[0].path, "a conversation begins with the user here")
-            self.contents.insert(0, Content("user", [SentPart(text=OPENING)]))
+            self.contents.insert(0, GeminiContent("user", [SentPart(text=OPENING)]))
         if not self._notes.native and self._notes.attempt.facts.thinking == "adaptive":
             self._mark_calls()
 
     def _is_hollow(self, message: Message) -> bool:
-        if any(not isinstance(part, Text | Refusal) or part.text for part in message.parts):
+        if any(not isinstance(part, TextPart | RefusalPart) or part.text for part in message.parts):
             return False
         self._notes.drop(message.path, "a message without content is refused here")
         return True
@@ -216,7 +216,7 @@ class History:
         if last is not None and last.role == role and last.holds_results == holds_results:
             last.parts += parts
         else:
-            self.contents.append(Content(role, list(parts), path, holds_results))
+            self.contents.append(GeminiContent(role, list(parts), path, holds_results))
 
     # --- instructions
 
@@ -226,10 +226,10 @@ class History:
         parts: list[AnyPart] = []
         for n, part in enumerate(message.parts):
             path = f"{message.path}.content[{n}]"
-            if isinstance(part, Text):
+            if isinstance(part, TextPart):
                 self._notes.uncache(part.cache, path)
                 parts += [SentPart(text=part.text)] if part.text else []
-            elif isinstance(part, Foreign) and self._notes.native:
+            elif isinstance(part, ForeignPart) and self._notes.native:
                 parts.append(part.raw)
             else:
                 raise Unsupported("Instructions can only be text here.", param=path)
@@ -262,30 +262,30 @@ class History:
     def _answer_part(self, part: Part, turn: _Turn, path: str) -> None:
         notes = self._notes
         match part:
-            case Text():
+            case TextPart():
                 notes.uncache(part.cache, path)
                 if part.annotations is not None and bytes(part.annotations) not in {b"[]", b"null"}:
                     notes.drop(f"{path}.annotations", "citations of earlier answers have no form here")
                 turn.say(part.text)
-            case Refusal():
+            case RefusalPart():
                 notes.lower(path, "an earlier refusal is told as text")
                 turn.say(part.text)
-            case Thinking():
+            case ReasoningPart():
                 self._thinking(part, turn, path)
-            case ToolCall():
+            case ToolCallPart():
                 turn.parts.append(self._call_part(part, path))
-            case Foreign():
+            case ForeignPart():
                 turn.parts.append(self._foreign(part, path))
-            case Image() | Audio() | Document() | SearchResult():
+            case ImagePart() | AudioPart() | DocumentPart() | SearchResultPart():
                 raise Unsupported(
                     f"{type(part).__name__} is not possible in an assistant's message here.", param=path
                 )
-            case ToolResult():
+            case ToolResultPart():
                 raise BadRequest("A tool's result stands in an assistant's message.", param=path)
             case _:
                 assert_never(part)
 
-    def _thinking(self, part: Thinking, turn: _Turn, path: str) -> None:
+    def _thinking(self, part: ReasoningPart, turn: _Turn, path: str) -> None:
         seal = part.seal
         if seal is not None:
             self._guard(seal, path)
@@ -302,7 +302,7 @@ class History:
         else:
             self._notes.drop(path, "earlier reasoning without Gemini's own signature is not sent back")
 
-    def _guard(self, seal: Seal, path: str) -> None:
+    def _guard(self, seal: OpaqueState, path: str) -> None:
         """The route sends sealed state home; this is the last door, so that a mistake there fails instead of leaking."""
         attempt = self._notes.attempt
         is_other_provider = seal.provider is not None and seal.provider != attempt.provider
@@ -313,7 +313,7 @@ class History:
                 param=path,
             )
 
-    def _call_part(self, part: ToolCall, path: str) -> SentPart:
+    def _call_part(self, part: ToolCallPart, path: str) -> SentPart:
         notes = self._notes
         if part.id in self._asked:
             raise BadRequest(f"Two calls of one turn have the id {part.id!r}.", param=path)
@@ -334,7 +334,7 @@ class History:
         made = FunctionCall(part.id, name, self._arguments(part, path))
         return SentPart(function_call=made, thought_signature=signature)
 
-    def _arguments(self, part: ToolCall, path: str) -> msgspec.Raw:
+    def _arguments(self, part: ToolCallPart, path: str) -> msgspec.Raw:
         text = part.arguments
         if part.free:
             return msgspec.Raw(msgspec.json.encode({"input": text}))
@@ -366,12 +366,12 @@ class History:
 
     def _results(self, run: list[Message]) -> list[AnyPart]:
         """The results that belong to the open turn's calls, in the order of the calls."""
-        given: dict[str, tuple[ToolResult, str]] = {}
+        given: dict[str, tuple[ToolResultPart, str]] = {}
         is_late = False
         for message in run:
             for n, part in enumerate(message.parts):
                 path = f"{message.path}.content[{n}]"
-                if not isinstance(part, ToolResult):
+                if not isinstance(part, ToolResultPart):
                     is_late = True
                     continue
                 if part.id in given:
@@ -394,7 +394,7 @@ class History:
         told += [f"results without a call: {', '.join(unasked)}"] if unasked else []
         raise BadRequest(f"Tool calls and results do not match; {'; '.join(told)}.", param=path)
 
-    def _result(self, part: ToolResult, path: str, *, name: str) -> SentPart:
+    def _result(self, part: ToolResultPart, path: str, *, name: str) -> SentPart:
         self._notes.uncache(part.cache, path)
         for member in part.extra:
             self._notes.drop(f"{path}.{member}", "it has no place here")
@@ -424,27 +424,27 @@ class History:
 
     def _user_part(self, part: Part, path: str) -> list[AnyPart]:
         match part:
-            case Text():
+            case TextPart():
                 self._notes.uncache(part.cache, path)
                 return [SentPart(text=part.text)] if part.text else []
-            case Refusal(text=text):
+            case RefusalPart(text=text):
                 return [SentPart(text=text)] if text else []
-            case Image():
+            case ImagePart():
                 return [self._image(part, path)]
-            case Audio():
+            case AudioPart():
                 return [self._audio(part, path)]
-            case Document():
+            case DocumentPart():
                 return [self._document(part, path)]
-            case SearchResult():
+            case SearchResultPart():
                 self._notes.uncache(part.cache, path)
                 if part.citations:
                     self._notes.drop(f"{path}.citations", "citations cannot be asked for here")
                 return [SentPart(text="\n".join([f"{part.title}\n{part.source}", *part.texts]))]
-            case Foreign():
+            case ForeignPart():
                 return [self._foreign(part, path)]
-            case ToolResult():
+            case ToolResultPart():
                 return []  # written by _results
-            case Thinking() | ToolCall():
+            case ReasoningPart() | ToolCallPart():
                 raise BadRequest(
                     f"{type(part).__name__} stands in a message that is not the assistant's.", param=path
                 )
@@ -459,32 +459,36 @@ class History:
         for member in message.extra:
             self._notes.drop(f"{message.path}.{member}", "it has no place here")
 
-    def _foreign(self, part: Foreign, path: str) -> msgspec.Raw:
+    def _foreign(self, part: ForeignPart, path: str) -> msgspec.Raw:
         if part.dialect != DIALECT:
             raise Unsupported(f"{part.type} has no words in this provider's dialect.", param=path)
         return part.raw
 
-    def _kept(self, source: Url | FileId, path: str) -> SentPart:
+    def _kept(self, source: UrlReference | FileReference, path: str) -> SentPart:
         """What a client of this dialect asked to be fetched is its own affair, and the policy's; no other dialect means that by an address."""
-        if isinstance(source, Url) and self._notes.native:
-            return SentPart(file_data=File(source.url))
-        what = "an address that is to be fetched" if isinstance(source, Url) else "a file kept elsewhere"
+        if isinstance(source, UrlReference) and self._notes.native:
+            return SentPart(file_data=GeminiFile(source.url))
+        what = (
+            "an address that is to be fetched"
+            if isinstance(source, UrlReference)
+            else "a file kept elsewhere"
+        )
         raise Unsupported(f"Gemini is sent data, not {what}.", param=path)
 
-    def _image(self, part: Image, path: str) -> SentPart:
+    def _image(self, part: ImagePart, path: str) -> SentPart:
         if part.detail not in {None, "auto"}:
             self._notes.drop(f"{path}.detail", "images have no level of detail here")
         self._notes.uncache(part.cache, path)
-        if isinstance(part.source, Inline):
-            return SentPart(inline_data=Blob(part.source.media_type, part.source.data))
+        if isinstance(part.source, InlineData):
+            return SentPart(inline_data=GeminiBlob(part.source.media_type, part.source.data))
         return self._kept(part.source, path)
 
-    def _audio(self, part: Audio, path: str) -> SentPart:
+    def _audio(self, part: AudioPart, path: str) -> SentPart:
         if not part.data:
             raise Unsupported("An earlier answer's sound is kept at another provider.", param=path)
-        return SentPart(inline_data=Blob(SOUNDS.get(part.format, f"audio/{part.format}"), part.data))
+        return SentPart(inline_data=GeminiBlob(SOUNDS.get(part.format, f"audio/{part.format}"), part.data))
 
-    def _document(self, part: Document, path: str) -> SentPart:
+    def _document(self, part: DocumentPart, path: str) -> SentPart:
         self._notes.uncache(part.cache, path)
         if part.citations:
             self._notes.drop(f"{path}.citations", "citations cannot be asked for here")
@@ -492,15 +496,15 @@ class History:
         match source:
             case PlainText(text=text):
                 return SentPart(text=_titled(part, text))
-            case Inline(media_type=media_type, data=data) if (
+            case InlineData(media_type=media_type, data=data) if (
                 media_type.startswith("text/") and not self._notes.native
             ):
                 return SentPart(text=_titled(part, _decoded(data, path)))
-            case Inline(media_type=media_type, data=data):
+            case InlineData(media_type=media_type, data=data):
                 if part.filename or part.title or part.context:
                     self._notes.drop(f"{path}.filename", "data has no name here")
-                return SentPart(inline_data=Blob(media_type, data))
-            case Url() | FileId():
+                return SentPart(inline_data=GeminiBlob(media_type, data))
+            case UrlReference() | FileReference():
                 return self._kept(source, path)
             case _:
                 assert_never(source)
@@ -511,7 +515,7 @@ class _Turn:
 
     def __init__(self) -> None:
         self.parts: list[AnyPart] = []
-        self._waiting: list[Seal] = []
+        self._waiting: list[OpaqueState] = []
         self._said: int | None = None
         """Where the text that was said last stands."""
         self._behind: dict[int, list[AnyPart]] = {}
@@ -529,7 +533,7 @@ class _Turn:
         for seal in waiting:
             self.sign(seal)
 
-    def sign(self, seal: Seal) -> None:
+    def sign(self, seal: OpaqueState) -> None:
         """Puts a signature on the text that was said last, or after it; where none was said, on the one that comes."""
         if self._said is None:
             self._waiting.append(seal)
@@ -549,7 +553,7 @@ class _Turn:
         return [*whole, *(SentPart(text="", thought_signature=seal.data) for seal in self._waiting)]
 
 
-def _titled(part: Document, text: str) -> str:
+def _titled(part: DocumentPart, text: str) -> str:
     heads = [head for head in (part.title or part.filename, part.context) if head]
     return "\n".join([*heads, text])
 

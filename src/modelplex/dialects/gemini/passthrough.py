@@ -10,13 +10,13 @@ import re
 import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.quota import Quota, choice_of
 from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import of_vectors
-from modelplex.dialects.dialect import Seen
+from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.gemini.errors import error_inside
 from modelplex.dialects.gemini.json import ABSENT
 from modelplex.dialects.gemini.response_in import BROKEN, UNSAID
@@ -131,13 +131,13 @@ class _Looked:
             self.quota.take_text(part.thought_signature)
             self.seals.append(part.thought_signature)
 
-    def seen(self, error: ModelplexError | None) -> Seen:
+    def seen(self, error: ModelplexError | None) -> ObservedResponse:
         usage = None
         if self.measured is not None:
             usage = read_usage(_decode_measure(self.measured).usage_metadata)
         length = 0 if usage is not None and self.counted_at == self.characters else self.characters
         at = self.counted_at if length else 0
-        return Seen(self.model, self.finish, usage, error, tuple(self.seals), length, at)
+        return ObservedResponse(self.model, self.finish, usage, error, tuple(self.seals), length, at)
 
 
 def _only_line(data: bytes) -> int:
@@ -148,7 +148,7 @@ def _only_line(data: bytes) -> int:
     return line if data.find(b"\r", 0, line) == -1 == data.find(b"\n", 0, line) else 0
 
 
-class GeminiWatch:
+class GeminiObserver:
     """dialects/dialect.py's Watch. The end mark is EOF behind a finish reason for every candidate, or a block reason."""
 
     def __init__(self) -> None:
@@ -164,7 +164,7 @@ class GeminiWatch:
         return f"<GeminiWatch finish={self._looked.finish!r} failed={self.failed!r}>"
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         return self._looked.seen(self.failed)
 
     def feed(self, data: bytes) -> bytes:
@@ -239,24 +239,24 @@ class GeminiWatch:
         return self.error_forwarded
 
 
-def watch(ask: Ask, *, withhold_usage: bool) -> GeminiWatch:  # noqa: ARG001 - usage comes in every stream, unasked
-    return GeminiWatch()
+def watch(ask: RawRequest, *, withhold_usage: bool) -> GeminiObserver:  # noqa: ARG001 - usage comes in every stream, unasked
+    return GeminiObserver()
 
 
-def look(body: bytes) -> Seen:
+def look(body: bytes) -> ObservedResponse:
     """A whole answer: what is in it, and why it is none."""
     body = mended(body)
     try:
         chunk = _decode(body)
         measure = _decode_measure(body)
     except _MALFORMED:
-        return Seen(
+        return ObservedResponse(
             error=UpstreamBroken(
                 "The provider answered with something that is not an answer of Gemini's form."
             )
         )
     if is_given(measure.error):
-        return Seen(chunk.model_version, error=error_inside(measure.error, body=body))
+        return ObservedResponse(chunk.model_version, error=error_inside(measure.error, body=body))
     looked = _Looked()
     looked.look(chunk, body)
     error: ModelplexError | None = None
@@ -268,20 +268,20 @@ def look(body: bytes) -> Seen:
     return looked.seen(error)
 
 
-def look_at_vectors(body: bytes) -> Seen:
+def look_at_vectors(body: bytes) -> ObservedResponse:
     """An answer to `:embedContent` or `:batchEmbedContents`: its usage, and why it is none."""
     try:
         measure = _decode_measure(body)
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except _MALFORMED:
-        return Seen(
+        return ObservedResponse(
             error=UpstreamBroken("The provider answered with something that is not a list of vectors.")
         )
     if is_given(measure.error):
-        return Seen(error=error_inside(measure.error, body=body))
+        return ObservedResponse(error=error_inside(measure.error, body=body))
     error = (
         None
         if members.keys() & {"embedding", "embeddings"}
         else UpstreamBroken("The provider's answer has no vectors.")
     )
-    return Seen(usage=of_vectors(read_usage(measure.usage_metadata)), error=error)
+    return ObservedResponse(usage=of_vectors(read_usage(measure.usage_metadata)), error=error)

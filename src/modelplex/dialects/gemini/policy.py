@@ -26,7 +26,7 @@ from modelplex.policy.leaves import (
     SEALED,
     TEXT,
     TEXTS,
-    Pattern,
+    PatternRule,
 )
 from modelplex.policy.path import Path
 from modelplex.policy.tools import all_by, of
@@ -35,17 +35,17 @@ from modelplex.policy.walk import (
     OPENED,
     UNKNOWN_FIELD,
     UNKNOWN_PART,
-    Each,
-    Forms,
-    Gone,
+    CustomRule,
+    ExceptRule,
     Json,
-    Look,
-    Members,
-    Never,
-    Node,
-    Said,
-    Unless,
-    Walk,
+    ListRule,
+    ObjectRule,
+    OverwriteRule,
+    PolicyWalk,
+    RefuseRule,
+    StripRule,
+    UnionRule,
+    ValueRule,
     inline_bytes,
     known_model,
 )
@@ -54,7 +54,7 @@ _HUMP = re.compile(r"(?<!^)([A-Z])")
 _FILE_NAME = re.compile(r"files/|gs://|https://generativelanguage\.googleapis\.com/")
 
 
-def _both(fields: dict[str, Node]) -> dict[str, Node]:
+def _both(fields: dict[str, ValueRule]) -> dict[str, ValueRule]:
     """Each member under its two spellings."""
     return {
         spelt: check for name, check in fields.items() for spelt in (name, _HUMP.sub(r"_\1", name).lower())
@@ -62,35 +62,38 @@ def _both(fields: dict[str, Node]) -> dict[str, Node]:
 
 
 def _members(
-    fields: dict[str, Node], *, otherwise: Node = UNKNOWN_FIELD, when_empty: Literal["keep", "drop"] = "keep"
-) -> Members:
-    return Members(_both(fields), otherwise=otherwise, when_empty=when_empty)
+    fields: dict[str, ValueRule],
+    *,
+    otherwise: ValueRule = UNKNOWN_FIELD,
+    when_empty: Literal["keep", "drop"] = "keep",
+) -> ObjectRule:
+    return ObjectRule(_both(fields), otherwise=otherwise, when_empty=when_empty)
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _file_uri(walk: Walk, value: Any, path: Path) -> None:
+def _file_uri(walk: PolicyWalk, value: Any, path: Path) -> None:
     """Of what is stored, or of what would be fetched; what is inline has a member of its own."""
     if value is not None:
         stored = isinstance(value, str) and _FILE_NAME.match(value)
         walk.refuse(path, "stored-file" if stored else "remote-url")
 
 
-_NAMED: dict[str, Node] = {"mimeType": MIME, "displayName": NAME}
-_FILE = _members({**_NAMED, "fileUri": Look(_file_uri)}, otherwise=UNKNOWN_PART)
+_NAMED: dict[str, ValueRule] = {"mimeType": MIME, "displayName": NAME}
+_FILE = _members({**_NAMED, "fileUri": CustomRule(_file_uri)}, otherwise=UNKNOWN_PART)
 _BLOB = _members({**_NAMED, "data": inline_bytes})
-_LAYERS = Each(ENUM)
-_SPAN: dict[str, Node] = all_by("startOffset endOffset", DURATION)
-_RESOLUTION = Forms(text=ENUM, members=_members({"level": ENUM, "numTokens": NUMBER}))
-_MEDIA: dict[str, Node] = {
+_LAYERS = ListRule(ENUM)
+_SPAN: dict[str, ValueRule] = all_by("startOffset endOffset", DURATION)
+_RESOLUTION = UnionRule(text=ENUM, members=_members({"level": ENUM, "numTokens": NUMBER}))
+_MEDIA: dict[str, ValueRule] = {
     "mediaResolution": _RESOLUTION,
     "mediaProcessing": ENUM,
     "videoMetadata": _members({**_SPAN, "fps": NUMBER, "contentLayers": _LAYERS}),
     "documentMetadata": _members({**all_by("startPage endPage", NUMBER), "contentLayers": _LAYERS}),
     "spreadsheetMetadata": _members(
         {
-            "visibleCells": Pattern(r"\$?[A-Z]{0,3}\$?[0-9]{0,7}(?::\$?[A-Z]{0,3}\$?[0-9]{0,7})?"),
+            "visibleCells": PatternRule(r"\$?[A-Z]{0,3}\$?[0-9]{0,7}(?::\$?[A-Z]{0,3}\$?[0-9]{0,7})?"),
             "sheetIndex": NUMBER,
             "contentLayers": _LAYERS,
         }
@@ -108,7 +111,7 @@ _RESULT = _members(
         "response": RESULT,
         "willContinue": FLAG,
         "scheduling": ENUM,
-        "parts": Each(_RESULT_PART),
+        "parts": ListRule(_RESULT_PART),
     }
 )
 _PARTIAL = _members(
@@ -122,7 +125,7 @@ _PARTIAL = _members(
     }
 )
 _CALLED = _members(
-    {"id": ID, "name": NAME, "args": ARGUMENTS, "partialArgs": Each(_PARTIAL), "willContinue": FLAG}
+    {"id": ID, "name": NAME, "args": ARGUMENTS, "partialArgs": ListRule(_PARTIAL), "willContinue": FLAG}
 )
 _WORD = _members({"word": TEXT, **_SPAN})
 PART = _members(
@@ -142,27 +145,27 @@ PART = _members(
                 "finished": FLAG,
                 "languageCode": LANGUAGE,
                 "speakerLabel": NAME,
-                "words": Each(_WORD),
+                "words": ListRule(_WORD),
                 **_SPAN,
             }
         ),
-        "toolCall": Never("provider-history"),
-        "toolResponse": Never("provider-history"),
+        "toolCall": RefuseRule("provider-history"),
+        "toolResponse": RefuseRule("provider-history"),
     },
     otherwise=UNKNOWN_PART,
 )
-_PART = Forms(text=TEXT, members=PART)
-_CONTENT: Node = Forms(
+_PART = UnionRule(text=TEXT, members=PART)
+_CONTENT: ValueRule = UnionRule(
     text=TEXT,
-    items=Each(_PART),
-    members=_members({"role": ROLE, "parts": Forms(text=TEXT, items=Each(_PART), members=PART)}),
+    items=ListRule(_PART),
+    members=_members({"role": ROLE, "parts": UnionRule(text=TEXT, items=ListRule(_PART), members=PART)}),
 )
-_CONTENTS = Forms(text=TEXT, items=Each(_CONTENT), members=_CONTENT)
+_CONTENTS = UnionRule(text=TEXT, items=ListRule(_CONTENT), members=_CONTENT)
 
 _RESOURCE = re.compile(r"(?:models/|publishers/[a-z]{1,32}/models/)?([A-Za-z0-9._-]{1,128})")
 
 
-def _own_model(walk: Walk, value: Any, path: Path) -> None:
+def _own_model(walk: PolicyWalk, value: Any, path: Path) -> None:
     """The model as a resource's name. The path of the URL says which model is asked; a name here must be one that the caller may use as well."""
     named = _RESOURCE.fullmatch(value) if isinstance(value, str) else None
     if named is not None and named[1] == walk.facts.own:
@@ -173,17 +176,17 @@ def _own_model(walk: Walk, value: Any, path: Path) -> None:
         walk.refuse(path, "unknown-form")
 
 
-_MODEL = Look(_own_model, known_model)
+_MODEL = CustomRule(_own_model, known_model)
 
 # --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
 
-class _LostTool(Gone):
+class _LostTool(StripRule):
     """A tool of the provider's; the tool choice speaks of functions alone, so that nobody asks for it by a name."""
 
     __slots__ = ()
 
-    def __call__(self, walk: Walk, value: Any, path: Path) -> None:
+    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not walk.open(self.rule):
             walk.lost[str(path[1]) if path else ""] = self.rule
         super().__call__(walk, value, path)
@@ -191,12 +194,12 @@ class _LostTool(Gone):
 
 _MAPS = _LostTool(
     "web-search",
-    Bounded("web-search", opened=_members({"authConfig": Never("remote-data")}, otherwise=OPENED)),
+    Bounded("web-search", opened=_members({"authConfig": RefuseRule("remote-data")}, otherwise=OPENED)),
 )
-_CREDENTIAL = Never("remote-data")
+_CREDENTIAL = RefuseRule("remote-data")
 
 
-def _maps(walk: Walk, value: Any, path: Path) -> None:
+def _maps(walk: PolicyWalk, value: Any, path: Path) -> None:
     """Stripped, but not with a credential: somebody meant that."""
     for name in ("authConfig", "auth_config"):
         if isinstance(value, dict) and name in value:
@@ -217,12 +220,12 @@ _COMPUTER = _members(
         "environment": ENUM,
         "excludedPredefinedFunctions": TEXTS,
         "enablePromptInjectionDetection": FLAG,
-        "disabledSafetyPolicies": Each(ENUM),
+        "disabledSafetyPolicies": ListRule(ENUM),
     }
 )
 _TOOL = _members(
     {
-        "functionDeclarations": Each(_DECLARED),
+        "functionDeclarations": ListRule(_DECLARED),
         "computerUse": _COMPUTER,
         **all_by(
             "googleSearch googleSearchRetrieval enterpriseWebSearch",
@@ -230,29 +233,29 @@ _TOOL = _members(
         ),
         "urlContext": _LostTool("web-fetch", Bounded("web-fetch")),
         "codeExecution": _LostTool("code-execution"),
-        "googleMaps": Look(_maps, _CREDENTIAL, _MAPS),
-        "mcpServers": Never("remote-mcp"),
-        "retrieval": Never("remote-data"),
-        "fileSearch": Never("stored-file"),
-        "parallelAiSearch": Never("remote-data"),
-        "exaAiSearch": Never("remote-data"),
+        "googleMaps": CustomRule(_maps, _CREDENTIAL, _MAPS),
+        "mcpServers": RefuseRule("remote-mcp"),
+        "retrieval": RefuseRule("remote-data"),
+        "fileSearch": RefuseRule("stored-file"),
+        "parallelAiSearch": RefuseRule("remote-data"),
+        "exaAiSearch": RefuseRule("remote-data"),
     },
     otherwise=_LostTool("unknown-tool"),
     when_empty="drop",
 )
-_TOOLS = Forms(items=Each(_TOOL, when_empty="drop"), members=_TOOL)
+_TOOLS = UnionRule(items=ListRule(_TOOL, when_empty="drop"), members=_TOOL)
 _TOOL_CONFIG = _members(
     {
         "functionCallingConfig": _members(
             {"mode": ENUM, "allowedFunctionNames": TEXTS, "streamFunctionCallArguments": FLAG}
         ),
-        "retrievalConfig": Gone("web-search"),
-        "includeServerSideToolInvocations": Unless(False, Gone("provider-history")),
+        "retrievalConfig": StripRule("web-search"),
+        "includeServerSideToolInvocations": ExceptRule(False, StripRule("provider-history")),
     }
 )
 
 
-def without_tools(walk: Walk, top: Json) -> None:
+def without_tools(walk: PolicyWalk, top: Json) -> None:
     """When no tool is left, nothing chooses among them."""
     gone = any(edit.path == (None, "tools") and edit.value is GONE for edit in walk.edits)
     for name in ("toolConfig", "tool_config"):
@@ -266,13 +269,13 @@ PLAIN_VOICE = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 _IS_PLAIN_VOICE = re.compile(PLAIN_VOICE).fullmatch
 
 
-def _stored_voice(walk: Walk, value: Any, path: Path) -> None:
+def _stored_voice(walk: PolicyWalk, value: Any, path: Path) -> None:
     """The voices that everybody has are plain names; one that was stored is a path."""
     if value is not None and not (isinstance(value, str) and _IS_PLAIN_VOICE(value)):
         walk.refuse(path, "stored-file")
 
 
-_ANY_VOICE = Look(_stored_voice)
+_ANY_VOICE = CustomRule(_stored_voice)
 _REPLICATED = _members(
     {
         "mimeType": MIME,
@@ -282,20 +285,20 @@ _REPLICATED = _members(
 )
 _VOICE = _members(
     {
-        "prebuiltVoiceConfig": _members({"voiceName": Pattern(PLAIN_VOICE)}),
+        "prebuiltVoiceConfig": _members({"voiceName": PatternRule(PLAIN_VOICE)}),
         "replicatedVoiceConfig": _REPLICATED,
         "voice": _ANY_VOICE,
     }
 )
 _SPEAKER = _members({"speaker": NAME, "voiceConfig": _VOICE})
-_SPEAKERS = _members({"speakerVoiceConfigs": Each(_SPEAKER)})
-_SPEECH = Forms(
+_SPEAKERS = _members({"speakerVoiceConfigs": ListRule(_SPEAKER)})
+_SPEECH = UnionRule(
     text=_ANY_VOICE,
     members=_members({"languageCode": LANGUAGE, "voiceConfig": _VOICE, "multiSpeakerVoiceConfig": _SPEAKERS}),
 )
-_WRITTEN_TO = _members({"outputUriPrefix": Never("bucket-write")}, otherwise=Never("bucket-write"))
-_RATIO = Pattern(r"[0-9]{1,4}:[0-9]{1,4}|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z]+){0,7}")
-_PICTURE_SIZE = Pattern(r"[0-9]{1,5}[kKpP]?(?:x[0-9]{1,5})?|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z0-9]+){0,7}")
+_WRITTEN_TO = _members({"outputUriPrefix": RefuseRule("bucket-write")}, otherwise=RefuseRule("bucket-write"))
+_RATIO = PatternRule(r"[0-9]{1,4}:[0-9]{1,4}|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z]+){0,7}")
+_PICTURE_SIZE = PatternRule(r"[0-9]{1,5}[kKpP]?(?:x[0-9]{1,5})?|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z0-9]+){0,7}")
 _SHAPE = _members(
     {
         "mimeType": MIME,
@@ -304,12 +307,12 @@ _SHAPE = _members(
         **all_by("imageSize resolution", _PICTURE_SIZE),
         "duration": DURATION,
         **all_by("jsonSchema schema", SCHEMA),
-        "gcsUri": Never("bucket-write"),
-        "delivery": Gone("store"),
+        "gcsUri": RefuseRule("bucket-write"),
+        "delivery": StripRule("store"),
     }
 )
-_FORMAT: Node = _members(all_by("audio image text video", _SHAPE))
-_CHOICES = all_by("routingConfig modelSelectionConfig modelConfig", Gone("second-model"))
+_FORMAT: ValueRule = _members(all_by("audio image text video", _SHAPE))
+_CHOICES = all_by("routingConfig modelSelectionConfig modelConfig", StripRule("second-model"))
 _IMAGE = _members(
     {
         "aspectRatio": _RATIO,
@@ -320,7 +323,7 @@ _IMAGE = _members(
         "imageOutputOptions": _members({"compressionQuality": NUMBER, "mimeType": MIME}),
     }
 )
-_LANGUAGES = Each(LANGUAGE)
+_LANGUAGES = ListRule(LANGUAGE)
 _TRANSCRIPTION = _members(
     {
         "languageCodes": _LANGUAGES,
@@ -345,7 +348,7 @@ _GENERATION = _members(
             "stopSequences": TEXTS,
             "responseMimeType": MIME,
             **all_by("responseSchema responseJsonSchema", SCHEMA),
-            "responseModalities": Each(ENUM),
+            "responseModalities": ListRule(ENUM),
             "mediaResolution": ENUM,
             "thinkingConfig": _members(
                 {"includeThoughts": FLAG, "thinkingBudget": NUMBER, "thinkingLevel": ENUM}
@@ -354,35 +357,35 @@ _GENERATION = _members(
             "translationConfig": _members({"targetLanguageCode": LANGUAGE, "echoTargetLanguage": FLAG}),
             "audioTranscriptionConfig": _TRANSCRIPTION,
             "speechConfig": _SPEECH,
-            "responseFormat": Forms(items=Each(_FORMAT), members=_FORMAT),
+            "responseFormat": UnionRule(items=ListRule(_FORMAT), members=_FORMAT),
             "generationOutputConfig": _WRITTEN_TO,
-            "serviceTier": Gone("price"),
+            "serviceTier": StripRule("price"),
         },
         _CHOICES,
     )
 )
-_TOP: dict[str, Node] = of(
+_TOP: dict[str, ValueRule] = of(
     {
         "model": _MODEL,
-        "safetySettings": Each(_members(all_by("category method threshold", ENUM))),
+        "safetySettings": ListRule(_members(all_by("category method threshold", ENUM))),
         "contents": _CONTENTS,
         "systemInstruction": _CONTENT,
         "tools": _TOOLS,
         "toolConfig": _TOOL_CONFIG,
         "generationConfig": _GENERATION,
-        "store": Said("store", value=False),
-        "labels": Gone("labels"),
-        "modelArmorConfig": Gone("provider-switch"),
-        "serviceTier": Gone("price"),
-        "cachedContent": Never("stored-state"),
-        "continuationToken": Never("stored-state"),
+        "store": OverwriteRule("store", value=False),
+        "labels": StripRule("labels"),
+        "modelArmorConfig": StripRule("provider-switch"),
+        "serviceTier": StripRule("price"),
+        "cachedContent": RefuseRule("stored-state"),
+        "continuationToken": RefuseRule("stored-state"),
         "generationOutputConfig": _WRITTEN_TO,
     },
     _CHOICES,
 )
 TOP = _members(_TOP)
 COUNT = _members(of(_TOP, {"generateContentRequest": TOP}))
-_EMBED: dict[str, Node] = {
+_EMBED: dict[str, ValueRule] = {
     "model": _MODEL,
     "taskType": ENUM,
     "title": TEXT,
@@ -393,5 +396,5 @@ _EMBED: dict[str, Node] = {
 }
 _EMBED_CONFIG = _members(_EMBED)
 EMBED_ONE = _members(of(_EMBED, {"embedContentConfig": _EMBED_CONFIG}))
-EMBED = _members({"model": _MODEL, "requests": Each(EMBED_ONE)})
+EMBED = _members({"model": _MODEL, "requests": ListRule(EMBED_ONE)})
 FINISH = (without_tools,)

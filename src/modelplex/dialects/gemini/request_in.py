@@ -13,17 +13,17 @@ import msgspec
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import (
     AnyTool,
-    Ask,
-    Call,
-    Choice,
+    ChatRequest,
     Effort,
-    Embedding,
-    Format,
+    EmbeddingRequest,
     HostedTool,
     Message,
-    Reasoning,
+    RawRequest,
+    ReasoningOptions,
+    ResponseFormat,
     Sampling,
     Tool,
+    ToolChoice,
 )
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import decode_member
@@ -83,12 +83,12 @@ class _Config(msgspec.Struct, rename="camel"):
 _CONFIG = frozenset(field.encode_name for field in msgspec.structs.fields(_Config))
 
 
-def read_call(ask: Ask) -> Call:
+def read_call(ask: RawRequest) -> ChatRequest:
     """The whole request, understood. Raises BadRequest with `param` like "contents[2].parts[0].functionCall"."""
     return _read(ask, ask.fields)
 
 
-def read_counting(ask: Ask) -> Call:
+def read_counting(ask: RawRequest) -> ChatRequest:
     """What `:countTokens` is asked about: `contents`, or a whole request in `generateContentRequest`. Raises BadRequest."""
     given = {camel(name): value for name, value in ask.fields.items()}
     whole = given.get("generateContentRequest", ABSENT)
@@ -97,7 +97,7 @@ def read_counting(ask: Ask) -> Call:
     return _read(ask, given)
 
 
-def _read(ask: Ask, fields: Mapping[str, msgspec.Raw]) -> Call:
+def _read(ask: RawRequest, fields: Mapping[str, msgspec.Raw]) -> ChatRequest:
     members = {camel(name): value for name, value in fields.items() if is_given(value)}
     if "contents" not in members:
         raise BadRequest("The body has no 'contents'.", param="contents")
@@ -112,7 +112,7 @@ def _read(ask: Ask, fields: Mapping[str, msgspec.Raw]) -> Call:
         if name not in _CONFIG:
             extra[f"generationConfig.{name}"] = value
     format_ = _format(config, extra)
-    return Call(
+    return ChatRequest(
         dialect=DIALECT,
         model=ask.model,
         messages=tuple(messages),
@@ -143,7 +143,7 @@ def _sampling(config: _Config) -> Sampling:
     )
 
 
-def _format(config: _Config, extra: dict[str, msgspec.Raw]) -> Format | None:
+def _format(config: _Config, extra: dict[str, msgspec.Raw]) -> ResponseFormat | None:
     kind = config.response_mime_type
     if kind in {None, "text/plain"}:
         return None
@@ -153,14 +153,14 @@ def _format(config: _Config, extra: dict[str, msgspec.Raw]) -> Format | None:
             extra["generationConfig.responseSchema"] = config.response_schema
         return None
     if is_given(config.response_json_schema):
-        return Format("schema", config.response_json_schema, name="answer")
+        return ResponseFormat("schema", config.response_json_schema, name="answer")
     if is_given(config.response_schema):
         schema = json_schema(config.response_schema, path="generationConfig.responseSchema")
-        return Format("schema", schema, name="answer")
-    return Format("json")
+        return ResponseFormat("schema", schema, name="answer")
+    return ResponseFormat("json")
 
 
-def _reasoning(raw: msgspec.Raw) -> Reasoning | None:
+def _reasoning(raw: msgspec.Raw) -> ReasoningOptions | None:
     """A level, a budget in tokens, 0 for none, or -1 for as much as the model sees fit."""
     if not is_given(raw):
         return None
@@ -173,13 +173,13 @@ def _reasoning(raw: msgspec.Raw) -> Reasoning | None:
             raise BadRequest(
                 f"'{path}.thinkingLevel' is {level!r}, which is no level.", param=f"{path}.thinkingLevel"
             )
-        return Reasoning(effort=EFFORTS[level], show=show)
+        return ReasoningOptions(effort=EFFORTS[level], show=show)
     budget = config.thinking_budget
     if budget == 0:
-        return Reasoning(effort="none")
+        return ReasoningOptions(effort="none")
     if budget is not None and budget > 0:
-        return Reasoning(budget=budget, show=show)
-    return Reasoning(mode="adaptive" if budget is not None else None, show=show)
+        return ReasoningOptions(budget=budget, show=show)
+    return ReasoningOptions(mode="adaptive" if budget is not None else None, show=show)
 
 
 # --- tools
@@ -212,7 +212,7 @@ def _declared(raw: msgspec.Raw, *, path: str) -> Tool:
     return Tool(function.name, function.description, parameters, extra=rest)
 
 
-def _choice(raw: msgspec.Raw, extra: dict[str, msgspec.Raw]) -> Choice | None:
+def _choice(raw: msgspec.Raw, extra: dict[str, msgspec.Raw]) -> ToolChoice | None:
     if not is_given(raw):
         return None
     calling = ABSENT
@@ -228,16 +228,16 @@ def _choice(raw: msgspec.Raw, extra: dict[str, msgspec.Raw]) -> Choice | None:
     names = tuple(config.allowed_function_names or ())
     match config.mode or "AUTO":
         case "NONE":
-            return Choice("none")
+            return ToolChoice("none")
         case "ANY" if len(names) == 1:
-            return Choice("named", names)
+            return ToolChoice("named", names)
         case "ANY":
-            return Choice("subset", names, required=True) if names else Choice("required")
+            return ToolChoice("subset", names, required=True) if names else ToolChoice("required")
         case "VALIDATED":
             extra[f"{path}.mode"] = msgspec.Raw(b'"VALIDATED"')
-            return Choice("subset", names) if names else Choice("auto")
+            return ToolChoice("subset", names) if names else ToolChoice("auto")
         case "AUTO" | "MODE_UNSPECIFIED":
-            return Choice("auto")
+            return ToolChoice("auto")
         case other:
             raise BadRequest(f"'{path}.mode' is {other!r}, which is no mode.", param=f"{path}.mode")
 
@@ -253,7 +253,7 @@ class _EmbedRequest(msgspec.Struct, rename="camel"):
 _EMBEDDING_MEMBERS = frozenset({"model", "content", "outputDimensionality", "requests"})
 
 
-def read_embedding(ask: Ask) -> Embedding:
+def read_embedding(ask: RawRequest) -> EmbeddingRequest:
     """`:embedContent`, or `:batchEmbedContents` with its `requests`. Raises BadRequest; Unsupported for what is no text."""
     given = {camel(name): value for name, value in ask.fields.items() if is_given(value)}
     if "requests" in given:
@@ -275,7 +275,7 @@ def read_embedding(ask: Ask) -> Embedding:
         raise BadRequest(
             "All 'requests' must ask for one 'outputDimensionality', and there must be one.", param="requests"
         )
-    return Embedding(
+    return EmbeddingRequest(
         dialect=DIALECT, model=ask.model, inputs=tuple(inputs), dimensions=sizes.pop(), extra=extra
     )
 

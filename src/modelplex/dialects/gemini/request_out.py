@@ -15,20 +15,20 @@ import msgspec
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import (
     Attempt,
-    Call,
     Change,
-    Choice,
+    ChatRequest,
     Effort,
-    Embedding,
-    FreeTool,
+    EmbeddingRequest,
+    FreeformTool,
     HostedTool,
-    Reasoning,
+    ProviderRequest,
+    ReasoningOptions,
     Tool,
-    Written,
+    ToolChoice,
 )
 from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.gemini.json import DIALECT
-from modelplex.dialects.gemini.messages_out import History, Notes
+from modelplex.dialects.gemini.messages_out import GeminiContentWriter, GeminiLosses
 
 LEVELS: dict[Effort, str] = {
     "minimal": "MINIMAL",
@@ -78,7 +78,7 @@ PATHS = {
 """What a control is called in a client's body, where it is not OpenAI's chat name."""
 
 
-def write_call(call: Call, attempt: Attempt) -> Written:
+def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The request body.
 
     Raises:
@@ -89,7 +89,7 @@ def write_call(call: Call, attempt: Attempt) -> Written:
     return _Writing(call, attempt).write()
 
 
-def write_counting(call: Call, attempt: Attempt) -> Written:
+def write_counting(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The body of `:countTokens` for the same request, tools and instructions included."""
     written = write_call(call, attempt)
     request = msgspec.json.decode(written.body, type=dict[str, msgspec.Raw])
@@ -97,7 +97,7 @@ def write_counting(call: Call, attempt: Attempt) -> Written:
     return msgspec.structs.replace(written, body=msgspec.json.encode(body))
 
 
-def write_embedding(embedding: Embedding, attempt: Attempt) -> Written:
+def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRequest:
     """The body of `:batchEmbedContents`. Raises Unsupported for token ids. The vectors come back as floats whatever the client asked for."""
     own = embedding.dialect == DIALECT
     extra = embedding.extra if own else {}
@@ -111,27 +111,27 @@ def write_embedding(embedding: Embedding, attempt: Attempt) -> Written:
         requests.append({**extra, **request})
     lost = () if own else tuple(embedding.extra)
     changes = tuple(Change("drop", name, "this provider has no such parameter") for name in lost)
-    return Written(msgspec.json.encode({"requests": requests}), changes)
+    return ProviderRequest(msgspec.json.encode({"requests": requests}), changes)
 
 
 class _Writing:
     """One Call on its way into one body."""
 
-    def __init__(self, call: Call, attempt: Attempt) -> None:
+    def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self._call, lost = cross_dialect.crossed(call, to=DIALECT)
         self._facts = attempt.facts
         self._refuses = attempt.quirks.refuses
-        self._notes = Notes(call, attempt)
+        self._notes = GeminiLosses(call, attempt)
         self._notes.changes += lost
         self._free: set[str] = set()
         self._lost: set[str] = set()
         """What a choice may call the tools that are left out."""
 
-    def write(self) -> Written:
+    def write(self) -> ProviderRequest:
         call, notes = self._call, self._notes
         notes.uncache(call.cache, call.dialect)
         tools = self._tools()
-        history = History(call, notes)
+        history = GeminiContentWriter(call, notes)
         history.write()
         body: dict[str, Any] = {
             "contents": [{"role": content.role, "parts": content.parts} for content in history.contents],
@@ -143,7 +143,7 @@ class _Writing:
         body = {name: value for name, value in body.items() if value is not None}
         self._drop_unsaid()
         self._ride_along(body)
-        return Written(
+        return ProviderRequest(
             body=msgspec.json.encode(body),
             changes=tuple(notes.changes),
             aliases=notes.aliases,
@@ -164,7 +164,7 @@ class _Writing:
             match tool:
                 case Tool():
                     functions.append(self._tool(tool, path))
-                case FreeTool():
+                case FreeformTool():
                     functions.append(self._free_tool(tool, path))
                 case HostedTool() if tool.dialect == DIALECT:
                     hosted.append(tool.raw)
@@ -196,7 +196,7 @@ class _Writing:
                 notes.drop(f"{path}.{name}", "it has no place here")
         return written
 
-    def _free_tool(self, tool: FreeTool, path: str) -> dict[str, Any]:
+    def _free_tool(self, tool: FreeformTool, path: str) -> dict[str, Any]:
         self._drop_namespace(tool.namespace, path)
         self._notes.lower(path, "a free-form tool is sent as a function with one string")
         name = self._notes.name(tool.name)
@@ -230,7 +230,7 @@ class _Writing:
             return None
         return {"functionCallingConfig": self._calling(choice)}
 
-    def _calling(self, choice: Choice) -> dict[str, Any]:
+    def _calling(self, choice: ToolChoice) -> dict[str, Any]:
         """wires.md 3.3. Only ANY and VALIDATED take a list of names; VALIDATED is AUTO with calls that fit their schema."""
         offered = {tool.name for tool in self._call.tools}
         if strangers := [name for name in choice.names if name not in offered]:
@@ -319,7 +319,7 @@ class _Writing:
         self._notes.clamp(path, "this model always thinks: the least level is asked for")
         return {"thinkingLevel": LEVELS[self._nearest("minimal")]}
 
-    def _budget(self, asked: Reasoning, path: str) -> dict[str, Any]:
+    def _budget(self, asked: ReasoningOptions, path: str) -> dict[str, Any]:
         if asked.budget is not None and asked.mode != "adaptive":
             return {"thinkingBudget": asked.budget}
         if asked.effort is None:
@@ -328,7 +328,7 @@ class _Writing:
             self._notes.clamp(path, f"the largest budget is {BUDGETS['max']} tokens here")
         return {"thinkingBudget": BUDGETS[asked.effort]}
 
-    def _effort(self, asked: Reasoning, path: str) -> Effort | None:
+    def _effort(self, asked: ReasoningOptions, path: str) -> Effort | None:
         effort = asked.effort
         if effort is None and asked.budget is not None:
             self._notes.lower(path, "this model takes a level instead of a budget")
@@ -354,7 +354,7 @@ class _Writing:
                 nearest = level
         return nearest
 
-    def _shown(self, asked: Reasoning) -> bool | None:
+    def _shown(self, asked: ReasoningOptions) -> bool | None:
         """Whoever asks for thinking in another dialect gets to see it, as there."""
         if asked.show in {"concise", "detailed"}:
             self._notes.lower(f"{self._path('reasoning_effort')}.summary", "summaries have no length here")

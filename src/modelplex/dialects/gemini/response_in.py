@@ -15,29 +15,29 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamAuth, UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Attempt, Seal, Written
+from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
 from modelplex.dialects.core.foreign_errors import QUOTED
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.quota import Quota, choice_of
 from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.core.surrogates import mended
-from modelplex.dialects.dialect import Reader
+from modelplex.dialects.dialect import ResponseReader
 from modelplex.dialects.gemini.errors import error_inside
 from modelplex.dialects.gemini.json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT, SEAL_FORMAT
 from modelplex.dialects.gemini.usage import read_logprobs, read_usage
@@ -123,10 +123,10 @@ class _Progress:
         self.finish = ""
 
 
-class Answer:
+class GeminiResponse:
     """Chunks in, Events out; `finish` once, at the end."""
 
-    def __init__(self, attempt: Attempt, written: Written) -> None:
+    def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._attempt = attempt
         self._written = written
         self.quota = Quota()
@@ -156,10 +156,10 @@ class Answer:
         news = bytes(chunk.usage_metadata) if usage is not None else b""
         if not self._begun:
             self._begun = True
-            yield Began(id=chunk.response_id or "", model=chunk.model_version or "", usage=usage)
+            yield ResponseStarted(id=chunk.response_id or "", model=chunk.model_version or "", usage=usage)
         elif usage is not None and news != self._counted:
             self._measured = True
-            yield Measured(usage)
+            yield UsageReported(usage)
         if usage is not None:
             self._usage, self._counted = usage, news
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
@@ -185,7 +185,7 @@ class Answer:
                 odds = None if part.text else odds
             else:
                 yield from self._close(progress)
-                yield Made(self._next_part(), raw, DIALECT, progress.choice)
+                yield MediaOutput(self._next_part(), raw, DIALECT, progress.choice)
         yield from self._cited(candidate, progress)
         reason = candidate.finish_reason or ""
         if reason not in UNSAID:
@@ -205,7 +205,7 @@ class Answer:
         """The end. Raises UpstreamBroken where a candidate has no reason for its end."""
         if self._blocked and not self._candidates:
             yield from self._count()
-            yield Ended("filter")
+            yield ResponseEnded("filter")
             return
         if not self._candidates:
             raise UpstreamBroken("The provider's answer has no candidates.")
@@ -218,12 +218,12 @@ class Answer:
             reason = REASONS.get(progress.finish, "filter")
             # A call comes whole or not at all, so that a limit that was hit cut nothing of it.
             is_call = progress.calls > 0 and reason in {"stop", "length"}
-            yield Ended("tool_calls" if is_call else reason, choice)
+            yield ResponseEnded("tool_calls" if is_call else reason, choice)
 
     def _count(self) -> Iterator[Event]:
         """What the only chunk said of usage: so far it was told as what was known at the beginning."""
         if self._usage is not None and not self._measured:
-            yield Measured(self._usage)
+            yield UsageReported(self._usage)
 
     # --- parts
 
@@ -234,7 +234,7 @@ class Answer:
 
     def _close(self, progress: _Progress) -> Iterator[Event]:
         if progress.open is not None:
-            yield Closed(progress.open[1], progress.choice)
+            yield PartEnded(progress.open[1], progress.choice)
             progress.open = None
 
     def _turn_to(self, kind: Literal["text", "thought"], progress: _Progress) -> Generator[Event, None, int]:
@@ -246,31 +246,33 @@ class Answer:
                 progress.text_part = progress.open[1]
         return progress.open[1]
 
-    def _seal(self, signature: str, *, place: str | None = None) -> Seal:
+    def _seal(self, signature: str, *, place: str | None = None) -> OpaqueState:
         attempt = self._attempt
-        return Seal(SEAL_FORMAT, signature, attempt.provider, attempt.account, attempt.model, place)
+        return OpaqueState(SEAL_FORMAT, signature, attempt.provider, attempt.account, attempt.model, place)
 
     def _thought(self, part: _Part, progress: _Progress) -> Iterator[Event]:
         if not part.text and not part.thought_signature:
             return
         number = yield from self._turn_to("thought", progress)
         if part.text:
-            yield Thought(number, part.text, progress.choice, summary=True)
+            yield ReasoningDelta(number, part.text, progress.choice, summary=True)
         if part.thought_signature:
-            yield Sealed(number, self._seal(part.thought_signature), progress.choice)
+            yield OpaqueStateReceived(number, self._seal(part.thought_signature), progress.choice)
             yield from self._close(progress)
 
     def _said(self, part: _Part, progress: _Progress, odds: msgspec.Raw | None) -> Iterator[Event]:
         if part.text or odds is not None:
             number = yield from self._turn_to("text", progress)
-            yield Said(number, part.text or "", progress.choice, odds)
+            yield TextDelta(number, part.text or "", progress.choice, odds)
         if part.thought_signature:
             # Text has no seal in the vocabulary: it becomes a thinking part of its own that remembers where it was.
             yield from self._close(progress)
             number = self._next_part()
             place = ON_TEXT if part.text else ON_ITS_OWN
-            yield Sealed(number, self._seal(part.thought_signature, place=place), progress.choice)
-            yield Closed(number, progress.choice)
+            yield OpaqueStateReceived(
+                number, self._seal(part.thought_signature, place=place), progress.choice
+            )
+            yield PartEnded(number, progress.choice)
 
     def _called(self, call: _FunctionCall, signature: str | None, progress: _Progress) -> Iterator[Event]:
         yield from self._close(progress)
@@ -280,21 +282,21 @@ class Answer:
         number = self._next_part()
         free = call.name in self._written.free
         name = self._written.aliases.get(call.name, call.name)
-        yield Called(number, call.id or f"call_{self._calls}", name, progress.choice, free=free)
+        yield ToolCallStarted(number, call.id or f"call_{self._calls}", name, progress.choice, free=free)
         self._calls += 1
         progress.calls += 1
         text = _free_input(arguments) if free else arguments
         if signature:
-            yield Sealed(number, self._seal(signature), progress.choice)
+            yield OpaqueStateReceived(number, self._seal(signature), progress.choice)
         if text and text.replace(" ", "") != "{}":
-            yield Argued(number, text, progress.choice)
-        yield Closed(number, progress.choice)
+            yield ToolArgumentsDelta(number, text, progress.choice)
+        yield PartEnded(number, progress.choice)
 
     def _cited(self, candidate: _Candidate, progress: _Progress) -> Iterator[Event]:
         """Sources, of a text that was said."""
         for raw in (candidate.citation_metadata, candidate.grounding_metadata):
             if is_given(raw) and bytes(raw) != b"{}" and progress.text_part is not None:
-                yield Cited(progress.text_part, raw, DIALECT, progress.choice)
+                yield CitationAdded(progress.text_part, raw, DIALECT, progress.choice)
 
 
 def _free_input(arguments: str) -> str:
@@ -308,12 +310,12 @@ def _free_input(arguments: str) -> str:
 # --- the two forms
 
 
-class StreamReader:
+class GeminiStreamReader:
     """A dialect.Reader: a streamed answer."""
 
-    def __init__(self, attempt: Attempt, written: Written) -> None:
+    def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._sse = SseReader()
-        self._answer = Answer(attempt, written)
+        self._answer = GeminiResponse(attempt, written)
         self.quota = self._answer.quota
         self._is_over = False
 
@@ -338,10 +340,10 @@ class StreamReader:
             arrived = arrive()
         except UpstreamBroken as error:
             self._is_over = True
-            return [Failed(error)]
+            return [ResponseFailed(error)]
         for each in arrived:
             events += _told(self._answer.read(each.data))
-            if events and isinstance(events[-1], Failed):
+            if events and isinstance(events[-1], ResponseFailed):
                 self._is_over = True
                 break
         return events
@@ -354,22 +356,22 @@ def _told(answer: Iterator[Event]) -> list[Event]:
         for event in answer:
             events.append(event)  # noqa: PERF402 - what came before a failure is kept
     except ModelplexError as error:
-        events.append(Failed(error))
+        events.append(ResponseFailed(error))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         broken = UpstreamBroken(f"The provider's answer is not what it should be: {error}")
-        events.append(Failed(broken))
+        events.append(ResponseFailed(broken))
     return events
 
 
-def reader(attempt: Attempt, written: Written) -> Reader:
+def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
     """A streamed answer of `:streamGenerateContent?alt=sse`."""
-    return StreamReader(attempt, written)
+    return GeminiStreamReader(attempt, written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: Written) -> list[Event]:
+def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer of `:generateContent`; its last event is a Failed where it is none."""
-    answer = Answer(attempt, written)
+    answer = GeminiResponse(attempt, written)
     events = _told(answer.read(body))
-    if events and isinstance(events[-1], Failed):
+    if events and isinstance(events[-1], ResponseFailed):
         return events
     return events + _told(answer.finish())

@@ -13,24 +13,24 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Call, Change, Seal
+from modelplex.core.request import Change, ChatRequest, OpaqueState
 from modelplex.dialects.gemini.errors import write_error_event
 from modelplex.dialects.gemini.json import DIALECT, SEAL_FORMAT, as_signature
 from modelplex.dialects.gemini.messages_out import AnyPart, FunctionCall, SentPart
@@ -61,23 +61,23 @@ class _Call:
 
     __slots__ = ("called", "pieces", "seal")
 
-    def __init__(self, called: Called) -> None:
+    def __init__(self, called: ToolCallStarted) -> None:
         self.called = called
         self.pieces: list[str] = []
-        self.seal: Seal | None = None
+        self.seal: OpaqueState | None = None
 
 
 class _Explanation(msgspec.Struct):
     explanation: str | None = None
 
 
-class Parts:
+class GeminiParts:
     """Events of an answer as Gemini's parts: what `of` gives may be sent at once."""
 
     def __init__(self, changes: list[Change]) -> None:
         self._changes = changes
         self._calls: dict[tuple[int, int], _Call] = {}
-        self._ended: dict[int, Ended] = {}
+        self._ended: dict[int, ResponseEnded] = {}
         self._refused: set[int] = set()
         self.usage: Usage | None = None
         self.id = ""
@@ -89,47 +89,47 @@ class Parts:
     def of(self, event: Event) -> list[AnyPart]:
         """The parts that this event completes. Raises UpstreamBroken for arguments that are none."""
         match event:
-            case Said():
+            case TextDelta():
                 return [SentPart(text=event.text)] if event.text else []
-            case Refused():
+            case RefusalDelta():
                 self._refused.add(event.choice)
                 return [SentPart(text=event.text)]
-            case Thought():
+            case ReasoningDelta():
                 return [SentPart(text=event.text, thought=True)] if event.text else []
-            case Sealed():
+            case OpaqueStateReceived():
                 return self._sealed(event)
-            case Called():
+            case ToolCallStarted():
                 self._calls[event.choice, event.part] = _Call(event)
                 return []
-            case Argued():
+            case ToolArgumentsDelta():
                 self._calls[event.choice, event.part].pieces.append(event.text)
                 return []
-            case Closed():
+            case PartEnded():
                 call = self._calls.pop((event.choice, event.part), None)
                 return [] if call is None else self._function_call(call, may_be_cut=True)
-            case Made():
+            case MediaOutput():
                 return self._made(event)
-            case Cited():
+            case CitationAdded():
                 self._changes.append(
                     Change("drop", "candidates[].citationMetadata", "citations have no form here")
                 )
                 return []
-            case Began():
+            case ResponseStarted():
                 self.id, self.model = event.id or self.id, event.model or self.model
                 self.usage = event.usage or self.usage
                 return []
-            case Measured():
+            case UsageReported():
                 self.usage = event.usage
                 return []
-            case Ended():
+            case ResponseEnded():
                 self._ended[event.choice] = event
                 return self._rest(event)
-            case Failed():
+            case ResponseFailed():
                 raise event.error
             case _:
                 assert_never(event)
 
-    def _sealed(self, event: Sealed) -> list[AnyPart]:
+    def _sealed(self, event: OpaqueStateReceived) -> list[AnyPart]:
         call = self._calls.get((event.choice, event.part))
         if call is not None:
             call.seal = event.seal
@@ -138,13 +138,13 @@ class Parts:
         is_thought = event.seal.format != SEAL_FORMAT or event.seal.id is None
         return [SentPart(text="", thought=is_thought, thought_signature=signature)]
 
-    def _made(self, event: Made) -> list[AnyPart]:
+    def _made(self, event: MediaOutput) -> list[AnyPart]:
         if event.dialect == DIALECT:
             return [event.raw]
         self._changes.append(Change("drop", "candidates[].content", "an output that has no form here"))
         return []
 
-    def _rest(self, event: Ended) -> list[AnyPart]:
+    def _rest(self, event: ResponseEnded) -> list[AnyPart]:
         """The calls that nobody closed."""
         held = [key for key in sorted(self._calls) if key[0] == event.choice]
         parts: list[AnyPart] = []
@@ -186,7 +186,7 @@ class Parts:
         return bool(self._ended)
 
 
-def _explanation(ended: Ended) -> str | None:
+def _explanation(ended: ResponseEnded) -> str | None:
     """Why the model refused, where its provider says so (Anthropic's `stop_details`)."""
     if ended.detail is None:
         return None
@@ -196,14 +196,14 @@ def _explanation(ended: Ended) -> str | None:
         return None
 
 
-class ChunkWriter:
+class GeminiStreamWriter:
     """dialects/dialect.py's Writer."""
 
     media_type = "text/event-stream"
 
     def __init__(self, *, id_: str, model: str) -> None:
         self.changes: list[Change] = []
-        self._parts = Parts(self.changes)
+        self._parts = GeminiParts(self.changes)
         self._id = id_
         self._model = model
         self._tail = b""
@@ -216,7 +216,7 @@ class ChunkWriter:
     def send(self, event: Event) -> bytes:
         if self._failed:
             return b""
-        if isinstance(event, Said) and event.logprobs is None and event.text:
+        if isinstance(event, TextDelta) and event.logprobs is None and event.text:
             # Nearly all chunks are these, so the frame is not encoded anew.
             self._open.add(event.choice)
             return (
@@ -232,12 +232,14 @@ class ChunkWriter:
         except ModelplexError as error:
             return self._fail(error)
         choice = getattr(event, "choice", 0)
-        if isinstance(event, Ended):
+        if isinstance(event, ResponseEnded):
             self._open.discard(choice)
-        elif not isinstance(event, Began | Measured):
+        elif not isinstance(event, ResponseStarted | UsageReported):
             self._open.add(choice)
         odds = (
-            write_logprobs(event.logprobs) if isinstance(event, Said) and event.logprobs is not None else None
+            write_logprobs(event.logprobs)
+            if isinstance(event, TextDelta) and event.logprobs is not None
+            else None
         )
         if not parts and odds is None:
             return b""
@@ -277,7 +279,7 @@ class ChunkWriter:
 
 def write_answer(
     events: Sequence[Event],
-    call: Call,  # noqa: ARG001 - the contract of every dialect
+    call: ChatRequest,  # noqa: ARG001 - the contract of every dialect
     *,
     id: str,
     created: int,  # noqa: ARG001 - this dialect does not say when
@@ -285,7 +287,7 @@ def write_answer(
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     changes: list[Change] = []
-    parts = Parts(changes)
+    parts = GeminiParts(changes)
     said: dict[int, list[AnyPart]] = {}
     odds: dict[int, dict[str, Any]] = {}
     for event in events:
@@ -293,7 +295,7 @@ def write_answer(
         for part in parts.of(event):
             _join(said.setdefault(choice, []), part)
         if (
-            isinstance(event, Said)
+            isinstance(event, TextDelta)
             and event.logprobs is not None
             and (more := write_logprobs(event.logprobs))
         ):
@@ -335,7 +337,7 @@ def _join(parts: list[AnyPart], part: AnyPart) -> None:
         parts.append(part)
 
 
-class ArrayStream:
+class GeminiArrayFraming:
     """The stream as one JSON array, for clients that do not ask with `alt=sse`: Google's default. Our own events go in, whole ones in each call."""
 
     media_type = "application/json"

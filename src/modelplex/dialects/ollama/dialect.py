@@ -28,17 +28,17 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.core.events import (
-    Embedded,
+    EmbeddingResponse,
     Event,
     ListedModel,
     Usage,
 )
-from modelplex.core.request import Call, Change, Completion
+from modelplex.core.request import Change, ChatRequest, CompletionRequest
 from modelplex.dialects.core.foreign_errors import words_of
 from modelplex.dialects.core.retry_after import read_delay
 from modelplex.dialects.core.usage import count
 from modelplex.dialects.ollama import response_out as ollama_response_out
-from modelplex.dialects.ollama.passthrough import LineWatch, look, look_at_vectors, watch
+from modelplex.dialects.ollama.passthrough import OllamaObserver, look, look_at_vectors, watch
 from modelplex.dialects.ollama.request_in import (
     DIALECT,
     GENERATE,
@@ -59,7 +59,7 @@ from modelplex.dialects.ollama.response_in import (
 )
 from modelplex.dialects.ollama.response_out import (
     SPOKEN,
-    LineWriter,
+    OllamaStreamWriter,
     error_line,
     write_embedded,
     write_error,
@@ -73,8 +73,8 @@ __all__ = [
     "DIALECT",
     "GENERATE",
     "SPOKEN",
-    "LineWatch",
-    "LineWriter",
+    "OllamaObserver",
+    "OllamaStreamWriter",
     "completion_reader",
     "error_line",
     "look",
@@ -105,15 +105,15 @@ __all__ = [
 ]
 
 
-def writer(call: Call | Completion, *, id: str, created: int, model: str) -> LineWriter:
+def writer(call: ChatRequest | CompletionRequest, *, id: str, created: int, model: str) -> OllamaStreamWriter:
     """The lines of /api/chat, or of /api/generate where `call` came by it. This form has no ids."""
     del id
-    return LineWriter(call, created=created, model=model)
+    return OllamaStreamWriter(call, created=created, model=model)
 
 
 def write_answer(
     events: Sequence[Event],
-    call: Call | Completion,
+    call: ChatRequest | CompletionRequest,
     *,
     id: str,
     created: int,
@@ -130,7 +130,7 @@ class _EmbedAnswer(msgspec.Struct):
     prompt_eval_count: int | None = None
 
 
-def read_embedded(body: bytes) -> Embedded:
+def read_embedded(body: bytes) -> EmbeddingResponse:
     """The answer of /api/embed. Raises UpstreamBroken where it is none."""
     try:
         answer = msgspec.json.decode(body, type=_EmbedAnswer)
@@ -139,7 +139,7 @@ def read_embedded(body: bytes) -> Embedded:
             f"Ollama's answer holds no embeddings: {error}", upstream_status=200, upstream_body=body
         ) from None
     usage = Usage(fresh=count(answer.prompt_eval_count), estimated=answer.prompt_eval_count is None)
-    return Embedded(answer.model, answer.embeddings, usage)
+    return EmbeddingResponse(answer.model, answer.embeddings, usage)
 
 
 class _Tag(msgspec.Struct):

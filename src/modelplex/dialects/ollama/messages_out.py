@@ -16,43 +16,43 @@ from modelplex.core.errors import (
     Unsupported,
 )
 from modelplex.core.request import (
-    Audio,
+    AudioPart,
     Change,
-    Document,
-    Foreign,
-    Image,
-    Inline,
+    DocumentPart,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
     Part,
     PlainText,
-    Refusal,
-    SearchResult,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
+    ReasoningPart,
+    RefusalPart,
+    SearchResultPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
 )
 from modelplex.dialects.core.surrogates import mended_text
 
 
-class Function(msgspec.Struct, omit_defaults=True):
+class OllamaFunction(msgspec.Struct, omit_defaults=True):
     name: str
     description: str = ""
     parameters: msgspec.Raw | None = None
     arguments: msgspec.Raw | None = None
 
 
-class MadeCall(msgspec.Struct):
+class OllamaToolCall(msgspec.Struct):
     id: str
-    function: Function
+    function: OllamaFunction
 
 
-class Turn(msgspec.Struct, omit_defaults=True):
+class OllamaMessage(msgspec.Struct, omit_defaults=True):
     role: str
     content: str | None = None
     thinking: str = ""
     images: tuple[str, ...] = ()
-    tool_calls: tuple[MadeCall, ...] = ()
+    tool_calls: tuple[OllamaToolCall, ...] = ()
     tool_name: str = ""
     tool_call_id: str = ""
 
@@ -82,7 +82,7 @@ _CLIENTS_WORDS: dict[str, dict[str, str]] = {
 }
 
 
-class Losses:
+class OllamaLosses:
     """Changes, gathered while a body is written, in the client's own words."""
 
     def __init__(self, dialect: str) -> None:
@@ -99,21 +99,23 @@ class Losses:
         self.found.append(Change("clamp", self._words.get(path, path), reason))
 
 
-def turns(messages: Sequence[Message], losses: Losses) -> Iterator[Turn]:
+def turns(messages: Sequence[Message], losses: OllamaLosses) -> Iterator[OllamaMessage]:
     """Each message as Ollama's. `open_calls` are the calls of the last assistant turn that still want a result."""
     open_calls: dict[str, str] = {}
     order: dict[str, int] = {}
     for message in messages:
         if message.name is not None:
             losses.drop(f"{message.path}.name", "Ollama's messages have no name")
-        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        results = [part for part in message.parts if isinstance(part, ToolResultPart)]
         for result in sorted(results, key=lambda result: order.get(result.id, 0)):
             if result.id not in open_calls:
                 raise BadRequest(
                     f"The result for call {result.id!r} follows no such call.", param=message.path
                 )
             yield _result(result, name=open_calls.pop(result.id), path=message.path, losses=losses)
-        rest = [(index, part) for index, part in enumerate(message.parts) if not isinstance(part, ToolResult)]
+        rest = [
+            (index, part) for index, part in enumerate(message.parts) if not isinstance(part, ToolResultPart)
+        ]
         if not rest and (results or message.role == "tool"):
             continue
         if message.role in {"user", "assistant"}:
@@ -134,26 +136,26 @@ def _refuse_unanswered(open_calls: Mapping[str, str], *, path: str) -> None:
         )
 
 
-def _turn(message: Message, parts: Sequence[tuple[int, Part]], losses: Losses) -> Turn:
+def _turn(message: Message, parts: Sequence[tuple[int, Part]], losses: OllamaLosses) -> OllamaMessage:
     texts: list[str] = []
     thinking: list[str] = []
     images: list[str] = []
-    calls: list[MadeCall] = []
+    calls: list[OllamaToolCall] = []
     for index, part in parts:
         path = f"{message.path}.content[{index}]"
         match part:
-            case Thinking():
+            case ReasoningPart():
                 if part.text:
                     thinking.append(part.text)
                 if part.seal is not None or part.redacted:
                     losses.drop(path, "sealed reasoning is of use to its maker only")
-            case ToolCall():
+            case ToolCallPart():
                 calls.append(_made_call(part, path=f"{message.path}.tool_calls[{len(calls)}]", losses=losses))
-            case Image():
+            case ImagePart():
                 images.append(_image(part, path=path, losses=losses))
             case _:
                 texts.append(_text(part, path=path, losses=losses))
-    return Turn(
+    return OllamaMessage(
         role="system" if message.role == "developer" else message.role,
         content="\n\n".join(texts),
         thinking="\n\n".join(thinking),
@@ -162,7 +164,7 @@ def _turn(message: Message, parts: Sequence[tuple[int, Part]], losses: Losses) -
     )
 
 
-def _result(result: ToolResult, *, name: str, path: str, losses: Losses) -> Turn:
+def _result(result: ToolResultPart, *, name: str, path: str, losses: OllamaLosses) -> OllamaMessage:
     for member in result.extra:
         losses.drop(f"{path}.{member}", "Ollama's results have no such field")
     if result.cache is not None:
@@ -171,11 +173,11 @@ def _result(result: ToolResult, *, name: str, path: str, losses: Losses) -> Turn
     images: list[str] = []
     for index, part in enumerate(result.parts):
         inside = f"{path}.content[{index}]"
-        if isinstance(part, Image):
+        if isinstance(part, ImagePart):
             images.append(_image(part, path=inside, losses=losses))
         else:
             texts.append(_text(part, path=inside, losses=losses))
-    return Turn(
+    return OllamaMessage(
         role="tool",
         content=(_ERROR_PREFIX if result.is_error else "") + "\n\n".join(texts),
         images=tuple(images),
@@ -184,7 +186,7 @@ def _result(result: ToolResult, *, name: str, path: str, losses: Losses) -> Turn
     )
 
 
-def _made_call(call: ToolCall, *, path: str, losses: Losses) -> MadeCall:
+def _made_call(call: ToolCallPart, *, path: str, losses: OllamaLosses) -> OllamaToolCall:
     for name in call.extra:
         losses.drop(f"{path}.{name}", "Ollama's calls have no such field")
     if call.seal is not None:
@@ -195,10 +197,10 @@ def _made_call(call: ToolCall, *, path: str, losses: Losses) -> MadeCall:
         arguments = msgspec.json.encode({"input": call.arguments})
     else:
         arguments = _object(call.arguments, path=path, losses=losses)
-    return MadeCall(call.id, Function(call.name, arguments=msgspec.Raw(arguments)))
+    return OllamaToolCall(call.id, OllamaFunction(call.name, arguments=msgspec.Raw(arguments)))
 
 
-def _object(arguments: str, *, path: str, losses: Losses) -> bytes:
+def _object(arguments: str, *, path: str, losses: OllamaLosses) -> bytes:
     """The arguments as a JSON object, their bytes untouched where they are one."""
     text = mended_text(arguments).strip() or "{}"
     try:
@@ -209,49 +211,49 @@ def _object(arguments: str, *, path: str, losses: Losses) -> bytes:
     return text.encode()
 
 
-def _image(image: Image, *, path: str, losses: Losses) -> str:
+def _image(image: ImagePart, *, path: str, losses: OllamaLosses) -> str:
     """Bare base64. Ollama fetches nothing, and neither do we without being told to."""
     if image.detail not in {None, "auto"}:
         losses.drop(f"{path}.detail", "Ollama has no such field")
     if image.cache is not None:
         losses.drop(path, "cache breakpoint: Ollama caches prefixes by itself")
-    if not isinstance(image.source, Inline):
+    if not isinstance(image.source, InlineData):
         raise Unsupported("Ollama takes images as data, not as a URL or a file id.", param=path)
     return image.source.data
 
 
-def _text(part: Part, *, path: str, losses: Losses) -> str:
+def _text(part: Part, *, path: str, losses: OllamaLosses) -> str:
     """What can be said in words; the rest is refused by its path."""
-    if isinstance(part, Text | Document | SearchResult) and part.cache is not None:
+    if isinstance(part, TextPart | DocumentPart | SearchResultPart) and part.cache is not None:
         losses.drop(path, "cache breakpoint: Ollama caches prefixes by itself")
-    if isinstance(part, Document | SearchResult) and part.citations:
+    if isinstance(part, DocumentPart | SearchResultPart) and part.citations:
         losses.drop(f"{path}.citations", "Ollama cites nothing")
     match part:
-        case Text():
+        case TextPart():
             if part.annotations is not None:
                 losses.drop(f"{path}.annotations", "Ollama's texts carry none")
             return part.text
-        case Refusal():
+        case RefusalPart():
             losses.lower(path, "a refusal is sent as plain text")
             return part.text
-        case Document():
+        case DocumentPart():
             head = (part.title or part.filename, part.context)
             return "\n\n".join(text for text in (*head, _document(part, path=path)) if text)
-        case SearchResult():
+        case SearchResultPart():
             return "\n\n".join((f"{part.title}\n{part.source}", *part.texts))
-        case Audio():
+        case AudioPart():
             raise Unsupported("Ollama takes no audio.", param=path)
-        case Foreign():
+        case ForeignPart():
             raise Unsupported(f"Ollama has no {part.type!r}.", param=path)
-        case Image() | Thinking() | ToolCall() | ToolResult():
+        case ImagePart() | ReasoningPart() | ToolCallPart() | ToolResultPart():
             raise Unsupported(f"Ollama takes no {type(part).__name__} in this place.", param=path)
 
 
-def _document(document: Document, *, path: str) -> str:
+def _document(document: DocumentPart, *, path: str) -> str:
     match document.source:
         case PlainText(text):
             return text
-        case Inline(media_type, data) if media_type.startswith("text/"):
+        case InlineData(media_type, data) if media_type.startswith("text/"):
             try:
                 return base64.b64decode(data, validate=True).decode()
             except (binascii.Error, UnicodeDecodeError) as error:

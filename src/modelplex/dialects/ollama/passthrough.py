@@ -9,12 +9,12 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.core.ndjson import IDLE_CAP, MAX_LINE
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import count
-from modelplex.dialects.dialect import Seen
+from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.ollama.response_in import sentence
 
 
@@ -73,7 +73,7 @@ _decode_vectors = msgspec.json.Decoder(_Vectors).decode
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class LineWatch:
+class OllamaObserver:
     """dialects/dialect.py's Watch for /api/chat and /api/generate. Whole lines leave, as they came."""
 
     def __init__(self, *, limit: int = MAX_LINE) -> None:
@@ -93,12 +93,12 @@ class LineWatch:
         return f"<LineWatch done={self._last is not None} failed={self.failed!r}>"
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         last = self._last
         usage = last.usage if last is not None else None
         finish = (last.done_reason or "stop") if last is not None else None
         # The counts stand in the last line alone.
-        return Seen(
+        return ObservedResponse(
             self._model,
             finish,
             usage,
@@ -165,38 +165,38 @@ class LineWatch:
         return data
 
 
-def watch(ask: Ask, *, withhold_usage: bool) -> LineWatch:
+def watch(ask: RawRequest, *, withhold_usage: bool) -> OllamaObserver:
     """Looks on while a stream passes. Its usage stands in the last line, which every client gets."""
     del ask, withhold_usage
-    return LineWatch()
+    return OllamaObserver()
 
 
-def look(body: bytes) -> Seen:
+def look(body: bytes) -> ObservedResponse:
     """A whole answer of /api/chat or /api/generate: what is in it, and why it is none."""
     try:
         answer = _decode(mended(body))
     except _BROKEN as error:
-        return Seen(error=UpstreamBroken(f"Ollama's answer is not of its form: {error}"))
+        return ObservedResponse(error=UpstreamBroken(f"Ollama's answer is not of its form: {error}"))
     if bytes(answer.error) != b"null":
-        return Seen(answer.model, error=_told(answer.error, body))
+        return ObservedResponse(answer.model, error=_told(answer.error, body))
     if not answer.done:
-        return Seen(answer.model, error=UpstreamBroken("Ollama's answer is not a whole one."))
+        return ObservedResponse(answer.model, error=UpstreamBroken("Ollama's answer is not a whole one."))
     characters = 0 if answer.usage is not None else answer.characters
-    return Seen(answer.model, answer.done_reason or "stop", answer.usage, characters=characters)
+    return ObservedResponse(answer.model, answer.done_reason or "stop", answer.usage, characters=characters)
 
 
-def look_at_vectors(body: bytes) -> Seen:
+def look_at_vectors(body: bytes) -> ObservedResponse:
     """An answer of /api/embed."""
     try:
         answer = _decode_vectors(body)
     except _BROKEN as error:
-        return Seen(error=UpstreamBroken(f"Ollama's answer holds no embeddings: {error}"))
+        return ObservedResponse(error=UpstreamBroken(f"Ollama's answer holds no embeddings: {error}"))
     if bytes(answer.error) != b"null":
-        return Seen(answer.model, error=_told(answer.error, body))
+        return ObservedResponse(answer.model, error=_told(answer.error, body))
     if not bytes(answer.embeddings).startswith(b"["):
-        return Seen(answer.model, error=UpstreamBroken("Ollama's answer holds no embeddings."))
+        return ObservedResponse(answer.model, error=UpstreamBroken("Ollama's answer holds no embeddings."))
     counted = answer.prompt_eval_count
-    return Seen(answer.model, usage=None if counted is None else Usage(fresh=count(counted)))
+    return ObservedResponse(answer.model, usage=None if counted is None else Usage(fresh=count(counted)))
 
 
 def _told(error: msgspec.Raw, body: bytes) -> UpstreamBroken:

@@ -21,17 +21,19 @@ from modelplex.policy.leaves import (
     SCHEMA,
     TEXT,
     TEXTS,
-    Pattern,
-    Words,
+    EnumRule,
+    PatternRule,
 )
 from modelplex.policy.tools import UNKNOWN_TOOL, all_by, of, tools_of
-from modelplex.policy.walk import Each, Forms, Kinds, Members, Node, inline_bytes
+from modelplex.policy.walk import ListRule, ObjectRule, UnionRule, ValueRule, VariantRule, inline_bytes
 
-_DECLARED = Members({"type": LEVEL, "name": NAME, "description": TEXT, "parameters": SCHEMA, "strict": FLAG})
-_FUNCTION = Members({"type": KIND, "function": _DECLARED})
-_TOOL = Kinds({"function": _FUNCTION}, absent=_FUNCTION, otherwise=UNKNOWN_TOOL)
-_IMAGES = Each(inline_bytes)
-OPTIONS = Members(
+_DECLARED = ObjectRule(
+    {"type": LEVEL, "name": NAME, "description": TEXT, "parameters": SCHEMA, "strict": FLAG}
+)
+_FUNCTION = ObjectRule({"type": KIND, "function": _DECLARED})
+_TOOL = VariantRule({"function": _FUNCTION}, absent=_FUNCTION, otherwise=UNKNOWN_TOOL)
+_IMAGES = ListRule(inline_bytes)
+OPTIONS = ObjectRule(
     {
         **all_by(
             "num_ctx num_batch num_gpu main_gpu num_thread num_keep num_predict seed top_k top_p min_p typical_p tfs_z repeat_last_n "
@@ -42,33 +44,33 @@ OPTIONS = Members(
             "use_mmap use_mlock penalize_newline numa low_vram f16_kv logits_all vocab_only embedding_only",
             FLAG,
         ),
-        "stop": Forms(text=TEXT, items=TEXTS),
+        "stop": UnionRule(text=TEXT, items=TEXTS),
     }
 )
 """https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx#valid-parameters-and-values and its runner's own."""
-_SHARED: dict[str, Node] = {
+_SHARED: dict[str, ValueRule] = {
     "model": MODEL,
-    "format": Forms(text=Pattern("json|"), members=SCHEMA),
+    "format": UnionRule(text=PatternRule("json|"), members=SCHEMA),
     "options": OPTIONS,
     "keep_alive": DURATION,
     "think": LEVEL_OR_FLAG,
     "top_logprobs": NUMBER,
     **all_by("stream logprobs truncate shift", FLAG),
 }
-_CALLED = Members({"name": NAME, "arguments": ARGUMENTS, "index": NUMBER, "description": TEXT})
-_TOOL_CALL = Members({"id": ID, "type": Words("function", must=True), "function": _CALLED})
-_MESSAGE = Members(
+_CALLED = ObjectRule({"name": NAME, "arguments": ARGUMENTS, "index": NUMBER, "description": TEXT})
+_TOOL_CALL = ObjectRule({"id": ID, "type": EnumRule("function", must=True), "function": _CALLED})
+_MESSAGE = ObjectRule(
     {
         "role": ROLE,
         **all_by("content thinking", TEXT),
-        "tool_calls": Each(_TOOL_CALL),
+        "tool_calls": ListRule(_TOOL_CALL),
         "tool_name": NAME,
         "tool_call_id": ID,
         "images": _IMAGES,
     }
 )
-CHAT = Members(of(_SHARED, {"messages": Each(_MESSAGE), "tools": tools_of(_TOOL)}))
-GENERATE = Members(
+CHAT = ObjectRule(of(_SHARED, {"messages": ListRule(_MESSAGE), "tools": tools_of(_TOOL)}))
+GENERATE = ObjectRule(
     of(
         _SHARED,
         {
@@ -80,10 +82,10 @@ GENERATE = Members(
         },
     )
 )
-EMBED = Members(
+EMBED = ObjectRule(
     {
         "model": MODEL,
-        "input": Forms(text=TEXT, items=TEXTS),
+        "input": UnionRule(text=TEXT, items=TEXTS),
         "truncate": FLAG,
         "dimensions": NUMBER,
         "options": OPTIONS,

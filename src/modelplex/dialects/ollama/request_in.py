@@ -18,28 +18,28 @@ import msgspec
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import (
     AnyTool,
-    Ask,
-    Call,
-    Completion,
+    ChatRequest,
+    CompletionRequest,
     Effort,
-    Embedding,
-    Format,
+    EmbeddingRequest,
     HostedTool,
-    Image,
-    Inline,
+    ImagePart,
+    InlineData,
     Message,
     Part,
-    Reasoning,
+    RawRequest,
+    ReasoningOptions,
+    ReasoningPart,
+    ResponseFormat,
     Sampling,
-    Text,
-    Thinking,
+    TextPart,
     Tool,
-    ToolCall,
-    ToolResult,
+    ToolCallPart,
+    ToolResultPart,
 )
 from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import Members, decode_member
-from modelplex.dialects.core.pending_calls import Waiting
+from modelplex.dialects.core.members import RequestMembers, decode_member
+from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.openai_chat.prompts import read_prompts
 
@@ -98,7 +98,7 @@ def read_stream(fields: Mapping[str, msgspec.Raw]) -> bool:
     return given is None or bytes(given) != b"false"
 
 
-def read_load(ask: Ask) -> str | None:
+def read_load(ask: RawRequest) -> str | None:
     """Of a body that asks for nothing but that a model be loaded ("load") or forgotten ("unload"), which; None for any other.
 
     `ollama run` and its like send these before and after a conversation. There is nothing to load here: `write_loaded` answers them.
@@ -110,23 +110,23 @@ def read_load(ask: Ask) -> str | None:
     return "unload" if kept is not None and bytes(kept) in {b"0", b'"0"', b'"0s"'} else "load"
 
 
-def read_call(ask: Ask) -> Call:
+def read_call(ask: RawRequest) -> ChatRequest:
     """/api/chat, the whole request. Raises BadRequest with `param` like "messages[2].images[0]"."""
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     given = members.unread("messages")
     if given is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
     return _read_rest(ask, members, dialect=DIALECT, messages=_Dialogue(given).read(), tools=_tools(members))
 
 
-def read_generate(ask: Ask) -> Completion | Call:
+def read_generate(ask: RawRequest) -> CompletionRequest | ChatRequest:
     """/api/generate. A prompt goes through the model's own template, so that it is a conversation of one turn: a Call. With `raw` or a `suffix` it
     is a text to be continued: a Completion.
 
     Raises BadRequest for what Ollama refuses too (`raw` beside `system`, `template` or `context`), Unsupported for what only a model that Ollama
     runs can be told: a `template`, the token ids of a `context`, a `suffix` or `raw` beside images.
     """
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     prompt = members.get("prompt", str) or ""
     suffix = members.get("suffix", str) or None
     system = members.get("system", str)
@@ -150,21 +150,21 @@ def read_generate(ask: Ask) -> Completion | Call:
         return _read_completion(ask, members, prompt=prompt, suffix=suffix)
     said: list[Message] = []
     if system:
-        said.append(Message("system", (Text(system),), path="system"))
+        said.append(Message("system", (TextPart(system),), path="system"))
     asked: list[Part] = [_image(data, path=f"images[{n}]") for n, data in enumerate(images)]
     if prompt or not asked:
-        asked.append(Text(prompt))
+        asked.append(TextPart(prompt))
     said.append(Message("user", tuple(asked), path="prompt"))
     return _read_rest(ask, members, dialect=GENERATE, messages=tuple(said), tools=())
 
 
-def read_embed(ask: Ask) -> Embedding:
+def read_embed(ask: RawRequest) -> EmbeddingRequest:
     """/api/embed. Raises BadRequest with `param` naming the field."""
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     given = members.unread("input")
     if given is None:
         raise BadRequest("The body has no 'input'.", param="input")
-    return Embedding(
+    return EmbeddingRequest(
         dialect=DIALECT,
         model=ask.model,
         inputs=read_prompts(given, path="input"),
@@ -174,12 +174,17 @@ def read_embed(ask: Ask) -> Embedding:
 
 
 def _read_rest(
-    ask: Ask, members: Members, *, dialect: str, messages: tuple[Message, ...], tools: tuple[AnyTool, ...]
-) -> Call:
+    ask: RawRequest,
+    members: RequestMembers,
+    *,
+    dialect: str,
+    messages: tuple[Message, ...],
+    tools: tuple[AnyTool, ...],
+) -> ChatRequest:
     sampling, max_tokens, extra = _read_sampling(members)
     form = _read_format(members.unread("format"))
     think = members.unread("think")
-    return Call(
+    return ChatRequest(
         dialect=dialect,
         model=ask.model,
         messages=messages,
@@ -194,9 +199,11 @@ def _read_rest(
     )
 
 
-def _read_completion(ask: Ask, members: Members, *, prompt: str, suffix: str | None) -> Completion:
+def _read_completion(
+    ask: RawRequest, members: RequestMembers, *, prompt: str, suffix: str | None
+) -> CompletionRequest:
     sampling, max_tokens, extra = _read_sampling(members)
-    return Completion(
+    return CompletionRequest(
         dialect=GENERATE,
         model=ask.model,
         prompts=(prompt,),
@@ -212,9 +219,9 @@ def _read_completion(ask: Ask, members: Members, *, prompt: str, suffix: str | N
 # --- controls
 
 
-def _read_sampling(members: Members) -> tuple[Sampling, int | None, dict[str, msgspec.Raw]]:
+def _read_sampling(members: RequestMembers) -> tuple[Sampling, int | None, dict[str, msgspec.Raw]]:
     """The sampling, the output limit, and the options that nobody else has, by their path."""
-    options = Members(members.get("options", dict[str, msgspec.Raw]) or {}, within="options")
+    options = RequestMembers(members.get("options", dict[str, msgspec.Raw]) or {}, within="options")
     limit = options.get("num_predict", int)
     seed = options.get("seed", int)
     stop = options.unread("stop")
@@ -241,29 +248,29 @@ def _read_stop(raw: msgspec.Raw) -> tuple[str, ...]:
     return (decode_member(raw, str, path="options.stop"),)
 
 
-def _read_format(raw: msgspec.Raw | None) -> Format | None:
+def _read_format(raw: msgspec.Raw | None) -> ResponseFormat | None:
     said = b'""' if raw is None else bytes(raw).strip()
     if said == b'""':
         return None
     if said == b'"json"':
-        return Format("json")
+        return ResponseFormat("json")
     if not said.startswith(b"{"):
         raise BadRequest("'format' must be \"json\" or a JSON schema.", param="format")
-    return Format("schema", schema=raw)
+    return ResponseFormat("schema", schema=raw)
 
 
-def _read_think(raw: msgspec.Raw) -> Reasoning:
+def _read_think(raw: msgspec.Raw) -> ReasoningOptions:
     """`think`: a boolean, or how much."""
     said = bytes(raw).strip()
     if said in {b"true", b"false"}:
-        return Reasoning(mode="enabled") if said == b"true" else Reasoning(effort="none")
+        return ReasoningOptions(mode="enabled") if said == b"true" else ReasoningOptions(effort="none")
     word = decode_member(raw, str, path="think")
     if word not in _EFFORTS:
         raise BadRequest("'think' must be true, false, or one of low, medium, high, max.", param="think")
-    return Reasoning(effort=cast("Effort", word))
+    return ReasoningOptions(effort=cast("Effort", word))
 
 
-def _tools(members: Members) -> tuple[AnyTool, ...]:
+def _tools(members: RequestMembers) -> tuple[AnyTool, ...]:
     raws = members.get("tools", list[msgspec.Raw]) or []
     tools: list[AnyTool] = []
     for n, raw in enumerate(raws):
@@ -288,7 +295,7 @@ class _Dialogue:
     def __init__(self, raw: msgspec.Raw) -> None:
         self._given = decode_member(raw, list[_Message], path="messages")
         self._whole = decode_member(raw, list[dict[str, msgspec.Raw]], path="messages")
-        self._waiting: Waiting[ToolCall] = Waiting()
+        self._waiting: PendingCalls[ToolCallPart] = PendingCalls()
         self._made = 0
 
     def read(self) -> tuple[Message, ...]:
@@ -310,19 +317,19 @@ class _Dialogue:
     def _parts(self, message: _Message, *, path: str) -> list[Part]:
         parts: list[Part] = []
         if message.thinking:
-            parts.append(Thinking(message.thinking))
+            parts.append(ReasoningPart(message.thinking))
         parts += [_image(data, path=f"{path}.images[{n}]") for n, data in enumerate(message.images or ())]
         calls = [
             self._call(call, path=f"{path}.tool_calls[{n}]")
             for n, call in enumerate(message.tool_calls or ())
         ]
         if message.content or not (parts or calls):
-            parts.append(Text(message.content or ""))
+            parts.append(TextPart(message.content or ""))
         for call in calls:
             self._waiting.add(call.id, call.name, call)
         return [*parts, *calls]
 
-    def _call(self, call: _Call, *, path: str) -> ToolCall:
+    def _call(self, call: _Call, *, path: str) -> ToolCallPart:
         arguments = bytes(call.function.arguments).strip()
         if arguments in {b"", b"null"}:
             arguments = b"{}"
@@ -332,9 +339,9 @@ class _Dialogue:
             )
         id_ = call.id or f"call_{self._made}"
         self._made += 1
-        return ToolCall(id_, call.function.name, arguments.decode())
+        return ToolCallPart(id_, call.function.name, arguments.decode())
 
-    def _result(self, message: _Message, *, path: str) -> ToolResult:
+    def _result(self, message: _Message, *, path: str) -> ToolResultPart:
         name = message.tool_name or message.name
         call = self._waiting.take(message.tool_call_id, name or None, or_any=True)
         if call is None:
@@ -342,12 +349,12 @@ class _Dialogue:
             raise BadRequest(f"'{path}' is the result of {told}, for which no call is waiting.", param=path)
         parts: list[Part] = []
         if message.content or not message.images:
-            parts.append(Text(message.content or ""))
+            parts.append(TextPart(message.content or ""))
         parts += [_image(data, path=f"{path}.images[{n}]") for n, data in enumerate(message.images or ())]
-        return ToolResult(call.id, tuple(parts), name=call.name)
+        return ToolResultPart(call.id, tuple(parts), name=call.name)
 
 
-def _image(data: str, *, path: str) -> Image:
+def _image(data: str, *, path: str) -> ImagePart:
     """Bare base64; what kind of image it is, its first bytes tell."""
     try:
         head = b64decode(data[:_HEAD])
@@ -355,7 +362,7 @@ def _image(data: str, *, path: str) -> Image:
         head = b""
     for mark, at, media_type in _KINDS:
         if head[at : at + len(mark)] == mark:
-            return Image(Inline(media_type, data))
+            return ImagePart(InlineData(media_type, data))
     raise BadRequest(
         f"'{path}' must be the base64 of a PNG, JPEG, GIF, WebP or BMP image, without a data: prefix.",
         param=path,

@@ -16,24 +16,24 @@ from modelplex.core.errors import (
 )
 from modelplex.core.request import (
     Attempt,
-    Call,
-    Completion,
+    ChatRequest,
+    CompletionRequest,
     Effort,
-    Embedding,
-    FreeTool,
+    EmbeddingRequest,
+    FreeformTool,
     HostedTool,
-    Reasoning,
+    ProviderRequest,
+    ReasoningOptions,
     Sampling,
     Tool,
-    Written,
 )
 from modelplex.dialects.core import cross_dialect
-from modelplex.dialects.ollama.messages_out import Function, Losses, Turn, turns
+from modelplex.dialects.ollama.messages_out import OllamaFunction, OllamaLosses, OllamaMessage, turns
 from modelplex.dialects.ollama.request_in import DIALECT, GENERATE
 
 
 class _OfferedTool(msgspec.Struct):
-    function: Function
+    function: OllamaFunction
     type: str = "function"
 
 
@@ -51,7 +51,7 @@ class _Options(msgspec.Struct, omit_defaults=True):
 
 class _ChatBody(msgspec.Struct, omit_defaults=True):
     model: str
-    messages: tuple[Turn, ...]
+    messages: tuple[OllamaMessage, ...]
     stream: bool | None = None
     tools: tuple[_OfferedTool, ...] = ()
     format: Literal["json"] | msgspec.Raw | None = None
@@ -113,13 +113,13 @@ _NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 _TEXT_INPUT = msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}')
 
 
-def write_call(call: Call, attempt: Attempt) -> Written:
+def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The body of POST /api/chat. Raises Unsupported naming the part that Ollama cannot be told, BadRequest where calls and results do not match."""
-    losses = Losses(call.dialect)
+    losses = OllamaLosses(call.dialect)
     call, lost = cross_dialect.crossed(call, to="ollama")
     losses.found += lost
     _one_choice(call.sampling)
-    free = frozenset(tool.name for tool in call.tools if isinstance(tool, FreeTool))
+    free = frozenset(tool.name for tool in call.tools if isinstance(tool, FreeformTool))
     body = _ChatBody(
         model=attempt.model,
         messages=tuple(turns(call.messages, losses)),
@@ -133,15 +133,15 @@ def write_call(call: Call, attempt: Attempt) -> Written:
     )
     _unsaid(call, losses)
     sent = _with_extra(msgspec.json.encode(body), call.extra, dialect=call.dialect, losses=losses)
-    return Written(body=sent, changes=tuple(losses.found), free=free)
+    return ProviderRequest(body=sent, changes=tuple(losses.found), free=free)
 
 
-def write_completion(completion: Completion, attempt: Attempt) -> Written:
+def write_completion(completion: CompletionRequest, attempt: Attempt) -> ProviderRequest:
     """The body of POST /api/generate. One text prompt only: raises Unsupported for several, and for token ids.
 
     The model's template is applied, as Ollama's own /v1/completions does: `raw` would take the suffix's place in it away.
     """
-    losses = Losses(completion.dialect)
+    losses = OllamaLosses(completion.dialect)
     _one_choice(completion.sampling)
     if len(completion.prompts) != 1:
         raise Unsupported("Ollama takes one prompt at a time; send one request for each.", param="prompt")
@@ -161,14 +161,14 @@ def write_completion(completion: Completion, attempt: Attempt) -> Written:
         top_logprobs=sampling.top_logprobs if sampling.logprobs else None,
     )
     sent = _with_extra(msgspec.json.encode(body), completion.extra, dialect=completion.dialect, losses=losses)
-    return Written(body=sent, changes=tuple(losses.found))
+    return ProviderRequest(body=sent, changes=tuple(losses.found))
 
 
-def write_embedding(embedding: Embedding, attempt: Attempt) -> Written:
+def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRequest:
     """The body of POST /api/embed. Raises Unsupported for token ids. A text that is too long is an error, as in OpenAI's form, and
     not cut in silence, which is Ollama's default. The vectors come back as floats whatever the client asked for.
     """
-    losses = Losses(embedding.dialect)
+    losses = OllamaLosses(embedding.dialect)
     texts: list[str] = []
     for index, text in enumerate(embedding.inputs):
         if not isinstance(text, str):
@@ -178,10 +178,12 @@ def write_embedding(embedding: Embedding, attempt: Attempt) -> Written:
         model=attempt.model, input=tuple(texts), truncate=False, dimensions=embedding.dimensions
     )
     sent = _with_extra(msgspec.json.encode(body), embedding.extra, dialect=embedding.dialect, losses=losses)
-    return Written(body=sent, changes=tuple(losses.found))
+    return ProviderRequest(body=sent, changes=tuple(losses.found))
 
 
-def _with_extra(body: bytes, extra: Mapping[str, msgspec.Raw], *, dialect: str, losses: Losses) -> bytes:
+def _with_extra(
+    body: bytes, extra: Mapping[str, msgspec.Raw], *, dialect: str, losses: OllamaLosses
+) -> bytes:
     """The body with what rode along from a client of this very form ("options.num_ctx", "keep_alive"). What rode along from another is reported as lost."""
     if not extra:
         return body
@@ -207,7 +209,7 @@ def _one_choice(sampling: Sampling) -> None:
         raise Unsupported("Ollama gives one choice a request; send `n` requests instead.", param="n")
 
 
-def _options(sampling: Sampling, *, max_tokens: int | None, losses: Losses) -> _Options | None:
+def _options(sampling: Sampling, *, max_tokens: int | None, losses: OllamaLosses) -> _Options | None:
     if sampling.logit_bias is not None:
         losses.drop("logit_bias", "Ollama has no such option")
     options = _Options(
@@ -224,7 +226,7 @@ def _options(sampling: Sampling, *, max_tokens: int | None, losses: Losses) -> _
     return None if options == _Options() else options
 
 
-def _format(call: Call, losses: Losses) -> Literal["json"] | msgspec.Raw | None:
+def _format(call: ChatRequest, losses: OllamaLosses) -> Literal["json"] | msgspec.Raw | None:
     if call.format is None or call.format.kind == "text":
         return None
     if call.format.description:
@@ -232,7 +234,7 @@ def _format(call: Call, losses: Losses) -> Literal["json"] | msgspec.Raw | None:
     return call.format.schema if call.format.kind == "schema" and call.format.schema is not None else "json"
 
 
-def _think(reasoning: Reasoning | None, attempt: Attempt, losses: Losses) -> bool | str | None:
+def _think(reasoning: ReasoningOptions | None, attempt: Attempt, losses: OllamaLosses) -> bool | str | None:
     """Ollama's `think`: false, true or a level; None to leave it to the model."""
     if reasoning is None:
         return None
@@ -254,7 +256,7 @@ def _think(reasoning: Reasoning | None, attempt: Attempt, losses: Losses) -> boo
     return _THINK[effort]
 
 
-def _effort(reasoning: Reasoning, losses: Losses) -> Effort | None:
+def _effort(reasoning: ReasoningOptions, losses: OllamaLosses) -> Effort | None:
     if reasoning.effort is not None:
         return reasoning.effort
     if reasoning.mode == "disabled":
@@ -265,7 +267,7 @@ def _effort(reasoning: Reasoning, losses: Losses) -> Effort | None:
     return next(effort for least, effort in _BUDGETS if max(reasoning.budget, 0) >= least)
 
 
-def _unsaid(call: Call, losses: Losses) -> None:
+def _unsaid(call: ChatRequest, losses: OllamaLosses) -> None:
     """The parts of a Call that Ollama has no field for."""
     if call.verbosity is not None:
         losses.drop("verbosity", "Ollama has no such field")
@@ -284,7 +286,7 @@ def _unsaid(call: Call, losses: Losses) -> None:
 # --- tools
 
 
-def _offered(call: Call, losses: Losses) -> Iterator[_OfferedTool]:
+def _offered(call: ChatRequest, losses: OllamaLosses) -> Iterator[_OfferedTool]:
     """The tools that may be called. There is no tool_choice: what it said is done by what is offered, or reported."""
     choice = call.choice
     if call.parallel is False:
@@ -303,15 +305,15 @@ def _offered(call: Call, losses: Losses) -> Iterator[_OfferedTool]:
             yield offered
 
 
-def _tool(tool: Tool | FreeTool, *, path: str, losses: Losses) -> _OfferedTool:
+def _tool(tool: Tool | FreeformTool, *, path: str, losses: OllamaLosses) -> _OfferedTool:
     match tool:
-        case FreeTool():
+        case FreeformTool():
             losses.lower(path, "a free-form tool is offered as a function with one string, `input`")
             said = [tool.description or ""]
             if tool.definition:
                 said.append(f"`input` must match this {tool.syntax or ''} grammar:\n{tool.definition}")
             description = "\n\n".join(text for text in said if text)
-            return _OfferedTool(Function(tool.name, description, _TEXT_INPUT))
+            return _OfferedTool(OllamaFunction(tool.name, description, _TEXT_INPUT))
         case Tool():
             lost = _lost_keywords(tool, path=path)
             if lost:
@@ -319,7 +321,7 @@ def _tool(tool: Tool | FreeTool, *, path: str, losses: Losses) -> _OfferedTool:
             if tool.cache is not None:
                 losses.drop(f"{path}.cache_control", "Ollama caches prefixes by itself")
             return _OfferedTool(
-                Function(tool.name, tool.description or "", tool.parameters or _NO_PARAMETERS)
+                OllamaFunction(tool.name, tool.description or "", tool.parameters or _NO_PARAMETERS)
             )
 
 

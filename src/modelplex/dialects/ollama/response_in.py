@@ -15,28 +15,28 @@ from modelplex.core.errors import (
     UpstreamBroken,
 )
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Closed,
-    Ended,
     Event,
-    Failed,
-    Measured,
+    PartEnded,
     Reason,
-    Said,
-    Thought,
+    ReasoningDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
 from modelplex.core.request import (
     Attempt,
-    Written,
+    ProviderRequest,
 )
-from modelplex.dialects.core.ndjson import MAX_LINE, Lines
+from modelplex.dialects.core.ndjson import MAX_LINE, NdjsonReader
 from modelplex.dialects.core.quota import ENTRY, Quota
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import count
-from modelplex.dialects.dialect import Reader
+from modelplex.dialects.dialect import ResponseReader
 
 
 class _ReadFunction(msgspec.Struct):
@@ -92,12 +92,12 @@ BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _line_decoder = msgspec.json.Decoder(_Line)
 
 
-class LineReader:
+class OllamaStreamReader:
     """A dialect.Reader: the lines of /api/chat and of /api/generate alike."""
 
-    def __init__(self, written: Written, *, limit: int = MAX_LINE) -> None:
+    def __init__(self, written: ProviderRequest, *, limit: int = MAX_LINE) -> None:
         self.quota = Quota()
-        self._lines = Lines(limit=limit)
+        self._lines = NdjsonReader(limit=limit)
         self._aliases = written.aliases
         self._free = written.free
         self._begun = False
@@ -138,7 +138,7 @@ class LineReader:
         if bytes(line.error) != b"null":
             return self._fail(f"Ollama: {sentence(line.error)}", body=data)
         events: list[Event] = (
-            [] if self._begun else [Began(model=line.model, created=seconds(line.created_at))]
+            [] if self._begun else [ResponseStarted(model=line.model, created=seconds(line.created_at))]
         )
         self._begun = True
         try:
@@ -153,14 +153,14 @@ class LineReader:
         message = line.message or _ReadMessage(line.response, line.thinking)
         if message.thinking:
             yield from self._turn_to("thinking")
-            yield Thought(self._parts - 1, message.thinking)
+            yield ReasoningDelta(self._parts - 1, message.thinking)
         if line.logprobs and (message.content or not message.thinking):
             # Tokens of a character that is not complete yet come with no text; they go with the text that they become.
             self.quota.take(ENTRY * len(line.logprobs))
             self._tokens += line.logprobs
         if message.content:
             yield from self._turn_to("text")
-            yield Said(self._parts - 1, message.content, logprobs=self._take_tokens())
+            yield TextDelta(self._parts - 1, message.content, logprobs=self._take_tokens())
         for call in message.tool_calls or ():
             yield from self._called(call)
 
@@ -173,7 +173,7 @@ class LineReader:
 
     def _close(self) -> Iterator[Event]:
         if self._open is not None:
-            yield Closed(self._open[1])
+            yield PartEnded(self._open[1])
             self._open = None
 
     def _called(self, call: _ReadCall) -> Iterator[Event]:
@@ -187,11 +187,13 @@ class LineReader:
             text = _free_input(arguments)
         yield from self._close()
         part, self._parts = self._parts, self._parts + 1
-        yield Called(part, call.id or f"call_{self._calls}", self._aliases.get(sent, sent), free=free)
+        yield ToolCallStarted(
+            part, call.id or f"call_{self._calls}", self._aliases.get(sent, sent), free=free
+        )
         self._calls += 1
         if text:
-            yield Argued(part, text)
-        yield Closed(part)
+            yield ToolArgumentsDelta(part, text)
+        yield PartEnded(part)
 
     def _take_tokens(self) -> msgspec.Raw | None:
         if not self._tokens:
@@ -206,14 +208,14 @@ class LineReader:
         yield from self._close()
         if line.prompt_eval_count is not None or line.eval_count is not None:
             # A prompt that was cached whole has no count: it took nothing.
-            yield Measured(Usage(fresh=count(line.prompt_eval_count), output=count(line.eval_count)))
+            yield UsageReported(Usage(fresh=count(line.prompt_eval_count), output=count(line.eval_count)))
         reason: Reason = "tool_calls" if self._calls else "stop"
         # Ollama drops a call that was cut off, so behind "length" there may be one that was never shown.
-        yield Ended("length" if line.done_reason == "length" else reason)
+        yield ResponseEnded("length" if line.done_reason == "length" else reason)
 
     def _fail(self, message: str, *, body: bytes | None = None) -> list[Event]:
         self._over = True
-        return [Failed(UpstreamBroken(message, upstream_status=200, upstream_body=body))]
+        return [ResponseFailed(UpstreamBroken(message, upstream_status=200, upstream_body=body))]
 
 
 def _unquoted(arguments: bytes) -> bytes:
@@ -257,14 +259,14 @@ def seconds(timestamp: str) -> int:
         return 0
 
 
-def reader(attempt: Attempt, written: Written) -> Reader:  # noqa: ARG001 - the contract of every dialect
+def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:  # noqa: ARG001 - the contract of every dialect
     """A streamed answer of /api/chat."""
-    return LineReader(written)
+    return OllamaStreamReader(written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: Written) -> list[Event]:  # noqa: ARG001 - the contract of every dialect
+def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:  # noqa: ARG001 - the contract of every dialect
     """A whole answer of /api/chat: one object of a line's form with `done` true."""
-    whole = LineReader(written)
+    whole = OllamaStreamReader(written)
     return [*whole.line(body), *whole.end()]
 
 

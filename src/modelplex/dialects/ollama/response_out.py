@@ -14,25 +14,25 @@ import msgspec
 
 from modelplex.core.errors import ClientError, GatewayFault, ModelplexError, UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Embedded,
-    Ended,
+    CitationAdded,
+    EmbeddingResponse,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Call, Change, Completion
+from modelplex.core.request import Change, ChatRequest, CompletionRequest
 from modelplex.dialects.core import ndjson
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.ollama.request_in import GENERATE
@@ -62,17 +62,17 @@ class _Words:
 
     __slots__ = ("called", "texts")
 
-    def __init__(self, called: Called) -> None:
+    def __init__(self, called: ToolCallStarted) -> None:
         self.called = called
         self.texts: list[str] = []
 
 
-class LineWriter:
+class OllamaStreamWriter:
     """dialects/dialect.py's Writer, for /api/chat and /api/generate alike: which it is, the dialect of what was asked says."""
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, asked: Call | Completion, *, created: int, model: str) -> None:
+    def __init__(self, asked: ChatRequest | CompletionRequest, *, created: int, model: str) -> None:
         self.changes: list[Change] = []
         self._generate = asked.dialect == GENERATE
         self._model = model
@@ -82,7 +82,7 @@ class LineWriter:
         self._called = 0
         self._usage: Usage | None = None
         self._refused = False
-        self._ended: Ended | None = None
+        self._ended: ResponseEnded | None = None
         self._failed = False
 
     def __repr__(self) -> str:
@@ -92,42 +92,42 @@ class LineWriter:
         if self._failed:
             return b""
         match event:
-            case Began():
+            case ResponseStarted():
                 self._begin(event)
                 return b""
-            case Failed():
+            case ResponseFailed():
                 return self._fail(event.error)
-            case Measured():
+            case UsageReported():
                 self._usage = event.usage
                 return b""
-            case Said():
+            case TextDelta():
                 if not event.text and event.logprobs is None:
                     return b""
                 return self._line({"content": event.text}, logprobs=event.logprobs)
-            case Refused():
+            case RefusalDelta():
                 self._refused = True
                 self._lose("lower", "message.content", "a refusal is told as plain text")
                 return self._line({"content": event.text})
-            case Thought():
+            case ReasoningDelta():
                 return self._line({"thinking": event.text}) if event.text else b""
-            case Called():
+            case ToolCallStarted():
                 self._calls[event.part] = _Words(event)
                 return b""
-            case Argued():
+            case ToolArgumentsDelta():
                 self._calls[event.part].texts.append(event.text)
                 return b""
-            case Closed():
+            case PartEnded():
                 return self._call(event.part)
-            case Sealed():
+            case OpaqueStateReceived():
                 self._lose("drop", "message.thinking", "sealed reasoning has no place here")
                 return b""
-            case Cited():
+            case CitationAdded():
                 self._lose("drop", "message.content", "citations have no place here")
                 return b""
-            case Made():
+            case MediaOutput():
                 self._lose("drop", "message", "an output that has no form here")
                 return b""
-            case Ended():
+            case ResponseEnded():
                 return self._end(event)
             case _:
                 assert_never(event)
@@ -149,7 +149,7 @@ class LineWriter:
 
     # --- lines
 
-    def _begin(self, event: Began) -> None:
+    def _begin(self, event: ResponseStarted) -> None:
         if not self._head:
             name, created = event.model or self._model, event.created or self._created
             head = encode({"model": name, "created_at": timestamp(created)})
@@ -160,7 +160,7 @@ class LineWriter:
         self, said: Mapping[str, Any], *, logprobs: msgspec.Raw | None = None, rest: Mapping[str, Any] = {}
     ) -> bytes:
         if not self._head:
-            self._begin(Began())
+            self._begin(ResponseStarted())
         if self._generate:
             line: dict[str, Any] = {"response": said.get("content", "")}
             line |= {name: value for name, value in said.items() if name != "content"}
@@ -198,7 +198,7 @@ class LineWriter:
         self._called += 1
         return self._line({"tool_calls": [{"id": called.id, "function": function}]})
 
-    def _end(self, event: Ended) -> bytes:
+    def _end(self, event: ResponseEnded) -> bytes:
         self._ended = event
         out = b""
         for part in sorted(self._calls):
@@ -236,13 +236,13 @@ class LineWriter:
 
 
 def write_answer(
-    events: Sequence[Event], asked: Call | Completion, *, created: int, model: str
+    events: Sequence[Event], asked: ChatRequest | CompletionRequest, *, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer: the stream's lines, joined as Ollama joins them. Raises the error of a Failed."""
-    lines = LineWriter(asked, created=created, model=model)
+    lines = OllamaStreamWriter(asked, created=created, model=model)
     out: list[bytes] = []
     for event in events:
-        if isinstance(event, Failed):
+        if isinstance(event, ResponseFailed):
             raise event.error
         out.append(lines.send(event))
     out.append(lines.end())
@@ -273,7 +273,7 @@ def _joined(lines: Sequence[dict[str, Any]]) -> bytes:
     return encode(whole)
 
 
-def write_embedded(embedded: Embedded, model: str) -> bytes:
+def write_embedded(embedded: EmbeddingResponse, model: str) -> bytes:
     """The answer of /api/embed: floats, whatever the provider sent. Raises UpstreamBroken where its base64 is none."""
     answer: dict[str, Any] = {
         "model": embedded.model or model,
@@ -321,7 +321,7 @@ def _is_own(body: bytes) -> bool:
     return True
 
 
-def _explanation(event: Ended) -> str | None:
+def _explanation(event: ResponseEnded) -> str | None:
     """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
     if event.reason != "refusal" or event.detail is None:
         return None

@@ -11,11 +11,19 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
-from modelplex.core.events import Began, Ended, Event, Failed, Measured, Said, Usage
-from modelplex.core.request import Ask, Change, Completion, Sampling
+from modelplex.core.events import (
+    Event,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    Usage,
+    UsageReported,
+)
+from modelplex.core.request import Change, CompletionRequest, RawRequest, Sampling
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.json import encode
-from modelplex.dialects.core.members import Members, keep_stream_options, read_stop
+from modelplex.dialects.core.members import RequestMembers, keep_stream_options, read_stop
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_chat.passthrough import look, watch
 from modelplex.dialects.openai_chat.prompts import read_prompts
@@ -39,13 +47,13 @@ NO_PROMPT = "<|endoftext|>"
 """What OpenAI's documentation says that a missing prompt means: the beginning of a new document."""
 
 
-def read_completion(ask: Ask) -> Completion:
+def read_completion(ask: RawRequest) -> CompletionRequest:
     """The whole request, understood. Raises BadRequest with `param` naming the field."""
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     prompt = members.unread("prompt")
     keep_stream_options(members)
     logprobs = members.get("logprobs", int)
-    return Completion(
+    return CompletionRequest(
         dialect=DIALECT,
         model=ask.model,
         prompts=(NO_PROMPT,) if prompt is None else read_prompts(prompt, path="prompt"),
@@ -77,10 +85,10 @@ class CompletionWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, asked: Completion, *, id_: str, created: int, model: str) -> None:
+    def __init__(self, asked: CompletionRequest, *, id_: str, created: int, model: str) -> None:
         self.changes: list[Change] = []
         self._asked = asked
-        self._began = Began(id=id_, model=model, created=created)
+        self._began = ResponseStarted(id=id_, model=model, created=created)
         self._head = b""
         self._usage: Usage | None = None
         self._open: dict[int, bool] = {}
@@ -94,17 +102,17 @@ class CompletionWriter:
         if self._failed:
             return b""
         match event:
-            case Began():
+            case ResponseStarted():
                 self._began = _named(event, self._began)
                 self._usage = event.usage or self._usage
-            case Failed():
+            case ResponseFailed():
                 return self._fail(event.error)
-            case Measured():
+            case UsageReported():
                 self._usage = event.usage
-            case Said():
+            case TextDelta():
                 self._open.setdefault(event.choice, False)
                 return self._chunk(event.choice, event.text, None) if event.text else b""
-            case Ended():
+            case ResponseEnded():
                 self._open[event.choice] = True
                 return self._chunk(event.choice, "", _word(event, self.changes))
             case _:
@@ -136,13 +144,13 @@ class CompletionWriter:
         return sse.event(encode(chunk))
 
 
-def writer(asked: Completion, *, id: str, created: int, model: str) -> CompletionWriter:
+def writer(asked: CompletionRequest, *, id: str, created: int, model: str) -> CompletionWriter:
     return CompletionWriter(asked, id_=id, created=created, model=model)
 
 
 def write_answer(
     events: Sequence[Event],
-    asked: Completion,
+    asked: CompletionRequest,
     *,
     id: str,
     created: int,
@@ -150,22 +158,22 @@ def write_answer(
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     del asked
-    began = Began(id=id, model=model, created=created)
+    began = ResponseStarted(id=id, model=model, created=created)
     usage: Usage | None = None
     texts: dict[int, list[str]] = {}
     finishes: dict[int, str] = {}
     changes: list[Change] = []
     for event in events:
         match event:
-            case Began():
+            case ResponseStarted():
                 began, usage = _named(event, began), event.usage or usage
-            case Measured():
+            case UsageReported():
                 usage = event.usage
-            case Failed():
+            case ResponseFailed():
                 raise event.error
-            case Said():
+            case TextDelta():
                 texts.setdefault(event.choice, []).append(event.text)
-            case Ended():
+            case ResponseEnded():
                 finishes[event.choice] = _word(event, changes)
             case _:
                 lose(event, changes)
@@ -179,7 +187,7 @@ def write_answer(
     return encode(answer), changes
 
 
-def _named(event: Began, given: Began) -> Began:
+def _named(event: ResponseStarted, given: ResponseStarted) -> ResponseStarted:
     """What the provider says of the answer, and where it says nothing, what we call it."""
     return msgspec.structs.replace(
         event,
@@ -189,7 +197,7 @@ def _named(event: Began, given: Began) -> Began:
     )
 
 
-def _head(began: Began) -> dict[str, Any]:
+def _head(began: ResponseStarted) -> dict[str, Any]:
     head: dict[str, Any] = {
         "id": began.id,
         "object": "text_completion",
@@ -205,7 +213,7 @@ def _choice(index: int, text: str, finish: str | None) -> dict[str, Any]:
     return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
 
 
-def _word(event: Ended, changes: list[Change]) -> str:
+def _word(event: ResponseEnded, changes: list[Change]) -> str:
     """This form knows stop, length and content_filter."""
     word = finish_word(event, refused=False, old=False, changes=changes)
     return "stop" if word == "tool_calls" else word

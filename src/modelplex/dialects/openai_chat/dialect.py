@@ -12,11 +12,11 @@ import msgspec
 
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import Event, ListedModel
-from modelplex.core.request import Call, Change
+from modelplex.core.request import Change, ChatRequest
 from modelplex.dialects.core.json import decode_mended
 from modelplex.dialects.openai_chat import response_out as openai_chat_response_out
 from modelplex.dialects.openai_chat.errors import read_error, write_error
-from modelplex.dialects.openai_chat.passthrough import OpenAIWatch, look, watch
+from modelplex.dialects.openai_chat.passthrough import ChatObserver, look, watch
 from modelplex.dialects.openai_chat.request_in import read_call
 from modelplex.dialects.openai_chat.request_out import write_call
 from modelplex.dialects.openai_chat.response_in import ChatReader, read_answer, reader
@@ -24,9 +24,9 @@ from modelplex.dialects.openai_chat.response_out import ChatWriter
 
 __all__ = [
     "DIALECT",
+    "ChatObserver",
     "ChatReader",
     "ChatWriter",
-    "OpenAIWatch",
     "look",
     "read_answer",
     "read_call",
@@ -55,13 +55,13 @@ class _Models(msgspec.Struct):
 _decode_models = msgspec.json.Decoder(_Models | list[_Model]).decode
 
 
-def writer(call: Call, *, id: str, created: int, model: str) -> ChatWriter:
+def writer(call: ChatRequest, *, id: str, created: int, model: str) -> ChatWriter:
     return ChatWriter(call, id_=id, created=created, model=model)
 
 
 def write_answer(
     events: Sequence[Event],
-    call: Call,
+    call: ChatRequest,
     *,
     id: str,
     created: int,

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import msgspec
 
 from modelplex.core.errors import BadRequest, ModelplexError, UpstreamBroken
-from modelplex.core.events import Embedded, Usage
-from modelplex.core.request import Ask, Attempt, Change, Embedding, Written
+from modelplex.core.events import EmbeddingResponse, Usage
+from modelplex.core.request import Attempt, Change, EmbeddingRequest, ProviderRequest, RawRequest
 from modelplex.dialects.core.json import decode_mended, encode
-from modelplex.dialects.core.members import Members
+from modelplex.dialects.core.members import RequestMembers
 from modelplex.dialects.core.usage import of_vectors
-from modelplex.dialects.dialect import Seen
+from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside, read_error, write_error
 from modelplex.dialects.openai_chat.prompts import read_prompts
 from modelplex.dialects.openai_chat.usage import read_usage
@@ -66,16 +66,16 @@ _decode_looked = msgspec.json.Decoder(_Looked).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def read_embedding(ask: Ask) -> Embedding:
+def read_embedding(ask: RawRequest) -> EmbeddingRequest:
     """The whole request, understood. Raises BadRequest with `param` naming the field."""
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     given = members.unread("input")
     if given is None:
         raise BadRequest("The body has no 'input'.", param="input")
     encoding = members.get("encoding_format", str) or "float"
     if encoding not in {"float", "base64"}:
         raise BadRequest('\'encoding_format\' must be "float" or "base64".', param="encoding_format")
-    return Embedding(
+    return EmbeddingRequest(
         dialect=DIALECT,
         model=ask.model,
         inputs=read_prompts(given, path="input"),
@@ -85,7 +85,7 @@ def read_embedding(ask: Ask) -> Embedding:
     )
 
 
-def write_embedding(call: Embedding, attempt: Attempt) -> Written:
+def write_embedding(call: EmbeddingRequest, attempt: Attempt) -> ProviderRequest:
     """The request body for a provider."""
     body: dict[str, Any] = {
         "model": attempt.model,
@@ -102,19 +102,19 @@ def write_embedding(call: Embedding, attempt: Attempt) -> Written:
             changes.append(Change("drop", name, "this dialect has no such member"))
     refused = [name for name in attempt.quirks.refuses if body.pop(name, None) is not None]
     changes += [Change("drop", name, "this service answers it with an error") for name in refused]
-    return Written(encode(body), tuple(changes))
+    return ProviderRequest(encode(body), tuple(changes))
 
 
-def look(body: bytes) -> Seen:
+def look(body: bytes) -> ObservedResponse:
     """An answer that passes untouched: its model and usage, and why it is none."""
     answer = decode_mended(body, _decode_looked)
     error = _fault(answer, body)
     if answer is None:
-        return Seen(error=error)
-    return Seen(answer.model, usage=of_vectors(read_usage(answer.usage)), error=error)
+        return ObservedResponse(error=error)
+    return ObservedResponse(answer.model, usage=of_vectors(read_usage(answer.usage)), error=error)
 
 
-def read_embedded(body: bytes) -> Embedded:
+def read_embedded(body: bytes) -> EmbeddingResponse:
     """The vectors in the order of the inputs. Raises UpstreamBroken, or the error that stands in the answer's place."""
     answer = decode_mended(body, _decode_answer)
     error = _fault(answer, body)
@@ -126,7 +126,7 @@ def read_embedded(body: bytes) -> Embedded:
     ]
     rows.sort(key=lambda row: row.index or 0)
     vectors = tuple(row.embedding if isinstance(row.embedding, str) else tuple(row.embedding) for row in rows)
-    return Embedded(
+    return EmbeddingResponse(
         answer.model or "", vectors, of_vectors(read_usage(answer.usage)) or Usage(estimated=True)
     )
 
@@ -139,7 +139,7 @@ def _fault(answer: _Looked | _Answer | None, body: bytes) -> ModelplexError | No
     return None if answer.data else UpstreamBroken("The provider's answer has no vectors.")
 
 
-def write_embedded(embedded: Embedded, call: Embedding, model: str) -> bytes:
+def write_embedded(embedded: EmbeddingResponse, call: EmbeddingRequest, model: str) -> bytes:
     """The client's answer, in the encoding that it asked for."""
     data = [
         {"object": "embedding", "index": n, "embedding": encoded(vector, call.encoding)}

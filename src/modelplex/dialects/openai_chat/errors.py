@@ -80,7 +80,7 @@ _BAD_KEY = ("api key not valid", "api_key_invalid", "incorrect api key")
 """Some providers answer a wrong key with 400."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class ErrorDetails(msgspec.Struct, frozen=True):
     """What a provider's error body says. `own` is true where it is of OpenAI's shape, so that it may go to a client as it came."""
 
     message: str = ""
@@ -103,7 +103,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
             upstream_status=status,
         )
     document = decode_mended(body, _decode_any)
-    told = _read_document(document) if document is not None else Told(message=words_of(status, body))
+    told = _read_document(document) if document is not None else ErrorDetails(message=words_of(status, body))
     delay = read_delay(headers)
     return _make_error(status, told, body=body, delay=told.delay if delay is None else delay)
 
@@ -132,7 +132,7 @@ def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, st
     return {"message": message, "type": error.type, "param": error.param, "code": error.code}
 
 
-def _make_error(status: int, told: Told, *, body: bytes, delay: float | None) -> ModelplexError:
+def _make_error(status: int, told: ErrorDetails, *, body: bytes, delay: float | None) -> ModelplexError:
     kind = _kind_of(status, told)
     said = told.message[:QUOTED]
     answered = f"The provider answered {status}" if status else "The provider's answer is an error"
@@ -157,7 +157,7 @@ def _make_error(status: int, told: Told, *, body: bytes, delay: float | None) ->
     )
 
 
-def _kind_of(status: int, told: Told) -> type[ModelplexError]:
+def _kind_of(status: int, told: ErrorDetails) -> type[ModelplexError]:
     words = f"{told.message} {told.code}".lower()
     if status in {0, 400} and any(word in words for word in _BAD_KEY):
         return UpstreamAuth
@@ -168,7 +168,7 @@ def _kind_of(status: int, told: Told) -> type[ModelplexError]:
     return BadRequest if 400 <= status < 500 else UpstreamBroken
 
 
-def _code_of(kind: type[ModelplexError], told: Told) -> str | None:
+def _code_of(kind: type[ModelplexError], told: ErrorDetails) -> str | None:
     if kind is BadRequest and any(word in f"{told.message} {told.code}".lower() for word in _LONG_CONTEXT):
         return "context_length_exceeded"
     if issubclass(kind, (ClientError, RateLimited)) and told.code and not told.code.isdecimal():
@@ -176,20 +176,20 @@ def _code_of(kind: type[ModelplexError], told: Told) -> str | None:
     return None
 
 
-def _read_document(document: object) -> Told:
+def _read_document(document: object) -> ErrorDetails:
     """The shapes of OpenAI, Gemini (in a list), FastAPI, Ollama, Mistral, and of servers that say a sentence only."""
     if several := as_list(document):
         told = _read_document(several[0])
         return msgspec.structs.replace(told, own=False)
     if isinstance(document, str):
-        return Told(message=document)
+        return ErrorDetails(message=document)
     members = as_object(document)
     if members is None:
-        return Told()
+        return ErrorDetails()
     error = as_object(members.get("error"))
     if error is not None:
         message = as_text(error.get("message"))
-        return Told(
+        return ErrorDetails(
             message=message or "",
             type=as_text(error.get("type")) or as_text(error.get("status")),
             code=as_text(error.get("code")),
@@ -199,10 +199,10 @@ def _read_document(document: object) -> Told:
         )
     sentence = as_text(members.get("error"))
     if sentence:
-        return Told(message=sentence, code=as_text(members.get("code")))
+        return ErrorDetails(message=sentence, code=as_text(members.get("code")))
     if members.get("detail") is not None:
-        return Told(message=_read_detail(members["detail"]))
-    return Told(
+        return ErrorDetails(message=_read_detail(members["detail"]))
+    return ErrorDetails(
         message=as_text(members.get("message")) or "",
         type=as_text(members.get("type")),
         code=as_text(members.get("code")),

@@ -13,24 +13,24 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
-    Audio,
-    Cache,
-    Document,
-    FileId,
-    Foreign,
-    Image,
-    Inline,
+    AudioPart,
+    CacheBreakpoint,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
-    Refusal,
+    ReasoningPart,
+    RefusalPart,
     Role,
-    Seal,
     Source,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Url,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.core.envelope import unwrap
 from modelplex.dialects.core.json import is_given
@@ -56,7 +56,7 @@ DEFAULT_TTL = "30m"
 """How long a `prompt_cache_breakpoint` lives that does not say it. Being set, it tells such a marker from a `cache_control`."""
 
 
-class CacheControl(msgspec.Struct):
+class ChatCacheControl(msgspec.Struct):
     type: str = "ephemeral"
     ttl: str | None = None
 
@@ -68,8 +68,8 @@ class _Part(msgspec.Struct):
     image_url: Any = None
     input_audio: Any = None
     file: Any = None
-    cache_control: CacheControl | None = None
-    prompt_cache_breakpoint: CacheControl | None = None
+    cache_control: ChatCacheControl | None = None
+    prompt_cache_breakpoint: ChatCacheControl | None = None
 
 
 class _ImageUrl(msgspec.Struct):
@@ -104,7 +104,7 @@ class _ToolCall(msgspec.Struct):
     function: _Function | None = None
     custom: _Custom | None = None
     extra_content: Any = None
-    cache_control: CacheControl | None = None
+    cache_control: ChatCacheControl | None = None
 
 
 class _Detail(msgspec.Struct):
@@ -138,10 +138,12 @@ class _Message(msgspec.Struct):
     extra_content: Any = None
 
 
-def read_cache(control: CacheControl | None, breakpoint_: CacheControl | None) -> Cache | None:
+def read_cache(
+    control: ChatCacheControl | None, breakpoint_: ChatCacheControl | None
+) -> CacheBreakpoint | None:
     if breakpoint_ is not None:
-        return Cache(breakpoint_.ttl or DEFAULT_TTL)
-    return None if control is None else Cache(control.ttl)
+        return CacheBreakpoint(breakpoint_.ttl or DEFAULT_TTL)
+    return None if control is None else CacheBreakpoint(control.ttl)
 
 
 # --- messages -----------------------------------------------------------------------------------------------------
@@ -173,34 +175,34 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
     return tuple(joined_results(messages))
 
 
-def _read_result(message: _Message, last_call: dict[str, str], *, path: str) -> ToolResult:
+def _read_result(message: _Message, last_call: dict[str, str], *, path: str) -> ToolResultPart:
     parts = tuple(_read_content(message, path=path))
     if message.role == "function":
         if message.name is None or message.name not in last_call:
             raise BadRequest(f"'{path}.name' names no function that was called before.", param=f"{path}.name")
-        return ToolResult(last_call[message.name], parts, name=message.name)
+        return ToolResultPart(last_call[message.name], parts, name=message.name)
     if message.tool_call_id is None:
         raise BadRequest(f"'{path}.tool_call_id' is missing.", param=f"{path}.tool_call_id")
-    return ToolResult(message.tool_call_id, parts, name=message.name)
+    return ToolResultPart(message.tool_call_id, parts, name=message.name)
 
 
 def _read_assistant(message: _Message, parts: list[Part], *, number: int, path: str) -> list[Part]:
     """The parts in the order in which a model makes them: thinking, text, refusal, calls."""
-    if is_given(message.annotations) and parts and isinstance(parts[0], Text):
+    if is_given(message.annotations) and parts and isinstance(parts[0], TextPart):
         parts[0] = msgspec.structs.replace(parts[0], annotations=message.annotations, annotations_of=DIALECT)
     whole: list[Part] = [*_read_thinking(message), *parts]
     signature = google_signature(message.extra_content)
     if signature:
-        whole.insert(0, Thinking("", _seal(GEMINI, signature, None), redacted=True))
+        whole.insert(0, ReasoningPart("", _seal(GEMINI, signature, None), redacted=True))
     if message.refusal:
-        whole.append(Refusal(message.refusal))
+        whole.append(RefusalPart(message.refusal))
     if message.audio is not None:
-        whole.append(Audio("", "", id=message.audio.id))
+        whole.append(AudioPart("", "", id=message.audio.id))
     for n, call in enumerate(message.tool_calls or ()):
         whole.append(_read_tool_call(call, path=f"{path}.tool_calls[{n}]"))
     if message.function_call is not None:
         old = message.function_call
-        whole.append(ToolCall(f"call_{number}", old.name, _arguments(old.arguments)))
+        whole.append(ToolCallPart(f"call_{number}", old.name, _arguments(old.arguments)))
     return whole
 
 
@@ -208,16 +210,16 @@ def _arguments(text: str | None) -> str:
     return text if text and text.strip() else "{}"
 
 
-def _read_tool_call(call: _ToolCall, *, path: str) -> ToolCall:
+def _read_tool_call(call: _ToolCall, *, path: str) -> ToolCallPart:
     if call.id is None:
         raise BadRequest(f"'{path}.id' is missing.", param=f"{path}.id")
     cache = read_cache(call.cache_control, None)
     if call.custom is not None:
-        return ToolCall(call.id, call.custom.name, call.custom.input, free=True, cache=cache)
+        return ToolCallPart(call.id, call.custom.name, call.custom.input, free=True, cache=cache)
     if call.function is None:
         raise BadRequest(f"'{path}.function' is missing.", param=f"{path}.function")
     signature = google_signature(call.extra_content)
-    return ToolCall(
+    return ToolCallPart(
         call.id,
         call.function.name,
         _arguments(call.function.arguments),
@@ -226,16 +228,16 @@ def _read_tool_call(call: _ToolCall, *, path: str) -> ToolCall:
     )
 
 
-def _seal(format_: str | None, data: str, id_: str | None) -> Seal:
+def _seal(format_: str | None, data: str, id_: str | None) -> OpaqueState:
     """What was sealed here is opened; what comes from elsewhere keeps its secret, and its origin is not known."""
-    return unwrap(data) or Seal(format_ or "unknown", data, id=id_)
+    return unwrap(data) or OpaqueState(format_ or "unknown", data, id=id_)
 
 
-def _read_thinking(message: _Message) -> list[Thinking]:
+def _read_thinking(message: _Message) -> list[ReasoningPart]:
     """`reasoning_details` is authoritative, else `reasoning_content`, else `reasoning` (wires.md 3.10)."""
     if not message.reasoning_details:
         text = message.reasoning_content or message.reasoning
-        return [Thinking(text)] if text else []
+        return [ReasoningPart(text)] if text else []
     pieces: list[list[_Detail]] = []
     for detail in message.reasoning_details:
         # Clients that keep a stream's details send them back in pieces: the same index is the same detail.
@@ -273,17 +275,17 @@ def _text_of(pieces: Iterable[str | None]) -> str | None:
     return "".join(said) if said else None
 
 
-def _thinking(detail: _Detail) -> Thinking | None:
+def _thinking(detail: _Detail) -> ReasoningPart | None:
     secret = detail.signature or detail.data
     seal = _seal(detail.format, secret, detail.id) if secret else None
     if detail.type == "reasoning.summary" or (detail.summary and not detail.text):
-        return Thinking(detail.summary or "", seal, summary=True)
+        return ReasoningPart(detail.summary or "", seal, summary=True)
     if detail.text:
-        return Thinking(detail.text, seal)
+        return ReasoningPart(detail.text, seal)
     if seal is None:
         return None
     # A signature without text belongs to thinking that the provider did not show; encrypted data has never had any.
-    return Thinking("", seal, redacted=detail.type == "reasoning.encrypted")
+    return ReasoningPart("", seal, redacted=detail.type == "reasoning.encrypted")
 
 
 # --- content ------------------------------------------------------------------------------------------------------
@@ -295,25 +297,25 @@ def _read_content(message: _Message, *, path: str) -> list[Part]:
         return []
     if isinstance(content, str):
         # An assistant's "" beside its calls says nothing.
-        return [Text(content)] if content or not (message.tool_calls or message.function_call) else []
+        return [TextPart(content)] if content or not (message.tool_calls or message.function_call) else []
     return [_read_part(raw, path=f"{path}.content[{n}]") for n, raw in enumerate(content)]
 
 
 def _read_part(raw: msgspec.Raw, *, path: str) -> Part:
     part = decode_member(raw, _Part, path=path)
     read = _PARTS.get(part.type)
-    return Foreign(DIALECT, part.type, raw) if read is None else read(part, path)
+    return ForeignPart(DIALECT, part.type, raw) if read is None else read(part, path)
 
 
 def _read_text(part: _Part, path: str) -> Part:
     if part.text is None:
         raise BadRequest(f"'{path}.text' is missing.", param=f"{path}.text")
-    return Text(part.text, read_cache(part.cache_control, part.prompt_cache_breakpoint))
+    return TextPart(part.text, read_cache(part.cache_control, part.prompt_cache_breakpoint))
 
 
 def _read_refusal(part: _Part, path: str) -> Part:
     del path
-    return Refusal(part.refusal or "")
+    return RefusalPart(part.refusal or "")
 
 
 def _read_image(part: _Part, path: str) -> Part:
@@ -323,12 +325,12 @@ def _read_image(part: _Part, path: str) -> Part:
     else:
         image = convert_member(part.image_url, _ImageUrl, path=path)
     cache = read_cache(part.cache_control, part.prompt_cache_breakpoint)
-    return Image(read_url(image.url, path=path), detail=image.detail, cache=cache)
+    return ImagePart(read_url(image.url, path=path), detail=image.detail, cache=cache)
 
 
 def _read_audio(part: _Part, path: str) -> Part:
     audio = convert_member(part.input_audio, _InputAudio, path=f"{path}.input_audio")
-    return Audio(audio.data, audio.format)
+    return AudioPart(audio.data, audio.format)
 
 
 def _read_file(part: _Part, path: str) -> Part:
@@ -336,14 +338,14 @@ def _read_file(part: _Part, path: str) -> Part:
     cache = read_cache(part.cache_control, part.prompt_cache_breakpoint)
     source: Source
     if file.file_id is not None:
-        source = FileId(file.file_id)
+        source = FileReference(file.file_id)
     elif file.file_data is None:
         raise BadRequest(f"'{path}.file' has neither `file_data` nor `file_id`.", param=f"{path}.file")
     elif file.file_data.startswith(("data:", "http://", "https://")):
         source = read_url(file.file_data, path=f"{path}.file.file_data")
     else:
-        source = Inline("application/pdf", file.file_data)
-    return Document(source, filename=file.filename, cache=cache)
+        source = InlineData("application/pdf", file.file_data)
+    return DocumentPart(source, filename=file.filename, cache=cache)
 
 
 _PARTS: dict[str, Callable[[_Part, str], Part]] = {
@@ -355,10 +357,10 @@ _PARTS: dict[str, Callable[[_Part, str], Part]] = {
 }
 
 
-def read_url(url: str, *, path: str) -> Inline | Url:
+def read_url(url: str, *, path: str) -> InlineData | UrlReference:
     """An address, or the bytes that a `data:` URL holds (RFC 2397)."""
     if url.startswith(("http://", "https://")):
-        return Url(url)
+        return UrlReference(url)
     comma = url.find(",", 0, MAX_DATA_HEAD)
     head, data = url[: max(0, comma)], url[comma + 1 :]
     if not head.startswith("data:"):
@@ -366,8 +368,8 @@ def read_url(url: str, *, path: str) -> Inline | Url:
     media_type, *options = head[5:].split(";")
     media_type = media_type or "text/plain"
     if "base64" in options:
-        return Inline(media_type, data)
+        return InlineData(media_type, data)
     from base64 import b64encode
     from urllib.parse import unquote_to_bytes
 
-    return Inline(media_type, b64encode(unquote_to_bytes(data)).decode("ascii"))
+    return InlineData(media_type, b64encode(unquote_to_bytes(data)).decode("ascii"))

@@ -14,26 +14,26 @@ import msgspec
 from modelplex.core.errors import Unsupported
 from modelplex.core.request import (
     Attempt,
-    Audio,
-    Cache,
-    Call,
+    AudioPart,
+    CacheBreakpoint,
     Change,
-    Document,
-    FileId,
-    Foreign,
-    Image,
-    Inline,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
     PlainText,
-    Refusal,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Url,
+    ReasoningPart,
+    RefusalPart,
+    SearchResultPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.openai_chat.passthrough import GEMINI
@@ -47,15 +47,21 @@ _Written = dict[str, Any]
 _AnyPart = _Written | msgspec.Raw
 
 
-class NameOf(Protocol):
+class ChatToolNames(Protocol):
     def __call__(self, name: str, *, path: str) -> str: ...
 
 
-class History:
+class ChatMessageWriter:
     """The messages of one request. `changes` is added to; `free` are the tools, as sent, whose text is wrapped."""
 
     def __init__(
-        self, call: Call, attempt: Attempt, *, name_of: NameOf, changes: list[Change], free: set[str]
+        self,
+        call: ChatRequest,
+        attempt: Attempt,
+        *,
+        name_of: ChatToolNames,
+        changes: list[Change],
+        free: set[str],
     ) -> None:
         self._call = call
         self._attempt = attempt
@@ -134,21 +140,21 @@ class History:
     def _assistant(self, message: Message, written: _Written) -> None:
         parts: list[_AnyPart] = []
         calls: list[_Written] = []
-        thoughts: list[Thinking] = []
+        thoughts: list[ReasoningPart] = []
         refusals: list[str] = []
         for n, part in enumerate(message.parts):
             path = f"{message.path}.content[{n}]"
             match part:
-                case Thinking():
+                case ReasoningPart():
                     thoughts.append(part)
-                case ToolCall():
+                case ToolCallPart():
                     calls.append(self._tool_call(part, path=f"{message.path}.tool_calls[{len(calls)}]"))
-                case Audio() if part.id is not None:
+                case AudioPart() if part.id is not None:
                     written["audio"] = {"id": part.id}
-                case Text():
+                case TextPart():
                     parts.append(self._text(part, path=path))
                     self._write_annotations(part, written, path=path)
-                case Refusal():
+                case RefusalPart():
                     refusals.append(part.text)
                 case _:
                     parts.append(self._part(part, path=path))
@@ -162,7 +168,7 @@ class History:
         if thoughts:
             self._write_thoughts(thoughts, written, path=message.path)
 
-    def _write_annotations(self, text: Text, written: _Written, *, path: str) -> None:
+    def _write_annotations(self, text: TextPart, written: _Written, *, path: str) -> None:
         if text.annotations is None:
             return
         if text.annotations_of == DIALECT:
@@ -170,7 +176,7 @@ class History:
         else:
             self._lose(f"{path}.citations", "citations of earlier answers have no form here")
 
-    def _tool_call(self, call: ToolCall, *, path: str) -> _Written:
+    def _tool_call(self, call: ToolCallPart, *, path: str) -> _Written:
         name = self._name_of(call.name, path=f"{path}.name")
         written: _Written
         if call.free and name not in self._free:
@@ -187,7 +193,7 @@ class History:
             self._lose(f"{path}.cache_control", "calls have no cache markers here")
         return written
 
-    def _is_theirs(self, seal: Seal) -> bool:
+    def _is_theirs(self, seal: OpaqueState) -> bool:
         """Whether this provider made it. One whose maker is not known came from a client of this dialect, untouched, and goes on so."""
         if seal.provider is None:
             return self._own
@@ -196,9 +202,9 @@ class History:
     def _lose_seal(self, path: str) -> None:
         self._lose(path, "sealed state is of use to its maker alone")
 
-    def _write_thoughts(self, thoughts: list[Thinking], written: _Written, *, path: str) -> None:
+    def _write_thoughts(self, thoughts: list[ReasoningPart], written: _Written, *, path: str) -> None:
         """Back to its maker as it came; to others as text, where the service takes it (wires.md 2.8, 3.10)."""
-        theirs: list[Thinking] = []
+        theirs: list[ReasoningPart] = []
         for thought in thoughts:
             if thought.seal is not None and self._is_theirs(thought.seal):
                 theirs.append(thought)
@@ -234,27 +240,27 @@ class History:
     def _results(self, message: Message) -> list[_Written]:
         written: list[_Written] = []
         for part in message.parts:
-            if isinstance(part, ToolResult):
+            if isinstance(part, ToolResultPart):
                 written.append(self._result(part, path=message.path))
             else:
                 raise Unsupported("A tool's message may hold results only.", param=message.path)
         return written
 
-    def _result(self, result: ToolResult, *, path: str) -> _Written:
+    def _result(self, result: ToolResultPart, *, path: str) -> _Written:
         texts: list[_Written] = []
         pictures = 0
         for n, part in enumerate(result.parts):
             place = f"{path}.content[{n}]"
             match part:
-                case Text():
+                case TextPart():
                     texts.append(self._text(part, path=place))
-                case SearchResult():
+                case SearchResultPart():
                     texts.append(self._search_result(part, path=place))
-                case Document(source=PlainText()):
+                case DocumentPart(source=PlainText()):
                     texts.append(self._document(part, path=place))
-                case Image() | Document():
+                case ImagePart() | DocumentPart():
                     pictures += 1
-                    kind = "image" if isinstance(part, Image) else "file"
+                    kind = "image" if isinstance(part, ImagePart) else "file"
                     texts.append({"type": "text", "text": f"[{kind} {pictures} of call {result.id} follows]"})
                     self._moved.append(self._part(part, path=place))
                     self._lose(
@@ -278,39 +284,39 @@ class History:
 
     def _part(self, part: Part, *, path: str) -> _AnyPart:
         match part:
-            case Text():
+            case TextPart():
                 return self._text(part, path=path)
-            case Image():
+            case ImagePart():
                 return self._with_cache(self._image(part, path=path), part.cache, path=path)
-            case Audio():
+            case AudioPart():
                 return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-            case Document():
+            case DocumentPart():
                 return self._with_cache(self._document(part, path=path), part.cache, path=path)
-            case SearchResult():
+            case SearchResultPart():
                 return self._search_result(part, path=path)
-            case Refusal():
+            case RefusalPart():
                 return {"type": "refusal", "refusal": part.text}
-            case Foreign():
+            case ForeignPart():
                 if part.dialect != DIALECT:
                     raise Unsupported(
                         f"'{path}' ({part.type}) is known to its own provider alone.", param=path
                     )
                 return part.raw
-            case Thinking() | ToolCall() | ToolResult():
+            case ReasoningPart() | ToolCallPart() | ToolResultPart():
                 raise Unsupported(f"'{path}' stands where it cannot be said.", param=path)
             case _:
                 assert_never(part)
 
-    def _text(self, part: Text, *, path: str) -> _Written:
+    def _text(self, part: TextPart, *, path: str) -> _Written:
         return self._with_cache({"type": "text", "text": part.text}, part.cache, path=path)
 
-    def _search_result(self, found: SearchResult, *, path: str) -> _Written:
+    def _search_result(self, found: SearchResultPart, *, path: str) -> _Written:
         if found.citations:
             self._lose(f"{path}.citations", "citations cannot be asked for here")
         text = "\n".join([f"{found.title} ({found.source})", *found.texts])
         return self._with_cache({"type": "text", "text": text}, found.cache, path=path)
 
-    def _with_cache(self, written: _Written, cache: Cache | None, *, path: str) -> _Written:
+    def _with_cache(self, written: _Written, cache: CacheBreakpoint | None, *, path: str) -> _Written:
         if cache is None:
             return written
         if self._quirks.cache_control:
@@ -321,17 +327,21 @@ class History:
             self._lose(f"{path}.cache_control", "this service takes no cache markers")
         return written
 
-    def _image(self, image: Image, *, path: str) -> _Written:
+    def _image(self, image: ImagePart, *, path: str) -> _Written:
         source = image.source
-        if isinstance(source, FileId):
+        if isinstance(source, FileReference):
             raise Unsupported(
                 f"'{path}': an image that is kept at a provider cannot be named here.", param=path
             )
-        url = source.url if isinstance(source, Url) else f"data:{source.media_type};base64,{source.data}"
+        url = (
+            source.url
+            if isinstance(source, UrlReference)
+            else f"data:{source.media_type};base64,{source.data}"
+        )
         named = {"url": url} if image.detail is None else {"url": url, "detail": image.detail}
         return {"type": "image_url", "image_url": named}
 
-    def _document(self, document: Document, *, path: str) -> _Written:
+    def _document(self, document: DocumentPart, *, path: str) -> _Written:
         source = document.source
         if document.citations:
             self._lose(f"{path}.citations", "citations cannot be asked for here")
@@ -339,10 +349,10 @@ class History:
             heads = [head for head in (document.title or document.filename, document.context) if head]
             return {"type": "text", "text": "\n".join([*heads, source.text])}
         file: _Written = {}
-        if isinstance(source, Inline):
+        if isinstance(source, InlineData):
             file["filename"] = document.filename or document.title or "document.pdf"
             file["file_data"] = f"data:{source.media_type};base64,{source.data}"
-        elif isinstance(source, FileId):
+        elif isinstance(source, FileReference):
             if not self._own:
                 raise Unsupported(
                     f"'{path}': a file that is kept at another provider cannot be read.", param=path
@@ -352,14 +362,14 @@ class History:
             file["file_data"] = source.url
         else:
             raise Unsupported(f"'{path}': a document cannot be named by its address here.", param=path)
-        if isinstance(source, FileId) and document.filename is not None:
+        if isinstance(source, FileReference) and document.filename is not None:
             file["filename"] = document.filename
         if document.context is not None:
             self._lose(f"{path}.context", "a file has no context here")
         return {"type": "file", "file": file}
 
 
-def _detail(thought: Thinking, *, is_theirs: bool) -> _Written:
+def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
     """One of `reasoning_details`, in the form that wires.md 2.8 names."""
     detail: _Written = {}
     seal = thought.seal if is_theirs else None

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.core.json import MALFORMED, as_list, as_object, decode_mended, mend, parses
 from modelplex.dialects.core.quota import Quota, choice_of
 from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
-from modelplex.dialects.dialect import Seen
+from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside
 from modelplex.dialects.openai_chat.usage import read_usage
 
@@ -87,7 +87,7 @@ _PASS, _WITHHOLD, _STOP = 0, 1, 2
 _blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
-class OpenAIWatch:
+class ChatObserver:
     """dialects/dialect.py's Watch for chat and completions streams.
 
     The end mark is a finish reason for every choice; `[DONE]` may be missing, but with it the provider's word counts for how
@@ -146,12 +146,12 @@ class OpenAIWatch:
         return f"<OpenAIWatch open={sorted(self._open)} finished={sorted(self._finished)} failed={self.failed!r}>"
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         usage = None
         if self._measured is not None:
             measure = decode_mended(self._measured, _decode_measure)
             usage = read_usage(measure.usage) if measure is not None else None
-        return Seen(
+        return ObservedResponse(
             self._model,
             self._finish,
             usage,
@@ -403,39 +403,41 @@ def google_signature(extra: object) -> str | None:
     return signature if isinstance(signature, str) else None
 
 
-def watch(ask: Ask, *, withhold_usage: bool) -> OpenAIWatch:
+def watch(ask: RawRequest, *, withhold_usage: bool) -> ChatObserver:
     """Looks on while a stream passes; the number of choices is that of the request."""
-    return OpenAIWatch(asked=_asked(ask), withhold_usage=withhold_usage)
+    return ChatObserver(asked=_asked(ask), withhold_usage=withhold_usage)
 
 
-def _asked(ask: Ask) -> int:
+def _asked(ask: RawRequest) -> int:
     """`n`, where it is a number. A completions request has a choice for each prompt; how many they are is left to the provider."""
     given = ask.fields.get("n")
     text = bytes(given) if given is not None else b"1"
     return int(text) if text.isdigit() else 1
 
 
-def look(body: bytes) -> Seen:
+def look(body: bytes) -> ObservedResponse:
     """A whole answer: what is in it, and why it is none."""
     try:
         answer = _decode(body)
     except MALFORMED:
         found = decode_mended(body, _decode)
         if found is None:
-            return Seen(
+            return ObservedResponse(
                 error=UpstreamBroken(
                     "The provider answered with something that is not an answer in OpenAI's form."
                 )
             )
         answer = found
     if answer.error:
-        return Seen(answer.model, error=error_inside(answer.error, body=body))
+        return ObservedResponse(answer.model, error=error_inside(answer.error, body=body))
     usage = None
     if answer.usage is not None:
         measure = decode_mended(body, _decode_measure)
         usage = read_usage(measure.usage) if measure is not None else None
     if not answer.choices:
-        return Seen(answer.model, usage=usage, error=UpstreamBroken("The provider's answer has no choices."))
+        return ObservedResponse(
+            answer.model, usage=usage, error=UpstreamBroken("The provider's answer has no choices.")
+        )
     seals: list[str] = []
     error: ModelplexError | None = None
     for choice in answer.choices:
@@ -449,7 +451,7 @@ def look(body: bytes) -> Seen:
         if choice.finish_reason not in _MAY_BE_CUT and _has_half_arguments(message):
             error = UpstreamBroken(_HALF_ARGUMENTS)
     length = sum(map(_characters, answer.choices)) if usage is None else 0
-    return Seen(answer.model, answer.choices[0].finish_reason, usage, error, tuple(seals), length)
+    return ObservedResponse(answer.model, answer.choices[0].finish_reason, usage, error, tuple(seals), length)
 
 
 def _characters(choice: _Choice) -> int:

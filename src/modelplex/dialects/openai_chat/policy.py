@@ -31,25 +31,25 @@ from modelplex.policy.leaves import (
     TEXT,
     TEXTS,
     TOKEN_BIAS,
-    Pattern,
-    Words,
+    EnumRule,
+    PatternRule,
 )
 from modelplex.policy.path import Path
-from modelplex.policy.tools import UNKNOWN_TOOL, Choice, LostTool, all_by, of, tools_of
+from modelplex.policy.tools import UNKNOWN_TOOL, LostTool, ToolChoiceRule, all_by, of, tools_of
 from modelplex.policy.walk import (
-    Each,
-    Forms,
-    Gone,
-    Hashed,
+    CustomRule,
+    DeferredRule,
+    ExceptRule,
+    HashRule,
     Json,
-    Kinds,
-    Later,
-    Look,
-    Members,
-    Never,
-    Node,
-    Unless,
-    Walk,
+    ListRule,
+    ObjectRule,
+    PolicyWalk,
+    RefuseRule,
+    StripRule,
+    UnionRule,
+    ValueRule,
+    VariantRule,
     inline,
     inline_bytes,
     known_model,
@@ -57,69 +57,69 @@ from modelplex.policy.walk import (
 
 # --- what all of OpenAI's forms share ------------------------------------------------------------------------------------------------------------------------------------------
 
-_MODERATED = Members({"mode": LEVEL})
-ACCOUNT: dict[str, Node] = {
-    "metadata": Gone("labels"),
-    "user": Gone("labels"),
-    "client_metadata": Gone("labels"),
-    "safety_identifier": Hashed("safety_identifier"),
-    "prompt_cache_key": Hashed("prompt_cache_key", of_value=True),
-    "prompt_cache_retention": Gone("cache-retention"),
-    "prompt_cache_options": Gone("cache-retention"),
-    "service_tier": Gone("price"),
-    "access_programs": Gone("price"),
-    "moderation": Gone(
+_MODERATED = ObjectRule({"mode": LEVEL})
+ACCOUNT: dict[str, ValueRule] = {
+    "metadata": StripRule("labels"),
+    "user": StripRule("labels"),
+    "client_metadata": StripRule("labels"),
+    "safety_identifier": HashRule("safety_identifier"),
+    "prompt_cache_key": HashRule("prompt_cache_key", of_value=True),
+    "prompt_cache_retention": StripRule("cache-retention"),
+    "prompt_cache_options": StripRule("cache-retention"),
+    "service_tier": StripRule("price"),
+    "access_programs": StripRule("price"),
+    "moderation": StripRule(
         "second-model",
-        Members({"model": known_model, "policy": Members({"input": _MODERATED, "output": _MODERATED})}),
+        ObjectRule({"model": known_model, "policy": ObjectRule({"input": _MODERATED, "output": _MODERATED})}),
     ),
 }
-_MODELS = Forms(items=Each(Forms(text=known_model, members=Members({"model": known_model}))))
-_SEARCHES = Gone("web-search", Bounded("web-search"))
-SERVICES: dict[str, Node] = {
+_MODELS = UnionRule(items=ListRule(UnionRule(text=known_model, members=ObjectRule({"model": known_model}))))
+_SEARCHES = StripRule("web-search", Bounded("web-search"))
+SERVICES: dict[str, ValueRule] = {
     **all_by(
         "web_search_options search_parameters enable_search search_options search_settings",
         _SEARCHES,
     ),
-    "search_domain_filter": Gone("web-search", Listed("web-search")),
+    "search_domain_filter": StripRule("web-search", Listed("web-search")),
     **all_by(
         "search_mode search_recency_filter search_after_date_filter search_before_date_filter "
         "search_context_size return_images return_related_questions web_search",
         _SEARCHES,
     ),
-    **all_by("models fallbacks", Gone("second-model", _MODELS)),
+    **all_by("models fallbacks", StripRule("second-model", _MODELS)),
     **all_by(
         "route provider transforms preset api_base base_url api_key api_version user_config model_list "
         "callbacks success_callback failure_callback",
-        Gone("provider-switch"),
+        StripRule("provider-switch"),
     ),
-    "plugins": Gone(
+    "plugins": StripRule(
         "provider-switch",
         Plugins(Bounded("web-search", BoundWords(allowed="include_domains", blocked="exclude_domains"))),
     ),
-    "data_sources": Never("remote-data"),
-    "disable_search": Unless(True, Gone("web-search")),
+    "data_sources": RefuseRule("remote-data"),
+    "disable_search": ExceptRule(True, StripRule("web-search")),
 }
 """Members of single services (isolation.md 5.6)."""
-JSON_FORMAT: dict[str, Node] = {
-    "text": Members({"type": KIND}),
-    "json_object": Members({"type": KIND, "schema": SCHEMA}),
+JSON_FORMAT: dict[str, ValueRule] = {
+    "text": ObjectRule({"type": KIND}),
+    "json_object": ObjectRule({"type": KIND, "schema": SCHEMA}),
 }
-STREAM_OPTIONS = Members(
+STREAM_OPTIONS = ObjectRule(
     all_by("include_usage include_obfuscation continuous_usage_stats chunk_include_usage", FLAG)
 )
 
 # --- content -------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_MARKS: dict[str, Node] = {
+_MARKS: dict[str, ValueRule] = {
     "type": KIND,
     "cache_control": CACHE_CONTROL,
     "prompt_cache_breakpoint": BREAKPOINT,
 }
-ADDRESS = Forms(
+ADDRESS = UnionRule(
     text=inline,
-    members=Members({"url": inline, "detail": LEVEL, "format": FORMAT, "mime_type": MIME, "fps": NUMBER}),
+    members=ObjectRule({"url": inline, "detail": LEVEL, "format": FORMAT, "mime_type": MIME, "fps": NUMBER}),
 )
-_CITED: dict[str, Node] = {
+_CITED: dict[str, ValueRule] = {
     "type": KIND,
     "url": TEXT,
     "title": TEXT,
@@ -128,66 +128,71 @@ _CITED: dict[str, Node] = {
     "cited_text": TEXT,
     **all_by("start_index end_index index", NUMBER),
 }
-_LINK = Members({**_CITED, "url_citation": Members(_CITED)})
+_LINK = ObjectRule({**_CITED, "url_citation": ObjectRule(_CITED)})
 """A link that an answer had. It is a label: no provider fetches what an answer cited."""
-_PARSED_FILE = Members({"hash": ID, "name": NAME, "content": Each(Later(lambda: PART))})
-ANNOTATIONS = Each(
-    Kinds(
+_PARSED_FILE = ObjectRule({"hash": ID, "name": NAME, "content": ListRule(DeferredRule(lambda: PART))})
+ANNOTATIONS = ListRule(
+    VariantRule(
         {
             "url_citation": _LINK,
-            "file": Members({"type": KIND, "file": _PARSED_FILE}),
-            **all_by("file_citation container_file_citation file_path", Never("stored-file")),
+            "file": ObjectRule({"type": KIND, "file": _PARSED_FILE}),
+            **all_by("file_citation container_file_citation file_path", RefuseRule("stored-file")),
         },
     )
 )
 """What an answer cited, or what a service read out of a file (OpenRouter): its pictures are content, and judged like it."""
-_TEXT = Members({**_MARKS, "text": TEXT, "annotations": ANNOTATIONS, "citations": Each(_LINK)})
-_FILE = Members(
+_TEXT = ObjectRule({**_MARKS, "text": TEXT, "annotations": ANNOTATIONS, "citations": ListRule(_LINK)})
+_FILE = ObjectRule(
     {
         "filename": NAME,
         "file_name": NAME,
-        "format": Forms(text=MIME),
+        "format": UnionRule(text=MIME),
         "mime_type": MIME,
-        "file_id": Never("stored-file"),
+        "file_id": RefuseRule("stored-file"),
         "file_data": inline_bytes,
         "file_url": inline,
         "url": inline,
     }
 )
-PART: Kinds = Kinds(
+PART: VariantRule = VariantRule(
     {
         "text": _TEXT,
-        "refusal": Members({**_MARKS, "refusal": TEXT}),
-        "image_url": Members({**_MARKS, "image_url": ADDRESS}),
-        "video_url": Members({**_MARKS, "video_url": ADDRESS, "fps": NUMBER}),
-        "audio_url": Members({**_MARKS, "audio_url": ADDRESS}),
-        "document_url": Members({**_MARKS, "document_url": ADDRESS, "document_name": NAME}),
-        "input_audio": Members(
+        "refusal": ObjectRule({**_MARKS, "refusal": TEXT}),
+        "image_url": ObjectRule({**_MARKS, "image_url": ADDRESS}),
+        "video_url": ObjectRule({**_MARKS, "video_url": ADDRESS, "fps": NUMBER}),
+        "audio_url": ObjectRule({**_MARKS, "audio_url": ADDRESS}),
+        "document_url": ObjectRule({**_MARKS, "document_url": ADDRESS, "document_name": NAME}),
+        "input_audio": ObjectRule(
             {
                 **_MARKS,
-                "input_audio": Forms(
-                    text=inline_bytes, members=Members({"data": inline_bytes, "format": FORMAT})
+                "input_audio": UnionRule(
+                    text=inline_bytes, members=ObjectRule({"data": inline_bytes, "format": FORMAT})
                 ),
             }
         ),
-        "file": Members({**_MARKS, "file": _FILE, "file_id": Never("stored-file")}),
-        "thinking": Members(
-            {**_MARKS, "thinking": Forms(text=TEXT, items=Each(_TEXT)), "signature": SEALED, "closed": FLAG}
+        "file": ObjectRule({**_MARKS, "file": _FILE, "file_id": RefuseRule("stored-file")}),
+        "thinking": ObjectRule(
+            {
+                **_MARKS,
+                "thinking": UnionRule(text=TEXT, items=ListRule(_TEXT)),
+                "signature": SEALED,
+                "closed": FLAG,
+            }
         ),
-        "redacted_thinking": Members({**_MARKS, "data": SEALED}),
-        "reasoning": Members({**_MARKS, "text": TEXT, "reasoning": TEXT}),
+        "redacted_thinking": ObjectRule({**_MARKS, "data": SEALED}),
+        "reasoning": ObjectRule({**_MARKS, "text": TEXT, "reasoning": TEXT}),
     }
 )
-_CONTENT = Forms(text=TEXT, items=Each(PART))
+_CONTENT = UnionRule(text=TEXT, items=ListRule(PART))
 
 # --- the history ---------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_SIGNED = Members({"google": Members({"thought_signature": SEALED, "thought": FLAG})})
-_CALLED = Members({"name": NAME, "arguments": ARGUMENTS, "input": TEXT, "description": TEXT})
-_TOOL_CALL = Members(
+_SIGNED = ObjectRule({"google": ObjectRule({"thought_signature": SEALED, "thought": FLAG})})
+_CALLED = ObjectRule({"name": NAME, "arguments": ARGUMENTS, "input": TEXT, "description": TEXT})
+_TOOL_CALL = ObjectRule(
     {
         "id": ID,
-        "type": Words("function custom", must=True),
+        "type": EnumRule("function custom", must=True),
         "index": NUMBER,
         "function": _CALLED,
         "custom": _CALLED,
@@ -196,34 +201,34 @@ _TOOL_CALL = Members(
         "cache_control": CACHE_CONTROL,
     }
 )
-_DETAIL = Members(
+_DETAIL = ObjectRule(
     {
-        "type": Words(
+        "type": EnumRule(
             "reasoning.text reasoning.summary reasoning.encrypted reasoning.server_tool_call thinking text"
         ),
         "id": ID,
-        "format": Pattern(r"[a-z0-9][a-z0-9.-]{0,39}"),
+        "format": PatternRule(r"[a-z0-9][a-z0-9.-]{0,39}"),
         "index": NUMBER,
         **all_by("text summary thinking", TEXT),
         **all_by("data signature", SEALED),
     }
 )
-_THINKING = Members(
+_THINKING = ObjectRule(
     {"type": LEVEL, "thinking": TEXT, "signature": SEALED, "data": SEALED, "cache_control": CACHE_CONTROL}
 )
-MESSAGE = Members(
+MESSAGE = ObjectRule(
     {
         "role": ROLE,
         "content": _CONTENT,
-        "audio": Members({"id": Never("stored-file")}),
+        "audio": ObjectRule({"id": RefuseRule("stored-file")}),
         "name": NAME,
-        "tool_calls": Each(_TOOL_CALL),
+        "tool_calls": ListRule(_TOOL_CALL),
         "tool_call_id": ID,
         "function_call": _CALLED,
         **all_by("refusal reasoning reasoning_content reasoning_text thinking", TEXT),
         **all_by("reasoning_opaque thought_signature", SEALED),
-        "reasoning_details": Each(_DETAIL),
-        "thinking_blocks": Each(_THINKING),
+        "reasoning_details": ListRule(_DETAIL),
+        "thinking_blocks": ListRule(_THINKING),
         "annotations": ANNOTATIONS,
         "cache_control": CACHE_CONTROL,
         "extra_content": _SIGNED,
@@ -234,7 +239,7 @@ MESSAGE = Members(
 
 # --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-DECLARED = Members(
+DECLARED = ObjectRule(
     {
         "name": NAME,
         "description": TEXT,
@@ -244,11 +249,11 @@ DECLARED = Members(
         "cache_control": CACHE_CONTROL,
     }
 )
-_FUNCTION = Members({"type": KIND, "function": DECLARED, "cache_control": CACHE_CONTROL, "strict": FLAG})
-_CUSTOM = Members({"name": NAME, "description": TEXT, "format": GRAMMAR})
+_FUNCTION = ObjectRule({"type": KIND, "function": DECLARED, "cache_control": CACHE_CONTROL, "strict": FLAG})
+_CUSTOM = ObjectRule({"name": NAME, "description": TEXT, "format": GRAMMAR})
 
 
-def _untyped(walk: Walk, value: Any, path: Path) -> None:
+def _untyped(walk: PolicyWalk, value: Any, path: Path) -> None:
     """Some clients leave the type of a function out."""
     check = _FUNCTION if isinstance(cast("Json", value).get("function"), dict) else UNKNOWN_TOOL
     check(walk, value, path)
@@ -258,10 +263,10 @@ _SEARCH = LostTool("web-search", Bounded("web-search"))
 OPENROUTER_SEARCH = Bounded(
     "web-search", BoundWords(allowed="allowed_domains", blocked="excluded_domains", within="parameters")
 )
-TOOL = Kinds(
+TOOL = VariantRule(
     {
         "function": _FUNCTION,
-        "custom": Members({"type": KIND, "custom": _CUSTOM, "cache_control": CACHE_CONTROL}),
+        "custom": ObjectRule({"type": KIND, "custom": _CUSTOM, "cache_control": CACHE_CONTROL}),
         "web_search": _SEARCH,
         "web_search_premium": _SEARCH,
         "code_interpreter": LostTool("code-execution"),
@@ -272,9 +277,9 @@ TOOL = Kinds(
         "web_extractor": LostTool("web-fetch", Bounded("web-fetch")),
         "openrouter:web_search": LostTool("provider-switch", OPENROUTER_SEARCH),
         "openrouter:web_fetch": LostTool("provider-switch", Bounded("web-fetch")),
-        "mcp": Never("remote-mcp"),
+        "mcp": RefuseRule("remote-mcp"),
     },
-    absent=Look(_untyped, _FUNCTION, UNKNOWN_TOOL),
+    absent=CustomRule(_untyped, _FUNCTION, UNKNOWN_TOOL),
     otherwise=UNKNOWN_TOOL,
     families=(
         (r"web_search_[a-z0-9_]{1,40}", _SEARCH),
@@ -285,8 +290,8 @@ TOOL = Kinds(
 
 # --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
 
-STOP = Forms(text=TEXT, items=TEXTS)
-SAMPLING: dict[str, Node] = {
+STOP = UnionRule(text=TEXT, items=TEXTS)
+SAMPLING: dict[str, ValueRule] = {
     "model": MODEL,
     "stream": FLAG,
     "stream_options": STREAM_OPTIONS,
@@ -297,15 +302,15 @@ SAMPLING: dict[str, Node] = {
         NUMBER,
     ),
     "logit_bias": TOKEN_BIAS,
-    "logprobs": Forms(plain=(bool, int)),
+    "logprobs": UnionRule(plain=(bool, int)),
 }
-_CHOSEN = Members({"name": NAME})
-_ALLOWED = Each(
-    Members({"type": KIND, "name": NAME, "function": _CHOSEN, "custom": _CHOSEN, "server_label": NAME})
+_CHOSEN = ObjectRule({"name": NAME})
+_ALLOWED = ListRule(
+    ObjectRule({"type": KIND, "name": NAME, "function": _CHOSEN, "custom": _CHOSEN, "server_label": NAME})
 )
-CHOICE = Forms(
-    text=Words("none auto any required"),
-    members=Members(
+CHOICE = UnionRule(
+    text=EnumRule("none auto any required"),
+    members=ObjectRule(
         {
             "type": KIND,
             "name": NAME,
@@ -314,23 +319,23 @@ CHOICE = Forms(
             "custom": _CHOSEN,
             "server_label": NAME,
             "tools": _ALLOWED,
-            "allowed_tools": Members({"mode": LEVEL, "tools": _ALLOWED}),
+            "allowed_tools": ObjectRule({"mode": LEVEL, "tools": _ALLOWED}),
         }
     ),
 )
 """The shape of a choice. Whether it may be made is judged at the end, when it is known which tools are left."""
-_SHAPE = Members({"name": NAME, "description": TEXT, "schema": SCHEMA, "strict": FLAG})
-RESPONSE_FORMAT = Kinds(
+_SHAPE = ObjectRule({"name": NAME, "description": TEXT, "schema": SCHEMA, "strict": FLAG})
+RESPONSE_FORMAT = VariantRule(
     {
         **JSON_FORMAT,
-        "json_schema": Members({"type": KIND, "json_schema": _SHAPE, "schema": SCHEMA}),
-        "grammar": Members({"type": KIND, "grammar": TEXT}),
-        "regex": Members({"type": KIND, "pattern": TEXT}),
+        "json_schema": ObjectRule({"type": KIND, "json_schema": _SHAPE, "schema": SCHEMA}),
+        "grammar": ObjectRule({"type": KIND, "grammar": TEXT}),
+        "regex": ObjectRule({"type": KIND, "pattern": TEXT}),
     },
-    absent=Gone("unknown-value"),
-    otherwise=Gone("unknown-value"),
+    absent=StripRule("unknown-value"),
+    otherwise=StripRule("unknown-value"),
 )
-_TEMPLATE = Members(
+_TEMPLATE = ObjectRule(
     {
         **all_by("enable_thinking thinking preserve_thinking clear_thinking add_generation_prompt", FLAG),
         **all_by("reasoning_effort thinking_mode", LEVEL),
@@ -338,23 +343,23 @@ _TEMPLATE = Members(
     }
 )
 """Variables of a server's own chat template. A template of the caller's would be a program that the server runs, so only these pass."""
-VOICE_NAME = Pattern(r"(?!voice_)[A-Za-z0-9][A-Za-z0-9_.+()-]{0,63}")
-VOICE = Forms(text=VOICE_NAME, members=Members({"id": Never("stored-file")}))
-TOP = Members(
+VOICE_NAME = PatternRule(r"(?!voice_)[A-Za-z0-9][A-Za-z0-9_.+()-]{0,63}")
+VOICE = UnionRule(text=VOICE_NAME, members=ObjectRule({"id": RefuseRule("stored-file")}))
+TOP = ObjectRule(
     of(
         SAMPLING,
         {
             "tool_choice": CHOICE,
-            "functions": Each(DECLARED),
-            "function_call": Forms(text=Words("none auto"), members=_CHOSEN),
+            "functions": ListRule(DECLARED),
+            "function_call": UnionRule(text=EnumRule("none auto"), members=_CHOSEN),
             "response_format": RESPONSE_FORMAT,
             "reasoning_effort": LEVEL,
             "reasoning": REASONING,
             "reasoning_format": LEVEL,
             "verbosity": LEVEL,
-            "modalities": Each(Words("text audio image")),
-            "thinking": Forms(
-                members=Members(
+            "modalities": ListRule(EnumRule("text audio image")),
+            "thinking": UnionRule(
+                members=ObjectRule(
                     {
                         "type": LEVEL,
                         "budget_tokens": NUMBER,
@@ -373,20 +378,20 @@ TOP = Members(
             ),
             **all_by("thinking_budget min_tokens", NUMBER),
             "chat_template_kwargs": _TEMPLATE,
-            "usage": Members({"include": FLAG}),
+            "usage": ObjectRule({"include": FLAG}),
             "grammar": TEXT,
             "json_schema": SCHEMA,
             "cache_control": CACHE_CONTROL,
             "keep_alive": DURATION,
             "think": LEVEL_OR_FLAG,
-            "messages": Each(MESSAGE),
+            "messages": ListRule(MESSAGE),
             "tools": tools_of(TOOL),
-            "prediction": Members({"type": LEVEL, "content": _CONTENT}),
-            "audio": Members({"format": FORMAT, "voice": VOICE}),
-            "store": Unless(False, Gone("store")),
+            "prediction": ObjectRule({"type": LEVEL, "content": _CONTENT}),
+            "audio": ObjectRule({"format": FORMAT, "voice": VOICE}),
+            "store": ExceptRule(False, StripRule("store")),
         },
         ACCOUNT,
         SERVICES,
     )
 )
-FINISH = (Choice(TOOL, words=frozenset({"function", "custom", "auto", "none", "any", "required"})),)
+FINISH = (ToolChoiceRule(TOOL, words=frozenset({"function", "custom", "auto", "none", "any", "required"})),)

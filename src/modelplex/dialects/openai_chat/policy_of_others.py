@@ -18,36 +18,36 @@ from modelplex.policy.leaves import (
     SIZE,
     TEXT,
     TEXTS,
-    Pattern,
-    Tokens,
+    PatternRule,
+    TokenListRule,
 )
 from modelplex.policy.tools import all_by, of
 from modelplex.policy.walk import (
     UNKNOWN_PART,
-    Each,
-    Forms,
-    Gone,
-    Kinds,
-    Members,
-    Never,
-    Node,
-    Unless,
+    ExceptRule,
+    ListRule,
+    ObjectRule,
+    RefuseRule,
+    StripRule,
+    UnionRule,
+    ValueRule,
+    VariantRule,
     inline,
     inline_bytes,
     known_model,
     unknown_form,
 )
 
-_STORED = Never("stored-file")
-_NO_STORE: dict[str, Node] = {"store": Unless(False, Gone("store"))}
-COMPLETIONS = Members(
+_STORED = RefuseRule("stored-file")
+_NO_STORE: dict[str, ValueRule] = {"store": ExceptRule(False, StripRule("store"))}
+COMPLETIONS = ObjectRule(
     of(
         SERVICES,
         ACCOUNT,
         SAMPLING,
         _NO_STORE,
         {
-            "prompt": Tokens(unknown_form),
+            "prompt": TokenListRule(unknown_form),
             "suffix": TEXT,
             "echo": FLAG,
             "grammar": TEXT,
@@ -58,16 +58,16 @@ COMPLETIONS = Members(
 
 # --- text and pictures -------------------------------------------------------------------------------------------------------------------------------------------------------
 
-_ENTRY: dict[str, Node] = {
+_ENTRY: dict[str, ValueRule] = {
     "text": TEXT,
     "image": inline_bytes,
     "image_url": ADDRESS,
-    "content": Each(PART),
+    "content": ListRule(PART),
 }
 """One entry of what is to be embedded or ranked, where a service takes pictures (SGLang, OpenRouter, Jina). Addresses in it would be fetched by the model's own server."""
-_INPUT = Tokens(Kinds(PART.kinds, absent=Members(_ENTRY, otherwise=UNKNOWN_PART)))
-_RANKED = Forms(text=TEXT, members=Members({**_ENTRY, "title": TEXT, "id": ID}))
-EMBEDDINGS = Members(
+_INPUT = TokenListRule(VariantRule(PART.kinds, absent=ObjectRule(_ENTRY, otherwise=UNKNOWN_PART)))
+_RANKED = UnionRule(text=TEXT, members=ObjectRule({**_ENTRY, "title": TEXT, "id": ID}))
+EMBEDDINGS = ObjectRule(
     of(
         SERVICES,
         ACCOUNT,
@@ -77,25 +77,25 @@ EMBEDDINGS = Members(
             **all_by("dimensions output_dimension", NUMBER),
             **all_by("encoding_format output_dtype", FORMAT),
             "input_type": LEVEL,
-            "task": Pattern(r"(?=.{1,32}\Z)[a-z]+(?:[._-][a-z]+){0,3}"),
-            **all_by("truncate truncation", Pattern(r"[A-Za-z]{1,16}", bool)),
+            "task": PatternRule(r"(?=.{1,32}\Z)[a-z]+(?:[._-][a-z]+){0,3}"),
+            **all_by("truncate truncation", PatternRule(r"[A-Za-z]{1,16}", bool)),
         },
     )
 )
-_PICTURE = Forms(
+_PICTURE = UnionRule(
     text=inline_bytes,
-    members=Members({"image_url": inline, "url": inline, "file_id": _STORED, "b64_json": inline_bytes}),
+    members=ObjectRule({"image_url": inline, "url": inline, "file_id": _STORED, "b64_json": inline_bytes}),
 )
-_PICTURES = Forms(text=inline_bytes, members=_PICTURE, items=Each(_PICTURE))
-_PARTS = Forms(text=TEXT, items=Each(Forms(text=TEXT, members=PART)))
-JSON = Members(
+_PICTURES = UnionRule(text=inline_bytes, members=_PICTURE, items=ListRule(_PICTURE))
+_PARTS = UnionRule(text=TEXT, items=ListRule(UnionRule(text=TEXT, members=PART)))
+JSON = ObjectRule(
     of(
         SERVICES,
         ACCOUNT,
         {
             "model": MODEL,
             "query": _RANKED,
-            "documents": Each(_RANKED),
+            "documents": ListRule(_RANKED),
             "rank_fields": TEXTS,
             "input": _PARTS,
             **all_by("prompt negative_prompt instructions", TEXT),
@@ -105,13 +105,15 @@ JSON = Members(
                 NUMBER,
             ),
             **all_by("return_documents stream", FLAG),
-            "truncation": Pattern(r"[A-Za-z]{1,16}", bool),
+            "truncation": PatternRule(r"[A-Za-z]{1,16}", bool),
             **all_by("quality style background complexity input_fidelity stream_format", LEVEL),
             "size": SIZE,
-            **all_by("output_format response_format", Forms(text=FORMAT)),
+            **all_by("output_format response_format", UnionRule(text=FORMAT)),
             "language": LANGUAGE,
-            "moderation": Forms(text=LEVEL, members=Gone("second-model", Members({"model": known_model}))),
-            "svg": Gone("second-model", Members({"model": known_model, "reasoning": REASONING})),
+            "moderation": UnionRule(
+                text=LEVEL, members=StripRule("second-model", ObjectRule({"model": known_model}))
+            ),
+            "svg": StripRule("second-model", ObjectRule({"model": known_model, "reasoning": REASONING})),
             "image": _PICTURES,
             "images": _PICTURES,
             "mask": _PICTURES,

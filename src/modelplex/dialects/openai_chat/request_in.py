@@ -13,21 +13,21 @@ import msgspec
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
     AnyTool,
-    Ask,
-    Cache,
-    Call,
-    Choice,
+    CacheBreakpoint,
+    ChatRequest,
     Effort,
-    Format,
-    FreeTool,
+    FreeformTool,
     HostedTool,
-    Reasoning,
+    RawRequest,
+    ReasoningOptions,
+    ResponseFormat,
     Sampling,
     Tool,
+    ToolChoice,
 )
 from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import Members, decode_member, keep_stream_options, read_stop
-from modelplex.dialects.openai_chat.messages_in import DIALECT, CacheControl, read_cache, read_messages
+from modelplex.dialects.core.members import RequestMembers, decode_member, keep_stream_options, read_stop
+from modelplex.dialects.openai_chat.messages_in import DIALECT, ChatCacheControl, read_cache, read_messages
 
 _EFFORTS = frozenset(get_args(Effort))
 # --- the shapes ---------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class _Tool(msgspec.Struct):
     type: str
     function: _FunctionTool | None = None
     custom: _CustomTool | None = None
-    cache_control: CacheControl | None = None
+    cache_control: ChatCacheControl | None = None
 
 
 class _Named(msgspec.Struct):
@@ -111,9 +111,9 @@ class _ThinkingObject(msgspec.Struct):
     display: str | None = None
 
 
-def read_call(ask: Ask) -> Call:
+def read_call(ask: RawRequest) -> ChatRequest:
     """The whole request, understood. Raises BadRequest with `param` like "messages[2].content[0].image_url"."""
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     messages = members.unread("messages")
     if messages is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
@@ -124,9 +124,9 @@ def read_call(ask: Ask) -> Call:
     reasoning = _read_reasoning(members)
     tools = _read_tools(members)
     choice = _read_choice(members)
-    control = members.get("cache_control", CacheControl)
+    control = members.get("cache_control", ChatCacheControl)
     keep_stream_options(members)
-    return Call(
+    return ChatRequest(
         dialect=DIALECT,
         model=ask.model,
         messages=read_messages(messages),
@@ -138,7 +138,7 @@ def read_call(ask: Ask) -> Call:
         format=_read_format(members),
         verbosity=members.get("verbosity", str),
         reasoning=reasoning,
-        cache=None if control is None else Cache(control.ttl),
+        cache=None if control is None else CacheBreakpoint(control.ttl),
         cache_key=members.get("prompt_cache_key", str),
         user=user,
         user_field=user_field,
@@ -151,7 +151,7 @@ def read_call(ask: Ask) -> Call:
     )
 
 
-def _read_user(members: Members) -> tuple[str | None, str]:
+def _read_user(members: RequestMembers) -> tuple[str | None, str]:
     user = members.get("user", str)
     safety = members.get("safety_identifier", str)
     if safety is None:
@@ -161,7 +161,7 @@ def _read_user(members: Members) -> tuple[str | None, str]:
     return safety, "safety_identifier"
 
 
-def _read_sampling(members: Members) -> Sampling:
+def _read_sampling(members: RequestMembers) -> Sampling:
     n = members.get("n", int)
     if n is not None and n < 1:
         raise BadRequest("'n' must be at least 1.", param="n")
@@ -181,21 +181,21 @@ def _read_sampling(members: Members) -> Sampling:
     )
 
 
-def _read_format(members: Members) -> Format | None:
+def _read_format(members: RequestMembers) -> ResponseFormat | None:
     given = members.get("response_format", _ResponseFormat)
     if given is None:
         return None
     if given.type == "text":
-        return Format("text")
+        return ResponseFormat("text")
     if given.type == "json_object":
-        return Format("json")
+        return ResponseFormat("json")
     if given.type != "json_schema" or given.json_schema is None:
         path = "response_format.json_schema" if given.type == "json_schema" else "response_format.type"
         raise BadRequest(
             f'\'{path}\': expected "text", "json_object", or "json_schema" with a `json_schema`.', param=path
         )
     asked = given.json_schema
-    return Format(
+    return ResponseFormat(
         "schema",
         schema=asked.schema if is_given(asked.schema) else None,
         name=asked.name,
@@ -212,7 +212,7 @@ def _read_effort(given: str | None, *, path: str) -> Effort | None:
     return cast("Effort", given)
 
 
-def _read_reasoning(members: Members) -> Reasoning | None:
+def _read_reasoning(members: RequestMembers) -> ReasoningOptions | None:
     """`reasoning_effort`, OpenRouter's `reasoning` object, DeepSeek's and Anthropic's `thinking` object."""
     effort = _read_effort(members.get("reasoning_effort", str), path="reasoning_effort")
     given = members.get("reasoning", _ReasoningObject)
@@ -230,13 +230,13 @@ def _read_reasoning(members: Members) -> Reasoning | None:
         mode = thinking.type
         budget = budget or thinking.budget_tokens
         show = show or thinking.display
-    return Reasoning(effort=effort, budget=budget, mode=mode, show=show)
+    return ReasoningOptions(effort=effort, budget=budget, mode=mode, show=show)
 
 
 # --- tools --------------------------------------------------------------------------------------------------------
 
 
-def _read_tools(members: Members) -> tuple[AnyTool, ...]:
+def _read_tools(members: RequestMembers) -> tuple[AnyTool, ...]:
     raws = members.get("tools", list[msgspec.Raw]) or []
     tools = [_read_tool(raw, path=f"tools[{n}]") for n, raw in enumerate(raws)]
     old = members.get("functions", list[_FunctionTool]) or []
@@ -252,7 +252,7 @@ def _read_tool(raw: msgspec.Raw, *, path: str) -> AnyTool:
     if tool.type == "custom" and tool.custom is not None:
         custom = tool.custom
         grammar = custom.format.grammar if custom.format is not None else None
-        return FreeTool(
+        return FreeformTool(
             custom.name,
             custom.description,
             syntax=grammar.syntax if grammar else None,
@@ -261,7 +261,7 @@ def _read_tool(raw: msgspec.Raw, *, path: str) -> AnyTool:
     return HostedTool(DIALECT, tool.type, raw)
 
 
-def _function_tool(function: _FunctionTool, *, cache: Cache | None = None) -> Tool:
+def _function_tool(function: _FunctionTool, *, cache: CacheBreakpoint | None = None) -> Tool:
     return Tool(
         function.name,
         function.description,
@@ -271,7 +271,7 @@ def _function_tool(function: _FunctionTool, *, cache: Cache | None = None) -> To
     )
 
 
-def _read_choice(members: Members) -> Choice | None:
+def _read_choice(members: RequestMembers) -> ToolChoice | None:
     for name in ("tool_choice", "function_call"):
         raw = members.unread(name)
         if raw is None:
@@ -279,15 +279,15 @@ def _read_choice(members: Members) -> Choice | None:
         if bytes(raw).lstrip().startswith(b'"'):
             word = decode_member(raw, str, path=name)
             if word in {"none", "auto", "required"}:
-                return Choice(cast("Any", word))
+                return ToolChoice(cast("Any", word))
             raise BadRequest(f'\'{name}\' must be "none", "auto", "required", or name a tool.', param=name)
         if name == "function_call":
-            return Choice("named", (decode_member(raw, _Named, path=name).name,))
+            return ToolChoice("named", (decode_member(raw, _Named, path=name).name,))
         return _read_choice_object(decode_member(raw, _ToolChoice, path=name))
     return None
 
 
-def _read_choice_object(given: _ToolChoice) -> Choice:
+def _read_choice_object(given: _ToolChoice) -> ToolChoice:
     if given.type == "allowed_tools" and given.allowed_tools is not None:
         allowed = [tool.function or tool.custom for tool in given.allowed_tools.tools]
         names = tuple(each.name for each in allowed if each is not None)
@@ -296,8 +296,8 @@ def _read_choice_object(given: _ToolChoice) -> Choice:
                 "'tool_choice.allowed_tools.tools' must name functions or custom tools.",
                 param="tool_choice.allowed_tools.tools",
             )
-        return Choice("subset", names, required=given.allowed_tools.mode == "required")
+        return ToolChoice("subset", names, required=given.allowed_tools.mode == "required")
     named = given.function or given.custom
     if named is None:
         raise BadRequest("'tool_choice' names no tool.", param="tool_choice")
-    return Choice("named", (named.name,))
+    return ToolChoice("named", (named.name,))

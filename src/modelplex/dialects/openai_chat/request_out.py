@@ -14,22 +14,22 @@ from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import (
     AnyTool,
     Attempt,
-    Call,
     Change,
-    Choice,
-    FreeTool,
+    ChatRequest,
+    FreeformTool,
     HostedTool,
     Message,
-    Reasoning,
+    ProviderRequest,
+    ReasoningOptions,
     Tool,
-    ToolCall,
-    ToolResult,
-    Written,
+    ToolCallPart,
+    ToolChoice,
+    ToolResultPart,
 )
 from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.tool_names import alias
-from modelplex.dialects.openai_chat.messages_out import History, cache_control
+from modelplex.dialects.openai_chat.messages_out import ChatMessageWriter, cache_control
 
 DIALECT = "openai_chat"
 STOPS = 4
@@ -53,7 +53,7 @@ _FAMILY = frozenset({DIALECT, "openai_responses"})
 """Dialects whose `metadata` and `service_tier` mean the same as here."""
 
 
-def write_call(call: Call, attempt: Attempt) -> Written:
+def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The request body. Raises Unsupported or BadRequest naming the part that cannot be said."""
     return _Writing(call, attempt).write()
 
@@ -61,7 +61,7 @@ def write_call(call: Call, attempt: Attempt) -> Written:
 class _Writing:
     """One request in the making."""
 
-    def __init__(self, call: Call, attempt: Attempt) -> None:
+    def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self.call, lost = cross_dialect.crossed(call, to=DIALECT)
         self.attempt = attempt
         self.quirks = attempt.quirks
@@ -73,10 +73,10 @@ class _Writing:
         self.aliases: dict[str, str] = {}
         self.free: set[str] = set()
         self.answer_tool: str | None = None
-        self.customs = {tool.name for tool in self.call.tools if isinstance(tool, FreeTool)}
+        self.customs = {tool.name for tool in self.call.tools if isinstance(tool, FreeformTool)}
         self.wraps = wraps_free_tools(self.call, attempt)
 
-    def write(self) -> Written:
+    def write(self) -> ProviderRequest:
         call = self.call
         if not self.own:
             check_pairs(call.messages)
@@ -90,7 +90,7 @@ class _Writing:
             raise Unsupported(
                 "A call is demanded, but this provider has none of the tools.", param="tool_choice"
             )
-        body["messages"] = History(
+        body["messages"] = ChatMessageWriter(
             call, self.attempt, name_of=self.name_of, changes=self.changes, free=self.free
         ).write()
         if tools:
@@ -108,7 +108,7 @@ class _Writing:
         self._write_rest()
         self._write_stream()
         self._drop_refused()
-        return Written(
+        return ProviderRequest(
             encode(body), tuple(self.changes), self.aliases, frozenset(self.free), self.answer_tool
         )
 
@@ -142,7 +142,7 @@ class _Writing:
                     self.lost |= cross_dialect.words_of(tool)
                     return None
                 return tool.raw
-            case FreeTool():
+            case FreeformTool():
                 return self._free_tool(tool, path=path)
             case Tool():
                 return self._function(tool, path=path)
@@ -169,7 +169,7 @@ class _Writing:
         if namespace is not None:
             self._lose(f"{path}.namespace", "this dialect has no namespaces")
 
-    def _free_tool(self, tool: FreeTool, *, path: str) -> dict[str, Any]:
+    def _free_tool(self, tool: FreeformTool, *, path: str) -> dict[str, Any]:
         name = self.name_of(tool.name, path=f"{path}.name")
         self._lose_namespace(tool.namespace, path=path)
         for member in tool.extra:
@@ -189,7 +189,7 @@ class _Writing:
             custom["format"] = {"type": "grammar", "grammar": grammar}
         return {"type": "custom", "custom": custom}
 
-    def _choice(self, choice: Choice) -> object:
+    def _choice(self, choice: ToolChoice) -> object:
         if choice.mode in {"none", "auto", "required"}:
             return choice.mode
         named = [self._named(name) for name in choice.names]
@@ -254,7 +254,7 @@ class _Writing:
         self.body["tool_choice"] = {"type": "function", "function": {"name": ANSWER_TOOL}}
         self._lose("response_format", "the model has no schemas; a forced tool stands in", "lower")
 
-    def _write_reasoning(self, reasoning: Reasoning) -> None:
+    def _write_reasoning(self, reasoning: ReasoningOptions) -> None:
         effort: str | None = reasoning.effort
         if effort is None and reasoning.mode == "disabled":
             effort = "none"
@@ -282,7 +282,7 @@ class _Writing:
         elif not where:
             self._lose("reasoning_effort", "this service has no such control")
 
-    def _write_reasoning_object(self, reasoning: Reasoning, effort: str | None) -> None:
+    def _write_reasoning_object(self, reasoning: ReasoningOptions, effort: str | None) -> None:
         """OpenRouter's form, which knows budgets too; of the two only one may be set."""
         asked: dict[str, Any] = {}
         if effort is not None:
@@ -343,19 +343,19 @@ class _Writing:
                 self._lose(name, "this service answers it with an error")
 
 
-def wraps_free_tools(call: Call, attempt: Attempt) -> bool:
+def wraps_free_tools(call: ChatRequest, attempt: Attempt) -> bool:
     """Whether free-form tools are written as functions. A client that speaks the provider's own form knows what it takes."""
     quirks = attempt.quirks
     return CUSTOM_TOOLS in quirks.refuses or not (quirks.custom_tools or call.dialect == attempt.dialect)
 
 
-def called_freely(call: Call) -> set[str]:
+def called_freely(call: ChatRequest) -> set[str]:
     """The names of free-form tools that were called earlier, offered now or not."""
     parts = (part for message in call.messages for part in message.parts)
-    return {part.name for part in parts if isinstance(part, ToolCall) and part.free}
+    return {part.name for part in parts if isinstance(part, ToolCallPart) and part.free}
 
 
-def describe_wrapped(tool: FreeTool) -> str:
+def describe_wrapped(tool: FreeformTool) -> str:
     """What a function that stands for a free-form tool is for; its grammar can only be told in words."""
     told = [tool.description] if tool.description else []
     if tool.definition:
@@ -373,9 +373,9 @@ def check_pairs(messages: tuple[Message, ...]) -> None:
     open_calls: dict[str, str] = {}
     for message in messages:
         for part in message.parts:
-            if isinstance(part, ToolCall):
+            if isinstance(part, ToolCallPart):
                 open_calls[part.id] = message.path
-            elif isinstance(part, ToolResult) and open_calls.pop(part.id, None) is None:
+            elif isinstance(part, ToolResultPart) and open_calls.pop(part.id, None) is None:
                 raise BadRequest(
                     f"The tool result {part.id!r} answers no call before it.", param=message.path
                 )

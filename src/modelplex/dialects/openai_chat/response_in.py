@@ -13,23 +13,23 @@ import msgspec
 
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    UsageReported,
 )
-from modelplex.core.request import Attempt, Seal, Written
+from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
 from modelplex.dialects.core.json import as_list, as_object, as_text, decode_mended, encode, is_given, parses
 from modelplex.dialects.core.quota import Quota, choice_of
 from modelplex.dialects.core.sse import SseReader
@@ -157,7 +157,7 @@ class _Tool:
         self.closed = False
         self.checked = 0
         """Pieces when it was last looked at whether the arguments are whole, and were not."""
-        self.seal: Seal | None = None
+        self.seal: OpaqueState | None = None
 
 
 class _Progress:
@@ -183,7 +183,7 @@ class _Progress:
 class ChatReader:
     """dialects/dialect.py's Reader. Parts are numbered over the whole answer, all choices together."""
 
-    def __init__(self, attempt: Attempt, written: Written) -> None:
+    def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._attempt = attempt
         self._written = written
         self.quota = Quota()
@@ -267,11 +267,11 @@ class ChatReader:
 
     def _fail_with(self, error: object, body: bytes) -> None:
         self._over = True
-        self._events.append(Failed(error_inside(error, body=body)))
+        self._events.append(ResponseFailed(error_inside(error, body=body)))
 
     def _fail(self, error: UpstreamBroken) -> None:
         self._over = True
-        self._events.append(Failed(error))
+        self._events.append(ResponseFailed(error))
 
     # --- one chunk ---
 
@@ -281,7 +281,7 @@ class ChatReader:
             # Azure's first chunk has filter results only, and neither id nor model.
             self._began = True
             self._events.append(
-                Began(
+                ResponseStarted(
                     id=as_text(chunk.id) or "",
                     model=chunk.model or "",
                     created=int(chunk.created or 0),
@@ -299,7 +299,7 @@ class ChatReader:
             if self._over:
                 return
         if usage is not None:
-            self._events.append(Measured(usage))
+            self._events.append(UsageReported(usage))
 
     def _choice(self, index: int) -> _Progress:
         choice = self._choices.get(index)
@@ -315,22 +315,24 @@ class ChatReader:
         if isinstance(content, str):
             if content or odds is not None:
                 part = self._part(choice, "text")
-                self._events.append(Said(part, content, choice.choice, odds))
+                self._events.append(TextDelta(part, content, choice.choice, odds))
         elif content is not None:
             self._read_content_list(choice, content)
         if delta.refusal:
             choice.refused = True
-            self._events.append(Refused(self._part(choice, "refusal"), delta.refusal, choice.choice))
+            self._events.append(RefusalDelta(self._part(choice, "refusal"), delta.refusal, choice.choice))
         for annotation in delta.annotations or ():
-            cited = Cited(self._part(choice, "text"), msgspec.Raw(bytes(annotation)), DIALECT, choice.choice)
+            cited = CitationAdded(
+                self._part(choice, "text"), msgspec.Raw(bytes(annotation)), DIALECT, choice.choice
+            )
             self._events.append(cited)
         for name, made in (("audio", delta.audio), ("images", delta.images)):
             if made:
                 raw = msgspec.Raw(encode({name: made}))
-                self._events.append(Made(self._part(choice, name), raw, DIALECT, choice.choice))
+                self._events.append(MediaOutput(self._part(choice, name), raw, DIALECT, choice.choice))
         signature = google_signature(delta.extra_content)
         if signature:
-            sealed = Sealed(
+            sealed = OpaqueStateReceived(
                 self._part(choice, "signature"), self._seal(GEMINI, signature, None), choice.choice
             )
             self._events.append(msgspec.structs.replace(sealed, redacted=True))
@@ -345,11 +347,11 @@ class ChatReader:
             part = as_object(each) or {}
             text = as_text(part.get("text"))
             if text:
-                self._events.append(Said(self._part(choice, "text"), text, choice.choice))
+                self._events.append(TextDelta(self._part(choice, "text"), text, choice.choice))
             for thought in as_list(part.get("thinking")):
                 said = as_text((as_object(thought) or {}).get("text"))
                 if said:
-                    self._events.append(Thought(self._part(choice, "thinking"), said, choice.choice))
+                    self._events.append(ReasoningDelta(self._part(choice, "thinking"), said, choice.choice))
 
     def _part(self, choice: _Progress, kind: str, which: object = None) -> int:
         """The number of the open part of this kind; a new one where another kind was open."""
@@ -368,7 +370,7 @@ class ChatReader:
     def _close(self, choice: _Progress) -> None:
         """Close what is open and not a call: another part begins, or the choice ends."""
         if choice.kind[0]:
-            self._events.append(Closed(choice.part, choice.choice))
+            self._events.append(PartEnded(choice.part, choice.choice))
             choice.kind = ("", None)
 
     # --- reasoning ---
@@ -384,7 +386,7 @@ class ChatReader:
         if text:
             which = choice.kind[1] if choice.kind[0] == "thinking" else None
             choice.silent = False
-            self._events.append(Thought(self._part(choice, "thinking", which), text, choice.choice))
+            self._events.append(ReasoningDelta(self._part(choice, "thinking", which), text, choice.choice))
 
     def _read_detail(self, choice: _Progress, detail: _Detail) -> bool:
         """True where the detail held text, so that the same text beside it is not read again."""
@@ -402,16 +404,16 @@ class ChatReader:
             part = self._part(choice, "thinking", detail.index)
         if text:
             choice.silent = False
-            self._events.append(Thought(part, text, choice.choice, summary))
+            self._events.append(ReasoningDelta(part, text, choice.choice, summary))
         if secret:
             seal = self._seal(detail.format or "unknown", secret, detail.id)
             redacted = detail.type == "reasoning.encrypted" and choice.silent
-            self._events.append(Sealed(part, seal, choice.choice, redacted))
+            self._events.append(OpaqueStateReceived(part, seal, choice.choice, redacted))
         return bool(text)
 
-    def _seal(self, format_: str, secret: str, id_: str | None) -> Seal:
+    def _seal(self, format_: str, secret: str, id_: str | None) -> OpaqueState:
         made_by = self._attempt
-        return Seal(
+        return OpaqueState(
             format_, secret, provider=made_by.provider, account=made_by.account, model=made_by.model, id=id_
         )
 
@@ -432,7 +434,7 @@ class ChatReader:
         if tool.name and not tool.open:
             self._open(choice, tool)
         if tool.open and tool.seal is not None and not tool.as_text:
-            self._events.append(Sealed(tool.part, tool.seal, choice.choice))
+            self._events.append(OpaqueStateReceived(tool.part, tool.seal, choice.choice))
             tool.seal = None
         text = _arguments(delta)
         if text:
@@ -477,16 +479,16 @@ class ChatReader:
         if not tool.as_text:
             name = self._written.aliases.get(tool.name, tool.name)
             self._events.append(
-                Called(tool.part, tool.id, name, choice.choice, free=tool.free or tool.wrapped)
+                ToolCallStarted(tool.part, tool.id, name, choice.choice, free=tool.free or tool.wrapped)
             )
         if held and not tool.wrapped:
             self._argue(choice, tool, held)
 
     def _argue(self, choice: _Progress, tool: _Tool, text: str) -> None:
         if tool.as_text:
-            self._events.append(Said(tool.part, text, choice.choice))
+            self._events.append(TextDelta(tool.part, text, choice.choice))
         else:
-            self._events.append(Argued(tool.part, text, choice.choice))
+            self._events.append(ToolArgumentsDelta(tool.part, text, choice.choice))
 
     def _close_whole_calls(self, choice: _Progress) -> None:
         """A call whose arguments are a whole object can hold no more; a writer that has one open part need not wait for the end."""
@@ -505,7 +507,7 @@ class ChatReader:
     def _close_call(self, choice: _Progress, tool: _Tool) -> None:
         if not tool.closed:
             tool.closed = True
-            self._events.append(Closed(tool.part, choice.choice))
+            self._events.append(PartEnded(tool.part, choice.choice))
 
     def _finish(self, choice: _Progress, word: str) -> None:
         choice.ended = True
@@ -531,7 +533,7 @@ class ChatReader:
             reason = "stop"
         elif reason == "stop" and choice.refused:
             reason = "refusal"
-        self._events.append(Ended(reason, choice.choice))
+        self._events.append(ResponseEnded(reason, choice.choice))
 
     def _finish_tool(self, choice: _Progress, tool: _Tool, *, cut: bool) -> bool:
         """Completes one call. False where its arguments are half, which is only borne where a limit `cut` them."""
@@ -539,14 +541,14 @@ class ChatReader:
         if tool.wrapped:
             text = _unwrapped(text)
             if text:
-                self._events.append(Argued(tool.part, text, choice.choice))
+                self._events.append(ToolArgumentsDelta(tool.part, text, choice.choice))
         elif tool.free:
             pass
         elif not text.strip():
             if cut:
                 return False
             if not text and not tool.as_text:
-                self._events.append(Argued(tool.part, "{}", choice.choice))
+                self._events.append(ToolArgumentsDelta(tool.part, "{}", choice.choice))
         elif not parses(text):
             if not cut:
                 self._fail(UpstreamBroken("The provider ended a tool call whose arguments are not JSON."))
@@ -578,10 +580,10 @@ def _unwrapped(text: str) -> str:
     return inner if isinstance(inner, str) else text
 
 
-def reader(attempt: Attempt, written: Written) -> ChatReader:
+def reader(attempt: Attempt, written: ProviderRequest) -> ChatReader:
     return ChatReader(attempt, written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: Written) -> list[Event]:
+def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer. What is none gives a Failed: half a JSON, an error object inside a 200, no choices."""
     return ChatReader(attempt, written).read_whole(body)

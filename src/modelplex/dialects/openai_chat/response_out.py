@@ -13,24 +13,24 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Call, Change, Seal
+from modelplex.core.request import Change, ChatRequest, OpaqueState
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.json import as_list, as_object, encode
@@ -87,7 +87,7 @@ class ChatWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, call: Call, *, id_: str, created: int, model: str) -> None:
+    def __init__(self, call: ChatRequest, *, id_: str, created: int, model: str) -> None:
         self.changes: list[Change] = []
         self._call = call
         self._id = id_
@@ -107,17 +107,27 @@ class ChatWriter:
         if self._failed:
             return b""
         match event:
-            case Began():
+            case ResponseStarted():
                 return self._begin(event)
-            case Failed():
+            case ResponseFailed():
                 self._failed = True
                 return write_error_event(event.error)
-            case Measured():
+            case UsageReported():
                 self._usage = event.usage
                 return b""
-            case Closed():
+            case PartEnded():
                 return b""
-            case Said() | Refused() | Thought() | Sealed() | Called() | Argued() | Cited() | Made() | Ended():
+            case (
+                TextDelta()
+                | RefusalDelta()
+                | ReasoningDelta()
+                | OpaqueStateReceived()
+                | ToolCallStarted()
+                | ToolArgumentsDelta()
+                | CitationAdded()
+                | MediaOutput()
+                | ResponseEnded()
+            ):
                 opened = self._open(event.choice)
                 return opened + self._send_to(event, self._choices[event.choice])
             case _:
@@ -125,29 +135,37 @@ class ChatWriter:
 
     def _send_to(
         self,
-        event: Said | Refused | Thought | Sealed | Called | Argued | Cited | Made | Ended,
+        event: TextDelta
+        | RefusalDelta
+        | ReasoningDelta
+        | OpaqueStateReceived
+        | ToolCallStarted
+        | ToolArgumentsDelta
+        | CitationAdded
+        | MediaOutput
+        | ResponseEnded,
         progress: _Progress,
     ) -> bytes:
         match event:
-            case Said():
+            case TextDelta():
                 return self._say(event)
-            case Refused():
+            case RefusalDelta():
                 progress.refused = True
                 return self._chunk(event.choice, {"refusal": event.text})
-            case Thought():
+            case ReasoningDelta():
                 return self._think(event, progress)
-            case Sealed():
+            case OpaqueStateReceived():
                 return self._seal(event, progress)
-            case Called():
+            case ToolCallStarted():
                 return self._call_tool(event, progress)
-            case Argued():
+            case ToolArgumentsDelta():
                 return self._argue(event, progress)
-            case Cited():
+            case CitationAdded():
                 self._cite(event, progress)
                 return b""
-            case Made():
+            case MediaOutput():
                 return self._make(event)
-            case Ended():
+            case ResponseEnded():
                 return self._end(event, progress)
             case _:
                 assert_never(event)
@@ -168,7 +186,7 @@ class ChatWriter:
 
     # --- chunks ---
 
-    def _begin(self, event: Began) -> bytes:
+    def _begin(self, event: ResponseStarted) -> bytes:
         if self._head:
             return b""
         head = {
@@ -189,7 +207,7 @@ class ChatWriter:
         """The role chunk of the choice, and of those before it: clients keep choices in a list, by position."""
         if choice in self._choices:
             return b""
-        out = b"" if self._head else self._begin(Began())
+        out = b"" if self._head else self._begin(ResponseStarted())
         opened: list[bytes] = []
         for index in range(len(self._choices), choice + 1):
             self._choices[index] = _Progress()
@@ -200,7 +218,7 @@ class ChatWriter:
         choices = [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}]
         return self._head + b'"choices":' + encode(choices) + self._tail
 
-    def _say(self, event: Said) -> bytes:
+    def _say(self, event: TextDelta) -> bytes:
         odds = b"null"
         if event.logprobs is not None:
             odds = b'{"content":' + bytes(event.logprobs) + b',"refusal":null}'
@@ -215,7 +233,7 @@ class ChatWriter:
             self._tail,
         )
 
-    def _think(self, event: Thought, progress: _Progress) -> bytes:
+    def _think(self, event: ReasoningDelta, progress: _Progress) -> bytes:
         if not event.text:
             return b""
         index = progress.reasons.setdefault(event.part, len(progress.reasons))
@@ -224,7 +242,7 @@ class ChatWriter:
         detail = {**_reasoning(event.text, summary=event.summary), "index": index}
         return self._chunk(event.choice, {"reasoning_content": event.text, "reasoning_details": [detail]})
 
-    def _seal(self, event: Sealed, progress: _Progress) -> bytes:
+    def _seal(self, event: OpaqueStateReceived, progress: _Progress) -> bytes:
         tool = progress.tools.get(event.part)
         if tool is not None:
             # Official clients assume that every delta of a call has its `function`.
@@ -239,14 +257,14 @@ class ChatWriter:
             )
         return self._chunk(event.choice, {"reasoning_details": [detail]})
 
-    def _call_tool(self, event: Called, progress: _Progress) -> bytes:
+    def _call_tool(self, event: ToolCallStarted, progress: _Progress) -> bytes:
         tool = progress.tools[event.part] = _Tool(len(progress.tools), free=event.free)
         if self._call.old_functions:
             return self._chunk(event.choice, {"function_call": {"name": event.name, "arguments": ""}})
         delta = {"index": tool.index, **_tool_call(event, arguments="")}
         return self._chunk(event.choice, {"tool_calls": [delta]})
 
-    def _argue(self, event: Argued, progress: _Progress) -> bytes:
+    def _argue(self, event: ToolArgumentsDelta, progress: _Progress) -> bytes:
         tool = progress.tools[event.part]
         tool.argued = True
         if self._call.old_functions:
@@ -266,7 +284,7 @@ class ChatWriter:
             )
         )
 
-    def _cite(self, event: Cited, progress: _Progress) -> None:
+    def _cite(self, event: CitationAdded, progress: _Progress) -> None:
         """Kept until the end: clients cannot join a second list of annotations to the first."""
         annotation = _annotation(event)
         if annotation is None:
@@ -274,17 +292,17 @@ class ChatWriter:
         else:
             progress.annotations.append(annotation)
 
-    def _make(self, event: Made) -> bytes:
+    def _make(self, event: MediaOutput) -> bytes:
         if event.dialect != DIALECT:
             self.changes.append(_LOST_OUTPUT)
             return b""
         return self._chunk(event.choice, event.raw)
 
-    def _end(self, event: Ended, progress: _Progress) -> bytes:
+    def _end(self, event: ResponseEnded, progress: _Progress) -> bytes:
         out = b""
         for part, tool in progress.tools.items():
             if not tool.argued and not tool.free and event.reason == "tool_calls":
-                out += self._argue(Argued(part, "{}", event.choice), progress)
+                out += self._argue(ToolArgumentsDelta(part, "{}", event.choice), progress)
         if progress.annotations:
             out += self._chunk(event.choice, {"annotations": progress.annotations})
         explanation = _explanation(event)
@@ -308,7 +326,7 @@ def write_error_event(error: ModelplexError) -> bytes:
     return sse.event(encode({"error": error_object(error)}))
 
 
-def finish_word(event: Ended, *, refused: bool, old: bool, changes: list[Change]) -> str:
+def finish_word(event: ResponseEnded, *, refused: bool, old: bool, changes: list[Change]) -> str:
     """wires.md 3.5. A refusal in the model's own words is what OpenAI ends with `stop`, since `message.refusal` tells it."""
     if event.reason == "paused":
         changes.append(Change("lower", "choices[].finish_reason", "a paused turn is told as `length`"))
@@ -319,7 +337,7 @@ def finish_word(event: Ended, *, refused: bool, old: bool, changes: list[Change]
     return FINISH_WORDS[event.reason]
 
 
-def _explanation(event: Ended) -> str | None:
+def _explanation(event: ResponseEnded) -> str | None:
     """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
     if event.reason != "refusal" or event.detail is None:
         return None
@@ -333,7 +351,7 @@ def _reasoning(text: str, *, summary: bool) -> dict[str, Any]:
     return {"type": "reasoning.text", "text": text}
 
 
-def _sealed(event: Sealed, *, fresh: bool) -> dict[str, Any]:
+def _sealed(event: OpaqueStateReceived, *, fresh: bool) -> dict[str, Any]:
     """A signature belongs to a text; where there is none, the seal is all there is."""
     named = {"format": event.seal.format}
     if event.seal.id is not None:
@@ -343,17 +361,17 @@ def _sealed(event: Sealed, *, fresh: bool) -> dict[str, Any]:
     return {"type": "reasoning.text", "signature": wrap(event.seal), **named}
 
 
-def _google(seal: Seal) -> dict[str, Any]:
+def _google(seal: OpaqueState) -> dict[str, Any]:
     return {"google": {"thought_signature": wrap(seal)}}
 
 
-def _tool_call(event: Called, *, arguments: str) -> dict[str, Any]:
+def _tool_call(event: ToolCallStarted, *, arguments: str) -> dict[str, Any]:
     if event.free:
         return {"id": event.id, "type": "custom", "custom": {"name": event.name, "input": arguments}}
     return {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": arguments}}
 
 
-def _annotation(event: Cited) -> msgspec.Raw | None:
+def _annotation(event: CitationAdded) -> msgspec.Raw | None:
     """OpenAI's own form as it is; of the others, a citation of a web page."""
     if event.dialect == DIALECT:
         return event.raw
@@ -382,26 +400,26 @@ class _Whole:
         self.annotations: list[msgspec.Raw] = []
         self.odds: list[msgspec.Raw] = []
         self.made: dict[str, Any] = {}
-        self.ended: Ended | None = None
+        self.ended: ResponseEnded | None = None
 
 
 def write_answer(
-    events: Sequence[Event], call: Call, *, id_: str, created: int, model: str
+    events: Sequence[Event], call: ChatRequest, *, id_: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
-    began, usage = Began(), None
+    began, usage = ResponseStarted(), None
     choices: dict[int, _Whole] = {}
     changes: list[Change] = []
     for event in events:
         match event:
-            case Began():
+            case ResponseStarted():
                 began = event
                 usage = event.usage or usage
-            case Measured():
+            case UsageReported():
                 usage = event.usage
-            case Failed():
+            case ResponseFailed():
                 raise event.error
-            case Closed():
+            case PartEnded():
                 pass
             case _:
                 _collect(event, choices.setdefault(event.choice, _Whole()), changes)
@@ -422,47 +440,55 @@ def write_answer(
 
 
 def _collect(
-    event: Said | Refused | Thought | Sealed | Called | Argued | Cited | Made | Ended,
+    event: TextDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | OpaqueStateReceived
+    | ToolCallStarted
+    | ToolArgumentsDelta
+    | CitationAdded
+    | MediaOutput
+    | ResponseEnded,
     whole: _Whole,
     changes: list[Change],
 ) -> None:
     match event:
-        case Said():
+        case TextDelta():
             whole.texts.append(event.text)
             if event.logprobs is not None:
                 whole.odds += msgspec.json.decode(event.logprobs, type=list[msgspec.Raw])
-        case Refused():
+        case RefusalDelta():
             whole.refusals.append(event.text)
-        case Thought():
+        case ReasoningDelta():
             whole.thoughts.append(event.text)
             detail = whole.details.setdefault(event.part, _reasoning("", summary=event.summary))
             name = "summary" if event.summary else "text"
             detail[name] = detail.get(name, "") + event.text
-        case Sealed():
+        case OpaqueStateReceived():
             if event.part in whole.calls:
                 whole.calls[event.part]["extra_content"] = _google(event.seal)
             else:
                 fresh = event.part not in whole.details
                 told = whole.details.setdefault(event.part, {})
                 whole.details[event.part] = {**_sealed(event, fresh=fresh), **told}
-        case Called():
+        case ToolCallStarted():
             whole.calls[event.part] = _tool_call(event, arguments="")
-        case Argued():
+        case ToolArgumentsDelta():
             tool = whole.calls[event.part]
             kind, name = ("custom", "input") if tool["type"] == "custom" else ("function", "arguments")
             tool[kind][name] += event.text
-        case Cited():
+        case CitationAdded():
             annotation = _annotation(event)
             if annotation is None:
                 changes.append(_LOST_CITATION)
             else:
                 whole.annotations.append(annotation)
-        case Made():
+        case MediaOutput():
             if event.dialect == DIALECT:
                 _merge(whole.made, as_object(_decode_any(event.raw)) or {})
             else:
                 changes.append(_LOST_OUTPUT)
-        case Ended():
+        case ResponseEnded():
             whole.ended = event
         case _:
             assert_never(event)
@@ -483,8 +509,8 @@ def _merge(whole: dict[str, Any], piece: dict[str, Any]) -> None:
             whole[name] = value
 
 
-def _write_choice(index: int, whole: _Whole, call: Call, changes: list[Change]) -> dict[str, Any]:
-    ended = whole.ended or Ended("stop")
+def _write_choice(index: int, whole: _Whole, call: ChatRequest, changes: list[Change]) -> dict[str, Any]:
+    ended = whole.ended or ResponseEnded("stop")
     text = "".join(whole.texts)
     refusal = "".join(whole.refusals) or _explanation(ended)
     has_other = bool(whole.calls or refusal or whole.made)

@@ -13,13 +13,13 @@ import msgspec
 
 from modelplex.core.errors import BadRequest, ModelplexError
 from modelplex.core.events import Event
-from modelplex.core.request import Ask, Call, Change
+from modelplex.core.request import Change, ChatRequest, RawRequest
 from modelplex.dialects.core.json import as_object, decode_mended, encode
 from modelplex.dialects.openai_chat.dialect import read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_responses import response_out as openai_responses_response_out
 from modelplex.dialects.openai_responses.constants import DIALECT
-from modelplex.dialects.openai_responses.passthrough import ResponsesWatch, look, watch
+from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, look, watch
 from modelplex.dialects.openai_responses.request_in import (
     input_items,
     output_items,
@@ -30,7 +30,7 @@ from modelplex.dialects.openai_responses.request_in import (
 )
 from modelplex.dialects.openai_responses.request_out import write_call
 from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_answer, reader
-from modelplex.dialects.openai_responses.response_object import Kept
+from modelplex.dialects.openai_responses.response_object import StoredContext
 from modelplex.dialects.openai_responses.response_out import ResponsesWriter
 from modelplex.dialects.openai_responses.stored import (
     final_response,
@@ -41,10 +41,10 @@ from modelplex.dialects.openai_responses.stored import (
 
 __all__ = [
     "DIALECT",
-    "Kept",
+    "ResponsesObserver",
     "ResponsesReader",
-    "ResponsesWatch",
     "ResponsesWriter",
+    "StoredContext",
     "check_state",
     "final_response",
     "input_items",
@@ -73,19 +73,21 @@ __all__ = [
 ]
 
 
-def writer(call: Call, *, id: str, created: int, model: str, kept: Kept | None = None) -> ResponsesWriter:
+def writer(
+    call: ChatRequest, *, id: str, created: int, model: str, kept: StoredContext | None = None
+) -> ResponsesWriter:
     """`kept` tells what the gateway keeps of it, for the echoes `store` and `previous_response_id`."""
     return ResponsesWriter(call, id_=id, created=created, model=model, kept=kept)
 
 
 def write_answer(
     events: Sequence[Event],
-    call: Call,
+    call: ChatRequest,
     *,
     id: str,
     created: int,
     model: str,
-    kept: Kept | None = None,
+    kept: StoredContext | None = None,
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     return openai_responses_response_out.write_answer(
@@ -111,7 +113,7 @@ _KEPT_ELSEWHERE = {
 }
 
 
-def check_state(ask: Ask, *, keeps: bool) -> None:
+def check_state(ask: RawRequest, *, keeps: bool) -> None:
     """Refuses what asks for a state that nobody here keeps; `keeps` tells whether the gateway keeps answers ([server] keep_responses).
 
     Raises:

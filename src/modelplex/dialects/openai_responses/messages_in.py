@@ -13,28 +13,28 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
-    Audio,
-    Document,
-    FileId,
-    Foreign,
-    Image,
-    Inline,
+    AudioPart,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
-    Refusal,
+    ReasoningPart,
+    RefusalPart,
     Role,
-    Seal,
     Source,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
 )
 from modelplex.dialects.core.envelope import unwrap
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import convert_member, decode_member
 from modelplex.dialects.core.tool_results import joined_results
-from modelplex.dialects.openai_chat.messages_in import CacheControl, read_cache, read_url
+from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, read_cache, read_url
 from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, OF_CALL, SEAL_FORMAT
 
 _ROLES: dict[str, Role] = {
@@ -100,7 +100,7 @@ class _Part(msgspec.Struct):
     file_url: str | None = None
     filename: str | None = None
     input_audio: Any = None
-    prompt_cache_breakpoint: CacheControl | None = None
+    prompt_cache_breakpoint: ChatCacheControl | None = None
 
 
 class _InputAudio(msgspec.Struct):
@@ -112,7 +112,7 @@ def read_input(raw: msgspec.Raw) -> list[Message]:
     """The conversation. Raises BadRequest with `param` like "input[2].content[0].image_url"."""
     if bytes(raw).lstrip().startswith(b'"'):
         text = decode_member(raw, str, path="input")
-        return [Message("user", (Text(text),), path="input")]
+        return [Message("user", (TextPart(text),), path="input")]
     reading = _Reading()
     for n, item in enumerate(decode_member(raw, list[msgspec.Raw], path="input")):
         reading.read(item, path=f"input[{n}]")
@@ -148,21 +148,21 @@ class _Reading:
                 self._make(_read_reasoning(raw, path=path), path=path)
             case "compaction":
                 item = decode_member(raw, _ReasoningItem, path=path)
-                seal = Seal(COMPACTED, item.encrypted_content or "", id=item.id)
-                self._make(Thinking("", seal, redacted=True), path=path)
+                seal = OpaqueState(COMPACTED, item.encrypted_content or "", id=item.id)
+                self._make(ReasoningPart("", seal, redacted=True), path=path)
             case _ if type_.endswith(("_call", "_list_tools", "_request", "program")):
-                self._make(Foreign(DIALECT, type_, raw), path=path)
+                self._make(ForeignPart(DIALECT, type_, raw), path=path)
             case _:
                 self._flush()
-                self._messages.append(Message("user", (Foreign(DIALECT, type_, raw),), path=path))
+                self._messages.append(Message("user", (ForeignPart(DIALECT, type_, raw),), path=path))
 
     def _make(self, part: Part, *, path: str) -> None:
         if not self._made:
             self._head = Message("assistant", (), path=path)
             self._says = self._calls = False
             self._extra = {}
-        self._says = self._says or isinstance(part, Text | Refusal)
-        self._calls = self._calls or isinstance(part, ToolCall)
+        self._says = self._says or isinstance(part, TextPart | RefusalPart)
+        self._calls = self._calls or isinstance(part, ToolCallPart)
         self._made.append(part)
 
     def _flush(self) -> None:
@@ -186,7 +186,7 @@ class _Reading:
         if self._made and self._says and not self._calls:
             self._flush()  # two messages in a row are two, unless calls that are still open stand between
         first = not self._made
-        for part in parts or [Text("")]:
+        for part in parts or [TextPart("")]:
             self._make(part, path=path)
         self._head = msgspec.structs.replace(
             self._head,
@@ -199,7 +199,7 @@ class _Reading:
     def _read_output(self, raw: msgspec.Raw, *, free: bool, path: str) -> None:
         item = decode_member(raw, _OutputItem, path=path)
         members = decode_member(raw, dict[str, msgspec.Raw], path=path)
-        result = ToolResult(
+        result = ToolResultPart(
             item.call_id,
             tuple(read_content(item.output, path=f"{path}.output")),
             name=item.name,
@@ -210,11 +210,11 @@ class _Reading:
         self._messages.append(Message("tool", (result,), path=path))
 
 
-def _read_call(raw: msgspec.Raw, *, free: bool, path: str) -> ToolCall:
+def _read_call(raw: msgspec.Raw, *, free: bool, path: str) -> ToolCallPart:
     item = decode_member(raw, _CallItem, path=path)
     members = decode_member(raw, dict[str, msgspec.Raw], path=path)
     arguments = item.arguments if item.arguments and item.arguments.strip() else "{}"
-    return ToolCall(
+    return ToolCallPart(
         item.call_id,
         item.name,
         item.input if free else arguments,
@@ -224,7 +224,7 @@ def _read_call(raw: msgspec.Raw, *, free: bool, path: str) -> ToolCall:
     )
 
 
-def _read_reasoning(raw: msgspec.Raw, *, path: str) -> Thinking:
+def _read_reasoning(raw: msgspec.Raw, *, path: str) -> ReasoningPart:
     """A readable content is the reasoning itself, and says more than its summary. An item without either was never readable; one whose
     summary is empty text was, and its text was left out.
     """
@@ -232,31 +232,31 @@ def _read_reasoning(raw: msgspec.Raw, *, path: str) -> Thinking:
     secret = item.encrypted_content
     seal = None
     if secret:
-        seal = unwrap(secret) or Seal(SEAL_FORMAT, secret, id=item.id)
+        seal = unwrap(secret) or OpaqueState(SEAL_FORMAT, secret, id=item.id)
     if item.content:
-        return Thinking("".join(part.text for part in item.content), seal)
+        return ReasoningPart("".join(part.text for part in item.content), seal)
     text = "\n\n".join(part.text for part in item.summary or ())
     is_ours = seal is not None and seal.format != SEAL_FORMAT
-    return Thinking(
+    return ReasoningPart(
         text, seal, redacted=seal is not None and not item.summary, summary=bool(text) and not is_ours
     )
 
 
 def _with_signatures(parts: Sequence[Part]) -> list[Part]:
     """Gemini's signatures, back on the calls that they were made for (R16)."""
-    signatures = {_signed(part): part.seal for part in parts if isinstance(part, Thinking)}
+    signatures = {_signed(part): part.seal for part in parts if isinstance(part, ReasoningPart)}
     if signatures.keys() <= {None}:
         return list(parts)
     kept: list[Part] = []
     for part in parts:
-        if isinstance(part, ToolCall) and (seal := signatures.get(part.id)) is not None:
+        if isinstance(part, ToolCallPart) and (seal := signatures.get(part.id)) is not None:
             kept.append(msgspec.structs.replace(part, seal=msgspec.structs.replace(seal, id=None)))
-        elif not isinstance(part, Thinking) or _signed(part) is None:
+        elif not isinstance(part, ReasoningPart) or _signed(part) is None:
             kept.append(part)
     return kept
 
 
-def _signed(part: Thinking) -> str | None:
+def _signed(part: ReasoningPart) -> str | None:
     """The id of the call that this is the signature of."""
     if part.seal is None or part.seal.id is None or not part.seal.id.startswith(OF_CALL):
         return None
@@ -270,14 +270,14 @@ def read_content(content: str | list[msgspec.Raw] | None, *, path: str) -> list[
     if content is None:
         return []
     if isinstance(content, str):
-        return [Text(content)] if content else []
+        return [TextPart(content)] if content else []
     return [_read_part(raw, path=f"{path}[{n}]") for n, raw in enumerate(content)]
 
 
 def _read_part(raw: msgspec.Raw, *, path: str) -> Part:
     part = decode_member(raw, _Part, path=path)
     read = _PARTS.get(part.type)
-    return Foreign(DIALECT, part.type, raw) if read is None else read(part, path)
+    return ForeignPart(DIALECT, part.type, raw) if read is None else read(part, path)
 
 
 def _read_text(part: _Part, path: str) -> Part:
@@ -285,28 +285,28 @@ def _read_text(part: _Part, path: str) -> Part:
         raise BadRequest(f"'{path}.text' is missing.", param=f"{path}.text")
     cache = read_cache(None, part.prompt_cache_breakpoint)
     if not is_given(part.annotations) or bytes(part.annotations) == b"[]":
-        return Text(part.text, cache)
-    return Text(part.text, cache, annotations=part.annotations, annotations_of=DIALECT)
+        return TextPart(part.text, cache)
+    return TextPart(part.text, cache, annotations=part.annotations, annotations_of=DIALECT)
 
 
 def _read_refusal(part: _Part, path: str) -> Part:
     del path
-    return Refusal(part.refusal or "")
+    return RefusalPart(part.refusal or "")
 
 
 def _read_image(part: _Part, path: str) -> Part:
     cache = read_cache(None, part.prompt_cache_breakpoint)
     if part.file_id is not None:
-        return Image(FileId(part.file_id), part.detail, cache)
+        return ImagePart(FileReference(part.file_id), part.detail, cache)
     if part.image_url is None:
         raise BadRequest(f"'{path}' has neither `image_url` nor `file_id`.", param=f"{path}.image_url")
-    return Image(read_url(part.image_url, path=f"{path}.image_url"), part.detail, cache)
+    return ImagePart(read_url(part.image_url, path=f"{path}.image_url"), part.detail, cache)
 
 
 def _read_file(part: _Part, path: str) -> Part:
     source: Source
     if part.file_id is not None:
-        source = FileId(part.file_id)
+        source = FileReference(part.file_id)
     elif part.file_url is not None:
         source = read_url(part.file_url, path=f"{path}.file_url")
     elif part.file_data is None:
@@ -317,13 +317,13 @@ def _read_file(part: _Part, path: str) -> Part:
         source = read_url(part.file_data, path=f"{path}.file_data")
     else:
         is_plain = (part.filename or "").lower().endswith(_PLAIN_FILES)
-        source = Inline("text/plain" if is_plain else "application/pdf", part.file_data)
-    return Document(source, filename=part.filename, cache=read_cache(None, part.prompt_cache_breakpoint))
+        source = InlineData("text/plain" if is_plain else "application/pdf", part.file_data)
+    return DocumentPart(source, filename=part.filename, cache=read_cache(None, part.prompt_cache_breakpoint))
 
 
 def _read_audio(part: _Part, path: str) -> Part:
     audio = convert_member(part.input_audio, _InputAudio, path=f"{path}.input_audio")
-    return Audio(audio.data, audio.format)
+    return AudioPart(audio.data, audio.format)
 
 
 _PARTS: dict[str, Callable[[_Part, str], Part]] = {

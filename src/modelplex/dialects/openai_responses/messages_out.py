@@ -15,26 +15,26 @@ import msgspec
 from modelplex.core.errors import StatePinned, Unsupported
 from modelplex.core.request import (
     Attempt,
-    Audio,
-    Cache,
-    Call,
+    AudioPart,
+    CacheBreakpoint,
     Change,
-    Document,
-    FileId,
-    Foreign,
-    Image,
-    Inline,
+    ChatRequest,
+    DocumentPart,
+    FileReference,
+    ForeignPart,
+    ImagePart,
+    InlineData,
     Message,
+    OpaqueState,
     Part,
     PlainText,
-    Refusal,
-    Seal,
-    SearchResult,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Url,
+    ReasoningPart,
+    RefusalPart,
+    SearchResultPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlReference,
 )
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.tool_names import LONGEST, alias
@@ -49,15 +49,21 @@ _Written = dict[str, Any]
 _AnyPart = _Written | msgspec.Raw
 
 
-class NameOf(Protocol):
+class ResponsesToolNames(Protocol):
     def __call__(self, name: str, *, path: str) -> str: ...
 
 
-class History:
+class ResponsesItemWriter:
     """The input of one request. `changes` is added to; `free` are the tools, as sent, whose text is wrapped in an object."""
 
     def __init__(
-        self, call: Call, attempt: Attempt, *, name_of: NameOf, changes: list[Change], free: set[str]
+        self,
+        call: ChatRequest,
+        attempt: Attempt,
+        *,
+        name_of: ResponsesToolNames,
+        changes: list[Change],
+        free: set[str],
     ) -> None:
         self._call = call
         self._attempt = attempt
@@ -74,7 +80,9 @@ class History:
 
     def instructions(self) -> str | None:
         """What stands before the conversation (wires.md 3.1): `instructions` itself, or the leading messages of another form."""
-        texts = [part.text for message in self._leading() for part in message.parts if isinstance(part, Text)]
+        texts = [
+            part.text for message in self._leading() for part in message.parts if isinstance(part, TextPart)
+        ]
         return "\n\n".join(texts) or None
 
     def _leading(self) -> list[Message]:
@@ -84,14 +92,14 @@ class History:
             takewhile(lambda message: message.role in {"system", "developer"}, self._call.messages)
         )
         # Instructions that are not all text stay where they are, and are refused there.
-        return leading if all(isinstance(p, Text) for message in leading for p in message.parts) else []
+        return leading if all(isinstance(p, TextPart) for message in leading for p in message.parts) else []
 
     def items(self) -> list[_AnyPart]:
         leading = self._leading()
         for message in leading:
             self._lose_members(message)
             for part in message.parts:
-                if isinstance(part, Text) and part.cache is not None:
+                if isinstance(part, TextPart) and part.cache is not None:
                     self._lose(f"{message.path}.cache_control", "instructions have no cache markers here")
         before = {id(message) for message in leading}
         items: list[_AnyPart] = []
@@ -121,7 +129,7 @@ class History:
 
     def _said(self, message: Message) -> list[_AnyPart]:
         """A message; an item that only this form has is one of its own."""
-        if len(message.parts) == 1 and isinstance(message.parts[0], Foreign):
+        if len(message.parts) == 1 and isinstance(message.parts[0], ForeignPart):
             part = message.parts[0]
             if part.dialect == DIALECT and not _is_content(part):
                 return [part.raw]
@@ -140,16 +148,16 @@ class History:
             path = f"{message.path}.content[{n}]"
             item: _AnyPart | None
             match part:
-                case Text() | Refusal():
+                case TextPart() | RefusalPart():
                     if not content:
                         items.append(self._message(message, content))
                     content.append(self._answer(part, path=path))
                     continue
-                case Thinking():
+                case ReasoningPart():
                     item = self._reasoning(part, path=path)
-                case ToolCall():
+                case ToolCallPart():
                     item = self._tool_call(part, path=path)
-                case Foreign(dialect="openai_responses"):
+                case ForeignPart(dialect="openai_responses"):
                     item = part.raw
                 case _:
                     raise Unsupported(f"'{path}' cannot be part of an assistant's message here.", param=path)
@@ -168,8 +176,8 @@ class History:
         self._messages += 1
         return {"id": f"msg_{self._messages - 1}", **written, "status": "completed"}
 
-    def _answer(self, part: Text | Refusal, *, path: str) -> _Written:
-        if isinstance(part, Refusal):
+    def _answer(self, part: TextPart | RefusalPart, *, path: str) -> _Written:
+        if isinstance(part, RefusalPart):
             return {"type": "refusal", "refusal": part.text}
         annotations: object = []
         if part.annotations_of == DIALECT:
@@ -180,7 +188,7 @@ class History:
             self._lose(f"{path}.cache_control", "answers have no cache markers here")
         return {"type": "output_text", "text": part.text, "annotations": annotations}
 
-    def _guard(self, seal: Seal, path: str) -> bool:
+    def _guard(self, seal: OpaqueState, path: str) -> bool:
         """Whether it may go. The route sends sealed state home; this is the last door, so that a mistake there fails instead of leaking (R17)."""
         if seal.provider is None:
             return self._own
@@ -191,7 +199,7 @@ class History:
             )
         return True
 
-    def _reasoning(self, thought: Thinking, *, path: str) -> _Written | None:
+    def _reasoning(self, thought: ReasoningPart, *, path: str) -> _Written | None:
         seal = thought.seal
         is_theirs = seal is not None and self._guard(seal, path)
         if seal is not None and is_theirs and seal.format == COMPACTED:
@@ -214,7 +222,7 @@ class History:
         self._lose(path, "this service takes no earlier reasoning but its own")
         return None
 
-    def _tool_call(self, call: ToolCall, *, path: str) -> _Written:
+    def _tool_call(self, call: ToolCallPart, *, path: str) -> _Written:
         name = self._name_of(call.name, path=f"{path}.name")
         written: _Written
         if call.free and name not in self._free:
@@ -254,12 +262,12 @@ class History:
     def _results(self, message: Message) -> list[_AnyPart]:
         items: list[_AnyPart] = []
         for part in message.parts:
-            if not isinstance(part, ToolResult):
+            if not isinstance(part, ToolResultPart):
                 raise Unsupported("A tool's message may hold results only.", param=message.path)
             items.append(self._result(part, path=message.path))
         return items
 
-    def _result(self, result: ToolResult, *, path: str) -> _Written:
+    def _result(self, result: ToolResultPart, *, path: str) -> _Written:
         is_custom = result.id in self._customs or (result.free and self._own)
         parts = [self._part(part, path=f"{path}.content[{n}]") for n, part in enumerate(result.parts)]
         if result.is_error:
@@ -277,35 +285,35 @@ class History:
 
     def _part(self, part: Part, *, path: str) -> _AnyPart:
         match part:
-            case Text():
+            case TextPart():
                 return self._with_cache({"type": "input_text", "text": part.text}, part.cache, path=path)
-            case Refusal():
+            case RefusalPart():
                 return {"type": "input_text", "text": part.text}
-            case Image():
+            case ImagePart():
                 return self._with_cache(self._image(part, path=path), part.cache, path=path)
-            case Document():
+            case DocumentPart():
                 return self._with_cache(self._document(part, path=path), part.cache, path=path)
-            case SearchResult():
+            case SearchResultPart():
                 text = "\n".join([f"{part.title} ({part.source})", *part.texts])
                 if part.citations:
                     self._lose(f"{path}.citations", "citations cannot be asked for here")
                 return self._with_cache({"type": "input_text", "text": text}, part.cache, path=path)
-            case Audio():
+            case AudioPart():
                 if not self._own:
                     raise Unsupported(f"'{path}': this provider takes no audio.", param=path)
                 return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-            case Foreign():
+            case ForeignPart():
                 if part.dialect != DIALECT:
                     raise Unsupported(
                         f"'{path}' ({part.type}) is known to its own provider alone.", param=path
                     )
                 return part.raw
-            case Thinking() | ToolCall() | ToolResult():
+            case ReasoningPart() | ToolCallPart() | ToolResultPart():
                 raise Unsupported(f"'{path}' stands where it cannot be said.", param=path)
             case _:
                 assert_never(part)
 
-    def _with_cache(self, written: _Written, cache: Cache | None, *, path: str) -> _Written:
+    def _with_cache(self, written: _Written, cache: CacheBreakpoint | None, *, path: str) -> _Written:
         if cache is None:
             return written
         if cache.ttl in _LIFETIMES:
@@ -314,14 +322,14 @@ class History:
             self._lose(f"{path}.cache_control", "a cache marker has to say how long it lives here")
         return written
 
-    def _image(self, image: Image, *, path: str) -> _Written:
+    def _image(self, image: ImagePart, *, path: str) -> _Written:
         source = image.source
         written: _Written = {"type": "input_image", "detail": image.detail or "auto"}
-        if isinstance(source, FileId):
+        if isinstance(source, FileReference):
             self._check_file(path)
             written["file_id"] = source.id
         else:
-            written["image_url"] = source.url if isinstance(source, Url) else _data_url(source)
+            written["image_url"] = source.url if isinstance(source, UrlReference) else _data_url(source)
         return written
 
     def _check_file(self, path: str) -> None:
@@ -330,7 +338,7 @@ class History:
                 f"'{path}': a file that is kept at another provider cannot be read.", param=path
             )
 
-    def _document(self, document: Document, *, path: str) -> _Written:
+    def _document(self, document: DocumentPart, *, path: str) -> _Written:
         source = document.source
         if document.citations:
             self._lose(f"{path}.citations", "citations cannot be asked for here")
@@ -340,10 +348,10 @@ class History:
         if document.context is not None:
             self._lose(f"{path}.context", "a file has no context here")
         written: _Written = {"type": "input_file"}
-        if isinstance(source, Inline):
+        if isinstance(source, InlineData):
             written["filename"] = document.filename or document.title or "document.pdf"
             written["file_data"] = _data_url(source)
-        elif isinstance(source, FileId):
+        elif isinstance(source, FileReference):
             self._check_file(path)
             written["file_id"] = source.id
         else:
@@ -351,7 +359,7 @@ class History:
         return written
 
 
-def _is_content(part: Foreign) -> bool:
+def _is_content(part: ForeignPart) -> bool:
     return part.type.startswith(("input_", "output_"))
 
 
@@ -360,7 +368,7 @@ def _call_id(given: str) -> str:
     return given if len(given) <= LONGEST else alias(given)
 
 
-def _data_url(source: Inline) -> str:
+def _data_url(source: InlineData) -> str:
     return f"data:{source.media_type};base64,{source.data}"
 
 

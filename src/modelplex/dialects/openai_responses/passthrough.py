@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.core.estimate import sealed_characters
 from modelplex.dialects.core.json import MALFORMED, decode_mended, mend, parses
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
-from modelplex.dialects.dialect import Seen
+from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside
 from modelplex.dialects.openai_chat.passthrough import ENDED_EARLY
 from modelplex.dialects.openai_responses.usage import read_usage
@@ -72,7 +72,7 @@ _decode_response = msgspec.json.Decoder(_Response).decode
 _decode_flat = msgspec.json.Decoder(_Flat).decode
 
 
-class ResponsesWatch:
+class ResponsesObserver:
     """dialects/dialect.py's Watch. The end mark is response.completed or response.incomplete."""
 
     __slots__ = (
@@ -108,10 +108,10 @@ class ResponsesWatch:
         return f"<ResponsesWatch finish={self._finish} failed={self.failed!r}>"
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> ObservedResponse:
         usage = None if self._response is None else read_usage(self._response.usage)
         # The counts stand in the last event alone.
-        return Seen(
+        return ObservedResponse(
             self._model,
             self._finish,
             usage,
@@ -273,36 +273,38 @@ def _is_half(item: _Item) -> bool:
     )
 
 
-def _seen(response: _Response) -> Seen:
+def _seen(response: _Response) -> ObservedResponse:
     """What a response object holds. Its word for the end is why it is incomplete, else its status."""
     items = response.output or []
     details = response.incomplete_details
     reason = details.reason if details is not None else None
-    return Seen(
+    return ObservedResponse(
         response.model,
         reason or response.status or "completed",
         seals=tuple(item.encrypted_content for item in items if item.encrypted_content),
     )
 
 
-def watch(ask: Ask, *, withhold_usage: bool) -> ResponsesWatch:
+def watch(ask: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
     """Looks on while a stream passes. Usage is in the last event, asked for or not: there is none to withhold."""
     del ask, withhold_usage
-    return ResponsesWatch()
+    return ResponsesObserver()
 
 
-def look(body: bytes) -> Seen:
+def look(body: bytes) -> ObservedResponse:
     """A whole answer: what is in it, and why it is none."""
     response = decode_mended(body, _decode_response)
     if response is None:
         broken = "The provider answered with something that is not an answer in the Responses form."
-        return Seen(error=UpstreamBroken(broken))
+        return ObservedResponse(error=UpstreamBroken(broken))
     if response.error:
-        return Seen(response.model, error=error_inside(response.error, body=body))
+        return ObservedResponse(response.model, error=error_inside(response.error, body=body))
     usage = read_usage(response.usage)
     if response.output is None or response.status in {"failed", "cancelled"}:
         said = response.status or "without output"
-        return Seen(response.model, usage=usage, error=UpstreamBroken(f"The provider's answer is {said}."))
+        return ObservedResponse(
+            response.model, usage=usage, error=UpstreamBroken(f"The provider's answer is {said}.")
+        )
     error: ModelplexError | None = None
     if response.status != "incomplete" and any(_is_half(item) for item in response.output):
         error = UpstreamBroken("The provider ended a tool call whose arguments are not JSON.")

@@ -12,9 +12,18 @@ from typing import cast, get_args
 import msgspec
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import Ask, Call, Effort, Format, Message, Reasoning, Sampling, Text
+from modelplex.core.request import (
+    ChatRequest,
+    Effort,
+    Message,
+    RawRequest,
+    ReasoningOptions,
+    ResponseFormat,
+    Sampling,
+    TextPart,
+)
 from modelplex.dialects.core.json import MALFORMED, encode, is_given
-from modelplex.dialects.core.members import Members, decode_member
+from modelplex.dialects.core.members import RequestMembers, decode_member
 from modelplex.dialects.openai_responses.constants import DIALECT, LOGPROBS
 from modelplex.dialects.openai_responses.messages_in import read_input
 from modelplex.dialects.openai_responses.tools import read_choice, read_tools
@@ -44,13 +53,13 @@ class _Reasoning(msgspec.Struct):
     generate_summary: str | None = None
 
 
-def read_call(ask: Ask) -> Call:
+def read_call(ask: RawRequest) -> ChatRequest:
     """The whole request, understood. Raises BadRequest with `param` like "input[2].content[0].image_url"."""
-    members = Members(ask.fields)
+    members = RequestMembers(ask.fields)
     tools, namespaces = read_tools(members)
     text = members.get("text", _Text) or _Text()
     user, user_field = _read_user(members)
-    return Call(
+    return ChatRequest(
         dialect=DIALECT,
         model=ask.model,
         messages=_read_messages(members),
@@ -73,18 +82,18 @@ def read_call(ask: Ask) -> Call:
     )
 
 
-def _read_messages(members: Members) -> tuple[Message, ...]:
+def _read_messages(members: RequestMembers) -> tuple[Message, ...]:
     given = members.unread("input")
     instructions = members.get("instructions", str)
     if given is None and instructions is None:
         raise BadRequest("The body has no 'input'.", param="input")
     messages = [] if given is None else read_input(given)
     if instructions:
-        messages.insert(0, Message("system", (Text(instructions),), path=INSTRUCTIONS))
+        messages.insert(0, Message("system", (TextPart(instructions),), path=INSTRUCTIONS))
     return tuple(messages)
 
 
-def _read_user(members: Members) -> tuple[str | None, str]:
+def _read_user(members: RequestMembers) -> tuple[str | None, str]:
     user = members.get("user", str)
     safety = members.get("safety_identifier", str)
     if safety is None:
@@ -94,7 +103,7 @@ def _read_user(members: Members) -> tuple[str | None, str]:
     return safety, "safety_identifier"
 
 
-def _read_sampling(members: Members) -> Sampling:
+def _read_sampling(members: RequestMembers) -> Sampling:
     top = members.get("top_logprobs", int)
     include = members.get("include", list[str]) or []
     members.keep("include")
@@ -106,17 +115,17 @@ def _read_sampling(members: Members) -> Sampling:
     )
 
 
-def _read_format(given: _Format) -> Format:
+def _read_format(given: _Format) -> ResponseFormat:
     if given.type == "text":
-        return Format("text")
+        return ResponseFormat("text")
     if given.type == "json_object":
-        return Format("json")
+        return ResponseFormat("json")
     if given.type != "json_schema" or not is_given(given.schema):
         path = "text.format.schema" if given.type == "json_schema" else "text.format.type"
         raise BadRequest(
             f'\'{path}\': expected "text", "json_object", or "json_schema" with a `schema`.', param=path
         )
-    return Format(
+    return ResponseFormat(
         "schema",
         schema=given.schema,
         name=given.name,
@@ -125,7 +134,7 @@ def _read_format(given: _Format) -> Format:
     )
 
 
-def _read_reasoning(members: Members) -> Reasoning | None:
+def _read_reasoning(members: RequestMembers) -> ReasoningOptions | None:
     given = members.get("reasoning", _Reasoning)
     if given is None:
         return None
@@ -139,7 +148,7 @@ def _read_reasoning(members: Members) -> Reasoning | None:
     show = given.summary or given.generate_summary
     if given.effort is None and show is None:
         return None
-    return Reasoning(effort=cast("Effort | None", given.effort), show=show)
+    return ReasoningOptions(effort=cast("Effort | None", given.effort), show=show)
 
 
 # --- earlier answers ----------------------------------------------------------------------------------------------
@@ -149,7 +158,7 @@ class _Body(msgspec.Struct):
     output: list[msgspec.Raw] | None = None
 
 
-def input_items(ask: Ask) -> list[msgspec.Raw]:
+def input_items(ask: RawRequest) -> list[msgspec.Raw]:
     """The items that the request itself brings, a plain text as the message that it is. Raises BadRequest."""
     given = ask.fields.get("input")
     if given is None or not is_given(given):
@@ -169,7 +178,7 @@ def output_items(body: bytes) -> list[msgspec.Raw]:
         return []
 
 
-def previous_response(ask: Ask) -> str | None:
+def previous_response(ask: RawRequest) -> str | None:
     """The id of the answer that the request goes on from. Raises BadRequest where it is not a string."""
     given = ask.fields.get("previous_response_id")
     if given is None or not is_given(given):
@@ -177,13 +186,13 @@ def previous_response(ask: Ask) -> str | None:
     return decode_member(given, str, path="previous_response_id")
 
 
-def wants_keeping(ask: Ask) -> bool:
+def wants_keeping(ask: RawRequest) -> bool:
     """Whether the answer is to be kept: `store` is true unless it is said to be false (wires.md 2.3)."""
     given = ask.fields.get("store")
     return given is None or bytes(given) != b"false"
 
 
-def with_history(ask: Ask, earlier_items: Sequence[msgspec.Raw]) -> Ask:
+def with_history(ask: RawRequest, earlier_items: Sequence[msgspec.Raw]) -> RawRequest:
     """The request with the items of earlier turns before its own, and without the name that they were kept under. `instructions` of
     earlier turns do not carry over, by OpenAI's rule.
     """

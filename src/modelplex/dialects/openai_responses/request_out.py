@@ -15,13 +15,13 @@ from modelplex.core.errors import Unsupported
 from modelplex.core.request import (
     AnyTool,
     Attempt,
-    Call,
     Change,
-    FreeTool,
+    ChatRequest,
+    FreeformTool,
     HostedTool,
-    Reasoning,
+    ProviderRequest,
+    ReasoningOptions,
     Tool,
-    Written,
 )
 from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.core.json import encode
@@ -37,7 +37,7 @@ from modelplex.dialects.openai_chat.request_out import (
     wraps_free_tools,
 )
 from modelplex.dialects.openai_responses.constants import DIALECT, ENCRYPTED, LOGPROBS
-from modelplex.dialects.openai_responses.messages_out import History
+from modelplex.dialects.openai_responses.messages_out import ResponsesItemWriter
 from modelplex.dialects.openai_responses.tools import write_choice, write_custom, write_function, write_tools
 
 _TIERS = {"auto": "auto", "standard_only": "default"}
@@ -48,7 +48,7 @@ _SUMMARIES = {"auto": "auto", "concise": "concise", "detailed": "detailed", "sum
 _UNSAID = ("top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias")
 
 
-def write_call(call: Call, attempt: Attempt) -> Written:
+def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The request body.
 
     Raises:
@@ -61,7 +61,7 @@ def write_call(call: Call, attempt: Attempt) -> Written:
 class _Writing:
     """One request in the making."""
 
-    def __init__(self, call: Call, attempt: Attempt) -> None:
+    def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self.call, lost = cross_dialect.crossed(call, to=DIALECT)
         self.attempt = attempt
         self.own = call.dialect == DIALECT
@@ -74,7 +74,7 @@ class _Writing:
         self.answer_tool: str | None = None
         self.wraps = wraps_free_tools(self.call, attempt)
 
-    def write(self) -> Written:
+    def write(self) -> ProviderRequest:
         call, body = self.call, self.body
         if call.sampling.n > 1:
             raise Unsupported("This provider gives one choice an answer.", param="n")
@@ -84,7 +84,9 @@ class _Writing:
         if self.wraps:
             self.free |= {self.name_of(name, path="messages") for name in called_freely(call)}
         tools = write_tools(call, self._tool)
-        history = History(call, self.attempt, name_of=self.name_of, changes=self.changes, free=self.free)
+        history = ResponsesItemWriter(
+            call, self.attempt, name_of=self.name_of, changes=self.changes, free=self.free
+        )
         self._put("instructions", history.instructions())
         body["input"] = history.items()
         self._write_tools(tools)
@@ -102,7 +104,7 @@ class _Writing:
             if "stream_options" in call.extra and self.own:
                 body["stream_options"] = call.extra["stream_options"]
         self._drop_refused()
-        return Written(
+        return ProviderRequest(
             encode(body), tuple(self.changes), self.aliases, frozenset(self.free), self.answer_tool
         )
 
@@ -145,7 +147,7 @@ class _Writing:
             customs = [
                 tool.name
                 for tool in call.tools
-                if isinstance(tool, FreeTool) and self.name_of(tool.name, path="tools") not in self.free
+                if isinstance(tool, FreeformTool) and self.name_of(tool.name, path="tools") not in self.free
             ]
             self.body["tool_choice"] = write_choice(
                 choice, customs, lambda name: self.name_of(name, path="tool_choice")
@@ -159,7 +161,7 @@ class _Writing:
                 self.changes.append(cross_dialect.lost_tool(tool, self.call.choice, path=path))
                 self.lost |= cross_dialect.words_of(tool)
                 return None
-            case FreeTool():
+            case FreeformTool():
                 return self._free_tool(tool, path)
             case Tool():
                 return self._function(tool, path)
@@ -177,7 +179,7 @@ class _Writing:
             self._lose(f"{path}.{name}", "this dialect has no such member")
         return written
 
-    def _free_tool(self, tool: FreeTool, path: str) -> dict[str, Any]:
+    def _free_tool(self, tool: FreeformTool, path: str) -> dict[str, Any]:
         name = self.name_of(tool.name, path=f"{path}.name")
         if not self.wraps:
             return {**write_custom(tool, name), **(tool.extra if self.own else {})}
@@ -232,7 +234,7 @@ class _Writing:
         self.body["tool_choice"] = {"type": "function", "name": ANSWER_TOOL}
         self._lose("response_format", "the model has no schemas; a forced tool stands in", "lower")
 
-    def _write_reasoning(self, reasoning: Reasoning) -> None:
+    def _write_reasoning(self, reasoning: ReasoningOptions) -> None:
         effort: str | None = reasoning.effort
         if effort is None and reasoning.mode == "disabled":
             effort = "none"

@@ -13,23 +13,23 @@ import msgspec
 
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    UsageReported,
 )
-from modelplex.core.request import Attempt, Seal, Written
+from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
 from modelplex.dialects.core.json import as_object, as_text, decode_mended, encode, parses
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import SseReader
@@ -135,7 +135,7 @@ class _Call:
 class ResponsesReader:
     """dialects/dialect.py's Reader."""
 
-    def __init__(self, attempt: Attempt, written: Written) -> None:
+    def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._attempt = attempt
         self._written = written
         self.quota = Quota()
@@ -209,11 +209,11 @@ class ResponsesReader:
 
     def _fail(self, error: UpstreamBroken) -> None:
         self._over = True
-        self._events.append(Failed(error))
+        self._events.append(ResponseFailed(error))
 
     def _fail_with(self, error: object, body: bytes) -> None:
         self._over = True
-        self._events.append(Failed(error_inside(error, body=body)))
+        self._events.append(ResponseFailed(error_inside(error, body=body)))
 
     # --- one event ---
 
@@ -255,7 +255,7 @@ class ResponsesReader:
             return
         self._began = True
         self._events.append(
-            Began(
+            ResponseStarted(
                 id=as_text(response.id) or "",
                 model=response.model or "",
                 created=int(response.created_at or 0),
@@ -273,7 +273,7 @@ class ResponsesReader:
                 self._say_rest((index, "text", place), told.text, told.logprobs)
             case "response.output_text.annotation.added":
                 part = self._part((index, "text", place))
-                self._events.append(Cited(part, msgspec.Raw(bytes(told.annotation)), DIALECT))
+                self._events.append(CitationAdded(part, msgspec.Raw(bytes(told.annotation)), DIALECT))
             case "response.refusal.delta":
                 self._refuse(index, place, told.delta or "")
             case "response.refusal.done":
@@ -342,7 +342,7 @@ class ResponsesReader:
             case "function_call" | "custom_tool_call":
                 self._read_call(index, item)
             case _:
-                self._events.append(Made(self._next_part(), msgspec.Raw(bytes(raw)), DIALECT))
+                self._events.append(MediaOutput(self._next_part(), msgspec.Raw(bytes(raw)), DIALECT))
 
     def _read_message(self, index: int, item: _Item) -> None:
         for place, piece in enumerate(item.content or ()):
@@ -356,9 +356,9 @@ class ResponsesReader:
                     self._say_rest((index, kind, place), piece.text, piece.logprobs)
                     for annotation in piece.annotations or ():
                         part = self._part((index, kind, place))
-                        self._events.append(Cited(part, msgspec.Raw(bytes(annotation)), DIALECT))
+                        self._events.append(CitationAdded(part, msgspec.Raw(bytes(annotation)), DIALECT))
             if (index, kind, place) in self._parts:
-                self._events.append(Closed(self._parts[index, kind, place]))
+                self._events.append(PartEnded(self._parts[index, kind, place]))
 
     def _read_reasoning(self, index: int, item: _Item) -> None:
         for place, piece in enumerate(item.summary or ()):
@@ -368,7 +368,7 @@ class ResponsesReader:
         silent = index not in self._thoughts
         if item.encrypted_content:
             part = self._thought_part(index)
-            seal = Seal(
+            seal = OpaqueState(
                 SEAL_FORMAT,
                 item.encrypted_content,
                 provider=self._attempt.provider,
@@ -376,9 +376,9 @@ class ResponsesReader:
                 model=self._attempt.model,
                 id=item.id,
             )
-            self._events.append(Sealed(part, seal, redacted=silent))
+            self._events.append(OpaqueStateReceived(part, seal, redacted=silent))
         if index in self._thoughts:
-            self._events.append(Closed(self._thoughts[index]))
+            self._events.append(PartEnded(self._thoughts[index]))
 
     def _read_call(self, index: int, item: _Item) -> None:
         call = self._calls.get(index)
@@ -406,7 +406,7 @@ class ResponsesReader:
         if not call.as_text:
             self._begin(_Response())
             self._events.append(
-                Called(
+                ToolCallStarted(
                     call.part,
                     item.call_id or item.id or f"call_{len(self._calls) - 1}",
                     self._written.aliases.get(sent, sent),
@@ -439,7 +439,7 @@ class ResponsesReader:
     def _say(self, index: int, place: int, text: str, logprobs: list[msgspec.Raw] | None) -> None:
         odds = msgspec.Raw(encode([_odd(raw) for raw in logprobs])) if logprobs else None
         if text or odds is not None:
-            self._events.append(Said(self._part((index, "text", place)), text, logprobs=odds))
+            self._events.append(TextDelta(self._part((index, "text", place)), text, logprobs=odds))
 
     def _say_rest(self, place: _Place, text: str | None, logprobs: list[msgspec.Raw] | None) -> None:
         if place not in self._told:
@@ -448,7 +448,7 @@ class ResponsesReader:
     def _refuse(self, index: int, place: int, text: str) -> None:
         if text:
             self._refused = True
-            self._events.append(Refused(self._part((index, "refusal", place)), text))
+            self._events.append(RefusalDelta(self._part((index, "refusal", place)), text))
 
     def _thought_part(self, index: int) -> int:
         """One part for a whole reasoning item: its seal is of all that it holds."""
@@ -465,7 +465,7 @@ class ResponsesReader:
         if place not in self._told and (index, kind) in self._kinds_told:
             text = "\n\n" + text
         self._tell(place)
-        self._events.append(Thought(self._thought_part(index), text, summary=kind == "summary"))
+        self._events.append(ReasoningDelta(self._thought_part(index), text, summary=kind == "summary"))
 
     def _think_rest(self, place: _Place, text: str | None) -> None:
         if place not in self._told:
@@ -478,9 +478,9 @@ class ResponsesReader:
         self.quota.take_text(text)
         call.pieces.append(text)
         if call.as_text:
-            self._events.append(Said(call.part, text))
+            self._events.append(TextDelta(call.part, text))
         elif not call.wrapped:
-            self._events.append(Argued(call.part, text))
+            self._events.append(ToolArgumentsDelta(call.part, text))
 
     def _argue_rest(self, index: int, whole: str) -> None:
         call = self._calls.get(index)
@@ -494,11 +494,11 @@ class ResponsesReader:
         if call.wrapped:
             text = _unwrapped(text)
             if text:
-                self._events.append(Argued(call.part, text))
+                self._events.append(ToolArgumentsDelta(call.part, text))
         elif not text.strip() and not call.free and not call.as_text:
-            self._events.append(Argued(call.part, "{}"))
+            self._events.append(ToolArgumentsDelta(call.part, "{}"))
         call.closed = True
-        self._events.append(Closed(call.part))
+        self._events.append(PartEnded(call.part))
 
     # --- the end ---
 
@@ -519,7 +519,7 @@ class ResponsesReader:
                 self._read_final(index, item, raw)
         usage = read_usage(response.usage)
         if usage is not None:
-            self._events.append(Measured(usage))
+            self._events.append(UsageReported(usage))
         if self._over:
             return
         details = response.incomplete_details
@@ -555,7 +555,7 @@ class ResponsesReader:
         elif reason == "stop" and self._refused:
             reason = "refusal"
         self._over = True
-        self._events.append(Ended(reason))
+        self._events.append(ResponseEnded(reason))
 
 
 def _as_json(arguments: object) -> str:
@@ -585,10 +585,10 @@ def _flat_error(data: bytes) -> object:
     return {name: members.get(name) for name in ("message", "code", "param")}
 
 
-def reader(attempt: Attempt, written: Written) -> ResponsesReader:
+def reader(attempt: Attempt, written: ProviderRequest) -> ResponsesReader:
     return ResponsesReader(attempt, written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: Written) -> list[Event]:
+def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer. What is none gives a Failed: half a JSON, an error inside a 200, no output, or one that was never finished."""
     return ResponsesReader(attempt, written).read_whole(body)

@@ -12,7 +12,7 @@ import msgspec
 
 from modelplex.core.errors import BadRequest, ModelplexError, RateLimited
 from modelplex.core.events import Usage
-from modelplex.core.request import AnyTool, Call, FreeTool, HostedTool, Text, Tool
+from modelplex.core.request import AnyTool, ChatRequest, FreeformTool, HostedTool, TextPart, Tool
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
 from modelplex.dialects.openai_responses.tools import write_choice, write_custom, write_function, write_tools
@@ -35,7 +35,7 @@ _CODES: tuple[tuple[type[ModelplexError], str], ...] = (
 _OTHER = "server_error"
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredContext(msgspec.Struct, frozen=True):
     """What the gateway itself keeps: whether this answer, and the id of the one that it goes on from."""
 
     store: bool = False
@@ -45,7 +45,7 @@ class Kept(msgspec.Struct, frozen=True):
 class ResponseObject:
     """The parts of the object that stay the same while it is told again and again. `id` names the answer."""
 
-    def __init__(self, call: Call, *, id: str, created: int, kept: Kept) -> None:
+    def __init__(self, call: ChatRequest, *, id: str, created: int, kept: StoredContext) -> None:
         self.id = id
         self._created = created
         self._tier = _TIERS.get(call.tier or "", call.tier) or "default"
@@ -88,10 +88,10 @@ def failure(error: ModelplexError) -> dict[str, str]:
     return {"code": named, "message": error.message}
 
 
-def _echoes(call: Call, kept: Kept) -> dict[str, Any]:
+def _echoes(call: ChatRequest, kept: StoredContext) -> dict[str, Any]:
     sampling = {name: getattr(call.sampling, name) for name in _SAMPLING}
     extra = call.extra
-    free = [tool.name for tool in call.tools if isinstance(tool, FreeTool)]
+    free = [tool.name for tool in call.tools if isinstance(tool, FreeformTool)]
     choice: object = "auto"
     if "tool_choice" in extra:
         choice = extra["tool_choice"]
@@ -117,10 +117,10 @@ def _echoes(call: Call, kept: Kept) -> dict[str, Any]:
     }
 
 
-def _instructions(call: Call) -> str | None:
+def _instructions(call: ChatRequest) -> str | None:
     for message in call.messages:
         if message.path == INSTRUCTIONS:
-            return "".join(part.text for part in message.parts if isinstance(part, Text))
+            return "".join(part.text for part in message.parts if isinstance(part, TextPart))
     return None
 
 
@@ -129,13 +129,13 @@ def _echo_tool(tool: AnyTool, path: str) -> dict[str, Any] | msgspec.Raw:
     match tool:
         case HostedTool():
             return tool.raw
-        case FreeTool():
+        case FreeformTool():
             return {**write_custom(tool, tool.name), **tool.extra}
         case Tool():
             return {**write_function(tool, tool.name), **tool.extra}
 
 
-def _text(call: Call) -> dict[str, Any]:
+def _text(call: ChatRequest) -> dict[str, Any]:
     asked = call.format
     form: dict[str, Any] = {"type": "text"}
     if asked is not None and asked.kind == "json":
@@ -147,7 +147,7 @@ def _text(call: Call) -> dict[str, Any]:
     return {"format": form} if call.verbosity is None else {"format": form, "verbosity": call.verbosity}
 
 
-def _reasoning(call: Call) -> dict[str, Any] | None:
+def _reasoning(call: ChatRequest) -> dict[str, Any] | None:
     if call.reasoning is None:
         return None
     return {"effort": call.reasoning.effort, "summary": call.reasoning.show}

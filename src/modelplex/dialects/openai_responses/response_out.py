@@ -14,30 +14,30 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import (
-    Argued,
-    Began,
-    Called,
-    Cited,
-    Closed,
-    Ended,
+    CitationAdded,
     Event,
-    Failed,
-    Made,
-    Measured,
+    MediaOutput,
+    OpaqueStateReceived,
+    PartEnded,
     Reason,
-    Refused,
-    Said,
-    Sealed,
-    Thought,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseEnded,
+    ResponseFailed,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
+    UsageReported,
 )
-from modelplex.core.request import Call, Change, HostedTool, Seal
+from modelplex.core.request import Change, ChatRequest, HostedTool, OpaqueState
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.json import as_object, encode
 from modelplex.dialects.core.tool_names import qualified
 from modelplex.dialects.openai_responses.constants import DIALECT, OF_CALL, SEAL_FORMAT
-from modelplex.dialects.openai_responses.response_object import Kept, ResponseObject
+from modelplex.dialects.openai_responses.response_object import ResponseObject, StoredContext
 
 PREFIX = "resp_"
 INCOMPLETE: dict[Reason, str | None] = {
@@ -83,13 +83,15 @@ class ResponsesWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, call: Call, *, id_: str, created: int, model: str, kept: Kept | None = None) -> None:
+    def __init__(
+        self, call: ChatRequest, *, id_: str, created: int, model: str, kept: StoredContext | None = None
+    ) -> None:
         self.changes: list[Change] = []
         self._call = call
         self._id = id_
         self._created = created
         self._model = model
-        self._kept = kept or Kept()
+        self._kept = kept or StoredContext()
         self._object: ResponseObject | None = None
         self._tier: str | None = None
         self._usage: Usage | None = None
@@ -100,7 +102,7 @@ class ResponsesWriter:
         self._message: _Item | None = None
         self._thinking: _Item | None = None
         self._refused = False
-        self._ended: Ended | None = None
+        self._ended: ResponseEnded | None = None
         self._over = False
         self._named = {
             qualified(tool.namespace, tool.name): (tool.namespace, tool.name)
@@ -116,56 +118,66 @@ class ResponsesWriter:
         if self._over:
             return b""
         match event:
-            case Began():
+            case ResponseStarted():
                 return self._begin(event)
-            case Failed():
+            case ResponseFailed():
                 return self.fail(event.error)
-            case Measured():
+            case UsageReported():
                 self._usage = event.usage
                 return b""
             case (
-                Said()
-                | Refused()
-                | Thought()
-                | Sealed()
-                | Called()
-                | Argued()
-                | Cited()
-                | Made()
-                | Closed()
-                | Ended()
+                TextDelta()
+                | RefusalDelta()
+                | ReasoningDelta()
+                | OpaqueStateReceived()
+                | ToolCallStarted()
+                | ToolArgumentsDelta()
+                | CitationAdded()
+                | MediaOutput()
+                | PartEnded()
+                | ResponseEnded()
             ):
                 if event.choice:
                     return b""
-                begun = b"" if self._object is not None else self._begin(Began())
+                begun = b"" if self._object is not None else self._begin(ResponseStarted())
                 return begun + self._send_on(event)
             case _:
                 assert_never(event)
 
     def _send_on(
-        self, event: Said | Refused | Thought | Sealed | Called | Argued | Cited | Made | Closed | Ended
+        self,
+        event: TextDelta
+        | RefusalDelta
+        | ReasoningDelta
+        | OpaqueStateReceived
+        | ToolCallStarted
+        | ToolArgumentsDelta
+        | CitationAdded
+        | MediaOutput
+        | PartEnded
+        | ResponseEnded,
     ) -> bytes:
         match event:
-            case Said():
+            case TextDelta():
                 return self._say(event)
-            case Refused():
+            case RefusalDelta():
                 self._refused = True
                 return self._refuse(event.part, event.text)
-            case Thought():
+            case ReasoningDelta():
                 return self._think(event.part, event.text)
-            case Sealed():
+            case OpaqueStateReceived():
                 return self._seal(event)
-            case Called():
+            case ToolCallStarted():
                 return self._call_tool(event)
-            case Argued():
+            case ToolArgumentsDelta():
                 return self._argue(event.part, event.text)
-            case Cited():
+            case CitationAdded():
                 return self._cite(event)
-            case Made():
+            case MediaOutput():
                 return self._make(event)
-            case Closed():
+            case PartEnded():
                 return self._close_part(event.part)
-            case Ended():
+            case ResponseEnded():
                 self._ended = event
                 return b""
             case _:
@@ -191,7 +203,7 @@ class ResponsesWriter:
 
     def fail(self, error: ModelplexError) -> bytes:
         """The in-stream error, with all that came before it. Nothing may follow it."""
-        begun = b"" if self._object is not None else self._begin(Began())
+        begun = b"" if self._object is not None else self._begin(ResponseStarted())
         for item in self._output:
             if isinstance(item, _Item) and item.open:
                 self._settle(item, "incomplete")
@@ -216,7 +228,7 @@ class ResponsesWriter:
         placed = {"item_id": item.item["id"], "output_index": item.index, **members}
         return self._event(kind, encode(placed)[1:-1])
 
-    def _begin(self, event: Began) -> bytes:
+    def _begin(self, event: ResponseStarted) -> bytes:
         if self._object is not None:
             return b""
         id_ = event.id if event.id.startswith(PREFIX) else self._id
@@ -317,8 +329,8 @@ class ResponsesWriter:
 
     def _close_all(self) -> tuple[bytes, str]:
         """The end of every item, and the status of it all."""
-        ended = self._ended or Ended("stop")
-        out = b"" if self._object is not None else self._begin(Began())
+        ended = self._ended or ResponseEnded("stop")
+        out = b"" if self._object is not None else self._begin(ResponseStarted())
         explanation = _explanation(ended)
         if explanation and not self._refused:
             out += self._refuse(-1, explanation)
@@ -328,7 +340,7 @@ class ResponsesWriter:
         reason = INCOMPLETE[ended.reason]
         if ended.reason == "refusal" and self._refused and ended.detail is None:
             reason = None  # told in the model's own words, in a part of its own
-            self._ended = Ended("stop")
+            self._ended = ResponseEnded("stop")
         still_open = [item for item in self._output if isinstance(item, _Item) and item.open]
         for item in still_open:
             is_cut = reason is not None and (
@@ -387,7 +399,7 @@ class ResponsesWriter:
             out = self._item_event("response.output_text.done", item, content_index=place, **told)
         return out + self._item_event("response.content_part.done", item, content_index=place, part=part)
 
-    def _say(self, event: Said) -> bytes:
+    def _say(self, event: TextDelta) -> bytes:
         if not event.text and event.logprobs is None:
             return b""
         item, out = self._text_part(event.part, "output_text")
@@ -411,7 +423,7 @@ class ResponsesWriter:
         item.texts.append(text)
         return out + self._event("response.refusal.delta", item.delta + b',"delta":' + encode(text))
 
-    def _cite(self, event: Cited) -> bytes:
+    def _cite(self, event: CitationAdded) -> bytes:
         annotation = _annotation(event)
         if annotation is None:
             reason = "a citation that is not of a web page has no form here"
@@ -471,7 +483,7 @@ class ResponsesWriter:
             "response.reasoning_summary_part.done", item, summary_index=0, part=part
         )
 
-    def _seal(self, event: Sealed) -> bytes:
+    def _seal(self, event: OpaqueStateReceived) -> bytes:
         item = self._parts.get(event.part)
         if item is not None and item.kind in {"call", "custom"}:
             return self._sign(item.item["call_id"], event.seal)
@@ -481,7 +493,7 @@ class ResponsesWriter:
         item.item["encrypted_content"] = wrap(event.seal)
         return out
 
-    def _sign(self, call_id: str, seal: Seal) -> bytes:
+    def _sign(self, call_id: str, seal: OpaqueState) -> bytes:
         """A signature of a call, in a reasoning item of its own that names the call: calls have no place for it."""
         item, out = self._add("rs", "reasoning", {"type": "reasoning", "summary": list[Any]()})
         item.item["encrypted_content"] = wrap(msgspec.structs.replace(seal, id=OF_CALL + call_id))
@@ -489,7 +501,7 @@ class ResponsesWriter:
 
     # --- calls ---
 
-    def _call_tool(self, event: Called) -> bytes:
+    def _call_tool(self, event: ToolCallStarted) -> bytes:
         out = b"" if self._message is None else self._close(self._message)
         if self._thinking is not None:
             out += self._close(self._thinking)
@@ -517,7 +529,7 @@ class ResponsesWriter:
 
     # --- the rest ---
 
-    def _make(self, event: Made) -> bytes:
+    def _make(self, event: MediaOutput) -> bytes:
         """An item of this form's own passes as it is; it is whole."""
         if event.dialect != DIALECT:
             self.changes.append(Change("drop", "output[]", "an output that has no form here"))
@@ -541,18 +553,24 @@ _DONE = {
 
 
 def write_answer(
-    events: Sequence[Event], call: Call, *, id_: str, created: int, model: str, kept: Kept | None = None
+    events: Sequence[Event],
+    call: ChatRequest,
+    *,
+    id_: str,
+    created: int,
+    model: str,
+    kept: StoredContext | None = None,
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     writer = ResponsesWriter(call, id_=id_, created=created, model=model, kept=kept)
     for event in events:
-        if isinstance(event, Failed):
+        if isinstance(event, ResponseFailed):
             raise event.error
         writer.send(event)
     return writer.whole(), writer.changes
 
 
-def _explanation(event: Ended) -> str | None:
+def _explanation(event: ResponseEnded) -> str | None:
     """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
     if event.reason != "refusal" or event.detail is None:
         return None
@@ -560,7 +578,7 @@ def _explanation(event: Ended) -> str | None:
     return said if isinstance(said, str) else None
 
 
-def _annotation(event: Cited) -> msgspec.Raw | None:
+def _annotation(event: CitationAdded) -> msgspec.Raw | None:
     """This form's own as it is; of the others, a citation of a web page."""
     if event.dialect == DIALECT:
         return event.raw

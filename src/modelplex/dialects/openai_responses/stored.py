@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from modelplex.core.request import Ask
+from modelplex.core.request import RawRequest
 from modelplex.dialects.core.json import decode_mended, encode
 from modelplex.dialects.core.sse import SseReader
 
@@ -59,7 +59,7 @@ def read_reference(item: msgspec.Raw) -> str | None:
     return read.id if read is not None and read.type == "item_reference" else None
 
 
-def with_items(ask: Ask, items: Sequence[msgspec.Raw]) -> Ask:
+def with_items(ask: RawRequest, items: Sequence[msgspec.Raw]) -> RawRequest:
     """The request with these items as its input."""
     fields = {**ask.fields, "input": msgspec.Raw(encode(list(items)))}
     return msgspec.structs.replace(ask, body=encode(fields), fields=fields)

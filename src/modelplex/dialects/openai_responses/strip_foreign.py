@@ -14,15 +14,15 @@ import msgspec
 from modelplex.core.errors import Unsupported
 from modelplex.core.request import (
     AnyTool,
-    Call,
     Change,
-    Choice,
-    Foreign,
+    ChatRequest,
+    ForeignPart,
     HostedTool,
     Message,
     Part,
-    Thinking,
-    ToolCall,
+    ReasoningPart,
+    ToolCallPart,
+    ToolChoice,
 )
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.tool_names import qualified
@@ -34,7 +34,7 @@ _SILENT = frozenset({"stream_options", "tool_choice"})
 _NO_LOSS = frozenset({b"false", b'"disabled"', b"null", b"[]", b"{}"})
 
 
-def leave(call: Call) -> tuple[Call, tuple[Change, ...]]:
+def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming what is kept elsewhere."""
     changes: list[Change] = []
     extra = _leave_members(call, changes)
@@ -64,7 +64,7 @@ def leave(call: Call) -> tuple[Call, tuple[Change, ...]]:
     return told, tuple(changes)
 
 
-def _leave_members(call: Call, changes: list[Change]) -> dict[str, msgspec.Raw]:
+def _leave_members(call: ChatRequest, changes: list[Change]) -> dict[str, msgspec.Raw]:
     extra: dict[str, msgspec.Raw] = {}
     for name, raw in call.extra.items():
         if bytes(raw) in _NO_LOSS or name in _SILENT or not is_given(raw):
@@ -95,7 +95,7 @@ def _leave_tool(tool: AnyTool) -> AnyTool:
     return msgspec.structs.replace(tool, name=qualified(tool.namespace, tool.name), namespace=None)
 
 
-def _leave_choice(choice: Choice | None, names: dict[str, str]) -> Choice | None:
+def _leave_choice(choice: ToolChoice | None, names: dict[str, str]) -> ToolChoice | None:
     if choice is None or not names:
         return choice
     return msgspec.structs.replace(choice, names=tuple(names.get(name, name) for name in choice.names))
@@ -105,21 +105,21 @@ def _leave_message(message: Message, changes: list[Change]) -> Message | None:
     parts: list[Part] = []
     for part in message.parts:
         match part:
-            case Foreign() if part.type in INERT:
+            case ForeignPart() if part.type in INERT:
                 changes.append(
                     Change("drop", message.path, f"what a provider did earlier ({part.type}) is not told")
                 )
-            case Foreign(type="item_reference"):
+            case ForeignPart(type="item_reference"):
                 raise Unsupported(
                     f"'{message.path}' names an item that is kept at a provider. Send the item itself.",
                     param=message.path,
                 )
-            case Thinking() if part.seal is not None and part.seal.format == COMPACTED:
+            case ReasoningPart() if part.seal is not None and part.seal.format == COMPACTED:
                 raise Unsupported(
                     f"'{message.path}' is a compacted conversation, which its maker alone can read.",
                     param=message.path,
                 )
-            case ToolCall() if part.namespace is not None:
+            case ToolCallPart() if part.namespace is not None:
                 name = qualified(part.namespace, part.name)
                 parts.append(msgspec.structs.replace(part, name=name, namespace=None))
             case _:

@@ -13,9 +13,9 @@ from typing import Any, cast
 import msgspec
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import AnyTool, Call, Choice, FreeTool, HostedTool, Tool
+from modelplex.core.request import AnyTool, ChatRequest, FreeformTool, HostedTool, Tool, ToolChoice
 from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import Members, decode_member
+from modelplex.dialects.core.members import RequestMembers, decode_member
 from modelplex.dialects.openai_responses.constants import DIALECT
 
 _FUNCTION_MEMBERS = frozenset("type name description parameters strict".split())
@@ -51,7 +51,7 @@ class _Choosable(msgspec.Struct):
         return self.name if self.type in _CHOOSABLE else self.type
 
 
-def read_tools(members: Members) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
+def read_tools(members: RequestMembers) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
     """The tools in order, each with the namespace that it stood in, and what the namespaces are for."""
     tools: list[AnyTool] = []
     namespaces: dict[str, str] = {}
@@ -87,7 +87,7 @@ def _read_tool(given: _Tool, raw: msgspec.Raw, namespace: str | None, *, path: s
         )
     if given.type == "custom":
         grammar = given.format if given.format is not None and given.format.type == "grammar" else _Format()
-        return FreeTool(
+        return FreeformTool(
             _name_of(given, path=path),
             given.description,
             syntax=grammar.syntax,
@@ -103,7 +103,7 @@ def _rest(raw: msgspec.Raw, known: frozenset[str], *, path: str) -> dict[str, ms
     return {name: value for name, value in members.items() if name not in known and is_given(value)}
 
 
-def read_choice(members: Members) -> Choice | None:
+def read_choice(members: RequestMembers) -> ToolChoice | None:
     """`tool_choice`. One that is not of functions and custom tools alone rides along too, since its words do not hold all of it."""
     raw = members.unread("tool_choice")
     if raw is None:
@@ -111,7 +111,7 @@ def read_choice(members: Members) -> Choice | None:
     if bytes(raw).lstrip().startswith(b'"'):
         word = decode_member(raw, str, path="tool_choice")
         if word in {"none", "auto", "required"}:
-            return Choice(cast("Any", word))
+            return ToolChoice(cast("Any", word))
         raise BadRequest(
             '\'tool_choice\' must be "none", "auto", "required", or name a tool.', param="tool_choice"
         )
@@ -124,8 +124,8 @@ def read_choice(members: Members) -> Choice | None:
         raise BadRequest("'tool_choice' names no tool.", param="tool_choice")
     words = cast("tuple[str, ...]", names)
     if given.type != "allowed_tools":
-        return Choice("named", words)
-    return Choice("subset", words, required=given.mode == "required")
+        return ToolChoice("named", words)
+    return ToolChoice("subset", words, required=given.mode == "required")
 
 
 # --- written ------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def read_choice(members: Members) -> Choice | None:
 Written = dict[str, Any] | msgspec.Raw
 
 
-def write_tools(call: Call, write: Callable[[AnyTool, str], Written | None]) -> list[Written]:
+def write_tools(call: ChatRequest, write: Callable[[AnyTool, str], Written | None]) -> list[Written]:
     """The tools as `write` says each of them (it is given the tool and its place, and None leaves one out), in their namespaces."""
     written: list[Written] = []
     groups: dict[str, list[Written]] = {}
@@ -161,7 +161,7 @@ def write_function(tool: Tool, name: str) -> dict[str, Any]:
     return {**written, "parameters": tool.parameters, "strict": tool.strict}
 
 
-def write_custom(tool: FreeTool, name: str) -> dict[str, Any]:
+def write_custom(tool: FreeformTool, name: str) -> dict[str, Any]:
     written: dict[str, Any] = {"type": "custom", "name": name}
     if tool.description is not None:
         written["description"] = tool.description
@@ -170,7 +170,7 @@ def write_custom(tool: FreeTool, name: str) -> dict[str, Any]:
     return written
 
 
-def write_choice(choice: Choice, free: Iterable[str], name_of: Callable[[str], str]) -> object:
+def write_choice(choice: ToolChoice, free: Iterable[str], name_of: Callable[[str], str]) -> object:
     """The choice; `free` are the tools, as asked, that are custom ones."""
     if choice.mode in {"none", "auto", "required"}:
         return choice.mode

@@ -75,7 +75,7 @@ WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.0+)?")
 Kind = Literal["request", "notification", "response", "batch", "none"]
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class ProtocolRefusal(msgspec.Struct, frozen=True):
     """A message that goes no further: `status` for HTTP, and the JSON-RPC error. `id` is the message's, None where it has none that can be used."""
 
     status: int
@@ -91,7 +91,7 @@ class Refusal(msgspec.Struct, frozen=True):
         return {"jsonrpc": "2.0", "id": self.id, "error": error}
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class McpHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """What of a request's headers the protocol looks at. Those that may come once only are kept as often as they came."""
 
     accept: str = ""
@@ -116,7 +116,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         return any(version not in LEGACY_VERSIONS for version in self.versions)
 
 
-def read_head(headers: Headers) -> Head:
+def read_head(headers: Headers) -> McpHeaders:
     found: dict[bytes, list[str]] = {}
     arguments: list[tuple[str, str]] = []
     for name, value in headers:
@@ -126,7 +126,7 @@ def read_head(headers: Headers) -> Head:
                 arguments.append((name[len(PARAM) :].decode("latin-1"), text))
             else:
                 found.setdefault(name, []).append(text)
-    return Head(
+    return McpHeaders(
         accept=",".join(found.get(b"accept", ())),
         versions=tuple(found.get(b"mcp-protocol-version", ())),
         methods=tuple(found.get(b"mcp-method", ())),
@@ -157,29 +157,29 @@ def accepted(accept: str) -> Accepted:
     )
 
 
-def not_acceptable(*, wanted: str) -> Refusal:
-    return Refusal(406, INVALID_REQUEST, f"Not acceptable: the Accept header must list {wanted}.")
+def not_acceptable(*, wanted: str) -> ProtocolRefusal:
+    return ProtocolRefusal(406, INVALID_REQUEST, f"Not acceptable: the Accept header must list {wanted}.")
 
 
 # --- one message ---
 
 
-def read(body: bytes | bytearray, *, max_depth: int) -> Any | Refusal:
+def read(body: bytes | bytearray, *, max_depth: int) -> Any | ProtocolRefusal:
     """The JSON value of a body or a line; a Refusal where it is none, or nested deeper than `max_depth`."""
     try:
         value = msgspec.json.decode(body)
     except RecursionError:
         return too_deep(max_depth)
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        return Refusal(400, PARSE_ERROR, f"Parse error: this is not JSON ({fault}).")
+        return ProtocolRefusal(400, PARSE_ERROR, f"Parse error: this is not JSON ({fault}).")
     # Counting brackets is a tenth of walking the value, and most messages have few.
     if body.count(b"{") + body.count(b"[") > max_depth and _deeper_than(max_depth, value):
         return too_deep(max_depth)
     return value
 
 
-def too_deep(max_depth: int) -> Refusal:
-    return Refusal(
+def too_deep(max_depth: int) -> ProtocolRefusal:
+    return ProtocolRefusal(
         400, INVALID_REQUEST, f"The message is nested deeper than the {max_depth} levels of [mcp] max_depth."
     )
 
@@ -228,7 +228,7 @@ def id_of(value: Any) -> str | int | None:
     return None
 
 
-def malformed(value: Any) -> Refusal:
+def malformed(value: Any) -> ProtocolRefusal:
     """Why a value is no message."""
     told = "Invalid request: "
     if isinstance(value, list):
@@ -247,7 +247,7 @@ def malformed(value: Any) -> Refusal:
             told += "'params' must be an object."
         else:
             told += "'id' must be a string or a whole number."
-    return Refusal(400, INVALID_REQUEST, told, id=id_of(value))
+    return ProtocolRefusal(400, INVALID_REQUEST, told, id=id_of(value))
 
 
 # --- the era ---
@@ -260,15 +260,15 @@ def meta_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return cast("Json", meta) if isinstance(meta, dict) else {}
 
 
-def era_of(message: Mapping[str, Any], head: Head | None = None) -> Era | None:
+def era_of(message: Mapping[str, Any], head: McpHeaders | None = None) -> Era | None:
     """Which era a message speaks; None where nothing in it tells. `head` is None on connections without headers. That a session is known is the caller's to see."""
     if (head is not None and head.says_modern) or META_VERSION in meta_of(message):
         return "modern"
     return "legacy" if message.get("method") == "initialize" else None
 
 
-def no_era(id: str | int | None) -> Refusal:
-    return Refusal(
+def no_era(id: str | int | None) -> ProtocolRefusal:
+    return ProtocolRefusal(
         400,
         INVALID_REQUEST,
         "This request says no protocol version and belongs to no session. Begin with initialize (its session comes back in the header Mcp-Session-Id), or say "
@@ -287,7 +287,7 @@ def negotiated(params: Mapping[str, Any]) -> str:
 # --- a modern request ---
 
 
-def repeated(head: Head) -> Refusal | None:
+def repeated(head: McpHeaders) -> ProtocolRefusal | None:
     """Of two headers one could be what a proxy looks at, and the other what is meant."""
     for name, values in (
         ("MCP-Protocol-Version", head.versions),
@@ -295,16 +295,16 @@ def repeated(head: Head) -> Refusal | None:
         ("Mcp-Name", head.names),
     ):
         if len(values) > 1:
-            return Refusal(400, HEADER_MISMATCH, f"Header mismatch: {name} is sent more than once.")
+            return ProtocolRefusal(400, HEADER_MISMATCH, f"Header mismatch: {name} is sent more than once.")
     return None
 
 
-def envelope(message: Mapping[str, Any]) -> Refusal | None:
+def envelope(message: Mapping[str, Any]) -> ProtocolRefusal | None:
     """Whether version and capabilities are there, in their types."""
     meta = meta_of(message)
     for key, kind, told in ((META_VERSION, str, "a string"), (META_CAPABILITIES, dict, "an object")):
         if not isinstance(meta.get(key), kind):
-            return Refusal(
+            return ProtocolRefusal(
                 400,
                 INVALID_PARAMS,
                 f"Invalid params: params._meta must have '{key}', {told}.",
@@ -313,11 +313,11 @@ def envelope(message: Mapping[str, Any]) -> Refusal | None:
     return None
 
 
-def version_served(message: Mapping[str, Any]) -> Refusal | None:
+def version_served(message: Mapping[str, Any]) -> ProtocolRefusal | None:
     asked = meta_of(message)[META_VERSION]
     if asked in MODERN_VERSIONS:
         return None
-    return Refusal(
+    return ProtocolRefusal(
         400,
         UNSUPPORTED_VERSION,
         f"Unsupported protocol version: {asked}. Served are {', '.join(SUPPORTED)}.",
@@ -326,7 +326,7 @@ def version_served(message: Mapping[str, Any]) -> Refusal | None:
     )
 
 
-def same_as_headers(head: Head, message: Mapping[str, Any]) -> Refusal | None:
+def same_as_headers(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRefusal | None:
     """Version, method and name, as the headers repeat them."""
     method = cast("str", message["method"])
     params = cast("Json", message.get("params", {}))
@@ -349,11 +349,11 @@ def same_as_headers(head: Head, message: Mapping[str, Any]) -> Refusal | None:
             fault = f"{name} says {_short(value)}, and the body {_short(said)}."
         else:
             continue
-        return Refusal(400, HEADER_MISMATCH, f"Header mismatch: {fault}", id=id_of(message))
+        return ProtocolRefusal(400, HEADER_MISMATCH, f"Header mismatch: {fault}", id=id_of(message))
     return None
 
 
-def modern_fault(head: Head | None, message: Mapping[str, Any]) -> Refusal | None:
+def modern_fault(head: McpHeaders | None, message: Mapping[str, Any]) -> ProtocolRefusal | None:
     """What is wrong with a modern request, but for what only the tool's schema can tell. `head` is None on connections without headers."""
     if head is None:
         return envelope(message) or version_served(message)
@@ -362,7 +362,9 @@ def modern_fault(head: Head | None, message: Mapping[str, Any]) -> Refusal | Non
     return envelope(message) or same_as_headers(head, message) or version_served(message)
 
 
-def same_arguments(head: Head, message: Mapping[str, Any], schema: Mapping[str, Any]) -> Refusal | None:
+def same_arguments(
+    head: McpHeaders, message: Mapping[str, Any], schema: Mapping[str, Any]
+) -> ProtocolRefusal | None:
     """Whether the `Mcp-Param-*` headers of a tools/call say what its arguments say, for those that the tool's input schema names."""
     params = cast("Json", message.get("params", {}))
     arguments = params.get("arguments")
@@ -370,7 +372,7 @@ def same_arguments(head: Head, message: Mapping[str, Any], schema: Mapping[str, 
         said = _at(path, arguments)
         values = [value for name, value in head.arguments if name == token.lower()]
         if fault := _argument_fault(values, said):
-            return Refusal(
+            return ProtocolRefusal(
                 400, HEADER_MISMATCH, f"Header mismatch: Mcp-Param-{token} {fault}", id=id_of(message)
             )
     return None

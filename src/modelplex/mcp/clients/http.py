@@ -24,9 +24,9 @@ from modelplex.core.errors import ClientClosed, ModelplexError, TooLarge
 from modelplex.mcp.clients.checks import (
     STATUS_OF_CODE,
     Accepted,
-    Head,
     Headers,
-    Refusal,
+    McpHeaders,
+    ProtocolRefusal,
     accepted,
     era_of,
     id_of,
@@ -40,17 +40,32 @@ from modelplex.mcp.clients.checks import (
     same_arguments,
 )
 from modelplex.mcp.clients.message_limits import read
-from modelplex.mcp.clients.rest import Plain
-from modelplex.mcp.clients.session import FAILED, Alone, Stream, Tools, already_running, start_all
-from modelplex.mcp.clients.sessions import Session, Sessions
-from modelplex.mcp.clients.sse_response import JSON, QUIET_SECONDS, Carrier, Manner, Outlet, cut_short, refuse
+from modelplex.mcp.clients.rest import RestRoutes
+from modelplex.mcp.clients.session import (
+    FAILED,
+    MessageStream,
+    SessionlessClient,
+    ToolBackend,
+    already_running,
+    start_all,
+)
+from modelplex.mcp.clients.sessions import LegacySession, Sessions
+from modelplex.mcp.clients.sse_response import (
+    JSON,
+    QUIET_SECONDS,
+    HttpOutput,
+    ResponseManner,
+    SseResponder,
+    cut_short,
+    refuse,
+)
 from modelplex.mcp.constants import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
     META_CAPABILITIES,
     META_VERSION,
     Json,
-    Reply,
+    McpReply,
 )
 from modelplex.pipeline.offload import Offload
 
@@ -63,7 +78,7 @@ BATCHING: Final = "2025-03-26"
 """The one revision that has batches."""
 
 
-class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+class McpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request on a path of ours, its Host and Origin looked at already. `length` is the body's, where it is declared."""
 
     method: str
@@ -74,50 +89,50 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None
 
 
-class Place(msgspec.Struct, frozen=True):
+class McpPlace(msgspec.Struct, frozen=True):
     """What a path means. `form` "mcp" is the endpoint, "sse" the older one, "tools" and "call" the plain form; `name` is the server or the tool."""
 
     form: str
     name: str | None = None
 
 
-def place_of(path: str) -> Place | None:
+def place_of(path: str) -> McpPlace | None:
     parts = path.removeprefix(BASE).strip("/").split("/")
     match parts:
         case [""]:
-            return Place("mcp")
+            return McpPlace("mcp")
         case ["sse"]:
-            return Place("sse")
+            return McpPlace("sse")
         case ["tools"]:
-            return Place("tools")
+            return McpPlace("tools")
         case ["tools", *name, "call"] if name:
-            return Place("call", "/".join(name))
+            return McpPlace("call", "/".join(name))
         case ["servers", name]:
-            return Place("mcp", name)
+            return McpPlace("mcp", name)
         case ["servers", name, "sse"]:
-            return Place("sse", name)
+            return McpPlace("sse", name)
         case _:
             return None
 
 
-async def turn_away(path: str, status: int, sentence: str, door: Outlet) -> None:
+async def turn_away(path: str, status: int, sentence: str, door: HttpOutput) -> None:
     """Say no in the form that the path belongs to, before anything of the request was read."""
     place = place_of(path)
     if place is not None and place.form in {"tools", "call"}:
         await PLAIN.refuse(status, sentence, door)
     else:
-        await refuse(Refusal(status, INVALID_REQUEST, sentence), door)
+        await refuse(ProtocolRefusal(status, INVALID_REQUEST, sentence), door)
 
 
-PLAIN: Final = Plain()
+PLAIN: Final = RestRoutes()
 
 
-class Front:
+class McpHttp:
     """Everything below /mcp/v1. `ids` gives session ids of 128 random bits, `clock` seconds; `open_to_all` is [server] allow_unauthenticated."""
 
     def __init__(
         self,
-        hub: Tools,
+        hub: ToolBackend,
         config: McpConfig,
         *,
         ids: Callable[[], str],
@@ -130,8 +145,8 @@ class Front:
         self._offload = offload if offload is not None else Offload()
         self.open_to_all = open_to_all
         self._sessions = Sessions(config, ids=ids, clock=clock)
-        self._carrier = Carrier(quiet)
-        self._endless: set[Stream] = set()
+        self._carrier = SseResponder(quiet)
+        self._endless: set[MessageStream] = set()
 
     def __repr__(self) -> str:
         return f"<Front {self._sessions!r}, {len(self._endless)} endless streams>"
@@ -150,7 +165,7 @@ class Front:
         """How many legacy clients have one."""
         return len(self._sessions)
 
-    async def answer(self, asked: Incoming, door: Outlet) -> None:
+    async def answer(self, asked: McpRequest, door: HttpOutput) -> None:
         """The whole of one request."""
         place = place_of(asked.path)
         try:
@@ -179,28 +194,28 @@ class Front:
 
     # --- who and where ---
 
-    def _closed_to(self, caller: Caller) -> Refusal | None:
+    def _closed_to(self, caller: Caller) -> ProtocolRefusal | None:
         if caller.kind != "tcp" or caller.agent or self.open_to_all or _is_loopback(caller.listener):
             return None
-        return Refusal(
+        return ProtocolRefusal(
             401,
             INVALID_REQUEST,
             "Beyond loopback tools are served to known agents alone: send the token of one of [[agents]] as 'Authorization: Bearer TOKEN', "
             "or let the host set [server] allow_unauthenticated = true.",
         )
 
-    def _nowhere(self, path: str, place: Place | None) -> Refusal | None:
+    def _nowhere(self, path: str, place: McpPlace | None) -> ProtocolRefusal | None:
         if place is None:
-            return Refusal(
+            return ProtocolRefusal(
                 404,
                 INVALID_REQUEST,
                 f"There is nothing at {path}. Served are {BASE}, {BASE}/servers/NAME, {BASE}/sse and {BASE}/tools.",
             )
         if place.form in {"mcp", "sse"} and place.name is not None and not self.hub.knows(place.name):
-            return Refusal(404, INVALID_REQUEST, f"There is no tool server {place.name!r}.")
+            return ProtocolRefusal(404, INVALID_REQUEST, f"There is no tool server {place.name!r}.")
         return None
 
-    async def _at(self, place: Place, asked: Incoming, door: Outlet) -> None:
+    async def _at(self, place: McpPlace, asked: McpRequest, door: HttpOutput) -> None:
         match place.form, asked.method:
             case "mcp", "POST":
                 await self._posted(asked, door, server=place.name)
@@ -227,18 +242,18 @@ class Front:
             case _:
                 await self._not_allowed(place, asked, door)
 
-    async def _not_allowed(self, place: Place, asked: Incoming, door: Outlet) -> None:
+    async def _not_allowed(self, place: McpPlace, asked: McpRequest, door: HttpOutput) -> None:
         allowed = {"tools": "GET", "sse": "GET, POST"}.get(place.form, "POST")
         told = f"{asked.path} takes {allowed}, not {asked.method}."
         if place.form in {"tools", "call"}:
             await PLAIN.refuse(405, told, door, allow=allowed)
         else:
-            await refuse(Refusal(405, INVALID_REQUEST, told), door, allow=allowed)
+            await refuse(ProtocolRefusal(405, INVALID_REQUEST, told), door, allow=allowed)
 
-    async def _body(self, asked: Incoming, door: Outlet) -> bytes:
+    async def _body(self, asked: McpRequest, door: HttpOutput) -> bytes:
         return await door.body(limit=self.config.max_message, declared=asked.length)
 
-    async def _message(self, asked: Incoming, door: Outlet) -> Any:
+    async def _message(self, asked: McpRequest, door: HttpOutput) -> Any:
         """The JSON of the body, or a Refusal."""
         body = await self._body(asked, door)
         return await self._offload.run(
@@ -247,14 +262,14 @@ class Front:
 
     # --- POST ---
 
-    async def _posted(self, asked: Incoming, door: Outlet, *, server: str | None) -> None:
+    async def _posted(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
         head = read_head(asked.headers)
         forms = accepted(head.accept)
         if head.says_modern and not (forms.json and forms.events):
             await refuse(not_acceptable(wanted="application/json and text/event-stream"), door)
             return
         value = await self._message(asked, door)
-        if isinstance(value, Refusal):
+        if isinstance(value, ProtocolRefusal):
             await refuse(value, door)
             return
         session = self._named(head, asked.caller, server)
@@ -282,7 +297,7 @@ class Front:
     # --- the modern era ---
 
     async def _modern(
-        self, value: Any, head: Head, asked: Incoming, door: Outlet, *, server: str | None
+        self, value: Any, head: McpHeaders, asked: McpRequest, door: HttpOutput, *, server: str | None
     ) -> None:
         message = cast("Json", value) if isinstance(value, dict) else {}
         forms = accepted(head.accept)
@@ -301,16 +316,16 @@ class Front:
         if fault is not None:
             await refuse(fault, door)
             return
-        stream = Stream(owner=asked.caller.owner)
+        stream = MessageStream(owner=asked.caller.owner)
         meta = meta_of(message)
-        party = Alone(asked.caller, meta[META_VERSION], meta[META_CAPABILITIES], stream)
+        party = SessionlessClient(asked.caller, meta[META_VERSION], meta[META_CAPABILITIES], stream)
         endless = message["method"] == "subscriptions/listen"
         if endless:
             self._endless.add(stream)
         task = asyncio.create_task(self._ask(party, message, server=server))
         try:
             door.mind_hang_up()
-            await self._carrier.carry(stream, door, Manner(events=endless), status=task)
+            await self._carrier.carry(stream, door, ResponseManner(events=endless), status=task)
         except asyncio.CancelledError:
             # Its client is gone, which cancels it, or the gateway stops. Nobody else cancels this task, so it ends here.
             door.no_longer()
@@ -321,14 +336,14 @@ class Front:
             task.cancel()
             await asyncio.wait((task,))
 
-    async def _ask(self, party: Alone, message: Json, *, server: str | None) -> int:
+    async def _ask(self, party: SessionlessClient, message: Json, *, server: str | None) -> int:
         """Put the answer onto the party's stream. Returns the status that it would have of its own."""
         try:
             reply = await self.hub.request(party, message, server=server)
         except Exception:
             # The outermost loop of a request: whatever the hub did not foresee ends here.
             log.exception("a request failed: %r", message["method"])
-            reply = Reply.failed(INTERNAL_ERROR, FAILED)
+            reply = McpReply.failed(INTERNAL_ERROR, FAILED)
         party.stream.put(reply.message(message["id"]))
         party.stream.finish()
         code = None if reply.error is None else reply.error.get("code")
@@ -337,22 +352,24 @@ class Front:
     # --- sessions ---
 
     async def _initialized(
-        self, message: Json, forms: Accepted, asked: Incoming, door: Outlet, *, server: str | None
+        self, message: Json, forms: Accepted, asked: McpRequest, door: HttpOutput, *, server: str | None
     ) -> None:
         if not self._sessions.room(asked.caller):
             data = {"reason": "limit", "retryAfterMs": 60_000}
             told = f"There are {self.config.max_sessions} sessions already, which is [mcp] max_sessions. End one with DELETE, or try again later."
-            await refuse(Refusal(200, INTERNAL_ERROR, told, data, id_of(message)), door)
+            await refuse(ProtocolRefusal(200, INTERNAL_ERROR, told, data, id_of(message)), door)
             return
         session = self._sessions.add(self.hub, asked.caller, server=server, alone=False)
         stream = session.request_stream(mute=not forms.events)
         session.start(message, stream, done=self._over(session, stream, door))
         names = ((b"mcp-session-id", session.session.encode()),)
-        await self._carry_on(session, stream, door, Manner(events=not forms.json, names=names))
+        await self._carry_on(session, stream, door, ResponseManner(events=not forms.json, names=names))
         if stream.finished and not session.open:
             self._sessions.end(session)
 
-    async def _in_session(self, session: Session, value: Any, forms: Accepted, door: Outlet) -> None:
+    async def _in_session(
+        self, session: LegacySession, value: Any, forms: Accepted, door: HttpOutput
+    ) -> None:
         kind = kind_of(value)
         if kind == "batch":
             await self._batch(session, value, forms, door)
@@ -360,7 +377,7 @@ class Front:
             stream = session.request_stream(mute=not forms.events)
             over = self._over(session, stream, door)
             if session.start(value, stream, done=over):
-                await self._carry_on(session, stream, door, Manner(events=not forms.json))
+                await self._carry_on(session, stream, door, ResponseManner(events=not forms.json))
             else:
                 over()
                 await door.whole(400, [JSON], msgspec.json.encode(already_running(value)))
@@ -370,7 +387,9 @@ class Front:
             session.heard(value)
             await door.whole(202, [], b"")
 
-    async def _batch(self, session: Session, value: list[Any], forms: Accepted, door: Outlet) -> None:
+    async def _batch(
+        self, session: LegacySession, value: list[Any], forms: Accepted, door: HttpOutput
+    ) -> None:
         if session.version != BATCHING or not value or len(value) > self.config.max_in_flight:
             await refuse(malformed(value), door)
             return
@@ -380,9 +399,9 @@ class Front:
             over()
             await door.whole(202, [], b"")
             return
-        await self._carry_on(session, stream, door, Manner(events=not forms.json, batch=True))
+        await self._carry_on(session, stream, door, ResponseManner(events=not forms.json, batch=True))
 
-    def _over(self, session: Session, stream: Stream, door: Outlet) -> Callable[[], None]:
+    def _over(self, session: LegacySession, stream: MessageStream, door: HttpOutput) -> Callable[[], None]:
         """What is done after a request that may run on when its client is gone, with its body in memory."""
         release = door.keep_body()
 
@@ -393,7 +412,13 @@ class Front:
         return over
 
     async def _carry_on(
-        self, session: Session, stream: Stream, door: Outlet, manner: Manner, *, after: int | None = None
+        self,
+        session: LegacySession,
+        stream: MessageStream,
+        door: HttpOutput,
+        manner: ResponseManner,
+        *,
+        after: int | None = None,
     ) -> None:
         """Carry a stream of a session for as long as its client is there. What runs goes on without it. With `after`, events from that one on."""
         polling = session.version >= POLLING_SINCE
@@ -414,13 +439,13 @@ class Front:
             stream.leave(reader)
             session.used = self._sessions.clock()
 
-    def _named(self, head: Head, caller: Caller, server: str | None) -> Session | None:
+    def _named(self, head: McpHeaders, caller: Caller, server: str | None) -> LegacySession | None:
         session = self._sessions.find(head.session, caller, server)
         return None if session is None or session.alone else session
 
     # --- GET and DELETE ---
 
-    async def _listened(self, asked: Incoming, door: Outlet, *, server: str | None) -> None:
+    async def _listened(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
         head = read_head(asked.headers)
         session = self._named(head, asked.caller, server)
         if session is None:
@@ -435,27 +460,29 @@ class Front:
             found = session.find(key) if number.isascii() and number.isdigit() and len(number) < 12 else None
             if found is None or not (found is stream or found.has_all_after(int(number))):
                 told = f"The stream of event {head.last_event[:100]!r} is not kept, or not from there on; ask again."
-                await refuse(Refusal(400, INVALID_REQUEST, told), door)
+                await refuse(ProtocolRefusal(400, INVALID_REQUEST, told), door)
                 return
             stream, after = found, int(number)
         elif stream.connected:
             told = "This session's stream is being read already: there is one for each."
-            await refuse(Refusal(409, INVALID_REQUEST, told), door)
+            await refuse(ProtocolRefusal(409, INVALID_REQUEST, told), door)
             return
         if stream is session.stream and not stream.has_all_after(after):
             after = stream.start
         await self._followed(session, stream, after, door)
 
-    async def _followed(self, session: Session, stream: Stream, after: int, door: Outlet) -> None:
+    async def _followed(
+        self, session: LegacySession, stream: MessageStream, after: int, door: HttpOutput
+    ) -> None:
         endless = stream is session.stream
         if endless:
             self._endless.add(stream)
         try:
-            await self._carry_on(session, stream, door, Manner(), after=after)
+            await self._carry_on(session, stream, door, ResponseManner(), after=after)
         finally:
             self._endless.discard(stream)
 
-    async def _deleted(self, asked: Incoming, door: Outlet, *, server: str | None) -> None:
+    async def _deleted(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
         head = read_head(asked.headers)
         session = self._named(head, asked.caller, server)
         if session is None:
@@ -464,20 +491,20 @@ class Front:
         self._sessions.end(session)
         await door.whole(200, [], b"")
 
-    async def _without_session(self, head: Head, asked: Incoming, door: Outlet) -> None:
+    async def _without_session(self, head: McpHeaders, asked: McpRequest, door: HttpOutput) -> None:
         """A client that never had one gets to know that this is for POST; one that had one, to begin anew."""
         if head.sessions and not head.says_modern:
             await refuse(_no_session(None), door)
         else:
             told = f"Without a session {asked.path} takes POST, not {asked.method}; the stream of 2024-11-05 is at {asked.path.rstrip('/')}/sse."
-            await refuse(Refusal(405, INVALID_REQUEST, told), door, allow="POST")
+            await refuse(ProtocolRefusal(405, INVALID_REQUEST, told), door, allow="POST")
 
     # --- the form of 2024-11-05 ---
 
-    async def _older(self, asked: Incoming, door: Outlet, *, server: str | None) -> None:
+    async def _older(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
         if not self._sessions.room(asked.caller):
             told = f"There are {self.config.max_sessions} sessions already, which is [mcp] max_sessions."
-            await refuse(Refusal(503, INTERNAL_ERROR, told), door)
+            await refuse(ProtocolRefusal(503, INTERNAL_ERROR, told), door)
             return
         session = self._sessions.add(self.hub, asked.caller, server=server, alone=True)
         self._endless.add(session.stream)
@@ -485,7 +512,7 @@ class Front:
         first = b"event: endpoint\ndata: %b?sessionId=%b\n\n" % (path, session.session.encode())
         try:
             door.mind_hang_up()
-            await self._carrier.flow(session.stream, door, Manner(), first=first)
+            await self._carrier.flow(session.stream, door, ResponseManner(), first=first)
         except asyncio.CancelledError:
             door.no_longer()
             await cut_short(door)
@@ -494,13 +521,13 @@ class Front:
             self._endless.discard(session.stream)
             self._sessions.end(session)
 
-    async def _older_posted(self, asked: Incoming, door: Outlet, *, server: str | None) -> None:
+    async def _older_posted(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
         pairs = (part.partition(b"=") for part in asked.query.split(b"&"))
         name = next((value for key, _, value in pairs if key == b"sessionId"), b"")
         if not name:
             # Newer clients try their own form first, and GET when they read this.
             await self._not_allowed(
-                Place("sse"), msgspec.structs.replace(asked, method="POST without a session"), door
+                McpPlace("sse"), msgspec.structs.replace(asked, method="POST without a session"), door
             )
             return
         session = self._sessions.find(name.decode("latin-1"), asked.caller, server)
@@ -508,7 +535,7 @@ class Front:
             await refuse(_no_session(None), door)
             return
         value = await self._message(asked, door)
-        if isinstance(value, Refusal):
+        if isinstance(value, ProtocolRefusal):
             await refuse(value, door)
             return
         if kind_of(value) in {"none", "batch"}:
@@ -524,9 +551,9 @@ class Front:
         await door.whole(202, [(b"content-type", b"text/plain")], b"Accepted")
 
 
-def _no_session(id: str | int | None) -> Refusal:
+def _no_session(id: str | int | None) -> ProtocolRefusal:
     told = "There is no such session: it has ended, was idle for too long, or is not this caller's. Begin a new one with initialize."
-    return Refusal(404, INVALID_REQUEST, told, id=id)
+    return ProtocolRefusal(404, INVALID_REQUEST, told, id=id)
 
 
 def _is_loopback(listener: str) -> bool:

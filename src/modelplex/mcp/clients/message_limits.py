@@ -11,18 +11,18 @@ from modelplex.core.errors import BadRequest
 from modelplex.dialects.core.bounds import check_values
 from modelplex.dialects.core.surrogates import mended
 from modelplex.mcp.clients import checks
-from modelplex.mcp.clients.checks import Refusal
+from modelplex.mcp.clients.checks import ProtocolRefusal
 from modelplex.mcp.constants import INVALID_REQUEST
 
 MAX_VALUES: Final = 50_000
 """JSON values of one message. The arguments of a call have some dozens, and a file's text is one; this many take about 20 ms to read and to look through."""
 
 
-def read(body: bytes | bytearray, *, max_depth: int) -> Any | Refusal:
+def read(body: bytes | bytearray, *, max_depth: int) -> Any | ProtocolRefusal:
     """The JSON value of a body or a line; a Refusal where it is none, has too many values, or is nested deeper than `max_depth`. A lone surrogate is U+FFFD, as in a request for a model."""
     whole = bytes(body)
     try:
         check_values(whole, most=MAX_VALUES)
     except BadRequest as fault:
-        return Refusal(400, INVALID_REQUEST, fault.message.replace("The body", "The message", 1))
+        return ProtocolRefusal(400, INVALID_REQUEST, fault.message.replace("The body", "The message", 1))
     return checks.read(mended(whole), max_depth=max_depth)

@@ -12,10 +12,10 @@ import msgspec
 
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation
-from modelplex.mcp.clients.checks import Refusal
+from modelplex.mcp.clients.checks import ProtocolRefusal
 from modelplex.mcp.clients.message_limits import read
-from modelplex.mcp.clients.session import Tools
-from modelplex.mcp.constants import Json, Reply
+from modelplex.mcp.clients.session import ToolBackend
+from modelplex.mcp.constants import Json, McpReply
 
 STATUS_OF_REASON: Final[Mapping[str, int]] = {
     "unknown": 404,
@@ -45,23 +45,23 @@ CODE_OF_STATUS: Final[Mapping[int, str]] = {
 """Of what goes wrong before a tool is asked."""
 
 
-class Outlet(Protocol):
+class RestOutput(Protocol):
     async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None: ...
 
 
-class Plain:
+class RestRoutes:
     """The two routes."""
 
-    async def listed(self, hub: Tools, caller: Caller, door: Outlet) -> None:
+    async def listed(self, hub: ToolBackend, caller: Caller, door: RestOutput) -> None:
         body = msgspec.json.encode({"tools": await hub.tool_list(caller)})
         await door.whole(200, [(b"content-type", b"application/json")], body)
 
     async def called(
-        self, hub: Tools, caller: Caller, name: str, body: bytes, door: Outlet, *, max_depth: int
+        self, hub: ToolBackend, caller: Caller, name: str, body: bytes, door: RestOutput, *, max_depth: int
     ) -> None:
         """Call one tool with `{"arguments": {...}}`. A caller that hangs up is waited for: a call that runs may have happened already."""
         value: Any = read(body, max_depth=max_depth) if body else {}
-        if isinstance(value, Refusal):
+        if isinstance(value, ProtocolRefusal):
             await self.refuse(value.status, value.message, door)
             return
         arguments: Any = cast("Json", value).get("arguments", {}) if isinstance(value, dict) else None
@@ -72,7 +72,7 @@ class Plain:
             return
         await self.told(await hub.call_tool(caller, name, cast("Json", arguments)), door)
 
-    async def told(self, reply: Reply, door: Outlet) -> None:
+    async def told(self, reply: McpReply, door: RestOutput) -> None:
         if reply.error is None and not reply.reason:
             body = msgspec.json.encode(_plain(reply.result or {}))
             await door.whole(200, [(b"content-type", b"application/json")], body)
@@ -90,7 +90,7 @@ class Plain:
         self,
         status: int,
         message: str,
-        door: Outlet,
+        door: RestOutput,
         *,
         code: str | None = None,
         param: str | None = None,
@@ -123,6 +123,6 @@ def _plain(result: Json) -> Json:
     return plain
 
 
-def _data(reply: Reply) -> Mapping[str, Any]:
+def _data(reply: McpReply) -> Mapping[str, Any]:
     data = (reply.error or {}).get("data")
     return cast("Json", data) if isinstance(data, dict) else {}

@@ -1,7 +1,7 @@
 """One client's conversation: which of its requests run, what is asked of it, and on which stream each message goes.
 
-Above it stand the transports (HTTP, lines), which read messages and carry streams; below it the hub. It knows no header and no socket. A `Conversation` is
-what a legacy session or a connection is, a `Turn` one request in it, and a `Stream` what the client reads: it can be dropped and taken up again where its
+Above it stand the transports (HTTP, lines), which read messages and carry streams; below it the hub. It knows no header and no socket. A `ClientConversation` is
+what a legacy session or a connection is, a `RequestClient` one request in it, and a `MessageStream` what the client reads: it can be dropped and taken up again where its
 messages have ids.
 """
 
@@ -27,8 +27,8 @@ from modelplex.mcp.constants import (
     NEWEST_LEGACY,
     Era,
     Json,
-    Party,
-    Reply,
+    McpClient,
+    McpReply,
 )
 
 log = logging.getLogger("modelplex.mcp")
@@ -56,26 +56,28 @@ CANCELLED: Final = 0
 FAILED: Final = "The gateway failed while answering; its log says why."
 
 
-class Tools(Protocol):
+class ToolBackend(Protocol):
     """The hub, as far as agents' requests go through it."""
 
     def knows(self, server: str) -> bool: ...
-    async def request(self, party: Party, message: Json, *, server: str | None = None) -> Reply: ...
-    async def notified(self, party: Party, message: Json, *, server: str | None = None) -> None: ...
-    def opened(self, party: Party, *, server: str | None = None, channel: Callable[[Json], None]) -> None: ...
-    def closed(self, party: Party) -> None: ...
+    async def request(self, party: McpClient, message: Json, *, server: str | None = None) -> McpReply: ...
+    async def notified(self, party: McpClient, message: Json, *, server: str | None = None) -> None: ...
+    def opened(
+        self, party: McpClient, *, server: str | None = None, channel: Callable[[Json], None]
+    ) -> None: ...
+    def closed(self, party: McpClient) -> None: ...
     async def tool_list(self, caller: Caller) -> list[Json]: ...
-    async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> Reply: ...
+    async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply: ...
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None: ...
 
 
-class Unread:
+class CallerStreams:
     """The streams of one caller."""
 
     __slots__ = ("__weakref__", "streams")
 
     def __init__(self) -> None:
-        self.streams: WeakSet[Stream] = WeakSet()
+        self.streams: WeakSet[MessageStream] = WeakSet()
 
     def __repr__(self) -> str:
         return f"<Unread {self.size} bytes in {len(self.streams)} streams>"
@@ -85,11 +87,11 @@ class Unread:
         return sum(stream.size for stream in self.streams)
 
 
-_UNREAD: Final[WeakValueDictionary[str, Unread]] = WeakValueDictionary()
+_UNREAD: Final[WeakValueDictionary[str, CallerStreams]] = WeakValueDictionary()
 """By the caller's owner. The memory is the process's, so this is too."""
 
 
-class Stream:
+class MessageStream:
     """Messages in the order in which one client reads them, each with a number from 1 on. With `keeps`, what was read stays for a while. `owner` is the caller's, whose
     streams are bounded together; "" for a stream that holds nothing for long.
 
@@ -107,9 +109,9 @@ class Stream:
         self._items: deque[tuple[int, bytes]] = deque()
         self._size = 0
         self._changed = asyncio.Event()
-        self._unread: Unread | None = None
+        self._unread: CallerStreams | None = None
         if owner:
-            self._unread = _UNREAD.setdefault(owner, Unread())
+            self._unread = _UNREAD.setdefault(owner, CallerStreams())
             self._unread.streams.add(self)
         self.last = 0
         self.read_to = 0
@@ -210,24 +212,24 @@ class Stream:
         return len(self._items) > 1 and (len(self._items) > REPLAY_MESSAGES or self._size > REPLAY_BYTES)
 
 
-class Asked(msgspec.Struct):
+class ClientQuestion(msgspec.Struct):
     """A request that was made of the client, and waits."""
 
-    future: asyncio.Future[Reply]
-    stream: Stream
+    future: asyncio.Future[McpReply]
+    stream: MessageStream
 
 
-class Conversation:
+class ClientConversation:
     """A Party: what belongs to no request of it goes to `stream`. `single` says that there is no other stream: a connection of lines, or HTTP+SSE."""
 
     def __init__(
         self,
-        hub: Tools,
+        hub: ToolBackend,
         caller: Caller,
         *,
         server: str | None,
         session: str,
-        stream: Stream,
+        stream: MessageStream,
         era: Era = "legacy",
         version: str = NEWEST_LEGACY,
         capabilities: Mapping[str, Any] | None = None,
@@ -243,7 +245,7 @@ class Conversation:
         self.open = False
         self.ended = False
         self._running: dict[str | int, asyncio.Task[None]] = {}
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, ClientQuestion] = {}
         self._asks = 0
         self._told: set[asyncio.Task[None]] = set()
 
@@ -258,12 +260,12 @@ class Conversation:
     def send(self, notification: Json) -> None:
         self.stream.put(notification)
 
-    async def ask(self, method: str, params: Json) -> Reply:
+    async def ask(self, method: str, params: Json) -> McpReply:
         return await self.ask_on(self.stream, method, params)
 
     # --- what the client sends ---
 
-    def start(self, message: Json, stream: Stream, *, done: Callable[[], None] | None = None) -> bool:
+    def start(self, message: Json, stream: MessageStream, *, done: Callable[[], None] | None = None) -> bool:
         """Answer a request on this stream, in a task of its own. False where a request with that id is running: its answer could not be told from this one's."""
         name: str | int = message["id"]
         if name in self._running:
@@ -284,26 +286,26 @@ class Conversation:
         task.add_done_callback(over)
         return True
 
-    async def _answer(self, message: Json, stream: Stream) -> None:
-        turn = Turn(self, stream, message)
+    async def _answer(self, message: Json, stream: MessageStream) -> None:
+        turn = RequestClient(self, stream, message)
         name: str | int = message["id"]
         begins = self.era == "legacy" and message["method"] == "initialize"
         if begins:
             if self.open:
                 stream.put(begun_already(message))
                 return
-            turn = Turn(self.beginning(cast("Json", message.get("params", {}))), stream, message)
+            turn = RequestClient(self.beginning(cast("Json", message.get("params", {}))), stream, message)
         try:
             reply = await self.hub.request(turn, message, server=self.server)
         except asyncio.CancelledError:
             # Modern clients expect silence; a legacy one may be waiting on a stream that has to end with something.
             if self.era == "legacy" and not self.ended:
-                stream.put(Reply.failed(CANCELLED, "Request cancelled").message(name))
+                stream.put(McpReply.failed(CANCELLED, "Request cancelled").message(name))
             raise
         except Exception:
             # The outermost loop of a request: whatever the hub did not foresee ends here.
             log.exception("a request failed: %r", message.get("method"))
-            reply = Reply.failed(INTERNAL_ERROR, FAILED)
+            reply = McpReply.failed(INTERNAL_ERROR, FAILED)
         if begins and reply.error is None:
             self.begin(reply)
         stream.put(reply.message(name))
@@ -335,22 +337,22 @@ class Conversation:
         if asked is not None and not asked.future.done():
             error = message.get("error")
             asked.future.set_result(
-                Reply(error=cast("Json", error))
+                McpReply(error=cast("Json", error))
                 if isinstance(error, dict)
-                else Reply(result=message.get("result"))
+                else McpReply(result=message.get("result"))
             )
 
     # --- what is asked of the client ---
 
-    async def ask_on(self, stream: Stream, method: str, params: Json) -> Reply:
+    async def ask_on(self, stream: MessageStream, method: str, params: Json) -> McpReply:
         """Wait for the client's answer, however long: who asks sets the limit by cancelling."""
         if self.era == "modern":
-            return Reply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
+            return McpReply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
         if self.ended or stream.finished or stream.mute:
-            return Reply.failed(INTERNAL_ERROR, "The client is gone, or reads no requests.")
+            return McpReply.failed(INTERNAL_ERROR, "The client is gone, or reads no requests.")
         self._asks += 1
         name = f"gateway-{self._asks}"
-        asked = self._asked[name] = Asked(asyncio.get_running_loop().create_future(), stream)
+        asked = self._asked[name] = ClientQuestion(asyncio.get_running_loop().create_future(), stream)
         stream.put({"jsonrpc": "2.0", "id": name, "method": method, "params": params})
         try:
             return await asked.future
@@ -362,14 +364,14 @@ class Conversation:
 
     # --- its life ---
 
-    def beginning(self, params: Json) -> Conversation:
+    def beginning(self, params: Json) -> ClientConversation:
         """What `initialize` says of the client."""
         self.version = negotiated(params)
         capabilities = params.get("capabilities")
         self.capabilities = cast("Json", capabilities) if isinstance(capabilities, dict) else {}
         return self
 
-    def begin(self, reply: Reply) -> None:
+    def begin(self, reply: McpReply) -> None:
         """`initialize` was answered."""
         version = (reply.result or {}).get("protocolVersion")
         if isinstance(version, str):
@@ -384,7 +386,7 @@ class Conversation:
         self.ended = True
         for asked in tuple(self._asked.values()):
             if not asked.future.done():
-                asked.future.set_result(Reply.failed(INTERNAL_ERROR, "The client is gone."))
+                asked.future.set_result(McpReply.failed(INTERNAL_ERROR, "The client is gone."))
         tasks = [*self._running.values(), *self._told]
         for task in tasks:
             task.cancel()
@@ -400,15 +402,15 @@ class Conversation:
             await asyncio.wait(tuple(self._running.values()), timeout=seconds)
 
 
-class Turn:
+class RequestClient:
     """The Party of one request: what belongs to it goes onto its stream."""
 
     __slots__ = ("_of", "_stream", "capabilities", "era", "version")
 
     def __init__(
         self,
-        conversation: Conversation,
-        stream: Stream,
+        conversation: ClientConversation,
+        stream: MessageStream,
         message: Json,
     ) -> None:
         self._of = conversation
@@ -434,29 +436,33 @@ class Turn:
     def send(self, notification: Json) -> None:
         self._stream.put(notification)
 
-    async def ask(self, method: str, params: Json) -> Reply:
+    async def ask(self, method: str, params: Json) -> McpReply:
         return await self._of.ask_on(self._stream, method, params)
 
 
-class Alone(msgspec.Struct, frozen=True):
+class SessionlessClient(msgspec.Struct, frozen=True):
     """The Party of a modern request, which has neither session nor memory."""
 
     caller: Caller
     version: str
     capabilities: Mapping[str, Any]
-    stream: Stream
+    stream: MessageStream
     era: Literal["modern"] = "modern"
     session: str = ""
 
     def send(self, notification: Json) -> None:
         self.stream.put(notification)
 
-    async def ask(self, method: str, params: Json) -> Reply:
-        return Reply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
+    async def ask(self, method: str, params: Json) -> McpReply:
+        return McpReply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
 
 
 def start_all(
-    conversation: Conversation, messages: Iterable[Json], stream: Stream, *, done: Callable[[], None]
+    conversation: ClientConversation,
+    messages: Iterable[Json],
+    stream: MessageStream,
+    *,
+    done: Callable[[], None],
 ) -> int:
     """Take a batch: its requests run at once, the rest is heard. Returns how many requests there are; `done` is called after the last of them."""
     requests = 0
@@ -487,9 +493,9 @@ def start_all(
 
 
 def already_running(message: Json) -> Json:
-    return Reply.failed(INVALID_REQUEST, "Invalid request: a request with this id is still running.").message(
-        id_of(message)
-    )
+    return McpReply.failed(
+        INVALID_REQUEST, "Invalid request: a request with this id is still running."
+    ).message(id_of(message))
 
 
 def _unread(message: object) -> object:
@@ -499,7 +505,7 @@ def _unread(message: object) -> object:
     told = (
         f"More than {UNREAD_OF_CALLER} bytes for this client wait to be read; this answer is not among them."
     )
-    return Reply.failed(INTERNAL_ERROR, told, {"reason": "limit", "retryAfterMs": 1000}).message(
+    return McpReply.failed(INTERNAL_ERROR, told, {"reason": "limit", "retryAfterMs": 1000}).message(
         id_of(cast("Json", message))
     )
 
@@ -507,11 +513,11 @@ def _unread(message: object) -> object:
 def too_many_running(message: Json) -> Json:
     told = f"{MOST_RUNNING} requests of this client are being answered, which is the limit."
     data = {"reason": "limit", "retryAfterMs": 1000}
-    return Reply.failed(INTERNAL_ERROR, told, data).message(id_of(message))
+    return McpReply.failed(INTERNAL_ERROR, told, data).message(id_of(message))
 
 
 def begun_already(message: Json) -> Json:
-    return Reply.failed(
+    return McpReply.failed(
         INVALID_REQUEST, "Invalid request: initialize comes once, first, and in no batch."
     ).message(id_of(message))
 

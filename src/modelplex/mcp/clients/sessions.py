@@ -12,7 +12,13 @@ from typing import Final
 
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
-from modelplex.mcp.clients.session import KEPT_BYTES, KEPT_STREAMS, Conversation, Stream, Tools
+from modelplex.mcp.clients.session import (
+    KEPT_BYTES,
+    KEPT_STREAMS,
+    ClientConversation,
+    MessageStream,
+    ToolBackend,
+)
 
 SWEEP_SECONDS: Final = 30.0
 """How often sessions are looked at that nobody uses; at most this much later than configured one goes."""
@@ -22,23 +28,23 @@ GET_STREAM: Final = "0"
 """The key of the stream of what belongs to no request."""
 
 
-class Session(Conversation):
+class LegacySession(ClientConversation):
     """A legacy client's, over HTTP: a Conversation with streams that have names, known by an id in a header."""
 
     def __init__(
-        self, hub: Tools, caller: Caller, *, server: str | None, session: str, now: float, alone: bool
+        self, hub: ToolBackend, caller: Caller, *, server: str | None, session: str, now: float, alone: bool
     ) -> None:
         super().__init__(
             hub,
             caller,
             server=server,
             session=session,
-            stream=Stream(GET_STREAM, owner=caller.owner, keeps=not alone),
+            stream=MessageStream(GET_STREAM, owner=caller.owner, keeps=not alone),
         )
         self.used = now
         self.alone = alone
         """It has one stream and ends with it, as of 2024-11-05."""
-        self._streams: OrderedDict[str, Stream] = OrderedDict()
+        self._streams: OrderedDict[str, MessageStream] = OrderedDict()
         self._count = 0
         self.kept = 0
         """Bytes of its finished streams."""
@@ -56,13 +62,13 @@ class Session(Conversation):
         mine = (self.caller.listener, self.caller.owner, self.server)
         return mine == (caller.listener, caller.owner, server)
 
-    def request_stream(self, *, mute: bool) -> Stream:
+    def request_stream(self, *, mute: bool) -> MessageStream:
         self._count += 1
-        stream = Stream(str(self._count), owner=self.caller.owner, keeps=True, mute=mute)
+        stream = MessageStream(str(self._count), owner=self.caller.owner, keeps=True, mute=mute)
         self._streams[stream.key] = stream
         return stream
 
-    def finished(self, stream: Stream) -> None:
+    def finished(self, stream: MessageStream) -> None:
         """The last of its messages is there. Kept only where the client knows its name."""
         stream.finish()
         if not stream.shown:
@@ -80,7 +86,7 @@ class Session(Conversation):
             del self._streams[stream.key]
         self.kept = 0
 
-    def find(self, key: str) -> Stream | None:
+    def find(self, key: str) -> MessageStream | None:
         return self.stream if key == GET_STREAM else self._streams.get(key)
 
 
@@ -91,7 +97,7 @@ class Sessions:
         self.config = config
         self._ids = ids
         self.clock = clock
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, LegacySession] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -111,7 +117,7 @@ class Sessions:
         while self._ending:
             await asyncio.wait(tuple(self._ending))
 
-    def find(self, name: str, caller: Caller, server: str | None) -> Session | None:
+    def find(self, name: str, caller: Caller, server: str | None) -> LegacySession | None:
         """The one that is named, if it is this caller's: another's is as unknown as none."""
         session = self._sessions.get(name)
         if session is None or not session.belongs_to(caller, server):
@@ -134,14 +140,16 @@ class Sessions:
             self.end(left)
         return left is not None
 
-    def add(self, hub: Tools, caller: Caller, *, server: str | None, alone: bool) -> Session:
-        session = Session(hub, caller, server=server, session=self._ids(), now=self.clock(), alone=alone)
+    def add(self, hub: ToolBackend, caller: Caller, *, server: str | None, alone: bool) -> LegacySession:
+        session = LegacySession(
+            hub, caller, server=server, session=self._ids(), now=self.clock(), alone=alone
+        )
         self._sessions[session.session] = session
         if self._sweeper is None:
             self._sweep_later()
         return session
 
-    def finished(self, session: Session, stream: Stream) -> None:
+    def finished(self, session: LegacySession, stream: MessageStream) -> None:
         """The last message of a request's stream is there."""
         session.finished(stream)
         if session.kept:
@@ -159,7 +167,7 @@ class Sessions:
             kept[owner] -= oldest.kept
             oldest.forget()
 
-    def end(self, session: Session) -> None:
+    def end(self, session: LegacySession) -> None:
         if self._sessions.pop(session.session, None) is not None:
             task = asyncio.create_task(session.end())
             self._ending.add(task)
@@ -181,7 +189,7 @@ class Sessions:
             self._sweep_later()
 
 
-def _of_greediest(sessions: Sequence[Session], owner: str) -> Session | None:
+def _of_greediest(sessions: Sequence[LegacySession], owner: str) -> LegacySession | None:
     """A session of the caller who has most: the oldest that nobody uses, else the oldest. None where `owner` would have as many."""
     counts = Counter(each.caller.owner for each in sessions)
     greediest, most = counts.most_common(1)[0]

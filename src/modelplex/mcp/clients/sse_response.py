@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from modelplex.mcp.clients.checks import Refusal
-from modelplex.mcp.clients.session import Stream, answers_of
+from modelplex.mcp.clients.checks import ProtocolRefusal
+from modelplex.mcp.clients.session import MessageStream, answers_of
 from modelplex.mcp.constants import INTERNAL_ERROR
 
 QUIET_SECONDS: Final = 15.0
@@ -29,7 +29,7 @@ EVENTS: Final = (
 COMMENT: Final = b":\n\n"
 
 
-class Outlet(Protocol):
+class HttpOutput(Protocol):
     """The caller's side of one request; listen.door.Door."""
 
     begun: bool
@@ -46,7 +46,7 @@ class Outlet(Protocol):
     def no_longer(self) -> None: ...
 
 
-class Manner(msgspec.Struct, frozen=True, kw_only=True):
+class ResponseManner(msgspec.Struct, frozen=True, kw_only=True):
     """How an answer is carried. `names` are headers more. `numbered` gives events ids to come back with, and `primed` says one before the first message.
     `events` does not wait for what the answer will be; `batch` answers with an array.
     """
@@ -58,14 +58,19 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     batch: bool = False
 
 
-class Carrier:
+class SseResponder:
     """Carries streams; `quiet` is what it takes for silence, in seconds."""
 
     def __init__(self, quiet: float = QUIET_SECONDS) -> None:
         self._quiet = quiet
 
     async def carry(
-        self, stream: Stream, door: Outlet, manner: Manner, *, status: asyncio.Task[int] | None = None
+        self,
+        stream: MessageStream,
+        door: HttpOutput,
+        manner: ResponseManner,
+        *,
+        status: asyncio.Task[int] | None = None,
     ) -> None:
         """The whole of an answer. `status` is the task that fills the stream, and gives a lone answer its HTTP status."""
         if not manner.events:
@@ -81,7 +86,12 @@ class Carrier:
         await self.flow(stream, door, manner)
 
     async def _whole(
-        self, stream: Stream, door: Outlet, manner: Manner, *, status: asyncio.Task[int] | None
+        self,
+        stream: MessageStream,
+        door: HttpOutput,
+        manner: ResponseManner,
+        *,
+        status: asyncio.Task[int] | None,
     ) -> None:
         items = stream.after(0)
         code = await status if status is not None else 200
@@ -92,7 +102,13 @@ class Carrier:
             await door.whole(202, [*manner.names], b"")
 
     async def flow(
-        self, stream: Stream, door: Outlet, manner: Manner, *, after: int = 0, first: bytes = b""
+        self,
+        stream: MessageStream,
+        door: HttpOutput,
+        manner: ResponseManner,
+        *,
+        after: int = 0,
+        first: bytes = b"",
     ) -> None:
         """Events until the stream ends, another connection takes it over, or this one is too slow."""
         reader = stream.take()
@@ -124,7 +140,7 @@ class Carrier:
         finally:
             stream.leave(reader)
 
-    async def _more(self, stream: Stream, door: Outlet, *, after: int, reader: int) -> bool:
+    async def _more(self, stream: MessageStream, door: HttpOutput, *, after: int, reader: int) -> bool:
         """Wait for more, with a comment now and then. False where another connection carries it now."""
         try:
             async with asyncio.timeout(self._quiet):
@@ -134,7 +150,7 @@ class Carrier:
             return True
 
 
-async def _settle(stream: Stream, status: asyncio.Task[int] | None) -> None:
+async def _settle(stream: MessageStream, status: asyncio.Task[int] | None) -> None:
     """Until the answer's form is known. A task that failed is raised from, since it will put nothing."""
     if status is None:
         await stream.settled()
@@ -148,13 +164,13 @@ async def _settle(stream: Stream, status: asyncio.Task[int] | None) -> None:
         status.result()
 
 
-def _event(stream: Stream, number: int, data: bytes, *, numbered: bool) -> bytes:
+def _event(stream: MessageStream, number: int, data: bytes, *, numbered: bool) -> bytes:
     if numbered:
         return b"event: message\nid: %b-%d\ndata: %b\n\n" % (stream.key.encode(), number, data)
     return b"event: message\ndata: %b\n\n" % data
 
 
-async def cut_short(door: Outlet) -> None:
+async def cut_short(door: HttpOutput) -> None:
     """The client is gone, and then nobody reads this; or the gateway stops, and it does."""
     if not door.stopping:
         return
@@ -162,11 +178,11 @@ async def cut_short(door: Outlet) -> None:
         door.cut()
     else:
         await refuse(
-            Refusal(503, INTERNAL_ERROR, "The gateway is shutting down; this was not finished."), door
+            ProtocolRefusal(503, INTERNAL_ERROR, "The gateway is shutting down; this was not finished."), door
         )
 
 
-async def refuse(fault: Refusal, door: Outlet, *, allow: str | None = None) -> None:
+async def refuse(fault: ProtocolRefusal, door: HttpOutput, *, allow: str | None = None) -> None:
     if door.begun:
         door.cut()
         return

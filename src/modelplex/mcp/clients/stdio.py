@@ -15,7 +15,7 @@ from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
 from modelplex.mcp.clients.checks import (
-    Refusal,
+    ProtocolRefusal,
     era_of,
     id_of,
     kind_of,
@@ -24,7 +24,13 @@ from modelplex.mcp.clients.checks import (
     no_era,
 )
 from modelplex.mcp.clients.message_limits import read
-from modelplex.mcp.clients.session import Conversation, Stream, Tools, already_running, start_all
+from modelplex.mcp.clients.session import (
+    ClientConversation,
+    MessageStream,
+    ToolBackend,
+    already_running,
+    start_all,
+)
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_REQUEST, Json
 
 BATCHING: Final = "2025-03-26"
@@ -39,27 +45,29 @@ PIECE: Final = 65_536
 """Bytes that are read at once. No more than that is in memory of a connection whose lines nobody has counted."""
 
 
-class Memory(Protocol):
+class LineMemory(Protocol):
     """What one line takes of the process's memory; listen.admission.Reservation."""
 
     def reach(self, size: int) -> None: ...
     def release(self) -> None: ...
 
 
-class TooLong(Exception):
+class LineTooLong(Exception):
     """A line is longer than the limit."""
 
 
-class LineReader:
+class StdioLineReader:
     """Lines of at most `limit` bytes. Each comes with the memory that it takes, for its reader to release."""
 
-    def __init__(self, reader: asyncio.StreamReader, *, limit: int, reserve: Callable[[], Memory]) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, *, limit: int, reserve: Callable[[], LineMemory]
+    ) -> None:
         self._reader = reader
         self._limit = limit
         self._reserve = reserve
         self._rest = bytearray()
 
-    async def next(self) -> tuple[bytes, Memory] | None:
+    async def next(self) -> tuple[bytes, LineMemory] | None:
         """The next line, or what stands at the end without a line's end; None after it. Raises TooLong, OSError, and AgentLimited or Busy where there is no memory for it."""
         memory = self._reserve()
         try:
@@ -72,12 +80,12 @@ class LineReader:
             return None
         return line, memory
 
-    async def _line(self, memory: Memory) -> bytes | None:
+    async def _line(self, memory: LineMemory) -> bytes | None:
         rest, searched = self._rest, 0
         while (end := rest.find(b"\n", searched)) < 0:
             searched = len(rest)
             if searched > self._limit:
-                raise TooLong
+                raise LineTooLong
             memory.reach(searched)
             piece = await self._reader.read(PIECE)
             if not piece:
@@ -86,18 +94,18 @@ class LineReader:
                 return last or None
             rest += piece
         if end > self._limit:
-            raise TooLong
+            raise LineTooLong
         line = bytes(rest[:end])
         del rest[: end + 1]
         memory.reach(len(line))
         return line
 
 
-class Lines:
+class StdioConnections:
     """Serves connections. `server` is the one that they are bound to, None for all of them."""
 
     def __init__(
-        self, hub: Tools, config: McpConfig, *, ids: Callable[[], str], server: str | None = None
+        self, hub: ToolBackend, config: McpConfig, *, ids: Callable[[], str], server: str | None = None
     ) -> None:
         self.hub = hub
         self.config = config
@@ -115,20 +123,20 @@ class Lines:
         writer: asyncio.StreamWriter,
         caller: Caller,
         *,
-        reserve: Callable[[], Memory],
+        reserve: Callable[[], LineMemory],
     ) -> None:
         """One connection, until it ends. `reserve` begins to count the memory of a line."""
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
-        stream = Stream(owner=caller.owner)
-        talk = Conversation(self.hub, caller, server=self.server, session=self._ids(), stream=stream)
+        stream = MessageStream(owner=caller.owner)
+        talk = ClientConversation(self.hub, caller, server=self.server, session=self._ids(), stream=stream)
         writing = asyncio.create_task(_write(stream, writer))
         try:
             if len(self._open) > self.config.max_sessions:
                 stream.put(_too_many(self.config.max_sessions).body())
             else:
-                lines = LineReader(reader, limit=self.config.max_message, reserve=reserve)
+                lines = StdioLineReader(reader, limit=self.config.max_message, reserve=reserve)
                 await self._listen(talk, lines, writing)
                 await talk.settle(LAST_ANSWERS_SECONDS)
         except asyncio.CancelledError:
@@ -140,7 +148,7 @@ class Lines:
             self._ending.discard(task)
 
     async def _end(
-        self, talk: Conversation, writing: asyncio.Task[None], writer: asyncio.StreamWriter
+        self, talk: ClientConversation, writing: asyncio.Task[None], writer: asyncio.StreamWriter
     ) -> None:
         await talk.end()
         await asyncio.wait((writing,), timeout=LAST_WORDS_SECONDS)
@@ -158,7 +166,9 @@ class Lines:
         while tasks := self._open | self._ending:
             await asyncio.wait(tasks)
 
-    async def _listen(self, talk: Conversation, lines: LineReader, writing: asyncio.Task[None]) -> None:
+    async def _listen(
+        self, talk: ClientConversation, lines: StdioLineReader, writing: asyncio.Task[None]
+    ) -> None:
         fixed = False
         while not writing.done():
             found = await self._line(talk, lines)
@@ -169,7 +179,7 @@ class Lines:
             value = read(line, max_depth=self.config.max_depth) if line.strip() else None
             if value is None:
                 pass
-            elif isinstance(value, Refusal):
+            elif isinstance(value, ProtocolRefusal):
                 talk.stream.put(value.body())
             elif kind_of(value) == "batch":
                 started = self._batch(talk, value, done=memory.release)
@@ -185,26 +195,28 @@ class Lines:
             if not started:
                 memory.release()
 
-    async def _line(self, talk: Conversation, lines: LineReader) -> tuple[bytes, Memory] | None:
+    async def _line(
+        self, talk: ClientConversation, lines: StdioLineReader
+    ) -> tuple[bytes, LineMemory] | None:
         try:
             return await lines.next()
-        except TooLong:
+        except LineTooLong:
             told = f"Invalid request: a line is longer than the {self.config.max_message} bytes of [mcp] max_message. The connection ends."
-            talk.stream.put(Refusal(413, INVALID_REQUEST, told).body())
+            talk.stream.put(ProtocolRefusal(413, INVALID_REQUEST, told).body())
         except ModelplexError as error:
             told = f"{error.message} The connection ends."
-            talk.stream.put(Refusal(error.status, INTERNAL_ERROR, told, {"reason": "limit"}).body())
+            talk.stream.put(ProtocolRefusal(error.status, INTERNAL_ERROR, told, {"reason": "limit"}).body())
         except OSError:
             pass
         return None
 
-    def _told(self, talk: Conversation, value: Any) -> None:
+    def _told(self, talk: ClientConversation, value: Any) -> None:
         if kind_of(value) == "none":
             talk.stream.put(malformed(value).body())
         else:
             talk.heard(value)
 
-    def _fault(self, talk: Conversation, message: Json, *, fixed: bool) -> Refusal | None:
+    def _fault(self, talk: ClientConversation, message: Json, *, fixed: bool) -> ProtocolRefusal | None:
         """What is wrong with a request on this connection. The first without a fault says which era it is."""
         era = talk.era if fixed else era_of(message)
         if era is None:
@@ -214,12 +226,12 @@ class Lines:
             talk.era = era
         return fault
 
-    def _batch(self, talk: Conversation, value: list[Any], *, done: Callable[[], None]) -> bool:
+    def _batch(self, talk: ClientConversation, value: list[Any], *, done: Callable[[], None]) -> bool:
         """Whether it has requests, after the last of which `done` is called."""
         if not talk.open or talk.version != BATCHING or not value or len(value) > self.config.max_in_flight:
             talk.stream.put(malformed(value).body())
             return False
-        answers = Gathered(talk.stream)
+        answers = BatchStream(talk.stream)
 
         def over() -> None:
             answers.finish()
@@ -228,12 +240,12 @@ class Lines:
         return start_all(talk, value, answers, done=over) > 0
 
 
-class Gathered(Stream):
+class BatchStream(MessageStream):
     """The stream of a batch: its answers go out together, anything else at once."""
 
     __slots__ = ("_answers", "_out")
 
-    def __init__(self, out: Stream) -> None:
+    def __init__(self, out: MessageStream) -> None:
         super().__init__()
         self._out = out
         self._answers: list[Json] = []
@@ -249,7 +261,7 @@ class Gathered(Stream):
         super().finish()
 
 
-async def _write(stream: Stream, writer: asyncio.StreamWriter) -> None:
+async def _write(stream: MessageStream, writer: asyncio.StreamWriter) -> None:
     """Write lines until the stream ends or nobody reads. A client that is too slow loses its connection, since a gap could not be seen."""
     written = 0
     reader = stream.take()
@@ -267,7 +279,7 @@ async def _write(stream: Stream, writer: asyncio.StreamWriter) -> None:
             stream.read(written)
 
 
-def _too_many(limit: int) -> Refusal:
-    return Refusal(
+def _too_many(limit: int) -> ProtocolRefusal:
+    return ProtocolRefusal(
         503, INVALID_REQUEST, f"There are {limit} connections already, which is [mcp] max_sessions."
     )

@@ -4,20 +4,20 @@ Above it stands the hub; below it the words of the protocol, the config's types 
 own names go in and come out.
 """
 
-from modelplex.mcp.servers.cache import CACHE_FOLDER, CatalogCache, DiskCache, Teaching, Verdict
+from modelplex.mcp.servers.cache import CACHE_FOLDER, CatalogCache, DiskCache, EraVerdict, WriteOnlyCache
 from modelplex.mcp.servers.lifecycle import State
-from modelplex.mcp.servers.processes import Children
-from modelplex.mcp.servers.server import Server, ServerEvent, ServerStatus
+from modelplex.mcp.servers.processes import ProcessTable
+from modelplex.mcp.servers.server import ManagedServer, ServerEvent, ServerStatus
 
 __all__ = [
     "CACHE_FOLDER",
     "CatalogCache",
-    "Children",
     "DiskCache",
-    "Server",
+    "EraVerdict",
+    "ManagedServer",
+    "ProcessTable",
     "ServerEvent",
     "ServerStatus",
     "State",
-    "Teaching",
-    "Verdict",
+    "WriteOnlyCache",
 ]

@@ -32,7 +32,7 @@ MOST_FILES: Final = 512
 """Files that are kept, the newest ones: twice as many servers as anybody has."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class EraVerdict(msgspec.Struct, frozen=True):
     """Which era a server speaks, and which revision. `sse` is the older form over HTTP. `guesses`: how many times in a row it is only taken for an older one, since it did not
     answer the probe in time.
     """
@@ -46,8 +46,8 @@ class Verdict(msgspec.Struct, frozen=True):
 class CatalogCache(Protocol):
     """Never raises: what cannot be read or written is as if it were not there."""
 
-    async def load(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]: ...
-    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: Verdict | None) -> None:
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]: ...
+    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: EraVerdict | None) -> None:
         """Keep both. None keeps nothing of it, also not what was there."""
         ...
 
@@ -60,20 +60,20 @@ class CatalogCache(Protocol):
 class _Kept(msgspec.Struct, frozen=True):
     format: int
     catalog: Catalog | None
-    verdict: Verdict | None
+    verdict: EraVerdict | None
 
 
-class Teaching:
+class WriteOnlyCache:
     """Writes to another cache and knows nothing of what it holds: for a command that asks servers anew."""
 
     def __init__(self, kept: CatalogCache) -> None:
         self._kept = kept
 
-    async def load(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]:
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]:
         del fingerprint
         return None, None
 
-    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: Verdict | None) -> None:
+    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: EraVerdict | None) -> None:
         await self._kept.store(fingerprint, catalog, verdict)
 
     async def is_late(self, fingerprint: str) -> bool:
@@ -94,10 +94,10 @@ class DiskCache:
     def __repr__(self) -> str:
         return f"<DiskCache {self._folder}>"
 
-    async def load(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]:
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]:
         return await asyncio.to_thread(self._read, fingerprint)
 
-    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: Verdict | None) -> None:
+    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: EraVerdict | None) -> None:
         await asyncio.to_thread(self._write, fingerprint, _Kept(FORMAT, catalog, verdict))
 
     async def is_late(self, fingerprint: str) -> bool:
@@ -117,7 +117,7 @@ class DiskCache:
     def _path(self, fingerprint: str) -> Path:
         return self._folder / f"{fingerprint}.json"
 
-    def _read(self, fingerprint: str) -> tuple[Catalog | None, Verdict | None]:
+    def _read(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]:
         try:
             with self._path(fingerprint).open("rb") as file:
                 kept = self._decoder.decode(file.read(LARGEST))

@@ -22,10 +22,10 @@ from modelplex.mcp.constants import (
     NEWEST,
     UNSUPPORTED_VERSION,
     Json,
-    Reply,
+    McpReply,
 )
-from modelplex.mcp.servers.cache import Verdict
-from modelplex.mcp.servers.session import Link, Lost, Turned, understood
+from modelplex.mcp.servers.cache import EraVerdict
+from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, understood
 
 LEGACY_STATUSES: Final = frozenset({400, 404, 405})
 """What an HTTP server answers that does not know a probe; after an `initialize` too, it may be of the oldest form."""
@@ -40,7 +40,7 @@ class Modern(msgspec.Struct, frozen=True):
     result: Json
 
 
-class Again(msgspec.Struct, frozen=True):
+class ModernRetry(msgspec.Struct, frozen=True):
     """It is modern; ask once more, in this version. `declare` what the config allows, since it asks for more than nothing."""
 
     version: str
@@ -55,10 +55,10 @@ class Incompatible(msgspec.Struct, frozen=True):
     sentence: str
 
 
-Judgement: TypeAlias = Modern | Again | Legacy | Incompatible
+Judgement: TypeAlias = Modern | ModernRetry | Legacy | Incompatible
 
 
-class NotMet(Exception):
+class NoCommonEra(Exception):
     """No era in which the two understand each other."""
 
     def __init__(self, sentence: str) -> None:
@@ -66,7 +66,7 @@ class NotMet(Exception):
         self.sentence = sentence
 
 
-def judge(reply: Reply, *, version: str) -> Judgement:
+def judge(reply: McpReply, *, version: str) -> Judgement:
     """What a server's answer to `server/discover`, asked in this version, says of its era."""
     if reply.result is not None:
         supported = _versions(reply.result.get("supportedVersions"))
@@ -78,14 +78,14 @@ def judge(reply: Reply, *, version: str) -> Judgement:
     if code == UNSUPPORTED_VERSION:
         supported = _versions(details.get("supported"))
         if (common := _newest(supported)) is not None:
-            return Again(common)
+            return ModernRetry(common)
         if not supported or any(name in LEGACY_VERSIONS for name in supported):
             return Legacy()
         return Incompatible(f"It speaks {', '.join(supported[:8])}, and none of these is spoken here.")
     if code == HEADER_MISMATCH:
-        return Again(version)
+        return ModernRetry(version)
     if code == MISSING_CAPABILITY:
-        return Again(version, declare=True)
+        return ModernRetry(version, declare=True)
     return Legacy()
 
 
@@ -104,12 +104,12 @@ def _newest(supported: list[str]) -> str | None:
 class Connect(Protocol):
     """Makes a fresh link: a new process, or nothing that was said before. `sse` is the older form over HTTP. Raises Lost or Turned."""
 
-    def __call__(self, *, sse: bool = False) -> Awaitable[Link]: ...
+    def __call__(self, *, sse: bool = False) -> Awaitable[ServerSession]: ...
 
 
 async def meet(
-    connect: Connect, *, protocol: McpProtocol, known: Verdict | None, remote: bool, probe_timeout: float
-) -> tuple[Link, Verdict]:
+    connect: Connect, *, protocol: McpProtocol, known: EraVerdict | None, remote: bool, probe_timeout: float
+) -> tuple[ServerSession, EraVerdict]:
     """A link whose era is settled, with the verdict to remember. The caller bounds the whole.
 
     Raises:
@@ -117,14 +117,14 @@ async def meet(
         Lost, Turned: it could not be reached, or went away; for HTTP, with its status.
     """
     match protocol, known:
-        case ("modern", _) | ("auto", Verdict(era="modern")):
+        case ("modern", _) | ("auto", EraVerdict(era="modern")):
             return await _as_modern(
                 connect, certain=protocol == "modern", remote=remote, probe_timeout=probe_timeout
             )
-        case ("legacy", _) | ("auto", Verdict(era="legacy", guesses=0)):
+        case ("legacy", _) | ("auto", EraVerdict(era="legacy", guesses=0)):
             sse = known is not None and known.era == "legacy" and known.sse
             return await _Handshake(connect, remote=remote).on(await connect(sse=sse), sse=sse)
-        case ("auto", Verdict(era="legacy")) if known.guesses >= BELIEVED:
+        case ("auto", EraVerdict(era="legacy")) if known.guesses >= BELIEVED:
             return await _Handshake(connect, remote=remote).on(await connect(), sse=False)
         case _:
             guesses = 0 if known is None else known.guesses
@@ -133,17 +133,17 @@ async def meet(
 
 async def _as_modern(
     connect: Connect, *, certain: bool, remote: bool, probe_timeout: float
-) -> tuple[Link, Verdict]:
+) -> tuple[ServerSession, EraVerdict]:
     """Configured or remembered: it has all the time of the start to answer, if there is no other era to turn to."""
     link = await connect()
     async with _closing(link) as kept:
         try:
             judgement = await asyncio.wait_for(_ask(link), None if certain else probe_timeout * 2)
-        except (TimeoutError, Lost):
+        except (TimeoutError, ConnectionLost):
             if certain or remote:
                 raise
             judgement = Legacy()
-        except Turned as turned:
+        except HttpRefused as turned:
             if certain or turned.status not in LEGACY_STATUSES:
                 raise
             judgement = Legacy()
@@ -151,7 +151,7 @@ async def _as_modern(
             kept()
             return _adopted(link, judgement)
         if certain:
-            raise NotMet(
+            raise NoCommonEra(
                 judgement.sentence
                 if isinstance(judgement, Incompatible)
                 else "It does not speak the modern form, which its config asks for."
@@ -161,7 +161,7 @@ async def _as_modern(
 
 async def _probed(
     connect: Connect, *, remote: bool, probe_timeout: float, guesses: int = 0
-) -> tuple[Link, Verdict]:
+) -> tuple[ServerSession, EraVerdict]:
     link = await connect()
     async with _closing(link) as kept:
         fresh = late = False
@@ -169,11 +169,11 @@ async def _probed(
             judgement = await asyncio.wait_for(_ask(link), probe_timeout)
         except TimeoutError:
             judgement, fresh, late = Legacy(), True, True
-        except Lost:
+        except ConnectionLost:
             if remote:
                 raise  # nobody was reached, which tells nothing
             judgement, fresh = Legacy(), True
-        except Turned as turned:
+        except HttpRefused as turned:
             if turned.status in {401, 403, 429} or turned.status >= 500:
                 raise
             judgement = Legacy()
@@ -181,12 +181,12 @@ async def _probed(
             kept()
             return _adopted(link, judgement)
         if isinstance(judgement, Incompatible):
-            raise NotMet(judgement.sentence)
+            raise NoCommonEra(judgement.sentence)
         # Some die only after they have answered.
         if not (fresh or remote or link.channel.lost.done()):
             try:
                 met = await _Handshake(connect, remote=remote).on(link, sse=False)
-            except (Lost, NotMet):
+            except (ConnectionLost, NoCommonEra):
                 pass  # the probe may have spoilt it
             else:
                 kept()
@@ -204,11 +204,11 @@ class _Handshake:
         self._connect = connect
         self._remote = remote
 
-    async def on(self, link: Link, *, sse: bool) -> tuple[Link, Verdict]:
+    async def on(self, link: ServerSession, *, sse: bool) -> tuple[ServerSession, EraVerdict]:
         async with _closing(link) as kept:
             try:
                 reply = await link.initialize()
-            except Turned as turned:
+            except HttpRefused as turned:
                 if sse or turned.status not in LEGACY_STATUSES:
                     raise
                 reply = None
@@ -216,49 +216,49 @@ class _Handshake:
                 if reply.result is not None and understood(reply.result):
                     await link.greet(reply.result)
                     kept()
-                    return link, Verdict("legacy", link.version, sse)
+                    return link, EraVerdict("legacy", link.version, sse)
                 if reply.error is not None and reply.error["code"] == UNSUPPORTED_VERSION:
                     # A modern server that was only slow to answer the probe.
                     judgement = await _ask(link)
                     if isinstance(judgement, Modern):
                         kept()
                         return _adopted(link, judgement)
-                raise NotMet(_refusal(reply))
+                raise NoCommonEra(_refusal(reply))
         return await self.on(await self._connect(sse=True), sse=True)
 
 
-def _refusal(reply: Reply) -> str:
+def _refusal(reply: McpReply) -> str:
     if reply.error is not None:
         return f"It refused the handshake with error {reply.error['code']}."
     version = (reply.result or {}).get("protocolVersion")
     return f"It wants to speak {str(version)[:40]!r}, which is not spoken here."
 
 
-async def _ask(link: Link) -> Judgement:
+async def _ask(link: ServerSession) -> Judgement:
     """Probe, and once more where the answer says how."""
-    judgement: Judgement = Again(NEWEST)
+    judgement: Judgement = ModernRetry(NEWEST)
     for _ in range(2):
-        if not isinstance(judgement, Again):
+        if not isinstance(judgement, ModernRetry):
             break
         version = judgement.version
         judgement = judge(await link.discover(version, declare=judgement.declare), version=version)
     return (
         Incompatible("It is modern, and yet refuses to be asked what it is.")
-        if isinstance(judgement, Again)
+        if isinstance(judgement, ModernRetry)
         else judgement
     )
 
 
-def _adopted(link: Link, judgement: Modern) -> tuple[Link, Verdict]:
+def _adopted(link: ServerSession, judgement: Modern) -> tuple[ServerSession, EraVerdict]:
     link.adopt(judgement.version, judgement.result)
-    return link, Verdict("modern", judgement.version)
+    return link, EraVerdict("modern", judgement.version)
 
 
 class _closing:  # noqa: N801 - read as the words of a with statement
     """Closes a link on the way out, unless it is kept."""
 
-    def __init__(self, link: Link) -> None:
-        self._link: Link | None = link
+    def __init__(self, link: ServerSession) -> None:
+        self._link: ServerSession | None = link
 
     async def __aenter__(self) -> Callable[[], None]:
         return self._keep
@@ -268,5 +268,5 @@ class _closing:  # noqa: N801 - read as the words of a with statement
 
     async def __aexit__(self, *_: object) -> None:
         if self._link is not None:
-            with contextlib.suppress(Lost):
+            with contextlib.suppress(ConnectionLost):
                 await self._link.close()

@@ -1,6 +1,6 @@
 """One scope of one server: the process or session that serves it, started once for all who wait, stopped when idle, held to its life's states.
 
-Above it stands the server's handle; below it the probing and the links. What it needs of the handle is `House`.
+Above it stands the server's handle; below it the probing and the links. What it needs of the handle is `InstanceHost`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import msgspec
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Json, Unavailable
 from modelplex.mcp.servers import era_probe, lifecycle
-from modelplex.mcp.servers.cache import Verdict
+from modelplex.mcp.servers.cache import EraVerdict
 from modelplex.mcp.servers.lifecycle import Life
-from modelplex.mcp.servers.processes import Children, NoRoom
-from modelplex.mcp.servers.session import Gone, Link, Lost, Turned
+from modelplex.mcp.servers.processes import NoRoom, ProcessTable
+from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, SessionGone
 
 LISTEN_PAUSE: Final = 1.0
 """Seconds before a subscription stream that ended is opened again; each time in a row doubles it."""
@@ -29,33 +29,33 @@ ACKNOWLEDGED: Final = 5.0
 """Seconds that a changed subscription is waited for; it may come true later."""
 
 
-class House(Protocol):
+class InstanceHost(Protocol):
     """What a seat needs of its server's handle."""
 
     config: McpServer
     limits: McpConfig
-    children: Children
-    verdict: Verdict | None
+    children: ProcessTable
+    verdict: EraVerdict | None
 
     def now(self) -> float: ...
     def dice(self) -> float: ...
-    async def connect(self, seat: Seat, *, sse: bool = False) -> Link: ...
-    async def learnt(self, verdict: Verdict) -> None: ...
-    async def met(self, seat: Seat, link: Link) -> None:
+    async def connect(self, seat: ServerInstance, *, sse: bool = False) -> ServerSession: ...
+    async def learnt(self, verdict: EraVerdict) -> None: ...
+    async def met(self, seat: ServerInstance, link: ServerSession) -> None:
         """A link has come about: see to the catalogue. Raises Lost."""
         ...
 
-    async def refresh(self, seat: Seat, link: Link, *, missed: bool = False) -> None: ...
-    def changed(self, seat: Seat, before: Life) -> None: ...
+    async def refresh(self, seat: ServerInstance, link: ServerSession, *, missed: bool = False) -> None: ...
+    def changed(self, seat: ServerInstance, before: Life) -> None: ...
     def warn(self, text: str, *, scope: str) -> None: ...
-    def failed(self, seat: Seat, text: str) -> None: ...
+    def failed(self, seat: ServerInstance, text: str) -> None: ...
 
 
-class Seat:
-    def __init__(self, house: House, *, scope: str, life: Life) -> None:
+class ServerInstance:
+    def __init__(self, house: InstanceHost, *, scope: str, life: Life) -> None:
         self.scope = scope
         self.life = life
-        self.link: Link | None = None
+        self.link: ServerSession | None = None
         self.started_at: float | None = None
         self.starts = 0
         self.in_flight = 0
@@ -63,7 +63,7 @@ class Seat:
         self.closed = False
         self._house = house
         self._last_used = house.now()
-        self._starting: asyncio.Task[Link | Unavailable] | None = None
+        self._starting: asyncio.Task[ServerSession | Unavailable] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._asides: set[asyncio.Task[None]] = set()
@@ -87,7 +87,7 @@ class Seat:
             f"The tool server {name} {sentence}", server=name, reason=reason, retry_after=retry_after
         )
 
-    async def ready(self) -> Link:
+    async def ready(self) -> ServerSession:
         """The link, after a start if need be: one start, whoever waits for it.
 
         Raises:
@@ -126,9 +126,7 @@ class Seat:
             case "quarantined":
                 raise self.unavailable("waits for the host's approval of what it offers.", "quarantined")
             case "crash_loop" if wait := self.life.wait(self._house.now()):
-                sentence = (
-                    f"has failed {lifecycle.CRASHES} times in a row and rests. {self.life.error or ''}".rstrip()
-                )
+                sentence = f"has failed {lifecycle.CRASHES} times in a row and rests. {self.life.error or ''}".rstrip()
                 raise self.unavailable(sentence, "crash_loop", retry_after=wait)
             case _:
                 pass
@@ -138,16 +136,16 @@ class Seat:
         if wait := self.life.wait(self._house.now()):
             await asyncio.sleep(wait)
 
-    def _start_ended(self, task: asyncio.Task[Link | Unavailable]) -> None:
+    def _start_ended(self, task: asyncio.Task[ServerSession | Unavailable]) -> None:
         if self._starting is task:
             self._starting = None
 
-    async def _start(self) -> Link | Unavailable:
+    async def _start(self) -> ServerSession | Unavailable:
         house = self._house
         self.live(lifecycle.Needed())
         if self._ending:
             await asyncio.wait(set(self._ending))
-        link: Link | None = None
+        link: ServerSession | None = None
         try:
             local = house.config.command is not None
             if local:
@@ -163,22 +161,29 @@ class Seat:
                     )
                     await house.met(self, link)
             if link.channel.lost.done():
-                raise Lost(link.channel.lost.result())
-        except (Lost, Turned, era_probe.NotMet, Gone, TimeoutError, NoRoom) as error:
+                raise ConnectionLost(link.channel.lost.result())
+        except (
+            ConnectionLost,
+            HttpRefused,
+            era_probe.NoCommonEra,
+            SessionGone,
+            TimeoutError,
+            NoRoom,
+        ) as error:
             await self._give_way(link)
             return self._start_failed(error)
         except BaseException:
             await self._give_way(link)
-            self.live(lifecycle.Idle())
+            self.live(lifecycle.StoppedIdle())
             raise
         self._settle(link)
         await house.learnt(verdict)
         return link
 
-    async def _connect(self, *, sse: bool = False) -> Link:
+    async def _connect(self, *, sse: bool = False) -> ServerSession:
         return await self._house.connect(self, sse=sse)
 
-    async def _give_way(self, link: Link | None) -> None:
+    async def _give_way(self, link: ServerSession | None) -> None:
         if link is not None:
             await asyncio.shield(asyncio.ensure_future(link.close()))
         self._house.children.free(self)
@@ -187,25 +192,25 @@ class Seat:
         house = self._house
         match error:
             case NoRoom():
-                self.live(lifecycle.Idle())
+                self.live(lifecycle.StoppedIdle())
                 sentence = f"cannot be started: {house.children.limit} processes run, which is the limit."
                 return self.unavailable(sentence, "limit", retry_after=1.0)
-            case Lost() | Turned() | era_probe.NotMet():
+            case ConnectionLost() | HttpRefused() | era_probe.NoCommonEra():
                 told = error.sentence
             case TimeoutError():
                 told = f"It was not ready within {house.limits.start_timeout:g} seconds."
             case _:
                 told = "Its session ended at once."
-        self.live(lifecycle.Failed(told, house.dice()))
+        self.live(lifecycle.StartFailed(told, house.dice()))
         house.failed(self, f"could not be started: {told}")
-        unauthorized = isinstance(error, Turned) and error.status in {401, 403}
+        unauthorized = isinstance(error, HttpRefused) and error.status in {401, 403}
         return self.unavailable(
             f"could not be started. {told}",
             "unauthorized" if unauthorized else "start_failed",
             retry_after=self.life.wait(house.now()) or None,
         )
 
-    def _settle(self, link: Link) -> None:
+    def _settle(self, link: ServerSession) -> None:
         self.link = link
         self.starts += 1
         self.started_at = self._house.now()
@@ -215,13 +220,13 @@ class Seat:
         self.touch()
         self.aside(self._resume(link))
 
-    def _lost(self, link: Link, sentence: str) -> None:
+    def _lost(self, link: ServerSession, sentence: str) -> None:
         """It exited by itself, or its stream broke."""
         if self.link is not link:
             return
         self.link = None
         self.started_at = None
-        self.live(lifecycle.Failed(sentence, self._house.dice()))
+        self.live(lifecycle.StartFailed(sentence, self._house.dice()))
         self._house.failed(self, f"was lost: {sentence}")
         self._end(link)
         if self.watched and not self.closed:
@@ -236,15 +241,15 @@ class Seat:
                 if self.life.state != "backoff":
                     return
 
-    def lose(self, link: Link, sentence: str) -> None:
+    def lose(self, link: ServerSession, sentence: str) -> None:
         """An older HTTP server has forgotten its session: no failure, but what comes next begins anew."""
         if self.link is link:
             self.link = None
             self.started_at = None
-            self.live(lifecycle.Idle())
+            self.live(lifecycle.StoppedIdle())
             self._end(link)
 
-    def _end(self, link: Link) -> asyncio.Task[None]:
+    def _end(self, link: ServerSession) -> asyncio.Task[None]:
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None
@@ -253,7 +258,7 @@ class Seat:
         task.add_done_callback(self._ending.discard)
         return task
 
-    async def _close(self, link: Link) -> None:
+    async def _close(self, link: ServerSession) -> None:
         try:
             await link.close()
         finally:
@@ -270,7 +275,7 @@ class Seat:
         """Stop it without a fault of anybody's; the next call starts it."""
         link, self.link = self.link, None
         self.started_at = None
-        self.live(lifecycle.Idle())
+        self.live(lifecycle.StoppedIdle())
         if link is not None:
             await asyncio.shield(self._end(link))
 
@@ -326,9 +331,9 @@ class Seat:
 
     # Subscriptions.
 
-    async def _resume(self, link: Link) -> None:
+    async def _resume(self, link: ServerSession) -> None:
         """After a start: the lists anew, if they were only remembered, and the subscriptions that were held before."""
-        with contextlib.suppress(Lost, Turned, Gone):
+        with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
             await self.subscribe()
             await self._house.refresh(self, link)
 
@@ -354,7 +359,7 @@ class Seat:
                         )
             self._subscribed = wanted
 
-    async def _listen(self, link: Link, wanted: frozenset[str]) -> None:
+    async def _listen(self, link: ServerSession, wanted: frozenset[str]) -> None:
         """One stream holds all: a changed wish is a new stream, and the old one ends when the new one stands."""
         wish = _wish(link.capabilities, wanted)
         if self._listening is not None and self._subscribed == wanted and not self._listening.done():
@@ -370,7 +375,7 @@ class Seat:
         if old is not None:
             old.cancel()
 
-    async def _hold(self, link: Link, wish: Json, acknowledged: asyncio.Future[None]) -> None:
+    async def _hold(self, link: ServerSession, wish: Json, acknowledged: asyncio.Future[None]) -> None:
         """Keep the stream open for as long as the link is."""
 
         def told(message: Json) -> None:
@@ -383,7 +388,7 @@ class Seat:
         pause = LISTEN_PAUSE
         try:
             while not link.channel.lost.done():
-                with contextlib.suppress(Lost, Turned):
+                with contextlib.suppress(ConnectionLost, HttpRefused):
                     reply = await link.request("subscriptions/listen", {"notifications": wish}, told=told)
                     if reply.error is not None:
                         code = reply.error["code"]
@@ -394,7 +399,7 @@ class Seat:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_LISTEN_PAUSE)
                 # What changed meanwhile was told to nobody.
-                with contextlib.suppress(Lost, Turned):
+                with contextlib.suppress(ConnectionLost, HttpRefused):
                     await self._house.refresh(self, link, missed=True)
         finally:
             if not acknowledged.done():

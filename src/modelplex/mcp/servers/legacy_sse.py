@@ -13,20 +13,20 @@ from typing import Any
 
 import msgspec
 
-from modelplex.http_client import Reply as Answer
+from modelplex.http_client import HttpResponse as Answer
 from modelplex.http_client import SendError
 from modelplex.mcp.constants import Era, Json
 from modelplex.mcp.servers.address import Address
-from modelplex.mcp.servers.session import Call, Duplex, Lost, Turned
+from modelplex.mcp.servers.session import ConnectionLost, DuplexChannel, HttpRefused, PendingRequest
 from modelplex.mcp.servers.stdio import within
-from modelplex.mcp.servers.streamable_http import ASIDE, ASIDES, SMALL, Wire, messages_of, turned
+from modelplex.mcp.servers.streamable_http import ASIDE, ASIDES, SMALL, HttpEndpoint, messages_of, turned
 
 
-class SseChannel(Duplex):
+class SseChannel(DuplexChannel):
     cancels_by_message = True
     pid = None
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: HttpEndpoint) -> None:
         super().__init__()
         self._wire = wire
         self._version = ""
@@ -49,7 +49,7 @@ class SseChannel(Duplex):
         either: set[asyncio.Future[Any]] = {self._endpoint, self.lost}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._endpoint.done():
-            raise Lost(self.lost.result())
+            raise ConnectionLost(self.lost.result())
 
     async def _read(self, answer: Answer) -> None:
         try:
@@ -61,17 +61,17 @@ class SseChannel(Duplex):
                         for message in messages_of(self._wire.hide(event.data), limit=self._wire.passed):
                             self.took(within(message, size=len(event.data), limit=self._wire.passed))
             self.fail("It ended the stream.")
-        except Lost as lost:
+        except ConnectionLost as lost:
             self.fail(lost.sentence)
 
     def _named(self, location: str) -> None:
         endpoint = self._wire.address.joined(location.strip())
         if endpoint is None:
-            raise Lost("It names an address of another origin for requests, which is refused.")
+            raise ConnectionLost("It names an address of another origin for requests, which is refused.")
         if not self._endpoint.done():
             self._endpoint.set_result(endpoint)
 
-    async def carry(self, message: Json, call: Call) -> Json:
+    async def carry(self, message: Json, call: PendingRequest) -> Json:
         response = self.wait(call.id)
         try:
             await self.send(message)
@@ -97,7 +97,7 @@ class SseChannel(Duplex):
             self._aside(self._send_quietly(message))
 
     async def _send_quietly(self, message: Json) -> None:
-        with contextlib.suppress(Lost, Turned, TimeoutError):
+        with contextlib.suppress(ConnectionLost, HttpRefused, TimeoutError):
             async with asyncio.timeout(ASIDE):
                 await self.send(message)
 

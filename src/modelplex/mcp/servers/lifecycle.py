@@ -59,7 +59,7 @@ class Ready(msgspec.Struct, frozen=True):
     """The start came to its end."""
 
 
-class Failed(msgspec.Struct, frozen=True):
+class StartFailed(msgspec.Struct, frozen=True):
     """The start failed, or what ran exited or was lost."""
 
     error: str
@@ -67,7 +67,7 @@ class Failed(msgspec.Struct, frozen=True):
     """Between 0 and 1."""
 
 
-class Idle(msgspec.Struct, frozen=True):
+class StoppedIdle(msgspec.Struct, frozen=True):
     """Nobody called it for long, and it was stopped."""
 
 
@@ -83,7 +83,7 @@ class Quarantined(msgspec.Struct, frozen=True):
     """Its catalogue waits for approval."""
 
 
-Event: TypeAlias = Cataloged | Needed | Ready | Failed | Idle | Revived | Disabled | Quarantined
+Event: TypeAlias = Cataloged | Needed | Ready | StartFailed | StoppedIdle | Revived | Disabled | Quarantined
 
 
 # Every change is called alike, from the table below, and few need all three.
@@ -96,7 +96,7 @@ def _start(life: Life, _event: Event, now: float) -> Life:
 
 
 def _fail(life: Life, event: Event, now: float) -> Life:
-    assert isinstance(event, Failed)
+    assert isinstance(event, StartFailed)
     failures = (*_recent(life.failures, now), now)
     if len(failures) >= CRASHES:
         return Life("crash_loop", failures, now + CRASH_REST, event.error)
@@ -124,8 +124,8 @@ _TABLE: Final[dict[tuple[State, type[Event]], Callable[[Life, Event, float], Lif
     ("configured", Cataloged): _into("cataloged"),
     **{(state, Needed): _start for state in _STOPPED},
     ("starting", Ready): _into("ready"),
-    **{(state, Failed): _fail for state in _RUNNING},
-    **{(state, Idle): _into("idle_stopped") for state in _RUNNING},
+    **{(state, StartFailed): _fail for state in _RUNNING},
+    **{(state, StoppedIdle): _into("idle_stopped") for state in _RUNNING},
     **{(state, Revived): _forget for state in (*_STOPPED, "quarantined")},
     **{(state, Disabled): _into("disabled") for state in (*_LIVING, "quarantined")},
     **{(state, Quarantined): _into("quarantined") for state in _LIVING},

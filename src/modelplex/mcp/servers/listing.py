@@ -14,7 +14,7 @@ import msgspec
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.constants import METHOD_NOT_FOUND, Catalog, Json
 from modelplex.mcp.servers.header_params import annotated
-from modelplex.mcp.servers.session import Link, Turned
+from modelplex.mcp.servers.session import HttpRefused, ServerSession
 
 Kind = Literal["tools", "prompts", "resources", "templates"]
 METHODS: Final[dict[Kind, tuple[str, str, str]]] = {
@@ -45,7 +45,13 @@ Warn = Callable[[str], None]
 
 
 async def load(
-    link: Link, *, limits: McpConfig, old: Catalog | None, kinds: tuple[Kind, ...], remote: bool, warn: Warn
+    link: ServerSession,
+    *,
+    limits: McpConfig,
+    old: Catalog | None,
+    kinds: tuple[Kind, ...],
+    remote: bool,
+    warn: Warn,
 ) -> Catalog:
     """The catalogue as the link's server tells it now: `kinds` are asked for, the others are taken from `old`.
 
@@ -72,7 +78,7 @@ async def load(
     )
 
 
-async def _list(link: Link, kind: Kind, *, limits: McpConfig, warn: Warn) -> tuple[Json, ...] | None:
+async def _list(link: ServerSession, kind: Kind, *, limits: McpConfig, warn: Warn) -> tuple[Json, ...] | None:
     """All pages of one list; None where it could not be had at all."""
     _, method, member = METHODS[kind]
     try:
@@ -80,13 +86,13 @@ async def _list(link: Link, kind: Kind, *, limits: McpConfig, warn: Warn) -> tup
             return await _pages(link, method, member, limits=limits, warn=warn)
     except TimeoutError:
         warn(f"{method} was not answered within {limits.list_timeout:g} seconds.")
-    except Turned as turned:
+    except HttpRefused as turned:
         warn(f"{method}: {turned.sentence}")
     return None
 
 
 async def _pages(
-    link: Link, method: str, member: str, *, limits: McpConfig, warn: Warn
+    link: ServerSession, method: str, member: str, *, limits: McpConfig, warn: Warn
 ) -> tuple[Json, ...] | None:
     entries: dict[object, Json] = {}
     cursor: str | None = None

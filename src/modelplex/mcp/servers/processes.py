@@ -52,7 +52,7 @@ def resolved(command: str, *, environ: Mapping[str, str]) -> str | None:
     return None if found is None else str(Path(found).absolute())
 
 
-class Idler(Protocol):
+class IdleHolder(Protocol):
     """Whoever holds a process and could do without it."""
 
     @property
@@ -77,14 +77,14 @@ class Spawned(NamedTuple):
     stderr: int
 
 
-class Children:
+class ProcessTable:
     """How many processes there may be, of all servers together, and the one that ends them should the gateway die. One for the whole gateway."""
 
     def __init__(self, limit: int = 64) -> None:
         self.limit = limit
         self.mark = secrets.token_hex(8)
         self._tree = 0
-        self._holders: set[Idler] = set()
+        self._holders: set[IdleHolder] = set()
         self._keeper: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
         self.turns = (os.cpu_count() or 1) * STARTS_PER_CORE
@@ -97,7 +97,7 @@ class Children:
     def __repr__(self) -> str:
         return f"<Children {len(self._holders)} of {self.limit}>"
 
-    async def take(self, holder: Idler) -> None:
+    async def take(self, holder: IdleHolder) -> None:
         """Have room for one process; the one that was idle for longest is given up where there is none.
 
         Raises:
@@ -133,7 +133,7 @@ class Children:
         self.turns += 1
         self._turns.release()
 
-    def free(self, holder: Idler) -> None:
+    def free(self, holder: IdleHolder) -> None:
         self._holders.discard(holder)
 
     def start(
@@ -204,7 +204,7 @@ class Children:
             await asyncio.to_thread(keeper.wait)
 
 
-class Ears(Protocol):
+class ProcessListener(Protocol):
     """Who hears of a process. Called on the event loop."""
 
     def line(self, data: bytes) -> None: ...
@@ -281,10 +281,10 @@ class _Input(asyncio.BaseProtocol):
         self.room.set()
 
 
-class Process:
+class ServerProcess:
     """One running server with its three pipes. `stop` is the only end of it, also where it died by itself: its children may live."""
 
-    def __init__(self, spawned: Spawned, *, children: Children, ears: Ears) -> None:
+    def __init__(self, spawned: Spawned, *, children: ProcessTable, ears: ProcessListener) -> None:
         self._child = spawned.child
         self._mark = spawned.mark
         self._unconnected = list(spawned[2:])
@@ -320,10 +320,10 @@ class Process:
         env: Mapping[str, str],
         cwd: str | None,
         network: bool,
-        children: Children,
-        ears: Ears,
+        children: ProcessTable,
+        ears: ProcessListener,
         limit: int,
-    ) -> Process:
+    ) -> ServerProcess:
         """Raises OSError: it could not be started."""
         if not network:
             argv = [sys.executable, "-I", "-S", _network_namespace.__file__, *argv]
@@ -488,7 +488,7 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
     return ends
 
 
-def _kill_unwanted(children: Children, spawning: asyncio.Future[Spawned]) -> None:
+def _kill_unwanted(children: ProcessTable, spawning: asyncio.Future[Spawned]) -> None:
     """What was started for somebody who has gone."""
     if spawning.cancelled() or spawning.exception() is not None:
         return

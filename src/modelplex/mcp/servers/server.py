@@ -18,7 +18,7 @@ import msgspec
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.config.tools import credentials
-from modelplex.http_client import Client
+from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import (
     HEADER_MISMATCH,
     META_SUBSCRIPTION,
@@ -26,23 +26,30 @@ from modelplex.mcp.constants import (
     Catalog,
     Era,
     Json,
-    Reply,
+    McpReply,
     Told,
     Unavailable,
 )
-from modelplex.mcp.server_output import SHOWN, Allowance, LastWords
+from modelplex.mcp.server_output import SHOWN, LastLines, LogAllowance
 from modelplex.mcp.servers import lifecycle
 from modelplex.mcp.servers.address import parse_address
-from modelplex.mcp.servers.cache import CatalogCache, Verdict, fingerprint
+from modelplex.mcp.servers.cache import CatalogCache, EraVerdict, fingerprint
 from modelplex.mcp.servers.header_params import argument_headers
-from modelplex.mcp.servers.instance import Seat
+from modelplex.mcp.servers.instance import ServerInstance
 from modelplex.mcp.servers.legacy_sse import SseChannel
 from modelplex.mcp.servers.lifecycle import Life, State
 from modelplex.mcp.servers.listing import CHANGES, METHODS, Kind, load
-from modelplex.mcp.servers.processes import ERROR_LINE, Children, environment, resolved
-from modelplex.mcp.servers.session import Channel, Gone, Link, Lost, Turned, declared_by
+from modelplex.mcp.servers.processes import ERROR_LINE, ProcessTable, environment, resolved
+from modelplex.mcp.servers.session import (
+    Channel,
+    ConnectionLost,
+    HttpRefused,
+    ServerSession,
+    SessionGone,
+    declared_by,
+)
 from modelplex.mcp.servers.stdio import StdioChannel
-from modelplex.mcp.servers.streamable_http import HttpChannel, Unreached, Wire
+from modelplex.mcp.servers.streamable_http import ConnectionNotMade, HttpChannel, HttpEndpoint
 from modelplex.records.log import Secrets
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -102,7 +109,7 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None
 
 
-class Server:
+class ManagedServer:
     """Belongs to one event loop. Nothing runs until it is needed.
 
     `environ` is the gateway's own environment, of which a process gets an allow-list. `children` bounds the processes of all servers together. `client` is the pool
@@ -116,8 +123,8 @@ class Server:
         limits: McpConfig,
         cache: CatalogCache | None = None,
         environ: Mapping[str, str] | None = None,
-        children: Children | None = None,
-        client: Client | None = None,
+        children: ProcessTable | None = None,
+        client: HttpClient | None = None,
         clock: Callable[[], float] | None = None,
         dice: Callable[[], float] | None = None,
         tell: Callable[[ServerEvent], None] | None = None,
@@ -127,8 +134,8 @@ class Server:
         self.name: str = config.name
         self.catalog: Catalog | None = None
         """What is known of its lists: from the disk after `load`, or from itself. Replaced whole, never changed."""
-        self.children = Children(limits.max_processes) if children is None else children
-        self.verdict: Verdict | None = None
+        self.children = ProcessTable(limits.max_processes) if children is None else children
+        self.verdict: EraVerdict | None = None
         self.late = False
         """Whether it took long to tell its lists when it was last asked for them, in an earlier run too. Nobody waits for it then."""
         self.now = clock or time.monotonic
@@ -137,9 +144,9 @@ class Server:
         self._cache = cache
         self._environ = os.environ if environ is None else environ
         self._client = client
-        self._own_client: Client | None = None
+        self._own_client: HttpClient | None = None
         self._tell = tell or _to_nobody
-        self._seats: dict[str, Seat] = {}
+        self._seats: dict[str, ServerInstance] = {}
         self._rest = Life()
         self._callbacks: dict[object, Callable[[str, Json], None]] = {}
         self._fingerprint = ""
@@ -152,8 +159,8 @@ class Server:
         self._closed = False
         self._keeping = asyncio.Lock()
         self._asides: set[asyncio.Task[None]] = set()
-        self._allowance = Allowance()
-        self._words: dict[str, LastWords] = {}
+        self._allowance = LogAllowance()
+        self._words: dict[str, LastLines] = {}
         self._voices: dict[str, _Voice] = {}
         self._secrets = Secrets(_hidden(config))
         self._credentials = Secrets(credentials(config))
@@ -214,7 +221,7 @@ class Server:
         timeout: float | None = None,  # noqa: ASYNC109 - it is renewed by progress
         log_level: str | None = None,
         client_version: str | None = None,
-    ) -> Reply:
+    ) -> McpReply:
         """Ask the process of that scope, which is started if need be. Cancelling the awaiting task cancels the request at the server.
 
         Never sent twice, except a `tools/call` of a tool that the config calls idempotent, once, where the server was lost. `params` are not changed.
@@ -255,7 +262,7 @@ class Server:
             seat.in_flight -= 1
             seat.touch()
 
-    async def _ask_safely(self, seat: Seat, ask: _Ask) -> Reply:
+    async def _ask_safely(self, seat: ServerInstance, ask: _Ask) -> McpReply:
         """Once; and once more only where that cannot do a thing twice."""
         again = self._is_idempotent(ask)
         while True:
@@ -267,13 +274,13 @@ class Server:
                 # The server's schema is not the one that is known here; it refused before it did anything.
                 await self._reload(seat, link, ("tools",))
                 return await self._ask_once(seat, link, ask)
-            except Unreached as lost:
+            except ConnectionNotMade as lost:
                 raise seat.unavailable(f"could not be reached. {lost.sentence}", "start_failed") from None
-            except Lost as lost:
+            except ConnectionLost as lost:
                 if not again:
                     raise seat.unavailable(f"was lost in mid-call. {lost.sentence}", "lost") from None
                 again = False
-            except Gone:
+            except SessionGone:
                 seat.lose(link, "Its session was forgotten.")
                 if not again and ask.method not in REPEATABLE:
                     raise seat.unavailable(
@@ -282,7 +289,7 @@ class Server:
                 if ask.forgotten:
                     raise seat.unavailable("forgets each session at once.", "lost") from None
                 ask = msgspec.structs.replace(ask, forgotten=True)
-            except Turned as turned:
+            except HttpRefused as turned:
                 reason = "unauthorized" if turned.status in {401, 403} else "refused"
                 raise seat.unavailable(
                     f"refused. {turned.sentence}", reason, retry_after=turned.retry_after
@@ -294,7 +301,7 @@ class Server:
         name = ask.params.get("name")
         return isinstance(name, str) and any(fnmatchcase(name, glob) for glob in self.config.idempotent)
 
-    async def _ask_once(self, seat: Seat, link: Link, ask: _Ask) -> Reply:
+    async def _ask_once(self, seat: ServerInstance, link: ServerSession, ask: _Ask) -> McpReply:
         loop = asyncio.get_running_loop()
         began = loop.time()
         last = began + self.limits.max_call_time
@@ -327,7 +334,7 @@ class Server:
         finally:
             running = False
 
-    def _argument_headers(self, link: Link, ask: _Ask) -> dict[str, str] | None:
+    def _argument_headers(self, link: ServerSession, ask: _Ask) -> dict[str, str] | None:
         if (
             link.era != "modern"
             or self.config.command is not None
@@ -345,7 +352,7 @@ class Server:
         """Tell a running process of that scope; where none runs there is nobody to tell."""
         seat = self._seats.get(scope)
         if seat is not None and seat.link is not None:
-            with contextlib.suppress(Lost, Turned, Gone):
+            with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
                 await seat.link.notify(method, params)
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
@@ -377,7 +384,7 @@ class Server:
             await seat.ready()
         try:
             await seat.subscribe()
-        except (Lost, Turned, Gone):
+        except (ConnectionLost, HttpRefused, SessionGone):
             raise seat.unavailable("was lost while it was subscribed to.", "lost") from None
         seat.touch()
 
@@ -453,20 +460,20 @@ class Server:
 
     # What its seats need.
 
-    def _seat(self, scope: str) -> Seat:
+    def _seat(self, scope: str) -> ServerInstance:
         seat = self._seats.get(scope)
         if seat is None:
             if self._closed:
                 raise Unavailable(
                     f"The tool server {self.name} was stopped.", server=self.name, reason="lost"
                 )
-            seat = self._seats[scope] = Seat(self, scope=scope, life=self._rest)
+            seat = self._seats[scope] = ServerInstance(self, scope=scope, life=self._rest)
         return seat
 
-    async def connect(self, seat: Seat, *, sse: bool = False) -> Link:
+    async def connect(self, seat: ServerInstance, *, sse: bool = False) -> ServerSession:
         """A link over a new channel, opened. Raises Lost or Turned."""
         channel = await self._channel(seat, sse=sse)
-        link = Link(
+        link = ServerSession(
             channel,
             declared=declared_by(self.config.allow, self.config.roots),
             roots=self.config.roots,
@@ -480,14 +487,14 @@ class Server:
             raise
         return link
 
-    async def _channel(self, seat: Seat, *, sse: bool) -> Channel:
+    async def _channel(self, seat: ServerInstance, *, sse: bool) -> Channel:
         config = self.config
         if config.command is None:
             return self._remote(sse=sse)
         env = environment(self._environ, {name: value.reveal() for name, value in config.env.items()})
         command = await asyncio.to_thread(resolved, config.command, environ=env)
         if command is None:
-            raise Lost("There is no such program, or none that may be executed.")
+            raise ConnectionLost("There is no such program, or none that may be executed.")
         voice = self._new_voice(seat.scope)
         return StdioChannel(
             [command, *(arg.reveal() for arg in config.args)],
@@ -506,13 +513,13 @@ class Server:
         try:
             address = parse_address("" if url is None else url.reveal())
         except ValueError as error:
-            raise Lost(str(error)) from None
+            raise ConnectionLost(str(error)) from None
         if self._client is None:
-            self._client = self._own_client = Client()
+            self._client = self._own_client = HttpClient()
         headers = {name: value.reveal() for name, value in self.config.headers.items()}
         limits = self.limits
         cuts = limits.oversized == "cut"
-        wire = Wire(
+        wire = HttpEndpoint(
             self._client,
             address,
             headers=headers,
@@ -522,7 +529,7 @@ class Server:
         )
         return SseChannel(wire) if sse else HttpChannel(wire)
 
-    async def learnt(self, verdict: Verdict) -> None:
+    async def learnt(self, verdict: EraVerdict) -> None:
         """Which era it speaks: kept where it is news."""
         if verdict != self.verdict:
             self.verdict = verdict
@@ -542,12 +549,12 @@ class Server:
             self._asides.add(task)
             task.add_done_callback(self._asides.discard)
 
-    async def met(self, seat: Seat, link: Link) -> None:
+    async def met(self, seat: ServerInstance, link: ServerSession) -> None:
         """Where nothing is known of its lists, they are loaded before anybody is served."""
         if self.catalog is None:
             await self._load_lists(seat, link, tuple(METHODS))
 
-    async def refresh(self, seat: Seat, link: Link, *, missed: bool = False) -> None:
+    async def refresh(self, seat: ServerInstance, link: ServerSession, *, missed: bool = False) -> None:
         """What is only remembered is asked for again, beside the first calls; who listens is told of what is different.
 
         `missed`: changes may have been told while nobody heard them.
@@ -562,16 +569,16 @@ class Server:
             ):
                 self._spread(seat.scope, {"jsonrpc": "2.0", "method": method})
 
-    async def _reload(self, seat: Seat, link: Link, kinds: tuple[Kind, ...]) -> None:
+    async def _reload(self, seat: ServerInstance, link: ServerSession, kinds: tuple[Kind, ...]) -> None:
         try:
             await self._load_lists(seat, link, kinds)
-        except Lost as lost:
+        except ConnectionLost as lost:
             raise seat.unavailable(f"was lost while it listed. {lost.sentence}", "lost") from None
-        except Gone:
+        except SessionGone:
             seat.lose(link, "Its session was forgotten.")
             raise seat.unavailable("has forgotten the session.", "lost") from None
 
-    async def _load_lists(self, seat: Seat, link: Link, kinds: tuple[Kind, ...]) -> None:
+    async def _load_lists(self, seat: ServerInstance, link: ServerSession, kinds: tuple[Kind, ...]) -> None:
         catalog = await load(
             link,
             limits=self.limits,
@@ -588,7 +595,7 @@ class Server:
             self._emit("list", f"{len(catalog.tools)} tools", scope=seat.scope, level="debug")
             await self._keep()
 
-    def changed(self, seat: Seat, before: Life) -> None:
+    def changed(self, seat: ServerInstance, before: Life) -> None:
         if seat.life.state != "starting" and (voice := self._voices.pop(seat.scope, None)) is not None:
             probed = seat.link is not None and seat.link.era == "legacy"
             self._speak(voice, scope=seat.scope, level="debug" if probed else None)
@@ -600,18 +607,18 @@ class Server:
     def warn(self, text: str, *, scope: str) -> None:
         self._emit("warning", text, scope=scope, level="warning")
 
-    def failed(self, seat: Seat, text: str) -> None:
+    def failed(self, seat: ServerInstance, text: str) -> None:
         """It could not be started, or was lost: told with what it said last."""
         words = " / ".join(self.last_words(seat)[-TOLD_WORDS:])
         self.warn(f"{text} Its last words: {words}" if words else text, scope=seat.scope)
 
-    def last_words(self, seat: Seat) -> tuple[str, ...]:
+    def last_words(self, seat: ServerInstance) -> tuple[str, ...]:
         words = self._words.get(seat.scope)
         return words.lines if words is not None else ()
 
     # What the server says of its own accord.
 
-    def _heard(self, seat: Seat, message: Json) -> None:
+    def _heard(self, seat: ServerInstance, message: Json) -> None:
         message = _unmarked(message)
         method = str(message.get("method"))
         if method not in CHANGES:
@@ -634,7 +641,7 @@ class Server:
                 # Before it is ready, the start itself loads the lists.
                 if seat is None or seat.link is None:
                     continue
-                with contextlib.suppress(Lost, Gone):
+                with contextlib.suppress(ConnectionLost, SessionGone):
                     await self._load_lists(seat, seat.link, kinds)
             for (scope, _), message in pending.items():
                 self._spread(scope, message)
@@ -650,7 +657,7 @@ class Server:
         if (before := self._voices.pop(scope, None)) is not None:
             self._speak(before, scope=scope, level="debug")
         voice = _Voice()
-        self._words[scope] = LastWords()
+        self._words[scope] = LastLines()
         if self.config.protocol == "auto" and self.verdict is None:
             voice.held = []
             self._voices[scope] = voice
@@ -729,7 +736,7 @@ class _Ask(msgspec.Struct, frozen=True):
     forgotten: bool = False
 
 
-def _mismatched(reply: Reply) -> bool:
+def _mismatched(reply: McpReply) -> bool:
     return reply.error is not None and reply.error["code"] == HEADER_MISMATCH
 
 

@@ -30,7 +30,7 @@ from modelplex.mcp.constants import (
     AskedOf,
     Era,
     Json,
-    Reply,
+    McpReply,
     Told,
 )
 
@@ -49,7 +49,7 @@ LASTING: Final = 256
 """Tasks whose progress is still told after the call that made them was answered; of more, the oldest are not."""
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The other side is gone, or says what is not JSON-RPC. `sentence` is for a person."""
 
     def __init__(self, sentence: str) -> None:
@@ -57,7 +57,7 @@ class Lost(Exception):
         self.sentence = sentence
 
 
-class Turned(Exception):
+class HttpRefused(Exception):
     """An HTTP server answered with a status and no message. It is no verdict on the era by itself."""
 
     def __init__(self, sentence: str, *, status: int, retry_after: float | None = None) -> None:
@@ -67,11 +67,11 @@ class Turned(Exception):
         self.retry_after = retry_after
 
 
-class Gone(Exception):
+class SessionGone(Exception):
     """The session of an older HTTP server has ended; what was sent now did not reach it."""
 
 
-class Call:
+class PendingRequest:
     """One request in flight."""
 
     __slots__ = ("asked", "headers", "id", "log_level", "method", "renew", "token", "told")
@@ -100,7 +100,7 @@ class Call:
         return f"<Call {self.id} {self.method}>"
 
 
-Deliver = Callable[[Json, "Call | None"], None]
+Deliver = Callable[[Json, "PendingRequest | None"], None]
 """Takes a notification or a question of the server's, with the call on whose own stream it came, where there are such."""
 
 
@@ -126,7 +126,7 @@ class Channel(Protocol):
         """From now on this is what is spoken."""
         ...
 
-    async def carry(self, message: Json, call: Call) -> Json:
+    async def carry(self, message: Json, call: PendingRequest) -> Json:
         """Send a request and return its response, whole. Raises Lost, Turned or Gone. Cancelling it forgets the request on this side."""
         ...
 
@@ -141,7 +141,7 @@ class Channel(Protocol):
     async def close(self) -> None: ...
 
 
-class Duplex:
+class DuplexChannel:
     """What the channels share on which all messages come back on one stream: requests wait by their id."""
 
     def __init__(self) -> None:
@@ -166,11 +166,11 @@ class Duplex:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
-                future.set_exception(Lost(sentence))
+                future.set_exception(ConnectionLost(sentence))
 
     def wait(self, id: int) -> asyncio.Future[Json]:
         if self.lost.done():
-            raise Lost(self.lost.result())
+            raise ConnectionLost(self.lost.result())
         future = self._waiting[id] = asyncio.get_running_loop().create_future()
         return future
 
@@ -181,11 +181,11 @@ class Duplex:
             future.exception()  # seen
 
 
-def _nobody(message: Json, call: Call | None) -> None:
+def _nobody(message: Json, call: PendingRequest | None) -> None:
     """Before somebody listens."""
 
 
-class Link:
+class ServerSession:
     """`declared` is what a legacy server is told that its client can do. `heard` takes notifications that belong to no request. `own` is true where all
     requests come from one client's session, so that a question on a shared stream has one owner however many are in flight.
     """
@@ -210,8 +210,8 @@ class Link:
         self._own = own
         self._heard = heard
         self._ids = itertools.count(1)
-        self._calls: dict[int, Call] = {}
-        self._questions: dict[str | int, tuple[asyncio.Future[Reply], Call]] = {}
+        self._calls: dict[int, PendingRequest] = {}
+        self._questions: dict[str | int, tuple[asyncio.Future[McpReply], PendingRequest]] = {}
         self._lasting: dict[int, tuple[object, str]] = {}
         channel.deliver = self._deliver
 
@@ -220,14 +220,14 @@ class Link:
 
     # Meeting: which is decided in probing.py.
 
-    async def discover(self, version: str, *, declare: bool) -> Reply:
+    async def discover(self, version: str, *, declare: bool) -> McpReply:
         capabilities = self._declared if declare else {}
         params: Json = {
             "_meta": self._envelope({}, capabilities=capabilities, version=version, log_level=None)
         }
         return await self._exchange(self._call("server/discover"), params)
 
-    async def initialize(self) -> Reply:
+    async def initialize(self) -> McpReply:
         """Offer the newest revision with a handshake. `greet` makes it so, if the answer is right."""
         params: Json = {
             "protocolVersion": NEWEST_LEGACY,
@@ -272,7 +272,7 @@ class Link:
         version: str | None = None,
         renew: Callable[[bool], None] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Reply:
+    ) -> McpReply:
         """Raises Lost, Turned or Gone. `renew(True)` is called at progress, `renew(False)` while a question is being answered. Cancelling cancels it at the server."""
         call = self._call(method, told=told, asked=asked, log_level=log_level, renew=renew, headers=headers)
         meta = dict(_object(params.get("_meta")))
@@ -287,12 +287,12 @@ class Link:
             sent["_meta"] = meta
         return await self._exchange(call, sent)
 
-    def _call(self, method: str, **more: Any) -> Call:
-        call = Call(next(self._ids), method, **more)
+    def _call(self, method: str, **more: Any) -> PendingRequest:
+        call = PendingRequest(next(self._ids), method, **more)
         self._calls[call.id] = call
         return call
 
-    async def _exchange(self, call: Call, params: Json) -> Reply:
+    async def _exchange(self, call: PendingRequest, params: Json) -> McpReply:
         message: Json = {"jsonrpc": "2.0", "id": call.id, "method": call.method, "params": params}
         try:
             answer = await self.channel.carry(message, call)
@@ -315,16 +315,16 @@ class Link:
                     task.cancel()
         error = answer.get("error")
         if error is not None:
-            return Reply(error=_error(error))
+            return McpReply(error=_error(error))
         result = answer.get("result")
         if not isinstance(result, dict):
-            return Reply.failed(INTERNAL_ERROR, "The server's answer holds neither a result nor an error.")
+            return McpReply.failed(INTERNAL_ERROR, "The server's answer holds neither a result nor an error.")
         own = _object(cast("Json", result).get("task")).get("taskId")
         if call.token is not None and self.era == "legacy" and isinstance(own, str):
             self._lasting[call.id] = call.token, own
             if len(self._lasting) > LASTING:
                 del self._lasting[next(iter(self._lasting))]
-        return Reply(result=cast("Json", result))
+        return McpReply(result=cast("Json", result))
 
     def _envelope(self, meta: Json, *, capabilities: Json, version: str, log_level: str | None) -> Json:
         return {
@@ -352,7 +352,7 @@ class Link:
 
     # What the server says of its own accord.
 
-    def _deliver(self, message: Json, call: Call | None) -> None:
+    def _deliver(self, message: Json, call: PendingRequest | None) -> None:
         if "id" in message:
             self._question(message, call)
             return
@@ -392,20 +392,20 @@ class Link:
         if call.told is not None:
             call.told({**message, "params": {**params, "progressToken": call.token}})
 
-    def _logs_for(self) -> Call | None:
+    def _logs_for(self) -> PendingRequest | None:
         """On one stream for all, a log line says not whose it is: it is told to the one request that asked for any, else to nobody in particular."""
         asking = [
             call for call in self._calls.values() if call.told is not None and call.log_level is not None
         ]
         return asking[-1] if asking and (self._own or len(asking) == 1) else None
 
-    def _question(self, message: Json, call: Call | None) -> None:
+    def _question(self, message: Json, call: PendingRequest | None) -> None:
         of, method = _id(message.get("id")), str(message.get("method"))
         if method == "ping":
-            self._answer(of, Reply(result={}))
+            self._answer(of, McpReply(result={}))
         elif method == "roots/list" and self._roots:
             roots = [{"uri": Path(root).as_uri(), "name": Path(root).name or "/"} for root in self._roots]
-            self._answer(of, Reply(result={"roots": roots}))
+            self._answer(of, McpReply(result={"roots": roots}))
         else:
             owner = call if call is not None else self._owner()
             if (
@@ -414,7 +414,7 @@ class Link:
                 or len(self._questions) >= QUESTIONS
                 or of in self._questions
             ):
-                self._answer(of, Reply.failed(METHOD_NOT_FOUND, f"{method} is not answered here."))
+                self._answer(of, McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here."))
                 return
             if owner.renew is not None:
                 owner.renew(False)
@@ -423,18 +423,18 @@ class Link:
             self._questions[of] = task, owner
             task.add_done_callback(lambda _: self._was_asked(of, owner, task))
 
-    def _owner(self) -> Call | None:
+    def _owner(self) -> PendingRequest | None:
         """Whose question it is that came on the one stream for all."""
         calls = list(self._calls.values())
         if len(calls) != 1 and not self._own:
             return None
         return next((call for call in reversed(calls) if call.asked is not None), None)
 
-    def _was_asked(self, of: str | int, call: Call, task: asyncio.Future[Reply]) -> None:
+    def _was_asked(self, of: str | int, call: PendingRequest, task: asyncio.Future[McpReply]) -> None:
         """Also where the task was cancelled before it began: a server does not wait for what nobody will say."""
         if call.renew is not None:
             call.renew(True)
-        reply = Reply.failed(INTERNAL_ERROR, "The question was not answered.")
+        reply = McpReply.failed(INTERNAL_ERROR, "The question was not answered.")
         if not task.cancelled():
             if (error := task.exception()) is None:
                 reply = task.result()
@@ -444,7 +444,7 @@ class Link:
         if self._questions.pop(of, None) is not None:
             self._answer(of, reply)
 
-    def _answer(self, id: str | int, reply: Reply) -> None:
+    def _answer(self, id: str | int, reply: McpReply) -> None:
         self.channel.send_soon(reply.message(id))
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ class Event(NamedTuple):
     data: bytes
 
 
-class TooLong(Exception):
+class EventTooLong(Exception):
     """An event is longer than the limit."""
 
 
@@ -58,7 +58,7 @@ class EventReader:
         first, ended, rest = data.partition(b"\n")
         self._carry += first
         if self._size + len(self._carry) > self._limit:
-            raise TooLong
+            raise EventTooLong
         if not ended:
             return []
         lines = [bytes(self._carry), *rest.split(b"\n")]
@@ -79,7 +79,7 @@ class EventReader:
         if field == b"data":
             self._size += len(value) + 1  # a line without anything takes room too
             if self._size > self._limit:
-                raise TooLong
+                raise EventTooLong
             self._data.append(value)
             self._touched = True
         elif field == b"event":

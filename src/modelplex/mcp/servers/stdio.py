@@ -16,8 +16,8 @@ import msgspec
 from modelplex.dialects.core.surrogates import mended
 from modelplex.mcp.constants import INTERNAL_ERROR, Era, Json
 from modelplex.mcp.servers._network_namespace import REFUSED
-from modelplex.mcp.servers.processes import Children, Process
-from modelplex.mcp.servers.session import Call, Duplex, Lost
+from modelplex.mcp.servers.processes import ProcessTable, ServerProcess
+from modelplex.mcp.servers.session import ConnectionLost, DuplexChannel, PendingRequest
 
 LINE_FACTOR: Final = 4
 """A line may be so many times as long as the largest result that is relayed: above that it is no message, and the server is ended."""
@@ -30,7 +30,7 @@ Say = Callable[[Literal["stderr", "stdout"], bytes], None]
 """Takes a line of the server's own: "stderr" or "stdout", and the bytes."""
 
 
-class StdioChannel(Duplex):
+class StdioChannel(DuplexChannel):
     """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where somebody `cuts` what is larger, that is passed on.
     What it tells goes through `hide`, which takes out the host's credentials.
     """
@@ -44,7 +44,7 @@ class StdioChannel(Duplex):
         env: Mapping[str, str],
         cwd: str | None,
         network: bool,
-        children: Children,
+        children: ProcessTable,
         max_result: int,
         say: Say,
         cuts: bool = False,
@@ -60,7 +60,7 @@ class StdioChannel(Duplex):
         self._passed = max_result * LINE_FACTOR if cuts else max_result
         self._say = say
         self._hide = hide
-        self._process: Process | None = None
+        self._process: ServerProcess | None = None
 
     def __repr__(self) -> str:
         return f"<StdioChannel {self._process or 'not started'}>"
@@ -74,7 +74,7 @@ class StdioChannel(Duplex):
 
     async def open(self) -> None:
         try:
-            self._process = await Process.start(
+            self._process = await ServerProcess.start(
                 self._argv,
                 env=self._env,
                 cwd=self._cwd,
@@ -85,12 +85,14 @@ class StdioChannel(Duplex):
             )
         except OSError as error:
             if self._cwd is not None and not await asyncio.to_thread(Path(self._cwd).is_dir):
-                raise Lost("The folder that its `cwd` names is not there.") from None
-            raise Lost(f"It could not be started: {error.strerror or 'the system refused'}.") from None
+                raise ConnectionLost("The folder that its `cwd` names is not there.") from None
+            raise ConnectionLost(
+                f"It could not be started: {error.strerror or 'the system refused'}."
+            ) from None
         except ValueError:
-            raise Lost("It could not be started: an argument or a variable holds a NUL.") from None
+            raise ConnectionLost("It could not be started: an argument or a variable holds a NUL.") from None
 
-    async def carry(self, message: Json, call: Call) -> Json:
+    async def carry(self, message: Json, call: PendingRequest) -> Json:
         answer = self.wait(call.id)
         try:
             await self.send(message)
@@ -100,14 +102,16 @@ class StdioChannel(Duplex):
 
     async def send(self, message: Json) -> None:
         if self.lost.done():
-            raise Lost(self.lost.result())
+            raise ConnectionLost(self.lost.result())
         assert self._process is not None
         try:
             await self._process.write(msgspec.json.encode(message) + b"\n")
         except ConnectionError:
             # Mostly it has just ended: how, and what it said of it, is known in a moment.
             await asyncio.wait([self.lost], timeout=ENDED)
-            raise Lost(self.lost.result() if self.lost.done() else "It takes no input any more.") from None
+            raise ConnectionLost(
+                self.lost.result() if self.lost.done() else "It takes no input any more."
+            ) from None
 
     def send_soon(self, message: Json) -> None:
         if self._process is not None:

@@ -13,13 +13,13 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.http_client import Client, ConnectFailed, SendError, Timeouts, TooLarge
-from modelplex.http_client import Reply as Answer
+from modelplex.http_client import ConnectFailed, HttpClient, ResponseTooLarge, SendError, Timeouts
+from modelplex.http_client import HttpResponse as Answer
 from modelplex.mcp.constants import INTERNAL_ERROR, META_VERSION, Era, Json
 from modelplex.mcp.servers.address import Address
 from modelplex.mcp.servers.header_params import standard_headers
-from modelplex.mcp.servers.session import Call, Deliver, Gone, Lost, Turned
-from modelplex.mcp.servers.sse_events import Event, EventReader, TooLong
+from modelplex.mcp.servers.session import ConnectionLost, Deliver, HttpRefused, PendingRequest, SessionGone
+from modelplex.mcp.servers.sse_events import Event, EventReader, EventTooLong
 from modelplex.mcp.servers.stdio import LINE_FACTOR, outline, read_json, within
 
 TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=86_400.0, idle=86_400.0)
@@ -42,12 +42,12 @@ SMALL: Final = 65_536
 """Bytes that are read of an answer that nobody needs, such as an error page."""
 
 
-class Wire:
+class HttpEndpoint:
     """Requests to one address with the headers of the config: what both channels over HTTP share."""
 
     def __init__(
         self,
-        client: Client,
+        client: HttpClient,
         address: Address,
         *,
         headers: Mapping[str, str],
@@ -83,20 +83,22 @@ class Wire:
                     timeouts=TIMEOUTS,
                 )
             except ConnectFailed as error:
-                raise Unreached(self.told(error)) from None
+                raise ConnectionNotMade(self.told(error)) from None
             except SendError as error:
-                raise Lost(self.told(error)) from None
+                raise ConnectionLost(self.told(error)) from None
             except ValueError:
-                raise Lost("A header or its address holds what HTTP does not allow.") from None
+                raise ConnectionLost("A header or its address holds what HTTP does not allow.") from None
             if not 300 <= answer.status < 400:
                 return answer
             location = (answer.header(b"location") or b"").decode("latin-1")
             answer.close()
             following = at.joined(location) if location else None
             if following is None or answer.status not in {307, 308}:
-                raise Turned("It redirects to another address, which is not followed.", status=answer.status)
+                raise HttpRefused(
+                    "It redirects to another address, which is not followed.", status=answer.status
+                )
             at = following
-        raise Turned("It redirects in a circle.", status=310)
+        raise HttpRefused("It redirects in a circle.", status=310)
 
     async def events(self, answer: Answer, reader: EventReader) -> AsyncGenerator[Event, None]:
         """Those of a stream until it ends. Raises Lost where it breaks."""
@@ -105,9 +107,11 @@ class Wire:
                 for event in reader.feed(data):
                     yield event
         except SendError as error:
-            raise Lost(self.told(error)) from None
-        except TooLong:
-            raise Lost(f"It sent an event of more than {self.max_result * LINE_FACTOR} bytes.") from None
+            raise ConnectionLost(self.told(error)) from None
+        except EventTooLong:
+            raise ConnectionLost(
+                f"It sent an event of more than {self.max_result * LINE_FACTOR} bytes."
+            ) from None
         finally:
             answer.close()
 
@@ -130,7 +134,7 @@ class Wire:
         return EventReader(limit=self.max_result * LINE_FACTOR)
 
 
-class Unreached(Lost):
+class ConnectionNotMade(ConnectionLost):
     """No connection came about: nothing was sent."""
 
 
@@ -139,7 +143,7 @@ class HttpChannel:
 
     pid = None
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: HttpEndpoint) -> None:
         self.deliver: Deliver = _nobody
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._wire = wire
@@ -164,7 +168,7 @@ class HttpChannel:
 
     # Asking.
 
-    async def carry(self, message: Json, call: Call) -> Json:
+    async def carry(self, message: Json, call: PendingRequest) -> Json:
         """As the channel's law says; whoever closes the channel ends what is in flight."""
         work = asyncio.get_running_loop().create_task(self._posted(message, call))
         try:
@@ -177,14 +181,14 @@ class HttpChannel:
         if not work.done():
             work.cancel()
             await asyncio.wait({work})
-            raise Lost(self.lost.result())
+            raise ConnectionLost(self.lost.result())
         return work.result()
 
-    async def _posted(self, message: Json, call: Call) -> Json:
+    async def _posted(self, message: Json, call: PendingRequest) -> Json:
         headers = self._request_headers(message, call)
         try:
             answer = await self._wire.send(b"POST", body=msgspec.json.encode(message), headers=headers)
-        except Unreached as error:
+        except ConnectionNotMade as error:
             self._fail(error.sentence)
             raise
         try:
@@ -192,10 +196,10 @@ class HttpChannel:
         finally:
             answer.close()
 
-    async def _answered(self, answer: Answer, call: Call) -> Json:
+    async def _answered(self, answer: Answer, call: PendingRequest) -> Json:
         status = answer.status
         if status == 404 and self._session is not None:
-            raise Gone
+            raise SessionGone
         if status >= 400 or status in {202, 204}:
             return await self._refused(answer)
         if call.method == "initialize":
@@ -205,35 +209,35 @@ class HttpChannel:
         if kind == b"text/event-stream":
             return await self._streamed(answer, call)
         if kind != b"application/json":
-            raise Turned("It answered with neither JSON nor a stream of events.", status=415)
+            raise HttpRefused("It answered with neither JSON nor a stream of events.", status=415)
         return await self._whole(answer, call)
 
     async def _refused(self, answer: Answer) -> Json:
         status = answer.status
         if status < 400:
-            raise Lost("It took a request and answered nothing.")
+            raise ConnectionLost("It took a request and answered nothing.")
         message = await self._wire.refusal(answer)
         if message is not None and status not in {401, 403, 429} and status < 500:
             return message
         raise turned(answer)
 
-    async def _whole(self, answer: Answer, call: Call) -> Json:
+    async def _whole(self, answer: Answer, call: PendingRequest) -> Json:
         limit = self._wire.max_result
         try:
             body = await answer.body(limit=limit * LINE_FACTOR)
-        except TooLarge as error:
+        except ResponseTooLarge as error:
             return {
                 "id": call.id,
                 "error": {"code": INTERNAL_ERROR, "message": error.sentence, "data": {"reason": "limit"}},
             }
         except SendError as error:
-            raise Lost(self._wire.told(error)) from None
+            raise ConnectionLost(self._wire.told(error)) from None
         found = self._take(body, call)
         if found is None:
-            raise Lost("It answered with what is no answer to the request.")
+            raise ConnectionLost("It answered with what is no answer to the request.")
         return found
 
-    def _take(self, data: bytes, call: Call | None) -> Json | None:
+    def _take(self, data: bytes, call: PendingRequest | None) -> Json | None:
         """Deliver what an event or a body holds; the response to the call, if it is among that."""
         found: Json | None = None
         for message in messages_of(self._wire.hide(data), limit=self._wire.passed):
@@ -243,7 +247,7 @@ class HttpChannel:
                 found = within(message, size=len(data), limit=self._wire.passed)
         return found
 
-    async def _streamed(self, answer: Answer, call: Call) -> Json:
+    async def _streamed(self, answer: Answer, call: PendingRequest) -> Json:
         """Read the request's stream to its response; go on with it where the server gave its events ids."""
         reader = self._wire.reader()
         barren = 0
@@ -256,11 +260,11 @@ class HttpChannel:
                         if event.data and (found := self._take(event.data, call)) is not None:
                             return found
                 broken = "It ended the stream before it had answered."
-            except Lost as lost:
+            except ConnectionLost as lost:
                 broken = lost.sentence
             barren = 0 if heard else barren + 1
             if not reader.last_id or self._era == "modern" or barren > RESUMES:
-                raise Lost(broken)
+                raise ConnectionLost(broken)
             await asyncio.sleep(_pause(reader))
             answer = await self._resumed(reader)
 
@@ -277,10 +281,10 @@ class HttpChannel:
             return answer
         answer.close()
         if answer.status == 404 and self._session is not None:
-            raise Gone
-        raise Lost(f"It broke the stream, and would not go on with it (status {answer.status}).")
+            raise SessionGone
+        raise ConnectionLost(f"It broke the stream, and would not go on with it (status {answer.status}).")
 
-    def _request_headers(self, message: Json, call: Call) -> dict[str, str]:
+    def _request_headers(self, message: Json, call: PendingRequest) -> dict[str, str]:
         params = cast("Json", message.get("params") or {})
         headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
         meta = params.get("_meta")
@@ -320,7 +324,7 @@ class HttpChannel:
             self._aside(self._send_quietly(message))
 
     async def _send_quietly(self, message: Json) -> None:
-        with contextlib.suppress(Lost, Turned, TimeoutError):
+        with contextlib.suppress(ConnectionLost, HttpRefused, TimeoutError):
             async with asyncio.timeout(ASIDE):
                 await self.send(message)
 
@@ -336,13 +340,13 @@ class HttpChannel:
         reader = self._wire.reader()
         barren = 0
         while barren <= RESUMES:
-            with contextlib.suppress(Lost):
+            with contextlib.suppress(ConnectionLost):
                 headers = {**self._session_headers(), "Accept": "text/event-stream"}
                 if reader.last_id:
                     headers["Last-Event-ID"] = reader.last_id
                 try:
                     answer = await self._wire.send(b"GET", headers=headers)
-                except Turned:
+                except HttpRefused:
                     return
                 kind = (answer.header(b"content-type") or b"").lower()
                 if answer.status != 200 or not kind.startswith(b"text/event-stream"):
@@ -370,7 +374,7 @@ class HttpChannel:
         if self._tasks:
             await asyncio.wait(set(self._tasks))
         if self._era == "legacy" and self._session is not None:
-            with contextlib.suppress(Lost, Turned, TimeoutError):
+            with contextlib.suppress(ConnectionLost, HttpRefused, TimeoutError):
                 async with asyncio.timeout(GOODBYE):
                     (await self._wire.send(b"DELETE", headers=self._session_headers())).close()
 
@@ -389,13 +393,13 @@ def _pause(reader: EventReader) -> float:
     return min(MAX_RETRY, RETRY if reader.retry is None else max(LEAST_RETRY, reader.retry))
 
 
-def turned(answer: Answer) -> Turned:
+def turned(answer: Answer) -> HttpRefused:
     """For an answer that is no message. Source: RFC 9728 5.1, the challenge of a resource that wants OAuth."""
     sentence = f"It answered with status {answer.status}."
     challenge = (answer.header(b"www-authenticate") or b"").lower()
     if answer.status == 401 and b"resource_metadata" in challenge:
         sentence += " It asks for OAuth, which the gateway does not do: its `headers` in the config must bring a token."
-    return Turned(sentence, status=answer.status, retry_after=retry_after(answer))
+    return HttpRefused(sentence, status=answer.status, retry_after=retry_after(answer))
 
 
 def retry_after(answer: Answer) -> float | None:
@@ -403,5 +407,5 @@ def retry_after(answer: Answer) -> float | None:
     return float(value) if value.isdigit() and len(value) < 9 else None
 
 
-def _nobody(message: Json, call: Call | None) -> None:
+def _nobody(message: Json, call: PendingRequest | None) -> None:
     """Before somebody listens."""

@@ -1,0 +1,183 @@
+"""Import rules of docs/why/architecture.md, checked by reading the imports of src.
+
+A package here is a file or folder directly below src/modelplex. A pure package does no I/O: time, ids and randomness are
+arguments. A package imports itself and the packages named for it in MAY_IMPORT, nothing else of ours.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parent.parent / "src" / "modelplex"
+
+PURE = frozenset({"core", "dialects", "policy", "routing", "providers"})
+"""Packages without I/O."""
+
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    package: frozenset(others.split())
+    for package, others in {
+        "core": "policy",
+        "policy": "core dialects",
+        "dialects": "core policy",
+        "routing": "core",
+        "providers": "core",
+        "http_client": "core",
+        "client": "",
+        "config": "core policy providers routing records http_client pipeline",
+        "limits": "core config",
+        "records": "core config routing",
+        "pipeline": "core dialects policy routing providers http_client config records",
+        "mcp": "core dialects http_client config records pipeline",
+        "server": "core dialects policy routing providers http_client config limits records pipeline mcp",
+        "sandbox": "config server",
+        "cli": "config mcp pipeline routing sandbox server",
+        "__main__": "cli",
+        "__init__": "",
+    }.items()
+}
+
+# Of the package mcp, which waits and starts processes, these modules are pure: they decide, and others do.
+PURE_OF_MCP = frozenset(
+    f"mcp/{module}.py"
+    for module in (
+        *("constants", "names", "schemas", "shapes", "catalog", "approvals", "search", "policy"),
+        *("era_translation", "server_output", "clients/checks", "servers/lifecycle"),
+    )
+)
+
+# Modules that wait, tell the time, throw dice, touch the machine or speak HTTP.
+WORLD = frozenset(
+    "asyncio selectors socket ssl select threading multiprocessing concurrent subprocess signal "
+    "time random secrets uuid os logging structlog tempfile shutil sqlite3 "
+    "http urllib httptools uvicorn uvloop httpx aiohttp requests anyio".split()
+)
+# Pieces of those that only compute: quoting a URL's part is no I/O.
+HARMLESS = frozenset({"urllib.parse", "http.HTTPStatus"})
+
+
+def _imports(tree: ast.Module, *, package: str) -> Iterator[tuple[int, str]]:
+    """Each imported module with its line; `from a import b` gives `a.b`, relative names are made whole."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            home = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*home, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{source}.{name.name}") for name in node.names)
+
+
+def _fault(package: str, imported: str, *, file: str) -> str | None:
+    """Why this file of this package may not import that, or None."""
+    first, _, rest = imported.partition(".")
+    if first != "modelplex":
+        harmless = any(imported == ok or imported.startswith(f"{ok}.") for ok in HARMLESS)
+        pure = package in PURE or file in PURE_OF_MCP
+        return "a pure module does no I/O" if pure and first in WORLD and not harmless else None
+    other, *inside = rest.split(".")
+    if other in {"", "__version__"}:
+        return None
+    if file in PURE_OF_MCP and other == "mcp":
+        modules = {"/".join([other, *inside[:depth]]) + ".py" for depth in (1, 2)}
+        return None if modules & PURE_OF_MCP else "a pure module imports pure modules only"
+    if file in PURE_OF_MCP and other != "core":
+        return "a pure module imports pure modules only"
+    if other == package:
+        return None
+    allowed = MAY_IMPORT.get(package)
+    if allowed is None:
+        return "the package is not in MAY_IMPORT"
+    return None if other in allowed else f"{package} imports only {', '.join(sorted(allowed)) or 'nothing'}"
+
+
+def forbidden_imports(src: Path) -> list[str]:
+    """One sentence for each import below `src` (the folder modelplex) that the rules forbid."""
+    faults: list[str] = []
+    for file in sorted(src.rglob("*.py")):
+        inside = file.relative_to(src)
+        top = inside.parts[0].removesuffix(".py")
+        package = ".".join(["modelplex", *inside.parts[:-1]])
+        for line, imported in _imports(ast.parse(file.read_text(), filename=str(file)), package=package):
+            if fault := _fault(top, imported, file=inside.as_posix()):
+                faults.append(f"{inside}:{line}: {top} imports {imported}: {fault}")
+    return faults
+
+
+def test_no_import_of_the_product_is_forbidden() -> None:
+    assert SRC.is_dir()
+    assert [file for file in sorted(PURE_OF_MCP) if not (SRC / file).is_file()] == []
+    assert forbidden_imports(SRC) == []
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    """One word, one thing."""
+    places: dict[str, list[str]] = {}
+    for file in sorted(SRC.rglob("*.py")):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(file.relative_to(SRC).as_posix())
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "told"),
+    [
+        ("dialects/core/sse.py", "import asyncio", "dialects/core/sse.py:2: dialects imports asyncio:"),
+        ("dialects/deep/er.py", "from time import monotonic", "dialects imports time.monotonic:"),
+        ("policy/size.py", "import os.path", "policy imports os.path:"),
+        ("routing/circuit_breaker.py", "import random as dice", "routing imports random:"),
+        ("providers/openai.py", "import urllib.request", "providers imports urllib.request:"),
+        ("core/events.py", "def f():\n  import socket", "core/events.py:3: core imports socket:"),
+        ("core/errors.py", "import httptools", "core imports httptools:"),
+        ("dialects/chat.py", "from modelplex.providers import specs", "imports modelplex.providers.specs:"),
+        ("dialects/chat.py", "from ..providers import specs", "imports modelplex.providers.specs:"),
+        ("dialects/chat.py", "from modelplex import pipeline", "imports modelplex.pipeline:"),
+        ("core/request.py", "from modelplex.config import Config", "core imports modelplex.config.Config:"),
+        ("pipeline/gateway.py", "from modelplex.server.app import app", "imports modelplex.server.app.app:"),
+        (
+            "http_client.py",
+            "from .pipeline.gateway import answer",
+            "imports modelplex.pipeline.gateway.answer:",
+        ),
+        ("records/log.py", "from modelplex import cli", "records imports modelplex.cli:"),
+        ("new/module.py", "from modelplex import cli", "the package is not in MAY_IMPORT"),
+        ("mcp/names.py", "import asyncio", "mcp/names.py:2: mcp imports asyncio:"),
+        ("mcp/servers/lifecycle.py", "from time import monotonic", "mcp imports time.monotonic:"),
+        ("mcp/catalog.py", "from modelplex.mcp.gateway import G", "imports modelplex.mcp.gateway.G:"),
+        ("mcp/approvals.py", "from .lockfile import read_lock", "imports modelplex.mcp.lockfile.read_lock:"),
+        ("mcp/policy.py", "from modelplex.config import Config", "imports modelplex.config.Config:"),
+    ],
+)
+def test_a_forbidden_import_is_named(tmp_path: Path, file: str, line: str, told: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(f'"""A module."""\n{line}\n')
+    (fault,) = forbidden_imports(tmp_path)
+    assert told in fault
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        (
+            "dialects/chat.py",
+            "from modelplex.core.request import C\nfrom . import sse\nfrom ..core.errors import F",
+        ),
+        ("core/events.py", "from modelplex.core.request import TextPart"),
+        ("providers/azure.py", "from urllib.parse import quote"),
+        (
+            "pipeline/gateway.py",
+            "import asyncio\nfrom modelplex.dialects import sse\nfrom modelplex import http_client",
+        ),
+        ("server/app.py", "from modelplex.pipeline.gateway import answer"),
+        ("cli.py", "from modelplex.server import process\nfrom modelplex import __version__"),
+        ("__main__.py", "from modelplex.cli import main"),
+        ("mcp/catalog.py", "from modelplex.mcp.names import Names\nfrom modelplex.core.caller import Caller"),
+        ("mcp/clients/checks.py", "from modelplex.mcp.constants import Json"),
+        ("mcp/lockfile.py", "import os\nfrom modelplex.mcp.approvals import Approvals"),
+    ],
+)
+def test_an_allowed_import_passes(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(f'"""A module."""\n{line}\n')
+    assert forbidden_imports(tmp_path) == []
