@@ -13,10 +13,13 @@ WORDS = (
 TOOLS_FROM_BYTES = 4000
 LONGEST_MESSAGE = 6000
 
-# Of each streamed body: chunks, and milliseconds between them; upstream.c reads them from max_tokens and seed.
+# Of each streamed body: chunks, and milliseconds between them; upstream.c reads them from
+# max_tokens and seed.
 STREAMS = {"stream": (100, 20), "held": (1_000_000, 200)}
 TRANSLATED = {"40 KB, translated": "40 KB", "stream, translated": "stream"}
-"""Asked in Anthropic's form of a provider that speaks OpenAI's, beside what passes in the same form."""
+"""Asked in Anthropic's form of a provider that speaks OpenAI's, beside what passes in the same
+form.
+"""
 PLAIN = {"500 B": 500, "40 KB": 40_000, "1 MB": 1_000_000}
 
 

@@ -1,4 +1,5 @@
-"""Processes as the benchmark sees them: started on one core, stopped while another is measured, asked what they cost.
+"""Processes as the benchmark sees them: started on one core, stopped while another is measured,
+asked what they cost.
 
 Linux only: it reads /proc.
 """
@@ -59,7 +60,9 @@ class Service:
         return _cpu_ns(self.process.pid)
 
     def rss_mb(self) -> float:
-        """Resident megabytes (10^6 bytes) of the whole tree; pages that processes share are counted in each."""
+        """Resident megabytes (10^6 bytes) of the whole tree; pages that processes share are counted
+        in each.
+        """
         return sum(map(_rss_mb, self.tree()))
 
     def own_rss_mb(self) -> float:
@@ -111,7 +114,9 @@ def start(command: Sequence[str], *, core: int, health: str, cwd: Path) -> tuple
 
 
 def start_at(command: Sequence[str], *, core: int | None, port: int, cwd: Path) -> Service:
-    """The service once it accepts connections at this port of the loopback. Without a core it runs where the scheduler likes."""
+    """The service once it accepts connections at this port of the loopback. Without a core it runs
+    where the scheduler likes.
+    """
     what = f"port {port}"
     return _start(command, core=core, cwd=cwd, ready=lambda: _accepts(port), what=what)[0]
 

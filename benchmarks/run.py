@@ -1,8 +1,10 @@
-"""What the gateway costs, beside nginx as a plain reverse proxy and beside a direct connection: `make bench`.
+"""What the gateway costs, beside nginx as a plain reverse proxy and beside a direct connection:
+`make bench`.
 
-The gateway has one core to itself; the upstream and the load share another. Everything is interleaved in one run, in
-rotated order, and each figure is the median of the rounds. CPU time is that of the process tree from the scheduler's
-own count, so a busy machine shifts it little; a 99th percentile would mostly tell of the machine, so there is none.
+The gateway has one core to itself; the upstream and the load share another. Everything is
+interleaved in one run, in rotated order, and each figure is the median of the rounds. CPU time is
+that of the process tree from the scheduler's own count, so a busy machine shifts it little; a 99th
+percentile would mostly tell of the machine, so there is none.
 """
 
 import argparse
@@ -49,9 +51,11 @@ CONNECTIONS = {
     "40 KB, translated": 16,
     "stream, translated": 60,
 }
-# What the upstream does where a body has other names for it: milliseconds between chunks, and chunks.
+# What the upstream does where a body has other names for it: milliseconds between chunks, and
+# chunks.
 DEFAULTS = [str(figure) for figure in reversed(bodies.STREAMS["stream"])]
-# Streams start 61 a second, so that their chunks (50 a second each) do not all fall due at the same instant.
+# Streams start 61 a second, so that their chunks (50 a second each) do not all fall due at the same
+# instant.
 STREAM_OPTIONS = ["-s", "-R", "61", "-w", "1"]
 
 CONFIG = """\
@@ -71,7 +75,9 @@ priority = 1
 
 @dataclass(frozen=True)
 class Target:
-    """One way to the upstream: where the load goes, and whose CPU it costs (nobody's, if direct)."""
+    """One way to the upstream: where the load goes, and whose CPU it costs (nobody's, if
+    direct).
+    """
 
     name: str
     address: str
@@ -88,7 +94,9 @@ class Bench:
     seconds: float
 
     def load(self, target: Target, *, kind: str, options: list[str]) -> dict[str, Any]:
-        """Run the load client against one target while all others are stopped; the client's own figures."""
+        """Run the load client against one target while all others are stopped; the client's own
+        figures.
+        """
         for other in self.targets:
             if other.service and other.service is not target.service:
                 other.service.pause()
@@ -124,9 +132,11 @@ class Bench:
         told = self.load(target, kind=kind, options=[*options, *STREAM_OPTIONS] if streamed else options)
         spent = target.service.cpu_ns() - before if target.service else 0
         if streamed:
-            # The client says -1 where it saw none: a stream lasts 2 s, and shorter rounds may meet no beginning.
+            # The client says -1 where it saw none: a stream lasts 2 s, and shorter rounds may meet
+            # no beginning.
             seen = {"first chunk after, µs": told["ttft50"], "each chunk after, µs": told["ch50"]}
-            # Of a translated stream what it costs is of interest; it comes no sooner than another one.
+            # Of a translated stream what it costs is of interest; it comes no sooner than another
+            # one.
             figures = {m: figure for m, figure in seen.items() if figure >= 0 and kind == "stream"}
             count, what = told["totch"], f"CPU µs a streamed chunk{kind.removeprefix('stream')}"
         else:
@@ -134,7 +144,9 @@ class Bench:
         return {**figures, what: spent / count / 1000} if target.service else figures
 
     def latency(self, target: Target) -> dict[str, float]:
-        """Median microseconds until the whole answer, at a fixed rate and counted from the scheduled time."""
+        """Median microseconds until the whole answer, at a fixed rate and counted from the
+        scheduled time.
+        """
         options = ["-c", "32", "-d", str(self.seconds), "-r", str(RATE_FOR_LATENCY)]
         return {"answer after, µs": self.load(target, kind="500 B", options=options)["p50"]}
 
@@ -213,7 +225,9 @@ def start_modelplex(upstream: int) -> tuple[Service, int, Path, float]:
 
 
 def measure_start(upstream: int) -> dict[str, float]:
-    """Milliseconds of `modelplex --version` and until /health answers, and megabytes before any request."""
+    """Milliseconds of `modelplex --version` and until /health answers, and megabytes before any
+    request.
+    """
     figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(STARTS):
         began = time.perf_counter()
@@ -263,7 +277,9 @@ TRANSLATED = {
 
 
 def table(medians: dict[tuple[str, str], float], *, names: list[str]) -> str:
-    """A Markdown table: a row for each measure, a column for each target, and the ratio that counts."""
+    """A Markdown table: a row for each measure, a column for each target, and the ratio that
+    counts.
+    """
     measures = list(dict.fromkeys(measure for measure, _ in medians))
     lines = [
         f"| | {' | '.join(names)} | modelplex against nginx | aim |",
@@ -335,7 +351,8 @@ def main() -> None:
             targets.append(Target("modelplex, socket", f"unix:{path}", service))
         bench = Bench(targets=targets, files=files, seconds=given.seconds)
         figures = rounds(bench, count=given.rounds)
-        # Last, since memory that a process once had it may keep: after it no figure of that process is taken.
+        # Last, since memory that a process once had it may keep: after it no figure of that process
+        # is taken.
         for target in targets:
             for measure, figure in bench.held(target).items():
                 figures[measure, target.name].append(figure)

@@ -1,6 +1,8 @@
-"""What the sealed policy costs: CPU milliseconds of the gateway's process for a request over the Unix socket, sealed and open, where nothing is stripped.
+"""What the sealed policy costs: CPU milliseconds of the gateway's process for a request over the
+Unix socket, sealed and open, where nothing is stripped.
 
-A provider and a client in this process ask a gateway in another. By itself: `python -m benchmarks.sealed`. The policy alone, in this process, is the last column.
+A provider and a client in this process ask a gateway in another. By itself: `python -m
+benchmarks.sealed`. The policy alone, in this process, is the last column.
 """
 
 import asyncio

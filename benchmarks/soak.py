@@ -1,10 +1,14 @@
-"""A well-behaved caller beside hostile ones: `make soak`, 10 minutes; `make soak ARGS="--minutes 1"`.
+"""A well-behaved caller beside hostile ones: `make soak`, 10 minutes; `make soak ARGS="--minutes
+1"`.
 
-A real gateway with agents, sockets, HTTP, a scripted provider and a tool server. First the good caller is alone, which gives its quiet latency; then `soak_hostile` runs beside it. Each of its answers is
-judged. The table says what came of it, and the exit status is 1 where the gateway took more than MEMORY_LIMIT_MB, the good caller's 99th percentile is above LATENCY_LIMIT times the quiet one, an answer
-was wrong, or the gateway died.
+A real gateway with agents, sockets, HTTP, a scripted provider and a tool server. First the good
+caller is alone, which gives its quiet latency; then `soak_hostile` runs beside it. Each of its
+answers is judged. The table says what came of it, and the exit status is 1 where the gateway took
+more than MEMORY_LIMIT_MB, the good caller's 99th percentile is above LATENCY_LIMIT times the quiet
+one, an answer was wrong, or the gateway died.
 
-The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most, and step back for everybody else. Linux only, since it reads /proc.
+The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most, and step
+back for everybody else. Linux only, since it reads /proc.
 """
 
 from __future__ import annotations
@@ -112,7 +116,9 @@ class Wire:
     streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, data: bytes) -> tuple[int, bytes]:
-        """Status and body. A kept connection that was closed meanwhile is opened anew, as every client does."""
+        """Status and body. A kept connection that was closed meanwhile is opened anew, as every
+        client does.
+        """
         kept = self.streams is not None
         try:
             return await self._ask(data)
@@ -351,7 +357,9 @@ def table(outcome: Outcome) -> str:
 
 @contextmanager
 def services(folder: Path) -> Generator[tuple[Service, int]]:
-    """The gateway before its providers, and the port of its HTTP. What streams without end is a provider of its own: the good caller's would be late by itself."""
+    """The gateway before its providers, and the port of its HTTP. What streams without end is a
+    provider of its own: the good caller's would be late by itself.
+    """
     upstream, endless, http = free_port(), free_port(), free_port()
     with ExitStack() as stack:
         for port in (upstream, endless):

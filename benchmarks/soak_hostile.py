@@ -1,7 +1,11 @@
-"""The hostile callers of the soak: `python -m benchmarks.soak_hostile FOLDER CPU_SHARE [CALLER ...]`.
+"""The hostile callers of the soak: `python -m benchmarks.soak_hostile FOLDER CPU_SHARE [CALLER
+...]`.
 
-Each of them does one thing over and over that may not harm anybody else, on the socket of an agent of its own (FOLDER/NAME.sock) or on that of nobody in particular (FOLDER/m.sock). Bodies are made
-once. All of them together use CPU_SHARE of one core at most: what is measured is the gateway, and not who gets the machine. Every second it writes a line of JSON: how often each has done what it does.
+Each of them does one thing over and over that may not harm anybody else, on the socket of an agent
+of its own (FOLDER/NAME.sock) or on that of nobody in particular (FOLDER/m.sock). Bodies are made
+once. All of them together use CPU_SHARE of one core at most: what is measured is the gateway, and
+not who gets the machine. Every second it writes a line of JSON: how often each has done what it
+does.
 """
 
 import asyncio
@@ -143,7 +147,9 @@ class Hostile:
         return first[:12]
 
     async def run(self, only: Sequence[str]) -> None:
-        """Until it is killed. `only` names some of CALLERS, and is empty for all. What one of them meets ends with its turn."""
+        """Until it is killed. `only` names some of CALLERS, and is empty for all. What one of them
+        meets ends with its turn.
+        """
         tasks: list[asyncio.Task[None]] = []
         for name, many in CALLERS.items():
             if name in only or not only:
@@ -273,7 +279,9 @@ class Hostile:
         await self.pace(0.3)
 
     async def waiting(self) -> None:
-        """More requests at once than the agent may have, each of 1 MB, to a model that never answers."""
+        """More requests at once than the agent may have, each of 1 MB, to a model that never
+        answers.
+        """
         data = post(chat("silent", "x" * 1_000_000))
         with suppress(TimeoutError):
             async with asyncio.timeout(10):

@@ -1,4 +1,6 @@
-"""The tool server of the soak, over stdio: one tool, `echo`, of both eras. It imports next to nothing, since its memory counts with the gateway's."""
+"""The tool server of the soak, over stdio: one tool, `echo`, of both eras. It imports next to
+nothing, since its memory counts with the gateway's.
+"""
 
 import json
 import sys

@@ -1,9 +1,11 @@
-"""The scripted provider of the soak: `python -m benchmarks.soak_upstream PORT`. The model that is asked for says what it does.
+"""The scripted provider of the soak: `python -m benchmarks.soak_upstream PORT`. The model that is
+asked for says what it does.
 
 good          answers with the nonce of the request, whole or streamed
 fail-500      answers 500
 silent        never answers
-endless-*     streams for as long as it is read, up to MOST_BYTES: tool arguments, tool calls, data lines without content, blank lines
+endless-*     streams for as long as it is read, up to MOST_BYTES: tool arguments, tool calls, data
+lines without content, blank lines
 """
 
 import asyncio

@@ -1,8 +1,11 @@
-"""What a tool call costs on its way through the gateway, beside the same call without it and beside FastMCP's proxy: `make bench`.
+"""What a tool call costs on its way through the gateway, beside the same call without it and beside
+FastMCP's proxy: `make bench`.
 
-All stand before the same echo server (tools_echo.py), which takes some ten microseconds, over stdio and over HTTP. The process under measure has one core to itself, with the
-server that it starts; load and the server over HTTP share another. Targets take turns within a run, in another order each round, and each figure is the median of the
-rounds. By itself: `python -m benchmarks.tools`. FastMCP is there where `make tools` has installed it.
+All stand before the same echo server (tools_echo.py), which takes some ten microseconds, over stdio
+and over HTTP. The process under measure has one core to itself, with the server that it starts;
+load and the server over HTTP share another. Targets take turns within a run, in another order each
+round, and each figure is the median of the rounds. By itself: `python -m benchmarks.tools`. FastMCP
+is there where `make tools` has installed it.
 """
 
 import argparse

@@ -1,6 +1,8 @@
-"""A tool server that does next to nothing, so that what is measured is what stands before it: `tools_echo.py` over stdio, `tools_echo.py PORT` over HTTP.
+"""A tool server that does next to nothing, so that what is measured is what stands before it:
+`tools_echo.py` over stdio, `tools_echo.py PORT` over HTTP.
 
-It speaks both eras and nothing but the standard library: about 10 µs a call over stdio, where a server of an SDK takes a thousand.
+It speaks both eras and nothing but the standard library: about 10 µs a call over stdio, where a
+server of an SDK takes a thousand.
 """
 
 import asyncio

@@ -1,6 +1,8 @@
-"""FastMCP's proxy, as its documentation says, in front of tool servers: `tools_proxy.py PORT SERVERS`, where SERVERS is JSON as in its `mcpServers`.
+"""FastMCP's proxy, as its documentation says, in front of tool servers: `tools_proxy.py PORT
+SERVERS`, where SERVERS is JSON as in its `mcpServers`.
 
-One server gets one client that stays connected, which is the form that does best; of several it makes its own, since there is no other form.
+One server gets one client that stays connected, which is the form that does best; of several it
+makes its own, since there is no other form.
 """
 
 # It runs in an environment of its own, which the checkers of ours do not see.

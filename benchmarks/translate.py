@@ -1,7 +1,9 @@
-"""What translation costs beside passing untouched: CPU microseconds of the wires alone, in this process and on one core.
+"""What translation costs beside passing untouched: CPU microseconds of the wires alone, in this
+process and on one core.
 
-For each pair of a client's form and a provider's dialect: a streamed chunk, and a 40 KB request (read, and written for the provider). What the whole
-gateway spends on either, `benchmarks.run` measures: `make bench` prints both tables. By itself: `python -m benchmarks.translate`.
+For each pair of a client's form and a provider's dialect: a streamed chunk, and a 40 KB request
+(read, and written for the provider). What the whole gateway spends on either, `benchmarks.run`
+measures: `make bench` prints both tables. By itself: `python -m benchmarks.translate`.
 """
 
 import json

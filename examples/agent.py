@@ -1,7 +1,8 @@
 """A small agent that has no way out but the gateway: `modelplex run -- python examples/agent.py`.
 
-It tries the ways out, chats, streams, and has the model call a tool: one of the gateway's MCP tools where there are any, else one of its own. It takes OpenAI's client where that is
-installed, and the standard library where it is not. MODEL names the model (default: demo).
+It tries the ways out, chats, streams, and has the model call a tool: one of the gateway's MCP tools
+where there are any, else one of its own. It takes OpenAI's client where that is installed, and the
+standard library where it is not. MODEL names the model (default: demo).
 """
 
 import json

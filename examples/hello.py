@@ -1,4 +1,5 @@
-"""An agent for these examples: OpenAI's client as it is. It tells what network it sees, streams an answer, and asks eight times at once.
+"""An agent for these examples: OpenAI's client as it is. It tells what network it sees, streams an
+answer, and asks eight times at once.
 
 It takes OPENAI_BASE_URL and OPENAI_API_KEY from the environment, and the model from MODEL.
 """

@@ -1,8 +1,11 @@
-"""Stands in for the commands that the documents name and a test cannot let run as they stand: `python commands.py NAME ARGUMENTS`.
+"""Stands in for the commands that the documents name and a test cannot let run as they stand:
+`python commands.py NAME ARGUMENTS`.
 
-modelplex   runs for real. What serves does so on ports of the system's choice and in a folder of its own; once it serves, it is ended as Ctrl-C ends it
+modelplex   runs for real. What serves does so on ports of the system's choice and in a folder of
+            its own; once it serves, it is ended as Ctrl-C ends it
 make        says what it would do, so that a target that is not there fails
-docker      no daemon is asked: the options, the mounts and the image's arguments must be those of the Dockerfile and the command line
+docker      no daemon is asked: the options, the mounts and the image's arguments must be those of
+            the Dockerfile and the command line
 my-agent, kill and the like are the test's own affair and are not here
 """
 

@@ -15,19 +15,23 @@ from hypothesis import settings
 
 from tests import skips
 
-# No test depends on speed, and CI's verdict does not depend on luck: it tries the same examples every time, and new ones are found at a desk.
+# No test depends on speed, and CI's verdict does not depend on luck: it tries the same examples
+# every time, and new ones are found at a desk.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
-# Loading takes 1 to 4 s, and the first run joins the model's parts; a busy machine takes several times that.
+# Loading takes 1 to 4 s, and the first run joins the model's parts; a busy machine takes several
+# times that.
 LLAMA_START_LIMIT_S = 45.0
 LLAMA_SERVER = Path(__file__).parent / "llama_server.py"
 
 SHARED = pytest.StashKey[Path]()
 """A folder that all workers of one run share."""
 LIFELINE = pytest.StashKey[int]()
-"""Held open by the process that started the run: whatever reads the other end sees the end of the run."""
+"""Held open by the process that started the run: whatever reads the other end sees the end of the
+run.
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,11 +63,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def llama(request: pytest.FixtureRequest) -> str:
-    """The base URL (`http://127.0.0.1:PORT/v1`) of a real llama.cpp server, for tests marked `real`.
+    """The base URL (`http://127.0.0.1:PORT/v1`) of a real llama.cpp server, for tests marked
+    `real`.
 
-    The first test that asks starts it, in whichever worker that is, and it ends with the run: the model is loaded once.
-    It is a base model that rarely stops by itself: set max_tokens, and assert on shapes, usage and ends, never
-    on words. It answers to any model name, tells its own as `gemma-3-270m`, and embeds too.
+    The first test that asks starts it, in whichever worker that is, and it ends with the run: the
+    model is loaded once. It is a base model that rarely stops by itself: set max_tokens, and assert
+    on shapes, usage and ends, never on words. It answers to any model name, tells its own as
+    `gemma-3-270m`, and embeds too.
     """
     shared = request.config.stash[SHARED]
     with (shared / "llama.lock").open("w") as lock:

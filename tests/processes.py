@@ -1,4 +1,6 @@
-"""The gateway as its owner meets it: a process with arguments, an environment, signals and two streams; and bytes on its sockets."""
+"""The gateway as its owner meets it: a process with arguments, an environment, signals and two
+streams; and bytes on its sockets.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ NOWHERE = {"OLLAMA_HOST": "http://127.0.0.1:1", "HOME": "/nonexistent"}
 
 @dataclass
 class Answer:
-    """One response, read to its end; `whole` is false where its framing says that something is missing."""
+    """One response, read to its end; `whole` is false where its framing says that something is
+    missing.
+    """
 
     status: int
     headers: dict[str, str]
@@ -221,7 +225,9 @@ def command(*arguments: str) -> list[str]:
 
 
 LOOKED_INTO = "import sys; from modelplex import cli, serve; serve.become_undumpable = lambda: False; sys.exit(cli.main())"
-"""The same, but open to this user: a gateway closes what it has below /proc to all but root, and tests count its descriptors there."""
+"""The same, but open to this user: a gateway closes what it has below /proc to all but root, and
+tests count its descriptors there.
+"""
 
 
 def open_command(*arguments: str) -> list[str]:
@@ -274,10 +280,11 @@ async def served(
     stderr: IO[bytes] | int | None = None,
     through: str = 'exec "$@"',
 ) -> AsyncGenerator[Gateway]:
-    """Start `modelplex` in this folder and wait until it serves; end it by SIGTERM, unless it has ended.
+    """Start `modelplex` in this folder and wait until it serves; end it by SIGTERM, unless it has
+    ended.
 
-    A config gets a port of the system's choice and the socket `m.sock`, unless it says otherwise. `through` is the shell's line that
-    starts it, for limits and closed streams.
+    A config gets a port of the system's choice and the socket `m.sock`, unless it says otherwise.
+    `through` is the shell's line that starts it, for limits and closed streams.
     """
     path = folder / "m.sock"
     if config is not None:

@@ -1,6 +1,8 @@
-"""A gateway before a provider of each dialect, asked over its Unix socket, whose callers are sealed: what the tests of the sealed policy share.
+"""A gateway before a provider of each dialect, asked over its Unix socket, whose callers are
+sealed: what the tests of the sealed policy share.
 
-A body is written in one of five forms, goes to one of five dialects, and what arrived there is looked at as bytes. A canary is a word that must not be among them.
+A body is written in one of five forms, goes to one of five dialects, and what arrived there is
+looked at as bytes. A canary is a word that must not be among them.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def path_of(form: str, model: str, *, stream: bool = False) -> str:
 
 
 def told(form: str, got: Got) -> tuple[str, str, str]:
-    """An error as this form's clients read it: its message, its code, and the field at fault ("" where the form has none). Fails where it has another shape."""
+    """An error as this form's clients read it: its message, its code, and the field at fault (""
+    where the form has none). Fails where it has another shape.
+    """
     body: dict[str, Any] = got.json
     error: Any = body["error"]
     match form:
@@ -88,7 +92,9 @@ def stripped(got: Got) -> dict[str, str]:
 
 @dataclass
 class Sealed:
-    """`ask` gives the answer, and the request as the provider of the dialect got it; None where it got none."""
+    """`ask` gives the answer, and the request as the provider of the dialect got it; None where it
+    got none.
+    """
 
     world: World
 
@@ -140,7 +146,9 @@ class Sealed:
         return got, seen
 
     async def refuses(self, form: str, dialect: str, **members: Any) -> tuple[str, str]:
-        """The message and the field at fault, of a refusal by policy before anything was sent to anybody."""
+        """The message and the field at fault, of a refusal by policy before anything was sent to
+        anybody.
+        """
         got, _ = await self.ask(form, dialect, **members)
         message, code, param = told(form, got)
         assert got.status == 400, got.body

@@ -1,7 +1,7 @@
 """`--reviewed-skips` makes every skip a failure that no entry of reviewed_skips.toml allows.
 
-A test that lacks a program or a right skips itself with a reason, so that the suite passes on a bare machine.
-Without this list nobody notices that CI has stopped running it.
+A test that lacks a program or a right skips itself with a reason, so that the suite passes on a
+bare machine. Without this list nobody notices that CI has stopped running it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ OPTION = "--reviewed-skips"
 
 @dataclass(frozen=True)
 class Entry:
-    """`test` is a pattern of node ids as a shell's, `reason` a regular expression that the whole reason matches."""
+    """`test` is a pattern of node ids as a shell's, `reason` a regular expression that the whole
+    reason matches.
+    """
 
     test: str
     reason: str
@@ -53,7 +55,9 @@ def reason_of(longrepr: object) -> str:
 
 @dataclass(eq=False)  # pytest keeps its plugins in a set
 class Gate:
-    """Collects skips in the process that prints the summary: with pytest-xdist, workers send their reports there."""
+    """Collects skips in the process that prints the summary: with pytest-xdist, workers send their
+    reports there.
+    """
 
     allowed: list[Entry]
     skips: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])

@@ -1,4 +1,6 @@
-"""A hostile and clumsy world: bytes that are no HTTP, bodies that are no JSON, names that are no names, and clients that go away."""
+"""A hostile and clumsy world: bytes that are no HTTP, bodies that are no JSON, names that are no
+names, and clients that go away.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +133,9 @@ async def every_kind() -> AsyncGenerator[tuple[Scripted, str]]:
 
 @dataclass
 class World:
-    """One gateway process with its providers, on a loop of their own, so that plain functions can ask."""
+    """One gateway process with its providers, on a loop of their own, so that plain functions can
+    ask.
+    """
 
     gateway: Gateway = field(init=False)
     up: Scripted = field(init=False)
@@ -155,7 +159,9 @@ class World:
         return self.answer(request("POST", path, body))
 
     def arrived(self) -> int:
-        """Calls that reached the provider. That it is asked for its models, whenever that is, is not one."""
+        """Calls that reached the provider. That it is asked for its models, whenever that is, is
+        not one.
+        """
         return sum(1 for seen in self.up.seen if seen.body)
 
 
@@ -191,7 +197,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.loop.close()
 
 
-# --- bytes that are no request ------------------------------------------------------------------------------------------------------
+# --- bytes that are no request --------------------------------------------------------------------
 
 BODY = chat()
 N = len(BODY)
@@ -432,7 +438,7 @@ def test_who_sends_a_head_byte_by_byte_is_not_waited_for(world: World) -> None:
     assert read_answer(world.do(drip())).status == 408
 
 
-# --- bodies that are no request -----------------------------------------------------------------------------------------------------
+# --- bodies that are no request -------------------------------------------------------------------
 
 
 def body_of(model: str, *, content: bytes = b'"x"', more: bytes = b"") -> bytes:
@@ -639,7 +645,7 @@ async def _last_call(gateway: Gateway, asked: str) -> dict[str, Any]:
     return found[-1]
 
 
-# --- anything at all ----------------------------------------------------------------------------------------------------------------
+# --- anything at all ------------------------------------------------------------------------------
 
 WORDS = st.sampled_from(
     "user system assistant tool developer function text image_url input_audio file tool_calls auto none required json_object json_schema "
@@ -743,7 +749,7 @@ def test_whatever_is_asked_is_answered_or_refused_in_the_shape_of_openai(
         json.loads(data)
 
 
-# --- providers that are no better ---------------------------------------------------------------------------------------------------
+# --- providers that are no better -----------------------------------------------------------------
 
 FLOOD = b"x" * 300_000
 NO_ANSWERS = {
@@ -774,7 +780,9 @@ NO_ANSWERS = {
 
 
 ODD_BUT_WHOLE = {"no UTF-8", "lone surrogates"}
-"""Not JSON to the letter, and still all there: what a provider gives to its own clients is not kept from ours."""
+"""Not JSON to the letter, and still all there: what a provider gives to its own clients is not kept
+from ours.
+"""
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -813,11 +821,13 @@ def test_what_is_no_answer_is_the_providers_fault_and_never_taken_for_a_whole_on
                 world.up.scripts = good
 
 
-# --- clients that go away -----------------------------------------------------------------------------------------------------------
+# --- clients that go away -------------------------------------------------------------------------
 
 
 async def settled(gateway: Gateway, up: Scripted, *, descriptors: int, seconds: float = WAIT_S) -> None:
-    """Nothing is left of what was asked: no upstream exchange, no request in flight, no descriptor more than before."""
+    """Nothing is left of what was asked: no upstream exchange, no request in flight, no descriptor
+    more than before.
+    """
     try:
         async with asyncio.timeout(seconds):
             while (
@@ -838,7 +848,9 @@ async def test_a_thousand_clients_that_hang_up_at_any_moment_leave_nothing_behin
     pieces = chat_stream(*"abcdefgh")
 
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer at once or never, whole or in part; a connection is used for one answer, so that its end can be seen."""
+        """Answer at once or never, whole or in part; a connection is used for one answer, so that
+        its end can be seen.
+        """
         if dice.random() < 0.3:
             await reader.read()
             raise ConnectionResetError
@@ -946,7 +958,9 @@ async def test_the_death_of_a_client_with_300_streams_ends_them_all_upstream(tmp
 
 MEGABYTE = 1_000_000
 GROWTH = 40 * MEGABYTE
-"""Far below what 2,000 kept bodies would take (2 GB) or one in fifty of them, and above what allocators keep for later."""
+"""Far below what 2,000 kept bodies would take (2 GB) or one in fifty of them, and above what
+allocators keep for later.
+"""
 
 
 @pytest.mark.slow

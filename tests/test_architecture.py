@@ -1,7 +1,8 @@
 """Import rules of docs/why/architecture.md, checked by reading the imports of src.
 
-A package here is a file or folder directly below src/modelplex. A pure package does no I/O: time, ids and randomness are
-arguments. A package imports itself and the packages named for it in MAY_IMPORT, nothing else of ours.
+A package here is a file or folder directly below src/modelplex. A pure package does no I/O: time,
+ids and randomness are arguments. A package imports itself and the packages named for it in
+MAY_IMPORT, nothing else of ours.
 """
 
 import ast
@@ -38,7 +39,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     }.items()
 }
 
-# Of the package mcp, which waits and starts processes, these modules are pure: they decide, and others do.
+# Of the package mcp, which waits and starts processes, these modules are pure: they decide, and
+# others do.
 PURE_OF_MCP = frozenset(
     f"mcp/{module}.py"
     for module in (
@@ -58,7 +60,9 @@ HARMLESS = frozenset({"urllib.parse", "http.HTTPStatus"})
 
 
 def _imports(tree: ast.Module, *, package: str) -> Iterator[tuple[int, str]]:
-    """Each imported module with its line; `from a import b` gives `a.b`, relative names are made whole."""
+    """Each imported module with its line; `from a import b` gives `a.b`, relative names are made
+    whole.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names)

@@ -1,4 +1,6 @@
-"""Circuits at a whole gateway: what one caller, model or endpoint breaks stays whole for the others."""
+"""Circuits at a whole gateway: what one caller, model or endpoint breaks stays whole for the
+others.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def is_poisoned(seen: Seen) -> bool:
 
 @dataclass
 class Two:
-    """A gateway with two agents, and two providers of the model "m": the first one's script, and one that is always well."""
+    """A gateway with two agents, and two providers of the model "m": the first one's script, and
+    one that is always well.
+    """
 
     gw: Running
     first: Scripted
@@ -184,7 +188,9 @@ async def test_a_request_counts_as_one_failure_however_often_it_is_tried(tmp_pat
 
 
 async def test_a_sole_candidate_is_asked_however_open_its_circuit_is(tmp_path: Path) -> None:
-    """Nobody is worse off than at the provider itself: a hiccup of it is over when it is over, and not with our cooldown."""
+    """Nobody is worse off than at the provider itself: a hiccup of it is over when it is over, and
+    not with our cooldown.
+    """
     async with provider(*[answer(DOWN, status=500)] * 3, answer(chat_answer())) as up:
         async with gateway(one(up.url) + RULES, folder=tmp_path) as gw:
             for _ in range(3):

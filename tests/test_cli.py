@@ -19,7 +19,9 @@ KEY = "sk-very-secret"
 START_IMPORTS = frozenset(
     "asyncio msgspec tomllib uvicorn uvloop httptools structlog ssl difflib urllib prometheus_client".split()
 )
-"""What `--version` and `--help` do without: together they would cost more than the 0.2 s that the answer may take."""
+"""What `--version` and `--help` do without: together they would cost more than the 0.2 s that the
+answer may take.
+"""
 
 
 class Served(NamedTuple):

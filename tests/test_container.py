@@ -1,6 +1,8 @@
-"""The commands by which people start the image, against a root that the Dockerfile's steps have made, from the other end of a published port.
+"""The commands by which people start the image, against a root that the Dockerfile's steps have
+made, from the other end of a published port.
 
-See tests/container.py. The steps install the locked packages, so the first test needs a package index, as `docker build` does.
+See tests/container.py. The steps install the locked packages, so the first test needs a package
+index, as `docker build` does.
 """
 
 from __future__ import annotations
@@ -177,7 +179,9 @@ def test_a_socket_in_a_mounted_folder_is_reached_from_outside(
 def test_a_socket_without_a_word_about_users(
     image: Stage, config: Path, tmp_path: Path, owner: tuple[int, int]
 ) -> None:
-    """The process becomes the owner of the folder, and where that is root the image's user, who is given the folder."""
+    """The process becomes the owner of the folder, and where that is root the image's user, who is
+    given the folder.
+    """
     shared, log = tmp_path / "shared", tmp_path / "log"
     shared.mkdir()
     os.chown(shared, *owner)

@@ -142,7 +142,9 @@ def test_errors_are_json_with_a_status(served: Served, way: str) -> None:
 
 
 def test_a_large_body_that_waits_for_its_go_ahead_is_answered(served: Served, way: str) -> None:
-    """curl sends `Expect: 100-continue` with a body above 1 MiB, and waits a second where nobody answers that."""
+    """curl sends `Expect: 100-continue` with a body above 1 MiB, and waits a second where nobody
+    answers that.
+    """
     body = asked("x" * 2 * MIB)
     took = (
         "--output",
@@ -165,7 +167,9 @@ def test_a_body_in_chunks_is_answered(served: Served, way: str) -> None:
 
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2"])
 def test_any_version_of_http_that_curl_offers_is_answered(served: Served, way: str, version: str) -> None:
-    """`--http2` without TLS asks for an upgrade, which is answered in plain HTTP/1.1; some builds of curl do not know it."""
+    """`--http2` without TLS asks for an upgrade, which is answered in plain HTTP/1.1; some builds
+    of curl do not know it.
+    """
     done = served.curl(way, "/v1/chat/completions", version, data=json.dumps(asked()).encode())
     if done.returncode == 2 or b"does not support" in done.stderr:
         pytest.skip("this curl does not offer it")

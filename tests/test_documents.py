@@ -8,7 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
 HOME = "https://github.com/modelplex/modelplex/blob/main/"
-"""Where the files of this repository are seen on the web. README.md is also the page on a package index, where a relative link leads nowhere."""
+"""Where the files of this repository are seen on the web. README.md is also the page on a package
+index, where a relative link leads nowhere.
+"""
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 
@@ -26,7 +28,9 @@ def anchors(document: Path) -> set[str]:
 
 
 def dead_links(root: Path) -> list[str]:
-    """One sentence for each link within the project that leads nowhere; links to the web are not followed."""
+    """One sentence for each link within the project that leads nowhere; links to the web are not
+    followed.
+    """
     dead: list[str] = []
     for document in documents(root):
         for inline, reference in LINK.findall(FENCE.sub("", document.read_text())):

@@ -1,4 +1,6 @@
-"""A provider that floods a whole gateway: in every dialect, passing and translated, the caller is told in its own protocol, the record says what it was, and memory stays."""
+"""A provider that floods a whole gateway: in every dialect, passing and translated, the caller is
+told in its own protocol, the record says what it was, and memory stays.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from tests.gateways import Running, gateway
 from tests.upstreams import STREAM_HEAD, Act, answer, chat_answer, chunk, provider, stream
 
 CAP = 4_194_304
-"""Bytes that are held at most here, instead of the real 32 MiB: more than one chunk from a socket can be made to hold."""
+"""Bytes that are held at most here, instead of the real 32 MiB: more than one chunk from a socket
+can be made to hold.
+"""
 IDLE = 262_144
 MEMORY = 6 * CAP
 """What the gateway and the provider in this process may take at most while a flood runs."""

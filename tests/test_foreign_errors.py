@@ -1,4 +1,6 @@
-"""No error page, no address and no line of a proxy reaches a client, in whatever form and at whatever operation it asks."""
+"""No error page, no address and no line of a proxy reaches a client, in whatever form and at
+whatever operation it asks.
+"""
 
 from __future__ import annotations
 

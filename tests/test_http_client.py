@@ -1,5 +1,7 @@
 # pyright: reportPrivateUsage=false
-"""The client against scripted servers on real sockets: what it sends, how it takes every ending, what it holds."""
+"""The client against scripted servers on real sockets: what it sends, how it takes every ending,
+what it holds.
+"""
 
 import asyncio
 import contextlib
@@ -59,7 +61,9 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 class Upstream:
-    """A server that plays a script on each connection; the script gets the connection's number, from 1."""
+    """A server that plays a script on each connection; the script gets the connection's number,
+    from 1.
+    """
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -124,7 +128,9 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 def answering(*answers: bytes) -> Script:
-    """Answer the requests of each connection with these bytes in turn, the last one again and again."""
+    """Answer the requests of each connection with these bytes in turn, the last one again and
+    again.
+    """
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         served = 0
@@ -1102,7 +1108,8 @@ def test_a_flood_under_tls_is_held_back_and_a_cancel_hangs_up(
         while True:
             writer.write(b"x" * 65536)
             await writer.drain()
-            # uvloop's TLS drops writes to a lost peer before it says so, and drain() then never suspends.
+            # uvloop's TLS drops writes to a lost peer before it says so, and drain() then never
+            # suspends.
             await asyncio.sleep(0)
 
     async def story() -> None:

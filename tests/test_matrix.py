@@ -1,4 +1,6 @@
-"""docs/reference/dialects.md is what the code does: each cell of it was found by sending a request that way."""
+"""docs/reference/dialects.md is what the code does: each cell of it was found by sending a request
+that way.
+"""
 
 from typing import cast
 

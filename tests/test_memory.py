@@ -27,7 +27,9 @@ SERVER = Path(__file__).parent / "mcp" / "scripted_tools.py"
 
 
 def tools(folder: Path) -> str:
-    """A tool server with a tool that gives back its arguments, one that fails, and one that it does not have."""
+    """A tool server with a tool that gives back its arguments, one that fails, and one that it does
+    not have.
+    """
     offered = folder / "offered.json"
     offered.write_text(
         json.dumps(

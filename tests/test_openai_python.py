@@ -1,4 +1,6 @@
-"""The official OpenAI client for Python, unmodified: sync and async, over TCP and over the Unix socket, against the demo and a scripted provider."""
+"""The official OpenAI client for Python, unmodified: sync and async, over TCP and over the Unix
+socket, against the demo and a scripted provider.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def user(text: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text}]
 
 
-# --- the demo: a user's first minutes ------------------------------------------------------------------------------------------------
+# --- the demo: a user's first minutes -------------------------------------------------------------
 
 
 @pytest.fixture(params=WAYS)
@@ -198,7 +200,7 @@ async def test_clients_without_a_transport_of_ours_work_too(tmp_path: Path) -> N
             assert "Hi" in (got.choices[0].message.content or "")
 
 
-# --- a scripted provider of OpenAI's own form ----------------------------------------------------------------------------------------
+# --- a scripted provider of OpenAI's own form -----------------------------------------------------
 
 
 def call_start(index: int, id: str, name: str, arguments: str = "") -> bytes:

@@ -1,4 +1,6 @@
-"""While one caller's large body is read, judged, understood or written, the gateway answers others. The step is held until another was answered, so that no time is measured."""
+"""While one caller's large body is read, judged, understood or written, the gateway answers others.
+The step is held until another was answered, so that no time is measured.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every client form before every provider dialect, through a whole gateway, with the forms' official clients as judges.
+"""Every client form before every provider dialect, through a whole gateway, with the forms'
+official clients as judges.
 
 Warnings are errors in these tests, so that a client that grumbles fails them.
 """
@@ -87,7 +88,9 @@ async def everywhere(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 def due(answer: Answer, form: str, dialect: str) -> Told:
-    """What the client must be told: what the provider said, but for what its words, or the client's, cannot tell apart."""
+    """What the client must be told: what the provider said, but for what its words, or the
+    client's, cannot tell apart.
+    """
     end = answer.end
     if end == "refusal" and "ollama" in (dialect, form):
         end = "stop"  # Ollama has no word for it (wires.md 3.5)
@@ -115,7 +118,9 @@ async def test_each_client_is_told_what_each_provider_says(
 
 
 def _members(body: bytes) -> list[tuple[str, bytes]]:
-    """Each top-level member's bytes. White space between them may change, and does where there is any (R40)."""
+    """Each top-level member's bytes. White space between them may change, and does where there is
+    any (R40).
+    """
     return [
         (name, bytes(value)) for name, value in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items()
     ]
@@ -134,7 +139,9 @@ async def test_no_client_takes_a_broken_stream_for_a_whole_one(
 
 
 def _has_no_end(form: str, exchange: Exchange) -> None:
-    """No word that says that it was a whole one, whatever its client's library makes of it (wires.md 4)."""
+    """No word that says that it was a whole one, whatever its client's library makes of it
+    (wires.md 4).
+    """
     body = bytes(exchange.body)
     marks = {
         "chat": (b"[DONE]", b'"finish_reason":"'),
@@ -146,7 +153,7 @@ def _has_no_end(form: str, exchange: Exchange) -> None:
     assert exchange.status != 200 or not any(mark in body for mark in marks), body
 
 
-# --- recorded streams ----------------------------------------------------------------------------------------------------------------
+# --- recorded streams -----------------------------------------------------------------------------
 
 RECORDED = {
     "chat": ("openai_chat", "stream.sse", openai_chat),
@@ -154,7 +161,9 @@ RECORDED = {
     "gemini": ("gemini", "stream.sse", gemini),
     "ollama": ("ollama", "response.ndjson", ollama),
 }
-"""Where each dialect's recorded streams are, and who reads them: tests/wire/ holds the readers to what was recorded."""
+"""Where each dialect's recorded streams are, and who reads them: tests/wire/ holds the readers to
+what was recorded.
+"""
 ODD = {"generate", "two_choices_with_logprobs", "two_candidates", "prompt_blocked", "limit_before_any_text"}
 """Another endpoint's answer, more than one choice, and answers without any part."""
 ENDS = {

@@ -1,4 +1,6 @@
-"""What goes wrong, told to each client in its own words, whatever the provider's were; and the next provider, of another dialect, tried first."""
+"""What goes wrong, told to each client in its own words, whatever the provider's were; and the next
+provider, of another dialect, tried first.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ WRONG: dict[str, Callable[[int], dict[str, Any]]] = {
 CLASSES = {400: 400, 404: 404, 413: 413, 500: 502, 503: 503}
 """The status that a provider gave, and the one that a client is given (wires.md 3.13)."""
 BUSY = {("messages", "messages", 503): 529}
-"""By form, dialect and status: a provider that calls itself overloaded. A bare 503 says nothing of the kind."""
+"""By form, dialect and status: a provider that calls itself overloaded. A bare 503 says nothing of
+the kind.
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -158,7 +162,7 @@ async def test_a_model_that_nobody_has_is_not_found(everywhere: World, form: str
     assert "nobodys" in is_in_shape(form, everywhere.clients.last)
 
 
-# --- what a provider cannot be told --------------------------------------------------------------------------------------------------
+# --- what a provider cannot be told ---------------------------------------------------------------
 
 HI = [{"role": "user", "content": "Hi"}]
 LOSSES: dict[str, tuple[str, dict[str, Any], str, str]] = {
@@ -213,7 +217,7 @@ async def test_a_loss_is_named_and_where_told_so_refused(
         assert strict.providers[dialect].seen == []
 
 
-# --- the next one --------------------------------------------------------------------------------------------------------------------
+# --- the next one ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("first", "second"), list(zip(DIALECTS, DIALECTS[1:] + DIALECTS[:1], strict=True)))
@@ -246,7 +250,9 @@ async def test_a_rejected_key_makes_way_to_the_next_key(form: str, tmp_path: Pat
 async def test_an_open_breaker_is_told_in_each_clients_words_with_what_is_left_of_the_wait(
     tmp_path: Path,
 ) -> None:
-    """Nobody is asked before the provider said, and the client is told as much as it was told itself: that it may come again, and when."""
+    """Nobody is asked before the provider said, and the client is told as much as it was told
+    itself: that it may come again, and when.
+    """
     for form in CLIENTS:
         folder = tmp_path / form
         folder.mkdir()
@@ -262,7 +268,7 @@ async def test_an_open_breaker_is_told_in_each_clients_words_with_what_is_left_o
             is_in_shape(form, made.clients.last)
 
 
-# --- counts and lists ----------------------------------------------------------------------------------------------------------------
+# --- counts and lists -----------------------------------------------------------------------------
 
 
 async def test_a_prompt_is_counted_by_its_provider_or_estimated_and_said_to_be(everywhere: World) -> None:

@@ -1,7 +1,9 @@
-"""A real llama.cpp server says the same thing twice: in a form that it speaks itself, and in that form as the gateway translates it from another one.
+"""A real llama.cpp server says the same thing twice: in a form that it speaks itself, and in that
+form as the gateway translates it from another one.
 
-What is compared is the shape: members and their types, the kinds of events and their order. Whatever it says must be in ours too, but for what stands in TOLERATED; ours may say
-more, since the official types want more, and are held to those types.
+What is compared is the shape: members and their types, the kinds of events and their order.
+Whatever it says must be in ours too, but for what stands in TOLERATED; ours may say more, since the
+official types want more, and are held to those types.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ TOLERATED = {
     "system_fingerprint": "Messages has none that could be passed on",
 }
 AT_THE_LIMIT = {"response.completed": "response.incomplete"}
-"""It says "completed" of an answer that the limit cut; OpenAI, and the gateway, say "incomplete"."""
+"""It says "completed" of an answer that the limit cut; OpenAI, and the gateway, say "incomplete".
+"""
 
 
 @pytest_asyncio.fixture
@@ -83,7 +86,9 @@ def _values(text: str, *, streamed: bool) -> list[dict[str, Any]]:
 
 
 def _order(values: Sequence[dict[str, Any]]) -> list[str]:
-    """The kinds of events, each run of the same kind as one. A chat chunk's kind is what is in it."""
+    """The kinds of events, each run of the same kind as one. A chat chunk's kind is what
+    is in it.
+    """
     return [kind for kind, _ in groupby(_kind(value) for value in values)]
 
 

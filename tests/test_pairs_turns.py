@@ -1,4 +1,6 @@
-"""What each client sends back of an answer, and with it: calls, results with pictures and errors, sealed state; before every provider dialect."""
+"""What each client sends back of an answer, and with it: calls, results with pictures and errors,
+sealed state; before every provider dialect.
+"""
 
 from __future__ import annotations
 

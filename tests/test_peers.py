@@ -1,4 +1,6 @@
-"""The peers that other tests lean on are there and work: a failure here explains a hundred others."""
+"""The peers that other tests lean on are there and work: a failure here explains a
+hundred others.
+"""
 
 import json
 import subprocess

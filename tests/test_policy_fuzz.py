@@ -1,6 +1,8 @@
-"""Bodies made from the SDKs' own types: what leaves after judgement names no address, host or id of the agent's where a provider would act on it.
+"""Bodies made from the SDKs' own types: what leaves after judgement names no address, host or id of
+the agent's where a provider would act on it.
 
-Every string of a body is a canary. Which places a provider acts on is listed here by hand from the providers' references, and knows nothing of the policy's own tables.
+Every string of a body is a canary. Which places a provider acts on is listed here by hand from the
+providers' references, and knows nothing of the policy's own tables.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ DEEPEST = 9
 ENTRIES = 2
 INLINE = ("data:image/png;base64,iVBORw0KGgo=", "iVBORw0KGgo=")
 
-# --- bodies from types -----------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- bodies from types ----------------------------------------------------------------------------
 
 
 @cache
@@ -46,13 +48,17 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 class Maker:
-    """A value of a type, with a canary for every string. `kind` members say what something is, so that they are always there."""
+    """A value of a type, with a canary for every string. `kind` members say what something is, so
+    that they are always there.
+    """
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.count = 0
         self.daring = self.dice.choice([0.0, 0.05, 0.3])
-        """How often what a sealed agent may not say is said all the same: a body full of it is refused at its first word."""
+        """How often what a sealed agent may not say is said all the same: a body full of it is
+        refused at its first word.
+        """
 
     def canary(self) -> str:
         self.count += 1
@@ -126,7 +132,9 @@ class Maker:
         }
 
     def _said(self, name: str, field: Any, depth: int) -> Any:
-        """A role is a word of the API's, which the SDK's type does not say; any other is refused."""
+        """A role is a word of the API's, which the SDK's type does not say; any other is
+        refused.
+        """
         if name == "role" and self.dice.random() >= self.daring:
             return self.dice.choice(("user", "model"))
         return self.make(field.annotation, depth + 1)
@@ -196,7 +204,7 @@ BODIES: dict[str, tuple[str, Make]] = {
     "vectors of gemini": ("gemini_embed", _gemini_vectors),
 }
 
-# --- what a provider acts on -----------------------------------------------------------------------------------------------------------------------------------------------------
+# --- what a provider acts on ----------------------------------------------------------------------
 
 ACTED_ON = frozenset(
     (
@@ -216,7 +224,9 @@ ACTED_ON = frozenset(
         "mcp_server_name server_label"
     ).split()
 )
-"""Members, as snake_case has them, in which no word of the agent's may stand, outside of what is opaque."""
+"""Members, as snake_case has them, in which no word of the agent's may stand, outside of what is
+opaque.
+"""
 OPAQUE = frozenset(
     (
         # words and the arguments of tools
@@ -250,7 +260,9 @@ def _snake(name: str) -> str:
 
 
 def _inert(path: tuple[str, ...], value: dict[str, Any]) -> frozenset[str]:
-    """Opaque members of this object alone: a tool's input, a text's data, a search that is remembered."""
+    """Opaque members of this object alone: a tool's input, a text's data, a search that is
+    remembered.
+    """
     kind = value.get("type") if isinstance(value.get("type"), str) else None
     if kind in {"tool_use", "custom_tool_call", "server_tool_use"}:
         return frozenset({"input"})
@@ -319,7 +331,7 @@ def _provider_tool(tool: dict[str, Any]) -> Iterator[str]:
         yield "a tool that is called by code of the provider"
 
 
-# --- the tests -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- the tests ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", sorted(BODIES))
@@ -339,7 +351,9 @@ def test_nothing_that_leaves_is_acted_on(form: str, seed: int) -> None:
 
 @pytest.mark.parametrize("form", sorted(BODIES))
 def test_the_bodies_are_telling(form: str) -> None:
-    """Some leave and some are refused, and before judgement many of them hold what a provider would act on."""
+    """Some leave and some are refused, and before judgement many of them hold what a provider would
+    act on.
+    """
     dialect, make = BODIES[form]
     bodies = [make(Maker(seed)) for seed in range(300)]
     verdicts = [judge(json.dumps(body).encode(), dialect=dialect, facts=FACTS) for body in bodies]

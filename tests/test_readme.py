@@ -1,16 +1,21 @@
 """What the README and the other documents show is run.
 
-Each document has a gateway process of its own, whose config is the `toml` block that opens with `# config.toml` (the README's, where there is none), and its blocks run in
-that process's folder, one after the other:
+Each document has a gateway process of its own, whose config is the `toml` block that opens with `#
+config.toml` (the README's, where there is none), and its blocks run in that process's folder, one
+after the other:
 
     toml     is a config as it stands: the loader accepts it
-    bash     run by bash, with `modelplex` on the PATH; what may not run as it stands is in commands.py. Docker has no daemon here: its options are checked
+    bash     run by bash, with `modelplex` on the PATH; what may not run as it stands is in
+             commands.py. Docker has no daemon here: its options are checked
     python   run as a program
-    js       run by node, with the packages of tests/node; by the command of its first line, where that is a comment that begins with node or NODE_OPTIONS
+    js       run by node, with the packages of tests/node; by the command of its first line, where
+             that is a comment that begins with node or NODE_OPTIONS
     json     is JSON
-    text     straight after one that ran: what it prints, where `...` stands for anything; anywhere else nothing is asked of it
+    text     straight after one that ran: what it prints, where `...` stands for anything; anywhere
+             else nothing is asked of it
 
-The port 11435 becomes the one that the system chose. A command of curl fails where the status says so.
+The port 11435 becomes the one that the system chose. A command of curl fails where the status says
+so.
 """
 
 import json

@@ -1,6 +1,8 @@
-"""A real model on a real llama.cpp server, behind `type = "openai"`: what a user has, and no script of ours in between.
+"""A real model on a real llama.cpp server, behind `type = "openai"`: what a user has, and no script
+of ours in between.
 
-The model is a small base model: what it says is never looked at, only that it says something and how it ends.
+The model is a small base model: what it says is never looked at, only that it says something and
+how it ends.
 """
 
 from __future__ import annotations
@@ -104,13 +106,16 @@ async def test_a_dead_provider_makes_way_to_the_real_one(llama: str, tmp_path: P
 async def test_a_provider_that_dies_in_mid_traffic_makes_way_to_the_real_one(
     llama: str, tmp_path: Path
 ) -> None:
-    """Half of the calls are streams, a quarter has begun to come. Who had no output yet gets the real model's; a stream that had some
-    ends with an error, never as if whole."""
+    """Half of the calls are streams, a quarter has begun to come. Who had no output yet gets the
+    real model's; a stream that had some ends with an error, never as if whole.
+    """
     dead = asyncio.Event()
     begun = asyncio.Semaphore(0)
 
     async def work(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Every fourth call gets one word, the others of the first half their answer, the rest nothing; then all are reset."""
+        """Every fourth call gets one word, the others of the first half their answer, the rest
+        nothing; then all are reset.
+        """
         body = up.seen[-1].json
         number = int(body["messages"][0]["content"])
         if not dead.is_set():
@@ -181,7 +186,9 @@ async def _all_go_to_the_real_one(client: Official, gw: Running, up: Scripted) -
 
 
 async def test_a_client_that_leaves_frees_the_models_slot(llama: str, tmp_path: Path) -> None:
-    """The server has two slots. Clients that leave endless answers, more of them than slots, must not keep the next one waiting."""
+    """The server has two slots. Clients that leave endless answers, more of them than slots, must
+    not keep the next one waiting.
+    """
     async with gateway(real(llama), folder=tmp_path) as gw, official(gw, ours=False) as client:
 
         async def leave(own: Any) -> None:

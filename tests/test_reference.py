@@ -1,4 +1,6 @@
-"""docs/reference and docs/why say what the code does: each key, flag, route, error, header and room, and none that is not there."""
+"""docs/reference and docs/why say what the code does: each key, flag, route, error, header and
+room, and none that is not there.
+"""
 
 import argparse
 import re

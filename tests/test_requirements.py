@@ -1,7 +1,9 @@
-"""wires.md section 5 through the whole gateway: OpenAI's chat, completions and embeddings clients, before providers of each dialect.
+"""wires.md section 5 through the whole gateway: OpenAI's chat, completions and embeddings clients,
+before providers of each dialect.
 
-Other clients are those of test_requirements_forms.py. The table says where each requirement is tested, or why it is not yet. What a wire alone can prove is tested there; what is here is what only the
-gateway can: that the wire's word becomes headers, records, statuses and bytes on a socket.
+Other clients are those of test_requirements_forms.py. The table says where each requirement is
+tested, or why it is not yet. What a wire alone can prove is tested there; what is here is what only
+the gateway can: that the wire's word becomes headers, records, statuses and bytes on a socket.
 """
 
 from __future__ import annotations
@@ -138,7 +140,7 @@ def test_every_requirement_is_in_the_table_and_every_test_that_it_names_exists()
             assert name in names[path], f"{path} has no {name}"
 
 
-# --- what the tests have in common ----------------------------------------------------------------------------------------------------
+# --- what the tests have in common ----------------------------------------------------------------
 
 
 def anthropic(up: Scripted, *, model: str = CLAUDE, name: str = "claude", **more: Any) -> str:
@@ -263,20 +265,24 @@ def finish_of(got: Answer) -> list[str]:
     return [c["finish_reason"] for each in chunks(got) for c in each["choices"] if c["finish_reason"]]
 
 
-# --- streams of providers ---------------------------------------------------------------------------------------------------------------
+# --- streams of providers -------------------------------------------------------------------------
 
 FOREIGN: dict[str, Any] = {
     "role": "assistant",
     "content": "Before.",
     "reasoning_details": [{"type": "reasoning.text", "text": "Hm.", "signature": "c2lnbmVkIGJ5IG5vYm9keQ==", "format": "anthropic-claude-v1"}],
 }  # fmt: skip
-"""Somebody else's state: where the config says that it is dropped, the answer of an OpenAI provider too goes through the hub."""
+"""Somebody else's state: where the config says that it is dropped, the answer of an OpenAI provider
+too goes through the hub.
+"""
 THROUGH_THE_HUB = '[server]\non_pinned_state = "drop"\n'
 
 
 async def test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own(tmp_path: Path) -> None:
-    """R2 arguments in the first delta; R3 text and call in one chunk; R4 no calls beside content; R9 `stop` after calls; R10 names once, indices without gaps;
-    R12 one role; R33 no arguments are `{}`; R43 reasoning told twice is told once; R34 all of it typed, a numeric id too."""
+    """R2 arguments in the first delta; R3 text and call in one chunk; R4 no calls beside content;
+    R9 `stop` after calls; R10 names once, indices without gaps; R12 one role; R33 no arguments are
+    `{}`; R43 reasoning told twice is told once; R34 all of it typed, a numeric id too.
+    """
     first = {
         "index": 1,
         "id": "t1",
@@ -330,7 +336,9 @@ async def test_r6_thinking_text_and_call_keep_their_order(kind: str, tmp_path: P
 async def test_r13_one_usage_chunk_where_it_was_asked_for_and_none_elsewhere(
     *, asked: bool, counted: bool, kind: str, tmp_path: Path
 ) -> None:
-    """Where the provider counted nothing the one chunk is an estimate, and the Record says so (wires.md 3.6)."""
+    """Where the provider counted nothing the one chunk is an estimate, and the Record says so
+    (wires.md 3.6).
+    """
     pieces, head = fine_stream(kind, "Hello ", "there, you", usage=counted)
     async with (
         provider(stream(*pieces, head=head)) as up,
@@ -409,7 +417,8 @@ async def test_r24_no_refusal_full_context_or_pause_is_a_plain_stop(case: str, t
         got = await gw.chat(stream=True)
         assert finish_of(got) == ["content_filter" if case == "refusal" else "length"]
         record = await gw.record()
-        # A loss that is found while streaming cannot be in the header any more, and is in the Record.
+        # A loss that is found while streaming cannot be in the header any more, and is in the
+        # Record.
         assert ("choices[].finish_reason" in [c.path for c in record.changes]) == (case == "paused_turn")
         assert "x-modelplex-changes" not in got.headers
 
@@ -524,7 +533,7 @@ async def test_r52_only_whole_events_are_written(kind: str, tmp_path: Path) -> N
         assert all(each.startswith(b"data: ") and each.endswith(b"\n\n") for each in sent)
 
 
-# --- usage that nobody counted (wires.md 3.6) ---------------------------------------------------------------------------------------------
+# --- usage that nobody counted (wires.md 3.6) -----------------------------------------------------
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -552,7 +561,8 @@ async def test_a_passing_answer_without_usage_stays_without_and_its_record_has_a
         assert got.body == (b"".join(pieces) if streamed else json.dumps(body).encode())
         record = await gw.record()
         assert record.usage is not None
-        # Ten tokens of text asked, a picture's bytes not among them; 10 + 9 + 9 characters answered.
+        # Ten tokens of text asked, a picture's bytes not among them; 10 + 9 + 9 characters
+        # answered.
         assert (record.usage.input, record.usage.output, record.usage.estimated) == (10, 7, True)
         assert record.cost is None
 
@@ -657,11 +667,13 @@ async def test_r31_what_went_before_a_hang_up_is_in_the_record(kind: str, tmp_pa
         assert (record.usage.input, record.usage.output, record.usage.estimated) == (5, 3, True)
 
 
-# --- what goes to Anthropic and Ollama -------------------------------------------------------------------------------------------------
+# --- what goes to Anthropic and Ollama ------------------------------------------------------------
 
 
 async def test_r18_r19_r23_r36_a_conversation_is_one_that_anthropic_accepts(tmp_path: Path) -> None:
-    """R18 results of a turn in one message, first; R19 no empty text; R23 a later instruction as a note, told; R36 max_tokens always."""
+    """R18 results of a turn in one message, first; R19 no empty text; R23 a later instruction as a
+    note, told; R36 max_tokens always.
+    """
     calls = [
         {"id": f"t{n}", "type": "function", "function": {"name": "time", "arguments": ""}} for n in (1, 2)
     ]
@@ -820,7 +832,9 @@ async def test_r22_what_ollama_cannot_choose_is_told(tmp_path: Path) -> None:
 
 
 async def test_r32_no_address_is_fetched(tmp_path: Path) -> None:
-    """The gateway never fetches what a URL in a request names: it goes to a provider that fetches, or it is refused."""
+    """The gateway never fetches what a URL in a request names: it goes to a provider that fetches,
+    or it is refused.
+    """
     call = {"id": "t1", "type": "function", "function": {"name": "time", "arguments": "{}"}}
     async with (
         provider(answer(b"\x89PNG", label="image/png")) as web,
@@ -952,7 +966,9 @@ async def test_r37_the_newer_version_is_sent_no_sampling_and_each_parameter_is_t
 
 
 async def test_r42_r58_long_names_and_free_tools_come_back_as_they_went(tmp_path: Path) -> None:
-    """R42: one alias in every request, which no client sees. R58: a free-form tool is wrapped on the way and unwrapped on the way back, history too."""
+    """R42: one alias in every request, which no client sees. R58: a free-form tool is wrapped on
+    the way and unwrapped on the way back, history too.
+    """
     long = "mcp__" + "filesystem_" * 8 + "read"
     tools = [{"type": "function", "function": {"name": long}}, {"type": "custom", "custom": {"name": "sql"}}]
     async with AsyncExitStack() as stack:
@@ -1009,7 +1025,7 @@ async def test_r43_deepseeks_reasoning_goes_back_with_its_call(tmp_path: Path) -
         assert "signature" not in json.dumps(back)
 
 
-# --- losses (wires.md 4) ---------------------------------------------------------------------------------------------------------------
+# --- losses (wires.md 4) --------------------------------------------------------------------------
 
 LOSSES: list[tuple[str, dict[str, Any], str]] = [
     ("anthropic", {"seed": 7}, "drop=seed"),
@@ -1150,7 +1166,7 @@ async def test_a_provider_that_would_lose_something_makes_way_for_one_that_does_
             assert claude.seen == []
 
 
-# --- headers (wires.md 1 and 4) ----------------------------------------------------------------------------------------------------------
+# --- headers (wires.md 1 and 4) -------------------------------------------------------------------
 
 GUEST: list[tuple[bytes, bytes]] = [
     (b"content-type", b"application/json"),
@@ -1255,7 +1271,9 @@ async def test_a_stream_is_for_its_reader_alone_and_at_once(kind: str, tmp_path:
 
 
 async def test_r40_a_streamed_request_passes_with_every_value_as_it_was(tmp_path: Path) -> None:
-    """But for the model, and for the usage that accounting needs: beside what else was said of the stream."""
+    """But for the model, and for the usage that accounting needs: beside what else was said of the
+    stream.
+    """
     body = (
         b'{ "zz" : [1.50, 1e400, 12345678901234567890],"stream_options" : {"include_obfuscation":false, "x":1.0},\n'
         b' "model":"up/m","stream":true,"messages":[{"role":"user","content":"\\u00fc \\/ \\ud83d\\udc4b","q":-0.0}] }'
@@ -1272,7 +1290,7 @@ async def test_r40_a_streamed_request_passes_with_every_value_as_it_was(tmp_path
         assert up.seen[0].body == b"{" + b",".join(members) + b"}"
 
 
-# --- limits (R28, R29, R57) --------------------------------------------------------------------------------------------------------------
+# --- limits (R28, R29, R57) -----------------------------------------------------------------------
 
 
 def limited(**headers: str) -> Act:
@@ -1345,7 +1363,7 @@ async def test_r57_the_next_key_is_tried_at_a_provider_of_any_dialect(
         ]
 
 
-# --- silence, and the point of no return (wires.md 4) ----------------------------------------------------------------------------------------
+# --- silence, and the point of no return (wires.md 4) ---------------------------------------------
 
 
 def trickle(piece: bytes, *start: bytes, head: bytes = STREAM_HEAD) -> Act:
@@ -1396,7 +1414,9 @@ CASES: list[tuple[str, bytes, list[bytes]]] = [
 async def test_r30_a_caller_to_whom_nothing_goes_gets_pings_though_its_provider_speaks(
     kind: str, piece: bytes, start: list[bytes], tmp_path: Path
 ) -> None:
-    """What a provider says that is nothing in the caller's dialect is no byte to the caller. R50: a comment, never data."""
+    """What a provider says that is nothing in the caller's dialect is no byte to the caller. R50: a
+    comment, never data.
+    """
     head = NDJSON_HEAD if kind == "ollama" else STREAM_HEAD
     async with (
         provider(trickle(piece, *start, head=head)) as up,
@@ -1478,7 +1498,7 @@ async def test_the_first_output_of_any_kind_commits(output: dict[str, Any], tmp_
             assert other.seen == []
 
 
-# --- sealed state (R16, R17) ------------------------------------------------------------------------------------------------------------
+# --- sealed state (R16, R17) ----------------------------------------------------------------------
 
 SECRET = "gAAAA+sealed/by+its+maker=="
 SEALED: dict[str, Any] = {
@@ -1602,7 +1622,9 @@ async def test_r17_who_made_a_state_is_known_after_the_config_was_loaded_anew(tm
 async def test_r16_a_signature_of_gemini_returns_on_the_same_part(
     where: str, *, streamed: bool, tmp_path: Path
 ) -> None:
-    """Gemini's OpenAI form: `extra_content.google.thought_signature`. Its place is kept, and so is its maker."""
+    """Gemini's OpenAI form: `extra_content.google.thought_signature`. Its place is kept, and so is
+    its maker.
+    """
     signed = {"extra_content": {"google": {"thought_signature": SECRET}}}
     call = {"id": "t1", "type": "function", "function": {"name": "time", "arguments": "{}"}}
     on_call = where == "on the call"
@@ -1625,7 +1647,9 @@ async def test_r16_a_signature_of_gemini_returns_on_the_same_part(
 
 
 async def test_r16_a_signature_that_came_through_the_hub_goes_home_too(tmp_path: Path) -> None:
-    """And where state is dropped that its provider did not make, a signature beside the text is dropped as well."""
+    """And where state is dropped that its provider did not make, a signature beside the text is
+    dropped as well.
+    """
     signed: dict[str, Any] = {"extra_content": {"google": {"thought_signature": SECRET}}}
     acts = [answer(chat_answer("Hm.", **signed)), answer(chat_answer())]
     async with (
@@ -1666,7 +1690,9 @@ KEPT: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("what", KEPT)
 async def test_what_is_kept_at_a_provider_goes_to_no_other(what: str, tmp_path: Path) -> None:
-    """State pinning: nobody can tell where a file was put, so with several candidates the caller has to say."""
+    """State pinning: nobody can tell where a file was put, so with several candidates the caller
+    has to say.
+    """
     asked = [user("Hi"), KEPT[what], user("And?")]
     async with (
         provider(answer(chat_answer())) as up,
@@ -1689,7 +1715,7 @@ async def test_what_is_kept_at_another_service_is_refused_by_its_place(kind: str
         assert got.error["param"].startswith("messages[0].content[0]")
 
 
-# --- vectors (R56) -----------------------------------------------------------------------------------------------------------------------
+# --- vectors (R56) --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["float", "base64", None])
@@ -1751,7 +1777,9 @@ async def test_a_begun_answer_is_refused_where_the_model_cannot_go_on(tmp_path: 
 
 
 async def test_of_a_long_answer_no_part_is_asked_for_twice(tmp_path: Path) -> None:
-    """A caller that went on with a broken stream would get one answer twice: after the first output there is no second attempt, whatever fails."""
+    """A caller that went on with a broken stream would get one answer twice: after the first output
+    there is no second attempt, whatever fails.
+    """
     text = "x" * 1000
     pieces = [chunk({"content": text}) for _ in range(50)]
     async with (

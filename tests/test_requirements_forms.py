@@ -1,7 +1,9 @@
-"""wires.md section 5 through the whole gateway, as far as it is of Messages, Responses, Gemini and Ollama clients.
+"""wires.md section 5 through the whole gateway, as far as it is of Messages, Responses, Gemini and
+Ollama clients.
 
-The table of all requirements is in test_requirements.py. What every form has in common with every provider is in test_pairs.py; what is here is what one form alone asks for,
-and that whoever is refused before any provider is asked reads it in its own shape.
+The table of all requirements is in test_requirements.py. What every form has in common with every
+provider is in test_pairs.py; what is here is what one form alone asks for, and that whoever is
+refused before any provider is asked reads it in its own shape.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def deltas(events: list[dict[str, Any]], kind: str) -> list[Any]:
     return [e["delta"] for e in events if e["type"] == "content_block_delta" and e["delta"]["type"] == kind]
 
 
-# --- Messages clients: streams of blocks (R1, R11) -------------------------------------------------------------------------------------
+# --- Messages clients: streams of blocks (R1, R11) ------------------------------------------------
 
 
 @pytest.mark.parametrize("dialect", ["chat", "gemini", "ollama"])
@@ -73,7 +75,9 @@ async def test_r1_a_call_that_comes_whole_has_its_arguments_in_a_delta(
 async def test_r11_blocks_come_one_after_another_whatever_the_provider_mixes(
     dialect: str, tmp_path: Path
 ) -> None:
-    """A provider of the chat form sends the arguments of both calls in turn; `checked` holds the order of the blocks (wires.md 2.4)."""
+    """A provider of the chat form sends the arguments of both calls in turn; `checked` holds the
+    order of the blocks (wires.md 2.4).
+    """
     calls = (
         Said("t1", "weather", ('{"ci', 'ty": ', '"Bern"}')),
         Said("t2", "time", ('{"zone"', ': "C', 'ET"}')),
@@ -92,7 +96,7 @@ async def test_r11_blocks_come_one_after_another_whatever_the_provider_mixes(
         assert [b.input for b in made.content if b.type == "tool_use"] == [call.arguments for call in calls]
 
 
-# --- Messages clients: versions, betas, bytes (R38, R41) ---------------------------------------------------------------------------------
+# --- Messages clients: versions, betas, bytes (R38, R41) ------------------------------------------
 
 
 def anthropic_row(url: str, **more: Any) -> str:
@@ -177,7 +181,9 @@ FOURTH = rb'{"role":"assistant","content":"Seven."}'
 async def test_r41_what_was_said_before_is_sent_with_the_same_bytes_on_every_turn(
     *, streamed: bool, providers: int, tmp_path: Path
 ) -> None:
-    """A cache is keyed by bytes. With a second provider of the model the body is read, to see whose state it holds, and passes all the same."""
+    """A cache is keyed by bytes. With a second provider of the model the body is read, to see whose
+    state it holds, and passes all the same.
+    """
     signed = Spoken(thought=("Hm ü",), signature="EqQB+/w==", calls=(Said("t1", "count", ('{"n": 7.0}',)),), end="calls")  # fmt: skip
     turns = [[FIRST], [FIRST, SECOND, THIRD], [FIRST, SECOND, THIRD, FOURTH, FIRST]]
     acts = [spoken("messages", signed, stream=streamed)]
@@ -201,7 +207,7 @@ async def test_r41_what_was_said_before_is_sent_with_the_same_bytes_on_every_tur
             assert bytes(each["messages"]).strip() == b"[" + b",".join(told) + b"]"
 
 
-# --- Messages clients: what was used (R54) -----------------------------------------------------------------------------------------------
+# --- Messages clients: what was used (R54) --------------------------------------------------------
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -240,7 +246,9 @@ async def test_r54_prompt_tokens_are_fresh_and_read_and_written_ones_together(
 async def test_a_messages_client_finds_the_name_of_its_request_where_its_library_reads_it(
     tmp_path: Path,
 ) -> None:
-    """anthropic-sdk reads `request-id` (wires.md 1), of answers, streams, counts and errors alike."""
+    """anthropic-sdk reads `request-id` (wires.md 1), of answers, streams, counts and
+    errors alike.
+    """
     act = spoken("messages", Spoken(text=("Fine.",)), stream=False)
     streamed = spoken("messages", Spoken(text=("Fine.",)), stream=True)
     async with (
@@ -261,7 +269,7 @@ async def test_a_messages_client_finds_the_name_of_its_request_where_its_library
         assert "request-id" not in (await responses(gw, "unheard-of")).headers
 
 
-# --- Responses clients (R5, R47, R49) ----------------------------------------------------------------------------------------------------
+# --- Responses clients (R5, R47, R49) -------------------------------------------------------------
 
 FOREIGN: dict[str, Any] = {
     "type": "reasoning",
@@ -269,7 +277,9 @@ FOREIGN: dict[str, Any] = {
     "summary": [],
     "encrypted_content": "c2VhbGVkIGJ5IG5vYm9keQ==",
 }
-"""Somebody else's state: where the config says that it is dropped, the answer goes through the hub, and does not pass."""
+"""Somebody else's state: where the config says that it is dropped, the answer goes through the hub,
+and does not pass.
+"""
 
 
 @pytest.mark.parametrize("given", ["deltas and done", "done alone", "the item alone"])
@@ -323,7 +333,9 @@ ENDS = {
 async def test_r47_r49_every_response_object_is_whole_and_every_event_in_its_place(
     dialect: str, end: str, tmp_path: Path
 ) -> None:
-    """OpenAI's own accumulator takes the events (R47); every response object in them has all echoes, of which those that were asked for are what was asked (R49)."""
+    """OpenAI's own accumulator takes the events (R47); every response object in them has all
+    echoes, of which those that were asked for are what was asked (R49).
+    """
     data, _ = SPEAKERS[dialect](ENDS[end], f"m-{dialect}")
     sent: Act = stream(data, head=b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n") if dialect == "ollama" else stream(data)  # fmt: skip
     async with provider(sent) as up, gateway(row(dialect, up.url), folder=tmp_path) as gw:
@@ -351,7 +363,7 @@ async def test_r47_r49_every_response_object_is_whole_and_every_event_in_its_pla
             assert objects[-1]["output"] == done
 
 
-# --- how long a prompt is (R55) ----------------------------------------------------------------------------------------------------------
+# --- how long a prompt is (R55) -------------------------------------------------------------------
 
 PROMPT = "How long is this prompt, please, and who counted it?"
 COUNTING: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
@@ -359,7 +371,9 @@ COUNTING: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "openai": ("/v1/responses/input_tokens", "/v1/responses/input_tokens", {"model": "m", "input": PROMPT}, {"object": "response.input_tokens", "input_tokens": 4242}),
     "gemini": ("/v1beta/models/m:countTokens", "/v1beta/models/m:countTokens", {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}, {"totalTokens": 4242}),
 }  # fmt: skip
-"""For each type of provider with such a question: its path here, its path there, what is asked, what is answered."""
+"""For each type of provider with such a question: its path here, its path there, what is asked,
+what is answered.
+"""
 HOSTS = {"anthropic": "", "openai": "/v1", "gemini": "/v1beta"}
 
 
@@ -455,7 +469,7 @@ async def test_r55_a_prompt_in_a_whole_request_of_gemini_is_estimated_too(tmp_pa
         assert count_of(got) == -(-len(PROMPT) // 4)
 
 
-# --- errors before anybody is asked, in the caller's own shape ---------------------------------------------------------------------------
+# --- errors before anybody is asked, in the caller's own shape ------------------------------------
 
 Shape = str
 CALLS: dict[str, tuple[Shape, bytes]] = {

@@ -1,4 +1,6 @@
-"""The sealed policy through a whole gateway, on real sockets: what bodies lose, keep and are refused for, before providers of every dialect (isolation.md 5.2 to 5.6)."""
+"""The sealed policy through a whole gateway, on real sockets: what bodies lose, keep and are
+refused for, before providers of every dialect (isolation.md 5.2 to 5.6).
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ async def everywhere(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         yield made
 
 
-# --- S22, S23, S25, S29: tools ---------------------------------------------------------------------------------------------------------------------------
+# --- S22, S23, S25, S29: tools --------------------------------------------------------------------
 
 
 def function(form: str, name: str) -> dict[str, Any]:
@@ -92,7 +94,9 @@ MEANT: dict[str, dict[str, Any]] = {
 
 
 def names(body: Any) -> list[str]:
-    """The names of all tools that a provider was offered, in their order; a type for one that has no name."""
+    """The names of all tools that a provider was offered, in their order; a type for one that has
+    no name.
+    """
     found: list[str] = []
     for tool in body.get("tools", ()):
         declared: Any = tool.get("functionDeclarations") or tool.get("function_declarations")
@@ -179,7 +183,7 @@ def stripped_of(made: Sealed) -> dict[str, str]:
     return dict(each.rsplit("=", 1) for each in text.split(","))
 
 
-# --- S31, S32, S34, S37: content that is elsewhere -----------------------------------------------------------------------------------------------------------
+# --- S31, S32, S34, S37: content that is elsewhere ------------------------------------------------
 
 
 def shown(form: str, address: str) -> dict[str, Any] | None:
@@ -289,7 +293,7 @@ async def test_s37_content_of_an_invented_type_is_refused(everywhere: Sealed, fo
         assert "(rule unknown-part)" in message
 
 
-# --- S36, S50: words are words, and bytes stay ------------------------------------------------------------------------------------------------------------------
+# --- S36, S50: words are words, and bytes stay ----------------------------------------------------
 
 WORDS = f'file_id server_url {URL} {{"type":"mcp"}} \\u00fc 😀'
 RICH: dict[str, dict[str, Any]] = {
@@ -382,7 +386,7 @@ async def test_what_agents_do_is_served_in_every_dialect_and_the_words_arrive(
     assert json.dumps(URL)[1:-1].encode() in seen.body
 
 
-# --- S38 to S45: what is kept, and who is told ------------------------------------------------------------------------------------------------------------------
+# --- S38 to S45: what is kept, and who is told ----------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -498,7 +502,7 @@ async def test_s42_s43_ids_are_stable_an_agents_own_and_tell_nothing(
             assert set(found[0]) == set(said)
 
 
-# --- S47: how it is said ----------------------------------------------------------------------------------------------------------------------------------------
+# --- S47: how it is said --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -542,7 +546,7 @@ async def test_s47_official_clients_raise_what_they_raise_for_a_bad_request(ever
         )
 
 
-# --- S49: what is written is judged ---------------------------------------------------------------------------------------------------------------------------------
+# --- S49: what is written is judged ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("form", "dialect"), PAIRS)
@@ -585,7 +589,7 @@ async def test_s49_each_candidate_of_a_failover_is_sent_what_its_own_table_lets_
             assert "store" not in made.world.body("messages")
 
 
-# --- counts, vectors, Ollama's own ------------------------------------------------------------------------------------------------------------------------------------
+# --- counts, vectors, Ollama's own ----------------------------------------------------------------
 
 
 async def test_counts_and_estimates_are_under_the_policy_too(everywhere: Sealed) -> None:

@@ -1,4 +1,6 @@
-"""The sealed policy through a whole gateway, on real sockets: paths, queries, headers, framing and what comes back (isolation.md 5.7, 5.8)."""
+"""The sealed policy through a whole gateway, on real sockets: paths, queries, headers, framing and
+what comes back (isolation.md 5.7, 5.8).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ async def everywhere(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         yield made
 
 
-# --- S1: what is not served is nowhere -----------------------------------------------------------------------------------------------------------------
+# --- S1: what is not served is nowhere ------------------------------------------------------------
 
 NOT_SERVED = {
     "chat": (
@@ -76,7 +78,7 @@ async def test_s1_a_path_of_two_forms_is_a_404_in_that_of_the_client(everywhere:
     assert told("messages", got)[1] == "not_found"
 
 
-# --- S2, S3: paths that mean two things, models that are no segment --------------------------------------------------------------------------------------
+# --- S2, S3: paths that mean two things, models that are no segment -------------------------------
 
 DISGUISES = (
     "/v1/%2e%2e/chat/completions",
@@ -170,7 +172,7 @@ async def test_s3_a_name_that_the_config_spells_out_goes_as_it_is(tmp_path: Path
         assert up.seen[0].target.startswith("/v1beta/models/a%3Ab:")
 
 
-# --- S4, S11, S12, S14, S17: queries, keys, headers --------------------------------------------------------------------------------------------------------
+# --- S4, S11, S12, S14, S17: queries, keys, headers -----------------------------------------------
 
 QUERY = f"key={CANARY}&beta=true&limit=1000&api-version={CANARY}&$alt={CANARY}&{CANARY}"
 OURS = {
@@ -259,7 +261,7 @@ async def test_s17_every_official_client_is_served_with_the_key_that_it_must_hav
         assert (await everywhere.world.ask(form, dialect, act, stream=False)).said == "Hello"
 
 
-# --- S13: betas and versions -----------------------------------------------------------------------------------------------------------------------------
+# --- S13: betas and versions ----------------------------------------------------------------------
 
 BETAS = b"claude-code-20250219,mcp-client-2025-11-20, context-1m-2025-08-07,files-api-2025-04-14,interleaved-thinking-2025-05-14"
 
@@ -317,7 +319,7 @@ async def test_s13_a_version_that_is_none_does_not_go_on(everywhere: Sealed) -> 
         assert stripped(got) == ({} if version == sent else {"/anthropic-version": "unknown-field"})
 
 
-# --- S6, S7: bodies that are none ------------------------------------------------------------------------------------------------------------------------
+# --- S6, S7: bodies that are none -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -377,7 +379,7 @@ async def test_s7_a_body_that_is_packed_is_a_415(everywhere: Sealed, form: str, 
         assert everywhere.arrived == []
 
 
-# --- S9, S10: knocks ------------------------------------------------------------------------------------------------------------------------------------
+# --- S9, S10: knocks ------------------------------------------------------------------------------
 
 
 async def test_s9_a_websocket_is_refused_at_once(everywhere: Sealed) -> None:
@@ -427,7 +429,7 @@ async def test_no_answer_invites_web_pages(everywhere: Sealed) -> None:
             assert not [name for name in got.headers if name.startswith("access-control")]
 
 
-# --- S15, S16: what comes back -----------------------------------------------------------------------------------------------------------------------------
+# --- S15, S16: what comes back --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("streamed", [False, True])

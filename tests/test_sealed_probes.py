@@ -1,4 +1,6 @@
-"""The probes of all official SDKs through a whole gateway: what arrives at a provider of any dialect is on the reviewed list."""
+"""The probes of all official SDKs through a whole gateway: what arrives at a provider of any
+dialect is on the reviewed list.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ NATIVE = {
 }
 """Requests of the SDKs, and the form of the gateway's that they are sent in."""
 OF_EACH = 200
-"""Probes of each form that are sent to its own dialect; every fourth of them goes to another one too. The judge alone is asked about all of them in `policy/test_probes.py`."""
+"""Probes of each form that are sent to its own dialect; every fourth of them goes to another one
+too. The judge alone is asked about all of them in `policy/test_probes.py`.
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

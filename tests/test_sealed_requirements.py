@@ -1,6 +1,8 @@
-"""isolation.md 5.10, S1 to S50: where each requirement of the sealed policy is tested, and what of them cannot hold.
+"""isolation.md 5.10, S1 to S50: where each requirement of the sealed policy is tested, and what of
+them cannot hold.
 
-The policy alone is tested in tests/policy, a whole gateway on real sockets in tests/test_sealed_*.py. `LIMITS` says where a requirement is met by something else than its words.
+The policy alone is tested in tests/policy, a whole gateway on real sockets in
+tests/test_sealed_*.py. `LIMITS` says where a requirement is met by something else than its words.
 """
 
 from __future__ import annotations

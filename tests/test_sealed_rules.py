@@ -1,4 +1,6 @@
-"""The sealed policy through a whole gateway, on real sockets: models, switches, and rules that are open for some (isolation.md 5.6 and S18 to S21, S48)."""
+"""The sealed policy through a whole gateway, on real sockets: models, switches, and rules that are
+open for some (isolation.md 5.6 and S18 to S21, S48).
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def unnamed(up: Scripted) -> str:
     return one(up.url, api_key=KEY).replace('models = ["m"]\n', "")
 
 
-# --- S18: an agent's models -----------------------------------------------------------------------------------------------------------------------------
+# --- S18: an agent's models -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["chat", "responses", "messages", "gemini", "ollama"])
@@ -95,7 +97,9 @@ async def test_s18_a_model_outside_the_agents_list_is_a_404_wherever_the_form_na
 
 
 async def test_s18_the_name_that_the_gateway_writes_is_not_held_to_the_agents_list(tmp_path: Path) -> None:
-    """An agent may ask for an alias alone. A request for Gemini's vectors has the provider's own name within the body."""
+    """An agent may ask for an alias alone. A request for Gemini's vectors has the provider's own
+    name within the body.
+    """
     socket = tmp_path / "ann.sock"
     rules = f'[aliases]\nfast = "up/m"\n[[agents]]\nname = "ann"\nsocket = "{socket}"\nmodels = ["fast"]\n'
     reply: dict[str, Any] = {"embeddings": [{"values": [0.5]}]}
@@ -112,7 +116,7 @@ async def test_s18_the_name_that_the_gateway_writes_is_not_held_to_the_agents_li
             assert "unlisted-model" in told("gemini", got)[0]
 
 
-# --- S19: names that reach out by themselves ---------------------------------------------------------------------------------------------------------------
+# --- S19: names that reach out by themselves ------------------------------------------------------
 
 REACHING = [
     ("openai", "gpt-4o-search-preview"), ("openai", "gpt-4o-mini-search-preview-2025-03-11"), ("openai", "o3-deep-research"), ("openai", "O4-Mini-Deep-Research-2025-06-26"),
@@ -160,7 +164,7 @@ async def test_s19_a_name_that_reaches_out_is_refused_though_a_glob_matches_and_
             assert (await gw.chat(model)).status == 200
 
 
-# --- S20, S38: switches ------------------------------------------------------------------------------------------------------------------------------------
+# --- S20, S38: switches ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,7 @@ async def test_s20_where_the_rule_is_open_the_clients_word_holds(tmp_path: Path)
                 assert not {"store", "disable_search"} & set(up.seen[1].json)
 
 
-# --- S21: aliases, and names by guess ------------------------------------------------------------------------------------------------------------------------
+# --- S21: aliases, and names by guess -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["chat", "responses", "messages", "gemini", "ollama"])
@@ -265,7 +269,9 @@ async def test_s21_an_alias_never_shows_upstream(tmp_path: Path, form: str) -> N
 
 @pytest.mark.parametrize("form", ["chat", "responses", "messages", "gemini", "ollama"])
 async def test_s21_a_name_that_nobody_configured_is_not_sent_by_guess(tmp_path: Path, form: str) -> None:
-    """A provider whose list cannot be had might serve anything: an open caller's guess is passed on, a sealed one's is not."""
+    """A provider whose list cannot be had might serve anything: an open caller's guess is passed
+    on, a sealed one's is not.
+    """
     async with openai() as up, gateway(unnamed(up), folder=tmp_path) as gw:
         for name in (CANARY, f"up/{CANARY}"):
             got = await gw.ask("POST", path_of(form, name), plain(form, name), unix=True)
@@ -310,7 +316,7 @@ async def test_s21_a_name_that_a_provider_lists_is_served(tmp_path: Path) -> Non
         assert (await gw.chat("n", unix=True)).status == 404
 
 
-# --- S48: what is open, and for whom ---------------------------------------------------------------------------------------------------------------------------
+# --- S48: what is open, and for whom --------------------------------------------------------------
 
 
 async def test_s48_without_a_word_of_it_in_the_config_sockets_are_sealed_and_http_is_open(
@@ -391,7 +397,9 @@ policy = "sealed"
 
 
 async def test_s48_a_rule_that_is_open_for_one_provider_is_shut_for_the_others(tmp_path: Path) -> None:
-    """A failover goes on to each with its own rules: to who may be sent it as it is, to another without what is stripped, to a third not at all."""
+    """A failover goes on to each with its own rules: to who may be sent it as it is, to another
+    without what is stripped, to a third not at all.
+    """
     async with AsyncExitStack() as stack:
         first, second = [await stack.enter_async_context(provider(ok())) for _ in range(2)]
         config = (
@@ -435,7 +443,9 @@ async def test_s48_a_rule_that_is_open_for_one_provider_is_shut_for_the_others(t
 
 
 async def test_s48_a_failover_does_not_end_at_who_may_not_be_sent_it(tmp_path: Path) -> None:
-    """The provider that may be sent it is down: the answer is its error, and the other is still not asked."""
+    """The provider that may be sent it is down: the answer is its error, and the other is still not
+    asked.
+    """
     async with AsyncExitStack() as stack:
         down = await stack.enter_async_context(provider(answer({"error": {"message": "x"}}, status=503)))
         shut = await stack.enter_async_context(provider(ok()))
@@ -490,7 +500,7 @@ async def test_s48_what_is_open_is_said_at_the_start(tmp_path: Path) -> None:
         assert line["policy"] == {"sockets": "sealed", "http": "open"}
 
 
-# --- rules that are open within bounds ------------------------------------------------------------------------------------------------------------------------------------------
+# --- rules that are open within bounds ------------------------------------------------------------
 
 BOUND = '{ rule = "web-search", domains = ["docs.example.com"], max_uses = 2 }'
 FOUND = {
@@ -501,7 +511,9 @@ FOUND = {
 
 @pytest.mark.parametrize("form", sorted(FOUND))
 async def test_a_bound_is_put_into_the_words_of_the_provider(tmp_path: Path, form: str) -> None:
-    """For an agent's socket, for all sockets, and for one provider: of several bounds each holds."""
+    """For an agent's socket, for all sockets, and for one provider: of several bounds
+    each holds.
+    """
     socket = tmp_path / "ann.sock"
     tool, where = FOUND[form]
     ok = answer(SPEAKERS[form](Said(text=("Hello",)), "m")[1])

@@ -1,4 +1,6 @@
-"""One broken character of a tool's output, through the whole gateway: it is mended, told, and the conversation goes on, in every client's form and before every provider."""
+"""One broken character of a tool's output, through the whole gateway: it is mended, told, and the
+conversation goes on, in every client's form and before every provider.
+"""
 
 from __future__ import annotations
 

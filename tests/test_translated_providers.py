@@ -1,4 +1,6 @@
-"""The official OpenAI client in front of providers that speak another language: Anthropic Messages and Ollama, scripted from transcripts."""
+"""The official OpenAI client in front of providers that speak another language: Anthropic Messages
+and Ollama, scripted from transcripts.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,7 @@ def picture(media_type: str = "image/png") -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{PICTURE}"}}
 
 
-# --- Anthropic: what comes back ------------------------------------------------------------------------------------------------------
+# --- Anthropic: what comes back -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -123,7 +125,9 @@ async def test_thinking_text_and_parallel_calls_arrive_in_a_stream(way: str, tmp
 
 
 def _is_weather_usage(usage: Any) -> None:
-    """Nothing recomputed: fresh 12, read 2000, written 300, of which the client's `prompt_tokens` are the whole."""
+    """Nothing recomputed: fresh 12, read 2000, written 300, of which the client's `prompt_tokens`
+    are the whole.
+    """
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (2312, 89, 2401)
     assert usage.prompt_tokens_details.cached_tokens == 2000
     assert usage.prompt_tokens_details.cache_write_tokens == 300
@@ -303,7 +307,7 @@ async def test_anthropics_rate_limit_shows_how_long_to_wait(tmp_path: Path) -> N
         assert caught.value.code == "rate_limit_exceeded"
 
 
-# --- Anthropic: what goes up ---------------------------------------------------------------------------------------------------------
+# --- Anthropic: what goes up ----------------------------------------------------------------------
 
 
 async def test_pictures_and_files_go_up_as_blocks(tmp_path: Path) -> None:
@@ -420,11 +424,13 @@ async def test_what_anthropic_has_no_endpoint_for_is_a_bad_request(tmp_path: Pat
         assert up.seen == []
 
 
-# --- Anthropic: a conversation with tools and thinking -------------------------------------------------------------------------------
+# --- Anthropic: a conversation with tools and thinking --------------------------------------------
 
 
 async def _first_turn(client: Official, *, streamed: bool) -> list[Any]:
-    """The conversation so far, as a program holds it: its question, the message that it got, and its tools' results."""
+    """The conversation so far, as a program holds it: its question, the message that it got, and
+    its tools' results.
+    """
     asked = user("What is the weather?")
     if streamed:
         _, final = await client.helper(model=CLAUDE, messages=asked, tools=TOOLS)
@@ -463,7 +469,8 @@ async def test_thinking_and_its_signature_go_back_byte_for_byte(*, streamed: boo
                 {"type": "tool_use", "id": "toolu_01B", "name": "get_time", "input": {}},
             ],
         }
-        # All results in one turn, in the order of the calls, the picture inside its result (R18, R32).
+        # All results in one turn, in the order of the calls, the picture inside its result (R18,
+        # R32).
         weather, time = results["content"]
         assert (weather["tool_use_id"], time["tool_use_id"]) == ("toolu_01A", "toolu_01B")
         source = {"type": "base64", "media_type": "image/png", "data": PICTURE}
@@ -486,7 +493,9 @@ async def test_redacted_thinking_goes_back_byte_for_byte(*, streamed: bool, tmp_
 
 
 def _three(claude: Scripted, other: Scripted, gpt: Scripted) -> str:
-    """The maker of the state, the same service under another name, and a service of the client's own language."""
+    """The maker of the state, the same service under another name, and a service of the client's
+    own language.
+    """
     return (
         one(claude.url.removesuffix("/v1"), name="maker", **ANTHROPIC)
         + one(
@@ -580,7 +589,7 @@ async def test_calls_and_results_that_do_not_fit_are_refused_with_their_ids(tmp_
         assert len(up.seen) == 1
 
 
-# --- Ollama --------------------------------------------------------------------------------------------------------------------------
+# --- Ollama ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)

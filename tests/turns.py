@@ -1,4 +1,6 @@
-"""A conversation's next turn: what a client of each form sends back, with the results of its tools, and what each provider hears of it."""
+"""A conversation's next turn: what a client of each form sends back, with the results of its tools,
+and what each provider hears of it.
+"""
 
 from __future__ import annotations
 
@@ -90,12 +92,14 @@ TURNS: Mapping[str, Callable[[Told], Any]] = {
 }
 
 
-# --- as the providers hear it --------------------------------------------------------------------------------------------------------
+# --- as the providers hear it ---------------------------------------------------------------------
 
 
 @dataclass
 class Result:
-    """`text` has no mark of failure; `pictures` are those that stand in it, or that follow where a result can have none."""
+    """`text` has no mark of failure; `pictures` are those that stand in it, or that follow where a
+    result can have none.
+    """
 
     id: str
     text: str
@@ -134,7 +138,8 @@ def heard_chat(body: Any) -> Heard:
     results: list[Result] = []
     for each in said:
         if each["role"] == "tool":
-            # A result is text; "[image 1 of call ... follows]" leads to the picture in the turn after it (wires.md 3.2).
+            # A result is text; "[image 1 of call ... follows]" leads to the picture in the turn
+            # after it (wires.md 3.2).
             text, _, _ = _text(each["content"]).partition("[image")
             results.append(_result(each["tool_call_id"], text.strip(), []))
     follows = [

@@ -29,7 +29,9 @@ class Seen:
 
 @dataclass
 class Scripted:
-    """A provider that does, for each request in turn, what the next script says; the last script serves all that follow."""
+    """A provider that does, for each request in turn, what the next script says; the last script
+    serves all that follow.
+    """
 
     scripts: list[Act]
     seen: list[Seen] = field(default_factory=list[Seen])

@@ -2,8 +2,9 @@
 
     python3 run.py SOCKET_FOLDER [BWRAP OPTIONS] -- COMMAND...
 
-SOCKET_FOLDER holds modelplex.socket; the folder is mounted and not the file, so that a gateway that starts anew is found again. The working folder is there and writable.
-What else the command needs is an option of bwrap's, as `--ro-bind /opt/agent /opt/agent`. Standard library alone.
+SOCKET_FOLDER holds modelplex.socket; the folder is mounted and not the file, so that a gateway that
+starts anew is found again. The working folder is there and writable. What else the command needs is
+an option of bwrap's, as `--ro-bind /opt/agent /opt/agent`. Standard library alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ IO_URING = (425, 426, 427)
 
 
 def seccomp() -> bytes:
-    """Namespaces cover neither AF_VSOCK nor what io_uring opens: sockets of the families Unix, INET and INET6 alone, and no io_uring."""
+    """Namespaces cover neither AF_VSOCK nor what io_uring opens: sockets of the families Unix, INET
+    and INET6 alone, and no io_uring.
+    """
     arch, make_socket, make_pair = ARCHES[platform.machine()]
     lines = [
         (LOAD, 0, 0, ARCH_AT),

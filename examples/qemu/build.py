@@ -1,8 +1,11 @@
-"""Builds the initramfs of the example: a kernel's few modules, busybox, this Python with OpenAI's client, the multiplexer and the agent. Standard library alone.
+"""Builds the initramfs of the example: a kernel's few modules, busybox, this Python with OpenAI's
+client, the multiplexer and the agent. Standard library alone.
 
-    python build.py --kernel EXTRACTED_PACKAGE --busybox /bin/busybox --agent ../hello.py --output initramfs.cpio
+    python build.py --kernel EXTRACTED_PACKAGE --busybox /bin/busybox --agent ../hello.py --output
+    initramfs.cpio
 
-Run it with the Python whose packages the guest is to have. It is not compressed, since inflating it takes an emulated machine longer than loading it.
+Run it with the Python whose packages the guest is to have. It is not compressed, since inflating it
+takes an emulated machine longer than loading it.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ MODULES = (
     "virtio_pci",
     "virtio_console",
 )
-"""In the order in which they need each other. There is no virtio_net: the guest has no driver for a network card either."""
+"""In the order in which they need each other. There is no virtio_net: the guest has no driver for a
+network card either.
+"""
 
 LEFT_OUT = shutil.ignore_patterns(
     "__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "config-*",

@@ -1,10 +1,11 @@
 """Writes a bundle for runc (and gVisor's runsc): a container with no network but the gateway.
 
-    python3 bundle.py BUNDLE --socket-folder FOLDER [--mount PATH]... [--setenv NAME=VALUE]... -- COMMAND...
-    runc run --bundle BUNDLE my-agent
+    python3 bundle.py BUNDLE --socket-folder FOLDER [--mount PATH]... [--setenv NAME=VALUE]... --
+    COMMAND... runc run --bundle BUNDLE my-agent
 
-FOLDER holds modelplex.socket; the folder is mounted and not the file, so that a gateway that starts anew is found again. The root is the host's /usr, read-only, and each
-PATH, read-only too; /workspace is a folder of the bundle, and writable. Standard library alone.
+FOLDER holds modelplex.socket; the folder is mounted and not the file, so that a gateway that starts
+anew is found again. The root is the host's /usr, read-only, and each PATH, read-only too;
+/workspace is a folder of the bundle, and writable. Standard library alone.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def bind(source: Path, target: str, *, writable: bool = False) -> dict[str, Any]
 
 
 def seccomp() -> dict[str, Any]:
-    """Namespaces cover neither AF_VSOCK nor what io_uring opens: sockets of three families alone, and no io_uring."""
+    """Namespaces cover neither AF_VSOCK nor what io_uring opens: sockets of three families alone,
+    and no io_uring.
+    """
     calls = ["socket", "socketpair"]
     # A family that is none of the three lies below, between or above them.
     bounds = sorted(FAMILIES.values())

@@ -1,4 +1,6 @@
-"""`python -m modelplex` is `modelplex`: this file hands over to the command line and knows nothing else."""
+"""`python -m modelplex` is `modelplex`: this file hands over to the command line and knows nothing
+else.
+"""
 
 from modelplex.cli import main
 

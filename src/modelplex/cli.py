@@ -1,8 +1,9 @@
 """Arguments become a config, and the config goes to one of the commands. Nothing else happens here.
 
-Above it stands `__main__`; below it `config` and `serve`, which are imported where they are used: `--version` and `--help` answer before
-anything heavy is loaded. It knows no protocol and no provider. Faults are sentences on stderr, never tracebacks:
-2 where the arguments or the config are wrong, 1 where a right config could not be served, 130 after Ctrl-C.
+Above it stands `__main__`; below it `config` and `serve`, which are imported where they are used:
+`--version` and `--help` answer before anything heavy is loaded. It knows no protocol and no
+provider. Faults are sentences on stderr, never tracebacks: 2 where the arguments or the config are
+wrong, 1 where a right config could not be served, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG: Final = "config.toml"
 CONFIG_VARIABLE: Final = "MODELPLEX_CONFIG"
-"""The variable that names a file which is read, where it exists, before DEFAULT_CONFIG. The container image sets it to /config.toml."""
+"""The variable that names a file which is read, where it exists, before DEFAULT_CONFIG. The
+container image sets it to /config.toml.
+"""
 RUN_AS_VARIABLE: Final = "MODELPLEX_RUN_AS"
-"""The variable that names whom a process of root's becomes, as uid:gid. The container image sets it."""
+"""The variable that names whom a process of root's becomes, as uid:gid. The container image sets
+it.
+"""
 ALONE: Final = ("run", "bridge")
 _LISTENING: Final = frozenset({SERVE, "check"})
 """What the options of listeners are for: the commands that serve, or say what would be served."""
@@ -98,7 +103,9 @@ Reach: TypeAlias = "Callable[[Config], Awaitable[Sequence[ProviderCheck]]]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `modelplex`; returns its exit status. `argv` leaves out the program's name, None takes the process's own."""
+    """The command `modelplex`; returns its exit status. `argv` leaves out the program's name, None
+    takes the process's own.
+    """
     _open_streams()
     arguments = _parser().parse_args(argv)
     try:
@@ -112,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`modelplex check | head`). Python would complain once more when it flushes at exit.
+        # Whoever read our output has gone (`modelplex check | head`). Python would complain once
+        # more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
@@ -124,8 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Some supervisors start their children with streams closed. Their numbers would go to whatever is opened next, a socket or the
-    event loop's own, and what is written to stderr would land in there.
+    """Some supervisors start their children with streams closed. Their numbers would go to whatever
+    is opened next, a socket or the event loop's own, and what is written to stderr would land in
+    there.
     """
     for number in (0, 1, 2):
         try:
@@ -137,7 +146,9 @@ def _open_streams() -> None:
 
 
 def _alone(arguments: argparse.Namespace) -> int:
-    """The commands that need no config here: `run` has a gateway of its own read it, and `bridge` knows none."""
+    """The commands that need no config here: `run` has a gateway of its own read it, and `bridge`
+    knows none.
+    """
     if arguments.command == "bridge":
         from modelplex.sandbox import bridge
 
@@ -183,7 +194,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
 
 
-# --- arguments ---------------------------------------------------------------------------------------------------------------------
+# --- arguments ------------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -228,7 +239,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_alone(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Their modules say what may stand behind them; what stands before them is applied or refused as with every command."""
+    """Their modules say what may stand behind them; what stands before them is applied or refused
+    as with every command.
+    """
     from modelplex.sandbox import arguments, bridge
 
     options = {"run": arguments.add_arguments, "bridge": bridge.add_arguments}
@@ -260,7 +273,9 @@ def _add_alone(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _shared() -> Shared:
-    """The options that may stand before a command, and the commands that apply them. `run` and `bridge` say themselves what theirs mean."""
+    """The options that may stand before a command, and the commands that apply them. `run` and
+    `bridge` say themselves what theirs mean.
+    """
     return Shared(
         [
             Option(
@@ -348,7 +363,7 @@ def _refuse(reason: object) -> NoReturn:
     raise argparse.ArgumentTypeError(str(reason))
 
 
-# --- the config --------------------------------------------------------------------------------------------------------------------
+# --- the config -----------------------------------------------------------------------------------
 
 
 def _config_file(arguments: argparse.Namespace) -> str | None:
@@ -363,7 +378,9 @@ def _sockets(arguments: argparse.Namespace) -> list[str]:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    """What --config names, else config.toml, else what is found, which is then said on stderr. Raises ConfigError."""
+    """What --config names, else config.toml, else what is found, which is then said on stderr.
+    Raises ConfigError.
+    """
     from modelplex.config import describe, load, load_without_file, provider_types
 
     file = _config_file(arguments)
@@ -383,7 +400,9 @@ def with_listeners(
     socket: Sequence[str] | None,
     vsock: Sequence[int] | None = None,
 ) -> Config:
-    """The config with what the command line says of listeners. A socket alone means no HTTP; what is not named stays as configured."""
+    """The config with what the command line says of listeners. A socket alone means no HTTP; what
+    is not named stays as configured.
+    """
     from msgspec.structs import replace
 
     server = config.server
@@ -400,7 +419,7 @@ def _once(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-# --- check -------------------------------------------------------------------------------------------------------------------------
+# --- check ----------------------------------------------------------------------------------------
 
 
 def check(
@@ -411,8 +430,9 @@ def check(
     as_json: bool = False,
     overridden: Sequence[str] = (),
 ) -> int:
-    """Says on stdout what would be served, and on stderr what is wrong with it; with `as_json` the findings alone, on stdout. With `reach`, which asks each provider
-    for its models, also who answers. `overridden` are options that replaced settings of the file. Returns the exit status.
+    """Says on stdout what would be served, and on stderr what is wrong with it; with `as_json` the
+    findings alone, on stdout. With `reach`, which asks each provider for its models, also who
+    answers. `overridden` are options that replaced settings of the file. Returns the exit status.
     """
     from modelplex.config.lint import lint
 
@@ -520,7 +540,7 @@ def _provider(provider: ProviderConfig) -> str:
     return f"{provider.name} ({provider.type}){where}: priority {provider.priority}, {keys}, models: {models}"
 
 
-# --- what the user sees ------------------------------------------------------------------------------------------------------------
+# --- what the user sees ---------------------------------------------------------------------------
 
 
 def _sentence(error: Exception) -> str:

@@ -1,10 +1,14 @@
-"""`unix:` base URLs for Python: after `import modelplex.client`, `OpenAI(base_url="unix:/path/to/modelplex.socket", api_key="unused")` works as it stands.
+"""`unix:` base URLs for Python: after `import modelplex.client`,
+`OpenAI(base_url="unix:/path/to/modelplex.socket", api_key="unused")` works as it stands.
 
-This file runs in the agent's interpreter, not in the gateway's. It knows nothing of ours and nobody of ours imports it: the standard library, and whichever of httpx2
-and httpx can be imported, so that a copy of it alone works too. With neither of them, importing it does nothing. It teaches their two transports one more scheme; a
-request of any other takes its way untouched, and nothing else of the interpreter is changed: no import hook, no environment variable.
+This file runs in the agent's interpreter, not in the gateway's. It knows nothing of ours and nobody
+of ours imports it: the standard library, and whichever of httpx2 and httpx can be imported, so that
+a copy of it alone works too. With neither of them, importing it does nothing. It teaches their two
+transports one more scheme; a request of any other takes its way untouched, and nothing else of the
+interpreter is changed: no import hook, no environment variable.
 
-`NODE` is the file that does the same for Node's `fetch`: `node --import "$(python -m modelplex.client)" agent.mjs`.
+`NODE` is the file that does the same for Node's `fetch`: `node --import "$(python -m
+modelplex.client)" agent.mjs`.
 """
 
 from __future__ import annotations
@@ -30,12 +34,16 @@ DEFAULT_BASE = "/models/v1/"
 """What stands before the paths of a client whose base URL is the socket alone."""
 
 SURFACES = frozenset("v1 v1beta v1alpha api mcp tools health anthropic gemini".split())
-"""First segments that are a path of the gateway already. `models` is none: it is also where OpenAI's clients look up a model ..."""
+"""First segments that are a path of the gateway already. `models` is none: it is also where
+OpenAI's clients look up a model ...
+"""
 MODEL_SURFACES = frozenset("v1 v1beta v1alpha api mcp".split())
 """... unless one of these follows it, and something more."""
 
 KEEPALIVE_CONNECTIONS = 100
-"""Idle connections to one socket. Busy ones are not counted: how many there may be is the gateway's to say."""
+"""Idle connections to one socket. Busy ones are not counted: how many there may be is the gateway's
+to say.
+"""
 
 _KEPT = "_modelplex_sockets"
 """The transport's attribute that holds its connections to sockets."""
@@ -52,7 +60,8 @@ class SocketAddress(NamedTuple):
 
 
 def install() -> tuple[str, ...]:
-    """Teach the HTTP libraries that can be imported, unless they know already. Importing this module does it.
+    """Teach the HTTP libraries that can be imported, unless they know already. Importing this
+    module does it.
 
     Returns:
         The names of those that know `unix:` now.
@@ -70,7 +79,9 @@ def install() -> tuple[str, ...]:
 
 
 def uninstall() -> None:
-    """Give the libraries back the methods that they came with. Connections that are open stay so until their transports are closed or collected."""
+    """Give the libraries back the methods that they came with. Connections that are open stay so
+    until their transports are closed or collected.
+    """
     with _lock:
         for undo in _taught.values():
             for each in undo:
@@ -79,9 +90,11 @@ def uninstall() -> None:
 
 
 def place(path: str) -> SocketAddress | None:
-    """Read the path of a `unix:` URL, percent-encoded, with its query: the first part of it that is a socket, and the rest.
+    """Read the path of a `unix:` URL, percent-encoded, with its query: the first part of it that is
+    a socket, and the rest.
 
-    A client may put its base before a URL that holds it already; then the socket stands twice, and counts once.
+    A client may put its base before a URL that holds it already; then the socket stands twice, and
+    counts once.
 
     Returns:
         None where no part of it is a socket.
@@ -105,7 +118,9 @@ def _is_socket(path: str) -> bool:
 
 
 def _once(socket: str, rest: str) -> str:
-    """What follows the base's second appearance: `rest` is BASE SOCKET BASE PATH then, where BASE may be empty."""
+    """What follows the base's second appearance: `rest` is BASE SOCKET BASE PATH then, where BASE
+    may be empty.
+    """
     base, again, after = f"/{rest}".partition(f"/{socket}/")
     base = f"{base.strip('/')}/".lstrip("/")
     return after if again and after.startswith(base) else rest
@@ -118,7 +133,7 @@ def _target(rest: str) -> str:
     return ("/" if known else DEFAULT_BASE) + rest.lstrip("/")
 
 
-# --- what both kinds of transport do -------------------------------------------------------------------------------------------------
+# --- what both kinds of transport do --------------------------------------------------------------
 
 
 def _place_of(library: ModuleType, request: Any) -> SocketAddress | None:
@@ -128,7 +143,8 @@ def _place_of(library: ModuleType, request: Any) -> SocketAddress | None:
         ConnectError: the library's, which clients take for a connection that failed, as it did.
     """
     if request.url.scheme != SCHEME:
-        # A client without a base takes the URL for a relative one, since it has no host, and drops its scheme. (httpx then fails on reading the answer's cookies.)
+        # A client without a base takes the URL for a relative one, since it has no host, and drops
+        # its scheme. (httpx then fails on reading the answer's cookies.)
         lost = library.__name__ != "httpx" and not request.url.scheme and not request.url.host
         return place(request.url.raw_path.decode("ascii")) if lost else None
     if request.url.host:
@@ -169,7 +185,8 @@ def _kept(transport: Any, socket: str, library: ModuleType, make: Callable[..., 
         if socket not in through:
             through[socket] = make(
                 uds=socket,
-                # There is no TLS on a socket: an empty context spares reading the authorities of the machine.
+                # There is no TLS on a socket: an empty context spares reading the authorities of
+                # the machine.
                 verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 trust_env=False,
                 limits=library.Limits(max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS),
@@ -189,7 +206,9 @@ def _released(transport: Any) -> list[Any]:
 
 
 def _replace(kind: Any, **methods: Callable[..., Any]) -> list[Callable[[], None]]:
-    """Set methods of a class, and return what undoes it, where nobody has replaced them again since."""
+    """Set methods of a class, and return what undoes it, where nobody has replaced them again
+    since.
+    """
     undo: list[Callable[[], None]] = []
     for name, ours in methods.items():
         before = getattr(kind, name)
@@ -203,7 +222,7 @@ def _restore(kind: Any, name: str, *, ours: object, before: object) -> None:
         setattr(kind, name, before)
 
 
-# --- the two kinds -------------------------------------------------------------------------------------------------------------------
+# --- the two kinds --------------------------------------------------------------------------------
 
 
 def _teach_sync(library: ModuleType) -> list[Callable[[], None]]:

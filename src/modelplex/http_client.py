@@ -1,13 +1,15 @@
 """Bytes out, bytes back: an HTTP/1.1 client pool, and the only file that knows one.
 
-Above it: gateway (and whoever else calls out over HTTP). Below it: asyncio's transports, asyncio's TLS and the
-httptools parser (llhttp). It refuses to know models, providers, dialects and JSON; it never follows a redirect, never
-decompresses, and never puts a header into an error. It sends a request twice in one case only: a kept connection was
-lost before one byte of the answer (RFC 9112 9.3.1 and 9.5: most likely it had been closed before it was used).
+Above it: gateway (and whoever else calls out over HTTP). Below it: asyncio's transports, asyncio's
+TLS and the httptools parser (llhttp). It refuses to know models, providers, dialects and JSON; it
+never follows a redirect, never decompresses, and never puts a header into an error. It sends a
+request twice in one case only: a kept connection was lost before one byte of the answer (RFC 9112
+9.3.1 and 9.5: most likely it had been closed before it was used).
 
-One response is one `HttpResponse`, whose body is pulled with `chunk()`. What the reader leaves unread stays bounded: reading
-from the socket stops above `max_buffer` bytes and goes on once the reader has taken them. Per request there is one
-Future for the head, per body read at most one, no task, no lock, and one lazily re-armed timer per connection.
+One response is one `HttpResponse`, whose body is pulled with `chunk()`. What the reader leaves
+unread stays bounded: reading from the socket stops above `max_buffer` bytes and goes on once the
+reader has taken them. Per request there is one Future for the head, per body read at most one, no
+task, no lock, and one lazily re-armed timer per connection.
 
 Source: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1 framing, keep-alive, incomplete messages).
 """
@@ -26,24 +28,35 @@ import httptools
 import msgspec
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a response head, interim (1xx) heads included; real ones have a few KiB. It bounds chunk extensions and
-trailers too, which are also bytes that carry no body."""
+"""Bytes of a response head, interim (1xx) heads included; real ones have a few KiB. It bounds chunk
+extensions and trailers too, which are also bytes that carry no body.
+"""
 HEADER_COUNT_LIMIT = 256
 """Header lines of a response; a real head has 10 to 40, and each line costs an object."""
 JOIN_LIMIT = 16 * 1024
-"""Bytes up to which head and body are copied into one write: below it a copy costs less than two buffers."""
+"""Bytes up to which head and body are copied into one write: below it a copy costs less than two
+buffers.
+"""
 WRITE_SLICE = 256 * 1024
-"""Bytes handed to the transport at a time, so that at most this much of a body is buffered a second time."""
+"""Bytes handed to the transport at a time, so that at most this much of a body is buffered a second
+time.
+"""
 BUFFER_LIMIT = 64 * 1024
-"""Default of `max_buffer`: unread body bytes above which a socket is not read. Far above one event."""
+"""Default of `max_buffer`: unread body bytes above which a socket is not read. Far above one event.
+"""
 IDLE_LIMIT = 64
-"""Default of `max_idle_per_origin`: enough for a burst without new handshakes, few enough to hold open."""
+"""Default of `max_idle_per_origin`: enough for a burst without new handshakes, few enough to hold
+open.
+"""
 IDLE_SECONDS = 60.0
-"""Default of `idle_seconds`: below nginx's default keep-alive of 75 s, so that reuse seldom meets a close."""
+"""Default of `idle_seconds`: below nginx's default keep-alive of 75 s, so that reuse seldom meets a
+close.
+"""
 NO_ANSWER = "none of its addresses answered"
 """What is said of several failures at once, whose own words are a list of IP addresses."""
 CLOSE_SECONDS = 1.0
-"""How long `aclose` waits for aborted connections to be gone: an abort takes one turn of the loop."""
+"""How long `aclose` waits for aborted connections to be gone: an abort takes one turn of the loop.
+"""
 
 
 Phase: TypeAlias = Literal["connect", "write", "first_byte", "idle"]
@@ -53,7 +66,8 @@ _NEEDS_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})  # RFC 9110 8.6: a length
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(rb"[!-~]+")
 _VALUE = re.compile(rb"[^\r\n\0]*")
-# What frames the message is ours alone to say: a second length or host is how requests are smuggled.
+# What frames the message is ours alone to say: a second length or host is how requests are
+# smuggled.
 _HEADER_LINES = re.compile(
     rb"(?:(?!(?:host|content-length|transfer-encoding):)[!#$%&'*+.^_`|~0-9a-z-]+:[^\r\n\0]*\r\n)*",
     re.IGNORECASE,
@@ -63,9 +77,11 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):
-    """Where requests go: the key of the pool. With `unix`, that socket is dialled and `host` is for the Host header.
+    """Where requests go: the key of the pool. With `unix`, that socket is dialled and `host` is for
+    the Host header.
 
-    `ca_file` (PEM) replaces the system's certificate authorities; `verify=False` accepts any certificate.
+    `ca_file` (PEM) replaces the system's certificate authorities; `verify=False` accepts any
+    certificate.
     """
 
     host: str
@@ -76,12 +92,16 @@ class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     ca_file: str | None = None
 
     def __str__(self) -> str:
-        """The name a person knows it by: `api.x.com`, `127.0.0.1:8080`, `the socket /run/x.sock`."""
+        """The name a person knows it by: `api.x.com`, `127.0.0.1:8080`, `the socket
+        /run/x.sock`.
+        """
         return f"the socket {self.unix}" if self.unix is not None else self.authority
 
     @property
     def authority(self) -> str:
-        """The Host header's value (RFC 9110 7.2): the port is left out where the scheme implies it."""
+        """The Host header's value (RFC 9110 7.2): the port is left out where the scheme
+        implies it.
+        """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
@@ -89,7 +109,8 @@ class Origin(msgspec.Struct, frozen=True, cache_hash=True):
 def parse_origin(base_url: str) -> tuple[Origin, str]:
     """Split a base URL into the origin and the path prefix, which has no trailing slash.
 
-    `https://api.x.com/v1` and `unix:/run/x.sock:/v1` -> (Origin, "/v1"); `unix:/run/x.sock` -> (Origin, "").
+    `https://api.x.com/v1` and `unix:/run/x.sock:/v1` -> (Origin, "/v1"); `unix:/run/x.sock` ->
+    (Origin, "").
 
     Raises:
         ValueError: with a sentence that does not repeat the URL, which may hold a secret.
@@ -129,18 +150,24 @@ class Timeouts(msgspec.Struct, frozen=True):
     first_byte: float = 300.0
     """From the written request to the end of the response's head."""
     idle: float = 300.0
-    """Between two reads of the body while the reader waits; also between two steps of a slow upload."""
+    """Between two reads of the body while the reader waits; also between two steps of a slow
+    upload.
+    """
 
 
 class SendError(Exception):
-    """An exchange failed. `sentence` is plain text for a person and never holds a header, a key or a body."""
+    """An exchange failed. `sentence` is plain text for a person and never holds a header, a key or
+    a body.
+    """
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.sentence = sentence
 
     def told(self, origin: Origin, *, name: str) -> str:
-        """The sentence for those who may not learn where the other side is: `name` stands in place of its address."""
+        """The sentence for those who may not learn where the other side is: `name` stands in place
+        of its address.
+        """
         sentence = self.sentence.replace(f"The name {origin.host} ", f"The name of {name} ")
         sentence = sentence.replace(str(origin), name)
         return sentence[:1].upper() + sentence[1:]
@@ -163,7 +190,9 @@ class TimedOut(SendError):
 
 
 class ConnectionCut(SendError):
-    """The connection ended before the response did. `started`: a byte of the response had arrived."""
+    """The connection ended before the response did. `started`: a byte of the response had
+    arrived.
+    """
 
     def __init__(self, sentence: str, *, started: bool) -> None:
         super().__init__(sentence)
@@ -201,10 +230,12 @@ class HttpResponse:
         return None
 
     async def chunk(self) -> bytes | None:
-        """Return the body bytes that have arrived, or wait for some; b"" at a clean end, and ever after; None after a `nudge`.
+        """Return the body bytes that have arrived, or wait for some; b"" at a clean end, and ever
+        after; None after a `nudge`.
 
         Raises:
-            Cut: the connection ended before the body did. Everything that had arrived was returned before.
+            Cut: the connection ended before the body did. Everything that had arrived was returned
+                before.
             TimedOut: nothing arrived for `Timeouts.idle` seconds.
             BadResponse: the body's chunked framing is broken.
         """
@@ -253,14 +284,18 @@ class HttpResponse:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def nudge(self) -> None:
-        """Wake the task that waits in `chunk`, if one does: it gets None. The time that the upstream has left is not lengthened by it."""
+        """Wake the task that waits in `chunk`, if one does: it gets None. The time that the
+        upstream has left is not lengthened by it.
+        """
         connection = self._connection
         if connection is not None and connection.waiter is not None:
             connection.nudged = True
             connection.wake()
 
     def close(self) -> None:
-        """Give the connection up: to the pool if the response has arrived whole, else abort it. Idempotent."""
+        """Give the connection up: to the pool if the response has arrived whole, else abort it.
+        Idempotent.
+        """
         connection = self._connection
         if connection is None:
             return
@@ -279,8 +314,9 @@ class HttpResponse:
 class HttpClient:
     """A pool of connections, by origin. It belongs to the event loop that first sends on it.
 
-    `max_idle_per_origin` connections are kept for `idle_seconds`; the one used last is used next, so that a quiet
-    pool shrinks. `max_buffer` is the number of unread body bytes above which a socket is not read.
+    `max_idle_per_origin` connections are kept for `idle_seconds`; the one used last is used next,
+    so that a quiet pool shrinks. `max_buffer` is the number of unread body bytes above which a
+    socket is not read.
     """
 
     def __init__(
@@ -310,9 +346,10 @@ class HttpClient:
     ) -> HttpResponse:
         r"""Write one request and return when the response's head is there.
 
-        `headers` as bytes are encoded lines, each ending in `\r\n`. Host and Content-Length are added here, and
-        refused there. A kept connection that dies before any byte of the response is replaced by a new one, once.
-        Cancelling aborts the connection at once, so that the upstream sees the hang-up.
+        `headers` as bytes are encoded lines, each ending in `\r\n`. Host and Content-Length are
+        added here, and refused there. A kept connection that dies before any byte of the response
+        is replaced by a new one, once. Cancelling aborts the connection at once, so that the
+        upstream sees the hang-up.
 
         Raises:
             ValueError: a method, target or header that HTTP does not allow.
@@ -336,7 +373,9 @@ class HttpClient:
         return await fresh.exchange(request)
 
     async def aclose(self) -> None:
-        """Abort every connection and refuse new ones. Replies still being read end in `ConnectionCut`."""
+        """Abort every connection and refuse new ones. Replies still being read end in
+        `ConnectionCut`.
+        """
         self._closed = True
         connections = [connection for pool in self._pools.values() for connection in pool.open]
         for connection in connections:
@@ -362,7 +401,9 @@ class HttpClient:
         return pool
 
     def left(self, connection: "_Connection", pool: "_Pool") -> None:
-        """Forget a connection that is gone, and with the last its pool: configs change, origins come and go."""
+        """Forget a connection that is gone, and with the last its pool: configs change, origins
+        come and go.
+        """
         pool.open.discard(connection)
         if not pool.open and self._pools.get(pool.origin) is pool:
             del self._pools[pool.origin]
@@ -439,8 +480,9 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
 class _Connection(asyncio.Protocol):
     """One connection and the one exchange on it.
 
-    `idle`: nothing is asked, in the pool or just made. `answered`: the head is there. `complete`: the response is
-    whole. `fault`: why it never will be. `gone`: nothing can be written or read any more.
+    `idle`: nothing is asked, in the pool or just made. `answered`: the head is there. `complete`:
+    the response is whole. `fault`: why it never will be. `gone`: nothing can be written or read any
+    more.
     """
 
     __slots__ = (
@@ -533,7 +575,9 @@ class _Connection(asyncio.Protocol):
         return HttpResponse(self, status=self.status, headers=self.headers)
 
     async def wait(self, seconds: float | None) -> None:
-        """Sleep until there is something to tell: a head, body bytes, the end or a fault. Without `seconds` the last deadline still stands."""
+        """Sleep until there is something to tell: a head, body bytes, the end or a fault. Without
+        `seconds` the last deadline still stands.
+        """
         if self.waiter is not None:
             raise RuntimeError("Two tasks wait for the same reply.")
         if self.fault is not None:
@@ -560,7 +604,9 @@ class _Connection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def release(self) -> None:
-        """End a complete exchange: to the pool if another may follow on this connection, else abort it."""
+        """End a complete exchange: to the pool if another may follow on this connection, else abort
+        it.
+        """
         if (
             not self.keep_alive
             or self.gone
@@ -598,8 +644,8 @@ class _Connection(asyncio.Protocol):
     def alive(self) -> bool:
         return not self.gone and not self.transport.is_closing()
 
-    # Writing: what the transport does not take at once waits here, and no task waits with it, so an early answer
-    # (413 before the body is through) is simply delivered.
+    # Writing: what the transport does not take at once waits here, and no task waits with it, so an
+    # early answer (413 before the body is through) is simply delivered.
 
     def _write(self, request: _Request) -> None:
         head, parts = request.head, request.parts
@@ -631,7 +677,8 @@ class _Connection(asyncio.Protocol):
             sending = self.unsent or self.write_paused
             self._arm(self.timeouts.idle if sending else self.timeouts.first_byte)
 
-    # Time: a deadline is a number. The timer looks at it when it rings, and is moved only to ring earlier.
+    # Time: a deadline is a number. The timer looks at it when it rings, and is moved only to ring
+    # earlier.
 
     def _arm(self, seconds: float) -> None:
         self.deadline = deadline = self.loop.time() + seconds
@@ -701,7 +748,9 @@ class _Connection(asyncio.Protocol):
         self.client.left(self, self.pool)
 
     def _ended(self, *, clean: bool) -> None:
-        """The upstream hung up: the end of a body that has no other end, a cut of any other (RFC 9112 8)."""
+        """The upstream hung up: the end of a body that has no other end, a cut of any other (RFC
+        9112 8).
+        """
         self._forget()
         if not self.idle and not self.complete and self.fault is None:
             if clean and self.answered and _ends_with_connection(self.headers):
@@ -813,7 +862,9 @@ def _header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 def _ends_with_connection(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body has no length of its own and ends where the connection does (RFC 9112 6.3, rules 4 and 8)."""
+    """Whether the body has no length of its own and ends where the connection does (RFC 9112 6.3,
+    rules 4 and 8).
+    """
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if codings:
         return not codings[-1].rstrip().lower().endswith(b"chunked")

@@ -1,5 +1,6 @@
-"""The door of an empty network namespace: `bridge.py SOCKET -- COMMAND ARGUMENTS` raises `lo`, listens on 127.0.0.1:11435, carries every connection to the gateway's
-Unix socket, runs the command and returns its status. Run it inside the namespace; nothing but the standard library.
+"""The door of an empty network namespace: `bridge.py SOCKET -- COMMAND ARGUMENTS` raises `lo`,
+listens on 127.0.0.1:11435, carries every connection to the gateway's Unix socket, runs the command
+and returns its status. Run it inside the namespace; nothing but the standard library.
 """
 
 import contextlib

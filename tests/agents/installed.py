@@ -1,4 +1,6 @@
-"""Where the agents live that `make agents` installs, and how one is run: alone in an empty network namespace, with a door to the gateway."""
+"""Where the agents live that `make agents` installs, and how one is run: alone in an empty network
+namespace, with a door to the gateway.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Done:
 
 @cache
 def namespace() -> tuple[str, ...]:
-    """The command that gives what follows it a network of its own with nothing in it: for root, or for anybody where the kernel lets them."""
+    """The command that gives what follows it a network of its own with nothing in it: for root, or
+    for anybody where the kernel lets them.
+    """
     for way in (("unshare", "-n"), ("unshare", "-rn")):
         if (
             shutil.which("unshare")
@@ -45,7 +49,9 @@ def namespace() -> tuple[str, ...]:
 
 
 def platform(package: str, *path: str) -> str:
-    """A program of a package that carries one build for each platform: npm installs the one that fits, and its install script, which would link it, is not run."""
+    """A program of a package that carries one build for each platform: npm installs the one that
+    fits, and its install script, which would link it, is not run.
+    """
     found = sorted(MODULES.glob(f"{package}-linux-*/{'/'.join(path)}"), key=lambda each: len(str(each)))
     return str(found[0])
 
@@ -71,7 +77,9 @@ async def run(
     environ: Mapping[str, str],
     bridged: bool = True,
 ) -> Done:
-    """The agent's command, to its end. It sees no environment but this one, and no network but the gateway; without the bridge, not even a loopback."""
+    """The agent's command, to its end. It sees no environment but this one, and no network but the
+    gateway; without the bridge, not even a loopback.
+    """
     bridge = (sys.executable, str(BRIDGE), socket, "--") if bridged else ()
     bare = {
         "PATH": f"{node().parent}:/usr/local/bin:/usr/bin:/bin",

@@ -1,7 +1,8 @@
-"""Scripted providers that play an agent's two turns: to a request that has tools, the model thinks, says a word and calls one tool twice at once; once the results are
-there, the answer is a text.
+"""Scripted providers that play an agent's two turns: to a request that has tools, the model thinks,
+says a word and calls one tool twice at once; once the results are there, the answer is a text.
 
-Each speaks one dialect, written here by hand and not by the product. A request without tools (a title, a summary, a warm-up) gets a text alone.
+Each speaks one dialect, written here by hand and not by the product. A request without tools (a
+title, a summary, a warm-up) gets a text alone.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-enc
 
 @dataclass
 class Play:
-    """What the model does: two calls, or no call at all and a text (`said`). The tool is the first that is offered of `tools`.
+    """What the model does: two calls, or no call at all and a text (`said`). The tool is the first
+    that is offered of `tools`.
 
-    `results` are those of the last request that had any; `thoughts` the signed thoughts that came back in it.
+    `results` are those of the last request that had any; `thoughts` the signed thoughts that came
+    back in it.
     """
 
     tools: dict[str, dict[str, Any]]

@@ -1,7 +1,10 @@
-"""Real agents, unmodified, each in an empty network namespace whose one door is the gateway's Unix socket.
+"""Real agents, unmodified, each in an empty network namespace whose one door is the gateway's Unix
+socket.
 
-Each does a small task: the model calls a tool, the agent runs it (a file appears), and the model's last text comes as a stream. The model is a scripted provider of another
-dialect than the agent's own, so that every turn is translated both ways. `make agents` installs them and runs these; docs/how-to/agents.md has the settings.
+Each does a small task: the model calls a tool, the agent runs it (a file appears), and the model's
+last text comes as a stream. The model is a scripted provider of another dialect than the agent's
+own, so that every turn is translated both ways. `make agents` installs them and runs these;
+docs/how-to/agents.md has the settings.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ class Place:
     work: Path
 
     def settings(self, section: str) -> dict[str, str]:
-        """Write the files that the page shows for this agent, and give the environment that it shows."""
+        """Write the files that the page shows for this agent, and give the environment that it
+        shows.
+        """
         text = next(part for part in PAGE.read_text().split("\n## ") if part.startswith(f"{section}\n"))
         for path, content in FILE.findall(text):
             file = self.home / path
@@ -52,10 +57,11 @@ class Place:
 
 @dataclass
 class Agent:
-    """`start` gives the command and environment. `tools` is what the model calls, by the names that versions of the agent offer it under.
+    """`start` gives the command and environment. `tools` is what the model calls, by the names that
+    versions of the agent offer it under.
 
-    `keeps_thoughts`: what the model thought goes back to it with its signature, through the agent's own form of it. `socket` names the variable with which an agent needs no
-    bridge.
+    `keeps_thoughts`: what the model thought goes back to it with its signature, through the agent's
+    own form of it. `socket` names the variable with which an agent needs no bridge.
     """
 
     start: Callable[[Place], tuple[list[str], Mapping[str, str]]]
@@ -184,7 +190,9 @@ AGENTS: dict[str, Agent] = {
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    """Short paths, since a socket's may have but 107 bytes; nothing of it in the repository, whose files agents would read."""
+    """Short paths, since a socket's may have but 107 bytes; nothing of it in the repository, whose
+    files agents would read.
+    """
     with tempfile.TemporaryDirectory(prefix="mp-", ignore_cleanup_errors=True) as folder:
         home, work = Path(folder, "home"), Path(folder, "work")
         home.mkdir()

@@ -1,6 +1,8 @@
-"""What real agents show their users where something is wrong: docs/reference/errors.md has it as a table.
+"""What real agents show their users where something is wrong: docs/reference/errors.md has it as a
+table.
 
-Each situation is made by the whole gateway before a scripted provider. An agent shows the gateway's sentence, asks nobody to log in, and speaks of no service at capacity.
+Each situation is made by the whole gateway before a scripted provider. An agent shows the gateway's
+sentence, asks nobody to log in, and speaks of no service at capacity.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ DEAD = "http://127.0.0.1:9/v1"
 
 @dataclass
 class Situation:
-    """`said` is what every agent shows of it. `agent` are rows of its [[agents]] table, `used` requests are made before; without `act` nobody listens at the provider's address."""
+    """`said` is what every agent shows of it. `agent` are rows of its [[agents]] table, `used`
+    requests are made before; without `act` nobody listens at the provider's address.
+    """
 
     said: str
     act: Act | None = None

@@ -1,6 +1,8 @@
-"""Real agents, unmodified, each inside `modelplex run`, as docs/how-to/run.md says: their settings are shown by --rw, and nothing else is set but what their page sets.
+"""Real agents, unmodified, each inside `modelplex run`, as docs/how-to/run.md says: their settings
+are shown by --rw, and nothing else is set but what their page sets.
 
-Each does the task of test_agents.py: a tool is called (a file appears in the working folder), and the last text comes as a stream.
+Each does the task of test_agents.py: a tool is called (a file appears in the working folder), and
+the last text comes as a stream.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The file for Node's `--import`, and what `fetch` and OpenAI's client do with a `unix:` base URL then: against a live gateway."""
+"""The file for Node's `--import`, and what `fetch` and OpenAI's client do with a `unix:` base URL
+then: against a live gateway.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ async def run(
     by_environment: bool = False,
     environ: Mapping[str, str] = {},
 ) -> Any:
-    """What the script printed. It may write nothing to stderr: no warning, no error that nobody caught."""
+    """What the script printed. It may write nothing to stderr: no warning, no error that nobody
+    caught.
+    """
     told = json.dumps({"modules": f"{node_modules()}/", "url": url, "act": act})
     way = [] if by_environment else ["--import", client.NODE]
     options = {"NODE_OPTIONS": f"--import={client.NODE}"} if by_environment else {}

@@ -1,4 +1,6 @@
-"""`import modelplex.client`, and what the SDKs that we did not write do with a `unix:` base URL then: against a live gateway."""
+"""`import modelplex.client`, and what the SDKs that we did not write do with a `unix:` base URL
+then: against a live gateway.
+"""
 
 from __future__ import annotations
 

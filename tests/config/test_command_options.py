@@ -1,4 +1,6 @@
-"""Options that may stand before a command: every one is applied by the command, or refused. None is dropped."""
+"""Options that may stand before a command: every one is applied by the command, or refused. None is
+dropped.
+"""
 
 from __future__ import annotations
 

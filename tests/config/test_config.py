@@ -91,7 +91,7 @@ def fault(text: str, **environ: str) -> str:
     return only
 
 
-# --- what a config means -----------------------------------------------------------------------------------------------------------
+# --- what a config means --------------------------------------------------------------------------
 
 SNIPPET = """\
 [server]
@@ -129,7 +129,9 @@ def test_the_documented_config_works_as_it_stands() -> None:
 
 
 def _subsets(text: str) -> Iterator[str]:
-    """Each subset of the tables, and of the keys in each table, that leaves a provider its name or its type and an MCP server whole."""
+    """Each subset of the tables, and of the keys in each table, that leaves a provider its name or
+    its type and an MCP server whole.
+    """
     tables = [f"[{part}" for part in re.split(r"^\[(?=\w|\[)", text, flags=re.MULTILINE)[1:]]
     for count in range(len(tables) + 1):
         yield from ("".join(chosen) for chosen in itertools.combinations(tables, count))
@@ -266,7 +268,7 @@ def test_a_byte_order_mark_and_carriage_returns_change_nothing() -> None:
     assert parse(content, file="f", environ={}, types=TYPES).server.log_level == "debug"
 
 
-# --- faults ------------------------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 
 def test_every_fault_is_told_at_once_in_the_order_of_the_lines() -> None:
@@ -425,7 +427,7 @@ def test_a_file_that_cannot_be_read_is_a_fault_too(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{path}: expected a readable file, found ")
 
 
-# --- lines -------------------------------------------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------
 
 MAZE = '''\
 # [comment]
@@ -529,7 +531,7 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-# --- secrets -----------------------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def test_a_secret_shows_only_to_whoever_says_reveal() -> None:
@@ -609,7 +611,7 @@ def test_no_fault_shows_a_secret(text: str) -> None:
     assert KEY not in report
 
 
-# --- what is found without a config --------------------------------------------------------------------------------------------------
+# --- what is found without a config ---------------------------------------------------------------
 
 
 def test_keys_in_the_environment_an_ollama_and_the_demo_are_found_in_that_order() -> None:
@@ -699,7 +701,7 @@ def test_what_the_products_own_types_find_can_be_served_and_described() -> None:
         assert not provider.base_url or provider_url(provider.base_url) == provider.base_url
 
 
-# --- the tables and the example ------------------------------------------------------------------------------------------------------
+# --- the tables and the example -------------------------------------------------------------------
 
 SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (ServerConfig, reading.SERVER),
@@ -799,7 +801,7 @@ def test_sizes_and_times_are_finite_by_default() -> None:
         assert all(math.isfinite(value) for value in values if isinstance(value, (int, float)))
 
 
-# --- prices -----------------------------------------------------------------------------------------------------------------------------
+# --- prices ---------------------------------------------------------------------------------------
 
 PRICED = '[[providers]]\ntype = "demo"\n[[prices]]\nmodel = "m"\ninput = 1\noutput = 2.5\n'
 

@@ -1,4 +1,6 @@
-"""What `modelplex check` finds in a config that can be loaded: each kind of finding, with its line and key; and that a good config has none."""
+"""What `modelplex check` finds in a config that can be loaded: each kind of finding, with its line
+and key; and that a good config has none.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Bodies that a client may legally send and that cost as much as a body of their size can: one family for each list or text that a reader, writer or policy walks over.
+"""Bodies that a client may legally send and that cost as much as a body of their size can: one
+family for each list or text that a reader, writer or policy walks over.
 
-A family is a function of `n`: about `n` entries of one kind. What reads it may do work that grows with `n`, and never with its square.
+A family is a function of `n`: about `n` entries of one kind. What reads it may do work that grows
+with `n`, and never with its square.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Streams of a provider that never come to an end, in pieces: what each keeps a gateway busy with.
 
-A flood is a generator; who reads it takes as much as it likes. All of a flood's pieces are what its provider may send by the letter of its protocol, or nearly so.
+A flood is a generator; who reads it takes as much as it likes. All of a flood's pieces are what its
+provider may send by the letter of its protocol, or nearly so.
 """
 
 from __future__ import annotations
@@ -289,4 +290,6 @@ PASSES = {
     ("ollama", "tokens without text"),
     ("ollama", "empty lines"),
 }
-"""Of which nothing is kept where they pass untouched: they may go on for as long as their reader likes."""
+"""Of which nothing is kept where they pass untouched: they may go on for as long as their reader
+likes.
+"""

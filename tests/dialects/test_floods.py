@@ -1,4 +1,6 @@
-"""A provider's stream that never ends costs a bounded amount of memory, and ends as an error: in every dialect, passing or translated into every other."""
+"""A provider's stream that never ends costs a bounded amount of memory, and ends as an error: in
+every dialect, passing or translated into every other.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ CHUNK = 8_192
 FED = 8 * CAP
 """Bytes after which a flood that was not ended is one that will not be."""
 MEMORY = 6 * CAP
-"""Bytes that the whole passage may take: what is held, twice at most, and the chunk and its answer."""
+"""Bytes that the whole passage may take: what is held, twice at most, and the chunk and its answer.
+"""
 ENDPOINTS: dict[str, Endpoint] = {
     "openai_chat": "chat/completions",
     "openai_responses": "responses",
@@ -44,7 +47,9 @@ BODIES = {
     "ollama": b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}',
 }
 OFTEN = {"openai_chat": "anthropic_messages"}
-"""The client of another dialect that each provider's floods are translated for in every run; the others are tried in the long one."""
+"""The client of another dialect that each provider's floods are translated for in every run; the
+others are tried in the long one.
+"""
 CASES = [
     pytest.param(
         provider,

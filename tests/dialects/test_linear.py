@@ -1,6 +1,8 @@
-"""What a body costs grows with its size and with nothing else: twice as many entries of any kind are at most twice the work, in every reader, writer and policy.
+"""What a body costs grows with its size and with nothing else: twice as many entries of any kind
+are at most twice the work, in every reader, writer and policy.
 
-Calls of functions are counted, which is exact. What one call does in C (looking through a list, copying a tuple) is seen in processor time alone; that grows by four where the work does, and by
+Calls of functions are counted, which is exact. What one call does in C (looking through a list,
+copying a tuple) is seen in processor time alone; that grows by four where the work does, and by
 sixteen where it is its square.
 """
 
@@ -31,7 +33,9 @@ SOME, MANY = 900, 3_600
 MOST_CALLS = 2.2
 """Times as many calls for twice as many entries."""
 MOST_TIME = 9.0
-"""Times as long for four times as many entries: more than four for the sake of caches, and far from sixteen."""
+"""Times as long for four times as many entries: more than four for the sake of caches, and far from
+sixteen.
+"""
 NOTHING = 0.03
 """Seconds below which a step is not judged by its time."""
 TRIES = 10

@@ -1,4 +1,6 @@
-"""What a test runs inside a sandbox: it tells what it sees there, and asks a second time once a line comes on stdin. OpenAI's client as it is."""
+"""What a test runs inside a sandbox: it tells what it sees there, and asks a second time once a
+line comes on stdin. OpenAI's client as it is.
+"""
 
 import ctypes
 import json

@@ -1,4 +1,6 @@
-"""The examples do what they say: bubblewrap and runc are run where they are installed, the files of the others are read and verified as far as that goes."""
+"""The examples do what they say: bubblewrap and runc are run where they are installed, the files of
+the others are read and verified as far as that goes.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def needs(program: str, *trial: str) -> pytest.MarkDecorator:
 
 
 async def through_a_new_start(command: list[str], socket_folder: Path, cwd: Path) -> list[dict[str, Any]]:
-    """What `inside.py` told, from the sandbox that this command makes: once, and again after the gateway has started anew."""
+    """What `inside.py` told, from the sandbox that this command makes: once, and again after the
+    gateway has started anew.
+    """
     socket = str(socket_folder / "modelplex.socket")
     state = cwd / "state"
     state.mkdir()

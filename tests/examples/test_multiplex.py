@@ -1,4 +1,6 @@
-"""The multiplexer: its frames cut anywhere, and two ends of it over a line that a test may cut, as a virtual machine's serial port is."""
+"""The multiplexer: its frames cut anywhere, and two ends of it over a line that a test may cut, as
+a virtual machine's serial port is.
+"""
 
 from __future__ import annotations
 
@@ -168,7 +170,9 @@ def test_nothing_is_told_before_both_ends_agree() -> None:
 
 
 class Line:
-    """What QEMU is to the two ends: each connects to a socket of its own, and bytes go to and fro. `cut` ends both connections."""
+    """What QEMU is to the two ends: each connects to a socket of its own, and bytes go to and fro.
+    `cut` ends both connections.
+    """
 
     def __init__(self) -> None:
         self.ends: list[socket.socket] = []

@@ -141,7 +141,9 @@ def test_a_file_that_is_no_database_is_a_fault_that_names_it_and_is_left_as_it_i
 def test_a_row_that_is_no_count_is_a_fault_that_names_the_file(
     tmp_path: Path, row: tuple[object, ...]
 ) -> None:
-    """SQLite keeps what it is given; a budget must not grow by it, and no sum must fail on it later."""
+    """SQLite keeps what it is given; a budget must not grow by it, and no sum must fail on it
+    later.
+    """
     assert BudgetStore(tmp_path, complain=quiet).close()
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", row)

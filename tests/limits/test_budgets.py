@@ -134,7 +134,8 @@ BROKEN: dict[str, tuple[str, list[bytes], int]] = {
     "gemini": ("gemini", gemini(), 50),
     "ollama": ("ollama", ollama(), 2),
 }
-"""By name: how the provider is spoken to, what it says before it breaks off, and its input tokens."""
+"""By name: how the provider is spoken to, what it says before it breaks off, and its input tokens.
+"""
 FORMS = {
     "chat": ("/v1/chat/completions", {**ASK, "stream": True}),
     "messages": ("/v1/messages", {**ASK, "stream": True, "max_tokens": 999}),
@@ -230,7 +231,9 @@ async def test_a_stream_that_ends_with_its_count_is_charged_that_count(tmp_path:
 
 
 async def test_attempts_that_were_paid_count_beside_the_one_that_answered(tmp_path: Path) -> None:
-    """Two keys of one provider and another provider: the first answer breaks off before its end, the second is an error that costs nothing."""
+    """Two keys of one provider and another provider: the first answer breaks off before its end,
+    the second is an error that costs nothing.
+    """
     half = json.dumps(chat_answer()).encode()
     cut: Act = answer(half[:-20] + b" " * 20)
     usage = {"prompt_tokens": 300, "completion_tokens": 7, "total_tokens": 307}
@@ -356,7 +359,7 @@ async def test_asking_for_a_prompts_length_costs_nothing(tmp_path: Path) -> None
         assert (await spent(gw))["tokens"] == 0
 
 
-# --- prices ---------------------------------------------------------------------------------------------------------------------------
+# --- prices ---------------------------------------------------------------------------------------
 
 PRICE = '[[prices]]\nmodel = "m"\ninput = 1000000.0\noutput = 2000000.0\n'
 """A dollar for a token of input, two for one of output: an answer of USAGE costs 7."""

@@ -104,7 +104,9 @@ def page() -> str:
 
 
 def reached(form: Form, targets: Sequence[Target]) -> list[Target]:
-    """The providers' forms that a client of this form can come to: some type of provider is asked so. Where it is a smaller form of the client's own, that one is meant."""
+    """The providers' forms that a client of this form can come to: some type of provider is asked
+    so. Where it is a smaller form of the client's own, that one is meant.
+    """
     dialects = {
         way(row, form.endpoint, conversations=conversations)[0]
         for row in all_rows().values()

@@ -1,7 +1,10 @@
-"""What the matrix asks: for each form that clients speak, one small request for each thing that it can say.
+"""What the matrix asks: for each form that clients speak, one small request for each thing that it
+can say.
 
-A probe is the least body that says it, in that form's own words. `mark` is what must still stand in a body that carries it, where that can be told by a word; without one,
-the body must at least be another than it is without the probe. `beside` is what must be there for the probe to mean something, and is no part of it.
+A probe is the least body that says it, in that form's own words. `mark` is what must still stand in
+a body that carries it, where that can be told by a word; without one, the body must at least be
+another than it is without the probe. `beside` is what must be there for the probe to mean
+something, and is no part of it.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class Form:
-    """`dialect` is what the route table calls it, `least` a body that asks for nothing but an answer."""
+    """`dialect` is what the route table calls it, `least` a body that asks for nothing but an
+    answer.
+    """
 
     title: str
     dialect: str
@@ -60,7 +65,7 @@ class Form:
     probes: tuple[Probe, ...]
 
 
-# --- OpenAI chat -------------------------------------------------------------------------------------------------------------------
+# --- OpenAI chat ----------------------------------------------------------------------------------
 
 HI: Body = {"role": "user", "content": "Hi"}
 F: Body = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
@@ -251,7 +256,7 @@ CHAT = Form(
 )
 
 
-# --- OpenAI Responses --------------------------------------------------------------------------------------------------------------
+# --- OpenAI Responses -----------------------------------------------------------------------------
 
 ITEM: Body = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
 RF: Body = {"type": "function", "name": "look", "parameters": SCHEMA, "strict": False}
@@ -502,7 +507,7 @@ RESPONSES = Form(
 )
 
 
-# --- Anthropic Messages ------------------------------------------------------------------------------------------------------------
+# --- Anthropic Messages ---------------------------------------------------------------------------
 
 AF: Body = {"name": "look", "input_schema": SCHEMA}
 AG: Body = {"name": "ask", "input_schema": SCHEMA}
@@ -724,7 +729,7 @@ MESSAGES = Form(
 )
 
 
-# --- Gemini ------------------------------------------------------------------------------------------------------------------------
+# --- Gemini ---------------------------------------------------------------------------------------
 
 ASKS: Body = {"role": "user", "parts": [{"text": "Hi"}]}
 GTOOLS: Body = {
@@ -935,7 +940,7 @@ GEMINI = Form(
 )
 
 
-# --- Ollama ------------------------------------------------------------------------------------------------------------------------
+# --- Ollama ---------------------------------------------------------------------------------------
 
 
 def _options(**members: object) -> Body:
@@ -1035,7 +1040,7 @@ GENERATE = Form(
 FORMS = (CHAT, RESPONSES, MESSAGES, GEMINI, OLLAMA, GENERATE)
 
 
-# --- beside conversations ----------------------------------------------------------------------------------------------------------
+# --- beside conversations -------------------------------------------------------------------------
 
 COMPLETIONS = Form(
     "OpenAI completions",
@@ -1136,13 +1141,14 @@ OLLAMA_VECTORS = Form(
 OTHER_FORMS = (COMPLETIONS, OPENAI_VECTORS, GEMINI_VECTORS, OLLAMA_VECTORS)
 
 
-# --- answers -----------------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a provider may answer beside plain text: its events, and how the answer ends. What comes only where it was asked for says, by form, what asks for it; other
-    forms cannot."""
+    """What a provider may answer beside plain text: its events, and how the answer ends. What comes
+    only where it was asked for says, by form, what asks for it; other forms cannot.
+    """
 
     says: str
     events: tuple[Event, ...] = ()

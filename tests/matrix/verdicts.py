@@ -1,4 +1,6 @@
-"""What becomes of a probe: it is sent the way that a request takes, and what is written for the provider is looked at. Nothing is known here but by doing it."""
+"""What becomes of a probe: it is sent the way that a request takes, and what is written for the
+provider is looked at. Nothing is known here but by doing it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ OPS = {
 
 
 class Target(NamedTuple):
-    """A provider to write for: its type, which dialect of it, and models that differ in what they take, today's usual one first."""
+    """A provider to write for: its type, which dialect of it, and models that differ in what they
+    take, today's usual one first.
+    """
 
     title: str
     type: str

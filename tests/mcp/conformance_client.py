@@ -1,7 +1,10 @@
-"""The client that the conformance suite is given: the gateway, with the suite's server behind it, and a plain client in front that calls whatever there is.
+"""The client that the conformance suite is given: the gateway, with the suite's server behind it,
+and a plain client in front that calls whatever there is.
 
-`python -m tests.mcp.conformance_client URL`, as the suite starts it. What it does is the same for every scenario: it lists, calls every tool (or those that the suite
-asks for), reads every resource, gets every prompt, and says yes to what it is asked. All that the suite's server sees is of the gateway's making.
+`python -m tests.mcp.conformance_client URL`, as the suite starts it. What it does is the same for
+every scenario: it lists, calls every tool (or those that the suite asks for), reads every resource,
+gets every prompt, and says yes to what it is asked. All that the suite's server sees is of the
+gateway's making.
 """
 
 from __future__ import annotations

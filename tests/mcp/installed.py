@@ -36,7 +36,9 @@ CONFORMANCE = [str(node()), str(MODULES / "@modelcontextprotocol" / "conformance
 
 
 def servers(folder: Path) -> dict[str, list[str]]:
-    """The six real servers over stdio, by name: a command each. What they work on lies below `folder`."""
+    """The six real servers over stdio, by name: a command each. What they work on lies below
+    `folder`.
+    """
     files, repository = folder / "files", folder / "repository"
     files.mkdir(exist_ok=True)
     return {

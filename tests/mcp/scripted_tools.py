@@ -1,6 +1,8 @@
-"""A tool server whose definitions are a file's, so that a test can change them between two starts: `python -S -E scripted_tools.py FILE`.
+"""A tool server whose definitions are a file's, so that a test can change them between two starts:
+`python -S -E scripted_tools.py FILE`.
 
-The file holds {"tools": [...], "prompts": [...], "instructions": "..."}. A tool gives back its arguments; `fail` fails, `break` is no tool of it.
+The file holds {"tools": [...], "prompts": [...], "instructions": "..."}. A tool gives back its
+arguments; `fail` fails, `break` is no tool of it.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""What a hostile agent, a hostile tool server and a careless user do, where it once cost more than it may: memory, time, a place in a queue, another's answer."""
+"""What a hostile agent, a hostile tool server and a careless user do, where it once cost more than
+it may: memory, time, a place in a queue, another's answer.
+"""
 
 from __future__ import annotations
 

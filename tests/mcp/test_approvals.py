@@ -37,7 +37,7 @@ def states(pins: Approvals, now: Catalog, **facts: Any) -> dict[str, str]:
     return {pin.name: pin.state for pin in pins.judge("fs", now, **facts).pins}
 
 
-# --- hashes ------------------------------------------------------------------------------------------------------------------------
+# --- hashes ---------------------------------------------------------------------------------------
 
 
 def test_a_hash_is_that_of_canonical_json() -> None:
@@ -91,7 +91,7 @@ def test_what_nobody_reads_may_change() -> None:
     assert hash_of({**tool(), "_meta": {"time": 1}, "execution": {}, "vendor": 2}) == hash_of(tool())
 
 
-# --- states ------------------------------------------------------------------------------------------------------------------------
+# --- states ---------------------------------------------------------------------------------------
 
 
 def test_in_locked_mode_what_is_new_or_changed_is_held() -> None:
@@ -204,7 +204,7 @@ def test_what_a_server_says_of_itself_is_one_short_line() -> None:
     assert says(catalog(info={"name": "fs", "version": "1.2"})) == "fs 1.2"
 
 
-# --- what looks wrong --------------------------------------------------------------------------------------------------------------
+# --- what looks wrong -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ PATIENCE = 10.0
 
 
 class Line:
-    """Calls that take a place, in the order in which they got it; each gives it back when it is told to."""
+    """Calls that take a place, in the order in which they got it; each gives it back when it is
+    told to.
+    """
 
     def __init__(self, places: CallSlots) -> None:
         self.places = places

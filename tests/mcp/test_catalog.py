@@ -53,7 +53,7 @@ def sentences(merged: MergedCatalog) -> list[str]:
     return [f"{warned.server}: {warned.sentence}" for warned in merged.warnings]
 
 
-# --- lists -------------------------------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 def test_the_order_is_the_configs_and_then_by_code_point() -> None:
@@ -168,7 +168,7 @@ def test_schemas_that_are_too_large_or_too_deep_are_left_out() -> None:
     assert "outputSchema is larger" in str(tool_fault(tool("a", outputSchema=large)))
 
 
-# --- x-mcp-header ------------------------------------------------------------------------------------------------------------------
+# --- x-mcp-header ---------------------------------------------------------------------------------
 
 
 def headed(**properties: Json) -> Json:
@@ -227,7 +227,7 @@ def test_a_tool_with_a_wrong_header_annotation_is_left_out_and_told(schema: Json
     assert told in sentences(merged)[0]
 
 
-# --- pages -------------------------------------------------------------------------------------------------------------------------
+# --- pages ----------------------------------------------------------------------------------------
 
 
 def pages(merged: MergedCatalog, *, size: int) -> list[str]:
@@ -279,7 +279,7 @@ def test_how_long_a_list_holds_is_said_to_those_who_know_of_it() -> None:
     assert fresh({"tools": []}) == {"tools": [], "ttlMs": 30_000, "cacheScope": "private"}
 
 
-# --- who sees what -----------------------------------------------------------------------------------------------------------------
+# --- who sees what --------------------------------------------------------------------------------
 
 
 def two() -> MergedCatalog:
@@ -346,7 +346,7 @@ def test_without_prefix_a_callers_globs_name_tools_in_either_form() -> None:
     assert listed(merged.seen_by(("*", "!git__push"))) == ["status"]
 
 
-# --- capabilities and instructions -------------------------------------------------------------------------------------------------
+# --- capabilities and instructions ----------------------------------------------------------------
 
 
 def test_capabilities_are_those_of_all_as_far_as_they_are_relayed() -> None:
@@ -394,7 +394,7 @@ def test_instructions_stand_below_their_servers_names_and_are_cut() -> None:
     assert merge([]).instructions is None
 
 
-# --- resources ---------------------------------------------------------------------------------------------------------------------
+# --- resources ------------------------------------------------------------------------------------
 
 
 def test_a_uri_is_the_servers_that_lists_it() -> None:

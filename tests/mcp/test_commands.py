@@ -66,7 +66,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     return Desk(tmp_path, capsys)
 
 
-# --- what is remembered ------------------------------------------------------------------------------------------------------------
+# --- what is remembered ---------------------------------------------------------------------------
 
 
 def test_what_a_command_learns_is_remembered_for_the_gateway(desk: Desk) -> None:
@@ -80,7 +80,7 @@ def test_what_a_command_learns_is_remembered_for_the_gateway(desk: Desk) -> None
     assert '"other"' in kept[0].read_text()
 
 
-# --- servers that fail -------------------------------------------------------------------------------------------------------------
+# --- servers that fail ----------------------------------------------------------------------------
 
 
 def test_what_a_server_says_before_it_ends_is_shown(desk: Desk) -> None:
@@ -99,7 +99,7 @@ def test_what_a_server_says_before_it_ends_is_shown(desk: Desk) -> None:
         assert "  stderr: FATAL: API_TOKEN is not set\n" in desk(command).err
 
 
-# --- list --------------------------------------------------------------------------------------------------------------------------
+# --- list -----------------------------------------------------------------------------------------
 
 
 def test_list_says_what_each_server_offers(desk: Desk) -> None:
@@ -159,7 +159,7 @@ def test_without_servers_there_is_nothing_to_do(desk: Desk) -> None:
     assert "[[mcp.servers]]" in said.err
 
 
-# --- call --------------------------------------------------------------------------------------------------------------------------
+# --- call -----------------------------------------------------------------------------------------
 
 
 def test_a_call_prints_the_result(desk: Desk) -> None:
@@ -210,7 +210,7 @@ def test_without_prefixes_a_tool_is_called_by_its_own_name(desk: Desk) -> None:
     assert desk("call", "status", '{"z": 3}').out.startswith('{"z": 3}\n')
 
 
-# --- lock and approve --------------------------------------------------------------------------------------------------------------
+# --- lock and approve -----------------------------------------------------------------------------
 
 
 def test_after_lock_a_changed_or_new_tool_waits_and_is_refused_until_it_is_approved(desk: Desk) -> None:

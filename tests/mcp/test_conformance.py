@@ -1,6 +1,8 @@
-"""The official conformance suite, through the gateway, in front of a server that passes it alone: both sets of requirements, over stdio and over HTTP.
+"""The official conformance suite, through the gateway, in front of a server that passes it alone:
+both sets of requirements, over stdio and over HTTP.
 
-The suite is a program of the protocol's own authors. It is run without a list of expected failures, against one server un-prefixed and against the whole.
+The suite is a program of the protocol's own authors. It is run without a list of expected failures,
+against one server un-prefixed and against the whole.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ PATIENCE_S = 120.0
 SCORE = re.compile(r"^[✓✗] (\S+): (\d+) passed, (\d+) failed", re.MULTILINE)
 UNSCORED = re.compile(r"^  [✓✗] (\S+) \(", re.MULTILINE)
 EVERYTHING_ALLOWED = {"allow": '["sampling", "elicitation", "roots"]'}
-"""The suite asks for all that a server may ask of a client, and it changes its tools while it runs."""
+"""The suite asks for all that a server may ask of a client, and it changes its tools while it runs.
+"""
 
 
 class Score(NamedTuple):

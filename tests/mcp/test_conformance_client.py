@@ -1,6 +1,8 @@
-"""The official conformance suite from its other side: its servers stand behind the gateway, which is to be as good a client as any.
+"""The official conformance suite from its other side: its servers stand behind the gateway, which
+is to be as good a client as any.
 
-Its scenarios of OAuth are left out: the gateway asks for no token by itself, the host gives it one (`[mcp] servers` have `headers`).
+Its scenarios of OAuth are left out: the gateway asks for no token by itself, the host gives it one
+(`[mcp] servers` have `headers`).
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ SCENARIOS = {
         "json-schema-2020-12-preservation",
     ),
 }
-"""All that the suite has for clients in each set of requirements, but for those of OAuth; and the last, which came after the release and is not scored."""
+"""All that the suite has for clients in each set of requirements, but for those of OAuth; and the
+last, which came after the release and is not scored.
+"""
 RESULT = re.compile(r"^Passed: (\d+)/(\d+), (\d+) failed, (\d+) warnings", re.MULTILINE)
 LISTED = re.compile(r"^  - (\S+)$", re.MULTILINE)
 

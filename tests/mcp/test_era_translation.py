@@ -1,4 +1,6 @@
-"""The four cells: what crosses between clients and servers of either era, what is rewritten on the way, and what a server may ask."""
+"""The four cells: what crosses between clients and servers of either era, what is rewritten on the
+way, and what a server may ask.
+"""
 
 import asyncio
 
@@ -31,7 +33,9 @@ SAID: Json = {"action": "accept", "content": {"name": "x"}}
 
 
 def asking(*questions: Json, state: str | None = None) -> ScriptedServer:
-    """A modern server whose tool needs answers before it gives its result; it says back what it was given."""
+    """A modern server whose tool needs answers before it gives its result; it says back what it was
+    given.
+    """
 
     async def script(sent: Sent) -> McpReply:
         answers = sent.params.get("inputResponses")

@@ -1,4 +1,5 @@
-"""Servers that break, and a gateway that is stopped, killed or full, through all of it: sockets, bridge, hub, processes. Each fault stays its own.
+"""Servers that break, and a gateway that is stopped, killed or full, through all of it: sockets,
+bridge, hub, processes. Each fault stays its own.
 
 What one handle does of these alone is tested in upstream/.
 """
@@ -68,7 +69,9 @@ def alive(pid: int) -> bool:
 
 
 class Agent:
-    """Calls tools of one gateway in one way; every request has the same id, since ids are each client's own."""
+    """Calls tools of one gateway in one way; every request has the same id, since ids are each
+    client's own.
+    """
 
     def __init__(self, way: str, *, tcp: Address, folder: Path) -> None:
         self.way = way
@@ -301,7 +304,9 @@ async def test_a_server_that_exits_at_once_is_a_crash_loop_and_then_costs_nothin
 
 
 def end_the_wait(running: Running, name: str) -> None:
-    """What the clock would do in seconds: the next start may be made, unless the server is given up."""
+    """What the clock would do in seconds: the next start may be made, unless the server is given
+    up.
+    """
     tools = running.process._tools
     assert tools is not None
     server = tools._servers[name]
@@ -492,7 +497,8 @@ async def test_sessions_with_servers_of_their_own_come_and_go_without_a_trace(tm
         before = running.descriptors()
         for _ in range(20):
             await one_session(running)
-        # The one that was asked for the lists stays until it is idle. What is closed, is closed a moment after.
+        # The one that was asked for the lists stays until it is idle. What is closed, is closed a
+        # moment after.
         await until(lambda: len(alive_of(tmp_path)) == 1, what="the end of the sessions' processes")
         await until(lambda: running.descriptors() <= before, what="the end of their descriptors")
         assert len(told(tmp_path, "s", "start")) == 25

@@ -1,4 +1,6 @@
-"""Calls that outlast their answer, through the hub: whose they are, and that nothing of them is lost in between."""
+"""Calls that outlast their answer, through the hub: whose they are, and that nothing of them is
+lost in between.
+"""
 
 from __future__ import annotations
 

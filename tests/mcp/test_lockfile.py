@@ -1,4 +1,6 @@
-"""The files of approvals: read back as they were written, whole after a crash, and believed only where they are the host's own."""
+"""The files of approvals: read back as they were written, whole after a crash, and believed only
+where they are the host's own.
+"""
 
 import os
 import tomllib

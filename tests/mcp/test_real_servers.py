@@ -1,6 +1,8 @@
-"""Servers and clients that we did not write, with the gateway between them: six servers at once, four older wire versions, and clients of both eras.
+"""Servers and clients that we did not write, with the gateway between them: six servers at once,
+four older wire versions, and clients of both eras.
 
-The servers take seconds to start, so all tests share one gateway in front of each set of them, as agents would.
+The servers take seconds to start, so all tests share one gateway in front of each set of them, as
+agents would.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Six:
 
 
 async def all_listed(running: Running) -> None:
-    """Wait until the gateway has learnt every server's lists: it answers before that, without those of servers that are slow to start."""
+    """Wait until the gateway has learnt every server's lists: it answers before that, without those
+    of servers that are slow to start.
+    """
     async with asyncio.timeout(PATIENCE_S):
         while True:
             rows = (await running.ask("GET", "/_internal/mcp")).json["servers"]
@@ -129,7 +133,9 @@ async def output(command: Sequence[str], *, cwd: Path | None = None) -> str:
 
 
 async def used(client: Sequence[str], where: str, folder: Path) -> None:
-    """The client lists the tools of all six, calls one of each at once, and has the right answers."""
+    """The client lists the tools of all six, calls one of each at once, and has the right
+    answers.
+    """
     wanted = calls(folder)
     asked = json.dumps([[name, arguments] for name, arguments, _ in wanted])
     got = json.loads(await output([*client, where, asked]))

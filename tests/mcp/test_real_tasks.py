@@ -1,4 +1,6 @@
-"""Tasks of a server that we did not write, in both ways to it: line by line as they are, and by an SDK's own client of tasks."""
+"""Tasks of a server that we did not write, in both ways to it: line by line as they are, and by an
+SDK's own client of tasks.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ async def everything(folder: Path, *, allow: str) -> AsyncGenerator[Running]:
 
 
 class Lines:
-    """A client that reads and writes lines. It answers each question with `answers`, and keeps what else it was told."""
+    """A client that reads and writes lines. It answers each question with `answers`, and keeps what
+    else it was told.
+    """
 
     def __init__(self, folder: Path, answers: dict[str, Any]) -> None:
         self._path = folder / "lines.sock"
@@ -165,7 +169,9 @@ SCENARIOS = {
     "tasks-required-task-error": 3,
     "tasks-mrtr-composition": 2,
 }
-"""Of the conformance suite, those of the extension of 2026-07-28 that ask anything of a server, with how many checks each has."""
+"""Of the conformance suite, those of the extension of 2026-07-28 that ask anything of a server,
+with how many checks each has.
+"""
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

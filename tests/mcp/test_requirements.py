@@ -1,6 +1,8 @@
-"""mcp.md section 16: where each requirement of the tool gateway is tested. What only a whole gateway can show, and no other test does, is tested here.
+"""mcp.md section 16: where each requirement of the tool gateway is tested. What only a whole
+gateway can show, and no other test does, is tested here.
 
-Tests that need peers that we did not write (`make tools`) are named beside those of the default run.
+Tests that need peers that we did not write (`make tools`) are named beside those of the default
+run.
 """
 
 from __future__ import annotations
@@ -96,8 +98,10 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M49": ("benchmarks/tools.py::verdict", f"{HERE}::test_m49_ten_servers_that_nobody_called_cost_no_memory"),
     "M50": (f"{SEALED}::test_a_tool_that_names_a_destination_is_refused_at_its_path", f"{MEMBERS}::test_anthropic_calls_no_server_of_the_agents", f"{HERE}::test_m50_a_provider_is_told_of_no_tool_server_that_an_agent_names"),
 }  # fmt: skip
-"""Each with the tests that hold it: those of a part first, then those through all of it, then those with peers. M2 is held but for the scenarios of OAuth: the gateway asks for no
-token by itself, the host configures one."""
+"""Each with the tests that hold it: those of a part first, then those through all of it, then those
+with peers. M2 is held but for the scenarios of OAuth: the gateway asks for no token by itself, the
+host configures one.
+"""
 
 LIMITS: dict[str, str] = {
     "max_message, over HTTP": f"{MODERN}::test_limits_name_the_fault",

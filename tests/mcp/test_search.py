@@ -1,4 +1,6 @@
-"""Search in place of a long list: three tools that never change, and the right one of five hundred."""
+"""Search in place of a long list: three tools that never change, and the right one of
+five hundred.
+"""
 
 import itertools
 from typing import Any

@@ -1,4 +1,6 @@
-"""From a config to running tool servers, and on to the next config: with processes that are real, if small."""
+"""From a config to running tool servers, and on to the next config: with processes that are real,
+if small.
+"""
 
 from __future__ import annotations
 

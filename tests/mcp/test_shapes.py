@@ -1,4 +1,6 @@
-"""Entries of lists, each broken at each of its members, and what is made of them. `make tools` holds the result against the official SDKs."""
+"""Entries of lists, each broken at each of its members, and what is made of them. `make tools`
+holds the result against the official SDKs.
+"""
 
 from __future__ import annotations
 
@@ -332,7 +334,7 @@ def test_schemas_of_arguments_that_are_booleans_are_written_as_objects_for_older
     assert older("tools", tool)["inputSchema"]["properties"] == {"a": {}, "b": {"not": {}}}
 
 
-# --- schemas -----------------------------------------------------------------------------------------------------------------------
+# --- schemas --------------------------------------------------------------------------------------
 
 
 def test_a_schema_is_checked_in_linear_time() -> None:
@@ -368,7 +370,7 @@ def test_patterns_that_are_accepted_compile_in_node() -> None:
     ] == []
 
 
-# --- the hub -----------------------------------------------------------------------------------------------------------------------
+# --- the hub --------------------------------------------------------------------------------------
 
 
 async def test_what_is_left_out_is_told_once_and_counted() -> None:
@@ -415,7 +417,7 @@ async def test_a_large_catalogue_is_checked_beside_the_loop() -> None:
     assert turns > 10, asyncio.get_running_loop().time() - began
 
 
-# --- results -----------------------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 ANNOTATED: Final[Json] = {"audience": ["user"], "priority": 1, "lastModified": "2025-01-12T15:00:58Z"}
 BLOCKS: Final[tuple[Json, ...]] = (
@@ -492,7 +494,7 @@ async def test_a_result_that_cannot_be_mended_is_an_error_that_says_why() -> Non
     assert "contents.0.blob is missing" in error(reply)["message"]
 
 
-# --- the official SDKs -------------------------------------------------------------------------------------------------------------
+# --- the official SDKs ----------------------------------------------------------------------------
 
 NODE_MODES: Final[dict[str, Era]] = {"1.x": "legacy", "2.x": "legacy", "2026-07-28": "modern"}
 REVISIONS: Final[dict[str, Era]] = {
@@ -505,7 +507,9 @@ REVISIONS: Final[dict[str, Era]] = {
 
 
 def refused(command: list[str], modes: dict[str, Era]) -> tuple[list[str], list[str]]:
-    """What a peer refuses of all that is listed and answered, and of all that servers said; by revision and fault."""
+    """What a peer refuses of all that is listed and answered, and of all that servers said; by
+    revision and fault.
+    """
     lines: list[str] = []
     whats: list[str] = []
     for what, method, given in broken_answers():

@@ -1,4 +1,6 @@
-"""The data path end to end: real sockets on both sides, and providers that do what they should not."""
+"""The data path end to end: real sockets on both sides, and providers that do what they
+should not.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def text(body: bytes) -> str:
     )
 
 
-# --- what passes --------------------------------------------------------------------------------------------------------------------
+# --- what passes ----------------------------------------------------------------------------------
 
 
 async def test_an_answer_passes_byte_for_byte_and_says_where_it_is_from(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ async def test_a_form_passes_with_only_its_model_changed(tmp_path: Path) -> None
             assert up.seen[1].headers["content-type"] == label.decode()
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ async def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
         assert "1000" in got.error["message"]
 
 
-# --- who may look -------------------------------------------------------------------------------------------------------------------
+# --- who may look ---------------------------------------------------------------------------------
 
 
 async def test_the_inside_is_there_on_http_and_not_on_the_socket(tmp_path: Path) -> None:
@@ -404,7 +406,7 @@ async def test_provider_and_model_go_to_that_provider_whoever_serves_such_a_name
             assert (known["gpt"], known["best"]) == ("named", "modelplex")
 
 
-# --- failover -----------------------------------------------------------------------------------------------------------------------
+# --- failover -------------------------------------------------------------------------------------
 
 
 def both(first: str, second: str, **more: Any) -> str:
@@ -620,7 +622,7 @@ async def test_a_breaker_opens_shows_itself_and_closes_again(tmp_path: Path) -> 
             assert (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"] == []
 
 
-# --- after the first output ---------------------------------------------------------------------------------------------------------
+# --- after the first output -----------------------------------------------------------------------
 
 
 def assert_broken(got: Answer, record: Record) -> None:
@@ -671,7 +673,8 @@ async def test_a_stream_reset_at_any_byte_never_looks_whole(tmp_path: Path) -> N
     config = "\n[failover]\nretries = 0\nbreaker_failures = 100000\n"
     async with provider(*scripts) as up, gateway(one(up.url) + config, folder=tmp_path) as gw:
         for end in ends:
-            # The client pool may try once more where a kept connection broke before an answer; here each is new.
+            # The client pool may try once more where a kept connection broke before an answer; here
+            # each is new.
             got = await gw.chat(stream=True)
             if got.status != 200:
                 assert got.status == 502
@@ -725,7 +728,7 @@ async def test_a_held_start_is_sent_when_the_silence_lasts(tmp_path: Path) -> No
             reply.close()
 
 
-# --- the caller goes ----------------------------------------------------------------------------------------------------------------
+# --- the caller goes ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -781,12 +784,13 @@ async def test_a_slow_caller_stops_the_reading_of_its_upstream(tmp_path: Path) -
             while sent != before:  # until it stands still
                 before = sent
                 await asyncio.sleep(0.3)
-        # Kernel buffers on two connections and 64 KiB a hop of ours; without backpressure it would be all that it can write.
+        # Kernel buffers on two connections and 64 KiB a hop of ours; without backpressure it would
+        # be all that it can write.
         assert sent < 20_000_000
         reply.close()
 
 
-# --- the end ------------------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------
 
 
 async def test_a_drain_ends_what_outlasts_it_with_an_error_in_its_own_protocol(tmp_path: Path) -> None:

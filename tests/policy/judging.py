@@ -1,4 +1,6 @@
-"""What the tests of the policy share: bodies of each dialect around one thing, and what became of them."""
+"""What the tests of the policy share: bodies of each dialect around one thing, and what became of
+them.
+"""
 
 from __future__ import annotations
 

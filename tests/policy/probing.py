@@ -1,6 +1,8 @@
-"""Bodies made from the request types of the official SDKs, each with one probe in it: an address, an id, or an object that no type has.
+"""Bodies made from the request types of the official SDKs, each with one probe in it: an address,
+an id, or an object that no type has.
 
-Every member of every type is tried at every place where the type may stand, and every entry of a list and key of a map. A place is named by the type that holds it: `chat_params.ImageURL.url`.
+Every member of every type is tried at every place where the type may stand, and every entry of a
+list and key of a map. A place is named by the type that holds it: `chat_params.ImageURL.url`.
 """
 
 from __future__ import annotations
@@ -119,14 +121,18 @@ def as_it_is(_: Any, name: str) -> str:
 
 
 class Prober:
-    """All probes of a request type. `spell` writes the name of a member as the wire has it; `names` are members that the SDK sends elsewhere than in the body."""
+    """All probes of a request type. `spell` writes the name of a member as the wire has it; `names`
+    are members that the SDK sends elsewhere than in the body.
+    """
 
     def __init__(self, *, spell: Spell | None = None, elsewhere: frozenset[str] = frozenset()) -> None:
         self.spell: Spell = spell or as_it_is
         self.elsewhere = elsewhere
 
     def of_request(self, kind: Any, wrap: Wrap) -> Iterator[Probe]:
-        """The members of a body's top level, and all that is within. `wrap` adds to a body what it must have."""
+        """The members of a body's top level, and all that is within. `wrap` adds to a body what it
+        must have.
+        """
         yield from self._object(kind, wrap, (kind,))
 
     def of_value(self, kind: Any, place: str, wrap: Wrap, seen: tuple[Any, ...] = ()) -> Iterator[Probe]:
@@ -144,7 +150,9 @@ class Prober:
                 yield from self._object(each, wrap, (*seen, each))
 
     def _object(self, kind: Any, wrap: Wrap, seen: tuple[Any, ...]) -> Iterator[Probe]:
-        """Each member beside only those that say what the object is, and beside all that it must have."""
+        """Each member beside only those that say what the object is, and beside all that it must
+        have.
+        """
         members = {name: inner for name, inner in members_of(kind).items() if name not in self.elsewhere}
         for said in self._said(kind, members):
             whole = {
@@ -162,7 +170,9 @@ class Prober:
                 yield from self.of_value(inner, place, _within(wrap, said, key), seen)
 
     def _said(self, kind: Any, members: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The members that say what an object is, in every combination that matters: each of its types, with its first role."""
+        """The members that say what an object is, in every combination that matters: each of its
+        types, with its first role.
+        """
         fixed = {
             self.spell(kind, name): plain(inner)
             for name, inner in members.items()

@@ -1,4 +1,6 @@
-"""Bodies as real agents send them: they work, and what they send by habit is gone (S25, S36, S50)."""
+"""Bodies as real agents send them: they work, and what they send by habit is gone (S25,
+S36, S50).
+"""
 
 from __future__ import annotations
 
@@ -276,7 +278,9 @@ def test_however_it_is_written_a_body_is_judged_alike(spacing: tuple[str, str]) 
 
 
 def test_what_was_judged_once_is_judged_the_same_again() -> None:
-    """A body is judged again after its translation, for every candidate: no verdict may depend on how often."""
+    """A body is judged again after its translation, for every candidate: no verdict may depend on
+    how often.
+    """
     for body, dialect in ((CODEX, "openai_responses"), (_claude_code(), "anthropic_messages")):
         once = judge(json.dumps(body).encode(), dialect=dialect, facts=FACTS)
         assert isinstance(once, Amend)

@@ -1,4 +1,6 @@
-"""Opened rules within bounds: a request may narrow them and never widen, and a form that cannot say them is refused."""
+"""Opened rules within bounds: a request may narrow them and never widen, and a form that cannot say
+them is refused.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ DOMAINS = bounded(Bound(SEARCH, DOCS), Bound("web-fetch", DOCS))
 USES = bounded(Bound(SEARCH, max_uses=3), Bound("web-fetch", max_uses=3))
 BOTH = bounded(Bound(SEARCH, DOCS, 3), Bound("web-fetch", DOCS, 3))
 
-# --- arithmetic ------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- arithmetic -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_bounds_that_have_nothing_in_common_let_nothing_pass() -> None:
     assert refused(claude(), "anthropic_messages", known) == (SEARCH, "tools[0].allowed_domains")
 
 
-# --- in the words of each form ---------------------------------------------------------------------------------------------------------------------------------------------
+# --- in the words of each form --------------------------------------------------------------------
 
 
 def claude(kind: str = "web_search_20250305", **members: Any) -> Json:

@@ -1,4 +1,6 @@
-"""Content comes inline: no address, no id of something stored, nothing of a kind that no table knows (S30 to S37)."""
+"""Content comes inline: no address, no id of something stored, nothing of a kind that no table
+knows (S30 to S37).
+"""
 
 from __future__ import annotations
 
@@ -298,7 +300,7 @@ INLINE: dict[str, tuple[str, Place, str]] = {
     "image edit": ("openai_json", lambda v: {"model": "m", "prompt": "p", "image": v}, "image"),
 }
 
-# --- S31, S32 and S35 ------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S31, S32 and S35 -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", sorted(ADDRESSES))
@@ -341,7 +343,7 @@ def test_an_address_of_another_type_is_refused(place: str, value: Any) -> None:
     assert not isinstance(verdict, Allow)
 
 
-# --- S33 -------------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S33 ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", sorted(INLINE))
@@ -360,7 +362,7 @@ def test_bytes_that_come_along_pass(place: str, said: str) -> None:
     passed(make(said), dialect)
 
 
-# --- S34: ids of what is stored --------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S34: ids of what is stored -------------------------------------------------------------------
 
 STORED: list[tuple[str, Json, str, str]] = [
     (
@@ -535,7 +537,7 @@ def test_an_id_of_something_stored_is_refused_in_its_nested_places_too(
     assert where.endswith(path)
 
 
-# --- S30: history ----------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S30: history ---------------------------------------------------------------------------------
 
 RAN_ITEMS = (
     "mcp_approval_response mcp_approval_request mcp_call mcp_list_tools program program_output agent_message multi_agent_call "
@@ -717,7 +719,7 @@ def test_an_inert_part_of_the_history_passes_unchanged(part: Json) -> None:
     passed(gemini_part(part), "gemini")
 
 
-# --- S36: opaque ---------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S36: opaque ----------------------------------------------------------------------------------
 
 WORDS = 'file_id server_url previous_response_id "type": "mcp" https://evil.example/x'
 SCHEMA: Json = {
@@ -850,7 +852,7 @@ def test_words_that_look_like_fields_pass_byte_for_byte(dialect: str, body: Json
     passed(body, dialect)
 
 
-# --- S37 -------------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S37 ------------------------------------------------------------------------------------------
 
 NEW = {"type": "brand_new", "url": "https://e"}
 

@@ -1,4 +1,6 @@
-"""Members beside the content: what is kept at a provider, who is told of, what it costs, and which other models read along (S18, S38 to S45)."""
+"""Members beside the content: what is kept at a provider, who is told of, what it costs, and which
+other models read along (S18, S38 to S45).
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def test_a_plain_body_passes(dialect: str) -> None:
     passed(PLAIN[dialect], dialect)
 
 
-# --- S38, S39, S40: nothing is kept, nothing kept is read ------------------------------------------------------------------------------------------------------------------------
+# --- S38, S39, S40: nothing is kept, nothing kept is read -----------------------------------------
 
 
 @pytest.mark.parametrize("said", [True, None, "true", 1])
@@ -196,7 +198,7 @@ def test_azure_asks_no_index_of_the_agents() -> None:
     assert refused(body, "openai_chat") == ("remote-data", "data_sources")
 
 
-# --- S41, S44, S45: stripped -----------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S41, S44, S45: stripped ----------------------------------------------------------------------
 
 MEMBERS: list[tuple[list[str], Json, str]] = [
     (OPENAI, {"metadata": {"k": "v"}}, "labels"),
@@ -410,7 +412,7 @@ def test_bodies_without_a_conversation_pass_with_all_that_they_know() -> None:
     )
 
 
-# --- S42, S43: hashes ------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S42, S43: hashes -----------------------------------------------------------------------------
 
 ANN, BOB = facts(agent="ann"), facts(agent="bob")
 IDENTITY: list[tuple[str, str, str | None]] = [
@@ -467,7 +469,7 @@ def test_an_id_that_nobody_sent_is_not_added(dialect: str, name: str) -> None:
     passed({**PLAIN[dialect], name: "as it is"}, dialect, facts("identity"))
 
 
-# --- S18: names of models within bodies --------------------------------------------------------------------------------------------------------------------------------------------
+# --- S18: names of models within bodies -----------------------------------------------------------
 
 MODEL_PLACES: list[tuple[str, str, Place]] = [
     ("anthropic_messages", "second-model", lambda m: messages(fallbacks=[{"model": m}])),

@@ -70,7 +70,9 @@ UNDECIDED = (
     "dev-full-thinking- message-batches- agent-memory- managed-agents- dreaming- ce-plugins- spend-limit-reads- telemetry-destinations- webhooks- "
     "admin-user-sign-out- analytics-usage-cost- experimental-claude-tag- cache-diagnosis- ce-user-management- ce-claude-code-managed-settings-"
 ).split()
-"""Betas of the SDK's that are dropped whatever is open but `beta`: other endpoints, or state at the provider."""
+"""Betas of the SDK's that are dropped whatever is open but `beta`: other endpoints, or state at the
+provider.
+"""
 
 
 def test_every_beta_of_the_official_sdk_was_decided_on() -> None:

@@ -1,4 +1,5 @@
-"""What passes the sealed policy of all that the newest official SDKs can say: each place is on a reviewed list, with its reason.
+"""What passes the sealed policy of all that the newest official SDKs can say: each place is on a
+reviewed list, with its reason.
 
 A new release of an SDK that has a member which passes unread fails here, by the name of the member.
 """
@@ -35,7 +36,8 @@ from tests.policy.probing import MARK, Probe, Prober, Wrap
 FACTS = Facts(agent="ann", secret=b"s" * 32)
 REVIEWED = Path(__file__).parent / "reviewed_passing.toml"
 HEADERS = frozenset({"betas", "workspace_id", "user_profile_id"})
-"""Parameters that Anthropic's SDK sends as headers; as members they are tried in `test_members.py`."""
+"""Parameters that Anthropic's SDK sends as headers; as members they are tried in `test_members.py`.
+"""
 Probes = Iterator[Probe]
 
 
@@ -127,7 +129,9 @@ FORMS: dict[str, tuple[str, Callable[[], Probes]]] = {
 
 
 class Released(TypedDict):
-    """What a new release might bring: one member that a table knows by another meaning, and one that none knows."""
+    """What a new release might bring: one member that a table knows by another meaning, and one
+    that none knows.
+    """
 
     suffix: str
     zz_new: str

@@ -1,4 +1,6 @@
-"""What stands inside of a member that passes is judged as well: the tables name a type for everything, at any depth."""
+"""What stands inside of a member that passes is judged as well: the tables name a type for
+everything, at any depth.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ from tests.policy.judging import (
 URL = "https://evil.example/x"
 DATA = "data:image/png;base64,iVBORw0KGgo="
 
-# --- the tables themselves -------------------------------------------------------------------------------------------------------------------------------------------------
+# --- the tables themselves ------------------------------------------------------------------------
 
 LEAVES = (
     PlainRule,
@@ -95,7 +97,9 @@ REVIEWED_DATA = {
     "metadata of a part, which Gemini documents as inert",
     "what an SDK read out of the text beside it",
 }
-"""All JSON that passes unread. Each of them is words for a model or a client, and no provider acts on any."""
+"""All JSON that passes unread. Each of them is words for a model or a client, and no provider acts
+on any.
+"""
 LONGEST_PATTERN = 130
 """Characters that a bounded pattern may let pass."""
 
@@ -174,7 +178,7 @@ def test_a_leaf_passes_null_and_nothing_of_another_type() -> None:
             assert list not in leaf.passes, leaf
 
 
-# --- what reached a provider's fetcher ---------------------------------------------------------------------------------------------------------------------------------------
+# --- what reached a provider's fetcher ------------------------------------------------------------
 
 EMBED: Json = {"model": "m"}
 ADDRESSES: list[tuple[str, str, Json, str]] = [
@@ -241,7 +245,9 @@ BY_ID: list[Json] = [
     {"type": "apply_patch_call", "id": "ap_1"},
     {"type": "tool_search_call", "id": "ts_1"},
 ]
-"""Items that say no more than their id: the provider would read them from what it keeps for the key that all agents share."""
+"""Items that say no more than their id: the provider would read them from what it keeps for the key
+that all agents share.
+"""
 
 
 @pytest.mark.parametrize("it", BY_ID, ids=lambda it: f"{it.get('type', 'untyped')} {sorted(it)}")
@@ -261,7 +267,9 @@ def test_an_item_that_is_only_an_id_is_refused(it: Json, dialect: str) -> None:
     ],
 )
 def test_thinking_that_is_only_an_id_is_stripped(it: Json) -> None:
-    """Whoever sends the output of a response back sends these, where no ciphertext was asked for."""
+    """Whoever sends the output of a response back sends these, where no ciphertext was
+    asked for.
+    """
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
     body, stripped = left(responses(input=[it, call]), "openai_responses")
     assert body["input"] == [call]
@@ -417,7 +425,7 @@ def test_a_model_within_a_body_is_a_name_and_no_object() -> None:
     passed(vectors, "gemini_embed", facts(models=("other",)))
 
 
-# --- JSON Schemas --------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- JSON Schemas ---------------------------------------------------------------------------------
 
 
 def _schemas(schema: Json) -> list[tuple[str, Json, str]]:

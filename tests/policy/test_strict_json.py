@@ -1,4 +1,6 @@
-"""A body that two parsers could read differently goes nowhere, and one on which no rule fires keeps every byte."""
+"""A body that two parsers could read differently goes nowhere, and one on which no rule fires keeps
+every byte.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from modelplex.policy.verdict import Allow, Amend, Refuse
 from modelplex.policy.walk import PolicyRefusal
 from tests.policy.judging import FACTS, judged, refused
 
-# --- S5: keys that stand twice -------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S5: keys that stand twice --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("piece", [1, 30, strict_json.PIECE])
@@ -62,7 +64,9 @@ _VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 def _written(value: Any, choose: Any) -> str:
-    """JSON with the freedom that JSON leaves: white space, escapes by number, and pairs as they come."""
+    """JSON with the freedom that JSON leaves: white space, escapes by number, and pairs as they
+    come.
+    """
     space = choose(["", " ", "\n", "\t "])
     if isinstance(value, tuple):
         members = cast("tuple[tuple[str, Any], ...]", value)
@@ -116,7 +120,7 @@ def test_exactly_the_bodies_with_a_repeated_key_are_found(
     assert found == ("duplicate-key" if _has_repeats(value) else "")
 
 
-# --- S6: what is no JSON, or too deep ------------------------------------------------------------------------------------------------------------------------------------------
+# --- S6: what is no JSON, or too deep -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,7 +161,7 @@ def test_a_body_may_be_as_deep_as_the_named_limit_and_no_deeper(opens: bytes) ->
         assert str(MAX_DEPTH) in verdict.sentence
 
 
-# --- S50 and what an amendment keeps -------------------------------------------------------------------------------------------------------------------------------------------
+# --- S50 and what an amendment keeps --------------------------------------------------------------
 
 
 def test_what_no_edit_touches_keeps_its_bytes_at_every_depth() -> None:

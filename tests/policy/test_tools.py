@@ -27,7 +27,7 @@ CHAT_FUNCTION: Json = {"type": "function", "function": {"name": "f", "parameters
 CLIENT: Json = {"name": "f", "input_schema": {"type": "object"}}
 DECLARED: Json = {"functionDeclarations": [{"name": "f"}]}
 
-# --- which dialects, which tools, which rules ----------------------------------------------------------------------------------------------------------------------------------
+# --- which dialects, which tools, which rules -----------------------------------------------------
 
 STRIPPED: dict[str, list[tuple[Json, str]]] = {
     "openai_responses": [
@@ -195,7 +195,7 @@ def _with(dialect: str, tools: list[Json], **more: Any) -> Json:
     return bodies[dialect](tools=tools, **more)
 
 
-# --- S22, S26: stripped, and the others keep their order -------------------------------------------------------------------------------------------------------------------------
+# --- S22, S26: stripped, and the others keep their order ------------------------------------------
 
 
 @pytest.mark.parametrize(("dialect", "tool", "rule"), _rows(STRIPPED))
@@ -222,7 +222,7 @@ def test_one_tool_of_several_in_an_entry_goes_alone() -> None:
     assert stripped == {"/tools/0/googleSearch": "web-search"}
 
 
-# --- S23: refused at their paths -------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S23: refused at their paths ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dialect", "tool", "rule"), _rows(REFUSED))
@@ -237,7 +237,7 @@ def test_tools_that_the_client_runs_pass_untouched(dialect: str) -> None:
     passed(_with(dialect, CLIENTS[dialect]), dialect)
 
 
-# --- S24: where tools hide -------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S24: where tools hide ------------------------------------------------------------------------
 
 _RESPONSES_PLACES: dict[str, Place] = {
     "namespace": lambda tools: responses(tools=[{"type": "namespace", "name": "n", "tools": tools}]),
@@ -356,7 +356,7 @@ def test_a_count_of_a_whole_gemini_request_is_judged_like_the_request(count: str
     assert stripped == {f"/{count}/tools/1/googleSearch": "web-search"}
 
 
-# --- S27: choices ----------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S27: choices ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_a_list_of_allowed_tools_in_the_form_of_chat_loses_only_that_entry() -> 
     assert body["tool_choice"]["allowed_tools"]["tools"] == [kept]
 
 
-# --- S28: who may call -------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S28: who may call ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_a_tool_that_the_model_alone_calls_passes() -> None:
     passed(messages(tools=[{**CLIENT, "allowed_callers": ["direct"]}]), "anthropic_messages")
 
 
-# --- S29: none left ----------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- S29: none left -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dialect", "tool", "rule"), _rows(STRIPPED))

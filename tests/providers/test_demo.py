@@ -337,7 +337,9 @@ def test_a_streamed_call_of_a_free_form_tool_adds_up() -> None:
 
 
 def _added_up(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The choices as a client puts them together; a role, an id or a name that came twice would show."""
+    """The choices as a client puts them together; a role, an id or a name that came twice would
+    show.
+    """
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
         (part,) = chunk["choices"]
@@ -395,7 +397,8 @@ def test_a_streamed_completion_adds_up_to_the_whole() -> None:
     body: dict[str, Any] = {"prompt": ["a", "b"], "max_tokens": 4, "stream_options": {"include_usage": True}}
     chunks = _events("completions", body)
     for chunk in chunks:
-        # The service's own chunks have a null here until the end, which the client's type does not say.
+        # The service's own chunks have a null here until the end, which the client's type does not
+        # say.
         ended = [
             {**choice, "finish_reason": choice["finish_reason"] or "stop"} for choice in chunk["choices"]
         ]
@@ -471,7 +474,9 @@ def test_order_and_usage_are_kept() -> None:
     "text", ["use" + " " * 300_000, "use the " * 100_000, "\n" * 300_000, "x" * 1_000_000]
 )
 def test_long_and_odd_texts_take_no_longer_than_their_length(text: str) -> None:
-    """Time by the square of these lengths would be minutes, which the bound on every test does not allow."""
+    """Time by the square of these lengths would be minutes, which the bound on every test does not
+    allow.
+    """
     for endpoint, body in (
         ("chat/completions", _said(text, tools=[CLOCK], stop="never", max_tokens=5)),
         ("embeddings", {"input": text}),

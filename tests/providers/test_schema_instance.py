@@ -1,4 +1,6 @@
-"""What the demo makes of schemas is judged by a small judge of our own, which knows no more than these schemas use."""
+"""What the demo makes of schemas is judged by a small judge of our own, which knows no more than
+these schemas use.
+"""
 
 import json
 import math

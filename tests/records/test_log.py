@@ -107,7 +107,7 @@ def pause(sink_of: Log) -> Callable[[], None]:
     return go.set
 
 
-# --- what a line says --------------------------------------------------------------------------------------------------------------
+# --- what a line says -----------------------------------------------------------------------------
 
 
 def test_a_call_that_went_well_is_one_line_with_documented_keys() -> None:
@@ -255,7 +255,7 @@ def test_lone_surrogates_do_not_lose_the_line() -> None:
     assert "a\\ud800" in shown(record(asked="a\ud800"))
 
 
-# --- secrets -----------------------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", [KEY, 'quo"te\\back\nslash', "grüße-über-alles", "a+b/c=d&e f-long"])
@@ -293,7 +293,7 @@ def test_secrets_can_be_set_anew(tmp_path: Path) -> None:
     assert text.count("********") == 3
 
 
-# --- the gateway's own events ------------------------------------------------------------------------------------------------------
+# --- the gateway's own events ---------------------------------------------------------------------
 
 
 def test_an_event_has_its_fields_and_calls_and_events_keep_their_order(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_stream_that_is_no_terminal_gets_json_and_a_terminal_coloured_lines(
     assert "\x1b[33mwarning\x1b[0m  breaker opened  \x1b[2mprovider=\x1b[0mopenai" in text
 
 
-# --- nothing blocks, nothing fails -------------------------------------------------------------------------------------------------
+# --- nothing blocks, nothing fails ----------------------------------------------------------------
 
 
 def test_a_full_queue_drops_lines_and_says_how_many_once_there_is_room(
@@ -478,7 +478,9 @@ def test_a_full_disk_is_told_once_counted_and_outlived(
 
 
 def test_a_line_that_the_end_of_the_disk_cut_is_ended_before_the_next(tmp_path: Path) -> None:
-    """A real limit on the file's size, as a full disk: the kernel writes a part and then refuses."""
+    """A real limit on the file's size, as a full disk: the kernel writes a part and then
+    refuses.
+    """
     script = f"""
 import resource, signal, sys, time
 sys.path[:0] = {sys.path!r}
@@ -542,7 +544,7 @@ def test_what_is_told_after_the_end_is_not_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b""
 
 
-# --- files -------------------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def write_lines(log: Log, count: int) -> None:

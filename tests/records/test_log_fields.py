@@ -1,4 +1,6 @@
-"""A line says each thing once: the provider's name, the tool server's, and whether there was an answer."""
+"""A line says each thing once: the provider's name, the tool server's, and whether there was an
+answer.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def knowing(table: PriceTable | None) -> Prices:
     return Prices(find=lambda _: table)
 
 
-# --- the list of this package -------------------------------------------------------------------------------------------------------
+# --- the list of this package ---------------------------------------------------------------------
 
 
 def test_the_list_is_that_of_the_library_in_the_lock() -> None:
@@ -213,7 +213,7 @@ def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
     assert repr(prices) == "<Prices 0 own, 8 known>"
 
 
-# --- whose price -------------------------------------------------------------------------------------------------------------------
+# --- whose price ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_dialects_prices_go_by_the_address_and_a_services_by_its_name(
     assert whom_to_ask(provider_type, "GPT-4o", base_url) == asked
 
 
-# --- how much ----------------------------------------------------------------------------------------------------------------------
+# --- how much -------------------------------------------------------------------------------------
 
 
 def test_tokens_without_a_price_make_the_cost_unknown_and_not_nothing() -> None:
@@ -368,7 +368,7 @@ def test_what_the_provider_says_wins_over_the_list_and_the_config_over_both() ->
     assert Prices([own]).cost(OPENAI, "n", usage) == 7
 
 
-# --- prices of the config ----------------------------------------------------------------------------------------------------------
+# --- prices of the config -------------------------------------------------------------------------
 
 
 def test_the_first_entry_that_fits_model_and_provider_gives_the_price() -> None:

@@ -108,7 +108,9 @@ def test_what_says_nothing_of_the_provider_counts_for_nothing(error: ModelplexEr
 
 
 def test_what_one_callers_requests_break_stays_open_for_others() -> None:
-    """A body that makes a server fail, a prompt that outlasts every time-out, a limit, a key that is refused for it: all of it is one caller's."""
+    """A body that makes a server fail, a prompt that outlasts every time-out, a limit, a key that
+    is refused for it: all of it is one caller's.
+    """
     for error in (
         BROKEN,
         UpstreamTimeout("slow"),

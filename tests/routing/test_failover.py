@@ -115,7 +115,9 @@ def test_when_every_breaker_is_open_each_is_asked_once_since_there_is_nobody_bet
 
 
 def test_one_that_rests_is_not_asked_where_another_one_failed() -> None:
-    """It may rest since it takes minutes to fail, which would be worse than the other's quick answer."""
+    """It may rest since it takes minutes to fail, which would be worse than the other's quick
+    answer.
+    """
     made, error = drive(
         [candidate("a"), candidate("b")],
         lambda _: RateLimited("slow", retry_after=60),

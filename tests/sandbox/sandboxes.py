@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 NOBODY = 65534
 RUN_LIMIT_S = 50.0
-"""A bound on a whole program inside: some import two SDKs and ask a real model, beside other tests on the same cores."""
+"""A bound on a whole program inside: some import two SDKs and ask a real model, beside other tests
+on the same cores.
+"""
 PEOPLE = ("root", "nobody") if os.geteuid() == 0 else ("user",)
 SECRET = "sk-of-the-host-0123456789"
 REACHED = (sys.base_prefix, sys.prefix, str(ROOT))

@@ -58,7 +58,9 @@ def gateway(path: Path, serve: Callable[[socket.socket], None]) -> Generator[Non
 
 @contextmanager
 def bridged(path: Path, *more: str) -> Generator[tuple[int, subprocess.Popen[str]]]:
-    """The file alone, in an interpreter that sees nothing of the package; and the port on which it listens."""
+    """The file alone, in an interpreter that sees nothing of the package; and the port on which it
+    listens.
+    """
     port = free_port()
     copied = path.parent / "bridge.py"
     copied.write_text(FILE.read_text())

@@ -1,4 +1,6 @@
-"""Every way out of a sandbox that we know of, tried from inside, and, so that the test can fail, from outside."""
+"""Every way out of a sandbox that we know of, tried from inside, and, so that the test can fail,
+from outside.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +133,9 @@ class Host:
             self._stack.callback(Path(path).unlink)
 
     def attempts(self, *words: str) -> dict[str, str]:
-        """What comes of each, in a program that is started by these words; one socket more is made while it runs."""
+        """What comes of each, in a program that is started by these words; one socket more is made
+        while it runs.
+        """
         who = self._who
         ready = who.folder / "ready"
         with suppress(FileNotFoundError):

@@ -1,4 +1,6 @@
-"""What a program may do with each path, over all combinations of --fs, --ro, --rw and the working folder: the named path that is nearest decides."""
+"""What a program may do with each path, over all combinations of --fs, --ro, --rw and the working
+folder: the named path that is nearest decides.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from tests.processes import WAIT_S
 from tests.sandbox.sandboxes import Person, allowed
 
 PATHS = ("/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/b/c/d", "/srv/a/bb", "/srv/x", "/srv/x/y")
-"""Each is named, covered or worked in by some combination. None of them has to be there: the list of mounts is decided from their names."""
+"""Each is named, covered or worked in by some combination. None of them has to be there: the list
+of mounts is decided from their names.
+"""
 ASKED = (*PATHS, "/srv/a/b/c/d/e", "/srv/a/b/other", "/srv/a/bb/f", "/srv/x/y/z", "/srv")
 WAYS: tuple[Way, ...] = ("private", "ro", "host")
 FOLDERS = ("", "/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/x/y")
@@ -144,7 +148,7 @@ def test_a_folder_that_is_mounted_twice_is_found_by_its_other_path(
     assert other_paths(path, read_mounts(MOUNTINFO), within=within) == found
 
 
-# --- for real ----------------------------------------------------------------------------------------------------------------------
+# --- for real -------------------------------------------------------------------------------------
 
 TOUCH = """
 import os, sys
@@ -206,7 +210,9 @@ def test_what_is_read_only_cannot_be_moved_away(me: Person, way: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
 @pytest.mark.parametrize("given", ["{here}/../data", "{here}"])
 def test_a_second_mount_of_what_is_read_only_is_read_only_too(me: Person, given: str) -> None:
-    """The same files, below the working folder by another mount; or the working folder itself by another name."""
+    """The same files, below the working folder by another mount; or the working folder itself by
+    another name.
+    """
     data = me.folder.parent / "data"
     for folder in (data, me.folder / "seen"):
         folder.mkdir()

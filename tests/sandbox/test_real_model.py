@@ -1,4 +1,6 @@
-"""The official clients, unmodified, inside `modelplex run`, in front of a real model; and an agent there that calls a tool of a real server process."""
+"""The official clients, unmodified, inside `modelplex run`, in front of a real model; and an agent
+there that calls a tool of a real server process.
+"""
 
 from __future__ import annotations
 

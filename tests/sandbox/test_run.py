@@ -1,4 +1,6 @@
-"""`modelplex run` as its user meets it: status, signals, streams, terminal, files, environment, and what it says where it cannot."""
+"""`modelplex run` as its user meets it: status, signals, streams, terminal, files, environment, and
+what it says where it cannot.
+"""
 
 from __future__ import annotations
 
@@ -204,7 +206,9 @@ def test_a_program_that_a_signal_ends_gives_its_number(me: Person) -> None:
 
 
 def test_everything_inside_ends_with_the_program_and_with_us(me: Person) -> None:
-    """A file that a forgotten child holds locked is free again; and when the launcher is killed nothing stays either, the gateway included."""
+    """A file that a forgotten child holds locked is free again; and when the launcher is killed
+    nothing stays either, the gateway included.
+    """
     code = (
         "import fcntl, os, sys, time\n"
         "held = open('held', 'w'); fcntl.flock(held, 2)\n"
@@ -489,7 +493,9 @@ def test_a_working_folder_that_is_gone_is_told_of(me: Person) -> None:
 
 
 def test_what_the_gateway_keeps_is_covered_from_its_first_start_on(me: Person) -> None:
-    """The log is made by this very start, the older one and the approvals were there, and so was the usual state folder."""
+    """The log is made by this very start, the older one and the approvals were there, and so was
+    the usual state folder.
+    """
     config = '[log]\nfile = "gateway.log"\n[[providers]]\ntype = "demo"'
     (me.folder / "config.toml").write_text(config)
     (me.folder / "gateway.log.1").write_text(SECRET)

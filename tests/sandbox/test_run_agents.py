@@ -1,4 +1,6 @@
-"""`modelplex run --agent`: an agent of the config keeps its models, its rate and its budget, in however many programs and gateways."""
+"""`modelplex run --agent`: an agent of the config keeps its models, its rate and its budget, in
+however many programs and gateways.
+"""
 
 from __future__ import annotations
 
@@ -264,7 +266,9 @@ async def test_a_killed_run_takes_the_gateway_from_nobody(me: Person) -> None:
 
 
 def assert_is_gone(me: Person) -> None:
-    """The last run waits only for a gateway that it started itself; another run's has been told, and removes its files."""
+    """The last run waits only for a gateway that it started itself; another run's has been told,
+    and removes its files.
+    """
     for name in ("coder.socket", "coder.socket.runs"):
         assert not answers(str(me.folder / name))
 
@@ -278,7 +282,8 @@ async def test_many_that_start_at_once_find_one_gateway(me: Person) -> None:
     words = me.command("run", "--agent", "coder", "--", sys.executable, "-c", ASK + "print(ask(), ask())")
     started = [start(me, words) for _ in range(4)]
     said = [each.communicate(timeout=4 * WAIT_S)[0].split() for each in started]
-    # Of eight requests within a minute seven pass, unless the gateway ended between two of the runs.
+    # Of eight requests within a minute seven pass, unless the gateway ended between two of the
+    # runs.
     assert [each.returncode for each in started] == [0] * 4
     await until(lambda: not answers(f"{me.folder}/coder.socket"), what="the gateway's end")
     assert spent(me) == [("coder", sum(words.count("200") for words in said))]

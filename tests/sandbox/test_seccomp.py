@@ -1,4 +1,6 @@
-"""The filter, run by an interpreter of its language: so that machines are tried that this one is not."""
+"""The filter, run by an interpreter of its language: so that machines are tried that this one is
+not.
+"""
 
 from __future__ import annotations
 

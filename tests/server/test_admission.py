@@ -1,4 +1,6 @@
-"""Admission control: what is decided from the head of a request, and how many bytes of bodies may be in memory."""
+"""Admission control: what is decided from the head of a request, and how many bytes of bodies may
+be in memory.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ class Open:
         return self
 
     async def answer(self) -> Answer:
-        """The answer, read up to its length: the connection may stay open for the rest of the body."""
+        """The answer, read up to its length: the connection may stay open for the rest of
+        the body.
+        """
         async with asyncio.timeout(WAIT_S):
             top = await self.reader.readuntil(b"\r\n\r\n")
             length = int(read_answer(top).headers["content-length"])

@@ -74,7 +74,9 @@ class Client:
             return status, headers, await self.reader.readexactly(int(headers.get("content-length", "0")))
 
     async def refused(self) -> tuple[int, str]:
-        """A refusal in full: status and code, the OpenAI shape, and the end of the connection after it."""
+        """A refusal in full: status and code, the OpenAI shape, and the end of the connection after
+        it.
+        """
         status, headers, body = await self.answer()
         assert headers["content-type"] == "application/json"
         assert headers["connection"] == "close"
@@ -358,7 +360,8 @@ def test_once_a_body_is_complete_the_connection_is_watched_while_the_app_works(
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
             await until(waiting)
             (each,) = here.listening.traffic.open
-            # In one piece, above the mark at which reading pauses, to an app that asks for no more after it.
+            # In one piece, above the mark at which reading pauses, to an app that asks for no more
+            # after it.
             each.data_received(b"x" * 100_000)
             assert not each.flow.read_paused
             gone.set()
@@ -748,7 +751,8 @@ def test_a_malformed_request_behind_a_running_one_does_not_land_in_its_answer(
     run: Run, address: Address
 ) -> None:
     async def main() -> None:
-        # The fault is in the same piece as the request before it, so it is known when that one begins.
+        # The fault is in the same piece as the request before it, so it is known when that one
+        # begins.
         begun, going = asyncio.Event(), asyncio.Event()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,6 @@
-"""Who is at the other end of a socket, and whether it has a network: with real processes in real namespaces."""
+"""Who is at the other end of a socket, and whether it has a network: with real processes in real
+namespaces.
+"""
 
 import asyncio
 import json
@@ -170,7 +172,9 @@ async def test_warn_serves_and_says_once_a_connection_who_has_a_network(tmp_path
 
 @needs_a_network
 async def test_who_only_looks_whether_somebody_listens_is_no_caller(tmp_path: Path) -> None:
-    """`modelplex run` does so before it starts a program, from outside of the program's namespace."""
+    """`modelplex run` does so before it starts a program, from outside of the program's
+    namespace.
+    """
     async with provider(answer(BODY)) as up:
         async with gateway(config(up.url, server='attest = "require"'), folder=tmp_path) as running:
             for _ in range(3):

@@ -1,4 +1,6 @@
-"""The process as its owner meets it: how it starts, which signals it minds, what it says, and what it never says."""
+"""The process as its owner meets it: how it starts, which signals it minds, what it says, and what
+it never says.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ DEMO = '[[providers]]\ntype = "demo"\n'
 
 
 class Held:
-    """A stream that says its first word, waits to be let go, and then says its last; and its reader at the other end."""
+    """A stream that says its first word, waits to be let go, and then says its last; and its reader
+    at the other end.
+    """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -73,7 +77,7 @@ class Held:
         return rest
 
 
-# --- the start ----------------------------------------------------------------------------------------------------------------------
+# --- the start ------------------------------------------------------------------------------------
 
 
 async def test_with_nothing_at_all_it_serves_the_demo_and_says_what_it_found(tmp_path: Path) -> None:
@@ -197,7 +201,7 @@ def test_a_port_that_somebody_else_has_is_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-# --- signals ------------------------------------------------------------------------------------------------------------------------
+# --- signals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -300,7 +304,7 @@ async def test_the_limit_of_descriptors_is_raised_to_what_is_needed_or_that_is_s
     assert [(line["needed"], line["allowed"]) for line in events] == ([(1912, 600)] if warned else [])
 
 
-# --- what it says -------------------------------------------------------------------------------------------------------------------
+# --- what it says ---------------------------------------------------------------------------------
 
 
 async def test_on_a_pipe_every_line_is_json_and_there_is_one_for_each_call(tmp_path: Path) -> None:
@@ -396,7 +400,7 @@ async def test_bodies_are_logged_only_where_the_config_and_the_command_both_say_
     assert shown == (bool(arguments) and bodies)
 
 
-# --- what it never says -------------------------------------------------------------------------------------------------------------
+# --- what it never says ---------------------------------------------------------------------------
 
 KEY = "sk-distinctive/key+1=="
 SECOND = "sk-distinctive-key-2"

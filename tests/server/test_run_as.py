@@ -1,4 +1,6 @@
-"""Whom a process of root's becomes in a container. The change itself is tried in tests/test_container.py."""
+"""Whom a process of root's becomes in a container. The change itself is tried in
+tests/test_container.py.
+"""
 
 import os
 from pathlib import Path

@@ -99,7 +99,9 @@ def test_a_kernel_without_it_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPat
 
 
 async def test_what_serves_a_port_of_vsock_asks_nothing_of_its_family(tmp_path: Path) -> None:
-    """The way of a vsock descriptor through the event loop, with one of TCP in its place: it too is called a Unix socket."""
+    """The way of a vsock descriptor through the event loop, with one of TCP in its place: it too is
+    called a Unix socket.
+    """
     gateway = process(tmp_path)
     plain = socket.create_server(("127.0.0.1", 0))
     where = plain.getsockname()

@@ -1,7 +1,8 @@
 """Settings, from a TOML file and the environment to frozen types.
 
-Above it stand `cli`, `serve` and whatever is configured; below it the vocabulary. `settings.py` is what others hold in their hands, and
-`load.py` alone reads the file and knocks at Ollama's port. Nothing is started here, and there is no global settings object.
+Above it stand `cli`, `serve` and whatever is configured; below it the vocabulary. `settings.py` is
+what others hold in their hands, and `load.py` alone reads the file and knocks at Ollama's port.
+Nothing is started here, and there is no global settings object.
 """
 
 from modelplex.config.address import DEFAULT_HOST, default_host, http_address

@@ -1,4 +1,6 @@
-"""Addresses as people write them, put into the one form that the rest reads. Opens nothing and resolves nothing."""
+"""Addresses as people write them, put into the one form that the rest reads. Opens nothing and
+resolves nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from typing import Final
 _HTTP: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s\[\]:/@]*):([0-9]{1,5})", re.ASCII)
 _LOCALHOST: Final = "127.0.0.1"
 DEFAULT_HOST: Final = "MODELPLEX_DEFAULT_HOST"
-"""The variable that says what an address without a host means. The container image sets it to 0.0.0.0: a published port reaches no loopback."""
+"""The variable that says what an address without a host means. The container image sets it to
+0.0.0.0: a published port reaches no loopback.
+"""
 _PORTS: Final = 65_535
 
 _BELOW_A_BASE: Final = re.compile(
@@ -19,7 +23,9 @@ _BELOW_A_BASE: Final = re.compile(
 
 
 def default_host(environ: Mapping[str, str]) -> str:
-    """What an address without a host means: the loopback, unless the environment names another. Raises ValueError."""
+    """What an address without a host means: the loopback, unless the environment names another.
+    Raises ValueError.
+    """
     host = environ.get(DEFAULT_HOST, "").strip()
     if not host:
         return _LOCALHOST
@@ -32,7 +38,9 @@ def default_host(environ: Mapping[str, str]) -> str:
 
 
 def http_address(written: str, *, host: str = _LOCALHOST) -> str:
-    """`host:port` or `[v6]:port`, both parts given; `:port` means `host`. Raises ValueError with a sentence that does not repeat it."""
+    """`host:port` or `[v6]:port`, both parts given; `:port` means `host`. Raises ValueError with a
+    sentence that does not repeat it.
+    """
     found = _HTTP.fullmatch(written)
     if found is None:
         if written.isascii() and written.isdigit():
@@ -44,7 +52,9 @@ def http_address(written: str, *, host: str = _LOCALHOST) -> str:
 
 
 def provider_url(written: str) -> str:
-    """A provider's base URL without the slash at its end. Raises ValueError with a sentence that does not repeat the URL."""
+    """A provider's base URL without the slash at its end. Raises ValueError with a sentence that
+    does not repeat the URL.
+    """
     from modelplex.http_client import parse_origin  # who will dial it decides what can be dialled
 
     url = written.strip().rstrip("/")
@@ -55,7 +65,9 @@ def provider_url(written: str) -> str:
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Whether two base URLs lead to the same service: a key that was meant for one may go to the other. Both are valid."""
+    """Whether two base URLs lead to the same service: a key that was meant for one may go to the
+    other. Both are valid.
+    """
     from modelplex.http_client import parse_origin
 
     return parse_origin(one)[0] == parse_origin(other)[0]

@@ -1,6 +1,7 @@
 """The tables of who may call: [[agents]], [policy], and the keys of [server] that concern callers.
 
-It stands beside `read.py`, which calls it, and above the rules. It judges what the tables say of each other; who calls is decided by the listeners.
+It stands beside `read.py`, which calls it, and above the rules. It judges what the tables say of
+each other; who calls is decided by the listeners.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ _ENTRIES: Rule[tuple[Allowed, ...]] = once(
 
 
 def _opened(node: TomlNode) -> tuple[Allowed, ...] | Faulty:
-    """A list of what is opened, each rule once: the same rule with bounds and without would leave open which of them holds."""
+    """A list of what is opened, each rule once: the same rule with bounds and without would leave
+    open which of them holds.
+    """
     values = _ENTRIES(node)
     if values is FAULTY:
         return FAULTY
@@ -229,7 +232,9 @@ def agent(node: TomlNode, *, homes: Mapping[str, str]) -> AgentConfig | Faulty:
 def nothing_twice(
     node: TomlNode, agents: Sequence[AgentConfig], server: ServerConfig, *, sockets: Iterable[str] = ()
 ) -> None:
-    """Tells each socket and each token that two have. `node` is the list of agents; `sockets` are others that are taken."""
+    """Tells each socket and each token that two have. `node` is the list of agents; `sockets` are
+    others that are taken.
+    """
     taken = {posixpath.normpath(path): "[server]" for path in (*server.socket, *sockets)}
     tokens: dict[Secret, str] = {}
     if server.internal_token is not None:

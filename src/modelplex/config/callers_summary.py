@@ -10,7 +10,9 @@ from modelplex.policy.bounds import Allowed
 
 
 def policies(config: Config) -> list[str]:
-    """What holds for callers, a line for each kind of listener, then one for each rule that is open for somebody."""
+    """What holds for callers, a line for each kind of listener, then one for each rule that is open
+    for somebody.
+    """
     policy = config.policy
     return [
         f"sockets: {policy.socket}",

@@ -1,7 +1,9 @@
-"""Options that may stand before or after a command: each one that is read is applied by the command, or refused.
+"""Options that may stand before or after a command: each one that is read is applied by the
+command, or refused.
 
-Above it stands `cli`, which says which options there are and which commands apply them; it imports argparse alone. Every parser stores what it reads under a name of its own, since
-argparse lets a subcommand's parser overwrite what was read before it; `settle` puts them together.
+Above it stands `cli`, which says which options there are and which commands apply them; it imports
+argparse alone. Every parser stores what it reads under a name of its own, since argparse lets a
+subcommand's parser overwrite what was read before it; `settle` puts them together.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ LEVEL = "@"
 
 
 class Option(NamedTuple):
-    """One option. `commands` apply it; `repeated_by` are those of them for which it may be given several times. A switch takes no value."""
+    """One option. `commands` apply it; `repeated_by` are those of them for which it may be given
+    several times. A switch takes no value.
+    """
 
     flag: str
     commands: frozenset[str]
@@ -39,7 +43,9 @@ class Shared:
         self._levels = count()
 
     def parent(self, command: str | None) -> argparse.ArgumentParser:
-        """A parser to inherit from (argparse's `parents`) with the options of a command; with None, for what stands before a command, all of them."""
+        """A parser to inherit from (argparse's `parents`) with the options of a command; with None,
+        for what stands before a command, all of them.
+        """
         level = next(self._levels)
         made = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
         for option in self.options:
@@ -51,9 +57,11 @@ class Shared:
         return made
 
     def settle(self, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-        """Set each option under its plain name: True or False for a switch, a list or None where it may be repeated, else one value or None.
+        """Set each option under its plain name: True or False for a switch, a list or None where it
+        may be repeated, else one value or None.
 
-        Ends the process through `parser.error` where the command does not apply one, or where one has two values.
+        Ends the process through `parser.error` where the command does not apply one, or where one
+        has two values.
         """
         command: str = arguments.command or SERVE
         for option in self.options:
@@ -74,7 +82,9 @@ class Shared:
 
 
 def _taken(name: str, arguments: argparse.Namespace) -> list[Any]:
-    """What all parsers read under this name, in their order; it is taken out of `arguments`. A command's own option of that name is the last."""
+    """What all parsers read under this name, in their order; it is taken out of `arguments`. A
+    command's own option of that name is the last.
+    """
     found = vars(arguments)
     levels = [key for key in found if key.partition(LEVEL)[0] == name and LEVEL in key]
     values: list[Any] = []

@@ -1,6 +1,7 @@
 """What can be served without a config: the keys in the environment, an Ollama, and always the demo.
 
-It stands beside `read.py` and below `cli`. It looks at nothing itself: the environment is an argument, and so is whether an Ollama listens.
+It stands beside `read.py` and below `cli`. It looks at nothing itself: the environment is an
+argument, and so is whether an Ollama listens.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ DEMO: Final = "demo"
 KEY_PRIORITY: Final = 1
 OLLAMA_PRIORITY: Final = 2
 DEMO_PRIORITY: Final = 1000
-"""After everything else: its answers are made up, and must never stand in for a real one by accident."""
+"""After everything else: its answers are made up, and must never stand in for a real one by
+accident.
+"""
 
 _OLLAMA_PORT: Final = 11434
 
 
 def embedded(environ: Mapping[str, str], *, found_ollama: bool, types: Mapping[str, TypeFacts]) -> Config:
-    """The config where there is no file. Raises ConfigError where the environment names a default host that is none."""
+    """The config where there is no file. Raises ConfigError where the environment names a default
+    host that is none.
+    """
     return Config(
         server=ServerConfig(http=default_http(environ)),
         providers=found_providers(environ, found_ollama=found_ollama, types=types),
@@ -34,7 +39,9 @@ def embedded(environ: Mapping[str, str], *, found_ollama: bool, types: Mapping[s
 
 
 def default_http(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Where HTTP is served if nothing names an address. Raises ConfigError where the environment names a default host that is none."""
+    """Where HTTP is served if nothing names an address. Raises ConfigError where the environment
+    names a default host that is none.
+    """
     try:
         return (http_address(f":{DEFAULT_HTTP.rpartition(':')[2]}", host=default_host(environ)),)
     except ValueError as error:
@@ -45,10 +52,13 @@ def default_http(environ: Mapping[str, str]) -> tuple[str, ...]:
 def found_providers(
     environ: Mapping[str, str], *, found_ollama: bool, types: Mapping[str, TypeFacts]
 ) -> tuple[ProviderConfig, ...]:
-    """One provider for each type whose usual variable holds a key, then Ollama where one listens, then the demo."""
+    """One provider for each type whose usual variable holds a key, then Ollama where one listens,
+    then the demo.
+    """
     found: list[ProviderConfig] = []
     for name, facts in types.items():
-        # A type that needs no key may name a variable too: it says nothing of whether the service runs here.
+        # A type that needs no key may name a variable too: it says nothing of whether the service
+        # runs here.
         if not facts.needs_key or facts.needs_base_url or not (key := _key(environ, facts)):
             continue
         found.append(
@@ -81,7 +91,8 @@ def describe(config: Config, *, types: Mapping[str, TypeFacts]) -> tuple[str, ..
 
 
 def ollama_url(environ: Mapping[str, str], *, types: Mapping[str, TypeFacts]) -> str:
-    """Where an Ollama would be: at OLLAMA_HOST, read as Ollama's own client reads it, else at its usual port.
+    """Where an Ollama would be: at OLLAMA_HOST, read as Ollama's own client reads it, else at its
+    usual port.
 
     Source: https://docs.ollama.com/faq, "How do I configure Ollama server?"
     """
@@ -98,7 +109,8 @@ def ollama_url(environ: Mapping[str, str], *, types: Mapping[str, TypeFacts]) ->
     host = parts.hostname
     if not given or not host or parts.username or parts.password:
         return usual
-    # A server is told to listen on every address by the same variable; a client reaches it on this machine.
+    # A server is told to listen on every address by the same variable; a client reaches it on this
+    # machine.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 

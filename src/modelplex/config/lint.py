@@ -1,7 +1,10 @@
-"""What is wrong with a config that can be loaded: settings that do nothing, that mean something else than they say, or that will fail later.
+"""What is wrong with a config that can be loaded: settings that do nothing, that mean something
+else than they say, or that will fail later.
 
-Above it stands `cli`, for `modelplex check`; below it the config and the table of who serves what. It reads the config file once more, for what a value was before `${NAME}` was filled in, and looks
-at the files, folders and programs that the config names. It sends nothing. No finding holds a secret.
+Above it stands `cli`, for `modelplex check`; below it the config and the table of who serves what.
+It reads the config file once more, for what a value was before `${NAME}` was filled in, and looks
+at the files, folders and programs that the config names. It sends nothing. No finding holds a
+secret.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ MOST_SOCKET_BYTES: Final = 107
 """Bytes of a socket's path: `sun_path` has 108 on Linux, and the last is the NUL."""
 
 SHORTEST_KEY: Final = 8
-"""Characters. What is shorter is a word for a server that wants none, such as "none" or "ollama"."""
+"""Characters. What is shorter is a word for a server that wants none, such as "none" or "ollama".
+"""
 
 NOT_FILLED: Final = re.compile(
     r"""\$(?P<shell>[A-Za-z_]\w*)
@@ -72,7 +76,8 @@ class ConfigFinding(msgspec.Struct, frozen=True, kw_only=True):
     code      stays the same across versions
     file      None where there is no file
     line      from 1; None where no line is to blame
-    key       the path of the setting, such as `providers[0].api_key`; an option of the command line by its name; "" for the whole
+    key       the path of the setting, such as `providers[0].api_key`; an option of the command line
+              by its name; "" for the whole
     """
 
     severity: Severity
@@ -109,7 +114,9 @@ def of_faults(faults: Sequence[ConfigFault]) -> list[ConfigFinding]:
 def lint(
     config: Config, *, environ: Mapping[str, str], overridden: Sequence[str] = ()
 ) -> list[ConfigFinding]:
-    """All findings, by line. `overridden` are the options of the command line that replaced settings of the file, such as "--socket"."""
+    """All findings, by line. `overridden` are the options of the command line that replaced
+    settings of the file, such as "--socket".
+    """
     subject = _Subject(config, environ=environ, overridden=overridden)
     found = [finding for check in CHECKS for finding in check(subject)]
     return sorted(found, key=lambda each: (each.line or 0, each.key, each.code))
@@ -132,7 +139,9 @@ class _Subject:
                 pass  # it has changed since it was loaded
 
     def written(self, *place: str | int) -> object:
-        """The value at a place of the file, before anything was filled in; None where there is none."""
+        """The value at a place of the file, before anything was filled in; None where there is
+        none.
+        """
         value = self.tree
         for step in place:
             try:
@@ -408,7 +417,9 @@ def _is_open_ended(served: Served) -> bool:
 
 
 def bounds_apart(subject: _Subject) -> Iterator[ConfigFinding]:
-    """Bounds of one rule that have no domain in common, for an agent or for what is sent to a provider."""
+    """Bounds of one rule that have no domain in common, for an agent or for what is sent to a
+    provider.
+    """
     config = subject.config
     allow = config.policy.allow
     of_sockets, of_http = (*allow.everywhere, *allow.socket), (*allow.everywhere, *allow.http)
@@ -443,7 +454,9 @@ def bounds_apart(subject: _Subject) -> Iterator[ConfigFinding]:
 
 
 def bounds_of_open_callers(subject: _Subject) -> Iterator[ConfigFinding]:
-    """Bounds that hold for nobody: they bound the sealed policy, and whom they are written for is not sealed."""
+    """Bounds that hold for nobody: they bound the sealed policy, and whom they are written for is
+    not sealed.
+    """
     config = subject.config
     policy, allow = config.policy, config.policy.allow
     some_agent = any(agent.policy == "sealed" for agent in config.agents)
@@ -497,7 +510,9 @@ def _item(subject: _Subject, table: str, key: str, index: int) -> Place:
 
 
 def _sockets(subject: _Subject) -> Iterator[tuple[Place, str, str | None]]:
-    """Each Unix socket that will be made: its place, its path, and the option that may have named it."""
+    """Each Unix socket that will be made: its place, its path, and the option that may have named
+    it.
+    """
     config = subject.config
     for index, path in enumerate(config.server.socket):
         yield _item(subject, "server", "socket", index), path, "--socket"

@@ -1,4 +1,5 @@
-"""The config's only door to the world: it reads the file, knows the provider types, and knocks where an Ollama would be.
+"""The config's only door to the world: it reads the file, knows the provider types, and knocks
+where an Ollama would be.
 
 Above it stand `cli` and `serve`; below it `read.py`, which is told all three and decides.
 """
@@ -17,7 +18,9 @@ from modelplex.config.read import LARGEST_FILE, parse
 from modelplex.config.settings import Config, TypeFacts
 
 OLLAMA_PATIENCE_S: Final = 0.25
-"""How long the start waits to see whether an Ollama listens. One on this machine answers in under a millisecond."""
+"""How long the start waits to see whether an Ollama listens. One on this machine answers in under a
+millisecond.
+"""
 
 
 def load(
@@ -27,7 +30,8 @@ def load(
     types: Mapping[str, TypeFacts] | None = None,
     find_ollama: Callable[[], bool] | None = None,
 ) -> Config:
-    """The config in the file `path`. See `read.parse`; without `types` they are those of the provider room.
+    """The config in the file `path`. See `read.parse`; without `types` they are those of the
+    provider room.
 
     Raises ConfigError, also where the file cannot be read.
     """
@@ -67,7 +71,9 @@ def provider_types() -> Mapping[str, TypeFacts]:
 
 
 def listens(url: str) -> bool:
-    """Whether somebody accepts connections at an http address. Waits OLLAMA_PATIENCE_S at most for each of its addresses."""
+    """Whether somebody accepts connections at an http address. Waits OLLAMA_PATIENCE_S at most for
+    each of its addresses.
+    """
     try:
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=OLLAMA_PATIENCE_S):

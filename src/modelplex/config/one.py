@@ -10,9 +10,11 @@ PRIVATE_MODE = "0600"
 
 
 def on_one_socket(config: Config, socket: str, *, agent: str | None) -> Config:
-    """The same providers, policy and limits, with this socket as the only listener: that of an agent, or of nobody in particular.
+    """The same providers, policy and limits, with this socket as the only listener: that of an
+    agent, or of nobody in particular.
 
-    An agent that is not configured (any more) has no listener. At a path that is not its own the socket is for this user alone.
+    An agent that is not configured (any more) has no listener. At a path that is not its own the
+    socket is for this user alone.
     """
     server = replace(config.server, http=(), socket=() if agent else (socket,), vsock=())
     mcp = replace(config.mcp, stdio_socket=None)

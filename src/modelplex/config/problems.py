@@ -1,6 +1,7 @@
 """What is wrong with a config: every fault at once, each with its place.
 
-It stands below the readers and knows no setting. A fault never holds a secret: whoever makes one says "a string" where the value might be one.
+It stands below the readers and knows no setting. A fault never holds a secret: whoever makes one
+says "a string" where the value might be one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import msgspec
 
 
 class ConfigFault(msgspec.Struct, frozen=True):
-    """One fault. `line` counts from 1 and is None where there is no line (a missing file). `key` is a path such as `providers[0].api_key`, "" for the whole.
+    """One fault. `line` counts from 1 and is None where there is no line (a missing file). `key` is
+    a path such as `providers[0].api_key`, "" for the whole.
 
-    `found` is None where nothing was there to be found; `hint` says what to do next, as "did you mean" does.
+    `found` is None where nothing was there to be found; `hint` says what to do next, as "did you
+    mean" does.
     """
 
     file: str
@@ -30,7 +33,9 @@ class ConfigFault(msgspec.Struct, frozen=True):
 
 
 class ConfigError(Exception):
-    """The config is not used, not even in part. `faults` are all of them, by line; `sentence` is for the person at the terminal."""
+    """The config is not used, not even in part. `faults` are all of them, by line; `sentence` is
+    for the person at the terminal.
+    """
 
     def __init__(self, faults: Sequence[ConfigFault]) -> None:
         self.faults = tuple(sorted(faults, key=lambda fault: fault.line or 0))

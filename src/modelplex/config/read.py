@@ -1,7 +1,8 @@
 """From TOML to a Config: which key is of which kind, and what must hold between keys.
 
-Above it stands `load.py`, which has the file's bytes; below it the rules and the settings. Nothing is used unless all of it is right:
-`ConfigError` tells every fault at once. It touches nothing: the environment, the provider types and whether an Ollama listens are arguments.
+Above it stands `load.py`, which has the file's bytes; below it the rules and the settings. Nothing
+is used unless all of it is right: `ConfigError` tells every fault at once. It touches nothing: the
+environment, the provider types and whether an Ollama listens are arguments.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ from modelplex.config.toml_positions import Path, places
 from modelplex.core.request import Quirks
 
 LARGEST_FILE: Final = 4 * 1024 * 1024
-"""Bytes of a config. A thousand providers need less; a disk image named by mistake is not read into memory."""
+"""Bytes of a config. A thousand providers need less; a disk image named by mistake is not read into
+memory.
+"""
 
 LARGEST: Final = 2**40
 """Bytes; no size that anybody means is above it."""
@@ -245,7 +248,9 @@ HOMES: Final[dict[str, str]] = {
     **dict.fromkeys(FAILOVER, "[failover]"),
     **dict.fromkeys(SERVER, "[server]"),
 }
-"""Where a key is at home, for one that stands in the wrong table: TOML's tables end where the next begins, which is easily forgotten."""
+"""Where a key is at home, for one that stands in the wrong table: TOML's tables end where the next
+begins, which is easily forgotten.
+"""
 
 
 def parse(
@@ -258,8 +263,9 @@ def parse(
 ) -> Config:
     """The config in `content`; `file` is what faults call it, and becomes the Config's path.
 
-    `environ` fills each `${NAME}`. `types` are the provider types that exist. A config that names no providers gets those that
-    `found_providers` finds, and only then `find_ollama` is asked whether one listens. Raises ConfigError with every fault.
+    `environ` fills each `${NAME}`. `types` are the provider types that exist. A config that names
+    no providers gets those that `found_providers` finds, and only then `find_ollama` is asked
+    whether one listens. Raises ConfigError with every fault.
     """
     tree, lines = _toml(content, file=file)
     document = TomlDocument(file, lines, environ, [])
@@ -352,7 +358,9 @@ def _smaller(members: Mapping[str, TomlNode], key: str, least: int, what: str) -
 
 
 def _message_size(root: TomlNode, values: Mapping[str, object]) -> None:
-    """A message of a tool call is a body too: one above its caller's share of body memory would be refused each time."""
+    """A message of a tool call is a body too: one above its caller's share of body memory would be
+    refused each time.
+    """
     server, mcp = values["server"], values.get("mcp")
     if (
         not isinstance(server, ServerConfig)
@@ -370,7 +378,9 @@ def _message_size(root: TomlNode, values: Mapping[str, object]) -> None:
 
 
 def _callers(root: TomlNode, values: dict[str, object]) -> None:
-    """What [server] and [[agents]] come to together: where it listens, and that nothing is used twice."""
+    """What [server] and [[agents]] come to together: where it listens, and that nothing is used
+    twice.
+    """
     if "server" not in values:
         values["server"] = ServerConfig(http=default_http(root.document.environ))
     server = cast("ServerConfig", values["server"])
@@ -475,7 +485,9 @@ def _provider(node: TomlNode, *, types: Mapping[str, TypeFacts]) -> ProviderConf
 
 
 def _usual_key(node: TomlNode, facts: TypeFacts, *, base_url: str) -> tuple[Secret, ...]:
-    """The key in the type's usual variable; but never for an address of the user's own: it may be somebody else's machine, or need none."""
+    """The key in the type's usual variable; but never for an address of the user's own: it may be
+    somebody else's machine, or need none.
+    """
     if facts.default_base_url and not same_origin(base_url, facts.default_base_url):
         return ()
     if key := (node.document.environ.get(facts.key_env, "") if facts.key_env else "").strip():

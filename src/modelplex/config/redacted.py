@@ -11,7 +11,9 @@ from modelplex.config.settings import Config
 
 
 def redacted(config: Config) -> dict[str, object]:
-    """The config in JSON's types, for `/_internal/config`. Of keys it says how many there are, of other secrets only that they are."""
+    """The config in JSON's types, for `/_internal/config`. Of keys it says how many there are, of
+    other secrets only that they are.
+    """
     shown = cast("dict[str, Any]", msgspec.to_builtins(config, enc_hook=hide))
     for provider in shown["providers"]:
         provider["api_key"] = _count(len(provider["api_key"]))

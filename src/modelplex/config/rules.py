@@ -1,7 +1,9 @@
-"""What a value may be: one small function for each kind of value, given a Node and giving the setting, or FAULTY once it has told the fault.
+"""What a value may be: one small function for each kind of value, given a Node and giving the
+setting, or FAULTY once it has told the fault.
 
-Above it stands `read.py`, which says which key is of which kind; below it faults and places. It knows no key by name. A fault shows a
-string as it stands in the file, before `${NAME}` is filled in, and shows nothing of what may be a secret.
+Above it stands `read.py`, which says which key is of which kind; below it faults and places. It
+knows no key by name. A fault shows a string as it stands in the file, before `${NAME}` is filled
+in, and shows nothing of what may be a secret.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class TomlDocument(msgspec.Struct):
-    """A file that is being read: where things stand in it, what fills its `${NAME}`, and the faults so far."""
+    """A file that is being read: where things stand in it, what fills its `${NAME}`, and the faults
+    so far.
+    """
 
     file: str
     lines: Mapping[Path, int]
@@ -65,7 +69,9 @@ class TomlNode(msgspec.Struct, frozen=True):
         return line_of(self.path, self.document.lines)
 
     def wrong(self, expected: str, *, found: str | None = None, hint: str | None = None) -> Faulty:
-        """Tells the fault. `found` is what the reader of the report sees of the value; None shows nothing."""
+        """Tells the fault. `found` is what the reader of the report sees of the value; None shows
+        nothing.
+        """
         key = dotted(self.path)
         self.document.faults.append(
             ConfigFault(self.document.file, self.line, key, expected=expected, found=found, hint=hint)
@@ -83,7 +89,9 @@ class TomlNode(msgspec.Struct, frozen=True):
         return {key: self.child(key, value) for key, value in table.items()}
 
     def written(self, key: str) -> str:
-        """A string member as it stands in the file, "" where there is none; for looking ahead, without judging."""
+        """A string member as it stands in the file, "" where there is none; for looking ahead,
+        without judging.
+        """
         is_table = isinstance(self.value, dict)
         member = cast("dict[str, object]", self.value).get(key) if is_table else None
         return member if isinstance(member, str) else ""
@@ -125,13 +133,15 @@ def kind_of(value: object) -> str:
 
 
 def near(word: str, known: Sequence[str]) -> str | None:
-    """A "did you mean", or what there is where nothing is near and the list is short enough to read."""
+    """A "did you mean", or what there is where nothing is near and the list is short enough to
+    read.
+    """
     if found := get_close_matches(word.lower(), known, n=1, cutoff=0.6):
         return f'did you mean "{found[0]}"?'
     return f"known here: {', '.join(known)}" if known and len(known) <= 25 else None
 
 
-# --- strings -----------------------------------------------------------------------------------------------------------------------
+# --- strings --------------------------------------------------------------------------------------
 
 
 def _filled(node: TomlNode, raw: str) -> str | Faulty:
@@ -192,7 +202,9 @@ def matching(pattern: str, expected: str) -> Rule[str]:
 
 
 def understood(parse: Callable[[str], str], expected: str, *, show: Callable[[object], str]) -> Rule[str]:
-    """A string that `parse` accepts and puts into its usual form; its ValueError becomes the hint. `show` is `kind_of` where it may hold a key."""
+    """A string that `parse` accepts and puts into its usual form; its ValueError becomes the hint.
+    `show` is `kind_of` where it may hold a key.
+    """
 
     def rule(node: TomlNode) -> str | Faulty:
         value = _string(node, expected=expected)
@@ -208,7 +220,9 @@ def understood(parse: Callable[[str], str], expected: str, *, show: Callable[[ob
 
 
 def one_of(words: Sequence[str], expected: str = "", *, hints: Mapping[str, str] | None = None) -> Rule[str]:
-    """One of a few words. They are all named, but for those of a long list that `expected` stands for. `hints` are for other words that people write."""
+    """One of a few words. They are all named, but for those of a long list that `expected` stands
+    for. `hints` are for other words that people write.
+    """
     told = expected or " or ".join(f'"{word}"' for word in words)
 
     def rule(node: TomlNode) -> str | Faulty:
@@ -249,7 +263,9 @@ def _filled_tree(node: TomlNode) -> object:
 
 
 def secret(expected: str, *, empty: bool = False) -> Rule[Secret]:
-    """A string that is never shown. It goes into headers, so it holds visible ASCII; a line's end after it is cut, as shells do."""
+    """A string that is never shown. It goes into headers, so it holds visible ASCII; a line's end
+    after it is cut, as shells do.
+    """
 
     def rule(node: TomlNode) -> Secret | Faulty:
         value = _string(node, expected=expected, secret=True, empty=empty)
@@ -277,7 +293,7 @@ def hidden(expected: str) -> Rule[Secret]:
     return rule
 
 
-# --- numbers -----------------------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def flag(node: TomlNode) -> bool | Faulty:
@@ -314,11 +330,13 @@ def seconds(*, zero: bool = False) -> Rule[float]:
     return rule
 
 
-# --- several -----------------------------------------------------------------------------------------------------------------------
+# --- several --------------------------------------------------------------------------------------
 
 
 def many(rule: Rule[T], expected: str, *, least: int = 0, alone: bool = False) -> Rule[tuple[T, ...]]:
-    """A list of what `rule` reads, without repetitions; `alone` takes a single one for a list of one."""
+    """A list of what `rule` reads, without repetitions; `alone` takes a single one for a list of
+    one.
+    """
 
     def read(node: TomlNode) -> tuple[T, ...] | Faulty:
         if alone and isinstance(node.value, str):
@@ -367,7 +385,8 @@ def named(rule: Rule[T], *, name: Callable[[TomlNode], str | Faulty]) -> Rule[di
 def fields(
     node: TomlNode, rules: Mapping[str, Rule[object]], *, homes: Mapping[str, str] | None = None
 ) -> tuple[dict[str, object], dict[str, TomlNode]]:
-    """A table whose keys are known: the values that could be read, and each member's node, faulty or not.
+    """A table whose keys are known: the values that could be read, and each member's node, faulty
+    or not.
 
     Unknown keys are faults; `homes` says of a key in which other table it would be right.
     """
@@ -395,7 +414,9 @@ def _hint(key: str, rules: Mapping[str, object], homes: Mapping[str, str]) -> st
 
 
 def header_name(*, refused: frozenset[str]) -> Callable[[TomlNode], str | Faulty]:
-    """A header's name in lower case. `refused` are those that the gateway writes itself, or must not forward."""
+    """A header's name in lower case. `refused` are those that the gateway writes itself, or must
+    not forward.
+    """
 
     def name(node: TomlNode) -> str | Faulty:
         given = str(node.path[-1])

@@ -1,6 +1,7 @@
 """A value that must not be seen: keys, tokens, and headers that may carry either.
 
-It stands below every setting and knows none. Whoever sends it says `reveal()`, so that each place that does can be found by that word.
+It stands below every setting and knows none. Whoever sends it says `reveal()`, so that each place
+that does can be found by that word.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ HIDDEN: Final = "********"
 
 
 class Secret:
-    """A string that prints as asterisks in `repr`, `str`, f-strings and, through `hide`, in JSON. Not a `str`, so nothing writes it by accident."""
+    """A string that prints as asterisks in `repr`, `str`, f-strings and, through `hide`, in JSON.
+    Not a `str`, so nothing writes it by accident.
+    """
 
     __slots__ = ("_value",)
 
@@ -41,7 +44,9 @@ class Secret:
 
 
 def hide(value: object) -> object:
-    """What msgspec writes for a Secret: `msgspec.json.encode(config, enc_hook=hide)`. Raises NotImplementedError for any other type."""
+    """What msgspec writes for a Secret: `msgspec.json.encode(config, enc_hook=hide)`. Raises
+    NotImplementedError for any other type.
+    """
     if isinstance(value, Secret):
         return HIDDEN
     raise NotImplementedError(f"{type(value).__name__} has no form in JSON")

@@ -1,7 +1,9 @@
-"""Every setting as a frozen type: the names are the keys of the TOML file, the defaults are what a small config leaves out.
+"""Every setting as a frozen type: the names are the keys of the TOML file, the defaults are what a
+small config leaves out.
 
-Below it stand the vocabulary and `secret.py`; above it everything that is configured. It knows neither files nor the environment.
-Sizes are bytes and times are seconds. `read.py` says what each key may hold; modelplex.example.toml says it to users.
+Below it stand the vocabulary and `secret.py`; above it everything that is configured. It knows
+neither files nor the environment. Sizes are bytes and times are seconds. `read.py` says what each
+key may hold; modelplex.example.toml says it to users.
 """
 
 from __future__ import annotations
@@ -14,10 +16,14 @@ from modelplex.config.secret import Secret
 from modelplex.policy.bounds import Allowed
 
 DEFAULT_HTTP: Final = "127.0.0.1:11435"
-"""One above Ollama's port, so that both can run; loopback, since whoever reaches it spends the keys."""
+"""One above Ollama's port, so that both can run; loopback, since whoever reaches it spends the
+keys.
+"""
 
 SHARES: Final = 2.5
-"""Shares of body memory for which there is room, if the config says nothing else: a caller that uses up its own leaves another one most of a share, and the process stays below 200 MB."""
+"""Shares of body memory for which there is room, if the config says nothing else: a caller that
+uses up its own leaves another one most of a share, and the process stays below 200 MB.
+"""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
@@ -56,22 +62,29 @@ class TypeFacts(Protocol):
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[server]`: where it listens and what it accepts.
 
-    http             addresses as "host:port" ("[::1]:8080" for IPv6), always with both parts; empty where only sockets are served
+    http             addresses as "host:port" ("[::1]:8080" for IPv6), always with both parts; empty
+                     where only sockets are served
     socket_mode      octal digits
-    max_body_memory  bytes of request bodies at once, for the process; None is 2.5 times the share of a caller
+    max_body_memory  bytes of request bodies at once, for the process; None is 2.5 times the share
+                     of a caller
     max_body_memory_per_caller  the share; None is `max_request_size`
-    max_connections_per_listener, max_connections_per_caller  None is half of `max_connections`, and a quarter
+    max_connections_per_listener, max_connections_per_caller  None is half of `max_connections`, and
+    a quarter
     reserved_connections  of `max_connections`, for HTTP alone; None is an eighth
-    min_body_rate    bytes a second that a body has to come at, on average, after its first `body_timeout`; 0 is no bound
+    min_body_rate    bytes a second that a body has to come at, on average, after its first
+                     `body_timeout`; 0 is no bound
     allowed_hosts    names in `Host` that are served beside loopback and the listener's own address
-    keep_responses   where answers of the Responses form are kept, for who goes on from one by its id: "memory", a file, or not at all
+    keep_responses   where answers of the Responses form are kept, for who goes on from one by its
+                     id: "memory", a file, or not at all
     on_loss          what to do where the target's dialect cannot say a part of the request
     on_pinned_state  what to do with state that only an unreachable provider can read
     ping_interval    silence on a stream after which a keep-alive is written
     vsock            ports of AF_VSOCK, for virtual machines
-    allow_uid        whose processes may connect to `socket`; empty means that the file's mode decides alone
+    allow_uid        whose processes may connect to `socket`; empty means that the file's mode
+                     decides alone
     attest           what becomes of a caller of `socket` that has a network of its own
-    state_folder     where counters, catalogues and locks are kept; None means the user's own state folder
+    state_folder     where counters, catalogues and locks are kept; None means the user's own state
+                     folder
     allow_unauthenticated  whether MCP is served beyond loopback to callers without an agent's token
     """
 
@@ -121,7 +134,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One of `[[providers]]`.
 
-    base_url   http, https, or `unix:/path/to.sock`, with `:/prefix` after it where the paths have one; "" where the type needs none
+    base_url   http, https, or `unix:/path/to.sock`, with `:/prefix` after it where the paths have
+               one; "" where the type needs none
     api_key    tried in turn
     models     names or globs; empty means that the provider is asked for its list
     priority   lower is tried first
@@ -149,7 +163,9 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[failover]`. `retries` are of the same candidate; a provider that asks for more than `max_retry_after` is left for the next at once."""
+    """`[failover]`. `retries` are of the same candidate; a provider that asks for more than
+    `max_retry_after` is left for the next at once.
+    """
 
     max_attempts: int = 6
     retries: int = 2
@@ -162,7 +178,9 @@ class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[log]`. `max_size` and `keep` rotate `file`; `max_body` cuts a body that is logged, where `bodies` allows it at all."""
+    """`[log]`. `max_size` and `keep` rotate `file`; `max_body` cuts a body that is logged, where
+    `bodies` allows it at all.
+    """
 
     file: str | None = None
     bodies: bool = False
@@ -173,7 +191,9 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[policy.allow]`: rules of the sealed policy that are opened, by name or within bounds: for every caller, or for those of one kind of listener."""
+    """`[policy.allow]`: rules of the sealed policy that are opened, by name or within bounds: for
+    every caller, or for those of one kind of listener.
+    """
 
     everywhere: tuple[Allowed, ...] = ()
     socket: tuple[Allowed, ...] = ()
@@ -181,7 +201,9 @@ class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[policy]`: what holds for a listener's callers, unless their `[[agents]]` entry says otherwise. `socket` is Unix sockets and AF_VSOCK."""
+    """`[policy]`: what holds for a listener's callers, unless their `[[agents]]` entry says
+    otherwise. `socket` is Unix sockets and AF_VSOCK.
+    """
 
     socket: PolicyName = "sealed"
     http: PolicyName = "open"
@@ -204,7 +226,8 @@ class BudgetConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `[[prices]]`: US dollars per million tokens. It holds for models whose name at the provider matches one of `model`; None for `provider` means all of them.
+    """One of `[[prices]]`: US dollars per million tokens. It holds for models whose name at the
+    provider matches one of `model`; None for `provider` means all of them.
 
     cached_input, cache_write   None means what `input` costs
     """
@@ -223,7 +246,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     models      names or globs that it may ask for; empty means all
     tools       globs of exposed tool names ("git__*"); empty means all
     concurrent  requests that may run at once
-    on_unpriced  what becomes of a request to a model of no known price, where the budget counts dollars
+    on_unpriced  what becomes of a request to a model of no known price, where the budget counts
+                 dollars
     policy      None means what the listener's callers have
     allow       rules of the sealed policy that are opened for it
     attest, allow_uid, socket_mode, socket_group   None or empty means what [server] says
@@ -247,7 +271,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `[mcp] servers`: a `command` that is started, or a `url`. Arguments and addresses often carry tokens, so they are secrets.
+    """One of `[mcp] servers`: a `command` that is started, or a `url`. Arguments and addresses
+    often carry tokens, so they are secrets.
 
     protocol    which era it is spoken to in; "auto" asks it
     tools       globs of its own tool names; one that begins with "!" denies; empty means all
@@ -255,10 +280,12 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     idle_stop   seconds without a call after which its process is stopped; 0 never
     scope       how many processes there are: one, one a session, one an agent
     network     False puts the process into an empty network namespace
-    allow       what it may ask of the client: "sampling", "elicitation", "roots" (a client's roots widen what some servers serve); and "tasks", calls that outlast their answer
+    allow       what it may ask of the client: "sampling", "elicitation", "roots" (a client's roots
+                widen what some servers serve); and "tasks", calls that outlast their answer
     roots       folders that it is told of where it asks for roots; the client's are never passed on
     idempotent  globs of tools whose call may be sent again after a crash
-    plain_text  True shows control characters and invisible ones in what it says as what they are, in place of passing them on
+    plain_text  True shows control characters and invisible ones in what it says as what they are,
+                in place of passing them on
     """
 
     name: str
@@ -299,7 +326,8 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
     stdio_socket     a Unix socket that speaks MCP's stdio framing, a message a line
     lock_file        what `modelplex mcp lock` writes; relative to the config file
     pinning          "auto" is "locked" where the lock file exists, else "trust_first"
-    search           whether `search_tools` and its two siblings stand for the whole list; "auto" above `search_above` tools
+    search           whether `search_tools` and its two siblings stand for the whole list; "auto"
+                     above `search_above` tools
     max_in_flight    calls at once for each caller; `max_server_in_flight` for each server
     max_call_time    what progress can extend a call to
     meta             vendor keys of `_meta` that pass, as globs
@@ -333,7 +361,9 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole. `path` is the file that it came from, None where there was none. `aliases` maps a name to what is tried for it, in order."""
+    """The whole. `path` is the file that it came from, None where there was none. `aliases` maps a
+    name to what is tried for it, in order.
+    """
 
     server: ServerConfig = ServerConfig()
     providers: tuple[ProviderConfig, ...] = ()

@@ -12,7 +12,8 @@ OWN_FOLDER = "modelplex"
 
 
 def state_folder(configured: str | None, *, environ: Mapping[str, str]) -> Path:
-    """Where it is: `[server] state_folder`, else below $XDG_STATE_HOME, else below ~/.local/state. It is not made here.
+    """Where it is: `[server] state_folder`, else below $XDG_STATE_HOME, else below ~/.local/state.
+    It is not made here.
 
     Raises:
         RuntimeError: the user has no home.

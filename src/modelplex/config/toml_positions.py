@@ -1,7 +1,8 @@
 """On which line each key stands, since no TOML reader of the standard library says so.
 
-It stands below the reader and knows no setting. It only ever sees text that tomllib has already accepted, so it finds its way and
-judges nothing: whatever it skips was valid. Source: https://toml.io/en/v1.0.0
+It stands below the reader and knows no setting. It only ever sees text that tomllib has already
+accepted, so it finds its way and judges nothing: whatever it skips was valid. Source:
+https://toml.io/en/v1.0.0
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ Path = tuple[str | int, ...]
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _INLINE_BLANK: Final = re.compile(r"[ \t]*")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-# The long forms first: `""` also opens `\"""`. A long string may end in up to two quotes of its own.
+# The long forms first: `""` also opens `\"""`. A long string may end in up to two quotes of its
+# own.
 _STRING: Final = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|' r"'''.*?'{3,5}|" r'"(?:[^"\\\n]|\\.)*"|' r"'[^'\n]*'", re.DOTALL
 )
@@ -33,7 +35,9 @@ def places(text: str) -> dict[Path, int]:
 
 
 def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
-    """The line of `path`, or of the nearest table around it where the key itself is not written; None in an empty document."""
+    """The line of `path`, or of the nearest table around it where the key itself is not written;
+    None in an empty document.
+    """
     for length in range(len(path), 0, -1):
         if (line := lines.get(path[:length])) is not None:
             return line
@@ -108,7 +112,8 @@ class _Scan:
         while True:
             self._skip(_INLINE_BLANK)
             if self.text[self.at] in "\"'":
-                # Escapes are as in any string, so the reader that accepted them says what they mean.
+                # Escapes are as in any string, so the reader that accepted them says what they
+                # mean.
                 keys.append(str(tomllib.loads(f"key = {self._take(_STRING)}")["key"]))
             else:
                 keys.append(self._take(_BARE_KEY))

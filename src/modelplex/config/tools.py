@@ -1,7 +1,7 @@
 """The tables of tool servers: [mcp], and each of its servers.
 
-It stands beside `read.py`, which calls it, and above the rules. It judges what is written; whether a command exists, or anybody answers at a url,
-is found out by whoever starts it.
+It stands beside `read.py`, which calls it, and above the rules. It judges what is written; whether
+a command exists, or anybody answers at a url, is found out by whoever starts it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from modelplex.config.settings import McpConfig, McpServer
 
 LEAST_NAME: Final = 36
 MOST_NAME: Final = 128
-"""Characters of an exposed name: the longest server's name and what makes a cut name unique must fit; the protocol's own advice ends at 128."""
+"""Characters of an exposed name: the longest server's name and what makes a cut name unique must
+fit; the protocol's own advice ends at 128.
+"""
 
 LARGEST: Final = 2**40
 """Bytes; no size that anybody means is above it."""
@@ -61,7 +63,8 @@ WRITTEN_BY_US: Final = frozenset(
         *("mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"),
     }
 )
-"""Headers that a config may not add to what is sent to a tool server: they say what a message is."""
+"""Headers that a config may not add to what is sent to a tool server: they say what a message is.
+"""
 
 _PATH = text("a path")
 _BYTES = whole("bytes", least=LEAST_MESSAGE, most=LARGEST)
@@ -200,7 +203,9 @@ _TOKEN: Final = re.compile(
 
 
 def secrets(each: McpServer) -> Iterator[str]:
-    """What no line of the log may hold. Of the arguments only what can be one: `--verbose` and a path in every line must stay readable."""
+    """What no line of the log may hold. Of the arguments only what can be one: `--verbose` and a
+    path in every line must stay readable.
+    """
     yield from (value.reveal() for value in (*each.env.values(), *each.headers.values()))
     if each.url is not None:
         url = each.url.reveal()
@@ -215,8 +220,9 @@ def secrets(each: McpServer) -> Iterator[str]:
 
 
 def credentials(each: McpServer) -> Iterator[str]:
-    """What no answer of the server's may hold either: a tool that prints its environment would hand the host's keys to an agent. Only what is named or looks like one, since
-    an answer may well speak of a path that its server was told.
+    """What no answer of the server's may hold either: a tool that prints its environment would hand
+    the host's keys to an agent. Only what is named or looks like one, since an answer may well
+    speak of a path that its server was told.
     """
     for name, value in (*each.env.items(), *each.headers.items()):
         if _TELLING.search(name) or _TOKEN.fullmatch(value.reveal()):

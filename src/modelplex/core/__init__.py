@@ -1,1 +1,3 @@
-"""The vocabulary: what is asked (request), what is answered (events), errors, and callers. Imports nothing of ours."""
+"""The vocabulary: what is asked (request), what is answered (events), errors, and callers. Imports
+nothing of ours.
+"""

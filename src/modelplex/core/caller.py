@@ -1,7 +1,8 @@
 """Who calls: what a listener knows of the one at the other end, and what the config allows them.
 
-Above it stand the listeners, which make it once a connection (and once more where a token says who it is); below it the config's words alone. It is
-read by the gateways and written to the Record. A name in it was given by the host: what a caller says of itself is not here.
+Above it stand the listeners, which make it once a connection (and once more where a token says who
+it is); below it the config's words alone. It is read by the gateways and written to the Record. A
+name in it was given by the host: what a caller says of itself is not here.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from modelplex.policy.bounds import Bound
 
 Kind = Literal["tcp", "unix", "vsock"]
 Reach = Literal["isolated", "networked", "unknown"]
-"""What the kernel told of the connecting process: an empty network namespace, one with a way out, or nothing that could be judged."""
+"""What the kernel told of the connecting process: an empty network namespace, one with a way out,
+or nothing that could be judged.
+"""
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """The process that connected, from SO_PEERCRED: it may have handed the connection on. `pid` is 0 where the kernel does not show it to us."""
+    """The process that connected, from SO_PEERCRED: it may have handed the connection on. `pid` is
+    0 where the kernel does not show it to us.
+    """
 
     pid: int
     uid: int
@@ -34,10 +39,13 @@ class PeerNetwork(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, "" on sockets.
+    """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, ""
+    on sockets.
 
-    `agent` is a name of [[agents]], "" for nobody in particular. `sealed` with the rules that are open for this caller, some of them within bounds. `models` and `tools` are
-    globs, empty for all. `priced_only` is for an agent whose budget counts dollars, and who may not spend what nobody can count.
+    `agent` is a name of [[agents]], "" for nobody in particular. `sealed` with the rules that are
+    open for this caller, some of them within bounds. `models` and `tools` are globs, empty for all.
+    `priced_only` is for an agent whose budget counts dollars, and who may not spend what nobody can
+    count.
     """
 
     listener: str

@@ -1,14 +1,17 @@
-"""What can go wrong, as one tree. Each error answers three questions: whose fault, which status, is another candidate worth trying?
+"""What can go wrong, as one tree. Each error answers three questions: whose fault, which status, is
+another candidate worth trying?
 
     ModelplexError
-      ClientError        the caller's: returned at once, another provider would say the same (but for Unsupported)
+      ClientError        the caller's: returned at once, another provider would say the same (but
+                         for Unsupported)
         BadRequest         400  the body or a parameter is wrong, or the context is too long
         Unsupported        400  what is asked cannot be said to the provider that serves this model
         Unauthorized       401  an /_internal/ token is missing or wrong
         UnknownModel       404  code model_not_found
         NotFound           404  no such path
         MethodNotAllowed   405
-        UpgradeRefused     426  a WebSocket was asked for; clients that have an HTTP form too take it at once
+        UpgradeRefused     426  a WebSocket was asked for; clients that have an HTTP form too take
+                           it at once
         RequestTimeout     408  the body came too slowly
         TooLarge           413
         Misdirected        421  a Host that this listener does not serve
@@ -16,21 +19,26 @@
         BudgetExceeded       402  an agent's budget is used up
       AgentLimited         429  an agent asks faster than it may
       ProviderError      the provider's: another candidate may do better
-        UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown as 401: agents would ask for a login
+        UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown
+                           as 401: agents would ask for a login
         RateLimited        429
         Overloaded         503  it says that it is busy
-        CircuitOpen        429  every candidate said before to come back later, so that nobody was asked
-        UpstreamBroken     502  it could not be reached, broke off, or answered with something that is not an answer
+        CircuitOpen        429  every candidate said before to come back later, so that nobody was
+                           asked
+        UpstreamBroken     502  it could not be reached, broke off, or answered with something that
+                           is not an answer
           UpstreamEncoded  502  it answered in a coding that is not read here
         UpstreamTimeout    504  nothing came in time
       GatewayFault       ours
         Fault              500
-        StatePinned        503  the request holds state that only one provider can read, and that one is not to be had
+        StatePinned        503  the request holds state that only one provider can read, and that
+                           one is not to be had
         Busy               503  the gateway has no room for another request
         Stopping           503  the gateway is shutting down
       ClientClosed       499  the caller hung up; nobody reads this, the Record does
 
-Pure: an error is a value that knows how it should be answered. Dialects put it into their own words (`write_error`).
+Pure: an error is a value that knows how it should be answered. Dialects put it into their own words
+    (`write_error`).
 """
 
 from __future__ import annotations
@@ -42,13 +50,16 @@ E = TypeVar("E", bound=BaseException)
 
 
 class ModelplexError(Exception):
-    """`message` is one or two sentences for the person who reads it: what is wrong, where, what would be right.
+    """`message` is one or two sentences for the person who reads it: what is wrong, where, what
+    would be right.
 
     status        the HTTP status that the client gets
     code          OpenAI's `code`; `param` the field at fault, as a path in the client's body
-    upstream_status, upstream_body   what the provider said, where it did; the body goes to a client of the same dialect as it came
+    upstream_status, upstream_body   what the provider said, where it did; the body goes to a client
+                                     of the same dialect as it came
     upstream_type, upstream_code     the provider's own names of the error
-    retry_after   seconds, exactly as the provider gave it, or as our own count of an agent says; never invented
+    retry_after   seconds, exactly as the provider gave it, or as our own count of an agent says;
+                  never invented
     upstream_headers   what the provider said of its limits, to be passed on
     """
 
@@ -61,7 +72,9 @@ class ModelplexError(Exception):
     again_may_do_better: ClassVar[bool] = True
     """Whether the same candidate may do better when it is asked once more."""
     signal: Literal["by_kind", "none", "unsent"] = "by_kind"
-    """What it says of the provider's health: what its class says; nothing, since the request brought it about; or that no connection came about, which no request can cause."""
+    """What it says of the provider's health: what its class says; nothing, since the request
+    brought it about; or that no connection came about, which no request can cause.
+    """
     sdk_may_retry: ClassVar[bool] = True
     """False adds `x-should-retry: false`, since SDKs would repeat every 5xx and 429."""
 
@@ -100,9 +113,10 @@ class ModelplexError(Exception):
 def detached(error: E) -> E:
     """The same error without its tracebacks and causes, to be kept as a value.
 
-    A traceback holds the frames that it went through, with their local variables: the request's body among them. A frame that keeps the error in turn
-    makes a cycle, and the body then stays in memory until the cycle collector runs. Whoever keeps an error beyond the `except` block that caught it
-    detaches it first.
+    A traceback holds the frames that it went through, with their local variables: the request's
+    body among them. A frame that keeps the error in turn makes a cycle, and the body then stays in
+    memory until the cycle collector runs. Whoever keeps an error beyond the `except` block that
+    caught it detaches it first.
     """
     todo: list[BaseException] = [error]
     while todo:
@@ -180,7 +194,9 @@ class PolicyDenied(ModelplexError):
 
 
 class BudgetExceeded(PolicyDenied):
-    """402 and not 429, which every client's library repeats: waiting a second does not help. Nor 403: Claude Code then says "Failed to authenticate"."""
+    """402 and not 429, which every client's library repeats: waiting a second does not help. Nor
+    403: Claude Code then says "Failed to authenticate".
+    """
 
     default_status = 402
     default_type = "billing_error"
@@ -188,7 +204,9 @@ class BudgetExceeded(PolicyDenied):
 
 
 class AgentLimited(ModelplexError):
-    """Ours, and no provider's: another candidate would not do better. `retry_after` is exact where it is set."""
+    """Ours, and no provider's: another candidate would not do better. `retry_after` is exact where
+    it is set.
+    """
 
     blame = "policy"
     default_status = 429
@@ -223,7 +241,9 @@ class Overloaded(ProviderError):
 
 
 class CircuitOpen(ProviderError):
-    """Nobody was asked: every candidate's provider told this caller to come back later. `retry_after` is what is left of that."""
+    """Nobody was asked: every candidate's provider told this caller to come back later.
+    `retry_after` is what is left of that.
+    """
 
     default_status = 429
     default_type = "rate_limit_exceeded"
@@ -231,7 +251,9 @@ class CircuitOpen(ProviderError):
 
 
 class UpstreamBroken(ProviderError):
-    """Reset, refused, cut, redirected, wrong content type, half a JSON, an empty stream, an error inside a 200."""
+    """Reset, refused, cut, redirected, wrong content type, half a JSON, an empty stream, an error
+    inside a 200.
+    """
 
 
 class UpstreamEncoded(UpstreamBroken):
@@ -251,7 +273,9 @@ class GatewayFault(ModelplexError):
 
 
 class Fault(GatewayFault):
-    """Something that should not have happened. Its log line has the details; the client gets the request id."""
+    """Something that should not have happened. Its log line has the details; the client gets the
+    request id.
+    """
 
 
 class StatePinned(GatewayFault):
@@ -281,7 +305,9 @@ class ClientClosed(ModelplexError):
 
 
 def without_name(sentence: str, name: str) -> str:
-    """An error's sentence for a line that has named the provider or the tool server already. Sentences for clients name it, since a client sees nothing else."""
+    """An error's sentence for a line that has named the provider or the tool server already.
+    Sentences for clients name it, since a client sees nothing else.
+    """
     for before in (f"{name}: ", f"The tool server {name} "):
         if name and sentence.startswith(before):
             return sentence.removeprefix(before)

@@ -1,11 +1,14 @@
 """What is answered: the vocabulary that comes out, a closed union.
 
-A wire's reader turns a provider's bytes into Events, a wire's writer turns Events into the client's bytes; a whole (not streamed) answer is the same
-Events at once. Nothing here knows a dialect, a provider or a socket. Match exhaustively, and end with `assert_never`.
+A wire's reader turns a provider's bytes into Events, a wire's writer turns Events into the client's
+bytes; a whole (not streamed) answer is the same Events at once. Nothing here knows a dialect, a
+provider or a socket. Match exhaustively, and end with `assert_never`.
 
-The order of an answer is: one Began; then parts; then one Ended for each choice and one Measured, in either order; or, at any place, one Failed, which is
-the last. A part is a run of events with the same `part` number: numbers rise as parts begin, so that text, thinking and calls keep the order in which the model made
-them. Parts of parallel calls may interleave. A writer that can have only one open part holds the others back.
+The order of an answer is: one Began; then parts; then one Ended for each choice and one Measured,
+in either order; or, at any place, one Failed, which is the last. A part is a run of events with the
+same `part` number: numbers rise as parts begin, so that text, thinking and calls keep the order in
+which the model made them. Parts of parallel calls may interleave. A writer that can have only one
+open part holds the others back.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from modelplex.core.request import OpaqueState
 
 
 class Iteration(msgspec.Struct, frozen=True):
-    """One of several samplings that a provider bills for one answer. `model` is "" where it is the answer's own; the counts are those of Usage."""
+    """One of several samplings that a provider bills for one answer. `model` is "" where it is the
+    answer's own; the counts are those of Usage.
+    """
 
     model: str = ""
     fresh: int = 0
@@ -30,11 +35,14 @@ class Iteration(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens that are billed, as the provider counted them. `output` includes `reasoning`; `input` parts are disjoint: fresh + cache_read + cache_write.
+    """Tokens that are billed, as the provider counted them. `output` includes `reasoning`; `input`
+    parts are disjoint: fresh + cache_read + cache_write.
 
-    `cache_write` is the whole; `cache_write_1h` that part of it that lives for an hour. `input_audio` and `input_image` are parts of `input`, `output_audio` and `output_image` of
-    `output`. `estimated` is true where a part of it was counted by nobody. `iterations` make up the counts, where the provider tells them apart.
-    `raw` is the provider's own usage object, unread, and `raw_of` the dialect it is in: the same dialect gets it back as it was.
+    `cache_write` is the whole; `cache_write_1h` that part of it that lives for an hour.
+    `input_audio` and `input_image` are parts of `input`, `output_audio` and `output_image` of
+    `output`. `estimated` is true where a part of it was counted by nobody. `iterations` make up the
+    counts, where the provider tells them apart. `raw` is the provider's own usage object, unread,
+    and `raw_of` the dialect it is in: the same dialect gets it back as it was.
     """
 
     fresh: int = 0
@@ -83,7 +91,9 @@ class ResponseStarted(msgspec.Struct, frozen=True):
 
 
 class TextDelta(msgspec.Struct, frozen=True):
-    """More text. `logprobs` is a JSON array of token entries in OpenAI's chat form, for this piece."""
+    """More text. `logprobs` is a JSON array of token entries in OpenAI's chat form, for
+    this piece.
+    """
 
     part: int
     text: str
@@ -118,7 +128,8 @@ class ReasoningDelta(msgspec.Struct, frozen=True):
 
 
 class OpaqueStateReceived(msgspec.Struct, frozen=True):
-    """The opaque state of the thinking part, or of the call part, with this number. It is whole, and replaces an earlier one of the part.
+    """The opaque state of the thinking part, or of the call part, with this number. It is whole,
+    and replaces an earlier one of the part.
 
     `redacted` means that the part has no readable text at all.
     """
@@ -130,7 +141,9 @@ class OpaqueStateReceived(msgspec.Struct, frozen=True):
 
 
 class ToolCallStarted(msgspec.Struct, frozen=True):
-    """A client tool's call has begun. `id` is never empty: a reader makes "call_<n>" where the provider gave none."""
+    """A client tool's call has begun. `id` is never empty: a reader makes "call_<n>" where the
+    provider gave none.
+    """
 
     part: int
     id: str
@@ -141,7 +154,9 @@ class ToolCallStarted(msgspec.Struct, frozen=True):
 
 
 class ToolArgumentsDelta(msgspec.Struct, frozen=True):
-    """More of the arguments (JSON text, or plain text for a free-form tool) of the call part with this number. Never empty text."""
+    """More of the arguments (JSON text, or plain text for a free-form tool) of the call part with
+    this number. Never empty text.
+    """
 
     part: int
     text: str
@@ -149,7 +164,9 @@ class ToolArgumentsDelta(msgspec.Struct, frozen=True):
 
 
 class MediaOutput(msgspec.Struct, frozen=True):
-    """An output that is neither text nor call (an image, audio), as one JSON object in the form of `dialect`. Another dialect names it as lost."""
+    """An output that is neither text nor call (an image, audio), as one JSON object in the form of
+    `dialect`. Another dialect names it as lost.
+    """
 
     part: int
     raw: msgspec.Raw
@@ -158,7 +175,9 @@ class MediaOutput(msgspec.Struct, frozen=True):
 
 
 class PartEnded(msgspec.Struct, frozen=True):
-    """The part with this number is complete. A reader sends it where its dialect says so; a writer must do without it too."""
+    """The part with this number is complete. A reader sends it where its dialect says so; a writer
+    must do without it too.
+    """
 
     part: int
     choice: int = 0
@@ -171,7 +190,9 @@ class UsageReported(msgspec.Struct, frozen=True):
 
 
 class ResponseEnded(msgspec.Struct, frozen=True):
-    """This choice is complete. `sequence` is the stop sequence that was hit; `detail` the refusal's details, a JSON object, unread."""
+    """This choice is complete. `sequence` is the stop sequence that was hit; `detail` the refusal's
+    details, a JSON object, unread.
+    """
 
     reason: Reason
     choice: int = 0
@@ -180,7 +201,9 @@ class ResponseEnded(msgspec.Struct, frozen=True):
 
 
 class ResponseFailed(msgspec.Struct, frozen=True):
-    """The answer broke. It is written as an error in the client's dialect and never as a normal end."""
+    """The answer broke. It is written as an error in the client's dialect and never as a normal
+    end.
+    """
 
     error: ModelplexError
 
@@ -214,7 +237,9 @@ OUTPUT = (
 
 
 class EmbeddingResponse(msgspec.Struct, frozen=True):
-    """Vectors, in the order of the inputs. Each is floats, or base64 text of little-endian float32, as the provider gave it."""
+    """Vectors, in the order of the inputs. Each is floats, or base64 text of little-endian float32,
+    as the provider gave it.
+    """
 
     model: str
     vectors: tuple[tuple[float, ...] | str, ...]

@@ -1,12 +1,15 @@
 """What is asked: the vocabulary that goes in.
 
-Above it stand the wires, which read and write it, the policies and the route; below it stands nothing. It knows no dialect's
-JSON, no provider and no socket. Everything is frozen: a Call is never mutated, each Attempt writes it afresh.
+Above it stand the wires, which read and write it, the policies and the route; below it stands
+nothing. It knows no dialect's JSON, no provider and no socket. Everything is frozen: a Call is
+never mutated, each Attempt writes it afresh.
 
-Two things are told apart. An `RawRequest` is the request as it came, its body unread but for the top level; it is all that the fast path needs,
-where client and provider speak the same dialect. A `ChatRequest` is the same request understood, and is only made where a
-translation or a rule needs it. A Call is rich enough for the OpenAI chat, OpenAI Responses, Anthropic Messages, Gemini and
-Ollama forms; what one of them can say and another cannot stays in it, and the writer that cannot say it names it as a `Change`.
+Two things are told apart. An `RawRequest` is the request as it came, its body unread but for the
+top level; it is all that the fast path needs, where client and provider speak the same dialect. A
+`ChatRequest` is the same request understood, and is only made where a translation or a rule needs
+it. A Call is rich enough for the OpenAI chat, OpenAI Responses, Anthropic Messages, Gemini and
+Ollama forms; what one of them can say and another cannot stays in it, and the writer that cannot
+say it names it as a `Change`.
 """
 
 from __future__ import annotations
@@ -38,16 +41,19 @@ Endpoint = Literal[
     "audio/transcriptions",
     "audio/translations",
 ]
-"""The operations that go to a provider, named by their path below the base URL of the dialect that has them."""
+"""The operations that go to a provider, named by their path below the base URL of the dialect that
+has them.
+"""
 
 
 class RawRequest(msgspec.Struct, frozen=True):
     """One request as it came, before anything but its top level was read.
 
-    `fields` holds the top-level members of a JSON body, each value unread (`msgspec.Raw`), so that the body can be written again with one
-    member changed and every other value's bytes the same. For a multipart body it is empty. `headers` are the few that belong to the dialect (its
-    version, its betas) and go on to a provider that speaks the same one. `judged`: it was read whole, and no member of it stands twice.
-    `mended` is what was put right in the body before it could be read.
+    `fields` holds the top-level members of a JSON body, each value unread (`msgspec.Raw`), so that
+    the body can be written again with one member changed and every other value's bytes the same.
+    For a multipart body it is empty. `headers` are the few that belong to the dialect (its version,
+    its betas) and go on to a provider that speaks the same one. `judged`: it was read whole, and no
+    member of it stands twice. `mended` is what was put right in the body before it could be read.
     """
 
     endpoint: Endpoint
@@ -64,26 +70,32 @@ class RawRequest(msgspec.Struct, frozen=True):
 
 
 class StrippedValue(msgspec.Struct, frozen=True):
-    """What policy took out of a request, or overwrote in it: a JSON pointer and the rule's name. Never the value."""
+    """What policy took out of a request, or overwrote in it: a JSON pointer and the rule's name.
+    Never the value.
+    """
 
     pointer: str
     rule: str
 
 
-# --- content -----------------------------------------------------------------------------------------------------------------------
+# --- content --------------------------------------------------------------------------------------
 
 
 class CacheBreakpoint(msgspec.Struct, frozen=True):
-    """A cache breakpoint after the part or tool that carries it. `ttl` is as its dialect says it: "5m", "1h", "30m", "12h" or None."""
+    """A cache breakpoint after the part or tool that carries it. `ttl` is as its dialect says it:
+    "5m", "1h", "30m", "12h" or None.
+    """
 
     ttl: str | None = None
 
 
 class OpaqueState(msgspec.Struct, frozen=True):
-    """Opaque state that only its maker can read: a thinking signature, encrypted reasoning, redacted thinking.
+    """Opaque state that only its maker can read: a thinking signature, encrypted reasoning,
+    redacted thinking.
 
-    `format` names what it is (wires.md 2.8): "anthropic-claude-v1", "openai-responses-v1", "google-gemini-v1", or "unknown".
-    `provider` and `account` say who made it; None where that cannot be known from the request. It never goes to anybody else.
+    `format` names what it is (wires.md 2.8): "anthropic-claude-v1", "openai-responses-v1",
+    "google-gemini-v1", or "unknown". `provider` and `account` say who made it; None where that
+    cannot be known from the request. It never goes to anybody else.
     """
 
     format: str
@@ -102,7 +114,9 @@ class InlineData(msgspec.Struct, frozen=True):
 
 
 class UrlReference(msgspec.Struct, frozen=True):
-    """An address that the provider would fetch. Always http or https; `data:` URLs are read as Inline."""
+    """An address that the provider would fetch. Always http or https; `data:` URLs are read as
+    Inline.
+    """
 
     url: str
 
@@ -123,7 +137,9 @@ Source = InlineData | UrlReference | FileReference
 
 
 class TextPart(msgspec.Struct, frozen=True):
-    """Plain text. `annotations` (citations) are kept in the form of `annotations_of`, a dialect's name."""
+    """Plain text. `annotations` (citations) are kept in the form of `annotations_of`, a dialect's
+    name.
+    """
 
     text: str
     cache: CacheBreakpoint | None = None
@@ -144,7 +160,9 @@ class ImagePart(msgspec.Struct, frozen=True):
 
 
 class AudioPart(msgspec.Struct, frozen=True):
-    """Sound in the request: base64 `data` in `format` ("wav", "mp3"). An assistant's earlier answer is named by `id` alone."""
+    """Sound in the request: base64 `data` in `format` ("wav", "mp3"). An assistant's earlier answer
+    is named by `id` alone.
+    """
 
     data: str
     format: str
@@ -152,7 +170,9 @@ class AudioPart(msgspec.Struct, frozen=True):
 
 
 class DocumentPart(msgspec.Struct, frozen=True):
-    """A PDF or a text. `citations` asks for citations; `context` is told to the model but not cited."""
+    """A PDF or a text. `citations` asks for citations; `context` is told to the model but not
+    cited.
+    """
 
     source: Source | PlainText
     filename: str | None = None
@@ -173,9 +193,11 @@ class SearchResultPart(msgspec.Struct, frozen=True):
 
 
 class ReasoningPart(msgspec.Struct, frozen=True):
-    """Reasoning of an assistant turn. `text` may be empty (omitted or redacted); `redacted` means that only the seal exists.
+    """Reasoning of an assistant turn. `text` may be empty (omitted or redacted); `redacted` means
+    that only the seal exists.
 
-    `summary` is true where the text is the provider's summary of its reasoning and not the reasoning itself.
+    `summary` is true where the text is the provider's summary of its reasoning and not the
+    reasoning itself.
     """
 
     text: str
@@ -185,9 +207,10 @@ class ReasoningPart(msgspec.Struct, frozen=True):
 
 
 class ToolCallPart(msgspec.Struct, frozen=True):
-    """A client tool's call. `arguments` is the JSON text as the model wrote it ("{}" where there was nothing); of a free-form
-    tool (`free`) it is the plain text. `seal` is a signature that must return on this very part (Gemini). `extra` are members that
-    only the Call's own dialect has (Anthropic's `caller`, `toolset_name`), unread.
+    """A client tool's call. `arguments` is the JSON text as the model wrote it ("{}" where there
+    was nothing); of a free-form tool (`free`) it is the plain text. `seal` is a signature that must
+    return on this very part (Gemini). `extra` are members that only the Call's own dialect has
+    (Anthropic's `caller`, `toolset_name`), unread.
     """
 
     id: str
@@ -201,7 +224,9 @@ class ToolCallPart(msgspec.Struct, frozen=True):
 
 
 class ToolResultPart(msgspec.Struct, frozen=True):
-    """What the client's tool gave for the call `id`. Parts are Text, Image, Document, SearchResult, Foreign. `extra` as in ToolCall."""
+    """What the client's tool gave for the call `id`. Parts are Text, Image, Document, SearchResult,
+    Foreign. `extra` as in ToolCall.
+    """
 
     id: str
     parts: tuple[Part, ...]
@@ -213,7 +238,9 @@ class ToolResultPart(msgspec.Struct, frozen=True):
 
 
 class ForeignPart(msgspec.Struct, frozen=True):
-    """A part that only its own dialect understands (hosted tools and their results). It passes within the dialect and is refused elsewhere."""
+    """A part that only its own dialect understands (hosted tools and their results). It passes
+    within the dialect and is refused elsewhere.
+    """
 
     dialect: str
     type: str
@@ -237,11 +264,13 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn. Tool results are parts of a message with role "tool"; a reader makes one such message of each run of results.
+    """One turn. Tool results are parts of a message with role "tool"; a reader makes one such
+    message of each run of results.
 
-    A reader keeps the order of the parts as the model made them: thinking before the call that it led to.
-    `path` is where it stood in the client's body ("messages[3]"), for errors and changes.
-    `extra` holds its members that have no place here, unread; like the Call's they ride along to the same dialect alone.
+    A reader keeps the order of the parts as the model made them: thinking before the call that it
+    led to. `path` is where it stood in the client's body ("messages[3]"), for errors and changes.
+    `extra` holds its members that have no place here, unread; like the Call's they ride along to
+    the same dialect alone.
     """
 
     role: Role
@@ -253,11 +282,13 @@ class Message(msgspec.Struct, frozen=True):
     extra: dict[str, msgspec.Raw] = {}
 
 
-# --- tools -------------------------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the client runs. `parameters` is its JSON schema, unread; None where it takes nothing."""
+    """A function that the client runs. `parameters` is its JSON schema, unread; None where it takes
+    nothing.
+    """
 
     name: str
     description: str | None = None
@@ -269,7 +300,9 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 class FreeformTool(msgspec.Struct, frozen=True):
-    """A free-form tool: its input is text, optionally bound by a grammar (`syntax` "lark" or "regex")."""
+    """A free-form tool: its input is text, optionally bound by a grammar (`syntax` "lark" or
+    "regex").
+    """
 
     name: str
     description: str | None = None
@@ -280,7 +313,9 @@ class FreeformTool(msgspec.Struct, frozen=True):
 
 
 class HostedTool(msgspec.Struct, frozen=True):
-    """A tool that is not a plain function: run by the provider, or typed by its dialect. Of use within that dialect alone."""
+    """A tool that is not a plain function: run by the provider, or typed by its dialect. Of use
+    within that dialect alone.
+    """
 
     dialect: str
     type: str
@@ -292,21 +327,24 @@ AnyTool = Tool | FreeformTool | HostedTool
 
 
 class ToolChoice(msgspec.Struct, frozen=True):
-    """Which tools may be called. `names` are set for "named" (exactly one) and "subset"; `required` tells whether a subset's call is forced."""
+    """Which tools may be called. `names` are set for "named" (exactly one) and "subset"; `required`
+    tells whether a subset's call is forced.
+    """
 
     mode: Literal["none", "auto", "required", "named", "subset"]
     names: tuple[str, ...] = ()
     required: bool = False
 
 
-# --- controls ----------------------------------------------------------------------------------------------------------------------
+# --- controls -------------------------------------------------------------------------------------
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ReasoningOptions(msgspec.Struct, frozen=True):
-    """How much to think. One of `effort` and `budget` (tokens) is usually set; `mode` is Anthropic's word where it was given:
-    "adaptive", "enabled", "disabled", "between_tools". `show` is "summarized", "omitted", "auto", "concise" or "detailed".
+    """How much to think. One of `effort` and `budget` (tokens) is usually set; `mode` is
+    Anthropic's word where it was given: "adaptive", "enabled", "disabled", "between_tools". `show`
+    is "summarized", "omitted", "auto", "concise" or "detailed".
     """
 
     effort: Effort | None = None
@@ -345,10 +383,11 @@ class Sampling(msgspec.Struct, frozen=True):
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation's next turn, asked for. Made by a wire's `read_call`.
 
-    `extra` holds the top-level members that have no place here, unread, by the name they had in `dialect`: they ride along to the same
-    dialect, and are reported as dropped elsewhere. `user_field` is the member that `user` came in ("user", "safety_identifier").
-    `old_functions`: asked in OpenAI's form of before tools, whose answer has `function_call`.
-    `namespaces` are the groups that tools stand in, each with its description; a tool names its own by `namespace`.
+    `extra` holds the top-level members that have no place here, unread, by the name they had in
+    `dialect`: they ride along to the same dialect, and are reported as dropped elsewhere.
+    `user_field` is the member that `user` came in ("user", "safety_identifier"). `old_functions`:
+    asked in OpenAI's form of before tools, whose answer has `function_call`. `namespaces` are the
+    groups that tools stand in, each with its description; a tool names its own by `namespace`.
     """
 
     dialect: str
@@ -376,7 +415,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A text to be continued (the old completions form). Token ids are refused by dialects that have none."""
+    """A text to be continued (the old completions form). Token ids are refused by dialects that
+    have none.
+    """
 
     dialect: str
     model: str
@@ -391,7 +432,9 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Texts to be embedded. `encoding` is how the client wants the vectors: "float" or "base64" (little-endian float32)."""
+    """Texts to be embedded. `encoding` is how the client wants the vectors: "float" or "base64"
+    (little-endian float32).
+    """
 
     dialect: str
     model: str
@@ -401,11 +444,12 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, msgspec.Raw] = {}
 
 
-# --- who to ask --------------------------------------------------------------------------------------------------------------------
+# --- who to ask -----------------------------------------------------------------------------------
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a writer must know of the model that it writes for. The defaults are those of a model that nothing is known of.
+    """What a writer must know of the model that it writes for. The defaults are those of a model
+    that nothing is known of.
 
     `levels` are the efforts that it takes, where its service tells them apart by model; () for all.
     """
@@ -427,15 +471,21 @@ class Quirks(msgspec.Struct, frozen=True):
 
     output_limit     the field that carries the output limit (OpenAI forms)
     system_role      what a leading instruction's role is called
-    effort           where reasoning effort goes: "reasoning_effort", "reasoning" (an object), "thinking" or "" for nowhere
-    reasoning_back   the field in which an assistant's earlier reasoning is sent back: "reasoning_content", "reasoning", "reasoning_details" or ""
+    effort           where reasoning effort goes: "reasoning_effort", "reasoning" (an object),
+                     "thinking" or "" for nowhere
+    reasoning_back   the field in which an assistant's earlier reasoning is sent back:
+                     "reasoning_content", "reasoning", "reasoning_details" or ""
     reasoning_back_for_tools_only  only on turns that called tools (DeepSeek)
     stream_usage     understands stream_options.include_usage
     cache_control    keeps Anthropic's cache_control on parts
-    conversations    the form in which conversations are held where the client's own is not to be had: the dialect's "usual" one, or "responses"
-    custom_tools     knows free-form tools; where it does not, one that comes from another form is written as a function with one string
-    stores_chat      keeps chat completions unless a request says `store: false`; OpenAI and Azure at their own addresses are known to
-    refuses          top-level request fields that it answers with an error, so that they are dropped and reported
+    conversations    the form in which conversations are held where the client's own is not to be
+                     had: the dialect's "usual" one, or "responses"
+    custom_tools     knows free-form tools; where it does not, one that comes from another form is
+                     written as a function with one string
+    stores_chat      keeps chat completions unless a request says `store: false`; OpenAI and Azure
+                     at their own addresses are known to
+    refuses          top-level request fields that it answers with an error, so that they are
+                     dropped and reported
     api_version      the value of anthropic-version
     """
 
@@ -454,10 +504,12 @@ class Quirks(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try of one candidate. `number` counts from 1 over the whole Ask; `delay` is how long to wait before it, in seconds.
+    """One try of one candidate. `number` counts from 1 over the whole Ask; `delay` is how long to
+    wait before it, in seconds.
 
     `dialect` is what is spoken to it, `endpoint` the operation of it that serves this Ask.
-    `account` stands for the key that is used: a short one-way mark, so that sealed state finds its way back and no key is known here.
+    `account` stands for the key that is used: a short one-way mark, so that sealed state finds its
+    way back and no key is known here.
     """
 
     provider: str
@@ -472,11 +524,12 @@ class Attempt(msgspec.Struct, frozen=True):
     facts: ModelFacts = ModelFacts()
 
 
-# --- what became of it -------------------------------------------------------------------------------------------------------------
+# --- what became of it ----------------------------------------------------------------------------
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Something that the target's dialect cannot say as it was said. `path` is a place in the client's body ("tools[0].strict").
+    """Something that the target's dialect cannot say as it was said. `path` is a place in the
+    client's body ("tools[0].strict").
 
     op: "drop", "clamp", "move", "rename", "lower" (said in weaker words) or "add".
     """
@@ -489,8 +542,9 @@ class Change(msgspec.Struct, frozen=True):
 class ProviderRequest(msgspec.Struct, frozen=True):
     """A Call in a provider's words, and what the reader of the answer must know to undo it.
 
-    `aliases` maps a tool name as sent to the name as asked, where they differ. `free` are the tools (as sent) whose text input was wrapped in
-    an object with one string `input`. `answer_tool` is the tool (as sent) whose arguments are really the answer's text.
+    `aliases` maps a tool name as sent to the name as asked, where they differ. `free` are the tools
+    (as sent) whose text input was wrapped in an object with one string `input`. `answer_tool` is
+    the tool (as sent) whose arguments are really the answer's text.
     """
 
     body: bytes

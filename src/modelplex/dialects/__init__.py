@@ -1,1 +1,3 @@
-"""The dialects. Each file is one wire format, both directions, pure: bytes and values in, bytes and values out."""
+"""The dialects. Each file is one wire format, both directions, pure: bytes and values in, bytes and
+values out.
+"""

@@ -1,8 +1,10 @@
-"""The way of one attempt through the wires: what goes up, and how what comes down becomes what the client reads.
+"""The way of one attempt through the wires: what goes up, and how what comes down becomes what the
+client reads.
 
-Above it stands the gateway, which moves the bytes; below it the dialects. A passage is made for one Attempt and thrown away with it. Where client and provider
-speak the same dialect the bytes pass and are only watched; across dialects they go through the hub, Call and Event. The gateway cannot tell the
-two apart, and need not.
+Above it stands the gateway, which moves the bytes; below it the dialects. A passage is made for one
+Attempt and thrown away with it. Where client and provider speak the same dialect the bytes pass and
+are only watched; across dialects they go through the hub, Call and Event. The gateway cannot tell
+the two apart, and need not.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ HEAD_BYTES = 1024
 AN_ERROR = re.compile(rb"\s*\{\s*(?:\"type\"\s*:\s*\"error\"\s*,\s*)?\"error\"\s*:\s*(?!null)")
 """How an error begins, in every form; some services send one with status 200."""
 MAX_SILENCE = 2 * LINE_CAP
-"""Bytes in a row of which no event comes. The longest line that is read is a part of one, and what is passed over (an image in the making) may be another."""
+"""Bytes in a row of which no event comes. The longest line that is read is a part of one, and what
+is passed over (an image in the making) may be another.
+"""
 MAX_LOSSES = 100
 """Losses of an answer that are told; more say nothing new."""
 TEXT = (TextDelta, ReasoningDelta, ToolArgumentsDelta, RefusalDelta)
@@ -62,11 +66,14 @@ TEXT = (TextDelta, ReasoningDelta, ToolArgumentsDelta, RefusalDelta)
 
 
 class Exchange(Protocol):
-    """`body` goes up. Of a stream, `feed` and `end` give the bytes that go down; of a whole answer, `whole` does, or raises what it is instead.
+    """`body` goes up. Of a stream, `feed` and `end` give the bytes that go down; of a whole answer,
+    `whole` does, or raises what it is instead.
 
-    `has_output` is the point of no return. `failed` is set by `feed` or `end` where the answer broke: what they returned still goes down, if
-    anything has, and then `in_stream_error` unless `error_was_forwarded`. `complete` tells that the end mark was seen.
-    `media_type` is a stream's; empty where the answer is of a kind that nobody here reads, so that it goes down as it comes, whatever it is.
+    `has_output` is the point of no return. `failed` is set by `feed` or `end` where the answer
+    broke: what they returned still goes down, if anything has, and then `in_stream_error` unless
+    `error_was_forwarded`. `complete` tells that the end mark was seen. `media_type` is a stream's;
+    empty where the answer is of a kind that nobody here reads, so that it goes down as it comes,
+    whatever it is.
     """
 
     body: bytes
@@ -95,7 +102,9 @@ class Exchange(Protocol):
 
 
 class StreamFraming(msgspec.Struct, frozen=True):
-    """What the gateway itself says in a stream that passes untouched: its content type, a keep-alive that no client reads as data, and an error."""
+    """What the gateway itself says in a stream that passes untouched: its content type, a
+    keep-alive that no client reads as data, and an error.
+    """
 
     media_type: str
     ping: bytes
@@ -132,7 +141,9 @@ class Passthrough(_Fresh):
 
     @property
     def seen(self) -> ObservedResponse:
-        """What the provider did not count is estimated, of an answer that there was; the client gets what came."""
+        """What the provider did not count is estimated, of an answer that there was; the client
+        gets what came.
+        """
         seen = self._watch.seen if self._watch is not None else self._seen
         if seen.usage is None and not (self.has_output or seen.finish):
             return seen
@@ -188,7 +199,9 @@ class Passthrough(_Fresh):
 
 
 class OpaquePassthrough(_Fresh):
-    """Same dialect, and an endpoint whose answers nobody here reads (images, audio, moderations, rerank): only model and key are ours, and what it took is looked for."""
+    """Same dialect, and an endpoint whose answers nobody here reads (images, audio, moderations,
+    rerank): only model and key are ours, and what it took is looked for.
+    """
 
     media_type = ""
     complete = False
@@ -299,7 +312,9 @@ class EmbeddingTranslation(OpaquePassthrough):
 
 
 class Translation(_Fresh):
-    """Two dialects: up through Call, down through Event. A stream has a reader and a writer, a whole answer has `read` and `write`."""
+    """Two dialects: up through Call, down through Event. A stream has a reader and a writer, a
+    whole answer has `read` and `write`.
+    """
 
     passing = False
 
@@ -522,5 +537,7 @@ class Reframed:
         return b""
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
-        """The error as the array's last member; the array stays open, so that nobody takes it for a whole one."""
+        """The error as the array's last member; the array stays open, so that nobody takes it for a
+        whole one.
+        """
         return self._frames.feed(self._inner.in_stream_error(error, request_id))

@@ -1,7 +1,8 @@
 """One Ask, and the passage for each Attempt at it.
 
-Above it stands the gateway; below it the passages and the tables of dialects. What was asked is understood at most once, however many candidates are tried, and not at all
-where it passes untouched.
+Above it stands the gateway; below it the passages and the tables of dialects. What was asked is
+understood at most once, however many candidates are tried, and not at all where it passes
+untouched.
 """
 
 from __future__ import annotations
@@ -52,14 +53,20 @@ from modelplex.dialects.registry import (
 )
 
 ARRAY = "gemini_array"
-"""Gemini's stream as one JSON array, which is Google's default where a client does not ask for events."""
+"""Gemini's stream as one JSON array, which is Google's default where a client does not ask for
+events.
+"""
 ENVELOPE = MARK.encode()
 ENVELOPE_IN_BASE64 = b"bXB4MS"
-"""How an envelope begins where a dialect wraps it once more: what base64 makes of the mark, but for the bits that it shares with what follows."""
+"""How an envelope begins where a dialect wraps it once more: what base64 makes of the mark, but for
+the bits that it shares with what follows.
+"""
 
 
 class ParsedRequest:
-    """`id` and `created` (Unix seconds) are what an answer is called that its provider gave no name. `kept` says what is kept of a Responses answer."""
+    """`id` and `created` (Unix seconds) are what an answer is called that its provider gave no
+    name. `kept` says what is kept of a Responses answer.
+    """
 
     def __init__(
         self, ask: RawRequest, *, id: str, created: int, kept: openai_responses.StoredContext | None = None
@@ -99,7 +106,9 @@ class ParsedRequest:
         return VECTORS_ASKED[self.ask.dialect].read(self.ask)
 
     def passage(self, attempt: Attempt, *, call: ChatRequest | None = None) -> Exchange:
-        """The way to this candidate. `call` stands for the Ask where it had to be changed. Raises BadRequest or Unsupported."""
+        """The way to this candidate. `call` stands for the Ask where it had to be changed. Raises
+        BadRequest or Unsupported.
+        """
         ask = self.ask
         if ask.dialect == ARRAY:
             return Reframed(self._as_events.passage(attempt, call=call), gemini.GeminiArrayFraming())
@@ -194,7 +203,9 @@ class ParsedRequest:
 
 
 def answered_here(ask: RawRequest, attempts: Sequence[Attempt], *, created: int) -> bytes | None:
-    """The answer to what is no question to a model: Ollama's clients have a model loaded before they talk to it, and here nothing is loaded."""
+    """The answer to what is no question to a model: Ollama's clients have a model loaded before
+    they talk to it, and here nothing is loaded.
+    """
     if family(ask.dialect) != ollama.DIALECT or any(family(a.dialect) == ollama.DIALECT for a in attempts):
         return None
     if ask.dialect == "ollama_embed" or (reason := ollama.read_load(ask)) is None:
@@ -205,7 +216,9 @@ def answered_here(ask: RawRequest, attempts: Sequence[Attempt], *, created: int)
 
 
 def holds_envelopes(ask: RawRequest) -> bool:
-    """Whether the body may hold state that was sealed elsewhere and given out in an envelope. Such a body never passes untouched."""
+    """Whether the body may hold state that was sealed elsewhere and given out in an envelope. Such
+    a body never passes untouched.
+    """
     if ask.dialect not in CLIENTS:
         return False
     return (ENVELOPE_IN_BASE64 if family(ask.dialect) == gemini.DIALECT else ENVELOPE) in ask.body
@@ -222,6 +235,8 @@ def may_name_what_is_kept(ask: RawRequest) -> bool:
 
 
 def counted_here(ask: RawRequest) -> bytes | None:
-    """The answer to the question for a prompt's length where no provider can be asked: an estimate, in the client's form."""
+    """The answer to the question for a prompt's length where no provider can be asked: an estimate,
+    in the client's form.
+    """
     write = COUNTS.get(ask.dialect)
     return None if write is None else write(estimated(ask, characters=0).fresh)

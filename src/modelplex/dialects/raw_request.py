@@ -1,7 +1,8 @@
 """A body's top level: read into an Ask, and written again with a member changed.
 
-Above it stands the passage; below it the vocabulary. It knows the few members that the gateway itself acts on (`model`, `stream`, `stream_options`, the
-output limit) and leaves every other value's bytes as they are: no number is reformatted, no key reordered, nothing unknown lost.
+Above it stands the passage; below it the vocabulary. It knows the few members that the gateway
+itself acts on (`model`, `stream`, `stream_options`, the output limit) and leaves every other
+value's bytes as they are: no number is reformatted, no key reordered, nothing unknown lost.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ MEASURED_ON_REQUEST = frozenset({"openai_chat", "openai_completions"})
 PRICED = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
 """Members that change the price of a request, and what price lists call them."""
 NAMED_IN_A_PATH = frozenset({"gemini", "gemini_count", "gemini_embed"})
-"""Dialects whose paths say the model. Some of their bodies repeat it, with a prefix, and one that differs from the path's is an error there."""
+"""Dialects whose paths say the model. Some of their bodies repeat it, with a prefix, and one that
+differs from the path's is an error there.
+"""
 REPEATS = ("generateContentRequest", "generate_content_request")
 """Members that hold a whole request, and in it the model's name."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
@@ -60,7 +63,8 @@ def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: st
 def read_ask(
     body: bytes, *, endpoint: Endpoint, dialect: str, model: str | None = None, stream: bool | None = None
 ) -> RawRequest:
-    """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member is missing or of the wrong type.
+    """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member
+    is missing or of the wrong type.
 
     `model` and `stream` are given where the dialect does not say them in the body.
     """
@@ -145,7 +149,9 @@ def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def amended(ask: RawRequest, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool]:
-    """The body with the members changed that must be, every other value's bytes the same; and whether usage was asked for on our behalf."""
+    """The body with the members changed that must be, every other value's bytes the same; and
+    whether usage was asked for on our behalf.
+    """
     if ask.content_type.startswith(FORM):
         return (), _form_with_model(ask, attempt.model), False
     quirks = attempt.quirks
@@ -180,7 +186,9 @@ def amended(ask: RawRequest, attempt: Attempt) -> tuple[tuple[Change, ...], byte
 
 
 def _names_repeated(fields: Mapping[str, msgspec.Raw], model: str) -> dict[str, msgspec.Raw]:
-    """The members of a Gemini body that say another model than its path will; an alias of ours is never a name there."""
+    """The members of a Gemini body that say another model than its path will; an alias of ours is
+    never a name there.
+    """
     name = msgspec.Raw(_encode(f"models/{model}"))
     changed: dict[str, msgspec.Raw] = {}
     if "model" in fields and bytes(fields["model"]) != bytes(name):
@@ -205,8 +213,9 @@ def _says_another(members: Mapping[str, msgspec.Raw], name: msgspec.Raw) -> bool
 
 
 def _may_repeat(ask: RawRequest) -> bool:
-    """Whether the body may hold a member twice. Of such a body we read the last and others the first, so it is never passed as it came:
-    what was judged here would not be what is served there. What is longer for its spaces alone is written anew as well, which costs a copy.
+    """Whether the body may hold a member twice. Of such a body we read the last and others the
+    first, so it is never passed as it came: what was judged here would not be what is served there.
+    What is longer for its spaces alone is written anew as well, which costs a copy.
     """
     fields = ask.fields
     read = 1 + sum(len(name) + 4 + len(value) for name, value in fields.items())

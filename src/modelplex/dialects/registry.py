@@ -1,7 +1,8 @@
-"""Which dialects there are, and who speaks them: a new one is its file, its transcripts and a line in these tables.
+"""Which dialects there are, and who speaks them: a new one is its file, its transcripts and a line
+in these tables.
 
-Above it stand the passages' maker and whoever has an error to write; below it the dialects. A dialect may be spoken by clients, by providers, or by both; what both speak can
-pass untouched.
+Above it stand the passages' maker and whoever has an error to write; below it the dialects. A
+dialect may be spoken by clients, by providers, or by both; what both speak can pass untouched.
 """
 
 from __future__ import annotations
@@ -181,7 +182,9 @@ def family(dialect: str) -> str:
 
 
 def request_names(dialect: str, request_id: str) -> list[tuple[bytes, bytes]]:
-    """The headers that tell a client what its request is called: ours, and where its library reads another, that too (wires.md 1)."""
+    """The headers that tell a client what its request is called: ours, and where its library reads
+    another, that too (wires.md 1).
+    """
     name = request_id.encode()
     ours = [(b"x-request-id", name)]
     return [*ours, (b"request-id", name)] if family(dialect) == "anthropic_messages" else ours

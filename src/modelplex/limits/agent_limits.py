@@ -1,9 +1,13 @@
-"""What each agent has used, and whether it may go on. Pure: both clocks are arguments, and what was spent is told to whoever keeps it.
+"""What each agent has used, and whether it may go on. Pure: both clocks are arguments, and what was
+spent is told to whoever keeps it.
 
-Above it stand the app and the hub of the tool servers, which call `admit` before a request, and `settle` after it or `withdraw` where none came; below it the config's types and the errors.
+Above it stand the app and the hub of the tool servers, which call `admit` before a request, and
+`settle` after it or `withdraw` where none came; below it the config's types and the errors.
 
-A rate is counted over the last minute: nothing is forgotten early, and the wait that a refusal names is exact. A budget is counted by the days of UTC. Tokens and dollars are known
-when a call ends. So each call that runs reserves of the budget what the agent's calls took on average; calls that take more can go above.
+A rate is counted over the last minute: nothing is forgotten early, and the wait that a refusal
+names is exact. A budget is counted by the days of UTC. Tokens and dollars are known when a call
+ends. So each call that runs reserves of the budget what the agent's calls took on average; calls
+that take more can go above.
 """
 
 from __future__ import annotations
@@ -45,7 +49,9 @@ Days = Mapping[str, AgentUsage]
 
 
 class Window:
-    """A sum over the last minute. What comes within MERGED seconds is one entry and is forgotten as one, so that a million requests take no more than some hundred."""
+    """A sum over the last minute. What comes within MERGED seconds is one entry and is forgotten as
+    one, so that a million requests take no more than some hundred.
+    """
 
     __slots__ = ("_entries", "_sum")
 
@@ -67,7 +73,9 @@ class Window:
         return entry
 
     def take_back(self, amount: int, entry: LimitEntry) -> None:
-        """Undo an `add`, which returned this entry. One that is over a minute old may be forgotten already."""
+        """Undo an `add`, which returned this entry. One that is over a minute old may be forgotten
+        already.
+        """
         if not entry.forgotten:
             entry.amount -= amount
             self._sum -= amount
@@ -134,7 +142,9 @@ class Account:
 
 
 class Ticket:
-    """One request that was let in, from `admit` to `settle`. `entry` is where it counts as a request."""
+    """One request that was let in, from `admit` to `settle`. `entry` is where it counts as a
+    request.
+    """
 
     __slots__ = ("account", "entry", "settled")
 
@@ -183,7 +193,9 @@ class AgentLimits:
             self._known[agent.name] = self._accounts[agent.name] = account
 
     def remember(self, kept: Mapping[str, Days], keep: Callable[[str, str, AgentUsage], None]) -> None:
-        """`kept` is what each agent spent before this process; `keep(agent, day, spent)` is called for what an agent with a budget spends from here on."""
+        """`kept` is what each agent spent before this process; `keep(agent, day, spent)` is called
+        for what an agent with a budget spends from here on.
+        """
         self._kept, self._keep = kept, keep
         for name, account in self._known.items():
             account.remember(kept.get(name, {}))
@@ -197,7 +209,8 @@ class AgentLimits:
         """Let a request in, and count it; `settle` ends it. Who is no agent has no limits.
 
         Raises:
-            AgentLimited: too many requests or tokens in the last minute, with the exact wait; or too many at once, also for what is left of the budget.
+            AgentLimited: too many requests or tokens in the last minute, with the exact wait; or
+                too many at once, also for what is left of the budget.
             BudgetExceeded: the budget is used up.
         """
         account = self._accounts.get(caller.agent)
@@ -213,7 +226,9 @@ class AgentLimits:
         return Ticket(account, entry)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """A request that was let in by its head never came to be one: its body did not come, or was none. It counts nowhere."""
+        """A request that was let in by its head never came to be one: its body did not come, or was
+        none. It counts nowhere.
+        """
         account = ticket.account
         if account is None or ticket.settled:
             return
@@ -288,7 +303,9 @@ def _check_budget(name: str, budget: BudgetConfig, spent: AgentUsage) -> None:
 
 
 def _check_reserved(account: Account, spent: AgentUsage) -> None:
-    """Whether what is left of the budget is enough for the calls that run, each of them as much as the average. A call that is alone is always let in."""
+    """Whether what is left of the budget is enough for the calls that run, each of them as much as
+    the average. A call that is alone is always let in.
+    """
     budget, whole = account.agent.budget, account.spent("total", day="")
     if not account.running or not whole.requests:
         return

@@ -1,9 +1,12 @@
 """What agents spent, in a file that survives the process: SQLite, written by a thread of its own.
 
-Above it stands `serve`, which opens and closes it; below it the file. It knows no limit. At the start the file must be readable and writable, or it is a LedgerError; later a write that fails (a full
-disk) loses nothing: what is to be added stays in memory, is counted as waiting, and is written with the next that succeeds.
+Above it stands `serve`, which opens and closes it; below it the file. It knows no limit. At the
+start the file must be readable and writable, or it is a LedgerError; later a write that fails (a
+full disk) loses nothing: what is to be added stays in memory, is counted as waiting, and is written
+with the next that succeeds.
 
-What is written are additions, so that gateways may share the file, and each looks for what others have added: a budget is one, in however many processes.
+What is written are additions, so that gateways may share the file, and each looks for what others
+have added: a budget is one, in however many processes.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ GATHER_S = 0.5
 PAUSE_S = 5.0
 """Between two attempts at a file that cannot be written."""
 LOOK_S = 1.0
-"""Between two looks at what other gateways have added. It costs a read of shared memory where they have not."""
+"""Between two looks at what other gateways have added. It costs a read of shared memory where they
+have not.
+"""
 LEAST_USD = 1e-9
 """A smaller difference is what adding floats in another order comes to."""
 BUSY_S = 5.0
@@ -57,7 +62,9 @@ class BudgetStoreError(Exception):
 
 
 class BudgetStore:
-    """One open file. `complain` is called on the writer's thread, once for each time that writing begins to fail, and once when it goes on."""
+    """One open file. `complain` is called on the writer's thread, once for each time that writing
+    begins to fail, and once when it goes on.
+    """
 
     def __init__(self, folder: Path, *, complain: Callable[[str], None]) -> None:
         """Open the file, and make it where there is none. Blocks; raises LedgerError."""
@@ -67,7 +74,9 @@ class BudgetStore:
         self.kept: dict[str, dict[str, AgentUsage]] = {}
         """What the file said when it was opened: by agent and day."""
         self.learned: Callable[[str, str, AgentUsage], None] | None = None
-        """Called on the writer's thread with what other gateways have added since: agent, day, and how much."""
+        """Called on the writer's thread with what other gateways have added since: agent, day, and
+        how much.
+        """
         self._known: dict[tuple[str, str], AgentUsage] = {}
         self._version = 0
         self._complain = complain
@@ -176,7 +185,9 @@ class BudgetStore:
         return None
 
     def _look(self) -> None:
-        """Tell of what others have added. A file that cannot be read is told of when it is written to."""
+        """Tell of what others have added. A file that cannot be read is told of when it is written
+        to.
+        """
         if self.learned is None:
             return
         try:
@@ -195,7 +206,9 @@ class BudgetStore:
 
 
 def _version(database: sqlite3.Connection) -> int:
-    """Another number once another connection has written (https://sqlite.org/pragma.html#pragma_data_version)."""
+    """Another number once another connection has written
+    (https://sqlite.org/pragma.html#pragma_data_version).
+    """
     (version,) = database.execute("PRAGMA data_version").fetchone()
     return int(version)
 
@@ -206,7 +219,9 @@ def _all_spent(database: sqlite3.Connection) -> dict[tuple[str, str], AgentUsage
 
 
 def _counted(agent: object, day: object, counts: list[object]) -> AgentUsage:
-    """SQLite keeps a text in a column of numbers, and whoever wrote it may have written less than nothing. Raises DatabaseError."""
+    """SQLite keeps a text in a column of numbers, and whoever wrote it may have written less than
+    nothing. Raises DatabaseError.
+    """
     match counts:
         case [int(requests), int(tokens), float(usd)] if min(requests, tokens) >= 0 and 0 <= usd < math.inf:
             if isinstance(agent, str) and isinstance(day, str) and DAY.fullmatch(day):

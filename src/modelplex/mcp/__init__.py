@@ -1,1 +1,3 @@
-"""Tool servers: many behind one endpoint, for callers that have no network, in both eras of the protocol."""
+"""Tool servers: many behind one endpoint, for callers that have no network, in both eras of the
+protocol.
+"""

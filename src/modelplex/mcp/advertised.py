@@ -1,6 +1,8 @@
-"""What the gateway says of the servers together, out of their catalogues: what they can do, and what there is.
+"""What the gateway says of the servers together, out of their catalogues: what they can do, and
+what there is.
 
-Above it stands the hub; below it the routes. Nothing here is asked of a server, but its lists where nobody knows them yet.
+Above it stands the hub; below it the routes. Nothing here is asked of a server, but its lists where
+nobody knows them yet.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ ASSUMED: Final = {
     "completions": {},
     "logging": {},
 }
-"""What is claimed of servers that have never been asked: a client learns it once, and could not ask for what a server offers that is only slow to start."""
+"""What is claimed of servers that have never been asked: a client learns it once, and could not ask
+for what a server offers that is only slow to start.
+"""
 ASSUMED_TASKS: Final[Mapping[Era, Json]] = {
     "legacy": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}},
     "modern": {},

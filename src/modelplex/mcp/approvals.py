@@ -1,7 +1,9 @@
-"""Whether what a server offers is what the host has approved: a hash for each definition, three states, and what looks wrong in a description.
+"""Whether what a server offers is what the host has approved: a hash for each definition, three
+states, and what looks wrong in a description.
 
-PURE. Above it stand the hub, the status and the commands; below it the words. What was approved or first seen is an argument, and is kept by lockfile.py.
-A description is read by a model as if its user had written it: a server that changes one after it was approved changes what the model is told.
+PURE. Above it stand the hub, the status and the commands; below it the words. What was approved or
+first seen is an argument, and is kept by lockfile.py. A description is read by a model as if its
+user had written it: a server that changes one after it was approved changes what the model is told.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import msgspec
 from modelplex.mcp.constants import Catalog, Json
 
 Mode = Literal["trust_first", "locked", "off"]
-"""`trust_first`: the first sight is approved and recorded, a change is relayed and told. `locked`: only what the lock approves is listed and called."""
+"""`trust_first`: the first sight is approved and recorded, a change is relayed and told. `locked`:
+only what the lock approves is listed and called.
+"""
 State = Literal["approved", "pending", "changed"]
 Kind = Literal["tool", "prompt", "instructions"]
 Suspicion = Literal["invisible", "escape", "phrase", "other_tool"]
@@ -30,14 +34,20 @@ INSTRUCTIONS: Final = "instructions"
 """The name under which a server's instructions are told of."""
 
 SCANNED: Final = 262_144
-"""Characters of one definition that are scanned, as many as a schema may have: a definition that was never listed is not searched without end."""
+"""Characters of one definition that are scanned, as many as a schema may have: a definition that
+was never listed is not searched without end.
+"""
 
 SPECIFIC: Final = 6
-"""Characters of another server's tool name from which on it is looked for, and only where it is no plain word: `search` is said by everybody."""
+"""Characters of another server's tool name from which on it is looked for, and only where it is no
+plain word: `search` is said by everybody.
+"""
 
 _ESCAPE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _INVISIBLE: Final = frozenset("\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\uffa0\u2800")
-"""Letters and marks that show nothing, beside the format characters (Cf), of which the tags (U+E0000) can spell out hidden text."""
+"""Letters and marks that show nothing, beside the format characters (Cf), of which the tags
+(U+E0000) can spell out hidden text.
+"""
 _PHRASE: Final = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:instructions?|prompts?|rules|guidelines)\b"
     r"|\b(?:do not|don't|never|without)\b[^.\n]{0,20}\b(?:tell|inform|mention|reveal|show|notify|telling|informing|mentioning)\b"
@@ -52,7 +62,9 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class ApprovalFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person should look at before approving. `where` is the member, as `inputSchema.properties.path.description`; `what` is safe to print."""
+    """What a person should look at before approving. `where` is the member, as
+    `inputSchema.properties.path.description`; `what` is safe to print.
+    """
 
     kind: Suspicion
     where: str
@@ -70,7 +82,8 @@ class ApprovalFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LockedServer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is approved of one server, or was first seen of it: hashes by its own names. `launch` is the hash of how it is started or reached.
+    """What is approved of one server, or was first seen of it: hashes by its own names. `launch` is
+    the hash of how it is started or reached.
 
     `says` is the name and version that it gave itself then, for people.
     """
@@ -100,13 +113,16 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pins say of a server's catalogue. Held is what may neither be listed nor called: in `locked` mode whatever is not approved."""
+    """What the pins say of a server's catalogue. Held is what may neither be listed nor called: in
+    `locked` mode whatever is not approved.
+    """
 
     server: str
     mode: Mode
     pins: tuple[Approval, ...]
     first: LockedServer | None = None
-    """What to record now: the first sight, in `trust_first` mode. None where there is nothing new."""
+    """What to record now: the first sight, in `trust_first` mode. None where there is nothing new.
+    """
 
     def _held(self, kind: Kind) -> frozenset[str]:
         if self.mode != "locked":
@@ -139,7 +155,9 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True):
-    """How strict it is, what the lock file approves, and what was first seen. With `locked` and no `lock` nothing is approved."""
+    """How strict it is, what the lock file approves, and what was first seen. With `locked` and no
+    `lock` nothing is approved.
+    """
 
     mode: Mode = "trust_first"
     lock: Lock = {}
@@ -148,9 +166,11 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True):
     def judge(
         self, server: str, catalog: Catalog, *, launch: str = "", others: Collection[str] = ()
     ) -> Judgement:
-        """The state of each definition. `launch` is the hash of how the server is started now; what was first seen of another launch does not count.
+        """The state of each definition. `launch` is the hash of how the server is started now; what
+        was first seen of another launch does not count.
 
-        `others` are the names of other servers' tools, exposed and own; one that this server has too is not held against it.
+        `others` are the names of other servers' tools, exposed and own; one that this server has
+        too is not held against it.
         """
         if self.mode == "off":
             return Judgement(server=server, mode="off", pins=())
@@ -179,7 +199,9 @@ def approved(
     prompts: Collection[str] | None = None,
     instructions: bool = True,
 ) -> LockedServer:
-    """`server` with the hashes of what the catalogue holds now: of all, or of these names. What is not in the catalogue any more stays as it was."""
+    """`server` with the hashes of what the catalogue holds now: of all, or of these names. What is
+    not in the catalogue any more stays as it was.
+    """
     return msgspec.structs.replace(
         server,
         says=says(catalog),
@@ -204,8 +226,8 @@ def approved(
 
 
 def hash_of(definition: Json, *, members: Collection[str] = MEMBERS) -> str:
-    """`sha256:` and the SHA-256 of the members' canonical JSON: keys sorted, no blanks, UTF-8 (after RFC 8785, whose forms of numbers JSON
-    readers agree on anyway).
+    """`sha256:` and the SHA-256 of the members' canonical JSON: keys sorted, no blanks, UTF-8
+    (after RFC 8785, whose forms of numbers JSON readers agree on anyway).
     """
     kept = {name: definition[name] for name in members if name in definition}
     meta = definition.get("_meta")
@@ -267,7 +289,9 @@ def _pins(
 def _recorded(
     pins: Collection[Approval], known: LockedServer | None, *, launch: str, says: str
 ) -> LockedServer:
-    """What is known, and what is seen for the first time; what changed stays as it was first seen, so that it is told until it is approved."""
+    """What is known, and what is seen for the first time; what changed stays as it was first seen,
+    so that it is told until it is approved.
+    """
 
     def of(kind: Kind) -> Mapping[str, str]:
         return {pin.name: pin.approved or pin.hash for pin in pins if pin.kind == kind}
@@ -282,11 +306,13 @@ def _recorded(
     )
 
 
-# --- what looks wrong --------------------------------------------------------------------------------------------------------------
+# --- what looks wrong -----------------------------------------------------------------------------
 
 
 def scan(definition: object, *, others: Collection[str] = ()) -> Iterator[ApprovalFinding]:
-    """What a person should look at, of every string in a definition, the names of arguments too. `others` are the names of other servers' tools."""
+    """What a person should look at, of every string in a definition, the names of arguments too.
+    `others` are the names of other servers' tools.
+    """
     return _scanned(definition, _specific(others))
 
 
@@ -324,7 +350,9 @@ def _where(path: _Path) -> str:
 
 
 def _strings(definition: object) -> Iterator[tuple[_Path, str]]:
-    """Every string with its place, keys too; without recursion, since a schema may be as deep as a message."""
+    """Every string with its place, keys too; without recursion, since a schema may be as deep as a
+    message.
+    """
     waiting: list[tuple[_Path, object]] = [(None, definition)]
     while waiting:
         path, value = waiting.pop()
@@ -367,13 +395,16 @@ def _suspect(path: _Path, text: str, others: frozenset[str]) -> Iterator[Approva
 
 
 def _is_invisible(char: str) -> bool:
-    # U+200D joins emoji and letters of some scripts, U+200C parts letters: they are told all the same, since no tool's description needs them.
-    # U+FE0F, which makes an emoji of a sign, is the one that is common.
+    # U+200D joins emoji and letters of some scripts, U+200C parts letters: they are told all the
+    # same, since no tool's description needs them. U+FE0F, which makes an emoji of a sign, is the
+    # one that is common.
     if char in _INVISIBLE or unicodedata.category(char) in ("Cf", "Cs", "Co"):
         return True
     return "\ufe00" <= char <= "\ufe0e" or "\U000e0100" <= char <= "\U000e01ef"
 
 
 def printable(text: str, *, most: int = 80) -> str:
-    """A stranger's text, fit to be printed on a terminal in one short line: what would not be seen, or would be obeyed, is spelled out."""
+    """A stranger's text, fit to be printed on a terminal in one short line: what would not be seen,
+    or would be obeyed, is spelled out.
+    """
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:most])

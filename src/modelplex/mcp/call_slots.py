@@ -1,6 +1,7 @@
 """The places of one tool server: how many calls run there, whose they are, and who waits for one.
 
-Above it stands the relay. Callers wait in queues of their own and are served in turn, so that a caller with many calls delays another one by one call of its own at most.
+Above it stands the relay. Callers wait in queues of their own and are served in turn, so that a
+caller with many calls delays another one by one call of its own at most.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections import deque
 from typing import Final
 
 SHARE: Final = 0.75
-"""Of what other callers leave of a server's places, one caller gets so much: calls that hang shut nobody else out."""
+"""Of what other callers leave of a server's places, one caller gets so much: calls that hang shut
+nobody else out.
+"""
 WAITING_OF_ONE: Final = 64
 """Calls of one caller that may wait for a place at one server. More than agents make at once."""
 WAITING: Final = 1_024
@@ -19,7 +22,9 @@ WAITING: Final = 1_024
 
 
 BYTES_OF_ONE: Final = 65_536
-"""Text in the arguments of one caller's running calls, from which its further calls wait: a server reads its calls one after the other, and a small one behind those of others."""
+"""Text in the arguments of one caller's running calls, from which its further calls wait: a server
+reads its calls one after the other, and a small one behind those of others.
+"""
 
 
 class SlotsFull(Exception):
@@ -45,7 +50,8 @@ class CallSlots:
         return f"<Places {self.running} of {self.limit} taken, {self._waiting} calls waiting>"
 
     async def take(self, owner: str, *, patience: float, size: int = 0) -> None:
-        """Wait for a place, at most `patience` seconds. Each `take` that returns is followed by one `give_back` of the same size, which is what the call brings in bytes.
+        """Wait for a place, at most `patience` seconds. Each `take` that returns is followed by one
+        `give_back` of the same size, which is what the call brings in bytes.
 
         Raises:
             Full

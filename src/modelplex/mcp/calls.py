@@ -1,6 +1,7 @@
 """One call of a tool, a prompt, a resource or a completion: found, decided on, relayed, and kept.
 
-Above it stands the hub; below it the routes, the policy and the relay. What a caller may not have is answered as what is not there, unless they can see it in the list.
+Above it stands the hub; below it the routes, the policy and the relay. What a caller may not have
+is answered as what is not there, unless they can see it in the list.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ MOST_DIGITS: Final = 20
 """Of a cursor of tasks, which is a number."""
 
 Admit = Callable[[Caller], AbstractContextManager[object]]
-"""An agent's own limits: what is entered while one of its calls runs. Raises Unavailable with the reason "limit" where it may not begin."""
+"""An agent's own limits: what is entered while one of its calls runs. Raises Unavailable with the
+reason "limit" where it may not begin.
+"""
 
 
 def admit_all(caller: Caller) -> AbstractContextManager[object]:
@@ -164,7 +167,9 @@ class ToolCalls:
         return await self._decided(turn, target, params, {"name": target.own})
 
     def _no_task(self, turn: ToolRequestContext, target: RouteTarget) -> McpReply | None:
-        """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does not ask for one, the server says so itself."""
+        """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does
+        not ask for one, the server says so itself.
+        """
         back = self._backs[target.server]
         if offered(back, turn.party.era) is not None or back.catalog is None:
             return None
@@ -175,7 +180,7 @@ class ToolCalls:
         sentence = f"{target.name} runs only as a task, which the host does not allow of {target.server}, or which it does not offer."
         return tool_refused(sentence, reason="policy", era=turn.party.era)
 
-    # --- tasks -----------------------------------------------------------------------------------------------------------------------
+    # --- tasks ------------------------------------------------------------------------------------
 
     async def _task(self, turn: ToolRequestContext) -> McpReply:
         """Ask the server about one of the caller's tasks."""
@@ -203,7 +208,9 @@ class ToolCalls:
         return reply
 
     async def _task_list(self, turn: ToolRequestContext) -> McpReply:
-        """The caller's tasks of all servers that list theirs, the oldest first. A server that fails hides no other's."""
+        """The caller's tasks of all servers that list theirs, the oldest first. A server that fails
+        hides no other's.
+        """
         cursor = turn.params.get("cursor")
         if cursor is not None and not (
             isinstance(cursor, str) and cursor.isdecimal() and len(cursor) < MOST_DIGITS

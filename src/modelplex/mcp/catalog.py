@@ -1,7 +1,10 @@
-"""The catalogues of several servers as one: what a caller sees of it, in which order, page by page, and which server each thing belongs to.
+"""The catalogues of several servers as one: what a caller sees of it, in which order, page by page,
+and which server each thing belongs to.
 
-PURE. Above it stands the hub; below it names, policy and the words. Definitions ride along as they are, but for the name of a tool or prompt. The
-order is the config's, then by code point, and depends on nothing else; no call changes it. What is hidden from a caller has no owner for them either.
+PURE. Above it stands the hub; below it names, policy and the words. Definitions ride along as they
+are, but for the name of a tool or prompt. The order is the config's, then by code point, and
+depends on nothing else; no call changes it. What is hidden from a caller has no owner for them
+either.
 """
 
 from __future__ import annotations
@@ -20,13 +23,17 @@ from modelplex.mcp.policy import any_of_server, permitted, whole_server
 from modelplex.mcp.shapes import Kind, Malformed, mended, older
 
 LIST_TTL_MS: Final = 30_000
-"""How long a client may keep a list, or what `server/discover` says: a change is told to those who subscribed, and soon found by the others."""
+"""How long a client may keep a list, or what `server/discover` says: a change is told to those who
+subscribed, and soon found by the others.
+"""
 READ_TTL_MS: Final = 0
 CACHE_SCOPE: Final = "private"
 """Lists differ by caller, so no cache between may give one's to another."""
 
 PAGE: Final = 1000
-"""Entries of a page: so many that clients which do not know of pages miss nothing that a model could use."""
+"""Entries of a page: so many that clients which do not know of pages miss nothing that a model
+could use.
+"""
 
 SCHEMA_SIZE: Final = 262_144
 """Bytes of a tool's input or output schema, as JSON. More is no schema that a model could read."""
@@ -35,7 +42,9 @@ SCHEMA_DEPTH: Final = 32
 
 INSTRUCTIONS_OF_ONE: Final = 8_192
 INSTRUCTIONS: Final = 32_768
-"""Characters of one server's instructions, and of all together: clients put them before every conversation."""
+"""Characters of one server's instructions, and of all together: clients put them before every
+conversation.
+"""
 
 LONGEST_URI: Final = 8_192
 """Characters of a URI that is matched against templates."""
@@ -43,7 +52,9 @@ MOST_TEMPLATES: Final = 200
 """Of one server: each is tried against a URI that no list has, and servers have a handful."""
 LONGEST_TEMPLATE: Final = 2_048
 MOST_EXPRESSIONS: Final = 8
-"""Of one template: the time of a match grows with them, and with the length of a URI that a caller makes up."""
+"""Of one template: the time of a match grows with them, and with the length of a URI that a caller
+makes up.
+"""
 
 RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
     "tools": ("listChanged",),
@@ -52,7 +63,9 @@ RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
     "completions": (),
     "logging": (),
 }
-"""Capabilities that the gateway can relay, each with its flags. What else a server claims is not passed on, unless it is asked for by name."""
+"""Capabilities that the gateway can relay, each with its flags. What else a server claims is not
+passed on, unless it is asked for by name.
+"""
 
 _ANNOTATION: Final = "x-mcp-header"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -70,7 +83,9 @@ class BadCursor(ValueError):
 
 
 class CatalogWarning(msgspec.Struct, frozen=True):
-    """Something of a server's that was left out, for the log and the status. `count`: how many entries of its lists."""
+    """Something of a server's that was left out, for the log and the status. `count`: how many
+    entries of its lists.
+    """
 
     server: str
     sentence: str
@@ -78,8 +93,8 @@ class CatalogWarning(msgspec.Struct, frozen=True):
 
 
 class UsableCatalog(msgspec.Struct, frozen=True, kw_only=True):
-    """A catalogue without what clients do not accept, and without the tools that the host does not want. `older_tools` are its tools for clients of the older
-    revisions, in the same order.
+    """A catalogue without what clients do not accept, and without the tools that the host does not
+    want. `older_tools` are its tools for clients of the older revisions, in the same order.
     """
 
     catalog: Catalog
@@ -88,8 +103,9 @@ class UsableCatalog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server brings: its catalogue, the globs of its config's `tools`, and what the pins hold back, by its own names. `checked` is what `usable` gave for them,
-    where that was done before.
+    """What one server brings: its catalogue, the globs of its config's `tools`, and what the pins
+    hold back, by its own names. `checked` is what `usable` gave for them, where that was done
+    before.
     """
 
     server: str
@@ -102,8 +118,9 @@ class ServerOffer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing in a list. `name` is the caller's name for it, `own` the server's: for resources both are the URI, for templates the template.
-    `definition` is for clients of 2026-07-28, `older` for those of the revisions before.
+    """One thing in a list. `name` is the caller's name for it, `own` the server's: for resources
+    both are the URI, for templates the template. `definition` is for clients of 2026-07-28, `older`
+    for those of the revisions before.
     """
 
     name: str
@@ -128,8 +145,8 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
 class MergedCatalog:
     """The one catalogue, for everybody or, from `seen_by`, for one caller.
 
-    `names` and `prompt_names` know what is held back by pins too, so that a call of it can be told why it is refused; what the host's globs
-    deny is in neither.
+    `names` and `prompt_names` know what is held back by pins too, so that a call of it can be told
+    why it is refused; what the host's globs deny is in neither.
     """
 
     def __init__(
@@ -177,9 +194,11 @@ class MergedCatalog:
         return self._prompts.get(name)
 
     def owner(self, uri: str) -> str | None:
-        """The server that lists this URI, or a template that it fits; None where none does, or several do that fit it equally well.
+        """The server that lists this URI, or a template that it fits; None where none does, or
+        several do that fit it equally well.
 
-        `http` and `https` are read only where the very URI is listed: a template would make of a server a way out.
+        `http` and `https` are read only where the very URI is listed: a template would make of a
+        server a way out.
         """
         if uri in self._owners:
             return self._owners[uri]
@@ -214,7 +233,9 @@ class MergedCatalog:
         return result
 
     def capabilities(self, *, extra: Collection[str] = ()) -> Json:
-        """What the servers that the caller may see can do together, as far as it is relayed; `extra` names further capabilities that are."""
+        """What the servers that the caller may see can do together, as far as it is relayed;
+        `extra` names further capabilities that are.
+        """
         told: Json = {}
         for part in self._parts:
             for name, claimed in part.capabilities.items():
@@ -228,7 +249,9 @@ class MergedCatalog:
 
     @property
     def instructions(self) -> str | None:
-        """What the servers want said before a conversation, each below its name; cut where it is too long."""
+        """What the servers want said before a conversation, each below its name; cut where it is
+        too long.
+        """
         texts = [(part.server, part.instructions) for part in self._parts if part.instructions]
         if not texts:
             return None
@@ -242,7 +265,8 @@ class MergedCatalog:
     def seen_by(self, globs: Sequence[str]) -> MergedCatalog:
         """What a caller with these `tools` sees. Names stay as they are for everybody.
 
-        Prompts are chosen by the same globs; resources and instructions, which have no such names, come with a server that is allowed whole.
+        Prompts are chosen by the same globs; resources and instructions, which have no such names,
+        come with a server that is allowed whole.
         """
         if not globs:
             return self
@@ -268,9 +292,11 @@ def merge(
     reserved: Collection[str] = (),
     alone: bool = False,
 ) -> MergedCatalog:
-    """The catalogue of all `offers`, which come in the config's order. `reserved` are names that no tool may have.
+    """The catalogue of all `offers`, which come in the config's order. `reserved` are names that no
+    tool may have.
 
-    `alone` is for the route of one server: names and order are its own, and its instructions have no heading.
+    `alone` is for the route of one server: names and order are its own, and its instructions have
+    no heading.
     """
     given = list(offers)
     checked = {
@@ -309,7 +335,7 @@ def fresh(result: Json, *, ttl_ms: int = LIST_TTL_MS) -> Json:
     return {**result, "ttlMs": ttl_ms, "cacheScope": CACHE_SCOPE}
 
 
-# --- what can be used of a catalogue -----------------------------------------------------------------------------------------------
+# --- what can be used of a catalogue --------------------------------------------------------------
 
 
 _WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
@@ -401,10 +427,11 @@ def tool_fault(tool: Json) -> str | None:
 
 
 def header_arguments(schema: Json) -> tuple[dict[str, tuple[str, ...]], str | None]:
-    """Which arguments travel in headers too: by the header's part after `Mcp-Param-`, in lower case, the path of the argument; and what is wrong
-    with an `x-mcp-header`, or None.
+    """Which arguments travel in headers too: by the header's part after `Mcp-Param-`, in lower
+    case, the path of the argument; and what is wrong with an `x-mcp-header`, or None.
 
-    Right is a token that no other argument has, on a string, integer or boolean that is reached through `properties` alone.
+    Right is a token that no other argument has, on a string, integer or boolean that is reached
+    through `properties` alone.
     Source: revision 2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters".
     """
     found: dict[str, tuple[str, ...]] = {}
@@ -452,7 +479,7 @@ def _too_deep(value: object) -> bool:
     return True
 
 
-# --- shares ------------------------------------------------------------------------------------------------------------------------
+# --- shares ---------------------------------------------------------------------------------------
 
 
 def _shared(usable: Mapping[str, Catalog], warnings: list[CatalogWarning]) -> frozenset[str]:
@@ -538,7 +565,7 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 4].rstrip() + " ..."
 
 
-# --- cursors -----------------------------------------------------------------------------------------------------------------------
+# --- cursors --------------------------------------------------------------------------------------
 
 
 def _cursor(kind: Kind, index: int, last: CatalogEntry) -> str:
@@ -560,11 +587,13 @@ def _after(entries: Sequence[CatalogEntry], cursor: str, *, kind: Kind) -> int:
     return min(index, len(entries))
 
 
-# --- templates (RFC 6570) ----------------------------------------------------------------------------------------------------------
+# --- templates (RFC 6570) -------------------------------------------------------------------------
 
 
 class _Run(msgspec.Struct, frozen=True):
-    """What an expression may become: `lead`, then at least `least` characters, none of them in `stop`; nothing at all where it is `optional`."""
+    """What an expression may become: `lead`, then at least `least` characters, none of them in
+    `stop`; nothing at all where it is `optional`.
+    """
 
     stop: str
     least: int = 0
@@ -590,7 +619,9 @@ _DOTS: Final = re.compile(r"(?:^|[/\\])(?:\.|%2e){2}(?:[/\\?#]|$)", re.IGNORECAS
 
 
 def _template(text: str) -> tuple[_Token, ...]:
-    """A URI template as what its expansions are made of. Neighbouring expressions are two runs, each of which may be short."""
+    """A URI template as what its expansions are made of. Neighbouring expressions are two runs,
+    each of which may be short.
+    """
     tokens: list[_Token] = []
     at = 0
     for expression in _EXPRESSION.finditer(text):
@@ -606,8 +637,9 @@ def _template(text: str) -> tuple[_Token, ...]:
 
 
 def _fits(tokens: Sequence[_Token], uri: str) -> bool:
-    """Whether the URI is an expansion. All places are followed at once, so the time is that of the two lengths multiplied, never more: a regex
-    of a server's making could be given a URI of a caller's making that it would not finish.
+    """Whether the URI is an expansion. All places are followed at once, so the time is that of the
+    two lengths multiplied, never more: a regex of a server's making could be given a URI of a
+    caller's making that it would not finish.
     """
     places = [0]
     for token in tokens:
@@ -645,5 +677,7 @@ def _literals(tokens: Sequence[_Token]) -> int:
 
 
 def _is_plain(uri: str) -> bool:
-    """Whether it may be matched at all: a URI that climbs with `..` is not where its template says it is."""
+    """Whether it may be matched at all: a URI that climbs with `..` is not where its template says
+    it is.
+    """
     return len(uri) <= LONGEST_URI and uri.isprintable() and not _DOTS.search(uri)

@@ -1,7 +1,9 @@
-"""`modelplex mcp`: what the tool servers of a config offer, one call, and what is approved of them. For people, without a gateway that runs.
+"""`modelplex mcp`: what the tool servers of a config offer, one call, and what is approved of them.
+For people, without a gateway that runs.
 
-Above it stands `cli`, which hands over the config; below it the servers' handles, the catalogue and the lock file. It starts each server itself and
-stops it again. What servers say is shown with what a terminal would obey spelled out. 0 where all is well, 1 where a server or a tool failed or
+Above it stands `cli`, which hands over the config; below it the servers' handles, the catalogue and
+the lock file. It starts each server itself and stops it again. What servers say is shown with what
+a terminal would obey spelled out. 0 where all is well, 1 where a server or a tool failed or
 something waits for approval, 2 where what was typed is wrong.
 """
 
@@ -70,11 +72,13 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         return _wrong(error.sentence)
 
 
-# --- servers -----------------------------------------------------------------------------------------------------------------------
+# --- servers --------------------------------------------------------------------------------------
 
 
 class InspectedServer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server offered when it was asked just now, or why it could not be asked, and what it said last."""
+    """What a server offered when it was asked just now, or why it could not be asked, and what it
+    said last.
+    """
 
     config: McpServer
     catalog: Catalog | None = None
@@ -195,7 +199,7 @@ async def _all_seen(config: Config) -> InspectedServers:
     return InspectedServers(config, await _with_servers(config, config.mcp.servers, use))
 
 
-# --- list --------------------------------------------------------------------------------------------------------------------------
+# --- list -----------------------------------------------------------------------------------------
 
 
 async def _list(arguments: argparse.Namespace, config: Config) -> int:
@@ -277,7 +281,7 @@ def _tool_as_json(seen: InspectedServers, entry: CatalogEntry) -> Json:
     return {**entry.definition, "own": entry.own, **pinned}
 
 
-# --- call --------------------------------------------------------------------------------------------------------------------------
+# --- call -----------------------------------------------------------------------------------------
 
 
 async def _call(arguments: argparse.Namespace, config: Config) -> int:
@@ -342,7 +346,9 @@ def _refusal(seen: InspectedServers, tool: ServerToolName) -> str | None:
 
 
 def _result(result: Json) -> Iterable[str]:
-    """What a person reads of a result: its texts, a word for what is none, and the structured content where there is nothing else."""
+    """What a person reads of a result: its texts, a word for what is none, and the structured
+    content where there is nothing else.
+    """
     given: object = result.get("content")
     content = [
         cast("Json", block)
@@ -377,7 +383,7 @@ def _for_terminal(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in text)
 
 
-# --- lock and approve --------------------------------------------------------------------------------------------------------------
+# --- lock and approve -----------------------------------------------------------------------------
 
 
 async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: ARG001 - one form for all
@@ -519,7 +525,7 @@ def _store(write: Callable[[Path, T], None], path: Path, what: T) -> None:
 _COMMANDS: Final = {"list": _list, "call": _call, "lock": _lock, "approve": _approve}
 
 
-# --- what the user sees ------------------------------------------------------------------------------------------------------------
+# --- what the user sees ---------------------------------------------------------------------------
 
 
 def _write(lines: Iterable[str]) -> None:

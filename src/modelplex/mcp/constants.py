@@ -1,7 +1,10 @@
-"""The words of the protocol that both sides of the gateway use: revisions, error codes, reserved keys, and the shapes that cross its rooms.
+"""The words of the protocol that both sides of the gateway use: revisions, error codes, reserved
+keys, and the shapes that cross its rooms.
 
-PURE. Above it stands all of mcp/; below it nothing. Messages are plain dicts, in and out: what nobody here knows rides along. Revisions are data, since another one will come.
-Source: the specification's revisions 2024-11-05 to 2026-07-28 (modelcontextprotocol.io/specification).
+PURE. Above it stands all of mcp/; below it nothing. Messages are plain dicts, in and out: what
+nobody here knows rides along. Revisions are data, since another one will come.
+Source: the specification's revisions 2024-11-05 to 2026-07-28
+    (modelcontextprotocol.io/specification).
 """
 
 from __future__ import annotations
@@ -47,10 +50,12 @@ UNSUPPORTED_VERSION: Final = -32022
 
 
 class McpReply(msgspec.Struct, frozen=True):
-    """What a request came to: `result`, or `error` {code, message, data?}, as the other side said it. Exactly one is set.
+    """What a request came to: `result`, or `error` {code, message, data?}, as the other side said
+    it. Exactly one is set.
 
-    `reason` says that the gateway itself refused or failed, and why: "unknown", "policy", "limit", "timeout", "invalid", "size", or that of an Unavailable;
-    "" where the other side said it. It never travels: it is for forms that have statuses of their own.
+    `reason` says that the gateway itself refused or failed, and why: "unknown", "policy", "limit",
+    "timeout", "invalid", "size", or that of an Unavailable; "" where the other side said it. It
+    never travels: it is for forms that have statuses of their own.
     """
 
     result: Json | None = None
@@ -67,7 +72,9 @@ class McpReply(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """What the gateway says of its own refusal or failure: the error's message, or the text of a tool's result; "" where there is none."""
+        """What the gateway says of its own refusal or failure: the error's message, or the text of
+        a tool's result; "" where there is none.
+        """
         if self.error is not None:
             return str(self.error.get("message", ""))
         content: list[Json] = (self.result or {}).get("content") or [{}]
@@ -87,7 +94,8 @@ AskedOf = Callable[[str, Json], Awaitable[McpReply]]
 
 
 class Unavailable(Exception):
-    """A server that cannot be asked now. `reason`: "start_failed", "crash_loop", "lost", "timeout", "limit", "disabled", "unauthorized", ...; `retry_after` in seconds.
+    """A server that cannot be asked now. `reason`: "start_failed", "crash_loop", "lost", "timeout",
+    "limit", "disabled", "unauthorized", ...; `retry_after` in seconds.
 
     `lost` while a call runs means that the call may or may not have happened: it is not repeated.
     """
@@ -101,7 +109,9 @@ class Unavailable(Exception):
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server offers, as it said it itself, its pages merged. Names are its own; nothing is filtered or renamed here."""
+    """What a server offers, as it said it itself, its pages merged. Names are its own; nothing is
+    filtered or renamed here.
+    """
 
     era: Era
     version: str
@@ -115,10 +125,12 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpClient(Protocol):
-    """One who asks, as the hub sees them: a modern request, or a legacy session. `session` is "" where there is none.
+    """One who asks, as the hub sees them: a modern request, or a legacy session. `session` is ""
+    where there is none.
 
-    `send` puts a notification onto the stream of the request that is being answered. `ask` makes a request of the client (legacy sessions; Reply.failed elsewhere).
-    `capabilities` are the client's own claims: what it can answer, never what a server may ask of it.
+    `send` puts a notification onto the stream of the request that is being answered. `ask` makes a
+    request of the client (legacy sessions; Reply.failed elsewhere). `capabilities` are the client's
+    own claims: what it can answer, never what a server may ask of it.
     """
 
     @property

@@ -1,7 +1,9 @@
-"""The four cells: a legacy or modern client before a legacy or modern server, and what has to change of a message on its way between them.
+"""The four cells: a legacy or modern client before a legacy or modern server, and what has to
+change of a message on its way between them.
 
-PURE. Above it stands the hub; below it the words. Only the top level of a message and its `_meta` are looked at, and copied where they change: whatever else there is
-rides along as the same object. Source: the specification's revisions 2025-11-25 and 2026-07-28.
+PURE. Above it stands the hub; below it the words. Only the top level of a message and its `_meta`
+are looked at, and copied where they change: whatever else there is rides along as the same object.
+Source: the specification's revisions 2025-11-25 and 2026-07-28.
 """
 
 from __future__ import annotations
@@ -27,10 +29,14 @@ from modelplex.mcp.constants import (
 )
 
 PLAIN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
-"""Keys of `_meta` without a prefix that the specification gives a meaning to, and that pass whatever the config allows."""
+"""Keys of `_meta` without a prefix that the specification gives a meaning to, and that pass
+whatever the config allows.
+"""
 
 LONGEST_KEY: Final = 256
-"""Characters of a key of `_meta` that is looked at: no key that has a meaning is longer, and those that were looked at are remembered."""
+"""Characters of a key of `_meta` that is looked at: no key that has a meaning is longer, and those
+that were looked at are remembered.
+"""
 
 LARGEST_CODE: Final = 2**31 - 1
 """Of an error: clients read codes as numbers of 32 bits."""
@@ -38,7 +44,9 @@ LARGEST_CODE: Final = 2**31 - 1
 RESERVED_LABELS: Final = frozenset({"modelcontextprotocol", "mcp"})
 
 HUBS_OWN: Final = ("inputResponses", "requestState", "task")
-"""Members of params that only pass where the hub puts them: they belong to a conversation that it keeps apart for each server and caller."""
+"""Members of params that only pass where the hub puts them: they belong to a conversation that it
+keeps apart for each server and caller.
+"""
 
 ERA_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
 """What a modern result has at its top, and a legacy one has not."""
@@ -54,16 +62,19 @@ SERVER_INFO: Final = {"name": "modelplex", "title": "Modelplex", "version": mode
 
 _JSON_RPC: Final = frozenset({PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR})
 _MODERN_CODES: Final = range(-32099, -32019)
-"""What revision 2026-07-28 keeps for itself; -32000 to -32019 are free for servers, as in JSON-RPC."""
+"""What revision 2026-07-28 keeps for itself; -32000 to -32019 are free for servers, as in JSON-RPC.
+"""
 _MODERN_DEFINED: Final = frozenset({-32020, MISSING_CAPABILITY, UNSUPPORTED_VERSION})
 
 
-# --- _meta -------------------------------------------------------------------------------------------------------------------------
+# --- _meta ----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
 def reserved(key: str) -> bool:
-    """Whether a key of `_meta` belongs to the protocol: a prefix whose first or second label, or any but the last, is one of its two names."""
+    """Whether a key of `_meta` belongs to the protocol: a prefix whose first or second label, or
+    any but the last, is one of its two names.
+    """
     prefix, slash, _ = key.partition("/")
     if not slash:
         return False
@@ -79,7 +90,9 @@ def _passes(key: str, globs: tuple[str, ...]) -> bool:
 
 
 def without_reserved(meta: object, globs: tuple[str, ...]) -> Json:
-    """What of a `_meta` goes on: the keys that a client and a server say to each other, as far as `globs` let them."""
+    """What of a `_meta` goes on: the keys that a client and a server say to each other, as far as
+    `globs` let them.
+    """
     if not isinstance(meta, dict):
         return {}
     return {
@@ -89,11 +102,13 @@ def without_reserved(meta: object, globs: tuple[str, ...]) -> Json:
     }
 
 
-# --- up ----------------------------------------------------------------------------------------------------------------------------
+# --- up -------------------------------------------------------------------------------------------
 
 
 def upwards(params: Mapping[str, Any], *, globs: tuple[str, ...], **set_: Any) -> Json:
-    """A request's params as its server gets them: the envelope stripped, `set_` put in. The server's handle writes an envelope of its own."""
+    """A request's params as its server gets them: the envelope stripped, `set_` put in. The
+    server's handle writes an envelope of its own.
+    """
     up = dict(params)
     meta = up.pop("_meta", None)
     for member in HUBS_OWN:
@@ -105,13 +120,15 @@ def upwards(params: Mapping[str, Any], *, globs: tuple[str, ...], **set_: Any) -
     return up
 
 
-# --- down --------------------------------------------------------------------------------------------------------------------------
+# --- down -----------------------------------------------------------------------------------------
 
 
 def downwards(
     result: Json, *, era: Era, server_era: Era, globs: tuple[str, ...], ttl: int | None = None
 ) -> Json:
-    """A server's result as this client reads it. `ttl` is set where the result may be kept, in milliseconds."""
+    """A server's result as this client reads it. `ttl` is set where the result may be kept, in
+    milliseconds.
+    """
     down = dict(result)
     meta = without_reserved(down.pop("_meta", None), globs)
     if era == "modern":
@@ -125,7 +142,9 @@ def downwards(
 
 
 def modern(result: Json, *, meta: Json | None = None, ttl: int | None = None) -> Json:
-    """A result with what every modern one has. Lists and reads are private: what they hold depends on who asks."""
+    """A result with what every modern one has. Lists and reads are private: what they hold depends
+    on who asks.
+    """
     result.setdefault("resultType", "complete")
     if ttl is not None:
         result["ttlMs"], result["cacheScope"] = ttl, "private"
@@ -146,7 +165,9 @@ def inner(result: Json, *, globs: tuple[str, ...]) -> Json:
 def notification(
     message: Json, *, globs: tuple[str, ...], related: Callable[[object], Json] | None = None
 ) -> Json:
-    """A server's notification without what the protocol keeps for each hop. `related` gives what of its `_meta` says which task it is about."""
+    """A server's notification without what the protocol keeps for each hop. `related` gives what of
+    its `_meta` says which task it is about.
+    """
     params: object = message.get("params")
     if not isinstance(params, dict) or "_meta" not in params:
         return message
@@ -158,7 +179,9 @@ def notification(
 
 
 def error(told: Json, *, era: Era, method: str) -> Json:
-    """A server's own error: its code and data as they are, unless the client's revision gives that code no meaning, or another."""
+    """A server's own error: its code and data as they are, unless the client's revision gives that
+    code no meaning, or another.
+    """
     code: object = told.get("code")
     if not isinstance(code, int) or abs(code) > LARGEST_CODE:
         return {**told, "code": INTERNAL_ERROR, "message": str(told.get("message", "the server failed"))}
@@ -172,7 +195,7 @@ def error(told: Json, *, era: Era, method: str) -> Json:
     return {**told, "code": INTERNAL_ERROR} if undefined else told
 
 
-# --- what a server may ask of a client ---------------------------------------------------------------------------------------------
+# --- what a server may ask of a client ------------------------------------------------------------
 
 FEATURES: Final[Mapping[str, str]] = {
     "sampling/createMessage": "sampling",
@@ -182,7 +205,9 @@ FEATURES: Final[Mapping[str, str]] = {
 
 
 def may_be_asked(allow: Collection[str], *, claimed: Mapping[str, Any]) -> Json:
-    """The capabilities that a server is told of: what the host allows it and this client can do. Built here, never copied: forms alone, and no addresses to open."""
+    """The capabilities that a server is told of: what the host allows it and this client can do.
+    Built here, never copied: forms alone, and no addresses to open.
+    """
     told: Json = {}
     if "sampling" in allow and isinstance(sampling := claimed.get("sampling"), dict):
         told["sampling"] = {name: {} for name in ("tools", "context") if name in sampling}
@@ -237,7 +262,9 @@ _ANSWERS: Final[Mapping[str, str]] = {
 
 
 def answers(responses: object, capabilities: Mapping[str, Any]) -> Json:
-    """Of a modern client's `inputResponses`, those to questions that its server may ask. A guest that volunteers its roots would widen what a server serves."""
+    """Of a modern client's `inputResponses`, those to questions that its server may ask. A guest
+    that volunteers its roots would widen what a server serves.
+    """
     if not isinstance(responses, dict):
         return {}
     kept: Json = {}

@@ -1,9 +1,12 @@
 """The data path of tools.
 
-    A party asks; the catalogue says whose it is; the policy says whether; the relay has it answered in the form of that server; a ToolCall is kept.
+    A party asks; the catalogue says whose it is; the policy says whether; the relay has it answered
+    in the form of that server; a ToolCall is kept.
 
-The modules are that sentence: `route` and `catalog`, `policy`, `relay` and `cells`, `calls`. What is not a call is told by `surface` (what there is) and `streams` (what
-changes). Above the hub stands mcp/front, which brings a Party and a message; below it all of those and the servers. It knows no HTTP and no process.
+The modules are that sentence: `route` and `catalog`, `policy`, `relay` and `cells`, `calls`. What
+is not a call is told by `surface` (what there is) and `streams` (what changes). Above the hub
+stands mcp/front, which brings a Party and a message; below it all of those and the servers. It
+knows no HTTP and no process.
 """
 
 from __future__ import annotations
@@ -51,10 +54,12 @@ Answer = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
 
 
 class ToolGateway:
-    """Every permitted tool server, ready to be asked. `server=None` is all of them with prefixed names; else one, with names as it gives them.
+    """Every permitted tool server, ready to be asked. `server=None` is all of them with prefixed
+    names; else one, with names as it gives them.
 
     backs      the servers in the config's order
-    elders     the same servers in the older era, of those that may speak both and may ask a client something; for legacy sessions
+    elders     the same servers in the older era, of those that may speak both and may ask a client
+               something; for legacy sessions
     pins       what is approved; may be set anew at any time
     launches   the hash of how each server is started, for its pins
     tell       takes the ToolCall of each call
@@ -157,20 +162,24 @@ class ToolGateway:
     def __repr__(self) -> str:
         return f"<Hub {self._routes!r}, {self._relay!r}, {self._streams!r}>"
 
-    # --- what the front asks ---------------------------------------------------------------------------------------------------------
+    # --- what the front asks ----------------------------------------------------------------------
 
     def knows(self, server: str) -> bool:
         """Whether there is a server of this name: the front answers 404 for others."""
         return server in self._backs
 
     async def request(self, party: McpClient, message: Json, *, server: str | None = None) -> McpReply:
-        """Answer any JSON-RPC request; the Reply's `message(id)` is the response. Never raises but CancelledError.
+        """Answer any JSON-RPC request; the Reply's `message(id)` is the response. Never raises but
+        CancelledError.
 
-        Cancelling the task that awaits it cancels the call at the server. `subscriptions/listen` sends its acknowledgement and notifications through `party.send` (the
-        subscription's id is the message's `id`, already in their _meta) and runs until it is cancelled. A modern message's envelope is in its params' _meta, as it came.
-        A legacy connection without HTTP has a `party.session` of its own too, unlike any other.
+        Cancelling the task that awaits it cancels the call at the server. `subscriptions/listen`
+        sends its acknowledgement and notifications through `party.send` (the subscription's id is
+        the message's `id`, already in their _meta) and runs until it is cancelled. A modern
+        message's envelope is in its params' _meta, as it came. A legacy connection without HTTP has
+        a `party.session` of its own too, unlike any other.
 
-        Of the methods that are not in the tables nobody here knows whom to ask, or which names in them to change, so they are refused.
+        Of the methods that are not in the tables nobody here knows whom to ask, or which names in
+        them to change, so they are refused.
         """
         turn = ToolRequestContext(party, message, route=server)
         answer = self._methods[party.era].get(turn.method)
@@ -200,17 +209,23 @@ class ToolGateway:
         return await self._calls.answer(turn)
 
     async def notified(self, party: McpClient, message: Json, *, server: str | None = None) -> None:
-        """A client's notification. `notifications/cancelled` is the front's: it cancels the task of that request.
+        """A client's notification. `notifications/cancelled` is the front's: it cancels the task of
+        that request.
 
-        None goes on: a server must not hear of a client's roots, and what else a client tells belongs to requests that were answered here.
+        None goes on: a server must not hear of a client's roots, and what else a client tells
+        belongs to requests that were answered here.
         """
 
     def opened(self, party: McpClient, *, server: str | None = None, channel: Channel) -> None:
-        """A legacy session has begun (after `initialize`). `channel` takes list_changed, resources/updated and what else belongs to no request."""
+        """A legacy session has begun (after `initialize`). `channel` takes list_changed,
+        resources/updated and what else belongs to no request.
+        """
         self._streams.opened(party, route=server, channel=channel)
 
     def closed(self, party: McpClient) -> None:
-        """A legacy session is over: its subscriptions, its log level and its own processes go. Returns at once."""
+        """A legacy session is over: its subscriptions, its log level and its own processes go.
+        Returns at once.
+        """
         self._streams.closed(party)
         for back in self._all():
             if back.config.scope == "session" or back.config.asks:
@@ -218,7 +233,9 @@ class ToolGateway:
                 self._later(back.end_scope(session_scope(party)))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
-        """The plain form's tools in catalogue order: {name, title?, description, inputSchema, outputSchema?, annotations?, server}."""
+        """The plain form's tools in catalogue order: {name, title?, description, inputSchema,
+        outputSchema?, annotations?, server}.
+        """
         view = await self._routes.loaded(caller.tools, None)
         if view.index is not None:
             return [{**tool, "server": "modelplex"} for tool in search.DEFINITIONS]
@@ -229,18 +246,22 @@ class ToolGateway:
         ]
 
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply:
-        """The plain form's call. `Reply.reason` tells what the gateway refused (also where the result says isError): unknown 404, policy 403, limit 429, timeout 504,
-        invalid, capability, client 400, invalid_answer 502, any other reason 503; an error without a reason is the server's own, 502.
+        """The plain form's call. `Reply.reason` tells what the gateway refused (also where the
+        result says isError): unknown 404, policy 403, limit 429, timeout 504, invalid, capability,
+        client 400, invalid_answer 502, any other reason 503; an error without a reason is the
+        server's own, 502.
         """
         params = {"name": name, "arguments": dict(arguments)}
         return await self.request(RestClient(caller), {"method": "tools/call", "params": params})
 
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None:
-        """The input schema of a tool that this caller may see, by the name that they know it by; for headers that repeat arguments. Starts nothing."""
+        """The input schema of a tool that this caller may see, by the name that they know it by;
+        for headers that repeat arguments. Starts nothing.
+        """
         entry = self._routes.view(caller.tools, server).merged.tool(name)
         return entry.definition["inputSchema"] if entry is not None else None
 
-    # --- what the host asks ----------------------------------------------------------------------------------------------------------
+    # --- what the host asks -----------------------------------------------------------------------
 
     def status(self) -> list[Json]:
         """Each server's state, for /_internal/mcp. Holds no secret."""
@@ -280,7 +301,9 @@ class ToolGateway:
         pins: Approvals,
         launches: Mapping[str, str],
     ) -> None:
-        """Go on with another config. A server that is the same object stays as it is; one that is not there any more ends when its last call does."""
+        """Go on with another config. A server that is the same object stays as it is; one that is
+        not there any more ends when its last call does.
+        """
         stays = {*backs.values(), *(elders or {}).values()}
         gone = [back for back in self._all() if back not in stays]
         self._backs.clear()
@@ -299,7 +322,9 @@ class ToolGateway:
         self._streams.all_changed(self._backs)
 
     def start(self) -> None:
-        """Start the servers that are not to wait for a call, and those of which the disk knows nothing, to learn their lists before somebody waits for them. Returns at once."""
+        """Start the servers that are not to wait for a call, and those of which the disk knows
+        nothing, to learn their lists before somebody waits for them. Returns at once.
+        """
         for back in self._backs.values():
             self._later(self._begin(back))
 
@@ -316,7 +341,7 @@ class ToolGateway:
         for task in tuple(self._tasks):
             task.cancel()
 
-    # --- servers ---------------------------------------------------------------------------------------------------------------------
+    # --- servers ----------------------------------------------------------------------------------
 
     def _all(self) -> list[ToolServer]:
         return [*self._backs.values(), *self._elders.values()]

@@ -1,6 +1,8 @@
-"""Where approvals are kept: the lock file, which people review beside their config, and what was first seen of each server, which nobody needs to read.
+"""Where approvals are kept: the lock file, which people review beside their config, and what was
+first seen of each server, which nobody needs to read.
 
-Above it stand the hub and the commands; below it the disk and the pins. Both files are the host's: one that others may write is not believed.
+Above it stand the hub and the commands; below it the disk and the pins. Both files are the host's:
+one that others may write is not believed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from modelplex.mcp.approvals import Approvals, Lock, LockedServer, Mode, mode_of
 VERSION: Final = 1
 """Of both files' forms."""
 LARGEST: Final = 16 * 1024 * 1024
-"""Bytes. A hash and a name take a hundred; a disk image named by mistake is not read into memory."""
+"""Bytes. A hash and a name take a hundred; a disk image named by mistake is not read into memory.
+"""
 SEEN_FILE: Final = "mcp-seen.json"
 """Below the state folder."""
 
@@ -33,7 +36,9 @@ _HEAD: Final = """\
 
 
 class LockError(Exception):
-    """A file of approvals that cannot be read, or must not be believed. Nothing is approved then."""
+    """A file of approvals that cannot be read, or must not be believed. Nothing is
+    approved then.
+    """
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -47,9 +52,11 @@ def lock_path(config: Config) -> Path:
 
 
 def launch_of(server: McpServer) -> str:
-    """SHA-256 over how a server is started or reached, as the config says it: another launch is another server, whose first sight is new.
+    """SHA-256 over how a server is started or reached, as the config says it: another launch is
+    another server, whose first sight is new.
 
-    A newer version of the same command is the same launch, so that what it changed is told. The values of variables and headers are left out.
+    A newer version of the same command is the same launch, so that what it changed is told. The
+    values of variables and headers are left out.
     """
     parts = [
         server.command,
@@ -66,7 +73,8 @@ def read_lock(path: Path) -> Lock | None:
     """What the lock file approves, None where there is none.
 
     Raises:
-        LockError: it cannot be read or understood, or others than its owner (this user, or root) may write it.
+        LockError: it cannot be read or understood, or others than its owner (this user, or root)
+            may write it.
     """
     content = _content(path)
     if content is None:
@@ -83,12 +91,16 @@ def read_lock(path: Path) -> Lock | None:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Replaces the lock file whole; readable by everybody, since it holds nothing secret. Raises OSError."""
+    """Replaces the lock file whole; readable by everybody, since it holds nothing secret. Raises
+    OSError.
+    """
     _replace(path, locked_text(lock).encode(), mode=0o644)
 
 
 def locked_text(lock: Lock) -> str:
-    """The lock file's text: a line for each definition, sorted, so that a diff shows what changed and nothing else."""
+    """The lock file's text: a line for each definition, sorted, so that a diff shows what changed
+    and nothing else.
+    """
     lines = [_HEAD, f"version = {VERSION}"]
     for name in sorted(lock):
         server = lock[name]
@@ -106,7 +118,8 @@ def locked_text(lock: Lock) -> str:
 
 
 def read_seen(folder: Path) -> Lock:
-    """What was first seen of each server. What cannot be read is as if it were not there: then the next sight is the first.
+    """What was first seen of each server. What cannot be read is as if it were not there: then the
+    next sight is the first.
 
     Raises:
         LockError: others than its owner may write it.
@@ -127,8 +140,9 @@ def write_seen(folder: Path, seen: Lock) -> None:
 
 
 def record_seen(folder: Path, seen: Lock) -> None:
-    """Adds what is seen for the first time. What the file says already stays, since a person may have approved a change meanwhile; of a server that
-    is launched differently it says nothing. Raises OSError, and LockError as `read_seen`.
+    """Adds what is seen for the first time. What the file says already stays, since a person may
+    have approved a change meanwhile; of a server that is launched differently it says nothing.
+    Raises OSError, and LockError as `read_seen`.
     """
     before = read_seen(folder)
     write_seen(
@@ -151,7 +165,8 @@ def pins(config: Config, *, state_folder: Path) -> Approvals:
     """The pins of a config, as its files stand now.
 
     Raises:
-        LockError: a file cannot be believed. Whoever goes on does so with `Pins(mode="locked")`, which approves nothing.
+        LockError: a file cannot be believed. Whoever goes on does so with `Pins(mode="locked")`,
+            which approves nothing.
     """
     lock = read_lock(lock_path(config)) if config.mcp.pinning != "off" else None
     mode: Mode = mode_of(config.mcp.pinning, locked=lock is not None)
@@ -214,7 +229,9 @@ def _key(name: str) -> str:
 
 
 def _string(text: str) -> str:
-    """A basic string of TOML: JSON's form is one, but for the delete character, and for characters that would hide something from a reviewer."""
+    """A basic string of TOML: JSON's form is one, but for the delete character, and for characters
+    that would hide something from a reviewer.
+    """
     told = msgspec.json.encode(text).decode()
     return "".join(
         char

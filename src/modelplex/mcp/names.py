@@ -1,7 +1,9 @@
-"""What tools and prompts are called towards clients: `server__tool`, in the characters and the length that every model provider takes.
+"""What tools and prompts are called towards clients: `server__tool`, in the characters and the
+length that every model provider takes.
 
-PURE. Above it stand the catalogue and the hub's routing; below it nothing. A name depends on its server's name and on its own alone, so it is
-the same after a restart and whatever other servers are there. Names that would be equal are hidden on both sides and reported: never first come.
+PURE. Above it stand the catalogue and the hub's routing; below it nothing. A name depends on its
+server's name and on its own alone, so it is the same after a restart and whatever other servers are
+there. Names that would be equal are hidden on both sides and reported: never first come.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ LEAST_LIMIT: Final = 36
 """The longest server name (24), the separator and the hash must fit, with a character between."""
 
 HASH: Final = 8
-"""Hexadecimal digits that a name which had to be changed ends with: 32 bits tell apart what one server offers."""
+"""Hexadecimal digits that a name which had to be changed ends with: 32 bits tell apart what one
+server offers.
+"""
 
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -51,7 +55,8 @@ class Collision(msgspec.Struct, frozen=True):
 def exposed(server: str, own: str, *, prefix: bool = True, limit: int = LIMIT) -> str:
     """The name towards clients, of `[A-Za-z0-9_-]`, at most `limit` characters.
 
-    Where that changes the name or cuts it, it ends with `_` and 8 hexadecimal digits of the SHA-256 of the server's own name for it.
+    Where that changes the name or cuts it, it ends with `_` and 8 hexadecimal digits of the SHA-256
+    of the server's own name for it.
     """
     head = server + SEPARATOR if prefix else ""
     plain = _STRANGE.sub("_", own)
@@ -62,7 +67,9 @@ def exposed(server: str, own: str, *, prefix: bool = True, limit: int = LIMIT) -
 
 
 class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is called what, both ways. `prefixed` is False only where that was asked for and no two names collide."""
+    """Who is called what, both ways. `prefixed` is False only where that was asked for and no two
+    names collide.
+    """
 
     prefixed: bool
     collisions: tuple[Collision, ...]
@@ -79,9 +86,11 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
         limit: int = LIMIT,
         reserved: Collection[str] = (),
     ) -> ToolNames:
-        """The names of what each server offers, `offered` in the config's order. `reserved` are names that nobody may have.
+        """The names of what each server offers, `offered` in the config's order. `reserved` are
+        names that nobody may have.
 
-        Without `prefix`, all have their own names, unless two of those collide: then all are prefixed, and the collisions are told.
+        Without `prefix`, all have their own names, unless two of those collide: then all are
+        prefixed, and the collisions are told.
         """
         if not prefix:
             bare = _names(offered, limit=limit, prefix=False, reserved=reserved)
@@ -94,7 +103,9 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def plain(cls, server: str, own: Sequence[str]) -> ToolNames:
-        """The names on a route of one server: its own, as they are. One that it gives twice is hidden."""
+        """The names on a route of one server: its own, as they are. One that it gives twice is
+        hidden.
+        """
         return _made({server: own}, lambda owner: owner.name, prefixed=False, reserved=())
 
     def exposed(self, server: str, own: str) -> str | None:

@@ -1,4 +1,6 @@
-"""What may be typed after `modelplex mcp`. It is apart from what carries it out, so that `--help` and `--version` load none of that."""
+"""What may be typed after `modelplex mcp`. It is apart from what carries it out, so that `--help`
+and `--version` load none of that.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ The exit status is 0 where all is well, 1 where a server or a tool failed or som
 
 
 def add(commands: Any, *, shared: Callable[[], argparse.ArgumentParser]) -> None:
-    """The subcommand and its own. `commands` is what `add_subparsers` gave; `shared` makes the options that stand anywhere."""
+    """The subcommand and its own. `commands` is what `add_subparsers` gave; `shared` makes the
+    options that stand anywhere.
+    """
     form = argparse.RawDescriptionHelpFormatter
 
     def command(of: Any, name: str, help_: str, **more: Any) -> argparse.ArgumentParser:

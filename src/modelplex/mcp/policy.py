@@ -1,7 +1,9 @@
-"""Whether a caller may ask a server for one thing: a decision with its rule and its reason, and nothing done about it.
+"""Whether a caller may ask a server for one thing: a decision with its rule and its reason, and
+nothing done about it.
 
-PURE. Above it stand the hub, which acts on decisions and records them, and the catalogue, which hides by the same globs what a call would be denied.
-Below it the caller and the words. It reads the message's body alone: headers and what a client says of itself decide nothing.
+PURE. Above it stand the hub, which acts on decisions and records them, and the catalogue, which
+hides by the same globs what a call would be denied. Below it the caller and the words. It reads the
+message's body alone: headers and what a client says of itself decide nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ Pinned = Literal["approved", "pending", "changed"]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """`rule` names what decided, for the record: "default", "server_tools", "agent_tools", "pin", "scheme", "unlisted".
+    """`rule` names what decided, for the record: "default", "server_tools", "agent_tools", "pin",
+    "scheme", "unlisted".
 
-    `hidden` says that the caller may not know that the thing exists, so that it is answered as an unknown name (-32602). A denial that is not hidden
-    is answered as a tool result with `isError` and the reason.
+    `hidden` says that the caller may not know that the thing exists, so that it is answered as an
+    unknown name (-32602). A denial that is not hidden is answered as a tool result with `isError`
+    and the reason.
     """
 
     verdict: Verdict
@@ -43,7 +47,9 @@ ALLOWED: Final = Decision(verdict="allow", rule="default")
 
 
 def permitted(names: str | Sequence[str], globs: Sequence[str]) -> bool:
-    """Whether globs allow a thing of this name, or of these names for the one thing: "!" denies and wins; without any that allow, the rest is allowed."""
+    """Whether globs allow a thing of this name, or of these names for the one thing: "!" denies and
+    wins; without any that allow, the rest is allowed.
+    """
     said = (names,) if isinstance(names, str) else names
     denials = [glob[1:] for glob in globs if glob.startswith("!")]
     if any(fnmatchcase(name, glob) for glob in denials for name in said):
@@ -53,12 +59,15 @@ def permitted(names: str | Sequence[str], globs: Sequence[str]) -> bool:
 
 
 def whole_server(server: str, globs: Sequence[str]) -> bool:
-    """Whether a caller's globs reach all of a server, and so what has no tool's name: its resources, its instructions. `git__*` does, `git__status` does not."""
+    """Whether a caller's globs reach all of a server, and so what has no tool's name: its
+    resources, its instructions. `git__*` does, `git__status` does not.
+    """
     return permitted(server + SEPARATOR, globs)
 
 
 def any_of_server(server: str, globs: Sequence[str], *, prefixed: bool = True) -> bool:
-    """Whether a caller's globs can reach anything of a server at all; of one that they cannot, not even the name is told.
+    """Whether a caller's globs can reach anything of a server at all; of one that they cannot, not
+    even the name is told.
 
     Where names are not `prefixed`, a glob without a server's name may mean a tool of any.
     """
@@ -72,7 +81,9 @@ def any_of_server(server: str, globs: Sequence[str], *, prefixed: bool = True) -
 
 
 def _can_begin(head: str, glob: str) -> bool:
-    """Whether a glob can match anything that begins with `head`, going by what stands before its first wildcard."""
+    """Whether a glob can match anything that begins with `head`, going by what stands before its
+    first wildcard.
+    """
     wild = _WILD.search(glob)
     plain = glob[: wild.start()] if wild else glob
     return plain.startswith(head) or bool(wild and head.startswith(plain))
@@ -90,10 +101,12 @@ def decide(
     locked: bool = False,
     listed: bool = True,
 ) -> Decision:
-    """Whether this caller may have `method` done with `name` (a tool's or prompt's own name, a resource's URI) at `server`.
+    """Whether this caller may have `method` done with `name` (a tool's or prompt's own name, a
+    resource's URI) at `server`.
 
-    `globs` are the server's own `tools`. `shown` is the name under which the caller knows it, where that is not `server__name`. `locked` and `pinned`
-    come from the pins. `listed` says of a URI that the server lists it or a template for it.
+    `globs` are the server's own `tools`. `shown` is the name under which the caller knows it, where
+    that is not `server__name`. `locked` and `pinned` come from the pins. `listed` says of a URI
+    that the server lists it or a template for it.
     """
     if method.startswith("resources/"):
         return _resource(caller, server=server, uri=name, listed=listed)

@@ -1,7 +1,9 @@
-"""One call on its way: within the limits, in the form that its server speaks, with what the server asks in between, and back in the form that the client reads.
+"""One call on its way: within the limits, in the form that its server speaks, with what the server
+asks in between, and back in the form that the client reads.
 
-Above it stands the hub, which has found the server and asked the policy; below it the cells, the seals and the server. What is said during a call (progress, log
-messages) goes to the one who called, and to nobody else.
+Above it stands the hub, which has found the server and asked the policy; below it the cells, the
+seals and the server. What is said during a call (progress, log messages) goes to the one who
+called, and to nobody else.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ _encode = msgspec.json.Encoder().encode
 class CallRoute(msgspec.Struct, frozen=True):
     """Where one call goes, and what the server may ask of the caller on it.
 
-    `route` is the caller's. `tasks` says that the call may go on as a task; `held` is the task that is asked about.
+    `route` is the caller's. `tasks` says that the call may go on as a task; `held` is the task that
+    is asked about.
     """
 
     party: McpClient
@@ -83,9 +86,11 @@ class CallRoute(msgspec.Struct, frozen=True):
 
 
 class ProgressSink:
-    """What a server says to one call, for the one who called. `level` is the least that they want to hear, None for no log messages at all.
+    """What a server says to one call, for the one who called. `level` is the least that they want
+    to hear, None for no log messages at all.
 
-    `related` gives what of a `_meta` says which task it is about. `plain` shows characters that nobody sees.
+    `related` gives what of a `_meta` says which task it is about. `plain` shows characters that
+    nobody sees.
     """
 
     __slots__ = ("_clock", "_globs", "_logs", "_party", "_plain", "_related", "_second", "level")
@@ -132,7 +137,9 @@ class ProgressSink:
 
 
 class ProcessUse:
-    """A process of a session's or an agent's own, while calls run there. `place` is done when it may run."""
+    """A process of a session's or an agent's own, while calls run there. `place` is done when it
+    may run.
+    """
 
     def __init__(self, place: asyncio.Task[None]) -> None:
         self.calls = 0
@@ -143,7 +150,9 @@ class ProcessUse:
 
 
 class Relay:
-    """The calls that run. `level` is what a legacy session has set, None where it has set nothing. `elders` are the hub's; `tasks` are kept here as they are made."""
+    """The calls that run. `level` is what a legacy session has set, None where it has set nothing.
+    `elders` are the hub's; `tasks` are kept here as they are made.
+    """
 
     def __init__(
         self,
@@ -200,7 +209,9 @@ class Relay:
                 del self._callers[owner]
 
     def heard(self, server: str, scope: str, message: Json) -> bool:
-        """A log message that belongs to no call, for the one call that wants some, if there is one. False where nobody had it."""
+        """A log message that belongs to no call, for the one call that wants some, if there is one.
+        False where nobody had it.
+        """
         listening = self._listening.get((server, scope), [])
         if len(listening) != 1:
             return False
@@ -219,7 +230,9 @@ class Relay:
         held: HeldTask | None = None,
         **set_: Any,
     ) -> McpReply:
-        """Have the server answer; `set_` replaces members of the params. `held` is the task that is asked about. Raises Unavailable."""
+        """Have the server answer; `set_` replaces members of the params. `held` is the task that is
+        asked about. Raises Unavailable.
+        """
         catalog = back.catalog or await back.lists()
         allow = back.config.asks
         capabilities = era_translation.may_be_asked(allow, claimed=party.capabilities) if allow else {}
@@ -260,16 +273,20 @@ class Relay:
         return None if way.era == "legacy" else self._elder_of(way.back, way.party, way.capabilities)
 
     def _elder_of(self, back: ToolServer, party: McpClient, capabilities: Json) -> ToolServer | None:
-        """Where a server of both eras is asked in the older one: for a legacy client that it may ask something, since many tools ask in the form of that era alone."""
+        """Where a server of both eras is asked in the older one: for a legacy client that it may
+        ask something, since many tools ask in the form of that era alone.
+        """
         if party.era == "modern" or not capabilities or not party.session:
             return None
         elder = self._elders.get(back.name)
         return elder if elder not in self._young else None
 
-    # --- up --------------------------------------------------------------------------------------------------------------------------
+    # --- up ---------------------------------------------------------------------------------------
 
     def _resume(self, way: CallRoute, params: Mapping[str, Any], up: Json) -> bool:
-        """Put a modern client's answers into the request, and what it was given to bring back. False where it brings what it was not given."""
+        """Put a modern client's answers into the request, and what it was given to bring back.
+        False where it brings what it was not given.
+        """
         answers = era_translation.answers(params.get("inputResponses"), way.capabilities)
         if (state := params.get("requestState")) is not None:
             sealed = self._seals.open(state, server=way.back.name, owner=way.party.caller.owner)
@@ -300,7 +317,9 @@ class Relay:
         )
 
     def _relate(self, way: CallRoute, params: Mapping[str, Any], up: Json) -> None:
-        """What a client says of the task that its request belongs to, with the server's id of that."""
+        """What a client says of the task that its request belongs to, with the server's
+        id of that.
+        """
         meta: object = params.get("_meta")
         name = related_to(meta)
         held = self._tasks.find(name, party=way.party, route=way.route) if isinstance(name, str) else None
@@ -317,7 +336,9 @@ class Relay:
         return self._tasks.related(meta, back=way.back, scope=way.scope, owner=owner, route=way.route)
 
     async def _exchange(self, way: CallRoute, params: Json, heard: ProgressSink) -> McpReply:
-        """Ask, and answer what the server asks back, until it has answered or the client is to be asked by a result of its own."""
+        """Ask, and answer what the server asks back, until it has answered or the client is to be
+        asked by a result of its own.
+        """
         for _ in range(MAX_ROUNDS):
             reply = await self._once(way, params, heard)
             result = reply.result
@@ -340,7 +361,9 @@ class Relay:
         return failed(way, f"{way.back.name} asked more than {MAX_ROUNDS} times during one call.", "policy")
 
     async def _waiting(self, way: CallRoute, result: Json, heard: ProgressSink) -> McpReply:
-        """A task of a modern server, with what it waits for: what is known here it is told at once, and the rest is the client's."""
+        """A task of a modern server, with what it waits for: what is known here it is told at once,
+        and the rest is the client's.
+        """
         questions: object = result.get("inputRequests")
         if not isinstance(questions, dict):
             return McpReply(result=result)
@@ -355,7 +378,9 @@ class Relay:
         return McpReply(result={**result, "inputRequests": left})
 
     async def _once(self, way: CallRoute, params: Json, heard: ProgressSink) -> McpReply:
-        """One request to the server, which takes one of its places, or waits for one in turn. It waits as long as the call itself may be silent."""
+        """One request to the server, which takes one of its places, or waits for one in turn. It
+        waits as long as the call itself may be silent.
+        """
         back, owner = way.back, way.party.caller.owner
         places = self._places.get(back)
         if places is None:
@@ -380,7 +405,9 @@ class Relay:
 
     @asynccontextmanager
     async def _process(self, way: CallRoute) -> AsyncGenerator[None]:
-        """While calls run in a process of a session's or an agent's own, it counts as its caller's: of all processes one caller has no more than a share in use."""
+        """While calls run in a process of a session's or an agent's own, it counts as its caller's:
+        of all processes one caller has no more than a share in use.
+        """
         if not way.scope or way.back.config.command is None:
             yield
             return
@@ -429,7 +456,9 @@ class Relay:
                 del self._listening[key]
 
     async def _sent(self, way: CallRoute, params: Json, heard: ProgressSink) -> McpReply:
-        """A legacy server that asks something of a modern client has its call cancelled: no call is kept open for an answer that would come with another request."""
+        """A legacy server that asks something of a modern client has its call cancelled: no call is
+        kept open for an answer that would come with another request.
+        """
         task = asyncio.current_task()
         wanted: list[str] = []
 
@@ -466,10 +495,12 @@ class Relay:
                 raise
             return self._may_not_ask(way, era_translation.required(wanted[0]))
 
-    # --- what a server asks ----------------------------------------------------------------------------------------------------------
+    # --- what a server asks -----------------------------------------------------------------------
 
     async def _answered(self, way: CallRoute, questions: Json) -> tuple[Json, Json | McpReply]:
-        """The answers that are known here or that a legacy client gave, and the questions that are a modern client's to answer; or why it ends."""
+        """The answers that are known here or that a legacy client gave, and the questions that are
+        a modern client's to answer; or why it ends.
+        """
         answers: Json = {}
         left: Json = {}
         for key, question in questions.items():
@@ -493,7 +524,9 @@ class Relay:
         return answers, left
 
     async def _ask(self, way: CallRoute, method: str, params: Json) -> McpReply:
-        """Ask a legacy client what its server asks, without what a server has to say to this gateway alone."""
+        """Ask a legacy client what its server asks, without what a server has to say to this
+        gateway alone.
+        """
         if not era_translation.answerable(method, params, way.capabilities):
             return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
         asked = dict(params)
@@ -513,7 +546,9 @@ class Relay:
         return McpReply(result={**answer, "_meta": meta} if meta else answer)
 
     def _may_not_ask(self, way: CallRoute, required: Json) -> McpReply:
-        """The server asked for what it is not allowed, or what this client cannot do: the client is told which of the two."""
+        """The server asked for what it is not allowed, or what this client cannot do: the client is
+        told which of the two.
+        """
         claimed = way.party.capabilities
         asks = " and ".join(era_translation.named(required)) or "something"
         if way.party.era == "modern" and not era_translation.claims(claimed, required):
@@ -528,7 +563,9 @@ class Relay:
         )
 
     def _handed_on(self, way: CallRoute, result: Json, left: Json, roots: tuple[str, ...]) -> McpReply:
-        """A modern server's questions for a modern client. What the server wants brought back is sealed for this server and this caller."""
+        """A modern server's questions for a modern client. What the server wants brought back is
+        sealed for this server and this caller.
+        """
         handed = dict(result)
         if left:
             handed["inputRequests"] = left
@@ -546,10 +583,12 @@ class Relay:
             )
         return McpReply(result=handed)
 
-    # --- down ------------------------------------------------------------------------------------------------------------------------
+    # --- down -------------------------------------------------------------------------------------
 
     def _down(self, way: CallRoute, reply: McpReply) -> McpReply:
-        """What the client reads. What the gateway itself said stays as it is, but for what a modern result always has."""
+        """What the client reads. What the gateway itself said stays as it is, but for what a modern
+        result always has.
+        """
         modern = way.party.era == "modern"
         if reply.error is not None:
             if reply.reason:
@@ -588,7 +627,9 @@ class Relay:
         return McpReply(result=down, reason=reply.reason)
 
     def _as_task(self, way: CallRoute, result: Json, down: Json) -> None:
-        """The ids of tasks in a result, as the caller knows them. A task that is made here is the caller's from now on."""
+        """The ids of tasks in a result, as the caller knows them. A task that is made here is the
+        caller's from now on.
+        """
         task: object = result.get("task")
         if way.era == "modern":
             task = result if result.get("resultType") == TASK else None
@@ -610,7 +651,8 @@ class Relay:
 def scope_of(back: ToolServer, party: McpClient) -> str:
     """Which of a server's processes this party is served by; "" is the one for all.
 
-    A legacy server that may ask its client has one for each legacy session: on a shared one nobody could tell whom it asks.
+    A legacy server that may ask its client has one for each legacy session: on a shared one nobody
+    could tell whom it asks.
     """
     kind = back.config.scope
     if kind == "agent":
@@ -622,7 +664,9 @@ def scope_of(back: ToolServer, party: McpClient) -> str:
 
 
 def may_be_task(back: ToolServer, party: McpClient) -> bool:
-    """Whether this party's calls of the server may go on as tasks, which both must know in the same era's form."""
+    """Whether this party's calls of the server may go on as tasks, which both must know in the same
+    era's form.
+    """
     offer = offered(back, party.era)
     if offer is None:
         return False
@@ -646,7 +690,9 @@ def failed(way: CallRoute, sentence: str, reason: str) -> McpReply:
 
 
 def size(result: object) -> tuple[int, bytes]:
-    """Bytes of a result as JSON, and those bytes. A lone surrogate cannot be written: then it has no size."""
+    """Bytes of a result as JSON, and those bytes. A lone surrogate cannot be written: then it has
+    no size.
+    """
     try:
         body = _encode(result)
     except (UnicodeEncodeError, RecursionError):

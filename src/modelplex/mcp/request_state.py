@@ -1,6 +1,8 @@
-"""A server's `requestState` on its way through a client: bound to that server and that caller, so that nobody can give it to another.
+"""A server's `requestState` on its way through a client: bound to that server and that caller, so
+that nobody can give it to another.
 
-Above it stands the hub; below it HMAC. The state itself is not read. A seal holds for as long as the key does, which is made anew with each process.
+Above it stands the hub; below it HMAC. The state itself is not read. A seal holds for as long as
+the key does, which is made anew with each process.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ MARK = "mpx1."
 
 
 class SealedRequestState(msgspec.Struct, frozen=True, array_like=True):
-    """`state` is the server's, None where it gave none. `roots` are the questions of that answer which the gateway answers itself."""
+    """`state` is the server's, None where it gave none. `roots` are the questions of that answer
+    which the gateway answers itself.
+    """
 
     server: str
     owner: str
@@ -41,7 +45,9 @@ class RequestStateSealer:
         return MARK + urlsafe_b64encode(self._mac(body) + body).decode()
 
     def open(self, text: object, *, server: str, owner: str) -> SealedRequestState | None:
-        """What was sealed; None where it was not here, not for this caller, or not of this server."""
+        """What was sealed; None where it was not here, not for this caller, or not of
+        this server.
+        """
         if not isinstance(text, str) or not text.startswith(MARK):
             return None
         try:

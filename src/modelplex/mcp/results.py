@@ -1,4 +1,5 @@
-"""What of a server's words is passed on where the host wants less than all: a result that is too large is cut, and characters that nobody sees are shown.
+"""What of a server's words is passed on where the host wants less than all: a result that is too
+large is cut, and characters that nobody sees are shown.
 
 PURE. Above it stand the relay and the calls; below it nothing.
 """
@@ -29,14 +30,18 @@ SPOKEN: Final = (
 _UNSEEN: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]|\r(?!\n)"
 )
-"""Control characters but tab and the ends of lines, among them what begins a terminal's commands; marks that turn the direction of text; and letters that are not shown.
-Joiners stay: emoji and some scripts are made with them."""
+"""Control characters but tab and the ends of lines, among them what begins a terminal's commands;
+marks that turn the direction of text; and letters that are not shown. Joiners stay: emoji and some
+scripts are made with them.
+"""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def plain(value: object) -> object:
-    r"""The same with every such character in a text written as its number: `\x1b`. Keys stay as they are."""
+    r"""The same with every such character in a text written as its number: `\x1b`. Keys stay as
+    they are.
+    """
     if isinstance(value, str):
         return value if value.isprintable() else _UNSEEN.sub(_shown, value)
     if isinstance(value, list):
@@ -47,7 +52,9 @@ def plain(value: object) -> object:
 
 
 def plain_words(message: Json) -> Json:
-    """A result, an error or a notification's params, of which a server's words alone are looked at."""
+    """A result, an error or a notification's params, of which a server's words alone are
+    looked at.
+    """
     return {key: plain(value) if key in SPOKEN else value for key, value in message.items()}
 
 
@@ -63,9 +70,11 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def cut(result: Json, *, limit: int, size: int) -> Json | None:
-    """A tool's result with as much of its content as fits into `limit` bytes, and a last text that says so; `size` is what it has. None where not even that fits.
+    """A tool's result with as much of its content as fits into `limit` bytes, and a last text that
+    says so; `size` is what it has. None where not even that fits.
 
-    Content is kept from its beginning. A structured result cannot be cut: where it does not fit, it is left out, and the result is an error, since clients may rely on it.
+    Content is kept from its beginning. A structured result cannot be cut: where it does not fit, it
+    is left out, and the result is an error, since clients may rely on it.
     """
     said = f"Cut here: the whole result has {size} bytes, and at most {limit} are passed on."
     notice: Json = {"type": "text", "text": said}
@@ -101,7 +110,9 @@ def _first_of(block: object, *, room: int) -> list[object]:
 
 
 def _beginning(text: str, *, room: int, size: Callable[[str], int]) -> str:
-    """The most characters that take at most `room` bytes in JSON, or a few less: escapes make some of them longer."""
+    """The most characters that take at most `room` bytes in JSON, or a few less: escapes make some
+    of them longer.
+    """
     fits, too_many = 0, min(len(text), max(0, room)) + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2

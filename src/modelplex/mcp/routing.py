@@ -1,6 +1,8 @@
-"""Whose a name is: the catalogues of the servers as each caller sees them, made when they are first looked at and kept until one of them changes.
+"""Whose a name is: the catalogues of the servers as each caller sees them, made when they are first
+looked at and kept until one of them changes.
 
-Above it stands the hub; below it the pure catalogue, its pins and its search. It waits for a server's lists where they are not known, and for a bad one never longer than once.
+Above it stands the hub; below it the pure catalogue, its pins and its search. It waits for a
+server's lists where they are not known, and for a bad one never longer than once.
 """
 
 from __future__ import annotations
@@ -22,31 +24,41 @@ from modelplex.mcp.shapes import Kind
 from modelplex.mcp.tool_server import ToolServer
 
 GRACE = 0.8
-"""Seconds that `initialize` and a list of all servers wait for servers whose lists nobody knows yet. Some agents wait a second for all their tools, and go on without any after
-that. What comes later is told of with `list_changed`.
+"""Seconds that `initialize` and a list of all servers wait for servers whose lists nobody knows
+yet. Some agents wait a second for all their tools, and go on without any after that. What comes
+later is told of with `list_changed`.
 """
 
 PATIENCE = 10.0
-"""Seconds that a call waits for such lists, where they have to say whose it is, and the plain form's list, which has no `list_changed`."""
+"""Seconds that a call waits for such lists, where they have to say whose it is, and the plain
+form's list, which has no `list_changed`.
+"""
 
 SENTENCES_LIMIT = 10_000
-"""Different sentences about servers that are told: their own words are in them, of which there is no end."""
+"""Different sentences about servers that are told: their own words are in them, of which there is
+no end.
+"""
 
 SENTENCE_LIMIT = 1_000
 """Characters of one: the names that a server gives are in them."""
 
 VIEWS_LIMIT = 256
-"""Different views that are kept: one for each route and each agent's globs, so far fewer than callers."""
+"""Different views that are kept: one for each route and each agent's globs, so far fewer than
+callers.
+"""
 
 CHECKED_AT_ONCE = 200
-"""Entries of a catalogue that are checked on the event loop. A larger one is checked in a thread."""
+"""Entries of a catalogue that are checked on the event loop. A larger one is checked in a thread.
+"""
 
 Report = Callable[[str, str], None]
 """Takes a server's name and a sentence about it, for the log."""
 
 
 class RouteTarget(msgspec.Struct, frozen=True):
-    """One thing that is asked for. `own` is the server's name for it, `definition` the hash of its definition, "" where it has none."""
+    """One thing that is asked for. `own` is the server's name for it, `definition` the hash of its
+    definition, "" where it has none.
+    """
 
     server: str
     own: str
@@ -76,7 +88,9 @@ class CatalogView:
         return self.merged.page(kind, era=era, cursor=cursor)
 
     def tool(self, name: str) -> RouteTarget | None:
-        """The tool of this name, also one that is held back or that this caller may not have: the policy says so. None where nobody has it."""
+        """The tool of this name, also one that is held back or that this caller may not have: the
+        policy says so. None where nobody has it.
+        """
         return self._target("tool", name)
 
     def prompt(self, name: str) -> RouteTarget | None:
@@ -157,10 +171,12 @@ class ToolRoutes:
         self._checked = {name: kept for name, kept in self._checked.items() if name in self._backs}
         self.pins = pins
 
-    # --- what is known ---------------------------------------------------------------------------------------------------------------
+    # --- what is known ----------------------------------------------------------------------------
 
     def reach(self, globs: Sequence[str], route: str | None) -> list[ToolServer]:
-        """The servers of which such a caller can see anything on this route, in the config's order."""
+        """The servers of which such a caller can see anything on this route, in the
+        config's order.
+        """
         return [
             back
             for name, back in self._backs.items()
@@ -172,7 +188,9 @@ class ToolRoutes:
         return all(back.catalog is not None for back in self.reach(globs, route))
 
     def unasked(self, globs: Sequence[str], route: str | None) -> bool:
-        """Whether there is a server of which nobody can say yet what it offers, or that it offers nothing."""
+        """Whether there is a server of which nobody can say yet what it offers, or that it offers
+        nothing.
+        """
         return any(
             back.catalog is None and back.name not in self._failed for back in self.reach(globs, route)
         )
@@ -202,7 +220,8 @@ class ToolRoutes:
                 self._tell(warned.server, warned.sentence)
 
     async def loaded(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The same, after the lists that are not known were asked for. On the route of one server its failure is raised, else it is left out.
+        """The same, after the lists that are not known were asked for. On the route of one server
+        its failure is raised, else it is left out.
 
         Raises:
             Unavailable: the one server of the route could not be asked.
@@ -216,12 +235,16 @@ class ToolRoutes:
         return await self._prepared(globs, None)
 
     async def sighted(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """What is known after a short while: a server that needs longer is left out, and told of when it comes. Raises nothing."""
+        """What is known after a short while: a server that needs longer is left out, and told of
+        when it comes. Raises nothing.
+        """
         await self._load(self.reach(globs, route), patience=GRACE)
         return await self._prepared(globs, route)
 
     async def listed(self, globs: tuple[str, ...]) -> CatalogView:
-        """The same for a list of all servers, which waits longer where it would have nothing of any of them: an empty list helps nobody."""
+        """The same for a list of all servers, which waits longer where it would have nothing of any
+        of them: an empty list helps nobody.
+        """
         view = await self.sighted(globs, None)
         reached = self.reach(globs, None)
         if any(back.catalog is not None for back in reached):
@@ -237,7 +260,9 @@ class ToolRoutes:
         return await self._prepared(globs, route)
 
     async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The view in which a prefixed name can be found: of all servers that are not known only its own is waited for."""
+        """The view in which a prefixed name can be found: of all servers that are not known only
+        its own is waited for.
+        """
         if route is None and self._config.prefix:
             back = self._backs.get(name.partition(SEPARATOR)[0])
             if back is not None:
@@ -247,7 +272,9 @@ class ToolRoutes:
         return await self.loaded(globs, route)
 
     async def learn(self, back: ToolServer) -> None:
-        """Begin to ask a server for its lists where nobody knows them. Returns when the disk was looked at."""
+        """Begin to ask a server for its lists where nobody knows them. Returns when the disk was
+        looked at.
+        """
         if await back.load() is None:
             self._begun(back)
 
@@ -259,8 +286,9 @@ class ToolRoutes:
         return task
 
     async def _load(self, backs: Sequence[ToolServer], *, patience: float) -> None:
-        """Have the lists of these servers as far as they come within `patience` seconds. One whose last load failed is tried again, but not waited for, nor is one that is known
-        to be slow where there is only the grace.
+        """Have the lists of these servers as far as they come within `patience` seconds. One whose
+        last load failed is tried again, but not waited for, nor is one that is known to be slow
+        where there is only the grace.
         """
         missing = [back for back in backs if back.catalog is None and await back.load() is None]
         waited: dict[asyncio.Task[Catalog | None], ToolServer] = {}
@@ -308,7 +336,7 @@ class ToolRoutes:
         for task in tuple(self._loading.values()):
             task.cancel()
 
-    # --- making a view ---------------------------------------------------------------------------------------------------------------
+    # --- making a view ----------------------------------------------------------------------------
 
     def _made(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         if not globs:
@@ -360,14 +388,18 @@ class ToolRoutes:
         return known[2]
 
     def left_out(self) -> dict[str, int]:
-        """How many entries of each server's lists are left out, of those that were checked. Safe on any thread."""
+        """How many entries of each server's lists are left out, of those that were checked. Safe on
+        any thread.
+        """
         return {
             server: sum(warned.count for warned in found.warnings)
             for server, (_, _, found) in tuple(self._checked.items())
         }
 
     async def _prepared(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The view. What is large in it is worked through in a thread first: of ten thousand tools that takes a second, in which others are served."""
+        """The view. What is large in it is worked through in a thread first: of ten thousand tools
+        that takes a second, in which others are served.
+        """
         if not any(_is_large(back.catalog) for back in self._backs.values()):
             return self.view(globs, route)
         async with self._preparing:
@@ -459,7 +491,9 @@ class ToolRoutes:
         return RouteTarget(own.server, own.name, name, digest)
 
     def _tell(self, server: str, sentence: str) -> None:
-        """Each sentence about a server once: views are made anew more often than anything is new."""
+        """Each sentence about a server once: views are made anew more often than anything
+        is new.
+        """
         sentence = sentence[:SENTENCE_LIMIT]
         if (server, sentence) not in self._told and len(self._told) < SENTENCES_LIMIT:
             self._told.add((server, sentence))

@@ -1,7 +1,9 @@
 """Checks that a JSON Schema compiles in the validators that MCP clients use.
 
-PURE. The official TypeScript SDK (1.x) compiles the `outputSchema` of every listed tool with Ajv, and its list call fails if one of them does not compile. The Python SDK
-checks a schema against its metaschema when the tool is called. `schema_fault` accepts what both accept, and refuses more than they do where that keeps the check linear.
+PURE. The official TypeScript SDK (1.x) compiles the `outputSchema` of every listed tool with Ajv,
+and its list call fails if one of them does not compile. The Python SDK checks a schema against its
+metaschema when the tool is called. `schema_fault` accepts what both accept, and refuses more than
+they do where that keeps the check linear.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ LONGEST_PATTERN: Final = 1_000
 _REFUSED: Final = frozenset(
     "$id id $anchor $async $dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor".split()
 )
-"""Keywords that change what a reference means, or that Ajv refuses. Two tools with one `$id` would share a validator."""
+"""Keywords that change what a reference means, or that Ajv refuses. Two tools with one `$id` would
+share a validator.
+"""
 _ONE: Final = frozenset(
     "additionalItems additionalProperties contains contentSchema else if items not propertyNames then"
     " unevaluatedItems unevaluatedProperties".split()
@@ -70,7 +74,9 @@ def _is_full_list(value: object) -> bool:
 
 
 def is_pattern(value: object) -> bool:
-    """Whether a text is a regular expression of ECMA-262 in Unicode mode. Knows the common syntax; what it does not know it refuses."""
+    """Whether a text is a regular expression of ECMA-262 in Unicode mode. Knows the common syntax;
+    what it does not know it refuses.
+    """
     return isinstance(value, str) and len(value) <= LONGEST_PATTERN and _is_expression(value)
 
 
@@ -111,7 +117,9 @@ _VALUES: Final[Mapping[str, Callable[[object], bool]]] = {
 
 
 def schema_fault(schema: Json) -> str | None:
-    """The path and the reason of the first fault, or None. The time is linear in the size of the schema."""
+    """The path and the reason of the first fault, or None. The time is linear in the size of the
+    schema.
+    """
     seen: set[int] = set()
     references: list[tuple[str, str]] = []
     waiting: list[tuple[str, object]] = [("", schema)]
@@ -189,7 +197,7 @@ def _member(node: object, name: str) -> object:
     return cast("Json", node).get(name) if isinstance(node, dict) else None
 
 
-# --- regular expressions -----------------------------------------------------------------------------------------------------------
+# --- regular expressions --------------------------------------------------------------------------
 
 _ATOM: Final = re.compile(
     r"""

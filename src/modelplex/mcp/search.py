@@ -1,7 +1,8 @@
 """Three tools in place of hundreds: one finds tools, one shows their definitions, one calls them.
 
-PURE. Above it stands the hub, which gives it the tools that a caller may see and acts on the calls; below it the words. The three definitions never
-change, and no call changes a list. What is not given to it cannot be found, shown or called, so the policy is the one of direct calls.
+PURE. Above it stands the hub, which gives it the tools that a caller may see and acts on the calls;
+below it the words. The three definitions never change, and no call changes a list. What is not
+given to it cannot be found, shown or called, so the policy is the one of direct calls.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ SHORT: Final = 300
 
 _K1: Final = 1.2
 _B: Final = 0.75
-"""The usual constants of BM25: how soon a word that is repeated counts no more, and how much long texts are held against."""
+"""The usual constants of BM25: how soon a word that is repeated counts no more, and how much long
+texts are held against.
+"""
 _WEIGHTS: Final = (("name", 4), ("title", 3), ("description", 1), ("arguments", 1))
 """How often a word counts by where it stands: a tool's name says best what it does."""
 
@@ -109,7 +112,9 @@ def wanted(search: str, *, above: int, tools: int) -> bool:
 
 
 def words(text: str) -> list[str]:
-    """The words of names and sentences alike: `getUserName`, `get_user_name` and "Get user names" share theirs. A plural's s is left out."""
+    """The words of names and sentences alike: `getUserName`, `get_user_name` and "Get user names"
+    share theirs. A plural's s is left out.
+    """
     parted = _CAMEL.sub(" ", unicodedata.normalize("NFKC", text))
     return [_stem(word.casefold()) for word in _WORD.findall(parted)]
 
@@ -121,7 +126,9 @@ def _stem(word: str) -> str:
 
 
 class Index:
-    """The tools that one caller may see, as tools/list would give them, ready to be searched. Build it once for each such list."""
+    """The tools that one caller may see, as tools/list would give them, ready to be searched. Build
+    it once for each such list.
+    """
 
     def __init__(self, tools: Sequence[Json]) -> None:
         self._tools: dict[str, Json] = {tool["name"]: tool for tool in tools}
@@ -137,7 +144,9 @@ class Index:
         return f"<Index of {len(self._tools)} tools, {len(self._holders)} words>"
 
     def find(self, query: str, *, limit: int = FOUND) -> list[str]:
-        """Names, best first (BM25); those that fit equally well in the order of the list. A query without words gives the first of the list."""
+        """Names, best first (BM25); those that fit equally well in the order of the list. A query
+        without words gives the first of the list.
+        """
         asked = dict.fromkeys(words(query[:MOST_QUERY]))
         if not asked:
             return list(self._tools)[:limit]
@@ -152,9 +161,11 @@ class Index:
         return sorted(found, key=lambda name: -scores[name])[:limit]  # the sort is stable
 
     def answer(self, name: str, arguments: object) -> McpReply | InnerCall:
-        """What a call of one of the three comes to: its Reply, or the Call that is to be made in its place.
+        """What a call of one of the three comes to: its Reply, or the Call that is to be made in
+        its place.
 
-        Arguments that do not fit are told in a result with `isError`, for the model to correct; an unknown name of an inner tool is -32602.
+        Arguments that do not fit are told in a result with `isError`, for the model to correct; an
+        unknown name of an inner tool is -32602.
         """
         given = cast("Json", arguments) if isinstance(arguments, dict) else {}
         if name == SEARCH:

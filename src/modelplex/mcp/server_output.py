@@ -1,4 +1,5 @@
-"""How much of what a server writes of its own accord reaches the log, and its last lines, which mostly say why it ended.
+"""How much of what a server writes of its own accord reaches the log, and its last lines, which
+mostly say why it ended.
 
 PURE. Above it stand the server's handle and the hub; below it nothing. Time is an argument.
 """
@@ -41,7 +42,9 @@ class LogAllowance:
         return f"<Allowance of {self._lines:.0f} lines, {self._bytes:.0f} bytes, {self._left_out} left out>"
 
     def allows(self, size: int, now: float) -> bool:
-        """Whether a line of `size` bytes may be told at `now`, in seconds. One that may not is counted."""
+        """Whether a line of `size` bytes may be told at `now`, in seconds. One that may not is
+        counted.
+        """
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
         self._at = now
         self._lines = min(float(LINES), self._lines + passed * LINES_A_SECOND)
@@ -54,7 +57,9 @@ class LogAllowance:
         return True
 
     def left_out(self, now: float, *, over: bool = False) -> int:
-        """How many lines were left out since this was last told; 0 also where that was a moment ago, unless the server's process is `over`."""
+        """How many lines were left out since this was last told; 0 also where that was a moment
+        ago, unless the server's process is `over`.
+        """
         if not self._left_out or (now - self._counted_at < COUNT_PAUSE and not over):
             return 0
         count, self._left_out = self._left_out, 0

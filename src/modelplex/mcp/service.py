@@ -1,6 +1,8 @@
-"""The tool servers of one running process: `[mcp]` becomes servers, pins and a hub, and another `[mcp]` later keeps of them what is the same.
+"""The tool servers of one running process: `[mcp]` becomes servers, pins and a hub, and another
+`[mcp]` later keeps of them what is the same.
 
-Above it stands the composition root, which gives it clocks, the log and the HTTP client; below it the hub, the servers and the files of approvals.
+Above it stands the composition root, which gives it clocks, the log and the HTTP client; below it
+the hub, the servers and the files of approvals.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class ServiceLog(Protocol):
 
 
 class ToolService:
-    """`hub` is the same for as long as this is. `environ` is the gateway's own, of which servers get an allow-list."""
+    """`hub` is the same for as long as this is. `environ` is the gateway's own, of which servers
+    get an allow-list.
+    """
 
     def __init__(
         self,
@@ -130,12 +134,13 @@ class ToolService:
         if self._writing is not None:
             await self._writing
 
-    # --- servers ---------------------------------------------------------------------------------------------------------------------
+    # --- servers ----------------------------------------------------------------------------------
 
     def _make(self, config: Config) -> None:
         """The servers of the config in its order. One with the same settings is the same one.
 
-        One that may speak both eras, and may ask a client something, is there in the older one too. What that learns is not kept: the disk has one place for both.
+        One that may speak both eras, and may ask a client something, is there in the older one too.
+        What that learns is not kept: the disk has one place for both.
         """
         folder = self._folder(config)
         cache = DiskCache(folder / CACHE_FOLDER) if folder is not None else None
@@ -172,7 +177,7 @@ class ToolService:
     def _report(self, server: str, sentence: str) -> None:
         self._events.warning("tool server", server=server, text=without_name(sentence, server))
 
-    # --- approvals -------------------------------------------------------------------------------------------------------------------
+    # --- approvals --------------------------------------------------------------------------------
 
     def _pins(self, config: Config) -> Approvals:
         """As the files stand now. Of files that cannot be believed nothing is approved."""

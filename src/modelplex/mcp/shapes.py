@@ -1,9 +1,12 @@
-"""What clients accept as an entry of a list and as the content of a result: a table for each kind and era, and the mending of what breaks it.
+"""What clients accept as an entry of a list and as the content of a result: a table for each kind
+and era, and the mending of what breaks it.
 
-PURE. One invalid entry makes the whole list unreadable for clients on the official SDKs, which validate a result as one value. So each entry is checked here before it is
-listed. A null where nothing is needed is dropped, and so is a malformed member that only decorates; both leave the entry as useful as it was. A fault in what a call
-depends on leaves the entry out. Source: schema.ts of revisions 2025-11-25 and 2026-07-28, and the schemas of the TypeScript SDK 1.x and 2.x and the Python SDK 2.x, which
-differ in details; the tables are what all of them accept.
+PURE. One invalid entry makes the whole list unreadable for clients on the official SDKs, which
+validate a result as one value. So each entry is checked here before it is listed. A null where
+nothing is needed is dropped, and so is a malformed member that only decorates; both leave the entry
+as useful as it was. A fault in what a call depends on leaves the entry out. Source: schema.ts of
+revisions 2025-11-25 and 2026-07-28, and the schemas of the TypeScript SDK 1.x and 2.x and the
+Python SDK 2.x, which differ in details; the tables are what all of them accept.
 """
 
 from __future__ import annotations
@@ -43,15 +46,15 @@ class Malformed(Exception):
 
 
 class _Member(msgspec.Struct, frozen=True):
-    """One member of an object. "required": the object is malformed without it. "kept": it may be absent, but not malformed.
-    "dropped": a malformed one is dropped, and told of.
+    """One member of an object. "required": the object is malformed without it. "kept": it may be
+    absent, but not malformed. "dropped": a malformed one is dropped, and told of.
     """
 
     shape: Shape
     need: Literal["required", "kept", "dropped"] = "dropped"
 
 
-# --- values ------------------------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 def _text(value: object, dropped: Dropped) -> object:
@@ -202,11 +205,13 @@ def _name_of(value: object) -> str:
             return "an object"
 
 
-# --- schemas of tools --------------------------------------------------------------------------------------------------------------
+# --- schemas of tools -----------------------------------------------------------------------------
 
 
 def _properties(*, flags: bool) -> Shape:
-    """The schemas of arguments by name. `flags`: true and false are schemas too; for other clients they are written as objects."""
+    """The schemas of arguments by name. `flags`: true and false are schemas too; for other clients
+    they are written as objects.
+    """
 
     def shape(value: object, dropped: Dropped) -> object:
         del dropped
@@ -229,7 +234,9 @@ def _properties(*, flags: bool) -> Shape:
 
 
 def _arguments(*, flags: bool) -> Shape:
-    """An inputSchema. Arguments are always an object, so a schema that does not say so may be made to."""
+    """An inputSchema. Arguments are always an object, so a schema that does not say so may be made
+    to.
+    """
     members = _object(
         {
             "$schema": _Member(_text),
@@ -266,7 +273,9 @@ def _any_output(value: object, dropped: Dropped) -> object:
 
 
 def _object_output(value: object, dropped: Dropped) -> object:
-    """What is left of a modern outputSchema for older clients, whose structured results are objects. Another is no fault of the server's, so nobody is told."""
+    """What is left of a modern outputSchema for older clients, whose structured results are
+    objects. Another is no fault of the server's, so nobody is told.
+    """
     schema = cast("Json", value)
     if schema.get("type") != "object":
         return None
@@ -277,7 +286,7 @@ def _object_output(value: object, dropped: Dropped) -> object:
     return schema if plain is given else {**schema, "properties": plain}
 
 
-# --- entries -----------------------------------------------------------------------------------------------------------------------
+# --- entries --------------------------------------------------------------------------------------
 
 _ICON: Final = _object(
     {
@@ -309,7 +318,9 @@ _HINTS: Final = _object(
         },
     }
 )
-"""A dropped hint means what the specification assumes without it, which is the more careful reading."""
+"""A dropped hint means what the specification assumes without it, which is the more careful
+reading.
+"""
 _TOOL: Final = {
     **_NAMED,
     "annotations": _Member(_HINTS),
@@ -360,11 +371,13 @@ def mended(kind: Kind, entry: Json, *, dropped: Dropped) -> Json:
 
 
 def older(kind: Kind, entry: Json) -> Json:
-    """A mended entry as clients of the older revisions accept it: the same object where nothing has to change."""
+    """A mended entry as clients of the older revisions accept it: the same object where nothing has
+    to change.
+    """
     return cast("Json", _OLDER_TOOL(entry, [])) if kind == "tools" else entry
 
 
-# --- results -----------------------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BLANKS: Final = b"\t\n\f\r "
@@ -407,7 +420,9 @@ _BLOCKS: Final[Mapping[str, Shape]] = {
 
 
 def _block(value: object, dropped: Dropped) -> object:
-    """A block of a type that is not known here is passed on: the client may be one that knows it."""
+    """A block of a type that is not known here is passed on: the client may be one that
+    knows it.
+    """
     block = cast("Json", _any_object(value, dropped))
     kind = block.get("type")
     if not isinstance(kind, str):
@@ -425,8 +440,9 @@ _RESULTS: Final[Mapping[str, Shape]] = {
 
 
 def answered(method: str, result: Json, *, era: Era) -> Json:
-    """A complete result as clients of this era accept it: the same object where nothing had to change, and for methods that have no content. A malformed
-    block of a tool's content becomes a text that says so.
+    """A complete result as clients of this era accept it: the same object where nothing had to
+    change, and for methods that have no content. A malformed block of a tool's content becomes a
+    text that says so.
 
     Raises:
         Malformed: the result of another method cannot be mended.

@@ -1,4 +1,5 @@
-"""What is not answered once: sessions with their log level and subscriptions, modern subscriptions, and what servers say to nobody in particular.
+"""What is not answered once: sessions with their log level and subscriptions, modern subscriptions,
+and what servers say to nobody in particular.
 
 Above it stands the hub; below it the subscribers and the servers.
 """
@@ -29,7 +30,9 @@ from modelplex.mcp.tasks import EXTENSION, STATUS, HeldTask, Tasks, related_to
 from modelplex.mcp.tool_server import ToolServer
 
 MAX_SUBSCRIPTIONS: Final = 16
-"""Modern subscriptions that one caller may have at once: a client needs one, and each is a stream that stays open."""
+"""Modern subscriptions that one caller may have at once: a client needs one, and each is a stream
+that stays open.
+"""
 SAID: Final = 500
 """Characters of a log message that is nobody's, in this gateway's own log."""
 KINDS: Final = {
@@ -40,7 +43,9 @@ KINDS: Final = {
 """A subscription's word, and the capability that it is about."""
 
 Channel = Callable[[Json], None]
-"""Takes a message that belongs to no request: what a legacy client's GET stream, or its one connection, is for."""
+"""Takes a message that belongs to no request: what a legacy client's GET stream, or its one
+connection, is for.
+"""
 
 
 class SessionSubscriptions:
@@ -81,7 +86,7 @@ class Streams:
     def __repr__(self) -> str:
         return f"<Streams of {len(self._sessions)} sessions, {self._subscriptions!r}>"
 
-    # --- sessions --------------------------------------------------------------------------------------------------------------------
+    # --- sessions ---------------------------------------------------------------------------------
 
     def opened(self, party: McpClient, *, route: str | None, channel: Channel) -> None:
         session = self._session(party)
@@ -114,7 +119,7 @@ class Streams:
     def _session(self, party: McpClient) -> SessionSubscriptions:
         return self._sessions.setdefault(party.session, SessionSubscriptions())
 
-    # --- subscriptions ---------------------------------------------------------------------------------------------------------------
+    # --- subscriptions ----------------------------------------------------------------------------
 
     async def subscribe(self, turn: ToolRequestContext) -> McpReply:
         uri = turn.params.get("uri")
@@ -227,7 +232,9 @@ class Streams:
     async def _follow(
         self, turn: ToolRequestContext, subscriber: Subscriber, held: Sequence[HeldTask]
     ) -> None:
-        """Have one modern server tell of these tasks, for as long as it will; who asks for a task's state learns the same."""
+        """Have one modern server tell of these tasks, for as long as it will; who asks for a task's
+        state learns the same.
+        """
         known = {each.own: each for each in held}
         globs = self._relay.config.meta
 
@@ -251,7 +258,9 @@ class Streams:
             self._report(held[0].back.name, error.sentence)
 
     def _sees(self, globs: Sequence[str], route: str | None, server: str, kind: str) -> bool:
-        """Whether a change at this server is one of what such a caller sees. What stands for the tools in search mode never changes."""
+        """Whether a change at this server is one of what such a caller sees. What stands for the
+        tools in search mode never changes.
+        """
         if not any(back.name == server for back in self._routes.reach(globs, route)):
             return False
         return kind != "toolsListChanged" or self._routes.view(tuple(globs), route).index is None
@@ -281,7 +290,9 @@ class Streams:
             self._report(server, f"says more than is told here: {count} lines were left out")
 
     def _of_task(self, back: ToolServer, scope: str, method: str, params: Json) -> None:
-        """What a legacy server says of a task goes to the session that made it, if that is still there."""
+        """What a legacy server says of a task goes to the session that made it, if that is still
+        there.
+        """
         status = method == STATUS["legacy"]
         meta: object = params.get("_meta")
         held = self._tasks.at(back, scope, params.get("taskId") if status else related_to(meta))
@@ -297,7 +308,9 @@ class Streams:
         session.subscriber.tell(method, down)
 
     def _changed(self, back: ToolServer, method: str) -> None:
-        """A list is another one. Where a legacy session's own process says so, the catalogue that all see is asked for again first."""
+        """A list is another one. Where a legacy session's own process says so, the catalogue that
+        all see is asked for again first.
+        """
         main = self._backs.get(back.name)
         if main is None or main is back:
             self._subscriptions.changed(back.name, method)

@@ -1,7 +1,9 @@
-"""Who wants to hear of changes: legacy sessions and modern subscriptions, each told once of what they may see.
+"""Who wants to hear of changes: legacy sessions and modern subscriptions, each told once of what
+they may see.
 
-Above it stands the hub; below it the servers, which are asked to watch the resources that anybody wants, all of them together. A subscriber that cannot be told any more is its
-front's to drop: telling never waits.
+Above it stands the hub; below it the servers, which are asked to watch the resources that anybody
+wants, all of them together. A subscriber that cannot be told any more is its front's to drop:
+telling never waits.
 """
 
 from __future__ import annotations
@@ -25,14 +27,18 @@ MAX_URIS: Final = 1_000
 """Resources that one subscriber may watch: each is remembered here and at its server."""
 
 URIS_OF_CALLER: Final = 4_000
-"""Resources that all subscribers of one caller may watch together: each change is looked up among those of everybody."""
+"""Resources that all subscribers of one caller may watch together: each change is looked up among
+those of everybody.
+"""
 
 Watched = tuple[ToolServer, str, str]
 """Server, scope, URI."""
 
 
 class Subscriber:
-    """One who is told. `owner` is the caller's; `sees` says whether what a server changed is any of theirs; `id` is a modern subscription's, None for a session."""
+    """One who is told. `owner` is the caller's; `sees` says whether what a server changed is any of
+    theirs; `id` is a modern subscription's, None for a session.
+    """
 
     def __init__(
         self,
@@ -90,7 +96,7 @@ class Subscriptions:
         if self._all.pop(subscriber, True) is None:
             self._tell_servers(subscriber.watched)
 
-    # --- what servers say ------------------------------------------------------------------------------------------------------------
+    # --- what servers say -------------------------------------------------------------------------
 
     def changed(self, server: str, method: str) -> None:
         """A list of this server is another one now."""
@@ -111,10 +117,12 @@ class Subscriptions:
             ):
                 subscriber.tell(UPDATED, params)
 
-    # --- what is watched -------------------------------------------------------------------------------------------------------------
+    # --- what is watched --------------------------------------------------------------------------
 
     async def watch(self, subscriber: Subscriber, wanted: Iterable[Watched]) -> None:
-        """Raises Unavailable where a server could not be asked; then nothing more is watched than before."""
+        """Raises Unavailable where a server could not be asked; then nothing more is watched than
+        before.
+        """
         new = set(wanted) - subscriber.watched
         subscriber.watched |= new
         try:

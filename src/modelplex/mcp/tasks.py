@@ -1,8 +1,11 @@
-"""Calls that outlast their answer: whose each task is, where it runs, and what the one who made it calls it.
+"""Calls that outlast their answer: whose each task is, where it runs, and what the one who made it
+calls it.
 
-Above it stand the relay, which sees tasks being made, and the hub, which is asked for them; below it the names and the words. A task belongs to its caller: for
-everybody else it does not exist. What is known here is lost with the process, as the tasks of most servers are. Source: the specification's "Tasks" of revision
-2025-11-25, and the extension io.modelcontextprotocol/tasks of 2026-07-28, which have little more in common than the name.
+Above it stand the relay, which sees tasks being made, and the hub, which is asked for them; below
+it the names and the words. A task belongs to its caller: for everybody else it does not exist. What
+is known here is lost with the process, as the tasks of most servers are. Source: the
+specification's "Tasks" of revision 2025-11-25, and the extension io.modelcontextprotocol/tasks of
+2026-07-28, which have little more in common than the name.
 """
 
 from __future__ import annotations
@@ -28,11 +31,15 @@ METHODS: Final[Mapping[Era, tuple[str, ...]]] = {
 }
 OF_CALLER: Final = 1_000
 ALL: Final = 10_000
-"""Tasks that are known of one caller, and of all: of more, the oldest are forgotten. A server forgets its own sooner."""
+"""Tasks that are known of one caller, and of all: of more, the oldest are forgotten. A server
+forgets its own sooner.
+"""
 
 
 class HeldTask(msgspec.Struct, frozen=True, eq=False):
-    """A task that somebody made. `own` is the server's id of it, `route` where it was made, `number` grows with time."""
+    """A task that somebody made. `own` is the server's id of it, `route` where it was made,
+    `number` grows with time.
+    """
 
     back: ToolServer
     scope: str
@@ -79,7 +86,9 @@ class Tasks:
         return held
 
     def find(self, id: str, *, party: McpClient, route: str | None) -> HeldTask | None:
-        """The task that this party calls so. Where two processes of one server gave one id, it is that of the party's own session, or the last."""
+        """The task that this party calls so. Where two processes of one server gave one id, it is
+        that of the party's own session, or the last.
+        """
         server, own = (
             (route, id) if route is not None else id.split(SEPARATOR, 1) if SEPARATOR in id else ("", "")
         )
@@ -116,7 +125,9 @@ class Tasks:
                 self.forget(held)
 
     def related(self, meta: object, *, back: ToolServer, scope: str, owner: str, route: str | None) -> Json:
-        """Of the `_meta` of a server's message, which task it belongs to, as its owner calls that; {} where that is none of theirs."""
+        """Of the `_meta` of a server's message, which task it belongs to, as its owner calls that;
+        {} where that is none of theirs.
+        """
         held = self.at(back, scope, related_to(meta))
         if held is None or held.owner != owner:
             return {}
@@ -130,7 +141,8 @@ def related_to(meta: object) -> object:
 
 
 def offered(back: ToolServer, era: Era) -> Json | None:
-    """What a server offers of tasks to clients of this era, as it says it itself; None for nothing, or where the host does not allow it.
+    """What a server offers of tasks to clients of this era, as it says it itself; None for nothing,
+    or where the host does not allow it.
 
     The eras' tasks are not translated: a server of the other one offers none.
     """

@@ -1,4 +1,5 @@
-"""A tool server as the hub needs it: what mcp/upstream's Server offers, and what a scripted one in a test offers too.
+"""A tool server as the hub needs it: what mcp/upstream's Server offers, and what a scripted one in
+a test offers too.
 
 Above it stands the hub; below it the words. It knows no process and no address.
 """

@@ -1,1 +1,3 @@
-"""The data path of a model call: gateway, attempts, streams, stored responses, the model catalog."""
+"""The data path of a model call: gateway, attempts, streams, stored responses, the model
+catalog.
+"""

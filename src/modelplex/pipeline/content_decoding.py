@@ -1,9 +1,12 @@
 """An answer that came compressed although none was asked for, decoded as it arrives.
 
-Above it stands the upstream, which wraps such a Reply; below it zlib. It reads gzip and deflate, which the standard library has; `br` and `zstd` would be two more packages of compiled
-code beside the keys, for answers that no server should send: requests say `accept-encoding: identity` (RFC 9110 12.5.3). Each of those is refused once, with a sentence.
+Above it stands the upstream, which wraps such a Reply; below it zlib. It reads gzip and deflate,
+which the standard library has; `br` and `zstd` would be two more packages of compiled code beside
+the keys, for answers that no server should send: requests say `accept-encoding: identity` (RFC 9110
+12.5.3). Each of those is refused once, with a sentence.
 
-A small body can decode to any size, so that decoded bytes are made only as they are taken, a slice at a time, and beyond a ratio that no text reaches the answer is broken.
+A small body can decode to any size, so that decoded bytes are made only as they are taken, a slice
+at a time, and beyond a ratio that no text reaches the answer is broken.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from modelplex.http_client import BadResponse, HttpResponse, ResponseTooLarge
 SLICE = 64 * 1024
 """Bytes that are decoded at a time."""
 MOST_ALIKE = 200
-"""Decoded bytes for each one received, beyond `GRACE`. JSON and streams of events compress 3 to 30 times; zeros, 1,030 times."""
+"""Decoded bytes for each one received, beyond `GRACE`. JSON and streams of events compress 3 to 30
+times; zeros, 1,030 times.
+"""
 GRACE = 1024 * 1024
 """Decoded bytes that are let through whatever they came from."""
 GZIP = frozenset({b"gzip", b"x-gzip"})
@@ -25,7 +30,9 @@ DEFLATE = b"deflate"
 
 
 def decoded(reply: HttpResponse, *, provider: str) -> HttpResponse | DecodedResponse:
-    """The reply as it is where it is not coded. Raises UpstreamEncoded, with the reply closed, for a coding that is not read."""
+    """The reply as it is where it is not coded. Raises UpstreamEncoded, with the reply closed, for
+    a coding that is not read.
+    """
     codings = [
         each.strip().lower()
         for name, value in reply.headers
@@ -80,7 +87,9 @@ class DecodedResponse:
         return next((value for known, value in self.headers if known == name), None)
 
     async def chunk(self) -> bytes | None:
-        """As Reply.chunk. Raises BadResponse too, where the coding is broken, cut, or beyond the ratio."""
+        """As Reply.chunk. Raises BadResponse too, where the coding is broken, cut, or beyond the
+        ratio.
+        """
         while True:
             if self._inflate is not None and (data := self._slice(b"")):
                 return data
@@ -135,7 +144,9 @@ class DecodedResponse:
         return data
 
     def _window(self, received: bytes) -> int:
-        """How zlib is to read it. Some send "deflate" without the two bytes of zlib's header (RFC 9110 8.4.1.2, note)."""
+        """How zlib is to read it. Some send "deflate" without the two bytes of zlib's header (RFC
+        9110 8.4.1.2, note).
+        """
         if self._gzip:
             return 16 + zlib.MAX_WBITS
         has_header = received[0] & 0x0F == 8 and (

@@ -1,13 +1,17 @@
 """The data path.
 
-    A listener takes a request; its wire reads it; route names who to try, and in what order; a provider says how to reach them;
-    their wire reads the answer back; our wire writes it out; a Record is kept.
+    A listener takes a request; its wire reads it; route names who to try, and in what order; a
+    provider says how to reach them; their wire reads the answer back; our wire writes it out; a
+    Record is kept.
 
-Above it stand the listeners, which bring an Ask and a Door; below it the wires, the route, the upstreams and the record. It is the only place where those meet. It
-decides nothing itself: `resolve`, `plan`, `pin` and `health` decide, and it does what they say.
+Above it stand the listeners, which bring an Ask and a Door; below it the wires, the route, the
+upstreams and the record. It is the only place where those meet. It decides nothing itself:
+`resolve`, `plan`, `pin` and `health` decide, and it does what they say.
 
-The point of no return is the first output that goes to the client. Before it, a failure is an Outcome, and the next candidate is tried; after it, a failure is written in
-the client's own protocol, never as a normal end. A caller that hangs up cancels the task that runs here, which closes the upstream at once.
+The point of no return is the first output that goes to the client. Before it, a failure is an
+Outcome, and the next candidate is tried; after it, a failure is written in the client's own
+protocol, never as a normal end. A caller that hangs up cancels the task that runs here, which
+closes the upstream at once.
 """
 
 from __future__ import annotations
@@ -92,14 +96,18 @@ NO_SUCH_PATH = frozenset({404, 405, 501})
 FREE = frozenset({*COUNTS, "moderations"})
 """Endpoints that no provider bills."""
 REMEMBERED_SEALS = 20_000
-"""Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the oldest are forgotten first."""
+"""Sealed states whose maker is remembered, about 4 MB; a conversation has some dozens, and the
+oldest are forgotten first.
+"""
 HUNG_UP = ClientClosed("The caller hung up.")
 """What a call has come to unless it comes to something else. It is never raised."""
 ENVELOPE = MARK.encode()
 CHANGES_LIMIT = 1024
 """Bytes of x-modelplex-changes and of x-modelplex-stripped; the Record has all of them."""
 PATH_MARKS = "/:@+;()[]"
-"""What a path in x-modelplex-changes keeps as it is. A comma would begin another change, and members may have any name."""
+"""What a path in x-modelplex-changes keeps as it is. A comma would begin another change, and
+members may have any name.
+"""
 POINTER_MARKS = PATH_MARKS + "%~"
 """A pointer comes with its rare characters encoded already."""
 Result = TypeVar("Result")
@@ -110,7 +118,9 @@ STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")
 
 
 class ErrorRules(msgspec.Struct, frozen=True):
-    """What the config decides of the data path. `ping_interval` is seconds of silence after which a committed stream gets a keep-alive, and a held one is committed."""
+    """What the config decides of the data path. `ping_interval` is seconds of silence after which a
+    committed stream gets a keep-alive, and a held one is committed.
+    """
 
     failover: FailoverRules = FailoverRules()
     breaker: BreakerRules = BreakerRules()
@@ -120,7 +130,9 @@ class ErrorRules(msgspec.Struct, frozen=True):
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """One request while it is answered: what is asked, who asked, what is noted of it, what is kept, and under which policy it goes."""
+    """One request while it is answered: what is asked, who asked, what is noted of it, what is
+    kept, and under which policy it goes.
+    """
 
     asked: ParsedRequest
     door: ResponseOutput
@@ -163,7 +175,9 @@ class Gateway:
         return f"<Gateway {len(self.upstreams)} providers, {self.listing!r}>"
 
     async def answer(self, ask: RawRequest, door: ResponseOutput, journal: RecordBuilder) -> None:
-        """Answer one request, whatever happens; what happened is in the journal. Raises CancelledError where the caller hung up."""
+        """Answer one request, whatever happens; what happened is in the journal. Raises
+        CancelledError where the caller hung up.
+        """
         try:
             await self._answer(ask, door, journal)
         except ModelplexError as error:
@@ -226,7 +240,9 @@ class Gateway:
     async def _permitted(
         self, ask: RawRequest, journal: RecordBuilder
     ) -> tuple[list[Attempt], SealedPolicy | None]:
-        """Who may be sent this request, and the policy under which it goes. Raises UnknownModel and PolicyDenied."""
+        """Who may be sent this request, and the policy under which it goes. Raises UnknownModel and
+        PolicyDenied.
+        """
         candidates = await self.listing.candidates(ask.model, globs=journal.caller.models)
         if journal.caller.priced_only and ask.endpoint not in FREE:
             candidates = self._priced(candidates, journal.caller)
@@ -247,7 +263,9 @@ class Gateway:
         return permitted, policing
 
     def _priced(self, candidates: tuple[Candidate, ...], caller: Caller) -> tuple[Candidate, ...]:
-        """An agent whose dollars are to be counted gets models whose price is known. Raises BudgetExceeded."""
+        """An agent whose dollars are to be counted gets models whose price is known. Raises
+        BudgetExceeded.
+        """
         priced = tuple(c for c in candidates if self._prices.table(self._seller(c), c.model) is not None)
         if candidates and not priced:
             names = ", ".join(dict.fromkeys(f"{c.provider}/{c.model}" for c in candidates))
@@ -260,7 +278,9 @@ class Gateway:
         return priced
 
     def _not_by_guess(self, candidates: tuple[Candidate, ...], asked: str) -> tuple[Candidate, ...]:
-        """A name is text of the caller's own, so under the sealed policy it goes to nobody who may never have heard of it. Raises UnknownModel."""
+        """A name is text of the caller's own, so under the sealed policy it goes to nobody who may
+        never have heard of it. Raises UnknownModel.
+        """
         spelled = self._egress.spelled
         known = tuple(c for c in candidates if (c.provider, c.model) in spelled or self.listing.is_known(c))
         if candidates and not known:
@@ -292,8 +312,9 @@ class Gateway:
         )
 
     def _must_pin(self, ask: RawRequest, attempts: Sequence[Attempt]) -> bool:
-        """Whether the body has to be read for state that may not go to everybody. Where there is one candidate, and nobody else ever sealed anything, only an envelope
-        would matter: a look for every name costs half a millisecond a megabyte.
+        """Whether the body has to be read for state that may not go to everybody. Where there is
+        one candidate, and nobody else ever sealed anything, only an envelope would matter: a look
+        for every name costs half a millisecond a megabyte.
         """
         origins = {(a.provider, a.account) for a in attempts}
         if len(origins) == 1 and self._origins <= origins and not self.rules.drop_pinned_state:
@@ -303,7 +324,9 @@ class Gateway:
     def _pinned(
         self, asked: ParsedRequest, attempts: list[Attempt]
     ) -> tuple[list[Attempt], ChatRequest | None]:
-        """Where sealed state may go. The Call comes with it where an envelope must be opened, so that the bytes cannot pass untouched."""
+        """Where sealed state may go. The Call comes with it where an envelope must be opened, so
+        that the bytes cannot pass untouched.
+        """
         if self.rules.drop_pinned_state:
             return attempts, asked.call
         fitting = pinned(attempts, asked.call, self._maker)
@@ -324,7 +347,9 @@ class Gateway:
     async def _try(
         self, turn: RequestContext, attempt: Attempt, call: ChatRequest | None
     ) -> ModelplexError | None:
-        """Returns what went wrong before the first output, or None where the caller has its answer, whole or broken."""
+        """Returns what went wrong before the first output, or None where the caller has its answer,
+        whole or broken.
+        """
         journal = turn.journal
         if attempt.delay:
             await asyncio.sleep(attempt.delay)
@@ -412,7 +437,9 @@ class Gateway:
     def _judged(
         self, turn: RequestContext, attempt: Attempt
     ) -> tuple[ParsedRequest, tuple[StrippedValue, ...]]:
-        """The request as policy lets it go to this candidate, and what it lost. It is read anew only where another candidate may be sent more or less."""
+        """The request as policy lets it go to this candidate, and what it lost. It is read anew
+        only where another candidate may be sent more or less.
+        """
         if turn.policing is None:
             return turn.asked, ()
         judged = turn.policing.judged(attempt)
@@ -427,7 +454,9 @@ class Gateway:
     def _cost(
         self, attempt: Attempt, usage: Usage | None, ask: RawRequest
     ) -> tuple[float | None, float | None]:
-        """US dollars of an attempt as far as they are known, and those that a budget counts, which are of an estimate too."""
+        """US dollars of an attempt as far as they are known, and those that a budget counts, which
+        are of an estimate too.
+        """
         if usage is None:
             return None, None
         seller, said = self._seller(attempt), prices_depend_on(ask)
@@ -435,7 +464,9 @@ class Gateway:
         return cost, self._prices.charge(seller, attempt.model, usage, said=said) if cost is None else cost
 
     def _note(self, turn: RequestContext, attempt: Attempt, failure: ModelplexError | None) -> None:
-        """What it says of the provider's health. A request counts once, however often it is tried; a caller that hung up says nothing."""
+        """What it says of the provider's health. A request counts once, however often it is tried;
+        a caller that hung up says nothing.
+        """
         caller = turn.journal.caller.owner
         if failure is None:
             self.circuits.answered(attempt, caller)
@@ -458,7 +489,9 @@ class Gateway:
     async def _relay(
         self, turn: RequestContext, attempt: Attempt, answer: UpstreamResponse, passage: Exchange
     ) -> ModelplexError | None:
-        """Give the answer to the caller. Returns what broke it after its first output; raises what went wrong before."""
+        """Give the answer to the caller. Returns what broke it after its first output; raises what
+        went wrong before.
+        """
         door, journal, keeping = turn.door, turn.journal, turn.keeping
         provider = self.upstreams[attempt.provider]
         if passage.media_type and not journal.ask.stream:
@@ -516,7 +549,9 @@ class Gateway:
         return head
 
     async def _refuse(self, error: ModelplexError, door: ResponseOutput, journal: RecordBuilder) -> None:
-        """The answer is an error, in the caller's dialect. Where the provider speaks the same one, in its own words."""
+        """The answer is an error, in the caller's dialect. Where the provider speaks the same one,
+        in its own words.
+        """
         journal.failed(error)
         attempt = journal.attempt
         if attempt is None or family(attempt.dialect) != family(journal.ask.dialect):
@@ -552,15 +587,20 @@ def _asked(ask: RawRequest, journal: RecordBuilder, keeping: StoredResponses | N
 
 
 def _mark(seal: str) -> int:
-    """What a seal is known again by. Clients that hold it as bytes send it back in either alphabet of base64."""
+    """What a seal is known again by. Clients that hold it as bytes send it back in either alphabet
+    of base64.
+    """
     return hash(seal.replace("-", "+").replace("_", "/"))
 
 
 def as_told(error: ModelplexError, hide: Callable[[bytes], bytes], *, sealed: bool) -> None:
-    """What a caller may read of a failure. This is the one place that every attempt's failure passes: an error inside an answer, one in the place of an answer, and one of the
-    connection. Some repeat what they were sent, some are a proxy's page, and some name the machines behind the provider.
+    """What a caller may read of a failure. This is the one place that every attempt's failure
+    passes: an error inside an answer, one in the place of an answer, and one of the connection.
+    Some repeat what they were sent, some are a proxy's page, and some name the machines behind the
+    provider.
 
-    A sealed caller is told no address at all; another one may read those in a refusal of its own request, which it may have written itself.
+    A sealed caller is told no address at all; another one may read those in a refusal of its own
+    request, which it may have written itself.
     """
 
     def told(text: str) -> str:
@@ -578,7 +618,9 @@ def as_told(error: ModelplexError, hide: Callable[[bytes], bytes], *, sealed: bo
 
 
 def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None:
-    """What such an answer to the question for a prompt's length means: the service speaks the form, but not this part of it. That is no fault of its health."""
+    """What such an answer to the question for a prompt's length means: the service speaks the form,
+    but not this part of it. That is no fault of its health.
+    """
     if attempt.endpoint not in COUNTS or error.upstream_status not in NO_SUCH_PATH:
         return None
     if isinstance(error, UnknownModel) and attempt.model in error.message:
@@ -587,8 +629,9 @@ def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None
 
 
 def _begun(ask: RawRequest, answer: UpstreamResponse | None, failure: ModelplexError | None) -> Usage | None:
-    """What is billed for an attempt of which no usage and no output came. Once its answer had begun, the provider had read the prompt. An error in the place of an answer costs nothing,
-    and a page in HTML is no model's.
+    """What is billed for an attempt of which no usage and no output came. Once its answer had
+    begun, the provider had read the prompt. An error in the place of an answer costs nothing, and a
+    page in HTML is no model's.
     """
     if answer is None or ask.endpoint in FREE:
         return None
@@ -615,7 +658,9 @@ def _visible(text: str) -> bytes:
 
 
 def changes_header(changes: tuple[Change, ...]) -> bytes:
-    """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out (wires.md 4, "Losses")."""
+    """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out (wires.md 4,
+    "Losses").
+    """
     told = (f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes)
     return _listed(told, total=len(changes))
 
@@ -627,7 +672,9 @@ def stripped_header(stripped: tuple[StrippedValue, ...]) -> bytes:
 
 
 def _listed(items: Iterable[str], *, total: int) -> bytes:
-    """As many as there is room for. No more are written: there may be one for each member of a body."""
+    """As many as there is room for. No more are written: there may be one for each member of a
+    body.
+    """
     kept: list[str] = []
     size = 0
     for item in items:

@@ -1,8 +1,10 @@
 """What the providers serve, kept up to date.
 
-Above it stands the gateway, which asks it for candidates; below it the upstreams, which are asked, and `route/aliases`, which decides. A provider whose config names its models is
-never asked, unless it names them by pattern. The others are asked in the background, at the start and every `models_refresh` seconds, and once more
-when a name turns up that nobody knows: a model that was pulled a minute ago is found. Asking delays no start and no known name.
+Above it stands the gateway, which asks it for candidates; below it the upstreams, which are asked,
+and `route/aliases`, which decides. A provider whose config names its models is never asked, unless
+it names them by pattern. The others are asked in the background, at the start and every
+`models_refresh` seconds, and once more when a name turns up that nobody knows: a model that was
+pulled a minute ago is found. Asking delays no start and no known name.
 """
 
 from __future__ import annotations
@@ -18,11 +20,17 @@ from modelplex.pipeline.upstream import Upstream
 from modelplex.routing.aliases import Candidate, Directory, Served, is_pattern, permitted, resolve
 
 ASK_AGAIN_AFTER = 10.0
-"""Seconds between two listings that unknown names cause: a client that asks for nonsense in a loop shall not pass it on."""
+"""Seconds between two listings that unknown names cause: a client that asks for nonsense in a loop
+shall not pass it on.
+"""
 PATIENCE = 5.0
-"""Seconds that a request with an unknown name waits for listings; then it is answered from what is known."""
+"""Seconds that a request with an unknown name waits for listings; then it is answered from what is
+known.
+"""
 REMEMBERED = 4096
-"""Names whose candidates are kept until a listing changes; a client that asks for more names than that is no customer to hurry for."""
+"""Names whose candidates are kept until a listing changes; a client that asks for more names than
+that is no customer to hurry for.
+"""
 
 
 class ModelCatalog:
@@ -63,7 +71,9 @@ class ModelCatalog:
             task.cancel()
 
     async def candidates(self, name: str, *, globs: Sequence[str] = ()) -> tuple[Candidate, ...]:
-        """Who serves `name` to an agent whose models are `globs` (empty: all). Raises UnknownModel."""
+        """Who serves `name` to an agent whose models are `globs` (empty: all). Raises
+        UnknownModel.
+        """
         found = self._found.get(name)
         if found is None:
             found = await self._candidates(name)
@@ -102,7 +112,9 @@ class ModelCatalog:
         return any(served[c.provider].has(c.model) for c in found)
 
     def is_known(self, candidate: Candidate) -> bool:
-        """Whether its provider is configured with this model, or has listed it. False where it is only a guess."""
+        """Whether its provider is configured with this model, or has listed it. False where it is
+        only a guess.
+        """
         return any(s.provider == candidate.provider and s.has(candidate.model) for s in self.directory.served)
 
     def _ask_all(self) -> None:

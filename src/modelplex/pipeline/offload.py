@@ -1,11 +1,13 @@
 """Runs work that takes processor time, and no input or output, in threads beside the event loop.
 
-Above it stand the listeners and the gateway; below it asyncio. A large body takes up to a second to be read, judged and translated. On the event loop that second would be every other
-caller's. In a thread the interpreter changes between the two every few milliseconds, and the loop goes on answering. Small bodies stay on the loop: the way to a thread and back
-costs more than reading them.
+Above it stand the listeners and the gateway; below it asyncio. A large body takes up to a second to
+be read, judged and translated. On the event loop that second would be every other caller's. In a
+thread the interpreter changes between the two every few milliseconds, and the loop goes on
+answering. Small bodies stay on the loop: the way to a thread and back costs more than reading them.
 
-A process would not have to share the interpreter's lock, but body and result would have to be copied to it and back. Work that is cut into slices on the loop itself would need every
-pure reader and writer to be a generator.
+A process would not have to share the interpreter's lock, but body and result would have to be
+copied to it and back. Work that is cut into slices on the loop itself would need every pure reader
+and writer to be a generator.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ from modelplex.dialects.core.bounds import most_values
 Result = TypeVar("Result")
 
 WORKERS = 2
-"""Threads. They share one interpreter, so that more of them would not do more; with two, one caller's large body does not wait for another's."""
+"""Threads. They share one interpreter, so that more of them would not do more; with two, one
+caller's large body does not wait for another's.
+"""
 SMALL = 16_384
 """Bytes that are always read on the loop: about a millisecond, whatever they hold."""
 LARGE = 262_144
-"""Bytes from which a body is always read in a thread: half a millisecond of copying for each pass over it."""
+"""Bytes from which a body is always read in a thread: half a millisecond of copying for each pass
+over it.
+"""
 MANY_VALUES = 4_000
 """JSON values from which a body between the two is read in a thread: about 10 ms of walking."""
 
@@ -41,7 +47,9 @@ Outcome = tuple[Any, BaseException | None]
 
 
 class _Job:
-    """One piece of work. What a thread has done with is taken out at once: the thread may hold the job for some time after its end."""
+    """One piece of work. What a thread has done with is taken out at once: the thread may hold the
+    job for some time after its end.
+    """
 
     __slots__ = ("done", "outcome", "work")
 
@@ -72,7 +80,9 @@ class _Job:
 
 
 class Offload:
-    """A few threads for the work of all callers. Each caller has one piece of work in a thread at a time; whose next one is due goes round."""
+    """A few threads for the work of all callers. Each caller has one piece of work in a thread at a
+    time; whose next one is due goes round.
+    """
 
     def __init__(self, *, workers: int = WORKERS) -> None:
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="offload")
@@ -85,8 +95,9 @@ class Offload:
         return f"<Offload {len(self._busy)} running, {waiting} waiting, {self._free} free>"
 
     async def run(self, work: Callable[[], Result], *, body: bytes, owner: str) -> Result:
-        """What `work` returns: here where `body` is small, else in a thread, in turn with the work of other owners. Raises what it raises. Who is cancelled while the work runs does not
-        stop it, and its owner's next one waits for its end.
+        """What `work` returns: here where `body` is small, else in a thread, in turn with the work
+        of other owners. Raises what it raises. Who is cancelled while the work runs does not stop
+        it, and its owner's next one waits for its end.
         """
         if not is_heavy(body):
             return work()
@@ -108,7 +119,9 @@ class Offload:
             del error, done  # an error holds this frame, which must not hold the error
 
     def _forget(self, owner: str, job: _Job) -> None:
-        """Let go of work that nobody waits for, unless it runs: it holds a body, and its turn may be seconds away."""
+        """Let go of work that nobody waits for, unless it runs: it holds a body, and its turn may
+        be seconds away.
+        """
         jobs = self._waiting.get(owner)
         if jobs is None or job not in jobs:
             return

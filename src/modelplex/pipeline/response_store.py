@@ -1,8 +1,10 @@
-"""Answers that are kept, so that a client can go on from one by its id instead of sending the whole conversation again.
+"""Answers that are kept, so that a client can go on from one by its id instead of sending the whole
+conversation again.
 
-Above it stands the gateway; below it a SQLite file, or memory. It knows no dialect: an answer is its bytes and the items that led to it. Nothing is kept unless
-the operator says so, everything has an owner and is found by that owner alone, and all of it is bounded in number, size and age. No call blocks the
-event loop: one thread of its own holds the database.
+Above it stands the gateway; below it a SQLite file, or memory. It knows no dialect: an answer is
+its bytes and the items that led to it. Nothing is kept unless the operator says so, everything has
+an owner and is found by that owner alone, and all of it is bounded in number, size and age. No call
+blocks the event loop: one thread of its own holds the database.
 """
 
 from __future__ import annotations
@@ -21,13 +23,19 @@ import msgspec
 MAX_ANSWERS = 10_000
 """A busy day of one team; beyond it the oldest go."""
 MAX_BYTES = 512 * 1024 * 1024
-"""Of all answers together. Each holds its whole conversation, so that a long one of 50 turns takes about 50 times its text."""
+"""Of all answers together. Each holds its whole conversation, so that a long one of 50 turns takes
+about 50 times its text.
+"""
 MAX_BYTES_EACH = 32 * 1024 * 1024
-"""A conversation with inline images; a larger one is not kept, since it would drive out hundreds of others."""
+"""A conversation with inline images; a larger one is not kept, since it would drive out hundreds of
+others.
+"""
 MAX_AGE_S = 7 * 24 * 3600.0
 """A week: who goes on from an answer does so within a session. OpenAI keeps them for 30 days."""
 RECENT_ANSWERS = 500
-"""How many answers back an item is looked for by its id alone: a conversation refers to its own last turns."""
+"""How many answers back an item is looked for by its id alone: a conversation refers to its own
+last turns.
+"""
 BUSY_S = 5.0
 """How long to wait for another process that holds the file."""
 
@@ -54,7 +62,9 @@ class StoreLimits(msgspec.Struct, frozen=True):
 
 
 class StoredResponse(msgspec.Struct, frozen=True):
-    """One that was kept. `body` is the response object as the client got it; `input` are all items that led to it, `output` its own."""
+    """One that was kept. `body` is the response object as the client got it; `input` are all items
+    that led to it, `output` its own.
+    """
 
     id: str
     body: bytes
@@ -85,7 +95,9 @@ class ResponseStoreError(Exception):
 
 
 class ResponseStore:
-    """The store. `path` is a file, or ":memory:"; `clock` gives Unix seconds. Call `open` at the start, which says whether the file can be used, and `close` at the end."""
+    """The store. `path` is a file, or ":memory:"; `clock` gives Unix seconds. Call `open` at the
+    start, which says whether the file can be used, and `close` at the end.
+    """
 
     def __init__(
         self,
@@ -123,7 +135,9 @@ class ResponseStore:
         body: bytes,
         owner: str = "",
     ) -> bool:
-        """Keeps an answer. False where it is too large, or the file takes no more (a full disk): the answer itself is none the worse."""
+        """Keeps an answer. False where it is too large, or the file takes no more (a full disk):
+        the answer itself is none the worse.
+        """
         asked, made = _encode(list(input)), _encode(list(output))
         size = len(asked) + len(made) + len(body)
         if size > self._limits.bytes_each:

@@ -1,7 +1,10 @@
-"""One request under the sealed policy: judged as its caller wrote it, and once more as it was written for each candidate.
+"""One request under the sealed policy: judged as its caller wrote it, and once more as it was
+written for each candidate.
 
-Above it stands the gateway, which acts on it; below it the policy, which decides, and the wire, which reads a body's top level. A rule may be open for the caller, or for one
-provider alone, so candidates can differ in what they may be sent: the body is judged once for each set of open rules among them.
+Above it stands the gateway, which acts on it; below it the policy, which decides, and the wire,
+which reads a body's top level. A rule may be open for the caller, or for one provider alone, so
+candidates can differ in what they may be sent: the body is judged once for each set of open rules
+among them.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ UNKNOWN_FIELD = "unknown-field"
 IN_A_PATH = "gemini"
 """The dialect whose providers are told the model in the path of a URL."""
 ONE_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
-"""A model's name that is one segment of a path, whoever decodes it how often. A colon and a slash would begin something else."""
+"""A model's name that is one segment of a path, whoever decodes it how often. A colon and a slash
+would begin something else.
+"""
 ONLY_DOTS = frozenset({".", ".."})
 WEB_SEARCH = "web-search"
 DISABLE_SEARCH = "disable_search"
@@ -73,7 +78,8 @@ class EgressRules(msgspec.Struct, frozen=True):
     types    providers by name: their type
     moved    providers at another address than their type's service has
     opened   rules that are open for what a provider is sent, and within which bounds
-    spelled  (provider, model) that the config names in full: a model that reaches out by itself is served only then
+    spelled  (provider, model) that the config names in full: a model that reaches out by itself is
+             served only then
     """
 
     secret: bytes
@@ -84,7 +90,9 @@ class EgressRules(msgspec.Struct, frozen=True):
 
 
 def egress_of(config: Config, *, machine: bytes) -> EgressRules:
-    """`machine` is something that only this machine has, and keeps; the keys are mixed in, since an agent on it could read that."""
+    """`machine` is something that only this machine has, and keeps; the keys are mixed in, since an
+    agent on it could read that.
+    """
     secret = hashlib.sha256(b"modelplex caller names\0" + machine)
     for provider in config.providers:
         for key in provider.api_key:
@@ -112,14 +120,18 @@ def egress_of(config: Config, *, machine: bytes) -> EgressRules:
 
 
 def _is_elsewhere(base_url: str, usual: str | None) -> bool:
-    """Whether a base URL is not on the host of the type's service, or on one below it (a region's). A type without a usual address is at home everywhere."""
+    """Whether a base URL is not on the host of the type's service, or on one below it (a region's).
+    A type without a usual address is at home everywhere.
+    """
     own = urlsplit(usual or "").hostname
     host = urlsplit(base_url).hostname or ""
     return own is not None and host != own and not host.endswith(f".{own}")
 
 
 def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: AbstractSet[str]) -> Iterator[str]:
-    """The models at `provider` that aliases' targets name in full. A target that begins with a provider's name is of that provider alone."""
+    """The models at `provider` that aliases' targets name in full. A target that begins with a
+    provider's name is of that provider alone.
+    """
     for target in targets:
         if is_pattern(target):
             continue
@@ -139,7 +151,9 @@ class JudgedRequest(msgspec.Struct, frozen=True):
 
 
 class SealedPolicy:
-    """The verdicts on one Ask. It is made for a caller that is sealed, and thrown away with the request."""
+    """The verdicts on one Ask. It is made for a caller that is sealed, and thrown away with the
+    request.
+    """
 
     def __init__(self, ask: RawRequest, caller: Caller, egress: EgressRules) -> None:
         self._ask = ask
@@ -173,7 +187,9 @@ class SealedPolicy:
     def written(
         self, body: bytes, attempt: Attempt, *, passing: bool
     ) -> tuple[bytes, tuple[StrippedValue, ...]]:
-        """The body as it goes to this candidate: judged again where it was translated, and with the switches that its type needs. Raises PolicyDenied."""
+        """The body as it goes to this candidate: judged again where it was translated, and with the
+        switches that its type needs. Raises PolicyDenied.
+        """
         stripped: tuple[StrippedValue, ...] = ()
         opened = self._open(attempt)
         if not passing and attempt.dialect:
@@ -205,7 +221,9 @@ class SealedPolicy:
         return verdict if isinstance(verdict, PolicyDenied) else None
 
     def _held(self, wanted: Mapping[str, object], opened: OpenedRules) -> dict[str, object]:
-        """The switches that a body must have: those whose rule is not open. Where a search is open within bounds, the list of domains takes the place of the switch that turns it off."""
+        """The switches that a body must have: those whose rule is not open. Where a search is open
+        within bounds, the list of domains takes the place of the switch that turns it off.
+        """
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened.rules}
         limit = limit_of(opened.bounds, WEB_SEARCH)
         if limit is None or DISABLE_SEARCH not in wanted or DISABLE_SEARCH in held:
@@ -269,7 +287,9 @@ def _no_segment(attempt: Attempt) -> Refuse | None:
 
 
 def _with_plain_headers(ask: RawRequest, facts: Facts) -> tuple[RawRequest, tuple[StrippedValue, ...]]:
-    """The Ask with a version that is one, and the betas that switch nothing on which reaches out."""
+    """The Ask with a version that is one, and the betas that switch nothing on which
+    reaches out.
+    """
     headers: list[tuple[bytes, bytes]] = []
     stripped: list[StrippedValue] = []
     betas: list[str] = []
@@ -303,8 +323,9 @@ def denial(refused: Refuse) -> PolicyDenied:
 def with_members(
     body: bytes, members: Mapping[str, object], *, fields: Mapping[str, msgspec.Raw] | None = None
 ) -> bytes:
-    """The body with these members at its top level, every other value's bytes the same; the very body where they are there already. `fields` are the body's own, where they are known: what
-    it lacks is then put before them, which reads nothing.
+    """The body with these members at its top level, every other value's bytes the same; the very
+    body where they are there already. `fields` are the body's own, where they are known: what it
+    lacks is then put before them, which reads nothing.
     """
     if not members:
         return body

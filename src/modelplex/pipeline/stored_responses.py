@@ -1,7 +1,9 @@
-"""Going on from an answer by its id: what the gateway does of it before it asks a provider, and after.
+"""Going on from an answer by its id: what the gateway does of it before it asks a provider, and
+after.
 
-Above it stands the gateway; below it the store of answers and the Responses form, which alone has this. Nothing is kept unless [server] keep_responses says so, and what one
-listener's clients keep is not found by another's.
+Above it stands the gateway; below it the store of answers and the Responses form, which alone has
+this. Nothing is kept unless [server] keep_responses says so, and what one listener's clients keep
+is not found by another's.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from modelplex.pipeline.response_store import ResponseStore, StoredResponse
 REFERENCE = b'"item_reference"'
 """The type of an item that stands for one that was kept."""
 MAX_REFERENCES = 500
-"""Items of one request that are named by an id alone. Each is looked for in the answers that were kept last, and no conversation has so many turns in those."""
+"""Items of one request that are named by an id alone. Each is looked for in the answers that were
+kept last, and no conversation has so many turns in those.
+"""
 
 
 class StoredResponses:
@@ -34,7 +38,9 @@ class StoredResponses:
         self.kept: StoredContext | None = None
 
     async def opened(self, ask: RawRequest) -> RawRequest:
-        """The request with the earlier turns that it names. Raises BadRequest for a state that nobody here keeps."""
+        """The request with the earlier turns that it names. Raises BadRequest for a state that
+        nobody here keeps.
+        """
         openai_responses.check_state(ask, keeps=self._answers is not None)
         previous = openai_responses.previous_response(ask)
         store = self._answers is not None and openai_responses.wants_keeping(ask)
@@ -64,7 +70,9 @@ class StoredResponses:
         )
 
     async def _resolved(self, answers: ResponseStore, ask: RawRequest) -> RawRequest:
-        """The request with each item that it names by an id alone put in. Raises BadRequest for one that is not kept here."""
+        """The request with each item that it names by an id alone put in. Raises BadRequest for one
+        that is not kept here.
+        """
         items: list[msgspec.Raw] = []
         found = await self._offload.run(partial(_with_references, ask), body=ask.body, owner=self._owner)
         if sum(reference is not None for _, reference in found) > MAX_REFERENCES:
@@ -118,7 +126,9 @@ async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -
 
 
 async def answer_view(answers: ResponseStore | None, rest: str, *, method: str, owner: str) -> bytes | None:
-    """What a path below `responses/` is answered with: the response, its input items, or that it is gone. None where there is nothing of that kind."""
+    """What a path below `responses/` is answered with: the response, its input items, or that it is
+    gone. None where there is nothing of that kind.
+    """
     name, _, part = rest.partition("/")
     match method, part:
         case "GET" | "HEAD", "":

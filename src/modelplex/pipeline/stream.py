@@ -1,10 +1,13 @@
 """Moving one answer from a provider to the caller.
 
-Above it stands the gateway, which chose the provider; below it the passage, which says what the bytes mean, the upstream's Answer and the caller's Door. It
-keeps one promise: a broken answer never looks like a whole one. Until the first output nothing is sent, so that another provider may still be tried; from then on what goes
-wrong is written in the caller's protocol, or, where that has no words for it, the connection is cut.
+Above it stands the gateway, which chose the provider; below it the passage, which says what the
+bytes mean, the upstream's Answer and the caller's Door. It keeps one promise: a broken answer never
+looks like a whole one. Until the first output nothing is sent, so that another provider may still
+be tried; from then on what goes wrong is written in the caller's protocol, or, where that has no
+words for it, the connection is cut.
 
-Nothing is buffered on the way: the next bytes are asked for when the last ones were taken, so a slow caller slows its provider down.
+Nothing is buffered on the way: the next bytes are asked for when the last ones were taken, so a
+slow caller slows its provider down.
 """
 
 from __future__ import annotations
@@ -23,13 +26,20 @@ from modelplex.http_client import SendError
 from modelplex.pipeline.upstream import UpstreamResponse, told_by
 
 HOLD_BYTES = 262_144
-"""Bytes without output that are held back while failover is still possible (wires.md 4, "Commit point"); more than any preamble has."""
+"""Bytes without output that are held back while failover is still possible (wires.md 4, "Commit
+point"); more than any preamble has.
+"""
 PIECE = 2_048
-"""Bytes that are read at a time. They may hold hundreds of events, and what arrives at once may be 256 KB: together they would keep everybody else waiting."""
+"""Bytes that are read at a time. They may hold hundreds of events, and what arrives at once may be
+256 KB: together they would keep everybody else waiting.
+"""
 TURN_S = 0.0003
-"""Seconds that pieces of one answer may take before others have their turn. What a model writes takes less; 30 KB that pass unchanged do as well."""
+"""Seconds that pieces of one answer may take before others have their turn. What a model writes
+takes less; 30 KB that pass unchanged do as well.
+"""
 REST_S = 0.001
-"""Seconds of their turn: a stream of many events without end takes a quarter of the loop at most."""
+"""Seconds of their turn: a stream of many events without end takes a quarter of the loop at most.
+"""
 BEGINNINGS = ((b"\n\n", 2), (b"\n\r\n", 3), (b"\n{", 1))
 """What stands before an event, or a line of JSON, and how far behind its place that begins."""
 _NONE = msgspec.Raw()
@@ -50,8 +60,8 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class ResponseOutput(Protocol):
-    """The caller's side of one request. A status is sent once, by `whole` or `begin`; `begun` tells that it was. `stopping` is true once the gateway shuts down
-    and this request's time is over.
+    """The caller's side of one request. A status is sent once, by `whole` or `begin`; `begun` tells
+    that it was. `stopping` is true once the gateway shuts down and this request's time is over.
     """
 
     begun: bool
@@ -72,8 +82,10 @@ def stopped() -> Stopping:
 
 
 class ResponseStream:
-    """One streamed answer on its way. `quiet` is the seconds for which a start is held at most, and after which a caller to whom nothing went gets a keep-alive,
-    whatever the provider says meanwhile that is of no use to it; `on_output` is called once, at the first output; `hide` takes secrets out of what the provider says of an error.
+    """One streamed answer on its way. `quiet` is the seconds for which a start is held at most, and
+    after which a caller to whom nothing went gets a keep-alive, whatever the provider says
+    meanwhile that is of no use to it; `on_output` is called once, at the first output; `hide` takes
+    secrets out of what the provider says of an error.
     """
 
     def __init__(
@@ -107,7 +119,9 @@ class ResponseStream:
         self._timer = self._loop.call_later(quiet, self._ring)
 
     async def run(self) -> ModelplexError | None:
-        """Returns None for a whole answer, or what broke it after its first output. Raises what went wrong before that."""
+        """Returns None for a whole answer, or what broke it after its first output. Raises what
+        went wrong before that.
+        """
         passage = self._passage
         try:
             while True:
@@ -208,7 +222,9 @@ class ResponseStream:
         return error
 
     def _ring(self) -> None:
-        """Wake the reader where nothing went for a while. One timer a stream, set anew only when it rings."""
+        """Wake the reader where nothing went for a while. One timer a stream, set anew only when it
+        rings.
+        """
         silent = self._loop.time() - self._quiet_since
         if silent >= self._quiet:
             self._quiet_since += silent
@@ -225,7 +241,9 @@ class ResponseStream:
 
 
 def _told_last(out: bytes) -> bytes:
-    """The last event or line, which is the error, as it may be told; what stands before it is the answer, whose words are its own."""
+    """The last event or line, which is the error, as it may be told; what stands before it is the
+    answer, whose words are its own.
+    """
     end = len(out.rstrip(b"\r\n"))
     places = [(out.rfind(mark, 0, end), further) for mark, further in BEGINNINGS]
     start = max((at + further for at, further in places if at >= 0), default=0)
@@ -233,7 +251,9 @@ def _told_last(out: bytes) -> bytes:
 
 
 def _told(event: bytes) -> bytes:
-    """An event that is an error. That of the Responses form holds the whole answer, of some MB, and what was asked; of the response in it only the error is looked at."""
+    """An event that is an error. That of the Responses form holds the whole answer, of some MB, and
+    what was asked; of the response in it only the error is looked at.
+    """
     response, error = _parts_of(event)
     if not response:
         return error_without_addresses(error_without_page(event))
@@ -244,7 +264,9 @@ def _told(event: bytes) -> bytes:
 
 
 def _parts_of(event: bytes) -> tuple[bytes, bytes]:
-    """The JSON of the response that an event holds, and that of the error in it; empty where there is none."""
+    """The JSON of the response that an event holds, and that of the error in it; empty where there
+    is none.
+    """
     try:
         response = bytes(_decode_failed(event[event.find(b"{") :]).response)
         return response, bytes(_decode_response(response).error) if response else b""
@@ -253,7 +275,9 @@ def _parts_of(event: bytes) -> tuple[bytes, bytes]:
 
 
 def refuse_page(answer: UpstreamResponse, *, provider: str) -> None:
-    """An answer of a kind that nobody here reads (an image, a sound, JSON) is passed on as it is; a page of HTML is no such answer, whatever its status says."""
+    """An answer of a kind that nobody here reads (an image, a sound, JSON) is passed on as it is; a
+    page of HTML is no such answer, whatever its status says.
+    """
     label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if label in PAGES:
         raise UpstreamBroken(f"{provider} answered with a page for a browser in the place of an answer.")
@@ -262,7 +286,9 @@ def refuse_page(answer: UpstreamResponse, *, provider: str) -> None:
 async def refuse_mislabelled(
     answer: UpstreamResponse, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int
 ) -> None:
-    """A stream that is labelled as JSON or HTML is none: raises the error that it holds, or one that says what came instead."""
+    """A stream that is labelled as JSON or HTML is none: raises the error that it holds, or one
+    that says what came instead.
+    """
     label = (answer.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if label != b"application/json" and label not in PAGES:
         return

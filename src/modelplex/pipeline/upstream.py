@@ -1,7 +1,8 @@
 """A provider at run time: its address, its keys and its way to be asked, bound to the client pool.
 
-Above it stands the gateway; below it `provider/` (what to say to whom), `send.py` (saying it) and the dialects (what an error means). This is the one
-boundary where the client pool's errors become ours. A key is only ever here, in prepared header lines, and nowhere in a `repr`.
+Above it stands the gateway; below it `provider/` (what to say to whom), `send.py` (saying it) and
+the dialects (what an error means). This is the one boundary where the client pool's errors become
+ours. A key is only ever here, in prepared header lines, and nowhere in a `repr`.
 """
 
 from __future__ import annotations
@@ -89,13 +90,17 @@ class Upstream(Protocol):
         ...
 
     async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
-        """Ask it. Raises ModelplexError for everything that is not an answer with a status below 300."""
+        """Ask it. Raises ModelplexError for everything that is not an answer with a status below
+        300.
+        """
         ...
 
     async def models(self) -> list[ListedModel]: ...
 
     def hide(self, text: bytes) -> bytes:
-        """What it said of an error, without the secrets that it was sent: some repeat the whole request."""
+        """What it said of an error, without the secrets that it was sent: some repeat the whole
+        request.
+        """
         ...
 
 
@@ -197,7 +202,9 @@ class HttpUpstream:
         raise await self._refusal(reply, attempt.dialect)
 
     def _head(self, ask: RawRequest, attempt: Attempt) -> bytes:
-        """The header lines. What the client says of its dialect's version goes on to a provider that speaks the same one, in place of ours."""
+        """The header lines. What the client says of its dialect's version goes on to a provider
+        that speaks the same one, in place of ours.
+        """
         lines = self._heads[attempt.key]
         if ask.headers and attempt.dialect == ask.dialect:
             given = {name for name, _ in ask.headers}
@@ -250,7 +257,9 @@ class HttpUpstream:
 
 
 def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers of a provider's answer that are passed on: its limits, and its name for the request."""
+    """The headers of a provider's answer that are passed on: its limits, and its name for the
+    request.
+    """
     kept: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name in FORWARDED or name.startswith(FORWARDED_PREFIXES):
@@ -276,7 +285,9 @@ _NAME = re.compile(r"^The name \S+ could")
 
 
 def _address_of(origin: Origin) -> re.Pattern[bytes]:
-    """Where a provider is, in every way that a sentence may name it. A host without a dot is also a word, so that it is looked for beside a port or a scheme only."""
+    """Where a provider is, in every way that a sentence may name it. A host without a dot is also a
+    word, so that it is looked for beside a port or a scheme only.
+    """
     if origin.unix is not None:
         return re.compile(rb"(?:the socket )?%b" % re.escape(origin.unix).encode())
     host = re.escape(f"[{origin.host}]" if ":" in origin.host else origin.host).encode()

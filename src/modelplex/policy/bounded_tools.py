@@ -1,6 +1,8 @@
-"""Opened tools that are held to bounds, each in the words of its form: which member lists domains, and which says how often.
+"""Opened tools that are held to bounds, each in the words of its form: which member lists domains,
+and which says how often.
 
-Above it stand the tables; below it the walk. Where nothing bounds the rule, an opened tool passes as it did. Where something does, only known members of it pass, a list of domains is narrowed or
+Above it stand the tables; below it the walk. Where nothing bounds the rule, an opened tool passes
+as it did. Where something does, only known members of it pass, a list of domains is narrowed or
 inserted, and a form that has no words for a bound is refused.
 """
 
@@ -20,7 +22,8 @@ _ENTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?:/[A-Za-z0-9._~*/-
 
 
 class BoundWords(msgspec.Struct, frozen=True):
-    """A form's words for bounds. `allowed` and `blocked` are members that list domains, `within` the member that holds both ("" for the tool itself), `uses` the member that counts.
+    """A form's words for bounds. `allowed` and `blocked` are members that list domains, `within`
+    the member that holds both ("" for the tool itself), `uses` the member that counts.
 
     `counted` says that a member at the top of the body counts instead (`Counted`).
     """
@@ -101,7 +104,9 @@ class Bounded(ValueRule):
 
 
 def within_bound(asked: Any, path: Path, rule: str, *, bound: tuple[str, ...]) -> tuple[str, ...]:
-    """The domains that a request is left with: what it names of those that are allowed, or all of them where it names none. Raises Refused where none is left."""
+    """The domains that a request is left with: what it names of those that are allowed, or all of
+    them where it names none. Raises Refused where none is left.
+    """
     names_none = asked is None or asked == []
     left = bound if names_none else narrowed(_domains(asked, path), bound)
     if not left:
@@ -110,7 +115,9 @@ def within_bound(asked: Any, path: Path, rule: str, *, bound: tuple[str, ...]) -
 
 
 def _without(allowed: tuple[str, ...], blocked: Any, path: Path, rule: str) -> tuple[str, ...]:
-    """The allowed domains without the blocked ones: providers take one list or the other. A blocked part of an allowed domain cannot be said, and is refused rather than lost."""
+    """The allowed domains without the blocked ones: providers take one list or the other. A blocked
+    part of an allowed domain cannot be said, and is refused rather than lost.
+    """
     names = _domains(blocked, path)
     left = tuple(each for each in allowed if not any(covers(name, each.partition("/")[0]) for name in names))
     if any(covers(each.partition("/")[0], name.partition("/")[0]) for name in names for each in left):
@@ -143,7 +150,9 @@ def hold_number(walk: PolicyWalk, holder: Json, path: Path, rule: str, *, most: 
 
 
 class Counted:
-    """`max_tool_calls` of the Responses form: how often the provider may use tools of its own in one response, all of them together."""
+    """`max_tool_calls` of the Responses form: how often the provider may use tools of its own in
+    one response, all of them together.
+    """
 
     def __init__(self, key: str, rule: str) -> None:
         self.key = key
@@ -155,7 +164,9 @@ class Counted:
 
 
 class Listed(ValueRule):
-    """A list of domains at the top of a body, as Perplexity has it. An entry that begins with a dash is blocked there."""
+    """A list of domains at the top of a body, as Perplexity has it. An entry that begins with a
+    dash is blocked there.
+    """
 
     __slots__ = ("opened", "rule")
 
@@ -179,7 +190,9 @@ class Listed(ValueRule):
 
 
 class Plugins(ValueRule):
-    """OpenRouter's `plugins`, where its own rule is open: the one that searches is held to the bounds of `web-search`."""
+    """OpenRouter's `plugins`, where its own rule is open: the one that searches is held to the
+    bounds of `web-search`.
+    """
 
     __slots__ = ("web",)
 

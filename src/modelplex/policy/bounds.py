@@ -1,6 +1,8 @@
-"""Bounds of an opened rule: the domains that a provider may search or fetch, and how often (`allow = [{ rule = "web-search", domains = [...], max_uses = 3 }]`).
+"""Bounds of an opened rule: the domains that a provider may search or fetch, and how often (`allow
+= [{ rule = "web-search", domains = [...], max_uses = 3 }]`).
 
-Above it stand the config, which reads them, and the tables, which hold requests to them; below it nothing. A request may narrow a bound and never widen it, and of several bounds each holds.
+Above it stand the config, which reads them, and the tables, which hold requests to them; below it
+nothing. A request may narrow a bound and never widen it, and of several bounds each holds.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 def limit_of(bounds: Iterable[Bound], rule: str) -> Limit | None:
-    """What holds for a rule, or None where it is not bounded: what every bound has in common, and the smallest number."""
+    """What holds for a rule, or None where it is not bounded: what every bound has in common, and
+    the smallest number.
+    """
     mine = sorted((each for each in bounds if each.rule == rule), key=lambda each: each.domains)
     if not mine:
         return None
@@ -56,7 +60,9 @@ def limit_of(bounds: Iterable[Bound], rule: str) -> Limit | None:
 
 
 def narrowed(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
-    """What both lists cover, each entry once: the narrower of two entries where one covers the other."""
+    """What both lists cover, each entry once: the narrower of two entries where one covers the
+    other.
+    """
     common = [inner for one in asked for other in bound if (inner := _narrower(one, other)) is not None]
     return tuple(dict.fromkeys(common))
 

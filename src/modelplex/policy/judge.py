@@ -1,4 +1,5 @@
-"""Whether a body may leave: read whole, walked by its dialect's table, and answered with one of three values.
+"""Whether a body may leave: read whole, walked by its dialect's table, and answered with one of
+three values.
 
 Above it stands the gateway; below it the tables. It asks nothing of the world.
 """
@@ -58,8 +59,10 @@ TABLES: Mapping[str, PolicyTable] = {
 def judge(body: bytes, *, dialect: str, facts: Facts) -> Verdict:
     """The verdict of the sealed policy on a JSON body.
 
-    Allow: no rule fires, and the body goes byte for byte. Amend: what was stripped or overwritten is told, and all else keeps its bytes. Refuse: the first thing that somebody must have
-    meant. Raises KeyError for a dialect that has no table, which is a fault of the caller: what cannot be judged must not go.
+    Allow: no rule fires, and the body goes byte for byte. Amend: what was stripped or overwritten
+        is told, and all else keeps its bytes. Refuse: the first thing that somebody must have
+    meant. Raises KeyError for a dialect that has no table, which is a fault of the caller: what
+    cannot be judged must not go.
     """
     table = TABLES[dialect]
     walk = PolicyWalk(facts)

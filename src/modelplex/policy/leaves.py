@@ -1,6 +1,8 @@
-"""The types of single values that pass: text, numbers, flags, known words, bounded patterns, JSON Schemas, and the few values that are opaque JSON.
+"""The types of single values that pass: text, numbers, flags, known words, bounded patterns, JSON
+Schemas, and the few values that are opaque JSON.
 
-Above it stand the tables; below it the walk. Every member of a table that passes ends in one of these. A value of another shape is refused (`unknown-form`); a word that is not known is stripped
+Above it stand the tables; below it the walk. Every member of a table that passes ends in one of
+these. A value of another shape is refused (`unknown-form`); a word that is not known is stripped
 (`unknown-value`).
 """
 
@@ -14,11 +16,13 @@ from modelplex.policy.walk import Inside, Json, ObjectRule, PolicyWalk, ValueRul
 
 _NULL = type(None)
 
-# --- plain values ----------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- plain values ---------------------------------------------------------------------------------
 
 
 class PlainRule(ValueRule):
-    """A value of one of these Python types, or null. It is told apart by its type alone, and not read."""
+    """A value of one of these Python types, or null. It is told apart by its type alone, and not
+    read.
+    """
 
     __slots__ = ("passes", "what")
 
@@ -45,7 +49,9 @@ SCALAR = PlainRule("a number, a switch or a word", str, int, float, bool)
 
 
 class DataUrlRule(ValueRule):
-    """Opaque JSON that a provider reads and does nothing with. Each one is reviewed: tests list them by `why`."""
+    """Opaque JSON that a provider reads and does nothing with. Each one is reviewed: tests list
+    them by `why`.
+    """
 
     __slots__ = ("passes", "why")
 
@@ -68,11 +74,13 @@ EXAMPLES = DataUrlRule("examples of a tool's arguments", dict, list)
 LABELLED = DataUrlRule("metadata of a part, which Gemini documents as inert", dict)
 PARSED = DataUrlRule("what an SDK read out of the text beside it", dict, list, str, int, float, bool)
 
-# --- words and patterns ------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- words and patterns ---------------------------------------------------------------------------
 
 
 class EnumRule(ValueRule):
-    """One of these words. Any other is stripped; or refused where `must`, because the value says what its object is."""
+    """One of these words. Any other is stripped; or refused where `must`, because the value says
+    what its object is.
+    """
 
     __slots__ = ("must", "passes", "words")
 
@@ -95,7 +103,9 @@ class EnumRule(ValueRule):
 
 
 class PatternRule(ValueRule):
-    """A string that a bounded pattern matches as a whole, or a value of one of the `plain` types. Any other string is stripped."""
+    """A string that a bounded pattern matches as a whole, or a value of one of the `plain` types.
+    Any other string is stripped.
+    """
 
     __slots__ = ("fits", "passes", "pattern", "words")
 
@@ -117,7 +127,9 @@ class PatternRule(ValueRule):
 
 
 LEVEL_PATTERN = r"(?=.{1,24}\Z)[a-z]+(?:[_-][a-z]+)*"
-"""A word of an API: `low`, `in_progress`, `last-turn`. New ones come each month and mean no reach; 24 letters hold no address and no id of a provider's."""
+"""A word of an API: `low`, `in_progress`, `last-turn`. New ones come each month and mean no reach;
+24 letters hold no address and no id of a provider's.
+"""
 LEVEL = PatternRule(
     LEVEL_PATTERN,
     usual="auto none low medium high ephemeral completed in_progress incomplete enabled adaptive",
@@ -135,9 +147,11 @@ SIZE = PatternRule(r"auto|[0-9]{1,5}(?:[x*][0-9]{1,5}|[kKpP]?|:[0-9]{1,5})")
 PAST_MODEL = PatternRule(r"(?=.{1,64}\Z)[a-z0-9]+(?:[.-][a-z0-9]+)*(?:[@:][0-9]{1,8})?")
 """A model that gave an answer of the history."""
 ROLE = PatternRule(LEVEL_PATTERN, usual="system developer user assistant tool function model")
-"""Who speaks. Some models know more roles than these, and a word that no model knows is refused by its provider."""
+"""Who speaks. Some models know more roles than these, and a word that no model knows is refused by
+its provider.
+"""
 
-# --- lists and maps ----------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- lists and maps -------------------------------------------------------------------------------
 
 
 class TextRule(ValueRule):
@@ -173,7 +187,9 @@ NUMBERS = NumberRule()
 
 
 class TokenListRule(ValueRule):
-    """A prompt as text, as texts, as the numbers of tokens, or as several such lists of numbers; other entries of a list go to `entry`."""
+    """A prompt as text, as texts, as the numbers of tokens, or as several such lists of numbers;
+    other entries of a list go to `entry`.
+    """
 
     __slots__ = ("entry", "passes")
 
@@ -207,7 +223,9 @@ MOST_KEYS = 10_000
 
 
 class MapRule(ValueRule):
-    """An object whose keys are not known in advance, but match a bounded pattern. Other keys are stripped."""
+    """An object whose keys are not known in advance, but match a bounded pattern. Other keys are
+    stripped.
+    """
 
     __slots__ = ("fits", "passes", "value")
 
@@ -236,18 +254,22 @@ VARIABLES = MapRule(r"[A-Za-z_][A-Za-z0-9_]{0,127}", TEXT)
 SWITCHES = MapRule(r"[A-Za-z0-9_.-]{1,64}", ObjectRule({"enabled": FLAG, "defer_loading": FLAG}))
 ATTRIBUTES = MapRule(r"[\w .-]{1,64}", SCALAR)
 
-# --- JSON Schemas ------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- JSON Schemas ---------------------------------------------------------------------------------
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef", "ref")
 """`ref` is Gemini's own spelling; where it is a word of something else, only an address counts."""
 _MARKS = frozenset((*_REFERENCES, "$id", "$schema"))
 _KNOWN_DRAFT = re.compile(r"https?://json-schema\.org/draft(?:-0[67]|/2019-09|/2020-12)/schema#?")
-"""Drafts whose identifier is `$id`. The older ones have `id`, which is a common word for a property."""
+"""Drafts whose identifier is `$id`. The older ones have `id`, which is a common word for a
+property.
+"""
 _HOLDERS = frozenset((dict, list))
 
 
 class SchemaRule(ValueRule):
-    """A JSON Schema. A reference to another document is refused, since whoever resolves it fetches; identifiers that a resolver would take for a base address are stripped."""
+    """A JSON Schema. A reference to another document is refused, since whoever resolves it fetches;
+    identifiers that a resolver would take for a base address are stripped.
+    """
 
     __slots__ = ("passes",)
 
@@ -263,7 +285,9 @@ class SchemaRule(ValueRule):
 
 
 def _names_another(schema: Json) -> bool:
-    """Whether anything in it may name another document: one pass without paths, for the many that do not."""
+    """Whether anything in it may name another document: one pass without paths, for the many that
+    do not.
+    """
     level: list[Any] = [schema]
     while level:
         inner: list[Any] = []
@@ -313,7 +337,7 @@ def _judge_schema(walk: PolicyWalk, schema: Json, path: Path) -> None:
 
 SCHEMA = SchemaRule()
 
-# --- objects that several dialects have ----------------------------------------------------------------------------------------------------------------------------------------
+# --- objects that several dialects have -----------------------------------------------------------
 
 CACHE_CONTROL = ObjectRule({"type": LEVEL, "ttl": DURATION, "scope": LEVEL})
 BREAKPOINT = ObjectRule({"mode": LEVEL, "ttl": DURATION})

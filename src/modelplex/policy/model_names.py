@@ -1,7 +1,10 @@
-"""Names of models that reach out by themselves, and the switches with which a provider is told not to (isolation.md 5.6).
+"""Names of models that reach out by themselves, and the switches with which a provider is told not
+to (isolation.md 5.6).
 
-Above it stands the gateway, which asks for each candidate, and the walk, which asks for names within a body; below it the rules. A name is read as a provider may read it: in its compatible form, without
-blanks and stray slashes, without regard to case, and with and without the name of its maker before it.
+Above it stands the gateway, which asks for each candidate, and the walk, which asks for names
+within a body; below it the rules. A name is read as a provider may read it: in its compatible form,
+without blanks and stray slashes, without regard to case, and with and without the name of its maker
+before it.
 """
 
 from __future__ import annotations
@@ -20,9 +23,12 @@ HIDDEN = "hidden-characters"
 TOO_LONG = "unknown-form"
 AN_ADDRESS = "unknown-form"
 AFTER_A_SCHEME = ":/"
-"""Of a name that is an address: a server that loads models by their names might load it from there."""
+"""Of a name that is an address: a server that loads models by their names might load it from there.
+"""
 LONGEST_NAME = 256
-"""Characters. The longest names of services have some 100; reading a name costs time for each of them."""
+"""Characters. The longest names of services have some 100; reading a name costs time for each of
+them.
+"""
 ANY_TYPE = "*"
 
 NAMES: tuple[tuple[str, str, str], ...] = (
@@ -36,7 +42,9 @@ NAMES: tuple[tuple[str, str, str], ...] = (
     ("groq", r"compound.*", SEARCHES),
     (ANY_TYPE, r".*-cloud", ELSEWHERE),
 )
-"""`(type of provider, pattern, rule)`. A pattern matches the whole of a model's own name, without its maker and its tags."""
+"""`(type of provider, pattern, rule)`. A pattern matches the whole of a model's own name, without
+its maker and its tags.
+"""
 TAGS: tuple[tuple[str, str], ...] = (
     (r"online", SEARCHES),
     (r"(?:.*-)?cloud", ELSEWHERE),
@@ -47,7 +55,9 @@ MARKS: tuple[tuple[str, str], ...] = ((r".*@preset(?:/.*)?", SEARCHES),)
 SEARCH_CAN_BE_TURNED_OFF: Mapping[str, str] = MappingProxyType(
     {"perplexity": r"sonar(?:-pro|-reasoning(?:-pro)?)?"}
 )
-"""By type: names that search by default and are served all the same, since each request says that they must not (`switches`)."""
+"""By type: names that search by default and are served all the same, since each request says that
+they must not (`switches`).
+"""
 _COMPILED = tuple((kind, re.compile(pattern), rule) for kind, pattern, rule in NAMES)
 _TAGS = tuple((re.compile(pattern), rule) for pattern, rule in TAGS)
 _MARKS = tuple((re.compile(pattern), rule) for pattern, rule in MARKS)
@@ -55,7 +65,9 @@ _HARMLESS = {kind: re.compile(pattern) for kind, pattern in SEARCH_CAN_BE_TURNED
 _SLASHES = re.compile(r"/{2,}")
 _BLANKS = re.compile(r"\s+")
 _UNSEEN = ("C", "Zl", "Zp", "Mn", "Me")
-"""Categories of Unicode that a reader does not see, or not as a character: controls, formats, unassigned ones, line ends, and marks that sit on others."""
+"""Categories of Unicode that a reader does not see, or not as a character: controls, formats,
+unassigned ones, line ends, and marks that sit on others.
+"""
 
 _OFF: Mapping[tuple[str, str], Mapping[str, object]] = {
     ("perplexity", "openai_chat"): MappingProxyType({"disable_search": True}),
@@ -63,14 +75,18 @@ _OFF: Mapping[tuple[str, str], Mapping[str, object]] = {
     ("azure", "openai_chat"): MappingProxyType({"store": False}),
     (ANY_TYPE, "openai_responses"): MappingProxyType({"store": False}),
 }
-"""By type of provider and dialect. The Responses form stores wherever it is spoken, unless it is told not to."""
+"""By type of provider and dialect. The Responses form stores wherever it is spoken, unless it is
+told not to.
+"""
 STORE = "store"
 CHAT = "openai_chat"
 _NONE: Mapping[str, object] = MappingProxyType({})
 
 
 def refused_model(provider_type: str, model: str) -> Refuse | None:
-    """The refusal of a name that reaches out by itself, or None. `model` is as the provider would be sent it; a name that the config spells out is not asked for here."""
+    """The refusal of a name that reaches out by itself, or None. `model` is as the provider would
+    be sent it; a name that the config spells out is not asked for here.
+    """
     rule = rule_of_name(model, provider_type=provider_type)
     return None if rule is None else Refuse(rule=rule, path="model", sentence=sentence(rule, "model"))
 
@@ -102,7 +118,9 @@ def rule_of_name(model: str, *, provider_type: str = "") -> str | None:
 
 
 def plain_name(model: str) -> str:
-    """The name in lower case and in Unicode's compatible form, without blanks, repeated or outer slashes, and colons at its end."""
+    """The name in lower case and in Unicode's compatible form, without blanks, repeated or outer
+    slashes, and colons at its end.
+    """
     name = _BLANKS.sub("", unicodedata.normalize("NFKC", model)).casefold()
     return _SLASHES.sub("/", name).strip("/:")
 
@@ -119,11 +137,14 @@ def switches(
     stores_chat: bool = False,
     refuses: Collection[str] = (),
 ) -> Mapping[str, object]:
-    """Members that stand at the top of every sealed body that goes to a provider of this type in this dialect.
+    """Members that stand at the top of every sealed body that goes to a provider of this type in
+    this dialect.
 
-    at_its_own_address  False for another server of that type's form: it is not told to store no chat, since strict servers answer an unknown `store` with 400
+    at_its_own_address  False for another server of that type's form: it is not told to store no
+                        chat, since strict servers answer an unknown `store` with 400
     stores_chat         `Quirks.stores_chat`: it is told wherever it is
-    refuses             `Quirks.refuses`: who refuses `store` has nothing to store by. Another switch is no quirk's to leave out
+    refuses             `Quirks.refuses`: who refuses `store` has nothing to store by. Another
+                        switch is no quirk's to leave out
     """
     wanted = _OFF.get((provider_type, dialect)) or _OFF.get((ANY_TYPE, dialect), _NONE)
     if dialect == CHAT and stores_chat:

@@ -1,6 +1,7 @@
 """Where something stands in a body: a chain of keys from the inside out, and its two written forms.
 
-Above it stand the checks; below it nothing. A key may be a client's own word, so that both forms are bounded and in plain ASCII: they go into headers and log lines.
+Above it stand the checks; below it nothing. A key may be a client's own word, so that both forms
+are bounded and in plain ASCII: they go into headers and log lines.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 Path = tuple[Any, str | int] | None
-"""`(the path of what holds it, key or index)`; None is the body itself. A chain costs one small tuple a step, and nothing is written before it is needed."""
+"""`(the path of what holds it, key or index)`; None is the body itself. A chain costs one small
+tuple a step, and nothing is written before it is needed.
+"""
 KEY_LIMIT = 64
 """Characters of a key that are shown: more would be a message of the client's in our header."""
 _PLAIN = "$@!*"

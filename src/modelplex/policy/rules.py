@@ -1,6 +1,7 @@
 """The rules of the sealed policy by name: why each is there, and what a refusal says.
 
-Above it stand the tables of the dialects, which name a rule at each field, and the configuration, which checks the names in `[policy.allow]`; below it nothing.
+Above it stand the tables of the dialects, which name a rule at each field, and the configuration,
+which checks the names in `[policy.allow]`; below it nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import msgspec
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """`why` is a sentence for the manual. A refusal reads "<path> <says> (rule <name>). <instead>; ...". A `fixed` rule cannot be opened."""
+    """`why` is a sentence for the manual. A refusal reads "<path> <says> (rule <name>). <instead>;
+    ...". A `fixed` rule cannot be opened.
+    """
 
     name: str
     why: str
@@ -223,7 +226,9 @@ Short = Literal[
     "another-here",
     "too-many-here",
 ]
-"""What a request lacks of the bounds within which a rule is open; or that more would be stripped than a body may lose."""
+"""What a request lacks of the bounds within which a rule is open; or that more would be stripped
+than a body may lose.
+"""
 _SHORT: Mapping[Short, tuple[str, str]] = MappingProxyType(
     {
         "no-domains-here": (

@@ -1,6 +1,7 @@
 """Edits made in a body's bytes: what no edit touches keeps its bytes, at every depth.
 
-Above it stands the judge; below it edits. Only what holds a change is taken apart, one level at a time.
+Above it stands the judge; below it edits. Only what holds a change is taken apart, one level at a
+time.
 """
 
 from __future__ import annotations

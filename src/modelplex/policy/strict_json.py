@@ -1,8 +1,9 @@
 """Whether a body is read alike by every parser: JSON in UTF-8, each key once, not too deep.
 
-Above it stands the judge; below it paths and refusals. The cheap test for repeated keys is exact: written anew, JSON holds as many quotation marks as before, unless a member was
-read over another, or a mark was written by its number. A large body is read and tested piece by piece: one call for all of it would keep the interpreter's lock for 20 ms, and the
-event loop waits for it.
+Above it stands the judge; below it paths and refusals. The cheap test for repeated keys is exact:
+written anew, JSON holds as many quotation marks as before, unless a member was read over another,
+or a mark was written by its number. A large body is read and tested piece by piece: one call for
+all of it would keep the interpreter's lock for 20 ms, and the event loop waits for it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,28 @@ from modelplex.policy.path import Path
 from modelplex.policy.walk import PolicyRefusal
 
 MAX_DEPTH = 128
-"""Levels of nesting: schemas and histories of real agents stay below 30, and parsers that bound it take some hundreds."""
+"""Levels of nesting: schemas and histories of real agents stay below 30, and parsers that bound it
+take some hundreds.
+"""
 QUOTE_BY_NUMBER = b"\\u0022"
 """A quotation mark in a text that is written without one."""
 MANY = 64
-"""Entries from which a list is asked first whether it holds but numbers: prompts may come as tokens."""
+"""Entries from which a list is asked first whether it holds but numbers: prompts may come as
+tokens.
+"""
 _HOLDERS: frozenset[type] = frozenset((dict, list))
 PIECE = 65_536
-"""Bytes of JSON that are read in one call: under half a millisecond, in which no other thread gets its turn."""
+"""Bytes of JSON that are read in one call: under half a millisecond, in which no other thread gets
+its turn.
+"""
 SEARCHED = 1_048_576
-"""Bytes of an object in which the key that stands twice is looked for. Of a larger one it is told that it has one."""
+"""Bytes of an object in which the key that stands twice is looked for. Of a larger one it is told
+that it has one.
+"""
 MAX_PIECEWISE = 9
-"""Levels that are taken apart: a picture in the result of a tool stands eight levels deep. Each level is another pass over the body."""
+"""Levels that are taken apart: a picture in the result of a tool stands eight levels deep. Each
+level is another pass over the body.
+"""
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -37,7 +48,9 @@ NO_SPACES = -1
 
 
 def read_whole(body: bytes) -> dict[str, Any]:
-    """The whole body, decoded. Raises Refused (malformed, too-deep, duplicate-key, unknown-form)."""
+    """The whole body, decoded. Raises Refused (malformed, too-deep, duplicate-key,
+    unknown-form).
+    """
     try:
         tree = _read(memoryview(body), None, nesting=0)
     except _MemberLost as lost:
@@ -54,7 +67,9 @@ def read_whole(body: bytes) -> dict[str, Any]:
 
 
 class _MemberLost(Exception):
-    """A key stands twice in an object of this JSON, which is at `path`; of a list it holds the entries from `first` on."""
+    """A key stands twice in an object of this JSON, which is at `path`; of a list it holds the
+    entries from `first` on.
+    """
 
     def __init__(self, text: bytes, path: Path, first: int = 0) -> None:
         super().__init__()
@@ -70,7 +85,9 @@ class _MemberLost(Exception):
 
 
 def _read(text: memoryview, path: Path, *, nesting: int) -> object:
-    """The JSON at `path` decoded, the members and entries of what is large each on their own. Raises _MemberLost, and what the decoder raises."""
+    """The JSON at `path` decoded, the members and entries of what is large each on their own.
+    Raises _MemberLost, and what the decoder raises.
+    """
     if len(text) > PIECE:
         match bytes(text[:PIECE]).lstrip()[:1]:
             case b'"':
@@ -134,7 +151,9 @@ def _marks(text: memoryview) -> int:
 
 
 def _lost_a_member(body: bytes, again: bytes) -> bool:
-    """Whether `again`, what was read of the body and written anew, is short of a member. Most clients write as we do, but for spaces, and one comparison tells."""
+    """Whether `again`, what was read of the body and written anew, is short of a member. Most
+    clients write as we do, but for spaces, and one comparison tells.
+    """
     if body == again or _compact(body, indent=NO_SPACES) == again:
         return False
     if QUOTE_BY_NUMBER in body:
@@ -149,7 +168,9 @@ def _strings(text: bytes) -> int:
 
 
 def _depth_beyond(tree: Any) -> bool:
-    """Level by level: a level is what holds something, and what it holds that holds something again."""
+    """Level by level: a level is what holds something, and what it holds that holds something
+    again.
+    """
     level: list[Any] = [tree]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []

@@ -1,4 +1,5 @@
-"""What all dialects' tools have in common: stripped tools are remembered, and a choice that forces one is refused.
+"""What all dialects' tools have in common: stripped tools are remembered, and a choice that forces
+one is refused.
 
 Above it stand the tables; below it the walk.
 """
@@ -84,7 +85,9 @@ def tools_of(kinds: VariantRule) -> ListRule:
 
 
 class ToolChoiceRule:
-    """`tool_choice` of OpenAI's and Anthropic's forms. `names` are kinds of choice that name a tool, and how to find the name."""
+    """`tool_choice` of OpenAI's and Anthropic's forms. `names` are kinds of choice that name a
+    tool, and how to find the name.
+    """
 
     def __init__(
         self, kinds: VariantRule, *, key: str = "tool_choice", words: frozenset[str] = frozenset()
@@ -118,7 +121,9 @@ class ToolChoiceRule:
         self._filter(walk, cast("list[Any]", cast("object", listed)), (where, "tools"), path)
 
     def _filter(self, walk: PolicyWalk, entries: list[Any], where: Path, path: Path) -> None:
-        """The entries that are left. A choice of none would read as a choice of all, so that it is refused."""
+        """The entries that are left. A choice of none would read as a choice of all, so that it is
+        refused.
+        """
         left, last = len(entries), ""
         for index, entry in enumerate(entries):
             rule = self._forbids(walk, cast("Json", entry)) if isinstance(entry, dict) else "unknown-form"

@@ -1,7 +1,10 @@
-"""The walk over a body by its dialect's table: verdicts on a value, and the structure around values.
+"""The walk over a body by its dialect's table: verdicts on a value, and the structure around
+values.
 
-Above it stand the tables and the judge; below it paths and rules. A table names a Node for every member that passes, and there is no Node for "anything": `leaves` has the types of
-single values. Nothing is found by searching text. A Node changes nothing: it notes edits, which are made afterwards, or raises Refused.
+Above it stand the tables and the judge; below it paths and rules. A table names a Node for every
+member that passes, and there is no Node for "anything": `leaves` has the types of single values.
+Nothing is found by searching text. A Node changes nothing: it notes edits, which are made
+afterwards, or raises Refused.
 """
 
 from __future__ import annotations
@@ -23,21 +26,29 @@ from modelplex.policy.verdict import Facts
 Json = dict[str, Any]
 Judge = Callable[["PolicyWalk", Any, Path], None]
 Inside = Iterable[tuple[str, "ValueRule"]]
-"""The nodes that a node hands values to, each with the step to it. Tests follow them through every table."""
+"""The nodes that a node hands values to, each with the step to it. Tests follow them through every
+table.
+"""
 WhenEmpty = Literal["keep", "drop", "parent"]
 """What becomes of a list that lost all its entries: it stays, it goes, or what holds it goes."""
 
 RECENT_KINDS = 64
 LONGEST_KIND = 64
-"""What patterns said of a kind is remembered for so many kinds of so many characters: a list may repeat one many thousand times."""
+"""What patterns said of a kind is remembered for so many kinds of so many characters: a list may
+repeat one many thousand times.
+"""
 MAX_EDITS = 10_000
-"""Parts that a body may lose. An agent may lose one in each message of a long session; an edit costs some 10 microseconds, which a body of millions would hold everybody up with."""
+"""Parts that a body may lose. An agent may lose one in each message of a long session; an edit
+costs some 10 microseconds, which a body of millions would hold everybody up with.
+"""
 HASH_PREFIX = "mpx-"
 HASH_LENGTH = 32
 """Hex digits of a keyed hash: 128 bits, and below the 64 characters that OpenAI takes."""
 DATA_URL = re.compile(r"data:[\w.+-]*+(?:/[\w.+-]++)?+(?:;[\w.+-]++(?:=[\w.+-]++)?+)*+,")
 MAX_DATA_HEAD = 1_024
-"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few parameters. A longer one is not read."""
+"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few
+parameters. A longer one is not read.
+"""
 BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
 BASE64_STEP = 4
 
@@ -113,12 +124,16 @@ class PolicyWalk:
             raise PolicyRefusal(rule, path)
 
     def is_gone(self, path: Path, since: int) -> bool:
-        """Whether an edit since then takes this very entry away. `path` is the object that its check was given."""
+        """Whether an edit since then takes this very entry away. `path` is the object that its
+        check was given.
+        """
         return any(edit.path is path and edit.value is GONE for edit in self.edits[since:])
 
 
 class ValueRule:
-    """The type of a value. A value whose Python type is in `passes`, or a string that is in `words`, passes without a call; all others are judged by calling the node."""
+    """The type of a value. A value whose Python type is in `passes`, or a string that is in
+    `words`, passes without a call; all others are judged by calling the node.
+    """
 
     __slots__ = ()
     passes: frozenset[type] = frozenset()
@@ -166,7 +181,9 @@ class DeferredRule(ValueRule):
 
 
 class AnyValueRule(ValueRule):
-    """Anything. It stands only inside a rule, and is reached only where the operator opened that rule."""
+    """Anything. It stands only inside a rule, and is reached only where the operator opened that
+    rule.
+    """
 
     __slots__ = ()
     passes = frozenset((dict, list, str, int, float, bool, type(None)))
@@ -177,7 +194,7 @@ class AnyValueRule(ValueRule):
 
 OPENED = AnyValueRule()
 
-# --- verdicts on a value -------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- verdicts on a value --------------------------------------------------------------------------
 
 
 class StripRule(ValueRule):
@@ -200,7 +217,9 @@ class StripRule(ValueRule):
 
 
 class RefuseRule(ValueRule):
-    """Refused, unless it says nothing: null, an empty list, or one of `harmless`. Where its rule is open, `opened` looks at it."""
+    """Refused, unless it says nothing: null, an empty list, or one of `harmless`. Where its rule is
+    open, `opened` looks at it.
+    """
 
     __slots__ = ("harmless", "opened", "rule")
 
@@ -268,7 +287,9 @@ class HashRule(ValueRule):
 
 
 def keyed_hash(facts: Facts, purpose: str, said: bytes = b"") -> str:
-    """`mpx-` and 32 hex digits: one value for one agent (and what it said), and nothing to anybody without the key."""
+    """`mpx-` and 32 hex digits: one value for one agent (and what it said), and nothing to anybody
+    without the key.
+    """
     message = b"\0".join((purpose.encode(), str(len(facts.agent)).encode(), facts.agent.encode(), said))
     return HASH_PREFIX + hmac.digest(facts.secret, message, "sha256").hex()[:HASH_LENGTH]
 
@@ -290,7 +311,9 @@ def is_data_url(value: str) -> bool:
 
 
 def _is_base64(value: str) -> bool:
-    """Padded, as every SDK writes it: most bare paths are not. Two slashes begin base64 as well, but of no document; they begin the name of a host."""
+    """Padded, as every SDK writes it: most bare paths are not. Two slashes begin base64 as well,
+    but of no document; they begin the name of a host.
+    """
     if value.lstrip("\r\n").startswith("//") or not value.isascii() or value.encode().translate(None, BASE64):
         return False
     return len(value) % BASE64_STEP == 0 or "\n" in value
@@ -319,7 +342,7 @@ inline_bytes = CustomRule(_inline_bytes)
 known_model = CustomRule(_known_model)
 unknown_form = CustomRule(_unknown_form)
 
-# --- structure -----------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- structure ------------------------------------------------------------------------------------
 
 UNKNOWN_FIELD = StripRule("unknown-field")
 UNKNOWN_PART = RefuseRule("unknown-part")
@@ -402,7 +425,9 @@ class ListRule(ValueRule):
 
 
 class UnionRule(ValueRule):
-    """A value that may be a string, a list, an object, or of one of the `plain` types; a form without a node is not the dialect's."""
+    """A value that may be a string, a list, an object, or of one of the `plain` types; a form
+    without a node is not the dialect's.
+    """
 
     __slots__ = ("items", "members", "passes", "text")
 
@@ -435,7 +460,9 @@ class UnionRule(ValueRule):
 
 
 class VariantRule(ValueRule):
-    """An object judged by what one member calls it. `absent` looks at those that do not say. `families` are patterns of whole names, for what is dated."""
+    """An object judged by what one member calls it. `absent` looks at those that do not say.
+    `families` are patterns of whole names, for what is dated.
+    """
 
     __slots__ = ("absent", "by", "families", "kinds", "otherwise", "recent")
 

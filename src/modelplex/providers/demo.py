@@ -1,11 +1,14 @@
-"""The demo: a model that is none. Built in, offline, deterministic; for first steps, and for testing agents.
+"""The demo: a model that is none. Built in, offline, deterministic; for first steps, and for
+testing agents.
 
-Above it stands the gateway, which sends what it gives without delay; below it `instance.py`, which fills in schemas. It is asked in OpenAI's
-chat form and answers in it, as a provider would, and it says in every answer what it is. The same body gives the same answer; `created`
-(Unix seconds) is an argument.
+Above it stands the gateway, which sends what it gives without delay; below it `instance.py`, which
+fills in schemas. It is asked in OpenAI's chat form and answers in it, as a provider would, and it
+says in every answer what it is. The same body gives the same answer; `created` (Unix seconds) is an
+argument.
 
-What it does: it repeats what was said; calls a tool where it is made to, where its name is mentioned, or where the last message says "use
-the tool"; quotes a tool's result; answers in the form that `response_format` asks for; embeds texts, those with common words nearer to each other.
+What it does: it repeats what was said; calls a tool where it is made to, where its name is
+mentioned, or where the last message says "use the tool"; quotes a tool's result; answers in the
+form that `response_format` asks for; embeds texts, those with common words nearer to each other.
 Source of the forms: OpenAI's API reference.
 """
 
@@ -33,7 +36,9 @@ INTRODUCTION = "This is Modelplex's built-in demo model: no real model is behind
 MAX_QUOTED = 2000
 """Characters of what was said that are said back: enough to know it again."""
 MAX_HEARD = 65_536
-"""Characters of a text that are looked at for words: what a person says, and more. The rest of a longer one is counted by its length."""
+"""Characters of a text that are looked at for words: what a person says, and more. The rest of a
+longer one is counted by its length.
+"""
 CHARACTERS_A_TOKEN = 4
 """Of the rest of a text that is too long to be cut into words."""
 MAX_TEXTS = 2048
@@ -44,14 +49,16 @@ DIMENSIONS = 256
 MAX_DIMENSIONS = 4096
 """Of a vector; the largest in common use."""
 
-# Of a text whose words are one space apart: over a run of spaces this would take time by its square.
+# Of a text whose words are one space apart: over a run of spaces this would take time by its
+# square.
 _asks_for_tools = re.compile(r" (?:use|call|run|try|invoke) (?:(?:the|a|an|your|any|all) )?tool(s?) ")
 _words = re.compile(r"\w+")
-# What counts as a token here: a word or a mark, with the space before it. Joined again they are the text.
+# What counts as a token here: a word or a mark, with the space before it. Joined again they are the
+# text.
 _pieces = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 
 
-# --- what is asked -----------------------------------------------------------------------------------------------------------------
+# --- what is asked --------------------------------------------------------------------------------
 
 
 class _Part(msgspec.Struct):
@@ -178,7 +185,7 @@ class _Embedding(msgspec.Struct):
     encoding_format: Literal["float", "base64"] | None = None
 
 
-# --- what is answered --------------------------------------------------------------------------------------------------------------
+# --- what is answered -----------------------------------------------------------------------------
 
 
 class _Usage(msgspec.Struct):
@@ -228,7 +235,9 @@ _Asked = TypeVar("_Asked", _Chat, _Completion, _Embedding)
 
 
 def answer(ask: RawRequest, *, created: int) -> tuple[int, bytes]:
-    """Status and JSON body of a whole answer: 400 and OpenAI's error where the request is nonsense."""
+    """Status and JSON body of a whole answer: 400 and OpenAI's error where the request is
+    nonsense.
+    """
     try:
         return 200, _encode(_whole(ask, created=created))
     except ClientError as error:
@@ -236,7 +245,9 @@ def answer(ask: RawRequest, *, created: int) -> tuple[int, bytes]:
 
 
 def stream(ask: RawRequest, *, created: int) -> list[bytes]:
-    """The events of a streamed answer, each whole, `[DONE]` the last. Raises ClientError where the request is nonsense."""
+    """The events of a streamed answer, each whole, `[DONE]` the last. Raises ClientError where the
+    request is nonsense.
+    """
     asked: _Limits
     match ask.endpoint:
         case "chat/completions":
@@ -375,7 +386,9 @@ def _named(tools: Sequence[_Tool], choice: _Choice) -> _Tool:
 
 
 def _mentioned(tools: Sequence[_Tool], text: str) -> list[_Tool]:
-    """The tools that the text names; the first where it only says to use the tool, all where it says to use the tools."""
+    """The tools that the text names; the first where it only says to use the tool, all where it
+    says to use the tools.
+    """
     said = _spoken(text[:MAX_HEARD])
     named = [tool for tool in tools if f" {_spoken(tool.asked.name).strip()} " in said]
     if named:
@@ -499,7 +512,9 @@ def _limited(text: str, limits: _Limits) -> _Said:
 
 
 def _limited_calls(calls: list[_Call], limits: _Limits) -> _Said:
-    """The calls; the limit falls into arguments as it does with real models, and what is cut is no whole call."""
+    """The calls; the limit falls into arguments as it does with real models, and what is cut is no
+    whole call.
+    """
     left = math.inf if limits.limit is None else limits.limit
     for index, call in enumerate(calls):
         pieces = _cut(_written(call))
@@ -613,12 +628,15 @@ def _embed(asked: _Embedding) -> Json:
 
 
 def _vector(text: str, length: int) -> bytes:
-    """A unit vector as little-endian float32: each word adds to one place, so texts with common words are near each other."""
+    """A unit vector as little-endian float32: each word adds to one place, so texts with common
+    words are near each other.
+    """
     places = [0.0] * length
     for word in _words.findall(text[:MAX_HEARD].lower()):
         number = int.from_bytes(hashlib.blake2s(word.encode(), digest_size=8).digest(), "little")
         places[(number >> 1) % length] += 1.0 if number & 1 else -1.0
-    # The text as a whole adds a little to one place: no two texts are the same, and none is nowhere.
+    # The text as a whole adds a little to one place: no two texts are the same, and none is
+    # nowhere.
     whole = int.from_bytes(hashlib.blake2s(text.encode(), digest_size=8).digest(), "little")
     places[whole % length] += 0.125
     norm = math.sqrt(sum(place * place for place in places))

@@ -1,7 +1,8 @@
 """Which operation of a provider serves what a client asks, and in which dialect it is asked.
 
-Above it stand the upstreams; below it the rows. Where the provider has the client's own form, that one is used, so that the bytes can pass untouched; otherwise the form that its
-row calls its dialect.
+Above it stand the upstreams; below it the rows. Where the provider has the client's own form, that
+one is used, so that the bytes can pass untouched; otherwise the form that its row calls its
+dialect.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ COUNTS: dict[Endpoint, tuple[str, str]] = {
     "responses/input_tokens": ("openai_chat", "openai_count"),
     "count_tokens": ("gemini", "gemini_count"),
 }
-"""Questions for the length of a prompt: the dialect of the providers that answer them, and what the form is called."""
+"""Questions for the length of a prompt: the dialect of the providers that answer them, and what the
+form is called.
+"""
 
 
 def way(row: ProviderSpec, endpoint: Endpoint, *, conversations: str = "usual") -> tuple[str, Endpoint]:
-    """The dialect and the operation. The dialect is "" where the provider has nothing that could serve it. `conversations` is the quirk of that name."""
+    """The dialect and the operation. The dialect is "" where the provider has nothing that could
+    serve it. `conversations` is the quirk of that name.
+    """
     usual: tuple[str, Endpoint] = row.dialect, "chat/completions"
     if conversations == "responses" and "responses" in row.serves:
         usual = "openai_responses", "responses"

@@ -1,7 +1,7 @@
 """models.toml, read: what is known of a model by its name.
 
-Above it stands whoever makes an Attempt; below it the vocabulary. What a writer does with a fact is the writer's; what a service as a whole
-differs in is in its row.
+Above it stands whoever makes an Attempt; below it the vocabulary. What a writer does with a fact is
+the writer's; what a service as a whole differs in is in its row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from modelplex.core.request import ModelFacts
 from modelplex.providers import packed
 
 REMEMBERED = 4096
-"""Names whose facts are kept: more than any provider lists, and a client that invents names does not fill our memory."""
+"""Names whose facts are kept: more than any provider lists, and a client that invents names does
+not fill our memory.
+"""
 
 
 class ModelFactsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +46,9 @@ def facts(model: str, dialect: str) -> ModelFacts:
 
 
 def plain(model: str) -> str:
-    """A model's name as the globs see it: without who sells it, in lower case, and with "-" for "."."""
+    """A model's name as the globs see it: without who sells it, in lower case, and with "-" for
+    ".".
+    """
     return model.rpartition("/")[2].lower().replace(".", "-")
 
 

@@ -1,7 +1,8 @@
-"""The request line's target and the head, for one provider: where its endpoints are and how its key is sent.
+"""The request line's target and the head, for one provider: where its endpoints are and how its key
+is sent.
 
-Above it stands whoever sends; below it the rows. It opens nothing. What comes out goes on the wire as it is, so nothing that could begin
-another header line gets in.
+Above it stands whoever sends; below it the rows. It opens nothing. What comes out goes on the wire
+as it is, so nothing that could begin another header line gets in.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ _name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _value = re.compile(r"[\t\x20-\x7e]*")  # RFC 9110 5.5, without the obsolete bytes above ASCII
 
 CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
-"""Header names that say who pays. One of them in `extra` stands in for the key: never are two sent."""
+"""Header names that say who pays. One of them in `extra` stands in for the key: never are two sent.
+"""
 
 
 def target(
     row: ProviderSpec, *, base_path: str, endpoint: str, model: str, stream: bool, api_version: str | None
 ) -> bytes:
-    """Path and query of a request. `base_path` is the path of the configured base URL, without a slash at its end."""
+    """Path and query of a request. `base_path` is the path of the configured base URL, without a
+    slash at its end.
+    """
     path = row.path(endpoint, stream=stream).replace("{model}", quote(model, safe=""))
     return _joined(row, base_path=base_path, path=path, api_version=api_version)
 
@@ -47,8 +51,9 @@ def _joined(row: ProviderSpec, *, base_path: str, path: str, api_version: str | 
 def head(row: ProviderSpec, *, key: str | None, extra: Mapping[str, str], api_version: str | None) -> bytes:
     """Header lines, each ended by CR LF: credential, version, and what every request of ours says.
 
-    Without `content-type`, which is the body's, and without what frames the message, which is the sender's. `extra` wins over ours.
-    Raises ValueError naming the header, never its value, where a name or value cannot be sent.
+    Without `content-type`, which is the body's, and without what frames the message, which is the
+    sender's. `extra` wins over ours. Raises ValueError naming the header, never its value, where a
+    name or value cannot be sent.
     """
     given = {name.lower(): value for name, value in extra.items()}
     ours = {"user-agent": USER_AGENT, "accept-encoding": "identity"}

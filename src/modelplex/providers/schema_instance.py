@@ -1,8 +1,9 @@
 """An instance of a JSON schema: the same one each time, and as plain as the schema allows.
 
-Above it stands the demo provider; below it nothing. It makes what is required and no more. It knows JSON Schema 2020-12 as far as people put
-it into tools and response formats: types, enum, const, $ref, anyOf, oneOf, allOf, bounds of numbers, lengths and counts. A `pattern` is met only
-through `default` or `examples`: running a stranger's regular expression is asking to be stopped by it.
+Above it stands the demo provider; below it nothing. It makes what is required and no more. It knows
+JSON Schema 2020-12 as far as people put it into tools and response formats: types, enum, const,
+$ref, anyOf, oneOf, allOf, bounds of numbers, lengths and counts. A `pattern` is met only through
+`default` or `examples`: running a stranger's regular expression is asking to be stopped by it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TypeAlias, cast
 Schema: TypeAlias = Mapping[str, object]
 
 MAX_NODES = 10_000
-"""Values of one instance. References can double a schema at every level, so that a short one asks for more than there is memory."""
+"""Values of one instance. References can double a schema at every level, so that a short one asks
+for more than there is memory.
+"""
 MAX_DEPTH = 64
 """Levels of one instance: far above any schema that people write, far below Python's own limit."""
 MAX_LENGTH = 10_000
@@ -68,7 +71,8 @@ class _Maker:
         self._root = root
         self._left = MAX_NODES
         self._depth = 0
-        # The references that led to where we are. To follow one of them again is to never end, so it is the last thing tried.
+        # The references that led to where we are. To follow one of them again is to never end, so
+        # it is the last thing tried.
         self._within = ["#"]
 
     def make(self, schema: object, *, turn: int) -> object:

@@ -1,7 +1,7 @@
 """compatible.toml, read: a row for each type of provider.
 
-Above it stand the config and the gateway; below it the vocabulary. It takes bytes and opens no file. What a row says is data that a writer
-acts on; a name of a provider is nowhere in the code.
+Above it stand the config and the gateway; below it the vocabulary. It takes bytes and opens no
+file. What a row says is data that a writer acts on; a name of a provider is nowhere in the code.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     title        the service's own name
     base_url     without a slash at its end; "" where each user has an address of their own
     dialect      a file of wire/
-    key_env      the environment variable in which its users keep their key; None where there is none
-    root         what stands before each path unless the base URL already ends with it ("/v1"), so that both forms that users know are right
-    paths        endpoint -> path, where it is not "/" + endpoint; "{model}" is filled in. "endpoint:stream" goes before it for streams
+    key_env      the environment variable in which its users keep their key; None where there is
+                 none
+    root         what stands before each path unless the base URL already ends with it ("/v1"), so
+                 that both forms that users know are right
+    paths        endpoint -> path, where it is not "/" + endpoint; "{model}" is filled in.
+                 "endpoint:stream" goes before it for streams
     models_path  the list of models, root included
     models_prefix  what that list puts before each name and the service does without
     serves       the endpoints it has

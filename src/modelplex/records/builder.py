@@ -1,6 +1,7 @@
 """What is known of a call while it runs; at its end it becomes a Record.
 
-Above it stands the gateway, which writes into it; below it the Record. It knows no clock: every time is given to it.
+Above it stands the gateway, which writes into it; below it the Record. It knows no clock: every
+time is given to it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from modelplex.records.record import AttemptRecord, Outcome, Record, Times
 
 
 class FailureFacts(msgspec.Struct, frozen=True):
-    """What a call came to, as plain data: an error itself would hold the frames that it went through, and the body with them."""
+    """What a call came to, as plain data: an error itself would hold the frames that it went
+    through, and the body with them.
+    """
 
     message: str
     code: str
@@ -24,7 +27,9 @@ class FailureFacts(msgspec.Struct, frozen=True):
 
 
 class RecordBuilder:
-    """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is Unix time."""
+    """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is
+    Unix time.
+    """
 
     __slots__ = (
         "answered", "ask", "attempt", "bytes_out", "caller", "changes", "cost", "failure", "finish", "first", "id",
@@ -55,7 +60,9 @@ class RecordBuilder:
         self.kept_body: list[bytes] | None = None
 
     def ours(self) -> float:
-        """Seconds of our own until the upstream request left; what earlier attempts took was not ours."""
+        """Seconds of our own until the upstream request left; what earlier attempts took was not
+        ours.
+        """
         earlier = self.tries[: self.attempt.number - 1] if self.attempt is not None else []
         spent = self.queued + sum(one.seconds for one in earlier)
         return max(0.0, (self.left or self.started) - self.started - spent)
@@ -95,7 +102,9 @@ class RecordBuilder:
         )
 
     def charged(self) -> tuple[int, float]:
-        """Tokens and US dollars that the call counts against a budget, over all its attempts. Where no price is known, no dollars."""
+        """Tokens and US dollars that the call counts against a budget, over all its attempts. Where
+        no price is known, no dollars.
+        """
         paid = [(one.usage, one.charge) for one in self.tries if one.usage is not None]
         return sum(u.input + u.output for u, _ in paid), sum(charge or 0.0 for _, charge in paid)
 

@@ -1,13 +1,16 @@
 """The log: one line a call, from its Record, and the gateway's own events, on stderr or in a file.
 
-Above it stand the gateway and the command line; below it line.py, which knows how a line reads. It knows no request and no provider, and never blocks or fails
-whoever tells it something: telling is an append to a bounded queue, and a thread of the log's own renders and writes in batches.
+Above it stand the gateway and the command line; below it line.py, which knows how a line reads. It
+knows no request and no provider, and never blocks or fails whoever tells it something: telling is
+an append to a bounded queue, and a thread of the log's own renders and writes in batches.
 
-Lines that cannot be kept are counted, and a line tells how many were lost as soon as lines can be written again: "full" where the queue was, "unwritten" where the
-disk was full or the reader of a pipe was gone. The keys of a line are in docs/reference/log.md.
+Lines that cannot be kept are counted, and a line tells how many were lost as soon as lines can be
+written again: "full" where the queue was, "unwritten" where the disk was full or the reader of a
+pipe was gone. The keys of a line are in docs/reference/log.md.
 
-The gateway's events go through structlog (`log.events.warning("breaker opened", provider="openai")`), with a logger of our own and no global settings; Records go past it,
-since they need neither its context nor its processors.
+The gateway's events go through structlog (`log.events.warning("breaker opened",
+provider="openai")`), with a logger of our own and no global settings; Records go past it, since
+they need neither its context nor its processors.
 """
 
 from __future__ import annotations
@@ -41,13 +44,19 @@ HELD_BODIES_LIMIT = 67_108_864
 """Bytes of bodies that wait, since with `[log] bodies` a few Records can be large."""
 
 BATCH_LIMIT = 200
-"""Lines that are rendered before they are written: one system call for many, and no more than some 200 KB in hand."""
+"""Lines that are rendered before they are written: one system call for many, and no more than some
+200 KB in hand.
+"""
 
 GATHER_S = 0.02
-"""How long the writer waits for more lines once there is one. Waking for each would take the interpreter from the event loop each time."""
+"""How long the writer waits for more lines once there is one. Waking for each would take the
+interpreter from the event loop each time.
+"""
 
 CLOSE_LIMIT_S = 2.0
-"""How long `close` waits for the writer: a pipe whose reader sleeps must not keep the gateway from ending."""
+"""How long `close` waits for the writer: a pipe whose reader sleeps must not keep the gateway from
+ending.
+"""
 
 ROTATION_PAUSE_S = 60.0
 """After a rotation that failed (a folder without write permission), before it is tried again."""
@@ -56,7 +65,9 @@ FILE_MODE = 0o600
 """A log tells who asked what, and with `[log] bodies` all of it."""
 
 SHORTEST_SECRET = 8
-"""Shorter values are no keys but words such as "none" or "ollama", and hiding those would blot the log."""
+"""Shorter values are no keys but words such as "none" or "ollama", and hiding those would blot the
+log.
+"""
 
 HIDDEN = b"********"
 
@@ -67,7 +78,9 @@ _RANKS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
 class EventLog(Protocol):
-    """How the gateway tells of itself; structlog's logger is one. The words after the event are its fields."""
+    """How the gateway tells of itself; structlog's logger is one. The words after the event are its
+    fields.
+    """
 
     def debug(self, event: str, **fields: Any) -> Any: ...
     def info(self, event: str, **fields: Any) -> Any: ...
@@ -76,7 +89,9 @@ class EventLog(Protocol):
 
 
 class Secrets:
-    """What no line may hold: the last defence, for a key that a provider repeats in its error. Looks for each value as it is, in JSON and in a URL."""
+    """What no line may hold: the last defence, for a key that a provider repeats in its error.
+    Looks for each value as it is, in JSON and in a URL.
+    """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         forms: set[bytes] = set()
@@ -114,7 +129,8 @@ class Log:
 
     file           None for stderr, or `stream` in its place
     form           "auto" is "human" where stderr is a terminal, else "json"
-    level          the least level that is written; a call's is "info", "warning" (the caller's fault) or "error"
+    level          the least level that is written; a call's is "info", "warning" (the caller's
+                   fault) or "error"
     max_size       bytes at which `file` becomes FILE.1; 0 for never
     keep           how many rotated files stay
     max_body       bytes of a body that a line shows
@@ -166,7 +182,7 @@ class Log:
         lost = self.lost()
         return f"<Log {self._sink} {state}, {len(self._queue)} waiting, {lost['full']} dropped, {lost['unwritten']} unwritten>"
 
-    # --- telling: on the event loop -------------------------------------------------------------------------------------------------
+    # --- telling: on the event loop ---------------------------------------------------------------
 
     def call(self, record: Record | ToolRecord) -> None:
         """The line of a call that is over, of a model or of a tool. About 0.3 us."""
@@ -185,7 +201,9 @@ class Log:
             self._wake.set()
 
     def handler(self) -> logging.Handler:
-        """For what libraries tell through `logging` (uvicorn, asyncio): it comes out here, in the same form."""
+        """For what libraries tell through `logging` (uvicorn, asyncio): it comes out here, in the
+        same form.
+        """
         return _FromLibraries(self)
 
     def lost(self) -> Mapping[str, int]:
@@ -193,14 +211,18 @@ class Log:
         return {"full": self.dropped, "unwritten": self._unwritten}
 
     def close(self) -> bool:
-        """Writes what waits, for at most CLOSE_LIMIT_S; False where that was too short. What is told later is not written."""
+        """Writes what waits, for at most CLOSE_LIMIT_S; False where that was too short. What is
+        told later is not written.
+        """
         self._closing.set()
         self._wake.set()
         self._writer.join(CLOSE_LIMIT_S)
         return not self._writer.is_alive()
 
     def event(self, fields: Mapping[str, object]) -> None:
-        """A line with these fields, of which "level" and "event" come first. `events` and `handler` end here."""
+        """A line with these fields, of which "level" and "event" come first. `events` and `handler`
+        end here.
+        """
         if len(self._queue) >= QUEUE_LIMIT:
             self.dropped += 1
             return
@@ -218,13 +240,14 @@ class Log:
     def tells(self, level: str) -> bool:
         return _RANKS[level] >= _RANKS[self.level]
 
-    # --- writing: on the writer's thread --------------------------------------------------------------------------------------------
+    # --- writing: on the writer's thread ----------------------------------------------------------
 
     def _write_all(self) -> None:
         while True:
             self._wake.wait()
             self._closing.wait(GATHER_S)
-            # In this order: a line that comes after the queue was found empty finds the signal down, and raises it.
+            # In this order: a line that comes after the queue was found empty finds the signal
+            # down, and raises it.
             self._wake.clear()
             self._signalled = False
             written = True
@@ -237,7 +260,9 @@ class Log:
                 return
 
     def _write_some(self) -> bool:
-        """One batch, and first how many lines were lost before it. False where the sink took no more."""
+        """One batch, and first how many lines were lost before it. False where the sink took no
+        more.
+        """
         untold = self._untold()
         lines = [self._render(_lost_event(untold, self.lost()))] if untold else []
         extra = len(lines)
@@ -331,11 +356,13 @@ class _FromLibraries(logging.Handler):
         self._log.event(fields)
 
 
-# --- where lines go ----------------------------------------------------------------------------------------------------------------
+# --- where lines go -------------------------------------------------------------------------------
 
 
 class _Sink:
-    """`write` raises OSError or ValueError; `taken` is then how many of the lines were written whole."""
+    """`write` raises OSError or ValueError; `taken` is then how many of the lines were written
+    whole.
+    """
 
     taken: int = 0
 
@@ -349,7 +376,9 @@ class _Sink:
 
 
 STALL_LIMIT_S = 5.0
-"""How long a pipe or terminal that is set not to block may take no byte, before its lines count as lost."""
+"""How long a pipe or terminal that is set not to block may take no byte, before its lines count as
+lost.
+"""
 
 
 class _Descriptor:
@@ -360,7 +389,9 @@ class _Descriptor:
         self.taken = 0
 
     def write(self, fd: int, lines: list[bytes]) -> int:
-        """All lines, in as few system calls as it takes; returns the bytes. A line that a failure cut is ended first."""
+        """All lines, in as few system calls as it takes; returns the bytes. A line that a failure
+        cut is ended first.
+        """
         data = b"".join(lines)
         if self.torn:
             data = b"\n" + data
@@ -407,7 +438,9 @@ class _Stream(_Sink):
 
 
 class _File(_Sink):
-    """Raises OSError where the file cannot be opened at the start; later failures are counted and told."""
+    """Raises OSError where the file cannot be opened at the start; later failures are counted and
+    told.
+    """
 
     def __init__(self, path: Path, *, max_size: int, keep: int) -> None:
         self._path = path
@@ -443,7 +476,9 @@ class _File(_Sink):
         self._complained = False
 
     def _follow(self) -> None:
-        """Opens the file again, where somebody moved or deleted it (logrotate does); keeps the old one where that fails."""
+        """Opens the file again, where somebody moved or deleted it (logrotate does); keeps the old
+        one where that fails.
+        """
         try:
             there = self._path.stat()
             here = os.fstat(self._fd)
@@ -460,7 +495,9 @@ class _File(_Sink):
         self._fd = fresh
 
     def _rotate(self) -> None:
-        """FILE becomes FILE.1, FILE.1 becomes FILE.2, and so on; the last one goes. Where that fails, FILE grows on."""
+        """FILE becomes FILE.1, FILE.1 becomes FILE.2, and so on; the last one goes. Where that
+        fails, FILE grows on.
+        """
         if time.monotonic() < self._rotate_after:
             return
         try:

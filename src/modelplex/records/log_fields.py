@@ -1,9 +1,11 @@
 """A Record as a log line's fields, and fields as text: JSON, or one line for a person.
 
-Above it stands log.py, which calls it on its writer thread; below it the vocabulary. It knows no file, no queue and no level.
-docs/reference/log.md lists the keys; a key that has nothing to say is left out.
+Above it stands log.py, which calls it on its writer thread; below it the vocabulary. It knows no
+file, no queue and no level. docs/reference/log.md lists the keys; a key that has nothing to say is
+left out.
 
-What others wrote (model names, error sentences, bodies) cannot end a line or command a terminal: control characters are escaped.
+What others wrote (model names, error sentences, bodies) cannot end a line or command a terminal:
+control characters are escaped.
 """
 
 from __future__ import annotations
@@ -26,20 +28,25 @@ SENTENCE_LIMIT = 2_000
 """Characters of an error's sentence; providers put whole pages into theirs."""
 
 LIST_LIMIT = 50
-"""Attempts, changes and stripped parts that a line names; a long dialogue can lose one part a turn."""
+"""Attempts, changes and stripped parts that a line names; a long dialogue can lose one part a turn.
+"""
 
 _LEVELS = {"client": "warning", "policy": "warning", "provider": "error", "gateway": "error"}
 
 
 def level_of(record: Record) -> str:
-    """A call that went well, or whose caller hung up, is worth "info"; one that the caller got wrong "warning"; else "error"."""
+    """A call that went well, or whose caller hung up, is worth "info"; one that the caller got
+    wrong "warning"; else "error".
+    """
     if record.outcome in {"ok", "client_closed"} or record.blame is None:
         return "info"
     return _LEVELS[record.blame]
 
 
 def fields_of(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) -> Fields:
-    """The line's fields in their order. Bodies are cut at `max_body` bytes; `mask` hides secrets, before anything is cut through one."""
+    """The line's fields in their order. Bodies are cut at `max_body` bytes; `mask` hides secrets,
+    before anything is cut through one.
+    """
     fields: Fields = {
         "time": _utc(record.started + record.times.total),
         "level": level_of(record),
@@ -121,7 +128,9 @@ _TOOL_LEVELS = {
 
 
 def level_of_tool(call: ToolRecord) -> str:
-    """A tool that says that it failed has answered: that is the agent's to read, and no fault here."""
+    """A tool that says that it failed has answered: that is the agent's to read, and no
+    fault here.
+    """
     return _TOOL_LEVELS[call.outcome]
 
 
@@ -204,7 +213,9 @@ def _sentence(text: str, mask: Callable[[bytes], bytes]) -> str:
 
 
 SECRET_REACH = 8_192
-"""Bytes beyond the cut that are looked at, so that a secret which the cut goes through is still found whole. Keys are shorter."""
+"""Bytes beyond the cut that are looked at, so that a secret which the cut goes through is still
+found whole. Keys are shorter.
+"""
 
 
 def _body(body: bytes, *, limit: int, mask: Callable[[bytes], bytes]) -> tuple[str, int]:
@@ -213,7 +224,7 @@ def _body(body: bytes, *, limit: int, mask: Callable[[bytes], bytes]) -> tuple[s
     return shown.decode("utf-8", "replace"), max(0, len(body) - limit)
 
 
-# --- JSON --------------------------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 
 
 def _anything(value: object) -> object:
@@ -251,7 +262,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-# --- a person's line -----------------------------------------------------------------------------------------------------------------
+# --- a person's line ------------------------------------------------------------------------------
 
 _RESET = "\x1b[0m"
 _DIM = "\x1b[2m"
@@ -263,7 +274,8 @@ _COLOURS = {
     "critical": "\x1b[31m",
 }
 
-# C0, DEL and C1, line and paragraph separators, marks that turn the direction of writing, lone surrogates.
+# C0, DEL and C1, line and paragraph separators, marks that turn the direction of writing, lone
+# surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -379,7 +391,7 @@ def human_event(event: Mapping[str, object], *, at: float, colour: bool) -> byte
     return text.encode("utf-8", "replace") + b"\n"
 
 
-# --- time --------------------------------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 
 class _Second:

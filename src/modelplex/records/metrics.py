@@ -1,15 +1,19 @@
 """Counts what happened, and tells it in Prometheus' text form.
 
-Above it stands the gateway, which calls `started` as a request comes and `observe` with its Record; below it the vocabulary and prometheus-client, which
-writes the text. It knows no listener, no route and no clock.
+Above it stands the gateway, which calls `started` as a request comes and `observe` with its Record;
+below it the vocabulary and prometheus-client, which writes the text. It knows no listener, no route
+and no clock.
 
-Names are those of OpenTelemetry's GenAI conventions where one exists (https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai), in the
-form that they take in Prometheus; the others begin with `modelplex_`. docs/reference/metrics.md lists them.
+Names are those of OpenTelemetry's GenAI conventions where one exists
+(https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai), in the form that they
+take in Prometheus; the others begin with `modelplex_`. docs/reference/metrics.md lists them.
 
-Counting is plain arithmetic in tables of ours, on the event loop's thread and without a lock (about 2 us a Record); prometheus-client and its types
-come in when somebody asks for the text. `render` may run in another thread, which it should where there are many series: it reads copies.
+Counting is plain arithmetic in tables of ours, on the event loop's thread and without a lock (about
+2 us a Record); prometheus-client and its types come in when somebody asks for the text. `render`
+may run in another thread, which it should where there are many series: it reads copies.
 
-Every label's values are bounded: only models that served are named, and above SERIES_LIMIT and CODES_LIMIT new ones are counted as `_OTHER`.
+Every label's values are bounded: only models that served are named, and above SERIES_LIMIT and
+CODES_LIMIT new ones are counted as `_OTHER`.
 """
 
 from __future__ import annotations
@@ -45,7 +49,9 @@ TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4
 """Both as the conventions advise."""
 
 OVERHEAD_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
-"""Our own time is a fraction of a millisecond where nothing is translated; half a second would be a fault."""
+"""Our own time is a fraction of a millisecond where nothing is translated; half a second would be a
+fault.
+"""
 
 OPERATIONS = {
     "chat/completions": "chat",
@@ -63,8 +69,9 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
 class Breaker(msgspec.Struct, frozen=True):
-    """One breaker's state, of the key with this index at this provider; `key` is None for all of its keys, `model` and `endpoint` are empty for all of them.
-    `caller` is whom alone it concerns, empty for everybody.
+    """One breaker's state, of the key with this index at this provider; `key` is None for all of
+    its keys, `model` and `endpoint` are empty for all of them. `caller` is whom alone it concerns,
+    empty for everybody.
     """
 
     provider: str
@@ -90,7 +97,9 @@ class Histogram:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Prometheus' cumulated buckets, from one copy, so that they are whole though counting goes on."""
+        """Prometheus' cumulated buckets, from one copy, so that they are whole though counting goes
+        on.
+        """
         counts = self.counts.copy()
         rows: list[tuple[str, float]] = []
         sum_so_far = 0
@@ -178,7 +187,9 @@ def _count_tokens(series: _Series, usage: Usage, cost: float | None) -> None:
 
 
 class Metrics:
-    """`breakers` and `lost` are asked whenever the text is rendered: the breakers as they stand, and log lines lost, by reason."""
+    """`breakers` and `lost` are asked whenever the text is rendered: the breakers as they stand,
+    and log lines lost, by reason.
+    """
 
     def __init__(
         self,
@@ -206,7 +217,9 @@ class Metrics:
         return f"<Metrics {calls} calls, {sum(self._flying.values())} in flight, {len(self._series)} series>"
 
     def started(self, listener: str) -> None:
-        """A request has come in. Each `started` is followed by one `observe` of a Record with the same listener."""
+        """A request has come in. Each `started` is followed by one `observe` of a Record with the
+        same listener.
+        """
         kind = listener_kind(listener)
         self._flying[kind] = self._flying.get(kind, 0) + 1
 
@@ -243,7 +256,9 @@ class Metrics:
                 _count_tokens(series, attempt.usage, attempt.cost)
 
     def observe_tool(self, call: ToolRecord) -> None:
-        """A tool call is over. Only tools that a server lists are named: a name that nobody lists is the client's invention, and URIs have no end."""
+        """A tool call is over. Only tools that a server lists are named: a name that nobody lists
+        is the client's invention, and URIs have no end.
+        """
         key = (call.server, call.method, call.tool if call.definition and call.method in _NAMED else "")
         series = self._tools.get(key)
         if series is None:
@@ -305,7 +320,9 @@ class Metrics:
         return known
 
     def render(self) -> bytes:
-        """The text, of the type CONTENT_TYPE. About 8 us a line: with many series, not on the event loop's thread."""
+        """The text, of the type CONTENT_TYPE. About 8 us a line: with many series, not on the event
+        loop's thread.
+        """
         from prometheus_client import CollectorRegistry, ProcessCollector
         from prometheus_client.exposition import generate_latest
 
@@ -314,7 +331,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         return generate_latest(registry)
 
-    # --- the text ------------------------------------------------------------------------------------------------------------------
+    # --- the text ---------------------------------------------------------------------------------
 
     def _families(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -384,7 +401,9 @@ class Metrics:
 
 
 def listener_kind(listener: str) -> str:
-    """What a listener's name begins with: "tcp", "unix" or "vsock"; "" where it is none of these."""
+    """What a listener's name begins with: "tcp", "unix" or "vsock"; "" where it is none
+    of these.
+    """
     kind = listener.partition(":")[0]
     return kind if kind in _KINDS else ""
 
@@ -430,7 +449,8 @@ def _counters(series: list[tuple[_Key, _Series]]) -> Iterator[Metric]:
             f"gen_ai_client_inference_usage_{name}", told, labels=[*_GEN_AI, "gen_ai_token_modality"]
         )
         for labels, group in _by_operation(series).items():
-            # Providers do not tell text from image tokens in what we read; the conventions' word for that is "unknown".
+            # Providers do not tell text from image tokens in what we read; the conventions' word
+            # for that is "unknown".
             tokens.add_metric([*labels, "unknown"], sum(each.tokens[index] for each in group))
         yield tokens
     cost = CounterMetricFamily(

@@ -1,8 +1,10 @@
 """What a call cost, in US dollars, where its price is known.
 
-Above it stands the gateway, which asks while it makes a Record; below it the vocabulary and pricelist.py. It fetches nothing from any network and asks nobody.
+Above it stands the gateway, which asks while it makes a Record; below it the vocabulary and
+pricelist.py. It fetches nothing from any network and asks nobody.
 
-Unknown is None and never 0. The config's own prices come first, then what the provider itself says that the call cost, then the list of this package.
+Unknown is None and never 0. The config's own prices come first, then what the provider itself says
+that the call cost, then the list of this package.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ from modelplex.records.price_list import Price, PriceQuery, PriceTable, bundled,
 from modelplex.records.price_list import PriceOverTime as PriceRow
 
 KNOWN_LIMIT = 4_096
-"""Models that are remembered, about 1 KB each. Clients can make up model names that a provider accepts; the oldest are forgotten."""
+"""Models that are remembered, about 1 KB each. Clients can make up model names that a provider
+accepts; the oldest are forgotten.
+"""
 
-# Types in the config whose service has another name in the library; every other type is tried by its own name.
+# Types in the config whose service has another name in the library; every other type is tried by
+# its own name.
 _SERVICES = {
     "gemini": "google",
     "gemini-openai": "google",
@@ -55,7 +60,9 @@ _OWN_MACHINE = frozenset(
 
 
 class Seller(msgspec.Struct, frozen=True):
-    """A provider, as far as prices depend on it: its name and type in the config, and its address ("" for the usual one of its type)."""
+    """A provider, as far as prices depend on it: its name and type in the config, and its address
+    ("" for the usual one of its type).
+    """
 
     name: str
     type: str
@@ -83,7 +90,9 @@ class Prices:
         return f"<Prices {len(self._own)} own, {len(self._known)} known>"
 
     def table(self, seller: Seller, model: str) -> PriceTable | None:
-        """A model's prices: the first entry of the config that fits, else the list's; None where neither knows it."""
+        """A model's prices: the first entry of the config that fits, else the list's; None where
+        neither knows it.
+        """
         key = (seller, model)
         if key in self._known:
             return self._known[key]
@@ -112,7 +121,8 @@ class Prices:
     ) -> float | None:
         """US dollars, or None where that is not known, or the tokens are an estimate.
 
-        `said` is what the request says that prices depend on ("service_tier", "speed"); `at` the call's time in Unix seconds, now by default.
+        `said` is what the request says that prices depend on ("service_tier", "speed"); `at` the
+        call's time in Unix seconds, now by default.
         """
         if self._own_table(seller, model) is None and (told := told_cost(usage)) is not None:
             return told
@@ -127,7 +137,9 @@ class Prices:
         said: Mapping[str, str] | None = None,
         at: float | None = None,
     ) -> float | None:
-        """The same by the tables alone, for an estimate too. Each of several samplings is charged by its own model's prices."""
+        """The same by the tables alone, for an estimate too. Each of several samplings is charged
+        by its own model's prices.
+        """
         at = time.time() if at is None else at
         if not usage.iterations:
             table = self.table(seller, model)
@@ -163,13 +175,15 @@ def _table(entry: PriceConfig, model: str) -> PriceTable:
     return one_price(given, service="config", model=model)
 
 
-# --- whose price -------------------------------------------------------------------------------------------------------------------
+# --- whose price ----------------------------------------------------------------------------------
 
 
 def whom_to_ask(provider_type: str, model: str, base_url: str | None) -> PriceQuery | None:
-    """The question for the library, or None where there is no price to be known: own machines, addresses nobody lists.
+    """The question for the library, or None where there is no price to be known: own machines,
+    addresses nobody lists.
 
-    The types "openai" and "anthropic" name a dialect that many services speak, so that there the address decides.
+    The types "openai" and "anthropic" name a dialect that many services speak, so that there the
+    address decides.
     """
     if provider_type in _OWN_MACHINE or (base_url and _is_own(base_url)):
         return None
@@ -179,7 +193,9 @@ def whom_to_ask(provider_type: str, model: str, base_url: str | None) -> PriceQu
 
 
 def _is_own(base_url: str) -> bool:
-    """Whether the address is on this machine or in a private network: nobody sends a bill that a list could tell."""
+    """Whether the address is on this machine or in a private network: nobody sends a bill that a
+    list could tell.
+    """
     try:
         host = urlsplit(base_url).hostname or ""
     except ValueError:
@@ -190,7 +206,7 @@ def _is_own(base_url: str) -> bool:
         return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan"))
 
 
-# --- how much ----------------------------------------------------------------------------------------------------------------------
+# --- how much -------------------------------------------------------------------------------------
 
 
 class _Told(msgspec.Struct):
@@ -215,8 +231,8 @@ _told = msgspec.json.Decoder(_Told)
 def told_cost(usage: Usage) -> float | None:
     """What the provider says that the call cost, where its usage object says it.
 
-    With a key of the user's own at OpenRouter (`is_byok`), `cost` is its fee alone, and what the model's maker charges stands beside it.
-    https://openrouter.ai/docs/use-cases/usage-accounting
+    With a key of the user's own at OpenRouter (`is_byok`), `cost` is its fee alone, and what the
+    model's maker charges stands beside it. https://openrouter.ai/docs/use-cases/usage-accounting
     """
     if usage.raw is None or b'"cost"' not in bytes(usage.raw):
         return None
@@ -235,9 +251,11 @@ def told_cost(usage: Usage) -> float | None:
 def total(
     table: PriceTable, usage: Usage, *, said: Mapping[str, str] | None = None, at: float
 ) -> float | None:
-    """Dollars for these counts at that time (Unix seconds), or None where there are tokens that the table has no price for.
+    """Dollars for these counts at that time (Unix seconds), or None where there are tokens that the
+    table has no price for.
 
-    A count without a price of its own costs what the count that contains it costs: cached tokens are input, reasoning is output.
+    A count without a price of its own costs what the count that contains it costs: cached tokens
+    are input, reasoning is output.
     """
     row = _row(table, said=said or {}, at=at)
     whole = usage.input

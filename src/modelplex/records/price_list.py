@@ -1,7 +1,8 @@
 """The price list that comes with this package: `prices.json`, looked up by service and model.
 
-`make prices` writes the file from genai-prices (https://github.com/pydantic/genai-prices), whose rules of matching are followed here. This module reads it at the first look-up and
-never again. It knows no gateway and no network.
+`make prices` writes the file from genai-prices (https://github.com/pydantic/genai-prices), whose
+rules of matching are followed here. This module reads it at the first look-up and never again. It
+knows no gateway and no network.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ PER_THOUSAND = 1e3
 
 
 class PriceQuery(msgspec.Struct, frozen=True):
-    """Which model's price. `service` is the list's id of the service, or None where `url` (the base URL) is to tell it."""
+    """Which model's price. `service` is the list's id of the service, or None where `url` (the base
+    URL) is to tell it.
+    """
 
     model: str
     service: str | None = None
@@ -28,7 +31,9 @@ class PriceQuery(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True, array_like=True):
-    """US dollars a piece. `tiers` are (tokens, price), rising: the last one whose tokens the whole input exceeds is the price of every piece."""
+    """US dollars a piece. `tiers` are (tokens, price), rising: the last one whose tokens the whole
+    input exceeds is the price of every piece.
+    """
 
     base: float
     tiers: tuple[tuple[int, float], ...] = ()
@@ -46,7 +51,9 @@ class Price(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PriceOverTime(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the counts of our Usage cost, and each request. None where there is no price of its own for it. In the file tokens are priced by the million, the last two by the thousand."""
+    """What the counts of our Usage cost, and each request. None where there is no price of its own
+    for it. In the file tokens are priced by the million, the last two by the thousand.
+    """
 
     input: Price | None = None
     cache_read: Price | None = None
@@ -73,7 +80,9 @@ class PriceOverTime(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Period(msgspec.Struct, frozen=True, omit_defaults=True):
-    """When prices hold: from `start` (Unix seconds) on, or each day (UTC) between two seconds of the day, which may span midnight."""
+    """When prices hold: from `start` (Unix seconds) on, or each day (UTC) between two seconds of
+    the day, which may span midnight.
+    """
 
     prices: PriceOverTime
     start: float | None = None
@@ -92,7 +101,9 @@ class Period(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PriceTable(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One model's prices. Of `periods` the last that holds counts, and the first where none does. Of `tiers` the first that holds, key by key."""
+    """One model's prices. Of `periods` the last that holds counts, and the first where none does.
+    Of `tiers` the first that holds, key by key.
+    """
 
     service: str
     model: str
@@ -101,7 +112,9 @@ class PriceTable(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Clause(msgspec.Struct, frozen=True, array_like=True):
-    """Whether a name is meant: `kind` is "equals", "starts", "ends", "contains" or "regex" with a text, "or" or "and" with clauses."""
+    """Whether a name is meant: `kind` is "equals", "starts", "ends", "contains" or "regex" with a
+    text, "or" or "and" with clauses.
+    """
 
     kind: str
     text: str = ""
@@ -147,7 +160,9 @@ class _Matched(msgspec.Struct):
 
 
 class PricedService(msgspec.Struct, frozen=True):
-    """`url` is a regular expression that the base URL begins with; `others` are services whose models this one sells too."""
+    """`url` is a regular expression that the base URL begins with; `others` are services whose
+    models this one sells too.
+    """
 
     id: str
     url: str
@@ -172,7 +187,9 @@ _compact_date = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=
 
 
 class PriceList:
-    """One file of prices. Of a service's models nothing is kept: a look-up reads them again, which takes a millisecond or two, and whoever asks remembers the answer."""
+    """One file of prices. Of a service's models nothing is kept: a look-up reads them again, which
+    takes a millisecond or two, and whoever asks remembers the answer.
+    """
 
     def __init__(self, path: Path = FILE) -> None:
         self._path = path

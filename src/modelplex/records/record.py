@@ -1,6 +1,8 @@
-"""The Record: one for every call, however it ended. Frozen, free of secrets, and the only thing that the sinks are told.
+"""The Record: one for every call, however it ended. Frozen, free of secrets, and the only thing
+that the sinks are told.
 
-Above it stands the gateway, which makes it; below it the vocabulary. It knows no sink. Bodies are only here where `[log] bodies = true`.
+Above it stands the gateway, which makes it; below it the vocabulary. It knows no sink. Bodies are
+only here where `[log] bodies = true`.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 
 class AttemptRecord(msgspec.Struct, frozen=True):
-    """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the provider's, None where none came. `usage` and `cost` are what it took,
-    be there an answer or not; `charge` is what a budget counts for it, which is known of an estimate too.
+    """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the
+    provider's, None where none came. `usage` and `cost` are what it took, be there an answer or
+    not; `charge` is what a budget counts for it, which is known of an estimate too.
     """
 
     provider: str
@@ -36,8 +39,9 @@ class AttemptRecord(msgspec.Struct, frozen=True):
 
 
 class Times(msgspec.Struct, frozen=True):
-    """Seconds. `ours` is our own time until the upstream request left; `first` until the first output byte went to the client
-    (None where none did); `queue` is waiting for a retry's delay; `total` from the request's head to the answer's last byte.
+    """Seconds. `ours` is our own time until the upstream request left; `first` until the first
+    output byte went to the client (None where none did); `queue` is waiting for a retry's delay;
+    `total` from the request's head to the answer's last byte.
     """
 
     ours: float = 0.0
@@ -47,11 +51,14 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """`asked` is the model's name as the client wrote it, `model` the one that served it, by `provider`; both empty where none did.
+    """`asked` is the model's name as the client wrote it, `model` the one that served it, by
+    `provider`; both empty where none did.
 
-    `outcome`: "ok", "error" (before or instead of an answer), "broken" (an error after output had begun), "client_closed".
-    `agent` is a name of [[agents]], "" for nobody in particular; `peer` and `attested` are of the process that connected, where it was looked at.
-    `usage` and `cost` are of the last attempt; earlier ones have their own in `tries`. `blame` is set for every outcome but "ok". `started` is Unix seconds. `bytes_in`, `bytes_out` count bodies.
+    `outcome`: "ok", "error" (before or instead of an answer), "broken" (an error after output had
+    begun), "client_closed". `agent` is a name of [[agents]], "" for nobody in particular; `peer`
+    and `attested` are of the process that connected, where it was looked at. `usage` and `cost` are
+    of the last attempt; earlier ones have their own in `tries`. `blame` is set for every outcome
+    but "ok". `started` is Unix seconds. `bytes_in`, `bytes_out` count bodies.
     """
 
     id: str

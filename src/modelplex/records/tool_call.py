@@ -1,7 +1,8 @@
-"""The ToolCall: what a Record is to a model call, for everything that is asked of a tool server. Frozen, free of secrets.
+"""The ToolCall: what a Record is to a model call, for everything that is asked of a tool server.
+Frozen, free of secrets.
 
-Above it stands the hub, which makes one for every call, refused ones too; below it nothing. It knows no sink. Arguments are here as a hash alone, and as text only where
-`[log] bodies = true`.
+Above it stands the hub, which makes one for every call, refused ones too; below it nothing. It
+knows no sink. Arguments are here as a hash alone, and as text only where `[log] bodies = true`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of a tool, prompt, resource or completion. `started` is Unix seconds, `seconds` its duration.
+    """One call of a tool, prompt, resource or completion. `started` is Unix seconds, `seconds` its
+    duration.
 
     tool          the name that the client used: a tool's, a prompt's, or a resource's URI
     arguments     SHA-256 of the arguments' canonical JSON (keys sorted, no spaces), hex
-    definition    SHA-256 of the tool's definition as it was listed, "" where nothing is listed of it
+    definition    SHA-256 of the tool's definition as it was listed, "" where nothing is listed of
+                  it
     rule          what decided: "" where nothing had to
-    outcome       "ok", "tool_error" (the result says isError), "error", "refused" (by this gateway), "client_closed"
-    code          a JSON-RPC code, None where there was no error; `reason` is the gateway's word for its own
+    outcome       "ok", "tool_error" (the result says isError), "error", "refused" (by this
+                  gateway), "client_closed"
+    code          a JSON-RPC code, None where there was no error; `reason` is the gateway's word for
+                  its own
     bytes_in, bytes_out   of the arguments and of the result
     """
 
@@ -55,7 +60,9 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolRecordBuilder:
-    """What is known of a tool call while it runs. `wall` is Unix time, `started` a reading of a monotonic clock; both seconds."""
+    """What is known of a tool call while it runs. `wall` is Unix time, `started` a reading of a
+    monotonic clock; both seconds.
+    """
 
     __slots__ = (
         "agent", "arguments", "bytes_in", "bytes_out", "client", "code", "decision", "definition", "era", "error", "id",
@@ -121,7 +128,9 @@ class ToolRecordBuilder:
 
 
 def measured(arguments: Any) -> tuple[str, bytes]:
-    """The hash of the arguments, and the canonical JSON that it is of. A lone surrogate, which JSON can spell and UTF-8 cannot, has no canonical form: its hash is ""."""
+    """The hash of the arguments, and the canonical JSON that it is of. A lone surrogate, which JSON
+    can spell and UTF-8 cannot, has no canonical form: its hash is "".
+    """
     try:
         body = _canonical(arguments)
     except (UnicodeEncodeError, RecursionError):

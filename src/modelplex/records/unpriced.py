@@ -1,6 +1,7 @@
 """Which models a budget in dollars counts nothing for, since no price of them is known.
 
-Above it stand `check` and `serve`, which tell of it; below it the config, the names of models and the prices. It asks nobody: what providers list counts as far as the directory has it.
+Above it stand `check` and `serve`, which tell of it; below it the config, the names of models and
+the prices. It asks nobody: what providers list counts as far as the directory has it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from modelplex.routing.aliases import Directory, Served, permitted, resolve
 
 
 class Unpriced(msgspec.Struct, frozen=True):
-    """A model that an agent with a budget in dollars may ask for, and of which no price is known. `model` is "" where it is any that the provider may list."""
+    """A model that an agent with a budget in dollars may ask for, and of which no price is known.
+    `model` is "" where it is any that the provider may list.
+    """
 
     agent: str
     provider: str

@@ -1,8 +1,10 @@
 """Sealed state goes back to its maker, and to nobody else.
 
-Above it stands the gateway; below it the vocabulary. It is told who made what, and keeps no memory. A seal is opaque state in a conversation: a thinking signature, encrypted
-reasoning. Its makers bind it to an account, so a candidate fits if it is the same provider and key. Where nobody can tell who made a seal, it may go
-to the only candidate that there is, since then there is nobody else that it could have come from. The same holds for what a conversation only names: a file or a sound that is
+Above it stands the gateway; below it the vocabulary. It is told who made what, and keeps no memory.
+A seal is opaque state in a conversation: a thinking signature, encrypted reasoning. Its makers bind
+it to an account, so a candidate fits if it is the same provider and key. Where nobody can tell who
+made a seal, it may go to the only candidate that there is, since then there is nobody else that it
+could have come from. The same holds for what a conversation only names: a file or a sound that is
 kept at a provider.
 """
 
@@ -43,7 +45,9 @@ def seals_of(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
 
 
 def kept_elsewhere(call: ChatRequest) -> Iterator[str]:
-    """Where the conversation names what is kept at a provider: an uploaded file, an earlier answer's sound."""
+    """Where the conversation names what is kept at a provider: an uploaded file, an earlier
+    answer's sound.
+    """
     for message in call.messages:
         for part in message.parts:
             is_file = isinstance(part, ImagePart | DocumentPart) and isinstance(part.source, FileReference)
@@ -58,7 +62,9 @@ def origin_of(seal: OpaqueState, remembered: Remembered) -> Origin | None:
 
 
 def pinned(attempts: Sequence[Attempt], call: ChatRequest, remembered: Remembered) -> list[Attempt]:
-    """The attempts that every seal of the conversation, and everything that is kept elsewhere, may go to. Raises StatePinned that names who made it."""
+    """The attempts that every seal of the conversation, and everything that is kept elsewhere, may
+    go to. Raises StatePinned that names who made it.
+    """
     fitting = list(attempts)
     unknown: list[str] = []
     for path, seal in seals_of(call):

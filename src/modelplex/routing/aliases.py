@@ -1,14 +1,19 @@
 """A model's name, as a client wrote it, becomes the candidates that serve it.
 
-Above it stands the gateway; below it the errors alone. It is told what each provider serves and asks nobody. `resolve` defines the order in which a name is understood:
+Above it stands the gateway; below it the errors alone. It is told what each provider serves and
+asks nobody. `resolve` defines the order in which a name is understood:
 
 1. An alias of that name.
-2. `provider/model`, where the first part is a configured provider that has the rest, or may have it: that provider alone.
-3. A model that providers serve under the whole name, by priority. A glob such as `"*"` does not serve a name whose first part is another configured provider, nor one that
-   begins with `modelplex-`.
-4. All three again without a leading `modelplex-`, unless the name as written begins with a configured provider.
+2. `provider/model`, where the first part is a configured provider that has the rest, or may have
+   it: that provider alone.
+3. A model that providers serve under the whole name, by priority. A glob such as `"*"` does not
+   serve a name whose first part is another configured provider, nor one that begins with
+   `modelplex-`.
+4. All three again without a leading `modelplex-`, unless the name as written begins with a
+   configured provider.
 5. An alias that is a pattern, in the order of the file.
-6. The providers that could not be asked for their list, unless the name begins with a configured provider.
+6. The providers that could not be asked for their list, unless the name begins with a configured
+   provider.
 """
 
 from __future__ import annotations
@@ -23,14 +28,15 @@ from modelplex.core.errors import UnknownModel
 
 PREFIX = "modelplex-"
 NEAR_NAMES = 5
-"""How many near names an unknown one is answered with: enough to find the typo, few enough to read."""
+"""How many near names an unknown one is answered with: enough to find the typo, few enough to read.
+"""
 
 
 class Served(msgspec.Struct, frozen=True):
     """What one provider serves. `names` are exact; `patterns` are globs ("gpt-*").
 
-    `listed` is what the provider said it has, None where it could not be asked. It counts where the config names no models, and fills in the
-    patterns for listings.
+    `listed` is what the provider said it has, None where it could not be asked. It counts where the
+    config names no models, and fills in the patterns for listings.
     """
 
     provider: str
@@ -49,7 +55,9 @@ class Served(msgspec.Struct, frozen=True):
         return model in self.names or (self.listed is not None and model in self.listed and self.has(model))
 
     def takes(self, name: str, *, spelled: str) -> bool:
-        """Whether it serves the whole of `name`, which begins with `spelled`; a glob must begin with that too."""
+        """Whether it serves the whole of `name`, which begins with `spelled`; a glob must begin
+        with that too.
+        """
         if not self.configured:
             return self.has(name)
         return name in self.names or any(
@@ -85,9 +93,11 @@ class Directory(msgspec.Struct, frozen=True):
     aliases: Mapping[str, tuple[str, ...]] = {}
 
     def known(self, globs: Sequence[str] = ()) -> dict[str, str]:
-        """Every name that can be asked for, with the provider that would be tried first ("" for an alias); `globs` are an agent's models.
+        """Every name that can be asked for, with the provider that would be tried first ("" for an
+        alias); `globs` are an agent's models.
 
-        A model is listed by its own name where that name leads to it and `globs` permit it, else as `provider/model`.
+        A model is listed by its own name where that name leads to it and `globs` permit it, else as
+        `provider/model`.
         """
         names = dict.fromkeys((n for n in self.aliases if not is_pattern(n) and _matches(n, globs)), "")
         for served in self.served:
@@ -111,7 +121,9 @@ class Directory(msgspec.Struct, frozen=True):
 
 
 def resolve(directory: Directory, name: str) -> tuple[Candidate, ...]:
-    """The candidates for `name`, in the order in which they are to be tried. Raises UnknownModel with the nearest names."""
+    """The candidates for `name`, in the order in which they are to be tried. Raises UnknownModel
+    with the nearest names.
+    """
     asked = name if directory.named(name) else name.removeprefix(PREFIX)
     for understood in dict.fromkeys((name, asked)):
         if found := _understand(directory, understood):
@@ -129,10 +141,12 @@ def resolve(directory: Directory, name: str) -> tuple[Candidate, ...]:
 def permitted(
     directory: Directory, candidates: Sequence[Candidate], *, name: str, globs: Sequence[str]
 ) -> tuple[Candidate, ...]:
-    """Of the candidates for `name`, those that an agent may be served by whose models are `globs`; empty globs permit all.
+    """Of the candidates for `name`, those that an agent may be served by whose models are `globs`;
+    empty globs permit all.
 
-    A glob is matched against the name as the client wrote it. `openai/*` means the provider `openai` here too, where one is configured: what another provider serves under such a
-    name is not permitted by it. An alias is the owner's own word, and its name alone counts.
+    A glob is matched against the name as the client wrote it. `openai/*` means the provider
+    `openai` here too, where one is configured: what another provider serves under such a name is
+    not permitted by it. An alias is the owner's own word, and its name alone counts.
     """
     if not globs:
         return tuple(candidates)
@@ -144,7 +158,9 @@ def permitted(
 
 
 def redirected(directory: Directory) -> list[tuple[Candidate, str]]:
-    """Models whose own name means another provider, each with the name that leads to it. For `modelplex check`."""
+    """Models whose own name means another provider, each with the name that leads to it. For
+    `modelplex check`.
+    """
     return [
         (Candidate(served.provider, model), f"{served.provider}/{model}")
         for served in directory.served
@@ -188,7 +204,8 @@ def _direct(served: Sequence[Served], name: str) -> tuple[Candidate, ...]:
         spelled = PREFIX if name.startswith(PREFIX) else ""
         return tuple(Candidate(s.provider, name) for s in served if s.takes(name, spelled=spelled))
     model = name.partition("/")[2]
-    # OpenRouter's own names begin with its name ("openrouter/auto"): what it lists comes before what a glob may cover.
+    # OpenRouter's own names begin with its name ("openrouter/auto"): what it lists comes before
+    # what a glob may cover.
     if named.spells(name) and not named.spells(model):
         return (Candidate(named.provider, name),)
     if named.may_have(model):

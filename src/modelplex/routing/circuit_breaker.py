@@ -1,4 +1,5 @@
-"""A circuit breaker as a table: what a failure says of a provider, and what one Health becomes by it.
+"""A circuit breaker as a table: what a failure says of a provider, and what one Health becomes by
+it.
 
 Above it stands `circuits`, which keeps one Health for each circuit and caller. It knows no clock.
 
@@ -7,7 +8,8 @@ Above it stands `circuits`, which keeps one Health for each circuit and caller. 
     open         (not tried)    (not tried)                      half_open once the cooldown is over
     half_open    closed         open again                       -
 
-A failure that says nothing of the provider (the request was at fault, the operation does not exist, the caller hung up) changes nothing but that its probe is over.
+A failure that says nothing of the provider (the request was at fault, the operation does not exist,
+the caller hung up) changes nothing but that its probe is over.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ from modelplex.core.errors import ModelplexError, Overloaded, RateLimited, Upstr
 
 State = Literal["closed", "open", "half_open"]
 Scope = Literal["provider", "key", "operation"]
-"""What a failure is about: the address, the account behind a key, or one operation with one model."""
+"""What a failure is about: the address, the account behind a key, or one operation with one model.
+"""
 
 
 class BreakerRules(msgspec.Struct, frozen=True):
-    """`failures` in a row, each within `window` seconds of the one before, open it for `cooldown` seconds."""
+    """`failures` in a row, each within `window` seconds of the one before, open it for `cooldown`
+    seconds.
+    """
 
     failures: int = 5
     window: float = 60.0
@@ -32,8 +37,9 @@ class BreakerRules(msgspec.Struct, frozen=True):
 
 
 class CircuitState(msgspec.Struct, frozen=True):
-    """`since` is when the state was entered, `until` when an open one may be probed; seconds of the caller's clock.
-    `probing` is when the probe left that is under way, None where none is. `told`: the provider itself said how long to wait. `at_once`: one failure opened it.
+    """`since` is when the state was entered, `until` when an open one may be probed; seconds of the
+    caller's clock. `probing` is when the probe left that is under way, None where none is. `told`:
+    the provider itself said how long to wait. `at_once`: one failure opened it.
     """
 
     state: State = "closed"
@@ -49,16 +55,23 @@ class CircuitState(msgspec.Struct, frozen=True):
 
 WELL = CircuitState()
 LONGEST_REST = 86_400.0
-"""Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day at longest, and some send nonsense."""
+"""Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day
+at longest, and some send nonsense.
+"""
 PROBE_PATIENCE = 120.0
 """Seconds after which a probe that was never heard of again no longer keeps others away."""
 FORBIDDEN = 403
-"""Often one model or one content that this key may not use: it says nothing of the key's other models, nor of the provider's health."""
+"""Often one model or one content that this key may not use: it says nothing of the key's other
+models, nor of the provider's health.
+"""
 NO_SUCH_OPERATION = frozenset({404, 405, 501})
-"""The endpoint or its route is missing. That is so for whoever asks for it, and the provider's other endpoints are none the worse."""
+"""The endpoint or its route is missing. That is so for whoever asks for it, and the provider's
+other endpoints are none the worse.
+"""
 KEY_REJECTED = frozenset({"invalid_api_key", "authentication_error", "UNAUTHENTICATED", "API_KEY_INVALID", "invalid_authentication_error", "account_deactivated"})  # fmt: skip
-"""Codes and types by which a provider says that the key itself is refused. A bare 401 may be about one operation (OpenAI's `missing_scope`) or one model's own backend
-(a router's), so that it closes no more than that.
+"""Codes and types by which a provider says that the key itself is refused. A bare 401 may be about
+one operation (OpenAI's `missing_scope`) or one model's own backend (a router's), so that it closes
+no more than that.
 """
 ACCOUNT_EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error", "billing_not_active", "account_overdue", "access_terminated"})  # fmt: skip
 """Codes and types of an account that has nothing left to spend, whatever the model."""
@@ -68,12 +81,14 @@ OF_ONE_REQUEST = (
     *("context length", "context_length", "context size", "context window", "exceeds the context"),
     *("content policy", "content_policy", "content_filter", "cyber_policy"),
 )
-"""What is said of one request alone, whatever its status: it is larger than the limit of a whole minute (429), or than the context (500 from some servers), or not allowed."""
+"""What is said of one request alone, whatever its status: it is larger than the limit of a whole
+minute (429), or than the context (500 from some servers), or not allowed.
+"""
 
 
 class HealthSignal(msgspec.Struct, frozen=True):
-    """What a failure says of the provider. `at_once`: one is enough, since asking again cannot help before `wait` is over.
-    `wait` is the provider's own word, in seconds; None where it gave none.
+    """What a failure says of the provider. `at_once`: one is enough, since asking again cannot help
+    before `wait` is over. `wait` is the provider's own word, in seconds; None where it gave none.
     """
 
     scope: Scope
@@ -159,5 +174,7 @@ def opened(signal: HealthSignal, *, failures: int, now: float, rules: BreakerRul
 
 
 def forgotten(health: CircuitState) -> CircuitState:
-    """The call ended without saying anything of the provider: its caller hung up, or was at fault."""
+    """The call ended without saying anything of the provider: its caller hung up, or was
+    at fault.
+    """
     return msgspec.structs.replace(health, probing=None) if health.probing is not None else health

@@ -1,15 +1,21 @@
-"""The circuits: one for each provider, key, model and endpoint, one for each key, one for each provider; each apart for every caller until a second one agrees.
+"""The circuits: one for each provider, key, model and endpoint, one for each key, one for each
+provider; each apart for every caller until a second one agrees.
 
-Above it stands the gateway, which asks before each attempt and tells what became of it; below it `health`. It knows no clock, and no dice.
+Above it stands the gateway, which asks before each attempt and tells what became of it; below it
+`health`. It knows no clock, and no dice.
 
-No caller can take a provider from another. A request can make a server fail (a body that crashes it, a prompt that outlasts the time-out), so what one caller's failures open is
-open for that caller alone. It opens for everybody
-    - by failures of at least two callers in a row, of which no caller counts for more than half of the limit;
-    - where two callers at once were told to wait, or had the key refused, for the shorter of the two waits;
+No caller can take a provider from another. A request can make a server fail (a body that crashes
+it, a prompt that outlasts the time-out), so what one caller's failures open is open for that caller
+alone. It opens for everybody
+    - by failures of at least two callers in a row, of which no caller counts for more than half of
+      the limit;
+    - where two callers at once were told to wait, or had the key refused, for the shorter of the
+      two waits;
     - by failures to connect, which no request can cause: nothing of it was sent.
 An answer to anybody closes what is open for everybody, and what is open for its own caller.
 
-The names of models are the callers' own, so the table is bounded, and each caller first displaces circuits that it made itself.
+The names of models are the callers' own, so the table is bounded, and each caller first displaces
+circuits that it made itself.
 """
 
 from __future__ import annotations
@@ -34,7 +40,9 @@ from modelplex.routing.circuit_breaker import (
 )
 
 MADE_BY_ONE = 256
-"""Circuits that one caller may have made: far more than the models and endpoints that an agent asks for, and some 100 KB."""
+"""Circuits that one caller may have made: far more than the models and endpoints that an agent asks
+for, and some 100 KB.
+"""
 MOST = 8192
 """Circuits of all callers together, a few MB."""
 EVERYBODY = ""
@@ -44,7 +52,9 @@ SCOPES: tuple[Scope, ...] = ("provider", "key", "operation")
 
 
 class CircuitName(msgspec.Struct, frozen=True, cache_hash=True):
-    """What a circuit is of. `key` is ANY_KEY for a provider's own; `model` and `endpoint` are empty for a key's."""
+    """What a circuit is of. `key` is ANY_KEY for a provider's own; `model` and `endpoint` are empty
+    for a key's.
+    """
 
     provider: str
     key: int = ANY_KEY
@@ -53,7 +63,9 @@ class CircuitName(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class CircuitStatus(msgspec.Struct, frozen=True):
-    """One circuit that is not well, for a report. `caller` is EVERYBODY, or whom alone it concerns."""
+    """One circuit that is not well, for a report. `caller` is EVERYBODY, or whom alone it
+    concerns.
+    """
 
     name: CircuitName
     caller: str
@@ -61,7 +73,9 @@ class CircuitStatus(msgspec.Struct, frozen=True):
 
 
 class _Circuit:
-    """`callers` has those whose own requests failed; `run` counts the failures of each since anybody had an answer, or since it was last opened for everybody."""
+    """`callers` has those whose own requests failed; `run` counts the failures of each since
+    anybody had an answer, or since it was last opened for everybody.
+    """
 
     __slots__ = ("callers", "everybody", "maker", "run")
 
@@ -72,7 +86,9 @@ class _Circuit:
         self.run: dict[str, int] = {}
 
     def lets(self, caller: str, *, now: float) -> bool:
-        """Whether it lets this caller through: at once, or as its one probe. Each caller has a probe of its own, so that nobody's slow one keeps others away."""
+        """Whether it lets this caller through: at once, or as its one probe. Each caller has a
+        probe of its own, so that nobody's slow one keeps others away.
+        """
         own = self.callers.get(caller, WELL)
         if own.state == self.everybody.state == "closed":
             return True
@@ -81,7 +97,9 @@ class _Circuit:
         return own.probing is None or now - own.probing > PATIENCE
 
     def shut(self, caller: str) -> str | None:
-        """For whom it is not closed, of everybody and this caller; None where it is closed for both."""
+        """For whom it is not closed, of everybody and this caller; None where it is closed for
+        both.
+        """
         if self.everybody.state != "closed":
             return EVERYBODY
         own = self.callers.get(caller)
@@ -154,7 +172,9 @@ class _Circuit:
 
 
 class Circuits:
-    """The table. `caller` is whoever a request is counted for (Caller.owner); `now` are seconds of one monotonic clock."""
+    """The table. `caller` is whoever a request is counted for (Caller.owner); `now` are seconds of
+    one monotonic clock.
+    """
 
     def __init__(self, *, report: Callable[[CircuitStatus], None] = lambda _: None) -> None:
         """`report` is told of each circuit that opens, once."""
@@ -172,7 +192,9 @@ class Circuits:
         return all(circuit.lets(caller, now=now) for circuit in self._of(attempt))
 
     def told(self, attempt: Attempt, caller: str, *, now: float) -> CircuitState | None:
-        """The Health by which the provider told this very caller to wait, the longest; None where it did not. What others were told is theirs: it may quote their requests."""
+        """The Health by which the provider told this very caller to wait, the longest; None where
+        it did not. What others were told is theirs: it may quote their requests.
+        """
         told = [
             own
             for circuit in self._of(attempt)
@@ -191,7 +213,9 @@ class Circuits:
             circuit.left(caller, now=now)
 
     def output(self, attempt: Attempt, caller: str) -> None:
-        """The first output of an answer is there. It closes what is not closed; what is, forgets its failures at the answer's end."""
+        """The first output of an answer is there. It closes what is not closed; what is, forgets
+        its failures at the answer's end.
+        """
         for name in self._names(attempt):
             circuit = self._table.get(name)
             if circuit is None:
@@ -207,7 +231,9 @@ class Circuits:
                 self._answered(name, circuit, caller)
 
     def ended(self, attempt: Attempt, caller: str) -> None:
-        """It ended without a word on the provider's health: the caller hung up, or was at fault. Its probe is over."""
+        """It ended without a word on the provider's health: the caller hung up, or was at fault.
+        Its probe is over.
+        """
         for name in self._names(attempt):
             self._ended(name, caller)
 
@@ -221,7 +247,9 @@ class Circuits:
         rules: BreakerRules,
         again: bool = False,
     ) -> None:
-        """It failed. `again`: so it did before for the same request, which counts once however often it is repeated."""
+        """It failed. `again`: so it did before for the same request, which counts once however
+        often it is repeated.
+        """
         signal = signal_of(error)
         names = dict(zip(SCOPES, _names(attempt), strict=True))
         if error.upstream_status is not None or (signal is not None and signal.scope != "provider"):
@@ -239,7 +267,9 @@ class Circuits:
                 self._report(CircuitStatus(about, whom, health))
 
     def standing(self) -> list[CircuitStatus]:
-        """Every circuit that is not well, for everybody and for single callers. Another thread may ask."""
+        """Every circuit that is not well, for everybody and for single callers. Another thread may
+        ask.
+        """
         found: list[CircuitStatus] = []
         for name, circuit in list(self._table.items()):
             callers = list(circuit.callers.items())

@@ -1,11 +1,13 @@
 """Who is tried next: a generator that yields an Attempt and is sent an Outcome.
 
-Above it stands the gateway, which does what is yielded and tells what happened; it stands on `aliases` and `health` and knows no clock, no dice and no socket.
+Above it stands the gateway, which does what is yielded and tells what happened; it stands on
+`aliases` and `health` and knows no clock, no dice and no socket.
 
-The rule: another candidate is better than waiting, and waiting is better than giving up. A failed candidate makes way for the next at once; a key
-that was rejected or limited makes way for the provider's next key; only the last one that is left is tried again, after a jittered
-backoff that honours Retry-After. What is the caller's fault ends it: another provider would say the same. One whose breaker is
-open makes way for all others, and is asked where there are none.
+The rule: another candidate is better than waiting, and waiting is better than giving up. A failed
+candidate makes way for the next at once; a key that was rejected or limited makes way for the
+provider's next key; only the last one that is left is tried again, after a jittered backoff that
+honours Retry-After. What is the caller's fault ends it: another provider would say the same. One
+whose breaker is open makes way for all others, and is asked where there are none.
 """
 
 from __future__ import annotations
@@ -29,11 +31,15 @@ from modelplex.core.request import Attempt
 from modelplex.routing.circuit_breaker import NO_SUCH_OPERATION
 
 MOST_TELLING = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
-"""Which of several errors says most to the caller: one that tells it what to do before one that only says that it did not work."""
+"""Which of several errors says most to the caller: one that tells it what to do before one that
+only says that it did not work.
+"""
 
 
 class FailoverRules(msgspec.Struct, frozen=True):
-    """`retries` is how often the last candidate that is left is tried again; times are seconds. A Retry-After above `max_retry_after` is not waited for."""
+    """`retries` is how often the last candidate that is left is tried again; times are seconds. A
+    Retry-After above `max_retry_after` is not waited for.
+    """
 
     max_attempts: int = 6
     retries: int = 2
@@ -43,7 +49,9 @@ class FailoverRules(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of an Attempt before its first output. `chance` is a number in [0, 1) for the jitter."""
+    """What became of an Attempt before its first output. `chance` is a number in [0, 1) for the
+    jitter.
+    """
 
     error: ModelplexError
     chance: float = 0.5
@@ -63,13 +71,18 @@ def plan(
     why_shut: Callable[[Attempt], str] = lambda _: "",
     told_wait: Callable[[Attempt], float | None] = lambda _: None,
 ) -> Generator[Attempt, Outcome, Exhausted]:
-    """Yields each Attempt that is to be made, numbered and with its delay; returns when nothing is left to try.
+    """Yields each Attempt that is to be made, numbered and with its delay; returns when nothing is
+    left to try.
 
-    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker lets it through at this moment, `why_shut` what had been wrong
-    where it does not, and `told_wait` for how many seconds its provider said that it is to be left alone, None where it said nothing.
+    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker
+    lets it through at this moment, `why_shut` what had been wrong where it does not, and
+    `told_wait` for how many seconds its provider said that it is to be left alone, None where it
+    said nothing.
 
-    A resting candidate is passed over while there is another one to ask. Where there is none, it is asked all the same, once, so that nobody is worse off than without a
-    breaker; only what its provider said is heeded: a wait up to `max_retry_after` is waited for, a longer one is told to the caller.
+    A resting candidate is passed over while there is another one to ask. Where there is none, it is
+    asked all the same, once, so that nobody is worse off than without a breaker; only what its
+    provider said is heeded: a wait up to `max_retry_after` is waited for, a longer one is told to
+    the caller.
     """
     waiting = list(attempts)
     failures: list[tuple[Attempt, ModelplexError]] = []
@@ -114,7 +127,9 @@ def _is_same(one: Attempt, other: Attempt) -> bool:
 
 
 def _soonest(rested: list[Attempt], told_wait: Callable[[Attempt], float | None]) -> Attempt | None:
-    """The first that nobody said to wait for, else the one that may be asked soonest, with that delay."""
+    """The first that nobody said to wait for, else the one that may be asked soonest, with that
+    delay.
+    """
     waits = [(told_wait(attempt) or 0.0, attempt) for attempt in rested]
     wait, attempt = min(waits, key=lambda each: each[0], default=(0.0, None))
     return attempt and msgspec.structs.replace(attempt, delay=wait)
@@ -130,7 +145,10 @@ def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> b
 
 
 def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRules) -> float | None:
-    """Seconds until the same is tried again, or None where that is no use: a rejected key, a time-out that cost its whole wait already, an answer in a coding that is not read, an endpoint that is missing."""
+    """Seconds until the same is tried again, or None where that is no use: a rejected key, a
+    time-out that cost its whole wait already, an answer in a coding that is not read, an endpoint
+    that is missing.
+    """
     if (
         error.blame != "provider"
         or not error.again_may_do_better
@@ -148,7 +166,9 @@ def _all_rest(
     told_wait: Callable[[Attempt], float | None],
     why_shut: Callable[[Attempt], str],
 ) -> CircuitOpen:
-    """Every candidate's provider said to leave it alone for longer than is waited here. The caller is told the same, and how much of it is left."""
+    """Every candidate's provider said to leave it alone for longer than is waited here. The caller
+    is told the same, and how much of it is left.
+    """
     names = "; ".join(dict.fromkeys(f"{a.provider}/{a.model}: {why_shut(a)}".rstrip(": ") for a in rested))
     left = ceil(min((wait for a in rested if (wait := told_wait(a)) is not None), default=0))
     return CircuitOpen(

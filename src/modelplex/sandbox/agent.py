@@ -1,4 +1,6 @@
-"""Which of the config's [[agents]] the program of `modelplex run` is. Above it stands run.py; below it the config. It starts nothing."""
+"""Which of the config's [[agents]] the program of `modelplex run` is. Above it stands run.py; below
+it the config. It starts nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Agent(NamedTuple):
 
 
 def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
-    """The agent that --agent names; None where the config (a file's path) names no agents, and where --socket decides.
+    """The agent that --agent names; None where the config (a file's path) names no agents, and
+    where --socket decides.
 
     Raises:
         WrongChoice: agents exist and none is named, or the named one does not exist.
@@ -73,7 +76,9 @@ def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
 
 
 def _has_agents(config: str) -> bool:
-    """A look that costs little, since most configs have none. Of a file that cannot be read the gateway complains."""
+    """A look that costs little, since most configs have none. Of a file that cannot be read the
+    gateway complains.
+    """
     try:
         return "agents" in tomllib.loads(Path(config).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):

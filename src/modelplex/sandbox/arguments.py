@@ -1,4 +1,6 @@
-"""The options of `modelplex run`; apart from run.py, so that `modelplex --help` imports next to nothing."""
+"""The options of `modelplex run`; apart from run.py, so that `modelplex --help` imports next to
+nothing.
+"""
 
 from __future__ import annotations
 

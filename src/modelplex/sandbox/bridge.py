@@ -1,10 +1,13 @@
-"""A bridge: connections on a port of the loopback, a Unix socket or an AF_VSOCK port become connections to the gateway's socket, or to its AF_VSOCK port.
+"""A bridge: connections on a port of the loopback, a Unix socket or an AF_VSOCK port become
+connections to the gateway's socket, or to its AF_VSOCK port.
 
-It stands alone: nothing but the standard library of Python 3.8, nothing else of this package, so that this one file can be copied into a container or a guest:
+It stands alone: nothing but the standard library of Python 3.8, nothing else of this package, so
+that this one file can be copied into a container or a guest:
 
     python3 bridge.py --socket PATH --listen 127.0.0.1:11435 [-- COMMAND ...]
 
-It copies bytes and knows no protocol. One thread, one selector: what the one side does not take is not read from the other.
+It copies bytes and knows no protocol. One thread, one selector: what the one side does not take is
+not read from the other.
 """
 
 from __future__ import annotations
@@ -30,11 +33,15 @@ if TYPE_CHECKING:
     Address = str | tuple[str, int] | tuple[int, int]
 
 PIECE = 262_144
-"""Bytes of one read: larger ones are no faster, and this is the most that a connection holds in one direction."""
+"""Bytes of one read: larger ones are no faster, and this is the most that a connection holds in one
+direction.
+"""
 DIAL_SECONDS = 10.0
-"""How long a gateway may have no room for a connection (a full backlog) until the dial has failed."""
+"""How long a gateway may have no room for a connection (a full backlog) until the dial has failed.
+"""
 RETRY_SECONDS = 0.02
-"""Between two looks at a full backlog, and between two tries to accept where no descriptor is left."""
+"""Between two looks at a full backlog, and between two tries to accept where no descriptor is left.
+"""
 BACKLOG = 1024
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -46,7 +53,9 @@ NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class BridgeEndpoint:
-    """Where to listen or to dial: `HOST:PORT`, `unix:PATH`, `vsock:PORT` (any CID) or `vsock:CID:PORT`."""
+    """Where to listen or to dial: `HOST:PORT`, `unix:PATH`, `vsock:PORT` (any CID) or
+    `vsock:CID:PORT`.
+    """
 
     def __init__(self, family: int, address: Address) -> None:
         self.family = family
@@ -81,7 +90,9 @@ def _number(text: str, written: str) -> int:
 
 
 def raise_loopback() -> None:
-    """Bring `lo` up. Raises OSError where it is not ours to raise; whoever made this namespace may have done it."""
+    """Bring `lo` up. Raises OSError where it is not ours to raise; whoever made this namespace may
+    have done it.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         asked = struct.pack("16sH14x", b"lo", 0)
         (flags,) = struct.unpack("16xH14x", fcntl.ioctl(any_socket, SIOCGIFFLAGS, asked))
@@ -90,7 +101,9 @@ def raise_loopback() -> None:
 
 
 def listen(where: BridgeEndpoint) -> socket.socket:
-    """A listening socket. A Unix socket that nobody serves any more is replaced; anything else at its path is refused."""
+    """A listening socket. A Unix socket that nobody serves any more is replaced; anything else at
+    its path is refused.
+    """
     listener = socket.socket(where.family, socket.SOCK_STREAM)
     try:
         if where.family == socket.AF_INET:
@@ -314,7 +327,8 @@ class Bridge:
             sent = end.sock.send(data)
         except OSError as fault:
             if fault.errno not in NOT_YET:
-                # What it has said may still lie in our queue: a refusal, often. So the other direction goes on.
+                # What it has said may still lie in our queue: a refusal, often. So the other
+                # direction goes on.
                 end.broken = True
                 end.held = b""
                 return
@@ -340,7 +354,9 @@ class Bridge:
 
 
 class Once(argparse.Action):
-    """A value that an option has once: argparse lets the last of several win, so that what was asked first is not done."""
+    """A value that an option has once: argparse lets the last of several win, so that what was
+    asked first is not done.
+    """
 
     def __call__(
         self,
@@ -356,7 +372,9 @@ class Once(argparse.Action):
 
 
 def file_name(written: str) -> str:
-    """An empty path, as of a variable that is not set, would name the working folder. Raises ArgumentTypeError."""
+    """An empty path, as of a variable that is not set, would name the working folder. Raises
+    ArgumentTypeError.
+    """
     if not written:
         raise argparse.ArgumentTypeError("it names no file")
     return written
@@ -389,7 +407,9 @@ def command_of(rest: list[str]) -> list[str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve what the arguments name. Returns the command's status, 128 and the signal's number where one ended it; without a command 0 after SIGTERM or Ctrl-C."""
+    """Serve what the arguments name. Returns the command's status, 128 and the signal's number
+    where one ended it; without a command 0 after SIGTERM or Ctrl-C.
+    """
     if (arguments.socket is None) == (arguments.connect is None):
         complain("it needs one of --socket PATH and --connect PLACE: where the gateway is")
         return 2

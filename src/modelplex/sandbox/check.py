@@ -1,4 +1,6 @@
-"""`modelplex run --check`: from inside a sandbox, tries every way out that it closes, and the one that it leaves open. A line each; the status is 1 where one is not as it should be."""
+"""`modelplex run --check`: from inside a sandbox, tries every way out that it closes, and the one
+that it leaves open. A line each; the status is 1 where one is not as it should be.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def main(_words: Sequence[str] = ()) -> int:
 
 
 def refused(attempt: Callable[[], object], *codes: int) -> str:
-    """What the system says. Raises NotClosed where it works, or where it fails in another way than one of these."""
+    """What the system says. Raises NotClosed where it works, or where it fails in another way than
+    one of these.
+    """
     try:
         attempt()
     except OSError as fault:

@@ -1,10 +1,14 @@
-"""Every `connect` of the sandbox is made here, by its supervisor, which knows the path that a filter cannot see.
+"""Every `connect` of the sandbox is made here, by its supervisor, which knows the path that a
+filter cannot see.
 
-A Unix socket may be connected to where it lies in a folder that is the sandbox's own (its /tmp, say): nobody outside can have made it. One in a folder that is shared with the
-host is refused, whoever made it and whenever. Connections of other kinds, abstract names among them, belong to the network namespace, which is empty, and are made as asked for.
+A Unix socket may be connected to where it lies in a folder that is the sandbox's own (its /tmp,
+say): nobody outside can have made it. One in a folder that is shared with the host is refused,
+whoever made it and whenever. Connections of other kinds, abstract names among them, belong to the
+network namespace, which is empty, and are made as asked for.
 
-Nothing that the asking program may still change is trusted: its address is copied once, its descriptor is taken as our own, and a path is opened, looked at, and connected to by
-that same open file.
+Nothing that the asking program may still change is trusted: its address is copied once, its
+descriptor is taken as our own, and a path is opened, looked at, and connected to by that same open
+file.
 """
 
 from __future__ import annotations
@@ -40,7 +44,9 @@ class Connects:
         return f"<Connects, {len(self._own)} own file systems>"
 
     def serve_one(self) -> None:
-        """Take one request and have it answered in a thread of its own, since a connection may have to be waited for."""
+        """Take one request and have it answered in a thread of its own, since a connection may have
+        to be waited for.
+        """
         notice = bytearray(NOTICE.size)
         try:
             kernel.ioctl(self._listener, RECEIVE, notice)
@@ -67,7 +73,8 @@ class Connects:
         pidfd = kernel.pidfd_of_thread(tid)
         try:
             address = kernel.memory_of(tid, address_at, length) if length else b""
-            # Only now is it certain that the thread which was looked at is the one that asked: a number may be given to another.
+            # Only now is it certain that the thread which was looked at is the one that asked: a
+            # number may be given to another.
             kernel.ioctl(self._listener, STILL_THERE, bytearray(struct.pack("=Q", ident)))
             ours = kernel.descriptor_of(pidfd, number)
         finally:
@@ -99,7 +106,9 @@ class Connects:
 
 
 def _seen_from(tid: int, path: str) -> str:
-    """The path as that thread means it. Where it lives in a tree of its own making this one may find nothing, or something that is refused."""
+    """The path as that thread means it. Where it lives in a tree of its own making this one may
+    find nothing, or something that is refused.
+    """
     if path.startswith(("/proc/self/", "/proc/thread-self/")):
         return f"/proc/{tid}/{path.split('/', 3)[3]}"
     return path if path.startswith("/") else f"/proc/{tid}/cwd/{path}"

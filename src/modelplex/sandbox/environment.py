@@ -1,4 +1,6 @@
-"""The environment of a sandboxed program: what of the host's passes, and what points clients at the gateway. Pure; the host's is an argument."""
+"""The environment of a sandboxed program: what of the host's passes, and what points clients at the
+gateway. Pure; the host's is an argument.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ NODE: Final = f"{RUN}/node/client.mjs"
 def environment(
     host: Mapping[str, str], *, named: Sequence[str] = (), has_python: bool, has_node: bool
 ) -> dict[str, str]:
-    """`named` are the words behind --env, NAME or NAME=VALUE, which go before everything; a NAME that the host lacks is left out.
+    """`named` are the words behind --env, NAME or NAME=VALUE, which go before everything; a NAME
+    that the host lacks is left out.
 
     `has_python` and `has_node`: whether the files that teach those two `unix:` addresses are there.
     """

@@ -1,13 +1,17 @@
-"""What a sandboxed program sees of the host's files: a list of mounts, in order. Deciding it is here, doing it in mounts.py.
+"""What a sandboxed program sees of the host's files: a list of mounts, in order. Deciding it is
+here, doing it in mounts.py.
 
-    private   a root of its own: the system's folders and the program's own read-only, the working folder writable, an empty home
+    private   a root of its own: the system's folders and the program's own read-only, the working
+              folder writable, an empty home
     ro        the host's whole tree read-only, with the working folder writable
     host      the host's whole tree as it is
 
-What is named (--ro, --rw) goes before all of that, the working folder included: of the named paths the one nearest to a file decides.
+What is named (--ro, --rw) goes before all of that, the working folder included: of the named paths
+the one nearest to a file decides.
 
-In each of them /tmp, /var/tmp, /run and /dev/shm are empty and its own, /proc shows its own processes, /dev holds what is harmless, and /sys nothing.
-The gateway's own files (its config, its log, what it remembers) are covered.
+In each of them /tmp, /var/tmp, /run and /dev/shm are empty and its own, /proc shows its own
+processes, /dev holds what is harmless, and /sys nothing. The gateway's own files (its config, its
+log, what it remembers) are covered.
 """
 
 # Paths of another root, and links that are not to be followed, are text.
@@ -26,7 +30,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 Way: TypeAlias = Literal["private", "ro", "host"]
 
 SYSTEM: Final = "usr bin sbin lib lib32 lib64 libx32 etc opt nix gnu".split()
-"""The top folders of a distribution. What is not here (root, home, var, srv, mnt, a folder of somebody's own) holds people's things."""
+"""The top folders of a distribution. What is not here (root, home, var, srv, mnt, a folder of
+somebody's own) holds people's things.
+"""
 NOT_WORKED_IN: Final = frozenset(
     f"/{name}"
     for name in [
@@ -34,7 +40,9 @@ NOT_WORKED_IN: Final = frozenset(
         *"boot dev home proc root run sys tmp usr/bin usr/lib usr/sbin var var/lib var/tmp".split(),
     ]
 )
-"""Folders of the system's, of everybody's, or of the sandbox's own. Who starts a program there means the program, and not all that lies there."""
+"""Folders of the system's, of everybody's, or of the sandbox's own. Who starts a program there
+means the program, and not all that lies there.
+"""
 NOT_WORKED_BELOW: Final = ("/boot", "/dev", "/etc", "/proc", "/sys")
 OWN: Final = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - they are what is replaced
 HIDDEN_OF_PROC: Final = (
@@ -46,7 +54,9 @@ SOCKET: Final = f"{RUN}/modelplex.socket"
 
 
 class Mount(NamedTuple):
-    """One step. `empty` is a new file system in memory, `link` a symbolic link to `source`, `cover` hides a file or folder behind nothing."""
+    """One step. `empty` is a new file system in memory, `link` a symbolic link to `source`, `cover`
+    hides a file or folder behind nothing.
+    """
 
     kind: Literal["ro", "rw", "empty", "link", "cover"]
     target: str
@@ -63,9 +73,13 @@ class MountRequest(NamedTuple):
     read_only: Sequence[str] = ()
     writable: Sequence[str] = ()
     own: Sequence[str] = ()
-    """What the gateway itself is made of: read-only even within a writable folder, since it runs with the keys next time."""
+    """What the gateway itself is made of: read-only even within a writable folder, since it runs
+    with the keys next time.
+    """
     programs: Sequence[str] = ()
-    """Folders and files of other programs: read-only, and as the folder around them is where that is shared."""
+    """Folders and files of other programs: read-only, and as the folder around them is where that
+    is shared.
+    """
     covered: Sequence[str] = ()
     is_root: bool = False
 
@@ -103,7 +117,9 @@ def _shown(path: str) -> Mount:
 
 
 def _works_in_folder(wanted: MountRequest) -> bool:
-    """Whether the working folder is writable without being named: not where a --ro at or above it says otherwise, unless a --rw between them does."""
+    """Whether the working folder is writable without being named: not where a --ro at or above it
+    says otherwise, unless a --rw between them does.
+    """
     if not wanted.folder or (wanted.way == "host" and not _is_below(wanted.folder, OWN)):
         return False
     return nearest(wanted.folder, wanted.read_only) <= nearest(wanted.folder, wanted.writable)
@@ -115,7 +131,9 @@ def nearest(path: str, named: Iterable[str]) -> int:
 
 
 def access(path: str, steps: Sequence[Mount]) -> str:
-    """The kind of the step that decides about a path: the last one upon it or upon a folder above it. Empty where nothing is there."""
+    """The kind of the step that decides about a path: the last one upon it or upon a folder above
+    it. Empty where nothing is there.
+    """
     return next(
         (
             step.kind
@@ -127,11 +145,14 @@ def access(path: str, steps: Sequence[Mount]) -> str:
 
 
 def pinned(steps: Sequence[Mount], *, named: Collection[str] = ()) -> list[Mount]:
-    """The same with a mount upon every folder between a writable one and what is covered or read-only within it. A folder that is a mount cannot be
-    renamed from inside, and a cover that stays where it was while its folder moves away covers nothing.
+    """The same with a mount upon every folder between a writable one and what is covered or
+    read-only within it. A folder that is a mount cannot be renamed from inside, and a cover that
+    stays where it was while its folder moves away covers nothing.
 
-    A pin lies upon a folder that is writable already, behind the steps above it and before those below it, so that it changes nobody's access. Where the whole tree
-    is writable, only the folders above what is `named` (--ro) are pinned: a mount is a border that files cannot be moved across in one step.
+    A pin lies upon a folder that is writable already, behind the steps above it and before those
+    below it, so that it changes nobody's access. Where the whole tree is writable, only the folders
+    above what is `named` (--ro) are pinned: a mount is a border that files cannot be moved across
+    in one step.
     """
     roots = [step.target for step in steps if step.kind == "rw" and step.target != "/"]
     taken = {step.target for step in steps}
@@ -166,12 +187,16 @@ def _is_below(path: str, roots: Iterable[str]) -> bool:
 
 
 def shares(folder: str, *, home: str) -> bool:
-    """Whether a folder is shared for the programs in it: not where that would show the whole home folder, or stand in the place of one that is the sandbox's own."""
+    """Whether a folder is shared for the programs in it: not where that would show the whole home
+    folder, or stand in the place of one that is the sandbox's own.
+    """
     return folder not in {"/", *OWN} and not (home == folder or home.startswith(f"{folder}/"))
 
 
 def works_in(folder: str, *, homes: Iterable[str]) -> bool:
-    """Whether a working folder is shared, and may be written to: a project's, but nobody's whole home, and nothing of the system's."""
+    """Whether a working folder is shared, and may be written to: a project's, but nobody's whole
+    home, and nothing of the system's.
+    """
     if folder in NOT_WORKED_IN or _is_below(folder, NOT_WORKED_BELOW):
         return False
     return all(shares(folder, home=home) for home in homes)
@@ -189,7 +214,9 @@ def _system() -> list[Mount]:
 
 
 def _in_order(shared: Iterable[Mount], wanted: MountRequest) -> list[Mount]:
-    """One for each path, the later word counts, a folder before what lies in it; nothing that is shown read-only already."""
+    """One for each path, the later word counts, a folder before what lies in it; nothing that is
+    shown read-only already.
+    """
     chosen = {mount.target: mount for mount in shared}
     roots = [f"/{name}" for name in SYSTEM] if wanted.way == "private" else []
     kept: list[Mount] = []
@@ -229,7 +256,9 @@ def unreadable(root: str) -> Iterator[str]:
 
 
 class Mounted(NamedTuple):
-    """A row of /proc/PID/mountinfo (proc_pid_mountinfo(5)): what of which file system is shown where."""
+    """A row of /proc/PID/mountinfo (proc_pid_mountinfo(5)): what of which file system is shown
+    where.
+    """
 
     path: str
     device: str
@@ -247,7 +276,9 @@ def _unescaped(text: str) -> str:
 
 
 def other_paths(path: str, mounted: Sequence[Mounted], *, within: Iterable[str]) -> list[str]:
-    """Where below these folders, or above them, the same folder or a part of it is shown a second time. `path` and they are real paths."""
+    """Where below these folders, or above them, the same folder or a part of it is shown a second
+    time. `path` and they are real paths.
+    """
     shown = _inside(path, mounted)
     found: list[str] = []
     for folder in within:
@@ -282,7 +313,9 @@ def is_read_only(number: int) -> bool:
 
 
 def has_path(number: int) -> bool:
-    """Whether an open file is where the kernel says that it is; one that has been removed, and is nobody else's any more, counts too."""
+    """Whether an open file is where the kernel says that it is; one that has been removed, and is
+    nobody else's any more, counts too.
+    """
     facts = os.fstat(number)
     if facts.st_nlink == 0:
         return True
@@ -330,7 +363,9 @@ def of_program(path: str, *, home: str) -> list[str]:
 
 
 def _of_prefix(prefix: str, *, home: str) -> list[str]:
-    """An installation (a virtual environment, a Node of its own): known by the folder `lib` beside `bin`. ~/.local is none, since keys lie in it."""
+    """An installation (a virtual environment, a Node of its own): known by the folder `lib` beside
+    `bin`. ~/.local is none, since keys lie in it.
+    """
     if prefix in {home, f"{home}/.local", "/", ""} or not shares(prefix, home=home):
         return []
     if not (os.path.isdir(f"{prefix}/bin") and os.path.isdir(f"{prefix}/lib")):

@@ -1,7 +1,11 @@
-"""The gateway of `modelplex run`: serves a config, or one of its agents, on one socket and nowhere else.
+"""The gateway of `modelplex run`: serves a config, or one of its agents, on one socket and nowhere
+else.
 
-run.py starts it, as a process of its own. With --uses it ends when no run uses it any more. What counts as a use: its standard input, whose other end the run that started it holds; and each connection to the socket PATH.runs beside the
-agent's, which later runs of the same agent hold. A use begins with one byte from here, and ends when its holder shuts its side down or is gone; the last byte then says whether others remain.
+run.py starts it, as a process of its own. With --uses it ends when no run uses it any more. What
+counts as a use: its standard input, whose other end the run that started it holds; and each
+connection to the socket PATH.runs beside the agent's, which later runs of the same agent hold. A
+use begins with one byte from here, and ends when its holder shuts its side down or is gone; the
+last byte then says whether others remain.
 """
 
 from __future__ import annotations

@@ -1,13 +1,18 @@
 """The processes of a sandbox, below the one that the user started:
 
-    bridge       in the empty network namespace, in the host's tree and process list; carries connections to the gateway; the program can neither see nor signal it
-    supervisor   the first process of the program's own process list; builds its tree, answers its `connect`, passes signals on, collects what has ended
+    bridge       in the empty network namespace, in the host's tree and process list; carries
+                 connections to the gateway; the program can neither see nor signal it
+    supervisor   the first process of the program's own process list; builds its tree, answers its
+                 `connect`, passes signals on, collects what has ended
     program      without capabilities, behind the filter
 
-All three begin in an interpreter that was started with an empty environment, so that none holds a key. `control` is a socket of packets to the process above:
+All three begin in an interpreter that was started with an empty environment, so that none holds a
+key. `control` is a socket of packets to the process above:
 
-    up    U  a user namespace is made, and its maps are asked for       R  there is none, and root does without
-          D  the tree is built                                          E  something failed: JSON follows
+    up    U  a user namespace is made, and its maps are asked for       R  there is none, and root
+          does without
+          D  the tree is built                                          E  something failed: JSON
+             follows
     down  M  the maps are written      G  go      S  a signal: its number follows
 """
 
@@ -48,9 +53,13 @@ IGNORED: Final = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
-"""What a terminal or a shell sends to the whole group: the program decides what it means, these two go on until it has ended."""
+"""What a terminal or a shell sends to the whole group: the program decides what it means, these two
+go on until it has ended.
+"""
 MOST_COMPLAINTS: Final = 1000
-"""Of the bridge in one run: each is some hundred bytes on the host's disk, and a program can make as many as it likes."""
+"""Of the bridge in one run: each is some hundred bytes on the host's disk, and a program can make
+as many as it likes.
+"""
 KILLED: Final = 128 + signal.SIGKILL
 
 
@@ -73,7 +82,9 @@ class SandboxPlan:
 
 
 def main(words: Sequence[str]) -> int:
-    """`words`: which process, and the numbers of the descriptors that it was given. Returns the program's status."""
+    """`words`: which process, and the numbers of the descriptors that it was given. Returns the
+    program's status.
+    """
     stage, *numbers = words
     descriptors = [int(number) for number in numbers]
     control = socket.socket(fileno=descriptors[0])
@@ -149,8 +160,9 @@ def _bridge(plan: SandboxPlan, control: socket.socket, plan_number: int, log: in
 
 
 class GatewaySocket(BridgeEndpoint):
-    """The gateway's socket, looked for anew each time, since it may have been started again. Where its folder is shared, the program could put a link in its place, and the
-    bridge, which is outside, would follow it to any socket of the host's.
+    """The gateway's socket, looked for anew each time, since it may have been started again. Where
+    its folder is shared, the program could put a link in its place, and the bridge, which is
+    outside, would follow it to any socket of the host's.
     """
 
     def __init__(self, path: str) -> None:
@@ -234,7 +246,9 @@ def _through_bwrap(
 
 
 def _devices_of(plan: SandboxPlan) -> frozenset[int]:
-    """Of a tree that bubblewrap built: the file systems at the places that are its own, unless something was put over them."""
+    """Of a tree that bubblewrap built: the file systems at the places that are its own, unless
+    something was put over them.
+    """
     shared = {step.target for step in plan.mounts if step.kind in {"ro", "rw"}}
     empty = {step.target for step in plan.mounts if step.kind == "empty"} | set(OWN)
     return frozenset(os.stat(path).st_dev for path in empty - shared)  # noqa: PTH116

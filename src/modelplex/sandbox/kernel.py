@@ -1,6 +1,8 @@
-"""The system calls that Python has no name for, by ctypes. Each raises OSError, with the call's name where a path would stand.
+"""The system calls that Python has no name for, by ctypes. Each raises OSError, with the call's
+name where a path would stand.
 
-Above it everything of the sandbox; it knows nothing of what they are used for. `os.unshare` and its kin are of Python 3.12, and this runs on 3.11.
+Above it everything of the sandbox; it knows nothing of what they are used for. `os.unshare` and its
+kin are of Python 3.12, and this runs on 3.11.
 """
 
 from __future__ import annotations
@@ -108,7 +110,9 @@ def make_harmless(target: str) -> None:
 
 
 def file_system(number: int) -> int:
-    """The magic number of the file system that an open file is on (statfs(2)); `os.fstatvfs` does not tell it."""
+    """The magic number of the file system that an open file is on (statfs(2)); `os.fstatvfs` does
+    not tell it.
+    """
     facts = ctypes.create_string_buffer(STATFS_BYTES)
     _checked("fstatfs", _libc.fstatfs(number, facts))
     return int.from_bytes(facts.raw[:FIRST_WORD], sys.byteorder) & 0xFFFF_FFFF
@@ -136,7 +140,9 @@ def die_with_parent(signal_number: int) -> None:
 
 
 def be_unreadable() -> None:
-    """Neither memory nor environment of this process can be read, nor its descriptors taken, by another of the same user."""
+    """Neither memory nor environment of this process can be read, nor its descriptors taken, by
+    another of the same user.
+    """
     prctl(PR_SET_DUMPABLE, 0)
 
 
@@ -145,7 +151,9 @@ def forbid_new_privileges() -> None:
 
 
 def drop_capabilities(*, keep: tuple[int, ...] = ()) -> None:
-    """Every capability but these, and for good: a program that is executed from here on gets none of them either."""
+    """Every capability but these, and for good: a program that is executed from here on gets none
+    of them either.
+    """
     last = int(_read("/proc/sys/kernel/cap_last_cap", default="40"))
     for number in range(last + 1):
         try:
@@ -189,7 +197,9 @@ def descriptor_of(pidfd: int, number: int) -> int:
 
 
 def memory_of(tid: int, at: int, length: int) -> bytes:
-    """A piece of another process's memory. By the call, since `/proc/TID/mem` of a process that made itself undumpable belongs to root. Raises OSError."""
+    """A piece of another process's memory. By the call, since `/proc/TID/mem` of a process that
+    made itself undumpable belongs to root. Raises OSError.
+    """
     data = ctypes.create_string_buffer(length)
     here = _Piece(ctypes.cast(data, ctypes.c_void_p), length)
     there = _Piece(ctypes.c_void_p(at), length)
@@ -212,14 +222,18 @@ class _Piece(ctypes.Structure):
 
 
 def open_place(path: str) -> int:
-    """A descriptor of what stands at a path, none of whose parts may be a symbolic link. Linux 5.6."""
+    """A descriptor of what stands at a path, none of whose parts may be a symbolic link.
+    Linux 5.6.
+    """
     how = struct.pack("=QQQ", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
     result = _libc.syscall(_word(OPENAT2), _word(AT_FDCWD), os.fsencode(path), how, _word(len(how)))
     return int(_checked("openat2", result))
 
 
 def connect(number: int, address: bytes) -> int:
-    """Connect this descriptor to an address as it stands in memory. Returns 0, or the error's number."""
+    """Connect this descriptor to an address as it stands in memory. Returns 0, or the error's
+    number.
+    """
     result = int(_libc.connect(number, address, len(address)))
     return 0 if result == 0 else ctypes.get_errno()
 

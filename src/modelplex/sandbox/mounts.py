@@ -1,4 +1,6 @@
-"""Does what folders.py decided: builds the root of a sandbox, step by step, and moves into it. The process has a mount namespace of its own already."""
+"""Does what folders.py decided: builds the root of a sandbox, step by step, and moves into it. The
+process has a mount namespace of its own already.
+"""
 
 # Paths of another root, and links that are not to be followed, are text.
 # ruff: noqa: PTH102, PTH103, PTH108, PTH112, PTH115, PTH116, PTH120, PTH211
@@ -25,9 +27,11 @@ PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
 
 
 def hold_streams(folder: str) -> None:
-    """Open standard streams that are files anew, those that are open for reading alone: through a read-only mount. The program could open them once more, by /proc/self/fd, for writing.
+    """Open standard streams that are files anew, those that are open for reading alone: through a
+    read-only mount. The program could open them once more, by /proc/self/fd, for writing.
 
-    `folder` is ours, for the mounts to stand in for a moment. The process has a mount namespace of its own already. Raises OSError.
+    `folder` is ours, for the mounts to stand in for a moment. The process has a mount namespace of
+    its own already. Raises OSError.
     """
     kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     for number in (0, 1, 2):
@@ -58,7 +62,8 @@ def _open_anew(number: int, place: str) -> None:
 
 
 def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | None) -> frozenset[int]:
-    """Make `root` (an empty folder) the root of this process, with nothing below it but these steps, /proc, /dev and /sys.
+    """Make `root` (an empty folder) the root of this process, with nothing below it but these
+    steps, /proc, /dev and /sys.
 
     Returns the devices of the file systems that are its own. Raises OSError.
     """
@@ -77,7 +82,8 @@ def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | N
     kernel.mount("tmpfs", f"{root}/sys", "tmpfs", PLAIN | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     if is_root:
         _cover_proc(f"{root}/proc")
-    # The old root is put on top of the new one and taken off again, so that no folder has to be made for it.
+    # The old root is put on top of the new one and taken off again, so that no folder has to be
+    # made for it.
     os.chdir(root)
     kernel.pivot_root(".", ".")
     kernel.detach(".")

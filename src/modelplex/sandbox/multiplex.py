@@ -1,18 +1,22 @@
-"""Many connections over one byte stream: the door of a virtual machine that has a serial port and no network.
+"""Many connections over one byte stream: the door of a virtual machine that has a serial port and
+no network.
 
     multiplex.py --link /dev/vport0p1 --listen 127.0.0.1:11435 [-- COMMAND ...]     in the guest
     multiplex.py --link /run/vm/channel --socket /run/modelplex/modelplex.socket    on the host
 
-One file for both ends, which may be copied: the standard library and nothing of ours. It carries bytes and reads none of them. The guest's end takes connections,
-the host's end dials the gateway for each. The link is a character device or a Unix socket; it is opened again whenever it is lost, and then both ends drop every stream.
+One file for both ends, which may be copied: the standard library and nothing of ours. It carries
+bytes and reads none of them. The guest's end takes connections, the host's end dials the gateway
+for each. The link is a character device or a Unix socket; it is opened again whenever it is lost,
+and then both ends drop every stream.
 
 A frame is `stream id (4), kind (1), length (4), payload, end mark (1)`. What keeps it whole:
 
-- Each stream has a window: so many bytes may be under way until the other end has passed them on and says so (CREDIT). A reader that stalls costs its window, and
-  stops nobody else.
-- A link may be cut anywhere and begin anew without either end noticing at once. So an end that begins sends as many zeros as the longest frame may still lack, then HELLO
-  with an epoch of its own. A frame that zeros completed has no end mark and is told to nobody; one of kind 0 means: skip until the next HELLO; another epoch means: drop
-  every stream.
+- Each stream has a window: so many bytes may be under way until the other end has passed them on
+  and says so (CREDIT). A reader that stalls costs its window, and stops nobody else.
+- A link may be cut anywhere and begin anew without either end noticing at once. So an end that
+  begins sends as many zeros as the longest frame may still lack, then HELLO with an epoch of its
+  own. A frame that zeros completed has no end mark and is told to nobody; one of kind 0 means: skip
+  until the next HELLO; another epoch means: drop every stream.
 """
 
 from __future__ import annotations
@@ -43,7 +47,9 @@ NOBODY = bytes(8)
 PIECE = 16_384
 """The longest payload: short enough that streams take turns."""
 WINDOW = 65_536
-"""Bytes of one stream that may be under way in one direction. A thousand stalled readers cost 64 MB."""
+"""Bytes of one stream that may be under way in one direction. A thousand stalled readers cost 64
+MB.
+"""
 LINK_QUEUE = 262_144
 """Bytes that wait for the link; beyond it no connection is read."""
 MAX_STREAMS = 4_096
@@ -65,9 +71,11 @@ class FrameReceiver(Protocol):
 
 
 class FrameCodec:
-    """Bytes of the link to frames and back, and the agreement that both ends are in the same conversation. No I/O: `out` is what is to be written.
+    """Bytes of the link to frames and back, and the agreement that both ends are in the same
+    conversation. No I/O: `out` is what is to be written.
 
-    `told` hears only of frames of a conversation that both ends are in, and `drop` at the end of each.
+    `told` hears only of frames of a conversation that both ends are in, and `drop` at the end of
+    each.
     """
 
     def __init__(self, told: FrameReceiver, *, epoch: Callable[[], bytes] = lambda: os.urandom(8)) -> None:
@@ -156,7 +164,9 @@ class FrameCodec:
 
 
 class MultiplexedStream:
-    """One connection at this end. `inbox` is what the other end sent and the connection has not taken yet."""
+    """One connection at this end. `inbox` is what the other end sent and the connection has not
+    taken yet.
+    """
 
     def __init__(self, number: int, connection: socket.socket, *, dialled_by: float | None = None) -> None:
         self.number = number
@@ -175,7 +185,9 @@ class MultiplexedStream:
 
 
 class Multiplexer:
-    """One end: a link, and the streams over it. With `listen` it takes connections, with `dial` (a Unix socket's path) it makes one for each stream."""
+    """One end: a link, and the streams over it. With `listen` it takes connections, with `dial` (a
+    Unix socket's path) it makes one for each stream.
+    """
 
     def __init__(
         self,
@@ -195,7 +207,8 @@ class Multiplexer:
         self._everything = selectors.DefaultSelector()
         self._only_link = selectors.DefaultSelector()
         self._link: int | None = None
-        # A shorter queue than what may come at once is answered with SYN cookies, and some of those connections are reset.
+        # A shorter queue than what may come at once is answered with SYN cookies, and some of those
+        # connections are reset.
         self._listener = None if listen is None else socket.create_server(listen, backlog=MAX_STREAMS)
         if self._listener is not None:
             self._listener.setblocking(False)
@@ -343,7 +356,9 @@ class Multiplexer:
         self._watch(stream)
 
     def _connect(self, stream: MultiplexedStream) -> None:
-        """A Unix socket is connected at once, or is not there, or has a full backlog: then it is asked again."""
+        """A Unix socket is connected at once, or is not there, or has a full backlog: then it is
+        asked again.
+        """
         assert self._dial is not None
         assert stream.dialled_by is not None
         try:
@@ -493,7 +508,9 @@ def opened(path: str) -> int:
 
 
 def raise_loopback() -> None:
-    """Bring `lo` up, as nobody else does in a machine without a network. Where it is up, or is not ours to raise, nothing happens."""
+    """Bring `lo` up, as nobody else does in a machine without a network. Where it is up, or is not
+    ours to raise, nothing happens.
+    """
     import fcntl
 
     get_flags, set_flags, up = 0x8913, 0x8914, 1

@@ -1,6 +1,8 @@
-"""`modelplex run`: starts a gateway and a sandbox around a program, passes signals on, and returns the program's status.
+"""`modelplex run`: starts a gateway and a sandbox around a program, passes signals on, and returns
+the program's status.
 
-Above it the command line. This process stays on the host; it holds what the user's environment holds, and gives the sandbox only what folders.py and environment.py name.
+Above it the command line. This process stays on the host; it holds what the user's environment
+holds, and gives the sandbox only what folders.py and environment.py name.
 """
 
 # Paths of another root, and links that are not to be followed, are text.
@@ -94,7 +96,9 @@ OF_THE_KERNEL: Final = frozenset(
 STORAGE_WITHOUT_A_SIZE: Final = frozenset(
     {0x0102_1994, 0x8584_58F6, 0x9584_58F6, 0x6573_5546, 0x0102_1997, 0x6969, 0xFF53_4D42, 0xFE53_4D42}
 )
-"""tmpfs, ramfs, hugetlbfs, FUSE, 9p, NFS, CIFS and SMB 2: they hold data, and some of them say of no size."""
+"""tmpfs, ramfs, hugetlbfs, FUSE, 9p, NFS, CIFS and SMB 2: they hold data, and some of them say of
+no size.
+"""
 NOWHERE: Final = (3, 5, 7, 8, 9)
 """/dev/null, zero, full, random and urandom among the devices of that number."""
 _LOCK: Final = "modelplex.mcp.lock"
@@ -125,7 +129,9 @@ class CannotRun(Exception):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Returns the program's status, 128 and the signal's number where one ended it, 126 and 127 as a shell does. Raises CannotRun and UnknownMachine."""
+    """Returns the program's status, 128 and the signal's number where one ended it, 126 and 127 as
+    a shell does. Raises CannotRun and UnknownMachine.
+    """
     command = command_of(arguments.command_line)
     if arguments.check:
         command = [sys.executable, "-I", "-S", "-c", _START.format(module="check")]
@@ -189,9 +195,12 @@ def _say(sentence: str) -> None:
 
 
 def _check_streams() -> None:
-    """A socket, a folder or a device that the program is given as a stream is a way out of what is built around it."""
+    """A socket, a folder or a device that the program is given as a stream is a way out of what is
+    built around it.
+    """
     for number, name in enumerate(("input", "output", "error")):
-        # One that was closed is /dev/null by now, which children would find closed again: what they open next, a socket of ours, would get its number.
+        # One that was closed is /dev/null by now, which children would find closed again: what they
+        # open next, a socket of ours, would get its number.
         os.set_inheritable(number, True)
         facts = os.fstat(number)
         mode = facts.st_mode
@@ -218,16 +227,20 @@ def _check_streams() -> None:
 
 
 def _is_of_the_kernel(number: int) -> bool:
-    """Whether a file holds no data of anybody's, but is a way to speak to the kernel, as those of /proc and /sys are. By its file system, since such files look like any other.
+    """Whether a file holds no data of anybody's, but is a way to speak to the kernel, as those of
+    /proc and /sys are. By its file system, since such files look like any other.
 
-    A file system that this list does not know is one of those if it has no size: that is how the kernel's own ones answer.
+    A file system that this list does not know is one of those if it has no size: that is how the
+    kernel's own ones answer.
     """
     kind = kernel.file_system(number)
     return kind in OF_THE_KERNEL or (kind not in STORAGE_WITHOUT_A_SIZE and os.fstatvfs(number).f_blocks == 0)
 
 
 def _is_stream(number: int, facts: os.stat_result) -> bool:
-    """A terminal, or a device that leads nowhere. Others do: a network's (/dev/net/tun), a disk's, the kernel's memory."""
+    """A terminal, or a device that leads nowhere. Others do: a network's (/dev/net/tun), a disk's,
+    the kernel's memory.
+    """
     if not stat.S_ISCHR(facts.st_mode):
         return False
     return os.isatty(number) or (os.major(facts.st_rdev) == MEMORY and os.minor(facts.st_rdev) in NOWHERE)
@@ -265,7 +278,9 @@ def _private_folder() -> Generator[Path]:
 
 
 def _sweep(base: str) -> None:
-    """Take away what runs of ours left that were killed: nobody holds its file any more. One that is only just being made is left alone."""
+    """Take away what runs of ours left that were killed: nobody holds its file any more. One that
+    is only just being made is left alone.
+    """
     for folder in Path(base).glob(PRIVATE + "*"):
         try:
             found = folder.lstat()
@@ -285,7 +300,9 @@ def _sweep(base: str) -> None:
 
 @contextmanager
 def _log(private: Path, *, verbose: bool) -> Generator[IO[bytes]]:
-    """Where the gateway and the bridge speak: not into the program's terminal, unless that is asked for."""
+    """Where the gateway and the bridge speak: not into the program's terminal, unless that is asked
+    for.
+    """
     if verbose:
         with open(os.dup(2), "wb", buffering=0) as stream:
             yield stream
@@ -329,7 +346,8 @@ def _told_gateway(arguments: argparse.Namespace) -> list[str]:
     no_reload: bool = arguments.no_reload
     config = _config(arguments)
     if config is not None:
-        # Where it leads to: a link in the folder here is the program's to change, and the gateway looks for changes.
+        # Where it leads to: a link in the folder here is the program's to change, and the gateway
+        # looks for changes.
         real = os.path.realpath(config)
         words += ["--config", real]
         no_reload = no_reload or _may_be_replaced(real, arguments)
@@ -343,7 +361,9 @@ def _config(arguments: argparse.Namespace) -> str | None:
 def _start(
     words: Sequence[str], log: IO[bytes], *, stdin: int = subprocess.DEVNULL, alone: bool = True
 ) -> subprocess.Popen[bytes]:
-    """A module of ours with its arguments. One that is for this run `alone` ends with us, however we end."""
+    """A module of ours with its arguments. One that is for this run `alone` ends with us, however
+    we end.
+    """
     return subprocess.Popen(  # noqa: S603 - our own words
         # -P: the working folder, which the program may write to, is no place to import from.
         [sys.executable, "-P", "-m", *words],
@@ -372,8 +392,9 @@ def _ended(popen: subprocess.Popen[bytes]) -> None:
 def _gateway_of_agent(
     arguments: argparse.Namespace, agent: Agent, path: str, private: Path, log: IO[bytes]
 ) -> Generator[_Started]:
-    """The gateway that serves this agent's socket: rates, budgets and what may run at once hold for all of an agent's programs together, so there is one. It is the
-    host's, or that of the run that came first, and then stays until the last run that uses it has ended.
+    """The gateway that serves this agent's socket: rates, budgets and what may run at once hold for
+    all of an agent's programs together, so there is one. It is the host's, or that of the run that
+    came first, and then stays until the last run that uses it has ended.
     """
     if Path(path).is_symlink():
         raise CannotRun(
@@ -395,7 +416,9 @@ def _gateway_of_agent(
 
 
 class _Shared:
-    """The gateway on an agent's socket, which several runs may use. `popen` is set where this one started it, `use` while it is used."""
+    """The gateway on an agent's socket, which several runs may use. `popen` is set where this one
+    started it, `use` while it is used.
+    """
 
     def __init__(self, path: str, *, said: Callable[[], str]) -> None:
         self.path = path
@@ -415,7 +438,9 @@ class _Shared:
             self.popen = _start(words, log, stdin=theirs.fileno(), alone=False)
 
     def is_ready(self) -> bool:
-        """Whether it listens and counts us among its uses. Raises CannotRun where ours has ended, and nobody else's is there or on its way."""
+        """Whether it listens and counts us among its uses. Raises CannotRun where ours has ended,
+        and nobody else's is there or on its way.
+        """
         if self.popen is None:
             return _answers(self.path) and self._begin()
         if self.popen.poll() is None:
@@ -435,7 +460,9 @@ class _Shared:
             return False
 
     def _begin(self) -> bool:
-        """Tell another run's gateway that we use it. The host's own needs no telling; one that is just beginning or ending cannot be told."""
+        """Tell another run's gateway that we use it. The host's own needs no telling; one that is
+        just beginning or ending cannot be told.
+        """
         use = socket.socket(socket.AF_UNIX)
         use.settimeout(END_SECONDS)
         with suppress(OSError):
@@ -483,7 +510,9 @@ def _is_held(path: str) -> bool:
 
 
 def _may_be_replaced(config: str, arguments: argparse.Namespace) -> bool:
-    """Whether it lies in what the program writes to. A cover hides it only until an editor puts a new file there, which is the program's to change then."""
+    """Whether it lies in what the program writes to. A cover hides it only until an editor puts a
+    new file there, which is the program's to change then.
+    """
     writable = [*map(os.path.realpath, arguments.rw), _working_folder()]
     return arguments.fs == "host" or any(config.startswith(f"{folder}/") for folder in writable)
 
@@ -586,7 +615,9 @@ def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> None:
 
 
 def _write_maps(pid: int) -> None:
-    """Everybody keeps the number that they have on the host: root shows whom it may, another user only itself."""
+    """Everybody keeps the number that they have on the host: root shows whom it may, another user
+    only itself.
+    """
     uid, gid = os.geteuid(), os.getegid()
     folder = Path("/proc", str(pid))
     if uid == 0:
@@ -648,7 +679,9 @@ def _pass_signals_on(control: socket.socket, popen: subprocess.Popen[bytes], gat
 
 
 def _is_told_alone(number: int) -> bool:
-    """A terminal that goes away tells its session's leader, and nobody else until that has ended: we are it where a terminal was opened for us."""
+    """A terminal that goes away tells its session's leader, and nobody else until that has ended:
+    we are it where a terminal was opened for us.
+    """
     return number == signal.SIGHUP and os.getsid(0) == os.getpid()
 
 
@@ -742,7 +775,9 @@ def _homes() -> list[str]:
 
 
 def _named(arguments: argparse.Namespace, *, here: str) -> tuple[list[str], list[str]]:
-    """The folders and files of --ro and --rw, each by the one path that it has. Raises CannotRun where one is named as both, under whatever name."""
+    """The folders and files of --ro and --rw, each by the one path that it has. Raises CannotRun
+    where one is named as both, under whatever name.
+    """
     read_only = list(dict.fromkeys(_existing(path) for path in arguments.ro))
     writable = list(dict.fromkeys(_existing(path) for path in arguments.rw))
     for path in writable:
@@ -774,8 +809,9 @@ def _existing(path: str) -> str:
 
 
 def _covered(config: str, gateway: str) -> list[str]:
-    """What the program is not to see, or not to put something else in the place of: the config, what approves tools, the gateway's sockets, and what it keeps, with the
-    files beside it that are of the same name.
+    """What the program is not to see, or not to put something else in the place of: the config,
+    what approves tools, the gateway's sockets, and what it keeps, with the files beside it that are
+    of the same name.
     """
     from modelplex.config.state_folder import state_folder
 
@@ -789,7 +825,9 @@ def _covered(config: str, gateway: str) -> list[str]:
 
 
 def _remembered(config: str) -> list[str]:
-    """The files and sockets that a config has the gateway make. A config that cannot be read is the gateway's to complain of."""
+    """The files and sockets that a config has the gateway make. A config that cannot be read is the
+    gateway's to complain of.
+    """
     import tomllib
 
     try:
@@ -826,7 +864,9 @@ def _is_tables(value: Any) -> bool:
 
 
 def _files() -> dict[str, str]:
-    """What is put into the sandbox for Python and Node, by path: they learn `unix:` addresses from it."""
+    """What is put into the sandbox for Python and Node, by path: they learn `unix:` addresses from
+    it.
+    """
     found: dict[str, str] = {}
     client = _PACKAGE / "client.py"
     if client.is_file():
@@ -839,7 +879,9 @@ def _files() -> dict[str, str]:
 
 
 def _ignored() -> list[int]:
-    """What the shell had us ignore (nohup does), which the program ignores too. Python's own two are not meant."""
+    """What the shell had us ignore (nohup does), which the program ignores too. Python's own two
+    are not meant.
+    """
     own = {signal.SIGPIPE, signal.SIGXFSZ}
     return [int(n) for n in signal.valid_signals() - own if signal.getsignal(n) is signal.SIG_IGN]
 
@@ -858,7 +900,8 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
         raise CannotRun(
             "bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out."
         )
-    # Its own first process would be open to the program, and is behind no filter: the supervisor is the first.
+    # Its own first process would be open to the program, and is behind no filter: the supervisor is
+    # the first.
     words = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
     # The one capability by which the supervisor rids itself of the rest.
     words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]

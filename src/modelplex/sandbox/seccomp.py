@@ -1,14 +1,20 @@
-"""Which system calls a sandboxed program has: a filter in the kernel's own small language, written by `program` and put in place by `install`.
+"""Which system calls a sandboxed program has: a filter in the kernel's own small language, written
+by `program` and put in place by `install`.
 
 `program` is a function of the machine's name alone. What the filter holds, and why:
 
-- `socket` makes AF_UNIX, AF_INET and AF_INET6 (and, where asked for, routing netlink): AF_VSOCK belongs to no network namespace, and reaches the hypervisor.
-- Of AF_INET only streams and datagrams: raw and packet sockets would need a capability too, and other types load modules.
-- Of AF_UNIX only streams and packets in order: a datagram names its receiver in memory that a filter cannot see.
+- `socket` makes AF_UNIX, AF_INET and AF_INET6 (and, where asked for, routing netlink): AF_VSOCK
+  belongs to no network namespace, and reaches the hypervisor.
+- Of AF_INET only streams and datagrams: raw and packet sockets would need a capability too, and
+  other types load modules.
+- Of AF_UNIX only streams and packets in order: a datagram names its receiver in memory that a
+  filter cannot see.
 - `connect` is asked of a supervisor (connects.py), for the same reason: an address lies in memory.
-- io_uring makes sockets without asking a filter. Key rings and typing into the terminal (TIOCSTI) reach what is outside. So may the kernel's log, and counters of what the machine
-  does; and with bpf and userfaultfd they are what faults of the kernel are mostly reached by.
-- Root makes no user namespace: with the capabilities of one it could mount the host's control groups, whose files belong to its number.
+- io_uring makes sockets without asking a filter. Key rings and typing into the terminal (TIOCSTI)
+  reach what is outside. So may the kernel's log, and counters of what the machine does; and with
+  bpf and userfaultfd they are what faults of the kernel are mostly reached by.
+- Root makes no user namespace: with the capabilities of one it could mount the host's control
+  groups, whose files belong to its number.
 - A call by another machine's numbers (32 bits, x32) would go past all of this.
 """
 
@@ -33,7 +39,9 @@ ROUTE: Final = 0
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 NEW_USER: Final = 0x1000_0000
 CLONE3: Final = 435
-"""Of the same number on every machine. Its flags lie in memory, so that it is not there where they count; libraries go on with the older one."""
+"""Of the same number on every machine. Its flags lie in memory, so that it is not there where they
+count; libraries go on with the older one.
+"""
 
 SET_MODE_FILTER: Final = 1
 NEW_LISTENER, WAIT_KILLABLE = 1 << 3, 1 << 5
@@ -86,7 +94,9 @@ def machine() -> Machine:
 
 
 def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
-    """The filter, as the kernel reads it: 8 bytes an instruction. `users`: whether user namespaces may be made."""
+    """The filter, as the kernel reads it: 8 bytes an instruction. `users`: whether user namespaces
+    may be made.
+    """
     lines: list[tuple[int, int, int, int]] = [
         _load(ARCH_AT),
         (EQUAL, 1, 0, of.arch),
@@ -158,7 +168,9 @@ def _refuse(code: int) -> tuple[int, int, int, int]:
 
 
 def _if(value: int, then: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
-    """These lines where what was loaded is this value; every one of them ends in a return, so that nothing has to be loaded again."""
+    """These lines where what was loaded is this value; every one of them ends in a return, so that
+    nothing has to be loaded again.
+    """
     return [(EQUAL, 0, len(then), value), *then]
 
 
@@ -167,13 +179,16 @@ class _Program(ctypes.Structure):
 
 
 def install(code: bytes) -> int:
-    """Put the filter before every later call of this thread and its children. Returns the descriptor at which `connect` is asked for. Raises OSError."""
+    """Put the filter before every later call of this thread and its children. Returns the
+    descriptor at which `connect` is asked for. Raises OSError.
+    """
     of = machine()
     program_ = _Program(len(code) // 8, code)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     fault = 0
-    # The second flag (Linux 5.19) keeps a signal from ending a call that the supervisor has begun to answer, which would make it twice.
+    # The second flag (Linux 5.19) keeps a signal from ending a call that the supervisor has begun
+    # to answer, which would make it twice.
     for flags in (NEW_LISTENER | WAIT_KILLABLE, NEW_LISTENER):
         result = int(
             libc.syscall(

@@ -1,4 +1,6 @@
-"""Inside `modelplex run` alone, on the PYTHONPATH of what runs there: a `unix:` address works as soon as an HTTP library is imported, and nothing is imported before that."""
+"""Inside `modelplex run` alone, on the PYTHONPATH of what runs there: a `unix:` address works as
+soon as an HTTP library is imported, and nothing is imported before that.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ LIBRARIES = {"httpx", "httpx2"}
 
 
 def teach() -> None:
-    """`import modelplex.client`, from the file beside this one: the program's own Python may have no such package."""
+    """`import modelplex.client`, from the file beside this one: the program's own Python may have
+    no such package.
+    """
     name = "_modelplex_client"
     if name not in sys.modules:
         _run(name, HERE / "client.py")

@@ -1,4 +1,6 @@
-"""Where to listen, as values. Above it: the command line, the config and `serve`. It opens nothing and resolves no name."""
+"""Where to listen, as values. Above it: the command line, the config and `serve`. It opens nothing
+and resolves no name.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from typing import TypeAlias
 import msgspec
 
 LOCALHOST = "127.0.0.1"
-"""What a port without a host means: the loopback, so that nothing is served to a network by leaving a word out."""
+"""What a port without a host means: the loopback, so that nothing is served to a network by leaving
+a word out.
+"""
 
 HTTP_FORM = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.]+)?)\]|(?P<host>[^\s\[\]:/@]*)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -24,7 +28,9 @@ class ListenError(Exception):
 
 
 class Tcp(msgspec.Struct, frozen=True, tag=True):
-    """HTTP on a port. Port 0 lets the system choose; a name is bound at each address that it resolves to."""
+    """HTTP on a port. Port 0 lets the system choose; a name is bound at each address that it
+    resolves to.
+    """
 
     host: str
     port: int
@@ -39,8 +45,9 @@ class Tcp(msgspec.Struct, frozen=True, tag=True):
 
 
 class Unix(msgspec.Struct, frozen=True, tag=True):
-    """HTTP on a socket file. `mode` is exact from the file's first moment (connecting needs write permission);
-    `group` is a group's name, None leaves the one that the system gives. `agent` is whose socket it is, "" for nobody's in particular.
+    """HTTP on a socket file. `mode` is exact from the file's first moment (connecting needs write
+    permission); `group` is a group's name, None leaves the one that the system gives. `agent` is
+    whose socket it is, "" for nobody's in particular.
     """
 
     path: str
@@ -75,7 +82,9 @@ Address: TypeAlias = Tcp | Unix | Vsock
 
 
 def parse_http(text: str) -> Tcp:
-    """`host:port`, `[v6]:port`, or `:port` for the loopback. Raises ValueError with a sentence that shows the form."""
+    """`host:port`, `[v6]:port`, or `:port` for the loopback. Raises ValueError with a sentence that
+    shows the form.
+    """
     form = 'write "host:port" ("0.0.0.0:8080", "[::1]:8080"), or ":8080" for 127.0.0.1'
     found = HTTP_FORM.fullmatch(text)
     if found is None:

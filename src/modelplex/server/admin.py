@@ -1,6 +1,7 @@
 """What can be looked at: /health and the models for everybody, /_internal/* for the host.
 
-Above it stands the app, which has checked who asks by the time that a view is made; below it the gateway and the metrics, which are read and never changed. Views hold no
+Above it stands the app, which has checked who asks by the time that a view is made; below it the
+gateway and the metrics, which are read and never changed. Views hold no
 secret: the config is redacted where it is made.
 """
 
@@ -36,7 +37,9 @@ View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
 NAMED = 5
 """Models that an agent is told of when it asks for one that is not among its own."""
 SHOWN_BREAKERS = 50
-"""Circuits of one provider that are shown, the open ones first: enough to see what is wrong, and models are names that callers make up."""
+"""Circuits of one provider that are shown, the open ones first: enough to see what is wrong, and
+models are names that callers make up.
+"""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -91,7 +94,9 @@ class AdminRoutes:
     async def health(
         self, gateway: Gateway, *, detail: bool, caller: Caller | None = None
     ) -> tuple[bytes, bytes]:
-        """That it is alive; in detail, also how the providers are to everybody and to this caller."""
+        """That it is alive; in detail, also how the providers are to everybody and to
+        this caller.
+        """
         report: dict[str, Any] = {"status": "ok", "service": "modelplex"}
         if detail:
             report["version"] = modelplex.__version__
@@ -214,7 +219,9 @@ def _shown(body: bytes) -> str:
 
 
 def may_look_inside(client: str, authorization: str | None, token: Secret | None) -> None:
-    """Raises PolicyDenied or Unauthorized. Without a token the loopback may; with one, whoever has it, and nobody else."""
+    """Raises PolicyDenied or Unauthorized. Without a token the loopback may; with one, whoever has
+    it, and nobody else.
+    """
     if token is None:
         if not _is_loopback(client):
             raise PolicyDenied(
@@ -243,7 +250,9 @@ async def _known(gateway: Gateway, caller: Caller | None) -> dict[str, str]:
 
 
 def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
-    """Raises UnknownModel for a name that is not among the caller's models, be there such a model or not."""
+    """Raises UnknownModel for a name that is not among the caller's models, be there such a model
+    or not.
+    """
     if caller.may_ask(name):
         return
     theirs = list(gateway.listing.directory.known(caller.models))
@@ -255,7 +264,9 @@ def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
 
 
 async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
-    """Who is known to serve the model to an agent whose models are `globs`; "" for an alias. Raises UnknownModel."""
+    """Who is known to serve the model to an agent whose models are `globs`; "" for an alias. Raises
+    UnknownModel.
+    """
     await gateway.listing.asked()
     directory = gateway.listing.directory
     if name in directory.aliases:
@@ -267,8 +278,10 @@ async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
 
 
 def _breakers(gateway: Gateway, provider: str, caller: Caller | None = None) -> list[dict[str, Any]]:
-    """The circuits of this provider that are not well, the worst first. `key`, `model` and `endpoint` are null where it is not about one of them; `caller` where it
-    concerns everybody. With `caller` those that concern others alone are left out, and what the provider said to others: it may quote their requests.
+    """The circuits of this provider that are not well, the worst first. `key`, `model` and
+    `endpoint` are null where it is not about one of them; `caller` where it concerns everybody.
+    With `caller` those that concern others alone are left out, and what the provider said to
+    others: it may quote their requests.
     """
     now = perf_counter()
     found = [one for one in gateway.circuits.standing() if one.name.provider == provider]

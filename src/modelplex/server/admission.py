@@ -1,7 +1,9 @@
-"""Admission control for request bodies: how many bytes are in memory, for whom, and whether more may come in. Pure: no clock and no socket.
+"""Admission control for request bodies: how many bytes are in memory, for whom, and whether more
+may come in. Pure: no clock and no socket.
 
-A body counts from its head, with the length that is declared there, or by what has arrived where none is declared, until its request is over. One caller has at most its share,
-and leaves as much free as it takes: however many callers use up their shares, another one's body still finds room.
+A body counts from its head, with the length that is declared there, or by what has arrived where
+none is declared, until its request is over. One caller has at most its share, and leaves as much
+free as it takes: however many callers use up their shares, another one's body still finds room.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 from modelplex.core.errors import AgentLimited, Busy
 
 RETRY_AFTER = 1.0
-"""Seconds. Memory is free again when a request ends, which nobody can tell ahead; a second is what a short one takes."""
+"""Seconds. Memory is free again when a request ends, which nobody can tell ahead; a second is what
+a short one takes.
+"""
 
 
 class BodyMemory:

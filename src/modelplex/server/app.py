@@ -1,11 +1,15 @@
 """What every request goes through before and after the gateway.
 
-Above it stand the listeners, below it the gateway. It knows methods, headers and statuses, and nothing of providers. The order of the stages, each with its reason:
+Above it stand the listeners, below it the gateway. It knows methods, headers and statuses, and
+nothing of providers. The order of the stages, each with its reason:
 
-    who asks       the connection's caller, or the agent whose token came: those that may not connect are refused before anything is looked at
-    who may ask    Host and Origin, on TCP alone: a web page must not reach this port by a name of its own
+    who asks       the connection's caller, or the agent whose token came: those that may not
+                   connect are refused before anything is looked at
+    who may ask    Host and Origin, on TCP alone: a web page must not reach this port by a name of
+                   its own
     the path       the allow-list
-    how much       the agent's rate, requests at once and budget, and the length of the body: known from the head, so asked before the body is read
+    how much       the agent's rate, requests at once and budget, and the length of the body: known
+                   from the head, so asked before the body is read
     the body       only now, and within its limits
     the answer     the gateway's
     the Record     always, however it ended
@@ -66,17 +70,24 @@ from modelplex.server.routes import (
 INSIDE = "/_internal/"
 """For the host, and on TCP alone: an agent's socket does not have it."""
 MAX_LENGTH_DIGITS = 20
-"""Digits of a content-length: as many as the largest number of 64 bits has. The parser lets any number of zeros stand before."""
+"""Digits of a content-length: as many as the largest number of 64 bits has. The parser lets any
+number of zeros stand before.
+"""
 MAX_MODEL_NAME = 512
-"""Characters of a model's name. The longest known, a path to a file, is well below; it is put into logs and headers."""
+"""Characters of a model's name. The longest known, a path to a file, is well below; it is put into
+logs and headers.
+"""
 
 
 CLIENTS_WITH_VERSIONS = frozenset({"anthropic_messages", "anthropic_count"})
-"""Dialects that say a version and betas in headers, which go on to a provider that speaks them too."""
+"""Dialects that say a version and betas in headers, which go on to a provider that speaks them too.
+"""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What of the head is looked at. Credentials of any form are accepted, ignored and never passed on."""
+    """What of the head is looked at. Credentials of any form are accepted, ignored and never passed
+    on.
+    """
 
     method: str
     path: str
@@ -156,13 +167,17 @@ def _length(value: bytes) -> int:
 
 
 def _once(name: bytes, known: str | None) -> None:
-    """Of two, one could be what is checked here and the other what somebody meant (RFC 9112 3.2)."""
+    """Of two, one could be what is checked here and the other what somebody meant (RFC
+    9112 3.2).
+    """
     if known is not None:
         raise BadRequest(f"The request has the header {name.decode()!r} twice.")
 
 
 class App:
-    """The ASGI callable. `gateway` may be replaced while it runs: requests that have begun keep theirs."""
+    """The ASGI callable. `gateway` may be replaced while it runs: requests that have begun keep
+    theirs.
+    """
 
     def __init__(
         self,
@@ -288,12 +303,14 @@ class App:
             if not isinstance(error, ClientClosed):
                 await _refuse(error, door, request_id, dialect=asked.dialect)
         except RecursionError:
-            # Reading JSON takes a level of the stack for a level of nesting; nobody means a thousand of them.
+            # Reading JSON takes a level of the stack for a level of nesting; nobody means a
+            # thousand of them.
             too_deep = BadRequest("The body is nested deeper than is read.")
             journal.failed(too_deep)
             await _refuse(too_deep, door, request_id, dialect=asked.dialect)
         except asyncio.CancelledError:
-            # The caller is gone. The task was cancelled by that alone, so it ends here, and nobody is left to be told.
+            # The caller is gone. The task was cancelled by that alone, so it ends here, and nobody
+            # is left to be told.
             if journal.failure is None:
                 journal.failed(ClientClosed("The caller hung up."))
         finally:
@@ -306,7 +323,9 @@ class App:
             self._close(journal, door)
 
     def _settle(self, ticket: Ticket, journal: RecordBuilder) -> None:
-        """What a call took of its agent's limits: also one whose caller hung up, or that broke off."""
+        """What a call took of its agent's limits: also one whose caller hung up, or that
+        broke off.
+        """
         tokens, usd = journal.charged()
         self.limits.settle(ticket, tokens=tokens, usd=usd)
 
@@ -386,12 +405,16 @@ class App:
 
 
 def _payer(caller: Caller) -> str:
-    """Whose share of memory a body takes: its agent's, or that of one address or listener, where nobody in particular calls."""
+    """Whose share of memory a body takes: its agent's, or that of one address or listener, where
+    nobody in particular calls.
+    """
     return f"{caller.owner} {caller.client}" if caller.client and not caller.agent else caller.owner
 
 
 def version_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
-    """Of a Messages request: its API version, and its betas, as far as they may go on. Of several versions the first goes on: a provider has to be sent one."""
+    """Of a Messages request: its API version, and its betas, as far as they may go on. Of several
+    versions the first goes on: a provider has to be sent one.
+    """
     kept: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name == b"anthropic-version":

@@ -1,7 +1,9 @@
 """Who calls, and whether they may: from a connection and the headers of a request to a Caller.
 
-Above it stand the listeners, which call `meet` once a connection, and the app, which calls `of` for each request; below it the config and `peer`. It knows no route and no model. A name is the
-host's to give: that of the agent whose socket it is, or whose token was sent. Any other key is nobody in particular.
+Above it stand the listeners, which call `meet` once a connection, and the app, which calls `of` for
+each request; below it the config and `peer`. It knows no route and no model. A name is the host's
+to give: that of the agent whose socket it is, or whose token was sent. Any other key is nobody in
+particular.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 
 
 class AgentPolicy(msgspec.Struct, frozen=True):
-    """What a config says of one agent's callers, or of nobody's in particular, on one kind of listener. `allow_uid` and `attest` are for its own socket."""
+    """What a config says of one agent's callers, or of nobody's in particular, on one kind of
+    listener. `allow_uid` and `attest` are for its own socket.
+    """
 
     agent: str = ""
     sealed: bool = False
@@ -40,8 +44,9 @@ class AgentPolicy(msgspec.Struct, frozen=True):
 
 
 class ClientConnection(msgspec.Struct):
-    """What is known of a connection. `refused`, a sentence and a code, is said to each of its requests; `terms` are those that `caller` was made by. `asked`: a request
-    has come, and the host was told of what there is to tell.
+    """What is known of a connection. `refused`, a sentence and a code, is said to each of its
+    requests; `terms` are those that `caller` was made by. `asked`: a request has come, and the host
+    was told of what there is to tell.
     """
 
     caller: Caller
@@ -51,7 +56,10 @@ class ClientConnection(msgspec.Struct):
 
 
 class CallerResolver:
-    """The door book of a process. `report` is told, once a connection that asks for something, of a caller that is refused (with the sentence), or is only warned of: it has a network, or cannot be judged (None)."""
+    """The door book of a process. `report` is told, once a connection that asks for something, of a
+    caller that is refused (with the sentence), or is only warned of: it has a network, or cannot be
+    judged (None).
+    """
 
     def __init__(self, config: Config, *, report: Callable[[Caller, str | None], None] | None = None) -> None:
         self._report = report
@@ -78,7 +86,9 @@ class CallerResolver:
     def meet(
         self, sock: PeerSocket | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""
     ) -> ClientConnection:
-        """A connection was accepted: who is at its other end. `agent` is whose socket it is. Reads /proc where attestation is on, in a fraction of a millisecond."""
+        """A connection was accepted: who is at its other end. `agent` is whose socket it is. Reads
+        /proc where attestation is on, in a fraction of a millisecond.
+        """
         terms = self._terms.get((kind, agent))
         peer = credentials(sock) if kind == "unix" and sock is not None else None
         attested: PeerNetwork | None = None
@@ -100,7 +110,9 @@ class CallerResolver:
         return met
 
     def _tell(self, met: ClientConnection) -> None:
-        """At its first request, what was seen of a connection: one that asks for nothing, to see whether somebody listens, is no caller yet."""
+        """At its first request, what was seen of a connection: one that asks for nothing, to see
+        whether somebody listens, is no caller yet.
+        """
         met.asked = True
         caller, terms, attested = met.caller, met.terms, met.caller.attested
         if attested is not None and terms is not None and caller.kind == "unix":
@@ -115,7 +127,9 @@ class CallerResolver:
             self._report(caller, None if met.refused is None else met.refused[0])
 
     def of(self, met: ClientConnection, headers: Headers) -> Caller:
-        """Who makes this request. Raises PolicyDenied where the connection is refused, or its agent is no longer configured."""
+        """Who makes this request. Raises PolicyDenied where the connection is refused, or its agent
+        is no longer configured.
+        """
         if not met.asked:
             self._tell(met)
         if met.refused is not None:
@@ -139,14 +153,17 @@ class CallerResolver:
             if name not in KEY_HEADERS:
                 continue
             token = value[len(BEARER) :] if value[: len(BEARER)].lower() == BEARER else value
-            # Looked up by its hash: how long that takes says nothing of how much of a guess was right.
+            # Looked up by its hash: how long that takes says nothing of how much of a guess was
+            # right.
             if (agent := self._tokens.get(sha256(token.strip()).digest())) is not None:
                 return agent
         return None
 
 
 def connecting(caller: Caller) -> str:
-    """Whose share a connection takes: its agent's, or that of one process, user or address on its listener. A token is not known yet when a connection is accepted."""
+    """Whose share a connection takes: its agent's, or that of one process, user or address on its
+    listener. A token is not known yet when a connection is accepted.
+    """
     if caller.agent:
         return caller.owner
     peer = caller.peer

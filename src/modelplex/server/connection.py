@@ -1,15 +1,19 @@
 """One connection: HTTP/1.1 read by httptools, spoken by uvicorn, and the limits that hold on it.
 
-Above it `serve`, which opens and ends connections; below it the app, a bare ASGI callable. It knows neither routes nor
-models, and of the app's errors only that there was one.
+Above it `serve`, which opens and ends connections; below it the app, a bare ASGI callable. It knows
+neither routes nor models, and of the app's errors only that there was one.
 
-uvicorn gives the exchange (`send`, `receive`, flow control, keep-alive, 100-continue, chunked bodies). Ours is what it leaves open:
+uvicorn gives the exchange (`send`, `receive`, flow control, keep-alive, 100-continue, chunked
+bodies). Ours is what it leaves open:
 
-- time and size: a head, a body and an idle connection are each given a deadline. It is a number on the connection, looked
-  at by one sweep over all of them, so a request that is in time costs no timer;
-- the end: an answer that comes before its request was read to the end is not lost in a reset (`hang_up`);
+- time and size: a head, a body and an idle connection are each given a deadline. It is a number on
+  the connection, looked at by one sweep over all of them, so a request that is in time costs no
+  timer;
+- the end: an answer that comes before its request was read to the end is not lost in a reset
+  (`hang_up`);
 - refusals have OpenAI's error shape, and never land in the middle of another answer (`refuse`);
-- pipelined requests wait in turn, and a hang-up reaches the one that runs, not the one that was read last.
+- pipelined requests wait in turn, and a hang-up reaches the one that runs, not the one that was
+  read last.
 """
 
 from __future__ import annotations
@@ -38,16 +42,22 @@ from modelplex.server.connection_shares import ConnectionShares, ShareHolder, Sh
 log = logging.getLogger("modelplex.server")
 
 LINGER_SECONDS = 2.0
-"""How long an ended connection is still read from, so that a client in the middle of its body gets to read our answer."""
+"""How long an ended connection is still read from, so that a client in the middle of its body gets
+to read our answer.
+"""
 
 LINGER_BYTES = 48 * 1024 * 1024
-"""How much is read and thrown away meanwhile: a body somewhat above the usual request limit of 32 MiB, to its end."""
+"""How much is read and thrown away meanwhile: a body somewhat above the usual request limit of 32
+MiB, to its end.
+"""
 
 FLUSH_SECONDS = 30.0
 """How long the rest of a finished answer waits for a client that takes no byte of it."""
 
 MAX_PIPELINED = 16
-"""Requests that wait behind a running one. No client that we know pipelines; each one waiting costs about 2 kB."""
+"""Requests that wait behind a running one. No client that we know pipelines; each one waiting costs
+about 2 kB.
+"""
 
 MAX_OVER_LIMIT = 256
 """Connections for which there is no room that are told so. Those beyond are cut without a word."""
@@ -56,50 +66,71 @@ SPOKEN = {"1.0", "1.1"}
 """Versions of HTTP. The parser knows 0.9 and 2.0 too, which have no head or one of another form."""
 
 FOREIGN = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/")
-"""The first line of a request of protocols that the parser reads like HTTP, and does not tell from it."""
+"""The first line of a request of protocols that the parser reads like HTTP, and does not tell from
+it.
+"""
 
 UPGRADING = {b"connection", b"upgrade", b"http2-settings"}
 """Headers that ask for another protocol."""
 
 USUAL_HEAD = 16_384
-"""Bytes of a head that count nowhere, and so do USUAL_HEADERS headers: what clients send is well below."""
+"""Bytes of a head that count nowhere, and so do USUAL_HEADERS headers: what clients send is well
+below.
+"""
 USUAL_HEADERS = 256
 HEADER_COST = 160
 """Bytes that a header takes beside its own: a short one is mostly that."""
 MAX_HEADS = 16 * 1024 * 1024
-"""Bytes of all larger heads together, unfinished or of running requests. At the largest size that is usual, thousands of them would otherwise take hundreds of megabytes."""
+"""Bytes of all larger heads together, unfinished or of running requests. At the largest size that
+is usual, thousands of them would otherwise take hundreds of megabytes.
+"""
 
 JOIN_LIMIT = 65_536
-"""Bytes of body up to which head and body are copied together: a copy costs less than a second buffer below it."""
+"""Bytes of body up to which head and body are copied together: a copy costs less than a second
+buffer below it.
+"""
 
 Stage = Literal["between", "head begun", "head", "body"]
-"""How far the request is read that is coming in: none; its first bytes, no deadline set; its head; its body."""
+"""How far the request is read that is coming in: none; its first bytes, no deadline set; its head;
+its body.
+"""
 
 
 class ConnectionLimits(msgspec.Struct, frozen=True):
-    """What a client may take of us. Times in seconds, sizes in bytes; each deadline is met within a quarter of itself or a second."""
+    """What a client may take of us. Times in seconds, sizes in bytes; each deadline is met within a
+    quarter of itself or a second.
+    """
 
     max_header_size: int = 65536
     """Request line and headers: room for a client's cookies and long paths."""
     header_timeout: float = 10
-    """From the first byte of a request (or, before that, from the accept) to the end of its head."""
+    """From the first byte of a request (or, before that, from the accept) to the end of its head.
+    """
     body_timeout: float = 30
     """Without a byte of a body that is not complete, while we are ready to read it."""
     min_body_rate: int = 32_768
-    """Bytes a second, on average from `body_timeout` after the head on: who sends a byte now and then holds memory for nothing. 0 is no bound."""
+    """Bytes a second, on average from `body_timeout` after the head on: who sends a byte now and
+    then holds memory for nothing. 0 is no bound.
+    """
     keep_alive: float = 75
-    """Between requests. Longer than the minute after which most clients' pools let go: they should be the ones to close."""
+    """Between requests. Longer than the minute after which most clients' pools let go: they should
+    be the ones to close.
+    """
     max_connections: int = 2048
     max_connections_per_listener: int | None = None
     max_connections_per_caller: int | None = None
     reserved_connections: int | None = None
     """For HTTP. What is None is a part of `max_connections`, which `shares` knows."""
     unread_timeout: float = 120
-    """Without a byte taken of an answer that waits to be sent: longer than a client pauses that still wants it."""
+    """Without a byte taken of an answer that waits to be sent: longer than a client pauses that
+    still wants it.
+    """
     unread_grace: float = 5
     """For so long a client's answers may wait, however many they are."""
     unread_connections: int = 64
-    """Of one caller with an answer that has been waiting for longer than that. Each holds what was read of its provider in the meantime, about 2 MB."""
+    """Of one caller with an answer that has been waiting for longer than that. Each holds what was
+    read of its provider in the meantime, about 2 MB.
+    """
     unread_bytes: int = 134_217_728
     """Of such answers of one caller together: two whole ones of the largest usual size."""
     drain_timeout: float = 30
@@ -168,7 +199,9 @@ APP_FAILED = msgspec.json.encode(
 
 
 class ConnectionRegistry(ServerState):
-    """What is going on in a process: its open connections and running exchanges, and the sweep that holds them to their deadlines."""
+    """What is going on in a process: its open connections and running exchanges, and the sweep that
+    holds them to their deadlines.
+    """
 
     def __init__(self, *, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -186,7 +219,9 @@ class ConnectionRegistry(ServerState):
         self.heads = 0
         """Bytes of unusually large heads in memory."""
         self.unread: dict[Connection, UnreadResponse] = {}
-        """Connections whose client has not taken what was written, in the order in which they came to it."""
+        """Connections whose client has not taken what was written, in the order in which they came
+        to it.
+        """
         self.refused = 0
         """Open connections for which there was no room, and which are told so."""
         self.running: set[HttpExchange] = set()
@@ -223,7 +258,9 @@ class ConnectionRegistry(ServerState):
         self.sweeper = self.loop.call_later(self.pace, self.sweep) if self.open else None
 
     def cut_unread(self, now: float) -> None:
-        """End connections whose clients take nothing, and the oldest of a caller that leaves too much unread: answers that wait are memory that nobody else can have."""
+        """End connections whose clients take nothing, and the oldest of a caller that leaves too
+        much unread: answers that wait are memory that nobody else can have.
+        """
         limits = self.limits
         late: dict[str, list[Connection]] = {}
         for connection, unread in tuple(self.unread.items()):
@@ -245,7 +282,9 @@ class ConnectionRegistry(ServerState):
 
 
 class UnreadResponse:
-    """What waits for a client: `size` bytes, `since` it was too much, of which some were last taken at `moved`; on the loop's clock."""
+    """What waits for a client: `size` bytes, `since` it was too much, of which some were last taken
+    at `moved`; on the loop's clock.
+    """
 
     __slots__ = ("moved", "since", "size")
 
@@ -267,7 +306,9 @@ class ExchangeTransport:
 
 
 class HttpExchange(RequestResponseCycle):
-    """One request and its answer. The app's own end is the exchange's: it fails in a way that the client can see."""
+    """One request and its answer. The app's own end is the exchange's: it fails in a way that the
+    client can see.
+    """
 
     task: asyncio.Task[None] | None = None
     refused = False
@@ -275,7 +316,9 @@ class HttpExchange(RequestResponseCycle):
     unwritten = b""
     """A head that waits for the first piece."""
     on_hang_up: Callable[[], object] | None = None
-    """Called when the client is gone and this exchange is still running. The app finds the exchange in `scope["exchange"]` and may set it."""
+    """Called when the client is gone and this exchange is still running. The app finds the exchange
+    in `scope["exchange"]` and may set it.
+    """
 
     def __repr__(self) -> str:
         answer = "answered" if self.response_complete else "answering" if self.response_started else "asked"
@@ -298,12 +341,14 @@ class HttpExchange(RequestResponseCycle):
         finally:
             running.discard(self)
             self.task = self.on_hang_up = None
-            # The scope knows the exchange, and the exchange the scope; and an idle connection keeps its last exchange, but not the head.
+            # The scope knows the exchange, and the exchange the scope; and an idle connection keeps
+            # its last exchange, but not the head.
             self.scope.clear()  # type: ignore[attr-defined]
             self.body = bytearray()
 
-    # The short way for our own app. ASGI's `send` takes a dictionary for each piece, looks at every header twice and writes the head alone; these write
-    # what is there in one go. What they leave behind is what `send` would.
+    # The short way for our own app. ASGI's `send` takes a dictionary for each piece, looks at every
+    # header twice and writes the head alone; these write what is there in one go. What they leave
+    # behind is what `send` would.
 
     async def room(self) -> None:
         """Wait while the client has not taken what was written before."""
@@ -325,15 +370,20 @@ class HttpExchange(RequestResponseCycle):
         self.complete()
 
     def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Status 200 and the headers of an answer whose end is not known yet. They are written with the first piece."""
-        # A client of HTTP/1.0 (nginx's proxy, unless told otherwise) knows no chunks: its answer ends with the connection.
+        """Status 200 and the headers of an answer whose end is not known yet. They are written with
+        the first piece.
+        """
+        # A client of HTTP/1.0 (nginx's proxy, unless told otherwise) knows no chunks: its answer
+        # ends with the connection.
         self.chunked_encoding = self.scope["http_version"] != "1.0"
         framing = b"transfer-encoding: chunked\r\n" if self.chunked_encoding else b""
         self.unwritten = self.head(200, headers, framing=framing)
         self.response_started = True
 
     def piece(self, data: bytes, *, last: bool = False) -> None:
-        """More of an answer that was begun; an empty one that is not the last writes nothing but a head that waits."""
+        """More of an answer that was begun; an empty one that is not the last writes nothing but a
+        head that waits.
+        """
         if self.disconnected:
             return
         if self.scope["method"] != "HEAD":
@@ -373,7 +423,8 @@ class HttpExchange(RequestResponseCycle):
         if self.response_complete or self.disconnected:
             return
         if self.response_started:
-            # What is written goes out, the end of the body does not: the client sees an answer that was cut.
+            # What is written goes out, the end of the body does not: the client sees an answer that
+            # was cut.
             self.transport.close()
             return
         headers = [
@@ -400,7 +451,9 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, traffic, state, traffic.loop)
         self.meet = meet
-        """Called once, with the accepted connection: it gives what is `met` in the state of each request, and whose share of connections it takes."""
+        """Called once, with the accepted connection: it gives what is `met` in the state of each
+        request, and whose share of connections it takes.
+        """
         self.traffic = traffic
         self.limits = traffic.limits
         self.server = server
@@ -416,7 +469,9 @@ class Connection(HttpToolsProtocol):
         self.deadline = math.inf
         """On the loop's clock."""
         self.unparsed = 0
-        """Bytes since the last that told us something: a finished head, a piece of body, a finished request."""
+        """Bytes since the last that told us something: a finished head, a piece of body, a finished
+        request.
+        """
         self.deaf = False
         """What comes in is thrown away: the connection is ending."""
         self.closing = False
@@ -510,7 +565,9 @@ class Connection(HttpToolsProtocol):
             self.traffic.refused -= 1
 
     def make_room(self) -> bool:
-        """Close for another connection, where the client has read all that it was answered. Without lingering: the descriptor is wanted."""
+        """Close for another connection, where the client has read all that it was answered. Without
+        lingering: the descriptor is wanted.
+        """
         if self.transport.get_write_buffer_size():
             return False
         self.give_back()
@@ -518,7 +575,9 @@ class Connection(HttpToolsProtocol):
         return True
 
     def be_idle(self) -> None:
-        """No request is in progress: where there are too many connections, this is one that may be closed."""
+        """No request is in progress: where there are too many connections, this is one that may be
+        closed.
+        """
         if self.holder is not None:
             self.holder.idle[self] = None
 
@@ -527,7 +586,8 @@ class Connection(HttpToolsProtocol):
             self.holder.idle.pop(self, None)
 
     def eof_received(self) -> None:
-        # Half a close is taken for a whole one: no HTTP client in use half-closes and waits, and a hang-up must show at once.
+        # Half a close is taken for a whole one: no HTTP client in use half-closes and waits, and a
+        # hang-up must show at once.
         self.client_left()
 
     def client_left(self) -> None:
@@ -588,7 +648,8 @@ class Connection(HttpToolsProtocol):
         self.unparsed = 0
         self.stage = "body"
         self.body_since, self.body_bytes = self.loop.time(), 0
-        # Trailers arrive as headers too; a new list keeps them out of the scope that the app is reading.
+        # Trailers arrive as headers too; a new list keeps them out of the scope that the app is
+        # reading.
         self.headers = []
         if self.active is None and not self.closing:
             self.begin(exchange)
@@ -617,16 +678,19 @@ class Connection(HttpToolsProtocol):
         exchange.more_body = False
         exchange.message_event.set()
         if exchange.response_complete:
-            # It was answered before it was read, and has now been read after all: the connection is good for another.
+            # It was answered before it was read, and has now been read after all: the connection is
+            # good for another.
             self.be_idle()
             self.deadline = self.loop.time() + self.limits.keep_alive
         elif self.flow.read_paused and not self.queue:
-            # Nothing more is to come but the next request or the hang-up, and that must be seen while the app works.
+            # Nothing more is to come but the next request or the hang-up, and that must be seen
+            # while the app works.
             self.flow.resume_reading()
 
     def read_plainly(self, rest: bytes) -> None:
-        """A request with `Upgrade`, read again without it, as RFC 9110 (7.8) lets a server do. The parser ends such a request
-        at its head and would take its body for another protocol; Java's client asks so for h2c on a plain POST.
+        """A request with `Upgrade`, read again without it, as RFC 9110 (7.8) lets a server do. The
+        parser ends such a request at its head and would take its body for another protocol; Java's
+        client asks so for h2c on a plain POST.
         """
         method, version, asked = self.http.get_method(), self.http.get_http_version(), self.headers
         lines = [b"%b: %b\r\n" % (name, value) for name, value in asked if name not in UPGRADING]
@@ -646,7 +710,9 @@ class Connection(HttpToolsProtocol):
                 self.data_received(rest)
 
     def exchange(self) -> HttpExchange:
-        """The request whose head is complete, as an exchange. Raises what a target that is no path raises: the parser reports it."""
+        """The request whose head is complete, as an exchange. Raises what a target that is no path
+        raises: the parser reports it.
+        """
         parser = self.http
         version = parser.get_http_version()
         target = httptools.parse_url(self.url)
@@ -655,7 +721,8 @@ class Connection(HttpToolsProtocol):
         if target.userinfo:
             raise ValueError("a target with a user's name")
         if target.host:
-            # As for a proxy, "GET http://host/path". Then that host is the one that is asked for (RFC 9112 3.2.2).
+            # As for a proxy, "GET http://host/path". Then that host is the one that is asked for
+            # (RFC 9112 3.2.2).
             port = b":%d" % target.port if target.port else b""
             others = [(name, value) for name, value in self.headers if name != b"host"]
             self.headers = [(b"host", target.host + port), *others]
@@ -738,8 +805,9 @@ class Connection(HttpToolsProtocol):
             self.be_idle()
 
     def answered_early(self) -> None:
-        """The rest of the body is read for a while, for a client that reads only when it has sent all.
-        After `Expect: 100-continue` nobody can tell whether the next byte is body or another request.
+        """The rest of the body is read for a while, for a client that reads only when it has sent
+        all. After `Expect: 100-continue` nobody can tell whether the next byte is body or another
+        request.
         """
         self.discarded = 0
         self.deadline = self.loop.time() + LINGER_SECONDS
@@ -747,7 +815,9 @@ class Connection(HttpToolsProtocol):
             self.hang_up()
 
     def still_reading(self) -> None:
-        """After each piece of a request that is not complete: what it may yet take in bytes and time."""
+        """After each piece of a request that is not complete: what it may yet take in bytes and
+        time.
+        """
         if self.unparsed > self.limits.max_header_size:
             # A head; or trailers and chunk headers, which are bounded by the same measure.
             self.refuse(HEAD_TOO_LARGE)
@@ -767,7 +837,9 @@ class Connection(HttpToolsProtocol):
                 self.deadline = self.body_deadline()
 
     def body_deadline(self) -> float:
-        """When the body that is coming in is too late: nothing came for `body_timeout`, or all in all too little."""
+        """When the body that is coming in is too late: nothing came for `body_timeout`, or all in
+        all too little.
+        """
         limits = self.limits
         silent = self.loop.time() + limits.body_timeout
         if not limits.min_body_rate:
@@ -780,7 +852,9 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def refuse(self, refusal: bytes) -> None:
-        """Answer so in place of the request that is coming in, and end. Earlier requests are answered first."""
+        """Answer so in place of the request that is coming in, and end. Earlier requests are
+        answered first.
+        """
         self.deaf = True
         active = self.active
         if self.stage == "body" and self.latest.response_complete:
@@ -807,8 +881,9 @@ class Connection(HttpToolsProtocol):
         self.hang_up()
 
     def hang_up(self) -> None:
-        """End the connection once all is written. Unread input would turn a close into a reset that may overtake the answer,
-        so in that case only our half is closed, and the rest is read and dropped for a while.
+        """End the connection once all is written. Unread input would turn a close into a reset that
+        may overtake the answer, so in that case only our half is closed, and the rest is read and
+        dropped for a while.
         """
         if self.closing:
             return
@@ -852,7 +927,9 @@ class Connection(HttpToolsProtocol):
             self.deadline = math.inf
 
     def retire(self) -> None:
-        """The gateway stops: end now, or after the answer that is on its way. Requests behind it are not begun."""
+        """The gateway stops: end now, or after the answer that is on its way. Requests behind it
+        are not begun.
+        """
         self.queue.clear()
         if self.active is None:
             self.hang_up()

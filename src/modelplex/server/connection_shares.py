@@ -1,7 +1,10 @@
-"""Fair shares of the connections of a process: who may have one more, and whose idle one is closed for it. Pure: no clock and no socket.
+"""Fair shares of the connections of a process: who may have one more, and whose idle one is closed
+for it. Pure: no clock and no socket.
 
-Three bounds hold beside that of the process: for one caller, for one listener, and for all sockets together, which leave a reserve to HTTP, where the host looks inside. A caller is an agent, or else
-the process or address that connects. Where a bound is reached, a connection without a request in progress makes room: the one that has been idle longest, of the caller that has the most. No caller
+Three bounds hold beside that of the process: for one caller, for one listener, and for all sockets
+together, which leave a reserve to HTTP, where the host looks inside. A caller is an agent, or else
+the process or address that connects. Where a bound is reached, a connection without a request in
+progress makes room: the one that has been idle longest, of the caller that has the most. No caller
 loses one to another that has as many.
 """
 
@@ -24,7 +27,9 @@ class IdleConnection(Protocol):
     """A connection, as far as it can be closed for another."""
 
     def make_room(self) -> bool:
-        """End now; it has no request in progress. False where its client is still reading an answer."""
+        """End now; it has no request in progress. False where its client is still reading an
+        answer.
+        """
         ...
 
 
@@ -44,7 +49,9 @@ def bounds(
     per_caller: int | None = None,
     reserved: int | None = None,
 ) -> ConnectionBounds:
-    """With the usual shares of `total` for what is None. A share is never above the total, and at least 1."""
+    """With the usual shares of `total` for what is None. A share is never above the total, and at
+    least 1.
+    """
 
     def share(given: int | None, part: int) -> int:
         return max(1, min(total, total // part if given is None else given))
@@ -94,7 +101,9 @@ class ConnectionShares:
         return f"<Shares {self.count} of {self.bounds.total}, {len(self._holders)} callers>"
 
     def enter(self, caller: str, *, listener: str, over_http: bool) -> ShareHolder | ShareRefused:
-        """One more connection of this caller, for which an idle one may be closed. `leave` ends it."""
+        """One more connection of this caller, for which an idle one may be closed.
+        `leave` ends it.
+        """
         holder = self._holders.get(caller)
         if holder is None:
             holder = ShareHolder(caller, listener=listener, over_http=over_http)

@@ -1,7 +1,8 @@
 """Whose request is begun next on the event loop: each caller's in turn.
 
-Above it stand the listeners; below it asyncio. Requests that arrive at once would all be read in one pass of the loop, and thirty of one caller hold up the one of another by
-thirty times what one takes. So a pass begins some bytes of each caller's, and the rest waits for the passes after it.
+Above it stand the listeners; below it asyncio. Requests that arrive at once would all be read in
+one pass of the loop, and thirty of one caller hold up the one of another by thirty times what one
+takes. So a pass begins some bytes of each caller's, and the rest waits for the passes after it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections import OrderedDict, deque
 BYTES_AT_ONCE = 16_384
 """What one pass of the loop begins of one caller's requests: about a millisecond."""
 OVERHEAD = 4_096
-"""Bytes that a request counts for beside its body: what any request takes, in the time that reading that many takes."""
+"""Bytes that a request counts for beside its body: what any request takes, in the time that reading
+that many takes.
+"""
 
 
 class FairStart:
@@ -26,7 +29,9 @@ class FairStart:
         return f"<Turns {sum(map(len, self._waiting.values()))} waiting>"
 
     async def take(self, owner: str, size: int) -> None:
-        """Returns when a request of `size` bytes may begin: at once, unless `owner` has begun others in this pass of the loop."""
+        """Returns when a request of `size` bytes may begin: at once, unless `owner` has begun
+        others in this pass of the loop.
+        """
         begun = self._begun
         if owner in self._waiting or begun.get(owner, 0) > BYTES_AT_ONCE:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

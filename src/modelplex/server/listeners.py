@@ -1,15 +1,17 @@
 """All listeners of a process: bound together or not at all, drained, stopped.
 
-Above it the command line, which knows signals and config; below it `connection` and `socket_file`. The app that it serves is
-a bare ASGI callable. It does not use uvicorn's own server: that one owns signals and a main loop, and its Unix sockets are
-made over whatever stands at the path, and world-writable.
+Above it the command line, which knows signals and config; below it `connection` and `socket_file`.
+The app that it serves is a bare ASGI callable. It does not use uvicorn's own server: that one owns
+signals and a main loop, and its Unix sockets are made over whatever stands at the path, and
+world-writable.
 
 Of what the app finds in `scope["state"]`:
 
     listener   "tcp:127.0.0.1:11435" | "unix:/path" | "vsock:PORT"
     kind       "tcp" | "unix" | "vsock"
     met        callers.Met: who is at the other end, found out once a connection
-    stopping   asyncio.Event: set when running answers have to end now, each with an error in its own protocol
+    stopping   asyncio.Event: set when running answers have to end now, each with an error in its
+               own protocol
 """
 
 from __future__ import annotations
@@ -48,17 +50,23 @@ LAST_WORDS_SECONDS = 2.0
 """After `stopping`: for answers to write their error, and for clients to take it."""
 
 CANCELLED_SECONDS = 1.0
-"""After their connections are gone: for app tasks to see that, and then again to end when cancelled."""
+"""After their connections are gone: for app tasks to see that, and then again to end when
+cancelled.
+"""
 
 TCP_KEEPALIVE = tuple(
     (getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)  # not every system has every one
 )
-"""A client whose machine vanished sends no FIN. After two minutes of silence the kernel tells us, and its upstream request ends."""
+"""A client whose machine vanished sends no FIN. After two minutes of silence the kernel tells us,
+and its upstream request ends.
+"""
 
 NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-"""One of a name's addresses that this machine does not have: no fault where another of them can be bound."""
+"""One of a name's addresses that this machine does not have: no fault where another of them can be
+bound.
+"""
 
 BIND_FAULTS = {
     errno.EADDRINUSE: "is in use by another process; choose another port or stop that process",
@@ -101,7 +109,9 @@ class BoundSocket:
 
 
 class Listening:
-    """What `listen` started. `addresses`: "http://127.0.0.1:11435", "unix:/path", with true port numbers."""
+    """What `listen` started. `addresses`: "http://127.0.0.1:11435", "unix:/path", with true port
+    numbers.
+    """
 
     def __init__(
         self, doors: list[BoundSocket], *, traffic: ConnectionRegistry, stopping: asyncio.Event
@@ -116,7 +126,9 @@ class Listening:
         return f"<Listening on {', '.join(self.addresses)}: {self.traffic!r}>"
 
     async def drain(self) -> None:
-        """Accept no more, let running requests end within the drain timeout, then tell them to, then cut them. Idempotent."""
+        """Accept no more, let running requests end within the drain timeout, then tell them to,
+        then cut them. Idempotent.
+        """
         traffic = self.traffic
         if traffic.draining:
             return
@@ -170,7 +182,8 @@ async def listen(
     limits: ConnectionLimits,
     callers: CallerResolver | None = None,
 ) -> Listening:
-    """Bind every address, or none: ListenError says in a sentence which could not be bound, and why. Then serve `app` on all.
+    """Bind every address, or none: ListenError says in a sentence which could not be bound, and
+    why. Then serve `app` on all.
 
     Without `callers` they are those of a config that names no agents.
     """
@@ -207,7 +220,9 @@ async def open_doors(address: Address, *, loop: asyncio.AbstractEventLoop) -> li
 
 
 async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
-    """A name such as `localhost` stands for several addresses; those that this machine does not have are left out."""
+    """A name such as `localhost` stands for several addresses; those that this machine does not
+    have are left out.
+    """
     try:
         found = await loop.getaddrinfo(
             address.host,
@@ -244,7 +259,8 @@ def bind_tcp(family: int, where: tuple[Any, ...]) -> socket.socket:
     try:
         # Not SO_REUSEPORT: a second gateway on the port would take half of the requests, unnoticed.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these. Without the first a small answer waits 40 ms for an acknowledgement of its head.
+        # Accepted sockets inherit these. Without the first a small answer waits 40 ms for an
+        # acknowledgement of its head.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in TCP_KEEPALIVE:
@@ -260,7 +276,9 @@ def bind_tcp(family: int, where: tuple[Any, ...]) -> socket.socket:
 
 
 def bind_vsock(address: Vsock) -> socket.socket:
-    """A socket that listens to every virtual machine of this host. Raises ListenError, also where the system has no AF_VSOCK."""
+    """A socket that listens to every virtual machine of this host. Raises ListenError, also where
+    the system has no AF_VSOCK.
+    """
     family = getattr(socket, "AF_VSOCK", None)
     if family is None:
         raise ListenError(f"cannot listen on {address}: this system has no AF_VSOCK.")
@@ -281,7 +299,9 @@ def bind_vsock(address: Vsock) -> socket.socket:
 
 
 def as_pipe(bound: socket.socket) -> socket.socket:
-    """The same descriptor, called a Unix socket: event loops know streams of two families, and only to those of TCP do they do what AF_VSOCK refuses."""
+    """The same descriptor, called a Unix socket: event loops know streams of two families, and only
+    to those of TCP do they do what AF_VSOCK refuses.
+    """
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=bound.detach())
 
 
@@ -324,7 +344,9 @@ async def serve_at(
 
 
 def uvicorn_config() -> Config:
-    """What uvicorn has to be told. Nothing is wrapped around the app and no logger is configured."""
+    """What uvicorn has to be told. Nothing is wrapped around the app and no logger is
+    configured.
+    """
 
     async def asgi(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         raise NotImplementedError
@@ -341,6 +363,7 @@ def uvicorn_config() -> Config:
         server_header=False,
         date_header=False,
     )
-    # It calls what it is given, to see whether that is a factory. The app goes around it, straight to the connection.
+    # It calls what it is given, to see whether that is a factory. The app goes around it, straight
+    # to the connection.
     config.load()
     return config

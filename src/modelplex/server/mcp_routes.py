@@ -1,7 +1,9 @@
 """What is below /mcp/: from the app to the front of the tools, with who may ask looked at first.
 
-Above it stands the app; below it mcp/front, which knows the protocol. Here alone is known what Host and Origin mean there: on TCP what they mean everywhere, though
-told with the status that the protocol has for it; on a socket no page can be the caller, so that an Origin is somebody who relays one.
+Above it stands the app; below it mcp/front, which knows the protocol. Here alone is known what Host
+and Origin mean there: on TCP what they mean everywhere, though told with the status that the
+protocol has for it; on a socket no page can be the caller, so that an Origin is somebody who relays
+one.
 """
 
 from __future__ import annotations

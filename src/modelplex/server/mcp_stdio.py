@@ -1,6 +1,8 @@
-"""The socket that speaks MCP's stdio framing, a message a line: its file, its connections and who they are from.
+"""The socket that speaks MCP's stdio framing, a message a line: its file, its connections and who
+they are from.
 
-Above it stands the composition root; below it mcp/front, which reads the lines. A stock client of that framing reaches it with `socat - UNIX-CONNECT:PATH`.
+Above it stands the composition root; below it mcp/front, which reads the lines. A stock client of
+that framing reaches it with `socat - UNIX-CONNECT:PATH`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from modelplex.server.socket_file import NO_CLEANUP, claim
 
 
 class Stdio:
-    """One such socket, from `open` on. Who may connect is looked at as on every other socket, and connections count among those of the process; one is never idle."""
+    """One such socket, from `open` on. Who may connect is looked at as on every other socket, and
+    connections count among those of the process; one is never idle.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,9 @@
 """The process at the other end of a Unix socket: who it is, and whether it has a network.
 
-Above it stands `callers`; below it the kernel. It knows no config and decides nothing. What it finds is of the process that connected, as it was when it was accepted: it may have handed
-the connection on, and sockets that it opened earlier, in another namespace, are not seen. So this finds mistakes in a setup, and proves nothing.
+Above it stands `callers`; below it the kernel. It knows no config and decides nothing. What it
+finds is of the process that connected, as it was when it was accepted: it may have handed the
+connection on, and sockets that it opened earlier, in another namespace, are not seen. So this finds
+mistakes in a setup, and proves nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from modelplex.core.caller import Peer, PeerNetwork
 SO_PEERPIDFD = 77
 """A descriptor of the connecting process, by which a reused pid is noticed. Linux 6.5 and later."""
 CREDENTIALS = struct.Struct("3i")
-"""pid, uid, gid (unix(7)). The uid of nobody that is known here is read as the number that it stands for."""
+"""pid, uid, gid (unix(7)). The uid of nobody that is known here is read as the number that it
+stands for.
+"""
 DESCRIPTOR = struct.Struct("i")
 UNSIGNED = 2**32
 MOST_THREADS = 512
-"""Threads that are looked at: 10 us each, or 40 where the kernel hides which of them share a namespace. A process with more is not judged, since all wait meanwhile."""
+"""Threads that are looked at: 10 us each, or 40 where the kernel hides which of them share a
+namespace. A process with more is not judged, since all wait meanwhile.
+"""
 LOOPBACK = "lo"
 UNKNOWN = PeerNetwork("unknown")
 
@@ -44,13 +50,16 @@ def credentials(sock: PeerSocket) -> Peer | None:
 
 
 def attest(sock: PeerSocket, peer: Peer | None) -> PeerNetwork:
-    """What network the threads of the connecting process see. Unknown for a process that is gone, or of another PID namespace (pid 0)."""
+    """What network the threads of the connecting process see. Unknown for a process that is gone,
+    or of another PID namespace (pid 0).
+    """
     if peer is None or peer.pid <= 0:
         return UNKNOWN
     process = _descriptor(sock)
     try:
         seen = interfaces(peer.pid)
-        # Whoever had the pid when we looked, was it the caller? As long as the caller lives, nobody else has it.
+        # Whoever had the pid when we looked, was it the caller? As long as the caller lives, nobody
+        # else has it.
         if seen is None or (process is not None and _has_exited(process)):
             return UNKNOWN
     finally:
@@ -60,9 +69,11 @@ def attest(sock: PeerSocket, peer: Peer | None) -> PeerNetwork:
 
 
 def interfaces(pid: int) -> tuple[str, ...] | None:
-    """The interfaces beside `lo` that the first thread with any sees; none where no thread sees one, None where that cannot be told.
+    """The interfaces beside `lo` that the first thread with any sees; none where no thread sees
+    one, None where that cannot be told.
 
-    Each thread may have a namespace of its own. `/proc/PID/net/dev` says what the kernel thinks; `/sys/class/net` would show what was mounted.
+    Each thread may have a namespace of its own. `/proc/PID/net/dev` says what the kernel thinks;
+    `/sys/class/net` would show what was mounted.
     """
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - a tenth of the time
@@ -87,7 +98,9 @@ def interfaces(pid: int) -> tuple[str, ...] | None:
 
 
 def _namespace(pid: int, thread: str) -> str:
-    """What its network namespace is called; for a thread that does not let us see that, a name that no other has."""
+    """What its network namespace is called; for a thread that does not let us see that, a name that
+    no other has.
+    """
     try:
         return os.readlink(f"/proc/{pid}/task/{thread}/ns/net")  # noqa: PTH115 - a tenth of the time
     except PermissionError:

@@ -1,9 +1,13 @@
-"""The composition root: a Config becomes a running gateway, and the signals of the process become reload, drain and stop.
+"""The composition root: a Config becomes a running gateway, and the signals of the process become
+reload, drain and stop.
 
-Above it stands the command line; below it everything. It is the one place that knows which part is given which clock, which dice and which file.
+Above it stands the command line; below it everything. It is the one place that knows which part is
+given which clock, which dice and which file.
 
-The order of the start: bind first, so that a second start is refused before anything else happens; then serve; then ask the providers what they have. The order of the end: take
-no new request, let running ones finish for `drain_timeout` or until a second signal, end the rest with an error in their own protocol, write the last log line.
+The order of the start: bind first, so that a second start is refused before anything else happens;
+then serve; then ask the providers what they have. The order of the end: take no new request, let
+running ones finish for `drain_timeout` or until a second signal, end the rest with an error in
+their own protocol, write the last log line.
 """
 
 from __future__ import annotations
@@ -36,8 +40,7 @@ from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError, without_name
 from modelplex.http_client import HttpClient
-from modelplex.limits.agent_limits import NOTHING, AgentUsage
-from modelplex.limits.agent_limits import AgentLimits
+from modelplex.limits.agent_limits import NOTHING, AgentLimits, AgentUsage
 from modelplex.limits.budget_store import BudgetStore, BudgetStoreError
 from modelplex.mcp.clients import McpHttp, StdioConnections
 from modelplex.mcp.constants import Unavailable
@@ -71,22 +74,30 @@ from modelplex.server.origin import Hosts
 from modelplex.server.process_hardening import become_undumpable
 
 WATCH_SECONDS = 1.0
-"""How often the config file is looked at: one `stat`, and soon enough for somebody who waits for it."""
+"""How often the config file is looked at: one `stat`, and soon enough for somebody who waits for
+it.
+"""
 YOUNG_OBJECTS = 5_000
-"""Allocations between two garbage collections. The default of 700 means a collection every few requests, and requests leave no cycles; of many more one collection takes
-milliseconds."""
+"""Allocations between two garbage collections. The default of 700 means a collection every few
+requests, and requests leave no cycles; of many more one collection takes milliseconds.
+"""
 SWITCH_SECONDS = 0.0001
-"""How long a thread that reads a large body may go on while the event loop waits for the interpreter. Python's 5 ms are paid for each step of each request beside it."""
+"""How long a thread that reads a large body may go on while the event loop waits for the
+interpreter. Python's 5 ms are paid for each step of each request beside it.
+"""
 
 UNPRICED_LIMIT = 1000
-"""Models without a price that the log names, each once for an agent; made-up names shall not fill it."""
+"""Models without a price that the log names, each once for an agent; made-up names shall not fill
+it.
+"""
 
 MACHINE_ID = Path("/etc/machine-id")
 
 DESCRIPTORS_EACH = 2
 """Of a client's connection: its own, and the one to the provider that answers it."""
 SPARE_DESCRIPTORS = 256
-"""For files, listeners, the log, kept connections to providers, and what Python opens for itself."""
+"""For files, listeners, the log, kept connections to providers, and what Python opens for itself.
+"""
 
 
 class ReachResult(msgspec.Struct, frozen=True):
@@ -100,7 +111,9 @@ class ReachResult(msgspec.Struct, frozen=True):
 
 
 class GatewayUses(Protocol):
-    """Those for whom a gateway runs; it ends when they are `gone`. `open` comes before it listens, and raises ListenError."""
+    """Those for whom a gateway runs; it ends when they are `gone`. `open` comes before it listens,
+    and raises ListenError.
+    """
 
     async def open(self) -> None: ...
     async def gone(self) -> None: ...
@@ -119,7 +132,8 @@ def run(
     shaped: Callable[[Config], Config] = as_it_is,
     uses: GatewayUses | None = None,
 ) -> int:
-    """Serve until a signal, or until all `uses` are over. Returns the exit status; raises what has a `sentence` where it cannot start.
+    """Serve until a signal, or until all `uses` are over. Returns the exit status; raises what has
+    a `sentence` where it cannot start.
 
     `shaped` makes of each config that is loaded later what `config` is already.
     """
@@ -287,13 +301,17 @@ class GatewayProcess:
         self.stop()
 
     def signalled(self) -> None:
-        """The first signal begins the drain; who sends a second one does not want to wait for it."""
+        """The first signal begins the drain; who sends a second one does not want to wait
+        for it.
+        """
         if self._stop.is_set() and self._listening is not None:
             self._listening.hurry()
         self.stop()
 
     def _within_descriptors(self, limits: ConnectionLimits) -> ConnectionLimits:
-        """With fewer connections where the process may not have as many files open: one that cannot be accepted would be refused to everybody."""
+        """With fewer connections where the process may not have as many files open: one that cannot
+        be accepted would be refused to everybody.
+        """
         needed = DESCRIPTORS_EACH * self._config.server.max_connections + MAX_OVER_LIMIT + SPARE_DESCRIPTORS
         allowed = raise_descriptors(needed)
         if allowed >= needed:
@@ -360,7 +378,9 @@ class GatewayProcess:
         self._log.events.error(sentence)
 
     def _agents(self) -> dict[str, object]:
-        """For `/_internal/agents`: the counters of each, and what was seen of the networks of its last caller, and of the last one on the sockets of nobody in particular."""
+        """For `/_internal/agents`: the counters of each, and what was seen of the networks of its
+        last caller, and of the last one on the sockets of nobody in particular.
+        """
         seen, ledger = self.callers.last_seen, self._ledger
         return {
             "agents": [{**one, "attested": seen.get(str(one["agent"]))} for one in self.limits.view()],
@@ -373,7 +393,9 @@ class GatewayProcess:
     # --- tools ---
 
     async def _open_tools(self) -> None:
-        """Serve tools where the config says so. Raises ListenError where the socket of lines cannot be had."""
+        """Serve tools where the config says so. Raises ListenError where the socket of lines cannot
+        be had.
+        """
         config = self._config
         if not config.mcp.enabled:
             return
@@ -422,7 +444,9 @@ class GatewayProcess:
         )
 
     def _adopt_tools(self, config: Config) -> None:
-        """Go on with another [mcp]. One that was not there, or is not any more, comes and goes with its servers; the socket of lines needs a restart."""
+        """Go on with another [mcp]. One that was not there, or is not any more, comes and goes with
+        its servers; the socket of lines needs a restart.
+        """
         if self._tools is not None and config.mcp.enabled:
             self._tools.adopt(config)
             front = self.app.front
@@ -455,7 +479,9 @@ class GatewayProcess:
 
     @contextlib.contextmanager
     def _admitted(self, caller: Caller) -> Generator[None]:
-        """A tool call counts as one of its agent's requests. Raises Unavailable where that may not begin."""
+        """A tool call counts as one of its agent's requests. Raises Unavailable where that may not
+        begin.
+        """
         try:
             ticket = self.limits.admit(caller)
         except ModelplexError as error:
@@ -470,7 +496,9 @@ class GatewayProcess:
     # --- configuration ---
 
     def reload(self) -> None:
-        """Load the config anew. A faulty one is reported and changes nothing; calls that run keep what they began with."""
+        """Load the config anew. A faulty one is reported and changes nothing; calls that run keep
+        what they began with.
+        """
         if self._path is None:
             self._log.events.warning("reload refused", reason="there is no config file")
             return
@@ -525,7 +553,9 @@ class GatewayProcess:
         )
 
     async def _watch(self) -> None:
-        """A change of the file is a reload. A file that is gone for a moment, as editors leave it, is waited for."""
+        """A change of the file is a reload. A file that is gone for a moment, as editors leave it,
+        is waited for.
+        """
         if self._path is None:
             return
         known = _stamp(self._path)
@@ -645,13 +675,17 @@ class GatewayProcess:
 
 
 def unchanged_providers(old: Config, new: Config) -> frozenset[str]:
-    """The names of those that a reload left as they were: what is known of their health still holds."""
+    """The names of those that a reload left as they were: what is known of their health still
+    holds.
+    """
     before = {provider.name: provider for provider in old.providers}
     return frozenset(p.name for p in new.providers if before.get(p.name) == p)
 
 
 def machine_id() -> bytes:
-    """What tells this machine from others, and stays (machine-id(5)); its name where it has none."""
+    """What tells this machine from others, and stays (machine-id(5)); its name where it
+    has none.
+    """
     try:
         return MACHINE_ID.read_bytes().strip()
     except OSError:
@@ -670,7 +704,9 @@ def session_ids() -> Callable[[], str]:
 
 
 def raise_descriptors(needed: int) -> int:
-    """Raise this process's own limit of open files to `needed`, as far as it may. Returns the limit from now on; it is never lowered."""
+    """Raise this process's own limit of open files to `needed`, as far as it may. Returns the limit
+    from now on; it is never lowered.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return needed
@@ -731,7 +767,9 @@ def _rules(config: Config) -> ErrorRules:
 
 
 def _who(config: Config) -> dict[str, object]:
-    """What the start's log line says of callers: the policies, who is exempt from what, and the agents."""
+    """What the start's log line says of callers: the policies, who is exempt from what, and the
+    agents.
+    """
     told: dict[str, object] = {"policy": {"sockets": config.policy.socket, "http": config.policy.http}}
     if exempt := exceptions(config):
         told["open_rules"] = [f"{rule}: {whom}" for rule, whom in exempt]
@@ -758,7 +796,8 @@ def _limits(config: Config) -> ConnectionLimits:
 
 def _hosts(config: Config) -> Hosts:
     own = [parse_http(text).host for text in config.server.http]
-    # Only where a port is published, as the container image's environment says: elsewhere names are served by the config alone.
+    # Only where a port is published, as the container image's environment says: elsewhere names are
+    # served by the config alone.
     published = bool(os.environ.get(DEFAULT_HOST)) and bool({"0.0.0.0", "::"}.intersection(own))
     return Hosts(
         names=[*own, *config.server.allowed_hosts],

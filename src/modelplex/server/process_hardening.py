@@ -1,7 +1,9 @@
-"""Closes this process to the others of its user: its memory and its environment hold the keys. Above it stands `serve`; below it the kernel.
+"""Closes this process to the others of its user: its memory and its environment hold the keys.
+Above it stands `serve`; below it the kernel.
 
-A process that is not dumpable can be traced by nobody without privilege, what it has below /proc belongs to root, and it leaves no core. Source: PR_SET_DUMPABLE in prctl(2), and ptrace(2).
-A program that it starts is dumpable again.
+A process that is not dumpable can be traced by nobody without privilege, what it has below /proc
+belongs to root, and it leaves no core. Source: PR_SET_DUMPABLE in prctl(2), and ptrace(2). A
+program that it starts is dumpable again.
 """
 
 from __future__ import annotations

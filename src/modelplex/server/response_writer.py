@@ -1,7 +1,8 @@
 """The caller's side of one request, over ASGI.
 
-Above it stands the gateway, which answers through it; below it the exchange. It knows that a status goes out once, how a body is collected within its
-limits, and what became of the bytes. It knows nothing of models.
+Above it stands the gateway, which answers through it; below it the exchange. It knows that a status
+goes out once, how a body is collected within its limits, and what became of the bytes. It knows
+nothing of models.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class ResponseWriter:
-    """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep` bytes to keep, `kept` has the beginning of the answer."""
+    """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep`
+    bytes to keep, `kept` has the beginning of the answer.
+    """
 
     __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "reservation", "sent", "status", "stopping", "task", "turn")  # fmt: skip
 
@@ -55,8 +58,9 @@ class ResponseWriter:
         return f"<Door {state} {self.status or ''} {self.sent} bytes>"
 
     async def body(self, *, limit: int, declared: int | None) -> bytes:
-        """The whole request body. Raises ClientClosed, TooLarge, and AgentLimited or Busy where there is no room for it in memory: before reading where its length was declared.
-        It returns when it is the caller's turn to have it read.
+        """The whole request body. Raises ClientClosed, TooLarge, and AgentLimited or Busy where
+        there is no room for it in memory: before reading where its length was declared. It returns
+        when it is the caller's turn to have it read.
         """
         body = await self._collected(limit=limit, declared=declared)
         if self.turn is not None:
@@ -68,8 +72,9 @@ class ResponseWriter:
         reservation = self.reservation
         if reservation is not None and declared:
             reservation.reach(declared)
-        # One block that grows: pieces kept as objects would take twenty times their size where they have two bytes each, and leave holes when they are freed. It gives its bytes without
-        # a copy, as a bytearray does not.
+        # One block that grows: pieces kept as objects would take twenty times their size where they
+        # have two bytes each, and leave holes when they are freed. It gives its bytes without a
+        # copy, as a bytearray does not.
         block = BytesIO()
         size = 0
         while True:
@@ -93,7 +98,9 @@ class ResponseWriter:
                 return block.getvalue()
 
     def keep_body(self) -> Callable[[], None]:
-        """The body outlives this request: what this returns is called when it is no longer in memory."""
+        """The body outlives this request: what this returns is called when it is no longer in
+        memory.
+        """
         reservation, self.reservation = self.reservation, None
         return reservation.release if reservation is not None else _nothing
 
@@ -103,7 +110,9 @@ class ResponseWriter:
             self.reservation.release()
 
     def mind_hang_up(self) -> None:
-        """From here on a caller that hangs up cancels the running task. Raises ClientClosed where it did so already: while its body was read, nobody looked."""
+        """From here on a caller that hangs up cancels the running task. Raises ClientClosed where
+        it did so already: while its body was read, nobody looked.
+        """
         if self._exchange.disconnected:
             raise ClientClosed("The caller hung up.")
         self.task = task = self._exchange.task

@@ -1,6 +1,7 @@
 """The route table: which operation a path asks for, and in which dialect its caller speaks. Pure.
 
-Above it stands the app. What is not here is a 404, in the dialect that the path begins like: nothing is passed through because somebody asked for it.
+Above it stands the app. What is not here is a 404, in the dialect that the path begins like:
+nothing is passed through because somebody asked for it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from modelplex.core.errors import BadRequest
 from modelplex.core.request import Endpoint
 
 BASES = ("/models/v1/", "/v1/")
-"""The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL."""
+"""The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL.
+"""
 
 TOOLS = "/mcp/"
 """Below it stand the tools, whose own paths mcp/front knows."""
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """`dialect` is the caller's. `form` may come as multipart/form-data. `model` and `stream` are set where the path says them, and not the body."""
+    """`dialect` is the caller's. `form` may come as multipart/form-data. `model` and `stream` are
+    set where the path says them, and not the body.
+    """
 
     endpoint: Endpoint
     dialect: str
@@ -63,11 +67,15 @@ AT_THE_ROOT = (
     "messages",
     "messages/count_tokens",
 )
-"""What is served at the root as well, with the models: for clients that were given the address without a path."""
+"""What is served at the root as well, with the models: for clients that were given the address
+without a path.
+"""
 
 
 OLLAMA_BASES = ("/api/", "/models/api/")
-"""Ollama's own interface, at the root, and beside the OpenAI-compatible one for clients that cut "/v1" off their base URL."""
+"""Ollama's own interface, at the root, and beside the OpenAI-compatible one for clients that cut
+"/v1" off their base URL.
+"""
 OLLAMA_OPERATIONS: Mapping[str, Operation] = {
     "chat": _of("api/chat", "ollama"),
     "generate": _of("api/generate", "ollama_generate"),
@@ -76,7 +84,9 @@ OLLAMA_OPERATIONS: Mapping[str, Operation] = {
 
 
 GEMINI_BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/", "/v1/")
-"""Gemini's interface, by the versions that its clients put into the path; the last one they share with OpenAI's."""
+"""Gemini's interface, by the versions that its clients put into the path; the last one they share
+with OpenAI's.
+"""
 GEMINI_METHODS: Mapping[str, Operation] = {
     "generateContent": Operation("generate_content", "gemini", stream=False),
     "streamGenerateContent": Operation("generate_content", "gemini_array", stream=True),
@@ -117,12 +127,16 @@ def _gemini_operation(path: str, query: bytes) -> Operation | None:
 
 
 DISGUISED = re.compile(rb"%(?:2e|2f|5c|00|25)|//|\\|/\.{1,2}(?:/|$)", re.IGNORECASE)
-"""What two readers of one path would take for two paths: encoded dots and slashes, empty and dotted segments, backslashes, NUL, and what is encoded twice."""
+"""What two readers of one path would take for two paths: encoded dots and slashes, empty and dotted
+segments, backslashes, NUL, and what is encoded twice.
+"""
 A_MODEL = re.compile(
     rb"(?:/models)?/v1(?:beta|alpha)?/models/[^/]+|/models/(?!(?:v1|v1beta|v1alpha|api)%2f)[^/]+",
     re.IGNORECASE,
 )
-"""The page of one model: clients encode the slashes of its name, and it is answered from what is known here, never passed on. At the root a name may not begin like one of the bases."""
+"""The page of one model: clients encode the slashes of its name, and it is answered from what is
+known here, never passed on. At the root a name may not begin like one of the bases.
+"""
 
 
 def plain(raw_path: bytes, *, method: str) -> None:
@@ -141,7 +155,9 @@ def plain(raw_path: bytes, *, method: str) -> None:
 
 
 def gemini_path(path: str) -> None:
-    """Whether a POST below Gemini's base names a model and a method that there are. Raises BadRequest."""
+    """Whether a POST below Gemini's base names a model and a method that there are. Raises
+    BadRequest.
+    """
     rest = _below(path, GEMINI_BASES[:-1])
     if rest is None or not rest.startswith("models/"):
         return
@@ -164,7 +180,9 @@ DIALECT_OF_FORM: Mapping[str, str] = {
 
 
 def dialect_of(path: str, *, form: str = "openai") -> str:
-    """What the caller of a path speaks, be it served or not, so that it can read the error. `form` is whose client its headers say that it is."""
+    """What the caller of a path speaks, be it served or not, so that it can read the error. `form`
+    is whose client its headers say that it is.
+    """
     if (asked := operation(path)) is not None:
         return asked.dialect
     if _below(path, OLLAMA_BASES) is not None:
@@ -182,7 +200,9 @@ def below_gemini(path: str) -> str | None:
 
 
 def below_base(path: str) -> str | None:
-    """What follows a base of the OpenAI-compatible interface, None where the path is not below one. The root is one for what is served there."""
+    """What follows a base of the OpenAI-compatible interface, None where the path is not below one.
+    The root is one for what is served there.
+    """
     rest = _below(path, BASES)
     if rest is not None or is_base(path) or below_ollama(path) is not None or below_gemini(path) is not None:
         return rest

@@ -1,7 +1,10 @@
-"""Changes from root to an unprivileged user at the start, where MODELPLEX_RUN_AS says so: in a container.
+"""Changes from root to an unprivileged user at the start, where MODELPLEX_RUN_AS says so: in a
+container.
 
-An image that sets a user cannot write into a folder that people mount for the socket: it belongs to them, or to root where Docker made it. So the image starts as
-root, and the process becomes the folder's owner, or the image's own user, before it opens or starts anything. It imports nothing of ours.
+An image that sets a user cannot write into a folder that people mount for the socket: it belongs to
+them, or to root where Docker made it. So the image starts as root, and the process becomes the
+folder's owner, or the image's own user, before it opens or starts anything. It imports nothing of
+ours.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 IDENTITY = ["0", "0", "4294967295"]
-"""The first row of /proc/self/uid_map where root is the host's root (user_namespaces(7)). Elsewhere, as in a rootless container, it is an unprivileged user of the host already."""
+"""The first row of /proc/self/uid_map where root is the host's root (user_namespaces(7)).
+Elsewhere, as in a rootless container, it is an unprivileged user of the host already.
+"""
 
 
 class User(NamedTuple):
@@ -31,8 +36,9 @@ class RunAsError(Exception):
 
 
 def give_up_root(default: str, *, sockets: Sequence[str] = (), config: str | None = None) -> None:
-    """Become the owner of the folder of `sockets`, or of the sockets that the file `config` names; `default` (`uid:gid`) where root owns it or there is none.
-    Does nothing where the process is not the host's root. A mounted folder of root's is given to `default`.
+    """Become the owner of the folder of `sockets`, or of the sockets that the file `config` names;
+    `default` (`uid:gid`) where root owns it or there is none. Does nothing where the process is not
+    the host's root. A mounted folder of root's is given to `default`.
 
     Raises:
         RunAsError
@@ -60,7 +66,9 @@ def give_up_root(default: str, *, sockets: Sequence[str] = (), config: str | Non
 
 
 def owner_of(folders: Sequence[Path], *, default: User) -> User:
-    """Whom the first of the folders belongs to that is not root's; `default` where there is none."""
+    """Whom the first of the folders belongs to that is not root's; `default` where there
+    is none.
+    """
     for folder in folders:
         try:
             status = folder.stat()
@@ -80,7 +88,9 @@ def _is_host_root() -> bool:
 
 
 def _is_roots_mount(folder: Path) -> bool:
-    """Whether root owns it and something is mounted there (proc_pid_mountinfo(5)): a folder that Docker made for a volume. No folder of the image itself is given away."""
+    """Whether root owns it and something is mounted there (proc_pid_mountinfo(5)): a folder that
+    Docker made for a volume. No folder of the image itself is given away.
+    """
     try:
         rows = Path("/proc/self/mountinfo").read_text().splitlines()
         return folder.stat().st_uid == 0 and any(row.split()[4] == str(folder) for row in rows)

@@ -1,13 +1,16 @@
-"""The life of a socket file: claimed, published, removed. Above it `serve`; it knows nothing of HTTP or of an event loop.
+"""The life of a socket file: claimed, published, removed. Above it `serve`; it knows nothing of
+HTTP or of an event loop.
 
 What is found at the path decides (`claim`):
 
-    nothing, or a socket that refuses a connection   dead: ours is made beside it and renamed onto the path
+    nothing, or a socket that refuses a connection   dead: ours is made beside it and renamed onto
+    the path
     a socket that answers in any other way           live: refused, naming who holds it
     a file, fifo, directory, symlink                 refused and left as it is
 
-A lock file beside it (`PATH.lock`) is held from the first look until the removal, so that of two starters one wins.
-The names are in the file system and never abstract ones, which a network namespace would hide and no mode would guard.
+A lock file beside it (`PATH.lock`) is held from the first look until the removal, so that of two
+starters one wins. The names are in the file system and never abstract ones, which a network
+namespace would hide and no mode would guard.
 """
 
 from __future__ import annotations
@@ -32,10 +35,14 @@ PATH_LIMIT = 107
 """Bytes: `sun_path` has 108 on Linux, and the last is the NUL."""
 
 BACKLOG = 1024
-"""Connections that the kernel holds for us until accepted: a start of a thousand agents at once is not turned away."""
+"""Connections that the kernel holds for us until accepted: a start of a thousand agents at once is
+not turned away.
+"""
 
 LOCK_TRIES = 10
-"""A lock file may be removed by its last holder between our open and our lock; then it is opened again."""
+"""A lock file may be removed by its last holder between our open and our lock; then it is opened
+again.
+"""
 
 TEMPORARY_TRIES = 100
 """Names tried for the half-made socket; one taken by a crashed predecessor is left alone."""
@@ -53,15 +60,19 @@ KINDS = {
 }
 
 NO_CLEANUP: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"""For an event loop's `create_unix_server`. Since Python 3.13 a loop removes the socket's file when the server closes, unless told not to. Ours is removed here, and only
-while it is still ours; a port of AF_VSOCK has none, and looking for it raises TypeError."""
+"""For an event loop's `create_unix_server`. Since Python 3.13 a loop removes the socket's file when
+the server closes, unless told not to. Ours is removed here, and only while it is still ours; a port
+of AF_VSOCK has none, and looking for it raises TypeError.
+"""
 
 Identity = tuple[int, int]
 """Device and inode."""
 
 
 class SocketFile:
-    """A listening socket that `publish` makes visible at its path and `remove` takes away again, if it is still ours."""
+    """A listening socket that `publish` makes visible at its path and `remove` takes away again, if
+    it is still ours.
+    """
 
     def __init__(self, address: Unix, *, lock: int) -> None:
         self.address = address
@@ -76,7 +87,9 @@ class SocketFile:
         return f"<SocketFile {self.address.path} {stage}>"
 
     def publish(self) -> None:
-        """Rename the finished socket onto the path. Raises ListenError if something else has come to stand there."""
+        """Rename the finished socket onto the path. Raises ListenError if something else has come
+        to stand there.
+        """
         path, hidden = self.address.path, self.hidden
         if hidden is None:
             raise RuntimeError(f"{self!r} has nothing left to publish")
@@ -156,7 +169,9 @@ def check_kind(path: str) -> None:
 
 
 def check_dead(path: str) -> None:
-    """A refused connection alone is death: a full backlog, a missing permission or another kind of socket are signs of life."""
+    """A refused connection alone is death: a full backlog, a missing permission or another kind of
+    socket are signs of life.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -240,11 +255,14 @@ def bind_hidden(file: SocketFile) -> None:
 
 
 def hidden_names(path: str) -> list[str]:
-    """As long as the limit leaves room for: a short one might be the name of somebody else's file."""
+    """As long as the limit leaves room for: a short one might be the name of somebody
+    else's file.
+    """
     name = Path(path).name
     directory = path.removesuffix(name)
     length = min(HIDDEN_LENGTH, PATH_LIMIT - len(os.fsencode(directory)))
-    # A leading dot hides it from listings; a single character must not be the dot that means the directory.
+    # A leading dot hides it from listings; a single character must not be the dot that means the
+    # directory.
     dot = "." if length > 2 else ""
     names = (dot + secrets.token_hex(length)[: length - len(dot)] for _ in range(TEMPORARY_TRIES))
     return [directory + each for each in names if each != name]

@@ -1,4 +1,6 @@
-"""Toolkits for Python in front of the gateway: `toolkit.py NAME BASE MODEL FILE` streams one task with one tool."""
+"""Toolkits for Python in front of the gateway: `toolkit.py NAME BASE MODEL FILE` streams one task
+with one tool.
+"""
 
 # It runs in an environment of its own, which the checkers of ours do not see.
 # mypy: disable-error-code="import-not-found,attr-defined"

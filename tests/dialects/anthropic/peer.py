@@ -1,4 +1,6 @@
-"""What the tests of Anthropic's dialect share: requests as its clients write them, and Anthropic's own client library as the judge of our answers."""
+"""What the tests of Anthropic's dialect share: requests as its clients write them, and Anthropic's
+own client library as the judge of our answers.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ def told(data: bytes) -> list[SseEvent]:
 
 
 def checked(data: bytes) -> list[dict[str, Any]]:
-    """The events of a stream, each held to the client's types, and all of them to the order of wires.md 2.4 (R11, R48)."""
+    """The events of a stream, each held to the client's types, and all of them to the order of
+    wires.md 2.4 (R11, R48).
+    """
     events: list[dict[str, Any]] = []
     open_: int | None = None
     started = 0

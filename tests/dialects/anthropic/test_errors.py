@@ -122,7 +122,7 @@ def test_an_error_in_a_stream_has_its_word_and_its_cause() -> None:
     }
 
 
-# --- lists and counts ----------------------------------------------------------------------------------------------------------------
+# --- lists and counts -----------------------------------------------------------------------------
 
 
 def test_models_are_listed_on_one_page_in_the_clients_own_form() -> None:

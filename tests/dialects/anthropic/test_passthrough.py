@@ -1,4 +1,6 @@
-"""Messages answers that pass untouched: every byte leaves as it came, and what is no answer does not pass for one."""
+"""Messages answers that pass untouched: every byte leaves as it came, and what is no answer does
+not pass for one.
+"""
 
 import json
 from typing import Any
@@ -181,7 +183,7 @@ def test_half_of_a_surrogate_pair_passes() -> None:
     assert (out, watch.failed, watch.has_output) == (data, None, True)
 
 
-# --- whole answers -------------------------------------------------------------------------------------------------------------------
+# --- whole answers --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

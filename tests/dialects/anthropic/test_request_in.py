@@ -360,7 +360,7 @@ def test_what_is_wrong_is_named_by_its_place(more: dict[str, Any], param: str) -
     assert param in caught.value.message
 
 
-# --- sealed state --------------------------------------------------------------------------------------------------------------------
+# --- sealed state ---------------------------------------------------------------------------------
 
 
 def _thinking(signature: str) -> ReasoningPart:
@@ -395,7 +395,7 @@ def test_a_body_with_an_envelope_is_told_from_one_that_may_pass() -> None:
     assert holds_envelopes(make_ask([*HELLO, other]))
 
 
-# --- betas ---------------------------------------------------------------------------------------------------------------------------
+# --- betas ----------------------------------------------------------------------------------------
 
 
 def test_betas_go_on_in_their_order_but_for_those_that_are_held_back() -> None:

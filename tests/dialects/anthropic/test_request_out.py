@@ -1,4 +1,6 @@
-"""Anthropic Messages, what is sent: each body is checked against the official SDK's own type of a request."""
+"""Anthropic Messages, what is sent: each body is checked against the official SDK's own type of a
+request.
+"""
 
 import base64
 import json
@@ -81,7 +83,9 @@ def _call(
 
 
 def _plain(value: Any) -> Any:
-    """Walks what pydantic reads lazily. A response's block, which a request may hold too, must have no member of its own."""
+    """Walks what pydantic reads lazily. A response's block, which a request may hold too, must have
+    no member of its own.
+    """
     if isinstance(value, BaseModel):
         assert not value.model_extra
         return value

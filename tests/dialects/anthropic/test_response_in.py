@@ -1,4 +1,6 @@
-"""Anthropic Messages, what comes back: answers and errors, against transcripts that the official SDK's types accept."""
+"""Anthropic Messages, what comes back: answers and errors, against transcripts that the official
+SDK's types accept.
+"""
 
 import json
 import os
@@ -37,7 +39,8 @@ from modelplex.dialects.dialect import ProviderDialect
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "anthropic_messages"
 STREAMS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/stream.sse"))
 ANSWERS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/answer.json"))
-# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/anthropic/test_response_in.py` writes what is read today; read the diff.
+# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/anthropic/test_response_in.py` writes what is read
+# today; read the diff.
 UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 
 # What these streams hold is no answer, or not one that the official SDK has types for.

@@ -226,7 +226,7 @@ def test_a_ping_is_an_event_that_the_client_passes_over() -> None:
     assert blocks(accumulated(data)) == [{"type": "text", "text": "x"}]
 
 
-# --- ids -----------------------------------------------------------------------------------------------------------------------------
+# --- ids ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("given", ["call_1", "toolu_01A", "functions.bash:0", "ü", "mpx_", "mpx_MTox", "-"])
@@ -263,7 +263,7 @@ def test_an_answers_id_has_the_prefix_of_the_form(given: str, sent: str) -> None
     assert whole(events)["id"] == sent
 
 
-# --- sealed state --------------------------------------------------------------------------------------------------------------------
+# --- sealed state ---------------------------------------------------------------------------------
 
 
 def test_anthropics_own_signature_stands_as_it_came() -> None:
@@ -339,7 +339,7 @@ def test_a_calls_signature_comes_back_on_that_call(*, is_late: bool) -> None:
         assert len(call.messages[1].parts) == 3
 
 
-# --- the rest ------------------------------------------------------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------------------
 
 
 def test_usage_that_comes_last_overrides_what_the_start_said() -> None:

@@ -1,7 +1,9 @@
-"""From Messages to other dialects and back: what Anthropic's client and the others' types say of it.
+"""From Messages to other dialects and back: what Anthropic's client and the others' types say of
+it.
 
-A transcript of a request holds what each provider is sent and what was lost on the way; `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/anthropic/test_strip_foreign.py` writes
-what is sent today: read the diff.
+A transcript of a request holds what each provider is sent and what was lost on the way;
+`UPDATE_TRANSCRIPTS=1 pytest tests/dialects/anthropic/test_strip_foreign.py` writes what is sent
+today: read the diff.
 """
 
 import json
@@ -88,7 +90,7 @@ def test_a_request_is_told_to_another_provider_and_its_losses_are_named(case: st
     assert json.loads(file.read_text()) == found
 
 
-# --- answers -------------------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("piece", [1, 100_000])
@@ -153,7 +155,7 @@ def test_anthropics_own_answer_is_the_same_through_the_hub(case: str) -> None:
     assert {name: again[name] for name in answer} == answer
 
 
-# --- round trips ---------------------------------------------------------------------------------------------------------------------
+# --- round trips ----------------------------------------------------------------------------------
 
 
 def test_usage_survives_two_dialects() -> None:
@@ -274,7 +276,7 @@ def test_what_only_anthropic_has_is_refused_elsewhere(dialect: str, more: Mappin
         _sent(make_call(**more), dialect)
 
 
-# --- what is settled on leaving ------------------------------------------------------------------------------------------------------
+# --- what is settled on leaving -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dialect", ["openai_chat", "ollama"])

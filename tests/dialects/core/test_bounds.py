@@ -51,7 +51,9 @@ def test_values_are_counted_without_reading_them_however_the_body_is_cut(
 
 
 def test_counting_takes_a_few_steps_for_each_slice() -> None:
-    """A text of backslashes alone: each slice ends inside of a run of them, and the run is not followed back to its start."""
+    """A text of backslashes alone: each slice ends inside of a run of them, and the run is not
+    followed back to its start.
+    """
     body = b'{"a":"' + b"\\" * (4 * SLICE) + b'","b":1}'
     steps = 0
 
@@ -121,7 +123,9 @@ def test_a_body_of_too_many_members_is_refused() -> None:
 
 
 def test_the_largest_sessions_of_agents_are_far_below_the_bounds() -> None:
-    """20,000 turns of a call with its result, 1,000 tools with 30 parameters each, and 8 MB of text that is full of commas."""
+    """20,000 turns of a call with its result, 1,000 tools with 30 parameters each, and 8 MB of text
+    that is full of commas.
+    """
     call = {
         "role": "assistant",
         "content": None,

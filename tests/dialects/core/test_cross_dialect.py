@@ -1,4 +1,6 @@
-"""From OpenAI's chat form to Anthropic Messages and back: what the two official clients' types say of it."""
+"""From OpenAI's chat form to Anthropic Messages and back: what the two official clients' types say
+of it.
+"""
 
 import json
 from pathlib import Path

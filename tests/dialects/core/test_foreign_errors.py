@@ -90,7 +90,9 @@ def test_a_line_beside_a_clients_fault_is_quoted_and_one_of_a_broken_server_is_n
 
 @pytest.mark.parametrize("unit", ["a.", "a:", ":", "1.", "<html ", "a-", "http://", "\\", "[", "::1.", "'"])
 def test_no_text_takes_long_to_look_through(unit: str) -> None:
-    """The longest error that is read, 64 KiB, at well under what a caller would notice; a backtracking search would take minutes."""
+    """The longest error that is read, 64 KiB, at well under what a caller would notice; a
+    backtracking search would take minutes.
+    """
     text = unit * (65_536 // len(unit))
     started = time.process_time()
     without_addresses(text)

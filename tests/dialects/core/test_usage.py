@@ -141,7 +141,9 @@ def test_the_parts_of_other_modalities_are_told() -> None:
 
 
 def test_the_sum_of_iterations_is_billed_with_each_ones_own_model() -> None:
-    """Numbers of https://platform.claude.com/docs/en/build-with-claude/compaction, and a fallback."""
+    """Numbers of https://platform.claude.com/docs/en/build-with-claude/compaction, and a
+    fallback.
+    """
     compaction = {"type": "compaction", "input_tokens": 180000, "output_tokens": 3500}
     message = {"type": "message", "input_tokens": 23000, "output_tokens": 1000}
     usage = anthropic(
@@ -161,7 +163,8 @@ def test_the_sum_of_iterations_is_billed_with_each_ones_own_model() -> None:
     usage = anthropic({"input_tokens": 10, "output_tokens": 5, "iterations": [message, fallback]})
     assert (usage.fresh, usage.cache_read, usage.cache_write, usage.cache_write_1h) == (23010, 3, 4, 4)
     assert [one.model for one in usage.iterations] == ["", "claude-haiku"]
-    # A list that tells less than the object itself does not lower it, and is not priced by its entries.
+    # A list that tells less than the object itself does not lower it, and is not priced by its
+    # entries.
     usage = anthropic({"input_tokens": 50, "output_tokens": 5, "iterations": [message | {"input_tokens": 1}]})
     assert (usage.input, usage.output, usage.iterations) == (50, 1000, ())
     usage = anthropic({"input_tokens": 1, "output_tokens": 2, "server_tool_use": {"web_search_requests": 3}})
@@ -259,7 +262,7 @@ def test_half_an_object_at_the_cut_is_no_usage() -> None:
     assert openai_chat_usage.usage_inside(b'\xff\xfe"usage": {"total_tokens": 1' + b"0" * 9000) is None
 
 
-# --- the official types ---------------------------------------------------------------------------------------------------------------
+# --- the official types ---------------------------------------------------------------------------
 
 READ = "read"
 PART = "part of a count that is read"
@@ -375,7 +378,7 @@ def test_embeddings_and_images_have_the_counts_that_are_read() -> None:
     }
 
 
-# --- estimates ------------------------------------------------------------------------------------------------------------------------
+# --- estimates ------------------------------------------------------------------------------------
 
 ASK = RawRequest(
     "chat/completions", "openai_chat", "m", b"", {"messages": msgspec.Raw(b'[{"content":"abcdefgh"}]')}

@@ -1,4 +1,6 @@
-"""What the tests of Gemini's form share: Google's own client as the judge of what we read and write. It talks to a function instead of a network."""
+"""What the tests of Gemini's form share: Google's own client as the judge of what we read and
+write. It talks to a function instead of a network.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def write_stream(events: Iterable[Event], call: ChatRequest) -> bytes:
 
 
 def read_by_official_client(stream: bytes) -> list[types.GenerateContentResponse]:
-    """The chunks of a stream, as Google's library reads them. Raises google.genai.errors.APIError where it holds an error."""
+    """The chunks of a stream, as Google's library reads them. Raises google.genai.errors.APIError
+    where it holds an error.
+    """
     reply = httpx2.Response(200, content=stream, headers={"content-type": "text/event-stream"})
     client = official_client(lambda _: reply)
     return list(client.models.generate_content_stream(model="gemini-3-pro", contents="Hi"))

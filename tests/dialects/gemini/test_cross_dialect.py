@@ -1,4 +1,6 @@
-"""Between Gemini and the other forms, in every direction: what the official clients' types say of it."""
+"""Between Gemini and the other forms, in every direction: what the official clients' types say of
+it.
+"""
 
 import json
 from pathlib import Path

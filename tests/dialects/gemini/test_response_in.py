@@ -1,4 +1,6 @@
-"""Gemini, what comes back: answers and errors against transcripts that the official client's types accept, read and passed however they are cut."""
+"""Gemini, what comes back: answers and errors against transcripts that the official client's types
+accept, read and passed however they are cut.
+"""
 
 import json
 import os
@@ -35,7 +37,8 @@ from modelplex.dialects.gemini import dialect
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "gemini"
 STREAMS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/stream.sse"))
 ANSWERS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/answer.json"))
-# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/gemini/test_response_in.py` writes what is read today; read the diff.
+# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/gemini/test_response_in.py` writes what is read today;
+# read the diff.
 UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 FAILING = {"broken_off", "overloaded_inside_200", "error_after_output", "malformed_call", "empty"}
 

@@ -1,4 +1,6 @@
-"""Ollama's form, toward clients: what they ask is understood, and what they get validates against the official client's types."""
+"""Ollama's form, toward clients: what they ask is understood, and what they get validates against
+the official client's types.
+"""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,6 @@
-"""Ollama: what is sent is checked against the official client's types, what comes back against transcripts."""
+"""Ollama: what is sent is checked against the official client's types, what comes back against
+transcripts.
+"""
 
 import base64
 import json
@@ -72,7 +74,8 @@ from modelplex.dialects.ollama.response_in import OllamaStreamReader
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "ollama"
 CASES = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/response.ndjson"))
-# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/ollama/test_provider_side.py` writes what is read today; read the diff.
+# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/ollama/test_provider_side.py` writes what is read
+# today; read the diff.
 UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 
 ATTEMPT = Attempt(provider="local", model="llama3.2", dialect="ollama")

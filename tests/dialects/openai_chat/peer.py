@@ -1,4 +1,6 @@
-"""What the tests of OpenAI's dialects share: answers folded to what they say, and OpenAI's own client library as the judge of ours."""
+"""What the tests of OpenAI's dialects share: answers folded to what they say, and OpenAI's own
+client library as the judge of ours.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,9 @@ def read_stream(
 
 
 def fold(events: Iterable[Event]) -> list[tuple[Any, ...]]:
-    """What was said, in order, with the pieces of a part joined; Closed and Began say nothing of it."""
+    """What was said, in order, with the pieces of a part joined; Closed and Began say nothing of
+    it.
+    """
     parts: dict[tuple[int, int], list[Any]] = {}
     ends: list[tuple[Any, ...]] = []
     usage: tuple[Any, ...] | None = None

@@ -314,7 +314,7 @@ def test_every_form_of_choice_is_read_and_written(asked: Any, choice: ToolChoice
     assert write(call)["tool_choice"] == asked
 
 
-# --- quirks -------------------------------------------------------------------------------------------------------
+# --- quirks ---------------------------------------------------------------------------------------
 
 
 def test_the_output_limit_goes_under_one_name() -> None:
@@ -429,7 +429,7 @@ def test_cache_markers_are_kept_translated_or_named_as_lost() -> None:
     assert sent("5m", ATTEMPT) == ("a", ["messages[0].content[0].cache_control"])
 
 
-# --- translation --------------------------------------------------------------------------------------------------
+# --- translation ----------------------------------------------------------------------------------
 
 
 def test_an_image_in_a_result_follows_in_the_next_user_message() -> None:

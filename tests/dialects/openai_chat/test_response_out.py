@@ -1,4 +1,6 @@
-"""Events, written for chat clients: judged by OpenAI's own library, and read back by our own reader."""
+"""Events, written for chat clients: judged by OpenAI's own library, and read back by our own
+reader.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the tests of the Responses form share: its requests, its transcripts, and OpenAI's own client library as the judge of ours."""
+"""What the tests of the Responses form share: its requests, its transcripts, and OpenAI's own
+client library as the judge of ours.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,9 @@ def check_response(answer: dict[str, Any]) -> None:
 
 
 def accepted_by_the_official_client(stream: bytes) -> list[dict[str, Any]]:
-    """The events, once OpenAI's accumulator took them all; it raises for numbers and identities that are not right (R47)."""
+    """The events, once OpenAI's accumulator took them all; it raises for numbers and identities
+    that are not right (R47).
+    """
     state: Any = ResponseStreamState(input_tools=omit, text_format=omit)
     told = events_of(stream)
     for each in told:

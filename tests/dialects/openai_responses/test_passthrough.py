@@ -1,4 +1,6 @@
-"""Looking on while Responses answers pass: what leaves, what is held against them, and what is seen."""
+"""Looking on while Responses answers pass: what leaves, what is held against them, and what is
+seen.
+"""
 
 from __future__ import annotations
 

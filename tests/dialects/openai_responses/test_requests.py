@@ -1,4 +1,6 @@
-"""Responses requests: what clients send, read; what providers get, written; and what leaves for another dialect."""
+"""Responses requests: what clients send, read; what providers get, written; and what leaves for
+another dialect.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,7 @@ def refused(call: ChatRequest, attempt: Attempt = ATTEMPT) -> ModelplexError:
     return caught.value
 
 
-# --- read -----------------------------------------------------------------------------------------------------------
+# --- read -----------------------------------------------------------------------------------------
 
 
 def test_a_plain_text_is_what_the_user_says() -> None:
@@ -320,7 +322,7 @@ def test_what_is_wrong_is_told_by_its_place(body: dict[str, Any], param: str) ->
     assert caught.value.param == param
 
 
-# --- the same dialect -------------------------------------------------------------------------------------------------
+# --- the same dialect -----------------------------------------------------------------------------
 
 
 def test_what_codex_sends_goes_to_a_provider_of_the_same_form_as_it_came() -> None:
@@ -366,7 +368,7 @@ def test_nothing_is_kept_at_a_provider() -> None:
     assert sent(chat())[0]["store"] is False
 
 
-# --- from other dialects ------------------------------------------------------------------------------------------
+# --- from other dialects --------------------------------------------------------------------------
 
 
 def test_leading_instructions_stand_before_the_conversation_and_later_ones_in_it() -> None:
@@ -581,7 +583,7 @@ def test_a_foreign_hosted_tool_stays_behind() -> None:
     assert refused(chat(tools=(tool,), choice=ToolChoice("required"))).param == "tool_choice"
 
 
-# --- to other dialects ------------------------------------------------------------------------------------------------
+# --- to other dialects ----------------------------------------------------------------------------
 
 
 def left(dialect: str, **body: Any) -> tuple[dict[str, Any], ProviderRequest]:
@@ -682,7 +684,7 @@ def test_members_that_say_nothing_elsewhere_go_in_silence_and_others_by_name(
     assert [change.path for change in written.changes] == ([] if path is None else [path])
 
 
-# --- earlier answers --------------------------------------------------------------------------------------------------
+# --- earlier answers ------------------------------------------------------------------------------
 
 
 def test_earlier_items_stand_before_the_requests_own() -> None:

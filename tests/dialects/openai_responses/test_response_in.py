@@ -1,4 +1,6 @@
-"""Providers' Responses answers, read into Events: transcripts whole and one byte at a time, then the rules one by one."""
+"""Providers' Responses answers, read into Events: transcripts whole and one byte at a time, then
+the rules one by one.
+"""
 
 from __future__ import annotations
 

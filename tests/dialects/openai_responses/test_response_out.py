@@ -1,4 +1,6 @@
-"""Events, written as a Responses answer: every event held to OpenAI's types and every stream to its client's accumulator."""
+"""Events, written as a Responses answer: every event held to OpenAI's types and every stream to its
+client's accumulator.
+"""
 
 from __future__ import annotations
 

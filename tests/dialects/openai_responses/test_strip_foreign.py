@@ -1,4 +1,6 @@
-"""Responses to every other form and back: each transcript of each provider, told to OpenAI's Responses client, and ours to the other clients."""
+"""Responses to every other form and back: each transcript of each provider, told to OpenAI's
+Responses client, and ours to the other clients.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ def test_the_streams_of_others_are_accepted_by_openais_responses_client(
 
 
 def _calls_and_texts(said: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """What was said, thought and called, and why it ended, in order: seals, citations and refusals have tests of their own."""
+    """What was said, thought and called, and why it ended, in order: seals, citations and refusals
+    have tests of their own.
+    """
     kept: list[tuple[Any, ...]] = []
     is_cut = ("ended", 0, "length") in said
     for part in said:

@@ -1,4 +1,6 @@
-"""A hub that does what a test says, a gateway in front of which it stands, and a client that writes HTTP byte by byte."""
+"""A hub that does what a test says, a gateway in front of which it stands, and a client that writes
+HTTP byte by byte.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ TOOLS = [
 
 
 class ScriptedHub:
-    """Tools by their last name: echo answers with its arguments, `hold` waits for `go`, others as below. What happened is in `seen`."""
+    """Tools by their last name: echo answers with its arguments, `hold` waits for `go`, others as
+    below. What happened is in `seen`.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Any]] = []

@@ -148,7 +148,9 @@ def test_a_path_says_what_is_asked(path: str, form: str, name: Any) -> None:
 
 
 async def test_the_gateway_stops_though_streams_are_open_and_calls_run(tmp_path: Path) -> None:
-    """With a patience of 30 s, which is for calls: a stream that never ends by itself does not use it up."""
+    """With a patience of 30 s, which is for calls: a stream that never ends by itself does not use
+    it up.
+    """
     async with place(tmp_path, server="drain_timeout = 30") as there:
         headers = await there.session()
         standing = await there.open(b"", headers, method="GET")

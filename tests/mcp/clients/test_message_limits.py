@@ -1,4 +1,6 @@
-"""Messages of clients: read where they are not too large, and with characters in the place of lone surrogates."""
+"""Messages of clients: read where they are not too large, and with characters in the place of lone
+surrogates.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Clients for Python in front of the gateway: `client.py WHICH WHERE CALLS` lists the tools, makes the calls, and prints what came as JSON.
+"""Clients for Python in front of the gateway: `client.py WHICH WHERE CALLS` lists the tools, makes
+the calls, and prints what came as JSON.
 
-WHICH is `auto`, `legacy` or a modern revision for the official SDK, or `fastmcp`. WHERE is a URL, `unix:SOCKET:URL`, or `exec:` and a command to talk to over its
-stdin and stdout. CALLS is a JSON list of [tool, arguments]; all are made at once.
+WHICH is `auto`, `legacy` or a modern revision for the official SDK, or `fastmcp`. WHERE is a URL,
+`unix:SOCKET:URL`, or `exec:` and a command to talk to over its stdin and stdout. CALLS is a JSON
+list of [tool, arguments]; all are made at once.
 """
 
 # It runs in an environment of its own, which the checkers of ours do not see.

@@ -1,6 +1,8 @@
-"""A tool server with everything that the conformance suite asks for: `everything.py stdio`, or `everything.py http PORT`.
+"""A tool server with everything that the conformance suite asks for: `everything.py stdio`, or
+`everything.py http PORT`.
 
-It is built with the official Python SDK, and the suite fixes the names and most of the texts. Run alone it passes; behind the gateway it has to pass as well.
+It is built with the official Python SDK, and the suite fixes the names and most of the texts. Run
+alone it passes; behind the gateway it has to pass as well.
 """
 
 # It runs in an environment of its own, which the checkers of ours do not see.
@@ -49,7 +51,7 @@ def embedded(uri: str, kind: str, text: str) -> t.EmbeddedResource:
     )
 
 
-# --- answers of every kind ---------------------------------------------------------------------------------------------------------
+# --- answers of every kind ------------------------------------------------------------------------
 
 
 @server.tool()
@@ -109,7 +111,7 @@ def test_x_mcp_header(
     return f"region={region}"
 
 
-# --- while a call runs -------------------------------------------------------------------------------------------------------------
+# --- while a call runs ----------------------------------------------------------------------------
 
 
 @server.tool()
@@ -157,7 +159,7 @@ async def test_streaming_elicitation(ctx: Context) -> str | t.InputRequiredResul
     return wanted(user_name=form("What is your name?", name="string"))
 
 
-# --- asking the client, in the older protocol --------------------------------------------------------------------------------------
+# --- asking the client, in the older protocol -----------------------------------------------------
 
 
 @server.tool()
@@ -248,7 +250,7 @@ async def test_elicitation_sep1330_enums(ctx: Context) -> str:
     return f"Elicitation completed: {await asked(ctx, 'Please choose', Choices)}"
 
 
-# --- asking the client, in the newer protocol --------------------------------------------------------------------------------------
+# --- asking the client, in the newer protocol -----------------------------------------------------
 
 
 def form(message: str, **properties: str) -> t.ElicitRequest:
@@ -377,7 +379,7 @@ async def test_missing_capability(ctx: Context) -> str:
     return "The client has sampling."
 
 
-# --- lists that change -------------------------------------------------------------------------------------------------------------
+# --- lists that change ----------------------------------------------------------------------------
 
 
 def passing_by() -> str:
@@ -437,7 +439,7 @@ def json_schema_2020_12_tool() -> str:
 server._tool_manager._tools["json_schema_2020_12_tool"].parameters = SCHEMA  # there is no public way
 
 
-# --- resources, prompts, completion ------------------------------------------------------------------------------------------------
+# --- resources, prompts, completion ---------------------------------------------------------------
 
 
 @server.resource("test://static-text")

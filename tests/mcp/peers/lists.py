@@ -1,4 +1,6 @@
-"""Reads lists with the official Python SDK: one JSON array [revision, method, result] on each line of the input; prints `ok` or the error for each."""
+"""Reads lists with the official Python SDK: one JSON array [revision, method, result] on each line
+of the input; prints `ok` or the error for each.
+"""
 
 # It runs in an environment of its own, which the checkers of ours do not see.
 # mypy: ignore-errors

@@ -1,4 +1,6 @@
-"""A tool server with the extension io.modelcontextprotocol/tasks of 2026-07-28, over stdio and with the standard library alone: the tools that the conformance suite wants."""
+"""A tool server with the extension io.modelcontextprotocol/tasks of 2026-07-28, over stdio and with
+the standard library alone: the tools that the conformance suite wants.
+"""
 
 from __future__ import annotations
 

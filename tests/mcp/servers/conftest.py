@@ -25,7 +25,9 @@ def text_of(reply: McpReply) -> str:
 
 
 class Scripted:
-    """A server's handle in front of scripted.py, with what it told and what the script wrote down."""
+    """A server's handle in front of scripted.py, with what it told and what the script
+    wrote down.
+    """
 
     def __init__(
         self, folder: Path, switches: dict[str, object], *, limits: Json, extra: Json, cache: bool
@@ -72,7 +74,9 @@ Start = Callable[..., Scripted]
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Makes handles: `start(era="modern", limits={...}, extra={config keys}, cache=True)`. Their processes are ended after the test."""
+    """Makes handles: `start(era="modern", limits={...}, extra={config keys}, cache=True)`. Their
+    processes are ended after the test.
+    """
     made: list[Scripted] = []
 
     def make(

@@ -1,4 +1,6 @@
-"""A tool server over HTTP for tests: each request is answered by a function, on a loopback socket, and written down."""
+"""A tool server over HTTP for tests: each request is answered by a function, on a loopback socket,
+and written down.
+"""
 
 import asyncio
 import json

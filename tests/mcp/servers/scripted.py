@@ -1,7 +1,10 @@
-"""A tool server of one file that does what its arguments say, with nothing but the standard library: `python -S -E scripted.py SWITCH...`.
+"""A tool server of one file that does what its arguments say, with nothing but the standard
+library: `python -S -E scripted.py SWITCH...`.
 
-Switches: era=legacy|modern, version=..., probe=die|hang|error:CODE, journal=FILE (a line for each start and each message), start=exit|rubbish|flood|slow:SECONDS,
-pages=N|cycle|endless, missing=METHOD, capabilities=JSON, ignore=eof,term, fork=yes, tools=N, names=TOOL,... (listed beside those).
+Switches: era=legacy|modern, version=..., probe=die|hang|error:CODE, journal=FILE (a line for each
+    start and each message), start=exit|rubbish|flood|slow:SECONDS,
+pages=N|cycle|endless, missing=METHOD, capabilities=JSON, ignore=eof,term, fork=yes, tools=N,
+names=TOOL,... (listed beside those).
 """
 
 import json

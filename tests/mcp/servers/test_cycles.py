@@ -13,7 +13,8 @@ from modelplex.mcp.servers import ManagedServer
 
 from .conftest import running
 
-# A server of the shell's own words, since a thousand interpreters take long to start. It leaves a child behind that has no other end than being killed.
+# A server of the shell's own words, since a thousand interpreters take long to start. It leaves a
+# child behind that has no other end than being killed.
 SHELL = r"""
 echo $$ >> "$PIDS"
 sleep 600 &

@@ -1,4 +1,6 @@
-"""`as_nobody.py PATHS -- COMMAND`: root runs a command as uid 65534, to whom these paths (an interpreter below /root, say) are made reachable, in a mount namespace of its own."""
+"""`as_nobody.py PATHS -- COMMAND`: root runs a command as uid 65534, to whom these paths (an
+interpreter below /root, say) are made reachable, in a mount namespace of its own.
+"""
 
 import ctypes
 import os

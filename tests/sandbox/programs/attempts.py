@@ -1,4 +1,6 @@
-"""Every way out that somebody thought of, tried; run outside it shows that the way is one, inside that it is closed. `attempts.py FACTS` prints what came of each."""
+"""Every way out that somebody thought of, tried; run outside it shows that the way is one, inside
+that it is closed. `attempts.py FACTS` prints what came of each.
+"""
 
 # Paths are tried as they are written.
 # ruff: noqa: PTH102, PTH106, PTH108, PTH110, PTH116, PTH119, PTH120, PTH208, PTH211, BLE001
@@ -19,7 +21,9 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
 CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWCGROUP = 0x10000000, 0x40000000, 0x20000, 0x2000000
 X86_CALL = bytes.fromhex("53 b867010000 bb28000000 b901000000 31d2 cd80 5b c3")
-"""socket(AF_VSOCK, SOCK_STREAM, 0) by the 32-bit entry: push rbx; mov eax, 359; mov ebx, 40; mov ecx, 1; xor edx, edx; int 0x80; pop rbx; ret"""
+"""socket(AF_VSOCK, SOCK_STREAM, 0) by the 32-bit entry: push rbx; mov eax, 359; mov ebx, 40; mov
+ecx, 1; xor edx, edx; int 0x80; pop rbx; ret
+"""
 
 
 def call(*words: Any) -> int:
@@ -277,7 +281,9 @@ def device() -> None:
 
 
 def control_groups() -> None:
-    """Their files are uid 0's, whatever capabilities it lacks; a namespace of its own lets it mount them."""
+    """Their files are uid 0's, whatever capabilities it lacks; a namespace of its own lets it mount
+    them.
+    """
 
     def attempt() -> None:
         if LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWCGROUP):
@@ -300,7 +306,9 @@ def log_of_the_kernel() -> None:
 
 
 def counters() -> None:
-    """Of this process alone, which is the most that is open to everybody; where more is, so is more of the host's."""
+    """Of this process alone, which is the most that is open to everybody; where more is, so is more
+    of the host's.
+    """
     asked = ctypes.create_string_buffer(bytes([1, 0, 0, 0, 112, 0, 0, 0]).ljust(112, b"\0"))
     asked[40] = b"\x60"  # without the kernel's and the hypervisor's share
     os.close(call(numbered(298, 241), asked, 0, -1, -1, 0))

@@ -1,4 +1,6 @@
-"""`without_user_namespaces.py COMMAND...`: root runs a command where no user namespace can be made any more, as after `sysctl user.max_user_namespaces=0`; the setting is of a namespace of its own."""
+"""`without_user_namespaces.py COMMAND...`: root runs a command where no user namespace can be made
+any more, as after `sysctl user.max_user_namespaces=0`; the setting is of a namespace of its own.
+"""
 
 import ctypes
 import os

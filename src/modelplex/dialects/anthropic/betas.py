@@ -1,7 +1,8 @@
 """Values of `anthropic-beta`: which of them go on to a provider.
 
-Above it stands whoever writes the provider's headers; below it nothing. A beta is named and dated ("context-management-2025-06-27"); the date changes, the name
-stays, so that names are told by how they begin. Source: wires.md 1.1 and 4.
+Above it stands whoever writes the provider's headers; below it nothing. A beta is named and dated
+("context-management-2025-06-27"); the date changes, the name stays, so that names are told by how
+they begin. Source: wires.md 1.1 and 4.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ PROVIDER_RUNS = (
 
 
 def allowed_betas(header: str, *, held_back: tuple[str, ...] = ()) -> str:
-    """The values that go on, in their order and each once; "" where none is left. `held_back` are beginnings of names (`PROVIDER_RUNS` where
-    what the provider runs is not wanted). What is not known is no reason to hold a value back: clients are ahead of this page.
+    """The values that go on, in their order and each once; "" where none is left. `held_back` are
+    beginnings of names (`PROVIDER_RUNS` where what the provider runs is not wanted). What is not
+    known is no reason to hold a value back: clients are ahead of this page.
     """
     values = (value.strip() for value in header.split(","))
     kept = dict.fromkeys(value for value in values if value and not value.lower().startswith(held_back))

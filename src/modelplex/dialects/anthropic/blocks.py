@@ -1,4 +1,6 @@
-"""Anthropic's content blocks, as they are sent. Nothing here decides; `anthropic.messages_out` does. Source: the SDK's `*_param.py`; wires.md 2.4."""
+"""Anthropic's content blocks, as they are sent. Nothing here decides; `anthropic.messages_out`
+does. Source: the SDK's `*_param.py`; wires.md 2.4.
+"""
 
 from __future__ import annotations
 

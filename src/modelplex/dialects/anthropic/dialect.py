@@ -1,11 +1,16 @@
 """Anthropic Messages, spoken by clients and by providers.
 
-Above it stands the gateway, through `dialects/registry.py`; below it the vocabulary. It knows no address, no key, no socket and no other dialect.
-Source: Anthropic's API reference and its Python SDK's types; wires.md 2.4, 2.7 and the MSG columns of its section 3.
+Above it stands the gateway, through `dialects/registry.py`; below it the vocabulary. It knows no
+address, no key, no socket and no other dialect.
+Source: Anthropic's API reference and its Python SDK's types; wires.md 2.4, 2.7 and the MSG columns
+    of its section 3.
 
-Each half has its files. Facing a provider, what is asked stands in `anthropic.request_out` (with the conversation itself in `anthropic.messages_out`) and what is
-answered in `anthropic.response_in`. Facing a client, what is asked is read by `anthropic.request_in` (the conversation by `anthropic.messages_in`), and the answer written by
-`anthropic.response_out`, errors by `anthropic.errors`, lists and counts by `anthropic.listings`. What passes untouched is looked at by `anthropic.passthrough`.
+Each half has its files. Facing a provider, what is asked stands in `anthropic.request_out` (with
+the conversation itself in `anthropic.messages_out`) and what is answered in
+`anthropic.response_in`. Facing a client, what is asked is read by `anthropic.request_in` (the
+conversation by `anthropic.messages_in`), and the answer written by `anthropic.response_out`, errors
+by `anthropic.errors`, lists and counts by `anthropic.listings`. What passes untouched is looked at
+by `anthropic.passthrough`.
 """
 
 from __future__ import annotations
@@ -79,8 +84,10 @@ STATUSES: dict[int, type[ModelplexError]] = {
     504: UpstreamTimeout,
     529: Overloaded,
 }
-"""What a status means where the body names no type that we know. Any other is UpstreamBroken, a 404 too: without
-`not_found_error` it is the path that was not found, so that the base URL is wrong and not the model's name."""
+"""What a status means where the body names no type that we know. Any other is UpstreamBroken, a 404
+too: without `not_found_error` it is the path that was not found, so that the base URL is wrong and
+not the model's name.
+"""
 
 
 def writer(call: ChatRequest, *, id: str, created: int, model: str) -> AnthropicStreamWriter:
@@ -101,7 +108,8 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
     """An answer with a status of 300 or more, as an error of our tree.
 
-    The type in the body decides, since it is the finer word; without a body in the dialect's form (a proxy's page) the status does.
+    The type in the body decides, since it is the finer word; without a body in the dialect's form
+    (a proxy's page) the status does.
     """
     kind = STATUSES.get(status, UpstreamBroken)
     wait = read_delay(headers)
@@ -123,7 +131,9 @@ class _List(msgspec.Struct):
 
 
 def read_models(body: bytes) -> list[ListedModel]:
-    """One page of `GET /v1/models`; a page holds up to 1000 when asked with `?limit=1000`. Raises UpstreamBroken."""
+    """One page of `GET /v1/models`; a page holds up to 1000 when asked with `?limit=1000`. Raises
+    UpstreamBroken.
+    """
     try:
         listed = msgspec.json.decode(body, type=_List).data
     except (msgspec.DecodeError, UnicodeError) as error:

@@ -1,7 +1,9 @@
 """Errors in Anthropic's words, for its clients: as an answer of their own, or inside a stream.
 
-Above it stand `anthropic_messages` and the writer of answers; below it the error tree. The words are those of wires.md 2.7, and who gets which is in its 3.13: a
-rejected upstream key is the gateway's trouble and never a 401, and 529 is for what the provider itself calls overloaded: agents tell their users that the service is at capacity.
+Above it stand `anthropic_messages` and the writer of answers; below it the error tree. The words
+are those of wires.md 2.7, and who gets which is in its 3.13: a rejected upstream key is the
+gateway's trouble and never a 401, and 529 is for what the provider itself calls overloaded: agents
+tell their users that the service is at capacity.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ BUSY = 529
 """The status of a service that is at capacity."""
 BUSY_WORD = "overloaded_error"
 SAID_BUSY = "overload"
-"""How a provider says that it is at capacity, in whatever form: `overloaded_error`, `server_is_overloaded`, "The model is overloaded"."""
+"""How a provider says that it is at capacity, in whatever form: `overloaded_error`,
+`server_is_overloaded`, "The model is overloaded".
+"""
 WORDS: dict[type[ModelplexError], str] = {
     Unauthorized: "authentication_error",
     UnknownModel: "not_found_error",
@@ -48,7 +52,9 @@ WORDS: dict[type[ModelplexError], str] = {
 }
 """By class, the nearest in an error's own line of descent."""
 TOO_LONG = "prompt is too long"
-"""Agents know by these words, which are this service's own, that they have to compact a conversation."""
+"""Agents know by these words, which are this service's own, that they have to compact a
+conversation.
+"""
 
 
 class _Details(msgspec.Struct, omit_defaults=True):
@@ -73,7 +79,9 @@ _decode_own = msgspec.json.Decoder(_Own).decode
 
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
-    """Status and body. What a provider of this dialect said of a client's fault goes on as it came."""
+    """Status and body. What a provider of this dialect said of a client's fault goes on
+    as it came.
+    """
     status = BUSY if is_busy(error) else error.status
     if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
         return status, error.upstream_body
@@ -81,7 +89,9 @@ def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
 
 
 def is_busy(error: ModelplexError) -> bool:
-    """Whether the provider said that it is at capacity. A bare 503 says no such thing: a proxy before a dead server answers it."""
+    """Whether the provider said that it is at capacity. A bare 503 says no such thing: a proxy
+    before a dead server answers it.
+    """
     if not isinstance(error, Overloaded):
         return False
     said = f"{error.upstream_type} {error.upstream_code} {error.message}".lower()

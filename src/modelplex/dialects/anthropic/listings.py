@@ -1,6 +1,7 @@
 """The small answers of Anthropic's form: the list of models, one model, and a count of tokens.
 
-Above it stands `anthropic_messages`; below it msgspec. Source: Anthropic's API reference; the members are those that the SDK's types insist on.
+Above it stands `anthropic_messages`; below it msgspec. Source: Anthropic's API reference; the
+members are those that the SDK's types insist on.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def _model(name: str) -> dict[str, str]:
 
 
 def write_count(tokens: int, *, estimated: bool) -> bytes:
-    """`POST /v1/messages/count_tokens`. A count that nobody made says so, in a member that clients pass over (R55)."""
+    """`POST /v1/messages/count_tokens`. A count that nobody made says so, in a member that clients
+    pass over (R55).
+    """
     return _encode({"input_tokens": tokens, "estimated": True} if estimated else {"input_tokens": tokens})
 
 

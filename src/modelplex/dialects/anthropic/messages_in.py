@@ -1,8 +1,9 @@
 """The conversation of a Messages request, read into the vocabulary.
 
-Above it stands `anthropic.request_in`; below it the vocabulary. Roles, content blocks, results and thinking that is sent back (wires.md 2.4), in their order. Blocks
-that only this dialect understands ride along unread. What was sealed for another provider is opened here; a signature that is in no envelope is
-Anthropic's own, and which account made it is not known.
+Above it stands `anthropic.request_in`; below it the vocabulary. Roles, content blocks, results and
+thinking that is sent back (wires.md 2.4), in their order. Blocks that only this dialect understands
+ride along unread. What was sealed for another provider is opened here; a signature that is in no
+envelope is Anthropic's own, and which account made it is not known.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class AnthropicCacheControl(msgspec.Struct):
 
 
 class _Block(msgspec.Struct):
-    """Any block: the members of all kinds, as far as they are read. What a kind needs is asked for where it is read."""
+    """Any block: the members of all kinds, as far as they are read. What a kind needs is asked for
+    where it is read.
+    """
 
     type: str
     text: str | None = None
@@ -94,7 +97,7 @@ def read_cache(control: AnthropicCacheControl | None) -> CacheBreakpoint | None:
     return None if control is None else CacheBreakpoint(control.ttl)
 
 
-# --- turns ---------------------------------------------------------------------------------------------------------------------------
+# --- turns ----------------------------------------------------------------------------------------
 
 
 def read_system(raw: msgspec.Raw | None) -> tuple[Message, ...]:
@@ -109,7 +112,9 @@ def read_system(raw: msgspec.Raw | None) -> tuple[Message, ...]:
 
 
 def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
-    """`messages`. The results of a user's turn become a message of their own before what else the user says, where they must stand anyway."""
+    """`messages`. The results of a user's turn become a message of their own before what else the
+    user says, where they must stand anyway.
+    """
     given = decode_member(raw, list[_Message], path="messages")
     whole = decode_member(raw, list[dict[str, msgspec.Raw]], path="messages")
     if not given:
@@ -145,7 +150,9 @@ def _user(parts: tuple[Part, ...], extra: dict[str, msgspec.Raw], *, path: str) 
 
 
 def _resealed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The turn with each signature back on the call that it was taken from: its block names that call (see the answer's writer)."""
+    """The turn with each signature back on the call that it was taken from: its block names that
+    call (see the answer's writer).
+    """
     calls = {part.id for part in parts if isinstance(part, ToolCallPart)}
     seals: dict[str, OpaqueState] = {}
     kept: list[Part] = []
@@ -163,7 +170,7 @@ def _resealed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     )
 
 
-# --- blocks --------------------------------------------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------
 
 
 def _content(raw: msgspec.Raw, *, path: str) -> tuple[Part, ...]:
@@ -209,7 +216,9 @@ def _redacted(block: _Block, path: str) -> Part:
 
 
 def _seal(text: str) -> OpaqueState | None:
-    """What is in an envelope is another provider's, or nobody's; a damaged envelope seals nothing."""
+    """What is in an envelope is another provider's, or nobody's; a damaged envelope seals
+    nothing.
+    """
     if not text.startswith(MARK):
         return OpaqueState(SEAL_FORMAT, text) if text else None
     seal = unwrap(text)
@@ -273,7 +282,9 @@ def _image(block: _Block, path: str) -> Part:
 
 
 def _document(block: _Block, path: str) -> Part | None:
-    """None where it is made of blocks that are not all text: no other dialect has such a document."""
+    """None where it is made of blocks that are not all text: no other dialect has such a
+    document.
+    """
     source = _source(block, path)
     place = f"{path}.source"
     read: Source | PlainText | None

@@ -1,12 +1,16 @@
 """A conversation in Anthropic's blocks: `system` and `messages` of a Messages request.
 
-Above it stands `anthropic.request_out`, below it the vocabulary. It refuses to know of tools that are offered, of limits and of sampling.
+Above it stands `anthropic.request_out`, below it the vocabulary. It refuses to know of tools that
+are offered, of limits and of sampling.
 
-What the service insists on, and the vocabulary does not, is settled here (wires.md 2.4, 3.1, 3.2, 3.4):
+What the service insists on, and the vocabulary does not, is settled here (wires.md 2.4, 3.1, 3.2,
+3.4):
 
-- instructions stand beside the conversation, or inside it where the model allows, never first in it;
+- instructions stand beside the conversation, or inside it where the model allows, never first in
+  it;
 - roles alternate: neighbours of one role become one turn;
-- the results of a turn's calls stand together at the head of the next user turn, in the order of the calls, none missing and none too many;
+- the results of a turn's calls stand together at the head of the next user turn, in the order of
+  the calls, none missing and none too many;
 - no text block is empty or white space, and no assistant turn ends with a thinking block;
 - a thinking block goes back as it came, and only to who made it.
 """
@@ -72,7 +76,8 @@ SEAL_FORMAT = "anthropic-claude-v1"
 """What a signature or redacted thinking of this dialect is called (wires.md 2.8)."""
 
 FIRST_VERSION = "2023-06-01"
-"""The API version that still takes sampling parameters, and citations in user text (wires.md 1.1)."""
+"""The API version that still takes sampling parameters, and citations in user text (wires.md 1.1).
+"""
 
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 TTLS = {"5m": "5m", "1h": "1h", "30m": "1h", "12h": "1h"}
@@ -84,11 +89,13 @@ _INSTRUCTIONS = ("system", "developer")
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 
-# --- what is kept while writing ----------------------------------------------------------------------------------------------------
+# --- what is kept while writing -------------------------------------------------------------------
 
 
 class AnthropicLosses:
-    """What writing leaves behind beside the body: changes, names that were replaced, and cache markers in the order in which they are sent."""
+    """What writing leaves behind beside the body: changes, names that were replaced, and cache
+    markers in the order in which they are sent.
+    """
 
     def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self.native = call.dialect == DIALECT
@@ -107,7 +114,9 @@ class AnthropicLosses:
         self.changes.append(Change("clamp", path, reason))
 
     def name(self, name: str) -> str:
-        """A tool's name as it is sent: the same in definitions, choice, history and on every turn."""
+        """A tool's name as it is sent: the same in definitions, choice, history and on
+        every turn.
+        """
         sent = tool_names.alias(name)
         if sent != name:
             self.aliases[sent] = name
@@ -127,7 +136,7 @@ class AnthropicLosses:
         return control
 
 
-# --- the conversation --------------------------------------------------------------------------------------------------------------
+# --- the conversation -----------------------------------------------------------------------------
 
 
 class AnthropicMessageWriter:
@@ -151,7 +160,9 @@ class AnthropicMessageWriter:
         return f"<History system {len(self.system)}; {roles}>"
 
     def write(self) -> None:
-        """Raises BadRequest for a conversation that no model could continue, Unsupported for parts without words here."""
+        """Raises BadRequest for a conversation that no model could continue, Unsupported for parts
+        without words here.
+        """
         at = [
             message if message.path else msgspec.structs.replace(message, path=f"messages[{i}]")
             for i, message in enumerate(self._call.messages)
@@ -175,7 +186,9 @@ class AnthropicMessageWriter:
 
     @property
     def lacks_thinking(self) -> bool:
-        """Whether the tool turn that is being continued starts without thinking; manual thinking is refused there."""
+        """Whether the tool turn that is being continued starts without thinking; manual thinking is
+        refused there.
+        """
         has_results = False
         for turn in reversed(self.turns):
             if turn.role == "assistant":
@@ -224,7 +237,9 @@ class AnthropicMessageWriter:
     # -- instructions
 
     def _instructions(self, message: Message) -> list[TextBlock]:
-        """One block a message; a marker inside the message ends a block early. What came in blocks of this form goes on in them."""
+        """One block a message; a marker inside the message ends a block early. What came in blocks
+        of this form goes on in them.
+        """
         self._unname(message)
         blocks: list[TextBlock] = []
         texts: list[str] = []
@@ -268,7 +283,9 @@ class AnthropicMessageWriter:
         self._trim_thinking()
 
     def _trim_thinking(self) -> None:
-        """An assistant turn may not end with thinking; what is left of one that was nothing else is removed."""
+        """An assistant turn may not end with thinking; what is left of one that was nothing else is
+        removed.
+        """
         if not self.turns or self.turns[-1].role != "assistant":
             return
         turn = self.turns[-1]
@@ -319,7 +336,9 @@ class AnthropicMessageWriter:
         return [ThinkingBlock(part.text, seal.data)]
 
     def _guard(self, seal: OpaqueState, path: str) -> None:
-        """The route sends sealed state home; this is the last door, so that a mistake there fails instead of leaking."""
+        """The route sends sealed state home; this is the last door, so that a mistake there fails
+        instead of leaking.
+        """
         attempt = self._notes.attempt
         is_other_provider = seal.provider is not None and seal.provider != attempt.provider
         is_other_account = seal.account is not None and seal.account != attempt.account
@@ -359,7 +378,9 @@ class AnthropicMessageWriter:
         return extra if self._notes.native else {}
 
     def _call_id(self, given: str, path: str) -> str:
-        """Ids are unique in the whole conversation and of few characters here; services that number calls by turn repeat theirs."""
+        """Ids are unique in the whole conversation and of few characters here; services that number
+        calls by turn repeat theirs.
+        """
         plain = sent = _NOT_IN_AN_ID.sub("_", given) or "call"
         while sent in self._ids:
             self._numbers[plain] = number = self._numbers.get(plain, 1) + 1

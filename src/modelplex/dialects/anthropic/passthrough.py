@@ -1,8 +1,9 @@
 """Looking on while a Messages answer passes untouched, streamed or whole.
 
-Above it stands `anthropic_messages`; below it the vocabulary. Nearly all of a stream is small deltas, each an event of two lines: those are told by how they begin and
-decoded once, into the few members that decide something. Bytes are forwarded as they came. The data of an event names its type, so that the event's own
-line is only needed where the data has none.
+Above it stands `anthropic_messages`; below it the vocabulary. Nearly all of a stream is small
+deltas, each an event of two lines: those are told by how they begin and decoded once, into the few
+members that decide something. Bytes are forwarded as they came. The data of an event names its
+type, so that the event's own line is only needed where the data has none.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def _given(members: dict[str, msgspec.Raw] | None) -> dict[str, msgspec.Raw]:
 
 
 class AnthropicObserver:
-    """dialects/dialect.py's Watch. The end mark is `message_stop`, after a `message_delta` that gave a reason."""
+    """dialects/dialect.py's Watch. The end mark is `message_stop`, after a `message_delta` that
+    gave a reason.
+    """
 
     __slots__ = (
         "_arguments",
@@ -130,7 +133,9 @@ class AnthropicObserver:
         self._characters = 0
         self._counted_at = 0
         self._shown_at = 0
-        """What `_characters` was when the last block began: one that shows nothing until its seal has hidden thoughts."""
+        """What `_characters` was when the last block began: one that shows nothing until its seal
+        has hidden thoughts.
+        """
         self._finish: str | None = None
         self._is_broken = False
         self._is_over = False
@@ -210,7 +215,9 @@ class AnthropicObserver:
         return rest
 
     def _pass(self, blocks: list[bytes]) -> bytes:
-        """What of these events may leave: all before one that stops the stream, and that one where an error may be told as it came."""
+        """What of these events may leave: all before one that stops the stream, and that one where
+        an error may be told as it came.
+        """
         passed: list[bytes] = []
         for block in blocks:
             named, is_plain, data = block[:-2].partition(b"\ndata: ")
@@ -340,7 +347,9 @@ class AnthropicObserver:
 
 
 def watch(ask: RawRequest, *, withhold_usage: bool) -> AnthropicObserver:
-    """Looks on while a stream passes. Nobody has to ask for usage in this form, so that none is withheld."""
+    """Looks on while a stream passes. Nobody has to ask for usage in this form, so that none is
+    withheld.
+    """
     del ask, withhold_usage
     return AnthropicObserver()
 

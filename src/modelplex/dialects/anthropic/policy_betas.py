@@ -1,6 +1,9 @@
-"""Which values of `anthropic-beta` go on from a sealed caller: known names with a date (isolation.md 5.4).
+"""Which values of `anthropic-beta` go on from a sealed caller: known names with a date
+(isolation.md 5.4).
 
-Above it stands whoever writes a provider's headers; below it the rules. A beta is named and dated; the date changes and the name stays. Nothing else fits in one: a value with free text would be a message.
+Above it stands whoever writes a provider's headers; below it the rules. A beta is named and dated;
+the date changes and the name stays. Nothing else fits in one: a value with free text would be a
+message.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import re
 from modelplex.policy.verdict import Facts
 
 BETA = r"(?=.{1,64}\Z)[a-z0-9]+(?:-[a-z0-9]+)*"
-"""What betas look like. Any other text would be a message of the client's own, and passes nowhere."""
+"""What betas look like. Any other text would be a message of the client's own, and passes nowhere.
+"""
 DATE = r"20[0-9]{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12][0-9]|3[01])"
 KEPT = (
     "claude-code-",
@@ -73,7 +77,9 @@ def allowed_beta(value: str) -> bool:
 
 
 def sealed_betas(header: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The values that go on, in their order, and those that do not. A name goes on once: one beta with many dates would spell out a message."""
+    """The values that go on, in their order, and those that do not. A name goes on once: one beta
+    with many dates would spell out a message.
+    """
     kept: dict[str, str] = {}
     dropped: dict[str, None] = {}
     for part in header.split(","):

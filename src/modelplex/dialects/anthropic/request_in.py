@@ -1,7 +1,9 @@
 """A Messages request, understood: its bytes into a Call.
 
-Above it stands `anthropic_messages`; below it `anthropic.messages_in`, which reads the conversation, and the vocabulary. Here are the tools, the choice among
-them, and the controls (wires.md 2.4). What has no place in a Call rides along unread, members of an object under a path: "output_config.task_budget".
+Above it stands `anthropic_messages`; below it `anthropic.messages_in`, which reads the
+conversation, and the vocabulary. Here are the tools, the choice among them, and the controls
+(wires.md 2.4). What has no place in a Call rides along unread, members of an object under a path:
+"output_config.task_budget".
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ class _Thinking(msgspec.Struct):
 
 
 def read_call(ask: RawRequest) -> ChatRequest:
-    """The whole request, understood. Raises BadRequest with `param` like "messages[2].content[0].source.data"."""
+    """The whole request, understood. Raises BadRequest with `param` like
+    "messages[2].content[0].source.data".
+    """
     members = RequestMembers(ask.fields)
     messages = members.unread("messages")
     if messages is None:
@@ -117,7 +121,7 @@ def _object(members: RequestMembers, name: str) -> dict[str, msgspec.Raw]:
     return members.get(name, dict[str, msgspec.Raw]) or {}
 
 
-# --- tools ---------------------------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 
 def _read_tools(members: RequestMembers) -> tuple[AnyTool, ...]:
@@ -126,7 +130,9 @@ def _read_tools(members: RequestMembers) -> tuple[AnyTool, ...]:
 
 
 def _read_tool(raw: msgspec.Raw, *, path: str) -> AnyTool:
-    """A tool without a type is a client's function; one with a type is known to this dialect alone, whoever runs it."""
+    """A tool without a type is a client's function; one with a type is known to this dialect alone,
+    whoever runs it.
+    """
     tool = decode_member(raw, _Tool, path=path)
     if tool.type not in {None, "custom"}:
         return HostedTool(DIALECT, tool.type or "", raw, name=tool.name)
@@ -164,7 +170,7 @@ def _read_choice(members: RequestMembers) -> tuple[ToolChoice | None, bool | Non
             )
 
 
-# --- controls ------------------------------------------------------------------------------------------------------------------------
+# --- controls -------------------------------------------------------------------------------------
 
 
 def _read_output(

@@ -1,10 +1,13 @@
 """A Call as the body of an Anthropic Messages request.
 
-Above it stands `anthropic_messages`, below it `anthropic.messages_out`, which writes the conversation. Here is everything else: tools and the choice
-among them, the form of the answer, thinking, limits and sampling (wires.md 3.3, 3.7 to 3.9, 3.11). It knows no service, only the facts and
-quirks that come with the Attempt, and it loses nothing in silence: each loss is a Change, or the Call is refused.
+Above it stands `anthropic_messages`, below it `anthropic.messages_out`, which writes the
+conversation. Here is everything else: tools and the choice among them, the form of the answer,
+thinking, limits and sampling (wires.md 3.3, 3.7 to 3.9, 3.11). It knows no service, only the facts
+and quirks that come with the Attempt, and it loses nothing in silence: each loss is a Change, or
+the Call is refused.
 
-The order matters: whether the model thinks decides which choices and which sampling parameters are possible.
+The order matters: whether the model thinks decides which choices and which sampling parameters are
+possible.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ MAX_MARKS = 4
 LEAST_BUDGET = 1024
 """Tokens; the smallest `thinking.budget_tokens` that the service takes."""
 ANSWER_TOOL = "answer"
-"""The tool whose arguments are the answer, for models without a native output format (wires.md 3.8)."""
+"""The tool whose arguments are the answer, for models without a native output format (wires.md
+3.8).
+"""
 JSON_ONLY = (
     "Answer with one valid JSON object and nothing else: no introduction, no explanation, no code fence."
 )
@@ -58,7 +63,9 @@ BUDGETS: dict[Effort, int] = {
 """Tokens of thinking for models that take a budget, least first (wires.md 3.9)."""
 TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
-"""Members of other dialects that name a state kept elsewhere; without it the question would be another one (wires.md 3.11)."""
+"""Members of other dialects that name a state kept elsewhere; without it the question would be
+another one (wires.md 3.11).
+"""
 LEAST_TOP_P_THINKING = 0.95
 """Below this the service refuses `top_p` beside thinking."""
 
@@ -95,7 +102,8 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
 
     Raises:
         BadRequest: the conversation or a schema is wrong for every model.
-        Unsupported: a part, a tool or a control has no words in this dialect, or not for this model.
+        Unsupported: a part, a tool or a control has no words in this dialect, or not for this
+            model.
         StatePinned: the conversation holds what another provider or account has sealed.
     """
     return _Writing(call, attempt).write()
@@ -304,7 +312,9 @@ class _Writing:
             self._notes.lower(self._path("response_format"), "any JSON can only be asked for in words here")
 
     def _output(self, tools: list[dict[str, Any]], asked: _Asked) -> dict[str, object]:
-        """`output_config`; or, where the model knows no native format, one more tool in `tools` and `_answer_tool` set."""
+        """`output_config`; or, where the model knows no native format, one more tool in `tools` and
+        `_answer_tool` set.
+        """
         output: dict[str, object] = {} if asked.effort is None else {"effort": asked.effort}
         form = self._call.format
         if form is None or form.kind != "schema":
@@ -349,7 +359,8 @@ class _Writing:
             self._notes.drop(path, "a model that thinks does not continue an answer that was begun for it")
             thinking = self._no_thinking()
         if thinking is not None and thinking["type"] == "enabled" and history.lacks_thinking:
-            # Manual thinking wants the turn that is being continued to start with it; adaptive thinking does not.
+            # Manual thinking wants the turn that is being continued to start with it; adaptive
+            # thinking does not.
             self._notes.drop(
                 path, "the turn that is being continued has no thinking, so that none is accepted now"
             )
@@ -370,7 +381,9 @@ class _Writing:
         return show if show in {"summarized", "omitted"} else None
 
     def _wanted_thinking(self, limit: int) -> tuple[dict[str, object] | None, str | None]:
-        """`thinking` and `output_config.effort` by what was asked for and what the model has (wires.md 3.9)."""
+        """`thinking` and `output_config.effort` by what was asked for and what the model has
+        (wires.md 3.9).
+        """
         asked, kind = self._call.reasoning, self._facts.thinking
         path = self._path("reasoning_effort")
         if asked is None or (asked.effort is None and asked.budget is None and asked.mode is None):
@@ -417,7 +430,9 @@ class _Writing:
         return effort
 
     def _enabled(self, budget: int, limit: int, path: str) -> dict[str, object] | None:
-        """Manual thinking, with a budget that leaves room for the answer: 1024 <= budget < max_tokens."""
+        """Manual thinking, with a budget that leaves room for the answer: 1024 <= budget <
+        max_tokens.
+        """
         if limit <= LEAST_BUDGET:
             self._notes.drop(
                 path, f"thinking takes at least {LEAST_BUDGET} tokens, and max_tokens is {limit}"
@@ -498,7 +513,9 @@ class _Writing:
         return {"metadata": {"user_id": call.user} if call.user else None, "service_tier": tier}
 
     def _surplus_marks(self, *, has_top: bool) -> frozenset[int]:
-        """The ids of the markers that are too many: the earliest, since a later one covers what they cover."""
+        """The ids of the markers that are too many: the earliest, since a later one covers what
+        they cover.
+        """
         marks = self._notes.marks
         surplus = marks[: max(0, len(marks) + has_top - MAX_MARKS)]
         for _, path in surplus:
@@ -521,7 +538,9 @@ class _Writing:
                 self._notes.drop(name, "this service refuses it")
 
     def _put_back(self, body: dict[str, object], name: str, value: msgspec.Raw) -> None:
-        """A member that was not read; of an object that was ("output_config.task_budget") it goes back into that object."""
+        """A member that was not read; of an object that was ("output_config.task_budget") it goes
+        back into that object.
+        """
         parent, dot, member = name.partition(".")
         if not dot:
             body.setdefault(name, value)

@@ -1,10 +1,12 @@
 """An Anthropic Messages answer as Events, streamed or whole.
 
-Above it stands `anthropic_messages`; below it the vocabulary and the framing of server-sent events. It knows no request: what the request's writer changed comes
-with Written and is undone here, so that no alias, wrapper or borrowed tool is seen by a client.
+Above it stands `anthropic_messages`; below it the vocabulary and the framing of server-sent events.
+It knows no request: what the request's writer changed comes with Written and is undone here, so
+that no alias, wrapper or borrowed tool is seen by a client.
 
-One machine reads both forms: a stream opens, fills and closes blocks; a whole answer is the same blocks, each opened full. A call whose input is empty
-has no Argued at all: each writer says "{}" or {} then, in its own dialect's form (wires.md 3.4).
+One machine reads both forms: a stream opens, fills and closes blocks; a whole answer is the same
+blocks, each opened full. A call whose input is empty has no Argued at all: each writer says "{}" or
+{} then, in its own dialect's form (wires.md 3.4).
 """
 
 from __future__ import annotations
@@ -60,10 +62,13 @@ REASONS: dict[str, Reason] = {
     "refusal": "refusal",
     "model_context_window_exceeded": "context",
 }
-"""`stop_reason` in the vocabulary's words (wires.md 3.5). An unknown one counts as a natural end."""
+"""`stop_reason` in the vocabulary's words (wires.md 3.5). An unknown one counts as a natural end.
+"""
 CUT: frozenset[Reason] = frozenset({"length", "context"})
 OVERRULED: frozenset[Reason] = frozenset({"stop", "stop_sequence", "tool_calls"})
-"""Reasons that say no more than that the model stopped: with a client tool's call among the output, the call is the reason."""
+"""Reasons that say no more than that the model stopped: with a client tool's call among the output,
+the call is the reason.
+"""
 
 TIERS = {"standard": "default"}
 """`usage.service_tier` in OpenAI's words; the others have the same name in both (wires.md 3.11)."""
@@ -88,7 +93,7 @@ OUR_ACCOUNT = ("credit balance is too low", "organization has been disabled")
 """These are told as invalid requests; they are no fault of the caller's."""
 
 
-# --- what comes, as far as it is acted on ------------------------------------------------------------------------------------------
+# --- what comes, as far as it is acted on ---------------------------------------------------------
 
 
 ABSENT = msgspec.Raw(b"")
@@ -155,7 +160,9 @@ class _MessageStop(msgspec.Struct):
 
 
 class AnthropicErrorObject(msgspec.Struct):
-    """`error` of an error body or event. `details.error_code` names the cause where there is one."""
+    """`error` of an error body or event. `details.error_code` names the cause where there
+    is one.
+    """
 
     type: str = ""
     message: str = ""
@@ -209,7 +216,9 @@ class _Tokens(_Counts):
 
 
 class _Open(msgspec.Struct):
-    """A block that has begun. `kind` is the word of this module: text, thinking, call, answer, free or other."""
+    """A block that has begun. `kind` is the word of this module: text, thinking, call, answer, free
+    or other.
+    """
 
     kind: str
     part: int
@@ -224,11 +233,13 @@ class _Open(msgspec.Struct):
         return "".join(self.pieces)
 
 
-# --- the machine -------------------------------------------------------------------------------------------------------------------
+# --- the machine ----------------------------------------------------------------------------------
 
 
 class AnthropicResponse:
-    """Blocks in, Events out. `open` and `close` for each block, `fill` between them; `finish` once, where the answer's own end mark stands."""
+    """Blocks in, Events out. `open` and `close` for each block, `fill` between them; `finish` once,
+    where the answer's own end mark stands.
+    """
 
     def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._attempt = attempt
@@ -251,7 +262,9 @@ class AnthropicResponse:
         return [ResponseStarted(id=message.id or "", model=message.model or "", usage=usage, tier=tier)]
 
     def open(self, index: int, raw: msgspec.Raw) -> list[Event]:
-        """A block begins, perhaps already full. Content that it brings is told at once, but for input, which deltas may replace."""
+        """A block begins, perhaps already full. Content that it brings is told at once, but for
+        input, which deltas may replace.
+        """
         self.quota.take_entry(bytes(raw))
         start = msgspec.json.decode(raw, type=_Block)
         block = self._open[index] = _Open(self._kind(start), self._parts, start, raw, [])
@@ -282,7 +295,8 @@ class AnthropicResponse:
         if block is None:
             return []
         events = self._completed(block)
-        # A part that nobody heard of is not closed, and arguments that were cut off are not complete.
+        # A part that nobody heard of is not closed, and arguments that were cut off are not
+        # complete.
         is_whole = (events or block.is_told) and not block.is_broken
         return [*events, PartEnded(block.part)] if is_whole else events
 
@@ -298,7 +312,9 @@ class AnthropicResponse:
         return [] if usage is None or measured is None else [UsageReported(measured)]
 
     def finish(self) -> list[Event]:
-        """The end, or a Failed where a call's arguments are no JSON object and no limit explains it."""
+        """The end, or a Failed where a call's arguments are no JSON object and no limit explains
+        it.
+        """
         events = [event for index in sorted(self._open) for event in self.close(index)]
         if self._stop.stop_reason is None:
             return [
@@ -348,7 +364,9 @@ class AnthropicResponse:
         return OpaqueStateReceived(block.part, seal, redacted=redacted)
 
     def _filled(self, block: _Open, delta: _Delta) -> list[Event]:
-        """Deltas say themselves what they hold; those of a kind that is not known here are passed over."""
+        """Deltas say themselves what they hold; those of a kind that is not known here are passed
+        over.
+        """
         events: list[Event] = []
         if delta.text:
             events.append(TextDelta(block.part, delta.text))
@@ -404,7 +422,9 @@ class AnthropicResponse:
 
 
 def read_usage(members: dict[str, msgspec.Raw]) -> Usage:
-    """What is billed; `raw` is the merged object. A member that has another shape than it should counts for nothing, and breaks no answer."""
+    """What is billed; `raw` is the merged object. A member that has another shape than it should
+    counts for nothing, and breaks no answer.
+    """
     raw = msgspec.Raw(msgspec.json.encode(members))
     try:
         tokens = msgspec.json.decode(raw, type=_Tokens)
@@ -463,8 +483,8 @@ def _sum(iterations: tuple[Iteration, ...]) -> Iteration:
 
 
 def _billed(top: Iteration, iterations: tuple[Iteration, ...]) -> Iteration:
-    """The top-level counts leave out what compaction and other models took; the sum of `iterations` is what is billed.
-    https://platform.claude.com/docs/en/build-with-claude/compaction
+    """The top-level counts leave out what compaction and other models took; the sum of `iterations`
+    is what is billed. https://platform.claude.com/docs/en/build-with-claude/compaction
     """
     each = _sum(iterations)
     return Iteration(
@@ -481,7 +501,9 @@ def _real(raw: msgspec.Raw) -> msgspec.Raw | None:
 
 
 def _given_input(start: _Block) -> str:
-    """The input that a block brought with it, as JSON text; "" where it is empty, which is how every streamed call begins."""
+    """The input that a block brought with it, as JSON text; "" where it is empty, which is how
+    every streamed call begins.
+    """
     raw = _real(start.input)
     if raw is None:
         return ""
@@ -497,7 +519,9 @@ def _object(text: str) -> dict[str, msgspec.Raw] | None:
 
 
 def _free_text(input_: dict[str, msgspec.Raw] | None, arguments: str) -> str:
-    """What stands in the wrapper's one member; the arguments as they are where the model wrote something else."""
+    """What stands in the wrapper's one member; the arguments as they are where the model wrote
+    something else.
+    """
     if not input_:
         return ""  # cut off, or empty
     if "input" not in input_:
@@ -515,7 +539,7 @@ def _with_input(block: _Open) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({**members, "input": input_}))
 
 
-# --- errors ------------------------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 PLAIN: dict[int, type[ModelplexError]] = {401: UpstreamAuth, 402: UpstreamAuth, 504: UpstreamTimeout}
@@ -530,7 +554,9 @@ def error_of(
     body: bytes | None = None,
     retry_after: float | None = None,
 ) -> ModelplexError:
-    """The provider's error object in our tree. `kind` is what its HTTP status says, for types that are not known."""
+    """The provider's error object in our tree. `kind` is what its HTTP status says, for types that
+    are not known.
+    """
     found = ERRORS.get(error.type) or kind or UpstreamBroken
     found = PLAIN.get(status or 0, found)
     lowered = error.message.lower()
@@ -559,7 +585,7 @@ def _error_code(details: msgspec.Raw) -> str | None:
         return None  # absent, or of a shape that we do not know
 
 
-# --- the two forms -----------------------------------------------------------------------------------------------------------------
+# --- the two forms --------------------------------------------------------------------------------
 
 
 _EVENTS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -578,7 +604,9 @@ _EVENTS: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 class AnthropicStreamReader:
-    """A streamed answer. Only `message_stop` is its end: without it EOF is a failure (wires.md 4)."""
+    """A streamed answer. Only `message_stop` is its end: without it EOF is a failure
+    (wires.md 4).
+    """
 
     def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._sse = SseReader()
@@ -621,7 +649,8 @@ class AnthropicStreamReader:
     def _read(self, arrived: SseEvent) -> list[Event]:
         name, data = arrived.event, mended(arrived.data)
         if name not in _EVENTS:
-            # Some servers leave the event line out; the data says the same. What neither names is not for us.
+            # Some servers leave the event line out; the data says the same. What neither names is
+            # not for us.
             name = msgspec.json.decode(data, type=_Named).type if name in {"", "message"} else name
         decoder = _EVENTS.get(name)
         if decoder is None:

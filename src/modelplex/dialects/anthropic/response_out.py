@@ -1,11 +1,14 @@
 """Events, written as a Messages answer for a client, streamed or whole.
 
-Above it stands `anthropic_messages`; below it the vocabulary. A stream of this form has one open block at a time, numbered without gaps, so that what another part says
-while a call is open waits until that call is closed (wires.md 3.12).
+Above it stands `anthropic_messages`; below it the vocabulary. A stream of this form has one open
+block at a time, numbered without gaps, so that what another part says while a call is open waits
+until that call is closed (wires.md 3.12).
 
-Sealed state has one place here, the signature of a thinking block. Anthropic's own stands there as it came. What another provider sealed, and thinking that nobody
-sealed, has an envelope there instead: clients send back only what is signed, and nothing may look like Anthropic's that is not. The signature of
-a call, which this form has no member for, is a redacted block of its own before that call, and its envelope names the call.
+Sealed state has one place here, the signature of a thinking block. Anthropic's own stands there as
+it came. What another provider sealed, and thinking that nobody sealed, has an envelope there
+instead: clients send back only what is signed, and nothing may look like Anthropic's that is not.
+The signature of a call, which this form has no member for, is a redacted block of its own before
+that call, and its envelope names the call.
 """
 
 from __future__ import annotations
@@ -58,7 +61,9 @@ TIERS = {"default": "standard", "standard": "standard", "priority": "priority", 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 UNSEALED = wrap(OpaqueState("unknown", ""))
-"""The signature of thinking that nobody sealed. Always the same, so that a provider's prompt cache knows the conversation again."""
+"""The signature of thinking that nobody sealed. Always the same, so that a provider's prompt cache
+knows the conversation again.
+"""
 
 _Part = (
     TextDelta
@@ -78,7 +83,7 @@ _LOST_CITATION = Change("drop", "content[].citations", "a citation of another fo
 _LOST_OUTPUT = Change("drop", "content[]", "an output that has no form here")
 
 
-# --- what both forms say alike -------------------------------------------------------------------------------------------------------
+# --- what both forms say alike --------------------------------------------------------------------
 
 
 class _Head:
@@ -90,7 +95,9 @@ class _Head:
         self.tier: str | None = None
         self.usage: Usage | None = None
         self.is_own = False
-        """Whether a provider of this dialect made it, so that its signatures are Anthropic's as they stand."""
+        """Whether a provider of this dialect made it, so that its signatures are Anthropic's as
+        they stand.
+        """
         self.calls = 0
         self._times = Counter(
             part.id for message in call.messages for part in message.parts if isinstance(part, ToolCallPart)
@@ -127,7 +134,9 @@ class _Head:
         }
 
     def measured(self) -> msgspec.Raw | _Written:
-        """`usage`. Counts of this dialect's own go back as they came; a count that is not known yet is 0, and overridden later."""
+        """`usage`. Counts of this dialect's own go back as they came; a count that is not known yet
+        is 0, and overridden later.
+        """
         usage = self.usage or Usage()
         if usage.raw is not None and usage.raw_of == DIALECT:
             return usage.raw
@@ -172,11 +181,13 @@ def _calls_seal(seal: OpaqueState, id_: str) -> _Written:
     return _redacted(wrap(msgspec.structs.replace(seal, id=id_)))
 
 
-# --- streams -------------------------------------------------------------------------------------------------------------------------
+# --- streams --------------------------------------------------------------------------------------
 
 
 class _Block:
-    """The open block. A call's is `begun` with its first arguments, so that a signature can still stand before it."""
+    """The open block. A call's is `begun` with its first arguments, so that a signature can still
+    stand before it.
+    """
 
     __slots__ = ("argued", "begun", "called", "is_sealed", "kind", "part", "pieces", "seal")
 
@@ -299,7 +310,9 @@ class AnthropicStreamWriter:
         return self._write(event)
 
     def _release(self) -> bytes:
-        """What may be written now: of an open call what is its own, else what came first. Each event is looked at once."""
+        """What may be written now: of an open call what is its own, else what came first. Each
+        event is looked at once.
+        """
         if self._is_releasing:
             return b""
         self._is_releasing = True
@@ -474,7 +487,8 @@ class AnthropicStreamWriter:
         block = msgspec.json.decode(event.raw, type=dict[str, msgspec.Raw])
         if "input" not in block:
             return self._alone(block)
-        # A provider's own call is streamed like a client's: agents take its input from deltas alone.
+        # A provider's own call is streamed like a client's: agents take its input from deltas
+        # alone.
         out = self._close() + self._start({**block, "input": {}})
         out += self._delta(b"input_json_delta", b"partial_json", bytes(block["input"]).decode())
         return out + self._stop()
@@ -484,11 +498,13 @@ def _event(name: str, members: _Written) -> bytes:
     return sse.event(_encode({"type": name, **members}), name=name.encode())
 
 
-# --- whole answers -------------------------------------------------------------------------------------------------------------------
+# --- whole answers --------------------------------------------------------------------------------
 
 
 class _Whole:
-    """The blocks of a whole answer, by the parts that they are of; the order is that in which parts began."""
+    """The blocks of a whole answer, by the parts that they are of; the order is that in which parts
+    began.
+    """
 
     def __init__(self, head: _Head) -> None:
         self.head = head

@@ -1,7 +1,9 @@
 """A Call that was asked in Anthropic's form, made ready for every other one.
 
-Above it stands crossing; below it the vocabulary. What this form alone has is settled here once, instead of in each of the others: tools that Claude knows by their
-type become the functions that they are, marks that say nothing elsewhere go in silence, and what names a state that is kept at Anthropic is refused.
+Above it stands crossing; below it the vocabulary. What this form alone has is settled here once,
+instead of in each of the others: tools that Claude knows by their type become the functions that
+they are, marks that say nothing elsewhere go in silence, and what names a state that is kept at
+Anthropic is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from modelplex.core.request import AnyTool, Change, ChatRequest, HostedTool, Mes
 from modelplex.dialects.core.json import is_given
 
 STATEFUL = frozenset({"container", "thread"})
-"""Members that name a state kept at the provider; without it the question would be another one (wires.md 3.11)."""
+"""Members that name a state kept at the provider; without it the question would be another one
+(wires.md 3.11).
+"""
 LONGEST_USER = 64
 """Characters of an end user's name that OpenAI takes; agents send more than twice as many."""
 
@@ -25,7 +29,9 @@ _INERT = frozenset({"caller"})
 
 
 def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming what is kept elsewhere."""
+    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming
+    what is kept elsewhere.
+    """
     changes: list[Change] = []
     for name in STATEFUL & call.extra.keys():
         if is_given(call.extra[name]):
@@ -43,7 +49,9 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
 
 
 def _leave_user(user: str | None, changes: list[Change]) -> str | None:
-    """The same user has the same name on every turn, and two users are not taken for one, as they would be if their names were cut."""
+    """The same user has the same name on every turn, and two users are not taken for one, as they
+    would be if their names were cut.
+    """
     if user is None or len(user) <= LONGEST_USER:
         return user
     changes.append(Change("clamp", "metadata.user_id", f"longer than {LONGEST_USER}: its digest is sent"))
@@ -63,11 +71,13 @@ def _leave_part(part: Part) -> Part:
     return msgspec.structs.replace(part, extra=kept)
 
 
-# --- tools that Claude knows by their type -------------------------------------------------------------------------------------------
+# --- tools that Claude knows by their type --------------------------------------------------------
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What the model is not told of a typed tool because it was trained on it. Source: Anthropic's pages on each tool."""
+    """What the model is not told of a typed tool because it was trained on it. Source: Anthropic's
+    pages on each tool.
+    """
 
     name: str
     description: str

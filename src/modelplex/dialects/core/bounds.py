@@ -1,8 +1,10 @@
 """How much a request's body may hold: JSON values, messages, tools and parameters.
 
-Above it stands `ask`, which reads the top level; below it the errors. A body's size in bytes is bounded elsewhere, and says little of what reading it costs: of a byte of text that is
-next to nothing, of two bytes that are an empty object a hundred bytes of memory and a step of every walk. The bounds are far above what agents send, and below what would hold
-up a process. Nothing is decoded to find out.
+Above it stands `ask`, which reads the top level; below it the errors. A body's size in bytes is
+bounded elsewhere, and says little of what reading it costs: of a byte of text that is next to
+nothing, of two bytes that are an empty object a hundred bytes of memory and a step of every walk.
+The bounds are far above what agents send, and below what would hold up a process. Nothing is
+decoded to find out.
 """
 
 from __future__ import annotations
@@ -14,20 +16,32 @@ import msgspec
 from modelplex.core.errors import BadRequest
 
 MAX_VALUES = 500_000
-"""JSON values of a body: objects, lists, texts, numbers. A conversation of 10,000 tool turns has about 250,000, the tools of an agent 100 each. Each may cost 100 bytes when it is
-decoded, so that this many are 50 MB."""
+"""JSON values of a body: objects, lists, texts, numbers. A conversation of 10,000 tool turns has
+about 250,000, the tools of an agent 100 each. Each may cost 100 bytes when it is decoded, so that
+this many are 50 MB.
+"""
 MAX_MESSAGES = 50_000
-"""Entries of `messages`, `input` or `contents`. Long sessions have some thousands; a model's window of a million tokens would leave 20 to each of these."""
+"""Entries of `messages`, `input` or `contents`. Long sessions have some thousands; a model's window
+of a million tokens would leave 20 to each of these.
+"""
 MAX_TOOLS = 5_000
-"""Entries of `tools`. Agents with many tool servers offer some hundreds, and providers take 128 to 512."""
+"""Entries of `tools`. Agents with many tool servers offer some hundreds, and providers take 128 to
+512.
+"""
 MAX_PARAMETERS = 1_000
-"""Members of a body's top level. The largest form has about 60, and each unknown one is reported by its name."""
+"""Members of a body's top level. The largest form has about 60, and each unknown one is reported by
+its name.
+"""
 SMALLEST_VALUE = 2
-"""Bytes of a value and of what sets it apart from the next: a body shorter than this for each is within the bound, whatever it holds."""
+"""Bytes of a value and of what sets it apart from the next: a body shorter than this for each is
+within the bound, whatever it holds.
+"""
 SLICE = 65_536
 """Bytes that are taken apart at a time. Between two slices other threads get their turn."""
 COUNTED_AT_ONCE = 524_288
-"""Bytes in which one byte is looked for at a time: an eighth of a millisecond, in which no other thread gets its turn."""
+"""Bytes in which one byte is looked for at a time: an eighth of a millisecond, in which no other
+thread gets its turn.
+"""
 
 _OUTSIDE = b'",[{'
 _OTHERS = bytes(byte for byte in range(256) if byte not in _OUTSIDE)
@@ -45,7 +59,9 @@ def check_values(body: bytes, *, most: int = MAX_VALUES) -> None:
 
 
 def most_values(body: bytes) -> int:
-    """At least as many values as the body has: commas and brackets inside of texts are counted too. This costs a tenth of the exact number."""
+    """At least as many values as the body has: commas and brackets inside of texts are counted too.
+    This costs a tenth of the exact number.
+    """
     return 1 + sum(
         body.count(mark, start, start + COUNTED_AT_ONCE)
         for start in range(0, len(body), COUNTED_AT_ONCE)
@@ -54,7 +70,9 @@ def most_values(body: bytes) -> int:
 
 
 def count_values(body: bytes, *, enough: int) -> int:
-    """How many values the JSON in `body` has; an empty object or list counts as two. It stops where more than `enough` are found."""
+    """How many values the JSON in `body` has; an empty object or list counts as two. It stops where
+    more than `enough` are found.
+    """
     found, start, in_text = 1, 0, False
     while start < len(body) and found <= enough:
         end = _whole_escape(body, start, start + SLICE)
@@ -69,14 +87,18 @@ def count_values(body: bytes, *, enough: int) -> int:
 
 
 def _whole_escape(body: bytes, start: int, end: int) -> int:
-    """`end`, or one more where it would cut an escape in two. No escape is cut at `start`, so that no more than the slice is looked at."""
+    """`end`, or one more where it would cut an escape in two. No escape is cut at `start`, so that
+    no more than the slice is looked at.
+    """
     piece = body[start:end]
     backslashes = len(piece) - len(piece.rstrip(b"\\"))
     return end + backslashes % 2
 
 
 def check_lists(fields: Mapping[str, msgspec.Raw], *, dialect: str) -> None:
-    """Raises BadRequest for a top level with too many members, and for a list in it with too many entries."""
+    """Raises BadRequest for a top level with too many members, and for a list in it with too many
+    entries.
+    """
     if len(fields) > MAX_PARAMETERS:
         raise BadRequest(
             f"The body has {len(fields)} members at its top level, and at most {MAX_PARAMETERS} are read."
@@ -109,4 +131,6 @@ _LISTS: Mapping[str, Mapping[str, int]] = {
     "gemini_array": _GEMINI,
     "gemini_count": _GEMINI,
 }
-"""Lists by dialect; all others call theirs as chat completions do. `input` of embeddings holds token ids, which are many and cheap."""
+"""Lists by dialect; all others call theirs as chat completions do. `input` of embeddings holds
+token ids, which are many and cheap.
+"""

@@ -1,7 +1,8 @@
-"""What leaves one dialect for another: the Call that each writer begins with, and the tools that stay behind.
+"""What leaves one dialect for another: the Call that each writer begins with, and the tools that
+stay behind.
 
-Above it stand the dialects' writers; below it the vocabulary. A writer asks here before it writes, so that what only one dialect has is settled once
-and in the same words, whatever the other one is.
+Above it stand the dialects' writers; below it the vocabulary. A writer asks here before it writes,
+so that what only one dialect has is settled once and in the same words, whatever the other one is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _CLIENT_RUN: dict[str, tuple[str, ...]] = {
 
 
 def crossed(call: ChatRequest, *, to: str) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call as a writer of the dialect `to` may take it, and what it lost. Raises Unsupported."""
+    """The call as a writer of the dialect `to` may take it, and what it lost. Raises
+    Unsupported.
+    """
     if call.dialect != to:
         for name in _KEPT.get(call.dialect, frozenset()) & call.extra.keys():
             raise Unsupported(
@@ -49,7 +52,8 @@ def lost_tool(tool: HostedTool, choice: ToolChoice | None, *, path: str) -> Chan
     """What is said of a tool that no other dialect has.
 
     Raises:
-        Unsupported: the answer would be another one without it: the choice forces it, or the client itself runs it.
+        Unsupported: the answer would be another one without it: the choice forces it, or the client
+            itself runs it.
     """
     if is_forced(tool, choice):
         raise Unsupported(
@@ -65,7 +69,9 @@ def lost_tool(tool: HostedTool, choice: ToolChoice | None, *, path: str) -> Chan
 
 
 def without_lost(choice: ToolChoice | None, lost: frozenset[str]) -> ToolChoice | None:
-    """The choice among what is left. Raises Unsupported where it forced a call and nothing of what it named is left."""
+    """The choice among what is left. Raises Unsupported where it forced a call and nothing of what
+    it named is left.
+    """
     if choice is None or choice.mode != "subset" or not lost.intersection(choice.names):
         return choice
     names = tuple(name for name in choice.names if name not in lost)

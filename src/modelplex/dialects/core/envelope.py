@@ -1,8 +1,10 @@
-"""A seal in an envelope: opaque state and its origin as one string, for a dialect that has a place for one string only.
+"""A seal in an envelope: opaque state and its origin as one string, for a dialect that has a place
+for one string only.
 
-Above it stand the dialects; below it the Seal. It judges no origin: who may open a seal is the route's question. What is wrapped
-comes back byte for byte (wires.md R15). An envelope is not a secret and not signed: whoever forges one sends a provider a
-seal that the provider itself then rejects.
+Above it stand the dialects; below it the Seal. It judges no origin: who may open a seal is the
+route's question. What is wrapped comes back byte for byte (wires.md R15). An envelope is not a
+secret and not signed: whoever forges one sends a provider a seal that the provider itself then
+rejects.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Tokens where nobody counted them: about as many as the text is long.
 
-Above it stands the passage; below it the vocabulary. It knows no tokenizer: each model has its own, and none is asked. A provider's last count is never counted again
-(wires.md 3.6), so that this is only for answers that came without usage, or ended before it. An estimate says that it is one, and has no price in the Record; a budget counts what it would cost.
+Above it stands the passage; below it the vocabulary. It knows no tokenizer: each model has its own,
+and none is asked. A provider's last count is never counted again (wires.md 3.6), so that this is
+only for answers that came without usage, or ended before it. An estimate says that it is one, and
+has no price in the Record; a budget counts what it would cost.
 """
 
 from __future__ import annotations
@@ -37,19 +39,24 @@ BYTES = ("base64", "redacted_thinking")
 
 
 READ_LIMIT = 131_072
-"""Bytes of a member up to which its texts are counted one by one, which takes some milliseconds at worst. Of a longer one the bytes are counted, its punctuation included."""
+"""Bytes of a member up to which its texts are counted one by one, which takes some milliseconds at
+worst. Of a longer one the bytes are counted, its punctuation included.
+"""
 _BASE64 = re.compile(rb';base64,|"data"\s*:\s*"')
 """What stands before bytes in base64, in every dialect."""
 
 
 def estimated(ask: RawRequest, *, characters: int) -> Usage:
-    """About what it took; `characters` is the length of the answer's text, thoughts and arguments."""
+    """About what it took; `characters` is the length of the answer's text, thoughts and
+    arguments.
+    """
     return Usage(fresh=_asked(ask), output=_tokens(characters), estimated=True)
 
 
 def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at: int) -> Usage:
-    """What is billed for an answer of which `characters` came. A count that output came after is no last one (Anthropic's first says 1 token of output): then it is the larger of
-    that count and an estimate.
+    """What is billed for an answer of which `characters` came. A count that output came after is no
+    last one (Anthropic's first says 1 token of output): then it is the larger of that count and an
+    estimate.
     """
     if usage is None:
         return estimated(ask, characters=characters)
@@ -67,7 +74,9 @@ def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at:
 
 
 def sealed_characters(seal: str) -> int:
-    """About as many characters of thought as a seal stands for, where nobody shows them: it is their encryption, in base64."""
+    """About as many characters of thought as a seal stands for, where nobody shows them: it is
+    their encryption, in base64.
+    """
     return len(seal) * 3 // 4
 
 

@@ -1,7 +1,10 @@
-"""What is passed on of a foreign error: neither an error page nor an address of the machines behind the provider.
+"""What is passed on of a foreign error: neither an error page nor an address of the machines behind
+the provider.
 
-PURE. Above it stand the dialects' readers of errors, and the boundary where every failed attempt passes; below it nothing. An error is a sentence in a form that clients know. What proxies and
-load balancers put in its place (a page, a line of text with the addresses that they tried) is for nobody, and a caller without a network is told no address at all.
+PURE. Above it stand the dialects' readers of errors, and the boundary where every failed attempt
+passes; below it nothing. An error is a sentence in a form that clients know. What proxies and load
+balancers put in its place (a page, a line of text with the addresses that they tried) is for
+nobody, and a caller without a network is told no address at all.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from __future__ import annotations
 import re
 
 QUOTED = 500
-"""Characters of a provider's own words in a message of ours: enough for its sentence, too few for a page."""
+"""Characters of a provider's own words in a message of ours: enough for its sentence, too few for a
+page.
+"""
 PAGE_TOLD = "(a page, not JSON)"
 ADDRESS_TOLD = "(an address)"
 _MARKUP = r"<(?:!doctype|\?xml|html|head|body|title|style|script|center|h1)\b"
@@ -40,8 +45,9 @@ def is_page(text: str) -> bool:
 
 
 def words_of(status: int, body: bytes) -> str:
-    """What is quoted of a body that is no JSON: a short line beside the status of a client's fault, which some servers answer ("missing field `model`"), and nothing of what
-    stands before a broken server.
+    """What is quoted of a body that is no JSON: a short line beside the status of a client's fault,
+    which some servers answer ("missing field `model`"), and nothing of what stands before a broken
+    server.
     """
     text = body[: 4 * QUOTED].decode("utf-8", "replace").strip()
     if not text:

@@ -1,7 +1,8 @@
 """JSON as OpenAI's dialects meet it in the wild.
 
-Above it stand the OpenAI dialects; below it nothing. A strict decoder comes first everywhere; this file is what is tried when it refuses:
-servers send halves of a surrogate pair, NaN in log probabilities, and numbers where a string is due.
+Above it stand the OpenAI dialects; below it nothing. A strict decoder comes first everywhere; this
+file is what is tried when it refuses: servers send halves of a surrogate pair, NaN in log
+probabilities, and numbers where a string is due.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON that is due. ValidationError, for a wrong shape, is one of them."""
+"""What msgspec raises for bytes that are not the JSON that is due. ValidationError, for a wrong
+shape, is one of them.
+"""
 
 Decoded = TypeVar("Decoded")
 
@@ -22,7 +25,9 @@ _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def mend(data: bytes) -> bytes | None:
-    """The same JSON in a form that msgspec reads, or None where it is none: lone surrogates become U+FFFD, NaN and Infinity null."""
+    """The same JSON in a form that msgspec reads, or None where it is none: lone surrogates become
+    U+FFFD, NaN and Infinity null.
+    """
     try:
         value = json.loads(data.decode("utf-8", "replace"), parse_constant=_no_number)
         text = json.dumps(value, ensure_ascii=False)
@@ -36,7 +41,9 @@ def _no_number(_constant: str) -> None:
 
 
 def decode_mended(data: bytes, decode: Callable[[bytes], Decoded]) -> Decoded | None:
-    """The decoded value, mended where that is needed; None where it is not JSON or has another shape."""
+    """The decoded value, mended where that is needed; None where it is not JSON or has another
+    shape.
+    """
     try:
         return decode(data)
     except MALFORMED:

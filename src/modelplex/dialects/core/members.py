@@ -1,7 +1,8 @@
 """The members of a request's top level, each decoded where it is asked for.
 
-Above it stand the readers of OpenAI's requests; below it msgspec and the error tree. It knows no member by name, but for those that every
-OpenAI form has. A wrong value is told by its place, as a path that the client can find.
+Above it stand the readers of OpenAI's requests; below it msgspec and the error tree. It knows no
+member by name, but for those that every OpenAI form has. A wrong value is told by its place, as a
+path that the client can find.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def decode_member(raw: msgspec.Raw, wanted: type[Wanted], *, path: str) -> Wanted:
-    """The value at `path`, typed. Raises BadRequest that names the place inside it which is wrong."""
+    """The value at `path`, typed. Raises BadRequest that names the place inside it which
+    is wrong.
+    """
     decoder = _decoders.get(wanted)
     if decoder is None:
         decoder = _decoders[wanted] = msgspec.json.Decoder(wanted)
@@ -40,7 +43,9 @@ def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:
 
 
 class RequestMembers:
-    """The top level of a request's body, or of the object at `within`: each member is read once, and what nobody read is what rides along."""
+    """The top level of a request's body, or of the object at `within`: each member is read once,
+    and what nobody read is what rides along.
+    """
 
     def __init__(self, fields: Mapping[str, msgspec.Raw], *, within: str = "") -> None:
         self._within = f"{within}." if within else ""

@@ -1,6 +1,8 @@
-"""A form's one member that matters here: `model`, found where it stands, so that it can be changed and every other byte kept.
+"""A form's one member that matters here: `model`, found where it stands, so that it can be changed
+and every other byte kept.
 
-Above it stands `ask`; below it the errors. It is no parser of forms: files pass unread. RFC 7578; the boundary is RFC 2046, 5.1.1.
+Above it stands `ask`; below it the errors. It is no parser of forms: files pass unread. RFC 7578;
+the boundary is RFC 2046, 5.1.1.
 """
 
 from __future__ import annotations
@@ -14,9 +16,13 @@ _named = re.compile(
     rb'^content-disposition:[^\r\n]*[;\s]name="?model"?\s*(?:;|$)', re.IGNORECASE | re.MULTILINE
 )
 MAX_HEAD = 16_384
-"""Bytes of a part's headers: a name and a file's name, of which a client's system allows some thousand bytes at most."""
+"""Bytes of a part's headers: a name and a file's name, of which a client's system allows some
+thousand bytes at most.
+"""
 MAX_PARTS = 64
-"""A form of these endpoints has under twenty members; a hostile one shall not cost more than a look."""
+"""A form of these endpoints has under twenty members; a hostile one shall not cost more than a
+look.
+"""
 
 
 def find_model(body: bytes, content_type: str) -> tuple[int, int]:

@@ -1,17 +1,23 @@
-"""Lines of JSON, framed: bytes cut anywhere go in, whole lines come out; and written so that no client cuts them elsewhere.
+"""Lines of JSON, framed: bytes cut anywhere go in, whole lines come out; and written so that no
+client cuts them elsewhere.
 
-Above it stand the dialects that stream NDJSON (Ollama); below it nothing. It does not know what a line says, and does not read it.
+Above it stand the dialects that stream NDJSON (Ollama); below it nothing. It does not know what a
+line says, and does not read it.
 """
 
 from __future__ import annotations
 
 MAX_LINE = 8 * 1024 * 1024
-"""Bytes of one line. A line is one token, or one whole tool call, whose arguments may be a file's text; what is longer than the largest
-file that an agent writes in one call is no answer but a fault, and would only fill our memory."""
+"""Bytes of one line. A line is one token, or one whole tool call, whose arguments may be a file's
+text; what is longer than the largest file that an agent writes in one call is no answer but a
+fault, and would only fill our memory.
+"""
 IDLE_CAP = 1_048_576
 """Bytes of blank lines in a row, beyond which a stream is taken for a stalled one."""
 _ENDS_FOR_SOME = tuple((each.encode(), b"\\u%04x" % ord(each)) for each in "\u0085\u2028\u2029")
-"""What Unicode calls the end of a line, and JSON does not. Clients that split text at it (Python's splitlines) would cut a line in two."""
+"""What Unicode calls the end of a line, and JSON does not. Clients that split text at it (Python's
+splitlines) would cut a line in two.
+"""
 
 
 def line(data: bytes) -> bytes:
@@ -23,10 +29,12 @@ def line(data: bytes) -> bytes:
 
 
 class NdjsonReader:
-    """Give it bytes as they come; it gives whole lines without their ends (LF or CRLF), and no blank ones.
+    """Give it bytes as they come; it gives whole lines without their ends (LF or CRLF), and no
+    blank ones.
 
-    A line above `limit`, or IDLE_CAP bytes of blank ones, sets `overflowed`: the lines before it were given, it and all that follows are dropped. How the bytes were cut makes
-    no difference to what comes out.
+    A line above `limit`, or IDLE_CAP bytes of blank ones, sets `overflowed`: the lines before it
+    were given, it and all that follows are dropped. How the bytes were cut makes no difference to
+    what comes out.
     """
 
     def __init__(self, *, limit: int = MAX_LINE) -> None:

@@ -1,6 +1,8 @@
-"""Calls that want a result, and the one that a result is of, where a dialect's clients need not say which.
+"""Calls that want a result, and the one that a result is of, where a dialect's clients need not say
+which.
 
-Above it stand the readers of Gemini's and Ollama's requests; below it nothing. Each look costs the same, however many calls wait.
+Above it stand the readers of Gemini's and Ollama's requests; below it nothing. Each look costs the
+same, however many calls wait.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ class _Entry(Generic[Call]):
 
 
 class PendingCalls(Generic[Call]):
-    """Calls in their order, found by id, by name, or the first of all. A call that was taken is passed over wherever else it stands."""
+    """Calls in their order, found by id, by name, or the first of all. A call that was taken is
+    passed over wherever else it stands.
+    """
 
     def __init__(self) -> None:
         self._all: deque[_Entry[Call]] = deque()
@@ -37,7 +41,9 @@ class PendingCalls(Generic[Call]):
         self._by_name.setdefault(name, deque()).append(entry)
 
     def take(self, id_: str | None, name: str | None, *, or_any: bool = False) -> Call | None:
-        """The first with this id, else the first of this name; with neither, and `or_any`, the first of all. None where there is none."""
+        """The first with this id, else the first of this name; with neither, and `or_any`, the
+        first of all. None where there is none.
+        """
         found = self._first(self._by_id.get(id_)) if id_ else None
         if found is None and name is not None:
             found = self._first(self._by_name.get(name))

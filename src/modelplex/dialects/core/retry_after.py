@@ -1,6 +1,7 @@
 """How long a provider asks to be left alone: what its headers and its words say of it, in seconds.
 
-PURE. Above it stand the dialects' readers of errors; below it nothing. No clock: the distance of a date is told by the answer's own `date` (RFC 9110 10.2.3).
+PURE. Above it stand the dialects' readers of errors; below it nothing. No clock: the distance of a
+date is told by the answer's own `date` (RFC 9110 10.2.3).
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Mapping
 
 
 def read_delay(headers: Mapping[str, str]) -> float | None:
-    """`retry-after-ms`, then `retry-after`: seconds, or an HTTP date. None where neither says anything that can be read."""
+    """`retry-after-ms`, then `retry-after`: seconds, or an HTTP date. None where neither says
+    anything that can be read.
+    """
     milliseconds = read_seconds(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000

@@ -1,7 +1,8 @@
 """Server-sent events: bytes to events and back, and nothing of what the events say.
 
-Above it stand the dialects that stream this way; below it only the error tree. It knows no JSON and no dialect. Framing is that of
-the WHATWG's "Server-sent events", section 9.2: lines end with LF, CR or CRLF, a blank line ends an event.
+Above it stand the dialects that stream this way; below it only the error tree. It knows no JSON and
+no dialect. Framing is that of the WHATWG's "Server-sent events", section 9.2: lines end with LF, CR
+or CRLF, a blank line ends an event.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from typing import NamedTuple
 from modelplex.core.errors import UpstreamBroken
 
 LINE_CAP = 32 * 1024 * 1024
-"""Bytes of one line, and of one event's data. A generated image is sent as one line of several MiB; more than this is no answer."""
+"""Bytes of one line, and of one event's data. A generated image is sent as one line of several MiB;
+more than this is no answer.
+"""
 LINE_COST = 64
 """Bytes that a line costs beside its text: empty `data:` lines are held as well."""
 IDLE_CAP = 1_048_576
-"""Bytes in a row without data: blank lines, comments, fields that say nothing. A keep-alive is some 20 bytes a second; a stream of nothing else is a stalled one."""
+"""Bytes in a row without data: blank lines, comments, fields that say nothing. A keep-alive is some
+20 bytes a second; a stream of nothing else is a stalled one.
+"""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -33,7 +38,8 @@ class SseReader:
     Comments, `id`, `retry`, unknown fields and events without data are passed over.
 
     Raises:
-        UpstreamBroken: a line, or an event's data, is longer than LINE_CAP; or more than IDLE_CAP bytes hold no data.
+        UpstreamBroken: a line, or an event's data, is longer than LINE_CAP; or more than IDLE_CAP
+            bytes hold no data.
     """
 
     def __init__(self) -> None:

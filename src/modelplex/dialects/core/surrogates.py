@@ -1,7 +1,10 @@
-r"""Halves of a surrogate pair, which clients leave behind that cut a text inside of a character: `\ud83d` without what follows it is no character.
+r"""Halves of a surrogate pair, which clients leave behind that cut a text inside of a character:
+`\ud83d` without what follows it is no character.
 
-Above it stand the readers of bodies; below it nothing. RFC 8259, section 8.2, leaves to each parser what it makes of them: JavaScript and Python keep them, strict parsers and most providers refuse the
-whole body. A tool's output stays in the conversation, so that one such half would close it for good. Each becomes U+FFFD, in as many bytes.
+Above it stand the readers of bodies; below it nothing. RFC 8259, section 8.2, leaves to each parser
+what it makes of them: JavaScript and Python keep them, strict parsers and most providers refuse the
+whole body. A tool's output stays in the conversation, so that one such half would close it for
+good. Each becomes U+FFFD, in as many bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +21,17 @@ _HIGH, _LOW = rb"\\u[dD][89abAB]" + _HEX, rb"\\u[dD][c-fC-F]" + _HEX
 LOOKED_AT_ONCE = 524_288
 """Bytes: an eighth of a millisecond, in which no other thread gets its turn."""
 AT_ONCE = 20_000
-"""Escapes that are skipped at a time. Other threads get their turn between two times: an expression keeps the interpreter's lock."""
+"""Escapes that are skipped at a time. Other threads get their turn between two times: an expression
+keeps the interpreter's lock.
+"""
 _whole = re.compile(rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F]%b)|%b%b){0,%d}+" % (_HEX, _HIGH, _LOW, AT_ONCE))
 _halves = re.compile(rb"(?:%b|%b(?!%b)){0,%d}+" % (_LOW, _HIGH, _LOW, AT_ONCE))
 
 
 def mended(body: bytes) -> bytes:
-    """The JSON with each lone half replaced; the very same object where there is none. Linear in the body's length."""
+    """The JSON with each lone half replaced; the very same object where there is none. Linear in
+    the body's length.
+    """
     if not _may_have_halves(body):
         return body
     out = bytearray(body)  # a replacement has as many bytes as what it replaces

@@ -1,7 +1,7 @@
 """Tool results that follow one another, as one message.
 
-Above it stand the dialects' readers; below it the vocabulary. Readers append one message a result, and join them once at the end: a message that grew by a result at a time would be
-copied for each.
+Above it stand the dialects' readers; below it the vocabulary. Readers append one message a result,
+and join them once at the end: a message that grew by a result at a time would be copied for each.
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
-"""Gemini's own form: generateContent, countTokens, batchEmbedContents and the list of models; all three halves of dialects/dialect.py.
+"""Gemini's own form: generateContent, countTokens, batchEmbedContents and the list of models; all
+three halves of dialects/dialect.py.
 
-Above it stands the passage; below it the vocabulary. This page is the contract; each half has its files. It knows no address, no key and no socket, and no other dialect. Source:
-ai.google.dev/api, google-genai's types; wires.md 2.6 and the GEM columns of its section 3.
+Above it stands the passage; below it the vocabulary. This page is the contract; each half has its
+files. It knows no address, no key and no socket, and no other dialect. Source: ai.google.dev/api,
+google-genai's types; wires.md 2.6 and the GEM columns of its section 3.
 
-Which model is asked stands in the path and not in the body: an Ask of this dialect has a `model` that its `fields` need not have, and a body that passes is not touched. The rooms:
-what is asked by clients `gemini.request_in` and `gemini.messages_in`, what is asked of providers `gemini.request_out` and `gemini.messages_out`, what providers answer `gemini.response_in`, what clients
-are answered `gemini.response_out`, what passes `gemini.passthrough`.
+Which model is asked stands in the path and not in the body: an Ask of this dialect has a `model`
+that its `fields` need not have, and a body that passes is not touched. The rooms: what is asked by
+clients `gemini.request_in` and `gemini.messages_in`, what is asked of providers
+`gemini.request_out` and `gemini.messages_out`, what providers answer `gemini.response_in`, what
+clients are answered `gemini.response_out`, what passes `gemini.passthrough`.
 """
 
 from __future__ import annotations
@@ -60,7 +64,9 @@ __all__ = [
 ]
 
 SERVED = ("generateContent", "embedContent")
-"""What a model must be able to do to be of use here; the list also has some that make videos, or answer in tunes."""
+"""What a model must be able to do to be of use here; the list also has some that make videos, or
+answer in tunes.
+"""
 METHODS = ("generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents")
 
 
@@ -81,7 +87,9 @@ class _Models(msgspec.Struct):
 
 
 def read_models(body: bytes) -> list[ListedModel]:
-    """One page of `GET /v1beta/models`, up to 1000 with `?pageSize=1000`. Names have "models/" before them. Raises UpstreamBroken."""
+    """One page of `GET /v1beta/models`, up to 1000 with `?pageSize=1000`. Names have "models/"
+    before them. Raises UpstreamBroken.
+    """
     try:
         listed = msgspec.json.decode(body, type=_Models).models
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -149,7 +157,9 @@ class _Vectors(msgspec.Struct, rename="camel"):
 
 
 def read_embedded(body: bytes) -> EmbeddingResponse:
-    """The answer of `:batchEmbedContents` or `:embedContent`. Raises UpstreamBroken, or the error that stands in the answer's place."""
+    """The answer of `:batchEmbedContents` or `:embedContent`. Raises UpstreamBroken, or the error
+    that stands in the answer's place.
+    """
     error = look_at_vectors(body).error
     if error is not None:
         raise error
@@ -163,7 +173,9 @@ def read_embedded(body: bytes) -> EmbeddingResponse:
 
 
 def write_embedded(embedded: EmbeddingResponse, ask: RawRequest) -> bytes:
-    """The client's answer, in the form of what it asked: one vector for `content`, a list for `requests`."""
+    """The client's answer, in the form of what it asked: one vector for `content`, a list for
+    `requests`.
+    """
     from modelplex.dialects.openai_chat.embeddings import encoded
 
     vectors = [{"values": encoded(vector, "float")} for vector in embedded.vectors]

@@ -1,7 +1,10 @@
-"""Errors in Gemini's words, both ways: a provider's answer into our tree, our tree into a client's answer.
+"""Errors in Gemini's words, both ways: a provider's answer into our tree, our tree into a client's
+answer.
 
-Above it stands `gemini`; below it the error tree. The form is Google's: `{"error": {code, message, status, details[]}}`, alone or in a list of one, with what is machine-readable in
-`details` (google.rpc.ErrorInfo, RetryInfo, BadRequest). A rejected upstream key is the gateway's trouble: nothing of what was said about it reaches a client.
+Above it stands `gemini`; below it the error tree. The form is Google's: `{"error": {code, message,
+status, details[]}}`, alone or in a list of one, with what is machine-readable in `details`
+(google.rpc.ErrorInfo, RetryInfo, BadRequest). A rejected upstream key is the gateway's trouble:
+nothing of what was said about it reaches a client.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ BY_STATUS: dict[str, type[ModelplexError]] = {
     "UNAVAILABLE": Overloaded,
     "DEADLINE_EXCEEDED": UpstreamTimeout,
 }
-"""`error.status`. FAILED_PRECONDITION is how a project without billing, or one where the free tier is not offered, is told: an account's trouble, no caller's."""
+"""`error.status`. FAILED_PRECONDITION is how a project without billing, or one where the free tier
+is not offered, is told: an account's trouble, no caller's.
+"""
 
 BY_CODE: dict[int, type[ModelplexError]] = {
     400: BadRequest,
@@ -58,7 +63,9 @@ BY_CODE: dict[int, type[ModelplexError]] = {
     503: Overloaded,
     504: UpstreamTimeout,
 }
-"""What an HTTP status means where the body names none. A 404 is not among them: without NOT_FOUND it is the path that was not found, so that the base URL is wrong."""
+"""What an HTTP status means where the body names none. A 404 is not among them: without NOT_FOUND
+it is the path that was not found, so that the base URL is wrong.
+"""
 
 BAD_KEY = ("api key not valid", "api_key_invalid", "api key expired", "api key not found")
 TOO_LONG = ("exceeds the maximum number of tokens", "input token count", "context length")
@@ -143,7 +150,9 @@ def error_inside(raw: msgspec.Raw, *, body: bytes) -> ModelplexError:
 def error_of(
     error: GeminiErrorObject, *, status: int | None, body: bytes, retry_after: float | None
 ) -> ModelplexError:
-    """Google's error object in our tree. Its `status` is the finer word; the HTTP status decides where it is not known."""
+    """Google's error object in our tree. Its `status` is the finer word; the HTTP status decides
+    where it is not known.
+    """
     code = status or error.code or 0
     said = (error.message or "")[:QUOTED]
     details = _details(error.details)
@@ -215,7 +224,9 @@ def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
 
 
 def write_error_event(error: ModelplexError, *, request_id: str = "") -> bytes:
-    """The in-stream error: official clients raise for a `data:` object that begins with `error`. Nothing may follow it."""
+    """The in-stream error: official clients raise for a `data:` object that begins with `error`.
+    Nothing may follow it.
+    """
     return b"data: " + msgspec.json.encode({"error": error_object(error, request_id=request_id)}) + b"\n\n"
 
 

@@ -1,7 +1,9 @@
-"""Gemini's JSON as it is met: members in camelCase or snake_case, lists that may be a single object, signatures in base64.
+"""Gemini's JSON as it is met: members in camelCase or snake_case, lists that may be a single
+object, signatures in base64.
 
-Above it stand the other files of this dialect; below it the vocabulary. Google's own parser reads both spellings of every member, so that clients send both (protobuf's JSON mapping);
-inside tool arguments, results and schemas the names are the user's and stay as they are.
+Above it stand the other files of this dialect; below it the vocabulary. Google's own parser reads
+both spellings of every member, so that clients send both (protobuf's JSON mapping); inside tool
+arguments, results and schemas the names are the user's and stay as they are.
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ SEAL_FORMAT = "google-gemini-v1"
 
 ON_TEXT = "text"
 ON_ITS_OWN = "part"
-"""A signature returns on the part that it came on (R16). Where that part was no thought and no call, these, as the Seal's `id`, say where it was: on a part with text, or on a part that
-had nothing else. Clients of other dialects keep a seal but not its place."""
+"""A signature returns on the part that it came on (R16). Where that part was no thought and no
+call, these, as the Seal's `id`, say where it was: on a part with text, or on a part that had
+nothing else. Clients of other dialects keep a seal but not its place.
+"""
 REDACTED = "redacted"
-"""The same for another provider's seal that goes through a Gemini client: its thinking had no readable text."""
+"""The same for another provider's seal that goes through a Gemini client: its thinking had no
+readable text.
+"""
 
 ABSENT = msgspec.Raw(b"")
 """A member that is not there. (msgspec reads `Raw | None` as null alone.)"""
@@ -47,7 +53,9 @@ def members_of(raw: msgspec.Raw, *, path: str) -> dict[str, msgspec.Raw]:
 
 
 def read(raw: msgspec.Raw, wanted: type[Wanted], *, path: str) -> Wanted:
-    """An object, typed, whichever way its members are spelt. Raises BadRequest that names the place."""
+    """An object, typed, whichever way its members are spelt. Raises BadRequest that names the
+    place.
+    """
     if b"_" not in bytes(raw):
         return decode_member(raw, wanted, path=path)
     named = members_of(raw, path=path)
@@ -62,19 +70,25 @@ def read_list(raw: msgspec.Raw, *, path: str) -> list[msgspec.Raw]:
 
 
 def standard(data: str) -> str:
-    """Base64 in the alphabet that every other dialect has. Google's parser takes both, and its official clients write the other one."""
+    """Base64 in the alphabet that every other dialect has. Google's parser takes both, and its
+    official clients write the other one.
+    """
     return data.replace("-", "+").replace("_", "/")
 
 
 def as_signature(seal: OpaqueState, *, redacted: bool = False) -> str:
-    """A seal as a client's `thoughtSignature`, with its origin. It is base64, since official clients decode it into bytes."""
+    """A seal as a client's `thoughtSignature`, with its origin. It is base64, since official
+    clients decode it into bytes.
+    """
     if redacted and seal.id is None:
         seal = msgspec.structs.replace(seal, id=REDACTED)
     return base64.urlsafe_b64encode(wrap(seal).encode()).decode("ascii")
 
 
 def as_seal(signature: str) -> OpaqueState:
-    """What was wrapped by `as_signature` is unwrapped; any other signature is Google's own, of an origin that is not known."""
+    """What was wrapped by `as_signature` is unwrapped; any other signature is Google's own, of an
+    origin that is not known.
+    """
     try:
         # Official clients hold it as bytes and write it back in either alphabet of base64.
         text = base64.b64decode(standard(signature), validate=True).decode("ascii")

@@ -1,10 +1,14 @@
 """The conversation of a Gemini request, read into the vocabulary.
 
-Above it stands `gemini.request_in`; below it the vocabulary. Three things are put right here that other dialects do not leave open:
+Above it stands `gemini.request_in`; below it the vocabulary. Three things are put right here that
+other dialects do not leave open:
 
-- a client that keeps a stream's chunks sends an answer back in pieces, several `model` contents and many short parts: they become one turn again;
-- calls and results may have no ids: a made one joins them, by name and order, as the service itself does;
-- a signature may sit on any part: a thought's and a call's become theirs, any other a thinking part of its own that remembers its place.
+- a client that keeps a stream's chunks sends an answer back in pieces, several `model` contents and
+  many short parts: they become one turn again;
+- calls and results may have no ids: a made one joins them, by name and order, as the service itself
+  does;
+- a signature may sit on any part: a thought's and a call's become theirs, any other a thinking part
+  of its own that remembers its place.
 """
 
 from __future__ import annotations
@@ -119,7 +123,8 @@ class Dialogue:
         self._open: PendingCalls[str] = PendingCalls()
         """Ids of calls that want a result."""
         self._pieces: list[str] = []
-        """Of the text or thought that the turn ends with: joined once, when something else follows."""
+        """Of the text or thought that the turn ends with: joined once, when something else follows.
+        """
         self._ids: set[str] = set()
         self._made = 0
 
@@ -187,7 +192,8 @@ class Dialogue:
         elif seal is not None and not members_of(raw, path=path).keys() - _FLAGS:
             self._text("", seal)
         else:
-            # What a model makes beside text and calls (an image, code that it ran) goes back to where it was made, whole.
+            # What a model makes beside text and calls (an image, code that it ran) goes back to
+            # where it was made, whole.
             self._add(_foreign(raw, path=path))
 
     def _thought(self, text: str, seal: OpaqueState | None) -> None:
@@ -275,7 +281,9 @@ def _thinking(text: str, seal: OpaqueState | None) -> ReasoningPart:
 
 
 def _response(raw: msgspec.Raw, *, path: str) -> tuple[list[Part], bool]:
-    """What a tool gave: its text where it is one, under the two names that the service gives a meaning to, else the object as JSON."""
+    """What a tool gave: its text where it is one, under the two names that the service gives a
+    meaning to, else the object as JSON.
+    """
     if not is_given(raw):
         return [], False
     members = decode_member(raw, dict[str, msgspec.Raw], path=path)
@@ -293,7 +301,9 @@ def _response(raw: msgspec.Raw, *, path: str) -> tuple[list[Part], bool]:
 
 
 def _said(raw: msgspec.Raw, *, path: str, part: _Part | None = None) -> Part | None:
-    """One part of a user's content, of instructions or of a result; None where it says nothing. `part` is the same, where it was read before."""
+    """One part of a user's content, of instructions or of a result; None where it says nothing.
+    `part` is the same, where it was read before.
+    """
     part = part or read(raw, _Part, path=path)
     if is_given(part.inline_data):
         return _inline(part.inline_data, raw, path=f"{path}.inlineData")

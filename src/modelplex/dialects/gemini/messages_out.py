@@ -1,12 +1,16 @@
 """A conversation in Gemini's words: `systemInstruction` and `contents` of a request.
 
-Above it stands `gemini.request_out`, below it the vocabulary. It refuses to know of tools that are offered, of limits and of sampling.
+Above it stands `gemini.request_out`, below it the vocabulary. It refuses to know of tools that are
+offered, of limits and of sampling.
 
-What the service insists on, and the vocabulary does not, is settled here (wires.md 2.6, 3.1, 3.2, 3.4):
+What the service insists on, and the vocabulary does not, is settled here (wires.md 2.6, 3.1, 3.2,
+3.4):
 
 - instructions stand beside the conversation, never inside it;
-- a turn of calls is followed by one user turn with a result for each, in their order and by their names, and by nothing else;
-- a signature goes back on the part that it came on, and only to who made it (R16); where a call of a model that insists on one has none, it is marked as made elsewhere;
+- a turn of calls is followed by one user turn with a result for each, in their order and by their
+  names, and by nothing else;
+- a signature goes back on the part that it came on, and only to who made it (R16); where a call of
+  a model that insists on one has none, it is marked as made elsewhere;
 - no part is an empty text, but for one that carries a signature.
 """
 
@@ -49,7 +53,9 @@ from modelplex.dialects.core.surrogates import mended_text
 from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, SEAL_FORMAT
 
 MADE_ELSEWHERE = "skip_thought_signature_validator"
-"""The signature that the service documents for calls in a history that none of its models made (ai.google.dev/gemini-api/docs/thought-signatures)."""
+"""The signature that the service documents for calls in a history that none of its models made
+(ai.google.dev/gemini-api/docs/thought-signatures).
+"""
 SYSTEM_NOTE = "[System note, not written by the user]\n"
 OPENING = "(The conversation begins with the assistant.)"
 SOUNDS = {"wav": "audio/wav", "mp3": "audio/mp3"}
@@ -97,7 +103,9 @@ AnyPart = SentPart | msgspec.Raw
 
 
 class GeminiContent(msgspec.Struct):
-    """One entry of `contents`. `path` is where it began in the client's body; `holds_results` keeps other parts out of it."""
+    """One entry of `contents`. `path` is where it began in the client's body; `holds_results` keeps
+    other parts out of it.
+    """
 
     role: str
     parts: list[AnyPart]
@@ -134,7 +142,9 @@ class GeminiLosses:
             self.drop(f"{path}.cache_control", "Gemini caches prefixes by itself")
 
     def name(self, name: str) -> str:
-        """A tool's name as it is sent: the same in definitions, choice, history and on every turn. It may not begin with a digit or a dash here."""
+        """A tool's name as it is sent: the same in definitions, choice, history and on every turn.
+        It may not begin with a digit or a dash here.
+        """
         if self.native:
             return name
         sent = tool_names.alias(name)
@@ -164,7 +174,9 @@ class GeminiContentWriter:
         return f"<History system {len(self.system)}; {turns}>"
 
     def write(self) -> None:
-        """Raises BadRequest for a conversation that no model could continue, Unsupported for parts without words here, StatePinned."""
+        """Raises BadRequest for a conversation that no model could continue, Unsupported for parts
+        without words here, StatePinned.
+        """
         at = [
             message if message.path else msgspec.structs.replace(message, path=f"messages[{n}]")
             for n, message in enumerate(self._call.messages)
@@ -303,7 +315,9 @@ class GeminiContentWriter:
             self._notes.drop(path, "earlier reasoning without Gemini's own signature is not sent back")
 
     def _guard(self, seal: OpaqueState, path: str) -> None:
-        """The route sends sealed state home; this is the last door, so that a mistake there fails instead of leaking."""
+        """The route sends sealed state home; this is the last door, so that a mistake there fails
+        instead of leaking.
+        """
         attempt = self._notes.attempt
         is_other_provider = seal.provider is not None and seal.provider != attempt.provider
         is_other_account = seal.account is not None and seal.account != attempt.account
@@ -412,7 +426,9 @@ class GeminiContentWriter:
         return SentPart(function_response=FunctionResponse(part.id, name, response, others or None))
 
     def _response(self, text: str, *, is_error: bool) -> msgspec.Raw:
-        """A result is an object; `output` and `error` are the two names that mean something. What a client of this dialect gave as an object goes on as one."""
+        """A result is an object; `output` and `error` are the two names that mean something. What a
+        client of this dialect gave as an object goes on as one.
+        """
         if self._notes.native and not is_error and text.startswith("{"):
             try:
                 msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -465,7 +481,9 @@ class GeminiContentWriter:
         return part.raw
 
     def _kept(self, source: UrlReference | FileReference, path: str) -> SentPart:
-        """What a client of this dialect asked to be fetched is its own affair, and the policy's; no other dialect means that by an address."""
+        """What a client of this dialect asked to be fetched is its own affair, and the policy's; no
+        other dialect means that by an address.
+        """
         if isinstance(source, UrlReference) and self._notes.native:
             return SentPart(file_data=GeminiFile(source.url))
         what = (
@@ -511,7 +529,9 @@ class GeminiContentWriter:
 
 
 class _Turn:
-    """One assistant message in the making. A signature may come before the text that it sat on: other dialects keep no order between the two."""
+    """One assistant message in the making. A signature may come before the text that it sat on:
+    other dialects keep no order between the two.
+    """
 
     def __init__(self) -> None:
         self.parts: list[AnyPart] = []
@@ -534,7 +554,9 @@ class _Turn:
             self.sign(seal)
 
     def sign(self, seal: OpaqueState) -> None:
-        """Puts a signature on the text that was said last, or after it; where none was said, on the one that comes."""
+        """Puts a signature on the text that was said last, or after it; where none was said, on the
+        one that comes.
+        """
         if self._said is None:
             self._waiting.append(seal)
             return

@@ -1,6 +1,7 @@
 """Looking on while a Gemini answer passes untouched, streamed or whole.
 
-Above it stands `gemini`; below it the vocabulary. Each event is decoded once, into the few fields that decide something, and its bytes are forwarded as they came.
+Above it stands `gemini`; below it the vocabulary. Each event is decoded once, into the few fields
+that decide something, and its bytes are forwarded as they came.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ class _Looked:
 
 
 def _only_line(data: bytes) -> int:
-    """Where the line ends, of what most chunks are: one event of one line, all of it. 0 for any other. This service ends its lines with CR LF."""
+    """Where the line ends, of what most chunks are: one event of one line, all of it. 0 for any
+    other. This service ends its lines with CR LF.
+    """
     if not data.startswith(b"data: {"):
         return 0
     line = len(data) - 4 if data.endswith(b"\r\n\r\n") else len(data) - 2 if data.endswith(b"\n\n") else 0
@@ -149,7 +152,9 @@ def _only_line(data: bytes) -> int:
 
 
 class GeminiObserver:
-    """dialects/dialect.py's Watch. The end mark is EOF behind a finish reason for every candidate, or a block reason."""
+    """dialects/dialect.py's Watch. The end mark is EOF behind a finish reason for every candidate,
+    or a block reason.
+    """
 
     def __init__(self) -> None:
         self.has_output = False
@@ -230,7 +235,9 @@ class GeminiObserver:
         return self._judge(chunk)
 
     def _judge(self, chunk: _Chunk) -> bool:
-        """A finish reason that says that there is no answer is told to a client that has begun to read; before that another provider may do better."""
+        """A finish reason that says that there is no answer is told to a client that has begun to
+        read; before that another provider may do better.
+        """
         broken = next((c.finish_reason for c in chunk.candidates or () if c.finish_reason in BROKEN), None)
         if broken is None:
             return True

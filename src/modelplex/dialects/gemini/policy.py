@@ -1,6 +1,8 @@
-"""Gemini's conversations, counts and vectors, in `camelCase` and in `snake_case` (isolation.md 5.5).
+"""Gemini's conversations, counts and vectors, in `camelCase` and in `snake_case` (isolation.md
+5.5).
 
-Above it stands the judge; below it the walk. A part and a tool have no type here: their members are what they are.
+Above it stands the judge; below it the walk. A part and a tool have no type here: their members are
+what they are.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def _members(
     return ObjectRule(_both(fields), otherwise=otherwise, when_empty=when_empty)
 
 
-# --- parts ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------
 
 
 def _file_uri(walk: PolicyWalk, value: Any, path: Path) -> None:
@@ -166,7 +168,9 @@ _RESOURCE = re.compile(r"(?:models/|publishers/[a-z]{1,32}/models/)?([A-Za-z0-9.
 
 
 def _own_model(walk: PolicyWalk, value: Any, path: Path) -> None:
-    """The model as a resource's name. The path of the URL says which model is asked; a name here must be one that the caller may use as well."""
+    """The model as a resource's name. The path of the URL says which model is asked; a name here
+    must be one that the caller may use as well.
+    """
     named = _RESOURCE.fullmatch(value) if isinstance(value, str) else None
     if named is not None and named[1] == walk.facts.own:
         return
@@ -178,11 +182,13 @@ def _own_model(walk: PolicyWalk, value: Any, path: Path) -> None:
 
 _MODEL = CustomRule(_own_model, known_model)
 
-# --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 
 class _LostTool(StripRule):
-    """A tool of the provider's; the tool choice speaks of functions alone, so that nobody asks for it by a name."""
+    """A tool of the provider's; the tool choice speaks of functions alone, so that nobody asks for
+    it by a name.
+    """
 
     __slots__ = ()
 
@@ -263,7 +269,7 @@ def without_tools(walk: PolicyWalk, top: Json) -> None:
             walk.strip((None, name), next(iter(walk.lost.values()), "unknown-tool"))
 
 
-# --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- the top --------------------------------------------------------------------------------------
 
 PLAIN_VOICE = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 _IS_PLAIN_VOICE = re.compile(PLAIN_VOICE).fullmatch

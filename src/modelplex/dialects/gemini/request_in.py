@@ -1,7 +1,9 @@
 """A Gemini request, understood: its bytes into a Call.
 
-Above it stands `gemini`; below it `gemini.messages_in`, which reads the conversation. Which model is asked stands in the path, so that the Ask tells it. What has no place in a Call rides
-along unread: top-level members by their camelCase name, members of `generationConfig` and `toolConfig` by their path ("generationConfig.mediaResolution").
+Above it stands `gemini`; below it `gemini.messages_in`, which reads the conversation. Which model
+is asked stands in the path, so that the Ask tells it. What has no place in a Call rides along
+unread: top-level members by their camelCase name, members of `generationConfig` and `toolConfig` by
+their path ("generationConfig.mediaResolution").
 """
 
 from __future__ import annotations
@@ -84,12 +86,16 @@ _CONFIG = frozenset(field.encode_name for field in msgspec.structs.fields(_Confi
 
 
 def read_call(ask: RawRequest) -> ChatRequest:
-    """The whole request, understood. Raises BadRequest with `param` like "contents[2].parts[0].functionCall"."""
+    """The whole request, understood. Raises BadRequest with `param` like
+    "contents[2].parts[0].functionCall".
+    """
     return _read(ask, ask.fields)
 
 
 def read_counting(ask: RawRequest) -> ChatRequest:
-    """What `:countTokens` is asked about: `contents`, or a whole request in `generateContentRequest`. Raises BadRequest."""
+    """What `:countTokens` is asked about: `contents`, or a whole request in
+    `generateContentRequest`. Raises BadRequest.
+    """
     given = {camel(name): value for name, value in ask.fields.items()}
     whole = given.get("generateContentRequest", ABSENT)
     if is_given(whole):
@@ -254,7 +260,9 @@ _EMBEDDING_MEMBERS = frozenset({"model", "content", "outputDimensionality", "req
 
 
 def read_embedding(ask: RawRequest) -> EmbeddingRequest:
-    """`:embedContent`, or `:batchEmbedContents` with its `requests`. Raises BadRequest; Unsupported for what is no text."""
+    """`:embedContent`, or `:batchEmbedContents` with its `requests`. Raises BadRequest; Unsupported
+    for what is no text.
+    """
     given = {camel(name): value for name, value in ask.fields.items() if is_given(value)}
     if "requests" in given:
         entries = read_list(given["requests"], path="requests")

@@ -1,8 +1,10 @@
 """A Call as the body of a generateContent request, and texts as those of batchEmbedContents.
 
-Above it stands `gemini`, below it `gemini.messages_out`, which writes the conversation. Here is everything else: tools and the choice among them, the form of the answer, thinking, limits and
-sampling (wires.md 3.3, 3.7 to 3.9, 3.11). It knows no service, only the facts and quirks that come with the Attempt, and it loses nothing in silence: each loss is a
-Change, or the Call is refused. The model is not in the body: it stands in the path.
+Above it stands `gemini`, below it `gemini.messages_out`, which writes the conversation. Here is
+everything else: tools and the choice among them, the form of the answer, thinking, limits and
+sampling (wires.md 3.3, 3.7 to 3.9, 3.11). It knows no service, only the facts and quirks that come
+with the Attempt, and it loses nothing in silence: each loss is a Change, or the Call is refused.
+The model is not in the body: it stands in the path.
 """
 
 from __future__ import annotations
@@ -47,11 +49,15 @@ BUDGETS: dict[Effort, int] = {
     "xhigh": 24576,
     "max": 24576,
 }
-"""Tokens of thinking for models that take a budget, least first. 24576 is the most that all of them take."""
+"""Tokens of thinking for models that take a budget, least first. 24576 is the most that all of them
+take.
+"""
 DYNAMIC = -1
 """The budget of a model that decides by itself."""
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
-"""Members of other dialects that name a state kept elsewhere; without it the question would be another one (wires.md 3.11)."""
+"""Members of other dialects that name a state kept elsewhere; without it the question would be
+another one (wires.md 3.11).
+"""
 MEANT_ANYWAY = frozenset({None, "auto", "default", "standard"})
 """Tiers that say no more than the usual one."""
 NOTHING = frozenset({b"null", b"false", b"[]", b"{}"})
@@ -98,7 +104,9 @@ def write_counting(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
 
 
 def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRequest:
-    """The body of `:batchEmbedContents`. Raises Unsupported for token ids. The vectors come back as floats whatever the client asked for."""
+    """The body of `:batchEmbedContents`. Raises Unsupported for token ids. The vectors come back as
+    floats whatever the client asked for.
+    """
     own = embedding.dialect == DIALECT
     extra = embedding.extra if own else {}
     requests: list[dict[str, Any]] = []
@@ -231,7 +239,9 @@ class _Writing:
         return {"functionCallingConfig": self._calling(choice)}
 
     def _calling(self, choice: ToolChoice) -> dict[str, Any]:
-        """wires.md 3.3. Only ANY and VALIDATED take a list of names; VALIDATED is AUTO with calls that fit their schema."""
+        """wires.md 3.3. Only ANY and VALIDATED take a list of names; VALIDATED is AUTO with calls
+        that fit their schema.
+        """
         offered = {tool.name for tool in self._call.tools}
         if strangers := [name for name in choice.names if name not in offered]:
             raise BadRequest(f"No tool is named {', '.join(strangers)}.", param=self._path("tool_choice"))
@@ -285,7 +295,9 @@ class _Writing:
         return {"responseMimeType": "application/json", "responseJsonSchema": form.schema}
 
     def _thinking(self) -> dict[str, Any] | None:
-        """A level for models that take levels, a budget for those before them; never both, which is an error (wires.md 3.9)."""
+        """A level for models that take levels, a budget for those before them; never both, which is
+        an error (wires.md 3.9).
+        """
         asked = self._call.reasoning
         if asked is None:
             return None
@@ -411,7 +423,9 @@ def _place(body: dict[str, Any], name: str, value: msgspec.Raw) -> None:
 
 
 def _parameters(tool: Tool, path: str) -> msgspec.Raw | None:
-    """The schema as it came; none for a function that takes nothing, since an object without properties is refused."""
+    """The schema as it came; none for a function that takes nothing, since an object without
+    properties is refused.
+    """
     if tool.parameters is None:
         return None
     try:

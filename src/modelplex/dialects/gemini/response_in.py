@@ -1,9 +1,11 @@
 """What Gemini answers: the chunks of a stream, and whole answers, which have the same form.
 
-Above it stands `gemini`; below it the vocabulary and the framing of server-sent events. It knows no request: what the request's writer changed comes with Written and is undone here.
+Above it stands `gemini`; below it the vocabulary and the framing of server-sent events. It knows no
+request: what the request's writer changed comes with Written and is undone here.
 
-The end of a stream is its EOF, behind a `finishReason` for every candidate or a `blockReason`: there is no other mark (wires.md 4). Calls come whole, arguments and all; text and thoughts
-come in pieces, and a part ends where one of another kind begins.
+The end of a stream is its EOF, behind a `finishReason` for every candidate or a `blockReason`:
+there is no other mark (wires.md 4). Calls come whole, arguments and all; text and thoughts come in
+pieces, and a part ends where one of another kind begins.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ from modelplex.dialects.gemini.json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT,
 from modelplex.dialects.gemini.usage import read_logprobs, read_usage
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}
-"""`finishReason` in the vocabulary's words (wires.md 3.5). Any other, known or new, says that the answer was cut by a filter, but for those below."""
+"""`finishReason` in the vocabulary's words (wires.md 3.5). Any other, known or new, says that the
+answer was cut by a filter, but for those below.
+"""
 
 BROKEN: dict[str, str] = {
     "MALFORMED_FUNCTION_CALL": "wrote a tool call that cannot be read",
@@ -144,7 +148,9 @@ class GeminiResponse:
         return f"<Answer parts={self._parts} calls={self._calls} finished={finished}>"
 
     def read(self, data: bytes) -> Iterator[Event]:
-        """One chunk, or one whole answer. Raises UpstreamBroken, or the error that stands in the answer's place."""
+        """One chunk, or one whole answer. Raises UpstreamBroken, or the error that stands in the
+        answer's place.
+        """
         found: _Chunk | list[_Chunk] = _decode_chunk(mended(data))
         for chunk in found if isinstance(found, list) else [found]:
             yield from self._chunk(chunk, data)
@@ -221,7 +227,9 @@ class GeminiResponse:
             yield ResponseEnded("tool_calls" if is_call else reason, choice)
 
     def _count(self) -> Iterator[Event]:
-        """What the only chunk said of usage: so far it was told as what was known at the beginning."""
+        """What the only chunk said of usage: so far it was told as what was known at the
+        beginning.
+        """
         if self._usage is not None and not self._measured:
             yield UsageReported(self._usage)
 
@@ -265,7 +273,8 @@ class GeminiResponse:
             number = yield from self._turn_to("text", progress)
             yield TextDelta(number, part.text or "", progress.choice, odds)
         if part.thought_signature:
-            # Text has no seal in the vocabulary: it becomes a thinking part of its own that remembers where it was.
+            # Text has no seal in the vocabulary: it becomes a thinking part of its own that
+            # remembers where it was.
             yield from self._close(progress)
             number = self._next_part()
             place = ON_TEXT if part.text else ON_ITS_OWN

@@ -1,7 +1,9 @@
 """Events, written as a Gemini answer for a client, streamed or whole.
 
-Above it stands `gemini`; below it the vocabulary. A stream is chunks of the whole answer's form, without a mark at its end but the last chunk's `finishReason`; that chunk waits for the end,
-since usage may come after the reason. A call is one part, so that it waits until its arguments are whole: arguments that never become whole are not passed off as a call (R25).
+Above it stands `gemini`; below it the vocabulary. A stream is chunks of the whole answer's form,
+without a mark at its end but the last chunk's `finishReason`; that chunk waits for the end, since
+usage may come after the reason. A call is one part, so that it waits until its arguments are whole:
+arguments that never become whole are not passed off as a call (R25).
 """
 
 from __future__ import annotations
@@ -87,7 +89,9 @@ class GeminiParts:
         return f"<Parts {len(self._calls)} open calls, ended={sorted(self._ended)}>"
 
     def of(self, event: Event) -> list[AnyPart]:
-        """The parts that this event completes. Raises UpstreamBroken for arguments that are none."""
+        """The parts that this event completes. Raises UpstreamBroken for arguments that
+        are none.
+        """
         match event:
             case TextDelta():
                 return [SentPart(text=event.text)] if event.text else []
@@ -338,7 +342,9 @@ def _join(parts: list[AnyPart], part: AnyPart) -> None:
 
 
 class GeminiArrayFraming:
-    """The stream as one JSON array, for clients that do not ask with `alt=sse`: Google's default. Our own events go in, whole ones in each call."""
+    """The stream as one JSON array, for clients that do not ask with `alt=sse`: Google's default.
+    Our own events go in, whole ones in each call.
+    """
 
     media_type = "application/json"
 

@@ -1,7 +1,9 @@
 """Gemini's own schema language as JSON Schema.
 
-Above it stands the reader of requests; below it nothing. `Schema` is OpenAPI 3.0's subset with its types in capitals (ai.google.dev/api/caching#Schema). What other
-providers read is JSON Schema, so that `parameters` and `responseSchema` become what `parametersJsonSchema` and `responseJsonSchema` would have said.
+Above it stands the reader of requests; below it nothing. `Schema` is OpenAPI 3.0's subset with its
+types in capitals (ai.google.dev/api/caching#Schema). What other providers read is JSON Schema, so
+that `parameters` and `responseSchema` become what `parametersJsonSchema` and `responseJsonSchema`
+would have said.
 """
 
 from __future__ import annotations

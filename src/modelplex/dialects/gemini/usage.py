@@ -1,7 +1,8 @@
 """What Gemini counts and how sure it was: usage and log probabilities, read and written.
 
-Above it stand the other files of this dialect; below it the event vocabulary. The prompt's count includes what was cached, the candidates' excludes the thoughts (wires.md 2.6, 3.6).
-What a provider counted is never counted again (R14): its object rides along and goes back as it came.
+Above it stand the other files of this dialect; below it the event vocabulary. The prompt's count
+includes what was cached, the candidates' excludes the thoughts (wires.md 2.6, 3.6). What a provider
+counted is never counted again (R14): its object rides along and goes back as it came.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def _of(modality: str, details: list[_Modality] | None) -> int:
 
 
 def write_usage(usage: Usage) -> msgspec.Raw:
-    """`usageMetadata`. Counts that are nothing are left out, as Google does; its own object goes back as it came."""
+    """`usageMetadata`. Counts that are nothing are left out, as Google does; its own object goes
+    back as it came.
+    """
     if usage.raw is not None and usage.raw_of == DIALECT:
         return usage.raw
     written = {

@@ -1,4 +1,5 @@
-"""The conversation, in Ollama's messages: what `ollama.request_out` puts into /api/chat as `messages`.
+"""The conversation, in Ollama's messages: what `ollama.request_out` puts into /api/chat as
+`messages`.
 
 Below it the vocabulary. What cannot be said is refused by its path or named as a loss.
 """
@@ -100,7 +101,9 @@ class OllamaLosses:
 
 
 def turns(messages: Sequence[Message], losses: OllamaLosses) -> Iterator[OllamaMessage]:
-    """Each message as Ollama's. `open_calls` are the calls of the last assistant turn that still want a result."""
+    """Each message as Ollama's. `open_calls` are the calls of the last assistant turn that still
+    want a result.
+    """
     open_calls: dict[str, str] = {}
     order: dict[str, int] = {}
     for message in messages:

@@ -1,6 +1,8 @@
-"""Ollama's answers, looked at while they pass untouched from a provider to a client of the same form.
+"""Ollama's answers, looked at while they pass untouched from a provider to a client of the same
+form.
 
-Above it stands `ollama.py`, below it the vocabulary and the framing of lines. What is told of a stream is what its last line says; a stream without one broke off.
+Above it stands `ollama.py`, below it the vocabulary and the framing of lines. What is told of a
+stream is what its last line says; a stream without one broke off.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class OllamaObserver:
-    """dialects/dialect.py's Watch for /api/chat and /api/generate. Whole lines leave, as they came."""
+    """dialects/dialect.py's Watch for /api/chat and /api/generate. Whole lines leave, as
+    they came.
+    """
 
     def __init__(self, *, limit: int = MAX_LINE) -> None:
         self.has_output = False
@@ -166,7 +170,9 @@ class OllamaObserver:
 
 
 def watch(ask: RawRequest, *, withhold_usage: bool) -> OllamaObserver:
-    """Looks on while a stream passes. Its usage stands in the last line, which every client gets."""
+    """Looks on while a stream passes. Its usage stands in the last line, which every
+    client gets.
+    """
     del ask, withhold_usage
     return OllamaObserver()
 

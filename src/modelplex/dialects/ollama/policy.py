@@ -1,6 +1,7 @@
 """Ollama's own form (isolation.md 5.6): a conversation, a prompt, and vectors.
 
-Above it stands the judge; below it the walk. Its server runs the model beside the gateway; what it reads of a request is short, and all of it stands here.
+Above it stands the judge; below it the walk. Its server runs the model beside the gateway; what it
+reads of a request is short, and all of it stands here.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ OPTIONS = ObjectRule(
         "stop": UnionRule(text=TEXT, items=TEXTS),
     }
 )
-"""https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx#valid-parameters-and-values and its runner's own."""
+"""https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx#valid-parameters-and-values and its
+runner's own.
+"""
 _SHARED: dict[str, ValueRule] = {
     "model": MODEL,
     "format": UnionRule(text=PatternRule("json|"), members=SCHEMA),

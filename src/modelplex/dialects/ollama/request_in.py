@@ -1,10 +1,13 @@
 """What an Ollama client asks: the bodies of /api/chat, /api/generate and /api/embed, understood.
 
-Above it stands `ollama.py`, below it the vocabulary. Source: ollama/ollama's api/types.go and docs/api.md; wires.md 2.5.
+Above it stands `ollama.py`, below it the vocabulary. Source: ollama/ollama's api/types.go and
+docs/api.md; wires.md 2.5.
 
-Ollama's clients say less than the vocabulary asks for, and what they leave out is made here: a call's id, whose result a tool's message is, the
-kind of an image. `options` that only Ollama's runners have (`num_ctx`, `repeat_penalty`) ride along by their path, `options.num_ctx`. What is
-bound to one model's own files (a `template`, the token ids of a `context`) is refused by name, since another provider's model could not honour it.
+Ollama's clients say less than the vocabulary asks for, and what they leave out is made here: a
+call's id, whose result a tool's message is, the kind of an image. `options` that only Ollama's
+runners have (`num_ctx`, `repeat_penalty`) ride along by their path, `options.num_ctx`. What is
+bound to one model's own files (a `template`, the token ids of a `context`) is refused by name,
+since another provider's model could not honour it.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ from modelplex.dialects.openai_chat.prompts import read_prompts
 
 DIALECT = "ollama"
 GENERATE = "ollama_generate"
-"""The dialect of a Call or Completion that came by /api/generate: its answer has `response` where a chat's has `message`."""
+"""The dialect of a Call or Completion that came by /api/generate: its answer has `response` where a
+chat's has `message`.
+"""
 
 _EFFORTS = frozenset(get_args(Effort))
 _MESSAGE_MEMBERS = frozenset("role content thinking images tool_calls tool_name name tool_call_id".split())
@@ -93,15 +98,19 @@ class _Offered(msgspec.Struct):
 
 
 def read_stream(fields: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether the answer is to be streamed: as it is unless `stream` is false, for chat and generate alike."""
+    """Whether the answer is to be streamed: as it is unless `stream` is false, for chat and
+    generate alike.
+    """
     given = fields.get("stream")
     return given is None or bytes(given) != b"false"
 
 
 def read_load(ask: RawRequest) -> str | None:
-    """Of a body that asks for nothing but that a model be loaded ("load") or forgotten ("unload"), which; None for any other.
+    """Of a body that asks for nothing but that a model be loaded ("load") or forgotten ("unload"),
+    which; None for any other.
 
-    `ollama run` and its like send these before and after a conversation. There is nothing to load here: `write_loaded` answers them.
+    `ollama run` and its like send these before and after a conversation. There is nothing to load
+    here: `write_loaded` answers them.
     """
     said = [ask.fields[name] for name in ("messages", "prompt", "images") if name in ask.fields]
     if any(bytes(raw).strip() not in {b"", b"null", b'""', b"[]"} for raw in said):
@@ -120,11 +129,12 @@ def read_call(ask: RawRequest) -> ChatRequest:
 
 
 def read_generate(ask: RawRequest) -> CompletionRequest | ChatRequest:
-    """/api/generate. A prompt goes through the model's own template, so that it is a conversation of one turn: a Call. With `raw` or a `suffix` it
-    is a text to be continued: a Completion.
+    """/api/generate. A prompt goes through the model's own template, so that it is a conversation
+    of one turn: a Call. With `raw` or a `suffix` it is a text to be continued: a Completion.
 
-    Raises BadRequest for what Ollama refuses too (`raw` beside `system`, `template` or `context`), Unsupported for what only a model that Ollama
-    runs can be told: a `template`, the token ids of a `context`, a `suffix` or `raw` beside images.
+    Raises BadRequest for what Ollama refuses too (`raw` beside `system`, `template` or `context`),
+    Unsupported for what only a model that Ollama runs can be told: a `template`, the token ids of a
+    `context`, a `suffix` or `raw` beside images.
     """
     members = RequestMembers(ask.fields)
     prompt = members.get("prompt", str) or ""
@@ -290,7 +300,9 @@ def _tools(members: RequestMembers) -> tuple[AnyTool, ...]:
 
 
 class _Dialogue:
-    """The messages, and which calls still want a result: many clients name a result's tool and not its call."""
+    """The messages, and which calls still want a result: many clients name a result's tool and not
+    its call.
+    """
 
     def __init__(self, raw: msgspec.Raw) -> None:
         self._given = decode_member(raw, list[_Message], path="messages")

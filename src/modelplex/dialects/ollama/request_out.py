@@ -1,6 +1,7 @@
 """What is asked of Ollama: the bodies of /api/chat, /api/generate and /api/embed.
 
-Above it stands `ollama.py`, below it the vocabulary; the conversation itself is written in `ollama.messages_out`.
+Above it stands `ollama.py`, below it the vocabulary; the conversation itself is written in
+`ollama.messages_out`.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ _KEPT = frozenset({"type", "anyOf", "items", "description", "enum", "properties"
 
 _OWN = frozenset({DIALECT, GENERATE})
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
-"""Members that name what a provider of another dialect keeps; without it the answer would be to another question."""
+"""Members that name what a provider of another dialect keeps; without it the answer would be to
+another question.
+"""
 _OPTION = "options."
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -114,7 +117,9 @@ _TEXT_INPUT = msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"stri
 
 
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
-    """The body of POST /api/chat. Raises Unsupported naming the part that Ollama cannot be told, BadRequest where calls and results do not match."""
+    """The body of POST /api/chat. Raises Unsupported naming the part that Ollama cannot be told,
+    BadRequest where calls and results do not match.
+    """
     losses = OllamaLosses(call.dialect)
     call, lost = cross_dialect.crossed(call, to="ollama")
     losses.found += lost
@@ -137,9 +142,11 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
 
 
 def write_completion(completion: CompletionRequest, attempt: Attempt) -> ProviderRequest:
-    """The body of POST /api/generate. One text prompt only: raises Unsupported for several, and for token ids.
+    """The body of POST /api/generate. One text prompt only: raises Unsupported for several, and for
+    token ids.
 
-    The model's template is applied, as Ollama's own /v1/completions does: `raw` would take the suffix's place in it away.
+    The model's template is applied, as Ollama's own /v1/completions does: `raw` would take the
+    suffix's place in it away.
     """
     losses = OllamaLosses(completion.dialect)
     _one_choice(completion.sampling)
@@ -165,8 +172,9 @@ def write_completion(completion: CompletionRequest, attempt: Attempt) -> Provide
 
 
 def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRequest:
-    """The body of POST /api/embed. Raises Unsupported for token ids. A text that is too long is an error, as in OpenAI's form, and
-    not cut in silence, which is Ollama's default. The vectors come back as floats whatever the client asked for.
+    """The body of POST /api/embed. Raises Unsupported for token ids. A text that is too long is an
+    error, as in OpenAI's form, and not cut in silence, which is Ollama's default. The vectors come
+    back as floats whatever the client asked for.
     """
     losses = OllamaLosses(embedding.dialect)
     texts: list[str] = []
@@ -184,7 +192,9 @@ def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRe
 def _with_extra(
     body: bytes, extra: Mapping[str, msgspec.Raw], *, dialect: str, losses: OllamaLosses
 ) -> bytes:
-    """The body with what rode along from a client of this very form ("options.num_ctx", "keep_alive"). What rode along from another is reported as lost."""
+    """The body with what rode along from a client of this very form ("options.num_ctx",
+    "keep_alive"). What rode along from another is reported as lost.
+    """
     if not extra:
         return body
     if dialect not in _OWN:
@@ -287,7 +297,9 @@ def _unsaid(call: ChatRequest, losses: OllamaLosses) -> None:
 
 
 def _offered(call: ChatRequest, losses: OllamaLosses) -> Iterator[_OfferedTool]:
-    """The tools that may be called. There is no tool_choice: what it said is done by what is offered, or reported."""
+    """The tools that may be called. There is no tool_choice: what it said is done by what is
+    offered, or reported.
+    """
     choice = call.choice
     if call.parallel is False:
         losses.drop("parallel_tool_calls", "Ollama cannot be held to one call")

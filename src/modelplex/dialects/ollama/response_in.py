@@ -1,4 +1,5 @@
-"""What Ollama answers: the lines of /api/chat and /api/generate, and whole answers, which have the same form.
+"""What Ollama answers: the lines of /api/chat and /api/generate, and whole answers, which have the
+same form.
 
 Above it stands `ollama.py`, below it the vocabulary and the framing of lines.
 """
@@ -66,7 +67,9 @@ class _TokenWithOthers(_Token):
 
 
 class _Line(msgspec.Struct):
-    """A line of /api/chat (`message`) or of /api/generate (`response`, `thinking`); a whole answer has the same form."""
+    """A line of /api/chat (`message`) or of /api/generate (`response`, `thinking`); a whole answer
+    has the same form.
+    """
 
     model: str = ""
     created_at: str = ""
@@ -155,7 +158,8 @@ class OllamaStreamReader:
             yield from self._turn_to("thinking")
             yield ReasoningDelta(self._parts - 1, message.thinking)
         if line.logprobs and (message.content or not message.thinking):
-            # Tokens of a character that is not complete yet come with no text; they go with the text that they become.
+            # Tokens of a character that is not complete yet come with no text; they go with the
+            # text that they become.
             self.quota.take(ENTRY * len(line.logprobs))
             self._tokens += line.logprobs
         if message.content:
@@ -210,7 +214,8 @@ class OllamaStreamReader:
             # A prompt that was cached whole has no count: it took nothing.
             yield UsageReported(Usage(fresh=count(line.prompt_eval_count), output=count(line.eval_count)))
         reason: Reason = "tool_calls" if self._calls else "stop"
-        # Ollama drops a call that was cut off, so behind "length" there may be one that was never shown.
+        # Ollama drops a call that was cut off, so behind "length" there may be one that was never
+        # shown.
         yield ResponseEnded("length" if line.done_reason == "length" else reason)
 
     def _fail(self, message: str, *, body: bytes | None = None) -> list[Event]:
@@ -219,7 +224,8 @@ class OllamaStreamReader:
 
 
 def _unquoted(arguments: bytes) -> bytes:
-    """Arguments that are no object: null is none; a string is the object's text, as some servers that speak this form send it.
+    """Arguments that are no object: null is none; a string is the object's text, as some servers
+    that speak this form send it.
 
     Raises msgspec.DecodeError for anything else.
     """
@@ -237,7 +243,9 @@ def _free_input(arguments: bytes) -> str:
 
 
 def sentence(error: msgspec.Raw) -> str:
-    """The error's sentence: a string in Ollama's form, an object with `message` behind some proxies."""
+    """The error's sentence: a string in Ollama's form, an object with `message` behind some
+    proxies.
+    """
     try:
         told = msgspec.json.decode(error)
     except BROKEN:

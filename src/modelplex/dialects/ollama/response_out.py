@@ -1,7 +1,9 @@
-"""Events, written for an Ollama client: the lines of /api/chat and /api/generate, and whole answers, which have the same form.
+"""Events, written for an Ollama client: the lines of /api/chat and /api/generate, and whole
+answers, which have the same form.
 
-Above it stands `ollama.py`, below it the vocabulary. A call is written whole, in a line of its own, when its last argument has come; the last line alone has
-`done`, the reason and the counts (wires.md 2.5, 3.12). Durations are left out, as Ollama leaves out what is zero: nobody measured them.
+Above it stands `ollama.py`, below it the vocabulary. A call is written whole, in a line of its own,
+when its last argument has come; the last line alone has `done`, the reason and the counts (wires.md
+2.5, 3.12). Durations are left out, as Ollama leaves out what is zero: nobody measured them.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ class _Words:
 
 
 class OllamaStreamWriter:
-    """dialects/dialect.py's Writer, for /api/chat and /api/generate alike: which it is, the dialect of what was asked says."""
+    """dialects/dialect.py's Writer, for /api/chat and /api/generate alike: which it is, the dialect
+    of what was asked says.
+    """
 
     media_type = "application/x-ndjson"
 
@@ -172,7 +176,9 @@ class OllamaStreamWriter:
         return ndjson.line(self._head + encode({**line, **rest})[1:])
 
     def _call(self, part: int) -> bytes:
-        """The call's one line, where the part is a call and was not written yet. Arguments that are no JSON are no call: the answer broke."""
+        """The call's one line, where the part is a call and was not written yet. Arguments that are
+        no JSON are no call: the answer broke.
+        """
         words = self._calls.pop(part, None)
         if words is None:
             return b""
@@ -238,7 +244,9 @@ class OllamaStreamWriter:
 def write_answer(
     events: Sequence[Event], asked: ChatRequest | CompletionRequest, *, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
-    """A whole answer: the stream's lines, joined as Ollama joins them. Raises the error of a Failed."""
+    """A whole answer: the stream's lines, joined as Ollama joins them. Raises the error of a
+    Failed.
+    """
     lines = OllamaStreamWriter(asked, created=created, model=model)
     out: list[bytes] = []
     for event in events:
@@ -274,7 +282,9 @@ def _joined(lines: Sequence[dict[str, Any]]) -> bytes:
 
 
 def write_embedded(embedded: EmbeddingResponse, model: str) -> bytes:
-    """The answer of /api/embed: floats, whatever the provider sent. Raises UpstreamBroken where its base64 is none."""
+    """The answer of /api/embed: floats, whatever the provider sent. Raises UpstreamBroken where its
+    base64 is none.
+    """
     answer: dict[str, Any] = {
         "model": embedded.model or model,
         "embeddings": [encoded(vector, "float") for vector in embedded.vectors],
@@ -285,7 +295,9 @@ def write_embedded(embedded: EmbeddingResponse, model: str) -> bytes:
 
 
 def write_loaded(model: str, *, reason: str, generate: bool, created: int) -> bytes:
-    """The answer to a body that `read_load` says is to load or unload a model: it is done, and was nothing to do."""
+    """The answer to a body that `read_load` says is to load or unload a model: it is done, and was
+    nothing to do.
+    """
     said: dict[str, Any] = {"response": ""} if generate else {"message": {"role": "assistant", "content": ""}}
     head = {"model": model, "created_at": timestamp(created)}
     return encode({**head, **said, "done": True, "done_reason": reason})
@@ -299,7 +311,9 @@ class _Own(msgspec.Struct):
 
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
-    """Status and `{"error": text}`. What Ollama itself said of a client's fault goes on as it came."""
+    """Status and `{"error": text}`. What Ollama itself said of a client's fault goes on
+    as it came.
+    """
     if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
         return error.status, error.upstream_body
     message = error.message
@@ -322,7 +336,9 @@ def _is_own(body: bytes) -> bool:
 
 
 def _explanation(event: ResponseEnded) -> str | None:
-    """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
+    """Why the model refused, where its provider says so beside the text (Anthropic's
+    `stop_details`).
+    """
     if event.reason != "refusal" or event.detail is None:
         return None
     match _decode_any(event.detail):
@@ -348,7 +364,9 @@ NEVER = "1970-01-01T00:00:00Z"
 
 
 def write_tags(known: Mapping[str, str]) -> bytes:
-    """The answer of GET /api/tags: every name that can be asked for, with the provider that would be tried first."""
+    """The answer of GET /api/tags: every name that can be asked for, with the provider that would
+    be tried first.
+    """
     return encode(
         {
             "models": [
@@ -369,8 +387,9 @@ def write_tags(known: Mapping[str, str]) -> bytes:
 def write_show(
     model: str, *, capabilities: Sequence[str] = ("completion", "tools", "vision", "thinking")
 ) -> bytes:
-    """The answer of POST /api/show. `capabilities` decide what clients offer to do with the model. What a provider's model can do is not known here, and one that cannot
-    will say so itself: all are named.
+    """The answer of POST /api/show. `capabilities` decide what clients offer to do with the model.
+    What a provider's model can do is not known here, and one that cannot will say so itself: all
+    are named.
     """
     return encode(
         {

@@ -1,6 +1,7 @@
 """OpenAI's old text completions: the client's half, and the untouched way.
 
-Above it stands the passage; below it the vocabulary. The choices of all prompts are one row: choice = prompt * n + i (wires.md 2.2).
+Above it stands the passage; below it the vocabulary. The choices of all prompts are one row: choice
+= prompt * n + i (wires.md 2.2).
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def read_completion(ask: RawRequest) -> CompletionRequest:
 
 
 class CompletionWriter:
-    """dialects/dialect.py's Writer: every chunk is a whole answer in small, its `text` the next piece."""
+    """dialects/dialect.py's Writer: every chunk is a whole answer in small, its `text` the next
+    piece.
+    """
 
     media_type = "text/event-stream"
 

@@ -1,7 +1,9 @@
-"""OpenAI's chat completions: the dialect that clients speak most, and that most providers speak too.
+"""OpenAI's chat completions: the dialect that clients speak most, and that most providers speak
+too.
 
-Above it stands the passage; below it the vocabulary. This page is the contract of dialects/dialect.py, all three halves of it; each half has its file. The form
-and what compatible servers make of it are in wires.md 2.1 and 2.8.
+Above it stands the passage; below it the vocabulary. This page is the contract of
+dialects/dialect.py, all three halves of it; each half has its file. The form and what compatible
+servers make of it are in wires.md 2.1 and 2.8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """OpenAI's embeddings, both halves and the untouched way.
 
-Above it stands the passage; below it the vocabulary. Vectors are floats or base64 of little-endian float32 (wires.md 2.2), and change between the two without a loss
-where the floats are float32's own.
+Above it stands the passage; below it the vocabulary. Vectors are floats or base64 of little-endian
+float32 (wires.md 2.2), and change between the two without a loss where the floats are float32's
+own.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ def look(body: bytes) -> ObservedResponse:
 
 
 def read_embedded(body: bytes) -> EmbeddingResponse:
-    """The vectors in the order of the inputs. Raises UpstreamBroken, or the error that stands in the answer's place."""
+    """The vectors in the order of the inputs. Raises UpstreamBroken, or the error that stands in
+    the answer's place.
+    """
     answer = decode_mended(body, _decode_answer)
     error = _fault(answer, body)
     if error is not None or answer is None or answer.data is None:
@@ -157,7 +160,9 @@ def write_embedded(embedded: EmbeddingResponse, call: EmbeddingRequest, model: s
 
 
 def encoded(vector: tuple[float, ...] | str, encoding: Literal["float", "base64"]) -> str | list[float]:
-    """One vector in this encoding. Raises UpstreamBroken where its base64 is none of whole floats."""
+    """One vector in this encoding. Raises UpstreamBroken where its base64 is none of
+    whole floats.
+    """
     if isinstance(vector, str):
         return vector if encoding == "base64" else _unpacked(vector)
     return list(vector) if encoding == "float" else _packed(vector)

@@ -1,7 +1,9 @@
-"""Errors in OpenAI's words, both ways: a provider's answer into our tree, our tree into a client's answer.
+"""Errors in OpenAI's words, both ways: a provider's answer into our tree, our tree into a client's
+answer.
 
-Above it stand the OpenAI dialects; below it the error tree. It knows the shapes of wires.md 2.7 and what compatible servers make of them, and no
-provider by name. A rejected upstream key is the gateway's trouble: nothing of what was said about it reaches a client.
+Above it stand the OpenAI dialects; below it the error tree. It knows the shapes of wires.md 2.7 and
+what compatible servers make of them, and no provider by name. A rejected upstream key is the
+gateway's trouble: nothing of what was said about it reaches a client.
 """
 
 from __future__ import annotations
@@ -81,7 +83,9 @@ _BAD_KEY = ("api key not valid", "api_key_invalid", "incorrect api key")
 
 
 class ErrorDetails(msgspec.Struct, frozen=True):
-    """What a provider's error body says. `own` is true where it is of OpenAI's shape, so that it may go to a client as it came."""
+    """What a provider's error body says. `own` is true where it is of OpenAI's shape, so that it
+    may go to a client as it came.
+    """
 
     message: str = ""
     type: str | None = None
@@ -109,7 +113,9 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
 
 
 def error_inside(error: Any, *, body: bytes) -> ModelplexError:
-    """The error object of a 200 or of a stream. It has no status of its own but the one that it may name."""
+    """The error object of a 200 or of a stream. It has no status of its own but the one that it may
+    name.
+    """
     told = _read_document({"error": error})
     status = next((_STATUS_OF[name] for name in (told.code, told.type) if name in _STATUS_OF), 0)
     if told.code is not None and told.code.isdecimal() and 400 <= int(told.code) < 600:
@@ -177,7 +183,9 @@ def _code_of(kind: type[ModelplexError], told: ErrorDetails) -> str | None:
 
 
 def _read_document(document: object) -> ErrorDetails:
-    """The shapes of OpenAI, Gemini (in a list), FastAPI, Ollama, Mistral, and of servers that say a sentence only."""
+    """The shapes of OpenAI, Gemini (in a list), FastAPI, Ollama, Mistral, and of servers that say a
+    sentence only.
+    """
     if several := as_list(document):
         told = _read_document(several[0])
         return msgspec.structs.replace(told, own=False)

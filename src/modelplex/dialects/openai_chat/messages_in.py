@@ -1,7 +1,8 @@
 """The messages of a chat completions request, read into the vocabulary.
 
-Above it stands _openai_chat_read; below it the vocabulary. Roles, content parts, tool calls and their results, and reasoning that is sent
-back (wires.md 2.1, 2.8), in the order in which a model makes them.
+Above it stands _openai_chat_read; below it the vocabulary. Roles, content parts, tool calls and
+their results, and reasoning that is sent back (wires.md 2.1, 2.8), in the order in which a model
+makes them.
 """
 
 from __future__ import annotations
@@ -51,9 +52,13 @@ _MESSAGE_MEMBERS = frozenset(
     "reasoning reasoning_content reasoning_details annotations".split()
 )
 MAX_DATA_HEAD = 1_024
-"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few parameters."""
+"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few
+parameters.
+"""
 DEFAULT_TTL = "30m"
-"""How long a `prompt_cache_breakpoint` lives that does not say it. Being set, it tells such a marker from a `cache_control`."""
+"""How long a `prompt_cache_breakpoint` lives that does not say it. Being set, it tells such a
+marker from a `cache_control`.
+"""
 
 
 class ChatCacheControl(msgspec.Struct):
@@ -146,7 +151,7 @@ def read_cache(
     return None if control is None else CacheBreakpoint(control.ttl)
 
 
-# --- messages -----------------------------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
@@ -154,7 +159,8 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
     whole = decode_member(raw, list[dict[str, msgspec.Raw]], path="messages")
     messages: list[Message] = []
     last_call: dict[str, str] = {}
-    """Of the old form, which has no ids: the id that was made for the latest call of each function."""
+    """Of the old form, which has no ids: the id that was made for the latest call of each function.
+    """
     for n, (message, members) in enumerate(zip(given, whole, strict=True)):
         path = f"messages[{n}]"
         if message.role in {"tool", "function"}:
@@ -229,18 +235,23 @@ def _read_tool_call(call: _ToolCall, *, path: str) -> ToolCallPart:
 
 
 def _seal(format_: str | None, data: str, id_: str | None) -> OpaqueState:
-    """What was sealed here is opened; what comes from elsewhere keeps its secret, and its origin is not known."""
+    """What was sealed here is opened; what comes from elsewhere keeps its secret, and its origin is
+    not known.
+    """
     return unwrap(data) or OpaqueState(format_ or "unknown", data, id=id_)
 
 
 def _read_thinking(message: _Message) -> list[ReasoningPart]:
-    """`reasoning_details` is authoritative, else `reasoning_content`, else `reasoning` (wires.md 3.10)."""
+    """`reasoning_details` is authoritative, else `reasoning_content`, else `reasoning` (wires.md
+    3.10).
+    """
     if not message.reasoning_details:
         text = message.reasoning_content or message.reasoning
         return [ReasoningPart(text)] if text else []
     pieces: list[list[_Detail]] = []
     for detail in message.reasoning_details:
-        # Clients that keep a stream's details send them back in pieces: the same index is the same detail.
+        # Clients that keep a stream's details send them back in pieces: the same index is the same
+        # detail.
         last = pieces[-1][0] if pieces else None
         if (
             last is not None
@@ -254,7 +265,9 @@ def _read_thinking(message: _Message) -> list[ReasoningPart]:
 
 
 def _joined(pieces: list[_Detail]) -> _Detail:
-    """One detail of its pieces. Of a signature the last word counts, of a format and an id the first."""
+    """One detail of its pieces. Of a signature the last word counts, of a format and an id the
+    first.
+    """
     if len(pieces) == 1:
         return pieces[0]
     return _Detail(
@@ -284,11 +297,12 @@ def _thinking(detail: _Detail) -> ReasoningPart | None:
         return ReasoningPart(detail.text, seal)
     if seal is None:
         return None
-    # A signature without text belongs to thinking that the provider did not show; encrypted data has never had any.
+    # A signature without text belongs to thinking that the provider did not show; encrypted data
+    # has never had any.
     return ReasoningPart("", seal, redacted=detail.type == "reasoning.encrypted")
 
 
-# --- content ------------------------------------------------------------------------------------------------------
+# --- content --------------------------------------------------------------------------------------
 
 
 def _read_content(message: _Message, *, path: str) -> list[Part]:

@@ -1,7 +1,8 @@
 """The messages of a Call, written for a chat completions provider.
 
-Above it stands _openai_chat_write; below it the vocabulary. What a tool message cannot hold (images, files) follows in the next user message
-(wires.md 3.2); sealed state goes to its maker and to nobody else (3.10).
+Above it stands _openai_chat_write; below it the vocabulary. What a tool message cannot hold
+(images, files) follows in the next user message (wires.md 3.2); sealed state goes to its maker and
+to nobody else (3.10).
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class ChatToolNames(Protocol):
 
 
 class ChatMessageWriter:
-    """The messages of one request. `changes` is added to; `free` are the tools, as sent, whose text is wrapped."""
+    """The messages of one request. `changes` is added to; `free` are the tools, as sent, whose text
+    is wrapped.
+    """
 
     def __init__(
         self,
@@ -194,7 +197,9 @@ class ChatMessageWriter:
         return written
 
     def _is_theirs(self, seal: OpaqueState) -> bool:
-        """Whether this provider made it. One whose maker is not known came from a client of this dialect, untouched, and goes on so."""
+        """Whether this provider made it. One whose maker is not known came from a client of this
+        dialect, untouched, and goes on so.
+        """
         if seal.provider is None:
             return self._own
         return seal.provider == self._attempt.provider and seal.account in {None, self._attempt.account}
@@ -203,7 +208,9 @@ class ChatMessageWriter:
         self._lose(path, "sealed state is of use to its maker alone")
 
     def _write_thoughts(self, thoughts: list[ReasoningPart], written: _Written, *, path: str) -> None:
-        """Back to its maker as it came; to others as text, where the service takes it (wires.md 2.8, 3.10)."""
+        """Back to its maker as it came; to others as text, where the service takes it (wires.md
+        2.8, 3.10).
+        """
         theirs: list[ReasoningPart] = []
         for thought in thoughts:
             if thought.seal is not None and self._is_theirs(thought.seal):
@@ -388,6 +395,8 @@ def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
 
 
 def cache_control(ttl: str | None) -> dict[str, str]:
-    """Anthropic's marker. OpenAI's lifetimes are longer: both become its longest (wires.md 3.11)."""
+    """Anthropic's marker. OpenAI's lifetimes are longer: both become its longest
+    (wires.md 3.11).
+    """
     known = {"30m": "1h", "12h": "1h"}
     return {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": known.get(ttl, ttl)}

@@ -1,7 +1,8 @@
 """Looking on while an OpenAI answer passes untouched: chat and completions, streamed or whole.
 
-Above it stand the OpenAI dialects; below it the vocabulary. This is the hottest code of the gateway: a chunk that holds whole events is split on
-its blank lines and each event is decoded once, into the few fields that decide something. Bytes are forwarded as they came.
+Above it stand the OpenAI dialects; below it the vocabulary. This is the hottest code of the
+gateway: a chunk that holds whole events is split on its blank lines and each event is decoded once,
+into the few fields that decide something. Bytes are forwarded as they came.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from modelplex.dialects.openai_chat.errors import error_inside
 from modelplex.dialects.openai_chat.usage import read_usage
 
 GEMINI = "google-gemini-v1"
-"""The format of the signatures in `extra_content`: of a call, or of a message where the model signed a part without one."""
+"""The format of the signatures in `extra_content`: of a call, or of a message where the model
+signed a part without one.
+"""
 ENDED_EARLY = "The provider's stream ended before its end: "
 _HALF_ARGUMENTS = "The provider ended a tool call whose arguments are not JSON."
 _MAY_BE_CUT = frozenset({"length", "content_filter", "max_tokens"})
@@ -90,8 +93,9 @@ _blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 class ChatObserver:
     """dialects/dialect.py's Watch for chat and completions streams.
 
-    The end mark is a finish reason for every choice; `[DONE]` may be missing, but with it the provider's word counts for how
-    many choices there are, and without it the number that was asked for.
+    The end mark is a finish reason for every choice; `[DONE]` may be missing, but with it the
+    provider's word counts for how many choices there are, and without it the number that was asked
+    for.
     """
 
     __slots__ = (
@@ -214,7 +218,8 @@ class ChatObserver:
         if self._stopped:
             return b""
         if self._carry.strip():
-            # The last blank line is missing: the event is made whole, since only whole events leave.
+            # The last blank line is missing: the event is made whole, since only whole events
+            # leave.
             last = bytes(self._carry) + b"\n\n"
             self._carry.clear()
             rest = self._pass(last, [last])
@@ -259,7 +264,9 @@ class ChatObserver:
         return max((self._observe(event.data) for event in events), default=_PASS)
 
     def _leave(self, block: bytes, verdict: int) -> bytes:
-        """The bytes of an event that is more than passed: the usage that only we asked for, or the end of it all."""
+        """The bytes of an event that is more than passed: the usage that only we asked for, or the
+        end of it all.
+        """
         return block if verdict == _STOP and self.error_forwarded else b""
 
     def _stop(self, error: ModelplexError) -> int:
@@ -409,7 +416,9 @@ def watch(ask: RawRequest, *, withhold_usage: bool) -> ChatObserver:
 
 
 def _asked(ask: RawRequest) -> int:
-    """`n`, where it is a number. A completions request has a choice for each prompt; how many they are is left to the provider."""
+    """`n`, where it is a number. A completions request has a choice for each prompt; how many they
+    are is left to the provider.
+    """
     given = ask.fields.get("n")
     text = bytes(given) if given is not None else b"1"
     return int(text) if text.isdigit() else 1

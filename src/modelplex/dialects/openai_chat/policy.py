@@ -1,4 +1,5 @@
-"""OpenAI's Chat Completions, as OpenAI and everybody who is compatible reads them (isolation.md 5.3 and 5.6).
+"""OpenAI's Chat Completions, as OpenAI and everybody who is compatible reads them (isolation.md 5.3
+and 5.6).
 
 Above it stands the judge; below it the walk.
 """
@@ -55,7 +56,7 @@ from modelplex.policy.walk import (
     known_model,
 )
 
-# --- what all of OpenAI's forms share ------------------------------------------------------------------------------------------------------------------------------------------
+# --- what all of OpenAI's forms share -------------------------------------------------------------
 
 _MODERATED = ObjectRule({"mode": LEVEL})
 ACCOUNT: dict[str, ValueRule] = {
@@ -108,7 +109,7 @@ STREAM_OPTIONS = ObjectRule(
     all_by("include_usage include_obfuscation continuous_usage_stats chunk_include_usage", FLAG)
 )
 
-# --- content -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- content --------------------------------------------------------------------------------------
 
 _MARKS: dict[str, ValueRule] = {
     "type": KIND,
@@ -140,7 +141,9 @@ ANNOTATIONS = ListRule(
         },
     )
 )
-"""What an answer cited, or what a service read out of a file (OpenRouter): its pictures are content, and judged like it."""
+"""What an answer cited, or what a service read out of a file (OpenRouter): its pictures are
+content, and judged like it.
+"""
 _TEXT = ObjectRule({**_MARKS, "text": TEXT, "annotations": ANNOTATIONS, "citations": ListRule(_LINK)})
 _FILE = ObjectRule(
     {
@@ -185,7 +188,7 @@ PART: VariantRule = VariantRule(
 )
 _CONTENT = UnionRule(text=TEXT, items=ListRule(PART))
 
-# --- the history ---------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- the history ----------------------------------------------------------------------------------
 
 _SIGNED = ObjectRule({"google": ObjectRule({"thought_signature": SEALED, "thought": FLAG})})
 _CALLED = ObjectRule({"name": NAME, "arguments": ARGUMENTS, "input": TEXT, "description": TEXT})
@@ -237,7 +240,7 @@ MESSAGE = ObjectRule(
     }
 )
 
-# --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 DECLARED = ObjectRule(
     {
@@ -288,7 +291,7 @@ TOOL = VariantRule(
     ),
 )
 
-# --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- the top --------------------------------------------------------------------------------------
 
 STOP = UnionRule(text=TEXT, items=TEXTS)
 SAMPLING: dict[str, ValueRule] = {
@@ -323,7 +326,9 @@ CHOICE = UnionRule(
         }
     ),
 )
-"""The shape of a choice. Whether it may be made is judged at the end, when it is known which tools are left."""
+"""The shape of a choice. Whether it may be made is judged at the end, when it is known which tools
+are left.
+"""
 _SHAPE = ObjectRule({"name": NAME, "description": TEXT, "schema": SCHEMA, "strict": FLAG})
 RESPONSE_FORMAT = VariantRule(
     {
@@ -342,7 +347,9 @@ _TEMPLATE = ObjectRule(
         "thinking_budget": NUMBER,
     }
 )
-"""Variables of a server's own chat template. A template of the caller's would be a program that the server runs, so only these pass."""
+"""Variables of a server's own chat template. A template of the caller's would be a program that the
+server runs, so only these pass.
+"""
 VOICE_NAME = PatternRule(r"(?!voice_)[A-Za-z0-9][A-Za-z0-9_.+()-]{0,63}")
 VOICE = UnionRule(text=VOICE_NAME, members=ObjectRule({"id": RefuseRule("stored-file")}))
 TOP = ObjectRule(

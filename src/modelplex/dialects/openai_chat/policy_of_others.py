@@ -1,4 +1,5 @@
-"""OpenAI's smaller forms: completions, vectors, and the JSON bodies of moderation, ranking, pictures and speech (isolation.md 5.3).
+"""OpenAI's smaller forms: completions, vectors, and the JSON bodies of moderation, ranking,
+pictures and speech (isolation.md 5.3).
 
 Above it stands the judge; below it the walk, and what all of OpenAI's forms share.
 """
@@ -56,7 +57,7 @@ COMPLETIONS = ObjectRule(
     )
 )
 
-# --- text and pictures -------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- text and pictures ----------------------------------------------------------------------------
 
 _ENTRY: dict[str, ValueRule] = {
     "text": TEXT,
@@ -64,7 +65,9 @@ _ENTRY: dict[str, ValueRule] = {
     "image_url": ADDRESS,
     "content": ListRule(PART),
 }
-"""One entry of what is to be embedded or ranked, where a service takes pictures (SGLang, OpenRouter, Jina). Addresses in it would be fetched by the model's own server."""
+"""One entry of what is to be embedded or ranked, where a service takes pictures (SGLang,
+OpenRouter, Jina). Addresses in it would be fetched by the model's own server.
+"""
 _INPUT = TokenListRule(VariantRule(PART.kinds, absent=ObjectRule(_ENTRY, otherwise=UNKNOWN_PART)))
 _RANKED = UnionRule(text=TEXT, members=ObjectRule({**_ENTRY, "title": TEXT, "id": ID}))
 EMBEDDINGS = ObjectRule(
@@ -121,4 +124,6 @@ JSON = ObjectRule(
         },
     )
 )
-"""One table for them all: no member of theirs means two things, but `moderation`, which is a level where pictures are asked for."""
+"""One table for them all: no member of theirs means two things, but `moderation`, which is a level
+where pictures are asked for.
+"""

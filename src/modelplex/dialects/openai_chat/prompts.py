@@ -1,4 +1,5 @@
-"""What completions and embeddings are asked about: one text, several, one list of token ids, or several.
+"""What completions and embeddings are asked about: one text, several, one list of token ids, or
+several.
 
 Above it stand those two dialects; below it msgspec and the error tree.
 """
@@ -14,8 +15,10 @@ Prompt = str | tuple[int, ...]
 
 
 MAX_INPUTS = 10_000
-"""Texts of one request that is translated. OpenAI takes 2,048 (platform.openai.com/docs/api-reference/embeddings/create); each becomes an object of its own in Gemini's form, thirty times as
-large as a text of one letter."""
+"""Texts of one request that is translated. OpenAI takes 2,048
+(platform.openai.com/docs/api-reference/embeddings/create); each becomes an object of its own in
+Gemini's form, thirty times as large as a text of one letter.
+"""
 
 
 def check_inputs(count: int, *, path: str) -> None:
@@ -25,7 +28,9 @@ def check_inputs(count: int, *, path: str) -> None:
 
 
 def read_prompts(raw: msgspec.Raw, *, path: str) -> tuple[Prompt, ...]:
-    """The texts, or lists of token ids, in their order. Raises BadRequest for anything else, and for none at all."""
+    """The texts, or lists of token ids, in their order. Raises BadRequest for anything else, and
+    for none at all.
+    """
     text = bytes(raw).lstrip()
     if text.startswith(b'"'):
         return (decode_member(raw, str, path=path),)

@@ -1,7 +1,8 @@
 """A chat completions request, understood: its bytes into a Call.
 
-Above it stands openai_chat; below it the vocabulary. It reads what OpenAI's own clients send (wires.md 2.1), what clients of compatible servers add to it
-(2.8), and the forms that came before: `functions`, `function_call`, `max_tokens`. What has no place in a Call rides along unread.
+Above it stands openai_chat; below it the vocabulary. It reads what OpenAI's own clients send
+(wires.md 2.1), what clients of compatible servers add to it (2.8), and the forms that came before:
+`functions`, `function_call`, `max_tokens`. What has no place in a Call rides along unread.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from modelplex.dialects.core.members import RequestMembers, decode_member, keep_
 from modelplex.dialects.openai_chat.messages_in import DIALECT, ChatCacheControl, read_cache, read_messages
 
 _EFFORTS = frozenset(get_args(Effort))
-# --- the shapes ---------------------------------------------------------------------------------------------------
+# --- the shapes -----------------------------------------------------------------------------------
 
 
 class _FunctionTool(msgspec.Struct):
@@ -112,7 +113,9 @@ class _ThinkingObject(msgspec.Struct):
 
 
 def read_call(ask: RawRequest) -> ChatRequest:
-    """The whole request, understood. Raises BadRequest with `param` like "messages[2].content[0].image_url"."""
+    """The whole request, understood. Raises BadRequest with `param` like
+    "messages[2].content[0].image_url".
+    """
     members = RequestMembers(ask.fields)
     messages = members.unread("messages")
     if messages is None:
@@ -213,7 +216,9 @@ def _read_effort(given: str | None, *, path: str) -> Effort | None:
 
 
 def _read_reasoning(members: RequestMembers) -> ReasoningOptions | None:
-    """`reasoning_effort`, OpenRouter's `reasoning` object, DeepSeek's and Anthropic's `thinking` object."""
+    """`reasoning_effort`, OpenRouter's `reasoning` object, DeepSeek's and Anthropic's `thinking`
+    object.
+    """
     effort = _read_effort(members.get("reasoning_effort", str), path="reasoning_effort")
     given = members.get("reasoning", _ReasoningObject)
     thinking = members.get("thinking", _ThinkingObject)
@@ -233,7 +238,7 @@ def _read_reasoning(members: RequestMembers) -> ReasoningOptions | None:
     return ReasoningOptions(effort=effort, budget=budget, mode=mode, show=show)
 
 
-# --- tools --------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 
 def _read_tools(members: RequestMembers) -> tuple[AnyTool, ...]:

@@ -1,7 +1,8 @@
 """A Call, written as a chat completions request for a provider.
 
-Above it stands openai_chat; below it the vocabulary. How the services differ is told by their Quirks alone. What this form cannot say is refused with its
-place (Unsupported), and what it can only say in weaker words is listed as a Change.
+Above it stands openai_chat; below it the vocabulary. How the services differ is told by their
+Quirks alone. What this form cannot say is refused with its place (Unsupported), and what it can
+only say in weaker words is listed as a Change.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class _Writing:
         )
 
     def name_of(self, name: str, *, path: str) -> str:
-        """The tool's name as it is sent. A client of the same dialect chose a name that it knows to be accepted."""
+        """The tool's name as it is sent. A client of the same dialect chose a name that it knows to
+        be accepted.
+        """
         if self.own:
             return name
         sent = alias(name)
@@ -344,7 +347,9 @@ class _Writing:
 
 
 def wraps_free_tools(call: ChatRequest, attempt: Attempt) -> bool:
-    """Whether free-form tools are written as functions. A client that speaks the provider's own form knows what it takes."""
+    """Whether free-form tools are written as functions. A client that speaks the provider's own
+    form knows what it takes.
+    """
     quirks = attempt.quirks
     return CUSTOM_TOOLS in quirks.refuses or not (quirks.custom_tools or call.dialect == attempt.dialect)
 
@@ -356,7 +361,9 @@ def called_freely(call: ChatRequest) -> set[str]:
 
 
 def describe_wrapped(tool: FreeformTool) -> str:
-    """What a function that stands for a free-form tool is for; its grammar can only be told in words."""
+    """What a function that stands for a free-form tool is for; its grammar can only be told in
+    words.
+    """
     told = [tool.description] if tool.description else []
     if tool.definition:
         told.append(f"The input must match this {tool.syntax or 'formal'} grammar:\n{tool.definition}")
@@ -369,7 +376,9 @@ def effort_of(budget: int) -> str:
 
 
 def check_pairs(messages: tuple[Message, ...]) -> None:
-    """Calls without results, and results without calls, are the client's mistake (wires.md 3.4). Raises BadRequest with the ids."""
+    """Calls without results, and results without calls, are the client's mistake (wires.md 3.4).
+    Raises BadRequest with the ids.
+    """
     open_calls: dict[str, str] = {}
     for message in messages:
         for part in message.parts:

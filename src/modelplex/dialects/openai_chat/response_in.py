@@ -1,8 +1,9 @@
 """A provider's chat completions answer, streamed or whole, read into Events.
 
-Above it stands openai_chat; below it the vocabulary. A whole answer is read as one chunk whose deltas are its messages, so that both
-take the same way. What compatible servers make of the form (wires.md 2.8) is expected everywhere: no id, one id for many calls, usage in
-any chunk, `stop` after tool calls.
+Above it stands openai_chat; below it the vocabulary. A whole answer is read as one chunk whose
+deltas are its messages, so that both take the same way. What compatible servers make of the form
+(wires.md 2.8) is expected everywhere: no id, one id for many calls, usage in any chunk, `stop`
+after tool calls.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ _REASONS: dict[str, Reason] = {
     "function_call": "tool_calls",
     "content_filter": "filter",
 }
-"""With Mistral's `model_length`, and what some servers leave of the model's own words. An unknown word is a natural end."""
+"""With Mistral's `model_length`, and what some servers leave of the model's own words. An unknown
+word is a natural end.
+"""
 
 _BROKEN = frozenset({"error", "network_error", "abort"})
 """Finish words of compatible servers that say that the answer is none."""
@@ -181,7 +184,9 @@ class _Progress:
 
 
 class ChatReader:
-    """dialects/dialect.py's Reader. Parts are numbered over the whole answer, all choices together."""
+    """dialects/dialect.py's Reader. Parts are numbered over the whole answer, all choices
+    together.
+    """
 
     def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
         self._attempt = attempt
@@ -342,7 +347,9 @@ class ChatReader:
             self._read_tool_delta(choice, _ToolDelta(index=-1, function=delta.function_call))
 
     def _read_content_list(self, choice: _Progress, content: object) -> None:
-        """Content as parts: OpenAI's text parts, and Mistral's {"type": "thinking", "thinking": [{"type": "text", ...}]}."""
+        """Content as parts: OpenAI's text parts, and Mistral's {"type": "thinking", "thinking":
+        [{"type": "text", ...}]}.
+        """
         for each in as_list(content):
             part = as_object(each) or {}
             text = as_text(part.get("text"))
@@ -376,7 +383,9 @@ class ChatReader:
     # --- reasoning ---
 
     def _read_reasoning(self, choice: _Progress, delta: _Delta) -> None:
-        """`reasoning_details` is authoritative; of `reasoning_content` and `reasoning` in one delta one is enough (R43)."""
+        """`reasoning_details` is authoritative; of `reasoning_content` and `reasoning` in one delta
+        one is enough (R43).
+        """
         told = False
         for detail in delta.reasoning_details or ():
             told = self._read_detail(choice, detail) or told
@@ -446,7 +455,9 @@ class ChatReader:
                 self._argue(choice, tool, text)
 
     def _tool_for(self, choice: _Progress, delta: _ToolDelta) -> _Tool:
-        """The call that a delta continues, or a new one. Some servers leave out the index, some send 0 for all calls with an id each."""
+        """The call that a delta continues, or a new one. Some servers leave out the index, some
+        send 0 for all calls with an id each.
+        """
         given = as_text(delta.id) or ""
         names_one = delta.custom is not None or (delta.function is not None and bool(delta.function.name))
         tool = choice.last if delta.index is None else choice.tools.get(delta.index)
@@ -459,7 +470,8 @@ class ChatReader:
             self._calls += 1
             index = delta.index if delta.index is not None else len(choice.tools)
             if index in choice.tools:
-                # The earlier call of this index is complete; it is kept under a number that no server uses.
+                # The earlier call of this index is complete; it is kept under a number that no
+                # server uses.
                 choice.tools[-2 - len(choice.tools)] = choice.tools.pop(index)
             choice.tools[index] = tool
         if given:
@@ -491,10 +503,13 @@ class ChatReader:
             self._events.append(ToolArgumentsDelta(tool.part, text, choice.choice))
 
     def _close_whole_calls(self, choice: _Progress) -> None:
-        """A call whose arguments are a whole object can hold no more; a writer that has one open part need not wait for the end."""
+        """A call whose arguments are a whole object can hold no more; a writer that has one open
+        part need not wait for the end.
+        """
         fresh, choice.fresh = choice.fresh, {}
         for tool in fresh.values():
-            # One that was looked at in vain is looked at again when it is twice as long: not at each of its pieces.
+            # One that was looked at in vain is looked at again when it is twice as long: not at
+            # each of its pieces.
             if tool.closed or tool.free or tool.wrapped or len(tool.pieces) < 2 * tool.checked:
                 continue
             if not tool.pieces or not tool.pieces[-1].rstrip().endswith("}"):
@@ -527,7 +542,8 @@ class ChatReader:
             if self._over:
                 return
         if calls and whole and reason in {"stop", "length", "tool_calls"}:
-            # wires.md 3.5: calls end the turn, whatever the word, unless the limit was hit inside their arguments.
+            # wires.md 3.5: calls end the turn, whatever the word, unless the limit was hit inside
+            # their arguments.
             reason = "tool_calls"
         elif reason == "tool_calls":
             reason = "stop"
@@ -536,7 +552,9 @@ class ChatReader:
         self._events.append(ResponseEnded(reason, choice.choice))
 
     def _finish_tool(self, choice: _Progress, tool: _Tool, *, cut: bool) -> bool:
-        """Completes one call. False where its arguments are half, which is only borne where a limit `cut` them."""
+        """Completes one call. False where its arguments are half, which is only borne where a limit
+        `cut` them.
+        """
         text = "".join(tool.pieces)
         if tool.wrapped:
             text = _unwrapped(text)
@@ -574,7 +592,9 @@ def _arguments(delta: _ToolDelta) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """A free-form tool's text out of the object {"input": text} that it was asked for in; anything else is the text itself."""
+    """A free-form tool's text out of the object {"input": text} that it was asked for in; anything
+    else is the text itself.
+    """
     wrapper = decode_mended(text.encode("utf-8", "surrogatepass"), msgspec.json.Decoder().decode)
     inner = (as_object(wrapper) or {}).get("input")
     return inner if isinstance(inner, str) else text
@@ -585,5 +605,7 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ChatReader:
 
 
 def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
-    """A whole answer. What is none gives a Failed: half a JSON, an error object inside a 200, no choices."""
+    """A whole answer. What is none gives a Failed: half a JSON, an error object inside a 200, no
+    choices.
+    """
     return ChatReader(attempt, written).read_whole(body)

@@ -1,7 +1,8 @@
 """Events, written as a chat completions answer for a client, streamed or whole.
 
-Above it stands openai_chat; below it the vocabulary. The steps of a stream are those of wires.md 2.1: OpenAI's own client libraries concatenate
-every repeated string and add every repeated number, so that nothing which names something may occur twice.
+Above it stands openai_chat; below it the vocabulary. The steps of a stream are those of wires.md
+2.1: OpenAI's own client libraries concatenate every repeated string and add every repeated number,
+so that nothing which names something may occur twice.
 """
 
 from __future__ import annotations
@@ -204,7 +205,9 @@ class ChatWriter:
         return self._open(0)
 
     def _open(self, choice: int) -> bytes:
-        """The role chunk of the choice, and of those before it: clients keep choices in a list, by position."""
+        """The role chunk of the choice, and of those before it: clients keep choices in a list, by
+        position.
+        """
         if choice in self._choices:
             return b""
         out = b"" if self._head else self._begin(ResponseStarted())
@@ -327,7 +330,9 @@ def write_error_event(error: ModelplexError) -> bytes:
 
 
 def finish_word(event: ResponseEnded, *, refused: bool, old: bool, changes: list[Change]) -> str:
-    """wires.md 3.5. A refusal in the model's own words is what OpenAI ends with `stop`, since `message.refusal` tells it."""
+    """wires.md 3.5. A refusal in the model's own words is what OpenAI ends with `stop`, since
+    `message.refusal` tells it.
+    """
     if event.reason == "paused":
         changes.append(Change("lower", "choices[].finish_reason", "a paused turn is told as `length`"))
     if event.reason == "tool_calls" and old:
@@ -338,7 +343,9 @@ def finish_word(event: ResponseEnded, *, refused: bool, old: bool, changes: list
 
 
 def _explanation(event: ResponseEnded) -> str | None:
-    """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
+    """Why the model refused, where its provider says so beside the text (Anthropic's
+    `stop_details`).
+    """
     if event.reason != "refusal" or event.detail is None:
         return None
     said = (as_object(_decode_any(event.detail)) or {}).get("explanation")
@@ -385,7 +392,7 @@ def _annotation(event: CitationAdded) -> msgspec.Raw | None:
     return msgspec.Raw(encode({"type": "url_citation", "url_citation": page}))
 
 
-# --- whole answers ------------------------------------------------------------------------------------------------
+# --- whole answers --------------------------------------------------------------------------------
 
 
 class _Whole:

@@ -1,7 +1,7 @@
 """OpenAI's usage object, read and written. The same shape serves chat, completions and embeddings.
 
-Above it stand the OpenAI dialects; below it the event vocabulary. What a provider counted is never counted again (wires.md R14): its object
-rides along and goes back as it came.
+Above it stand the OpenAI dialects; below it the event vocabulary. What a provider counted is never
+counted again (wires.md R14): its object rides along and goes back as it came.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         total=seen.total_tokens,
         apart=out.reasoning_tokens,
     )
-    # A client's typed usage needs all three counts; an object that lacks one is written anew from what is known.
+    # A client's typed usage needs all three counts; an object that lacks one is written anew from
+    # what is known.
     whole = isinstance(seen.prompt_tokens, int) and isinstance(seen.total_tokens, int)
     return Usage(
         fresh=max(0, given - cached - written),
@@ -87,8 +88,8 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
 
 
 class _Other(msgspec.Struct):
-    """Usage of endpoints beside conversations: images and transcriptions name their counts as Responses does, rerank has a total alone
-    (Jina, Voyage) or `meta.tokens` (Cohere).
+    """Usage of endpoints beside conversations: images and transcriptions name their counts as
+    Responses does, rerank has a total alone (Jina, Voyage) or `meta.tokens` (Cohere).
     """
 
     prompt_tokens: _Count = None
@@ -108,8 +109,9 @@ _raw = json.JSONDecoder().raw_decode
 
 
 def usage_inside(text: bytes) -> Usage | None:
-    """The largest usage object in a piece of an answer that is not read as a whole; None where there is none. A quote inside a string is escaped, so that the name
-    of a member is found and no text of a model's.
+    """The largest usage object in a piece of an answer that is not read as a whole; None where
+    there is none. A quote inside a string is escaped, so that the name of a member is found and no
+    text of a model's.
     """
     found: list[Usage] = []
     for mark in islice(_mark.finditer(text), MARKS):

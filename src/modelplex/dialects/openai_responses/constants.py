@@ -1,7 +1,8 @@
 """The words of OpenAI's Responses form that more than one of its files needs.
 
-Above it stand the files of openai_responses; below it nothing. Only names, and no behaviour: which members and items there are, and what
-becomes of those that say nothing outside this form (wires.md 2.3, 3.11).
+Above it stand the files of openai_responses; below it nothing. Only names, and no behaviour: which
+members and items there are, and what becomes of those that say nothing outside this form (wires.md
+2.3, 3.11).
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ DIALECT = "openai_responses"
 SEAL_FORMAT = "openai-responses-v1"
 """What `encrypted_content` of a reasoning item is called (wires.md 2.8)."""
 COMPACTED = "openai-compaction-v1"
-"""What `encrypted_content` of a compaction item is called here: all that was said before it, readable to its maker alone."""
+"""What `encrypted_content` of a compaction item is called here: all that was said before it,
+readable to its maker alone.
+"""
 OF_CALL = "call:"
-"""Before a call's id, as the `id` of a seal that belongs to that call (Gemini's): calls have no place for it, so a reasoning item carries it."""
+"""Before a call's id, as the `id` of a seal that belongs to that call (Gemini's): calls have no
+place for it, so a reasoning item carries it.
+"""
 
 ENCRYPTED = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"

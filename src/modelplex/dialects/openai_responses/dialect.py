@@ -1,7 +1,10 @@
-"""OpenAI's Responses: the form that Codex and OpenAI's own agents speak, and that some providers speak too.
+"""OpenAI's Responses: the form that Codex and OpenAI's own agents speak, and that some providers
+speak too.
 
-Above it stands the passage; below it the vocabulary. This page is the contract of dialects/dialect.py, all three halves of it; each half has its files. The
-form is in wires.md 2.3. Nothing is kept at a provider: what a client refers to by an id is put into the request before it is read (`with_history`).
+Above it stands the passage; below it the vocabulary. This page is the contract of
+dialects/dialect.py, all three halves of it; each half has its files. The form is in wires.md 2.3.
+Nothing is kept at a provider: what a client refers to by an id is put into the request before it is
+read (`with_history`).
 """
 
 from __future__ import annotations
@@ -76,7 +79,9 @@ __all__ = [
 def writer(
     call: ChatRequest, *, id: str, created: int, model: str, kept: StoredContext | None = None
 ) -> ResponsesWriter:
-    """`kept` tells what the gateway keeps of it, for the echoes `store` and `previous_response_id`."""
+    """`kept` tells what the gateway keeps of it, for the echoes `store` and
+    `previous_response_id`.
+    """
     return ResponsesWriter(call, id_=id, created=created, model=model, kept=kept)
 
 
@@ -96,7 +101,9 @@ def write_answer(
 
 
 def write_error_event(error: ModelplexError, *, sequence_number: int = 0) -> bytes:
-    """The in-stream error of an answer that passes: the flat `error` event of wires.md 2.3. Nothing may follow it."""
+    """The in-stream error of an answer that passes: the flat `error` event of wires.md 2.3. Nothing
+    may follow it.
+    """
     told = {"code": error.code, "message": error.message, "param": error.param}
     return (
         b"event: error\ndata: "
@@ -105,7 +112,7 @@ def write_error_event(error: ModelplexError, *, sequence_number: int = 0) -> byt
     )
 
 
-# --- state ----------------------------------------------------------------------------------------------------------
+# --- state ----------------------------------------------------------------------------------------
 
 _KEPT_ELSEWHERE = {
     "conversation": "Conversations are not kept here; send the items, or go on from a response with 'previous_response_id'.",
@@ -114,7 +121,8 @@ _KEPT_ELSEWHERE = {
 
 
 def check_state(ask: RawRequest, *, keeps: bool) -> None:
-    """Refuses what asks for a state that nobody here keeps; `keeps` tells whether the gateway keeps answers ([server] keep_responses).
+    """Refuses what asks for a state that nobody here keeps; `keeps` tells whether the gateway keeps
+    answers ([server] keep_responses).
 
     Raises:
         BadRequest: naming the member.
@@ -136,7 +144,9 @@ def check_state(ask: RawRequest, *, keeps: bool) -> None:
 
 
 def write_item_list(items: Sequence[msgspec.Raw], *, response_id: str) -> bytes:
-    """The answer of GET /responses/{id}/input_items. An item without an id gets one of its response and its place."""
+    """The answer of GET /responses/{id}/input_items. An item without an id gets one of its response
+    and its place.
+    """
     listed: list[dict[str, Any]] = []
     for n, raw in enumerate(items):
         item = as_object(decode_mended(bytes(raw), msgspec.json.Decoder().decode)) or {}

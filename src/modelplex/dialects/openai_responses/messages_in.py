@@ -1,7 +1,8 @@
 """The input of a Responses request, read into the vocabulary: a flat list of items into turns.
 
-Above it stands _openai_responses_read; below it the vocabulary. A run of what a model makes (reasoning, messages, calls) is one turn of the
-assistant, a run of outputs is one turn of the tools, in the order in which they stand. Items that only this form has ride along unread.
+Above it stands _openai_responses_read; below it the vocabulary. A run of what a model makes
+(reasoning, messages, calls) is one turn of the assistant, a run of outputs is one turn of the
+tools, in the order in which they stand. Items that only this form has ride along unread.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ _MESSAGE_MEMBERS = frozenset("type role content id status phase".split())
 _CALL_MEMBERS = frozenset("type id call_id name namespace arguments input status".split())
 _OUTPUT_MEMBERS = frozenset("type id call_id output status name".split())
 _PLAIN_FILES = (".txt", ".md", ".csv", ".json", ".html", ".xml", ".log")
-"""Names of files whose bare base64 is text; of everything else it is taken for a PDF, the one kind that OpenAI documents."""
+"""Names of files whose bare base64 is text; of everything else it is taken for a PDF, the one kind
+that OpenAI documents.
+"""
 
 
 class _Kind(msgspec.Struct):
@@ -225,8 +228,8 @@ def _read_call(raw: msgspec.Raw, *, free: bool, path: str) -> ToolCallPart:
 
 
 def _read_reasoning(raw: msgspec.Raw, *, path: str) -> ReasoningPart:
-    """A readable content is the reasoning itself, and says more than its summary. An item without either was never readable; one whose
-    summary is empty text was, and its text was left out.
+    """A readable content is the reasoning itself, and says more than its summary. An item without
+    either was never readable; one whose summary is empty text was, and its text was left out.
     """
     item = decode_member(raw, _ReasoningItem, path=path)
     secret = item.encrypted_content
@@ -263,7 +266,7 @@ def _signed(part: ReasoningPart) -> str | None:
     return part.seal.id.removeprefix(OF_CALL)
 
 
-# --- content ------------------------------------------------------------------------------------------------------
+# --- content --------------------------------------------------------------------------------------
 
 
 def read_content(content: str | list[msgspec.Raw] | None, *, path: str) -> list[Part]:

@@ -1,7 +1,8 @@
 """The conversation of a Call as the items of a Responses request.
 
-Above it stands _openai_responses_write; below it the vocabulary. A turn becomes as many items as it has reasoning, messages and calls, in its own order
-(wires.md 3.4); sealed state goes to its maker and to nobody else (3.10).
+Above it stands _openai_responses_write; below it the vocabulary. A turn becomes as many items as it
+has reasoning, messages and calls, in its own order (wires.md 3.4); sealed state goes to its maker
+and to nobody else (3.10).
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
 
 ERROR_MARK = "[tool error] "
 _LIFETIMES = {"5m": "30m", "1h": "12h", "30m": "30m", "12h": "12h"}
-"""wires.md 3.11. A marker that does not say how long it lives is Anthropic's, and cannot be told from here whether the model takes one."""
+"""wires.md 3.11. A marker that does not say how long it lives is Anthropic's, and cannot be told
+from here whether the model takes one.
+"""
 
 _Written = dict[str, Any]
 _AnyPart = _Written | msgspec.Raw
@@ -54,7 +57,9 @@ class ResponsesToolNames(Protocol):
 
 
 class ResponsesItemWriter:
-    """The input of one request. `changes` is added to; `free` are the tools, as sent, whose text is wrapped in an object."""
+    """The input of one request. `changes` is added to; `free` are the tools, as sent, whose text is
+    wrapped in an object.
+    """
 
     def __init__(
         self,
@@ -79,7 +84,9 @@ class ResponsesItemWriter:
         """Whether encrypted reasoning is among the items."""
 
     def instructions(self) -> str | None:
-        """What stands before the conversation (wires.md 3.1): `instructions` itself, or the leading messages of another form."""
+        """What stands before the conversation (wires.md 3.1): `instructions` itself, or the leading
+        messages of another form.
+        """
         texts = [
             part.text for message in self._leading() for part in message.parts if isinstance(part, TextPart)
         ]
@@ -167,7 +174,9 @@ class ResponsesItemWriter:
         return items
 
     def _message(self, message: Message, content: list[_AnyPart]) -> _Written:
-        """`content` is filled afterwards. OpenAI's own type of such an item has an id and a status; what came in this form had what it had."""
+        """`content` is filled afterwards. OpenAI's own type of such an item has an id and a status;
+        what came in this form had what it had.
+        """
         written: _Written = {"type": "message", "role": "assistant", "content": content}
         if self._own:
             named = {} if message.id is None else {"id": message.id, "status": "completed"}
@@ -189,7 +198,9 @@ class ResponsesItemWriter:
         return {"type": "output_text", "text": part.text, "annotations": annotations}
 
     def _guard(self, seal: OpaqueState, path: str) -> bool:
-        """Whether it may go. The route sends sealed state home; this is the last door, so that a mistake there fails instead of leaking (R17)."""
+        """Whether it may go. The route sends sealed state home; this is the last door, so that a
+        mistake there fails instead of leaking (R17).
+        """
         if seal.provider is None:
             return self._own
         if seal.provider != self._attempt.provider or seal.account not in {None, self._attempt.account}:

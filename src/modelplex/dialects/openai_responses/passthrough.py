@@ -1,7 +1,7 @@
 """Looking on while a Responses answer passes untouched, streamed or whole.
 
-Above it stands openai_responses; below it the vocabulary. Most events are deltas, of which one small decode tells all that is asked. Bytes
-are forwarded as they came, whole events at a time.
+Above it stands openai_responses; below it the vocabulary. Most events are deltas, of which one
+small decode tells all that is asked. Bytes are forwarded as they came, whole events at a time.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class ResponsesObserver:
         rest = bytes(self._carry)
         self._carry.clear()
         if rest.strip():
-            # The last blank line is missing: the event is made whole, since only whole events leave.
+            # The last blank line is missing: the event is made whole, since only whole events
+            # leave.
             rest = self._pass(rest + b"\n\n", [rest + b"\n\n"])
         if self._finish is None and not self._stopped:
             self._stop(UpstreamBroken(ENDED_EARLY + "no response.completed came."))
@@ -274,7 +275,9 @@ def _is_half(item: _Item) -> bool:
 
 
 def _seen(response: _Response) -> ObservedResponse:
-    """What a response object holds. Its word for the end is why it is incomplete, else its status."""
+    """What a response object holds. Its word for the end is why it is incomplete, else
+    its status.
+    """
     items = response.output or []
     details = response.incomplete_details
     reason = details.reason if details is not None else None
@@ -286,7 +289,9 @@ def _seen(response: _Response) -> ObservedResponse:
 
 
 def watch(ask: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
-    """Looks on while a stream passes. Usage is in the last event, asked for or not: there is none to withhold."""
+    """Looks on while a stream passes. Usage is in the last event, asked for or not: there is none
+    to withhold.
+    """
     del ask, withhold_usage
     return ResponsesObserver()
 

@@ -75,7 +75,7 @@ from modelplex.policy.walk import (
     known_model,
 )
 
-# --- content -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- content --------------------------------------------------------------------------------------
 
 _MARKS: dict[str, ValueRule] = {"type": KIND, "prompt_cache_breakpoint": BREAKPOINT}
 _STORED = RefuseRule("stored-file")
@@ -123,7 +123,7 @@ PART = VariantRule(
 )
 CONTENT = UnionRule(text=TEXT, items=ListRule(PART), members=PART)
 
-# --- tools ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 _CLIENT: dict[str, ValueRule] = {
     "type": KIND,
@@ -144,7 +144,9 @@ _DATED = "_20[0-9]{2}_[0-9]{2}_[0-9]{2}"
 
 
 def _environment(walk: PolicyWalk, value: Any, path: Path) -> None:
-    """A shell is the client's where it says so: the environment that is meant by none is not stated."""
+    """A shell is the client's where it says so: the environment that is meant by none is not
+    stated.
+    """
     environment = cast("Json", value).get("environment")
     local = isinstance(environment, dict) and cast("Json", environment).get("type") == "local"
     (_LOCAL if local else _CONTAINER)(walk, value, path)
@@ -210,7 +212,7 @@ TOOL.kinds["namespace"] = ObjectRule(
     }
 )
 
-# --- items ---------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- items ----------------------------------------------------------------------------------------
 
 _ITEM: dict[str, ValueRule] = {"type": KIND, "id": ID, "status": LEVEL}
 _CALL: dict[str, ValueRule] = {
@@ -223,7 +225,9 @@ _CALL: dict[str, ValueRule] = {
 
 
 class InlineItemRule(ValueRule):
-    """An item that brings its content along. One that has an id and none of `content` would be read from what the provider keeps for the key that all agents share."""
+    """An item that brings its content along. One that has an id and none of `content` would be read
+    from what the provider keeps for the key that all agents share.
+    """
 
     __slots__ = ("content", "members")
 
@@ -242,7 +246,10 @@ class InlineItemRule(ValueRule):
 
 
 class _Reasoning(InlineItemRule):
-    """Thinking. Clients send back what they were given, and without its ciphertext that may be an id alone: it is stripped, and a summary loses its id, by which the provider would look for the rest."""
+    """Thinking. Clients send back what they were given, and without its ciphertext that may be an
+    id alone: it is stripped, and a summary loses its id, by which the provider would look for the
+    rest.
+    """
 
     __slots__ = ()
 
@@ -258,7 +265,9 @@ class _Reasoning(InlineItemRule):
 
 
 class _Told(InlineItemRule):
-    """What the client tells of a call, or asks for. It may have no content, and then loses its id, by which the provider would look for some."""
+    """What the client tells of a call, or asks for. It may have no content, and then loses its id,
+    by which the provider would look for some.
+    """
 
     __slots__ = ()
 
@@ -336,7 +345,9 @@ _BY_ID = RefuseRule("stored-state")
 
 
 def _untyped(walk: PolicyWalk, value: Any, path: Path) -> None:
-    """Without a type it is a message where it says who speaks, and else the id of something stored."""
+    """Without a type it is a message where it says who speaks, and else the id of
+    something stored.
+    """
     item = cast("Json", value)
     check: ValueRule = _MESSAGE if "role" in item else UNKNOWN_PART
     if "role" not in item and "id" in item:
@@ -428,7 +439,7 @@ ITEM = VariantRule(
 )
 ITEMS = UnionRule(text=TEXT, items=ListRule(ITEM))
 
-# --- the top -------------------------------------------------------------------------------------------------------------------------------------------------------------------
+# --- the top --------------------------------------------------------------------------------------
 
 _STATE = RefuseRule("stored-state")
 _VARIABLE = UnionRule(text=TEXT, members=PART)

@@ -1,7 +1,9 @@
-"""A Responses request, understood: its bytes into a Call; and a request with the items of earlier ones put before its own.
+"""A Responses request, understood: its bytes into a Call; and a request with the items of earlier
+ones put before its own.
 
-Above it stands openai_responses; below it the vocabulary. It reads what OpenAI's own clients, Codex among them, send (wires.md 2.3). What has no
-place in a Call rides along unread, so that nothing is lost on the way to a provider of the same form.
+Above it stands openai_responses; below it the vocabulary. It reads what OpenAI's own clients, Codex
+among them, send (wires.md 2.3). What has no place in a Call rides along unread, so that nothing is
+lost on the way to a provider of the same form.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from modelplex.dialects.openai_responses.messages_in import read_input
 from modelplex.dialects.openai_responses.tools import read_choice, read_tools
 
 INSTRUCTIONS = "instructions"
-"""The path of the message that `instructions` is read into: it is no item, and goes back to where it came from."""
+"""The path of the message that `instructions` is read into: it is no item, and goes back to where
+it came from.
+"""
 
 _EFFORTS = frozenset(get_args(Effort))
 
@@ -54,7 +58,9 @@ class _Reasoning(msgspec.Struct):
 
 
 def read_call(ask: RawRequest) -> ChatRequest:
-    """The whole request, understood. Raises BadRequest with `param` like "input[2].content[0].image_url"."""
+    """The whole request, understood. Raises BadRequest with `param` like
+    "input[2].content[0].image_url".
+    """
     members = RequestMembers(ask.fields)
     tools, namespaces = read_tools(members)
     text = members.get("text", _Text) or _Text()
@@ -151,7 +157,7 @@ def _read_reasoning(members: RequestMembers) -> ReasoningOptions | None:
     return ReasoningOptions(effort=cast("Effort | None", given.effort), show=show)
 
 
-# --- earlier answers ----------------------------------------------------------------------------------------------
+# --- earlier answers ------------------------------------------------------------------------------
 
 
 class _Body(msgspec.Struct):
@@ -159,7 +165,9 @@ class _Body(msgspec.Struct):
 
 
 def input_items(ask: RawRequest) -> list[msgspec.Raw]:
-    """The items that the request itself brings, a plain text as the message that it is. Raises BadRequest."""
+    """The items that the request itself brings, a plain text as the message that it is. Raises
+    BadRequest.
+    """
     given = ask.fields.get("input")
     if given is None or not is_given(given):
         return []
@@ -179,7 +187,9 @@ def output_items(body: bytes) -> list[msgspec.Raw]:
 
 
 def previous_response(ask: RawRequest) -> str | None:
-    """The id of the answer that the request goes on from. Raises BadRequest where it is not a string."""
+    """The id of the answer that the request goes on from. Raises BadRequest where it is not a
+    string.
+    """
     given = ask.fields.get("previous_response_id")
     if given is None or not is_given(given):
         return None
@@ -187,14 +197,16 @@ def previous_response(ask: RawRequest) -> str | None:
 
 
 def wants_keeping(ask: RawRequest) -> bool:
-    """Whether the answer is to be kept: `store` is true unless it is said to be false (wires.md 2.3)."""
+    """Whether the answer is to be kept: `store` is true unless it is said to be false (wires.md
+    2.3).
+    """
     given = ask.fields.get("store")
     return given is None or bytes(given) != b"false"
 
 
 def with_history(ask: RawRequest, earlier_items: Sequence[msgspec.Raw]) -> RawRequest:
-    """The request with the items of earlier turns before its own, and without the name that they were kept under. `instructions` of
-    earlier turns do not carry over, by OpenAI's rule.
+    """The request with the items of earlier turns before its own, and without the name that they
+    were kept under. `instructions` of earlier turns do not carry over, by OpenAI's rule.
     """
     items = [*earlier_items, *input_items(ask)]
     fields = {name: value for name, value in ask.fields.items() if name != "previous_response_id"}

@@ -1,8 +1,9 @@
 """A Call, written as a Responses request for a provider.
 
-Above it stands openai_responses; below it the vocabulary. Nothing is ever kept at the provider: `store` is sent as false, and reasoning is asked for
-encrypted, so that the client can bring it back. What this form cannot say is refused with its place, and what it can only say in weaker words is
-listed as a Change (wires.md 3).
+Above it stands openai_responses; below it the vocabulary. Nothing is ever kept at the provider:
+`store` is sent as false, and reasoning is asked for encrypted, so that the client can bring it
+back. What this form cannot say is refused with its place, and what it can only say in weaker words
+is listed as a Change (wires.md 3).
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ class _Writing:
         )
 
     def name_of(self, name: str, *, path: str) -> str:
-        """The tool's name as it is sent. A client of the same dialect chose a name that it knows to be accepted."""
+        """The tool's name as it is sent. A client of the same dialect chose a name that it knows to
+        be accepted.
+        """
         if self.own:
             return name
         sent = alias(name)
@@ -171,7 +174,8 @@ class _Writing:
         if self.own:
             return {**written, **tool.extra}
         written["parameters"] = tool.parameters or NO_PARAMETERS
-        # Left out, it would mean strict here wherever that is possible; elsewhere it means not strict.
+        # Left out, it would mean strict here wherever that is possible; elsewhere it means not
+        # strict.
         written["strict"] = bool(tool.strict)
         if tool.cache is not None:
             self._lose(f"{path}.cache_control", "tools have no cache markers here")
@@ -280,7 +284,9 @@ class _Writing:
                 self._lose(name, "this dialect has no such member")
 
     def _write_include(self, *, holds_reasoning: bool) -> None:
-        """Reasoning is asked for encrypted where there is any: models without it answer that with an error."""
+        """Reasoning is asked for encrypted where there is any: models without it answer that with
+        an error.
+        """
         given = self.call.extra.get("include") if self.own else None
         include: list[str] = [] if given is None else msgspec.json.decode(given, type=list[str])
         asked: dict[str, Any] = self.body.get("reasoning") or {"effort": "none"}

@@ -1,8 +1,9 @@
 """A provider's Responses answer, streamed or whole, read into Events.
 
-Above it stands openai_responses; below it the vocabulary. Items are read as they come and once only: what a server tells by deltas is not
-told again by their done events, and what it tells in those or in the final output alone is not lost (wires.md R5). Items that this form alone has
-go on as they are.
+Above it stands openai_responses; below it the vocabulary. Items are read as they come and once
+only: what a server tells by deltas is not told again by their done events, and what it tells in
+those or in the final output alone is not lost (wires.md R5). Items that this form alone has go on
+as they are.
 """
 
 from __future__ import annotations
@@ -150,7 +151,9 @@ class ResponsesReader:
         self._done: set[int] = set()
         """Items that are complete."""
         self._indexes: dict[str, int] = {}
-        """Where each item is, by its id and by its call's: the final output may number them otherwise."""
+        """Where each item is, by its id and by its call's: the final output may number them
+        otherwise.
+        """
         self._places: set[int] = set()
         self._next = 0
         """The indexes that have a name, and the one behind the largest of them."""
@@ -312,7 +315,9 @@ class ResponsesReader:
             self._read_item(self._index_of(told, item.id, item.call_id), item, told.item)
 
     def _index_of(self, told: _Told, *names: str | None) -> int:
-        """Of the item that an event is about. Some servers leave out the index, so that its names tell it."""
+        """Of the item that an event is about. Some servers leave out the index, so that its names
+        tell it.
+        """
         known = next((self._indexes[name] for name in names if name in self._indexes), None)
         index = told.output_index
         if index is None:
@@ -457,7 +462,9 @@ class ResponsesReader:
         return self._thoughts[index]
 
     def _think(self, place: _Place, text: str) -> None:
-        """The pieces of a summary are paragraphs; of a summary and the reasoning itself, what came first is told."""
+        """The pieces of a summary are paragraphs; of a summary and the reasoning itself, what came
+        first is told.
+        """
         index, kind, _ = place
         other = "thought" if kind == "summary" else "summary"
         if not text or (index, other) in self._kinds_told:
@@ -503,7 +510,9 @@ class ResponsesReader:
     # --- the end ---
 
     def _read_final(self, position: int, item: _Item, raw: msgspec.Raw) -> None:
-        """An item of the final output: the one of that name, else a new one unless the one at its place has no name."""
+        """An item of the final output: the one of that name, else a new one unless the one at its
+        place has no name.
+        """
         names = [name for name in (item.id, item.call_id) if name]
         known = next((self._indexes[name] for name in names if name in self._indexes), None)
         if known is None:
@@ -535,7 +544,8 @@ class ResponsesReader:
             if call.closed:
                 continue
             text = "".join(call.pieces)
-            # Of a free text nobody can tell that it is half, but where it was still open when the limit was hit.
+            # Of a free text nobody can tell that it is half, but where it was still open when the
+            # limit was hit.
             half = (
                 call.cut
                 or (is_cut and (call.free or not text.strip()))
@@ -566,7 +576,9 @@ def _as_json(arguments: object) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """A free-form tool's text out of the object {"input": text} that it was asked for in; anything else is the text itself."""
+    """A free-form tool's text out of the object {"input": text} that it was asked for in; anything
+    else is the text itself.
+    """
     wrapper = decode_mended(text.encode("utf-8", "surrogatepass"), msgspec.json.Decoder().decode)
     inner = (as_object(wrapper) or {}).get("input")
     return inner if isinstance(inner, str) else text
@@ -590,5 +602,7 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ResponsesReader:
 
 
 def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
-    """A whole answer. What is none gives a Failed: half a JSON, an error inside a 200, no output, or one that was never finished."""
+    """A whole answer. What is none gives a Failed: half a JSON, an error inside a 200, no output,
+    or one that was never finished.
+    """
     return ResponsesReader(attempt, written).read_whole(body)

@@ -1,7 +1,8 @@
 """The response object: what a client is told of its request and of the answer so far.
 
-Above it stands _openai_responses_writer; below it the vocabulary. Strict clients require every echo of the request to be there, with a value that is no
-null where the type has none (wires.md 2.3, R49). They are encoded once, since a stream tells the whole object three times.
+Above it stands _openai_responses_writer; below it the vocabulary. Strict clients require every echo
+of the request to be there, with a value that is no null where the type has none (wires.md 2.3,
+R49). They are encoded once, since a stream tells the whole object three times.
 """
 
 from __future__ import annotations
@@ -36,14 +37,18 @@ _OTHER = "server_error"
 
 
 class StoredContext(msgspec.Struct, frozen=True):
-    """What the gateway itself keeps: whether this answer, and the id of the one that it goes on from."""
+    """What the gateway itself keeps: whether this answer, and the id of the one that it goes on
+    from.
+    """
 
     store: bool = False
     previous: str | None = None
 
 
 class ResponseObject:
-    """The parts of the object that stay the same while it is told again and again. `id` names the answer."""
+    """The parts of the object that stay the same while it is told again and again. `id` names the
+    answer.
+    """
 
     def __init__(self, call: ChatRequest, *, id: str, created: int, kept: StoredContext) -> None:
         self.id = id
@@ -83,7 +88,9 @@ class ResponseObject:
 
 
 def failure(error: ModelplexError) -> dict[str, str]:
-    """`error` of a failed response, whose codes are a closed list of OpenAI's: ours are in the message and in the Record."""
+    """`error` of a failed response, whose codes are a closed list of OpenAI's: ours are in the
+    message and in the Record.
+    """
     named = next((word for kind, word in _CODES if isinstance(error, kind)), _OTHER)
     return {"code": named, "message": error.message}
 

@@ -1,7 +1,9 @@
 """Events, written as a Responses answer for a client, streamed or whole.
 
-Above it stands openai_responses; below it the vocabulary. The steps of a stream are those of wires.md 2.3, as OpenAI's own client libraries hold every stream to
-them: each event has the next number, each item its place and one identity from its first event to the final output. What a whole
+Above it stands openai_responses; below it the vocabulary. The steps of a stream are those of
+wires.md 2.3, as OpenAI's own client libraries hold every stream to
+them: each event has the next number, each item its place and one identity from its first event to
+    the final output. What a whole
 answer holds is what the last event of its stream would.
 """
 
@@ -58,7 +60,9 @@ _Written = dict[str, Any]
 
 
 class _Item:
-    """One output item as far as it has come. `item` is what is told of it; `texts` are the pieces of its open part."""
+    """One output item as far as it has come. `item` is what is told of it; `texts` are the pieces
+    of its open part.
+    """
 
     __slots__ = ("delta", "index", "item", "kind", "odds", "open", "part", "place", "texts")
 
@@ -308,7 +312,9 @@ class ResponsesWriter:
         return self._close(item)
 
     def _close(self, item: _Item, status: str = "completed") -> bytes:
-        """The end of an item. A call that was cut has no done event of its arguments: they are not done (R25)."""
+        """The end of an item. A call that was cut has no done event of its arguments: they are not
+        done (R25).
+        """
         if not item.open:
             return b""
         out = b""
@@ -352,7 +358,9 @@ class ResponsesWriter:
     # --- text ---
 
     def _text_part(self, part: int, kind: str) -> tuple[_Item, bytes]:
-        """The open part of the open message that this part of the answer is, begun where it is not."""
+        """The open part of the open message that this part of the answer is, begun where
+        it is not.
+        """
         item = self._parts.get(part)
         if item is not None and item.open and item.part is not None and item.part["type"] == kind:
             return item, b""
@@ -440,7 +448,9 @@ class ResponsesWriter:
     # --- reasoning ---
 
     def _reason(self, part: int) -> tuple[_Item, bytes]:
-        """The open reasoning item of this part. A part of another kind closed the one before: late state begins another."""
+        """The open reasoning item of this part. A part of another kind closed the one before: late
+        state begins another.
+        """
         item = self._parts.get(part)
         if item is not None and item.open and item.kind == "reasoning":
             return item, b""
@@ -452,7 +462,9 @@ class ResponsesWriter:
         return item, out + added
 
     def _summarize(self, item: _Item) -> bytes:
-        """A summary holds what can be read, be it the reasoning itself or a summary of it (wires.md 3.10)."""
+        """A summary holds what can be read, be it the reasoning itself or a summary of it (wires.md
+        3.10).
+        """
         if item.part is not None:
             return b""
         item.part = {"type": "summary_text", "text": ""}
@@ -494,7 +506,9 @@ class ResponsesWriter:
         return out
 
     def _sign(self, call_id: str, seal: OpaqueState) -> bytes:
-        """A signature of a call, in a reasoning item of its own that names the call: calls have no place for it."""
+        """A signature of a call, in a reasoning item of its own that names the call: calls have no
+        place for it.
+        """
         item, out = self._add("rs", "reasoning", {"type": "reasoning", "summary": list[Any]()})
         item.item["encrypted_content"] = wrap(msgspec.structs.replace(seal, id=OF_CALL + call_id))
         return out + self._close(item)
@@ -571,7 +585,9 @@ def write_answer(
 
 
 def _explanation(event: ResponseEnded) -> str | None:
-    """Why the model refused, where its provider says so beside the text (Anthropic's `stop_details`)."""
+    """Why the model refused, where its provider says so beside the text (Anthropic's
+    `stop_details`).
+    """
     if event.reason != "refusal" or event.detail is None:
         return None
     said = (as_object(_decode_any(event.detail)) or {}).get("explanation")

@@ -1,6 +1,8 @@
-"""What the gateway needs to keep answers: the response object with which one ends, and items that are named by an id alone.
+"""What the gateway needs to keep answers: the response object with which one ends, and items that
+are named by an id alone.
 
-Above it stands `keeping`; below it the framing. It looks at whole events, as they leave, and reads only the one that ends an answer well.
+Above it stands `keeping`; below it the framing. It looks at whole events, as they leave, and reads
+only the one that ends an answer well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A Call that was asked in the Responses form, made ready for every other one.
 
-Above it stands crossing; below it the vocabulary. What this form alone has is settled here once, instead of in each of the others: tools come out
-of their namespaces, records of what a provider did earlier are left out, members that say nothing elsewhere go in silence, and what names a
-state that is kept at a provider is refused.
+Above it stands crossing; below it the vocabulary. What this form alone has is settled here once,
+instead of in each of the others: tools come out of their namespaces, records of what a provider did
+earlier are left out, members that say nothing elsewhere go in silence, and what names a state that
+is kept at a provider is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ _NO_LOSS = frozenset({b"false", b'"disabled"', b"null", b"[]", b"{}"})
 
 
 def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming what is kept elsewhere."""
+    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming
+    what is kept elsewhere.
+    """
     changes: list[Change] = []
     extra = _leave_members(call, changes)
     messages = tuple(

@@ -1,8 +1,9 @@
 """The tools of a Responses request and the choice among them, read and written.
 
-Above it stand the files of openai_responses; below it the vocabulary. Tools are flat here (wires.md 3.3) and may stand in namespaces, which are
-taken apart when they are read and put together again when they are written. What is written goes to providers, and back to clients as the echo
-of what they asked for.
+Above it stand the files of openai_responses; below it the vocabulary. Tools are flat here (wires.md
+3.3) and may stand in namespaces, which are taken apart when they are read and put together again
+when they are written. What is written goes to providers, and back to clients as the echo of what
+they asked for.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ class _Choosable(msgspec.Struct):
 
     @property
     def word(self) -> str | None:
-        """What a choice calls it: its name, or its type where it has none or names something else by it."""
+        """What a choice calls it: its name, or its type where it has none or names something else
+        by it.
+        """
         return self.name if self.type in _CHOOSABLE else self.type
 
 
 def read_tools(members: RequestMembers) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
-    """The tools in order, each with the namespace that it stood in, and what the namespaces are for."""
+    """The tools in order, each with the namespace that it stood in, and what the namespaces are
+    for.
+    """
     tools: list[AnyTool] = []
     namespaces: dict[str, str] = {}
     for n, raw in enumerate(members.get("tools", list[msgspec.Raw]) or []):
@@ -104,7 +109,9 @@ def _rest(raw: msgspec.Raw, known: frozenset[str], *, path: str) -> dict[str, ms
 
 
 def read_choice(members: RequestMembers) -> ToolChoice | None:
-    """`tool_choice`. One that is not of functions and custom tools alone rides along too, since its words do not hold all of it."""
+    """`tool_choice`. One that is not of functions and custom tools alone rides along too, since its
+    words do not hold all of it.
+    """
     raw = members.unread("tool_choice")
     if raw is None:
         return None
@@ -128,13 +135,15 @@ def read_choice(members: RequestMembers) -> ToolChoice | None:
     return ToolChoice("subset", words, required=given.mode == "required")
 
 
-# --- written ------------------------------------------------------------------------------------------------------
+# --- written --------------------------------------------------------------------------------------
 
 Written = dict[str, Any] | msgspec.Raw
 
 
 def write_tools(call: ChatRequest, write: Callable[[AnyTool, str], Written | None]) -> list[Written]:
-    """The tools as `write` says each of them (it is given the tool and its place, and None leaves one out), in their namespaces."""
+    """The tools as `write` says each of them (it is given the tool and its place, and None leaves
+    one out), in their namespaces.
+    """
     written: list[Written] = []
     groups: dict[str, list[Written]] = {}
     for n, tool in enumerate(call.tools):

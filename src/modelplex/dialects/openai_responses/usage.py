@@ -1,7 +1,7 @@
 """The usage object of Responses, read and written.
 
-Above it stand the files of openai_responses; below it the event vocabulary. What a provider counted is never counted again (wires.md R14): its
-object rides along and goes back as it came.
+Above it stand the files of openai_responses; below it the event vocabulary. What a provider counted
+is never counted again (wires.md R14): its object rides along and goes back as it came.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
 
 
 def _is_whole(seen: _Usage) -> bool:
-    """Whether a client's typed usage takes it; an object that lacks a count is written anew from what is known."""
+    """Whether a client's typed usage takes it; an object that lacks a count is written anew from
+    what is known.
+    """
     given, out = seen.input_tokens_details, seen.output_tokens_details
     counts = [seen.input_tokens, seen.output_tokens, seen.total_tokens]
     counts += [given.cached_tokens, given.cache_write_tokens] if given else [None]

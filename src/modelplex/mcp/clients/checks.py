@@ -1,15 +1,24 @@
-"""What a message on the agents' side is, and what is wrong with it: the checks of the protocol in their order, as functions of headers and body.
+"""What a message on the agents' side is, and what is wrong with it: the checks of the protocol in
+their order, as functions of headers and body.
 
-PURE. Above it stand the transports, which answer with what is returned here; below it the protocol's words. It knows no session and no server.
-The order is the specification's (2026-07-28, transports, and the section on both eras): who meets two faults is told the first.
+PURE. Above it stand the transports, which answer with what is returned here; below it the
+protocol's words. It knows no session and no server. The order is the specification's (2026-07-28,
+transports, and the section on both eras): who meets two faults is told the first.
 
-    readable          JSON, not nested too deep                                              400 -32700
-    one message       an object with a method; a batch and a response only where they are    400 -32600
-    routing headers   each at most once                                                      400 -32020
-    the envelope      version and capabilities of the client, in _meta                       400 -32602
-    header = body     version, method, name                                                  400 -32020
-    the version       one that is served                                                     400 -32022
-    arguments         headers that repeat arguments say the same                             400 -32020
+    readable          JSON, not nested too deep                                              400
+                      -32700
+    one message       an object with a method; a batch and a response only where they are    400
+                      -32600
+    routing headers   each at most once                                                      400
+                      -32020
+    the envelope      version and capabilities of the client, in _meta                       400
+                      -32602
+    header = body     version, method, name                                                  400
+    -32020
+    the version       one that is served                                                     400
+                      -32022
+    arguments         headers that repeat arguments say the same                             400
+                      -32020
 """
 
 from __future__ import annotations
@@ -62,7 +71,9 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     UNSUPPORTED_VERSION: 400,
     METHOD_NOT_FOUND: 404,
 }
-"""What an error means for HTTP in the modern era, whoever noticed it. Others are 200: the transport did its part."""
+"""What an error means for HTTP in the modern era, whoever noticed it. Others are 200: the transport
+did its part.
+"""
 
 PARAM: Final = b"mcp-param-"
 LOOKED_AT: Final = frozenset(
@@ -70,13 +81,17 @@ LOOKED_AT: Final = frozenset(
 )
 ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.0+)?")
-"""An integer as a header says it. Nobody means more than 40 digits, and reading thousands takes time."""
+"""An integer as a header says it. Nobody means more than 40 digits, and reading thousands takes
+time.
+"""
 
 Kind = Literal["request", "notification", "response", "batch", "none"]
 
 
 class ProtocolRefusal(msgspec.Struct, frozen=True):
-    """A message that goes no further: `status` for HTTP, and the JSON-RPC error. `id` is the message's, None where it has none that can be used."""
+    """A message that goes no further: `status` for HTTP, and the JSON-RPC error. `id` is the
+    message's, None where it has none that can be used.
+    """
 
     status: int
     code: int
@@ -92,7 +107,9 @@ class ProtocolRefusal(msgspec.Struct, frozen=True):
 
 
 class McpHeaders(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a request's headers the protocol looks at. Those that may come once only are kept as often as they came."""
+    """What of a request's headers the protocol looks at. Those that may come once only are kept as
+    often as they came.
+    """
 
     accept: str = ""
     versions: tuple[str, ...] = ()
@@ -112,7 +129,9 @@ class McpHeaders(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def says_modern(self) -> bool:
-        """The version header alone decides: an unknown version too, so that it is told which are known."""
+        """The version header alone decides: an unknown version too, so that it is told which are
+        known.
+        """
         return any(version not in LEGACY_VERSIONS for version in self.versions)
 
 
@@ -145,7 +164,9 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 def accepted(accept: str) -> Accepted:
-    """By media type; `q=0` says no. An absent header accepts nothing by name: what follows from that is the caller's to say."""
+    """By media type; `q=0` says no. An absent header accepts nothing by name: what follows from
+    that is the caller's to say.
+    """
     types: set[str] = set()
     for part in accept.lower().split(","):
         kind, *parameters = (each.strip() for each in part.split(";"))
@@ -165,7 +186,9 @@ def not_acceptable(*, wanted: str) -> ProtocolRefusal:
 
 
 def read(body: bytes | bytearray, *, max_depth: int) -> Any | ProtocolRefusal:
-    """The JSON value of a body or a line; a Refusal where it is none, or nested deeper than `max_depth`."""
+    """The JSON value of a body or a line; a Refusal where it is none, or nested deeper than
+    `max_depth`.
+    """
     try:
         value = msgspec.json.decode(body)
     except RecursionError:
@@ -261,7 +284,9 @@ def meta_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def era_of(message: Mapping[str, Any], head: McpHeaders | None = None) -> Era | None:
-    """Which era a message speaks; None where nothing in it tells. `head` is None on connections without headers. That a session is known is the caller's to see."""
+    """Which era a message speaks; None where nothing in it tells. `head` is None on connections
+    without headers. That a session is known is the caller's to see.
+    """
     if (head is not None and head.says_modern) or META_VERSION in meta_of(message):
         return "modern"
     return "legacy" if message.get("method") == "initialize" else None
@@ -354,7 +379,9 @@ def same_as_headers(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRef
 
 
 def modern_fault(head: McpHeaders | None, message: Mapping[str, Any]) -> ProtocolRefusal | None:
-    """What is wrong with a modern request, but for what only the tool's schema can tell. `head` is None on connections without headers."""
+    """What is wrong with a modern request, but for what only the tool's schema can tell. `head` is
+    None on connections without headers.
+    """
     if head is None:
         return envelope(message) or version_served(message)
     if (fault := repeated(head)) is not None:
@@ -365,7 +392,9 @@ def modern_fault(head: McpHeaders | None, message: Mapping[str, Any]) -> Protoco
 def same_arguments(
     head: McpHeaders, message: Mapping[str, Any], schema: Mapping[str, Any]
 ) -> ProtocolRefusal | None:
-    """Whether the `Mcp-Param-*` headers of a tools/call say what its arguments say, for those that the tool's input schema names."""
+    """Whether the `Mcp-Param-*` headers of a tools/call say what its arguments say, for those that
+    the tool's input schema names.
+    """
     params = cast("Json", message.get("params", {}))
     arguments = params.get("arguments")
     for path, token in header_arguments(schema):
@@ -379,7 +408,9 @@ def same_arguments(
 
 
 def header_arguments(schema: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Of an input schema, each property that a header repeats: its path, the header's name below `Mcp-Param-`. They stand on chains of `properties` alone."""
+    """Of an input schema, each property that a header repeats: its path, the header's name below
+    `Mcp-Param-`. They stand on chains of `properties` alone.
+    """
     waiting: list[tuple[tuple[str, ...], Any]] = [((), schema)]
     while waiting:
         path, node = waiting.pop()
@@ -434,8 +465,9 @@ def _at(path: tuple[str, ...], arguments: Any) -> Any:
 
 
 def decoded(value: str) -> str | None:
-    """What a header's value says: itself, or what its base64 holds. None where that is broken, or not the one way to write it: two spellings of one value
-    would let a filter before us see another one than we do.
+    """What a header's value says: itself, or what its base64 holds. None where that is broken, or
+    not the one way to write it: two spellings of one value would let a filter before us see another
+    one than we do.
     """
     found = ENCODED.fullmatch(value)
     if found is None:

@@ -1,10 +1,14 @@
 """MCP over HTTP: both eras on every route, their checks, their streams.
 
-Above it stands the app, which knows sockets and says who calls; below it the sessions and the hub. What a request is and what is wrong with it `checks` says; this acts on it.
+Above it stands the app, which knows sockets and says who calls; below it the sessions and the hub.
+What a request is and what is wrong with it `checks` says; this acts on it.
 
-    modern    a POST is a request with all that it needs; its answer is one JSON object, or events from the first notification or 15 s of silence on. Who closes it cancels it
-    legacy    `initialize` makes a session, named by a header. A stream that breaks off can be taken up again; only `notifications/cancelled` cancels
-    2024-11-05    `GET .../sse` is a stream that begins with the address to which messages are posted; it ends with its connection
+    modern    a POST is a request with all that it needs; its answer is one JSON object, or events
+              from the first notification or 15 s of silence on. Who closes it cancels it
+    legacy    `initialize` makes a session, named by a header. A stream that breaks off can be taken
+              up again; only `notifications/cancelled` cancels
+    2024-11-05    `GET .../sse` is a stream that begins with the address to which messages are
+    posted; it ends with its connection
 """
 
 from __future__ import annotations
@@ -79,7 +83,9 @@ BATCHING: Final = "2025-03-26"
 
 
 class McpRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request on a path of ours, its Host and Origin looked at already. `length` is the body's, where it is declared."""
+    """A request on a path of ours, its Host and Origin looked at already. `length` is the body's,
+    where it is declared.
+    """
 
     method: str
     path: str
@@ -90,7 +96,9 @@ class McpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpPlace(msgspec.Struct, frozen=True):
-    """What a path means. `form` "mcp" is the endpoint, "sse" the older one, "tools" and "call" the plain form; `name` is the server or the tool."""
+    """What a path means. `form` "mcp" is the endpoint, "sse" the older one, "tools" and "call" the
+    plain form; `name` is the server or the tool.
+    """
 
     form: str
     name: str | None = None
@@ -128,7 +136,9 @@ PLAIN: Final = RestRoutes()
 
 
 class McpHttp:
-    """Everything below /mcp/v1. `ids` gives session ids of 128 random bits, `clock` seconds; `open_to_all` is [server] allow_unauthenticated."""
+    """Everything below /mcp/v1. `ids` gives session ids of 128 random bits, `clock` seconds;
+    `open_to_all` is [server] allow_unauthenticated.
+    """
 
     def __init__(
         self,
@@ -305,7 +315,8 @@ class McpHttp:
             await refuse(not_acceptable(wanted="application/json and text/event-stream"), door)
             return
         if message and "id" not in message:
-            # Nothing that a client of this era tells concerns us: a request is cancelled by closing its answer.
+            # Nothing that a client of this era tells concerns us: a request is cancelled by closing
+            # its answer.
             await door.whole(202, [], b"")
             return
         fault = malformed(value) if kind_of(value) != "request" else modern_fault(head, message)
@@ -327,7 +338,8 @@ class McpHttp:
             door.mind_hang_up()
             await self._carrier.carry(stream, door, ResponseManner(events=endless), status=task)
         except asyncio.CancelledError:
-            # Its client is gone, which cancels it, or the gateway stops. Nobody else cancels this task, so it ends here.
+            # Its client is gone, which cancels it, or the gateway stops. Nobody else cancels this
+            # task, so it ends here.
             door.no_longer()
             await cut_short(door)
         finally:
@@ -337,7 +349,9 @@ class McpHttp:
             await asyncio.wait((task,))
 
     async def _ask(self, party: SessionlessClient, message: Json, *, server: str | None) -> int:
-        """Put the answer onto the party's stream. Returns the status that it would have of its own."""
+        """Put the answer onto the party's stream. Returns the status that it would have
+        of its own.
+        """
         try:
             reply = await self.hub.request(party, message, server=server)
         except Exception:
@@ -402,7 +416,9 @@ class McpHttp:
         await self._carry_on(session, stream, door, ResponseManner(events=not forms.json, batch=True))
 
     def _over(self, session: LegacySession, stream: MessageStream, door: HttpOutput) -> Callable[[], None]:
-        """What is done after a request that may run on when its client is gone, with its body in memory."""
+        """What is done after a request that may run on when its client is gone, with its body in
+        memory.
+        """
         release = door.keep_body()
 
         def over() -> None:
@@ -420,7 +436,9 @@ class McpHttp:
         *,
         after: int | None = None,
     ) -> None:
-        """Carry a stream of a session for as long as its client is there. What runs goes on without it. With `after`, events from that one on."""
+        """Carry a stream of a session for as long as its client is there. What runs goes on without
+        it. With `after`, events from that one on.
+        """
         polling = session.version >= POLLING_SINCE
         manner = msgspec.structs.replace(manner, numbered=True, primed=polling)
         # Its reader is here from the first message on, and not only from the first that is written.
@@ -492,7 +510,9 @@ class McpHttp:
         await door.whole(200, [], b"")
 
     async def _without_session(self, head: McpHeaders, asked: McpRequest, door: HttpOutput) -> None:
-        """A client that never had one gets to know that this is for POST; one that had one, to begin anew."""
+        """A client that never had one gets to know that this is for POST; one that had one, to
+        begin anew.
+        """
         if head.sessions and not head.says_modern:
             await refuse(_no_session(None), door)
         else:

@@ -1,6 +1,8 @@
-"""The plain form, for who speaks no MCP: `GET /mcp/v1/tools` and `POST /mcp/v1/tools/{tool}/call`. Errors have OpenAI's shape, as everywhere else outside of MCP.
+"""The plain form, for who speaks no MCP: `GET /mcp/v1/tools` and `POST /mcp/v1/tools/{tool}/call`.
+Errors have OpenAI's shape, as everywhere else outside of MCP.
 
-Above it stands `http`, which knows the paths and who may ask; below it the hub. A tool that failed has answered: that is a 200.
+Above it stands `http`, which knows the paths and who may ask; below it the hub. A tool that failed
+has answered: that is a 200.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ class RestRoutes:
     async def called(
         self, hub: ToolBackend, caller: Caller, name: str, body: bytes, door: RestOutput, *, max_depth: int
     ) -> None:
-        """Call one tool with `{"arguments": {...}}`. A caller that hangs up is waited for: a call that runs may have happened already."""
+        """Call one tool with `{"arguments": {...}}`. A caller that hangs up is waited for: a call
+        that runs may have happened already.
+        """
         value: Any = read(body, max_depth=max_depth) if body else {}
         if isinstance(value, ProtocolRefusal):
             await self.refuse(value.status, value.message, door)

@@ -1,8 +1,10 @@
-"""One client's conversation: which of its requests run, what is asked of it, and on which stream each message goes.
+"""One client's conversation: which of its requests run, what is asked of it, and on which stream
+each message goes.
 
-Above it stand the transports (HTTP, lines), which read messages and carry streams; below it the hub. It knows no header and no socket. A `ClientConversation` is
-what a legacy session or a connection is, a `RequestClient` one request in it, and a `MessageStream` what the client reads: it can be dropped and taken up again where its
-messages have ids.
+Above it stand the transports (HTTP, lines), which read messages and carry streams; below it the
+hub. It knows no header and no socket. A `ClientConversation` is what a legacy session or a
+connection is, a `RequestClient` one request in it, and a `MessageStream` what the client reads: it
+can be dropped and taken up again where its messages have ids.
 """
 
 from __future__ import annotations
@@ -35,24 +37,35 @@ log = logging.getLogger("modelplex.mcp")
 
 REPLAY_MESSAGES: Final = 256
 REPLAY_BYTES: Final = 1024 * 1024
-"""What of a stream is kept for a client that comes back: what a burst of progress is, and no more than a thousand sessions can afford."""
+"""What of a stream is kept for a client that comes back: what a burst of progress is, and no more
+than a thousand sessions can afford.
+"""
 UNREAD_MESSAGES: Final = 8192
 UNREAD_BYTES: Final = 16 * 1024 * 1024
-"""What may wait for a client that is connected and slow. Beyond, the oldest go, and the client is told by the end of its stream. Room for four of the largest results."""
+"""What may wait for a client that is connected and slow. Beyond, the oldest go, and the client is
+told by the end of its stream. Room for four of the largest results.
+"""
 UNREAD_OF_CALLER: Final = 48 * 1024 * 1024
-"""Of all streams of one caller together, what is kept of finished ones too: many calls at once with large results, and a client that reads none of them, would fill the memory.
-Beyond, an error stands in the place of an answer, and what is no answer is dropped.
+"""Of all streams of one caller together, what is kept of finished ones too: many calls at once with
+large results, and a client that reads none of them, would fill the memory. Beyond, an error stands
+in the place of an answer, and what is no answer is dropped.
 """
 LITTLE: Final = 65_536
 """Bytes of a stream up to which nobody looks at what the caller's others hold."""
 KEPT_STREAMS: Final = 16
-"""Finished streams of a session that can still be taken up. A client comes back within seconds; more of them are of clients that never do."""
+"""Finished streams of a session that can still be taken up. A client comes back within seconds;
+more of them are of clients that never do.
+"""
 KEPT_BYTES: Final = 4 * 1024 * 1024
 """Of all of them together; the newest stays, whatever its size."""
 MOST_RUNNING: Final = 256
-"""Requests that one conversation may have running, lists and subscriptions too. Calls are counted for each caller besides."""
+"""Requests that one conversation may have running, lists and subscriptions too. Calls are counted
+for each caller besides.
+"""
 CANCELLED: Final = 0
-"""The code of a request that its client cancelled: outside of the ranges that JSON-RPC keeps for itself, and what the reference implementation says."""
+"""The code of a request that its client cancelled: outside of the ranges that JSON-RPC keeps for
+itself, and what the reference implementation says.
+"""
 FAILED: Final = "The gateway failed while answering; its log says why."
 
 
@@ -92,10 +105,12 @@ _UNREAD: Final[WeakValueDictionary[str, CallerStreams]] = WeakValueDictionary()
 
 
 class MessageStream:
-    """Messages in the order in which one client reads them, each with a number from 1 on. With `keeps`, what was read stays for a while. `owner` is the caller's, whose
-    streams are bounded together; "" for a stream that holds nothing for long.
+    """Messages in the order in which one client reads them, each with a number from 1 on. With
+    `keeps`, what was read stays for a while. `owner` is the caller's, whose streams are bounded
+    together; "" for a stream that holds nothing for long.
 
-    `read_to` is the number up to which a connected client was written to; `finished` says that no more will come.
+    `read_to` is the number up to which a connected client was written to; `finished` says that no
+    more will come.
     """
 
     __slots__ = ("__weakref__", "_changed", "_items", "_reader", "_size", "_unread", "answers", "connected", "finished", "keeps", "key", "last", "mute", "read_to", "shown")  # fmt: skip
@@ -159,7 +174,9 @@ class MessageStream:
         return [item for item in self._items if item[0] > number]
 
     def has_all_after(self, number: int) -> bool:
-        """Whether nothing that comes after this number is lost, and the number was given out at all."""
+        """Whether nothing that comes after this number is lost, and the number was given out at
+        all.
+        """
         first = self._items[0][0] if self._items else self.last + 1
         return first - 1 <= number <= self.last
 
@@ -169,7 +186,9 @@ class MessageStream:
         return self._items[0][0] - 1 if self._items else self.last
 
     def take(self) -> int:
-        """Become its reader; who was it before finds out at its next look. Returns what `more` and `leave` want to know."""
+        """Become its reader; who was it before finds out at its next look. Returns what `more` and
+        `leave` want to know.
+        """
         self._reader += 1
         self.connected = True
         self._changed.set()
@@ -181,14 +200,18 @@ class MessageStream:
             self._trim()
 
     async def more(self, number: int, *, reader: int) -> bool:
-        """Returns once there is something above `number`, or the end. False where another reader came."""
+        """Returns once there is something above `number`, or the end. False where another reader
+        came.
+        """
         while self.last <= number and not self.finished and reader == self._reader:
             self._changed.clear()
             await self._changed.wait()
         return reader == self._reader
 
     async def settled(self) -> None:
-        """Returns once it is known what form the answer has: at the end, or at the first message that is no response."""
+        """Returns once it is known what form the answer has: at the end, or at the first message
+        that is no response.
+        """
         while not self.finished and self.last == self.answers:
             self._changed.clear()
             await self._changed.wait()
@@ -220,7 +243,9 @@ class ClientQuestion(msgspec.Struct):
 
 
 class ClientConversation:
-    """A Party: what belongs to no request of it goes to `stream`. `single` says that there is no other stream: a connection of lines, or HTTP+SSE."""
+    """A Party: what belongs to no request of it goes to `stream`. `single` says that there is no
+    other stream: a connection of lines, or HTTP+SSE.
+    """
 
     def __init__(
         self,
@@ -266,7 +291,9 @@ class ClientConversation:
     # --- what the client sends ---
 
     def start(self, message: Json, stream: MessageStream, *, done: Callable[[], None] | None = None) -> bool:
-        """Answer a request on this stream, in a task of its own. False where a request with that id is running: its answer could not be told from this one's."""
+        """Answer a request on this stream, in a task of its own. False where a request with that id
+        is running: its answer could not be told from this one's.
+        """
         name: str | int = message["id"]
         if name in self._running:
             return False
@@ -298,7 +325,8 @@ class ClientConversation:
         try:
             reply = await self.hub.request(turn, message, server=self.server)
         except asyncio.CancelledError:
-            # Modern clients expect silence; a legacy one may be waiting on a stream that has to end with something.
+            # Modern clients expect silence; a legacy one may be waiting on a stream that has to end
+            # with something.
             if self.era == "legacy" and not self.ended:
                 stream.put(McpReply.failed(CANCELLED, "Request cancelled").message(name))
             raise
@@ -464,7 +492,9 @@ def start_all(
     *,
     done: Callable[[], None],
 ) -> int:
-    """Take a batch: its requests run at once, the rest is heard. Returns how many requests there are; `done` is called after the last of them."""
+    """Take a batch: its requests run at once, the rest is heard. Returns how many requests there
+    are; `done` is called after the last of them.
+    """
     requests = 0
     left = 0
 
@@ -499,7 +529,9 @@ def already_running(message: Json) -> Json:
 
 
 def _unread(message: object) -> object:
-    """What stands in the place of an answer, or of those of a batch, that its client has no room for."""
+    """What stands in the place of an answer, or of those of a batch, that its client has no room
+    for.
+    """
     if isinstance(message, list):
         return [_unread(each) for each in cast("list[object]", message)]
     told = (

@@ -1,6 +1,8 @@
-"""The sessions of legacy clients over HTTP: who has which, how many there may be, and when one is over.
+"""The sessions of legacy clients over HTTP: who has which, how many there may be, and when one is
+over.
 
-Above it stands `http`, which reads their names from headers; below it the conversation. It knows the clock that it is given and the loop's timers, and nothing of messages.
+Above it stands `http`, which reads their names from headers; below it the conversation. It knows
+the clock that it is given and the loop's timers, and nothing of messages.
 """
 
 from __future__ import annotations
@@ -21,15 +23,21 @@ from modelplex.mcp.clients.session import (
 )
 
 SWEEP_SECONDS: Final = 30.0
-"""How often sessions are looked at that nobody uses; at most this much later than configured one goes."""
+"""How often sessions are looked at that nobody uses; at most this much later than configured one
+goes.
+"""
 KEPT_OF_ALL: Final = 32 * 1024 * 1024
-"""Bytes of the finished streams of all sessions; beyond, those of the caller who has most go, of the sessions that were used longest ago first."""
+"""Bytes of the finished streams of all sessions; beyond, those of the caller who has most go, of
+the sessions that were used longest ago first.
+"""
 GET_STREAM: Final = "0"
 """The key of the stream of what belongs to no request."""
 
 
 class LegacySession(ClientConversation):
-    """A legacy client's, over HTTP: a Conversation with streams that have names, known by an id in a header."""
+    """A legacy client's, over HTTP: a Conversation with streams that have names, known by an id in
+    a header.
+    """
 
     def __init__(
         self, hub: ToolBackend, caller: Caller, *, server: str | None, session: str, now: float, alone: bool
@@ -128,8 +136,9 @@ class Sessions:
         return session
 
     def room(self, caller: Caller) -> bool:
-        """Whether one more may be made on this listener. One that its owner left behind makes room, since clients seldom say that they end; or one of the caller who has
-        most of them, where this one has fewer.
+        """Whether one more may be made on this listener. One that its owner left behind makes room,
+        since clients seldom say that they end; or one of the caller who has most of them, where
+        this one has fewer.
         """
         here = [each for each in self._sessions.values() if each.caller.listener == caller.listener]
         if len(here) < self.config.max_sessions:
@@ -190,7 +199,9 @@ class Sessions:
 
 
 def _of_greediest(sessions: Sequence[LegacySession], owner: str) -> LegacySession | None:
-    """A session of the caller who has most: the oldest that nobody uses, else the oldest. None where `owner` would have as many."""
+    """A session of the caller who has most: the oldest that nobody uses, else the oldest. None
+    where `owner` would have as many.
+    """
     counts = Counter(each.caller.owner for each in sessions)
     greediest, most = counts.most_common(1)[0]
     if most <= counts[owner] + 1:

@@ -1,6 +1,7 @@
 """From a stream to a client: as one JSON value where that is all, else as events.
 
-Above it stands `http`, which knows what was asked; below it the streams, and the caller's side of a request. It knows no session, but how its events are named.
+Above it stands `http`, which knows what was asked; below it the streams, and the caller's side of a
+request. It knows no session, but how its events are named.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from modelplex.mcp.clients.session import MessageStream, answers_of
 from modelplex.mcp.constants import INTERNAL_ERROR
 
 QUIET_SECONDS: Final = 15.0
-"""Silence after which an answer becomes a stream, and on a stream a comment is written: less than what proxies and clients wait for."""
+"""Silence after which an answer becomes a stream, and on a stream a comment is written: less than
+what proxies and clients wait for.
+"""
 RETRY_MS: Final = 1000
 """What a client whose stream broke off is told to wait before it comes back."""
 
@@ -47,8 +50,9 @@ class HttpOutput(Protocol):
 
 
 class ResponseManner(msgspec.Struct, frozen=True, kw_only=True):
-    """How an answer is carried. `names` are headers more. `numbered` gives events ids to come back with, and `primed` says one before the first message.
-    `events` does not wait for what the answer will be; `batch` answers with an array.
+    """How an answer is carried. `names` are headers more. `numbered` gives events ids to come back
+    with, and `primed` says one before the first message. `events` does not wait for what the answer
+    will be; `batch` answers with an array.
     """
 
     names: tuple[tuple[bytes, bytes], ...] = ()
@@ -72,7 +76,9 @@ class SseResponder:
         *,
         status: asyncio.Task[int] | None = None,
     ) -> None:
-        """The whole of an answer. `status` is the task that fills the stream, and gives a lone answer its HTTP status."""
+        """The whole of an answer. `status` is the task that fills the stream, and gives a lone
+        answer its HTTP status.
+        """
         if not manner.events:
             try:
                 async with asyncio.timeout(None if stream.mute else self._quiet):
@@ -110,7 +116,9 @@ class SseResponder:
         after: int = 0,
         first: bytes = b"",
     ) -> None:
-        """Events until the stream ends, another connection takes it over, or this one is too slow."""
+        """Events until the stream ends, another connection takes it over, or this one is
+        too slow.
+        """
         reader = stream.take()
         try:
             await door.begin([*EVENTS, *manner.names])
@@ -141,7 +149,9 @@ class SseResponder:
             stream.leave(reader)
 
     async def _more(self, stream: MessageStream, door: HttpOutput, *, after: int, reader: int) -> bool:
-        """Wait for more, with a comment now and then. False where another connection carries it now."""
+        """Wait for more, with a comment now and then. False where another connection carries it
+        now.
+        """
         try:
             async with asyncio.timeout(self._quiet):
                 return await stream.more(after, reader=reader)
@@ -151,7 +161,9 @@ class SseResponder:
 
 
 async def _settle(stream: MessageStream, status: asyncio.Task[int] | None) -> None:
-    """Until the answer's form is known. A task that failed is raised from, since it will put nothing."""
+    """Until the answer's form is known. A task that failed is raised from, since it will put
+    nothing.
+    """
     if status is None:
         await stream.settled()
         return

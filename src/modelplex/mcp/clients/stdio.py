@@ -1,7 +1,9 @@
 """MCP's stdio framing on a socket: one JSON-RPC message a line, one connection one client.
 
-Above it stands the listener of that socket, which says who calls; below it the conversation and the hub. The era of a connection is that of the first request
-that is answered, for its whole life. It ends with the client's half: what runs then gets a moment to be answered, so that a script may write and hang up.
+Above it stands the listener of that socket, which says who calls; below it the conversation and the
+hub. The era of a connection is that of the first request that is answered, for its whole life. It
+ends with the client's half: what runs then gets a moment to be answered, so that a script may write
+and hang up.
 """
 
 from __future__ import annotations
@@ -36,13 +38,17 @@ from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_REQUEST, Json
 BATCHING: Final = "2025-03-26"
 """The one revision that has batches."""
 LAST_ANSWERS_SECONDS: Final = 1.0
-"""For what runs when the client stops writing. One that is gone altogether looks the same until it is written to."""
+"""For what runs when the client stops writing. One that is gone altogether looks the same until it
+is written to.
+"""
 LAST_WORDS_SECONDS: Final = 2.0
 """For a client to take what was written before the connection is closed."""
 
 
 PIECE: Final = 65_536
-"""Bytes that are read at once. No more than that is in memory of a connection whose lines nobody has counted."""
+"""Bytes that are read at once. No more than that is in memory of a connection whose lines nobody
+has counted.
+"""
 
 
 class LineMemory(Protocol):
@@ -57,7 +63,9 @@ class LineTooLong(Exception):
 
 
 class StdioLineReader:
-    """Lines of at most `limit` bytes. Each comes with the memory that it takes, for its reader to release."""
+    """Lines of at most `limit` bytes. Each comes with the memory that it takes, for its reader to
+    release.
+    """
 
     def __init__(
         self, reader: asyncio.StreamReader, *, limit: int, reserve: Callable[[], LineMemory]
@@ -68,7 +76,9 @@ class StdioLineReader:
         self._rest = bytearray()
 
     async def next(self) -> tuple[bytes, LineMemory] | None:
-        """The next line, or what stands at the end without a line's end; None after it. Raises TooLong, OSError, and AgentLimited or Busy where there is no memory for it."""
+        """The next line, or what stands at the end without a line's end; None after it. Raises
+        TooLong, OSError, and AgentLimited or Busy where there is no memory for it.
+        """
         memory = self._reserve()
         try:
             line = await self._line(memory)
@@ -217,7 +227,9 @@ class StdioConnections:
             talk.heard(value)
 
     def _fault(self, talk: ClientConversation, message: Json, *, fixed: bool) -> ProtocolRefusal | None:
-        """What is wrong with a request on this connection. The first without a fault says which era it is."""
+        """What is wrong with a request on this connection. The first without a fault says which era
+        it is.
+        """
         era = talk.era if fixed else era_of(message)
         if era is None:
             return no_era(id_of(message))
@@ -262,7 +274,9 @@ class BatchStream(MessageStream):
 
 
 async def _write(stream: MessageStream, writer: asyncio.StreamWriter) -> None:
-    """Write lines until the stream ends or nobody reads. A client that is too slow loses its connection, since a gap could not be seen."""
+    """Write lines until the stream ends or nobody reads. A client that is too slow loses its
+    connection, since a gap could not be seen.
+    """
     written = 0
     reader = stream.take()
     with contextlib.suppress(OSError):

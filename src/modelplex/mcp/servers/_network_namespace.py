@@ -1,7 +1,9 @@
-"""Puts itself into an empty network namespace and becomes the command of its arguments: `python -I -S _alone.py COMMAND ARG...`, COMMAND with its whole path.
+"""Puts itself into an empty network namespace and becomes the command of its arguments: `python -I
+-S _alone.py COMMAND ARG...`, COMMAND with its whole path.
 
-A program of its own, since nothing should run between fork and exec in a process that has threads. Its pid, its session and its streams are those of the command.
-`lo` is brought up, since a server may talk to itself; nothing else is there. Source: unshare(2), user_namespaces(7), netdevice(7).
+A program of its own, since nothing should run between fork and exec in a process that has threads.
+Its pid, its session and its streams are those of the command. `lo` is brought up, since a server
+may talk to itself; nothing else is there. Source: unshare(2), user_namespaces(7), netdevice(7).
 """
 
 import ctypes
@@ -12,7 +14,9 @@ import struct
 import sys
 
 REFUSED = 96
-"""What it exits with where there can be no such namespace; why is on stderr. A number that no convention gives a meaning to."""
+"""What it exits with where there can be no such namespace; why is on stderr. A number that no
+convention gives a meaning to.
+"""
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS = 0x8913

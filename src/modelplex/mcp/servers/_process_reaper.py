@@ -1,7 +1,9 @@
-"""Ends what the gateway could not: a program of its own that waits for the gateway's death and then kills every process that a tool server left.
+"""Ends what the gateway could not: a program of its own that waits for the gateway's death and then
+kills every process that a tool server left.
 
-It is started as `python -I -S _keeper.py MARK` and reads its stdin: "+PID" and "-PID" lines name sessions that began and ended, the end of the file is the gateway's.
-It stands alone: only the standard library's smallest modules, since it lives as long as the gateway does.
+It is started as `python -I -S _keeper.py MARK` and reads its stdin: "+PID" and "-PID" lines name
+sessions that began and ended, the end of the file is the gateway's. It stands alone: only the
+standard library's smallest modules, since it lives as long as the gateway does.
 """
 
 from __future__ import annotations
@@ -17,14 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 VARIABLE = "MODELPLEX_TREE"
-"""The variable by which a process is known as a tool server's, whatever group or session it put itself into. Its children inherit it."""
+"""The variable by which a process is known as a tool server's, whatever group or session it put
+itself into. Its children inherit it.
+"""
 ROUNDS = 100
-"""How often it looks for what is left, and `PAUSE` seconds between: a tree that forks while it is killed needs more than one round."""
+"""How often it looks for what is left, and `PAUSE` seconds between: a tree that forks while it is
+killed needs more than one round.
+"""
 PAUSE = 0.02
 
 
 def find(mark: str, sessions: frozenset[int]) -> dict[int, str]:
-    """Processes that carry the mark, are in one of the sessions or groups, or descend from such: pid to the time it began. Linux only; elsewhere nothing."""
+    """Processes that carry the mark, are in one of the sessions or groups, or descend from such:
+    pid to the time it began. Linux only; elsewhere nothing.
+    """
     seen: dict[int, tuple[int, int, int, str]] = {}
     try:
         names = os.listdir("/proc")  # noqa: PTH208
@@ -61,7 +69,9 @@ def alive(known: dict[int, str]) -> dict[int, str]:
 
 
 def _stat(name: str) -> tuple[int, int, int, str] | None:
-    """Parent, group, session, and when it began; None of what is gone, or dead and not yet fetched."""
+    """Parent, group, session, and when it began; None of what is gone, or dead and not
+    yet fetched.
+    """
     try:
         with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - thousands of these
             text = file.read()

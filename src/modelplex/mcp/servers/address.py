@@ -1,4 +1,5 @@
-"""Where a remote server is: its origin and the target of a request there, and whether another address that it names is still its own.
+"""Where a remote server is: its origin and the target of a request there, and whether another
+address that it names is still its own.
 
 PURE. Above it stand the channels over HTTP; below it the client's `Origin`.
 """
@@ -19,7 +20,9 @@ class Address(msgspec.Struct, frozen=True):
     target: str
 
     def joined(self, location: str) -> Address | None:
-        """What a redirect or an `endpoint` event names, where it is of the same origin; else None."""
+        """What a redirect or an `endpoint` event names, where it is of the same origin;
+        else None.
+        """
         if self.origin.unix is not None:
             parts = urlsplit(urljoin(f"http://localhost{self.target}", location))
             here = parts.scheme == "http" and parts.netloc == "localhost"

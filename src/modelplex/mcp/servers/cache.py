@@ -1,7 +1,10 @@
-"""What was learnt of a server, kept on the disk: its catalogue, so that listing starts nothing, and which era it speaks, so that it is probed once.
+"""What was learnt of a server, kept on the disk: its catalogue, so that listing starts nothing, and
+which era it speaks, so that it is probed once.
 
-Above it stands the handle; below it the disk. A file is found by the fingerprint of how the server is started, never by its name: another command is another server.
-Everything here may be lost at any time. Nothing secret is written: arguments and values of variables enter the fingerprint only as a digest.
+Above it stands the handle; below it the disk. A file is found by the fingerprint of how the server
+is started, never by its name: another command is another server. Everything here may be lost at any
+time. Nothing secret is written: arguments and values of variables enter the fingerprint only as a
+digest.
 """
 
 from __future__ import annotations
@@ -33,8 +36,9 @@ MOST_FILES: Final = 512
 
 
 class EraVerdict(msgspec.Struct, frozen=True):
-    """Which era a server speaks, and which revision. `sse` is the older form over HTTP. `guesses`: how many times in a row it is only taken for an older one, since it did not
-    answer the probe in time.
+    """Which era a server speaks, and which revision. `sse` is the older form over HTTP. `guesses`:
+    how many times in a row it is only taken for an older one, since it did not answer the probe in
+    time.
     """
 
     era: Era
@@ -64,7 +68,9 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class WriteOnlyCache:
-    """Writes to another cache and knows nothing of what it holds: for a command that asks servers anew."""
+    """Writes to another cache and knows nothing of what it holds: for a command that asks servers
+    anew.
+    """
 
     def __init__(self, kept: CatalogCache) -> None:
         self._kept = kept
@@ -85,7 +91,9 @@ class WriteOnlyCache:
 
 
 class DiskCache:
-    """Files below `folder`, which only its owner may read; each is replaced whole. `folder` is made when the first one is written."""
+    """Files below `folder`, which only its owner may read; each is replaced whole. `folder` is made
+    when the first one is written.
+    """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
@@ -149,9 +157,11 @@ class DiskCache:
 
 
 def fingerprint(server: McpServer, *, environ: Mapping[str, str]) -> str:
-    """SHA-256 over how the server is started or reached; a changed file of the command (a newer version) is another fingerprint.
+    """SHA-256 over how the server is started or reached; a changed file of the command (a newer
+    version) is another fingerprint.
 
-    Blocks for one `stat`. The values of variables and headers are left out: a new token is not a new server.
+    Blocks for one `stat`. The values of variables and headers are left out: a new token is not a
+    new server.
     """
     parts: list[object] = [
         FORMAT, server.command, [arg.reveal() for arg in server.args], sorted(server.env), server.cwd,

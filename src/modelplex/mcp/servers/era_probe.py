@@ -1,7 +1,9 @@
-"""Which era a server speaks: asked once, remembered, and asked again where what was remembered is wrong.
+"""Which era a server speaks: asked once, remembered, and asked again where what was remembered is
+wrong.
 
-Above it stands a handle's seat; below it links, each over a fresh process or address. What an answer means is decided by `judge`, which is pure. No single error code
-tells a legacy server: their libraries answer an unknown first request in at least four ways, and one dies of it.
+Above it stands a handle's seat; below it links, each over a fresh process or address. What an
+answer means is decided by `judge`, which is pure. No single error code tells a legacy server: their
+libraries answer an unknown first request in at least four ways, and one dies of it.
 """
 
 from __future__ import annotations
@@ -28,11 +30,15 @@ from modelplex.mcp.servers.cache import EraVerdict
 from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, understood
 
 LEGACY_STATUSES: Final = frozenset({400, 404, 405})
-"""What an HTTP server answers that does not know a probe; after an `initialize` too, it may be of the oldest form."""
+"""What an HTTP server answers that does not know a probe; after an `initialize` too, it may be of
+the oldest form.
+"""
 
 
 BELIEVED: Final = 2
-"""Times in a row that a server has to miss the probe's deadline before it is taken for an older one for good: a modern one may be slow to start, on a busy machine."""
+"""Times in a row that a server has to miss the probe's deadline before it is taken for an older one
+for good: a modern one may be slow to start, on a busy machine.
+"""
 
 
 class Modern(msgspec.Struct, frozen=True):
@@ -41,7 +47,9 @@ class Modern(msgspec.Struct, frozen=True):
 
 
 class ModernRetry(msgspec.Struct, frozen=True):
-    """It is modern; ask once more, in this version. `declare` what the config allows, since it asks for more than nothing."""
+    """It is modern; ask once more, in this version. `declare` what the config allows, since it asks
+    for more than nothing.
+    """
 
     version: str
     declare: bool = False
@@ -102,7 +110,9 @@ def _newest(supported: list[str]) -> str | None:
 
 
 class Connect(Protocol):
-    """Makes a fresh link: a new process, or nothing that was said before. `sse` is the older form over HTTP. Raises Lost or Turned."""
+    """Makes a fresh link: a new process, or nothing that was said before. `sse` is the older form
+    over HTTP. Raises Lost or Turned.
+    """
 
     def __call__(self, *, sse: bool = False) -> Awaitable[ServerSession]: ...
 
@@ -134,7 +144,9 @@ async def meet(
 async def _as_modern(
     connect: Connect, *, certain: bool, remote: bool, probe_timeout: float
 ) -> tuple[ServerSession, EraVerdict]:
-    """Configured or remembered: it has all the time of the start to answer, if there is no other era to turn to."""
+    """Configured or remembered: it has all the time of the start to answer, if there is no other
+    era to turn to.
+    """
     link = await connect()
     async with _closing(link) as kept:
         try:

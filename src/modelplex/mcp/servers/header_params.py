@@ -1,6 +1,7 @@
 """Headers that repeat what a message says, for servers behind HTTP of the modern era.
 
-PURE. Above it stand the HTTP channel and the loader of lists; below it nothing. Everything is built from the body that goes out: no header of a guest's comes here.
+PURE. Above it stand the HTTP channel and the loader of lists; below it nothing. Everything is built
+from the body that goes out: no header of a guest's comes here.
 Source: the specification 2026-07-28, "Transports", standard and custom headers.
 """
 
@@ -44,10 +45,12 @@ def header_value(text: str) -> str:
 
 
 def annotated(schema: object) -> dict[Path, str]:
-    """The properties of an input schema that are repeated in `Mcp-Param-*`: the path from the root to the header's last part.
+    """The properties of an input schema that are repeated in `Mcp-Param-*`: the path from the root
+    to the header's last part.
 
     Raises:
-        ValueError: an annotation that the specification does not allow, with a sentence that says which. Such a tool is left out of the list.
+        ValueError: an annotation that the specification does not allow, with a sentence that says
+            which. Such a tool is left out of the list.
     """
     found: dict[Path, str] = {}
     names: set[str] = set()
@@ -71,7 +74,9 @@ def annotated(schema: object) -> dict[Path, str]:
 
 
 def _positions(schema: object) -> Iterator[tuple[Path | None, Json]]:
-    """Every subschema with its path of `properties`, None once another keyword lies between. References are not followed."""
+    """Every subschema with its path of `properties`, None once another keyword lies between.
+    References are not followed.
+    """
     left: list[tuple[Path | None, object]] = [((), schema)]
     while left:
         path, value = left.pop()
@@ -92,7 +97,9 @@ def _positions(schema: object) -> Iterator[tuple[Path | None, Json]]:
 
 
 def argument_headers(schema: object, arguments: object) -> dict[str, str]:
-    """`Mcp-Param-*` for a call with these arguments; null and absent ones have none. An annotation that is not allowed is passed over."""
+    """`Mcp-Param-*` for a call with these arguments; null and absent ones have none. An annotation
+    that is not allowed is passed over.
+    """
     try:
         paths = annotated(schema)
     except ValueError:

@@ -1,6 +1,8 @@
-"""One scope of one server: the process or session that serves it, started once for all who wait, stopped when idle, held to its life's states.
+"""One scope of one server: the process or session that serves it, started once for all who wait,
+stopped when idle, held to its life's states.
 
-Above it stands the server's handle; below it the probing and the links. What it needs of the handle is `InstanceHost`.
+Above it stands the server's handle; below it the probing and the links. What it needs of the handle
+is `InstanceHost`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from modelplex.mcp.servers.processes import NoRoom, ProcessTable
 from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, SessionGone
 
 LISTEN_PAUSE: Final = 1.0
-"""Seconds before a subscription stream that ended is opened again; each time in a row doubles it."""
+"""Seconds before a subscription stream that ended is opened again; each time in a row doubles it.
+"""
 MAX_LISTEN_PAUSE: Final = 60.0
 STAND_DOWN: Final = 0.1
 """Seconds between two looks whether the last calls of a server that is stopped have ended."""
@@ -233,7 +236,9 @@ class ServerInstance:
             self.aside(self._return())
 
     async def _return(self) -> None:
-        """Somebody waits for its news, who will not call: it is started again without being asked, as long as that is no crash loop."""
+        """Somebody waits for its news, who will not call: it is started again without being asked,
+        as long as that is no crash loop.
+        """
         while self.watched and self.link is None:
             try:
                 await self.ready()
@@ -242,7 +247,9 @@ class ServerInstance:
                     return
 
     def lose(self, link: ServerSession, sentence: str) -> None:
-        """An older HTTP server has forgotten its session: no failure, but what comes next begins anew."""
+        """An older HTTP server has forgotten its session: no failure, but what comes next begins
+        anew.
+        """
         if self.link is link:
             self.link = None
             self.started_at = None
@@ -332,13 +339,17 @@ class ServerInstance:
     # Subscriptions.
 
     async def _resume(self, link: ServerSession) -> None:
-        """After a start: the lists anew, if they were only remembered, and the subscriptions that were held before."""
+        """After a start: the lists anew, if they were only remembered, and the subscriptions that
+        were held before.
+        """
         with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
             await self.subscribe()
             await self._house.refresh(self, link)
 
     async def subscribe(self) -> None:
-        """Make what is watched so at the server that runs, in its own way. Raises Lost, Turned or Gone."""
+        """Make what is watched so at the server that runs, in its own way. Raises Lost, Turned or
+        Gone.
+        """
         async with self._watch_lock:
             link = self.link
             if link is None:
@@ -360,7 +371,9 @@ class ServerInstance:
             self._subscribed = wanted
 
     async def _listen(self, link: ServerSession, wanted: frozenset[str]) -> None:
-        """One stream holds all: a changed wish is a new stream, and the old one ends when the new one stands."""
+        """One stream holds all: a changed wish is a new stream, and the old one ends when the new
+        one stands.
+        """
         wish = _wish(link.capabilities, wanted)
         if self._listening is not None and self._subscribed == wanted and not self._listening.done():
             return
@@ -407,7 +420,9 @@ class ServerInstance:
 
 
 def _wish(capabilities: Json, uris: frozenset[str]) -> Json:
-    """The filter of a `subscriptions/listen`: what the server says that it tells, and the resources that are wanted."""
+    """The filter of a `subscriptions/listen`: what the server says that it tells, and the resources
+    that are wanted.
+    """
     wish: Json = {}
     for name in ("tools", "prompts", "resources"):
         offered = capabilities.get(name)

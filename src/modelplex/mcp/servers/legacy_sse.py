@@ -1,6 +1,8 @@
-"""A server of the oldest form over HTTP: one stream brings everything, and names where requests are posted.
+"""A server of the oldest form over HTTP: one stream brings everything, and names where requests are
+posted.
 
-Above it stands the link; below it the HTTP client. An address of another origin is refused: whoever answers on one host does not send our keys to another.
+Above it stands the link; below it the HTTP client. An address of another origin is refused: whoever
+answers on one host does not send our keys to another.
 Source: the specification 2024-11-05, "Transports", HTTP with SSE.
 """
 

@@ -1,6 +1,8 @@
-"""The life of one tool server's process: what state follows which, and when it may be started again.
+"""The life of one tool server's process: what state follows which, and when it may be started
+again.
 
-PURE. Above it stands the handle that starts and stops; below it nothing. Time and the throw of the dice are arguments, so that a life of ten minutes is tested in none.
+PURE. Above it stands the handle that starts and stops; below it nothing. Time and the throw of the
+dice are arguments, so that a life of ten minutes is tested in none.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ BACKOFF: Final = 0.5
 """Seconds before the first new start; each failure doubles it."""
 MAX_BACKOFF: Final = 30.0
 JITTER: Final = 0.25
-"""The part of a wait that the dice may take off, so that servers which died together do not start together."""
+"""The part of a wait that the dice may take off, so that servers which died together do not start
+together.
+"""
 CRASHES: Final = 5
 CRASH_WINDOW: Final = 300.0
 """So many failures within so many seconds are a crash loop."""
@@ -35,7 +39,9 @@ CRASH_REST: Final = 600.0
 
 
 class Life(msgspec.Struct, frozen=True):
-    """`failures` are the times of those within the window, `until` is when the next start may be made, `error` the sentence of the last failure."""
+    """`failures` are the times of those within the window, `until` is when the next start may be
+    made, `error` the sentence of the last failure.
+    """
 
     state: State = "configured"
     failures: tuple[float, ...] = ()
@@ -133,6 +139,8 @@ _TABLE: Final[dict[tuple[State, type[Event]], Callable[[Life, Event, float], Lif
 
 
 def next(life: Life, event: Event, now: float) -> Life:  # noqa: A001 - a state's next; the builtin is not used here
-    """The life after this event at `now` (seconds of any monotonic clock). What the table does not name changes nothing: a late event of what was already stopped."""
+    """The life after this event at `now` (seconds of any monotonic clock). What the table does not
+    name changes nothing: a late event of what was already stopped.
+    """
     change = _TABLE.get((life.state, type(event)))
     return life if change is None else change(life, event, now)

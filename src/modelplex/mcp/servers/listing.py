@@ -1,6 +1,7 @@
 """A server's lists, page by page, made into one catalogue.
 
-Above it stands the handle's seat; below it one link. A list that fails takes no other with it: a server that advertises what it does not have is common.
+Above it stands the handle's seat; below it one link. A list that fails takes no other with it: a
+server that advertises what it does not have is common.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ CHANGES: Final[dict[str, tuple[Kind, ...]]] = {
 MOST: Final = 10_000
 """Entries of one list. The largest servers have some hundred tools."""
 LARGEST: Final = 8 * 1024 * 1024
-"""Bytes of one list, all pages together: what is listed is kept, hashed and searched for what looks wrong."""
+"""Bytes of one list, all pages together: what is listed is kept, hashed and searched for what looks
+wrong.
+"""
 
 Warn = Callable[[str], None]
 
@@ -53,10 +56,12 @@ async def load(
     remote: bool,
     warn: Warn,
 ) -> Catalog:
-    """The catalogue as the link's server tells it now: `kinds` are asked for, the others are taken from `old`.
+    """The catalogue as the link's server tells it now: `kinds` are asked for, the others are taken
+    from `old`.
 
     Raises:
-        Lost: the server went away. What else goes wrong is warned of, and leaves that list as it was.
+        Lost: the server went away. What else goes wrong is warned of, and leaves that list as it
+            was.
     """
     lists: dict[str, tuple[Json, ...]] = {}
     for kind in METHODS:
@@ -128,7 +133,9 @@ async def _pages(
 
 
 def _add(entries: dict[object, Json], page: object, *, key: str) -> None:
-    """What a page adds. An entry that was there before is not there twice: the first page has no cursor by which a circle would be seen at once."""
+    """What a page adds. An entry that was there before is not there twice: the first page has no
+    cursor by which a circle would be seen at once.
+    """
     for value in cast("list[object]", page) if isinstance(page, list) else []:
         if isinstance(value, dict):
             entry = cast("Json", value)

@@ -1,8 +1,11 @@
-"""Processes of tool servers: started without a shell, bounded in number, and ended with everything that they started.
+"""Processes of tool servers: started without a shell, bounded in number, and ended with everything
+that they started.
 
-Above it stands the stdio channel; below it the operating system. It knows lines and no JSON. Starting does not go through the event loop's own subprocesses: those of
-asyncio need a thread or a watcher for each child, those of uvloop fork in Python code, and neither lets us see that a child has died while its children hold its pipes.
-What blocks (spawning, looking through /proc) is done in a thread.
+Above it stands the stdio channel; below it the operating system. It knows lines and no JSON.
+Starting does not go through the event loop's own subprocesses: those of asyncio need a thread or a
+watcher for each child, those of uvloop fork in Python code, and neither lets us see that a child
+has died while its children hold its pipes. What blocks (spawning, looking through /proc) is done in
+a thread.
 """
 
 from __future__ import annotations
@@ -24,30 +27,45 @@ from typing import IO, Final, Literal, NamedTuple, Protocol
 from modelplex.mcp.servers import _network_namespace, _process_reaper
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG")
-"""What a process has of the gateway's own environment: enough to find programs and a home, and no key."""
+"""What a process has of the gateway's own environment: enough to find programs and a home, and no
+key.
+"""
 VARIABLE: Final = _process_reaper.VARIABLE
 GRACE: Final = 2.0
-"""Seconds after the end of its input, and again after SIGTERM, that a server has to leave by itself."""
+"""Seconds after the end of its input, and again after SIGTERM, that a server has to leave by
+itself.
+"""
 KILL_SECONDS: Final = 5.0
-"""How long killed processes are looked for; one in an uninterruptible wait may outlast that, and is told of."""
+"""How long killed processes are looked for; one in an uninterruptible wait may outlast that, and is
+told of.
+"""
 FIRST_POLL: Final = 0.002
 POLL: Final = 0.05
 """Seconds between two looks whether what was signalled has gone: most are gone at once."""
 LAST_WORDS: Final = 0.1
-"""Seconds that a dead process's output is still read: its children may hold the pipe open for ever."""
+"""Seconds that a dead process's output is still read: its children may hold the pipe open for ever.
+"""
 UNWRITTEN: Final = 16 * 1024 * 1024
 """Bytes waiting for a server that does not read, above which writing waits too."""
 ERROR_LINE: Final = 8_192
-"""Bytes of one line of stderr that are read. Fewer are told, so that no secret is cut in two before it is hidden."""
+"""Bytes of one line of stderr that are read. Fewer are told, so that no secret is cut in two before
+it is hidden.
+"""
 
 STARTS_PER_CORE: Final = 2
-"""Servers that may start at once. More of them make each other slow, so that one misses the probe's deadline and passes for an older one."""
+"""Servers that may start at once. More of them make each other slow, so that one misses the probe's
+deadline and passes for an older one.
+"""
 TURN: Final = 1.0
-"""Seconds after which the next one may start, whether this one is ready or not: one that hangs takes no time from others."""
+"""Seconds after which the next one may start, whether this one is ready or not: one that hangs
+takes no time from others.
+"""
 
 
 def resolved(command: str, *, environ: Mapping[str, str]) -> str | None:
-    """The command's absolute path, looked for in the PATH of `environ`; None where there is no such program. Blocks for a few `stat`s."""
+    """The command's absolute path, looked for in the PATH of `environ`; None where there is no such
+    program. Blocks for a few `stat`s.
+    """
     found = shutil.which(str(Path(command).expanduser()), path=environ.get("PATH"))
     return None if found is None else str(Path(found).absolute())
 
@@ -78,7 +96,9 @@ class Spawned(NamedTuple):
 
 
 class ProcessTable:
-    """How many processes there may be, of all servers together, and the one that ends them should the gateway die. One for the whole gateway."""
+    """How many processes there may be, of all servers together, and the one that ends them should
+    the gateway die. One for the whole gateway.
+    """
 
     def __init__(self, limit: int = 64) -> None:
         self.limit = limit
@@ -92,13 +112,15 @@ class ProcessTable:
         self._turns = asyncio.Semaphore(self.turns)
         self._spawning = threading.Lock()
         self._starting: set[asyncio.Future[Spawned]] = set()
-        """Starts that run in a thread at this moment, whether anybody still waits for them or not."""
+        """Starts that run in a thread at this moment, whether anybody still waits for them or not.
+        """
 
     def __repr__(self) -> str:
         return f"<Children {len(self._holders)} of {self.limit}>"
 
     async def take(self, holder: IdleHolder) -> None:
-        """Have room for one process; the one that was idle for longest is given up where there is none.
+        """Have room for one process; the one that was idle for longest is given up where there is
+        none.
 
         Raises:
             NoRoom
@@ -171,7 +193,9 @@ class ProcessTable:
         return Spawned(child, mark, our_in, our_out, our_err)
 
     def _keep(self) -> None:
-        """Have the keeper run; one that was killed is replaced. It finds by their marks those that were started before it."""
+        """Have the keeper run; one that was killed is replaced. It finds by their marks those that
+        were started before it.
+        """
         keeper = self._keeper
         if keeper is not None and keeper.poll() is not None:
             if keeper.stdin is not None:
@@ -219,7 +243,9 @@ class ProcessListener(Protocol):
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts a pipe into lines. Beyond `limit` bytes without an end of line it gives `long` what it has and passes over the rest of that line."""
+    """Cuts a pipe into lines. Beyond `limit` bytes without an end of line it gives `long` what it
+    has and passes over the rest of that line.
+    """
 
     def __init__(self, take: Callable[[bytes], None], *, limit: int, long: Callable[[bytes], None]) -> None:
         self._take = take
@@ -282,7 +308,9 @@ class _Input(asyncio.BaseProtocol):
 
 
 class ServerProcess:
-    """One running server with its three pipes. `stop` is the only end of it, also where it died by itself: its children may live."""
+    """One running server with its three pipes. `stop` is the only end of it, also where it died by
+    itself: its children may live.
+    """
 
     def __init__(self, spawned: Spawned, *, children: ProcessTable, ears: ProcessListener) -> None:
         self._child = spawned.child
@@ -355,8 +383,9 @@ class ServerProcess:
     def _next_pipe(self, mode: Literal["rb", "wb"]) -> IO[bytes]:
         """The next of stdin, stdout, stderr, for the loop to own.
 
-        uvloop closes a pipe's descriptor twice, by its number and by the file object: between the two a thread that starts another process may have been given that
-        number. So the file object closes it only where the loop is asyncio's own, which has no other way.
+        uvloop closes a pipe's descriptor twice, by its number and by the file object: between the
+        two a thread that starts another process may have been given that number. So the file object
+        closes it only where the loop is asyncio's own, which has no other way.
         """
         twice = type(self._loop).__module__.startswith("uvloop")
         return open(self._unconnected.pop(0), mode, buffering=0, closefd=not twice)
@@ -386,7 +415,9 @@ class ServerProcess:
         self._tell(self._child.returncode)
 
     def _output_ended(self) -> None:
-        """A server that closed its output says nothing any more, whether it runs or not; mostly its death is told in a moment."""
+        """A server that closed its output says nothing any more, whether it runs or not; mostly its
+        death is told in a moment.
+        """
         self._loop.call_later(LAST_WORDS, lambda: self._tell(self._child.returncode))
 
     def _tell(self, code: int | None) -> None:
@@ -412,7 +443,9 @@ class ServerProcess:
             self._stdin.write(data)
 
     def stop(self) -> Awaitable[None]:
-        """End it: the end of its input, then SIGTERM, then SIGKILL, to all that descend from it. Any number of callers wait for the one end."""
+        """End it: the end of its input, then SIGTERM, then SIGKILL, to all that descend from it.
+        Any number of callers wait for the one end.
+        """
         if self._stopping is None:
             self._stopping = self._loop.create_task(self._stop())
         return asyncio.shield(self._stopping)
@@ -426,7 +459,9 @@ class ServerProcess:
             self._children.ended(self.pid)
 
     async def _close_pipes(self) -> None:
-        """All three, whether they came to be connected or not. What the transports close, they close in the loop's next turn."""
+        """All three, whether they came to be connected or not. What the transports close, they
+        close in the loop's next turn.
+        """
         while self._unconnected:
             os.close(self._unconnected.pop())
         if self._stdin is not None and not self._input.gone:
@@ -453,7 +488,9 @@ class ServerProcess:
     async def _end_with(
         self, number: signal.Signals, known: dict[int, str], *, seconds: float
     ) -> dict[int, str]:
-        """Signal what is known of the tree until nothing is left of it, or the time is over. Gives what is left."""
+        """Signal what is known of the tree until nothing is left of it, or the time is over. Gives
+        what is left.
+        """
         deadline, pause = self._loop.time() + seconds, FIRST_POLL
         self._signal(known, number)
         while self._loop.time() < deadline:

@@ -1,6 +1,8 @@
-"""One tool server as the hub sees it: asked, listed, listened to; started when it is needed and stopped when it is not.
+"""One tool server as the hub sees it: asked, listed, listened to; started when it is needed and
+stopped when it is not.
 
-Above it stands the hub; below it a seat for each scope, whose link talks to one process or one address.
+Above it stands the hub; below it a seat for each scope, whose link talks to one process or one
+address.
 """
 
 from __future__ import annotations
@@ -66,20 +68,26 @@ REPEATABLE: Final = frozenset(
 LISTEN: Final = "subscriptions/listen"
 """A request that lasts: no time bounds it, and it takes no place among those in flight."""
 FRESH: Final = 60.0
-"""Seconds that a loaded list is believed at the next start of a process; an older one is asked for again beside the first calls."""
+"""Seconds that a loaded list is believed at the next start of a process; an older one is asked for
+again beside the first calls.
+"""
 CHANGE_PAUSE: Final = 0.1
-"""Seconds between two loads of lists that a server changes all the time; each in a row doubles it."""
+"""Seconds between two loads of lists that a server changes all the time; each in a row doubles it.
+"""
 MAX_CHANGE_PAUSE: Final = 30.0
 HELD_LINES: Final = 100
 """Lines of a process's own that are held back until its era is known."""
 TOLD_WORDS: Final = 3
-"""Of its last lines, so many stand beside the reason of a failure in the log, where each line is told too."""
+"""Of its last lines, so many stand beside the reason of a failure in the log, where each line is
+told too.
+"""
 
 
 class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What a server's handle tells of it, for the log. `text` holds no secret of its config.
 
-    kind    "state" (`text` is the new one), "stderr" and "stdout" (a line of the server's own), "list" (a catalogue was loaded), "warning"
+    kind    "state" (`text` is the new one), "stderr" and "stdout" (a line of the server's own),
+            "list" (a catalogue was loaded), "warning"
     """
 
     server: str
@@ -90,8 +98,9 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What `/_internal/mcp` shows. `uptime` in seconds, of the process that has run for longest; `retry_after` where it rests after failures. `last_words` are the last
-    lines of stderr of a process that failed; only the host is told of them.
+    """What `/_internal/mcp` shows. `uptime` in seconds, of the process that has run for longest;
+    `retry_after` where it rests after failures. `last_words` are the last lines of stderr of a
+    process that failed; only the host is told of them.
     """
 
     name: str
@@ -112,8 +121,9 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ManagedServer:
     """Belongs to one event loop. Nothing runs until it is needed.
 
-    `environ` is the gateway's own environment, of which a process gets an allow-list. `children` bounds the processes of all servers together. `client` is the pool
-    that remote servers are reached through; it is not closed here. `dice` gives numbers between 0 and 1, `clock` seconds.
+    `environ` is the gateway's own environment, of which a process gets an allow-list. `children`
+    bounds the processes of all servers together. `client` is the pool that remote servers are
+    reached through; it is not closed here. `dice` gives numbers between 0 and 1, `clock` seconds.
     """
 
     def __init__(
@@ -133,11 +143,15 @@ class ManagedServer:
         self.limits = limits
         self.name: str = config.name
         self.catalog: Catalog | None = None
-        """What is known of its lists: from the disk after `load`, or from itself. Replaced whole, never changed."""
+        """What is known of its lists: from the disk after `load`, or from itself. Replaced whole,
+        never changed.
+        """
         self.children = ProcessTable(limits.max_processes) if children is None else children
         self.verdict: EraVerdict | None = None
         self.late = False
-        """Whether it took long to tell its lists when it was last asked for them, in an earlier run too. Nobody waits for it then."""
+        """Whether it took long to tell its lists when it was last asked for them, in an earlier run
+        too. Nobody waits for it then.
+        """
         self.now = clock or time.monotonic
         self.dice = dice or random.random
         self._owns_children = children is None
@@ -177,7 +191,9 @@ class ManagedServer:
         return min(states_of, key=ALIVE.index)
 
     async def load(self) -> Catalog | None:
-        """Look for what is kept on the disk; starts nothing. `lists` and `request` do it themselves where nobody did."""
+        """Look for what is kept on the disk; starts nothing. `lists` and `request` do it themselves
+        where nobody did.
+        """
         if self._loading is None:
             self._loading = asyncio.get_running_loop().create_task(self._load())
         if not self._loading.done():
@@ -193,7 +209,8 @@ class ManagedServer:
                 self._rest = lifecycle.next(self._rest, lifecycle.Cataloged(), self.now())
 
     async def lists(self, *, fresh: bool = False) -> Catalog:
-        """The catalogue that is known; the server is started only where there is none, or `fresh` asks it again.
+        """The catalogue that is known; the server is started only where there is none, or `fresh`
+        asks it again.
 
         Raises:
             Unavailable: it could not be started, or asked.
@@ -222,20 +239,28 @@ class ManagedServer:
         log_level: str | None = None,
         client_version: str | None = None,
     ) -> McpReply:
-        """Ask the process of that scope, which is started if need be. Cancelling the awaiting task cancels the request at the server.
+        """Ask the process of that scope, which is started if need be. Cancelling the awaiting task
+        cancels the request at the server.
 
-        Never sent twice, except a `tools/call` of a tool that the config calls idempotent, once, where the server was lost. `params` are not changed.
+        Never sent twice, except a `tools/call` of a tool that the config calls idempotent, once,
+        where the server was lost. `params` are not changed.
 
-        told            takes what the server says to this request: progress (with the caller's own token), log messages
-        asked           answers what a legacy server asks its client during this request; without it such questions are refused (-32601)
-        capabilities    what a modern server may ask for in its answer; a legacy server was told at its start, from the config
-        timeout         seconds without progress, in place of the config's; `max_call_time` bounds the whole
+        told            takes what the server says to this request: progress (with the caller's own
+                        token), log messages
+        asked           answers what a legacy server asks its client during this request; without it
+                        such questions are refused (-32601)
+        capabilities    what a modern server may ask for in its answer; a legacy server was told at
+                        its start, from the config
+        timeout         seconds without progress, in place of the config's; `max_call_time` bounds
+                        the whole
         log_level       the least level of log messages that this request wants; None wants none
         client_version  the caller's revision: a modern server that speaks it is spoken to in it
 
         Raises:
-            Unavailable: it could not be started ("start_failed", "unauthorized", "crash_loop", "limit", "disabled", "quarantined"), did not answer in time ("timeout"),
-                refuses for now ("refused"), or went away while it was asked ("lost"): then the call may or may not have happened.
+            Unavailable: it could not be started ("start_failed", "unauthorized", "crash_loop",
+                "limit", "disabled", "quarantined"), did not answer in time ("timeout"), refuses for
+                now ("refused"), or went away while it was asked ("lost"): then the call may or may
+                not have happened.
         """
         await self.load()
         seat = self._seat(scope)
@@ -271,7 +296,8 @@ class ManagedServer:
                 reply = await self._ask_once(seat, link, ask)
                 if not (_mismatched(reply) and link.era == "modern" and self.config.command is None):
                     return reply
-                # The server's schema is not the one that is known here; it refused before it did anything.
+                # The server's schema is not the one that is known here; it refused before it did
+                # anything.
                 await self._reload(seat, link, ("tools",))
                 return await self._ask_once(seat, link, ask)
             except ConnectionNotMade as lost:
@@ -356,7 +382,9 @@ class ManagedServer:
                 await seat.link.notify(method, params)
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
-        """Have what belongs to no request: (scope, whole message). After a `list_changed` the catalogue is loaded anew first. Returns what ends it."""
+        """Have what belongs to no request: (scope, whole message). After a `list_changed` the
+        catalogue is loaded anew first. Returns what ends it.
+        """
         key = object()
         self._callbacks[key] = callback
 
@@ -366,9 +394,11 @@ class ManagedServer:
         return end
 
     async def watch(self, uris: frozenset[str], *, scope: str = "") -> None:
-        """The resources whose updates are wanted in that scope, all of them. Subscribes in the server's own way, and again after each start.
+        """The resources whose updates are wanted in that scope, all of them. Subscribes in the
+        server's own way, and again after each start.
 
-        While anything is watched the process is not stopped for idleness. A server that refuses is warned of, and no error.
+        While anything is watched the process is not stopped for idleness. A server that refuses is
+        warned of, and no error.
 
         Raises:
             Unavailable: as `request`, where something is wanted and it could not be started.
@@ -555,7 +585,8 @@ class ManagedServer:
             await self._load_lists(seat, link, tuple(METHODS))
 
     async def refresh(self, seat: ServerInstance, link: ServerSession, *, missed: bool = False) -> None:
-        """What is only remembered is asked for again, beside the first calls; who listens is told of what is different.
+        """What is only remembered is asked for again, beside the first calls; who listens is told
+        of what is different.
 
         `missed`: changes may have been told while nobody heard them.
         """
@@ -653,7 +684,9 @@ class ManagedServer:
             callback(scope, message)
 
     def _new_voice(self, scope: str) -> _Voice:
-        """For the lines of a process that is being started. A probe makes older ones say much that matters to nobody: what they say until it is over is held back."""
+        """For the lines of a process that is being started. A probe makes older ones say much that
+        matters to nobody: what they say until it is over is held back.
+        """
         if (before := self._voices.pop(scope, None)) is not None:
             self._speak(before, scope=scope, level="debug")
         voice = _Voice()
@@ -674,7 +707,9 @@ class ManagedServer:
             voice.held.append((kind, line))
 
     def _speak(self, voice: _Voice, *, scope: str, level: Level | None) -> None:
-        """Tell what was held back; of a process that has made way for another one, all at this level."""
+        """Tell what was held back; of a process that has made way for another one, all at this
+        level.
+        """
         held, voice.held = voice.held or [], None
         for kind, line in held:
             self._say(kind, line, scope=scope, level=level)
@@ -684,7 +719,9 @@ class ManagedServer:
     def _say(
         self, kind: Literal["stderr", "stdout"], line: bytes, *, scope: str, level: Level | None = None
     ) -> None:
-        """A line of its own, for the log: so many in a while, and nothing that a terminal would obey."""
+        """A line of its own, for the log: so many in a while, and nothing that a terminal would
+        obey.
+        """
         text = self._plain(line.strip().decode("utf-8", "replace"))[:SHOWN]
         if text and self._allowance.allows(len(text), self.now()):
             self._count_left_out(scope=scope)
@@ -713,7 +750,9 @@ def _to_nobody(event: ServerEvent) -> None:
 
 
 class _Voice:
-    """What a process says of its own. `held` are the lines that nobody was told of yet, None where each is told as it comes; `level` is theirs, None for the usual."""
+    """What a process says of its own. `held` are the lines that nobody was told of yet, None where
+    each is told as it comes; `level` is theirs, None for the usual.
+    """
 
     __slots__ = ("held", "level")
 
@@ -753,7 +792,9 @@ def _unmarked(message: Json) -> Json:
 
 
 def _hidden(config: McpServer) -> Iterator[str]:
-    """What no line of a log may hold. An argument that is an option's name, a path or a package is no secret."""
+    """What no line of a log may hold. An argument that is an option's name, a path or a package is
+    no secret.
+    """
     for secret in (*config.env.values(), *config.headers.values()):
         yield secret.reveal()
     if config.url is not None:

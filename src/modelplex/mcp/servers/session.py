@@ -1,7 +1,9 @@
-"""A conversation with one server, in whichever era it speaks: ids, progress tokens, the envelope or the handshake, and whose question a server's question is.
+"""A conversation with one server, in whichever era it speaks: ids, progress tokens, the envelope or
+the handshake, and whose question a server's question is.
 
-Above it stands a handle's seat; below it a channel that carries messages to a process or an address. It knows no transport and no time: who asks sets the bounds, and is
-told by `renew` when the server has shown a sign of life.
+Above it stands a handle's seat; below it a channel that carries messages to a process or an
+address. It knows no transport and no time: who asks sets the bounds, and is told by `renew` when
+the server has shown a sign of life.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ from modelplex.mcp.constants import (
 CLIENT: Final[Json] = {"name": "modelplex", "version": __version__}
 """Who asks: the gateway, whoever its own clients are."""
 QUESTIONS: Final = 32
-"""Questions of one server that may be open at once. Clients are asked by them; a server that asks more is not understood."""
+"""Questions of one server that may be open at once. Clients are asked by them; a server that asks
+more is not understood.
+"""
 SPREADING: Final = frozenset(
     "notifications/tools/list_changed notifications/prompts/list_changed notifications/resources/list_changed"
     " notifications/resources/updated notifications/elicitation/complete notifications/tasks/status".split()
@@ -46,7 +50,9 @@ SPREADING: Final = frozenset(
 
 
 LASTING: Final = 256
-"""Tasks whose progress is still told after the call that made them was answered; of more, the oldest are not."""
+"""Tasks whose progress is still told after the call that made them was answered; of more, the
+oldest are not.
+"""
 
 
 class ConnectionLost(Exception):
@@ -58,7 +64,9 @@ class ConnectionLost(Exception):
 
 
 class HttpRefused(Exception):
-    """An HTTP server answered with a status and no message. It is no verdict on the era by itself."""
+    """An HTTP server answered with a status and no message. It is no verdict on the era
+    by itself.
+    """
 
     def __init__(self, sentence: str, *, status: int, retry_after: float | None = None) -> None:
         super().__init__(sentence)
@@ -101,11 +109,15 @@ class PendingRequest:
 
 
 Deliver = Callable[[Json, "PendingRequest | None"], None]
-"""Takes a notification or a question of the server's, with the call on whose own stream it came, where there are such."""
+"""Takes a notification or a question of the server's, with the call on whose own stream it came,
+where there are such.
+"""
 
 
 class Channel(Protocol):
-    """Carries messages. `cancels_by_message`: an abandoned request is told of by a notification; else its closed stream says it."""
+    """Carries messages. `cancels_by_message`: an abandoned request is told of by a notification;
+    else its closed stream says it.
+    """
 
     deliver: Deliver
 
@@ -127,7 +139,9 @@ class Channel(Protocol):
         ...
 
     async def carry(self, message: Json, call: PendingRequest) -> Json:
-        """Send a request and return its response, whole. Raises Lost, Turned or Gone. Cancelling it forgets the request on this side."""
+        """Send a request and return its response, whole. Raises Lost, Turned or Gone. Cancelling it
+        forgets the request on this side.
+        """
         ...
 
     async def send(self, message: Json) -> None:
@@ -142,7 +156,9 @@ class Channel(Protocol):
 
 
 class DuplexChannel:
-    """What the channels share on which all messages come back on one stream: requests wait by their id."""
+    """What the channels share on which all messages come back on one stream: requests wait by their
+    id.
+    """
 
     def __init__(self) -> None:
         self.deliver: Deliver = _nobody
@@ -186,8 +202,9 @@ def _nobody(message: Json, call: PendingRequest | None) -> None:
 
 
 class ServerSession:
-    """`declared` is what a legacy server is told that its client can do. `heard` takes notifications that belong to no request. `own` is true where all
-    requests come from one client's session, so that a question on a shared stream has one owner however many are in flight.
+    """`declared` is what a legacy server is told that its client can do. `heard` takes
+    notifications that belong to no request. `own` is true where all requests come from one client's
+    session, so that a question on a shared stream has one owner however many are in flight.
     """
 
     def __init__(
@@ -228,7 +245,9 @@ class ServerSession:
         return await self._exchange(self._call("server/discover"), params)
 
     async def initialize(self) -> McpReply:
-        """Offer the newest revision with a handshake. `greet` makes it so, if the answer is right."""
+        """Offer the newest revision with a handshake. `greet` makes it so, if the answer
+        is right.
+        """
         params: Json = {
             "protocolVersion": NEWEST_LEGACY,
             "capabilities": self._declared,
@@ -273,7 +292,9 @@ class ServerSession:
         renew: Callable[[bool], None] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> McpReply:
-        """Raises Lost, Turned or Gone. `renew(True)` is called at progress, `renew(False)` while a question is being answered. Cancelling cancels it at the server."""
+        """Raises Lost, Turned or Gone. `renew(True)` is called at progress, `renew(False)` while a
+        question is being answered. Cancelling cancels it at the server.
+        """
         call = self._call(method, told=told, asked=asked, log_level=log_level, renew=renew, headers=headers)
         meta = dict(_object(params.get("_meta")))
         if "progressToken" in meta:
@@ -393,7 +414,9 @@ class ServerSession:
             call.told({**message, "params": {**params, "progressToken": call.token}})
 
     def _logs_for(self) -> PendingRequest | None:
-        """On one stream for all, a log line says not whose it is: it is told to the one request that asked for any, else to nobody in particular."""
+        """On one stream for all, a log line says not whose it is: it is told to the one request
+        that asked for any, else to nobody in particular.
+        """
         asking = [
             call for call in self._calls.values() if call.told is not None and call.log_level is not None
         ]
@@ -431,7 +454,9 @@ class ServerSession:
         return next((call for call in reversed(calls) if call.asked is not None), None)
 
     def _was_asked(self, of: str | int, call: PendingRequest, task: asyncio.Future[McpReply]) -> None:
-        """Also where the task was cancelled before it began: a server does not wait for what nobody will say."""
+        """Also where the task was cancelled before it began: a server does not wait for what nobody
+        will say.
+        """
         if call.renew is not None:
             call.renew(True)
         reply = McpReply.failed(INTERNAL_ERROR, "The question was not answered.")
@@ -455,7 +480,9 @@ class ServerSession:
 
 
 def declared_by(allow: tuple[str, ...], roots: tuple[str, ...]) -> Json:
-    """What a legacy server is told that its client can do: what the host's config allows it to ask, and nothing of any client's claims."""
+    """What a legacy server is told that its client can do: what the host's config allows it to ask,
+    and nothing of any client's claims.
+    """
     return {
         **({"sampling": {}} if "sampling" in allow else {}),
         **({"elicitation": {}} if "elicitation" in allow else {}),

@@ -1,6 +1,7 @@
 """Server-sent events with their ids: what a stream needs that is gone on with after a break.
 
-PURE. Above it stand the channels over HTTP; below it nothing. Framing is that of the WHATWG's "Server-sent events", section 9.2.
+PURE. Above it stand the channels over HTTP; below it nothing. Framing is that of the WHATWG's
+"Server-sent events", section 9.2.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ LONGEST_ID = 1_024
 
 
 class Event(NamedTuple):
-    """`name` is "message" where the event has none; `data` may be empty (an event that only brings an id)."""
+    """`name` is "message" where the event has none; `data` may be empty (an event that only brings
+    an id).
+    """
 
     name: str
     data: bytes
@@ -25,7 +28,8 @@ class EventTooLong(Exception):
 class EventReader:
     """Gives the same events however the bytes are cut. `limit` bounds an event in bytes.
 
-    `last_id` is the id seen last, "" before any; `retry` the seconds that the server asks to wait before a new connection.
+    `last_id` is the id seen last, "" before any; `retry` the seconds that the server asks to wait
+    before a new connection.
     """
 
     def __init__(self, *, limit: int) -> None:

@@ -1,6 +1,7 @@
 """A server that is a process: one JSON-RPC message a line, on its input and its output.
 
-Above it stands the link; below it the process. Source: the specification's "Transports", stdio, of every revision.
+Above it stands the link; below it the process. Source: the specification's "Transports", stdio, of
+every revision.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from modelplex.mcp.servers.processes import ProcessTable, ServerProcess
 from modelplex.mcp.servers.session import ConnectionLost, DuplexChannel, PendingRequest
 
 LINE_FACTOR: Final = 4
-"""A line may be so many times as long as the largest result that is relayed: above that it is no message, and the server is ended."""
+"""A line may be so many times as long as the largest result that is relayed: above that it is no
+message, and the server is ended.
+"""
 ENDED: Final = 1.0
 """Seconds that a process which takes no input is given to end."""
 SHOWN: Final = 200
@@ -31,8 +34,9 @@ Say = Callable[[Literal["stderr", "stdout"], bytes], None]
 
 
 class StdioChannel(DuplexChannel):
-    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where somebody `cuts` what is larger, that is passed on.
-    What it tells goes through `hide`, which takes out the host's credentials.
+    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where
+    somebody `cuts` what is larger, that is passed on. What it tells goes through `hide`, which
+    takes out the host's credentials.
     """
 
     cancels_by_message = True
@@ -170,7 +174,8 @@ _CONTENT: Final = msgspec.json.Decoder(_Content)
 
 
 def read_json(data: bytes) -> Any:
-    """What a server wrote. Names of files that are no UTF-8 come as lone surrogates, or as bytes of no character; each is U+FFFD here, since a message that is passed over answers nobody.
+    """What a server wrote. Names of files that are no UTF-8 come as lone surrogates, or as bytes of
+    no character; each is U+FFFD here, since a message that is passed over answers nobody.
 
     Raises DecodeError, RecursionError, UnicodeDecodeError.
     """
@@ -184,9 +189,11 @@ def read_json(data: bytes) -> Any:
 
 
 def outline(data: bytes) -> Json | None:
-    """Of a message that is too large to be passed on: what it answers, for `within`. None for another: nobody is told or asked so much.
+    """Of a message that is too large to be passed on: what it answers, for `within`. None for
+    another: nobody is told or asked so much.
 
-    Its content is not made: some bytes of JSON become a hundred times as many in memory, and seconds in which nobody else is served.
+    Its content is not made: some bytes of JSON become a hundred times as many in memory, and
+    seconds in which nobody else is served.
     """
     head = _OUTLINE.decode(data)
     if head.method is not msgspec.UNSET:
@@ -200,7 +207,9 @@ def outline(data: bytes) -> Json | None:
 
 
 def within(message: Json, *, size: int, limit: int) -> Json:
-    """The message itself, or an answer that says how large it was: nobody is sent a result beyond the limit (bytes)."""
+    """The message itself, or an answer that says how large it was: nobody is sent a result beyond
+    the limit (bytes).
+    """
     if size <= limit or "method" in message or "error" in message:
         return message
     sentence = f"The result of {size} bytes is larger than the limit of {limit} bytes."

@@ -1,7 +1,8 @@
 """A server behind streamable HTTP, of either era: a request is a POST whose own stream answers it.
 
-Above it stands the link; below it the HTTP client. Headers repeat the body that goes out and are never a guest's. A redirect is followed within the origin alone, and
-nothing is read beyond a bound. Source: the specification's "Transports", 2025-03-26 to 2026-07-28.
+Above it stands the link; below it the HTTP client. Headers repeat the body that goes out and are
+never a guest's. A redirect is followed within the origin alone, and nothing is read beyond a bound.
+Source: the specification's "Transports", 2025-03-26 to 2026-07-28.
 """
 
 from __future__ import annotations
@@ -23,19 +24,24 @@ from modelplex.mcp.servers.sse_events import Event, EventReader, EventTooLong
 from modelplex.mcp.servers.stdio import LINE_FACTOR, outline, read_json, within
 
 TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=86_400.0, idle=86_400.0)
-"""Who asks bounds the wait, renewed by progress; a stream for notifications may be silent for a day."""
+"""Who asks bounds the wait, renewed by progress; a stream for notifications may be silent for a
+day.
+"""
 REDIRECTS: Final = 3
 RETRY: Final = 1.0
 """Seconds before a broken stream is gone on with, where the server names none."""
 MAX_RETRY: Final = 60.0
 LEAST_RETRY: Final = 0.1
-"""A server that names 0 and ends each stream after an event would keep the gateway busy for ever."""
+"""A server that names 0 and ends each stream after an event would keep the gateway busy for ever.
+"""
 RESUMES: Final = 5
 """Attempts in a row that bring nothing, after which a broken stream is given up."""
 GOODBYE: Final = 2.0
 """Seconds that the end of a session may take to be told."""
 ASIDES: Final = 32
-"""Messages that nobody waits for (answers to a server's questions, cancellations) on their way to one server at once. More are dropped: each takes a connection."""
+"""Messages that nobody waits for (answers to a server's questions, cancellations) on their way to
+one server at once. More are dropped: each takes a connection.
+"""
 ASIDE: Final = 10.0
 """Seconds that such a message may take."""
 SMALL: Final = 65_536
@@ -43,7 +49,9 @@ SMALL: Final = 65_536
 
 
 class HttpEndpoint:
-    """Requests to one address with the headers of the config: what both channels over HTTP share."""
+    """Requests to one address with the headers of the config: what both channels over
+    HTTP share.
+    """
 
     def __init__(
         self,
@@ -67,7 +75,9 @@ class HttpEndpoint:
     async def send(
         self, method: bytes, *, body: bytes = b"", headers: Mapping[str, str], to: Address | None = None
     ) -> Answer:
-        """The answer's head, whatever its status. Raises Lost (with `reached` false where nothing was sent) or Turned."""
+        """The answer's head, whatever its status. Raises Lost (with `reached` false where nothing
+        was sent) or Turned.
+        """
         own = {name.lower().encode() for name in headers}
         lines = [(name.encode(), value.encode()) for name, value in headers.items()]
         lines += [(name, value) for name, value in self._headers if name.lower() not in own]
@@ -116,7 +126,9 @@ class HttpEndpoint:
             answer.close()
 
     async def refusal(self, answer: Answer) -> Json | None:
-        """The message with an error that a status of 400 and more brings, or None; its body is read in either case."""
+        """The message with an error that a status of 400 and more brings, or None; its body is read
+        in either case.
+        """
         try:
             body = await answer.body(limit=SMALL)
             message = read_json(self.hide(body))
@@ -139,7 +151,9 @@ class ConnectionNotMade(ConnectionLost):
 
 
 class HttpChannel:
-    """One conversation with an address. A legacy one has a session, and a stream beside the requests' own where the server offers it."""
+    """One conversation with an address. A legacy one has a session, and a stream beside the
+    requests' own where the server offers it.
+    """
 
     pid = None
 
@@ -248,7 +262,9 @@ class HttpChannel:
         return found
 
     async def _streamed(self, answer: Answer, call: PendingRequest) -> Json:
-        """Read the request's stream to its response; go on with it where the server gave its events ids."""
+        """Read the request's stream to its response; go on with it where the server gave its events
+        ids.
+        """
         reader = self._wire.reader()
         barren = 0
         while True:
@@ -307,7 +323,9 @@ class HttpChannel:
     # Telling.
 
     async def send(self, message: Json) -> None:
-        """Modern servers are told nothing: there is no notification for them, and a closed stream is a cancellation."""
+        """Modern servers are told nothing: there is no notification for them, and a closed stream
+        is a cancellation.
+        """
         if self._era != "legacy":
             return
         headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
@@ -336,7 +354,9 @@ class HttpChannel:
     # The stream beside the requests.
 
     async def _listen(self) -> None:
-        """Hear what belongs to no request, for as long as the session lasts and the server offers it."""
+        """Hear what belongs to no request, for as long as the session lasts and the server offers
+        it.
+        """
         reader = self._wire.reader()
         barren = 0
         while barren <= RESUMES:
@@ -380,7 +400,9 @@ class HttpChannel:
 
 
 def messages_of(data: bytes, *, limit: int) -> list[Json]:
-    """The messages of a body or an event; a batch is several. What is none is passed over. Beyond `limit` bytes only what is answered is there."""
+    """The messages of a body or an event; a batch is several. What is none is passed over. Beyond
+    `limit` bytes only what is answered is there.
+    """
     try:
         value: object = read_json(data) if len(data) <= limit else outline(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -394,7 +416,9 @@ def _pause(reader: EventReader) -> float:
 
 
 def turned(answer: Answer) -> HttpRefused:
-    """For an answer that is no message. Source: RFC 9728 5.1, the challenge of a resource that wants OAuth."""
+    """For an answer that is no message. Source: RFC 9728 5.1, the challenge of a resource that
+    wants OAuth.
+    """
     sentence = f"It answered with status {answer.status}."
     challenge = (answer.header(b"www-authenticate") or b"").lower()
     if answer.status == 401 and b"resource_metadata" in challenge:
