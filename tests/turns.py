@@ -20,7 +20,8 @@ FAILURE = "[tool error] "
 """How a failed tool is told where a form has no member for it (wires.md 3.4)."""
 
 
-# --- as the forms say it: the question, the answer as it was accumulated, and for each call its result. The first has a picture, the second failed ---
+# --- What a conversation of one question holds after it, as a client has accumulated it,
+# and for each call its result. The first has a picture, the second failed
 
 
 def chat(told: Told) -> Any:
