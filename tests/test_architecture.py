@@ -124,6 +124,104 @@ def test_no_two_public_classes_have_one_name() -> None:
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
+MAX_CLASS_LINES = 300
+MAX_CONSTRUCTOR_ARGUMENTS = 8
+"""After self."""
+
+# What is still larger, with its present figure. An entry may shrink and must go when it fits.
+CLASSES_TOO_LONG: dict[str, int] = {
+    "dialects/anthropic/messages_out.py:AnthropicMessageWriter": 450,
+    "dialects/anthropic/request_out.py:_Writing": 440,
+    "dialects/gemini/messages_out.py:GeminiContentWriter": 368,
+    "dialects/openai_chat/messages_out.py:ChatMessageWriter": 322,
+    "dialects/openai_chat/passthrough.py:ChatObserver": 305,
+    "dialects/openai_chat/response_in.py:ChatReader": 390,
+    "dialects/openai_responses/messages_out.py:ResponsesItemWriter": 312,
+    "dialects/openai_responses/response_in.py:ResponsesReader": 433,
+    "dialects/openai_responses/response_out.py:ResponsesWriter": 472,
+    "http_client.py:_Connection": 349,
+    "mcp/clients/http.py:McpHttp": 434,
+    "mcp/gateway.py:ToolGateway": 323,
+    "mcp/relay.py:Relay": 497,
+    "mcp/routing.py:ToolRoutes": 389,
+    "mcp/servers/instance.py:ServerInstance": 363,
+    "mcp/servers/server.py:ManagedServer": 625,
+    "pipeline/gateway.py:Gateway": 438,
+    "sandbox/multiplex.py:Multiplexer": 307,
+    "server/connection.py:Connection": 499,
+    "server/process.py:GatewayProcess": 506,
+}
+CONSTRUCTORS_TOO_WIDE: dict[str, int] = {
+    "core/errors.py:ModelplexError": 11,
+    "mcp/calls.py:ToolCalls": 11,
+    "mcp/gateway.py:ToolGateway": 14,
+    "mcp/servers/server.py:ManagedServer": 9,
+    "mcp/servers/stdio.py:StdioChannel": 9,
+    "mcp/service.py:ToolService": 11,
+    "pipeline/gateway.py:Gateway": 10,
+    "pipeline/stream.py:ResponseStream": 10,
+    "server/app.py:App": 11,
+}
+
+
+def class_lines(src: Path) -> dict[str, int]:
+    """The lines of each class below `src`, by `file:class`."""
+    return {name: (node.end_lineno or node.lineno) - node.lineno + 1 for name, node in _classes(src)}
+
+
+def constructor_arguments(src: Path) -> dict[str, int]:
+    """The arguments after self of each `__init__` below `src`, by `file:class`."""
+    return {
+        name: len(method.args.posonlyargs + method.args.args + method.args.kwonlyargs) - 1
+        for name, node in _classes(src)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+    }
+
+
+def _classes(src: Path) -> Iterator[tuple[str, ast.ClassDef]]:
+    for file in sorted(src.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(), filename=str(file))):
+            if isinstance(node, ast.ClassDef):
+                yield f"{file.relative_to(src).as_posix()}:{node.name}", node
+
+
+def size_faults(sizes: dict[str, int], *, limit: int, exceptions: dict[str, int]) -> list[str]:
+    """One sentence for each size above the limit or its exception, and for each exception that is
+    no longer needed.
+    """
+    grown = [
+        f"{name}: {size}, at most {exceptions.get(name, limit)}"
+        for name, size in sizes.items()
+        if size > exceptions.get(name, limit)
+    ]
+    unneeded = [f"{name}: remove the exception" for name in exceptions if sizes.get(name, 0) <= limit]
+    return grown + unneeded
+
+
+def test_no_class_is_longer_than_300_lines() -> None:
+    assert size_faults(class_lines(SRC), limit=MAX_CLASS_LINES, exceptions=CLASSES_TOO_LONG) == []
+
+
+def test_no_constructor_takes_more_than_8_arguments() -> None:
+    sizes = constructor_arguments(SRC)
+    assert size_faults(sizes, limit=MAX_CONSTRUCTOR_ARGUMENTS, exceptions=CONSTRUCTORS_TOO_WIDE) == []
+
+
+def test_a_size_above_its_limit_is_named(tmp_path: Path) -> None:
+    body = "    def __init__(self, a, b=1, *, c): ...\n"
+    (tmp_path / "module.py").write_text(f"class Small: ...\n\n\nclass Large:\n{body}    x = 1\n")
+    lines, arguments = class_lines(tmp_path), constructor_arguments(tmp_path)
+    assert lines == {"module.py:Small": 1, "module.py:Large": 3}
+    assert arguments == {"module.py:Large": 3}
+    assert size_faults(lines, limit=2, exceptions={}) == ["module.py:Large: 3, at most 2"]
+    assert size_faults(lines, limit=1, exceptions={"module.py:Large": 2}) == ["module.py:Large: 3, at most 2"]
+    assert size_faults(lines, limit=2, exceptions={"module.py:Large": 3}) == []
+    assert size_faults(lines, limit=3, exceptions={"module.py:Large": 3}) == [
+        "module.py:Large: remove the exception"
+    ]
+
+
 @pytest.mark.parametrize(
     ("file", "line", "told"),
     [
