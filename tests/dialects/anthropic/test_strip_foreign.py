@@ -114,7 +114,7 @@ def test_every_stream_is_one_that_anthropics_client_takes(
     said = "".join(
         getattr(event, "text", "")
         for event in events
-        if type(event).__name__ in {"Said", "Refused"} and getattr(event, "choice", 0) == 0
+        if type(event).__name__ in {"TextDelta", "RefusalDelta"} and getattr(event, "choice", 0) == 0
     )
     assert texts == said
 

@@ -55,7 +55,7 @@ def _told(event: Event) -> dict[str, Any]:
     if isinstance(event, ResponseFailed):
         error = event.error
         told = {"code": error.code, "type": error.upstream_type, "message": error.message}
-        return {"Failed": {type(error).__name__: told}}
+        return {"ResponseFailed": {type(error).__name__: told}}
     default = {field.name: field.default for field in msgspec.structs.fields(event)}
     fields = {name: value for name, value in msgspec.structs.asdict(event).items() if value != default[name]}
     return {type(event).__name__: cast("dict[str, Any]", json.loads(msgspec.json.encode(fields)))}

@@ -91,7 +91,7 @@ _: ProviderDialect = dialect
 def _told(event: Event) -> dict[str, Any]:
     """An event as JSON, without the fields that say nothing."""
     if isinstance(event, ResponseFailed):
-        return {"Failed": {"code": event.error.code, "message": event.error.message}}
+        return {"ResponseFailed": {"code": event.error.code, "message": event.error.message}}
     default = {field.name: field.default for field in msgspec.structs.fields(event)}
     fields = {
         name: msgspec.json.decode(msgspec.json.encode(value))
@@ -209,14 +209,14 @@ def test_a_whole_answer_is_the_same_events() -> None:
     }"""
     told = [_told(event) for event in dialect.read_answer(body, ATTEMPT, NOTHING)]
     assert told == [
-        {"Began": {"model": "qwen3", "created": 1787306400}},
-        {"Said": {"part": 0, "text": "Hi"}},
-        {"Closed": {"part": 0}},
-        {"Called": {"part": 1, "id": "call_0", "name": "f"}},
-        {"Argued": {"part": 1, "text": "{}"}},
-        {"Closed": {"part": 1}},
-        {"Measured": {"usage": _usage(fresh=3, output=2)}},
-        {"Ended": {"reason": "tool_calls"}},
+        {"ResponseStarted": {"model": "qwen3", "created": 1787306400}},
+        {"TextDelta": {"part": 0, "text": "Hi"}},
+        {"PartEnded": {"part": 0}},
+        {"ToolCallStarted": {"part": 1, "id": "call_0", "name": "f"}},
+        {"ToolArgumentsDelta": {"part": 1, "text": "{}"}},
+        {"PartEnded": {"part": 1}},
+        {"UsageReported": {"usage": _usage(fresh=3, output=2)}},
+        {"ResponseEnded": {"reason": "tool_calls"}},
     ]
 
 

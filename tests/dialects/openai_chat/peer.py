@@ -124,16 +124,16 @@ def fold(events: Iterable[Event]) -> list[tuple[Any, ...]]:
             case TextDelta() | RefusalDelta():
                 _join(parts, event, type(event).__name__, event.text)
             case ReasoningDelta():
-                _join(parts, event, "Summary" if event.summary else "Thought", event.text)
+                _join(parts, event, "Summary" if event.summary else "ReasoningDelta", event.text)
             case ToolCallStarted():
-                parts[event.choice, event.part] = ["Called", event.id, event.name, event.free, ""]
+                parts[event.choice, event.part] = ["ToolCallStarted", event.id, event.name, event.free, ""]
             case ToolArgumentsDelta():
                 parts[event.choice, event.part][4] += event.text
             case OpaqueStateReceived():
                 parts.setdefault((event.choice, event.part), ["Redacted" if event.redacted else "Hidden"])
                 parts[event.choice, event.part] += [event.seal]
             case CitationAdded() | MediaOutput():
-                parts.setdefault((event.choice, event.part), ["Said", ""])
+                parts.setdefault((event.choice, event.part), ["TextDelta", ""])
                 parts[event.choice, event.part] += [json.loads(bytes(event.raw))]
             case UsageReported():
                 counts = event.usage

@@ -43,41 +43,45 @@ def _made(format_: str, data: str, id_: str | None = None) -> OpaqueState:
 
 
 def _weather(number: str, city: str, *, gap: str = " ") -> tuple[Any, ...]:
-    return (0, "Called", number, "get_weather", False, f'{{"city":{gap}"{city}"}}')
+    return (0, "ToolCallStarted", number, "get_weather", False, f'{{"city":{gap}"{city}"}}')
 
 
 SAID: dict[str, list[tuple[Any, ...]]] = {
-    "text": [(0, "Said", "Grüße 😀!"), ("ended", 0, "stop"), ("usage", 15, 4, 10, 2)],
+    "text": [(0, "TextDelta", "Grüße 😀!"), ("ended", 0, "stop"), ("usage", 15, 4, 10, 2)],
     "tools_parallel": [_weather("call_a", "Bern"), _weather("call_b", "Basel"), ("ended", 0, "tool_calls")],
     "vllm_text_and_tool_in_one_chunk": [
-        (0, "Said", "Let me look."),
+        (0, "TextDelta", "Let me look."),
         _weather("chatcmpl-tool-1", "Bern", gap=""),
         ("ended", 0, "tool_calls"),
     ],
-    "azure_filter_first": [(0, "Said", "Hello"), ("ended", 0, "stop")],
-    "llama_usage_everywhere_no_done": [(0, "Said", "Hello"), ("ended", 0, "stop"), ("usage", 5, 0, 3, 0)],
+    "azure_filter_first": [(0, "TextDelta", "Hello"), ("ended", 0, "stop")],
+    "llama_usage_everywhere_no_done": [
+        (0, "TextDelta", "Hello"),
+        ("ended", 0, "stop"),
+        ("usage", 5, 0, 3, 0),
+    ],
     "deepseek_reasoning_and_tool": [
-        (0, "Thought", "It is 12."),
-        (0, "Said", "12 degrees."),
-        (0, "Called", "call_1", "get_weather", False, "{}"),
+        (0, "ReasoningDelta", "It is 12."),
+        (0, "TextDelta", "12 degrees."),
+        (0, "ToolCallStarted", "call_1", "get_weather", False, "{}"),
         ("ended", 0, "tool_calls"),
         ("usage", 20, 10, 9, 5),
     ],
     "openrouter_signed_reasoning": [
-        (0, "Thought", "Two plus two.", _made("anthropic-claude-v1", "EqRkc2Fm+/==")),
+        (0, "ReasoningDelta", "Two plus two.", _made("anthropic-claude-v1", "EqRkc2Fm+/==")),
         (0, "Redacted", _made("anthropic-claude-v1", "Emwk\\n", "rs_1")),
-        (0, "Said", "4"),
+        (0, "TextDelta", "4"),
         ("ended", 0, "stop"),
         ("usage", 15, 4, 10, 2),
     ],
     "old_function_call": [
-        (0, "Called", "call_0", "get_weather", False, '{"city":"Bern"}'),
+        (0, "ToolCallStarted", "call_0", "get_weather", False, '{"city":"Bern"}'),
         ("ended", 0, "tool_calls"),
     ],
-    "refusal": [(0, "Refused", "I cannot."), ("ended", 0, "refusal")],
+    "refusal": [(0, "RefusalDelta", "I cannot."), ("ended", 0, "refusal")],
     "two_choices_with_logprobs": [
-        (0, "Said", "A"),
-        (1, "Said", "B"),
+        (0, "TextDelta", "A"),
+        (1, "TextDelta", "B"),
         ("ended", 0, "stop"),
         ("ended", 1, "length"),
     ],
@@ -87,13 +91,13 @@ SAID: dict[str, list[tuple[Any, ...]]] = {
         ("ended", 0, "tool_calls"),
     ],
     "mistral_content_parts": [
-        (0, "Thought", "Hm."),
-        (0, "Said", "Hi."),
+        (0, "ReasoningDelta", "Hm."),
+        (0, "TextDelta", "Hi."),
         ("ended", 0, "stop"),
         ("usage", 5, 0, 1, 0),
     ],
     "custom_tool": [
-        (0, "Called", "call_c", "apply_patch", True, "*** Begin\n{not json"),
+        (0, "ToolCallStarted", "call_c", "apply_patch", True, "*** Begin\n{not json"),
         ("ended", 0, "tool_calls"),
         ("usage", 15, 4, 10, 2),
     ],
@@ -166,15 +170,15 @@ def test_arguments_in_the_first_delta_are_read() -> None:
 def test_no_calls_beside_content_make_no_call(none: list[Any] | None) -> None:
     events = read_stream([sse_bytes(chunk({"content": "Hi", "tool_calls": none}), chunk({}, "stop"))])
     assert not any(isinstance(event, ToolCallStarted) for event in events)
-    assert fold(events) == [(0, "Said", "Hi"), ("ended", 0, "stop")]
+    assert fold(events) == [(0, "TextDelta", "Hi"), ("ended", 0, "stop")]
 
 
 def test_a_call_without_id_gets_one_and_without_arguments_an_empty_object() -> None:
     deltas = [{"index": n, "function": {"name": "f"}} for n in range(2)]
     events = read_stream([sse_bytes(chunk({"tool_calls": deltas}), chunk({}, "tool_calls"))])
     assert fold(events) == [
-        (0, "Called", "call_0", "f", False, "{}"),
-        (0, "Called", "call_1", "f", False, "{}"),
+        (0, "ToolCallStarted", "call_0", "f", False, "{}"),
+        (0, "ToolCallStarted", "call_1", "f", False, "{}"),
         ("ended", 0, "tool_calls"),
     ]
 
@@ -196,8 +200,8 @@ def test_interleaved_arguments_of_parallel_calls_are_kept_apart() -> None:
         chunk({}, "tool_calls"),
     )
     assert fold(read_stream([stream]))[:2] == [
-        (0, "Called", "a", "f", False, '{"x":1}'),
-        (0, "Called", "b", "g", False, '{"y":2}'),
+        (0, "ToolCallStarted", "a", "f", False, '{"x":1}'),
+        (0, "ToolCallStarted", "b", "g", False, '{"y":2}'),
     ]
 
 
@@ -206,7 +210,7 @@ def test_an_id_and_a_name_that_are_repeated_in_every_delta_change_nothing() -> N
         return {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": text}}]}
 
     events = read_stream([sse_bytes(chunk(piece('{"x"')), chunk(piece(":1}")), chunk({}, "stop"))])
-    assert fold(events)[0] == (0, "Called", "a", "f", False, '{"x":1}')
+    assert fold(events)[0] == (0, "ToolCallStarted", "a", "f", False, '{"x":1}')
 
 
 def test_half_arguments_are_an_error_unless_a_limit_cut_them() -> None:
@@ -234,8 +238,8 @@ def test_aliases_and_wrapped_tools_are_undone() -> None:
     rest = {"tool_calls": [{"index": 1, "function": {"arguments": 'ut":"line\\n"}'}}]}
     stream = sse_bytes(chunk({"tool_calls": calls}), chunk(rest), chunk({}, "tool_calls"))
     assert fold(read_stream([stream], written)) == [
-        (0, "Called", "a", "f.1", False, "{}"),
-        (0, "Called", "b", "patch", True, "line\n"),
+        (0, "ToolCallStarted", "a", "f.1", False, "{}"),
+        (0, "ToolCallStarted", "b", "patch", True, "line\n"),
         ("ended", 0, "tool_calls"),
     ]
 
@@ -244,17 +248,17 @@ def test_the_answer_tools_arguments_are_the_text() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "answer", "arguments": '{"x":1}'}}
     written = ProviderRequest(b"", answer_tool="answer")
     events = read_stream([sse_bytes(chunk({"tool_calls": [call]}), chunk({}, "tool_calls"))], written)
-    assert fold(events) == [(0, "Said", '{"x":1}'), ("ended", 0, "stop")]
+    assert fold(events) == [(0, "TextDelta", '{"x":1}'), ("ended", 0, "stop")]
 
 
 def test_text_between_thoughts_is_a_part_of_its_own() -> None:
     deltas = [{"reasoning": "a"}, {"content": "b"}, {"reasoning": "c"}, {"content": "d"}]
     said = fold(read_stream([sse_bytes(*map(chunk, deltas), chunk({}, "stop"))]))
     assert [each[1:] for each in said[:4]] == [
-        ("Thought", "a"),
-        ("Said", "b"),
-        ("Thought", "c"),
-        ("Said", "d"),
+        ("ReasoningDelta", "a"),
+        ("TextDelta", "b"),
+        ("ReasoningDelta", "c"),
+        ("TextDelta", "d"),
     ]
 
 
@@ -309,7 +313,7 @@ def test_what_is_no_answer_fails_and_is_seen_to_fail(body: bytes) -> None:
 
 def test_lone_surrogates_and_numbers_that_are_none_do_not_break_an_answer() -> None:
     odd = b'data: {"choices":[{"index":0,"delta":{"content":"a\\ud83d"},"logprob":NaN,"finish_reason":"stop"}]}\n\n'
-    assert fold(read_stream([odd])) == [(0, "Said", "a\ufffd"), ("ended", 0, "stop")]
+    assert fold(read_stream([odd])) == [(0, "TextDelta", "a\ufffd"), ("ended", 0, "stop")]
 
 
 def test_logprobs_stay_with_their_text() -> None:

@@ -217,8 +217,8 @@ def test_messages_of_the_assistant_stay_apart_and_calls_stay_together() -> None:
 
     messages = make_call(input=[says("a"), says("b"), calls("c"), says("d"), calls("e")]).messages
     assert [[type(part).__name__ for part in message.parts] for message in messages] == [
-        ["Text"],
-        ["Text", "ToolCall", "Text", "ToolCall"],
+        ["TextPart"],
+        ["TextPart", "ToolCallPart", "TextPart", "ToolCallPart"],
     ]
 
 

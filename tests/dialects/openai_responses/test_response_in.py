@@ -43,7 +43,7 @@ def _made(data: str, id_: str) -> OpaqueState:
 
 
 def _weather(number: str, city: str) -> tuple[Any, ...]:
-    return (0, "Called", number, "get_weather", False, f'{{"city": "{city}"}}')
+    return (0, "ToolCallStarted", number, "get_weather", False, f'{{"city": "{city}"}}')
 
 
 RATE = ("failed", "RateLimited", "The provider answered 429: Rate limit reached for gpt-5.1.")
@@ -62,11 +62,11 @@ PAGE = {
 }
 
 SAID: dict[str, list[tuple[Any, ...]]] = {
-    "text": [(0, "Said", "Grüße 😀!"), ("ended", 0, "stop"), ("usage", 15, 4, 10, 2)],
-    "text_crlf": [(0, "Said", "Grüße 😀!"), ("ended", 0, "stop"), ("usage", 15, 4, 10, 2)],
+    "text": [(0, "TextDelta", "Grüße 😀!"), ("ended", 0, "stop"), ("usage", 15, 4, 10, 2)],
+    "text_crlf": [(0, "TextDelta", "Grüße 😀!"), ("ended", 0, "stop"), ("usage", 15, 4, 10, 2)],
     "reasoning_text_two_calls": [
         (0, "Summary", "**Plan**\n\nTwo cities.\n\n**Call**", _made("gAAAAABo-enc+/==", "rs_1")),
-        (0, "Said", "Let me look."),
+        (0, "TextDelta", "Let me look."),
         _weather("call_a", "Bern"),
         _weather("call_b", "Basel"),
         ("ended", 0, "tool_calls"),
@@ -74,19 +74,19 @@ SAID: dict[str, list[tuple[Any, ...]]] = {
     ],
     "encrypted_reasoning_and_namespace": [
         (0, "Redacted", _made("gAAAAABo-only", "rs_1")),
-        (0, "Called", "call_n", "read", False, "{}"),
+        (0, "ToolCallStarted", "call_n", "read", False, "{}"),
         ("ended", 0, "tool_calls"),
         ("usage", 12, 0, 3, 0),
     ],
-    "refusal": [(0, "Refused", "I cannot."), ("ended", 0, "refusal"), ("usage", 9, 0, 3, 0)],
+    "refusal": [(0, "RefusalDelta", "I cannot."), ("ended", 0, "refusal"), ("usage", 9, 0, 3, 0)],
     "custom_tool": [
-        (0, "Called", "call_c", "apply_patch", True, "*** Begin\n{not json"),
+        (0, "ToolCallStarted", "call_c", "apply_patch", True, "*** Begin\n{not json"),
         ("ended", 0, "tool_calls"),
         ("usage", 19, 0, 10, 0),
     ],
     "hosted_search_with_citations": [
-        (0, "Said", "", SEARCH),
-        (0, "Said", "Sunny.", PAGE),
+        (0, "TextDelta", "", SEARCH),
+        (0, "TextDelta", "Sunny.", PAGE),
         ("ended", 0, "stop"),
         ("usage", 300, 0, 12, 0),
     ],
@@ -96,32 +96,32 @@ SAID: dict[str, list[tuple[Any, ...]]] = {
         ("usage", 9, 0, 9, 0),
     ],
     "sparse_server": [
-        (0, "Thought", "Hm."),
-        (0, "Said", "Hi."),
+        (0, "ReasoningDelta", "Hm."),
+        (0, "TextDelta", "Hi."),
         ("ended", 0, "stop"),
         ("usage", 5, 0, 2, 0),
     ],
     "only_the_final_output": [
-        (0, "Said", "Hello"),
-        (0, "Called", "call_a", "get_weather", False, "{}"),
+        (0, "TextDelta", "Hello"),
+        (0, "ToolCallStarted", "call_a", "get_weather", False, "{}"),
         ("ended", 0, "tool_calls"),
         ("usage", 5, 0, 3, 0),
     ],
-    "cut_at_the_limit": [(0, "Said", "It is long"), ("ended", 0, "length"), ("usage", 5, 0, 16, 0)],
+    "cut_at_the_limit": [(0, "TextDelta", "It is long"), ("ended", 0, "length"), ("usage", 5, 0, 16, 0)],
     "cut_inside_arguments": [
-        (0, "Called", "call_a", "get_weather", False, '{"city": "Be'),
+        (0, "ToolCallStarted", "call_a", "get_weather", False, '{"city": "Be'),
         ("ended", 0, "length"),
         ("usage", 5, 0, 16, 0),
     ],
-    "filtered": [(0, "Said", "I th"), ("ended", 0, "filter"), ("usage", 5, 0, 3, 0)],
-    "logprobs": [(0, "Said", "A"), ("ended", 0, "stop"), ("usage", 5, 0, 1, 0)],
-    "failed_after_output": [(0, "Said", "Hel"), RATE],
+    "filtered": [(0, "TextDelta", "I th"), ("ended", 0, "filter"), ("usage", 5, 0, 3, 0)],
+    "logprobs": [(0, "TextDelta", "A"), ("ended", 0, "stop"), ("usage", 5, 0, 1, 0)],
+    "failed_after_output": [(0, "TextDelta", "Hel"), RATE],
     "failed_before_output": [RATE],
     "error_event": [
         ("failed", "UpstreamBroken", "The provider's answer is an error: The server had an error.")
     ],
     "broken_off": [
-        (0, "Said", "Hel"),
+        (0, "TextDelta", "Hel"),
         (
             "failed",
             "UpstreamBroken",
@@ -129,7 +129,7 @@ SAID: dict[str, list[tuple[Any, ...]]] = {
         ),
     ],
     "half_arguments": [
-        (0, "Called", "call_a", "get_weather", False, '{"city": "Be'),
+        (0, "ToolCallStarted", "call_a", "get_weather", False, '{"city": "Be'),
         ("failed", "UpstreamBroken", "The provider ended a tool call whose arguments are not JSON."),
         ("usage", 5, 0, 16, 0),
     ],
@@ -177,7 +177,7 @@ def test_a_seal_stands_in_its_part_before_the_part_closes() -> None:
         for event in events
         if isinstance(event, ReasoningDelta | OpaqueStateReceived | PartEnded) and event.part == 0
     ]
-    assert [type(event).__name__ for event in of_reasoning][-2:] == ["Sealed", "Closed"]
+    assert [type(event).__name__ for event in of_reasoning][-2:] == ["OpaqueStateReceived", "PartEnded"]
 
 
 def test_arguments_in_deltas_and_in_the_done_event_are_told_once() -> None:
@@ -233,17 +233,17 @@ def test_aliases_and_wrapped_tools_are_undone() -> None:
     written = ProviderRequest(b"", aliases={"f_1": "f.1"}, free=frozenset({"patch"}))
     assert fold(read_stream([_call_stream("f_1", "{}")], written))[0][3] == "f.1"
     told = fold(read_stream([_call_stream("patch", '{"input": "*** x"}')], written))
-    assert told[0] == (0, "Called", "c", "patch", True, "*** x")
+    assert told[0] == (0, "ToolCallStarted", "c", "patch", True, "*** x")
 
 
 def test_an_answer_that_was_asked_for_as_a_tool_is_text() -> None:
     written = ProviderRequest(b"", answer_tool="answer")
     told = fold(read_stream([_call_stream("answer", '{"a": 1}')], written))
-    assert told == [(0, "Said", '{"a": 1}'), ("ended", 0, "stop")]
+    assert told == [(0, "TextDelta", '{"a": 1}'), ("ended", 0, "stop")]
 
 
 def test_no_arguments_are_an_empty_object() -> None:
-    assert fold(read_stream([_call_stream("f", "")]))[0] == (0, "Called", "c", "f", False, "{}")
+    assert fold(read_stream([_call_stream("f", "")]))[0] == (0, "ToolCallStarted", "c", "f", False, "{}")
 
 
 @pytest.mark.parametrize(

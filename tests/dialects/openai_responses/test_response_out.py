@@ -504,7 +504,7 @@ def test_what_is_written_is_read_back_and_the_official_client_agrees(
 
 def _as_summaries(said: list[tuple[Any, ...]]) -> list[str]:
     """Thinking is told as a summary here."""
-    return [repr(part).replace("'Thought'", "'Summary'") for part in said]
+    return [repr(part).replace("'ReasoningDelta'", "'Summary'") for part in said]
 
 
 def test_a_call_of_another_choice_is_not_written() -> None:

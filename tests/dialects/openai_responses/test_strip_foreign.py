@@ -95,13 +95,16 @@ def _calls_and_texts(said: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     for part in said:
         if part[0] == "ended":
             kept.append(("ended", _ENDS.get(part[2], part[2])))
-        elif part[1] == "Called" and not part[5] and not is_cut:
-            kept.append(("Called", *part[2:5], "{}"))
+        elif part[1] == "ToolCallStarted" and not part[5] and not is_cut:
+            kept.append(("ToolCallStarted", *part[2:5], "{}"))
         elif part[0] != "usage" and part[1] not in {"Redacted", "Hidden"}:
             kept.append(
-                ("Thought" if part[1] == "Summary" else part[1], *part[2 : 3 if part[1] != "Called" else 6])
+                (
+                    "ReasoningDelta" if part[1] == "Summary" else part[1],
+                    *part[2 : 3 if part[1] != "ToolCallStarted" else 6],
+                )
             )
-    return [part for part in kept if part[0] != "Refused" and part != ("Said", "")]
+    return [part for part in kept if part[0] != "RefusalDelta" and part != ("TextDelta", "")]
 
 
 _ENDS = {"stop_sequence": "stop", "context": "length", "paused": "length", "refusal": "filter"}
