@@ -19,7 +19,7 @@ PURE = frozenset({"core", "dialects", "policy", "routing", "providers"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     package: frozenset(others.split())
     for package, others in {
-        "core": "policy",
+        "core": "",
         "policy": "core dialects",
         "dialects": "core policy",
         "routing": "core",

@@ -17,7 +17,7 @@ from modelplex.config import (
     redacted,
 )
 from modelplex.config.callers_summary import agent, exceptions
-from modelplex.policy.bounds import Bound
+from modelplex.core.caller import Bound
 
 DEMO = '[[providers]]\ntype = "demo"\n'
 TOKEN = "a-token-of-16-ch"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from modelplex.policy.bounds import BOUNDABLE, Bound, Limit, bounds_of, limit_of, names_of, narrowed
+from modelplex.core.caller import Bound
+from modelplex.policy.bounds import BOUNDABLE, Limit, bounds_of, limit_of, names_of, narrowed
 from modelplex.policy.rules import OPENABLE
 from modelplex.policy.verdict import Facts
 from tests.policy.judging import (

@@ -36,7 +36,8 @@ from modelplex.config.settings import (
     RateConfig,
     ServerConfig,
 )
-from modelplex.policy.bounds import BOUNDABLE, DOMAIN, Allowed, Bound
+from modelplex.core.caller import Bound
+from modelplex.policy.bounds import BOUNDABLE, DOMAIN, Allowed
 
 SHORTEST_TOKEN: Final = 8
 """Characters. A shorter one is guessed, and the log does not look for it."""

@@ -1,8 +1,8 @@
-"""Who calls: what a listener knows of the one at the other end, and what the config allows them.
+"""The caller of a request: what a listener knows of its peer, and what the config allows it.
 
-Above it stand the listeners, which make it once a connection (and once more where a token says who
-it is); below it the config's words alone. It is read by the gateways and written to the Record. A
-name in it was given by the host: what a caller says of itself is not here.
+A listener makes one per connection, and another where a token names the agent. The gateways read
+it, and it is written to the Record. Every name in it comes from the host's config; what a caller
+says of itself is not here. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.policy.bounds import Bound
-
 Kind = Literal["tcp", "unix", "vsock"]
 Reach = Literal["isolated", "networked", "unknown"]
-"""What the kernel told of the connecting process: an empty network namespace, one with a way out,
-or nothing that could be judged.
+"""The network of the connecting process, from the kernel: an empty namespace, one with a route out,
+or unknown.
 """
 
 
@@ -36,6 +34,14 @@ class PeerNetwork(msgspec.Struct, frozen=True):
 
     reach: Reach
     interfaces: tuple[str, ...] = ()
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """Bounds of an opened policy rule. No `domains`: any domain. `max_uses` None: any number."""
+
+    rule: str
+    domains: tuple[str, ...] = ()
+    max_uses: int | None = None
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

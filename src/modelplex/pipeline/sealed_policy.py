@@ -18,12 +18,12 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from modelplex.config import Config, provider_types
-from modelplex.core.caller import Caller
+from modelplex.core.caller import Bound, Caller
 from modelplex.core.errors import PolicyDenied
 from modelplex.core.request import Attempt, RawRequest, StrippedValue
 from modelplex.dialects.anthropic.policy_betas import sealed_betas
 from modelplex.dialects.raw_request import FORM
-from modelplex.policy.bounds import Allowed, Bound, bounds_of, limit_of, names_of
+from modelplex.policy.bounds import Allowed, bounds_of, limit_of, names_of
 from modelplex.policy.judge import judge
 from modelplex.policy.model_names import refused_model, switches
 from modelplex.policy.rules import sentence

@@ -1,8 +1,8 @@
 """Bounds of an opened rule: the domains that a provider may search or fetch, and how often (`allow
 = [{ rule = "web-search", domains = [...], max_uses = 3 }]`).
 
-Above it stand the config, which reads them, and the tables, which hold requests to them; below it
-nothing. A request may narrow a bound and never widen it, and of several bounds each holds.
+The config reads bounds, and the policy tables hold requests to them. A request may narrow a bound
+and never widen it; of several bounds each holds. Imports core only.
 """
 
 from __future__ import annotations
@@ -11,18 +11,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from modelplex.core.caller import Bound
+
 BOUNDABLE = ("web-search", "web-fetch")
 """Rules that can be opened within bounds: those of tools that reach out to domains."""
 DOMAIN = r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])"
 """A host name in lower case, without scheme, port, path or wildcard. It covers its subdomains."""
-
-
-class Bound(msgspec.Struct, frozen=True):
-    """What holds of an opened rule. `domains` empty is any domain, `max_uses` None any number."""
-
-    rule: str
-    domains: tuple[str, ...] = ()
-    max_uses: int | None = None
 
 
 Allowed = str | Bound

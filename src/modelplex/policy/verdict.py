@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from modelplex.core.caller import Bound
 from modelplex.core.request import StrippedValue
-from modelplex.policy.bounds import Bound
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

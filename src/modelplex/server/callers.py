@@ -15,9 +15,9 @@ import msgspec
 
 from modelplex.config import AgentConfig, Config
 from modelplex.config.settings import Attest
-from modelplex.core.caller import Caller, Kind, Peer, PeerNetwork
+from modelplex.core.caller import Bound, Caller, Kind, Peer, PeerNetwork
 from modelplex.core.errors import PolicyDenied
-from modelplex.policy.bounds import Bound, bounds_of, names_of
+from modelplex.policy.bounds import bounds_of, names_of
 from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
 
 Headers = Iterable[tuple[bytes, bytes]]
