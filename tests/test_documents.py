@@ -114,4 +114,4 @@ def test_a_file_that_the_picture_leaves_out_is_named(tmp_path: Path) -> None:
     for name in ("gateway.py", "__init__.py", "wire/new.py"):
         (tmp_path / name).touch()
     assert unnamed_files(tmp_path, "\n  wire/  new.py\n") == ["gateway.py"]
-    assert unnamed_files(tmp_path, "\n  gateway.py xnew.py\n") == ["wire/", "wire/new.py"]
+    assert unnamed_files(tmp_path, "\n  gateway.py xnew.py\n") == ["wire/new.py", "wire/"]

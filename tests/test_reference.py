@@ -190,7 +190,7 @@ def test_every_header_of_ours_is_documented_and_none_is_made_up() -> None:
 
 def test_every_operation_of_a_change_is_documented() -> None:
     (row,) = [row for row in rows(page("headers.md")) if "x-modelplex-changes" in row[0]]
-    ops = re.search(r"op: Literal\[(.*?)\]", (SRC / "call.py").read_text())
+    ops = re.search(r"op: Literal\[(.*?)\]", (SRC / "core" / "request.py").read_text())
     assert ops
     assert [op for op in re.findall(r'"(\w+)"', ops[1]) if f"`{op}`" not in row[1]] == []
 
