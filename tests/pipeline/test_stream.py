@@ -1,0 +1,115 @@
+"""A provider that sends faster than its stream can be read leaves the loop to others."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import Any, cast
+
+import pytest
+
+from modelplex.pipeline import stream
+from modelplex.pipeline.stream import PIECE, ResponseStream
+
+
+class Answer:
+    """A response whose chunks have all arrived."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = list(chunks)
+
+    async def chunk(self) -> bytes:
+        return self._chunks.pop(0) if self._chunks else b""
+
+    def nudge(self) -> None:
+        """Nobody waits."""
+
+
+class Exchange:
+    """Passes everything on, and keeps what it was fed."""
+
+    def __init__(self) -> None:
+        self.fed: list[bytes] = []
+        self.failed = None
+        self.has_output = True
+        self.complete = True
+        self.error_was_forwarded = False
+
+    def feed(self, data: bytes) -> bytes:
+        self.fed.append(data)
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+
+class Output:
+    """The client's side."""
+
+    def __init__(self) -> None:
+        self.begun = self.stopping = self.finished = False
+        self.written: list[bytes] = []
+
+    async def begin(self, headers: object) -> None:
+        del headers
+        self.begun = True
+
+    async def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    async def finish(self) -> None:
+        self.finished = True
+
+
+async def moved(*chunks: bytes, monkeypatch: pytest.MonkeyPatch, slow: bool) -> tuple[Exchange, Output, int]:
+    """What became of the chunks, and how often another task had its turn meanwhile."""
+    clock = count()
+    monkeypatch.setattr(stream, "REST_S", 0.0)
+    monkeypatch.setattr(stream, "perf_counter", lambda: float(next(clock)) if slow else 0.0)
+    exchange, output, turns = Exchange(), Output(), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    run = ResponseStream(
+        cast("Any", Answer(*chunks)),
+        cast("Any", exchange),
+        cast("Any", output),
+        provider="up",
+        request_id="r",
+        head=list,
+        on_output=lambda: None,
+        quiet=60.0,
+        hide=bytes,
+    )
+    assert await run.run() is None
+    beside.cancel()
+    assert output.finished
+    return exchange, output, turns
+
+
+async def test_others_have_a_turn_after_each_slow_piece_of_a_large_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = bytes(range(256)) * (10 * PIECE // 256)
+    exchange, output, turns = await moved(data, monkeypatch=monkeypatch, slow=True)
+    assert b"".join(output.written) == data
+    assert exchange.fed == [data[at : at + PIECE] for at in range(0, len(data), PIECE)]
+    assert turns >= 10
+
+
+async def test_what_is_read_fast_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"x" * (10 * PIECE)
+    _, output, turns = await moved(data, b"y", monkeypatch=monkeypatch, slow=False)
+    assert b"".join(output.written) == data + b"y"
+    assert turns == 0
+
+
+async def test_a_small_chunk_is_read_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange, _, turns = await moved(b"x" * PIECE, b"y", monkeypatch=monkeypatch, slow=True)
+    assert exchange.fed == [b"x" * PIECE, b"y"]
+    assert turns == 0
