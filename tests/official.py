@@ -3,7 +3,8 @@ to the client's own types.
 
 The client is lenient (it takes any JSON and fills in what is missing), so a test that only uses it
 proves little. Here every response that it got, whole or streamed, is read again in pydantic's
-strict mode, and against the order of a stream that wires.md 2.1 gives.
+strict mode, and against the order of a stream that docs/reference/wire-formats.md#chat-completions
+gives.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ EXTENSIONS = {
     "estimated",
     "annotations",
 }
-"""Members that the client's types lack and that are written on purpose (wires.md 2.8). Annotations
-it knows in whole answers only; OpenAI streams them too.
+"""Members that the client's types lack and that are written on purpose
+(docs/reference/wire-formats.md#openai-compatible-servers). Annotations it knows in whole answers
+only; OpenAI streams them too.
 """
 ERROR_MEMBERS = {"message", "type", "param", "code"}
 
@@ -312,7 +314,7 @@ def _is_chat(body: bytes, *, ours: bool) -> None:
     answer: ChatCompletion = strictly(ChatCompletion, body, ours=ours)
     assert answer.choices
     # OpenAI's published description requires these, though the client's types allow for their
-    # absence (wires.md 2.1).
+    # absence (docs/reference/wire-formats.md#chat-completions).
     for choice in json.loads(body)["choices"] if ours else ():
         assert {"role", "content", "refusal"} <= set(choice["message"])
         assert "logprobs" in choice

@@ -1,4 +1,4 @@
-"""The documents hang together: what one of them links to is there."""
+"""Links, citations and prose of the documents."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ index, where a relative link leads nowhere.
 """
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
+NAMED = re.compile(r"<a id=\"([\w-]+)\">")
 
 pytestmark = pytest.mark.docs
 
@@ -23,8 +24,11 @@ def documents(root: Path) -> list[Path]:
 
 def anchors(document: Path) -> set[str]:
     """The names under which a heading can be linked to, made as the usual renderers make them."""
-    headings = HEADING.findall(FENCE.sub("", document.read_text()))
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    text = FENCE.sub("", document.read_text())
+    headings = HEADING.findall(text)
+    return set(NAMED.findall(text)) | {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
 
 
 def dead_links(root: Path) -> list[str]:
@@ -79,6 +83,71 @@ def test_the_readme_links_absolutely_and_such_a_link_is_followed_into_the_tree(t
     assert dead_links(tmp_path) == [
         f"README.md links to CHANGELOG.md: on a package index only {HOME}CHANGELOG.md leads there",
         "README.md links to gone.md, which is not there",
+    ]
+
+
+# --- citations in code
+
+CITED = re.compile(r"(?<![\w/.-])([\w./-]*\w\.md)(?:#([\w-]+)(?:\s+(?:#\s+)?and\s+(?:#\s+)?#([\w-]+))?)?")
+BY_NUMBER = re.compile(r"[\w-]+\.md(?:\s+(?:#\s+)?section)?\s+(?:#\s+)?[A-Z]?\d[\d.]*")
+"""A section by its number, which no heading here has."""
+WEB = re.compile(r"https?://\S+")
+
+
+def dead_citations(root: Path, files: list[Path]) -> list[str]:
+    """One sentence for each document that a file of code names and that is not in the repository. A
+    test may name a document that it reads without its folder.
+    """
+    there = [f"/{document.relative_to(root)}" for document in documents(root)]
+    dead: list[str] = []
+    for file in files:
+        inside = file.relative_to(root)
+        text = WEB.sub("", file.read_text())
+        dead.extend(
+            f"{inside} cites {' '.join(cited.split())} by a number" for cited in BY_NUMBER.findall(text)
+        )
+        for path, *names in CITED.findall(text):
+            target = root / path
+            known = any(document.endswith("/" + path.lstrip("./")) for document in there)
+            if not target.is_file() and not (inside.parts[0] == "tests" and known):
+                dead.append(f"{inside} cites {path}, which is not in the repository")
+            else:
+                dead.extend(
+                    f"{inside} cites {path}#{name}, which is no heading there"
+                    for name in names
+                    if name and target.is_file() and name not in anchors(target)
+                )
+    return dead
+
+
+def test_every_document_that_code_cites_is_in_the_repository() -> None:
+    files = [
+        file
+        for folder in ("src", "tests", "benchmarks", "examples")
+        for file in sorted((ROOT / folder).rglob("*"))
+        if file.suffix in {".py", ".toml", ".mjs", ".sh"} and file != Path(__file__).resolve()
+    ]
+    assert len(files) > 300
+    assert dead_citations(ROOT, files) == []
+
+
+def test_a_citation_of_no_file_and_of_no_heading_is_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text('# First\n\n| <a id="r1"></a>R1 | x |\n')
+    (tmp_path / "tests").mkdir()
+    test = tmp_path / "tests" / "b.py"
+    test.write_text("# a.md, c.md\n")
+    source = tmp_path / "a.py"
+    source.write_text(
+        "# gone.md 2.3, docs/a.md#r1, docs/a.md#first and #second, https://example.org/web.md#x\n"
+        "# docs/a.md#first\n# and #third, docs/a.md.\n"
+    )
+    assert dead_citations(tmp_path, [source, test]) == [
+        "a.py cites gone.md 2.3 by a number",
+        "a.py cites gone.md, which is not in the repository",
+        "a.py cites docs/a.md#second, which is no heading there",
+        "a.py cites docs/a.md#third, which is no heading there",
+        "tests/b.py cites c.md, which is not in the repository",
     ]
 
 

@@ -93,7 +93,7 @@ def due(answer: Answer, form: str, dialect: str) -> Told:
     """
     end = answer.end
     if end == "refusal" and "ollama" in (dialect, form):
-        end = "stop"  # Ollama has no word for it (wires.md 3.5)
+        end = "stop"  # Ollama has no word for it (docs/reference/translation.md#finish-reasons)
     thought = "".join(answer.thought)
     said = "".join(answer.text + answer.refusal)
     calls = [(call.id, call.name, call.arguments) for call in answer.calls]
@@ -140,7 +140,7 @@ async def test_no_client_takes_a_broken_stream_for_a_whole_one(
 
 def _has_no_end(form: str, exchange: Exchange) -> None:
     """No word that says that it was a whole one, whatever its client's library makes of it
-    (wires.md 4).
+    (docs/reference/translation.md#rules).
     """
     body = bytes(exchange.body)
     marks = {

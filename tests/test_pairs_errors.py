@@ -58,7 +58,9 @@ WRONG: dict[str, Callable[[int], dict[str, Any]]] = {
     "responses": _openai_wrong,
 }
 CLASSES = {400: 400, 404: 404, 413: 413, 500: 502, 503: 503}
-"""The status that a provider gave, and the one that a client is given (wires.md 3.13)."""
+"""The status that a provider gave, and the one that a client is given
+(docs/reference/translation.md#error-mapping).
+"""
 BUSY = {("messages", "messages", 503): 529}
 """By form, dialect and status: a provider that calls itself overloaded. A bare 503 says nothing of
 the kind.
@@ -76,7 +78,9 @@ def wrong(dialect: str, status: int, **headers: str) -> Act:
 
 
 def is_in_shape(form: str, exchange: Exchange) -> str:
-    """The message of an error that is all that the form says an error is (wires.md 2.7)."""
+    """The message of an error that is all that the form says an error is
+    (docs/reference/wire-formats.md#errors-and-retry-headers).
+    """
     told = json.loads(bytes(exchange.body))
     error = told["error"]
     match form:

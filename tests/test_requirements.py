@@ -1,5 +1,5 @@
-"""wires.md section 5 through the whole gateway: OpenAI's chat, completions and embeddings clients,
-before providers of each dialect.
+"""docs/reference/translation.md#requirements through the whole gateway: OpenAI's chat, completions
+and embeddings clients, before providers of each dialect.
 
 Other clients are those of test_requirements_forms.py. The table says where each requirement is
 tested, or why it is not yet. What a wire alone can prove is tested there; what is here is what only
@@ -337,7 +337,7 @@ async def test_r13_one_usage_chunk_where_it_was_asked_for_and_none_elsewhere(
     *, asked: bool, counted: bool, kind: str, tmp_path: Path
 ) -> None:
     """Where the provider counted nothing the one chunk is an estimate, and the Record says so
-    (wires.md 3.6).
+    (docs/reference/translation.md#usage).
     """
     pieces, head = fine_stream(kind, "Hello ", "there, you", usage=counted)
     async with (
@@ -533,7 +533,7 @@ async def test_r52_only_whole_events_are_written(kind: str, tmp_path: Path) -> N
         assert all(each.startswith(b"data: ") and each.endswith(b"\n\n") for each in sent)
 
 
-# --- usage that nobody counted (wires.md 3.6) -----------------------------------------------------
+# --- usage that nobody counted (docs/reference/translation.md#usage) ------------------------------
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -1025,7 +1025,7 @@ async def test_r43_deepseeks_reasoning_goes_back_with_its_call(tmp_path: Path) -
         assert "signature" not in json.dumps(back)
 
 
-# --- losses (wires.md 4) --------------------------------------------------------------------------
+# --- losses (docs/reference/translation.md#rules) -------------------------------------------------
 
 LOSSES: list[tuple[str, dict[str, Any], str]] = [
     ("anthropic", {"seed": 7}, "drop=seed"),
@@ -1166,7 +1166,7 @@ async def test_a_provider_that_would_lose_something_makes_way_for_one_that_does_
             assert claude.seen == []
 
 
-# --- headers (wires.md 1 and 4) -------------------------------------------------------------------
+# --- headers (docs/reference/translation.md#header-rules) -----------------------------------------
 
 GUEST: list[tuple[bytes, bytes]] = [
     (b"content-type", b"application/json"),
@@ -1363,7 +1363,7 @@ async def test_r57_the_next_key_is_tried_at_a_provider_of_any_dialect(
         ]
 
 
-# --- silence, and the point of no return (wires.md 4) ---------------------------------------------
+# --- silence, and the point of no return (docs/reference/translation.md#rules) --------------------
 
 
 def trickle(piece: bytes, *start: bytes, head: bytes = STREAM_HEAD) -> Act:

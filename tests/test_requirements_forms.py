@@ -1,5 +1,5 @@
-"""wires.md section 5 through the whole gateway, as far as it is of Messages, Responses, Gemini and
-Ollama clients.
+"""docs/reference/translation.md#requirements through the whole gateway, as far as it is of
+Messages, Responses, Gemini and Ollama clients.
 
 The table of all requirements is in test_requirements.py. What every form has in common with every
 provider is in test_pairs.py; what is here is what one form alone asks for, and that whoever is
@@ -76,7 +76,7 @@ async def test_r11_blocks_come_one_after_another_whatever_the_provider_mixes(
     dialect: str, tmp_path: Path
 ) -> None:
     """A provider of the chat form sends the arguments of both calls in turn; `checked` holds the
-    order of the blocks (wires.md 2.4).
+    order of the blocks (docs/reference/wire-formats.md#messages).
     """
     calls = (
         Said("t1", "weather", ('{"ci', 'ty": ', '"Bern"}')),
@@ -246,8 +246,8 @@ async def test_r54_prompt_tokens_are_fresh_and_read_and_written_ones_together(
 async def test_a_messages_client_finds_the_name_of_its_request_where_its_library_reads_it(
     tmp_path: Path,
 ) -> None:
-    """anthropic-sdk reads `request-id` (wires.md 1), of answers, streams, counts and
-    errors alike.
+    """anthropic-sdk reads `request-id` (docs/reference/wire-formats.md#endpoints-and-headers), of
+    answers, streams, counts and errors alike.
     """
     act = spoken("messages", Spoken(text=("Fine.",)), stream=False)
     streamed = spoken("messages", Spoken(text=("Fine.",)), stream=True)

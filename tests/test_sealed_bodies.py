@@ -1,5 +1,5 @@
 """The sealed policy through a whole gateway, on real sockets: what bodies lose, keep and are
-refused for, before providers of every dialect (isolation.md 5.2 to 5.6).
+refused for, before providers of every dialect (docs/reference/isolation-requirements.md).
 """
 
 from __future__ import annotations

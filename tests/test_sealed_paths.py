@@ -1,5 +1,6 @@
 """The sealed policy through a whole gateway, on real sockets: paths, queries, headers, framing and
-what comes back (isolation.md 5.7, 5.8).
+what comes back (docs/reference/isolation-requirements.md#served-endpoints and
+#headers-and-framing).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""isolation.md 5.10, S1 to S50: where each requirement of the sealed policy is tested, and what of
-them cannot hold.
+"""docs/reference/isolation-requirements.md#sealed-policy-requirements, S1 to S50: where each
+requirement of the sealed policy is tested, and what of them cannot hold.
 
 The policy alone is tested in tests/policy, a whole gateway on real sockets in
 tests/test_sealed_*.py. `LIMITS` says where a requirement is met by something else than its words.

@@ -17,7 +17,9 @@ from tests.pairs import Told
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 LINK = f"data:image/png;base64,{PIXEL}"
 FAILURE = "[tool error] "
-"""How a failed tool is told where a form has no member for it (wires.md 3.4)."""
+"""How a failed tool is told where a form has no member for it
+(docs/reference/translation.md#tool-calls-and-results).
+"""
 
 
 # --- What a conversation of one question holds after it, as a client has accumulated it,
@@ -140,7 +142,7 @@ def heard_chat(body: Any) -> Heard:
     for each in said:
         if each["role"] == "tool":
             # A result is text; "[image 1 of call ... follows]" leads to the picture in the turn
-            # after it (wires.md 3.2).
+            # after it (docs/reference/translation.md#content-parts).
             text, _, _ = _text(each["content"]).partition("[image")
             results.append(_result(each["tool_call_id"], text.strip(), []))
     follows = [

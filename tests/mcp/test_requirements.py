@@ -1,5 +1,5 @@
-"""mcp.md section 16: where each requirement of the tool gateway is tested. What only a whole
-gateway can show, and no other test does, is tested here.
+"""docs/reference/mcp-protocol.md#mcp-requirements: where each requirement of the tool gateway is
+tested. What only a whole gateway can show, and no other test does, is tested here.
 
 Tests that need peers that we did not write (`make tools`) are named beside those of the default
 run.
@@ -124,7 +124,7 @@ LIMITS: dict[str, str] = {
     "log messages a second": f"{CELLS}::test_so_many_log_messages_a_second_and_no_more",
     "subscriptions of a caller": f"{NEWS}::test_a_caller_has_so_many_subscriptions_and_no_more",
 }
-"""mcp.md section 10, the second table."""
+"""docs/reference/mcp-protocol.md#search-mode-and-limits, the second table."""
 
 
 def exists(where: str) -> bool:

@@ -93,9 +93,10 @@ class OpaqueState(msgspec.Struct, frozen=True):
     """Opaque state that only its maker can read: a thinking signature, encrypted reasoning,
     redacted thinking.
 
-    `format` names what it is (wires.md 2.8): "anthropic-claude-v1", "openai-responses-v1",
-    "google-gemini-v1", or "unknown". `provider` and `account` say who made it; None where that
-    cannot be known from the request. It never goes to anybody else.
+    `format` names what it is (docs/reference/wire-formats.md#openai-compatible-servers):
+    "anthropic-claude-v1", "openai-responses-v1", "google-gemini-v1", or "unknown". `provider` and
+    `account` say who made it; None where that cannot be known from the request. It never goes to
+    anybody else.
     """
 
     format: str

@@ -183,7 +183,7 @@ def family(dialect: str) -> str:
 
 def request_names(dialect: str, request_id: str) -> list[tuple[bytes, bytes]]:
     """The headers that tell a client what its request is called: ours, and where its library reads
-    another, that too (wires.md 1).
+    another, that too (docs/reference/wire-formats.md#endpoints-and-headers).
     """
     name = request_id.encode()
     ours = [(b"x-request-id", name)]

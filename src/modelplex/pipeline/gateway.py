@@ -658,8 +658,8 @@ def _visible(text: str) -> bytes:
 
 
 def changes_header(changes: tuple[Change, ...]) -> bytes:
-    """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out (wires.md 4,
-    "Losses").
+    """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out
+    (docs/reference/translation.md#losses).
     """
     told = (f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes)
     return _listed(told, total=len(changes))

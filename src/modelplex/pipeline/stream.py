@@ -26,8 +26,8 @@ from modelplex.http_client import SendError
 from modelplex.pipeline.upstream import UpstreamResponse, told_by
 
 HOLD_BYTES = 262_144
-"""Bytes without output that are held back while failover is still possible (wires.md 4, "Commit
-point"); more than any preamble has.
+"""Bytes without output that are held back while failover is still possible
+(docs/reference/translation.md#commit-point); more than any preamble has.
 """
 PIECE = 2_048
 """Bytes that are read at a time. They may hold hundreds of events, and what arrives at once may be

@@ -1,5 +1,5 @@
 """Names of models that reach out by themselves, and the switches with which a provider is told not
-to (isolation.md 5.6).
+to (docs/reference/isolation-requirements.md#compatible-providers).
 
 Above it stands the gateway, which asks for each candidate, and the walk, which asks for names
 within a body; below it the rules. A name is read as a provider may read it: in its compatible form,

@@ -95,7 +95,7 @@ def told(data: bytes) -> list[SseEvent]:
 
 def checked(data: bytes) -> list[dict[str, Any]]:
     """The events of a stream, each held to the client's types, and all of them to the order of
-    wires.md 2.4 (R11, R48).
+    docs/reference/wire-formats.md#messages (R11, R48).
     """
     events: list[dict[str, Any]] = []
     open_: int | None = None

@@ -1,4 +1,6 @@
-"""Who may ask, over TCP and over the socket: mcp.md 4, M17, M18; and the places that there are."""
+"""Who may ask, over TCP and over the socket: docs/reference/mcp-protocol.md#agent-facing-routes,
+M17, M18; and the places that there are.
+"""
 
 from __future__ import annotations
 

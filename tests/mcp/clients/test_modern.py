@@ -1,4 +1,6 @@
-"""The era without sessions, byte by byte: mcp.md 2.3 and M9, M10, M11, M35."""
+"""The era without sessions, byte by byte: docs/reference/mcp-protocol.md#modern-http, M9, M10, M11,
+M35.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain form: mcp.md 4 and 11, M19."""
+"""The plain form: docs/reference/mcp-protocol.md#agent-facing-routes and #error-codes, M19."""
 
 from __future__ import annotations
 

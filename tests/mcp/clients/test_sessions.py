@@ -1,4 +1,6 @@
-"""The era with sessions, byte by byte: mcp.md 2.4 and M11 to M14, M35."""
+"""The era with sessions, byte by byte: docs/reference/mcp-protocol.md#legacy-http, M11 to M14,
+M35.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message a line on a socket of its own: mcp.md 3.1, 4 and 10, M15, M16, M35."""
+"""A message a line on a socket of its own: docs/reference/mcp-protocol.md, M15, M16, M35."""
 
 from __future__ import annotations
 

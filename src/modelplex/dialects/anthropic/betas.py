@@ -2,7 +2,8 @@
 
 Above it stands whoever writes the provider's headers; below it nothing. A beta is named and dated
 ("context-management-2025-06-27"); the date changes, the name stays, so that names are told by how
-they begin. Source: wires.md 1.1 and 4.
+they begin. Source: docs/reference/wire-formats.md#anthropic-api-versions and
+docs/reference/translation.md#rules.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Anthropic's content blocks, as they are sent. Nothing here decides; `anthropic.messages_out`
-does. Source: the SDK's `*_param.py`; wires.md 2.4.
+does. Source: the SDK's `*_param.py`; docs/reference/wire-formats.md#messages.
 """
 
 from __future__ import annotations

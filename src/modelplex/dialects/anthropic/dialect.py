@@ -2,8 +2,9 @@
 
 Above it stands the gateway, through `dialects/registry.py`; below it the vocabulary. It knows no
 address, no key, no socket and no other dialect.
-Source: Anthropic's API reference and its Python SDK's types; wires.md 2.4, 2.7 and the MSG columns
-    of its section 3.
+Source: Anthropic's API reference and its Python SDK's types;
+docs/reference/wire-formats.md#messages and #errors-and-retry-headers and the MSG columns of
+docs/reference/translation.md.
 
 Each half has its files. Facing a provider, what is asked stands in `anthropic.request_out` (with
 the conversation itself in `anthropic.messages_out`) and what is answered in

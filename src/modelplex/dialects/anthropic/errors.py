@@ -1,9 +1,10 @@
 """Errors in Anthropic's words, for its clients: as an answer of their own, or inside a stream.
 
 Above it stand `anthropic_messages` and the writer of answers; below it the error tree. The words
-are those of wires.md 2.7, and who gets which is in its 3.13: a rejected upstream key is the
-gateway's trouble and never a 401, and 529 is for what the provider itself calls overloaded: agents
-tell their users that the service is at capacity.
+are those of docs/reference/wire-formats.md#errors-and-retry-headers, and who gets which is in
+docs/reference/translation.md#error-mapping: a rejected upstream key is the gateway's trouble and
+never a 401, and 529 is for what the provider itself calls overloaded: agents tell
+their users that the service is at capacity.
 """
 
 from __future__ import annotations

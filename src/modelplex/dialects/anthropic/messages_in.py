@@ -1,9 +1,9 @@
 """The conversation of a Messages request, read into the vocabulary.
 
 Above it stands `anthropic.request_in`; below it the vocabulary. Roles, content blocks, results and
-thinking that is sent back (wires.md 2.4), in their order. Blocks that only this dialect understands
-ride along unread. What was sealed for another provider is opened here; a signature that is in no
-envelope is Anthropic's own, and which account made it is not known.
+thinking that is sent back (docs/reference/wire-formats.md#messages), in their order. Blocks that
+only this dialect understands ride along unread. What was sealed for another provider is opened
+here; a signature that is in no envelope is Anthropic's own, and which account made it is not known.
 """
 
 from __future__ import annotations

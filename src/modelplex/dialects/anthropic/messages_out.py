@@ -3,8 +3,8 @@
 Above it stands `anthropic.request_out`, below it the vocabulary. It refuses to know of tools that
 are offered, of limits and of sampling.
 
-What the service insists on, and the vocabulary does not, is settled here (wires.md 2.4, 3.1, 3.2,
-3.4):
+What the service insists on, and the vocabulary does not, is settled here
+(docs/reference/wire-formats.md#messages and docs/reference/translation.md):
 
 - instructions stand beside the conversation, or inside it where the model allows, never first in
   it;
@@ -73,10 +73,13 @@ from modelplex.dialects.core.surrogates import mended_text
 
 DIALECT = "anthropic_messages"
 SEAL_FORMAT = "anthropic-claude-v1"
-"""What a signature or redacted thinking of this dialect is called (wires.md 2.8)."""
+"""What a signature or redacted thinking of this dialect is called
+(docs/reference/wire-formats.md#openai-compatible-servers).
+"""
 
 FIRST_VERSION = "2023-06-01"
-"""The API version that still takes sampling parameters, and citations in user text (wires.md 1.1).
+"""The API version that still takes sampling parameters, and citations in user text
+(docs/reference/wire-formats.md#anthropic-api-versions).
 """
 
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})

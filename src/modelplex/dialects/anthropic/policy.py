@@ -1,4 +1,5 @@
-"""Anthropic's Messages and their count (isolation.md 5.4).
+"""Anthropic's Messages and their count
+(docs/reference/isolation-requirements.md#anthropic-messages).
 
 Above it stands the judge; below it the walk.
 """

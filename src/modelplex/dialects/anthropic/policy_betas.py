@@ -1,5 +1,5 @@
 """Which values of `anthropic-beta` go on from a sealed caller: known names with a date
-(isolation.md 5.4).
+(docs/reference/isolation-requirements.md#anthropic-messages).
 
 Above it stands whoever writes a provider's headers; below it the rules. A beta is named and dated;
 the date changes and the name stays. Nothing else fits in one: a value with free text would be a

@@ -2,8 +2,8 @@
 
 Above it stands `anthropic_messages`; below it `anthropic.messages_in`, which reads the
 conversation, and the vocabulary. Here are the tools, the choice among them, and the controls
-(wires.md 2.4). What has no place in a Call rides along unread, members of an object under a path:
-"output_config.task_budget".
+(docs/reference/wire-formats.md#messages). What has no place in a Call rides along unread, members
+of an object under a path: "output_config.task_budget".
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Above it stands `anthropic_messages`, below it `anthropic.messages_out`, which writes the
 conversation. Here is everything else: tools and the choice among them, the form of the answer,
-thinking, limits and sampling (wires.md 3.3, 3.7 to 3.9, 3.11). It knows no service, only the facts
+thinking, limits and sampling (docs/reference/translation.md). It knows no service, only the facts
 and quirks that come with the Attempt, and it loses nothing in silence: each loss is a Change, or
 the Call is refused.
 
@@ -44,8 +44,8 @@ MAX_MARKS = 4
 LEAST_BUDGET = 1024
 """Tokens; the smallest `thinking.budget_tokens` that the service takes."""
 ANSWER_TOOL = "answer"
-"""The tool whose arguments are the answer, for models without a native output format (wires.md
-3.8).
+"""The tool whose arguments are the answer, for models without a native output format
+(docs/reference/translation.md#structured-output).
 """
 JSON_ONLY = (
     "Answer with one valid JSON object and nothing else: no introduction, no explanation, no code fence."
@@ -60,11 +60,13 @@ BUDGETS: dict[Effort, int] = {
     "xhigh": 24576,
     "max": 32000,
 }
-"""Tokens of thinking for models that take a budget, least first (wires.md 3.9)."""
+"""Tokens of thinking for models that take a budget, least first
+(docs/reference/translation.md#reasoning-effort).
+"""
 TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 """Members of other dialects that name a state kept elsewhere; without it the question would be
-another one (wires.md 3.11).
+another one (docs/reference/translation.md#caching-identity-and-tier).
 """
 LEAST_TOP_P_THINKING = 0.95
 """Below this the service refuses `top_p` beside thinking."""
@@ -382,7 +384,7 @@ class _Writing:
 
     def _wanted_thinking(self, limit: int) -> tuple[dict[str, object] | None, str | None]:
         """`thinking` and `output_config.effort` by what was asked for and what the model has
-        (wires.md 3.9).
+        (docs/reference/translation.md#reasoning-effort).
         """
         asked, kind = self._call.reasoning, self._facts.thinking
         path = self._path("reasoning_effort")

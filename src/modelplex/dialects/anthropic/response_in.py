@@ -6,7 +6,7 @@ that no alias, wrapper or borrowed tool is seen by a client.
 
 One machine reads both forms: a stream opens, fills and closes blocks; a whole answer is the same
 blocks, each opened full. A call whose input is empty has no Argued at all: each writer says "{}" or
-{} then, in its own dialect's form (wires.md 3.4).
+{} then, in its own dialect's form (docs/reference/translation.md#tool-calls-and-results).
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ REASONS: dict[str, Reason] = {
     "refusal": "refusal",
     "model_context_window_exceeded": "context",
 }
-"""`stop_reason` in the vocabulary's words (wires.md 3.5). An unknown one counts as a natural end.
+"""`stop_reason` in the vocabulary's words (docs/reference/translation.md#finish-reasons). An
+unknown one counts as a natural end.
 """
 CUT: frozenset[Reason] = frozenset({"length", "context"})
 OVERRULED: frozenset[Reason] = frozenset({"stop", "stop_sequence", "tool_calls"})
@@ -71,7 +72,9 @@ the call is the reason.
 """
 
 TIERS = {"standard": "default"}
-"""`usage.service_tier` in OpenAI's words; the others have the same name in both (wires.md 3.11)."""
+"""`usage.service_tier` in OpenAI's words; the others have the same name in both
+(docs/reference/translation.md#caching-identity-and-tier).
+"""
 
 ERRORS: dict[str, type[ModelplexError]] = {
     "invalid_request_error": BadRequest,
@@ -86,7 +89,7 @@ ERRORS: dict[str, type[ModelplexError]] = {
     "timeout_error": UpstreamTimeout,
     "overloaded_error": Overloaded,
 }
-"""`error.type`: class (wires.md 2.7)."""
+"""`error.type`: class (docs/reference/wire-formats.md#errors-and-retry-headers)."""
 TOO_LONG = ("prompt is too long", "exceed context limit", "context window")
 """How the service says that the conversation does not fit; it gives no code of its own for it."""
 OUR_ACCOUNT = ("credit balance is too low", "organization has been disabled")
@@ -605,7 +608,7 @@ _EVENTS: dict[str, msgspec.json.Decoder[Any]] = {
 
 class AnthropicStreamReader:
     """A streamed answer. Only `message_stop` is its end: without it EOF is a failure
-    (wires.md 4).
+    (docs/reference/translation.md#rules).
     """
 
     def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:

@@ -2,7 +2,7 @@
 
 Above it stands `anthropic_messages`; below it the vocabulary. A stream of this form has one open
 block at a time, numbered without gaps, so that what another part says while a call is open waits
-until that call is closed (wires.md 3.12).
+until that call is closed (docs/reference/translation.md#stream-writers).
 
 Sealed state has one place here, the signature of a thinking block. Anthropic's own stands there as
 it came. What another provider sealed, and thinking that nobody sealed, has an envelope there
@@ -55,7 +55,7 @@ STOP_REASONS: dict[Reason, str] = {
     "filter": "refusal",
     "paused": "pause_turn",
 }
-"""wires.md 3.5."""
+"""docs/reference/translation.md#finish-reasons."""
 TIERS = {"default": "standard", "standard": "standard", "priority": "priority", "batch": "batch"}
 """The tiers that this form knows, by OpenAI's words and its own."""
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'

@@ -18,7 +18,7 @@ from modelplex.dialects.core.json import is_given
 
 STATEFUL = frozenset({"container", "thread"})
 """Members that name a state kept at the provider; without it the question would be another one
-(wires.md 3.11).
+(docs/reference/translation.md#caching-identity-and-tier).
 """
 LONGEST_USER = 64
 """Characters of an end user's name that OpenAI takes; agents send more than twice as many."""

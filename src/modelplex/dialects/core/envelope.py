@@ -2,9 +2,9 @@
 for one string only.
 
 Above it stand the dialects; below it the Seal. It judges no origin: who may open a seal is the
-route's question. What is wrapped comes back byte for byte (wires.md R15). An envelope is not a
-secret and not signed: whoever forges one sends a provider a seal that the provider itself then
-rejects.
+route's question. What is wrapped comes back byte for byte (docs/reference/translation.md#r15). An
+envelope is not a secret and not signed: whoever forges one sends a provider a seal that the
+provider itself then rejects.
 """
 
 from __future__ import annotations

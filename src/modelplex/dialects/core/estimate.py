@@ -1,9 +1,10 @@
 """Tokens where nobody counted them: about as many as the text is long.
 
 Above it stands the passage; below it the vocabulary. It knows no tokenizer: each model has its own,
-and none is asked. A provider's last count is never counted again (wires.md 3.6), so that this is
-only for answers that came without usage, or ended before it. An estimate says that it is one, and
-has no price in the Record; a budget counts what it would cost.
+and none is asked. A provider's last count is never counted again
+(docs/reference/translation.md#usage), so that this is only for answers that came without usage, or
+ended before it. An estimate says that it is one, and has no price in the Record; a budget counts
+what it would cost.
 """
 
 from __future__ import annotations

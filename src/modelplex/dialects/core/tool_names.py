@@ -1,8 +1,8 @@
 """Tool names that every dialect accepts.
 
 Above it stand the dialects' writers; below it nothing. An alias depends on the name alone, so that
-the same tool has the same alias in every request (wires.md R42): providers cache by prefix, and
-earlier turns hold the name too.
+the same tool has the same alias in every request (docs/reference/translation.md#r42): providers
+cache by prefix, and earlier turns hold the name too.
 """
 
 from __future__ import annotations

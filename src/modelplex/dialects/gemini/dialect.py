@@ -3,7 +3,8 @@ three halves of dialects/dialect.py.
 
 Above it stands the passage; below it the vocabulary. This page is the contract; each half has its
 files. It knows no address, no key and no socket, and no other dialect. Source: ai.google.dev/api,
-google-genai's types; wires.md 2.6 and the GEM columns of its section 3.
+google-genai's types; docs/reference/wire-formats.md#gemini and the GEM columns of
+docs/reference/translation.md.
 
 Which model is asked stands in the path and not in the body: an Ask of this dialect has a `model`
 that its `fields` need not have, and a body that passes is not touched. The rooms: what is asked by

@@ -21,7 +21,9 @@ from modelplex.dialects.core.members import decode_member
 
 DIALECT = "gemini"
 SEAL_FORMAT = "google-gemini-v1"
-"""What a `thoughtSignature` is called (wires.md 2.8)."""
+"""What a `thoughtSignature` is called
+(docs/reference/wire-formats.md#openai-compatible-servers).
+"""
 
 ON_TEXT = "text"
 ON_ITS_OWN = "part"

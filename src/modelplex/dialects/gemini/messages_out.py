@@ -3,8 +3,8 @@
 Above it stands `gemini.request_out`, below it the vocabulary. It refuses to know of tools that are
 offered, of limits and of sampling.
 
-What the service insists on, and the vocabulary does not, is settled here (wires.md 2.6, 3.1, 3.2,
-3.4):
+What the service insists on, and the vocabulary does not, is settled here
+(docs/reference/wire-formats.md#gemini and docs/reference/translation.md):
 
 - instructions stand beside the conversation, never inside it;
 - a turn of calls is followed by one user turn with a result for each, in their order and by their

@@ -1,5 +1,5 @@
-"""Gemini's conversations, counts and vectors, in `camelCase` and in `snake_case` (isolation.md
-5.5).
+"""Gemini's conversations, counts and vectors, in `camelCase` and in `snake_case`
+(docs/reference/isolation-requirements.md#gemini-members).
 
 Above it stands the judge; below it the walk. A part and a tool have no type here: their members are
 what they are.

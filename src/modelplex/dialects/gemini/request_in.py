@@ -41,7 +41,7 @@ EFFORTS: dict[str, Effort] = {
     "HIGH": "high",
     "XHIGH": "xhigh",
 }
-"""`thinkingLevel`: effort (wires.md 3.9)."""
+"""`thinkingLevel`: effort (docs/reference/translation.md#reasoning-effort)."""
 _READ = frozenset({"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model"})
 _DECLARED = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
 

@@ -2,7 +2,7 @@
 
 Above it stands `gemini`, below it `gemini.messages_out`, which writes the conversation. Here is
 everything else: tools and the choice among them, the form of the answer, thinking, limits and
-sampling (wires.md 3.3, 3.7 to 3.9, 3.11). It knows no service, only the facts and quirks that come
+sampling (docs/reference/translation.md). It knows no service, only the facts and quirks that come
 with the Attempt, and it loses nothing in silence: each loss is a Change, or the Call is refused.
 The model is not in the body: it stands in the path.
 """
@@ -40,7 +40,7 @@ LEVELS: dict[Effort, str] = {
     "xhigh": "XHIGH",
     "max": "XHIGH",
 }
-"""`thinkingLevel` of each effort, least first (wires.md 3.9)."""
+"""`thinkingLevel` of each effort, least first (docs/reference/translation.md#reasoning-effort)."""
 BUDGETS: dict[Effort, int] = {
     "minimal": 1024,
     "low": 2048,
@@ -56,7 +56,7 @@ DYNAMIC = -1
 """The budget of a model that decides by itself."""
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 """Members of other dialects that name a state kept elsewhere; without it the question would be
-another one (wires.md 3.11).
+another one (docs/reference/translation.md#caching-identity-and-tier).
 """
 MEANT_ANYWAY = frozenset({None, "auto", "default", "standard"})
 """Tiers that say no more than the usual one."""
@@ -239,8 +239,8 @@ class _Writing:
         return {"functionCallingConfig": self._calling(choice)}
 
     def _calling(self, choice: ToolChoice) -> dict[str, Any]:
-        """wires.md 3.3. Only ANY and VALIDATED take a list of names; VALIDATED is AUTO with calls
-        that fit their schema.
+        """docs/reference/translation.md#tools-and-tool-choice. Only ANY and VALIDATED take a list
+        of names; VALIDATED is AUTO with calls that fit their schema.
         """
         offered = {tool.name for tool in self._call.tools}
         if strangers := [name for name in choice.names if name not in offered]:
@@ -296,7 +296,7 @@ class _Writing:
 
     def _thinking(self) -> dict[str, Any] | None:
         """A level for models that take levels, a budget for those before them; never both, which is
-        an error (wires.md 3.9).
+        an error (docs/reference/translation.md#reasoning-effort).
         """
         asked = self._call.reasoning
         if asked is None:

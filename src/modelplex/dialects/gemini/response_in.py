@@ -4,8 +4,8 @@ Above it stands `gemini`; below it the vocabulary and the framing of server-sent
 request: what the request's writer changed comes with Written and is undone here.
 
 The end of a stream is its EOF, behind a `finishReason` for every candidate or a `blockReason`:
-there is no other mark (wires.md 4). Calls come whole, arguments and all; text and thoughts come in
-pieces, and a part ends where one of another kind begins.
+there is no other mark (docs/reference/translation.md#rules). Calls come whole, arguments and all;
+text and thoughts come in pieces, and a part ends where one of another kind begins.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from modelplex.dialects.gemini.json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT,
 from modelplex.dialects.gemini.usage import read_logprobs, read_usage
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}
-"""`finishReason` in the vocabulary's words (wires.md 3.5). Any other, known or new, says that the
-answer was cut by a filter, but for those below.
+"""`finishReason` in the vocabulary's words (docs/reference/translation.md#finish-reasons). Any
+other, known or new, says that the answer was cut by a filter, but for those below.
 """
 
 BROKEN: dict[str, str] = {

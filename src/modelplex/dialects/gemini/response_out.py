@@ -48,7 +48,7 @@ FINISH_WORDS: dict[Reason, str] = {
     "filter": "SAFETY",
     "paused": "CONTINUATION",
 }
-"""wires.md 3.5."""
+"""docs/reference/translation.md#finish-reasons."""
 CUT = frozenset({"length", "context", "filter", "refusal"})
 """Reasons after which a call's arguments may be half."""
 PING = b"\n\n"

@@ -1,7 +1,8 @@
 """What Gemini counts and how sure it was: usage and log probabilities, read and written.
 
 Above it stand the other files of this dialect; below it the event vocabulary. The prompt's count
-includes what was cached, the candidates' excludes the thoughts (wires.md 2.6, 3.6). What a provider
+includes what was cached, the candidates' excludes the thoughts
+(docs/reference/wire-formats.md#gemini and docs/reference/translation.md#usage). What a provider
 counted is never counted again (R14): its object rides along and goes back as it came.
 """
 

@@ -2,8 +2,9 @@
 untouched way.
 
 Above it stands the gateway; below it the vocabulary and the framing of lines. It knows no address,
-no key and no socket, and no other dialect. Source: ollama/ollama's api/types.go and docs/api.md;
-wires.md 2.5 and the OLL columns of its section 3.
+no key and no socket, and no other dialect. Source: ollama/ollama's api/types.go and
+https://github.com/ollama/ollama/blob/main/docs/api.md;
+docs/reference/wire-formats.md#ollama and the OLL columns of docs/reference/translation.md.
 
 What Ollama has no words for is refused where the answer would be to another question (an image it
 cannot load, several choices) and otherwise left out and named as a Change.

@@ -1,4 +1,5 @@
-"""Ollama's own form (isolation.md 5.6): a conversation, a prompt, and vectors.
+"""Ollama's own form (docs/reference/isolation-requirements.md#compatible-providers): a
+conversation, a prompt, and vectors.
 
 Above it stands the judge; below it the walk. Its server runs the model beside the gateway; what it
 reads of a request is short, and all of it stands here.

@@ -1,7 +1,7 @@
 """What an Ollama client asks: the bodies of /api/chat, /api/generate and /api/embed, understood.
 
 Above it stands `ollama.py`, below it the vocabulary. Source: ollama/ollama's api/types.go and
-docs/api.md; wires.md 2.5.
+https://github.com/ollama/ollama/blob/main/docs/api.md; docs/reference/wire-formats.md#ollama.
 
 Ollama's clients say less than the vocabulary asks for, and what they leave out is made here: a
 call's id, whose result a tool's message is, the kind of an image. `options` that only Ollama's

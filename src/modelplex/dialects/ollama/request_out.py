@@ -91,7 +91,8 @@ _THINK: dict[Effort, bool | str] = {
 }
 _CLAMPED: frozenset[Effort] = frozenset({"minimal", "xhigh"})
 
-# The least budget, in tokens, that stands for each level: the reverse of the table in wires.md 3.9.
+# The least budget, in tokens, that stands for each level: the reverse of the table in
+# docs/reference/translation.md#reasoning-effort.
 _BUDGETS: tuple[tuple[int, Effort], ...] = (
     (32000, "max"),
     (24576, "xhigh"),

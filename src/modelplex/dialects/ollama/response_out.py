@@ -2,8 +2,9 @@
 answers, which have the same form.
 
 Above it stands `ollama.py`, below it the vocabulary. A call is written whole, in a line of its own,
-when its last argument has come; the last line alone has `done`, the reason and the counts (wires.md
-2.5, 3.12). Durations are left out, as Ollama leaves out what is zero: nobody measured them.
+when its last argument has come; the last line alone has `done`, the reason and the counts
+(docs/reference/wire-formats.md#ollama and docs/reference/translation.md#stream-writers). Durations
+are left out, as Ollama leaves out what is zero: nobody measured them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ DONE_REASONS: dict[Reason, str] = {
     "filter": "stop",
     "paused": "length",
 }
-"""wires.md 3.5: Ollama has two."""
+"""docs/reference/translation.md#finish-reasons: Ollama has two."""
 _UNTOLD = frozenset({"refusal", "filter", "paused", "context"})
 """The reasons that Ollama's words tell worse than they were told."""
 _MAY_BE_CUT = frozenset({"length", "context"})

@@ -1,7 +1,7 @@
 """OpenAI's old text completions: the client's half, and the untouched way.
 
 Above it stands the passage; below it the vocabulary. The choices of all prompts are one row: choice
-= prompt * n + i (wires.md 2.2).
+= prompt * n + i (docs/reference/wire-formats.md#completions-and-embeddings).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@ too.
 
 Above it stands the passage; below it the vocabulary. This page is the contract of
 dialects/dialect.py, all three halves of it; each half has its file. The form and what compatible
-servers make of it are in wires.md 2.1 and 2.8.
+servers make of it are in docs/reference/wire-formats.md#chat-completions and
+#openai-compatible-servers.
 """
 
 from __future__ import annotations

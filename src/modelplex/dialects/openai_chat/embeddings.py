@@ -1,8 +1,8 @@
 """OpenAI's embeddings, both halves and the untouched way.
 
 Above it stands the passage; below it the vocabulary. Vectors are floats or base64 of little-endian
-float32 (wires.md 2.2), and change between the two without a loss where the floats are float32's
-own.
+float32 (docs/reference/wire-formats.md#completions-and-embeddings), and change between the two
+without a loss where the floats are float32's own.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Errors in OpenAI's words, both ways: a provider's answer into our tree, our tree into a client's
 answer.
 
-Above it stand the OpenAI dialects; below it the error tree. It knows the shapes of wires.md 2.7 and
-what compatible servers make of them, and no provider by name. A rejected upstream key is the
-gateway's trouble: nothing of what was said about it reaches a client.
+Above it stand the OpenAI dialects; below it the error tree. It knows the shapes of
+docs/reference/wire-formats.md#errors-and-retry-headers and what compatible servers make of them,
+and no provider by name. A rejected upstream key is the gateway's trouble: nothing of what was said
+about it reaches a client.
 """
 
 from __future__ import annotations

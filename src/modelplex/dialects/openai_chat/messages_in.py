@@ -1,8 +1,8 @@
 """The messages of a chat completions request, read into the vocabulary.
 
 Above it stands _openai_chat_read; below it the vocabulary. Roles, content parts, tool calls and
-their results, and reasoning that is sent back (wires.md 2.1, 2.8), in the order in which a model
-makes them.
+their results, and reasoning that is sent back (docs/reference/wire-formats.md#chat-completions and
+#openai-compatible-servers), in the order in which a model makes them.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def _seal(format_: str | None, data: str, id_: str | None) -> OpaqueState:
 
 
 def _read_thinking(message: _Message) -> list[ReasoningPart]:
-    """`reasoning_details` is authoritative, else `reasoning_content`, else `reasoning` (wires.md
-    3.10).
+    """`reasoning_details` is authoritative, else `reasoning_content`, else `reasoning`
+    (docs/reference/translation.md#reasoning-and-opaque-state).
     """
     if not message.reasoning_details:
         text = message.reasoning_content or message.reasoning

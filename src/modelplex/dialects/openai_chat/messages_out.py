@@ -1,8 +1,8 @@
 """The messages of a Call, written for a chat completions provider.
 
 Above it stands _openai_chat_write; below it the vocabulary. What a tool message cannot hold
-(images, files) follows in the next user message (wires.md 3.2); sealed state goes to its maker and
-to nobody else (3.10).
+(images, files) follows in the next user message (docs/reference/translation.md#content-parts);
+sealed state goes to its maker and to nobody else.
 """
 
 from __future__ import annotations
@@ -208,8 +208,9 @@ class ChatMessageWriter:
         self._lose(path, "sealed state is of use to its maker alone")
 
     def _write_thoughts(self, thoughts: list[ReasoningPart], written: _Written, *, path: str) -> None:
-        """Back to its maker as it came; to others as text, where the service takes it (wires.md
-        2.8, 3.10).
+        """Back to its maker as it came; to others as text, where the service takes it
+        (docs/reference/wire-formats.md#openai-compatible-servers and
+        docs/reference/translation.md#reasoning-and-opaque-state).
         """
         theirs: list[ReasoningPart] = []
         for thought in thoughts:
@@ -377,7 +378,9 @@ class ChatMessageWriter:
 
 
 def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
-    """One of `reasoning_details`, in the form that wires.md 2.8 names."""
+    """One of `reasoning_details`, in the form that
+    docs/reference/wire-formats.md#openai-compatible-servers names.
+    """
     detail: _Written = {}
     seal = thought.seal if is_theirs else None
     if thought.summary:
@@ -396,7 +399,7 @@ def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
 
 def cache_control(ttl: str | None) -> dict[str, str]:
     """Anthropic's marker. OpenAI's lifetimes are longer: both become its longest
-    (wires.md 3.11).
+    (docs/reference/translation.md#caching-identity-and-tier).
     """
     known = {"30m": "1h", "12h": "1h"}
     return {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": known.get(ttl, ttl)}

@@ -1,5 +1,5 @@
-"""OpenAI's Chat Completions, as OpenAI and everybody who is compatible reads them (isolation.md 5.3
-and 5.6).
+"""OpenAI's Chat Completions, as OpenAI and everybody who is compatible reads them
+(docs/reference/isolation-requirements.md#openai-chat-completions and #compatible-providers).
 
 Above it stands the judge; below it the walk.
 """
@@ -100,7 +100,7 @@ SERVICES: dict[str, ValueRule] = {
     "data_sources": RefuseRule("remote-data"),
     "disable_search": ExceptRule(True, StripRule("web-search")),
 }
-"""Members of single services (isolation.md 5.6)."""
+"""Members of single services (docs/reference/isolation-requirements.md#compatible-providers)."""
 JSON_FORMAT: dict[str, ValueRule] = {
     "text": ObjectRule({"type": KIND}),
     "json_object": ObjectRule({"type": KIND, "schema": SCHEMA}),

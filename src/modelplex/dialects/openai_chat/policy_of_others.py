@@ -1,5 +1,5 @@
 """OpenAI's smaller forms: completions, vectors, and the JSON bodies of moderation, ranking,
-pictures and speech (isolation.md 5.3).
+pictures and speech (docs/reference/isolation-requirements.md#openai-chat-completions).
 
 Above it stands the judge; below it the walk, and what all of OpenAI's forms share.
 """

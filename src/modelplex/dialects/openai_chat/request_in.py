@@ -1,8 +1,9 @@
 """A chat completions request, understood: its bytes into a Call.
 
 Above it stands openai_chat; below it the vocabulary. It reads what OpenAI's own clients send
-(wires.md 2.1), what clients of compatible servers add to it (2.8), and the forms that came before:
-`functions`, `function_call`, `max_tokens`. What has no place in a Call rides along unread.
+(docs/reference/wire-formats.md#chat-completions), what clients of compatible servers
+add to it, and the forms that came before: `functions`, `function_call`, `max_tokens`. What has no
+place in a Call rides along unread.
 """
 
 from __future__ import annotations

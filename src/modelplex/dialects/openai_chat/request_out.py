@@ -41,12 +41,16 @@ WRAPPED = msgspec.Raw(
 )
 """The parameters of a free-form tool where the service knows functions only."""
 ANSWER_TOOL = "answer"
-"""The tool whose arguments are the answer, for a model that knows no schema (wires.md 3.8)."""
+"""The tool whose arguments are the answer, for a model that knows no schema
+(docs/reference/translation.md#structured-output).
+"""
 CUSTOM_TOOLS = "tools.custom"
 """In `Quirks.refuses`: the service knows functions only."""
 
 BUDGETS = ((32000, "max"), (24576, "xhigh"), (16384, "high"), (8192, "medium"), (2048, "low"), (0, "minimal"))
-"""wires.md 3.9, reversed: the highest row that is not above the budget."""
+"""docs/reference/translation.md#reasoning-effort, reversed: the highest row that is not above the
+budget.
+"""
 
 _TIERS = {"auto": "auto", "standard_only": "default"}
 """What Anthropic's tiers are called here."""
@@ -376,8 +380,8 @@ def effort_of(budget: int) -> str:
 
 
 def check_pairs(messages: tuple[Message, ...]) -> None:
-    """Calls without results, and results without calls, are the client's mistake (wires.md 3.4).
-    Raises BadRequest with the ids.
+    """Calls without results, and results without calls, are the client's mistake
+    (docs/reference/translation.md#tool-calls-and-results). Raises BadRequest with the ids.
     """
     open_calls: dict[str, str] = {}
     for message in messages:

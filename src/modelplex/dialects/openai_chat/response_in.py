@@ -2,8 +2,8 @@
 
 Above it stands openai_chat; below it the vocabulary. A whole answer is read as one chunk whose
 deltas are its messages, so that both take the same way. What compatible servers make of the form
-(wires.md 2.8) is expected everywhere: no id, one id for many calls, usage in any chunk, `stop`
-after tool calls.
+(docs/reference/wire-formats.md#openai-compatible-servers) is expected everywhere: no id, one id for
+many calls, usage in any chunk, `stop` after tool calls.
 """
 
 from __future__ import annotations
@@ -542,8 +542,8 @@ class ChatReader:
             if self._over:
                 return
         if calls and whole and reason in {"stop", "length", "tool_calls"}:
-            # wires.md 3.5: calls end the turn, whatever the word, unless the limit was hit inside
-            # their arguments.
+            # Calls end the turn, whatever the word, unless the limit was hit inside their arguments
+            # (docs/reference/translation.md#finish-reasons).
             reason = "tool_calls"
         elif reason == "tool_calls":
             reason = "stop"

@@ -1,8 +1,9 @@
 """Events, written as a chat completions answer for a client, streamed or whole.
 
-Above it stands openai_chat; below it the vocabulary. The steps of a stream are those of wires.md
-2.1: OpenAI's own client libraries concatenate every repeated string and add every repeated number,
-so that nothing which names something may occur twice.
+Above it stands openai_chat; below it the vocabulary. The steps of a stream are those of
+docs/reference/wire-formats.md#chat-completions: OpenAI's own client libraries concatenate every
+repeated string and add every repeated number, so that nothing which names something may occur
+twice.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ FINISH_WORDS: dict[Reason, str] = {
     "filter": "content_filter",
     "paused": "length",
 }
-"""wires.md 3.5."""
+"""docs/reference/translation.md#finish-reasons."""
 
 _TIERS = {"standard": "default"}
 """Anthropic's word for what OpenAI calls default."""
@@ -325,13 +326,15 @@ _LOST_OUTPUT = Change("drop", "choices[].message", "an output that has no form h
 
 
 def write_error_event(error: ModelplexError) -> bytes:
-    """The in-stream error: a `data:` object with `error` (wires.md 2.1). Nothing may follow it."""
+    """The in-stream error: a `data:` object with `error`
+    (docs/reference/wire-formats.md#chat-completions). Nothing may follow it.
+    """
     return sse.event(encode({"error": error_object(error)}))
 
 
 def finish_word(event: ResponseEnded, *, refused: bool, old: bool, changes: list[Change]) -> str:
-    """wires.md 3.5. A refusal in the model's own words is what OpenAI ends with `stop`, since
-    `message.refusal` tells it.
+    """docs/reference/translation.md#finish-reasons. A refusal in the model's own words is what
+    OpenAI ends with `stop`, since `message.refusal` tells it.
     """
     if event.reason == "paused":
         changes.append(Change("lower", "choices[].finish_reason", "a paused turn is told as `length`"))

@@ -1,7 +1,7 @@
 """OpenAI's usage object, read and written. The same shape serves chat, completions and embeddings.
 
 Above it stand the OpenAI dialects; below it the event vocabulary. What a provider counted is never
-counted again (wires.md R14): its object rides along and goes back as it came.
+counted again (docs/reference/translation.md#r14): its object rides along and goes back as it came.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The words of OpenAI's Responses form that more than one of its files needs.
 
 Above it stand the files of openai_responses; below it nothing. Only names, and no behaviour: which
-members and items there are, and what becomes of those that say nothing outside this form (wires.md
-2.3, 3.11).
+members and items there are, and what becomes of those that say nothing outside this form
+(docs/reference/wire-formats.md#responses and
+docs/reference/translation.md#caching-identity-and-tier).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 DIALECT = "openai_responses"
 
 SEAL_FORMAT = "openai-responses-v1"
-"""What `encrypted_content` of a reasoning item is called (wires.md 2.8)."""
+"""What `encrypted_content` of a reasoning item is called
+(docs/reference/wire-formats.md#openai-compatible-servers).
+"""
 COMPACTED = "openai-compaction-v1"
 """What `encrypted_content` of a compaction item is called here: all that was said before it,
 readable to its maker alone.

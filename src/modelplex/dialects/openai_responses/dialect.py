@@ -2,9 +2,9 @@
 speak too.
 
 Above it stands the passage; below it the vocabulary. This page is the contract of
-dialects/dialect.py, all three halves of it; each half has its files. The form is in wires.md 2.3.
-Nothing is kept at a provider: what a client refers to by an id is put into the request before it is
-read (`with_history`).
+dialects/dialect.py, all three halves of it; each half has its files. The form is in
+docs/reference/wire-formats.md#responses. Nothing is kept at a provider: what a client refers to by
+an id is put into the request before it is read (`with_history`).
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def write_answer(
 
 
 def write_error_event(error: ModelplexError, *, sequence_number: int = 0) -> bytes:
-    """The in-stream error of an answer that passes: the flat `error` event of wires.md 2.3. Nothing
-    may follow it.
+    """The in-stream error of an answer that passes: the flat `error` event of
+    docs/reference/wire-formats.md#responses. Nothing may follow it.
     """
     told = {"code": error.code, "message": error.message, "param": error.param}
     return (

@@ -1,8 +1,9 @@
 """The conversation of a Call as the items of a Responses request.
 
 Above it stands _openai_responses_write; below it the vocabulary. A turn becomes as many items as it
-has reasoning, messages and calls, in its own order (wires.md 3.4); sealed state goes to its maker
-and to nobody else (3.10).
+has reasoning, messages and calls, in its own order
+(docs/reference/translation.md#tool-calls-and-results); sealed state goes to its maker and to nobody
+else.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
 
 ERROR_MARK = "[tool error] "
 _LIFETIMES = {"5m": "30m", "1h": "12h", "30m": "30m", "12h": "12h"}
-"""wires.md 3.11. A marker that does not say how long it lives is Anthropic's, and cannot be told
-from here whether the model takes one.
+"""docs/reference/translation.md#caching-identity-and-tier. A marker that does not say how long it
+lives is Anthropic's, and cannot be told from here whether the model takes one.
 """
 
 _Written = dict[str, Any]
@@ -84,8 +85,9 @@ class ResponsesItemWriter:
         """Whether encrypted reasoning is among the items."""
 
     def instructions(self) -> str | None:
-        """What stands before the conversation (wires.md 3.1): `instructions` itself, or the leading
-        messages of another form.
+        """What stands before the conversation
+        (docs/reference/translation.md#instructions-and-roles): `instructions` itself, or the
+        leading messages of another form.
         """
         texts = [
             part.text for message in self._leading() for part in message.parts if isinstance(part, TextPart)
@@ -384,7 +386,9 @@ def _data_url(source: InlineData) -> str:
 
 
 def _marked(parts: Sequence[_AnyPart]) -> list[_AnyPart]:
-    """The parts of a failed result, told as one (wires.md 3.4)."""
+    """The parts of a failed result, told as one
+    (docs/reference/translation.md#tool-calls-and-results).
+    """
     first = parts[0] if parts else None
     if isinstance(first, dict) and first["type"] == "input_text":
         return [{**first, "text": ERROR_MARK + first["text"]}, *parts[1:]]

@@ -1,4 +1,5 @@
-"""OpenAI's Responses, over HTTP and as the messages of a WebSocket (isolation.md 5.2).
+"""OpenAI's Responses, over HTTP and as the messages of a WebSocket
+(docs/reference/isolation-requirements.md#openai-responses).
 
 Above it stands the judge; below it the walk, and what all of OpenAI's forms share.
 """

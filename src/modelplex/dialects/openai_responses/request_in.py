@@ -2,8 +2,8 @@
 ones put before its own.
 
 Above it stands openai_responses; below it the vocabulary. It reads what OpenAI's own clients, Codex
-among them, send (wires.md 2.3). What has no place in a Call rides along unread, so that nothing is
-lost on the way to a provider of the same form.
+among them, send (docs/reference/wire-formats.md#responses). What has no place in a Call rides along
+unread, so that nothing is lost on the way to a provider of the same form.
 """
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ def previous_response(ask: RawRequest) -> str | None:
 
 
 def wants_keeping(ask: RawRequest) -> bool:
-    """Whether the answer is to be kept: `store` is true unless it is said to be false (wires.md
-    2.3).
+    """Whether the answer is to be kept: `store` is true unless it is said to be false
+    (docs/reference/wire-formats.md#responses).
     """
     given = ask.fields.get("store")
     return given is None or bytes(given) != b"false"

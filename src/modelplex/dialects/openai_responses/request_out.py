@@ -3,7 +3,7 @@
 Above it stands openai_responses; below it the vocabulary. Nothing is ever kept at the provider:
 `store` is sent as false, and reasoning is asked for encrypted, so that the client can bring it
 back. What this form cannot say is refused with its place, and what it can only say in weaker words
-is listed as a Change (wires.md 3).
+is listed as a Change (docs/reference/translation.md).
 """
 
 from __future__ import annotations

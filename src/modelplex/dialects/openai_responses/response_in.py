@@ -2,8 +2,8 @@
 
 Above it stands openai_responses; below it the vocabulary. Items are read as they come and once
 only: what a server tells by deltas is not told again by their done events, and what it tells in
-those or in the final output alone is not lost (wires.md R5). Items that this form alone has go on
-as they are.
+those or in the final output alone is not lost (docs/reference/translation.md#r5). Items that this
+form alone has go on as they are.
 """
 
 from __future__ import annotations
@@ -560,7 +560,8 @@ class ResponsesReader:
                 return
         calls = any(not call.as_text for call in self._calls.values())
         if calls and whole and reason in {"stop", "length"}:
-            # wires.md 3.5: calls end the turn, unless the limit was hit inside their arguments.
+            # Calls end the turn, unless the limit was hit inside their arguments
+            # (docs/reference/translation.md#finish-reasons).
             reason = "tool_calls"
         elif reason == "stop" and self._refused:
             reason = "refusal"
@@ -592,7 +593,7 @@ def _odd(raw: msgspec.Raw) -> dict[str, Any]:
 
 
 def _flat_error(data: bytes) -> object:
-    """The error event holds its members itself (wires.md 2.3)."""
+    """The error event holds its members itself (docs/reference/wire-formats.md#responses)."""
     members = as_object(decode_mended(data, msgspec.json.Decoder().decode)) or {}
     return {name: members.get(name) for name in ("message", "code", "param")}
 

@@ -1,8 +1,9 @@
 """The response object: what a client is told of its request and of the answer so far.
 
 Above it stands _openai_responses_writer; below it the vocabulary. Strict clients require every echo
-of the request to be there, with a value that is no null where the type has none (wires.md 2.3,
-R49). They are encoded once, since a stream tells the whole object three times.
+of the request to be there, with a value that is no null where the type has none
+(docs/reference/wire-formats.md#responses, R49). They are encoded once, since a stream tells the
+whole object three times.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Events, written as a Responses answer for a client, streamed or whole.
 
 Above it stands openai_responses; below it the vocabulary. The steps of a stream are those of
-wires.md 2.3, as OpenAI's own client libraries hold every stream to
+docs/reference/wire-formats.md#responses, as OpenAI's own client libraries hold every stream to
 them: each event has the next number, each item its place and one identity from its first event to
     the final output. What a whole
 answer holds is what the last event of its stream would.
@@ -52,7 +52,9 @@ INCOMPLETE: dict[Reason, str | None] = {
     "refusal": "content_filter",
     "filter": "content_filter",
 }
-"""wires.md 3.5: why an answer is incomplete, None where it is complete."""
+"""docs/reference/translation.md#finish-reasons: why an answer is incomplete, None where it is
+complete.
+"""
 
 _decode_any = msgspec.json.Decoder().decode
 
@@ -462,8 +464,8 @@ class ResponsesWriter:
         return item, out + added
 
     def _summarize(self, item: _Item) -> bytes:
-        """A summary holds what can be read, be it the reasoning itself or a summary of it (wires.md
-        3.10).
+        """A summary holds what can be read, be it the reasoning itself or a summary of it
+        (docs/reference/translation.md#reasoning-and-opaque-state).
         """
         if item.part is not None:
             return b""

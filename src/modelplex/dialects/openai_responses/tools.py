@@ -1,9 +1,9 @@
 """The tools of a Responses request and the choice among them, read and written.
 
-Above it stand the files of openai_responses; below it the vocabulary. Tools are flat here (wires.md
-3.3) and may stand in namespaces, which are taken apart when they are read and put together again
-when they are written. What is written goes to providers, and back to clients as the echo of what
-they asked for.
+Above it stand the files of openai_responses; below it the vocabulary. Tools are flat here
+(docs/reference/translation.md#tools-and-tool-choice) and may stand in namespaces, which are taken
+apart when they are read and put together again when they are written. What is written goes to
+providers, and back to clients as the echo of what they asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The usage object of Responses, read and written.
 
 Above it stand the files of openai_responses; below it the event vocabulary. What a provider counted
-is never counted again (wires.md R14): its object rides along and goes back as it came.
+is never counted again (docs/reference/translation.md#r14): its object rides along and goes back as
+it came.
 """
 
 from __future__ import annotations
