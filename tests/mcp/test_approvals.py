@@ -7,17 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelplex.mcp import approvals
 from modelplex.mcp.approvals import (
     PROMPT_MEMBERS,
+    ApprovalFinding,
     Approvals,
     LockedServer,
     approved,
     hash_of,
     mode_of,
     says,
-    scan,
 )
 from modelplex.mcp.constants import Catalog, Json
+
+
+def scan(definition: object, *, others: Iterable[str] = ()) -> Iterator[ApprovalFinding]:
+    return approvals._scanned(definition, approvals._specific([*others]))
 
 
 def tool(name: str = "read", **members: Any) -> Json:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelplex.mcp.names import LEAST_LIMIT, LIMIT, ServerToolName, ToolNames, exposed
+from modelplex.config.tools import LEAST_NAME
+from modelplex.mcp.names import LIMIT, ServerToolName, ToolNames, exposed
 
 VALID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -36,7 +37,7 @@ def test_a_name_is_the_servers_and_the_tools(own: str, name: str) -> None:
     assert exposed("git", own) == name
 
 
-@given(server=server_names, own=own_names, limit=st.integers(LEAST_LIMIT, 128), prefix=st.booleans())
+@given(server=server_names, own=own_names, limit=st.integers(LEAST_NAME, 128), prefix=st.booleans())
 def test_every_name_fits_what_providers_take(server: str, own: str, limit: int, prefix: bool) -> None:
     name = exposed(server, own, limit=limit, prefix=prefix)
     assert VALID.fullmatch(name)

@@ -8,7 +8,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 from anthropic.types.anthropic_beta_param import AnthropicBetaParam
 
-from modelplex.dialects.anthropic.policy_betas import DATE, KEPT, OPENED_BY, allowed_beta, sealed_betas
+from modelplex.dialects.anthropic.policy_betas import DATE, KEPT, OPENED_BY, sealed_betas
 from modelplex.policy.model_names import refused_model, switches
 from tests.policy.judging import facts, left, messages
 
@@ -18,6 +18,11 @@ DROPPED = (
     "fallback-credit-2026-05-01 advisor-tool-2026-03-01 agent-memory-2026-01-01 managed-agents-2026-04-01 dreaming-2026-04-21 "
     "telemetry-destinations-2026-05-01 webhooks-2026-05-01 user-profiles-2026-03-24 fast-mode-2026-02-01 brand-new-2030-01-01 web-search-2025-03-05"
 ).split()
+
+
+def allowed_beta(value: str) -> bool:
+    """Whether this value alone goes on where no rule is open."""
+    return sealed_betas(value, facts())[0] == (value,)
 
 
 @pytest.mark.parametrize("beginning", KEPT)

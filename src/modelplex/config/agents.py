@@ -69,15 +69,15 @@ def _ports(node: TomlNode) -> tuple[int, ...] | Faulty:
 
 
 def _rule_name(node: TomlNode) -> str | Faulty:
-    from modelplex.policy.rules import RULES
+    from modelplex.policy.rules import OPENABLE, RULES
 
     expected = "the name of a rule of the sealed policy"
     value = text(expected)(node)
     if value is FAULTY:
         return FAULTY
-    if (rule := RULES.get(value)) is None:
+    if value not in RULES:
         return node.wrong(expected, found=shown(node.value), hint=near(value, [*RULES]))
-    return value if not rule.fixed else node.wrong("a rule that can be opened", found=shown(node.value))
+    return value if value in OPENABLE else node.wrong("a rule that can be opened", found=shown(node.value))
 
 
 def _bounded_rule(node: TomlNode) -> str | Faulty:

@@ -29,8 +29,7 @@ another candidate worth trying?
                            is not an answer
           UpstreamEncoded  502  it answered in a coding that is not read here
         UpstreamTimeout    504  nothing came in time
-      GatewayFault       ours
-        Fault              500
+      GatewayFault       500  ours
         StatePinned        503  the request holds state that only one provider can read, and that
                            one is not to be had
         Busy               503  the gateway has no room for another request
@@ -269,13 +268,7 @@ class UpstreamTimeout(ProviderError):
 
 
 class GatewayFault(ModelplexError):
-    """Ours."""
-
-
-class Fault(GatewayFault):
-    """Something that should not have happened. Its log line has the details; the client gets the
-    request id.
-    """
+    """The gateway's own. The log line has the details; the client gets the request id."""
 
 
 class StatePinned(GatewayFault):

@@ -309,19 +309,15 @@ def _recorded(
 # --- what looks wrong -----------------------------------------------------------------------------
 
 
-def scan(definition: object, *, others: Collection[str] = ()) -> Iterator[ApprovalFinding]:
-    """What a person should look at, of every string in a definition, the names of arguments too.
-    `others` are the names of other servers' tools.
-    """
-    return _scanned(definition, _specific(others))
-
-
 def _specific(others: Collection[str]) -> frozenset[str]:
     """Of these names, those that are no common word."""
     return frozenset(name for name in others if len(name) >= SPECIFIC and not name.isalpha())
 
 
 def _scanned(definition: object, others: frozenset[str]) -> Iterator[ApprovalFinding]:
+    """Suspicious strings of a definition, names of arguments included. `others` are the names of
+    other servers' tools that are no common words.
+    """
     left = SCANNED
     for path, text in _strings(definition):
         piece = text[:left]

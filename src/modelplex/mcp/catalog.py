@@ -26,7 +26,6 @@ LIST_TTL_MS: Final = 30_000
 """How long a client may keep a list, or what `server/discover` says: a change is told to those who
 subscribed, and soon found by the others.
 """
-READ_TTL_MS: Final = 0
 CACHE_SCOPE: Final = "private"
 """Lists differ by caller, so no cache between may give one's to another."""
 

@@ -25,8 +25,6 @@ MODERN_VERSIONS: Final = ("2026-07-28",)
 """Those in which every request carries its envelope."""
 NEWEST_LEGACY: Final = LEGACY_VERSIONS[-1]
 NEWEST: Final = MODERN_VERSIONS[-1]
-UNSAID_VERSION: Final = "2025-03-26"
-"""What an HTTP request without a version header speaks."""
 
 RESERVED: Final = "io.modelcontextprotocol/"
 META_VERSION: Final = RESERVED + "protocolVersion"

@@ -51,11 +51,6 @@ keeps apart for each server and caller.
 ERA_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
 """What a modern result has at its top, and a legacy one has not."""
 
-URL_ELICITATION: Final = -32042
-"""Of revision 2025-11-25 alone: the client is to open an address first."""
-
-LIST_TTL: Final = 30_000
-"""Milliseconds for which a modern client may keep a list."""
 READ_TTL: Final = 0
 
 SERVER_INFO: Final = {"name": "modelplex", "title": "Modelplex", "version": modelplex.__version__}

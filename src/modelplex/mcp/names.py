@@ -22,9 +22,6 @@ SEPARATOR: Final = "__"
 LIMIT: Final = 64
 """Characters of a function's name that every provider accepts."""
 
-LEAST_LIMIT: Final = 36
-"""The longest server name (24), the separator and the hash must fit, with a character between."""
-
 HASH: Final = 8
 """Hexadecimal digits that a name which had to be changed ends with: 32 bits tell apart what one
 server offers.

@@ -42,7 +42,6 @@ from modelplex.core.errors import (
 )
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, ChatRequest, Endpoint, RawRequest, StrippedValue
-from modelplex.dialects.core.envelope import MARK
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.core.foreign_errors import (
     error_without_addresses,
@@ -101,7 +100,6 @@ oldest are forgotten first.
 """
 HUNG_UP = ClientClosed("The caller hung up.")
 """What a call has come to unless it comes to something else. It is never raised."""
-ENVELOPE = MARK.encode()
 CHANGES_LIMIT = 1024
 """Bytes of x-modelplex-changes and of x-modelplex-stripped; the Record has all of them."""
 PATH_MARKS = "/:@+;()[]"

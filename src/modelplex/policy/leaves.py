@@ -135,7 +135,6 @@ LEVEL = PatternRule(
     usual="auto none low medium high ephemeral completed in_progress incomplete enabled adaptive",
 )
 LEVEL_OR_FLAG = PatternRule(LEVEL_PATTERN, bool)
-LEVEL_OR_NUMBER = PatternRule(LEVEL_PATTERN, int, float)
 ENUM = PatternRule(r"(?=.{1,48}\Z)[A-Za-z]+(?:_[A-Za-z0-9]+){0,8}", int)
 FORMAT = EnumRule(
     "wav mp3 opus aac flac pcm pcm16 g711_ulaw g711_alaw ogg webm mp4 m4a png jpeg jpg webp gif svg float base64 int8 uint8 binary ubinary url b64_json json text verbose_json srt vtt"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 SERIES_LIMIT = 500
 """Combinations of provider, model and endpoint. Each is some 100 lines of text and 4 KB here."""

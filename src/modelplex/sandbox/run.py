@@ -53,7 +53,7 @@ from modelplex.sandbox.folders import (
 )
 from modelplex.sandbox.gateway import MORE, RUNS
 
-FAILED, WRONG = 1, 2
+WRONG: Final = 2
 START_SECONDS: Final = 30.0
 """How long the gateway may take to listen: far above what it needs, on a busy machine too."""
 END_SECONDS: Final = 10.0

@@ -26,11 +26,11 @@ from modelplex.dialects.core.bounds import check_values
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.pipeline.gateway import Gateway
+from modelplex.records.metrics import CONTENT_TYPE
 from modelplex.routing.aliases import permitted, resolve
 from modelplex.routing.circuits import ANY_KEY, EVERYBODY
 
 JSON = b"application/json"
-PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 ModelsForm = Literal["openai", "anthropic", "gemini"]
 """In which dialect a list of models is written."""
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
@@ -203,7 +203,7 @@ class AdminRoutes:
     async def _metrics(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
         # In a thread: with many models it takes longer than a stream should wait.
-        return PROMETHEUS, await asyncio.to_thread(self._meters.render)
+        return CONTENT_TYPE, await asyncio.to_thread(self._meters.render)
 
 
 def _shown(body: bytes) -> str:

@@ -34,9 +34,6 @@ class BodyMemory:
         """From here on these limits hold; what is held stays."""
         self.total, self.share = total, share
 
-    def held_by(self, owner: str) -> int:
-        return self._held.get(owner, 0)
-
     def grow(self, owner: str, size: int) -> None:
         """Count `size` bytes more for this caller.
 

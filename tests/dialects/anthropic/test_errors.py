@@ -53,7 +53,7 @@ def _told(error: ModelplexError) -> tuple[int, dict[str, Any]]:
         (errors.CircuitOpen, 429, "rate_limit_error"),
         (errors.AgentLimited, 429, "rate_limit_error"),
         (errors.BudgetExceeded, 402, "billing_error"),
-        (errors.Fault, 500, "api_error"),
+        (errors.GatewayFault, 500, "api_error"),
         (errors.StatePinned, 503, "api_error"),
     ],
 )

@@ -28,7 +28,7 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.anthropic.betas import PROVIDER_RUNS, allowed_betas
+from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.parsed_request import holds_envelopes
 from tests.dialects.anthropic.peer import HELLO, HOME, make_ask, make_call, sent_home
@@ -398,8 +398,6 @@ def test_a_body_with_an_envelope_is_told_from_one_that_may_pass() -> None:
 # --- betas ----------------------------------------------------------------------------------------
 
 
-def test_betas_go_on_in_their_order_but_for_those_that_are_held_back() -> None:
+def test_betas_go_on_in_their_order_and_each_once() -> None:
     header = "claude-code-20250219, mcp-client-2025-04-04,context-1m-2025-08-07,,claude-code-20250219"
     assert allowed_betas(header) == "claude-code-20250219,mcp-client-2025-04-04,context-1m-2025-08-07"
-    assert allowed_betas(header, held_back=PROVIDER_RUNS) == "claude-code-20250219,context-1m-2025-08-07"
-    assert allowed_betas("Files-API-2025-04-14", held_back=PROVIDER_RUNS) == ""

@@ -10,7 +10,7 @@ from google.genai import errors, types
 
 from modelplex.core.errors import (
     BadRequest,
-    Fault,
+    GatewayFault,
     ModelplexError,
     PolicyDenied,
     RateLimited,
@@ -308,7 +308,7 @@ def test_a_stream_without_sse_is_one_array() -> None:
         (UpstreamAuth("Rejected.", upstream_status=401), 502, "UNAVAILABLE"),
         (RateLimited("Slow.", retry_after=1.5), 429, "RESOURCE_EXHAUSTED"),
         (StatePinned("Sealed."), 503, "UNAVAILABLE"),
-        (Fault("Ours."), 500, "INTERNAL"),
+        (GatewayFault("Ours."), 500, "INTERNAL"),
     ],
 )
 def test_an_error_is_raised_by_the_official_client_with_its_status(
@@ -328,7 +328,7 @@ def test_an_error_is_raised_by_the_official_client_with_its_status(
         assert details["RetryInfo"]["retryDelay"] == "1.5s"
     if error.param is not None:
         assert details["BadRequest"]["fieldViolations"][0]["field"] == error.param
-    if isinstance(error, Fault | StatePinned):
+    if isinstance(error, GatewayFault):
         assert "req_1" in written["message"]
 
 

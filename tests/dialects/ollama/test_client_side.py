@@ -13,7 +13,7 @@ from ollama._types import ChatResponse, EmbedResponse, GenerateResponse, ListRes
 
 from modelplex.core.errors import (
     BadRequest,
-    Fault,
+    GatewayFault,
     ModelplexError,
     Overloaded,
     PolicyDenied,
@@ -558,7 +558,7 @@ def test_vectors_are_floats() -> None:
         (RateLimited("x"), 429),
         (Overloaded("x"), 503),
         (UpstreamTimeout("x"), 504),
-        (Fault("x"), 500),
+        (GatewayFault("x"), 500),
     ],
 )
 def test_an_error_is_one_sentence_with_its_status(error: ModelplexError, status: int) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from modelplex.core.errors import BadRequest, ClientError, Fault, Overloaded, RateLimited, UpstreamAuth
+from modelplex.core.errors import BadRequest, ClientError, GatewayFault, Overloaded, RateLimited, UpstreamAuth
 from modelplex.dialects.openai_chat import dialect as openai_chat
 
 OPENAI = b'{"error":{"message":"No.","type":"invalid_request_error","param":"messages","code":"bad_thing"}}'
@@ -150,7 +150,7 @@ def test_a_redirect_names_the_host_alone() -> None:
 
 
 def test_our_own_fault_names_the_request() -> None:
-    status, written = openai_chat.write_error(Fault("Something broke."), request_id="req-1")
+    status, written = openai_chat.write_error(GatewayFault("Something broke."), request_id="req-1")
     assert status == 500
     assert "req-1" in json.loads(written)["error"]["message"]
     status, written = openai_chat.write_error(Overloaded("Busy."), request_id="req-1")

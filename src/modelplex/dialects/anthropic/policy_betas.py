@@ -71,11 +71,6 @@ _KEPT = frozenset(KEPT)
 _OPENED_BY: dict[str, str] = dict(OPENED_BY)
 
 
-def allowed_beta(value: str) -> bool:
-    """Whether a single value may go on where no rule is open."""
-    return _name(value) in _KEPT
-
-
 def sealed_betas(header: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The values that go on, in their order, and those that do not. A name goes on once: one beta
     with many dates would spell out a message.

@@ -22,7 +22,6 @@ from modelplex.dialects.openai_chat.errors import error_inside
 from modelplex.dialects.openai_chat.passthrough import ENDED_EARLY
 from modelplex.dialects.openai_responses.usage import read_usage
 
-_CALLS = frozenset({"function_call", "custom_tool_call"})
 _SILENT_ITEMS = frozenset({"message", "reasoning"})
 """Items whose beginning is no output: their first delta is."""
 _BEGIN = frozenset({"response.created", "response.in_progress", "response.queued"})
