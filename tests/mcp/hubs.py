@@ -19,12 +19,12 @@ from modelplex.mcp.constants import (
     META_CLIENT,
     META_VERSION,
     METHOD_NOT_FOUND,
-    AskedOf,
     Catalog,
     Era,
     Json,
     McpReply,
-    Told,
+    NotificationHandler,
+    RequestHandler,
     Unavailable,
 )
 from modelplex.mcp.gateway import ToolGateway
@@ -47,13 +47,19 @@ class Sent:
     """One request as it came to a server."""
 
     def __init__(
-        self, method: str, params: Json, scope: str, told: Told | None, asked: AskedOf | None, more: Json
+        self,
+        method: str,
+        params: Json,
+        scope: str,
+        on_notification: NotificationHandler | None,
+        on_request: RequestHandler | None,
+        more: Json,
     ) -> None:
         self.method = method
         self.params = params
         self.scope = scope
-        self.told = told
-        self.asked = asked
+        self.on_notification = on_notification
+        self.on_request = on_request
         self.capabilities: Json = more.get("capabilities") or {}
         self.log_level: str | None = more.get("log_level")
         self.timeout: float | None = more.get("timeout")
@@ -129,13 +135,13 @@ class ScriptedServer:
         params: Json,
         *,
         scope: str = "",
-        told: Told | None = None,
-        asked: AskedOf | None = None,
+        on_notification: NotificationHandler | None = None,
+        on_request: RequestHandler | None = None,
         **more: Any,
     ) -> McpReply:
         if self.fails is not None:
             raise self.fails
-        sent = Sent(method, params, scope, told, asked, more)
+        sent = Sent(method, params, scope, on_notification, on_request, more)
         self.sent.append(sent)
         try:
             return await self.script(sent)
@@ -176,7 +182,7 @@ class ScriptedServer:
         self.closed = True
 
 
-class Guest:
+class ScriptedClient:
     """A party: a legacy session, or the requests of a modern client."""
 
     def __init__(
@@ -194,18 +200,18 @@ class Guest:
         self.version = "2026-07-28" if era == "modern" else "2025-11-25"
         self.capabilities: Json = capabilities or {}
         self.session = session or ("s1" if era == "legacy" else "")
-        self.told: list[Json] = []
+        self.notifications: list[Json] = []
         self.channel: list[Json] = []
-        self.asked: list[tuple[str, Json]] = []
+        self.questions: list[tuple[str, Json]] = []
         self.answers = answers or {}
-        self.heard = asyncio.Event()
+        self.notified = asyncio.Event()
 
     def send(self, notification: Json) -> None:
-        self.told.append(notification)
-        self.heard.set()
+        self.notifications.append(notification)
+        self.notified.set()
 
     async def ask(self, method: str, params: Json) -> McpReply:
-        self.asked.append((method, params))
+        self.questions.append((method, params))
         return self.answers.get(method, McpReply.failed(METHOD_NOT_FOUND, "no"))
 
     def message(self, method: str, params: Json | None = None, *, id: str | int = 1) -> Json:
@@ -220,15 +226,15 @@ class Guest:
         return {"jsonrpc": "2.0", "id": id, "method": method, "params": body}
 
 
-class House:
+class Harness:
     """A hub, its servers, and what it told."""
 
     def __init__(
         self,
         *servers: ScriptedServer,
-        pins: Approvals | None = None,
+        approvals: Approvals | None = None,
         admit: Callable[[Caller], AbstractContextManager[object]] = admit_all,
-        elders: Iterable[ScriptedServer] = (),
+        legacy_servers: Iterable[ScriptedServer] = (),
         **config: Any,
     ) -> None:
         self.servers = {server.name: server for server in servers}
@@ -238,25 +244,25 @@ class House:
         self.seen: Lock = {}
         self.now = 100.0
         numbers = count(1)
-        self.hub = ToolGateway(
+        self.gateway = ToolGateway(
             self.config,
             self.servers,
-            elders={server.name: server for server in elders},
-            pins=pins or Approvals(mode="off"),
+            legacy_servers={server.name: server for server in legacy_servers},
+            approvals=approvals or Approvals(mode="off"),
             launches=dict.fromkeys(self.servers, "sha256:launch"),
             ids=(f"mpx-{number}" for number in numbers),
             key=b"k" * 32,
             clock=lambda: self.now,
             wall=lambda: 1_000.0,
-            tell=self.calls.append,
+            on_record=self.calls.append,
             report=lambda server, sentence: self.reports.append((server, sentence)),
-            seen=self.seen.update,
+            on_first_seen=self.seen.update,
             admit=admit,
         )
 
     async def ask(
         self,
-        guest: Guest,
+        guest: ScriptedClient,
         method: str,
         params: Json | None = None,
         *,
@@ -264,11 +270,11 @@ class House:
         id: str | int = 1,
     ) -> McpReply:
         message = guest.message(method, params, id=id)
-        return await asyncio.wait_for(self.hub.request(guest, message, server=server), WAIT)
+        return await asyncio.wait_for(self.gateway.request(guest, message, server=server), WAIT)
 
     async def call(
         self,
-        guest: Guest,
+        guest: ScriptedClient,
         name: str,
         arguments: Json | None = None,
         *,
@@ -279,13 +285,13 @@ class House:
             guest, "tools/call", {"name": name, "arguments": arguments or {}, **more}, server=server
         )
 
-    async def names(self, guest: Guest, *, server: str | None = None) -> list[str]:
+    async def names(self, guest: ScriptedClient, *, server: str | None = None) -> list[str]:
         reply = await self.ask(guest, "tools/list", server=server)
         assert reply.result is not None, reply.error
         return [each["name"] for each in reply.result["tools"]]
 
-    def opened(self, guest: Guest, *, server: str | None = None) -> Guest:
-        self.hub.opened(guest, server=server, channel=guest.channel.append)
+    def opened(self, guest: ScriptedClient, *, server: str | None = None) -> ScriptedClient:
+        self.gateway.open_session(guest, server=server, channel=guest.channel.append)
         return guest
 
 

@@ -41,8 +41,8 @@ from modelplex.mcp.servers import ManagedServer, ServerEvent
 from modelplex.mcp.servers.listing import LARGEST
 from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
 from modelplex.mcp.servers.streamable_http import ASIDES, messages_of
-from tests.mcp.clients.scripted import ScriptedHub, request
-from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
+from tests.mcp.clients.scripted import ScriptedBackend, request
+from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 from tests.mcp.servers.remote import Seen, legacy, remote
 from tests.mcp.servers.remote import Stream as Answer
 
@@ -66,21 +66,25 @@ async def test_an_agent_with_all_its_calls_hanging_at_a_server_leaves_places_for
             await go.wait()
         return McpReply(result={"content": [{"type": "text", "text": "here"}]})
 
-    house = House(
+    harness = Harness(
         ScriptedServer("s", tools=[tool("x")], script=script), max_in_flight=64, max_server_in_flight=16
     )
-    greedy, other, third = Guest(agent="greedy"), Guest(agent="other"), Guest(agent="third")
-    hanging = [asyncio.create_task(house.call(greedy, "s__x", {"hang": True})) for _ in range(64)]
-    await soon(lambda: len(house.servers["s"].sent) == 12)
-    assert text(await house.call(other, "s__x")) == "here"
-    hanging += [asyncio.create_task(house.call(other, "s__x", {"hang": True})) for _ in range(64)]
-    await soon(lambda: len(house.servers["s"].sent) == 12 + 1 + 3)
-    assert text(await house.call(third, "s__x")) == "here"
+    greedy, other, third = (
+        ScriptedClient(agent="greedy"),
+        ScriptedClient(agent="other"),
+        ScriptedClient(agent="third"),
+    )
+    hanging = [asyncio.create_task(harness.call(greedy, "s__x", {"hang": True})) for _ in range(64)]
+    await soon(lambda: len(harness.servers["s"].sent) == 12)
+    assert text(await harness.call(other, "s__x")) == "here"
+    hanging += [asyncio.create_task(harness.call(other, "s__x", {"hang": True})) for _ in range(64)]
+    await soon(lambda: len(harness.servers["s"].sent) == 12 + 1 + 3)
+    assert text(await harness.call(third, "s__x")) == "here"
     assert not any(task.done() for task in hanging)
     go.set()
     assert {text(reply) for reply in await asyncio.gather(*hanging)} == {"here"}
-    assert "of 0 calls" in repr(house.hub)
-    assert text(await house.call(greedy, "s__x")) == "here"
+    assert "of 0 calls" in repr(harness.gateway)
+    assert text(await harness.call(greedy, "s__x")) == "here"
 
 
 async def test_an_agent_with_all_its_sessions_processes_in_use_leaves_some_for_the_others() -> None:
@@ -91,12 +95,12 @@ async def test_an_agent_with_all_its_sessions_processes_in_use_leaves_some_for_t
         return McpReply(result={"content": [{"type": "text", "text": "here"}]})
 
     server = ScriptedServer("s", tools=[tool("x")], script=script, scope="session")
-    house = House(server, max_processes=4)
-    greedy = [Guest("legacy", agent="greedy", session=f"g{number}") for number in range(6)]
-    calls = [asyncio.create_task(house.call(guest, "s__x")) for guest in greedy for _ in range(2)]
+    harness = Harness(server, max_processes=4)
+    greedy = [ScriptedClient("legacy", agent="greedy", session=f"g{number}") for number in range(6)]
+    calls = [asyncio.create_task(harness.call(guest, "s__x")) for guest in greedy for _ in range(2)]
     await soon(lambda: len(server.sent) == 6)
     assert len({sent.scope for sent in server.sent}) == 3
-    other = asyncio.create_task(house.call(Guest("legacy", agent="other", session="o"), "s__x"))
+    other = asyncio.create_task(harness.call(ScriptedClient("legacy", agent="other", session="o"), "s__x"))
     await soon(lambda: len({sent.scope for sent in server.sent}) == 4)
     assert not any(call.done() for call in calls)
     for call in calls[6:8]:  # they wait, and are given up
@@ -106,22 +110,24 @@ async def test_an_agent_with_all_its_sessions_processes_in_use_leaves_some_for_t
     rest = await asyncio.gather(*calls[:6], *calls[8:], other)
     assert {text(reply) for reply in rest} == {"here"}
     assert len({sent.scope for sent in server.sent}) == 6
-    await soon(lambda: house.hub._relay._processes.idle)  # pyright: ignore[reportPrivateUsage]
+    await soon(lambda: harness.gateway._relay._processes.idle)  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_caller_watches_so_many_resources_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "URIS_OF_CALLER", 5)
     listed = [{"uri": f"a:{number}", "name": "x"} for number in range(10)]
-    house = House(ScriptedServer("s", resources=listed, capabilities={"resources": {"subscribe": True}}))
-    first, second = (house.opened(Guest("legacy", agent="greedy", session=name)) for name in ("one", "two"))
+    harness = Harness(ScriptedServer("s", resources=listed, capabilities={"resources": {"subscribe": True}}))
+    first, second = (
+        harness.opened(ScriptedClient("legacy", agent="greedy", session=name)) for name in ("one", "two")
+    )
     for number in range(3):
-        assert (await house.ask(first, "resources/subscribe", {"uri": f"a:{number}"})).error is None
+        assert (await harness.ask(first, "resources/subscribe", {"uri": f"a:{number}"})).error is None
     for number in range(3, 5):
-        assert (await house.ask(second, "resources/subscribe", {"uri": f"a:{number}"})).error is None
-    refused = error(await house.ask(second, "resources/subscribe", {"uri": "a:5"}))
+        assert (await harness.ask(second, "resources/subscribe", {"uri": f"a:{number}"})).error is None
+    refused = error(await harness.ask(second, "resources/subscribe", {"uri": "a:5"}))
     assert refused["data"]["reason"] == "limit"
-    other = house.opened(Guest("legacy", agent="other", session="three"))
-    assert (await house.ask(other, "resources/subscribe", {"uri": "a:5"})).error is None
+    other = harness.opened(ScriptedClient("legacy", agent="other", session="three"))
+    assert (await harness.ask(other, "resources/subscribe", {"uri": "a:5"})).error is None
 
 
 async def test_one_caller_alone_has_all_of_a_small_limit() -> None:
@@ -131,13 +137,13 @@ async def test_one_caller_alone_has_all_of_a_small_limit() -> None:
         await go.wait()
         return McpReply(result={"content": []})
 
-    house = House(ScriptedServer("s", tools=[tool("x")], script=script), max_server_in_flight=2)
-    guest = Guest()
-    calls = [asyncio.create_task(house.call(guest, "s__x")) for _ in range(3)]
-    await soon(lambda: len(house.servers["s"].sent) == 2)
+    harness = Harness(ScriptedServer("s", tools=[tool("x")], script=script), max_server_in_flight=2)
+    guest = ScriptedClient()
+    calls = [asyncio.create_task(harness.call(guest, "s__x")) for _ in range(3)]
+    await soon(lambda: len(harness.servers["s"].sent) == 2)
     go.set()
     await asyncio.gather(*calls)
-    assert len(house.servers["s"].sent) == 3
+    assert len(harness.servers["s"].sent) == 3
 
 
 def test_keys_of_meta_are_not_remembered_whatever_their_length() -> None:
@@ -156,17 +162,17 @@ def kept_stream(session: LegacySession, size: int) -> MessageStream:
 
 
 async def test_large_answers_that_nobody_came_back_for_are_kept_within_a_bound() -> None:
-    hub = ScriptedHub()
+    backend = ScriptedBackend()
     caller = Caller(listener="unix:a", kind="unix")
     sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
-    one = sessions.add(hub, caller, server=None, alone=False)
+    one = sessions.add(backend, caller, server=None, alone=False)
     for _ in range(16):
         last = kept_stream(one, 1_000_000)
         sessions.finished(one, last)
         assert one.kept <= KEPT_BYTES
         assert one.find(last.key) is last  # the newest can always be taken up
     for _ in range(100):
-        each = sessions.add(hub, caller, server=None, alone=False)
+        each = sessions.add(backend, caller, server=None, alone=False)
         last = kept_stream(each, 4_000_000)
         sessions.finished(each, last)
         assert each.find(last.key) is last
@@ -181,11 +187,11 @@ def answer_of(size: int, id: int = 1) -> Json:
 
 
 async def test_answers_that_a_caller_does_not_read_are_held_within_a_bound_and_others_have_theirs() -> None:
-    hub = ScriptedHub()
+    backend = ScriptedBackend()
     sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
     greedy, other = (Caller(listener="tcp:a", kind="tcp", agent=name) for name in ("greedy", "other"))
     streams = [
-        sessions.add(hub, greedy, server=None, alone=False).request_stream(mute=False) for _ in range(100)
+        sessions.add(backend, greedy, server=None, alone=False).request_stream(mute=False) for _ in range(100)
     ]
     for number, stream in enumerate(streams):
         stream.take()
@@ -194,7 +200,7 @@ async def test_answers_that_a_caller_does_not_read_are_held_within_a_bound_and_o
     assert sum(stream.size for stream in streams) <= UNREAD_OF_CALLER
     last = msgspec.json.decode(streams[-1].after(0)[-1][1])
     assert (last["id"], last["error"]["data"]["reason"]) == (99, "limit")
-    theirs = sessions.add(hub, other, server=None, alone=False).request_stream(mute=False)
+    theirs = sessions.add(backend, other, server=None, alone=False).request_stream(mute=False)
     theirs.take()
     theirs.put(answer_of(4_000_000))
     assert theirs.size > 4_000_000
@@ -208,19 +214,19 @@ async def test_answers_that_a_caller_does_not_read_are_held_within_a_bound_and_o
 
 
 async def test_an_agent_with_all_sessions_of_a_listener_leaves_room_for_another() -> None:
-    hub = ScriptedHub()
+    backend = ScriptedBackend()
     config = McpConfig(enabled=True, max_sessions=10)
     sessions = Sessions(config, ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
     greedy, other = (Caller(listener="tcp:a", kind="tcp", agent=name) for name in ("greedy", "other"))
     for number in range(10):
         assert sessions.room(greedy)
-        held = sessions.add(hub, greedy, server=None, alone=False)
+        held = sessions.add(backend, greedy, server=None, alone=False)
         if number != 4:
             held.stream.take()  # somebody listens to it
     mine: list[LegacySession] = []
     for _ in range(5):
         assert sessions.room(other)
-        mine.append(sessions.add(hub, other, server=None, alone=False))
+        mine.append(sessions.add(backend, other, server=None, alone=False))
         mine[-1].stream.take()
     assert len(sessions) == 10
     assert sessions.find("4", greedy, None) is None  # the one that nobody used went first
@@ -231,10 +237,10 @@ async def test_an_agent_with_all_sessions_of_a_listener_leaves_room_for_another(
 
 
 async def test_one_connection_cannot_have_requests_without_end_waiting() -> None:
-    hub = ScriptedHub()
+    backend = ScriptedBackend()
     stream = MessageStream()
     talk = ClientConversation(
-        hub, Caller(listener="unix:a", kind="unix"), server=None, session="s", stream=stream, era="modern"
+        backend, Caller(listener="unix:a", kind="unix"), server=None, session="s", stream=stream, era="modern"
     )
     meta: Json = {META_VERSION: "2026-07-28", META_CAPABILITIES: {}}
     done: list[int] = []
@@ -297,21 +303,21 @@ METHODS = st.sampled_from(
 def test_whatever_a_client_sends_is_answered_with_json(
     method: str, params: Json, id: Any, search: Any
 ) -> None:
-    async def ask(guest: Guest) -> None:
-        house = House(
+    async def ask(guest: ScriptedClient) -> None:
+        harness = Harness(
             ScriptedServer("s", tools=[tool("x")], templates=[{"uriTemplate": "x://{a}", "name": "t"}]),
             ScriptedServer("m", era="modern", tools=[tool("x"), tool("y")], prompts=[{"name": "p"}]),
             search=search,
         )
         message = guest.message(method, params, id=id)
-        reply = await asyncio.wait_for(house.hub.request(guest, message), WAIT)
+        reply = await asyncio.wait_for(harness.gateway.request(guest, message), WAIT)
         assert (reply.result is None) != (reply.error is None)
         assert msgspec.json.decode(msgspec.json.encode(reply.message(1)))
         # What this caller may not have was asked of nobody.
-        assert all(sent.params.get("name") != "y" for sent in house.servers["m"].sent)
+        assert all(sent.params.get("name") != "y" for sent in harness.servers["m"].sent)
 
     for era in ("modern", "legacy"):
-        guest = Guest(era, tools=("s__*", "m__x"))
+        guest = ScriptedClient(era, tools=("s__*", "m__x"))
         if not isinstance(params.get("_meta"), dict):
             params = {key: value for key, value in params.items() if key != "_meta"}
         asyncio.run(ask(guest))
@@ -372,10 +378,10 @@ def test_an_events_id_that_is_no_header_is_passed_over() -> None:
 
 async def test_what_a_server_logs_for_nobody_does_not_fill_the_gateways_log() -> None:
     server = ScriptedServer("s", tools=[tool("x")])
-    house = House(server)
+    harness = Harness(server)
     for number in range(10_000):
         server.says("notifications/message", {"level": "info", "data": f"line {number}"})
-    said = [sentence for _, sentence in house.reports if sentence.startswith("says")]
+    said = [sentence for _, sentence in harness.reports if sentence.startswith("says")]
     assert 50 <= len(said) <= 101
     assert "left out" in said[-1]
 
@@ -383,25 +389,25 @@ async def test_what_a_server_logs_for_nobody_does_not_fill_the_gateways_log() ->
 @pytest.mark.parametrize("params", [None, {}, [1], "text", 5])
 async def test_a_log_message_of_any_form_breaks_nothing(params: Any) -> None:
     server = ScriptedServer("s", tools=[tool("x")])
-    house = House(server)
+    harness = Harness(server)
     server.says("notifications/message", params)
-    assert text(await house.call(Guest(), "s__x")) == "{}"
+    assert text(await harness.call(ScriptedClient(), "s__x")) == "{}"
 
 
 async def test_a_name_of_a_megabyte_makes_no_sentence_of_that_length() -> None:
     listed = [tool(f"{'x' * 1_000_000}"), tool(f"{'x' * 1_000_000}")]
-    house = House(ScriptedServer("s", tools=listed))
-    assert await house.names(Guest()) == []
-    assert house.reports
-    assert max(len(sentence) for _, sentence in house.reports) <= 1_000
+    harness = Harness(ScriptedServer("s", tools=listed))
+    assert await harness.names(ScriptedClient()) == []
+    assert harness.reports
+    assert max(len(sentence) for _, sentence in harness.reports) <= 1_000
 
 
 async def test_an_error_beyond_the_largest_result_is_not_passed_on() -> None:
     async def script(_: Sent) -> McpReply:
         return McpReply(error={"code": -1, "message": "\x1b[31m" + "x" * 50_000, "data": ["y" * 50_000]})
 
-    house = House(ScriptedServer("s", tools=[tool("x")], script=script), max_result=10_000)
-    told = error(await house.call(Guest(), "s__x"))
+    harness = Harness(ScriptedServer("s", tools=[tool("x")], script=script), max_result=10_000)
+    told = error(await harness.call(ScriptedClient(), "s__x"))
     assert told["data"]["reason"] == "size"
     assert len(json.dumps(told)) < 1_000
 
@@ -410,26 +416,26 @@ async def test_a_long_error_is_cut_in_the_record_and_whole_for_the_caller() -> N
     async def script(_: Sent) -> McpReply:
         return McpReply(error={"code": -1, "message": "x" * 50_000})
 
-    house = House(ScriptedServer("s", tools=[tool("x")], script=script))
-    assert len(error(await house.call(Guest(), "s__x"))["message"]) == 50_000
-    assert len(house.calls[-1].error or "") < 5_000
+    harness = Harness(ScriptedServer("s", tools=[tool("x")], script=script))
+    assert len(error(await harness.call(ScriptedClient(), "s__x"))["message"]) == 50_000
+    assert len(harness.calls[-1].error or "") < 5_000
 
 
 async def test_a_kind_of_result_that_nobody_knows_is_told_in_few_letters() -> None:
     async def script(_: Sent) -> McpReply:
         return McpReply(result={"resultType": "z" * 100_000, "content": []})
 
-    house = House(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
-    told = result(await house.call(Guest(), "s__x"))
+    harness = Harness(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
+    told = result(await harness.call(ScriptedClient(), "s__x"))
     assert told["isError"] is True
     assert len(json.dumps(told)) < 1_000
 
 
-class Silent(Guest):
+class Silent(ScriptedClient):
     """A session whose client is asked, and says nothing."""
 
     async def ask(self, method: str, params: Json) -> McpReply:
-        self.asked.append((method, params))
+        self.questions.append((method, params))
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -440,12 +446,12 @@ async def test_a_client_that_never_answers_a_modern_servers_question_ends_the_ca
         return McpReply(result={"resultType": "input_required", "inputRequests": {"a": question}})
 
     server = ScriptedServer("s", era="modern", tools=[tool("x")], script=script, allow=("elicitation",))
-    house = House(server, max_call_time=0.05)
-    guest = house.opened(Silent("legacy", capabilities={"elicitation": {}}))
-    told = result(await house.call(guest, "s__x"))
+    harness = Harness(server, max_call_time=0.05)
+    guest = harness.opened(Silent("legacy", capabilities={"elicitation": {}}))
+    told = result(await harness.call(guest, "s__x"))
     assert told["isError"] is True
-    assert guest.asked
-    assert "of 0 calls" in repr(house.hub)
+    assert guest.questions
+    assert "of 0 calls" in repr(harness.gateway)
 
 
 @pytest.mark.parametrize(
@@ -531,7 +537,7 @@ async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[ManagedSer
         args=tuple(Secret(arg) for arg in listing(folder, body)),
         protocol="legacy",
     )
-    server = ManagedServer(config, limits=McpConfig(enabled=True), tell=told.append)
+    server = ManagedServer(config, limits=McpConfig(enabled=True), on_event=told.append)
     try:
         yield server, told
     finally:

@@ -39,7 +39,7 @@ def locked(*tools: Json, **members: Any) -> Approvals:
 
 
 def states(pins: Approvals, now: Catalog, **facts: Any) -> dict[str, str]:
-    return {pin.name: pin.state for pin in pins.judge("fs", now, **facts).pins}
+    return {pin.name: pin.state for pin in pins.judge("fs", now, **facts).entries}
 
 
 # --- hashes ---------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def test_what_nobody_reads_may_change() -> None:
 def test_in_locked_mode_what_is_new_or_changed_is_held() -> None:
     pins = locked(tool("a"), tool("b"))
     judgement = pins.judge("fs", catalog(tool("a"), tool("b", description="Sends it on."), tool("c")))
-    assert {pin.name: pin.state for pin in judgement.pins} == {
+    assert {pin.name: pin.state for pin in judgement.entries} == {
         "a": "approved",
         "b": "changed",
         "c": "pending",
@@ -140,14 +140,14 @@ def test_prompts_and_instructions_are_pinned_too() -> None:
 
 def test_the_first_sight_is_trusted_and_recorded_and_a_change_is_told_and_relayed() -> None:
     first = Approvals().judge("fs", catalog(tool("a")), launch="one")
-    assert [pin.state for pin in first.pins] == ["approved"]
+    assert [pin.state for pin in first.entries] == ["approved"]
     assert first.first
     assert first.first.tools == {"a": hash_of(tool("a"))}
 
     seen = Approvals(seen={"fs": first.first})
     assert seen.judge("fs", catalog(tool("a")), launch="one").first is None
     later = seen.judge("fs", catalog(tool("a", description="Other."), tool("b")), launch="one")
-    assert {pin.name: pin.state for pin in later.pins} == {"a": "changed", "b": "approved"}
+    assert {pin.name: pin.state for pin in later.entries} == {"a": "changed", "b": "approved"}
     assert later.held_tools == frozenset()
     assert later.first
     assert later.first.tools == {"a": hash_of(tool("a")), "b": hash_of(tool("b"))}
@@ -159,7 +159,7 @@ def test_a_change_is_told_again_after_a_restart_until_it_is_approved() -> None:
     changed = catalog(tool(description="Other."))
     for _ in range(2):
         judgement = Approvals(seen={"fs": first}).judge("fs", changed, launch="one")
-        assert [pin.state for pin in judgement.pins] == ["changed"]
+        assert [pin.state for pin in judgement.entries] == ["changed"]
         first = judgement.first or first
     assert states(Approvals(seen={"fs": approved(first, changed)}), changed, launch="one") == {
         "read": "approved"
@@ -170,14 +170,14 @@ def test_a_server_that_is_started_differently_is_seen_for_the_first_time() -> No
     first = Approvals().judge("fs", catalog(tool()), launch="one").first
     assert first
     judgement = Approvals(seen={"fs": first}).judge("fs", catalog(tool(description="Other.")), launch="two")
-    assert [pin.state for pin in judgement.pins] == ["approved"]
+    assert [pin.state for pin in judgement.entries] == ["approved"]
     assert judgement.first
     assert judgement.first.launch == "two"
 
 
 def test_without_pinning_nothing_is_judged() -> None:
     judgement = Approvals(mode="off").judge("fs", catalog(tool()))
-    assert (judgement.pins, judgement.held_tools, judgement.first) == ((), frozenset(), None)
+    assert (judgement.entries, judgement.held_tools, judgement.first) == ((), frozenset(), None)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_two_servers_with_tools_of_the_same_names_are_not_suspicious() -> None:
     now = catalog(
         tool("read_query"), tool("write_query", description="Unlike read_query it writes. See list_tables.")
     )
-    pins = Approvals().judge("fs", now, others=("read_query", "write_query", "list_tables")).pins
+    pins = Approvals().judge("fs", now, others=("read_query", "write_query", "list_tables")).entries
     assert [finding.what for pin in pins for finding in pin.findings] == ["list_tables"]
 
 
@@ -282,7 +282,7 @@ def test_a_definition_without_end_is_scanned_in_bounded_time() -> None:
 def test_hidden_characters_are_reported_in_every_mode_and_keep_a_new_tool_pending_in_locked_mode() -> None:
     now = catalog(tool(description="Reads\u200b a file."))
     for pins in (Approvals(), Approvals(mode="locked")):
-        (pin,) = pins.judge("fs", now).pins
+        (pin,) = pins.judge("fs", now).entries
         assert [finding.kind for finding in pin.findings] == ["invisible"]
     assert Approvals(mode="locked").judge("fs", now).held_tools == {"read"}
 
@@ -305,7 +305,7 @@ def test_the_names_of_other_servers_are_gone_through_once_for_each_server() -> N
     judged = Approvals(mode="trust_first").judge(
         "s", Catalog(era="legacy", version="2025-11-25", tools=tools), others=others
     )
-    assert [finding.kind for pin in judged.pins for finding in pin.findings] == ["other_tool"] * 50
+    assert [finding.kind for pin in judged.entries for finding in pin.findings] == ["other_tool"] * 50
     assert others.times <= 2
 
 

@@ -310,7 +310,7 @@ def end_the_wait(running: Running, name: str) -> None:
     tools = running.process._tools
     assert tools is not None
     server = tools._servers[name]
-    seat = server._seat("")
+    seat = server._instance("")
     if seat.life.state == "backoff":
         seat.life = msgspec.structs.replace(seat.life, until=0.0)
 

@@ -19,7 +19,18 @@ from modelplex.mcp.constants import (
     Unavailable,
 )
 from modelplex.mcp.gateway import ToolGateway
-from tests.mcp.hubs import Guest, House, Script, ScriptedServer, Sent, echo, error, result, text, tool
+from tests.mcp.hubs import (
+    Harness,
+    Script,
+    ScriptedClient,
+    ScriptedServer,
+    Sent,
+    echo,
+    error,
+    result,
+    text,
+    tool,
+)
 
 
 def files(script: Script) -> ScriptedServer:
@@ -35,8 +46,8 @@ def files(script: Script) -> ScriptedServer:
     )
 
 
-def two() -> House:
-    return House(
+def two() -> Harness:
+    return Harness(
         ScriptedServer("git", tools=[tool("log"), tool("status")]),
         ScriptedServer("web", era="modern", tools=[tool("fetch")]),
     )
@@ -47,19 +58,19 @@ def two() -> House:
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_clients_of_both_eras_see_and_call_tools_of_servers_of_both(era: str) -> None:
-    house = two()
-    guest = Guest("legacy" if era == "legacy" else "modern")
-    assert await house.names(guest) == ["git__log", "git__status", "web__fetch"]
-    for name in await house.names(guest):
-        assert text(await house.call(guest, name, {"text": "x"})) == "{'text': 'x'}"
-    assert [sent.params["name"] for sent in house.servers["git"].sent] == ["log", "status"]
+    harness = two()
+    guest = ScriptedClient("legacy" if era == "legacy" else "modern")
+    assert await harness.names(guest) == ["git__log", "git__status", "web__fetch"]
+    for name in await harness.names(guest):
+        assert text(await harness.call(guest, name, {"text": "x"})) == "{'text': 'x'}"
+    assert [sent.params["name"] for sent in harness.servers["git"].sent] == ["log", "status"]
 
 
 async def test_both_eras_are_served_at_the_same_time_with_equal_ids() -> None:
-    house = two()
-    old, new = Guest("legacy"), Guest("modern")
+    harness = two()
+    old, new = ScriptedClient("legacy"), ScriptedClient("modern")
     first, second = await asyncio.gather(
-        house.call(old, "git__log", {"text": "old"}), house.call(new, "git__log", {"text": "new"})
+        harness.call(old, "git__log", {"text": "old"}), harness.call(new, "git__log", {"text": "new"})
     )
     assert "old" in text(first)
     assert "resultType" not in result(first)
@@ -69,40 +80,42 @@ async def test_both_eras_are_served_at_the_same_time_with_equal_ids() -> None:
 
 
 async def test_one_server_has_its_own_names_on_its_own_route() -> None:
-    house = two()
-    guest = Guest()
-    assert await house.names(guest, server="git") == ["log", "status"]
-    assert "x" in text(await house.call(guest, "log", {"text": "x"}, server="git"))
-    assert error(await house.call(guest, "fetch", server="git"))["code"] == INVALID_PARAMS
+    harness = two()
+    guest = ScriptedClient()
+    assert await harness.names(guest, server="git") == ["log", "status"]
+    assert "x" in text(await harness.call(guest, "log", {"text": "x"}, server="git"))
+    assert error(await harness.call(guest, "fetch", server="git"))["code"] == INVALID_PARAMS
 
 
 async def test_initialize_echoes_a_revision_that_is_known_and_offers_the_newest_for_others() -> None:
-    house = two()
-    guest = Guest("legacy")
+    harness = two()
+    guest = ScriptedClient("legacy")
     for asked, given in (("2024-11-05", "2024-11-05"), ("2025-06-18", "2025-06-18"), ("1999", "2025-11-25")):
-        told = result(await house.ask(guest, "initialize", {"protocolVersion": asked}))
+        told = result(await harness.ask(guest, "initialize", {"protocolVersion": asked}))
         assert told["protocolVersion"] == given
         assert told["serverInfo"]["name"] == "modelplex"
         assert told["capabilities"]["tools"] == {"listChanged": True}
 
 
 async def test_discover_starts_nothing_and_says_how_long_it_holds() -> None:
-    house = House(ScriptedServer("git", known=False))
-    told = result(await house.ask(Guest(), "server/discover"))
+    harness = Harness(ScriptedServer("git", known=False))
+    told = result(await harness.ask(ScriptedClient(), "server/discover"))
     assert told["supportedVersions"][0] == "2026-07-28"
     assert "2025-11-25" in told["supportedVersions"]
     assert told["cacheScope"] == "private"
     assert told["ttlMs"] == 0
     assert "tools" in told["capabilities"]
-    assert house.servers["git"].listed == 0
+    assert harness.servers["git"].listed == 0
 
 
 async def test_capabilities_are_those_of_the_servers_less_what_is_not_relayed() -> None:
-    house = House(
+    harness = Harness(
         ScriptedServer("a", capabilities={"tools": {}, "tasks": {"list": {}}, "experimental": {"x": {}}}),
         ScriptedServer("b", capabilities={"completions": {}, "resources": {"subscribe": True}}),
     )
-    told = result(await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"}))
+    told = result(
+        await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
+    )
     assert told["capabilities"] == {
         "tools": {"listChanged": True},
         "resources": {"subscribe": True, "listChanged": True},
@@ -111,8 +124,12 @@ async def test_capabilities_are_those_of_the_servers_less_what_is_not_relayed() 
 
 
 async def test_instructions_are_told_below_the_name_of_their_server() -> None:
-    house = House(ScriptedServer("a", instructions="be kind"), ScriptedServer("b", instructions="be brief"))
-    told = result(await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"}))
+    harness = Harness(
+        ScriptedServer("a", instructions="be kind"), ScriptedServer("b", instructions="be brief")
+    )
+    told = result(
+        await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
+    )
     assert told["instructions"] == "# a\n\nbe kind\n\n# b\n\nbe brief"
 
 
@@ -131,10 +148,10 @@ async def test_instructions_are_told_below_the_name_of_their_server() -> None:
     ],
 )
 async def test_methods_of_another_era_and_unknown_ones_are_refused(era: str, method: str) -> None:
-    house = two()
-    guest = Guest("legacy" if era == "legacy" else "modern")
-    assert error(await house.ask(guest, method))["code"] == METHOD_NOT_FOUND
-    assert all(not server.sent for server in house.servers.values())
+    harness = two()
+    guest = ScriptedClient("legacy" if era == "legacy" else "modern")
+    assert error(await harness.ask(guest, method))["code"] == METHOD_NOT_FOUND
+    assert all(not server.sent for server in harness.servers.values())
 
 
 async def test_a_server_that_does_not_start_hides_no_other_and_is_told_of_when_it_comes() -> None:
@@ -144,129 +161,137 @@ async def test_a_server_that_does_not_start_hides_no_other_and_is_told_of_when_i
         tools=[tool("late")],
         fails=Unavailable("it does not start", server="down", reason="start_failed"),
     )
-    house = House(down, ScriptedServer("up", tools=[tool("x")]))
-    guest = house.opened(Guest("legacy"))
-    modern = result(await house.ask(Guest(), "tools/list"))
+    harness = Harness(down, ScriptedServer("up", tools=[tool("x")]))
+    guest = harness.opened(ScriptedClient("legacy"))
+    modern = result(await harness.ask(ScriptedClient(), "tools/list"))
     assert [each["name"] for each in modern["tools"]] == ["up__x"]
     assert modern["ttlMs"] == 0
-    assert ("down", "it does not start") in house.reports
-    assert error(await house.call(guest, "down__late"))["data"] == {
+    assert ("down", "it does not start") in harness.reports
+    assert error(await harness.call(guest, "down__late"))["data"] == {
         "reason": "start_failed",
         "server": "down",
     }
     down.fails = None
-    assert await house.names(guest) == ["up__x"]  # one that failed is tried again, and not waited for
+    assert await harness.names(guest) == ["up__x"]  # one that failed is tried again, and not waited for
     for _ in range(10):
         await asyncio.sleep(0)
-    assert await house.names(guest) == ["down__late", "up__x"]
+    assert await harness.names(guest) == ["down__late", "up__x"]
     assert {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"} in guest.channel
 
 
 async def test_a_cursor_that_no_list_gave_is_refused() -> None:
-    assert error(await two().ask(Guest(), "tools/list", {"cursor": "AAAA"}))["code"] == INVALID_PARAMS
-    assert error(await two().ask(Guest(), "tools/list", {"cursor": 1}))["code"] == INVALID_PARAMS
+    assert (
+        error(await two().ask(ScriptedClient(), "tools/list", {"cursor": "AAAA"}))["code"] == INVALID_PARAMS
+    )
+    assert error(await two().ask(ScriptedClient(), "tools/list", {"cursor": 1}))["code"] == INVALID_PARAMS
 
 
 async def test_names_are_the_same_whatever_other_servers_are_there() -> None:
     strange = [tool("a.b c"), tool("x" * 128), tool("under__score")]
-    alone = House(ScriptedServer("s", tools=strange))
-    beside = House(ScriptedServer("r", tools=[tool("z")]), ScriptedServer("s", tools=strange))
-    names = await alone.names(Guest())
-    assert [n for n in await beside.names(Guest()) if n.startswith("s__")] == names
+    alone = Harness(ScriptedServer("s", tools=strange))
+    beside = Harness(ScriptedServer("r", tools=[tool("z")]), ScriptedServer("s", tools=strange))
+    names = await alone.names(ScriptedClient())
+    assert [n for n in await beside.names(ScriptedClient()) if n.startswith("s__")] == names
     for name in names:
         assert len(name) <= 64
-        await alone.call(Guest(), name)
+        await alone.call(ScriptedClient(), name)
     assert {sent.params["name"] for sent in alone.servers["s"].sent} == {each["name"] for each in strange}
 
 
 async def test_names_that_would_be_equal_are_hidden_and_reported() -> None:
-    house = House(
+    harness = Harness(
         ScriptedServer("a", tools=[tool("same"), tool("same")]), ScriptedServer("b", tools=[tool("x")])
     )
-    assert await house.names(Guest()) == ["b__x"]
-    assert error(await house.call(Guest(), "a__same"))["code"] == INVALID_PARAMS
-    assert any(server == "a" and "same" in sentence for server, sentence in house.reports)
+    assert await harness.names(ScriptedClient()) == ["b__x"]
+    assert error(await harness.call(ScriptedClient(), "a__same"))["code"] == INVALID_PARAMS
+    assert any(server == "a" and "same" in sentence for server, sentence in harness.reports)
 
 
 # --- policy
 
 
 async def test_what_a_caller_may_not_use_is_not_there_for_them() -> None:
-    house = two()
-    guest = Guest(agent="coder", tools=("git__log",))
-    assert await house.names(guest) == ["git__log"]
-    assert error(await house.call(guest, "git__status"))["code"] == INVALID_PARAMS
-    assert error(await house.call(guest, "web__fetch"))["code"] == INVALID_PARAMS
-    assert error(await house.ask(guest, "tools/list", server="web"))["code"] == INVALID_PARAMS
-    assert not house.servers["web"].sent
-    assert [(call.decision, call.rule) for call in house.calls] == [("deny", "agent_tools")] * 2
+    harness = two()
+    guest = ScriptedClient(agent="coder", tools=("git__log",))
+    assert await harness.names(guest) == ["git__log"]
+    assert error(await harness.call(guest, "git__status"))["code"] == INVALID_PARAMS
+    assert error(await harness.call(guest, "web__fetch"))["code"] == INVALID_PARAMS
+    assert error(await harness.ask(guest, "tools/list", server="web"))["code"] == INVALID_PARAMS
+    assert not harness.servers["web"].sent
+    assert [(call.decision, call.rule) for call in harness.calls] == [("deny", "agent_tools")] * 2
 
 
 async def test_a_tool_that_the_host_denies_is_neither_listed_nor_called() -> None:
     server = ScriptedServer("fs", tools=[tool("read"), tool("write")])
     server.config = msgspec.structs.replace(server.config, tools=("!write",))
-    house = House(server)
-    assert await house.names(Guest()) == ["fs__read"]
-    assert error(await house.call(Guest(), "fs__write"))["code"] == INVALID_PARAMS
-    assert not house.servers["fs"].sent
+    harness = Harness(server)
+    assert await harness.names(ScriptedClient()) == ["fs__read"]
+    assert error(await harness.call(ScriptedClient(), "fs__write"))["code"] == INVALID_PARAMS
+    assert not harness.servers["fs"].sent
 
 
 async def test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_the_reason() -> None:
     lock = {
         "git": LockedServer(tools={"log": hash_of(tool("log")), "status": "sha256:other"}),
     }
-    house = House(
+    harness = Harness(
         ScriptedServer("git", tools=[tool("log"), tool("status"), tool("new")]),
-        pins=Approvals(mode="locked", lock=lock),
+        approvals=Approvals(mode="locked", lock=lock),
     )
-    guest = Guest()
-    assert await house.names(guest) == ["git__log"]
+    guest = ScriptedClient()
+    assert await harness.names(guest) == ["git__log"]
     for name in ("git__status", "git__new"):
-        reply = await house.call(guest, name)
+        reply = await harness.call(guest, name)
         assert result(reply)["isError"] is True
         assert "approve" in text(reply)
         assert reply.reason == "policy"
-    assert not house.servers["git"].sent
-    house.hub.pins = Approvals(
+    assert not harness.servers["git"].sent
+    harness.gateway.approvals = Approvals(
         mode="locked",
         lock={"git": LockedServer(tools={n: hash_of(tool(n)) for n in ("log", "status", "new")})},
     )
-    assert await house.names(guest) == ["git__log", "git__new", "git__status"]
+    assert await harness.names(guest) == ["git__log", "git__new", "git__status"]
 
 
 async def test_where_the_first_sight_is_trusted_a_change_is_relayed_and_reported() -> None:
     server = ScriptedServer("git", tools=[tool("log")])
-    house = House(server, pins=Approvals(mode="trust_first"))
-    assert await house.names(Guest()) == ["git__log"]
-    assert house.seen["git"].tools == {"log": hash_of(tool("log"))}
+    harness = Harness(server, approvals=Approvals(mode="trust_first"))
+    assert await harness.names(ScriptedClient()) == ["git__log"]
+    assert harness.seen["git"].tools == {"log": hash_of(tool("log"))}
     server.becomes(tools=(tool("log", title="Other"),))
-    assert await house.names(Guest()) == ["git__log"]
-    assert any("not as it was approved" in sentence for _, sentence in house.reports)
-    assert house.hub.status()[0]["changed"] == ["log"]
+    assert await harness.names(ScriptedClient()) == ["git__log"]
+    assert any("not as it was approved" in sentence for _, sentence in harness.reports)
+    assert harness.gateway.status()[0]["changed"] == ["log"]
 
 
 async def test_hidden_characters_in_a_description_are_reported() -> None:
-    house = House(
+    harness = Harness(
         ScriptedServer("git", tools=[tool("log", description="good\u200btool")]),
-        pins=Approvals(mode="trust_first"),
+        approvals=Approvals(mode="trust_first"),
     )
-    await house.names(Guest())
-    assert any("nobody sees" in sentence for _, sentence in house.reports)
+    await harness.names(ScriptedClient())
+    assert any("nobody sees" in sentence for _, sentence in harness.reports)
 
 
 async def test_only_listed_resources_and_templates_are_read() -> None:
     async def read(sent: Sent) -> McpReply:
         return McpReply(result={"contents": [{"uri": sent.params["uri"], "text": "it"}]})
 
-    house = House(files(read))
+    harness = Harness(files(read))
     for uri in ("file:///a", "note://7", "https://example.org/x"):
-        got = result(await house.ask(Guest(), "resources/read", {"uri": uri}))
+        got = result(await harness.ask(ScriptedClient(), "resources/read", {"uri": uri}))
         assert got["contents"][0]["uri"] == uri
         assert (got["ttlMs"], got["cacheScope"]) == (0, "private")
     for uri in ("file:///etc/passwd", "https://example.org/y", "http://example.org/x", "note://../etc"):
-        assert error(await house.ask(Guest(), "resources/read", {"uri": uri}))["code"] == INVALID_PARAMS
-        assert error(await house.ask(Guest("legacy"), "resources/read", {"uri": uri}))["code"] == -32002
-    assert len(house.servers["fs"].sent) == 3
+        assert (
+            error(await harness.ask(ScriptedClient(), "resources/read", {"uri": uri}))["code"]
+            == INVALID_PARAMS
+        )
+        assert (
+            error(await harness.ask(ScriptedClient("legacy"), "resources/read", {"uri": uri}))["code"]
+            == -32002
+        )
+    assert len(harness.servers["fs"].sent) == 3
 
 
 async def test_prompts_and_completions_are_asked_by_the_server_s_own_names() -> None:
@@ -280,19 +305,22 @@ async def test_prompts_and_completions_are_asked_by_the_server_s_own_names() -> 
         templates=[{"uriTemplate": "note://{id}", "name": "note"}],
         capabilities={"prompts": {}, "completions": {}},
     )
-    house = House(server)
-    listed = result(await house.ask(Guest(), "prompts/list"))
+    harness = Harness(server)
+    listed = result(await harness.ask(ScriptedClient(), "prompts/list"))
     assert [each["name"] for each in listed["prompts"]] == ["p__review"]
-    await house.ask(Guest(), "prompts/get", {"name": "p__review", "arguments": {"a": "b"}})
+    await harness.ask(ScriptedClient(), "prompts/get", {"name": "p__review", "arguments": {"a": "b"}})
     argument = {"name": "a", "value": "b"}
     for ref in ({"type": "ref/prompt", "name": "p__review"}, {"type": "ref/resource", "uri": "note://{id}"}):
-        await house.ask(Guest(), "completion/complete", {"ref": ref, "argument": argument})
+        await harness.ask(ScriptedClient(), "completion/complete", {"ref": ref, "argument": argument})
     assert [sent.params.get("name", sent.params.get("ref")) for sent in server.sent] == [
         "review",
         {"type": "ref/prompt", "name": "review"},
         {"type": "ref/resource", "uri": "note://{id}"},
     ]
-    assert error(await house.ask(Guest(), "prompts/get", {"name": "p__none"}))["code"] == INVALID_PARAMS
+    assert (
+        error(await harness.ask(ScriptedClient(), "prompts/get", {"name": "p__none"}))["code"]
+        == INVALID_PARAMS
+    )
 
 
 # --- search
@@ -301,29 +329,29 @@ async def test_prompts_and_completions_are_asked_by_the_server_s_own_names() -> 
 async def test_search_mode_shows_three_tools_and_finds_the_right_one_of_500() -> None:
     tools = [tool(f"thing_{number}") for number in range(499)]
     tools.append(tool("convert_currency", description="Converts money between currencies"))
-    house = House(ScriptedServer("big", tools=tools), search="auto", search_above=60)
-    guest = Guest()
-    assert await house.names(guest) == ["search_tools", "tool_details", "call_tool"]
-    found = result(await house.call(guest, "search_tools", {"query": "exchange money to another currency"}))
+    harness = Harness(ScriptedServer("big", tools=tools), search="auto", search_above=60)
+    guest = ScriptedClient()
+    assert await harness.names(guest) == ["search_tools", "tool_details", "call_tool"]
+    found = result(await harness.call(guest, "search_tools", {"query": "exchange money to another currency"}))
     assert found["structuredContent"]["tools"][0]["name"] == "big__convert_currency"
     assert found["resultType"] == "complete"
     inner = {"name": "big__convert_currency", "arguments": {"text": "5 EUR"}}
-    assert "5 EUR" in text(await house.call(guest, "call_tool", inner))
-    assert house.calls[-1].tool == "big__convert_currency"
-    assert house.calls[-1].server == "big"
-    unknown = await house.call(guest, "call_tool", {"name": "big__nothing"})
+    assert "5 EUR" in text(await harness.call(guest, "call_tool", inner))
+    assert harness.calls[-1].tool == "big__convert_currency"
+    assert harness.calls[-1].server == "big"
+    unknown = await harness.call(guest, "call_tool", {"name": "big__nothing"})
     assert error(unknown)["code"] == INVALID_PARAMS
 
 
 async def test_search_finds_and_calls_nothing_that_the_caller_may_not_use() -> None:
-    house = House(
+    harness = Harness(
         ScriptedServer("a", tools=[tool("secret")]), ScriptedServer("b", tools=[tool("open")]), search="on"
     )
-    guest = Guest(agent="x", tools=("b__*",))
-    found = result(await house.call(guest, "search_tools", {"query": "secret"}))
+    guest = ScriptedClient(agent="x", tools=("b__*",))
+    found = result(await harness.call(guest, "search_tools", {"query": "secret"}))
     assert found["structuredContent"]["tools"] == []
-    assert error(await house.call(guest, "call_tool", {"name": "a__secret"}))["code"] == INVALID_PARAMS
-    assert not house.servers["a"].sent
+    assert error(await harness.call(guest, "call_tool", {"name": "a__secret"}))["code"] == INVALID_PARAMS
+    assert not harness.servers["a"].sent
 
 
 # --- limits
@@ -336,19 +364,19 @@ async def test_a_caller_at_its_limit_is_told_when_to_come_again_and_others_are_n
         await gate.wait()
         return await echo(sent)
 
-    house = House(ScriptedServer("s", tools=[tool("x")], script=wait), max_in_flight=2)
-    mine, other = Guest(agent="a"), Guest(agent="b")
-    running = [asyncio.create_task(house.call(mine, "s__x")) for _ in range(2)]
-    while len(house.servers["s"].sent) < 2:
+    harness = Harness(ScriptedServer("s", tools=[tool("x")], script=wait), max_in_flight=2)
+    mine, other = ScriptedClient(agent="a"), ScriptedClient(agent="b")
+    running = [asyncio.create_task(harness.call(mine, "s__x")) for _ in range(2)]
+    while len(harness.servers["s"].sent) < 2:
         await asyncio.sleep(0)
-    refused = await house.call(mine, "s__x")
+    refused = await harness.call(mine, "s__x")
     assert error(refused)["data"] == {"reason": "limit", "retryAfterMs": 1000}
     assert refused.reason == "limit"
-    theirs = asyncio.create_task(house.call(other, "s__x"))
+    theirs = asyncio.create_task(harness.call(other, "s__x"))
     gate.set()
     for reply in await asyncio.gather(*running, theirs):
         assert text(reply) == "{}"
-    assert text(await house.call(mine, "s__x")) == "{}"
+    assert text(await harness.call(mine, "s__x")) == "{}"
 
 
 async def test_a_server_has_so_many_calls_at_once_and_the_next_one_waits() -> None:
@@ -358,11 +386,11 @@ async def test_a_server_has_so_many_calls_at_once_and_the_next_one_waits() -> No
         await gate.wait()
         return await echo(sent)
 
-    house = House(ScriptedServer("s", tools=[tool("x")], script=wait), max_server_in_flight=1)
-    running = [asyncio.create_task(house.call(Guest(), "s__x", {"n": n})) for n in range(13)]
+    harness = Harness(ScriptedServer("s", tools=[tool("x")], script=wait), max_server_in_flight=1)
+    running = [asyncio.create_task(harness.call(ScriptedClient(), "s__x", {"n": n})) for n in range(13)]
     for _ in range(10):
         await asyncio.sleep(0)
-    assert len(house.servers["s"].sent) == 1
+    assert len(harness.servers["s"].sent) == 1
     gate.set()
     assert [text(reply) for reply in await asyncio.gather(*running)] == [f"{{'n': {n}}}" for n in range(13)]
 
@@ -375,11 +403,11 @@ async def test_a_call_waits_for_a_place_as_long_as_the_server_may_be_silent() ->
         return await echo(sent)
 
     full = ScriptedServer("s", tools=[tool("x")], script=wait, timeout=0.05)
-    house = House(full, max_server_in_flight=1)
-    running = asyncio.create_task(house.call(Guest(), "s__x"))
-    while not house.servers["s"].sent:
+    harness = Harness(full, max_server_in_flight=1)
+    running = asyncio.create_task(harness.call(ScriptedClient(), "s__x"))
+    while not harness.servers["s"].sent:
         await asyncio.sleep(0)
-    refused = error(await house.call(Guest(), "s__x"))
+    refused = error(await harness.call(ScriptedClient(), "s__x"))
     assert refused["data"] == {"reason": "limit", "server": "s", "retryAfterMs": 1000}
     assert "none came free within 0.05 seconds" in refused["message"]
     gate.set()
@@ -390,12 +418,12 @@ async def test_a_result_that_is_too_large_is_an_error_that_the_model_can_read() 
     async def much(sent: Sent) -> McpReply:
         return McpReply(result={"content": [{"type": "text", "text": "x" * 2000}]})
 
-    house = House(ScriptedServer("s", tools=[tool("x")], script=much), max_result=1000)
-    reply = await house.call(Guest(), "s__x")
+    harness = Harness(ScriptedServer("s", tools=[tool("x")], script=much), max_result=1000)
+    reply = await harness.call(ScriptedClient(), "s__x")
     assert result(reply)["isError"] is True
     assert "1000" in text(reply)
-    assert house.calls[-1].outcome == "error"
-    assert house.calls[-1].reason == "size"
+    assert harness.calls[-1].outcome == "error"
+    assert harness.calls[-1].reason == "size"
 
 
 async def test_an_agent_s_own_limits_are_asked_and_told_when_a_call_is_over() -> None:
@@ -413,28 +441,28 @@ async def test_an_agent_s_own_limits_are_asked_and_told_when_a_call_is_over() ->
             raise Unavailable("used up", server="", reason="limit", retry_after=7.0)
         return Ticket()
 
-    house = House(ScriptedServer("s", tools=[tool("x")]), admit=admit)
-    await house.call(Guest(), "s__x")
+    harness = Harness(ScriptedServer("s", tools=[tool("x")]), admit=admit)
+    await harness.call(ScriptedClient(), "s__x")
     assert told == ["in", "out"]
-    refused = error(await house.call(Guest(agent="full"), "s__x"))
+    refused = error(await harness.call(ScriptedClient(agent="full"), "s__x"))
     assert refused["data"] == {"reason": "limit", "retryAfterMs": 7000}
-    assert len(house.servers["s"].sent) == 1
+    assert len(harness.servers["s"].sent) == 1
 
 
 @pytest.mark.parametrize("reason", ["timeout", "lost", "crash_loop"])
 async def test_a_server_that_cannot_be_asked_is_an_error_with_its_reason(reason: str) -> None:
     server = ScriptedServer("s", tools=[tool("x")])
-    house = House(server)
+    harness = Harness(server)
     server.fails = Unavailable("no answer", server="s", reason=reason, retry_after=1.5)
-    reply = await house.call(Guest(), "s__x")
+    reply = await harness.call(ScriptedClient(), "s__x")
     assert error(reply) == {
         "code": -32603,
         "message": "no answer",
         "data": {"reason": reason, "server": "s", "retryAfterMs": 1500},
     }
     assert reply.reason == reason
-    assert house.calls[-1].reason == reason
-    assert house.calls[-1].outcome == "error"
+    assert harness.calls[-1].reason == reason
+    assert harness.calls[-1].outcome == "error"
 
 
 # --- records
@@ -442,16 +470,16 @@ async def test_a_server_that_cannot_be_asked_is_an_error_with_its_reason(reason:
 
 async def test_every_call_leaves_one_record_with_decision_rule_hash_and_duration() -> None:
     server = ScriptedServer("git", tools=[tool("log")])
-    house = House(server)
+    harness = Harness(server)
 
     async def slow(sent: Sent) -> McpReply:
-        house.now += 0.5
+        harness.now += 0.5
         return McpReply(result={"content": [], "isError": True})
 
     server.script = slow
-    await house.call(Guest(agent="coder"), "git__log", {"b": 1, "a": 2})
-    await house.call(Guest("legacy"), "git__none")
-    first, second = house.calls
+    await harness.call(ScriptedClient(agent="coder"), "git__log", {"b": 1, "a": 2})
+    await harness.call(ScriptedClient("legacy"), "git__none")
+    first, second = harness.calls
     assert (first.agent, first.server, first.tool, first.method) == ("coder", "git", "git__log", "tools/call")
     assert (first.decision, first.rule, first.outcome) == ("allow", "default", "tool_error")
     assert first.definition == hash_of(tool("log"))
@@ -468,40 +496,40 @@ async def test_a_call_whose_client_is_gone_is_cancelled_at_the_server_and_record
         await asyncio.Event().wait()
         return await echo(sent)
 
-    house = House(ScriptedServer("s", tools=[tool("x")], script=never))
-    task = asyncio.create_task(house.call(Guest(), "s__x"))
-    while not house.servers["s"].sent:
+    harness = Harness(ScriptedServer("s", tools=[tool("x")], script=never))
+    task = asyncio.create_task(harness.call(ScriptedClient(), "s__x"))
+    while not harness.servers["s"].sent:
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert house.servers["s"].cancelled == 1
-    assert house.calls[-1].outcome == "client_closed"
+    assert harness.servers["s"].cancelled == 1
+    assert harness.calls[-1].outcome == "client_closed"
 
 
 # --- the plain form
 
 
 async def test_the_plain_form_has_the_same_tools_and_results() -> None:
-    house = two()
-    caller = Guest().caller
-    plain = await house.hub.tool_list(caller)
+    harness = two()
+    caller = ScriptedClient().caller
+    plain = await harness.gateway.tool_list(caller)
     assert [(each["name"], each["server"]) for each in plain] == [
         ("git__log", "git"),
         ("git__status", "git"),
         ("web__fetch", "web"),
     ]
-    assert "x" in text(await house.hub.call_tool(caller, "git__log", {"text": "x"}))
-    assert (await house.hub.call_tool(caller, "git__nothing", {})).reason == "unknown"
+    assert "x" in text(await harness.gateway.call_tool(caller, "git__log", {"text": "x"}))
+    assert (await harness.gateway.call_tool(caller, "git__nothing", {})).reason == "unknown"
 
 
 async def test_a_schema_is_told_by_the_name_that_the_caller_knows() -> None:
-    house = two()
-    caller = Guest().caller
+    harness = two()
+    caller = ScriptedClient().caller
     schema = tool("log")["inputSchema"]
-    assert house.hub.schema(caller, "git__log") == schema
-    assert house.hub.schema(caller, "log", server="git") == schema
-    assert house.hub.schema(Guest(tools=("web__*",)).caller, "git__log") is None
+    assert harness.gateway.schema(caller, "git__log") == schema
+    assert harness.gateway.schema(caller, "log", server="git") == schema
+    assert harness.gateway.schema(ScriptedClient(tools=("web__*",)).caller, "git__log") is None
 
 
 # --- another config
@@ -518,12 +546,12 @@ async def test_a_server_that_stays_the_same_runs_on_and_one_that_goes_ends_after
         ScriptedServer("stays", tools=[tool("x")]),
         ScriptedServer("goes", tools=[tool("x")], script=wait),
     )
-    house = House(stays, goes)
-    running = asyncio.create_task(house.call(Guest(), "goes__x"))
+    harness = Harness(stays, goes)
+    running = asyncio.create_task(harness.call(ScriptedClient(), "goes__x"))
     while not goes.sent:
         await asyncio.sleep(0)
-    house.hub.adopt(house.config, {"stays": stays}, pins=Approvals(mode="off"), launches={})
-    assert await house.names(Guest()) == ["stays__x"]
+    harness.gateway.adopt(harness.config, {"stays": stays}, approvals=Approvals(mode="off"), launches={})
+    assert await harness.names(ScriptedClient()) == ["stays__x"]
     assert not goes.closed
     gate.set()
     assert text(await running) == "{}"
@@ -534,17 +562,17 @@ async def test_a_server_that_stays_the_same_runs_on_and_one_that_goes_ends_after
 
 def test_a_hub_says_what_it_is_doing() -> None:
     async def made() -> ToolGateway:
-        return two().hub
+        return two().gateway
 
     assert "2 of 2 servers" in repr(asyncio.run(made()))
 
 
 async def test_arguments_that_are_no_object_are_refused() -> None:
-    house = two()
+    harness = two()
     bad: list[Json] = [{"name": "git__log", "arguments": []}, {"name": 5}, {}]
     for params in bad:
-        assert error(await house.ask(Guest(), "tools/call", params))["code"] == INVALID_PARAMS
-    assert not house.servers["git"].sent
+        assert error(await harness.ask(ScriptedClient(), "tools/call", params))["code"] == INVALID_PARAMS
+    assert not harness.servers["git"].sent
 
 
 # --- slow servers
@@ -566,14 +594,16 @@ class Slow(ScriptedServer):
 async def test_a_slow_server_delays_the_others_by_the_grace_at_most(
     era: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "GRACE", 0.02)
+    monkeypatch.setattr(routing, "LIST_WAIT_SECONDS", 0.02)
     slow = Slow("slow")
-    house = House(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
-    guest = house.opened(Guest("legacy"))
+    harness = Harness(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
+    guest = harness.opened(ScriptedClient("legacy"))
     if era == "legacy":
-        began = result(await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"}))
+        began = result(
+            await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
+        )
         assert began["capabilities"]["tools"] == {"listChanged": True}
-    assert await house.names(Guest("legacy" if era == "legacy" else "modern")) == ["up__x"]
+    assert await harness.names(ScriptedClient("legacy" if era == "legacy" else "modern")) == ["up__x"]
     assert slow.late
     assert guest.channel == []
     slow.go_on.set()
@@ -581,16 +611,16 @@ async def test_a_slow_server_delays_the_others_by_the_grace_at_most(
         while not guest.channel:
             await asyncio.sleep(0)
     assert {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"} in guest.channel
-    assert await house.names(guest) == ["slow__late", "up__x"]
+    assert await harness.names(guest) == ["slow__late", "up__x"]
 
 
 async def test_a_list_that_would_be_empty_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "GRACE", 0.02)
+    monkeypatch.setattr(routing, "LIST_WAIT_SECONDS", 0.02)
     slow, slower = Slow("slow"), Slow("slower")
-    house = House(slow, slower)
-    began = await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
+    harness = Harness(slow, slower)
+    began = await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
     assert result(began)["capabilities"]["tools"] == {"listChanged": True}
-    listed = asyncio.create_task(house.names(Guest("legacy")))
+    listed = asyncio.create_task(harness.names(ScriptedClient("legacy")))
     for _ in range(20):
         await asyncio.sleep(0)
     assert not listed.done()
@@ -602,10 +632,10 @@ async def test_a_list_that_would_be_empty_waits_longer(monkeypatch: pytest.Monke
 async def test_a_client_may_use_all_that_a_slow_server_may_turn_out_to_offer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(routing, "GRACE", 0.01)
+    monkeypatch.setattr(routing, "LIST_WAIT_SECONDS", 0.01)
     slow = Slow("slow", allow=("tasks",))
-    house = House(slow, ScriptedServer("up", tools=[tool("x")], capabilities={"tools": {}}))
-    began = await house.ask(Guest("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
+    harness = Harness(slow, ScriptedServer("up", tools=[tool("x")], capabilities={"tools": {}}))
+    began = await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
     claims = result(began)["capabilities"]
     assert claims["resources"]["subscribe"] is True
     assert (claims["logging"], claims["completions"]) == ({}, {})
@@ -614,30 +644,30 @@ async def test_a_client_may_use_all_that_a_slow_server_may_turn_out_to_offer(
 
 
 async def test_an_empty_list_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "GRACE", 0.01)
-    monkeypatch.setattr(routing, "PATIENCE", 0.02)
+    monkeypatch.setattr(routing, "LIST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(routing, "CALL_WAIT_SECONDS", 0.02)
     slow = Slow("slow")
-    assert await House(slow).names(Guest("legacy")) == []
+    assert await Harness(slow).names(ScriptedClient("legacy")) == []
     slow.go_on.set()
 
 
 async def test_nobody_waits_for_a_server_that_was_slow_in_an_earlier_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(routing, "GRACE", 600.0)
+    monkeypatch.setattr(routing, "LIST_WAIT_SECONDS", 600.0)
     slow = Slow("slow")
     slow.late = True
-    house = House(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
-    assert await house.names(Guest()) == ["up__x"]
+    harness = Harness(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
+    assert await harness.names(ScriptedClient()) == ["up__x"]
     slow.go_on.set()
 
 
 async def test_a_call_waits_for_a_server_that_is_slow() -> None:
     slow = Slow("slow")
     slow.late = True
-    house = House(slow, ScriptedServer("up", tools=[tool("x")]))
-    assert await house.names(Guest()) == ["up__x"]
-    called = asyncio.create_task(house.call(Guest(), "slow__late", {"text": "x"}))
+    harness = Harness(slow, ScriptedServer("up", tools=[tool("x")]))
+    assert await harness.names(ScriptedClient()) == ["up__x"]
+    called = asyncio.create_task(harness.call(ScriptedClient(), "slow__late", {"text": "x"}))
     await asyncio.sleep(0)
     assert not called.done()
     slow.go_on.set()
@@ -649,8 +679,8 @@ async def test_a_server_of_which_nothing_is_known_is_asked_when_the_gateway_star
         ScriptedServer("a", known=False, tools=[tool("x")]),
         ScriptedServer("b", tools=[tool("y")]),
     )
-    house = House(unknown, known)
-    house.hub.start()
+    harness = Harness(unknown, known)
+    harness.gateway.start()
     async with asyncio.timeout(5):
         while unknown.catalog is None:
             await asyncio.sleep(0)
@@ -659,9 +689,9 @@ async def test_a_server_of_which_nothing_is_known_is_asked_when_the_gateway_star
 
 async def test_the_log_names_a_server_that_told_nothing_before_the_gateway_stopped() -> None:
     slow = Slow("slow")
-    house = House(slow)
-    house.hub.start()
+    harness = Harness(slow)
+    harness.gateway.start()
     for _ in range(10):
         await asyncio.sleep(0)
-    await house.hub.close()
-    assert [server for server, sentence in house.reports if "modelplex mcp list" in sentence] == ["slow"]
+    await harness.gateway.close()
+    assert [server for server, sentence in harness.reports if "modelplex mcp list" in sentence] == ["slow"]

@@ -18,9 +18,9 @@ from modelplex.mcp.approvals import Lock, LockedServer
 from modelplex.mcp.lockfile import (
     LockError,
     launch_of,
+    load_approvals,
     lock_path,
     locked_text,
-    pins,
     read_lock,
     read_seen,
     record_seen,
@@ -183,16 +183,16 @@ def test_the_lock_file_stands_beside_the_config(tmp_path: Path) -> None:
 
 def test_pins_are_as_strict_as_the_files_say(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    assert pins(config(tmp_path), state_folder=state).mode == "trust_first"
+    assert load_approvals(config(tmp_path), state_folder=state).mode == "trust_first"
     write_seen(state, LOCK)
-    assert pins(config(tmp_path), state_folder=state).seen == LOCK
+    assert load_approvals(config(tmp_path), state_folder=state).seen == LOCK
     write_lock(tmp_path / "modelplex.mcp.lock", LOCK)
-    strict = pins(config(tmp_path), state_folder=state)
+    strict = load_approvals(config(tmp_path), state_folder=state)
     assert (strict.mode, strict.lock) == ("locked", LOCK)
     (tmp_path / "modelplex.mcp.lock").write_text("broken")
     with pytest.raises(LockError):
-        pins(config(tmp_path), state_folder=state)
-    assert pins(config(tmp_path, pinning="off"), state_folder=state).mode == "off"
+        load_approvals(config(tmp_path), state_folder=state)
+    assert load_approvals(config(tmp_path, pinning="off"), state_folder=state).mode == "off"
 
 
 def test_a_launch_is_how_a_server_is_started_and_not_what_its_secrets_are() -> None:

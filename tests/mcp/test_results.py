@@ -7,7 +7,7 @@ import pytest
 
 from modelplex.mcp.constants import Json, McpReply
 from modelplex.mcp.results import cut, plain, plain_words
-from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, text, tool
+from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 
 LIMIT = 400
 
@@ -68,10 +68,10 @@ def test_characters_that_nobody_sees_are_written_as_their_numbers() -> None:
 
 
 async def says(sent: Sent) -> McpReply:
-    assert sent.told is not None
+    assert sent.on_notification is not None
     for data in ("\x1b[2J", {"deep": "\x1b"}):
         params = {"level": "error", "data": data}
-        sent.told({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
+        sent.on_notification({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
     if sent.params["name"] == "fails":
         return McpReply.failed(7, "\x1b[0m")
     return McpReply(result={"content": texts("\x1b]0;title\x07" + "x" * 70_000)})
@@ -80,21 +80,21 @@ async def says(sent: Sent) -> McpReply:
 @pytest.mark.parametrize("plain_text", [True, False])
 async def test_a_server_is_shown_plain_where_its_config_says_so(plain_text: bool) -> None:
     server = ScriptedServer("a", tools=[tool("x"), tool("fails")], script=says, plain_text=plain_text)
-    house = House(server)
-    guest = Guest("legacy")
+    harness = Harness(server)
+    guest = ScriptedClient("legacy")
     shown = {True: "\\x1b", False: "\x1b"}[plain_text]
-    assert text(await house.call(guest, "a__x")).startswith(shown + "]0;title")
-    assert error(await house.call(guest, "a__fails"))["message"] == shown + "[0m"
-    assert [each["params"]["data"] for each in guest.told[:2]] == [shown + "[2J", {"deep": shown}]
+    assert text(await harness.call(guest, "a__x")).startswith(shown + "]0;title")
+    assert error(await harness.call(guest, "a__fails"))["message"] == shown + "[0m"
+    assert [each["params"]["data"] for each in guest.notifications[:2]] == [shown + "[2J", {"deep": shown}]
 
 
 async def test_a_result_that_is_too_large_is_refused_or_cut_as_the_config_says() -> None:
     for oversized, reason in (("refuse", "size"), ("cut", "")):
-        house = House(
+        harness = Harness(
             ScriptedServer("a", tools=[tool("x")], script=says), max_result=65_536, oversized=oversized
         )
-        reply = await house.call(Guest(), "a__x")
+        reply = await harness.call(ScriptedClient(), "a__x")
         assert reply.reason == reason
         assert size(reply.result) <= 65_536
         assert result(reply).get("isError", False) is (oversized == "refuse")
-        assert house.calls[0].bytes_out > 70_000
+        assert harness.calls[0].bytes_out > 70_000

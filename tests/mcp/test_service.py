@@ -24,7 +24,7 @@ from modelplex.mcp.calls import admit_all
 from modelplex.mcp.lockfile import lock_path, write_lock
 from modelplex.mcp.service import ToolService
 from modelplex.records.tool_call import ToolRecord
-from tests.mcp.hubs import Guest, error, result, text
+from tests.mcp.hubs import ScriptedClient, error, result, text
 
 ECHO = """
 import json, os, sys
@@ -85,14 +85,14 @@ class Running:
             key=b"k" * 32,
             clock=perf_counter,
             wall=time,
-            tell=self.calls.append,
+            on_record=self.calls.append,
             admit=admit_all,
             keep_bodies=0,
         )
 
     async def pid(self, name: str) -> str:
-        message = Guest().message("tools/call", {"name": f"{name}__pid", "arguments": {}})
-        return text(await self.service.hub.request(Guest(), message))
+        message = ScriptedClient().message("tools/call", {"name": f"{name}__pid", "arguments": {}})
+        return text(await self.service.gateway.request(ScriptedClient(), message))
 
 
 @asynccontextmanager
@@ -108,28 +108,28 @@ async def running(config: Config) -> AsyncGenerator[Running]:
 
 @pytest.mark.timeout(60)
 async def test_a_server_whose_settings_stay_runs_on_over_a_reload(tmp_path: Path) -> None:
-    async with running(config(tmp_path, server("a"), server("b"))) as house:
-        first, second = await asyncio.gather(house.pid("a"), house.pid("b"))
-        house.service.adopt(config(tmp_path, server("a"), server("b", timeout=9.0), server("c")))
-        assert await house.pid("a") == first
-        assert await house.pid("b") != second
-        assert await house.pid("c")
-        house.service.adopt(config(tmp_path, server("a")))
-        assert await house.pid("a") == first
-        gone = Guest().message("tools/call", {"name": "b__pid", "arguments": {}})
-        assert error(await house.service.hub.request(Guest(), gone))["code"] == -32602
-        assert [row["name"] for row in house.service.status()] == ["a"]
-    assert len(house.calls) == 7
+    async with running(config(tmp_path, server("a"), server("b"))) as harness:
+        first, second = await asyncio.gather(harness.pid("a"), harness.pid("b"))
+        harness.service.adopt(config(tmp_path, server("a"), server("b", timeout=9.0), server("c")))
+        assert await harness.pid("a") == first
+        assert await harness.pid("b") != second
+        assert await harness.pid("c")
+        harness.service.adopt(config(tmp_path, server("a")))
+        assert await harness.pid("a") == first
+        gone = ScriptedClient().message("tools/call", {"name": "b__pid", "arguments": {}})
+        assert error(await harness.service.gateway.request(ScriptedClient(), gone))["code"] == -32602
+        assert [row["name"] for row in harness.service.status()] == ["a"]
+    assert len(harness.calls) == 7
 
 
 @pytest.mark.timeout(60)
 async def test_listing_after_a_restart_starts_nothing(tmp_path: Path) -> None:
-    message = Guest().message("tools/list")
-    async with running(config(tmp_path, server("a"))) as house:
-        assert len(result(await house.service.hub.request(Guest(), message))["tools"]) == 1
-    async with running(config(tmp_path, server("a"))) as house:
-        assert len(result(await house.service.hub.request(Guest(), message))["tools"]) == 1
-        (row,) = house.service.status()
+    message = ScriptedClient().message("tools/list")
+    async with running(config(tmp_path, server("a"))) as harness:
+        assert len(result(await harness.service.gateway.request(ScriptedClient(), message))["tools"]) == 1
+    async with running(config(tmp_path, server("a"))) as harness:
+        assert len(result(await harness.service.gateway.request(ScriptedClient(), message))["tools"]) == 1
+        (row,) = harness.service.status()
         assert row["state"] == "cataloged"
         assert list(row["pids"]) == []
 
@@ -137,32 +137,32 @@ async def test_listing_after_a_restart_starts_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(60)
 async def test_approvals_are_read_anew_where_the_lock_file_changes(tmp_path: Path) -> None:
     settings = config(tmp_path, server("a"))
-    async with running(settings) as house:
-        assert await house.pid("a")
+    async with running(settings) as harness:
+        assert await harness.pid("a")
         write_lock(lock_path(settings), {"a": LockedServer(tools={"pid": "sha256:another"})})
-        house.service.look()
-        message = Guest().message("tools/call", {"name": "a__pid", "arguments": {}})
-        refused = await house.service.hub.request(Guest(), message)
+        harness.service.reload_approvals()
+        message = ScriptedClient().message("tools/call", {"name": "a__pid", "arguments": {}})
+        refused = await harness.service.gateway.request(ScriptedClient(), message)
         assert result(refused)["isError"] is True
-        assert house.calls[-1].rule == "pin"
-        assert house.calls[-1].decision == "deny"
+        assert harness.calls[-1].rule == "pin"
+        assert harness.calls[-1].decision == "deny"
 
 
 @pytest.mark.timeout(60)
 async def test_approvals_that_cannot_be_believed_approve_nothing(tmp_path: Path) -> None:
     settings = config(tmp_path, server("a"))
     lock_path(settings).write_text("this is no lock file")
-    async with running(settings) as house:
-        message = Guest().message("tools/list")
-        assert result(await house.service.hub.request(Guest(), message))["tools"] == []
-        assert any("none is approved" in event for event, _ in house.said.lines)
+    async with running(settings) as harness:
+        message = ScriptedClient().message("tools/list")
+        assert result(await harness.service.gateway.request(ScriptedClient(), message))["tools"] == []
+        assert any("none is approved" in event for event, _ in harness.said.lines)
 
 
 @pytest.mark.timeout(60)
 async def test_no_secret_is_in_the_status(tmp_path: Path) -> None:
     secret = "sk-a-very-secret-value"
     safe = msgspec.structs.replace(server("a"), env={"TOKEN": Secret(secret)})
-    async with running(config(tmp_path, safe)) as house:
-        await house.pid("a")
-        assert secret not in str(house.service.status())
-        assert ECHO not in str(house.service.status())
+    async with running(config(tmp_path, safe)) as harness:
+        await harness.pid("a")
+        assert secret not in str(harness.service.status())
+        assert ECHO not in str(harness.service.status())

@@ -18,7 +18,7 @@ from modelplex.mcp.catalog import MergedCatalog, ServerOffer, fresh, merge
 from modelplex.mcp.constants import Catalog, Era, Json, McpReply
 from modelplex.mcp.schemas import is_pattern, schema_fault
 from modelplex.mcp.shapes import Kind, Malformed, answered, mended, older
-from tests.mcp.hubs import Guest, House, ScriptedServer, Sent, error, result, tool
+from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, tool
 from tests.mcp.installed import MODULES, PEERS, python
 from tests.peers import node
 
@@ -375,31 +375,31 @@ def test_patterns_that_are_accepted_compile_in_node() -> None:
 
 async def test_what_is_left_out_is_told_once_and_counted() -> None:
     odd = ScriptedServer("odd", tools=[tool("good"), tool("bad", description=3), tool("part", icons=[{}])])
-    house = House(odd, ScriptedServer("other", tools=[tool("x")]))
+    harness = Harness(odd, ScriptedServer("other", tools=[tool("x")]))
     for era in ("legacy", "modern"):
-        assert await house.names(Guest(era)) == ["odd__good", "odd__part", "other__x"]
+        assert await harness.names(ScriptedClient(era)) == ["odd__good", "odd__part", "other__x"]
     told = [
         "the tool 'bad' is left out: description is a number, not a string",
         "the tool 'part' is listed without what clients refuse: icons.0.src is missing",
     ]
-    assert house.reports == [("odd", sentence) for sentence in told]
-    rows = {row["name"]: row for row in house.hub.status()}
+    assert harness.reports == [("odd", sentence) for sentence in told]
+    rows = {row["name"]: row for row in harness.gateway.status()}
     assert (rows["odd"]["left_out"], rows["odd"]["warnings"]) == (1, told)
     assert (rows["other"]["left_out"], rows["other"]["warnings"]) == (0, [])
-    assert house.hub.left_out() == {"odd": 1, "other": 0}
+    assert harness.gateway.left_out() == {"odd": 1, "other": 0}
 
 
 async def test_each_era_gets_its_own_form_of_a_tool() -> None:
-    house = House(ScriptedServer("s", tools=[tool("x", outputSchema={"type": "array"})]))
+    harness = Harness(ScriptedServer("s", tools=[tool("x", outputSchema={"type": "array"})]))
     modern, legacy = [
-        result(await house.ask(Guest(era), "tools/list"))["tools"] for era in ("modern", "legacy")
+        result(await harness.ask(ScriptedClient(era), "tools/list"))["tools"] for era in ("modern", "legacy")
     ]
     assert modern[0]["outputSchema"] == {"type": "array"}
     assert "outputSchema" not in legacy[0]
 
 
 async def test_a_large_catalogue_is_checked_beside_the_loop() -> None:
-    house = House(ScriptedServer("s", tools=[tool(f"x{index}") for index in range(3_000)]))
+    harness = Harness(ScriptedServer("s", tools=[tool(f"x{index}") for index in range(3_000)]))
     began = asyncio.get_running_loop().time()
     turns = 0
 
@@ -411,7 +411,7 @@ async def test_a_large_catalogue_is_checked_beside_the_loop() -> None:
 
     waiting = asyncio.create_task(others())
     try:
-        assert len(await house.names(Guest())) == 1_000  # a page
+        assert len(await harness.names(ScriptedClient())) == 1_000  # a page
     finally:
         waiting.cancel()
     assert turns > 10, asyncio.get_running_loop().time() - began
@@ -489,7 +489,7 @@ async def test_a_result_that_cannot_be_mended_is_an_error_that_says_why() -> Non
     server = ScriptedServer(
         "s", resources=[{"uri": "a:b", "name": "b"}], capabilities={"resources": {}}, script=script
     )
-    reply = await House(server).ask(Guest(), "resources/read", {"uri": "a:b"})
+    reply = await Harness(server).ask(ScriptedClient(), "resources/read", {"uri": "a:b"})
     assert error(reply)["data"]["reason"] == "invalid_answer"
     assert "contents.0.blob is missing" in error(reply)["message"]
 

@@ -50,13 +50,13 @@ class AdvertisedCapabilities:
     def __repr__(self) -> str:
         return f"<Surface of {self._routes!r}>"
 
-    async def initialize(self, turn: ToolRequestContext) -> McpReply:
-        asked = turn.params.get("protocolVersion")
-        view = await self._routes.sighted(turn.globs, turn.route)
-        version = asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
-        capabilities = self.capabilities(turn, view)
+    async def initialize(self, context: ToolRequestContext) -> McpReply:
+        requested = context.params.get("protocolVersion")
+        view = await self._routes.known_soon(context.globs, context.route)
+        version = requested if requested in LEGACY_VERSIONS else NEWEST_LEGACY
+        capabilities = self.capabilities(context, view)
         if version >= tasks.FIRST_VERSION:
-            capabilities |= self.tasks(turn)
+            capabilities |= self.tasks(context)
         result: Json = {
             "protocolVersion": version,
             "capabilities": capabilities,
@@ -66,19 +66,19 @@ class AdvertisedCapabilities:
             result["instructions"] = instructions
         return McpReply(result=result)
 
-    async def discover(self, turn: ToolRequestContext) -> McpReply:
-        view = await self._routes.peeked(turn.globs, turn.route)
+    async def discover(self, context: ToolRequestContext) -> McpReply:
+        view = await self._routes.known_on_disk(context.globs, context.route)
         result: Json = {
             "supportedVersions": [*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS)],
-            "capabilities": self.capabilities(turn, view) | self.tasks(turn),
+            "capabilities": self.capabilities(context, view) | self.tasks(context),
         }
         if (instructions := view.merged.instructions) is not None:
             result["instructions"] = instructions
-        return McpReply(result=era_translation.modern(result, ttl=self._ttl(turn)))
+        return McpReply(result=era_translation.modern(result, ttl=self._ttl(context)))
 
-    def capabilities(self, turn: ToolRequestContext, view: CatalogView) -> Json:
+    def capabilities(self, context: ToolRequestContext, view: CatalogView) -> Json:
         capabilities = view.merged.capabilities()
-        if self._routes.unasked(turn.globs, turn.route):
+        if self._routes.any_unknown(context.globs, context.route):
             capabilities = {**ASSUMED, **capabilities}
         for kind in ("tools", "prompts", "resources"):  # a server may come later, whatever the others say
             if kind in capabilities:
@@ -87,26 +87,28 @@ class AdvertisedCapabilities:
             capabilities["tools"] = {}
         return capabilities
 
-    def tasks(self, turn: ToolRequestContext) -> Json:
+    def tasks(self, context: ToolRequestContext) -> Json:
         """The capability of tasks, {} where no server offers any to this caller's era."""
-        reached = self._routes.reach(turn.globs, turn.route)
-        era = turn.party.era
-        offers = [offer for back in reached if (offer := tasks.offered(back, era)) is not None]
-        if any(back.catalog is None and back.config.tasks for back in reached):
+        reached = self._routes.reach(context.globs, context.route)
+        era = context.client.era
+        offers = [offer for upstream in reached if (offer := tasks.offered(upstream, era)) is not None]
+        if any(upstream.catalog is None and upstream.config.tasks for upstream in reached):
             offers.append(ASSUMED_TASKS[era])
         return tasks.merged(offers, era)
 
-    async def list(self, turn: ToolRequestContext) -> McpReply:
-        cursor = turn.params.get("cursor")
+    async def list(self, context: ToolRequestContext) -> McpReply:
+        cursor = context.params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             return invalid("cursor must be a string")
-        if turn.route is None:
-            view = await self._routes.listed(turn.globs)
+        if context.route is None:
+            view = await self._routes.listed(context.globs)
         else:
-            view = await self._routes.loaded(turn.globs, turn.route)
-        result = view.page(LISTS[turn.method], era=turn.party.era, cursor=cursor)
-        return McpReply(result=era_translation.modern(result, ttl=self._ttl(turn)) if turn.modern else result)
+            view = await self._routes.loaded(context.globs, context.route)
+        result = view.page(LISTS[context.method], era=context.client.era, cursor=cursor)
+        return McpReply(
+            result=era_translation.modern(result, ttl=self._ttl(context)) if context.modern else result
+        )
 
-    def _ttl(self, turn: ToolRequestContext) -> int:
+    def _ttl(self, context: ToolRequestContext) -> int:
         """A list that lacks a server is not to be kept."""
-        return LIST_TTL_MS if self._routes.whole(turn.globs, turn.route) else 0
+        return LIST_TTL_MS if self._routes.complete(context.globs, context.route) else 0

@@ -119,7 +119,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     mode: Mode
-    pins: tuple[Approval, ...]
+    entries: tuple[Approval, ...]
     first: LockedServer | None = None
     """What to record now: the first sight, in `trust_first` mode. None where there is nothing new.
     """
@@ -127,7 +127,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     def _held(self, kind: Kind) -> frozenset[str]:
         if self.mode != "locked":
             return frozenset()
-        return frozenset(pin.name for pin in self.pins if pin.kind == kind and pin.state != "approved")
+        return frozenset(pin.name for pin in self.entries if pin.kind == kind and pin.state != "approved")
 
     @property
     def held_tools(self) -> frozenset[str]:
@@ -144,14 +144,14 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def changed(self) -> tuple[Approval, ...]:
         """To be told in every mode."""
-        return tuple(pin for pin in self.pins if pin.state == "changed")
+        return tuple(pin for pin in self.entries if pin.state == "changed")
 
     @property
     def pending(self) -> tuple[Approval, ...]:
-        return tuple(pin for pin in self.pins if pin.state == "pending")
+        return tuple(pin for pin in self.entries if pin.state == "pending")
 
     def pin(self, kind: Kind, name: str) -> Approval | None:
-        return next((pin for pin in self.pins if pin.kind == kind and pin.name == name), None)
+        return next((pin for pin in self.entries if pin.kind == kind and pin.name == name), None)
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,15 +173,19 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True):
         too is not held against it.
         """
         if self.mode == "off":
-            return Judgement(server=server, mode="off", pins=())
+            return Judgement(server=server, mode="off", entries=())
         trusting = self.mode == "trust_first"
         known = (self.seen if trusting else self.lock).get(server)
         if trusting and known is not None and launch and known.launch != launch:
             known = None
         strangers = frozenset(others).difference(name for name, _ in _by_name(catalog.tools))
-        pins = tuple(_pins(server, catalog, known or LockedServer(), trusting=trusting, others=strangers))
-        first = _recorded(pins, known, launch=launch, says=says(catalog)) if trusting else None
-        return Judgement(server=server, mode=self.mode, pins=pins, first=None if first == known else first)
+        entries = tuple(
+            _entries(server, catalog, known or LockedServer(), trusting=trusting, others=strangers)
+        )
+        first = _recorded(entries, known, launch=launch, says=says(catalog)) if trusting else None
+        return Judgement(
+            server=server, mode=self.mode, entries=entries, first=None if first == known else first
+        )
 
 
 def mode_of(pinning: str, *, locked: bool) -> Mode:
@@ -257,7 +261,7 @@ def _by_name(definitions: Collection[Json]) -> Iterator[tuple[str, Json]]:
             yield name, definition
 
 
-def _pins(
+def _entries(
     server: str, catalog: Catalog, known: LockedServer, *, trusting: bool, others: Collection[str]
 ) -> Iterator[Approval]:
     specific = _specific(others)
@@ -287,14 +291,14 @@ def _pins(
 
 
 def _recorded(
-    pins: Collection[Approval], known: LockedServer | None, *, launch: str, says: str
+    entries: Collection[Approval], known: LockedServer | None, *, launch: str, says: str
 ) -> LockedServer:
     """What is known, and what is seen for the first time; what changed stays as it was first seen,
     so that it is told until it is approved.
     """
 
     def of(kind: Kind) -> Mapping[str, str]:
-        return {pin.name: pin.approved or pin.hash for pin in pins if pin.kind == kind}
+        return {pin.name: pin.approved or pin.hash for pin in entries if pin.kind == kind}
 
     before = known or LockedServer(launch=launch, says=says)
     return msgspec.structs.replace(

@@ -60,7 +60,7 @@ class ToolCalls:
     def __init__(
         self,
         config: McpConfig,
-        backs: Mapping[str, ToolServer],
+        upstreams: Mapping[str, ToolServer],
         *,
         routes: ToolRoutes,
         relay: Relay,
@@ -68,19 +68,19 @@ class ToolCalls:
         ids: Iterator[str],
         clock: Callable[[], float],
         wall: Callable[[], float],
-        tell: Callable[[ToolRecord], None],
+        on_record: Callable[[ToolRecord], None],
         admit: Admit,
         keep_bodies: int,
     ) -> None:
         self.config = config
-        self._backs = backs
+        self._upstreams = upstreams
         self._routes = routes
         self._relay = relay
         self._tasks = tasks
         self._ids = ids
         self._clock = clock
         self._wall = wall
-        self._tell = tell
+        self._on_record = on_record
         self._admit = admit
         self._keep_bodies = keep_bodies
         self.methods: Mapping[str, Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]] = {
@@ -95,13 +95,13 @@ class ToolCalls:
     def __repr__(self) -> str:
         return f"<Calls by {self._relay!r}>"
 
-    async def answer(self, turn: ToolRequestContext) -> McpReply:
+    async def answer(self, context: ToolRequestContext) -> McpReply:
         """Within the caller's limits, and with a ToolCall at the end, however it ends."""
-        caller = turn.party.caller
-        journal = turn.journal = ToolRecordBuilder(
+        caller = context.client.caller
+        builder = context.builder = ToolRecordBuilder(
             id=next(self._ids),
-            method=turn.method,
-            era=turn.party.era,
+            method=context.method,
+            era=context.client.era,
             listener=caller.listener,
             client=caller.client,
             agent=caller.agent,
@@ -109,223 +109,225 @@ class ToolCalls:
             wall=self._wall(),
         )
         try:
-            reply = self._measured(turn, await self._admitted(turn), journal)
-            _note(journal, reply)
+            reply = self._limit_size(context, await self._answer_within_limits(context), builder)
+            _note(builder, reply)
             return reply
         finally:
-            self._tell(journal.record(now=self._clock()))
+            self._on_record(builder.record(now=self._clock()))
 
-    async def _admitted(self, turn: ToolRequestContext) -> McpReply:
+    async def _answer_within_limits(self, context: ToolRequestContext) -> McpReply:
         try:
-            with self._relay.admitted(turn.party.caller.owner), self._admit(turn.party.caller):
-                return await self.methods[turn.method](turn)
+            with self._relay.count_request(context.client.caller.owner), self._admit(context.client.caller):
+                return await self.methods[context.method](context)
         except Unavailable as error:
             if error.server:
-                turn.journal.server = error.server
+                context.builder.server = error.server
             return unavailable(error)
 
-    def _measured(self, turn: ToolRequestContext, reply: McpReply, journal: ToolRecordBuilder) -> McpReply:
+    def _limit_size(
+        self, context: ToolRequestContext, reply: McpReply, builder: ToolRecordBuilder
+    ) -> McpReply:
         """The reply, unless it is larger than anybody wants to read."""
-        journal.bytes_out, body = size(reply.result if reply.result is not None else reply.error)
+        builder.bytes_out, body = size(reply.result if reply.result is not None else reply.error)
         if self._keep_bodies:
-            journal.response_body = body[: self._keep_bodies]
-        if journal.bytes_out <= self.config.max_result:
+            builder.response_body = body[: self._keep_bodies]
+        if builder.bytes_out <= self.config.max_result:
             return reply
         sentence = (
-            f"The result has {journal.bytes_out} bytes, and at most {self.config.max_result} are passed on."
+            f"The result has {builder.bytes_out} bytes, and at most {self.config.max_result} are passed on."
         )
-        of_tool = reply.result is not None and turn.method in ("tools/call", "tasks/result")
+        of_tool = reply.result is not None and context.method in ("tools/call", "tasks/result")
         if reply.result is not None and of_tool and self.config.oversized == "cut":
-            shorter = results.cut(reply.result, limit=self.config.max_result, size=journal.bytes_out)
+            shorter = results.cut(reply.result, limit=self.config.max_result, size=builder.bytes_out)
             if shorter is not None:
                 return msgspec.structs.replace(reply, result=shorter)
         if of_tool:
-            return tool_refused(sentence, reason="size", era=turn.party.era)
+            return tool_refused(sentence, reason="size", era=context.client.era)
         return McpReply.failed(
-            INTERNAL_ERROR, sentence, {"reason": "size", "server": journal.server}, reason="size"
+            INTERNAL_ERROR, sentence, {"reason": "size", "server": builder.server}, reason="size"
         )
 
-    async def _tool(self, turn: ToolRequestContext) -> McpReply:
-        name, arguments = turn.params.get("name"), turn.params.get("arguments")
+    async def _tool(self, context: ToolRequestContext) -> McpReply:
+        name, arguments = context.params.get("name"), context.params.get("arguments")
         if not isinstance(name, str) or (arguments is not None and not isinstance(arguments, dict)):
             return invalid("tools/call takes a name and an object of arguments")
-        self._asked(turn, name, cast("Json | None", arguments))
-        view = await self._routes.of_name(name, turn.globs, turn.route)
-        params: Json = turn.params
+        self._note_request(context, name, cast("Json | None", arguments))
+        view = await self._routes.of_name(name, context.globs, context.route)
+        params: Json = context.params
         if view.index is not None and name in search.NAMES:
             inner = view.index.answer(name, cast("Json | None", arguments))
             if isinstance(inner, McpReply):
-                return _ours(inner, turn)
+                return _in_era_of_client(inner, context)
             name, params = inner.name, {**params, "arguments": inner.arguments}
-            self._asked(turn, name, inner.arguments)
+            self._note_request(context, name, inner.arguments)
         target = view.tool(name)
         if target is None:
             return unknown("tool", name)
         seen = view.merged.tool(name)
-        if seen is not None and only_as_task(seen.definition) and (refusal := self._no_task(turn, target)):
+        if seen is not None and only_as_task(seen.definition) and (refusal := self._no_task(context, target)):
             return refusal
-        return await self._decided(turn, target, params, {"name": target.own})
+        return await self._relay_if_allowed(context, target, params, {"name": target.own})
 
-    def _no_task(self, turn: ToolRequestContext, target: RouteTarget) -> McpReply | None:
+    def _no_task(self, context: ToolRequestContext, target: RouteTarget) -> McpReply | None:
         """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does
         not ask for one, the server says so itself.
         """
-        back = self._backs[target.server]
-        if offered(back, turn.party.era) is not None or back.catalog is None:
+        upstream = self._upstreams[target.server]
+        if offered(upstream, context.client.era) is not None or upstream.catalog is None:
             return None
-        turn.journal.server, turn.journal.definition = target.server, target.definition
-        if back.config.tasks and back.catalog.era != turn.party.era:
+        context.builder.server, context.builder.definition = target.server, target.definition
+        if upstream.config.tasks and upstream.catalog.era != context.client.era:
             sentence = f"{target.name} runs only as a task, and {target.server} speaks another era of tasks than this client."
-            return tool_refused(sentence, reason="capability", era=turn.party.era)
+            return tool_refused(sentence, reason="capability", era=context.client.era)
         sentence = f"{target.name} runs only as a task, which the host does not allow of {target.server}, or which it does not offer."
-        return tool_refused(sentence, reason="policy", era=turn.party.era)
+        return tool_refused(sentence, reason="policy", era=context.client.era)
 
     # --- tasks ------------------------------------------------------------------------------------
 
-    async def _task(self, turn: ToolRequestContext) -> McpReply:
+    async def _task(self, context: ToolRequestContext) -> McpReply:
         """Ask the server about one of the caller's tasks."""
-        name = turn.params.get("taskId")
+        name = context.params.get("taskId")
         if not isinstance(name, str):
-            return invalid(f"{turn.method} takes a taskId")
-        self._asked(turn, name, turn.params.get("inputResponses"))
-        held = self._tasks.find(name, party=turn.party, route=turn.route)
-        if held is None or self._backs.get(held.back.name) is not held.back:
+            return invalid(f"{context.method} takes a taskId")
+        self._note_request(context, name, context.params.get("inputResponses"))
+        held = self._tasks.find(name, client=context.client, route=context.route)
+        if held is None or self._upstreams.get(held.upstream.name) is not held.upstream:
             return unknown("task", name)
-        turn.journal.server = held.back.name
+        context.builder.server = held.upstream.name
         reply = await self._relay.call(
-            turn.party,
-            turn.method,
-            turn.params,
-            target=RouteTarget(held.back.name, held.own, name),
-            back=held.back,
-            route=turn.route,
+            context.client,
+            context.method,
+            context.params,
+            target=RouteTarget(held.upstream.name, held.own, name),
+            upstream=held.upstream,
+            route=context.route,
             held=held,
             taskId=held.own,
         )
         expired = reply.error is not None and reply.error.get("code") == INVALID_PARAMS and not reply.reason
-        if expired and turn.method == "tasks/get":  # or its process has ended
+        if expired and context.method == "tasks/get":  # or its process has ended
             self._tasks.forget(held)
         return reply
 
-    async def _task_list(self, turn: ToolRequestContext) -> McpReply:
+    async def _task_list(self, context: ToolRequestContext) -> McpReply:
         """The caller's tasks of all servers that list theirs, the oldest first. A server that fails
         hides no other's.
         """
-        cursor = turn.params.get("cursor")
+        cursor = context.params.get("cursor")
         if cursor is not None and not (
             isinstance(cursor, str) and cursor.isdecimal() and len(cursor) < MOST_DIGITS
         ):
             return invalid(BadCursor.sentence)
-        self._asked(turn, "", None)
+        self._note_request(context, "", None)
         listing = {
-            back
-            for back in self._routes.reach(turn.globs, turn.route)
-            if "list" in (offered(back, turn.party.era) or {})
+            upstream
+            for upstream in self._routes.reach(context.globs, context.route)
+            if "list" in (offered(upstream, context.client.era) or {})
         }
         mine = [
             held
-            for held in self._tasks.of(turn.party.caller.owner, after=int(cursor or 0))
-            if held.back in listing
+            for held in self._tasks.of(context.client.caller.owner, after=int(cursor or 0))
+            if held.upstream in listing
         ]
         page = mine[:TASKS_PAGE]
-        places = {(held.back, held.scope): held for held in page}
+        places = {(held.upstream, held.scope): held for held in page}
         found: dict[HeldTask, Json] = {}
         for held in places.values():
-            found |= await self._listed(turn, held)
-        tasks = [{**found[held], "taskId": held.shown(turn.route)} for held in page if held in found]
+            found |= await self._list_tasks_of(context, held)
+        tasks = [{**found[held], "taskId": held.shown(context.route)} for held in page if held in found]
         more = {"nextCursor": str(page[-1].number)} if len(mine) > len(page) else {}
         return McpReply(result={"tasks": tasks, **more})
 
-    async def _listed(self, turn: ToolRequestContext, place: HeldTask) -> dict[HeldTask, Json]:
+    async def _list_tasks_of(self, context: ToolRequestContext, place: HeldTask) -> dict[HeldTask, Json]:
         """What a server says of the caller's tasks in one of its processes."""
         found: dict[HeldTask, Json] = {}
         params: Json = {}
         for _ in range(self.config.max_pages):
             try:
                 reply = await self._relay.call(
-                    turn.party,
-                    turn.method,
+                    context.client,
+                    context.method,
                     params,
-                    target=RouteTarget(place.back.name, "", ""),
-                    back=place.back,
-                    route=turn.route,
+                    target=RouteTarget(place.upstream.name, "", ""),
+                    upstream=place.upstream,
+                    route=context.route,
                     held=place,
                 )
             except Unavailable:
                 break
-            told = reply.result or {}
-            listed: object = told.get("tasks")
+            described = reply.result or {}
+            listed: object = described.get("tasks")
             for task in cast("list[object]", listed) if isinstance(listed, list) else []:
                 own: object = cast("Json", task).get("taskId") if isinstance(task, dict) else None
-                held = self._tasks.at(place.back, place.scope, own)
-                if held is not None and held.owner == turn.party.caller.owner:
+                held = self._tasks.at(place.upstream, place.scope, own)
+                if held is not None and held.owner == context.client.caller.owner:
                     found[held] = cast("Json", task)
-            if told.get("nextCursor") in (None, params.get("cursor")):
+            if described.get("nextCursor") in (None, params.get("cursor")):
                 break
-            params = {"cursor": told["nextCursor"]}
+            params = {"cursor": described["nextCursor"]}
         return found
 
-    async def _prompt(self, turn: ToolRequestContext) -> McpReply:
-        name = turn.params.get("name")
+    async def _prompt(self, context: ToolRequestContext) -> McpReply:
+        name = context.params.get("name")
         if not isinstance(name, str):
             return invalid("prompts/get takes a name")
-        self._asked(turn, name, turn.params.get("arguments"))
-        view = await self._routes.of_name(name, turn.globs, turn.route)
+        self._note_request(context, name, context.params.get("arguments"))
+        view = await self._routes.of_name(name, context.globs, context.route)
         target = view.prompt(name)
         if target is None:
             return unknown("prompt", name)
-        return await self._decided(turn, target, turn.params, {"name": target.own})
+        return await self._relay_if_allowed(context, target, context.params, {"name": target.own})
 
-    async def _read(self, turn: ToolRequestContext) -> McpReply:
-        uri = turn.params.get("uri")
+    async def _read(self, context: ToolRequestContext) -> McpReply:
+        uri = context.params.get("uri")
         if not isinstance(uri, str):
             return invalid("resources/read takes a uri")
-        self._asked(turn, uri, None)
-        owner = (await self._routes.loaded(turn.globs, turn.route)).merged.owner(uri)
+        self._note_request(context, uri, None)
+        owner = (await self._routes.loaded(context.globs, context.route)).merged.owner(uri)
         if owner is None:
-            turn.journal.decision, turn.journal.rule = "deny", "unlisted"
-            return unlisted(turn, uri)
-        return await self._decided(turn, RouteTarget(owner, uri, uri), turn.params, {})
+            context.builder.decision, context.builder.rule = "deny", "unlisted"
+            return unlisted(context, uri)
+        return await self._relay_if_allowed(context, RouteTarget(owner, uri, uri), context.params, {})
 
-    async def _complete(self, turn: ToolRequestContext) -> McpReply:
-        ref: object = turn.params.get("ref")
+    async def _complete(self, context: ToolRequestContext) -> McpReply:
+        ref: object = context.params.get("ref")
         if not isinstance(ref, dict):
             return invalid("completion/complete takes a ref")
-        told = cast("Json", ref)
-        name = str(told.get("name", told.get("uri", "")))
-        self._asked(turn, name, turn.params.get("argument"))
-        view = await self._routes.loaded(turn.globs, turn.route)
-        found = view.merged.completed(told)
+        described = cast("Json", ref)
+        name = str(described.get("name", described.get("uri", "")))
+        self._note_request(context, name, context.params.get("argument"))
+        view = await self._routes.loaded(context.globs, context.route)
+        found = view.merged.completed(described)
         if found is None:
             return unknown("reference", name)
         server, own = found
-        return await self._relayed(turn, RouteTarget(server, name, name), turn.params, {"ref": own})
+        return await self._relay_call(context, RouteTarget(server, name, name), context.params, {"ref": own})
 
-    async def _decided(
-        self, turn: ToolRequestContext, target: RouteTarget, params: Json, set_: Json
+    async def _relay_if_allowed(
+        self, context: ToolRequestContext, target: RouteTarget, params: Json, members: Json
     ) -> McpReply:
         """Ask the policy, and go on or say why not."""
-        back = self._backs[target.server]
+        upstream = self._upstreams[target.server]
         decision = decide(
-            turn.party.caller,
+            context.client.caller,
             server=target.server,
-            method=turn.method,
+            method=context.method,
             name=target.own,
-            globs=back.config.tools,
+            globs=upstream.config.tools,
             shown=target.name,
             pinned=target.pinned,
-            locked=self._routes.pins.mode == "locked",
+            locked=self._routes.approvals.mode == "locked",
         )
-        journal = turn.journal
-        journal.rule = decision.rule
+        builder = context.builder
+        builder.rule = decision.rule
         if decision.allowed:
-            return await self._relayed(turn, target, params, set_)
-        journal.decision, journal.server, journal.definition = "deny", target.server, target.definition
+            return await self._relay_call(context, target, params, members)
+        builder.decision, builder.server, builder.definition = "deny", target.server, target.definition
         if decision.hidden:
-            return unknown("tool" if turn.method == "tools/call" else "prompt", target.name)
-        if turn.method == "tools/call":
+            return unknown("tool" if context.method == "tools/call" else "prompt", target.name)
+        if context.method == "tools/call":
             sentence = f"Policy ({decision.rule}): {decision.reason}"
-            return tool_refused(sentence, reason="policy", era=turn.party.era)
+            return tool_refused(sentence, reason="policy", era=context.client.era)
         return McpReply.failed(
             INVALID_PARAMS,
             f"Policy ({decision.rule}): {decision.reason}",
@@ -333,51 +335,57 @@ class ToolCalls:
             reason="policy",
         )
 
-    async def _relayed(
-        self, turn: ToolRequestContext, target: RouteTarget, params: Json, set_: Json
+    async def _relay_call(
+        self, context: ToolRequestContext, target: RouteTarget, params: Json, members: Json
     ) -> McpReply:
-        journal = turn.journal
-        journal.server, journal.definition = target.server, target.definition
-        back = self._backs[target.server]
+        builder = context.builder
+        builder.server, builder.definition = target.server, target.definition
+        upstream = self._upstreams[target.server]
         return await self._relay.call(
-            turn.party, turn.method, params, target=target, back=back, route=turn.route, **set_
+            context.client,
+            context.method,
+            params,
+            target=target,
+            upstream=upstream,
+            route=context.route,
+            **members,
         )
 
-    def _asked(self, turn: ToolRequestContext, name: str, arguments: object) -> None:
+    def _note_request(self, context: ToolRequestContext, name: str, arguments: object) -> None:
         """Note what was asked for."""
-        journal = turn.journal
-        journal.tool = name[:NAME_LIMIT]
-        journal.arguments, body = measured({} if arguments is None else arguments)
-        journal.bytes_in = len(body)
+        builder = context.builder
+        builder.tool = name[:NAME_LIMIT]
+        builder.arguments, body = measured({} if arguments is None else arguments)
+        builder.bytes_in = len(body)
         if self._keep_bodies:
-            journal.request_body = body[: self._keep_bodies]
+            builder.request_body = body[: self._keep_bodies]
 
 
-def _ours(reply: McpReply, turn: ToolRequestContext) -> McpReply:
+def _in_era_of_client(reply: McpReply, context: ToolRequestContext) -> McpReply:
     """An answer of the gateway's own, in the form of the client's era."""
     if reply.result is None:
         return msgspec.structs.replace(reply, reason="unknown")
-    return McpReply(result=era_translation.modern(dict(reply.result))) if turn.modern else reply
+    return McpReply(result=era_translation.modern(dict(reply.result))) if context.modern else reply
 
 
 _REFUSED: Final = frozenset({"unknown", "policy", "limit", "invalid", "capability"})
 """Reasons that are this gateway's decision, and no failure of a server."""
 
 
-def _note(journal: ToolRecordBuilder, reply: McpReply) -> None:
+def _note(builder: ToolRecordBuilder, reply: McpReply) -> None:
     """What it came to."""
-    journal.reason = reply.reason
+    builder.reason = reply.reason
     if reply.error is not None:
         code: object = reply.error.get("code")
-        journal.code = code if isinstance(code, int) else None
-        journal.error = str(reply.error.get("message", ""))[:ERROR_LIMIT]
+        builder.code = code if isinstance(code, int) else None
+        builder.error = str(reply.error.get("message", ""))[:ERROR_LIMIT]
     else:
-        journal.is_error = (reply.result or {}).get("isError") is True
+        builder.is_error = (reply.result or {}).get("isError") is True
         if reply.reason:
-            journal.error = reply.sentence
+            builder.error = reply.sentence
     if reply.reason in _REFUSED:
-        journal.outcome = "refused"
+        builder.outcome = "refused"
     elif reply.error is not None or reply.reason:
-        journal.outcome = "error"
+        builder.outcome = "error"
     else:
-        journal.outcome = "tool_error" if journal.is_error else "ok"
+        builder.outcome = "tool_error" if builder.is_error else "ok"

@@ -39,8 +39,8 @@ from modelplex.mcp.constants import Catalog, Json, Unavailable
 from modelplex.mcp.lockfile import (
     LockError,
     launch_of,
+    load_approvals,
     lock_path,
-    pins,
     read_seen,
     write_lock,
     write_seen,
@@ -93,7 +93,7 @@ class InspectedServers:
         self.config = config
         self.folder = state_folder(config.server.state_folder, environ=os.environ)
         self.sights = sights
-        self.pins = pins(config, state_folder=self.folder)
+        self.approvals = load_approvals(config, state_folder=self.folder)
         self.catalogs = {sight.config.name: sight.catalog for sight in sights if sight.catalog is not None}
         self.judgements = {
             sight.config.name: self._judge(sight) for sight in sights if sight.catalog is not None
@@ -116,7 +116,7 @@ class InspectedServers:
             if isinstance(own := tool.get("name"), str)
             for name in (own, server + SEPARATOR + own)
         ]
-        return self.pins.judge(
+        return self.approvals.judge(
             sight.config.name, sight.catalog, launch=launch_of(sight.config), others=others
         )
 
@@ -151,7 +151,7 @@ class InspectedServers:
         return [
             pin
             for judgement in self.judgements.values()
-            for pin in judgement.pins
+            for pin in judgement.entries
             if pin.state != "approved" and (pin.kind != "tool" or permitted(pin.name, globs[pin.server]))
         ]
 
@@ -179,7 +179,7 @@ async def _with_servers(
         await client.aclose()
 
 
-async def _asked(servers: Iterable[ManagedServer]) -> list[InspectedServer]:
+async def _inspect_all(servers: Iterable[ManagedServer]) -> list[InspectedServer]:
     return list(await asyncio.gather(*(_sighted(server) for server in servers)))
 
 
@@ -194,7 +194,7 @@ async def _sighted(server: ManagedServer) -> InspectedServer:
 
 async def _all_seen(config: Config) -> InspectedServers:
     async def use(servers: dict[str, ManagedServer]) -> list[InspectedServer]:
-        return await _asked(servers.values())
+        return await _inspect_all(servers.values())
 
     return InspectedServers(config, await _with_servers(config, config.mcp.servers, use))
 
@@ -207,18 +207,18 @@ async def _list(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         _write([msgspec.json.format(msgspec.json.encode({"servers": _as_json(seen)})).decode()])
     else:
-        _write(_told(seen))
+        _write(_list_lines(seen))
     for warned in seen.open.warnings:
         _complain(f"{warned.server}: {printable(without_name(warned.sentence, warned.server), most=400)}")
     return FAILED if seen.failed else OK
 
 
-def _told(seen: InspectedServers) -> Iterable[str]:
+def _list_lines(seen: InspectedServers) -> Iterable[str]:
     for sight in seen.sights:
         name = sight.config.name
         if sight.catalog is None:
             yield f"{name}: {printable(sight.error or '', most=400)}"
-            yield from _said(sight.said)
+            yield from _printable_lines(sight.said)
             continue
         entries = [entry for entry in seen.open.entries("tools") if entry.server == name]
         who = says(sight.catalog)
@@ -295,11 +295,11 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
     wanted = [each for each in config.mcp.servers if not config.mcp.prefix or each.name == server]
 
     async def use(servers: dict[str, ManagedServer]) -> int:
-        sights = await _asked(servers.values())
+        sights = await _inspect_all(servers.values())
         for sight in sights:
             if sight.error:
                 _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")
-                _write_errors(_said(sight.said))
+                _write_errors(_printable_lines(sight.said))
         seen = InspectedServers(config, sights)
         found = seen.open.names.find(arguments.tool)
         if found is None:
@@ -318,7 +318,7 @@ async def _call(arguments: argparse.Namespace, config: Config) -> int:
         except Unavailable as error:
             sentence = without_name(error.sentence, found.server)
             status = _failed(f"{found.server}: {printable(sentence, most=400)}")
-            _write_errors(_said(servers[found.server].status().last_words))
+            _write_errors(_printable_lines(servers[found.server].status().last_words))
             return status
         if reply.error is not None:
             return _failed(
@@ -389,7 +389,7 @@ def _for_terminal(text: str) -> str:
 async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: ARG001 - one form for all
     seen = await _all_seen(config)
     path = lock_path(config)
-    before = seen.pins.lock
+    before = seen.approvals.lock
     locked: Lock = {}
     left: list[Approval] = []
     for sight in seen.sights:
@@ -398,7 +398,7 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
             _complain(
                 f"{name}: {printable(sight.error or '', most=400)}; what is locked of it stays as it is"
             )
-            _write_errors(_said(sight.said))
+            _write_errors(_printable_lines(sight.said))
             if name in before:
                 locked[name] = before[name]
             continue
@@ -406,10 +406,10 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
         # In other modes the pins do not say what the lock holds: this file is judged by itself.
         judgement = Approvals(mode="locked", lock=before).judge(name, sight.catalog)
         suspicious = {
-            (pin.kind, pin.name) for pin in seen.judgements[name].pins or judgement.pins if pin.findings
+            (pin.kind, pin.name) for pin in seen.judgements[name].entries or judgement.entries if pin.findings
         }
         held = [
-            pin for pin in judgement.pins if pin.state != "approved" and (pin.kind, pin.name) in suspicious
+            pin for pin in judgement.entries if pin.state != "approved" and (pin.kind, pin.name) in suspicious
         ]
         left += [_with_findings(pin, seen.judgements[name]) for pin in held]
         locked[name] = _locked(sight, known, held=held)
@@ -465,8 +465,8 @@ async def _approve(arguments: argparse.Namespace, config: Config) -> int:
     for sight in seen.sights:
         if sight.error:
             _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")
-            _write_errors(_said(sight.said))
-    if seen.pins.mode == "off":
+            _write_errors(_printable_lines(sight.said))
+    if seen.approvals.mode == "off":
         return _wrong('[mcp] pinning is "off": nothing waits for approval')
     waiting = seen.waiting()
     globs: list[str] = ["*"] if arguments.all else arguments.tools
@@ -481,8 +481,8 @@ async def _approve(arguments: argparse.Namespace, config: Config) -> int:
     ]
     if unknown:
         return _wrong(f"nothing that waits for approval is called {', '.join(map(printable, unknown))}")
-    if seen.pins.mode == "locked":
-        _store(write_lock, lock_path(config), _approved(seen, seen.pins.lock, chosen))
+    if seen.approvals.mode == "locked":
+        _store(write_lock, lock_path(config), _approved(seen, seen.approvals.lock, chosen))
     else:
         _store(write_seen, seen.folder, _approved(seen, read_seen(seen.folder), chosen))
     _write(f"approved: {seen.name(pin)}" for pin in chosen)
@@ -536,7 +536,7 @@ def _write_errors(lines: Iterable[str]) -> None:
     sys.stderr.writelines(f"{line}\n" for line in lines)
 
 
-def _said(lines: Iterable[str]) -> Iterable[str]:
+def _printable_lines(lines: Iterable[str]) -> Iterable[str]:
     """What a server wrote to its stderr before it ended."""
     return (f"  stderr: {printable(line, most=400)}" for line in lines)
 

@@ -85,9 +85,9 @@ class McpReply(msgspec.Struct, frozen=True):
         return {"jsonrpc": "2.0", "id": id, "result": self.result}
 
 
-Told = Callable[[Json], None]
+NotificationHandler = Callable[[Json], None]
 """Takes a notification (whole message, no id) that belongs to one request, or to a connection."""
-AskedOf = Callable[[str, Json], Awaitable[McpReply]]
+RequestHandler = Callable[[str, Json], Awaitable[McpReply]]
 """Answers a request that a server makes of its client: method, params."""
 
 

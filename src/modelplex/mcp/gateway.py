@@ -50,7 +50,7 @@ WARNINGS: Final = 20
 PLAIN_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 """Of a tool in the plain form."""
 
-Answer = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
+MethodHandler = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
 
 
 class ToolGateway:
@@ -74,39 +74,45 @@ class ToolGateway:
     def __init__(
         self,
         config: McpConfig,
-        backs: Mapping[str, ToolServer],
+        upstreams: Mapping[str, ToolServer],
         *,
-        elders: Mapping[str, ToolServer] | None = None,
-        pins: Approvals,
+        legacy_servers: Mapping[str, ToolServer] | None = None,
+        approvals: Approvals,
         launches: Mapping[str, str],
         ids: Iterator[str],
         key: bytes,
         clock: Callable[[], float],
         wall: Callable[[], float],
-        tell: Callable[[ToolRecord], None],
+        on_record: Callable[[ToolRecord], None],
         report: Report,
-        seen: Callable[[Lock], None],
+        on_first_seen: Callable[[Lock], None],
         admit: Admit = admit_all,
         keep_bodies: int = 0,
     ) -> None:
-        self._backs = known = dict(backs)
-        self._elders = dict(elders or {})
+        self._upstreams = known = dict(upstreams)
+        self._legacy_servers = dict(legacy_servers or {})
         self._report = report
         self._unlisten: dict[ToolServer, Callable[[], None]] = {}
         self._leaving: set[ToolServer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes = ToolRoutes(
-            config, known, pins=pins, launches=launches, report=report, seen=seen, came=self._came
+            config,
+            known,
+            approvals=approvals,
+            launches=launches,
+            report=report,
+            on_first_seen=on_first_seen,
+            on_catalog=self._on_catalog,
         )
         self._held = Tasks()
         self._relay = Relay(
             config,
-            elders=self._elders,
-            seals=RequestStateSealer(key),
+            legacy_servers=self._legacy_servers,
+            sealer=RequestStateSealer(key),
             tasks=self._held,
             clock=clock,
             level=self._level_of,
-            emptied=self._let_go,
+            on_idle=self._close_if_leaving,
         )
         self._surface = AdvertisedCapabilities(self._routes)
         self._streams = Streams(
@@ -126,16 +132,16 @@ class ToolGateway:
             ids=ids,
             clock=clock,
             wall=wall,
-            tell=tell,
+            on_record=on_record,
             admit=admit,
             keep_bodies=keep_bodies,
         )
-        self._methods = self._answered()
+        self._methods = self._handlers()
         self._listen()
 
-    def _answered(self) -> Mapping[Era, Mapping[str, Answer]]:
+    def _handlers(self) -> Mapping[Era, Mapping[str, MethodHandler]]:
         """Who answers what, in each era."""
-        both: dict[str, Answer] = {
+        both: dict[str, MethodHandler] = {
             **dict.fromkeys(LISTS, self._surface.list),
             **dict.fromkeys(
                 ("tools/call", "prompts/get", "resources/read", "completion/complete"), self._calls.answer
@@ -166,9 +172,9 @@ class ToolGateway:
 
     def knows(self, server: str) -> bool:
         """Whether there is a server of this name: the front answers 404 for others."""
-        return server in self._backs
+        return server in self._upstreams
 
-    async def request(self, party: McpClient, message: Json, *, server: str | None = None) -> McpReply:
+    async def request(self, client: McpClient, message: Json, *, server: str | None = None) -> McpReply:
         """Answer any JSON-RPC request; the Reply's `message(id)` is the response. Never raises but
         CancelledError.
 
@@ -181,34 +187,34 @@ class ToolGateway:
         Of the methods that are not in the tables nobody here knows whom to ask, or which names in
         them to change, so they are refused.
         """
-        turn = ToolRequestContext(party, message, route=server)
-        answer = self._methods[party.era].get(turn.method)
-        if answer is None:
-            return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method[:100]}")
-        if server is not None and not self._routes.reach(turn.globs, server):
+        context = ToolRequestContext(client, message, route=server)
+        handler = self._methods[client.era].get(context.method)
+        if handler is None:
+            return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {context.method[:100]}")
+        if server is not None and not self._routes.reach(context.globs, server):
             return unknown("server", server)
         try:
-            return await answer(turn)
+            return await handler(context)
         except Unavailable as error:
             return unavailable(error)
         except BadCursor as error:
             return invalid(error.sentence)
 
-    async def _task(self, turn: ToolRequestContext) -> McpReply:
+    async def _task(self, context: ToolRequestContext) -> McpReply:
         """Of tasks, where a server that this caller can reach offers any."""
-        offer = self._surface.tasks(turn)
-        if not offer or (turn.method == "tasks/list" and "list" not in offer["tasks"]):
-            return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {turn.method}")
-        if turn.modern and not declared(turn.party.capabilities):
+        offer = self._surface.tasks(context)
+        if not offer or (context.method == "tasks/list" and "list" not in offer["tasks"]):
+            return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {context.method}")
+        if context.modern and not declared(context.client.capabilities):
             return McpReply.failed(
                 MISSING_CAPABILITY,
-                f"{turn.method} is for clients that declare {EXTENSION}.",
+                f"{context.method} is for clients that declare {EXTENSION}.",
                 {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
                 reason="capability",
             )
-        return await self._calls.answer(turn)
+        return await self._calls.answer(context)
 
-    async def notified(self, party: McpClient, message: Json, *, server: str | None = None) -> None:
+    async def notify(self, client: McpClient, message: Json, *, server: str | None = None) -> None:
         """A client's notification. `notifications/cancelled` is the front's: it cancels the task of
         that request.
 
@@ -216,21 +222,21 @@ class ToolGateway:
         belongs to requests that were answered here.
         """
 
-    def opened(self, party: McpClient, *, server: str | None = None, channel: Channel) -> None:
+    def open_session(self, client: McpClient, *, server: str | None = None, channel: Channel) -> None:
         """A legacy session has begun (after `initialize`). `channel` takes list_changed,
         resources/updated and what else belongs to no request.
         """
-        self._streams.opened(party, route=server, channel=channel)
+        self._streams.open_session(client, route=server, channel=channel)
 
-    def closed(self, party: McpClient) -> None:
+    def close_session(self, client: McpClient) -> None:
         """A legacy session is over: its subscriptions, its log level and its own processes go.
         Returns at once.
         """
-        self._streams.closed(party)
-        for back in self._all():
-            if back.config.scope == "session" or back.config.asks:
-                self._held.ended(back, session_scope(party))
-                self._later(back.end_scope(session_scope(party)))
+        self._streams.close_session(client)
+        for upstream in self._all():
+            if upstream.config.scope == "session" or upstream.config.asks:
+                self._held.ended(upstream, session_scope(client))
+                self._run_in_background(upstream.end_scope(session_scope(client)))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
         """The plain form's tools in catalogue order: {name, title?, description, inputSchema,
@@ -266,14 +272,14 @@ class ToolGateway:
     def status(self) -> list[Json]:
         """Each server's state, for /_internal/mcp. Holds no secret."""
         rows: list[Json] = []
-        for name, back in self._backs.items():
-            row = cast("Json", msgspec.to_builtins(back.status()))
-            if back.catalog is not None:
-                judgement = self._routes.judgement(name, back.catalog)
+        for name, upstream in self._upstreams.items():
+            row = cast("Json", msgspec.to_builtins(upstream.status()))
+            if upstream.catalog is not None:
+                judgement = self._routes.judgement(name, upstream.catalog)
                 row["pinning"] = judgement.mode
                 row["changed"] = [pin.name for pin in judgement.changed]
                 row["pending"] = [pin.name for pin in judgement.pending]
-                warnings = self._routes.checked(name, back.catalog).warnings
+                warnings = self._routes.checked(name, upstream.catalog).warnings
                 row["left_out"] = sum(warned.count for warned in warnings)
                 row["warnings"] = [printable(warned.sentence, most=400) for warned in warnings[:WARNINGS]]
             rows.append(row)
@@ -284,49 +290,49 @@ class ToolGateway:
         return self._routes.left_out()
 
     @property
-    def pins(self) -> Approvals:
-        return self._routes.pins
+    def approvals(self) -> Approvals:
+        return self._routes.approvals
 
-    @pins.setter
-    def pins(self, pins: Approvals) -> None:
-        self._routes.pins = pins
-        self._streams.all_changed(self._backs)
+    @approvals.setter
+    def approvals(self, approvals: Approvals) -> None:
+        self._routes.approvals = approvals
+        self._streams.all_changed(self._upstreams)
 
     def adopt(
         self,
         config: McpConfig,
-        backs: Mapping[str, ToolServer],
+        upstreams: Mapping[str, ToolServer],
         *,
-        elders: Mapping[str, ToolServer] | None = None,
-        pins: Approvals,
+        legacy_servers: Mapping[str, ToolServer] | None = None,
+        approvals: Approvals,
         launches: Mapping[str, str],
     ) -> None:
         """Go on with another config. A server that is the same object stays as it is; one that is
         not there any more ends when its last call does.
         """
-        stays = {*backs.values(), *(elders or {}).values()}
-        gone = [back for back in self._all() if back not in stays]
-        self._backs.clear()
-        self._backs.update(backs)
-        self._elders.clear()
-        self._elders.update(elders or {})
-        for back in gone:
-            self._held.ended(back)
-            self._unlisten.pop(back)()
-            self._leaving.add(back)
-            if not self._relay.runs(back):
-                self._let_go(back)
+        stays = {*upstreams.values(), *(legacy_servers or {}).values()}
+        gone = [upstream for upstream in self._all() if upstream not in stays]
+        self._upstreams.clear()
+        self._upstreams.update(upstreams)
+        self._legacy_servers.clear()
+        self._legacy_servers.update(legacy_servers or {})
+        for upstream in gone:
+            self._held.ended(upstream)
+            self._unlisten.pop(upstream)()
+            self._leaving.add(upstream)
+            if not self._relay.runs(upstream):
+                self._close_if_leaving(upstream)
         self._relay.config = self._calls.config = config
-        self._routes.adopt(config, pins=pins, launches=launches)
+        self._routes.adopt(config, approvals=approvals, launches=launches)
         self._listen()
-        self._streams.all_changed(self._backs)
+        self._streams.all_changed(self._upstreams)
 
     def start(self) -> None:
         """Start the servers that are not to wait for a call, and those of which the disk knows
         nothing, to learn their lists before somebody waits for them. Returns at once.
         """
-        for back in self._backs.values():
-            self._later(self._begin(back))
+        for upstream in self._upstreams.values():
+            self._run_in_background(self._start(upstream))
 
     async def close(self) -> None:
         """Stop every server and end every subscription."""
@@ -336,7 +342,7 @@ class ToolGateway:
             unlisten()
         self._unlisten.clear()
         await asyncio.gather(
-            *(back.close() for back in (*self._all(), *self._leaving)), return_exceptions=True
+            *(upstream.close() for upstream in (*self._all(), *self._leaving)), return_exceptions=True
         )
         for task in tuple(self._tasks):
             task.cancel()
@@ -344,46 +350,46 @@ class ToolGateway:
     # --- servers ----------------------------------------------------------------------------------
 
     def _all(self) -> list[ToolServer]:
-        return [*self._backs.values(), *self._elders.values()]
+        return [*self._upstreams.values(), *self._legacy_servers.values()]
 
     def _listen(self) -> None:
-        for back in self._all():
-            if back not in self._unlisten:
-                self._unlisten[back] = back.listen(partial(self._streams.heard, back))
+        for upstream in self._all():
+            if upstream not in self._unlisten:
+                self._unlisten[upstream] = upstream.listen(partial(self._streams.receive, upstream))
 
-    async def _begin(self, back: ToolServer) -> None:
+    async def _start(self, upstream: ToolServer) -> None:
         try:
-            if back.config.start == "eager":
-                await back.lists(fresh=True)
+            if upstream.config.start == "eager":
+                await upstream.lists(fresh=True)
             else:
-                await self._routes.learn(back)
+                await self._routes.learn(upstream)
         except Unavailable as error:
-            self._report(back.name, error.sentence)
+            self._report(upstream.name, error.sentence)
 
-    def _came(self, server: str) -> None:
+    def _on_catalog(self, server: str) -> None:
         self._streams.all_changed([server])
 
-    def _level_of(self, party: McpClient) -> str | None:
-        return self._streams.level_of(party)
+    def _level_of(self, client: McpClient) -> str | None:
+        return self._streams.level_of(client)
 
-    def _let_go(self, back: ToolServer) -> None:
+    def _close_if_leaving(self, upstream: ToolServer) -> None:
         """A server that the config does not have any more, once nothing runs there."""
-        if back in self._leaving:
-            self._leaving.discard(back)
-            self._later(back.close())
+        if upstream in self._leaving:
+            self._leaving.discard(upstream)
+            self._run_in_background(upstream.close())
 
-    def _later(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.create_task(_done(work))
+    def _run_in_background(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(_await(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-async def _ping(turn: ToolRequestContext) -> McpReply:
-    del turn
+async def _ping(context: ToolRequestContext) -> McpReply:
+    del context
     return McpReply(result={})
 
 
-async def _done(work: Coroutine[Any, Any, object]) -> None:
+async def _await(work: Coroutine[Any, Any, object]) -> None:
     await work
 
 

@@ -161,7 +161,7 @@ def _added(before: LockedServer | None, now: LockedServer) -> LockedServer:
     )
 
 
-def pins(config: Config, *, state_folder: Path) -> Approvals:
+def load_approvals(config: Config, *, state_folder: Path) -> Approvals:
     """The pins of a config, as its files stand now.
 
     Raises:

@@ -24,34 +24,34 @@ from modelplex.records.tool_call import ToolRecordBuilder
 class ToolRequestContext:
     """One request while it is answered."""
 
-    __slots__ = ("_journal", "id", "method", "params", "party", "route")
+    __slots__ = ("_builder", "client", "id", "method", "params", "route")
 
-    def __init__(self, party: McpClient, message: Json, *, route: str | None) -> None:
-        self.party = party
+    def __init__(self, client: McpClient, message: Json, *, route: str | None) -> None:
+        self.client = client
         self.route = route
         self.id: Any = message.get("id")
         self.method: str = message["method"]
         params: object = message.get("params")
         self.params: Json = cast("Json", params) if isinstance(params, dict) else {}
-        self._journal: ToolRecordBuilder | None = None
+        self._builder: ToolRecordBuilder | None = None
 
     @property
     def globs(self) -> tuple[str, ...]:
-        return self.party.caller.tools
+        return self.client.caller.tools
 
     @property
     def modern(self) -> bool:
-        return self.party.era == "modern"
+        return self.client.era == "modern"
 
     @property
-    def journal(self) -> ToolRecordBuilder:
+    def builder(self) -> ToolRecordBuilder:
         """The notes of a call; what is no call has none."""
-        assert self._journal is not None, "every call is recorded"
-        return self._journal
+        assert self._builder is not None, "every call is recorded"
+        return self._builder
 
-    @journal.setter
-    def journal(self, journal: ToolRecordBuilder) -> None:
-        self._journal = journal
+    @builder.setter
+    def builder(self, builder: ToolRecordBuilder) -> None:
+        self._builder = builder
 
 
 def invalid(sentence: str) -> McpReply:
@@ -63,8 +63,8 @@ def unknown(kind: str, name: str) -> McpReply:
     return McpReply.failed(INVALID_PARAMS, f"Unknown {kind}: {name[:100]}", reason="unknown")
 
 
-def unlisted(turn: ToolRequestContext, uri: str) -> McpReply:
-    code = INVALID_PARAMS if turn.modern else RESOURCE_NOT_FOUND
+def unlisted(context: ToolRequestContext, uri: str) -> McpReply:
+    code = INVALID_PARAMS if context.modern else RESOURCE_NOT_FOUND
     return McpReply.failed(code, "Resource not found", {"uri": uri}, reason="unknown")
 
 

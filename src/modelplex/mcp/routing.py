@@ -23,13 +23,13 @@ from modelplex.mcp.policy import any_of_server
 from modelplex.mcp.shapes import Kind
 from modelplex.mcp.tool_server import ToolServer
 
-GRACE = 0.8
+LIST_WAIT_SECONDS = 0.8
 """Seconds that `initialize` and a list of all servers wait for servers whose lists nobody knows
 yet. Some agents wait a second for all their tools, and go on without any after that. What comes
 later is told of with `list_changed`.
 """
 
-PATIENCE = 10.0
+CALL_WAIT_SECONDS = 10.0
 """Seconds that a call waits for such lists, where they have to say whose it is, and the plain
 form's list, which has no `list_changed`.
 """
@@ -105,7 +105,7 @@ class CatalogView:
         own = ServerToolName(entry.server, entry.own) if entry is not None else names.find(name)
         if own is None:
             return None
-        target = self._targets[kind, name] = self._routes.judged(kind, own, name, entry)
+        target = self._targets[kind, name] = self._routes.target_of(kind, own, name, entry)
         return target
 
 
@@ -121,55 +121,55 @@ class ToolRoutes:
     def __init__(
         self,
         config: McpConfig,
-        backs: Mapping[str, ToolServer],
+        upstreams: Mapping[str, ToolServer],
         *,
-        pins: Approvals,
+        approvals: Approvals,
         launches: Mapping[str, str],
         report: Report,
-        seen: Callable[[Lock], None],
-        came: Callable[[str], None],
+        on_first_seen: Callable[[Lock], None],
+        on_catalog: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._backs = backs
-        self._pins = pins
+        self._upstreams = upstreams
+        self._approvals = approvals
         self._launches = launches
         self._report = report
-        self._seen = seen
-        self._came = came
-        self._known: list[Catalog | None] = []
+        self._on_first_seen = on_first_seen
+        self._on_catalog = on_catalog
+        self._catalogs: list[Catalog | None] = []
         self._judged: dict[str, tuple[Catalog, Judgement]] = {}
         self._checked: dict[str, tuple[Catalog, tuple[str, ...], UsableCatalog]] = {}
         self._views: dict[tuple[str | None, tuple[str, ...]], CatalogView] = {}
         self._loading: dict[str, asyncio.Task[Catalog | None]] = {}
         self._failed: set[str] = set()
         self._missed: set[str] = set()
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._preparing = asyncio.Lock()
 
     def __repr__(self) -> str:
-        known = sum(back.catalog is not None for back in self._backs.values())
-        return f"<Routes to {known} of {len(self._backs)} servers, {len(self._views)} views>"
+        known = sum(upstream.catalog is not None for upstream in self._upstreams.values())
+        return f"<Routes to {known} of {len(self._upstreams)} servers, {len(self._views)} views>"
 
     @property
-    def pins(self) -> Approvals:
-        return self._pins
+    def approvals(self) -> Approvals:
+        return self._approvals
 
-    @pins.setter
-    def pins(self, pins: Approvals) -> None:
+    @approvals.setter
+    def approvals(self, approvals: Approvals) -> None:
         """Somebody approved something: all is judged anew."""
-        self._pins = pins
+        self._approvals = approvals
         self._judged.clear()
         self._views.clear()
 
-    def adopt(self, config: McpConfig, *, pins: Approvals, launches: Mapping[str, str]) -> None:
+    def adopt(self, config: McpConfig, *, approvals: Approvals, launches: Mapping[str, str]) -> None:
         """Go on with another config; `backs` has changed already."""
         self.close()
         self._config = config
         self._launches = launches
         self._failed.clear()
         self._missed.clear()
-        self._checked = {name: kept for name, kept in self._checked.items() if name in self._backs}
-        self.pins = pins
+        self._checked = {name: kept for name, kept in self._checked.items() if name in self._upstreams}
+        self.approvals = approvals
 
     # --- what is known ----------------------------------------------------------------------------
 
@@ -178,21 +178,22 @@ class ToolRoutes:
         config's order.
         """
         return [
-            back
-            for name, back in self._backs.items()
+            upstream
+            for name, upstream in self._upstreams.items()
             if route in (None, name) and any_of_server(name, globs, prefixed=self._config.prefix)
         ]
 
-    def whole(self, globs: Sequence[str], route: str | None) -> bool:
+    def complete(self, globs: Sequence[str], route: str | None) -> bool:
         """Whether all catalogues that a view is made of are known."""
-        return all(back.catalog is not None for back in self.reach(globs, route))
+        return all(upstream.catalog is not None for upstream in self.reach(globs, route))
 
-    def unasked(self, globs: Sequence[str], route: str | None) -> bool:
+    def any_unknown(self, globs: Sequence[str], route: str | None) -> bool:
         """Whether there is a server of which nobody can say yet what it offers, or that it offers
         nothing.
         """
         return any(
-            back.catalog is None and back.name not in self._failed for back in self.reach(globs, route)
+            upstream.catalog is None and upstream.name not in self._failed
+            for upstream in self.reach(globs, route)
         )
 
     def view(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
@@ -206,9 +207,11 @@ class ToolRoutes:
 
     def _forget_old(self) -> None:
         """Forget all views where a catalogue is another one."""
-        known = [back.catalog for back in self._backs.values()]
-        if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
-            self._known = known
+        known = [upstream.catalog for upstream in self._upstreams.values()]
+        if len(known) != len(self._catalogs) or any(
+            a is not b for a, b in zip(known, self._catalogs, strict=True)
+        ):
+            self._catalogs = known
             self._views.clear()
 
     def _keep(self, globs: tuple[str, ...], route: str | None, view: CatalogView) -> None:
@@ -217,7 +220,7 @@ class ToolRoutes:
         self._views[route, globs] = view
         if not globs:
             for warned in view.merged.warnings:
-                self._tell(warned.server, warned.sentence)
+                self._report_once(warned.server, warned.sentence)
 
     async def loaded(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The same, after the lists that are not known were asked for. On the route of one server
@@ -227,36 +230,36 @@ class ToolRoutes:
             Unavailable: the one server of the route could not be asked.
         """
         if route is not None:
-            back = self._backs[route]
-            if back.catalog is None:
-                await self._fetched(back)
+            upstream = self._upstreams[route]
+            if upstream.catalog is None:
+                await self._fetch(upstream)
             return await self._prepared(globs, route)
-        await self._load(self.reach(globs, None), patience=PATIENCE)
+        await self._load(self.reach(globs, None), patience=CALL_WAIT_SECONDS)
         return await self._prepared(globs, None)
 
-    async def sighted(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
+    async def known_soon(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """What is known after a short while: a server that needs longer is left out, and told of
         when it comes. Raises nothing.
         """
-        await self._load(self.reach(globs, route), patience=GRACE)
+        await self._load(self.reach(globs, route), patience=LIST_WAIT_SECONDS)
         return await self._prepared(globs, route)
 
     async def listed(self, globs: tuple[str, ...]) -> CatalogView:
         """The same for a list of all servers, which waits longer where it would have nothing of any
         of them: an empty list helps nobody.
         """
-        view = await self.sighted(globs, None)
+        view = await self.known_soon(globs, None)
         reached = self.reach(globs, None)
-        if any(back.catalog is not None for back in reached):
+        if any(upstream.catalog is not None for upstream in reached):
             return view
-        await self._load(reached, patience=PATIENCE)
+        await self._load(reached, patience=CALL_WAIT_SECONDS)
         return await self._prepared(globs, None)
 
-    async def peeked(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
+    async def known_on_disk(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The same with what is kept on the disk; starts nothing."""
-        for back in self.reach(globs, route):
-            if back.catalog is None:
-                await back.load()
+        for upstream in self.reach(globs, route):
+            if upstream.catalog is None:
+                await upstream.load()
         return await self._prepared(globs, route)
 
     async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> CatalogView:
@@ -264,72 +267,74 @@ class ToolRoutes:
         its own is waited for.
         """
         if route is None and self._config.prefix:
-            back = self._backs.get(name.partition(SEPARATOR)[0])
-            if back is not None:
-                if back.catalog is None and any_of_server(back.name, globs):
-                    await self._fetched(back)
+            upstream = self._upstreams.get(name.partition(SEPARATOR)[0])
+            if upstream is not None:
+                if upstream.catalog is None and any_of_server(upstream.name, globs):
+                    await self._fetch(upstream)
                 return await self._prepared(globs, None)
         return await self.loaded(globs, route)
 
-    async def learn(self, back: ToolServer) -> None:
+    async def learn(self, upstream: ToolServer) -> None:
         """Begin to ask a server for its lists where nobody knows them. Returns when the disk was
         looked at.
         """
-        if await back.load() is None:
-            self._begun(back)
+        if await upstream.load() is None:
+            self._load_in_background(upstream)
 
-    def _begun(self, back: ToolServer) -> asyncio.Task[Catalog | None]:
+    def _load_in_background(self, upstream: ToolServer) -> asyncio.Task[Catalog | None]:
         """Each server has one load at a time."""
-        task = self._loading.get(back.name)
+        task = self._loading.get(upstream.name)
         if task is None:
-            task = self._loading[back.name] = asyncio.create_task(self._load_one(back))
+            task = self._loading[upstream.name] = asyncio.create_task(self._load_one(upstream))
         return task
 
-    async def _load(self, backs: Sequence[ToolServer], *, patience: float) -> None:
+    async def _load(self, upstreams: Sequence[ToolServer], *, patience: float) -> None:
         """Have the lists of these servers as far as they come within `patience` seconds. One whose
         last load failed is tried again, but not waited for, nor is one that is known to be slow
         where there is only the grace.
         """
-        missing = [back for back in backs if back.catalog is None and await back.load() is None]
+        missing = [
+            upstream for upstream in upstreams if upstream.catalog is None and await upstream.load() is None
+        ]
         waited: dict[asyncio.Task[Catalog | None], ToolServer] = {}
-        for back in sorted(missing, key=lambda back: back.late):
-            task = self._begun(back)
-            if back.name not in self._failed and not (back.late and patience <= GRACE):
-                waited[task] = back
+        for upstream in sorted(missing, key=lambda upstream: upstream.late):
+            task = self._load_in_background(upstream)
+            if upstream.name not in self._failed and not (upstream.late and patience <= LIST_WAIT_SECONDS):
+                waited[task] = upstream
             else:
-                self._missed.add(back.name)
+                self._missed.add(upstream.name)
         if not waited:
             return
         _, late = await asyncio.wait(waited, timeout=patience)
         for task in late:
-            back = waited[task]
-            self._missed.add(back.name)
-            if patience <= GRACE:
-                back.set_late()
+            upstream = waited[task]
+            self._missed.add(upstream.name)
+            if patience <= LIST_WAIT_SECONDS:
+                upstream.set_late()
             else:
-                self._failed.add(back.name)
+                self._failed.add(upstream.name)
 
-    async def _load_one(self, back: ToolServer) -> Catalog | None:
+    async def _load_one(self, upstream: ToolServer) -> Catalog | None:
         try:
-            return await self._fetched(back)
+            return await self._fetch(upstream)
         except Unavailable as error:
-            self._failed.add(back.name)
-            self._tell(back.name, error.sentence)
+            self._failed.add(upstream.name)
+            self._report_once(upstream.name, error.sentence)
             return None
         finally:
-            self._loading.pop(back.name, None)
+            self._loading.pop(upstream.name, None)
 
-    async def _fetched(self, back: ToolServer) -> Catalog:
-        catalog = await back.lists()
-        if back.name in self._failed or back.name in self._missed:
-            self._failed.discard(back.name)
-            self._missed.discard(back.name)
-            self._came(back.name)
+    async def _fetch(self, upstream: ToolServer) -> Catalog:
+        catalog = await upstream.lists()
+        if upstream.name in self._failed or upstream.name in self._missed:
+            self._failed.discard(upstream.name)
+            self._missed.discard(upstream.name)
+            self._on_catalog(upstream.name)
         return catalog
 
     def close(self) -> None:
         for name in self._loading:
-            self._tell(
+            self._report_once(
                 name,
                 "has not told its lists yet; `modelplex mcp list` waits for them, and they are remembered",
             )
@@ -345,9 +350,9 @@ class ToolRoutes:
 
     def _offers(self, route: str | None) -> list[ServerOffer]:
         return [
-            self._offer(name, back.catalog)
-            for name, back in self._backs.items()
-            if back.catalog is not None and route in (None, name)
+            self._offer(name, upstream.catalog)
+            for name, upstream in self._upstreams.items()
+            if upstream.catalog is not None and route in (None, name)
         ]
 
     def _merged(self, offers: Sequence[ServerOffer], route: str | None) -> CatalogView:
@@ -372,7 +377,7 @@ class ToolRoutes:
         return ServerOffer(
             server=server,
             catalog=catalog,
-            globs=self._backs[server].config.tools,
+            globs=self._upstreams[server].config.tools,
             held_tools=judgement.held_tools,
             held_prompts=judgement.held_prompts,
             held_instructions=judgement.held_instructions,
@@ -381,7 +386,7 @@ class ToolRoutes:
 
     def checked(self, server: str, catalog: Catalog) -> UsableCatalog:
         """What of this catalogue can be listed: checked once, for all callers."""
-        globs = self._backs[server].config.tools
+        globs = self._upstreams[server].config.tools
         known = self._checked.get(server)
         if known is None or known[0] is not catalog or known[1] != globs:
             known = self._checked[server] = (catalog, globs, usable(server, catalog, globs=globs))
@@ -400,39 +405,45 @@ class ToolRoutes:
         """The view. What is large in it is worked through in a thread first: of ten thousand tools
         that takes a second, in which others are served.
         """
-        if not any(_is_large(back.catalog) for back in self._backs.values()):
+        if not any(_is_large(upstream.catalog) for upstream in self._upstreams.values()):
             return self.view(globs, route)
         async with self._preparing:
-            for back in tuple(self._backs.values()):
-                if _is_large(back.catalog):
-                    await self._check(back)
+            for upstream in tuple(self._upstreams.values()):
+                if _is_large(upstream.catalog):
+                    await self._check(upstream)
             await self._merge(route)
         return self.view(globs, route)
 
-    async def _check(self, back: ToolServer) -> None:
+    async def _check(self, upstream: ToolServer) -> None:
         """Look through one catalogue, unless that was done."""
-        catalog, globs = back.catalog, back.config.tools
+        catalog, globs = upstream.catalog, upstream.config.tools
         assert catalog is not None
-        known = self._checked.get(back.name)
+        known = self._checked.get(upstream.name)
         if known is None or known[0] is not catalog or known[1] != globs:
-            found = await asyncio.to_thread(usable, back.name, catalog, globs=globs)
-            self._checked[back.name] = (catalog, globs, found)
-        judged = self._judged.get(back.name)
-        if judged is None or judged[0] is not catalog:
-            pins, launch, others = self._pins, self._launches.get(back.name, ""), self._others(back.name)
-            judgement = await asyncio.to_thread(pins.judge, back.name, catalog, launch=launch, others=others)
-            if pins is self._pins:  # else something was approved meanwhile
-                self._note(back.name, catalog, judgement)
+            found = await asyncio.to_thread(usable, upstream.name, catalog, globs=globs)
+            self._checked[upstream.name] = (catalog, globs, found)
+        target_of = self._judged.get(upstream.name)
+        if target_of is None or target_of[0] is not catalog:
+            approvals, launch, others = (
+                self._approvals,
+                self._launches.get(upstream.name, ""),
+                self._others(upstream.name),
+            )
+            judgement = await asyncio.to_thread(
+                approvals.judge, upstream.name, catalog, launch=launch, others=others
+            )
+            if approvals is self._approvals:  # else something was approved meanwhile
+                self._note(upstream.name, catalog, judgement)
 
     async def _merge(self, route: str | None) -> None:
         """Make the view of everybody, unless it is there."""
         self._forget_old()
-        known = self._known
+        known = self._catalogs
         if (route, ()) not in self._views:
             offers = self._offers(route)
             view = await asyncio.to_thread(self._merged, offers, route)
             self._forget_old()
-            if self._known is known:  # else a list has changed meanwhile
+            if self._catalogs is known:  # else a list has changed meanwhile
                 self._keep((), route, view)
 
     def judgement(self, server: str, catalog: Catalog) -> Judgement:
@@ -441,7 +452,7 @@ class ToolRoutes:
         if known is not None and known[0] is catalog:
             return known[1]
         launch = self._launches.get(server, "")
-        judgement = self._pins.judge(server, catalog, launch=launch, others=self._others(server))
+        judgement = self._approvals.judge(server, catalog, launch=launch, others=self._others(server))
         self._note(server, catalog, judgement)
         return judgement
 
@@ -449,9 +460,9 @@ class ToolRoutes:
         """The names of all other servers' tools."""
         return {
             cast("str", tool["name"])
-            for name, back in self._backs.items()
-            if name != server and back.catalog is not None
-            for tool in back.catalog.tools
+            for name, upstream in self._upstreams.items()
+            if name != server and upstream.catalog is not None
+            for tool in upstream.catalog.tools
             if isinstance(tool.get("name"), str)
         }
 
@@ -459,26 +470,26 @@ class ToolRoutes:
         """Keep a judgement, tell what is in it, and record what was seen for the first time."""
         self._judged[server] = (catalog, judgement)
         for pin in judgement.changed:
-            self._tell(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
+            self._report_once(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
         if judgement.mode == "locked" and judgement.pending:
             names = ", ".join(repr(pin.name) for pin in judgement.pending[:10])
-            self._tell(
+            self._report_once(
                 server, f"{len(judgement.pending)} definitions wait for `modelplex mcp approve`: {names}"
             )
-        for pin in judgement.pins:
+        for pin in judgement.entries:
             for finding in pin.findings[:3]:
-                self._tell(server, f"the {pin.kind} {pin.name!r}: {finding.sentence}")
+                self._report_once(server, f"the {pin.kind} {pin.name!r}: {finding.sentence}")
         if judgement.first is not None:
-            self._pins = msgspec.structs.replace(
-                self._pins, seen={**self._pins.seen, server: judgement.first}
+            self._approvals = msgspec.structs.replace(
+                self._approvals, seen={**self._approvals.seen, server: judgement.first}
             )
-            self._seen(self._pins.seen)
+            self._on_first_seen(self._approvals.seen)
 
-    def judged(
+    def target_of(
         self, kind: Literal["tool", "prompt"], own: ServerToolName, name: str, entry: CatalogEntry | None
     ) -> RouteTarget | None:
         """The target that this is, with its hash and what the pins say of it."""
-        catalog = self._backs[own.server].catalog
+        catalog = self._upstreams[own.server].catalog
         if catalog is None:
             return None
         pin = self.judgement(own.server, catalog).pin(kind, own.name)
@@ -490,13 +501,13 @@ class ToolRoutes:
             digest = hash_of(definition) if kind == "tool" else hash_of(definition, members=PROMPT_MEMBERS)
         return RouteTarget(own.server, own.name, name, digest)
 
-    def _tell(self, server: str, sentence: str) -> None:
+    def _report_once(self, server: str, sentence: str) -> None:
         """Each sentence about a server once: views are made anew more often than anything
         is new.
         """
         sentence = sentence[:SENTENCE_LIMIT]
-        if (server, sentence) not in self._told and len(self._told) < SENTENCES_LIMIT:
-            self._told.add((server, sentence))
+        if (server, sentence) not in self._reported and len(self._reported) < SENTENCES_LIMIT:
+            self._reported.add((server, sentence))
             self._report(server, sentence)
 
 

@@ -23,7 +23,7 @@ from modelplex.mcp.approvals import Approvals, Lock
 from modelplex.mcp.calls import Admit
 from modelplex.mcp.constants import Json
 from modelplex.mcp.gateway import ToolGateway
-from modelplex.mcp.lockfile import LockError, launch_of, lock_path, pins, record_seen
+from modelplex.mcp.lockfile import LockError, launch_of, load_approvals, lock_path, record_seen
 from modelplex.mcp.servers import CACHE_FOLDER, DiskCache, ManagedServer, ProcessTable, ServerEvent
 from modelplex.records.tool_call import ToolRecord
 
@@ -62,7 +62,7 @@ class ToolService:
         key: bytes,
         clock: Callable[[], float],
         wall: Callable[[], float],
-        tell: Callable[[ToolRecord], None],
+        on_record: Callable[[ToolRecord], None],
         admit: Admit,
         keep_bodies: int,
     ) -> None:
@@ -75,68 +75,68 @@ class ToolService:
         self._lock_stamp: object = None
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: Lock | None = None
-        self._elders: dict[str, ManagedServer] = {}
-        self._make(config)
-        self.hub = ToolGateway(
+        self._legacy_servers: dict[str, ManagedServer] = {}
+        self._make_servers(config)
+        self.gateway = ToolGateway(
             config.mcp,
             self._servers,
-            elders=self._elders,
-            pins=self._pins(config),
+            legacy_servers=self._legacy_servers,
+            approvals=self._load_approvals(config),
             launches=_launches(config),
             ids=ids,
             key=key,
             clock=clock,
             wall=wall,
-            tell=tell,
+            on_record=on_record,
             report=self._report,
-            seen=self._seen,
+            on_first_seen=self._store_first_seen,
             admit=admit,
             keep_bodies=keep_bodies,
         )
 
     def __repr__(self) -> str:
-        return f"<Service of {self.hub!r}>"
+        return f"<Service of {self.gateway!r}>"
 
     @property
     def servers(self) -> list[str]:
         return list(self._servers)
 
     def status(self) -> list[Json]:
-        return self.hub.status()
+        return self.gateway.status()
 
     def start(self) -> None:
         """Returns at once."""
-        self.hub.start()
+        self.gateway.start()
 
     def adopt(self, config: Config) -> None:
         """Go on with another config: a server whose settings are the same runs on."""
         self._config = config
         self._children.limit = config.mcp.max_processes
-        self._make(config)
-        self.hub.adopt(
+        self._make_servers(config)
+        self.gateway.adopt(
             config.mcp,
             self._servers,
-            elders=self._elders,
-            pins=self._pins(config),
+            legacy_servers=self._legacy_servers,
+            approvals=self._load_approvals(config),
             launches=_launches(config),
         )
-        self.hub.start()
+        self.gateway.start()
 
-    def look(self) -> None:
+    def reload_approvals(self) -> None:
         """See whether somebody approved something since: one `stat`."""
-        if _stamp(lock_path(self._config)) != self._lock_stamp:
-            self.hub.pins = self._pins(self._config)
-            self._events.info("approvals of tools read anew", mode=self.hub.pins.mode)
+        if _file_stamp(lock_path(self._config)) != self._lock_stamp:
+            self.gateway.approvals = self._load_approvals(self._config)
+            self._events.info("approvals of tools read anew", mode=self.gateway.approvals.mode)
 
     async def close(self) -> None:
-        await self.hub.close()
+        await self.gateway.close()
         await self._children.aclose()
         if self._writing is not None:
             await self._writing
 
     # --- servers ----------------------------------------------------------------------------------
 
-    def _make(self, config: Config) -> None:
+    def _make_servers(self, config: Config) -> None:
         """The servers of the config in its order. One with the same settings is the same one.
 
         One that may speak both eras, and may ask a client something, is there in the older one too.
@@ -144,13 +144,15 @@ class ToolService:
         """
         folder = self._folder(config)
         cache = DiskCache(folder / CACHE_FOLDER) if folder is not None else None
-        before, elders = self._servers, self._elders
-        self._servers, self._elders = {}, {}
+        before, legacy_servers = self._servers, self._legacy_servers
+        self._servers, self._legacy_servers = {}, {}
         for each in config.mcp.servers:
             self._servers[each.name] = self._server(each, before.get(each.name), config, cache)
             if each.asks and each.protocol == "auto":
                 older = msgspec.structs.replace(each, protocol="legacy", start="lazy")
-                self._elders[each.name] = self._server(older, elders.get(each.name), config, None)
+                self._legacy_servers[each.name] = self._server(
+                    older, legacy_servers.get(each.name), config, None
+                )
 
     def _server(
         self, each: McpServer, before: ManagedServer | None, config: Config, cache: DiskCache | None
@@ -165,36 +167,36 @@ class ToolService:
             environ=self._environ,
             children=self._children,
             client=self._client,
-            tell=self._told,
+            on_event=self._log_event,
         )
 
-    def _told(self, event: ServerEvent) -> None:
+    def _log_event(self, event: ServerEvent) -> None:
         level = LEVELS[event.kind] if event.level == "info" else event.level
-        tell = getattr(self._events, level)
+        on_record = getattr(self._events, level)
         scope: dict[str, str] = {"scope": event.scope} if event.scope else {}
-        tell(f"tool server {event.kind}", server=event.server, text=event.text, **scope)
+        on_record(f"tool server {event.kind}", server=event.server, text=event.text, **scope)
 
     def _report(self, server: str, sentence: str) -> None:
         self._events.warning("tool server", server=server, text=without_name(sentence, server))
 
     # --- approvals --------------------------------------------------------------------------------
 
-    def _pins(self, config: Config) -> Approvals:
+    def _load_approvals(self, config: Config) -> Approvals:
         """As the files stand now. Of files that cannot be believed nothing is approved."""
-        self._lock_stamp = _stamp(lock_path(config))
+        self._lock_stamp = _file_stamp(lock_path(config))
         try:
-            return pins(config, state_folder=self._folder(config) or Path("/nonexistent"))
+            return load_approvals(config, state_folder=self._folder(config) or Path("/nonexistent"))
         except LockError as error:
             self._events.error("approvals of tools cannot be read: none is approved", text=error.sentence)
             return Approvals(mode="locked")
 
-    def _seen(self, seen: Lock) -> None:
+    def _store_first_seen(self, seen: Lock) -> None:
         """Keep it, without waiting; of several the last."""
         self._unwritten = seen
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+            self._writing = asyncio.get_running_loop().create_task(self._write_first_seen())
 
-    async def _write(self) -> None:
+    async def _write_first_seen(self) -> None:
         folder = self._folder(self._config)
         while folder is not None and (seen := self._unwritten) is not None:
             self._unwritten = None
@@ -215,7 +217,7 @@ def _launches(config: Config) -> dict[str, str]:
     return {server.name: launch_of(server) for server in config.mcp.servers}
 
 
-def _stamp(path: Path) -> object:
+def _file_stamp(path: Path) -> object:
     try:
         found = path.stat()
     except OSError:

@@ -33,9 +33,9 @@ MAX_SUBSCRIPTIONS: Final = 16
 """Modern subscriptions that one caller may have at once: a client needs one, and each is a stream
 that stays open.
 """
-SAID: Final = 500
+LOGGED_CHARACTERS: Final = 500
 """Characters of a log message that is nobody's, in this gateway's own log."""
-KINDS: Final = {
+CAPABILITY_OF_SUBSCRIPTION: Final = {
     "toolsListChanged": "tools",
     "promptsListChanged": "prompts",
     "resourcesListChanged": "resources",
@@ -61,7 +61,7 @@ class Streams:
 
     def __init__(
         self,
-        backs: Mapping[str, ToolServer],
+        upstreams: Mapping[str, ToolServer],
         *,
         routes: ToolRoutes,
         surface: AdvertisedCapabilities,
@@ -69,18 +69,18 @@ class Streams:
         tasks: Tasks,
         report: Report,
     ) -> None:
-        self._backs = backs
+        self._upstreams = upstreams
         self._routes = routes
         self._surface = surface
         self._relay = relay
         self._tasks = tasks
         self._report = report
-        self._subscriptions = Subscriptions(failed=report)
+        self._subscriptions = Subscriptions(on_failure=report)
         self._sessions: dict[str, SessionSubscriptions] = {}
         self._listeners: dict[str, int] = {}
-        self._said: dict[str, LogAllowance] = {}
+        self._log_allowances: dict[str, LogAllowance] = {}
         self._ended = asyncio.Event()
-        self._stale: dict[str, set[str]] = {}
+        self._changed_lists: dict[str, set[str]] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
@@ -88,77 +88,77 @@ class Streams:
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    def opened(self, party: McpClient, *, route: str | None, channel: Channel) -> None:
-        session = self._session(party)
-        globs = party.caller.tools
+    def open_session(self, client: McpClient, *, route: str | None, channel: Channel) -> None:
+        session = self._session(client)
+        globs = client.caller.tools
         session.subscriber = Subscriber(
             channel,
-            owner=party.caller.owner,
+            owner=client.caller.owner,
             kinds=LIST_CHANGED.values(),
-            sees=lambda name, kind: self._sees(globs, route, name, kind),
+            sees=lambda name, kind: self._is_visible(globs, route, name, kind),
         )
         self._subscriptions.add(session.subscriber)
 
-    def closed(self, party: McpClient) -> None:
-        session = self._sessions.pop(party.session, None)
+    def close_session(self, client: McpClient) -> None:
+        session = self._sessions.pop(client.session, None)
         if session is not None and session.subscriber is not None:
             self._subscriptions.remove(session.subscriber)
 
-    def level_of(self, party: McpClient) -> str | None:
+    def level_of(self, client: McpClient) -> str | None:
         """What a session has set, None where it has set nothing."""
-        session = self._sessions.get(party.session)
+        session = self._sessions.get(client.session)
         return session.level if session is not None else None
 
-    async def set_level(self, turn: ToolRequestContext) -> McpReply:
-        level = turn.params.get("level")
+    async def set_level(self, context: ToolRequestContext) -> McpReply:
+        level = context.params.get("level")
         if level not in LEVELS:
             return invalid(f"level must be one of {', '.join(LEVELS)}")
-        self._session(turn.party).level = level
+        self._session(context.client).level = level
         return McpReply(result={})
 
-    def _session(self, party: McpClient) -> SessionSubscriptions:
-        return self._sessions.setdefault(party.session, SessionSubscriptions())
+    def _session(self, client: McpClient) -> SessionSubscriptions:
+        return self._sessions.setdefault(client.session, SessionSubscriptions())
 
     # --- subscriptions ----------------------------------------------------------------------------
 
-    async def subscribe(self, turn: ToolRequestContext) -> McpReply:
-        uri = turn.params.get("uri")
+    async def subscribe(self, context: ToolRequestContext) -> McpReply:
+        uri = context.params.get("uri")
         if not isinstance(uri, str):
             return invalid("resources/subscribe takes a uri")
-        subscriber = self._session(turn.party).subscriber
+        subscriber = self._session(context.client).subscriber
         if subscriber is None:
             return invalid("resources/subscribe comes after notifications/initialized")
         if len(subscriber.watched) >= MAX_URIS:
             raise Unavailable(f"A session watches at most {MAX_URIS} resources.", server="", reason="limit")
-        if not self._room(turn.party.caller.owner):
+        if not self._uris_left(context.client.caller.owner):
             sentence = f"A caller watches at most {URIS_OF_CALLER} resources."
             raise Unavailable(sentence, server="", reason="limit")
-        owner = (await self._routes.loaded(turn.globs, turn.route)).merged.owner(uri)
+        owner = (await self._routes.loaded(context.globs, context.route)).merged.owner(uri)
         if owner is None:
-            return unlisted(turn, uri)
+            return unlisted(context, uri)
         await self._subscriptions.watch(
-            subscriber, [(*self._relay.seat(self._backs[owner], turn.party), uri)]
+            subscriber, [(*self._relay.instance_of(self._upstreams[owner], context.client), uri)]
         )
         return McpReply(result={})
 
-    def _room(self, owner: str) -> int:
+    def _uris_left(self, owner: str) -> int:
         """How many more resources a caller may watch."""
         return max(0, URIS_OF_CALLER - self._subscriptions.watched_by(owner))
 
-    async def unsubscribe(self, turn: ToolRequestContext) -> McpReply:
-        uri = turn.params.get("uri")
-        subscriber = self._session(turn.party).subscriber
+    async def unsubscribe(self, context: ToolRequestContext) -> McpReply:
+        uri = context.params.get("uri")
+        subscriber = self._session(context.client).subscriber
         for watched in tuple(subscriber.watched) if subscriber is not None else ():
             if watched[2] == uri and subscriber is not None:
                 await self._subscriptions.unwatch(subscriber, watched)
         return McpReply(result={})
 
-    async def listen(self, turn: ToolRequestContext) -> McpReply:
+    async def listen(self, context: ToolRequestContext) -> McpReply:
         """Runs until the client is gone or the gateway ends."""
-        wanted: object = turn.params.get("notifications")
+        wanted: object = context.params.get("notifications")
         if not isinstance(wanted, dict):
             return invalid("subscriptions/listen takes an object of notifications")
-        owner = turn.party.caller.owner
+        owner = context.client.caller.owner
         if self._listeners.get(owner, 0) >= MAX_SUBSCRIPTIONS:
             raise Unavailable(
                 f"A caller has at most {MAX_SUBSCRIPTIONS} subscriptions.",
@@ -168,22 +168,26 @@ class Streams:
             )
         self._listeners[owner] = self._listeners.get(owner, 0) + 1
         try:
-            return await self._listened(turn, cast("Json", wanted))
+            return await self._subscribe_until_closed(context, cast("Json", wanted))
         finally:
             self._listeners[owner] -= 1
             if not self._listeners[owner]:
                 del self._listeners[owner]
 
-    async def _listened(self, turn: ToolRequestContext, wanted: Json) -> McpReply:
-        view = await self._routes.sighted(turn.globs, turn.route)
-        offered = self._surface.capabilities(turn, view)
-        kinds = [word for word, kind in KINDS.items() if wanted.get(word) is True and kind in offered]
+    async def _subscribe_until_closed(self, context: ToolRequestContext, wanted: Json) -> McpReply:
+        view = await self._routes.known_soon(context.globs, context.route)
+        offered = self._surface.capabilities(context, view)
+        kinds = [
+            word
+            for word, kind in CAPABILITY_OF_SUBSCRIPTION.items()
+            if wanted.get(word) is True and kind in offered
+        ]
         granted: Json = dict.fromkeys(kinds, True)
         uris: object = wanted.get("resourceSubscriptions")
         owners = {
             uri: owner
             for uri in cast("list[object]", uris if isinstance(uris, list) else [])[
-                : min(MAX_URIS, self._room(turn.party.caller.owner))
+                : min(MAX_URIS, self._uris_left(context.client.caller.owner))
             ]
             if isinstance(uri, str) and (owner := view.merged.owner(uri)) is not None
         }
@@ -194,30 +198,32 @@ class Streams:
             name: found
             for name in cast("list[object]", wished if isinstance(wished, list) else [])[:MAX_URIS]
             if isinstance(name, str)
-            and (found := self._tasks.find(name, party=turn.party, route=turn.route)) is not None
-            and self._backs.get(found.back.name) is found.back
+            and (found := self._tasks.find(name, client=context.client, route=context.route)) is not None
+            and self._upstreams.get(found.upstream.name) is found.upstream
         }
         if held:
             granted["taskIds"] = list(held)
-        globs, route = turn.globs, turn.route
+        globs, route = context.globs, context.route
         subscriber = Subscriber(
-            turn.party.send,
-            owner=turn.party.caller.owner,
+            context.client.send,
+            owner=context.client.caller.owner,
             kinds=kinds,
-            sees=lambda name, kind: self._sees(globs, route, name, kind),
-            id=turn.id,
+            sees=lambda name, kind: self._is_visible(globs, route, name, kind),
+            id=context.id,
         )
-        subscriber.tell("notifications/subscriptions/acknowledged", {"notifications": granted})
+        subscriber.notify("notifications/subscriptions/acknowledged", {"notifications": granted})
         self._subscriptions.add(subscriber)
         following = [
             asyncio.create_task(
-                self._follow(turn, subscriber, [each for each in held.values() if each.back is back])
+                self._follow(
+                    context, subscriber, [each for each in held.values() if each.upstream is upstream]
+                )
             )
-            for back in {each.back for each in held.values()}
+            for upstream in {each.upstream for each in held.values()}
         ]
         try:
             for uri, owner in owners.items():
-                watched = (*self._relay.seat(self._backs[owner], turn.party), uri)
+                watched = (*self._relay.instance_of(self._upstreams[owner], context.client), uri)
                 try:
                     await self._subscriptions.watch(subscriber, [watched])
                 except Unavailable as error:
@@ -227,10 +233,10 @@ class Streams:
             for task in following:
                 task.cancel()
             self._subscriptions.remove(subscriber)
-        return McpReply(result=era_translation.modern({}, meta={META_SUBSCRIPTION: turn.id}))
+        return McpReply(result=era_translation.modern({}, meta={META_SUBSCRIPTION: context.id}))
 
     async def _follow(
-        self, turn: ToolRequestContext, subscriber: Subscriber, held: Sequence[HeldTask]
+        self, context: ToolRequestContext, subscriber: Subscriber, held: Sequence[HeldTask]
     ) -> None:
         """Have one modern server tell of these tasks, for as long as it will; who asks for a task's
         state learns the same.
@@ -238,87 +244,95 @@ class Streams:
         known = {each.own: each for each in held}
         globs = self._relay.config.meta
 
-        def told(message: Json) -> None:
+        def notification(message: Json) -> None:
             params = cast("Json", message.get("params") or {})
             task = known.get(str(params.get("taskId")))
             if message.get("method") != STATUS["modern"] or task is None:
                 return
-            down = {**era_translation.inner(params, globs=globs), "taskId": task.shown(turn.route)}
+            down = {**era_translation.inner(params, globs=globs), "taskId": task.shown(context.route)}
             if isinstance(result := params.get("result"), dict):
                 down["result"] = era_translation.inner(cast("Json", result), globs=globs)
-            subscriber.tell(STATUS["modern"], down)
+            subscriber.notify(STATUS["modern"], down)
 
         wish: Json = {"notifications": {"taskIds": list(known)}}
         capabilities: Json = {"extensions": {EXTENSION: {}}}
         try:
-            await held[0].back.request(
-                "subscriptions/listen", wish, scope=held[0].scope, told=told, capabilities=capabilities
+            await held[0].upstream.request(
+                "subscriptions/listen",
+                wish,
+                scope=held[0].scope,
+                on_notification=notification,
+                capabilities=capabilities,
             )
         except Unavailable as error:
-            self._report(held[0].back.name, error.sentence)
+            self._report(held[0].upstream.name, error.sentence)
 
-    def _sees(self, globs: Sequence[str], route: str | None, server: str, kind: str) -> bool:
+    def _is_visible(self, globs: Sequence[str], route: str | None, server: str, kind: str) -> bool:
         """Whether a change at this server is one of what such a caller sees. What stands for the
         tools in search mode never changes.
         """
-        if not any(back.name == server for back in self._routes.reach(globs, route)):
+        if not any(upstream.name == server for upstream in self._routes.reach(globs, route)):
             return False
         return kind != "toolsListChanged" or self._routes.view(tuple(globs), route).index is None
 
-    def heard(self, back: ToolServer, scope: str, message: Json) -> None:
+    def receive(self, upstream: ToolServer, scope: str, message: Json) -> None:
         """What a server says to nobody in particular."""
         method = message.get("method")
         params: object = message.get("params")
         if isinstance(method, str) and method in LIST_CHANGED:
-            self._changed(back, method)
+            self._list_changed(upstream, method)
         elif method == UPDATED and isinstance(params, dict):
-            told = era_translation.notification(message, globs=self._relay.config.meta)
-            self._subscriptions.updated(back, scope, told["params"])
+            notification = era_translation.notification(message, globs=self._relay.config.meta)
+            self._subscriptions.updated(upstream, scope, notification["params"])
         elif method in (STATUS["legacy"], PROGRESS) and isinstance(params, dict):
-            self._of_task(back, scope, method, cast("Json", params))
-        elif method == MESSAGE and not self._relay.heard(back.name, scope, message):
-            self._say(back.name, cast("Json", params).get("data") if isinstance(params, dict) else None)
+            self._task_notification(upstream, scope, method, cast("Json", params))
+        elif method == MESSAGE and not self._relay.deliver_log(upstream.name, scope, message):
+            self._log_message(
+                upstream.name, cast("Json", params).get("data") if isinstance(params, dict) else None
+            )
 
-    def _say(self, server: str, data: object) -> None:
+    def _log_message(self, server: str, data: object) -> None:
         """For the log, so many in a while: a server says what it likes."""
         now = asyncio.get_running_loop().time()
-        allowance = self._said.setdefault(server, LogAllowance())
-        text = str(data)[:SAID]
+        allowance = self._log_allowances.setdefault(server, LogAllowance())
+        text = str(data)[:LOGGED_CHARACTERS]
         if allowance.allows(len(text), now):
             self._report(server, f"says: {text}")
         elif count := allowance.left_out(now):
             self._report(server, f"says more than is told here: {count} lines were left out")
 
-    def _of_task(self, back: ToolServer, scope: str, method: str, params: Json) -> None:
+    def _task_notification(self, upstream: ToolServer, scope: str, method: str, params: Json) -> None:
         """What a legacy server says of a task goes to the session that made it, if that is still
         there.
         """
         status = method == STATUS["legacy"]
         meta: object = params.get("_meta")
-        held = self._tasks.at(back, scope, params.get("taskId") if status else related_to(meta))
+        held = self._tasks.at(upstream, scope, params.get("taskId") if status else related_to(meta))
         session = self._sessions.get(held.session) if held is not None else None
         if held is None or session is None or session.subscriber is None:
             return
-        related = self._tasks.related(meta, back=back, scope=scope, owner=held.owner, route=held.route)
+        related = self._tasks.related(
+            meta, upstream=upstream, scope=scope, owner=held.owner, route=held.route
+        )
         down = era_translation.inner(params, globs=self._relay.config.meta)
         if related:
             down = {**down, "_meta": {**down.get("_meta", {}), **related}}
         if status:
             down = {**down, "taskId": held.shown(held.route)}
-        session.subscriber.tell(method, down)
+        session.subscriber.notify(method, down)
 
-    def _changed(self, back: ToolServer, method: str) -> None:
+    def _list_changed(self, upstream: ToolServer, method: str) -> None:
         """A list is another one. Where a legacy session's own process says so, the catalogue that
         all see is asked for again first.
         """
-        main = self._backs.get(back.name)
-        if main is None or main is back:
-            self._subscriptions.changed(back.name, method)
+        main = self._upstreams.get(upstream.name)
+        if main is None or main is upstream:
+            self._subscriptions.changed(upstream.name, method)
             return
-        waiting = self._stale.setdefault(back.name, set())
+        waiting = self._changed_lists.setdefault(upstream.name, set())
         waiting.add(method)
-        if back.name not in self._refreshing:
-            self._refreshing[back.name] = asyncio.create_task(self._refresh(main, waiting))
+        if upstream.name not in self._refreshing:
+            self._refreshing[upstream.name] = asyncio.create_task(self._refresh(main, waiting))
 
     async def _refresh(self, main: ToolServer, waiting: set[str]) -> None:
         """However often a list changes meanwhile, it is asked for once more."""

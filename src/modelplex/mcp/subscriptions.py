@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from modelplex.mcp.constants import META_SUBSCRIPTION, Json, Told, Unavailable
+from modelplex.mcp.constants import META_SUBSCRIPTION, Json, NotificationHandler, Unavailable
 from modelplex.mcp.tool_server import ToolServer
 
 LIST_CHANGED: Final[Mapping[str, str]] = {
@@ -42,7 +42,7 @@ class Subscriber:
 
     def __init__(
         self,
-        send: Told,
+        send: NotificationHandler,
         *,
         kinds: Collection[str],
         sees: Callable[[str, str], bool],
@@ -59,7 +59,7 @@ class Subscriber:
     def __repr__(self) -> str:
         return f"<Subscriber {self._id!r} to {sorted(self.kinds)}, {len(self.watched)} resources>"
 
-    def tell(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+    def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """A notification; on a modern subscription it names that."""
         message: Json = {"jsonrpc": "2.0", "method": method}
         body = dict(params or {})
@@ -73,11 +73,11 @@ class Subscriber:
 class Subscriptions:
     """All subscribers. `failed` is told where a server could not be asked to watch."""
 
-    def __init__(self, *, failed: Callable[[str, str], None]) -> None:
-        self._failed = failed
+    def __init__(self, *, on_failure: Callable[[str, str], None]) -> None:
+        self._on_failure = on_failure
         self._all: dict[Subscriber, None] = {}
-        self._told: dict[tuple[ToolServer, str], frozenset[str]] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._watched_at: dict[tuple[ToolServer, str], frozenset[str]] = {}
+        self._updating: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<Subscriptions of {len(self._all)}>"
@@ -94,7 +94,7 @@ class Subscriptions:
 
     def remove(self, subscriber: Subscriber) -> None:
         if self._all.pop(subscriber, True) is None:
-            self._tell_servers(subscriber.watched)
+            self._update_servers(subscriber.watched)
 
     # --- what servers say -------------------------------------------------------------------------
 
@@ -103,19 +103,19 @@ class Subscriptions:
         kind = LIST_CHANGED[method]
         for subscriber in tuple(self._all):
             if kind in subscriber.kinds and subscriber.sees(server, kind):
-                subscriber.tell(method)
+                subscriber.notify(method)
 
-    def updated(self, back: ToolServer, scope: str, params: Mapping[str, Any]) -> None:
+    def updated(self, upstream: ToolServer, scope: str, params: Mapping[str, Any]) -> None:
         """A resource that somebody watches changed, or one below it."""
         uri = params.get("uri")
         if not isinstance(uri, str):
             return
         for subscriber in tuple(self._all):
             if any(
-                back is b and scope == c and (uri == u or uri.startswith(u.rstrip("/") + "/"))
+                upstream is b and scope == c and (uri == u or uri.startswith(u.rstrip("/") + "/"))
                 for b, c, u in subscriber.watched
             ):
-                subscriber.tell(UPDATED, params)
+                subscriber.notify(UPDATED, params)
 
     # --- what is watched --------------------------------------------------------------------------
 
@@ -126,8 +126,8 @@ class Subscriptions:
         new = set(wanted) - subscriber.watched
         subscriber.watched |= new
         try:
-            for key in {(back, scope) for back, scope, _ in new}:
-                await self._ask(*key)
+            for key in {(upstream, scope) for upstream, scope, _ in new}:
+                await self._watch_at_server(*key)
         except BaseException:
             subscriber.watched -= new
             raise
@@ -135,37 +135,37 @@ class Subscriptions:
     async def unwatch(self, subscriber: Subscriber, watched: Watched) -> None:
         subscriber.watched.discard(watched)
         with suppress(Unavailable):  # it does not run, so it tells nobody anything
-            await self._ask(*watched[:2])
+            await self._watch_at_server(*watched[:2])
 
-    def _tell_servers(self, watched: Iterable[Watched]) -> None:
+    def _update_servers(self, watched: Iterable[Watched]) -> None:
         """Without waiting: the one who watched is gone."""
-        for back, scope in {(back, scope) for back, scope, _ in watched}:
-            task = asyncio.ensure_future(self._ask_quietly(back, scope))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+        for upstream, scope in {(upstream, scope) for upstream, scope, _ in watched}:
+            task = asyncio.ensure_future(self._watch_at_server_quietly(upstream, scope))
+            self._updating.add(task)
+            task.add_done_callback(self._updating.discard)
 
-    async def _ask_quietly(self, back: ToolServer, scope: str) -> None:
+    async def _watch_at_server_quietly(self, upstream: ToolServer, scope: str) -> None:
         try:
-            await self._ask(back, scope)
+            await self._watch_at_server(upstream, scope)
         except Unavailable as error:
-            self._failed(back.name, error.sentence)
+            self._on_failure(upstream.name, error.sentence)
 
-    async def _ask(self, back: ToolServer, scope: str) -> None:
+    async def _watch_at_server(self, upstream: ToolServer, scope: str) -> None:
         """Have the server watch what is wanted by all, unless that is what it was asked last."""
-        key = (back, scope)
+        key = (upstream, scope)
         uris = frozenset(uri for subscriber in self._all for b, c, uri in subscriber.watched if (b, c) == key)
-        if uris == self._told.get(key, frozenset()):
+        if uris == self._watched_at.get(key, frozenset()):
             return
-        before = self._told.get(key, frozenset())
-        self._told[key] = uris
+        before = self._watched_at.get(key, frozenset())
+        self._watched_at[key] = uris
         try:
-            await back.watch(uris, scope=scope)
+            await upstream.watch(uris, scope=scope)
         except BaseException:
-            self._told[key] = before
+            self._watched_at[key] = before
             raise
         if not uris:
-            del self._told[key]
+            del self._watched_at[key]
 
     def close(self) -> None:
-        for task in tuple(self._telling):
+        for task in tuple(self._updating):
             task.cancel()

@@ -41,7 +41,7 @@ class HeldTask(msgspec.Struct, frozen=True, eq=False):
     `number` grows with time.
     """
 
-    back: ToolServer
+    upstream: ToolServer
     scope: str
     own: str
     owner: str
@@ -51,7 +51,7 @@ class HeldTask(msgspec.Struct, frozen=True, eq=False):
 
     def shown(self, route: str | None) -> str:
         """Its id, as it is called on this route."""
-        return self.own if route is not None else f"{self.back.name}{SEPARATOR}{self.own}"
+        return self.own if route is not None else f"{self.upstream.name}{SEPARATOR}{self.own}"
 
 
 class Tasks:
@@ -70,22 +70,22 @@ class Tasks:
         return len(self._all)
 
     def made(
-        self, back: ToolServer, own: str, *, scope: str, party: McpClient, route: str | None
+        self, upstream: ToolServer, own: str, *, scope: str, client: McpClient, route: str | None
     ) -> HeldTask:
         """It is this party's from now on."""
-        if (before := self._by_place.get((back, scope, own))) is not None:
+        if (before := self._by_place.get((upstream, scope, own))) is not None:
             self.forget(before)
-        owner = party.caller.owner
-        held = HeldTask(back, scope, own, owner, party.session, route, next(self._numbers))
+        owner = client.caller.owner
+        held = HeldTask(upstream, scope, own, owner, client.session, route, next(self._numbers))
         mine = self._by_owner.setdefault(owner, {})
-        self._all[held.number] = mine[held.number] = self._by_place[back, scope, own] = held
+        self._all[held.number] = mine[held.number] = self._by_place[upstream, scope, own] = held
         if len(mine) > OF_CALLER:
             self.forget(next(iter(mine.values())))
         if len(self._all) > ALL:
             self.forget(next(iter(self._all.values())))
         return held
 
-    def find(self, id: str, *, party: McpClient, route: str | None) -> HeldTask | None:
+    def find(self, id: str, *, client: McpClient, route: str | None) -> HeldTask | None:
         """The task that this party calls so. Where two processes of one server gave one id, it is
         that of the party's own session, or the last.
         """
@@ -94,16 +94,16 @@ class Tasks:
         )
         found = [
             held
-            for held in self._by_owner.get(party.caller.owner, {}).values()
-            if held.own == own and held.back.name == server
+            for held in self._by_owner.get(client.caller.owner, {}).values()
+            if held.own == own and held.upstream.name == server
         ]
-        same = [held for held in found if held.session == party.session]
+        same = [held for held in found if held.session == client.session]
         last = (same or found)[-1:]
         return last[0] if last else None
 
-    def at(self, back: ToolServer, scope: str, own: object) -> HeldTask | None:
+    def at(self, upstream: ToolServer, scope: str, own: object) -> HeldTask | None:
         """The task of this id in that process."""
-        return self._by_place.get((back, scope, own)) if isinstance(own, str) else None
+        return self._by_place.get((upstream, scope, own)) if isinstance(own, str) else None
 
     def of(self, owner: str, *, after: int) -> Iterator[HeldTask]:
         """A caller's tasks, the oldest first, from the one after this number."""
@@ -112,23 +112,25 @@ class Tasks:
     def forget(self, held: HeldTask) -> None:
         if self._all.pop(held.number, None) is None:
             return
-        del self._by_place[held.back, held.scope, held.own]
+        del self._by_place[held.upstream, held.scope, held.own]
         mine = self._by_owner[held.owner]
         del mine[held.number]
         if not mine:
             del self._by_owner[held.owner]
 
-    def ended(self, back: ToolServer, scope: str | None = None) -> None:
+    def ended(self, upstream: ToolServer, scope: str | None = None) -> None:
         """A server's processes are gone, or that of one scope, and their tasks with them."""
         for held in tuple(self._all.values()):
-            if held.back is back and scope in (None, held.scope):
+            if held.upstream is upstream and scope in (None, held.scope):
                 self.forget(held)
 
-    def related(self, meta: object, *, back: ToolServer, scope: str, owner: str, route: str | None) -> Json:
+    def related(
+        self, meta: object, *, upstream: ToolServer, scope: str, owner: str, route: str | None
+    ) -> Json:
         """Of the `_meta` of a server's message, which task it belongs to, as its owner calls that;
         {} where that is none of theirs.
         """
-        held = self.at(back, scope, related_to(meta))
+        held = self.at(upstream, scope, related_to(meta))
         if held is None or held.owner != owner:
             return {}
         return {META_RELATED: {**cast("Json", cast("Json", meta)[META_RELATED]), "taskId": held.shown(route)}}
@@ -140,14 +142,14 @@ def related_to(meta: object) -> object:
     return cast("Json", related).get("taskId") if isinstance(related, dict) else None
 
 
-def offered(back: ToolServer, era: Era) -> Json | None:
+def offered(upstream: ToolServer, era: Era) -> Json | None:
     """What a server offers of tasks to clients of this era, as it says it itself; None for nothing,
     or where the host does not allow it.
 
     The eras' tasks are not translated: a server of the other one offers none.
     """
-    catalog = back.catalog
-    if not back.config.tasks or catalog is None or catalog.era != era:
+    catalog = upstream.catalog
+    if not upstream.config.tasks or catalog is None or catalog.era != era:
         return None
     if era == "modern":
         claimed: object = _object(catalog.capabilities.get("extensions")).get(EXTENSION)

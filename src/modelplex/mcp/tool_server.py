@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from modelplex.config.settings import McpServer
-from modelplex.mcp.constants import AskedOf, Catalog, Json, McpReply, Told
+from modelplex.mcp.constants import Catalog, Json, McpReply, NotificationHandler, RequestHandler
 
 
 class ToolServer(Protocol):
@@ -33,8 +33,8 @@ class ToolServer(Protocol):
         params: Json,
         *,
         scope: str = "",
-        told: Told | None = None,
-        asked: AskedOf | None = None,
+        on_notification: NotificationHandler | None = None,
+        on_request: RequestHandler | None = None,
         capabilities: Json | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - it bounds the server's silence, and progress renews it
         log_level: str | None = None,

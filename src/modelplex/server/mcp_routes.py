@@ -13,7 +13,7 @@ from typing import Any
 
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
-from modelplex.mcp.clients.http import McpHttp, McpRequest, turn_away
+from modelplex.mcp.clients.http import McpHttp, McpRequest, refuse_path
 from modelplex.server.origin import Hosts
 from modelplex.server.response_writer import ResponseWriter
 
@@ -40,13 +40,13 @@ async def answer_tools(
         try:
             hosts.check(host, origin)
         except ModelplexError as error:
-            await turn_away(path, 403, error.message, door)
+            await refuse_path(path, 403, error.message, door)
             return
     elif origin is not None:
-        await turn_away(path, 403, NO_ORIGIN, door)
+        await refuse_path(path, 403, NO_ORIGIN, door)
         return
     if front is None:
-        await turn_away(path, 404, NOT_ENABLED, door)
+        await refuse_path(path, 404, NOT_ENABLED, door)
         return
     asked = McpRequest(
         method=scope["method"],

@@ -402,7 +402,7 @@ class GatewayProcess:
         self._tools = service = self._service(config)
         ids = session_ids()
         self.app.front = McpHttp(
-            service.hub,
+            service.gateway,
             config.mcp,
             ids=ids,
             clock=perf_counter,
@@ -415,7 +415,7 @@ class GatewayProcess:
                 mode=int(config.server.socket_mode, 8),
                 group=config.server.socket_group,
             )
-            lines = StdioConnections(service.hub, config.mcp, ids=ids)
+            lines = StdioConnections(service.gateway, config.mcp, ids=ids)
             self._stdio = Stdio(
                 address, lines, callers=self.callers, shares=self.traffic.shares, bodies=self.app.bodies
             )
@@ -438,7 +438,7 @@ class GatewayProcess:
             key=os.urandom(32),
             clock=perf_counter,
             wall=time,
-            tell=self.tell_tool,
+            on_record=self.record_tool_call,
             admit=self._admitted,
             keep_bodies=config.log.max_body if self._verbose and config.log.bodies else 0,
         )
@@ -475,7 +475,7 @@ class GatewayProcess:
 
     def _left_out(self) -> dict[str, int]:
         """For `/metrics`."""
-        return self._tools.hub.left_out() if self._tools is not None else {}
+        return self._tools.gateway.left_out() if self._tools is not None else {}
 
     @contextlib.contextmanager
     def _admitted(self, caller: Caller) -> Generator[None]:
@@ -562,7 +562,7 @@ class GatewayProcess:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if self._tools is not None:
-                self._tools.look()
+                self._tools.reload_approvals()
             now = _stamp(self._path)
             if now is not None and now != known:
                 known = now
@@ -602,7 +602,7 @@ class GatewayProcess:
                 reason=each.sentence,
             )
 
-    def tell_tool(self, call: ToolRecord) -> None:
+    def record_tool_call(self, call: ToolRecord) -> None:
         """A tool call is over."""
         self._metrics.observe_tool(call)
         self._log.call(call)

@@ -51,7 +51,7 @@ TOOLS = [
 ]
 
 
-class ScriptedHub:
+class ScriptedBackend:
     """Tools by their last name: echo answers with its arguments, `hold` waits for `go`, others as
     below. What happened is in `seen`.
     """
@@ -67,11 +67,11 @@ class ScriptedHub:
     def knows(self, server: str) -> bool:
         return server in {"one", "two"}
 
-    async def request(self, party: McpClient, message: Json, *, server: str | None = None) -> McpReply:
-        self.parties.append(party)
+    async def request(self, client: McpClient, message: Json, *, server: str | None = None) -> McpReply:
+        self.parties.append(client)
         method, params = message["method"], message.get("params", {})
         self.seen.append((method, server))
-        if method == "initialize" and party.era == "legacy":
+        if method == "initialize" and client.era == "legacy":
             asked = params.get("protocolVersion")
             version = asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
             return McpReply(
@@ -79,7 +79,7 @@ class ScriptedHub:
             )
         if method == "tools/list":
             return McpReply({"tools": [{k: v for k, v in tool.items() if k != "server"} for tool in TOOLS]})
-        if method == "server/discover" and party.era == "modern":
+        if method == "server/discover" and client.era == "modern":
             return McpReply(
                 {
                     "supportedVersions": ["2026-07-28"],
@@ -89,17 +89,17 @@ class ScriptedHub:
                     "resultType": "complete",
                 }
             )
-        if method == "ping" and party.era == "legacy":
+        if method == "ping" and client.era == "legacy":
             return McpReply({})
         if method == "subscriptions/listen":
-            return await self._listen(party, message)
+            return await self._listen(client, message)
         if method == "tools/call":
-            return await self._call(party, message)
+            return await self._call(client, message)
         return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {method}")
 
-    async def _listen(self, party: McpClient, message: Json) -> McpReply:
+    async def _listen(self, client: McpClient, message: Json) -> McpReply:
         meta = {"_meta": {META_SUBSCRIPTION: message["id"]}}
-        party.send({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": meta})
+        client.send({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": meta})
         self.begun.set()
         try:
             await self.go.wait()
@@ -108,7 +108,7 @@ class ScriptedHub:
             raise
         return McpReply(meta)
 
-    async def _call(self, party: McpClient, message: Json) -> McpReply:
+    async def _call(self, client: McpClient, message: Json) -> McpReply:
         params = message["params"]
         name = str(params.get("name")).rpartition("__")[2]
         arguments = params.get("arguments", {})
@@ -125,14 +125,14 @@ class ScriptedHub:
                 return text("held")
             case "tell":
                 for number in range(arguments["times"]):
-                    party.send(progress(arguments.get("token", "t"), number))
+                    client.send(progress(arguments.get("token", "t"), number))
                 self.begun.set()
                 if arguments.get("hold"):
                     await self.go.wait()
-                    party.send(progress(arguments.get("token", "t"), "last"))
+                    client.send(progress(arguments.get("token", "t"), "last"))
                 return text("told")
             case "ask":
-                reply = await party.ask("sampling/createMessage", {"messages": []})
+                reply = await client.ask("sampling/createMessage", {"messages": []})
                 return text(json.dumps({"result": reply.result, "error": reply.error}))
             case "needy":
                 return McpReply.failed(
@@ -147,15 +147,17 @@ class ScriptedHub:
                     INVALID_PARAMS, f"Unknown tool: {params.get('name')}", reason="unknown"
                 )
 
-    async def notified(self, party: McpClient, message: Json, *, server: str | None = None) -> None:
+    async def notify(self, client: McpClient, message: Json, *, server: str | None = None) -> None:
         self.seen.append((message["method"], message.get("params")))
 
-    def opened(self, party: McpClient, *, server: str | None = None, channel: Callable[[Json], None]) -> None:
-        self.channels[party.session] = channel
+    def open_session(
+        self, client: McpClient, *, server: str | None = None, channel: Callable[[Json], None]
+    ) -> None:
+        self.channels[client.session] = channel
         self.seen.append(("opened", server))
 
-    def closed(self, party: McpClient) -> None:
-        del self.channels[party.session]
+    def close_session(self, client: McpClient) -> None:
+        del self.channels[client.session]
         self.seen.append(("closed", None))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
@@ -178,8 +180,8 @@ class ScriptedHub:
             )
         if name == "fails":
             return text("it failed", error=True)
-        party: Any = None
-        return await self._call(party, {"params": {"name": name, "arguments": dict(arguments)}})
+        client: Any = None
+        return await self._call(client, {"params": {"name": name, "arguments": dict(arguments)}})
 
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None:
         return next((tool["inputSchema"] for tool in TOOLS if tool["name"] == name), None)  # type: ignore[return-value]
@@ -318,7 +320,7 @@ class Place:
     """A gateway with a scripted hub. `post` is one request on a connection of its own."""
 
     process: GatewayProcess
-    hub: ScriptedHub
+    backend: ScriptedBackend
     front: McpHttp
     port: int
     socket: str
@@ -376,9 +378,9 @@ async def place(
 ) -> AsyncGenerator[Place]:
     """A gateway on a port and on a socket, in this process."""
     async with gateway(f"[server]\n{server}\n", folder=folder) as running:
-        hub, now, ids = ScriptedHub(), [0.0], itertools.count(1)
+        backend, now, ids = ScriptedBackend(), [0.0], itertools.count(1)
         front = McpHttp(
-            hub,
+            backend,
             config or McpConfig(enabled=True),
             ids=lambda: f"{next(ids):032x}",
             clock=lambda: now[0],
@@ -387,7 +389,12 @@ async def place(
         )
         running.process.app.front = front
         there = Place(
-            running.process, hub, front, int(running.base.rpartition(":")[2].strip("/")), running.socket, now
+            running.process,
+            backend,
+            front,
+            int(running.base.rpartition(":")[2].strip("/")),
+            running.socket,
+            now,
         )
         try:
             yield there

@@ -16,7 +16,7 @@ from modelplex.core.caller import Caller
 from modelplex.mcp.clients import McpHttp
 from modelplex.mcp.clients.http import McpRequest, place_of
 from tests.gateways import gateway
-from tests.mcp.clients.scripted import BOUND, ScriptedHub, call, enveloped, modern_headers, place, request
+from tests.mcp.clients.scripted import BOUND, ScriptedBackend, call, enveloped, modern_headers, place, request
 
 LIST = enveloped(request("tools/list"))
 HEADERS = modern_headers(LIST)
@@ -42,7 +42,7 @@ async def test_tcp_refuses_a_foreign_host_and_origin(
         answer = await there.post(LIST, [*HEADERS, header], path=path)
         assert answer.status == 403
         assert ("jsonrpc" in answer.json) == (path == "/mcp/v1")
-        assert there.hub.seen == []
+        assert there.backend.seen == []
 
 
 async def test_a_socket_takes_any_host_and_no_origin(tmp_path: Path) -> None:
@@ -97,7 +97,11 @@ async def test_beyond_loopback_a_token_is_needed(
     listener: str, agent: str, everybody: bool, status: int
 ) -> None:
     front = McpHttp(
-        ScriptedHub(), McpConfig(enabled=True), ids=lambda: "a" * 32, clock=lambda: 0.0, open_to_all=everybody
+        ScriptedBackend(),
+        McpConfig(enabled=True),
+        ids=lambda: "a" * 32,
+        clock=lambda: 0.0,
+        open_to_all=everybody,
     )
     door = Heard()
     caller = Caller(listener=listener, kind="tcp", agent=agent)
@@ -129,7 +133,7 @@ async def test_unknown_servers_and_paths_are_not_there(tmp_path: Path) -> None:
             assert (await there.post(LIST, HEADERS, path=path)).status == 404, path
         for path in ("/mcp/v1/", "/mcp/v1/servers/one", "/mcp/v1/servers/one/"):
             assert (await there.post(LIST, HEADERS, path=path)).status == 200, path
-        assert there.hub.seen == [("tools/list", None), ("tools/list", "one"), ("tools/list", "one")]
+        assert there.backend.seen == [("tools/list", None), ("tools/list", "one"), ("tools/list", "one")]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ async def test_a_call_that_outlasts_the_gateways_patience_is_told(tmp_path: Path
         headers = await there.session()
         legacy = await there.open(call("one__hold"), headers)
         async with asyncio.timeout(BOUND):
-            while len(there.hub.parties) < 3:
+            while len(there.backend.parties) < 3:
                 await asyncio.sleep(0.005)
             there.process.stop()
         for wire in (modern, legacy):

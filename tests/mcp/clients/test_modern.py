@@ -215,7 +215,7 @@ async def test_a_silent_answer_becomes_events_and_is_kept_alive(tmp_path: Path) 
         async with asyncio.timeout(BOUND):
             assert b":" in await wire.reader.readuntil(b":\n\n\r\n")
             assert b":" in await wire.reader.readuntil(b":\n\n\r\n")
-        there.hub.go.set()
+        there.backend.go.set()
         event = await wire.event()
         assert event is not None
         assert event.data["result"]["content"][0]["text"] == "held"
@@ -227,12 +227,12 @@ async def test_closing_the_answer_cancels_the_call(tmp_path: Path, begun: bool) 
     async with place(tmp_path, quiet=0.01 if begun else 15) as there:
         wire = await there.open(message, modern_headers(message))
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
             if begun:
                 await wire.head()
             await wire.close()
             async with asyncio.timeout(1):
-                await there.hub.cancelled.wait()
+                await there.backend.cancelled.wait()
         assert (await there.modern(request("tools/list"))).status == 200
 
 
@@ -245,7 +245,7 @@ async def test_a_subscription_is_a_stream_at_once_and_ends_with_its_client(tmp_p
         assert event.data["params"]["_meta"] == {META_SUBSCRIPTION: 1}
         await wire.close()
         async with asyncio.timeout(1):
-            await there.hub.cancelled.wait()
+            await there.backend.cancelled.wait()
 
 
 async def test_when_the_gateway_stops_subscriptions_end(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ async def test_two_clients_with_equal_ids_and_tokens_get_their_own_answers(tmp_p
         assert await wire.event() is not None
         other = await there.post(second, modern_headers(second))
         assert json.loads(other.json["result"]["content"][0]["text"]) == {"mine": True}
-        there.hub.go.set()
+        there.backend.go.set()
         rest = [await wire.event() for _ in range(3)]
         assert [each and each.data.get("id") for each in rest] == [None, 7, None]
 

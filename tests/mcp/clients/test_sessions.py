@@ -21,7 +21,7 @@ from tests.mcp.clients.scripted import (
     BOUND,
     Event,
     Place,
-    ScriptedHub,
+    ScriptedBackend,
     Wire,
     call,
     place,
@@ -68,11 +68,11 @@ async def test_a_session_is_made_used_and_ended(tmp_path: Path, version: str) ->
         answer = await there.post(request("tools/list"), headers)
         assert answer.headers["content-type"] == "application/json"
         assert answer.json["result"]["tools"]
-        assert (there.hub.parties[-1].version, there.hub.parties[-1].era) == (version, "legacy")
-        assert there.hub.parties[-1].capabilities == {"sampling": {}}
+        assert (there.backend.parties[-1].version, there.backend.parties[-1].era) == (version, "legacy")
+        assert there.backend.parties[-1].capabilities == {"sampling": {}}
         assert (await there.post(b"", headers, method="DELETE")).status == 200
         assert (await there.post(request("tools/list"), headers)).status == 404
-        assert ("closed", None) in there.hub.seen
+        assert ("closed", None) in there.backend.seen
 
 
 async def test_an_unknown_version_is_answered_with_the_newest(tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ async def test_a_call_that_runs_on_without_its_client_counts_as_body_memory(tmp_
         headers = await there.session()
         bodies = there.process.app.bodies
         wire = await there.open(call("one__hold", {"text": "x" * 5000}), headers)
-        await asyncio.wait_for(there.hub.begun.wait(), BOUND)
+        await asyncio.wait_for(there.backend.begun.wait(), BOUND)
         await wire.close()
         await until(lambda: not there.process.traffic.running)
         assert bodies.used > 5000
-        there.hub.go.set()
+        there.backend.go.set()
         await until(lambda: not bodies.used)
         batch = [call("one__hold", {}, id=8), {"jsonrpc": "2.0", "method": "notifications/x"}]
         assert (await there.post(batch, headers)).status == 400
@@ -130,7 +130,7 @@ async def test_anothers_session_is_unknown(tmp_path: Path) -> None:
 async def test_what_an_agent_may_do_is_that_of_now_and_not_of_when_its_session_began() -> None:
     sessions = Sessions(McpConfig(enabled=True), ids=lambda: "a" * 32, clock=lambda: 0.0)
     then = Caller(listener="unix:/a", kind="unix", agent="coder", tools=("git__*",))
-    session = sessions.add(ScriptedHub(), then, server=None, alone=False)
+    session = sessions.add(ScriptedBackend(), then, server=None, alone=False)
     now = Caller(listener="unix:/a", kind="unix", agent="coder", tools=("time__*",))
     assert sessions.find("a" * 32, now, None) is session
     assert session.caller.tools == ("time__*",)
@@ -174,9 +174,9 @@ async def test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_el
         await wire.close()
         other = await there.post(call("one__echo", {"other": 1}, id=6), headers)
         assert other.json["id"] == 6
-        there.hub.go.set()
+        there.backend.go.set()
         await settle()
-        assert not there.hub.cancelled.is_set()
+        assert not there.backend.cancelled.is_set()
         again = await listen(there, headers, ("last-event-id", "2-1"))
         missed = [each for each in await some(again, 6) if each.data]
         assert [each.id for each in missed] == ["2-2", "2-3", "2-4", "2-5"]
@@ -192,7 +192,7 @@ async def test_a_stream_taken_up_while_it_runs_goes_on_there_and_nowhere_else(tm
         await some(wire, 2)
         again = await listen(there, headers, ("last-event-id", "2-1"))
         await some(again, 1)
-        there.hub.go.set()
+        there.backend.go.set()
         assert [each.id for each in await some(again, 2)] == ["2-2", "2-3"]
         async with asyncio.timeout(BOUND):
             assert await wire.reader.read() == b"", "the old connection ends without the end of its body"
@@ -224,14 +224,14 @@ async def test_a_cancellation_that_is_told_cancels_that_request_of_that_session(
         mine, theirs = await there.session(), await there.session()
         wire = await there.open(call("one__hold", id=3), mine)
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
         cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 3}}
         assert (await there.post(cancel, theirs)).status == 202
         await settle()
-        assert not there.hub.cancelled.is_set()
+        assert not there.backend.cancelled.is_set()
         assert (await there.post(cancel, mine)).status == 202
         async with asyncio.timeout(1):
-            await there.hub.cancelled.wait()
+            await there.backend.cancelled.wait()
         assert (await wire.whole()).json["error"]["message"] == "Request cancelled"
         assert (await there.post(cancel, mine)).status == 202
 
@@ -254,7 +254,7 @@ async def test_what_a_server_asks_comes_on_the_stream_of_its_request_and_is_answ
             "result": answer["result"],
             "error": None,
         }
-        channel = next(iter(there.hub.channels.values()))
+        channel = next(iter(there.backend.channels.values()))
         channel({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         _, changed = await some(standing, 2)
         assert changed.data["method"] == "notifications/tools/list_changed", "nothing else came here"
@@ -263,7 +263,7 @@ async def test_what_a_server_asks_comes_on_the_stream_of_its_request_and_is_answ
 async def test_a_session_has_one_standing_stream_which_waits_for_its_reader(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
-        (channel,) = there.hub.channels.values()
+        (channel,) = there.backend.channels.values()
         channel(progress("early", 0))
         wire = await listen(there, headers)
         assert (await some(wire, 2))[1].data["params"]["progressToken"] == "early"
@@ -311,9 +311,9 @@ async def test_ending_a_session_cancels_what_runs_in_it(tmp_path: Path) -> None:
         headers = await there.session()
         await there.open(call("one__hold"), headers)
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
             assert (await there.post(b"", headers, method="DELETE")).status == 200
-            await there.hub.cancelled.wait()
+            await there.backend.cancelled.wait()
 
 
 async def test_an_id_that_still_runs_is_refused(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ async def test_an_id_that_still_runs_is_refused(tmp_path: Path) -> None:
         headers = await there.session()
         await there.open(call("one__hold", id=1), headers)
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
         assert (await there.post(request("ping", id=1), headers)).status == 400
         assert (await there.post(request("ping", id="1"), headers)).json["id"] == "1"
 
@@ -367,14 +367,14 @@ async def test_the_form_of_2024_is_a_stream_and_an_address_to_post_to(tmp_path: 
         assert await post(call("one__tell", {"times": 1}, id=next(ids))) == 202
         told = [each.data.get("id") for each in await some(wire, 3)]
         assert told == [1, None, 2]
-        assert ("tools/call", "one") in there.hub.seen
+        assert ("tools/call", "one") in there.backend.seen
         assert await post(request("ping"), unix=True) == 404
         assert await post(b"{") == 400
         assert (await there.post(request("initialize"), path="/mcp/v1/sse")).status == 405
         await post(call("one__hold", id=next(ids)))
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
             await wire.close()
-            await there.hub.cancelled.wait()
+            await there.backend.cancelled.wait()
         await until(lambda: there.front.sessions == 0)
         assert await post(request("ping")) == 404

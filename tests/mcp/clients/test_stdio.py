@@ -24,7 +24,7 @@ from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_shares import ConnectionShares, bounds
 from modelplex.server.mcp_stdio import Stdio
-from tests.mcp.clients.scripted import BOUND, ScriptedHub, call, enveloped, request
+from tests.mcp.clients.scripted import BOUND, ScriptedBackend, call, enveloped, request
 
 
 class Client:
@@ -49,8 +49,8 @@ class Client:
 
 
 @dataclass
-class House:
-    hub: ScriptedHub
+class Harness:
+    backend: ScriptedBackend
     lines: StdioConnections
     path: Path
     clients: list[Client]
@@ -63,10 +63,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, *, server: str | None = None, **config: Any) -> AsyncGenerator[House]:
-    hub, ids, path = ScriptedHub(), itertools.count(1), folder / "mcp.sock"
+async def harness(folder: Path, *, server: str | None = None, **config: Any) -> AsyncGenerator[Harness]:
+    backend, ids, path = ScriptedBackend(), itertools.count(1), folder / "mcp.sock"
     settings = McpConfig(enabled=True, **config)
-    lines = StdioConnections(hub, settings, ids=lambda: f"line-{next(ids)}", server=server)
+    lines = StdioConnections(backend, settings, ids=lambda: f"line-{next(ids)}", server=server)
     bodies = BodyMemory(total=300_000, share=100_000)
     stdio = Stdio(
         Unix(str(path)),
@@ -76,7 +76,7 @@ async def house(folder: Path, *, server: str | None = None, **config: Any) -> As
         bodies=bodies,
     )
     await stdio.open()
-    there = House(hub, lines, path, [], bodies)
+    there = Harness(backend, lines, path, [], bodies)
     try:
         yield there
     finally:
@@ -89,7 +89,7 @@ async def house(folder: Path, *, server: str | None = None, **config: Any) -> As
 
 
 async def test_a_legacy_client_is_served_on_one_connection(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         assert stat.S_IMODE(there.path.stat().st_mode) == 0o660
         client = await there.client()
         await client.begin()
@@ -101,26 +101,26 @@ async def test_a_legacy_client_is_served_on_one_connection(tmp_path: Path) -> No
         assert (await client.hear())["error"]["code"] == -32600
         client.writer.close()
         async with asyncio.timeout(BOUND):
-            while ("closed", None) not in there.hub.seen:
+            while ("closed", None) not in there.backend.seen:
                 await asyncio.sleep(0.005)
 
 
 async def test_a_modern_client_is_served_on_another_at_the_same_time(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         old, new = await there.client(), await there.client()
         await old.begin()
         new.say(enveloped(request("server/discover", id=1), capabilities={"sampling": {}}))
         assert (await new.hear())["result"]["supportedVersions"]
-        assert there.hub.parties[-1].capabilities == {"sampling": {}}
+        assert there.backend.parties[-1].capabilities == {"sampling": {}}
         old.say(call("one__hold", id=1))
         new.say(enveloped(call("one__echo", {"n": 1}, id=1)))
         assert json.loads((await new.hear())["result"]["content"][0]["text"]) == {"n": 1}
-        there.hub.go.set()
+        there.backend.go.set()
         assert (await old.hear())["result"]["content"][0]["text"] == "held"
 
 
 async def test_the_first_request_fixes_the_era(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         client = await there.client()
         client.say(request("tools/list", id=1))
         told = await client.hear()
@@ -135,7 +135,7 @@ async def test_the_first_request_fixes_the_era(tmp_path: Path) -> None:
 
 
 async def test_a_client_whose_newer_version_is_not_served_may_begin_in_the_older_way(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         client = await there.client()
         client.say(enveloped(request("server/discover", id=1), version="2099-01-01"))
         assert "2025-11-25" in (await client.hear())["error"]["data"]["supported"]
@@ -144,7 +144,7 @@ async def test_a_client_whose_newer_version_is_not_served_may_begin_in_the_older
 
 @pytest.mark.parametrize("modern", [True, False])
 async def test_a_cancellation_cancels_that_request_of_that_connection(tmp_path: Path, modern: bool) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         mine, theirs = await there.client(), await there.client()
         for each in (mine, theirs):
             if modern:
@@ -155,15 +155,15 @@ async def test_a_cancellation_cancels_that_request_of_that_connection(tmp_path: 
         held = call("one__hold", id=7)
         mine.say(enveloped(held) if modern else held)
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
         cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
         ask = request("tools/list", id=8)
         theirs.say(cancel, enveloped(ask) if modern else ask)
         assert (await theirs.hear())["id"] == 8
-        assert not there.hub.cancelled.is_set()
+        assert not there.backend.cancelled.is_set()
         mine.say(cancel, enveloped(ask) if modern else ask)
         async with asyncio.timeout(1):
-            await there.hub.cancelled.wait()
+            await there.backend.cancelled.wait()
         heard = [(await mine.hear())["id"] for _ in range(1 if modern else 2)]
         assert set(heard) == ({8} if modern else {7, 8})
 
@@ -171,7 +171,7 @@ async def test_a_cancellation_cancels_that_request_of_that_connection(tmp_path: 
 async def test_a_line_over_the_limit_ends_the_connection_with_an_error_and_nothing_else(
     tmp_path: Path,
 ) -> None:
-    async with house(tmp_path, max_message=1000) as there:
+    async with harness(tmp_path, max_message=1000) as there:
         client, other = await there.client(), await there.client()
         await client.begin()
         await other.begin()
@@ -186,7 +186,7 @@ async def test_a_line_over_the_limit_ends_the_connection_with_an_error_and_nothi
 
 
 async def test_what_is_no_message_is_told_and_the_connection_stays(tmp_path: Path) -> None:
-    async with house(tmp_path, max_depth=8) as there:
+    async with harness(tmp_path, max_depth=8) as there:
         client = await there.client()
         await client.begin()
         for line, code in (
@@ -205,7 +205,7 @@ async def test_what_is_no_message_is_told_and_the_connection_stays(tmp_path: Pat
 
 
 async def test_what_a_server_asks_is_answered_on_the_line(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         client = await there.client()
         await client.begin()
         client.say(call("one__ask", id=1))
@@ -217,7 +217,7 @@ async def test_what_a_server_asks_is_answered_on_the_line(tmp_path: Path) -> Non
 
 async def test_a_batch_is_answered_as_one_in_the_one_version_that_has_them(tmp_path: Path) -> None:
     batch = [request("ping", id=1), call("one__tell", {"times": 1}, id=2)]
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         client, newer = await there.client(), await there.client()
         await client.begin("2025-03-26")
         client.say(batch)
@@ -229,40 +229,40 @@ async def test_a_batch_is_answered_as_one_in_the_one_version_that_has_them(tmp_p
 
 
 async def test_who_writes_and_hangs_up_still_gets_the_answer(tmp_path: Path) -> None:
-    async with house(tmp_path, server="one") as there:
+    async with harness(tmp_path, server="one") as there:
         client = await there.client()
         client.writer.write(json.dumps(enveloped(request("tools/list"))).encode())
         client.writer.write_eof()
         assert (await client.hear())["result"]["tools"]
         assert await client.hear() is None
-        assert ("tools/list", "one") in there.hub.seen
+        assert ("tools/list", "one") in there.backend.seen
 
 
 async def test_a_client_that_leaves_takes_its_calls_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelplex.mcp.clients.stdio.LAST_ANSWERS_SECONDS", 0.01)
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         client = await there.client()
         await client.begin()
         client.say(call("one__hold"))
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
             client.writer.close()
-            await there.hub.cancelled.wait()
+            await there.backend.cancelled.wait()
 
 
 async def test_a_client_that_does_not_read_loses_its_connection_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelplex.mcp.clients.session.UNREAD_MESSAGES", 100)
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         deaf, other = await there.client(), await there.client()
         await deaf.begin()
         await other.begin()
         deaf.say(call("one__tell", {"times": 5000, "token": "x" * 1000}))
         async with asyncio.timeout(BOUND):
-            await there.hub.begun.wait()
+            await there.backend.begun.wait()
         other.say(request("ping"))
         assert (await other.hear())["result"] == {}
         async with asyncio.timeout(BOUND):
@@ -271,7 +271,7 @@ async def test_a_client_that_does_not_read_loses_its_connection_alone(
 
 
 async def test_connections_are_bounded(tmp_path: Path) -> None:
-    async with house(tmp_path, max_sessions=1) as there:
+    async with harness(tmp_path, max_sessions=1) as there:
         client = await there.client()
         await client.begin()
         second = await there.client()
@@ -281,7 +281,7 @@ async def test_connections_are_bounded(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
 async def test_a_stock_client_reaches_it_through_socat(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         process = await asyncio.create_subprocess_exec(
             "socat",
             "-",
@@ -308,7 +308,7 @@ async def test_a_stock_client_reaches_it_through_socat(tmp_path: Path) -> None:
 
 
 async def test_lines_that_are_not_complete_count_as_body_memory(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         first, second = await there.client(), await there.client()
         first.writer.write(b'{"x":"' + b"y" * 80_000)
         async with asyncio.timeout(BOUND):
@@ -327,7 +327,7 @@ async def test_lines_that_are_not_complete_count_as_body_memory(tmp_path: Path) 
 
 
 async def test_a_message_counts_until_it_is_answered(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         client = await there.client()
         await client.begin()
         client.say(
@@ -335,7 +335,7 @@ async def test_a_message_counts_until_it_is_answered(tmp_path: Path) -> None:
         )
         assert (await client.hear())["id"] == 2
         assert 5000 < there.bodies.used < 10_000
-        there.hub.go.set()
+        there.backend.go.set()
         assert (await client.hear())["id"] == 1
         async with asyncio.timeout(BOUND):
             while there.bodies.used:
@@ -343,7 +343,7 @@ async def test_a_message_counts_until_it_is_answered(tmp_path: Path) -> None:
 
 
 async def test_a_line_in_pieces_and_several_in_one_are_read_alike(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         client = await there.client()
         await client.begin()
         texts = ["a" * size for size in (1, 20_000, 65_536, 2)]
@@ -360,7 +360,7 @@ async def test_a_line_in_pieces_and_several_in_one_are_read_alike(tmp_path: Path
 
 
 async def test_who_has_as_many_connections_as_it_may_is_told_so(tmp_path: Path) -> None:
-    async with house(tmp_path) as there:
+    async with harness(tmp_path) as there:
         first, second = await there.client(), await there.client()
         await first.begin()
         await second.begin()

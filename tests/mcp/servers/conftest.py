@@ -52,7 +52,7 @@ class Scripted:
             environ={**os.environ, "HOST_SECRET": "not for servers"},
             children=self.children,
             dice=lambda: 0.0,
-            tell=self.events.append,
+            on_event=self.events.append,
         )
 
     def lines(self, begins: str) -> list[str]:

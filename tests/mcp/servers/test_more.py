@@ -88,7 +88,7 @@ async def test_a_question_ends_with_the_call_that_it_belongs_to() -> None:
             await legacy(seen, stream)
 
     async with remote(answer) as it, asked(it) as server:
-        assert text_of(await server.request("tools/call", CALL, asked=never)) == "no matter"
+        assert text_of(await server.request("tools/call", CALL, on_request=never)) == "no matter"
         await until(lambda: any("error" in seen.message for seen in it.seen))
 
 
@@ -116,7 +116,7 @@ async def test_a_question_that_the_server_takes_back_is_not_answered() -> None:
             await legacy(seen, stream)
 
     async with remote(answer) as it, asked(it) as server:
-        assert text_of(await server.request("tools/call", CALL, asked=never)) == "done"
+        assert text_of(await server.request("tools/call", CALL, on_request=never)) == "done"
         assert not [seen for seen in it.seen if seen.method == "POST" and not seen.said]
 
 
@@ -127,5 +127,5 @@ async def test_while_a_question_is_answered_only_the_maximum_bounds_the_call(sta
         await asyncio.sleep(0.5)
         return McpReply(result={"action": "accept"})
 
-    reply = await scripted.call("ask", {"method": "elicitation/create"}, asked=slowly)
+    reply = await scripted.call("ask", {"method": "elicitation/create"}, on_request=slowly)
     assert json.loads(text_of(reply))["result"] == {"action": "accept"}

@@ -11,11 +11,11 @@ GATEWAY = f"""
 import asyncio, os, sys
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp.servers import Server
+from modelplex.mcp.servers import ManagedServer
 
 async def main():
     args = ("-S", "-E", {str(SCRIPT)!r}, "ignore=eof,term")
-    server = Server(McpServer(name="s", command=sys.executable, args=tuple(map(Secret, args))), limits=McpConfig())
+    server = ManagedServer(McpServer(name="s", command=sys.executable, args=tuple(map(Secret, args))), limits=McpConfig())
     pids = []
     for name in ("pid", "fork"):
         reply = await server.request("tools/call", {{"name": name, "arguments": {{}}}})

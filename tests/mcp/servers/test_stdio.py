@@ -154,7 +154,7 @@ async def test_an_idempotent_call_is_sent_again_once_and_no_other_is(start: Star
 
 async def test_a_server_that_exits_at_once_is_a_crash_loop_and_then_fails_fast(start: Start) -> None:
     scripted = start(start="exit")
-    seat = scripted.server._seat("")
+    seat = scripted.server._instance("")
     for _ in range(5):
         seat.life = type(seat.life)(
             seat.life.state, seat.life.failures, 0.0, seat.life.error
@@ -394,13 +394,13 @@ async def test_progress_renews_the_time_of_a_call_up_to_the_maximum(start: Start
         "arguments": {"steps": 4, "pause": 0.2},
         "_meta": {"progressToken": "mine"},
     }
-    await scripted.server.request("tools/call", params, told=told.append)
+    await scripted.server.request("tools/call", params, on_notification=told.append)
     assert [message["params"] for message in told] == [
         {"progressToken": "mine", "progress": n, "future": True} for n in range(4)
     ]
     endless: Json = {**params, "arguments": {"steps": 100, "pause": 0.1}}
     with pytest.raises(Unavailable) as late:
-        await scripted.server.request("tools/call", endless, told=told.append)
+        await scripted.server.request("tools/call", endless, on_notification=told.append)
     assert late.value.reason == "timeout"
 
 
@@ -411,7 +411,7 @@ async def test_equal_tokens_of_two_calls_never_mix(start: Start) -> None:
         scripted.server.request(
             "tools/call",
             {"name": "progress", "arguments": {"steps": 2 + n, "pause": 0.01}, "_meta": {"progressToken": 1}},
-            told=told[n].append,
+            on_notification=told[n].append,
         )
         for n in range(2)
     )
@@ -503,14 +503,14 @@ async def test_a_question_goes_to_the_one_call_in_flight_and_to_no_other(start: 
         return McpReply(result={"action": "accept"})
 
     arguments: Json = {"method": "elicitation/create", "params": {"message": "?"}}
-    reply = await scripted.call("ask", arguments, asked=answer)
+    reply = await scripted.call("ask", arguments, on_request=answer)
     assert json.loads(text_of(reply))["result"] == {"action": "accept"}
     assert asked == [("elicitation/create", {"message": "?"})]
     refused = await scripted.call("ask", arguments)
     assert json.loads(text_of(refused))["error"]["code"] == -32601
-    hanging = asyncio.ensure_future(scripted.call("hang", asked=answer))
+    hanging = asyncio.ensure_future(scripted.call("hang", on_request=answer))
     await until(lambda: bool(scripted.lines('tools/call {"arguments": {}, "name": "hang"')))
-    ambiguous = await scripted.call("ask", arguments, asked=answer)
+    ambiguous = await scripted.call("ask", arguments, on_request=answer)
     assert json.loads(text_of(ambiguous))["error"]["code"] == -32601
     assert len(asked) == 1
     hanging.cancel()
@@ -534,8 +534,8 @@ async def test_log_lines_go_to_the_one_request_that_asked_for_any(start: Start) 
     told: list[Json] = []
     general: list[Json] = []
     scripted.server.listen(lambda _, message: general.append(message))
-    await scripted.call("log", {"a": 1}, told=told.append, log_level="info")
-    await scripted.call("log", {"a": 2}, told=told.append)
+    await scripted.call("log", {"a": 1}, on_notification=told.append, log_level="info")
+    await scripted.call("log", {"a": 2}, on_notification=told.append)
     await until(lambda: len(general) == 1)
     assert [message["params"]["data"] for message in told] == [{"a": 1}]
     assert general[0]["params"]["data"] == {"a": 2}

@@ -30,7 +30,7 @@ async def asked(
         **extra,
     )
     events: list[ServerEvent] = []
-    server = ManagedServer(config, limits=McpConfig(**limits), dice=lambda: 0.0, tell=events.append)
+    server = ManagedServer(config, limits=McpConfig(**limits), dice=lambda: 0.0, on_event=events.append)
     try:
         yield server
     finally:
@@ -76,7 +76,7 @@ async def test_a_stream_brings_progress_before_the_answer() -> None:
     async with remote(answer) as it, asked(it) as server:
         told: list[Json] = []
         reply = await server.request(
-            "tools/call", {**CALL, "_meta": {"progressToken": "t"}}, told=told.append
+            "tools/call", {**CALL, "_meta": {"progressToken": "t"}}, on_notification=told.append
         )
         assert text_of(reply) == "done"
         assert told[0]["params"] == {"progressToken": "t", "progress": 1}
@@ -253,7 +253,7 @@ async def test_a_question_on_a_requests_own_stream_is_that_calls_however_many_th
 
     async with remote(answer) as it, asked(it) as server:
         calls = (
-            server.request("tools/call", {"name": "echo", "arguments": {"n": n}}, asked=answering(n))
+            server.request("tools/call", {"name": "echo", "arguments": {"n": n}}, on_request=answering(n))
             for n in range(2)
         )
         assert [text_of(reply) for reply in await asyncio.gather(*calls)] == ["0", "1"]

@@ -123,16 +123,16 @@ def place_of(path: str) -> McpPlace | None:
             return None
 
 
-async def turn_away(path: str, status: int, sentence: str, door: HttpOutput) -> None:
+async def refuse_path(path: str, status: int, sentence: str, output: HttpOutput) -> None:
     """Say no in the form that the path belongs to, before anything of the request was read."""
     place = place_of(path)
     if place is not None and place.form in {"tools", "call"}:
-        await PLAIN.refuse(status, sentence, door)
+        await REST.refuse(status, sentence, output)
     else:
-        await refuse(ProtocolRefusal(status, INVALID_REQUEST, sentence), door)
+        await refuse(ProtocolRefusal(status, INVALID_REQUEST, sentence), output)
 
 
-PLAIN: Final = RestRoutes()
+REST: Final = RestRoutes()
 
 
 class McpHttp:
@@ -142,7 +142,7 @@ class McpHttp:
 
     def __init__(
         self,
-        hub: ToolBackend,
+        gateway: ToolBackend,
         config: McpConfig,
         *,
         ids: Callable[[], str],
@@ -151,11 +151,11 @@ class McpHttp:
         quiet: float = QUIET_SECONDS,
         offload: Offload | None = None,
     ) -> None:
-        self.hub = hub
+        self.gateway = gateway
         self._offload = offload if offload is not None else Offload()
         self.open_to_all = open_to_all
         self._sessions = Sessions(config, ids=ids, clock=clock)
-        self._carrier = SseResponder(quiet)
+        self._responder = SseResponder(quiet)
         self._endless: set[MessageStream] = set()
 
     def __repr__(self) -> str:
@@ -175,22 +175,22 @@ class McpHttp:
         """How many legacy clients have one."""
         return len(self._sessions)
 
-    async def answer(self, asked: McpRequest, door: HttpOutput) -> None:
+    async def answer(self, request: McpRequest, output: HttpOutput) -> None:
         """The whole of one request."""
-        place = place_of(asked.path)
+        place = place_of(request.path)
         try:
-            fault = self._closed_to(asked.caller) or self._nowhere(asked.path, place)
+            fault = self._not_allowed_for(request.caller) or self._not_found(request.path, place)
             if fault is not None:
-                await turn_away(asked.path, fault.status, fault.message, door)
+                await refuse_path(request.path, fault.status, fault.message, output)
             elif place is not None:
-                await self._at(place, asked, door)
+                await self._dispatch(place, request, output)
         except TooLarge:
-            told = f"The message is larger than the {self.config.max_message} bytes of [mcp] max_message."
-            await turn_away(asked.path, 413, told, door)
+            text = f"The message is larger than the {self.config.max_message} bytes of [mcp] max_message."
+            await refuse_path(request.path, 413, text, output)
         except ClientClosed:
             return
         except ModelplexError as error:
-            await turn_away(asked.path, error.status, error.message, door)
+            await refuse_path(request.path, error.status, error.message, output)
 
     def drain(self) -> None:
         """The gateway stops: streams that end by themselves never are ended now."""
@@ -204,7 +204,7 @@ class McpHttp:
 
     # --- who and where ---
 
-    def _closed_to(self, caller: Caller) -> ProtocolRefusal | None:
+    def _not_allowed_for(self, caller: Caller) -> ProtocolRefusal | None:
         if caller.kind != "tcp" or caller.agent or self.open_to_all or _is_loopback(caller.listener):
             return None
         return ProtocolRefusal(
@@ -214,212 +214,216 @@ class McpHttp:
             "or let the host set [server] allow_unauthenticated = true.",
         )
 
-    def _nowhere(self, path: str, place: McpPlace | None) -> ProtocolRefusal | None:
+    def _not_found(self, path: str, place: McpPlace | None) -> ProtocolRefusal | None:
         if place is None:
             return ProtocolRefusal(
                 404,
                 INVALID_REQUEST,
                 f"There is nothing at {path}. Served are {BASE}, {BASE}/servers/NAME, {BASE}/sse and {BASE}/tools.",
             )
-        if place.form in {"mcp", "sse"} and place.name is not None and not self.hub.knows(place.name):
+        if place.form in {"mcp", "sse"} and place.name is not None and not self.gateway.knows(place.name):
             return ProtocolRefusal(404, INVALID_REQUEST, f"There is no tool server {place.name!r}.")
         return None
 
-    async def _at(self, place: McpPlace, asked: McpRequest, door: HttpOutput) -> None:
-        match place.form, asked.method:
+    async def _dispatch(self, place: McpPlace, request: McpRequest, output: HttpOutput) -> None:
+        match place.form, request.method:
             case "mcp", "POST":
-                await self._posted(asked, door, server=place.name)
+                await self._post(request, output, server=place.name)
             case "mcp", "GET":
-                await self._listened(asked, door, server=place.name)
+                await self._get(request, output, server=place.name)
             case "mcp", "DELETE":
-                await self._deleted(asked, door, server=place.name)
+                await self._delete(request, output, server=place.name)
             case "sse", "GET":
-                await self._older(asked, door, server=place.name)
+                await self._http_sse(request, output, server=place.name)
             case "sse", "POST":
-                await self._older_posted(asked, door, server=place.name)
+                await self._http_sse_posted(request, output, server=place.name)
             case "tools", "GET" | "HEAD":
-                await PLAIN.listed(self.hub, asked.caller, door)
+                await REST.list_tools(self.gateway, request.caller, output)
             case "call", "POST":
-                body = await self._body(asked, door)
-                await PLAIN.called(
-                    self.hub,
-                    asked.caller,
+                body = await self._body(request, output)
+                await REST.call_tool_route(
+                    self.gateway,
+                    request.caller,
                     place.name or "",
                     body,
-                    door,
+                    output,
                     max_depth=self.config.max_depth,
                 )
             case _:
-                await self._not_allowed(place, asked, door)
+                await self._not_allowed(place, request, output)
 
-    async def _not_allowed(self, place: McpPlace, asked: McpRequest, door: HttpOutput) -> None:
+    async def _not_allowed(self, place: McpPlace, request: McpRequest, output: HttpOutput) -> None:
         allowed = {"tools": "GET", "sse": "GET, POST"}.get(place.form, "POST")
-        told = f"{asked.path} takes {allowed}, not {asked.method}."
+        text = f"{request.path} takes {allowed}, not {request.method}."
         if place.form in {"tools", "call"}:
-            await PLAIN.refuse(405, told, door, allow=allowed)
+            await REST.refuse(405, text, output, allow=allowed)
         else:
-            await refuse(ProtocolRefusal(405, INVALID_REQUEST, told), door, allow=allowed)
+            await refuse(ProtocolRefusal(405, INVALID_REQUEST, text), output, allow=allowed)
 
-    async def _body(self, asked: McpRequest, door: HttpOutput) -> bytes:
-        return await door.body(limit=self.config.max_message, declared=asked.length)
+    async def _body(self, request: McpRequest, output: HttpOutput) -> bytes:
+        return await output.body(limit=self.config.max_message, declared=request.length)
 
-    async def _message(self, asked: McpRequest, door: HttpOutput) -> Any:
+    async def _message(self, request: McpRequest, output: HttpOutput) -> Any:
         """The JSON of the body, or a Refusal."""
-        body = await self._body(asked, door)
+        body = await self._body(request, output)
         return await self._offload.run(
-            partial(read, body, max_depth=self.config.max_depth), body=body, owner=asked.caller.owner
+            partial(read, body, max_depth=self.config.max_depth), body=body, owner=request.caller.owner
         )
 
     # --- POST ---
 
-    async def _posted(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
-        head = read_head(asked.headers)
+    async def _post(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
+        head = read_head(request.headers)
         forms = accepted(head.accept)
         if head.says_modern and not (forms.json and forms.events):
-            await refuse(not_acceptable(wanted="application/json and text/event-stream"), door)
+            await refuse(not_acceptable(wanted="application/json and text/event-stream"), output)
             return
-        value = await self._message(asked, door)
+        value = await self._message(request, output)
         if isinstance(value, ProtocolRefusal):
-            await refuse(value, door)
+            await refuse(value, output)
             return
-        session = self._named(head, asked.caller, server)
+        session = self._session_of(head, request.caller, server)
         message = cast("Json", value) if isinstance(value, dict) else {}
         era = era_of(message, head)
         if era == "modern":
-            await self._modern(value, head, asked, door, server=server)
+            await self._modern(value, head, request, output, server=server)
             return
         if not forms.json and not forms.events:
             if head.accept:
-                await refuse(not_acceptable(wanted="application/json or text/event-stream"), door)
+                await refuse(not_acceptable(wanted="application/json or text/event-stream"), output)
                 return
             forms = Accepted(json=True, events=True)
         if era == "legacy" and kind_of(value) == "request":
-            await self._initialized(message, forms, asked, door, server=server)
+            await self._initialize(message, forms, request, output, server=server)
         elif session is not None:
-            await self._in_session(session, value, forms, door)
+            await self._in_session(session, value, forms, output)
         elif head.sessions:
-            await refuse(_no_session(id_of(value)), door)
+            await refuse(_no_session(id_of(value)), output)
         elif kind_of(value) in {"none", "batch"}:
-            await refuse(malformed(value), door)
+            await refuse(malformed(value), output)
         else:
-            await refuse(no_era(id_of(value)), door)
+            await refuse(no_era(id_of(value)), output)
 
     # --- the modern era ---
 
     async def _modern(
-        self, value: Any, head: McpHeaders, asked: McpRequest, door: HttpOutput, *, server: str | None
+        self, value: Any, head: McpHeaders, request: McpRequest, output: HttpOutput, *, server: str | None
     ) -> None:
         message = cast("Json", value) if isinstance(value, dict) else {}
         forms = accepted(head.accept)
         if not (forms.json and forms.events):
-            await refuse(not_acceptable(wanted="application/json and text/event-stream"), door)
+            await refuse(not_acceptable(wanted="application/json and text/event-stream"), output)
             return
         if message and "id" not in message:
             # Nothing that a client of this era tells concerns us: a request is cancelled by closing
             # its answer.
-            await door.whole(202, [], b"")
+            await output.whole(202, [], b"")
             return
         fault = malformed(value) if kind_of(value) != "request" else modern_fault(head, message)
         if fault is None and message["method"] == "tools/call":
             name = cast("Json", message.get("params", {})).get("name")
-            schema = self.hub.schema(asked.caller, name, server=server) if isinstance(name, str) else None
+            schema = (
+                self.gateway.schema(request.caller, name, server=server) if isinstance(name, str) else None
+            )
             fault = same_arguments(head, message, schema) if schema is not None else None
         if fault is not None:
-            await refuse(fault, door)
+            await refuse(fault, output)
             return
-        stream = MessageStream(owner=asked.caller.owner)
+        stream = MessageStream(owner=request.caller.owner)
         meta = meta_of(message)
-        party = SessionlessClient(asked.caller, meta[META_VERSION], meta[META_CAPABILITIES], stream)
+        client = SessionlessClient(request.caller, meta[META_VERSION], meta[META_CAPABILITIES], stream)
         endless = message["method"] == "subscriptions/listen"
         if endless:
             self._endless.add(stream)
-        task = asyncio.create_task(self._ask(party, message, server=server))
+        task = asyncio.create_task(self._ask(client, message, server=server))
         try:
-            door.mind_hang_up()
-            await self._carrier.carry(stream, door, ResponseManner(events=endless), status=task)
+            output.mind_hang_up()
+            await self._responder.carry(stream, output, ResponseManner(events=endless), status=task)
         except asyncio.CancelledError:
             # Its client is gone, which cancels it, or the gateway stops. Nobody else cancels this
             # task, so it ends here.
-            door.no_longer()
-            await cut_short(door)
+            output.no_longer()
+            await cut_short(output)
         finally:
-            door.no_longer()
+            output.no_longer()
             self._endless.discard(stream)
             task.cancel()
             await asyncio.wait((task,))
 
-    async def _ask(self, party: SessionlessClient, message: Json, *, server: str | None) -> int:
+    async def _ask(self, client: SessionlessClient, message: Json, *, server: str | None) -> int:
         """Put the answer onto the party's stream. Returns the status that it would have
         of its own.
         """
         try:
-            reply = await self.hub.request(party, message, server=server)
+            reply = await self.gateway.request(client, message, server=server)
         except Exception:
             # The outermost loop of a request: whatever the hub did not foresee ends here.
             log.exception("a request failed: %r", message["method"])
             reply = McpReply.failed(INTERNAL_ERROR, FAILED)
-        party.stream.put(reply.message(message["id"]))
-        party.stream.finish()
+        client.stream.put(reply.message(message["id"]))
+        client.stream.finish()
         code = None if reply.error is None else reply.error.get("code")
         return STATUS_OF_CODE.get(code, 200) if isinstance(code, int) else 200
 
     # --- sessions ---
 
-    async def _initialized(
-        self, message: Json, forms: Accepted, asked: McpRequest, door: HttpOutput, *, server: str | None
+    async def _initialize(
+        self, message: Json, forms: Accepted, request: McpRequest, output: HttpOutput, *, server: str | None
     ) -> None:
-        if not self._sessions.room(asked.caller):
+        if not self._sessions.room(request.caller):
             data = {"reason": "limit", "retryAfterMs": 60_000}
-            told = f"There are {self.config.max_sessions} sessions already, which is [mcp] max_sessions. End one with DELETE, or try again later."
-            await refuse(ProtocolRefusal(200, INTERNAL_ERROR, told, data, id_of(message)), door)
+            text = f"There are {self.config.max_sessions} sessions already, which is [mcp] max_sessions. End one with DELETE, or try again later."
+            await refuse(ProtocolRefusal(200, INTERNAL_ERROR, text, data, id_of(message)), output)
             return
-        session = self._sessions.add(self.hub, asked.caller, server=server, alone=False)
+        session = self._sessions.add(self.gateway, request.caller, server=server, alone=False)
         stream = session.request_stream(mute=not forms.events)
-        session.start(message, stream, done=self._over(session, stream, door))
+        session.start(message, stream, done=self._on_finished(session, stream, output))
         names = ((b"mcp-session-id", session.session.encode()),)
-        await self._carry_on(session, stream, door, ResponseManner(events=not forms.json, names=names))
+        await self._respond(session, stream, output, ResponseManner(events=not forms.json, names=names))
         if stream.finished and not session.open:
             self._sessions.end(session)
 
     async def _in_session(
-        self, session: LegacySession, value: Any, forms: Accepted, door: HttpOutput
+        self, session: LegacySession, value: Any, forms: Accepted, output: HttpOutput
     ) -> None:
         kind = kind_of(value)
         if kind == "batch":
-            await self._batch(session, value, forms, door)
+            await self._batch(session, value, forms, output)
         elif kind == "request":
             stream = session.request_stream(mute=not forms.events)
-            over = self._over(session, stream, door)
+            over = self._on_finished(session, stream, output)
             if session.start(value, stream, done=over):
-                await self._carry_on(session, stream, door, ResponseManner(events=not forms.json))
+                await self._respond(session, stream, output, ResponseManner(events=not forms.json))
             else:
                 over()
-                await door.whole(400, [JSON], msgspec.json.encode(already_running(value)))
+                await output.whole(400, [JSON], msgspec.json.encode(already_running(value)))
         elif kind == "none":
-            await refuse(malformed(value), door)
+            await refuse(malformed(value), output)
         else:
-            session.heard(value)
-            await door.whole(202, [], b"")
+            session.receive(value)
+            await output.whole(202, [], b"")
 
     async def _batch(
-        self, session: LegacySession, value: list[Any], forms: Accepted, door: HttpOutput
+        self, session: LegacySession, value: list[Any], forms: Accepted, output: HttpOutput
     ) -> None:
         if session.version != BATCHING or not value or len(value) > self.config.max_in_flight:
-            await refuse(malformed(value), door)
+            await refuse(malformed(value), output)
             return
         stream = session.request_stream(mute=not forms.events)
-        over = self._over(session, stream, door)
+        over = self._on_finished(session, stream, output)
         if not start_all(session, value, stream, done=over):
             over()
-            await door.whole(202, [], b"")
+            await output.whole(202, [], b"")
             return
-        await self._carry_on(session, stream, door, ResponseManner(events=not forms.json, batch=True))
+        await self._respond(session, stream, output, ResponseManner(events=not forms.json, batch=True))
 
-    def _over(self, session: LegacySession, stream: MessageStream, door: HttpOutput) -> Callable[[], None]:
+    def _on_finished(
+        self, session: LegacySession, stream: MessageStream, output: HttpOutput
+    ) -> Callable[[], None]:
         """What is done after a request that may run on when its client is gone, with its body in
         memory.
         """
-        release = door.keep_body()
+        release = output.keep_body()
 
         def over() -> None:
             release()
@@ -427,11 +431,11 @@ class McpHttp:
 
         return over
 
-    async def _carry_on(
+    async def _respond(
         self,
         session: LegacySession,
         stream: MessageStream,
-        door: HttpOutput,
+        output: HttpOutput,
         manner: ResponseManner,
         *,
         after: int | None = None,
@@ -444,136 +448,136 @@ class McpHttp:
         # Its reader is here from the first message on, and not only from the first that is written.
         reader = stream.take() if after is None else 0
         try:
-            door.mind_hang_up()
+            output.mind_hang_up()
             if after is None:
-                await self._carrier.carry(stream, door, manner)
+                await self._responder.carry(stream, output, manner)
             else:
-                await self._carrier.flow(stream, door, manner, after=after)
+                await self._responder.flow(stream, output, manner, after=after)
         except asyncio.CancelledError:
-            door.no_longer()
-            await cut_short(door)
+            output.no_longer()
+            await cut_short(output)
         finally:
-            door.no_longer()
+            output.no_longer()
             stream.leave(reader)
             session.used = self._sessions.clock()
 
-    def _named(self, head: McpHeaders, caller: Caller, server: str | None) -> LegacySession | None:
+    def _session_of(self, head: McpHeaders, caller: Caller, server: str | None) -> LegacySession | None:
         session = self._sessions.find(head.session, caller, server)
         return None if session is None or session.alone else session
 
     # --- GET and DELETE ---
 
-    async def _listened(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
-        head = read_head(asked.headers)
-        session = self._named(head, asked.caller, server)
+    async def _get(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
+        head = read_head(request.headers)
+        session = self._session_of(head, request.caller, server)
         if session is None:
-            await self._without_session(head, asked, door)
+            await self._without_session(head, request, output)
             return
         if not accepted(head.accept).events:
-            await refuse(not_acceptable(wanted="text/event-stream"), door)
+            await refuse(not_acceptable(wanted="text/event-stream"), output)
             return
         stream, after = session.stream, session.stream.read_to
         if head.last_event:
             key, _, number = head.last_event.rpartition("-")
             found = session.find(key) if number.isascii() and number.isdigit() and len(number) < 12 else None
             if found is None or not (found is stream or found.has_all_after(int(number))):
-                told = f"The stream of event {head.last_event[:100]!r} is not kept, or not from there on; ask again."
-                await refuse(ProtocolRefusal(400, INVALID_REQUEST, told), door)
+                text = f"The stream of event {head.last_event[:100]!r} is not kept, or not from there on; ask again."
+                await refuse(ProtocolRefusal(400, INVALID_REQUEST, text), output)
                 return
             stream, after = found, int(number)
         elif stream.connected:
-            told = "This session's stream is being read already: there is one for each."
-            await refuse(ProtocolRefusal(409, INVALID_REQUEST, told), door)
+            text = "This session's stream is being read already: there is one for each."
+            await refuse(ProtocolRefusal(409, INVALID_REQUEST, text), output)
             return
         if stream is session.stream and not stream.has_all_after(after):
             after = stream.start
-        await self._followed(session, stream, after, door)
+        await self._follow(session, stream, after, output)
 
-    async def _followed(
-        self, session: LegacySession, stream: MessageStream, after: int, door: HttpOutput
+    async def _follow(
+        self, session: LegacySession, stream: MessageStream, after: int, output: HttpOutput
     ) -> None:
         endless = stream is session.stream
         if endless:
             self._endless.add(stream)
         try:
-            await self._carry_on(session, stream, door, ResponseManner(), after=after)
+            await self._respond(session, stream, output, ResponseManner(), after=after)
         finally:
             self._endless.discard(stream)
 
-    async def _deleted(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
-        head = read_head(asked.headers)
-        session = self._named(head, asked.caller, server)
+    async def _delete(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
+        head = read_head(request.headers)
+        session = self._session_of(head, request.caller, server)
         if session is None:
-            await self._without_session(head, asked, door)
+            await self._without_session(head, request, output)
             return
         self._sessions.end(session)
-        await door.whole(200, [], b"")
+        await output.whole(200, [], b"")
 
-    async def _without_session(self, head: McpHeaders, asked: McpRequest, door: HttpOutput) -> None:
+    async def _without_session(self, head: McpHeaders, request: McpRequest, output: HttpOutput) -> None:
         """A client that never had one gets to know that this is for POST; one that had one, to
         begin anew.
         """
         if head.sessions and not head.says_modern:
-            await refuse(_no_session(None), door)
+            await refuse(_no_session(None), output)
         else:
-            told = f"Without a session {asked.path} takes POST, not {asked.method}; the stream of 2024-11-05 is at {asked.path.rstrip('/')}/sse."
-            await refuse(ProtocolRefusal(405, INVALID_REQUEST, told), door, allow="POST")
+            text = f"Without a session {request.path} takes POST, not {request.method}; the stream of 2024-11-05 is at {request.path.rstrip('/')}/sse."
+            await refuse(ProtocolRefusal(405, INVALID_REQUEST, text), output, allow="POST")
 
     # --- the form of 2024-11-05 ---
 
-    async def _older(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
-        if not self._sessions.room(asked.caller):
-            told = f"There are {self.config.max_sessions} sessions already, which is [mcp] max_sessions."
-            await refuse(ProtocolRefusal(503, INTERNAL_ERROR, told), door)
+    async def _http_sse(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
+        if not self._sessions.room(request.caller):
+            text = f"There are {self.config.max_sessions} sessions already, which is [mcp] max_sessions."
+            await refuse(ProtocolRefusal(503, INTERNAL_ERROR, text), output)
             return
-        session = self._sessions.add(self.hub, asked.caller, server=server, alone=True)
+        session = self._sessions.add(self.gateway, request.caller, server=server, alone=True)
         self._endless.add(session.stream)
-        path = asked.path.rstrip("/").encode("utf-8", "replace")
+        path = request.path.rstrip("/").encode("utf-8", "replace")
         first = b"event: endpoint\ndata: %b?sessionId=%b\n\n" % (path, session.session.encode())
         try:
-            door.mind_hang_up()
-            await self._carrier.flow(session.stream, door, ResponseManner(), first=first)
+            output.mind_hang_up()
+            await self._responder.flow(session.stream, output, ResponseManner(), first=first)
         except asyncio.CancelledError:
-            door.no_longer()
-            await cut_short(door)
+            output.no_longer()
+            await cut_short(output)
         finally:
-            door.no_longer()
+            output.no_longer()
             self._endless.discard(session.stream)
             self._sessions.end(session)
 
-    async def _older_posted(self, asked: McpRequest, door: HttpOutput, *, server: str | None) -> None:
-        pairs = (part.partition(b"=") for part in asked.query.split(b"&"))
+    async def _http_sse_posted(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
+        pairs = (part.partition(b"=") for part in request.query.split(b"&"))
         name = next((value for key, _, value in pairs if key == b"sessionId"), b"")
         if not name:
             # Newer clients try their own form first, and GET when they read this.
             await self._not_allowed(
-                McpPlace("sse"), msgspec.structs.replace(asked, method="POST without a session"), door
+                McpPlace("sse"), msgspec.structs.replace(request, method="POST without a session"), output
             )
             return
-        session = self._sessions.find(name.decode("latin-1"), asked.caller, server)
+        session = self._sessions.find(name.decode("latin-1"), request.caller, server)
         if session is None or not session.alone:
-            await refuse(_no_session(None), door)
+            await refuse(_no_session(None), output)
             return
-        value = await self._message(asked, door)
+        value = await self._message(request, output)
         if isinstance(value, ProtocolRefusal):
-            await refuse(value, door)
+            await refuse(value, output)
             return
         if kind_of(value) in {"none", "batch"}:
-            await refuse(malformed(value), door)
+            await refuse(malformed(value), output)
             return
         if kind_of(value) != "request":
-            session.heard(value)
+            session.receive(value)
         else:
-            release = door.keep_body()
+            release = output.keep_body()
             if not session.start(value, session.stream, done=release):
                 release()
                 session.stream.put(already_running(value))
-        await door.whole(202, [(b"content-type", b"text/plain")], b"Accepted")
+        await output.whole(202, [(b"content-type", b"text/plain")], b"Accepted")
 
 
 def _no_session(id: str | int | None) -> ProtocolRefusal:
-    told = "There is no such session: it has ended, was idle for too long, or is not this caller's. Begin a new one with initialize."
-    return ProtocolRefusal(404, INVALID_REQUEST, told, id=id)
+    text = "There is no such session: it has ended, was idle for too long, or is not this caller's. Begin a new one with initialize."
+    return ProtocolRefusal(404, INVALID_REQUEST, text, id=id)
 
 
 def _is_loopback(listener: str) -> bool:

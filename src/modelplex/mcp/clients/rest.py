@@ -54,38 +54,45 @@ class RestOutput(Protocol):
 class RestRoutes:
     """The two routes."""
 
-    async def listed(self, hub: ToolBackend, caller: Caller, door: RestOutput) -> None:
-        body = msgspec.json.encode({"tools": await hub.tool_list(caller)})
-        await door.whole(200, [(b"content-type", b"application/json")], body)
+    async def list_tools(self, gateway: ToolBackend, caller: Caller, output: RestOutput) -> None:
+        body = msgspec.json.encode({"tools": await gateway.tool_list(caller)})
+        await output.whole(200, [(b"content-type", b"application/json")], body)
 
-    async def called(
-        self, hub: ToolBackend, caller: Caller, name: str, body: bytes, door: RestOutput, *, max_depth: int
+    async def call_tool_route(
+        self,
+        gateway: ToolBackend,
+        caller: Caller,
+        name: str,
+        body: bytes,
+        output: RestOutput,
+        *,
+        max_depth: int,
     ) -> None:
         """Call one tool with `{"arguments": {...}}`. A caller that hangs up is waited for: a call
         that runs may have happened already.
         """
         value: Any = read(body, max_depth=max_depth) if body else {}
         if isinstance(value, ProtocolRefusal):
-            await self.refuse(value.status, value.message, door)
+            await self.refuse(value.status, value.message, output)
             return
         arguments: Any = cast("Json", value).get("arguments", {}) if isinstance(value, dict) else None
         if not isinstance(arguments, dict):
             await self.refuse(
-                400, 'The body is {"arguments": {...}}, with an object.', door, param="arguments"
+                400, 'The body is {"arguments": {...}}, with an object.', output, param="arguments"
             )
             return
-        await self.told(await hub.call_tool(caller, name, cast("Json", arguments)), door)
+        await self.send_reply(await gateway.call_tool(caller, name, cast("Json", arguments)), output)
 
-    async def told(self, reply: McpReply, door: RestOutput) -> None:
+    async def send_reply(self, reply: McpReply, output: RestOutput) -> None:
         if reply.error is None and not reply.reason:
             body = msgspec.json.encode(_plain(reply.result or {}))
-            await door.whole(200, [(b"content-type", b"application/json")], body)
+            await output.whole(200, [(b"content-type", b"application/json")], body)
             return
         status = STATUS_OF_REASON.get(reply.reason, 503) if reply.reason else 502
         await self.refuse(
             status,
             reply.sentence or "The tool could not be called.",
-            door,
+            output,
             code=f"tool_{reply.reason or 'error'}",
             retry_after_ms=_data(reply).get("retryAfterMs"),
         )
@@ -94,7 +101,7 @@ class RestRoutes:
         self,
         status: int,
         message: str,
-        door: RestOutput,
+        output: RestOutput,
         *,
         code: str | None = None,
         param: str | None = None,
@@ -114,7 +121,7 @@ class RestRoutes:
             head.append((b"www-authenticate", b"Bearer"))
         if isinstance(retry_after_ms, int | float):
             head.append((b"retry-after", b"%d" % max(1, round(retry_after_ms / 1000))))
-        await door.whole(status, head, msgspec.json.encode({"error": error}))
+        await output.whole(status, head, msgspec.json.encode({"error": error}))
 
 
 def _plain(result: Json) -> Json:

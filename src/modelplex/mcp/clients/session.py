@@ -73,12 +73,12 @@ class ToolBackend(Protocol):
     """The hub, as far as agents' requests go through it."""
 
     def knows(self, server: str) -> bool: ...
-    async def request(self, party: McpClient, message: Json, *, server: str | None = None) -> McpReply: ...
-    async def notified(self, party: McpClient, message: Json, *, server: str | None = None) -> None: ...
-    def opened(
-        self, party: McpClient, *, server: str | None = None, channel: Callable[[Json], None]
+    async def request(self, client: McpClient, message: Json, *, server: str | None = None) -> McpReply: ...
+    async def notify(self, client: McpClient, message: Json, *, server: str | None = None) -> None: ...
+    def open_session(
+        self, client: McpClient, *, server: str | None = None, channel: Callable[[Json], None]
     ) -> None: ...
-    def closed(self, party: McpClient) -> None: ...
+    def close_session(self, client: McpClient) -> None: ...
     async def tool_list(self, caller: Caller) -> list[Json]: ...
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply: ...
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None: ...
@@ -249,7 +249,7 @@ class ClientConversation:
 
     def __init__(
         self,
-        hub: ToolBackend,
+        gateway: ToolBackend,
         caller: Caller,
         *,
         server: str | None,
@@ -259,7 +259,7 @@ class ClientConversation:
         version: str = NEWEST_LEGACY,
         capabilities: Mapping[str, Any] | None = None,
     ) -> None:
-        self.hub = hub
+        self.gateway = gateway
         self.caller = caller
         self.server = server
         self.session = session
@@ -270,13 +270,13 @@ class ClientConversation:
         self.open = False
         self.ended = False
         self._running: dict[str | int, asyncio.Task[None]] = {}
-        self._asked: dict[str, ClientQuestion] = {}
-        self._asks = 0
-        self._told: set[asyncio.Task[None]] = set()
+        self._questions: dict[str, ClientQuestion] = {}
+        self._question_count = 0
+        self._notifying: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "open" if self.open else "new"
-        return f"<Conversation {self.era} {self.version} {state}, {len(self._running)} running, {len(self._asked)} asked>"
+        return f"<Conversation {self.era} {self.version} {state}, {len(self._running)} running, {len(self._questions)} asked>"
 
     @property
     def busy(self) -> bool:
@@ -314,16 +314,16 @@ class ClientConversation:
         return True
 
     async def _answer(self, message: Json, stream: MessageStream) -> None:
-        turn = RequestClient(self, stream, message)
+        client = RequestClient(self, stream, message)
         name: str | int = message["id"]
         begins = self.era == "legacy" and message["method"] == "initialize"
         if begins:
             if self.open:
-                stream.put(begun_already(message))
+                stream.put(already_initialized(message))
                 return
-            turn = RequestClient(self.beginning(cast("Json", message.get("params", {}))), stream, message)
+            client = RequestClient(self.negotiate(cast("Json", message.get("params", {}))), stream, message)
         try:
-            reply = await self.hub.request(turn, message, server=self.server)
+            reply = await self.gateway.request(client, message, server=self.server)
         except asyncio.CancelledError:
             # Modern clients expect silence; a legacy one may be waiting on a stream that has to end
             # with something.
@@ -338,33 +338,33 @@ class ClientConversation:
             self.begin(reply)
         stream.put(reply.message(name))
 
-    def heard(self, message: Json) -> None:
+    def receive(self, message: Json) -> None:
         """A notification or a response of the client."""
         if "method" not in message:
-            self._answered(message)
+            self._receive_response(message)
         elif message["method"] == "notifications/cancelled":
             self.cancel(cast("Json", message.get("params", {})).get("requestId"))
         else:
-            task = asyncio.create_task(self._tell(message))
-            self._told.add(task)
-            task.add_done_callback(self._told.discard)
+            task = asyncio.create_task(self._forward(message))
+            self._notifying.add(task)
+            task.add_done_callback(self._notifying.discard)
 
     def cancel(self, id: Any) -> None:
         """Whether it was there or not: a cancellation may cross the answer."""
         if isinstance(id, str | int) and (task := self._running.get(id)) is not None:
             task.cancel()
 
-    async def _tell(self, message: Json) -> None:
+    async def _forward(self, message: Json) -> None:
         try:
-            await self.hub.notified(self, message, server=self.server)
+            await self.gateway.notify(self, message, server=self.server)
         except Exception:
             log.exception("a notification failed: %r", message.get("method"))
 
-    def _answered(self, message: Json) -> None:
-        asked = self._asked.pop(str(message["id"]), None)
-        if asked is not None and not asked.future.done():
+    def _receive_response(self, message: Json) -> None:
+        question = self._questions.pop(str(message["id"]), None)
+        if question is not None and not question.future.done():
             error = message.get("error")
-            asked.future.set_result(
+            question.future.set_result(
                 McpReply(error=cast("Json", error))
                 if isinstance(error, dict)
                 else McpReply(result=message.get("result"))
@@ -378,21 +378,21 @@ class ClientConversation:
             return McpReply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
         if self.ended or stream.finished or stream.mute:
             return McpReply.failed(INTERNAL_ERROR, "The client is gone, or reads no requests.")
-        self._asks += 1
-        name = f"gateway-{self._asks}"
-        asked = self._asked[name] = ClientQuestion(asyncio.get_running_loop().create_future(), stream)
+        self._question_count += 1
+        name = f"gateway-{self._question_count}"
+        question = self._questions[name] = ClientQuestion(asyncio.get_running_loop().create_future(), stream)
         stream.put({"jsonrpc": "2.0", "id": name, "method": method, "params": params})
         try:
-            return await asked.future
+            return await question.future
         except asyncio.CancelledError:
             stream.put({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": name}})
             raise
         finally:
-            self._asked.pop(name, None)
+            self._questions.pop(name, None)
 
     # --- its life ---
 
-    def beginning(self, params: Json) -> ClientConversation:
+    def negotiate(self, params: Json) -> ClientConversation:
         """What `initialize` says of the client."""
         self.version = negotiated(params)
         capabilities = params.get("capabilities")
@@ -405,21 +405,21 @@ class ClientConversation:
         if isinstance(version, str):
             self.version = version
         self.open = True
-        self.hub.opened(self, server=self.server, channel=self.stream.put)
+        self.gateway.open_session(self, server=self.server, channel=self.stream.put)
 
     async def end(self) -> None:
         """Cancel what runs, fail what was asked, let the hub forget it. Safe to call twice."""
         if self.ended:
             return
         self.ended = True
-        for asked in tuple(self._asked.values()):
-            if not asked.future.done():
-                asked.future.set_result(McpReply.failed(INTERNAL_ERROR, "The client is gone."))
-        tasks = [*self._running.values(), *self._told]
+        for question in tuple(self._questions.values()):
+            if not question.future.done():
+                question.future.set_result(McpReply.failed(INTERNAL_ERROR, "The client is gone."))
+        tasks = [*self._running.values(), *self._notifying]
         for task in tasks:
             task.cancel()
         if self.open:
-            self.hub.closed(self)
+            self.gateway.close_session(self)
         self.stream.finish()
         if tasks:
             await asyncio.wait(tasks)
@@ -433,7 +433,7 @@ class ClientConversation:
 class RequestClient:
     """The Party of one request: what belongs to it goes onto its stream."""
 
-    __slots__ = ("_of", "_stream", "capabilities", "era", "version")
+    __slots__ = ("_conversation", "_stream", "capabilities", "era", "version")
 
     def __init__(
         self,
@@ -441,7 +441,7 @@ class RequestClient:
         stream: MessageStream,
         message: Json,
     ) -> None:
-        self._of = conversation
+        self._conversation = conversation
         self._stream = stream
         self.era: Era = conversation.era
         self.version = conversation.version
@@ -451,21 +451,21 @@ class RequestClient:
             self.version, self.capabilities = meta[META_VERSION], meta[META_CAPABILITIES]
 
     def __repr__(self) -> str:
-        return f"<Turn of {self._of!r} on {self._stream!r}>"
+        return f"<Turn of {self._conversation!r} on {self._stream!r}>"
 
     @property
     def caller(self) -> Caller:
-        return self._of.caller
+        return self._conversation.caller
 
     @property
     def session(self) -> str:
-        return self._of.session
+        return self._conversation.session
 
     def send(self, notification: Json) -> None:
         self._stream.put(notification)
 
     async def ask(self, method: str, params: Json) -> McpReply:
-        return await self._of.ask_on(self._stream, method, params)
+        return await self._conversation.ask_on(self._stream, method, params)
 
 
 class SessionlessClient(msgspec.Struct, frozen=True):
@@ -513,10 +513,10 @@ def start_all(
             else:
                 stream.put(already_running(message))
         elif kind in {"notification", "response"}:
-            conversation.heard(message)
+            conversation.receive(message)
         else:
             requests += 1
-            stream.put(malformed(message).body() if kind == "none" else begun_already(message))
+            stream.put(malformed(message).body() if kind == "none" else already_initialized(message))
     if requests and not left:
         done()
     return requests
@@ -534,21 +534,21 @@ def _unread(message: object) -> object:
     """
     if isinstance(message, list):
         return [_unread(each) for each in cast("list[object]", message)]
-    told = (
+    text = (
         f"More than {UNREAD_OF_CALLER} bytes for this client wait to be read; this answer is not among them."
     )
-    return McpReply.failed(INTERNAL_ERROR, told, {"reason": "limit", "retryAfterMs": 1000}).message(
+    return McpReply.failed(INTERNAL_ERROR, text, {"reason": "limit", "retryAfterMs": 1000}).message(
         id_of(cast("Json", message))
     )
 
 
 def too_many_running(message: Json) -> Json:
-    told = f"{MOST_RUNNING} requests of this client are being answered, which is the limit."
+    text = f"{MOST_RUNNING} requests of this client are being answered, which is the limit."
     data = {"reason": "limit", "retryAfterMs": 1000}
-    return McpReply.failed(INTERNAL_ERROR, told, data).message(id_of(message))
+    return McpReply.failed(INTERNAL_ERROR, text, data).message(id_of(message))
 
 
-def begun_already(message: Json) -> Json:
+def already_initialized(message: Json) -> Json:
     return McpReply.failed(
         INVALID_REQUEST, "Invalid request: initialize comes once, first, and in no batch."
     ).message(id_of(message))

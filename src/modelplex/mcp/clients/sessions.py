@@ -40,10 +40,17 @@ class LegacySession(ClientConversation):
     """
 
     def __init__(
-        self, hub: ToolBackend, caller: Caller, *, server: str | None, session: str, now: float, alone: bool
+        self,
+        gateway: ToolBackend,
+        caller: Caller,
+        *,
+        server: str | None,
+        session: str,
+        now: float,
+        alone: bool,
     ) -> None:
         super().__init__(
-            hub,
+            gateway,
             caller,
             server=server,
             session=session,
@@ -149,9 +156,9 @@ class Sessions:
             self.end(left)
         return left is not None
 
-    def add(self, hub: ToolBackend, caller: Caller, *, server: str | None, alone: bool) -> LegacySession:
+    def add(self, gateway: ToolBackend, caller: Caller, *, server: str | None, alone: bool) -> LegacySession:
         session = LegacySession(
-            hub, caller, server=server, session=self._ids(), now=self.clock(), alone=alone
+            gateway, caller, server=server, session=self._ids(), now=self.clock(), alone=alone
         )
         self._sessions[session.session] = session
         if self._sweeper is None:

@@ -71,7 +71,7 @@ class SseResponder:
     async def carry(
         self,
         stream: MessageStream,
-        door: HttpOutput,
+        output: HttpOutput,
         manner: ResponseManner,
         *,
         status: asyncio.Task[int] | None = None,
@@ -87,14 +87,14 @@ class SseResponder:
                 pass
             else:
                 if stream.last == stream.answers:
-                    await self._whole(stream, door, manner, status=status)
+                    await self._whole(stream, output, manner, status=status)
                     return
-        await self.flow(stream, door, manner)
+        await self.flow(stream, output, manner)
 
     async def _whole(
         self,
         stream: MessageStream,
-        door: HttpOutput,
+        output: HttpOutput,
         manner: ResponseManner,
         *,
         status: asyncio.Task[int] | None,
@@ -103,14 +103,14 @@ class SseResponder:
         code = await status if status is not None else 200
         body = answers_of(items) if manner.batch else items[-1][1] if items else b""
         if body:
-            await door.whole(code, [JSON, *manner.names], body)
+            await output.whole(code, [JSON, *manner.names], body)
         else:
-            await door.whole(202, [*manner.names], b"")
+            await output.whole(202, [*manner.names], b"")
 
     async def flow(
         self,
         stream: MessageStream,
-        door: HttpOutput,
+        output: HttpOutput,
         manner: ResponseManner,
         *,
         after: int = 0,
@@ -121,18 +121,18 @@ class SseResponder:
         """
         reader = stream.take()
         try:
-            await door.begin([*EVENTS, *manner.names])
+            await output.begin([*EVENTS, *manner.names])
             stream.shown = manner.numbered
             if manner.primed and not stream.finished:
                 first += b"id: %b-%d\nretry: %d\ndata: \n\n" % (stream.key.encode(), after, RETRY_MS)
-            await door.write(first)
+            await output.write(first)
             while True:
                 items = stream.after(after)
                 if items and items[0][0] != after + 1:
-                    door.cut()  # what is missing can be asked for anew; a gap could not be seen
+                    output.cut()  # what is missing can be asked for anew; a gap could not be seen
                     return
                 if items:
-                    await door.write(
+                    await output.write(
                         b"".join(
                             _event(stream, number, data, numbered=manner.numbered) for number, data in items
                         )
@@ -140,15 +140,15 @@ class SseResponder:
                     after = items[-1][0]
                     stream.read(after)
                 elif stream.finished:
-                    await door.finish()
+                    await output.finish()
                     return
-                elif not await self._more(stream, door, after=after, reader=reader):
-                    door.cut()
+                elif not await self._more(stream, output, after=after, reader=reader):
+                    output.cut()
                     return
         finally:
             stream.leave(reader)
 
-    async def _more(self, stream: MessageStream, door: HttpOutput, *, after: int, reader: int) -> bool:
+    async def _more(self, stream: MessageStream, output: HttpOutput, *, after: int, reader: int) -> bool:
         """Wait for more, with a comment now and then. False where another connection carries it
         now.
         """
@@ -156,7 +156,7 @@ class SseResponder:
             async with asyncio.timeout(self._quiet):
                 return await stream.more(after, reader=reader)
         except TimeoutError:
-            await door.write(COMMENT)
+            await output.write(COMMENT)
             return True
 
 
@@ -182,25 +182,26 @@ def _event(stream: MessageStream, number: int, data: bytes, *, numbered: bool) -
     return b"event: message\ndata: %b\n\n" % data
 
 
-async def cut_short(door: HttpOutput) -> None:
+async def cut_short(output: HttpOutput) -> None:
     """The client is gone, and then nobody reads this; or the gateway stops, and it does."""
-    if not door.stopping:
+    if not output.stopping:
         return
-    if door.begun:
-        door.cut()
+    if output.begun:
+        output.cut()
     else:
         await refuse(
-            ProtocolRefusal(503, INTERNAL_ERROR, "The gateway is shutting down; this was not finished."), door
+            ProtocolRefusal(503, INTERNAL_ERROR, "The gateway is shutting down; this was not finished."),
+            output,
         )
 
 
-async def refuse(fault: ProtocolRefusal, door: HttpOutput, *, allow: str | None = None) -> None:
-    if door.begun:
-        door.cut()
+async def refuse(fault: ProtocolRefusal, output: HttpOutput, *, allow: str | None = None) -> None:
+    if output.begun:
+        output.cut()
         return
     head: list[tuple[bytes, bytes]] = [JSON]
     if allow is not None:
         head.append((b"allow", allow.encode()))
     if fault.status == 401:
         head.append((b"www-authenticate", b"Bearer"))
-    await door.whole(fault.status, head, msgspec.json.encode(fault.body()))
+    await output.whole(fault.status, head, msgspec.json.encode(fault.body()))

@@ -115,9 +115,9 @@ class StdioConnections:
     """Serves connections. `server` is the one that they are bound to, None for all of them."""
 
     def __init__(
-        self, hub: ToolBackend, config: McpConfig, *, ids: Callable[[], str], server: str | None = None
+        self, gateway: ToolBackend, config: McpConfig, *, ids: Callable[[], str], server: str | None = None
     ) -> None:
-        self.hub = hub
+        self.gateway = gateway
         self.config = config
         self.server = server
         self._ids = ids
@@ -140,27 +140,29 @@ class StdioConnections:
         assert task is not None
         self._open.add(task)
         stream = MessageStream(owner=caller.owner)
-        talk = ClientConversation(self.hub, caller, server=self.server, session=self._ids(), stream=stream)
+        conversation = ClientConversation(
+            self.gateway, caller, server=self.server, session=self._ids(), stream=stream
+        )
         writing = asyncio.create_task(_write(stream, writer))
         try:
             if len(self._open) > self.config.max_sessions:
                 stream.put(_too_many(self.config.max_sessions).body())
             else:
                 lines = StdioLineReader(reader, limit=self.config.max_message, reserve=reserve)
-                await self._listen(talk, lines, writing)
-                await talk.settle(LAST_ANSWERS_SECONDS)
+                await self._listen(conversation, lines, writing)
+                await conversation.settle(LAST_ANSWERS_SECONDS)
         except asyncio.CancelledError:
             pass  # the gateway stops, and this is the connection's own task
         finally:
             self._open.discard(task)
             self._ending.add(task)
-            await self._end(talk, writing, writer)
+            await self._end(conversation, writing, writer)
             self._ending.discard(task)
 
     async def _end(
-        self, talk: ClientConversation, writing: asyncio.Task[None], writer: asyncio.StreamWriter
+        self, conversation: ClientConversation, writing: asyncio.Task[None], writer: asyncio.StreamWriter
     ) -> None:
-        await talk.end()
+        await conversation.end()
         await asyncio.wait((writing,), timeout=LAST_WORDS_SECONDS)
         writing.cancel()
         writer.close()
@@ -177,11 +179,11 @@ class StdioConnections:
             await asyncio.wait(tasks)
 
     async def _listen(
-        self, talk: ClientConversation, lines: StdioLineReader, writing: asyncio.Task[None]
+        self, conversation: ClientConversation, lines: StdioLineReader, writing: asyncio.Task[None]
     ) -> None:
         fixed = False
         while not writing.done():
-            found = await self._line(talk, lines)
+            found = await self._line(conversation, lines)
             if found is None:
                 return
             line, memory = found
@@ -190,66 +192,75 @@ class StdioConnections:
             if value is None:
                 pass
             elif isinstance(value, ProtocolRefusal):
-                talk.stream.put(value.body())
+                conversation.stream.put(value.body())
             elif kind_of(value) == "batch":
-                started = self._batch(talk, value, done=memory.release)
+                started = self._batch(conversation, value, done=memory.release)
             elif kind_of(value) != "request":
-                self._told(talk, value)
-            elif (fault := self._fault(talk, value, fixed=fixed)) is not None:
-                talk.stream.put(fault.body())
+                self._receive(conversation, value)
+            elif (fault := self._fault(conversation, value, fixed=fixed)) is not None:
+                conversation.stream.put(fault.body())
             else:
                 fixed = True
-                started = talk.start(value, talk.stream, done=memory.release)
+                started = conversation.start(value, conversation.stream, done=memory.release)
                 if not started:
-                    talk.stream.put(already_running(value))
+                    conversation.stream.put(already_running(value))
             if not started:
                 memory.release()
 
     async def _line(
-        self, talk: ClientConversation, lines: StdioLineReader
+        self, conversation: ClientConversation, lines: StdioLineReader
     ) -> tuple[bytes, LineMemory] | None:
         try:
             return await lines.next()
         except LineTooLong:
-            told = f"Invalid request: a line is longer than the {self.config.max_message} bytes of [mcp] max_message. The connection ends."
-            talk.stream.put(ProtocolRefusal(413, INVALID_REQUEST, told).body())
+            text = f"Invalid request: a line is longer than the {self.config.max_message} bytes of [mcp] max_message. The connection ends."
+            conversation.stream.put(ProtocolRefusal(413, INVALID_REQUEST, text).body())
         except ModelplexError as error:
-            told = f"{error.message} The connection ends."
-            talk.stream.put(ProtocolRefusal(error.status, INTERNAL_ERROR, told, {"reason": "limit"}).body())
+            text = f"{error.message} The connection ends."
+            conversation.stream.put(
+                ProtocolRefusal(error.status, INTERNAL_ERROR, text, {"reason": "limit"}).body()
+            )
         except OSError:
             pass
         return None
 
-    def _told(self, talk: ClientConversation, value: Any) -> None:
+    def _receive(self, conversation: ClientConversation, value: Any) -> None:
         if kind_of(value) == "none":
-            talk.stream.put(malformed(value).body())
+            conversation.stream.put(malformed(value).body())
         else:
-            talk.heard(value)
+            conversation.receive(value)
 
-    def _fault(self, talk: ClientConversation, message: Json, *, fixed: bool) -> ProtocolRefusal | None:
+    def _fault(
+        self, conversation: ClientConversation, message: Json, *, fixed: bool
+    ) -> ProtocolRefusal | None:
         """What is wrong with a request on this connection. The first without a fault says which era
         it is.
         """
-        era = talk.era if fixed else era_of(message)
+        era = conversation.era if fixed else era_of(message)
         if era is None:
             return no_era(id_of(message))
         fault = modern_fault(None, message) if era == "modern" else None
         if fault is None:
-            talk.era = era
+            conversation.era = era
         return fault
 
-    def _batch(self, talk: ClientConversation, value: list[Any], *, done: Callable[[], None]) -> bool:
+    def _batch(self, conversation: ClientConversation, value: list[Any], *, done: Callable[[], None]) -> bool:
         """Whether it has requests, after the last of which `done` is called."""
-        if not talk.open or talk.version != BATCHING or not value or len(value) > self.config.max_in_flight:
-            talk.stream.put(malformed(value).body())
+        if (
+            not conversation.open
+            or conversation.version != BATCHING
+            or not value
+            or len(value) > self.config.max_in_flight
+        ):
+            conversation.stream.put(malformed(value).body())
             return False
-        answers = BatchStream(talk.stream)
+        answers = BatchStream(conversation.stream)
 
         def over() -> None:
             answers.finish()
             done()
 
-        return start_all(talk, value, answers, done=over) > 0
+        return start_all(conversation, value, answers, done=over) > 0
 
 
 class BatchStream(MessageStream):

@@ -117,7 +117,7 @@ class Connect(Protocol):
     def __call__(self, *, sse: bool = False) -> Awaitable[ServerSession]: ...
 
 
-async def meet(
+async def connect_session(
     connect: Connect, *, protocol: McpProtocol, known: EraVerdict | None, remote: bool, probe_timeout: float
 ) -> tuple[ServerSession, EraVerdict]:
     """A link whose era is settled, with the verdict to remember. The caller bounds the whole.
@@ -128,7 +128,7 @@ async def meet(
     """
     match protocol, known:
         case ("modern", _) | ("auto", EraVerdict(era="modern")):
-            return await _as_modern(
+            return await _connect_as_modern(
                 connect, certain=protocol == "modern", remote=remote, probe_timeout=probe_timeout
             )
         case ("legacy", _) | ("auto", EraVerdict(era="legacy", guesses=0)):
@@ -138,75 +138,79 @@ async def meet(
             return await _Handshake(connect, remote=remote).on(await connect(), sse=False)
         case _:
             guesses = 0 if known is None else known.guesses
-            return await _probed(connect, remote=remote, probe_timeout=probe_timeout, guesses=guesses)
+            return await _connect_by_probe(
+                connect, remote=remote, probe_timeout=probe_timeout, guesses=guesses
+            )
 
 
-async def _as_modern(
+async def _connect_as_modern(
     connect: Connect, *, certain: bool, remote: bool, probe_timeout: float
 ) -> tuple[ServerSession, EraVerdict]:
     """Configured or remembered: it has all the time of the start to answer, if there is no other
     era to turn to.
     """
-    link = await connect()
-    async with _closing(link) as kept:
+    session = await connect()
+    async with _closing(session) as kept:
         try:
-            judgement = await asyncio.wait_for(_ask(link), None if certain else probe_timeout * 2)
+            judgement = await asyncio.wait_for(_probe(session), None if certain else probe_timeout * 2)
         except (TimeoutError, ConnectionLost):
             if certain or remote:
                 raise
             judgement = Legacy()
-        except HttpRefused as turned:
-            if certain or turned.status not in LEGACY_STATUSES:
+        except HttpRefused as refused:
+            if certain or refused.status not in LEGACY_STATUSES:
                 raise
             judgement = Legacy()
         if isinstance(judgement, Modern):
             kept()
-            return _adopted(link, judgement)
+            return _adopted(session, judgement)
         if certain:
             raise NoCommonEra(
                 judgement.sentence
                 if isinstance(judgement, Incompatible)
                 else "It does not speak the modern form, which its config asks for."
             )
-    return await _probed(connect, remote=remote, probe_timeout=probe_timeout)  # what was remembered is wrong
+    return await _connect_by_probe(
+        connect, remote=remote, probe_timeout=probe_timeout
+    )  # what was remembered is wrong
 
 
-async def _probed(
+async def _connect_by_probe(
     connect: Connect, *, remote: bool, probe_timeout: float, guesses: int = 0
 ) -> tuple[ServerSession, EraVerdict]:
-    link = await connect()
-    async with _closing(link) as kept:
+    session = await connect()
+    async with _closing(session) as kept:
         fresh = late = False
         try:
-            judgement = await asyncio.wait_for(_ask(link), probe_timeout)
+            judgement = await asyncio.wait_for(_probe(session), probe_timeout)
         except TimeoutError:
             judgement, fresh, late = Legacy(), True, True
         except ConnectionLost:
             if remote:
                 raise  # nobody was reached, which tells nothing
             judgement, fresh = Legacy(), True
-        except HttpRefused as turned:
-            if turned.status in {401, 403, 429} or turned.status >= 500:
+        except HttpRefused as refused:
+            if refused.status in {401, 403, 429} or refused.status >= 500:
                 raise
             judgement = Legacy()
         if isinstance(judgement, Modern):
             kept()
-            return _adopted(link, judgement)
+            return _adopted(session, judgement)
         if isinstance(judgement, Incompatible):
             raise NoCommonEra(judgement.sentence)
         # Some die only after they have answered.
-        if not (fresh or remote or link.channel.lost.done()):
+        if not (fresh or remote or session.channel.lost.done()):
             try:
-                met = await _Handshake(connect, remote=remote).on(link, sse=False)
+                result = await _Handshake(connect, remote=remote).on(session, sse=False)
             except (ConnectionLost, NoCommonEra):
                 pass  # the probe may have spoilt it
             else:
                 kept()
-                return met
-    link, verdict = await _Handshake(connect, remote=remote).on(await connect(), sse=False)
+                return result
+    session, verdict = await _Handshake(connect, remote=remote).on(await connect(), sse=False)
     if late and verdict.era == "legacy":
         verdict = msgspec.structs.replace(verdict, guesses=guesses + 1)
-    return link, verdict
+    return session, verdict
 
 
 class _Handshake:
@@ -216,25 +220,25 @@ class _Handshake:
         self._connect = connect
         self._remote = remote
 
-    async def on(self, link: ServerSession, *, sse: bool) -> tuple[ServerSession, EraVerdict]:
-        async with _closing(link) as kept:
+    async def on(self, session: ServerSession, *, sse: bool) -> tuple[ServerSession, EraVerdict]:
+        async with _closing(session) as kept:
             try:
-                reply = await link.initialize()
-            except HttpRefused as turned:
-                if sse or turned.status not in LEGACY_STATUSES:
+                reply = await session.initialize()
+            except HttpRefused as refused:
+                if sse or refused.status not in LEGACY_STATUSES:
                     raise
                 reply = None
             if reply is not None:
                 if reply.result is not None and understood(reply.result):
-                    await link.greet(reply.result)
+                    await session.finish_handshake(reply.result)
                     kept()
-                    return link, EraVerdict("legacy", link.version, sse)
+                    return session, EraVerdict("legacy", session.version, sse)
                 if reply.error is not None and reply.error["code"] == UNSUPPORTED_VERSION:
                     # A modern server that was only slow to answer the probe.
-                    judgement = await _ask(link)
+                    judgement = await _probe(session)
                     if isinstance(judgement, Modern):
                         kept()
-                        return _adopted(link, judgement)
+                        return _adopted(session, judgement)
                 raise NoCommonEra(_refusal(reply))
         return await self.on(await self._connect(sse=True), sse=True)
 
@@ -246,14 +250,14 @@ def _refusal(reply: McpReply) -> str:
     return f"It wants to speak {str(version)[:40]!r}, which is not spoken here."
 
 
-async def _ask(link: ServerSession) -> Judgement:
+async def _probe(session: ServerSession) -> Judgement:
     """Probe, and once more where the answer says how."""
     judgement: Judgement = ModernRetry(NEWEST)
     for _ in range(2):
         if not isinstance(judgement, ModernRetry):
             break
         version = judgement.version
-        judgement = judge(await link.discover(version, declare=judgement.declare), version=version)
+        judgement = judge(await session.discover(version, declare=judgement.declare), version=version)
     return (
         Incompatible("It is modern, and yet refuses to be asked what it is.")
         if isinstance(judgement, ModernRetry)
@@ -261,16 +265,16 @@ async def _ask(link: ServerSession) -> Judgement:
     )
 
 
-def _adopted(link: ServerSession, judgement: Modern) -> tuple[ServerSession, EraVerdict]:
-    link.adopt(judgement.version, judgement.result)
-    return link, EraVerdict("modern", judgement.version)
+def _adopted(session: ServerSession, judgement: Modern) -> tuple[ServerSession, EraVerdict]:
+    session.adopt(judgement.version, judgement.result)
+    return session, EraVerdict("modern", judgement.version)
 
 
 class _closing:  # noqa: N801 - read as the words of a with statement
     """Closes a link on the way out, unless it is kept."""
 
-    def __init__(self, link: ServerSession) -> None:
-        self._link: ServerSession | None = link
+    def __init__(self, session: ServerSession) -> None:
+        self._link: ServerSession | None = session
 
     async def __aenter__(self) -> Callable[[], None]:
         return self._keep

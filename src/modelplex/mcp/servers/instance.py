@@ -42,30 +42,32 @@ class InstanceHost(Protocol):
 
     def now(self) -> float: ...
     def dice(self) -> float: ...
-    async def connect(self, seat: ServerInstance, *, sse: bool = False) -> ServerSession: ...
-    async def learnt(self, verdict: EraVerdict) -> None: ...
-    async def met(self, seat: ServerInstance, link: ServerSession) -> None:
+    async def connect(self, instance: ServerInstance, *, sse: bool = False) -> ServerSession: ...
+    async def store_verdict(self, verdict: EraVerdict) -> None: ...
+    async def load_catalog(self, instance: ServerInstance, session: ServerSession) -> None:
         """A link has come about: see to the catalogue. Raises Lost."""
         ...
 
-    async def refresh(self, seat: ServerInstance, link: ServerSession, *, missed: bool = False) -> None: ...
-    def changed(self, seat: ServerInstance, before: Life) -> None: ...
+    async def refresh(
+        self, instance: ServerInstance, session: ServerSession, *, missed: bool = False
+    ) -> None: ...
+    def changed(self, instance: ServerInstance, before: Life) -> None: ...
     def warn(self, text: str, *, scope: str) -> None: ...
-    def failed(self, seat: ServerInstance, text: str) -> None: ...
+    def failed(self, instance: ServerInstance, text: str) -> None: ...
 
 
 class ServerInstance:
-    def __init__(self, house: InstanceHost, *, scope: str, life: Life) -> None:
+    def __init__(self, host: InstanceHost, *, scope: str, life: Life) -> None:
         self.scope = scope
         self.life = life
-        self.link: ServerSession | None = None
+        self.session: ServerSession | None = None
         self.started_at: float | None = None
         self.starts = 0
         self.in_flight = 0
         self.watched: frozenset[str] = frozenset()
         self.closed = False
-        self._house = house
-        self._last_used = house.now()
+        self._host = host
+        self._last_used = host.now()
         self._starting: asyncio.Task[ServerSession | Unavailable] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -80,12 +82,12 @@ class ServerInstance:
     # Its life.
 
     def live(self, event: lifecycle.Event) -> None:
-        before, self.life = self.life, lifecycle.next(self.life, event, self._house.now())
+        before, self.life = self.life, lifecycle.next(self.life, event, self._host.now())
         if before.state != self.life.state:
-            self._house.changed(self, before)
+            self._host.changed(self, before)
 
     def unavailable(self, sentence: str, reason: str, *, retry_after: float | None = None) -> Unavailable:
-        name = self._house.config.name
+        name = self._host.config.name
         return Unavailable(
             f"The tool server {name} {sentence}", server=name, reason=reason, retry_after=retry_after
         )
@@ -100,8 +102,8 @@ class ServerInstance:
             if self.closed:
                 raise self.unavailable("was stopped.", "lost")
             self._refuse_at_once()
-            if self.link is not None:
-                return self.link
+            if self.session is not None:
+                return self.session
             if self._starting is None:
                 await self._rested()
                 if self._busy():
@@ -119,7 +121,7 @@ class ServerInstance:
 
     def _busy(self) -> bool:
         """Whether another who waited was first, or what was waited for is over."""
-        return self._starting is not None or self.link is not None or self.closed
+        return self._starting is not None or self.session is not None or self.closed
 
     def _refuse_at_once(self) -> None:
         """What will not be started, or not for long."""
@@ -128,7 +130,7 @@ class ServerInstance:
                 raise self.unavailable("is disabled.", "disabled")
             case "quarantined":
                 raise self.unavailable("waits for the host's approval of what it offers.", "quarantined")
-            case "crash_loop" if wait := self.life.wait(self._house.now()):
+            case "crash_loop" if wait := self.life.wait(self._host.now()):
                 sentence = f"has failed {lifecycle.CRASHES} times in a row and rests. {self.life.error or ''}".rstrip()
                 raise self.unavailable(sentence, "crash_loop", retry_after=wait)
             case _:
@@ -136,7 +138,7 @@ class ServerInstance:
 
     async def _rested(self) -> None:
         """Wait out a backoff."""
-        if wait := self.life.wait(self._house.now()):
+        if wait := self.life.wait(self._host.now()):
             await asyncio.sleep(wait)
 
     def _start_ended(self, task: asyncio.Task[ServerSession | Unavailable]) -> None:
@@ -144,27 +146,27 @@ class ServerInstance:
             self._starting = None
 
     async def _start(self) -> ServerSession | Unavailable:
-        house = self._house
+        host = self._host
         self.live(lifecycle.Needed())
         if self._ending:
             await asyncio.wait(set(self._ending))
-        link: ServerSession | None = None
+        session: ServerSession | None = None
         try:
-            local = house.config.command is not None
+            local = host.config.command is not None
             if local:
-                await house.children.take(self)
-            async with house.children.turn() if local else contextlib.nullcontext():
-                async with asyncio.timeout(house.limits.start_timeout):
-                    link, verdict = await era_probe.meet(
+                await host.children.take(self)
+            async with host.children.turn() if local else contextlib.nullcontext():
+                async with asyncio.timeout(host.limits.start_timeout):
+                    session, verdict = await era_probe.connect_session(
                         self._connect,
-                        protocol=house.config.protocol,
-                        known=house.verdict,
+                        protocol=host.config.protocol,
+                        known=host.verdict,
                         remote=not local,
-                        probe_timeout=house.limits.probe_timeout,
+                        probe_timeout=host.limits.probe_timeout,
                     )
-                    await house.met(self, link)
-            if link.channel.lost.done():
-                raise ConnectionLost(link.channel.lost.result())
+                    await host.load_catalog(self, session)
+            if session.channel.lost.done():
+                raise ConnectionLost(session.channel.lost.result())
         except (
             ConnectionLost,
             HttpRefused,
@@ -173,65 +175,67 @@ class ServerInstance:
             TimeoutError,
             NoRoom,
         ) as error:
-            await self._give_way(link)
+            await self._give_way(session)
             return self._start_failed(error)
         except BaseException:
-            await self._give_way(link)
+            await self._give_way(session)
             self.live(lifecycle.StoppedIdle())
             raise
-        self._settle(link)
-        await house.learnt(verdict)
-        return link
+        self._settle(session)
+        await host.store_verdict(verdict)
+        return session
 
     async def _connect(self, *, sse: bool = False) -> ServerSession:
-        return await self._house.connect(self, sse=sse)
+        return await self._host.connect(self, sse=sse)
 
-    async def _give_way(self, link: ServerSession | None) -> None:
-        if link is not None:
-            await asyncio.shield(asyncio.ensure_future(link.close()))
-        self._house.children.free(self)
+    async def _give_way(self, session: ServerSession | None) -> None:
+        if session is not None:
+            await asyncio.shield(asyncio.ensure_future(session.close()))
+        self._host.children.free(self)
 
     def _start_failed(self, error: Exception) -> Unavailable:
-        house = self._house
+        host = self._host
         match error:
             case NoRoom():
                 self.live(lifecycle.StoppedIdle())
-                sentence = f"cannot be started: {house.children.limit} processes run, which is the limit."
+                sentence = f"cannot be started: {host.children.limit} processes run, which is the limit."
                 return self.unavailable(sentence, "limit", retry_after=1.0)
             case ConnectionLost() | HttpRefused() | era_probe.NoCommonEra():
-                told = error.sentence
+                on_notification = error.sentence
             case TimeoutError():
-                told = f"It was not ready within {house.limits.start_timeout:g} seconds."
+                on_notification = f"It was not ready within {host.limits.start_timeout:g} seconds."
             case _:
-                told = "Its session ended at once."
-        self.live(lifecycle.StartFailed(told, house.dice()))
-        house.failed(self, f"could not be started: {told}")
+                on_notification = "Its session ended at once."
+        self.live(lifecycle.StartFailed(on_notification, host.dice()))
+        host.failed(self, f"could not be started: {on_notification}")
         unauthorized = isinstance(error, HttpRefused) and error.status in {401, 403}
         return self.unavailable(
-            f"could not be started. {told}",
+            f"could not be started. {on_notification}",
             "unauthorized" if unauthorized else "start_failed",
-            retry_after=self.life.wait(house.now()) or None,
+            retry_after=self.life.wait(host.now()) or None,
         )
 
-    def _settle(self, link: ServerSession) -> None:
-        self.link = link
+    def _settle(self, session: ServerSession) -> None:
+        self.session = session
         self.starts += 1
-        self.started_at = self._house.now()
+        self.started_at = self._host.now()
         self._subscribed = frozenset()
         self.live(lifecycle.Ready())
-        link.channel.lost.add_done_callback(lambda told: self._lost(link, told.result()))
+        session.channel.lost.add_done_callback(
+            lambda on_notification: self._lost(session, on_notification.result())
+        )
         self.touch()
-        self.aside(self._resume(link))
+        self.aside(self._resume(session))
 
-    def _lost(self, link: ServerSession, sentence: str) -> None:
+    def _lost(self, session: ServerSession, sentence: str) -> None:
         """It exited by itself, or its stream broke."""
-        if self.link is not link:
+        if self.session is not session:
             return
-        self.link = None
+        self.session = None
         self.started_at = None
-        self.live(lifecycle.StartFailed(sentence, self._house.dice()))
-        self._house.failed(self, f"was lost: {sentence}")
-        self._end(link)
+        self.live(lifecycle.StartFailed(sentence, self._host.dice()))
+        self._host.failed(self, f"was lost: {sentence}")
+        self._end(session)
         if self.watched and not self.closed:
             self.aside(self._return())
 
@@ -239,38 +243,38 @@ class ServerInstance:
         """Somebody waits for its news, who will not call: it is started again without being asked,
         as long as that is no crash loop.
         """
-        while self.watched and self.link is None:
+        while self.watched and self.session is None:
             try:
                 await self.ready()
             except Unavailable:
                 if self.life.state != "backoff":
                     return
 
-    def lose(self, link: ServerSession, sentence: str) -> None:
+    def lose(self, session: ServerSession, sentence: str) -> None:
         """An older HTTP server has forgotten its session: no failure, but what comes next begins
         anew.
         """
-        if self.link is link:
-            self.link = None
+        if self.session is session:
+            self.session = None
             self.started_at = None
             self.live(lifecycle.StoppedIdle())
-            self._end(link)
+            self._end(session)
 
-    def _end(self, link: ServerSession) -> asyncio.Task[None]:
+    def _end(self, session: ServerSession) -> asyncio.Task[None]:
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None
-        task = asyncio.get_running_loop().create_task(self._close(link))
+        task = asyncio.get_running_loop().create_task(self._close(session))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
 
-    async def _close(self, link: ServerSession) -> None:
+    async def _close(self, session: ServerSession) -> None:
         try:
-            await link.close()
+            await session.close()
         finally:
-            if self._starting is None and self.link is None:
-                self._house.children.free(self)
+            if self._starting is None and self.session is None:
+                self._host.children.free(self)
 
     # Use and idleness.
 
@@ -280,11 +284,11 @@ class ServerInstance:
 
     async def give_up(self) -> None:
         """Stop it without a fault of anybody's; the next call starts it."""
-        link, self.link = self.link, None
+        session, self.session = self.session, None
         self.started_at = None
         self.live(lifecycle.StoppedIdle())
-        if link is not None:
-            await asyncio.shield(self._end(link))
+        if session is not None:
+            await asyncio.shield(self._end(session))
 
     async def stand_down(self) -> None:
         """Let what is in flight end, then stop: the state stays what it is."""
@@ -294,20 +298,20 @@ class ServerInstance:
 
     def touch(self) -> None:
         """It was used now."""
-        self._last_used = self._house.now()
-        if self._timer is None and self._house.config.idle_stop > 0 and self.link is not None:
-            self._arm(self._house.config.idle_stop)
+        self._last_used = self._host.now()
+        if self._timer is None and self._host.config.idle_stop > 0 and self.session is not None:
+            self._arm(self._host.config.idle_stop)
 
     def _arm(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        if self.link is None or self.closed:
+        if self.session is None or self.closed:
             return
         since = self.idle_since
-        stop_after = self._house.config.idle_stop
-        left = stop_after if since is None else since + stop_after - self._house.now()
+        stop_after = self._host.config.idle_stop
+        left = stop_after if since is None else since + stop_after - self._host.now()
         if left > 0:
             self._arm(left)
         else:
@@ -338,49 +342,49 @@ class ServerInstance:
 
     # Subscriptions.
 
-    async def _resume(self, link: ServerSession) -> None:
+    async def _resume(self, session: ServerSession) -> None:
         """After a start: the lists anew, if they were only remembered, and the subscriptions that
         were held before.
         """
         with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
             await self.subscribe()
-            await self._house.refresh(self, link)
+            await self._host.refresh(self, session)
 
     async def subscribe(self) -> None:
         """Make what is watched so at the server that runs, in its own way. Raises Lost, Turned or
         Gone.
         """
         async with self._watch_lock:
-            link = self.link
-            if link is None:
+            session = self.session
+            if session is None:
                 return
             wanted = self.watched  # it may change while we wait, and whoever changes it comes here next
-            if link.era == "modern":
-                await self._listen(link, wanted)
+            if session.era == "modern":
+                await self._listen(session, wanted)
                 return
             for method, uris in (
                 ("resources/subscribe", wanted - self._subscribed),
                 ("resources/unsubscribe", self._subscribed - wanted),
             ):
                 for uri in sorted(uris):
-                    reply = await link.request(method, {"uri": uri})
+                    reply = await session.request(method, {"uri": uri})
                     if reply.error is not None:
-                        self._house.warn(
+                        self._host.warn(
                             f"{method} was answered with error {reply.error['code']}.", scope=self.scope
                         )
             self._subscribed = wanted
 
-    async def _listen(self, link: ServerSession, wanted: frozenset[str]) -> None:
+    async def _listen(self, session: ServerSession, wanted: frozenset[str]) -> None:
         """One stream holds all: a changed wish is a new stream, and the old one ends when the new
         one stands.
         """
-        wish = _wish(link.capabilities, wanted)
+        wish = _wish(session.capabilities, wanted)
         if self._listening is not None and self._subscribed == wanted and not self._listening.done():
             return
         old, self._listening = self._listening, None
         if wish:
             acknowledged = asyncio.get_running_loop().create_future()
-            self._listening = asyncio.get_running_loop().create_task(self._hold(link, wish, acknowledged))
+            self._listening = asyncio.get_running_loop().create_task(self._hold(session, wish, acknowledged))
             self._asides.add(self._listening)
             self._listening.add_done_callback(self._asides.discard)
             await asyncio.wait([acknowledged], timeout=ACKNOWLEDGED)
@@ -388,10 +392,10 @@ class ServerInstance:
         if old is not None:
             old.cancel()
 
-    async def _hold(self, link: ServerSession, wish: Json, acknowledged: asyncio.Future[None]) -> None:
+    async def _hold(self, session: ServerSession, wish: Json, acknowledged: asyncio.Future[None]) -> None:
         """Keep the stream open for as long as the link is."""
 
-        def told(message: Json) -> None:
+        def on_notification(message: Json) -> None:
             if (
                 message.get("method") == "notifications/subscriptions/acknowledged"
                 and not acknowledged.done()
@@ -400,12 +404,14 @@ class ServerInstance:
 
         pause = LISTEN_PAUSE
         try:
-            while not link.channel.lost.done():
+            while not session.channel.lost.done():
                 with contextlib.suppress(ConnectionLost, HttpRefused):
-                    reply = await link.request("subscriptions/listen", {"notifications": wish}, told=told)
+                    reply = await session.request(
+                        "subscriptions/listen", {"notifications": wish}, on_notification=on_notification
+                    )
                     if reply.error is not None:
                         code = reply.error["code"]
-                        self._house.warn(
+                        self._host.warn(
                             f"subscriptions/listen was answered with error {code}.", scope=self.scope
                         )
                         return
@@ -413,7 +419,7 @@ class ServerInstance:
                 pause = min(pause * 2, MAX_LISTEN_PAUSE)
                 # What changed meanwhile was told to nobody.
                 with contextlib.suppress(ConnectionLost, HttpRefused):
-                    await self._house.refresh(self, link, missed=True)
+                    await self._host.refresh(self, session, missed=True)
         finally:
             if not acknowledged.done():
                 acknowledged.set_result(None)

@@ -61,7 +61,7 @@ class SseChannel(DuplexChannel):
                         self._named(event.data.decode("utf-8", "replace"))
                     else:
                         for message in messages_of(self._wire.hide(event.data), limit=self._wire.passed):
-                            self.took(within(message, size=len(event.data), limit=self._wire.passed))
+                            self.receive(within(message, size=len(event.data), limit=self._wire.passed))
             self.fail("It ended the stream.")
         except ConnectionLost as lost:
             self.fail(lost.sentence)

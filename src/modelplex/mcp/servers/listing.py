@@ -48,7 +48,7 @@ Warn = Callable[[str], None]
 
 
 async def load(
-    link: ServerSession,
+    session: ServerSession,
     *,
     limits: McpConfig,
     old: Catalog | None,
@@ -66,29 +66,31 @@ async def load(
     lists: dict[str, tuple[Json, ...]] = {}
     for kind in METHODS:
         before: tuple[Json, ...] = getattr(old, kind) if old is not None else ()
-        if kind in kinds and METHODS[kind][0] in link.capabilities:
-            got = await _list(link, kind, limits=limits, warn=warn)
+        if kind in kinds and METHODS[kind][0] in session.capabilities:
+            got = await _list(session, kind, limits=limits, warn=warn)
             lists[kind] = before if got is None else got
         elif kind not in kinds:
             lists[kind] = before
-    if remote and link.era == "modern":
+    if remote and session.era == "modern":
         lists["tools"] = _callable(lists.get("tools", ()), warn=warn)
     return Catalog(
-        era=link.era,
-        version=link.version,
-        info=link.info,
-        capabilities=link.capabilities,
-        instructions=link.instructions,
+        era=session.era,
+        version=session.version,
+        info=session.info,
+        capabilities=session.capabilities,
+        instructions=session.instructions,
         **lists,
     )
 
 
-async def _list(link: ServerSession, kind: Kind, *, limits: McpConfig, warn: Warn) -> tuple[Json, ...] | None:
+async def _list(
+    session: ServerSession, kind: Kind, *, limits: McpConfig, warn: Warn
+) -> tuple[Json, ...] | None:
     """All pages of one list; None where it could not be had at all."""
     _, method, member = METHODS[kind]
     try:
         async with asyncio.timeout(limits.list_timeout):
-            return await _pages(link, method, member, limits=limits, warn=warn)
+            return await _pages(session, method, member, limits=limits, warn=warn)
     except TimeoutError:
         warn(f"{method} was not answered within {limits.list_timeout:g} seconds.")
     except HttpRefused as turned:
@@ -97,14 +99,14 @@ async def _list(link: ServerSession, kind: Kind, *, limits: McpConfig, warn: War
 
 
 async def _pages(
-    link: ServerSession, method: str, member: str, *, limits: McpConfig, warn: Warn
+    session: ServerSession, method: str, member: str, *, limits: McpConfig, warn: Warn
 ) -> tuple[Json, ...] | None:
     entries: dict[object, Json] = {}
     cursor: str | None = None
     seen: set[str] = set()
     size = 0
     for _ in range(limits.max_pages):
-        reply = await link.request(method, {} if cursor is None else {"cursor": cursor})
+        reply = await session.request(method, {} if cursor is None else {"cursor": cursor})
         if reply.error is not None:
             if reply.error["code"] == METHOD_NOT_FOUND and cursor is None:
                 return ()  # advertised, and yet not there

@@ -24,12 +24,12 @@ from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import (
     HEADER_MISMATCH,
     META_SUBSCRIPTION,
-    AskedOf,
     Catalog,
     Era,
     Json,
     McpReply,
-    Told,
+    NotificationHandler,
+    RequestHandler,
     Unavailable,
 )
 from modelplex.mcp.server_output import SHOWN, LastLines, LogAllowance
@@ -55,7 +55,7 @@ from modelplex.mcp.servers.streamable_http import ConnectionNotMade, HttpChannel
 from modelplex.records.log import Secrets
 
 Level = Literal["debug", "info", "warning", "error"]
-Kinds = Literal["state", "stderr", "stdout", "list", "warning"]
+EventKind = Literal["state", "stderr", "stdout", "list", "warning"]
 
 ALIVE: Final[tuple[State, ...]] = (
     "ready", "starting", "idle_stopped", "cataloged", "configured", "backoff", "crash_loop", "quarantined", "disabled",
@@ -77,7 +77,7 @@ CHANGE_PAUSE: Final = 0.1
 MAX_CHANGE_PAUSE: Final = 30.0
 HELD_LINES: Final = 100
 """Lines of a process's own that are held back until its era is known."""
-TOLD_WORDS: Final = 3
+LOGGED_LAST_LINES: Final = 3
 """Of its last lines, so many stand beside the reason of a failure in the log, where each line is
 told too.
 """
@@ -91,7 +91,7 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     server: str
-    kind: Kinds
+    kind: EventKind
     text: str
     level: Level = "info"
     scope: str = ""
@@ -137,7 +137,7 @@ class ManagedServer:
         client: HttpClient | None = None,
         clock: Callable[[], float] | None = None,
         dice: Callable[[], float] | None = None,
-        tell: Callable[[ServerEvent], None] | None = None,
+        on_event: Callable[[ServerEvent], None] | None = None,
     ) -> None:
         self.config = config
         self.limits = limits
@@ -159,24 +159,24 @@ class ManagedServer:
         self._environ = os.environ if environ is None else environ
         self._client = client
         self._own_client: HttpClient | None = None
-        self._tell = tell or _to_nobody
-        self._seats: dict[str, ServerInstance] = {}
-        self._rest = Life()
+        self._on_event = on_event or _discard_event
+        self._instances: dict[str, ServerInstance] = {}
+        self._default_life = Life()
         self._callbacks: dict[object, Callable[[str, Json], None]] = {}
         self._fingerprint = ""
         self._loading: asyncio.Task[None] | None = None
         self._live = False
         self._loaded_at = 0.0
         self._refreshing: asyncio.Task[None] | None = None
-        self._pending: dict[tuple[str, str], Json] = {}
+        self._pending_changes: dict[tuple[str, str], Json] = {}
         self._in_flight = 0
         self._closed = False
-        self._keeping = asyncio.Lock()
-        self._asides: set[asyncio.Task[None]] = set()
+        self._storing = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
         self._allowance = LogAllowance()
-        self._words: dict[str, LastLines] = {}
+        self._last_lines: dict[str, LastLines] = {}
         self._voices: dict[str, _Voice] = {}
-        self._secrets = Secrets(_hidden(config))
+        self._secrets = Secrets(_secret_values(config))
         self._credentials = Secrets(credentials(config))
 
     def __repr__(self) -> str:
@@ -185,9 +185,9 @@ class ManagedServer:
     @property
     def state(self) -> State:
         """Of all its scopes together: the most alive."""
-        if self._rest.state in {"disabled", "quarantined"} or not self._seats:
-            return self._rest.state
-        states_of: list[State] = [seat.life.state for seat in self._seats.values()]
+        if self._default_life.state in {"disabled", "quarantined"} or not self._instances:
+            return self._default_life.state
+        states_of: list[State] = [instance.life.state for instance in self._instances.values()]
         return min(states_of, key=ALIVE.index)
 
     async def load(self) -> Catalog | None:
@@ -206,7 +206,7 @@ class ManagedServer:
             self.catalog, self.verdict = await self._cache.load(self._fingerprint)
             self.late = self.catalog is None and await self._cache.is_late(self._fingerprint)
             if self.catalog is not None:
-                self._rest = lifecycle.next(self._rest, lifecycle.Cataloged(), self.now())
+                self._default_life = lifecycle.next(self._default_life, lifecycle.Cataloged(), self.now())
 
     async def lists(self, *, fresh: bool = False) -> Catalog:
         """The catalogue that is known; the server is started only where there is none, or `fresh`
@@ -218,11 +218,13 @@ class ManagedServer:
         await self.load()
         if self.catalog is not None and not fresh:
             return self.catalog
-        seat = next((seat for seat in self._seats.values() if seat.link is not None), None) or self._seat("")
-        starts = seat.starts
-        link = await seat.ready()
-        if self.catalog is None or starts == seat.starts or not self._live:
-            await self._reload(seat, link, tuple(METHODS))
+        instance = next(
+            (instance for instance in self._instances.values() if instance.session is not None), None
+        ) or self._instance("")
+        starts = instance.starts
+        session = await instance.ready()
+        if self.catalog is None or starts == instance.starts or not self._live:
+            await self._reload(instance, session, tuple(METHODS))
         assert self.catalog is not None
         return self.catalog
 
@@ -232,8 +234,8 @@ class ManagedServer:
         params: Json,
         *,
         scope: str = "",
-        told: Told | None = None,
-        asked: AskedOf | None = None,
+        on_notification: NotificationHandler | None = None,
+        on_request: RequestHandler | None = None,
         capabilities: Json | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - it is renewed by progress
         log_level: str | None = None,
@@ -263,123 +265,127 @@ class ManagedServer:
                 not have happened.
         """
         await self.load()
-        seat = self._seat(scope)
+        instance = self._instance(scope)
         lasting = method == LISTEN
         if self._in_flight >= self.limits.max_server_in_flight and not lasting:
             sentence = f"has {self._in_flight} requests in flight, which is the limit."
-            raise seat.unavailable(sentence, "limit", retry_after=1.0)
-        ask = _Ask(
+            raise instance.unavailable(sentence, "limit", retry_after=1.0)
+        outgoing = _Request(
             method,
             params,
-            told,
-            asked,
+            on_notification,
+            on_request,
             capabilities,
             log_level,
             client_version,
             timeout or self.config.timeout,
         )
         self._in_flight += not lasting
-        seat.in_flight += 1
+        instance.in_flight += 1
         try:
-            return await self._ask_safely(seat, ask)
+            return await self._request_with_retry(instance, outgoing)
         finally:
             self._in_flight -= not lasting
-            seat.in_flight -= 1
-            seat.touch()
+            instance.in_flight -= 1
+            instance.touch()
 
-    async def _ask_safely(self, seat: ServerInstance, ask: _Ask) -> McpReply:
+    async def _request_with_retry(self, instance: ServerInstance, outgoing: _Request) -> McpReply:
         """Once; and once more only where that cannot do a thing twice."""
-        again = self._is_idempotent(ask)
+        again = self._is_idempotent(outgoing)
         while True:
-            link = await seat.ready()
+            session = await instance.ready()
             try:
-                reply = await self._ask_once(seat, link, ask)
-                if not (_mismatched(reply) and link.era == "modern" and self.config.command is None):
+                reply = await self._request_once(instance, session, outgoing)
+                if not (_mismatched(reply) and session.era == "modern" and self.config.command is None):
                     return reply
                 # The server's schema is not the one that is known here; it refused before it did
                 # anything.
-                await self._reload(seat, link, ("tools",))
-                return await self._ask_once(seat, link, ask)
+                await self._reload(instance, session, ("tools",))
+                return await self._request_once(instance, session, outgoing)
             except ConnectionNotMade as lost:
-                raise seat.unavailable(f"could not be reached. {lost.sentence}", "start_failed") from None
+                raise instance.unavailable(f"could not be reached. {lost.sentence}", "start_failed") from None
             except ConnectionLost as lost:
                 if not again:
-                    raise seat.unavailable(f"was lost in mid-call. {lost.sentence}", "lost") from None
+                    raise instance.unavailable(f"was lost in mid-call. {lost.sentence}", "lost") from None
                 again = False
             except SessionGone:
-                seat.lose(link, "Its session was forgotten.")
-                if not again and ask.method not in REPEATABLE:
-                    raise seat.unavailable(
+                instance.lose(session, "Its session was forgotten.")
+                if not again and outgoing.method not in REPEATABLE:
+                    raise instance.unavailable(
                         "has forgotten the session; the call was not repeated.", "lost"
                     ) from None
-                if ask.forgotten:
-                    raise seat.unavailable("forgets each session at once.", "lost") from None
-                ask = msgspec.structs.replace(ask, forgotten=True)
-            except HttpRefused as turned:
-                reason = "unauthorized" if turned.status in {401, 403} else "refused"
-                raise seat.unavailable(
-                    f"refused. {turned.sentence}", reason, retry_after=turned.retry_after
+                if outgoing.forgotten:
+                    raise instance.unavailable("forgets each session at once.", "lost") from None
+                outgoing = msgspec.structs.replace(outgoing, forgotten=True)
+            except HttpRefused as refused:
+                reason = "unauthorized" if refused.status in {401, 403} else "refused"
+                raise instance.unavailable(
+                    f"refused. {refused.sentence}", reason, retry_after=refused.retry_after
                 ) from None
 
-    def _is_idempotent(self, ask: _Ask) -> bool:
-        if ask.method != "tools/call":
+    def _is_idempotent(self, outgoing: _Request) -> bool:
+        if outgoing.method != "tools/call":
             return False
-        name = ask.params.get("name")
+        name = outgoing.params.get("name")
         return isinstance(name, str) and any(fnmatchcase(name, glob) for glob in self.config.idempotent)
 
-    async def _ask_once(self, seat: ServerInstance, link: ServerSession, ask: _Ask) -> McpReply:
+    async def _request_once(
+        self, instance: ServerInstance, session: ServerSession, outgoing: _Request
+    ) -> McpReply:
         loop = asyncio.get_running_loop()
         began = loop.time()
         last = began + self.limits.max_call_time
         running = True
 
-        def renew(heard: bool) -> None:  # noqa: FBT001 - a callback of the link's
+        def renew(progress: bool) -> None:  # noqa: FBT001 - a callback of the link's
             if running:
-                bound.reschedule(min(loop.time() + ask.timeout, last) if heard else last)
+                bound.reschedule(min(loop.time() + outgoing.timeout, last) if progress else last)
 
         try:
             async with asyncio.timeout_at(
-                None if ask.method == LISTEN else min(began + ask.timeout, last)
+                None if outgoing.method == LISTEN else min(began + outgoing.timeout, last)
             ) as bound:
-                return await link.request(
-                    ask.method,
-                    ask.params,
-                    told=ask.told,
-                    asked=ask.asked,
-                    capabilities=ask.capabilities,
-                    log_level=ask.log_level,
-                    version=ask.client_version,
+                return await session.request(
+                    outgoing.method,
+                    outgoing.params,
+                    on_notification=outgoing.on_notification,
+                    on_request=outgoing.on_request,
+                    capabilities=outgoing.capabilities,
+                    log_level=outgoing.log_level,
+                    version=outgoing.client_version,
                     renew=renew,
-                    headers=self._argument_headers(link, ask),
+                    headers=self._argument_headers(session, outgoing),
                 )
         except TimeoutError:
             waited = loop.time() - began
-            raise seat.unavailable(
-                f"did not answer {ask.method} within {waited:.0f} seconds.", "timeout"
+            raise instance.unavailable(
+                f"did not answer {outgoing.method} within {waited:.0f} seconds.", "timeout"
             ) from None
         finally:
             running = False
 
-    def _argument_headers(self, link: ServerSession, ask: _Ask) -> dict[str, str] | None:
+    def _argument_headers(self, session: ServerSession, outgoing: _Request) -> dict[str, str] | None:
         if (
-            link.era != "modern"
+            session.era != "modern"
             or self.config.command is not None
-            or ask.method != "tools/call"
+            or outgoing.method != "tools/call"
             or self.catalog is None
         ):
             return None
-        name = ask.params.get("name")
+        name = outgoing.params.get("name")
         tool = next((tool for tool in self.catalog.tools if tool.get("name") == name), None)
         return (
-            None if tool is None else argument_headers(tool.get("inputSchema"), ask.params.get("arguments"))
+            None
+            if tool is None
+            else argument_headers(tool.get("inputSchema"), outgoing.params.get("arguments"))
         )
 
     async def notify(self, method: str, params: Json, *, scope: str = "") -> None:
         """Tell a running process of that scope; where none runs there is nobody to tell."""
-        seat = self._seats.get(scope)
-        if seat is not None and seat.link is not None:
+        instance = self._instances.get(scope)
+        if instance is not None and instance.session is not None:
             with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
-                await seat.link.notify(method, params)
+                await instance.session.notify(method, params)
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
         """Have what belongs to no request: (scope, whole message). After a `list_changed` the
@@ -404,77 +410,81 @@ class ManagedServer:
             Unavailable: as `request`, where something is wanted and it could not be started.
         """
         await self.load()
-        if not uris and scope not in self._seats:
+        if not uris and scope not in self._instances:
             return
-        seat = self._seat(scope)
-        if seat.watched == uris:
+        instance = self._instance(scope)
+        if instance.watched == uris:
             return
-        seat.watched = uris
+        instance.watched = uris
         if uris:
-            await seat.ready()
+            await instance.ready()
         try:
-            await seat.subscribe()
+            await instance.subscribe()
         except (ConnectionLost, HttpRefused, SessionGone):
-            raise seat.unavailable("was lost while it was subscribed to.", "lost") from None
-        seat.touch()
+            raise instance.unavailable("was lost while it was subscribed to.", "lost") from None
+        instance.touch()
 
     def status(self) -> ServerStatus:
         """What is so now; reads nothing and asks nobody."""
-        seats = list(self._seats.values())
-        links = [seat.link for seat in seats if seat.link is not None]
-        times = [seat.started_at for seat in seats if seat.started_at is not None]
-        errors = [seat.life.error for seat in seats if seat.life.error is not None]
-        waits = [wait for seat in seats if (wait := seat.life.wait(self.now()))]
+        instances = list(self._instances.values())
+        links = [instance.session for instance in instances if instance.session is not None]
+        times = [instance.started_at for instance in instances if instance.started_at is not None]
+        errors = [instance.life.error for instance in instances if instance.life.error is not None]
+        waits = [wait for instance in instances if (wait := instance.life.wait(self.now()))]
         known = self.catalog
         return ServerStatus(
             name=self.name,
             state=self.state,
             era=links[0].era if links else known.era if known else None,
             version=links[0].version if links else known.version if known else None,
-            pids=tuple(link.channel.pid for link in links if link.channel.pid is not None),
-            scopes=tuple(scope for scope, seat in self._seats.items() if seat.link is not None),
+            pids=tuple(session.channel.pid for session in links if session.channel.pid is not None),
+            scopes=tuple(
+                scope for scope, instance in self._instances.items() if instance.session is not None
+            ),
             uptime=self.now() - min(times) if times else None,
-            restarts=sum(max(0, seat.starts - 1) for seat in seats),
+            restarts=sum(max(0, instance.starts - 1) for instance in instances),
             in_flight=self._in_flight,
             tools=len(known.tools) if known is not None else None,
             last_error=errors[-1] if errors else None,
-            last_words=next((self.last_words(s) for s in seats if s.life.error and self.last_words(s)), ()),
+            last_words=next(
+                (self.last_words(s) for s in instances if s.life.error and self.last_words(s)), ()
+            ),
             retry_after=min(waits) if waits else None,
         )
 
     def revive(self) -> None:
         """Forget its failures, so that the next call starts it at once: the host's command."""
-        for seat in self._seats.values():
-            seat.live(lifecycle.Revived())
+        for instance in self._instances.values():
+            instance.live(lifecycle.Revived())
 
     def quarantine(self) -> None:
         """Refuse every call from now on, until `approve`. What is in flight goes on."""
-        self._stand(lifecycle.Quarantined())
+        self._set_for_all(lifecycle.Quarantined())
 
     def approve(self) -> None:
         """The end of a quarantine."""
-        self._stand(lifecycle.Revived())
+        self._set_for_all(lifecycle.Revived())
 
     def disable(self) -> None:
         """Refuse every call for good, as a config may ask."""
-        self._stand(lifecycle.Disabled())
+        self._set_for_all(lifecycle.Disabled())
 
-    def _stand(self, event: lifecycle.Event) -> None:
-        self._rest = lifecycle.next(self._rest, event, self.now())
-        for seat in self._seats.values():
-            seat.live(event)
-            if self._rest.state in {"disabled", "quarantined"}:
-                seat.aside(seat.stand_down())
-            elif seat.link is not None:
-                seat.live(lifecycle.Needed())
-                seat.live(lifecycle.Ready())
+    def _set_for_all(self, event: lifecycle.Event) -> None:
+        self._default_life = lifecycle.next(self._default_life, event, self.now())
+        for instance in self._instances.values():
+            instance.live(event)
+            if self._default_life.state in {"disabled", "quarantined"}:
+                instance.aside(instance.stand_down())
+            elif instance.session is not None:
+                instance.live(lifecycle.Needed())
+                instance.live(lifecycle.Ready())
 
     async def end_scope(self, scope: str) -> None:
         """Stop that scope's process and forget it. What is in flight there fails as lost."""
-        seat = self._seats.pop(scope, None)
-        if seat is not None:
-            await seat.close()
-        self._words.pop(scope, None)
+        instance = self._instances.pop(scope, None)
+        if instance is not None:
+            await instance.close()
+        self._last_lines.pop(scope, None)
 
     async def close(self) -> None:
         """Stop everything. Nothing of any process tree is left when this returns."""
@@ -482,7 +492,7 @@ class ManagedServer:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait({self._refreshing})
-        await asyncio.gather(*(self.end_scope(scope) for scope in list(self._seats)), *self._asides)
+        await asyncio.gather(*(self.end_scope(scope) for scope in list(self._instances)), *self._background)
         if self._own_client is not None:
             await self._own_client.aclose()
         if self._owns_children:
@@ -490,34 +500,34 @@ class ManagedServer:
 
     # What its seats need.
 
-    def _seat(self, scope: str) -> ServerInstance:
-        seat = self._seats.get(scope)
-        if seat is None:
+    def _instance(self, scope: str) -> ServerInstance:
+        instance = self._instances.get(scope)
+        if instance is None:
             if self._closed:
                 raise Unavailable(
                     f"The tool server {self.name} was stopped.", server=self.name, reason="lost"
                 )
-            seat = self._seats[scope] = ServerInstance(self, scope=scope, life=self._rest)
-        return seat
+            instance = self._instances[scope] = ServerInstance(self, scope=scope, life=self._default_life)
+        return instance
 
-    async def connect(self, seat: ServerInstance, *, sse: bool = False) -> ServerSession:
+    async def connect(self, instance: ServerInstance, *, sse: bool = False) -> ServerSession:
         """A link over a new channel, opened. Raises Lost or Turned."""
-        channel = await self._channel(seat, sse=sse)
-        link = ServerSession(
+        channel = await self._channel(instance, sse=sse)
+        session = ServerSession(
             channel,
             declared=declared_by(self.config.allow, self.config.roots),
             roots=self.config.roots,
-            own=seat.scope != "",
-            heard=lambda message: self._heard(seat, message),
+            own=instance.scope != "",
+            on_unassigned=lambda message: self._receive(instance, message),
         )
         try:
             await channel.open()
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(link.close()))
+            await asyncio.shield(asyncio.ensure_future(session.close()))
             raise
-        return link
+        return session
 
-    async def _channel(self, seat: ServerInstance, *, sse: bool) -> Channel:
+    async def _channel(self, instance: ServerInstance, *, sse: bool) -> Channel:
         config = self.config
         if config.command is None:
             return self._remote(sse=sse)
@@ -525,7 +535,7 @@ class ManagedServer:
         command = await asyncio.to_thread(resolved, config.command, environ=env)
         if command is None:
             raise ConnectionLost("There is no such program, or none that may be executed.")
-        voice = self._new_voice(seat.scope)
+        voice = self._new_voice(instance.scope)
         return StdioChannel(
             [command, *(arg.reveal() for arg in config.args)],
             env=env,
@@ -535,7 +545,7 @@ class ManagedServer:
             max_result=self.limits.max_result,
             cuts=self.limits.oversized == "cut",
             hide=self._credentials.mask,
-            say=lambda kind, text: self._heard_line(kind, text, scope=seat.scope, voice=voice),
+            say=lambda kind, text: self._heard_line(kind, text, scope=instance.scope, voice=voice),
         )
 
     def _remote(self, *, sse: bool) -> Channel:
@@ -559,15 +569,15 @@ class ManagedServer:
         )
         return SseChannel(wire) if sse else HttpChannel(wire)
 
-    async def learnt(self, verdict: EraVerdict) -> None:
+    async def store_verdict(self, verdict: EraVerdict) -> None:
         """Which era it speaks: kept where it is news."""
         if verdict != self.verdict:
             self.verdict = verdict
-            await self._keep()
+            await self._store()
 
-    async def _keep(self) -> None:
+    async def _store(self) -> None:
         if self._cache is not None:
-            async with self._keeping:  # of two that are written at once the older could stay
+            async with self._storing:  # of two that are written at once the older could stay
                 await self._cache.store(self._fingerprint, self.catalog, self.verdict)
                 await self._cache.set_late(self._fingerprint, self.late)
 
@@ -575,16 +585,18 @@ class ManagedServer:
         """Remember that its lists took long. Forgotten as soon as they come."""
         if not self.late and self.catalog is None:
             self.late = True
-            task = asyncio.get_running_loop().create_task(self._keep())
-            self._asides.add(task)
-            task.add_done_callback(self._asides.discard)
+            task = asyncio.get_running_loop().create_task(self._store())
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
 
-    async def met(self, seat: ServerInstance, link: ServerSession) -> None:
+    async def load_catalog(self, instance: ServerInstance, session: ServerSession) -> None:
         """Where nothing is known of its lists, they are loaded before anybody is served."""
         if self.catalog is None:
-            await self._load_lists(seat, link, tuple(METHODS))
+            await self._load_lists(instance, session, tuple(METHODS))
 
-    async def refresh(self, seat: ServerInstance, link: ServerSession, *, missed: bool = False) -> None:
+    async def refresh(
+        self, instance: ServerInstance, session: ServerSession, *, missed: bool = False
+    ) -> None:
         """What is only remembered is asked for again, beside the first calls; who listens is told
         of what is different.
 
@@ -593,93 +605,100 @@ class ManagedServer:
         if self._live and not missed and self.now() - self._loaded_at < FRESH:
             return
         before = self.catalog
-        await self._load_lists(seat, link, tuple(METHODS))
+        await self._load_lists(instance, session, tuple(METHODS))
         for method, kinds in CHANGES.items():
             if before is not None and any(
                 getattr(before, kind) != getattr(self.catalog, kind) for kind in kinds
             ):
-                self._spread(seat.scope, {"jsonrpc": "2.0", "method": method})
+                self._broadcast(instance.scope, {"jsonrpc": "2.0", "method": method})
 
-    async def _reload(self, seat: ServerInstance, link: ServerSession, kinds: tuple[Kind, ...]) -> None:
+    async def _reload(
+        self, instance: ServerInstance, session: ServerSession, kinds: tuple[Kind, ...]
+    ) -> None:
         try:
-            await self._load_lists(seat, link, kinds)
+            await self._load_lists(instance, session, kinds)
         except ConnectionLost as lost:
-            raise seat.unavailable(f"was lost while it listed. {lost.sentence}", "lost") from None
+            raise instance.unavailable(f"was lost while it listed. {lost.sentence}", "lost") from None
         except SessionGone:
-            seat.lose(link, "Its session was forgotten.")
-            raise seat.unavailable("has forgotten the session.", "lost") from None
+            instance.lose(session, "Its session was forgotten.")
+            raise instance.unavailable("has forgotten the session.", "lost") from None
 
-    async def _load_lists(self, seat: ServerInstance, link: ServerSession, kinds: tuple[Kind, ...]) -> None:
+    async def _load_lists(
+        self, instance: ServerInstance, session: ServerSession, kinds: tuple[Kind, ...]
+    ) -> None:
         catalog = await load(
-            link,
+            session,
             limits=self.limits,
             old=self.catalog,
             kinds=kinds,
             remote=self.config.command is None,
-            warn=lambda text: self.warn(text, scope=seat.scope),
+            warn=lambda text: self.warn(text, scope=instance.scope),
         )
         self._live = True
         self._loaded_at = self.now()
         if catalog != self.catalog:
             self.catalog = catalog
             self.late = False
-            self._emit("list", f"{len(catalog.tools)} tools", scope=seat.scope, level="debug")
-            await self._keep()
+            self._emit("list", f"{len(catalog.tools)} tools", scope=instance.scope, level="debug")
+            await self._store()
 
-    def changed(self, seat: ServerInstance, before: Life) -> None:
-        if seat.life.state != "starting" and (voice := self._voices.pop(seat.scope, None)) is not None:
-            probed = seat.link is not None and seat.link.era == "legacy"
-            self._speak(voice, scope=seat.scope, level="debug" if probed else None)
+    def changed(self, instance: ServerInstance, before: Life) -> None:
+        if (
+            instance.life.state != "starting"
+            and (voice := self._voices.pop(instance.scope, None)) is not None
+        ):
+            probed = instance.session is not None and instance.session.era == "legacy"
+            self._speak(voice, scope=instance.scope, level="debug" if probed else None)
         if before.state == "ready":
-            self._count_left_out(scope=seat.scope, over=True)
-        level: Level = "warning" if seat.life.state in {"backoff", "crash_loop"} else "debug"
-        self._emit("state", seat.life.state, scope=seat.scope, level=level)
+            self._count_left_out(scope=instance.scope, over=True)
+        level: Level = "warning" if instance.life.state in {"backoff", "crash_loop"} else "debug"
+        self._emit("state", instance.life.state, scope=instance.scope, level=level)
 
     def warn(self, text: str, *, scope: str) -> None:
         self._emit("warning", text, scope=scope, level="warning")
 
-    def failed(self, seat: ServerInstance, text: str) -> None:
+    def failed(self, instance: ServerInstance, text: str) -> None:
         """It could not be started, or was lost: told with what it said last."""
-        words = " / ".join(self.last_words(seat)[-TOLD_WORDS:])
-        self.warn(f"{text} Its last words: {words}" if words else text, scope=seat.scope)
+        last_lines = " / ".join(self.last_words(instance)[-LOGGED_LAST_LINES:])
+        self.warn(f"{text} Its last words: {last_lines}" if last_lines else text, scope=instance.scope)
 
-    def last_words(self, seat: ServerInstance) -> tuple[str, ...]:
-        words = self._words.get(seat.scope)
-        return words.lines if words is not None else ()
+    def last_words(self, instance: ServerInstance) -> tuple[str, ...]:
+        last_lines = self._last_lines.get(instance.scope)
+        return last_lines.lines if last_lines is not None else ()
 
     # What the server says of its own accord.
 
-    def _heard(self, seat: ServerInstance, message: Json) -> None:
-        message = _unmarked(message)
+    def _receive(self, instance: ServerInstance, message: Json) -> None:
+        message = _without_subscription_id(message)
         method = str(message.get("method"))
         if method not in CHANGES:
-            self._spread(seat.scope, message)
+            self._broadcast(instance.scope, message)
             return
-        self._pending[seat.scope, method] = message
+        self._pending_changes[instance.scope, method] = message
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.get_running_loop().create_task(self._follow_changes())
 
     async def _follow_changes(self) -> None:
         """Changes that come while lists are loaded are one more load, however many they are."""
         pause = CHANGE_PAUSE
-        while self._pending:
-            pending, self._pending = self._pending, {}
+        while self._pending_changes:
+            pending, self._pending_changes = self._pending_changes, {}
             for scope in {scope for scope, _ in pending}:
                 kinds: tuple[Kind, ...] = tuple(
                     kind for of, method in pending if of == scope for kind in CHANGES[method]
                 )
-                seat = self._seats.get(scope)
+                instance = self._instances.get(scope)
                 # Before it is ready, the start itself loads the lists.
-                if seat is None or seat.link is None:
+                if instance is None or instance.session is None:
                     continue
                 with contextlib.suppress(ConnectionLost, SessionGone):
-                    await self._load_lists(seat, seat.link, kinds)
+                    await self._load_lists(instance, instance.session, kinds)
             for (scope, _), message in pending.items():
-                self._spread(scope, message)
+                self._broadcast(scope, message)
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_CHANGE_PAUSE)
 
-    def _spread(self, scope: str, message: Json) -> None:
+    def _broadcast(self, scope: str, message: Json) -> None:
         for callback in list(self._callbacks.values()):
             callback(scope, message)
 
@@ -690,7 +709,7 @@ class ManagedServer:
         if (before := self._voices.pop(scope, None)) is not None:
             self._speak(before, scope=scope, level="debug")
         voice = _Voice()
-        self._words[scope] = LastLines()
+        self._last_lines[scope] = LastLines()
         if self.config.protocol == "auto" and self.verdict is None:
             voice.held = []
             self._voices[scope] = voice
@@ -699,8 +718,8 @@ class ManagedServer:
     def _heard_line(
         self, kind: Literal["stderr", "stdout"], line: bytes, *, scope: str, voice: _Voice
     ) -> None:
-        if kind == "stderr" and (words := self._words.get(scope)) is not None:
-            words.add(self._plain(line[:ERROR_LINE].strip().decode("utf-8", "replace")))
+        if kind == "stderr" and (last_lines := self._last_lines.get(scope)) is not None:
+            last_lines.add(self._plain(line[:ERROR_LINE].strip().decode("utf-8", "replace")))
         if voice.held is None:
             self._say(kind, line, scope=scope, level=voice.level)
         elif len(voice.held) < HELD_LINES:
@@ -713,7 +732,7 @@ class ManagedServer:
         held, voice.held = voice.held or [], None
         for kind, line in held:
             self._say(kind, line, scope=scope, level=level)
-        if scope not in self._seats or self._seats[scope].link is None:
+        if scope not in self._instances or self._instances[scope].session is None:
             voice.level = level
 
     def _say(
@@ -726,7 +745,9 @@ class ManagedServer:
         if text and self._allowance.allows(len(text), self.now()):
             self._count_left_out(scope=scope)
             usual: Level = "info" if kind == "stderr" else "warning"
-            self._tell(ServerEvent(server=self.name, kind=kind, text=text, level=level or usual, scope=scope))
+            self._on_event(
+                ServerEvent(server=self.name, kind=kind, text=text, level=level or usual, scope=scope)
+            )
 
     def _count_left_out(self, *, scope: str, over: bool = False) -> None:
         if count := self._allowance.left_out(self.now(), over=over):
@@ -741,11 +762,13 @@ class ManagedServer:
             shown if shown.isprintable() else "".join(each if each.isprintable() else " " for each in shown)
         )
 
-    def _emit(self, kind: Kinds, text: str, *, scope: str, level: Level) -> None:
-        self._tell(ServerEvent(server=self.name, kind=kind, text=self._plain(text), level=level, scope=scope))
+    def _emit(self, kind: EventKind, text: str, *, scope: str, level: Level) -> None:
+        self._on_event(
+            ServerEvent(server=self.name, kind=kind, text=self._plain(text), level=level, scope=scope)
+        )
 
 
-def _to_nobody(event: ServerEvent) -> None:
+def _discard_event(event: ServerEvent) -> None:
     """Where nobody keeps a log."""
 
 
@@ -761,13 +784,13 @@ class _Voice:
         self.level: Level | None = None
 
 
-class _Ask(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True):
     """One request of the hub's, as it may have to be sent again."""
 
     method: str
     params: Json
-    told: Told | None
-    asked: AskedOf | None
+    on_notification: NotificationHandler | None
+    on_request: RequestHandler | None
     capabilities: Json | None
     log_level: str | None
     client_version: str | None
@@ -779,7 +802,7 @@ def _mismatched(reply: McpReply) -> bool:
     return reply.error is not None and reply.error["code"] == HEADER_MISMATCH
 
 
-def _unmarked(message: Json) -> Json:
+def _without_subscription_id(message: Json) -> Json:
     """Without the id of our own subscription, which is nobody else's business."""
     params = message.get("params")
     inside = cast("Json", params) if isinstance(params, dict) else {}
@@ -791,7 +814,7 @@ def _unmarked(message: Json) -> Json:
     return {**message, "params": {**bare, **({"_meta": rest} if rest else {})}}
 
 
-def _hidden(config: McpServer) -> Iterator[str]:
+def _secret_values(config: McpServer) -> Iterator[str]:
     """What no line of a log may hold. An argument that is an option's name, a path or a package is
     no secret.
     """

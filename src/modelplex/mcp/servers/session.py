@@ -29,11 +29,11 @@ from modelplex.mcp.constants import (
     MODERN_VERSIONS,
     NEWEST,
     NEWEST_LEGACY,
-    AskedOf,
     Era,
     Json,
     McpReply,
-    Told,
+    NotificationHandler,
+    RequestHandler,
 )
 
 CLIENT: Final[Json] = {"name": "modelplex", "version": __version__}
@@ -82,23 +82,23 @@ class SessionGone(Exception):
 class PendingRequest:
     """One request in flight."""
 
-    __slots__ = ("asked", "headers", "id", "log_level", "method", "renew", "token", "told")
+    __slots__ = ("headers", "id", "log_level", "method", "on_notification", "on_request", "renew", "token")
 
     def __init__(
         self,
         id: int,
         method: str,
         *,
-        told: Told | None = None,
-        asked: AskedOf | None = None,
+        on_notification: NotificationHandler | None = None,
+        on_request: RequestHandler | None = None,
         log_level: str | None = None,
         renew: Callable[[bool], None] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.id = id
         self.method = method
-        self.told = told
-        self.asked = asked
+        self.on_notification = on_notification
+        self.on_request = on_request
         self.log_level = log_level
         self.renew = renew
         self.headers = headers
@@ -165,7 +165,7 @@ class DuplexChannel:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting: dict[int, asyncio.Future[Json]] = {}
 
-    def took(self, message: Json) -> None:
+    def receive(self, message: Json) -> None:
         """One message of the other side."""
         if "method" in message:
             self.deliver(message, None)
@@ -214,7 +214,7 @@ class ServerSession:
         declared: Json,
         roots: tuple[str, ...],
         own: bool,
-        heard: Callable[[Json], None],
+        on_unassigned: Callable[[Json], None],
     ) -> None:
         self.channel = channel
         self.era: Era = "legacy"
@@ -225,7 +225,7 @@ class ServerSession:
         self._declared = declared
         self._roots = roots
         self._own = own
-        self._heard = heard
+        self._on_unassigned = on_unassigned
         self._ids = itertools.count(1)
         self._calls: dict[int, PendingRequest] = {}
         self._questions: dict[str | int, tuple[asyncio.Future[McpReply], PendingRequest]] = {}
@@ -255,7 +255,7 @@ class ServerSession:
         }
         return await self._exchange(self._call("initialize"), params)
 
-    async def greet(self, result: Json) -> None:
+    async def finish_handshake(self, result: Json) -> None:
         """Take an `initialize` result, and end the handshake."""
         self.era = "legacy"
         self.version = str(result["protocolVersion"])
@@ -284,8 +284,8 @@ class ServerSession:
         method: str,
         params: Json,
         *,
-        told: Told | None = None,
-        asked: AskedOf | None = None,
+        on_notification: NotificationHandler | None = None,
+        on_request: RequestHandler | None = None,
         capabilities: Json | None = None,
         log_level: str | None = None,
         version: str | None = None,
@@ -295,7 +295,14 @@ class ServerSession:
         """Raises Lost, Turned or Gone. `renew(True)` is called at progress, `renew(False)` while a
         question is being answered. Cancelling cancels it at the server.
         """
-        call = self._call(method, told=told, asked=asked, log_level=log_level, renew=renew, headers=headers)
+        call = self._call(
+            method,
+            on_notification=on_notification,
+            on_request=on_request,
+            log_level=log_level,
+            renew=renew,
+            headers=headers,
+        )
         meta = dict(_object(params.get("_meta")))
         if "progressToken" in meta:
             call.token = meta["progressToken"]
@@ -325,7 +332,7 @@ class ServerSession:
                     {
                         "jsonrpc": "2.0",
                         "method": "notifications/cancelled",
-                        "params": self._told_params(cancelled),
+                        "params": self._notification_params(cancelled),
                     }
                 )
             raise
@@ -359,11 +366,11 @@ class ServerSession:
     async def notify(self, method: str, params: Json) -> None:
         """Raises Lost."""
         message: Json = {"jsonrpc": "2.0", "method": method}
-        if sent := self._told_params(params):
+        if sent := self._notification_params(params):
             message["params"] = sent
         await self.channel.send(message)
 
-    def _told_params(self, params: Json) -> Json:
+    def _notification_params(self, params: Json) -> Json:
         if self.era == "legacy":
             return params
         meta = self._envelope(
@@ -386,17 +393,17 @@ class ServerSession:
             if (question := self._questions.pop(_id(params.get("requestId")), None)) is not None:
                 question[0].cancel()
         elif method in SPREADING:
-            self._heard(message)
+            self._on_unassigned(message)
         elif call is None and META_SUBSCRIPTION in (meta := _object(params.get("_meta"))):
             owner = self._calls.get(cast("int", _id(meta[META_SUBSCRIPTION])))
-            if owner is not None and owner.told is not None:
-                owner.told(message)
+            if owner is not None and owner.on_notification is not None:
+                owner.on_notification(message)
         else:
             owner = call or self._logs_for() if method == "notifications/message" else call
             if owner is None:
-                self._heard(message)
-            elif owner.told is not None:
-                owner.told(message)
+                self._on_unassigned(message)
+            elif owner.on_notification is not None:
+                owner.on_notification(message)
 
     def _progress(self, message: Json, params: Json) -> None:
         token = params.get("progressToken")
@@ -404,21 +411,23 @@ class ServerSession:
         if call is None and isinstance(token, int) and token in self._lasting:
             own_token, task = self._lasting[token]
             meta = {**_object(params.get("_meta")), META_RELATED: {"taskId": task}}
-            self._heard({**message, "params": {**params, "progressToken": own_token, "_meta": meta}})
+            self._on_unassigned({**message, "params": {**params, "progressToken": own_token, "_meta": meta}})
             return
         if call is None or call.token is None:
             return
         if call.renew is not None:
             call.renew(True)
-        if call.told is not None:
-            call.told({**message, "params": {**params, "progressToken": call.token}})
+        if call.on_notification is not None:
+            call.on_notification({**message, "params": {**params, "progressToken": call.token}})
 
     def _logs_for(self) -> PendingRequest | None:
         """On one stream for all, a log line says not whose it is: it is told to the one request
         that asked for any, else to nobody in particular.
         """
         asking = [
-            call for call in self._calls.values() if call.told is not None and call.log_level is not None
+            call
+            for call in self._calls.values()
+            if call.on_notification is not None and call.log_level is not None
         ]
         return asking[-1] if asking and (self._own or len(asking) == 1) else None
 
@@ -433,7 +442,7 @@ class ServerSession:
             owner = call if call is not None else self._owner()
             if (
                 owner is None
-                or owner.asked is None
+                or owner.on_request is None
                 or len(self._questions) >= QUESTIONS
                 or of in self._questions
             ):
@@ -441,19 +450,19 @@ class ServerSession:
                 return
             if owner.renew is not None:
                 owner.renew(False)
-            asking = owner.asked(method, _object(message.get("params")))
+            asking = owner.on_request(method, _object(message.get("params")))
             task = asyncio.ensure_future(asking)
             self._questions[of] = task, owner
-            task.add_done_callback(lambda _: self._was_asked(of, owner, task))
+            task.add_done_callback(lambda _: self._question_answered(of, owner, task))
 
     def _owner(self) -> PendingRequest | None:
         """Whose question it is that came on the one stream for all."""
         calls = list(self._calls.values())
         if len(calls) != 1 and not self._own:
             return None
-        return next((call for call in reversed(calls) if call.asked is not None), None)
+        return next((call for call in reversed(calls) if call.on_request is not None), None)
 
-    def _was_asked(self, of: str | int, call: PendingRequest, task: asyncio.Future[McpReply]) -> None:
+    def _question_answered(self, of: str | int, call: PendingRequest, task: asyncio.Future[McpReply]) -> None:
         """Also where the task was cancelled before it began: a server does not wait for what nobody
         will say.
         """
@@ -464,8 +473,11 @@ class ServerSession:
             if (error := task.exception()) is None:
                 reply = task.result()
             else:
-                told = {"message": f"A question of a server ({call.method}) failed.", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(told)
+                on_notification = {
+                    "message": f"A question of a server ({call.method}) failed.",
+                    "exception": error,
+                }
+                asyncio.get_running_loop().call_exception_handler(on_notification)
         if self._questions.pop(of, None) is not None:
             self._answer(of, reply)
 

@@ -139,7 +139,7 @@ class StdioChannel(DuplexChannel):
         # A batch is what a server of 2025-03-26 may say.
         for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
             if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
-                self.took(within(cast("Json", message), size=len(data), limit=self._passed))
+                self.receive(within(cast("Json", message), size=len(data), limit=self._passed))
             elif data.strip():
                 self._say("stdout", data[:SHOWN])
                 return
