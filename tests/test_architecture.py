@@ -148,7 +148,6 @@ CLASSES_TOO_LONG: dict[str, int] = {
     "mcp/servers/instance.py:ServerInstance": 367,
     "mcp/servers/server.py:ManagedServer": 648,
     "mcp/streams.py:Streams": 303,
-    "pipeline/gateway.py:Gateway": 438,
     "sandbox/multiplex.py:Multiplexer": 307,
     "server/connection.py:Connection": 499,
     "server/process.py:GatewayProcess": 506,
@@ -160,8 +159,6 @@ CONSTRUCTORS_TOO_WIDE: dict[str, int] = {
     "mcp/servers/server.py:ManagedServer": 9,
     "mcp/servers/stdio.py:StdioChannel": 9,
     "mcp/service.py:ToolService": 11,
-    "pipeline/gateway.py:Gateway": 10,
-    "pipeline/stream.py:ResponseStream": 10,
     "server/app.py:App": 11,
 }
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from modelplex.pipeline import stream
-from modelplex.pipeline.stream import PIECE, ResponseStream
+from modelplex.pipeline.response_output import ResponseHead
+from modelplex.pipeline.stream import PIECE, ResponseStream, StreamCallbacks
 
 
 class Answer:
@@ -79,12 +81,12 @@ async def moved(*chunks: bytes, monkeypatch: pytest.MonkeyPatch, slow: bool) -> 
         cast("Any", Answer(*chunks)),
         cast("Any", exchange),
         cast("Any", output),
-        provider="up",
+        upstream=cast("Any", SimpleNamespace(name="up", hide=bytes)),
         request_id="r",
-        head=list,
-        on_output=lambda: None,
-        quiet=60.0,
-        hide=bytes,
+        ping_interval=60.0,
+        callbacks=StreamCallbacks(
+            head=lambda: ResponseHead(dialect="openai_chat", request_id="r"), on_output=lambda: None
+        ),
     )
     assert await run.run() is None
     beside.cancel()

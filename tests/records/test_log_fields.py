@@ -14,7 +14,7 @@ from modelplex import cli
 from modelplex.config import load
 from modelplex.core.errors import without_name
 from modelplex.http_client import SendError
-from modelplex.pipeline.upstream import told_by
+from modelplex.pipeline.upstream import map_send_error
 from modelplex.records import log_fields
 from modelplex.records.record import AttemptRecord
 from modelplex.server.process import reach
@@ -24,7 +24,7 @@ from tests.records.test_log import FAILED, plain, record, shown, told
 from tests.records.test_tool_call import call
 from tests.upstreams import answer, provider
 
-REFUSED = told_by("far", SendError("127.0.0.1:1 refused the connection.")).message
+REFUSED = map_send_error("far", SendError("127.0.0.1:1 refused the connection.")).message
 DOUBLED = re.compile(r"(?<![\w./-])([\w-]{2,})(?:/[\w.-]+)?:\s+(?:The tool server )?\1\b")
 """A name, perhaps with a model, and behind the colon the same name once more."""
 

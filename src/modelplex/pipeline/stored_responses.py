@@ -8,6 +8,7 @@ is not found by another's.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -27,8 +28,20 @@ kept last, and no conversation has so many turns in those.
 """
 
 
+async def open_stored(
+    request: RawRequest, store: ResponseStore | None, *, owner: str, offload: Offload
+) -> tuple[RawRequest, StoredResponses | None]:
+    """The request with the earlier turns that it names, and its access to the store; None in a
+    dialect other than Responses. Raises BadRequest for a state that is not stored here.
+    """
+    if request.dialect != openai_responses.DIALECT:
+        return request, None
+    stored = StoredResponses(store, owner=owner, offload=offload)
+    return await stored.open(request), stored
+
+
 class StoredResponses:
-    """One request's dealings with the store. `owner` is its listener."""
+    """One request's access to the store. `owner` is its listener or agent."""
 
     def __init__(self, answers: ResponseStore | None, *, owner: str, offload: Offload) -> None:
         self._answers = answers
@@ -37,7 +50,7 @@ class StoredResponses:
         self._input: list[msgspec.Raw] = []
         self.kept: StoredContext | None = None
 
-    async def opened(self, ask: RawRequest) -> RawRequest:
+    async def open(self, ask: RawRequest) -> RawRequest:
         """The request with the earlier turns that it names. Raises BadRequest for a state that
         nobody here keeps.
         """
@@ -105,10 +118,14 @@ class StoredResponses:
             owner=self._owner,
         )
 
-    async def keep_of(self, events: bytes) -> None:
-        """Keep the response object with which these events end, if they do."""
-        if self.kept is not None and self.kept.store:
-            await self.keep(openai_responses.final_response(events))
+    def stream_keeper(self) -> Callable[[bytes], Awaitable[None]] | None:
+        """Keeps the response object in the events that it is given; None where none is to be
+        kept.
+        """
+        return self._keep_final if self.kept is not None and self.kept.store else None
+
+    async def _keep_final(self, events: bytes) -> None:
+        await self.keep(openai_responses.final_response(events))
 
 
 def _with_references(ask: RawRequest) -> list[tuple[msgspec.Raw, str | None]]:

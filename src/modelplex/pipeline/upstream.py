@@ -196,7 +196,7 @@ class HttpUpstream:
                 self._origin, target=target, headers=head, body=body, timeouts=self._timeouts
             )
         except SendError as error:
-            raise told_by(self.name, error) from None
+            raise map_send_error(self.name, error) from None
         if reply.status < 300:
             return decoded(reply, provider=self.name)
         raise await self._refusal(reply, attempt.dialect)
@@ -227,7 +227,7 @@ class HttpUpstream:
         # What a date in retry-after is counted from (RFC 9110 10.2.3).
         headers.setdefault("date", formatdate(self._clock(), usegmt=True))
         error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
-        error.upstream_headers = tuple(forwarded(told))
+        error.upstream_headers = tuple(forwarded_headers(told))
         return error
 
     def hide(self, text: bytes) -> bytes:
@@ -246,7 +246,7 @@ class HttpUpstream:
             finally:
                 reply.close()
         except SendError as error:
-            raise told_by(self.name, error) from None
+            raise map_send_error(self.name, error) from None
         found = provider_dialect(self._row.dialect).read_models(body)
         prefix = self._row.models_prefix
         return (
@@ -256,7 +256,7 @@ class HttpUpstream:
         )
 
 
-def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def forwarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers of a provider's answer that are passed on: its limits, and its name for the
     request.
     """
@@ -269,7 +269,7 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
     return kept
 
 
-def told_by(provider: str, error: SendError) -> ModelplexError:
+def map_send_error(provider: str, error: SendError) -> ModelplexError:
     """The client pool's error, as ours: the provider is at fault, and another may do better."""
     is_timeout = isinstance(error, TimedOut)
     sentence = _NAME.sub("The name of the provider could", error.sentence)

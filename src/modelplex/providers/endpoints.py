@@ -33,9 +33,9 @@ COUNTS: dict[Endpoint, tuple[str, str]] = {
     "responses/input_tokens": ("openai_chat", "openai_count"),
     "count_tokens": ("gemini", "gemini_count"),
 }
-"""Questions for the length of a prompt: the dialect of the providers that answer them, and what the
-form is called.
-"""
+"""Token counts: the dialect of the providers that have them, and the name of the form."""
+FREE = frozenset({*COUNTS, "moderations"})
+"""Endpoints that no provider bills."""
 
 
 def way(row: ProviderSpec, endpoint: Endpoint, *, conversations: str = "usual") -> tuple[str, Endpoint]:

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from modelplex.config import PriceConfig, ProviderConfig
+from modelplex.config import PriceConfig
 from modelplex.core.events import Iteration, Usage
 from modelplex.records.price_list import Price, PriceQuery, PriceTable, bundled, one_price
 from modelplex.records.price_list import PriceOverTime as PriceRow
@@ -69,7 +70,18 @@ class Seller(msgspec.Struct, frozen=True):
     base_url: str = ""
 
 
-def seller_of(provider: ProviderConfig) -> Seller:
+class PricedProvider(Protocol):
+    """A provider's config, or the provider at run time."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def base_url(self) -> str: ...
+
+
+def seller_of(provider: PricedProvider) -> Seller:
     return Seller(provider.name, provider.type, provider.base_url)
 
 

@@ -144,7 +144,7 @@ class AdminRoutes:
         """What Ollama's clients ask of one model. Raises BadRequest and UnknownModel."""
         name = await gateway.offload.run(partial(_shown, body), body=body, owner=caller.owner)
         may_ask(gateway, caller, name)
-        await gateway.listing.candidates(name, globs=caller.models)
+        await gateway.catalog.candidates(name, globs=caller.models)
         return JSON, ollama.write_show(name)
 
     async def _tags(self, gateway: Gateway, caller: Caller | None = None) -> tuple[bytes, bytes]:
@@ -160,7 +160,7 @@ class AdminRoutes:
         return JSON, b'{"models":[]}'
 
     async def _status(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        listing = gateway.listing
+        listing = gateway.catalog
         served = {s.provider: s for s in listing.directory.served}
         providers = [
             {
@@ -245,8 +245,8 @@ def _is_loopback(client: str) -> bool:
 
 async def _known(gateway: Gateway, caller: Caller | None) -> dict[str, str]:
     """Every name that this caller can ask for, with the provider that would be tried first."""
-    await gateway.listing.asked()
-    return gateway.listing.directory.known(caller.models if caller is not None else ())
+    await gateway.catalog.asked()
+    return gateway.catalog.directory.known(caller.models if caller is not None else ())
 
 
 def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
@@ -255,7 +255,7 @@ def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
     """
     if caller.may_ask(name):
         return
-    theirs = list(gateway.listing.directory.known(caller.models))
+    theirs = list(gateway.catalog.directory.known(caller.models))
     served = f"It has: {', '.join(theirs[:NAMED])}." if theirs else "It has none yet."
     more = " GET /models/v1/models lists all." if len(theirs) > NAMED else ""
     raise UnknownModel(
@@ -267,12 +267,12 @@ async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
     """Who is known to serve the model to an agent whose models are `globs`; "" for an alias. Raises
     UnknownModel.
     """
-    await gateway.listing.asked()
-    directory = gateway.listing.directory
+    await gateway.catalog.asked()
+    directory = gateway.catalog.directory
     if name in directory.aliases:
         return ""
     for candidate in permitted(directory, resolve(directory, name), name=name, globs=globs):
-        if gateway.listing.is_known(candidate):
+        if gateway.catalog.is_known(candidate):
             return candidate.provider
     raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
 

@@ -39,10 +39,11 @@ from modelplex.core.errors import (
 from modelplex.core.request import RawRequest
 from modelplex.dialects.anthropic.dialect import allowed_betas
 from modelplex.dialects.raw_request import FORM, read_ask, read_form
-from modelplex.dialects.registry import request_names, write_error
+from modelplex.dialects.registry import write_error
 from modelplex.limits.agent_limits import AgentLimits, Ticket
 from modelplex.mcp.clients.http import McpHttp
 from modelplex.pipeline.gateway import Gateway
+from modelplex.pipeline.response_output import ResponseHead
 from modelplex.pipeline.stored_responses import answer_view
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.record import Record
@@ -352,7 +353,7 @@ class App:
         rest = below_base(request.path)
         if rest is not None and rest.startswith("responses/"):
             kept = await answer_view(
-                self.gateway.answers,
+                self.gateway.responses,
                 rest.removeprefix("responses/"),
                 method=request.method,
                 owner=request.caller.owner,
@@ -445,9 +446,10 @@ async def _refuse(error: ModelplexError, door: ResponseWriter, request_id: str, 
         door.cut()
         return
     status, body = write_error(dialect, error, request_id=request_id)
-    head = [(b"content-type", b"application/json"), *request_names(dialect, request_id)]
-    if not error.sdk_may_retry:
-        head.append((b"x-should-retry", b"false"))
-    if error.retry_after is not None:
-        head.append((b"retry-after", b"%.12g" % error.retry_after))
+    head = ResponseHead(
+        dialect=dialect,
+        request_id=request_id,
+        may_retry=error.sdk_may_retry,
+        retry_after=error.retry_after,
+    )
     await door.whole(status, head, body)

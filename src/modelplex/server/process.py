@@ -22,7 +22,6 @@ import random
 import resource
 import signal
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter, time
@@ -45,11 +44,13 @@ from modelplex.limits.budget_store import BudgetStore, BudgetStoreError
 from modelplex.mcp.clients import McpHttp, StdioConnections
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.service import ToolService
-from modelplex.pipeline.gateway import ErrorRules, Gateway, Makers
+from modelplex.pipeline.attempt import ErrorRules
+from modelplex.pipeline.gateway import Gateway, SharedState
 from modelplex.pipeline.model_catalog import ModelCatalog
 from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_store import MEMORY, ResponseStore
 from modelplex.pipeline.sealed_policy import egress_of
+from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream, Upstream
 from modelplex.providers.types import TYPES
 from modelplex.records.log import Log, Secrets
@@ -193,12 +194,11 @@ class GatewayProcess:
             secrets=Secrets(_secrets(config)),
         )
         self._client = HttpClient()
-        self._offload = Offload()
         kept = config.server.keep_responses
         self._answers = None if kept is None else ResponseStore(MEMORY if kept == "memory" else kept)
         self._unpriced: set[tuple[str, str, str]] = set()
         self._circuits = Circuits(report=self._circuit_opened)
-        self._makers: Makers = OrderedDict()
+        self._state = SharedState(self._circuits, StateOrigins(), Offload(), self._answers)
         self._metrics = Metrics(
             breakers=self._breakers,
             lost=self._log.lost,
@@ -271,7 +271,7 @@ class GatewayProcess:
                 **_who(self._config),
             )
             self._tell_of_unpriced(self._config)
-            self._gateway.listing.start()
+            self._gateway.catalog.start()
             watching = [asyncio.create_task(self._watch())]
             if self._uses is not None:
                 watching.append(asyncio.create_task(self._stop_when_unused(self._uses)))
@@ -281,7 +281,7 @@ class GatewayProcess:
                 task.cancel()
             await self._shut(self._listening)
         finally:
-            self._gateway.listing.stop()
+            self._gateway.catalog.stop()
             await self._close_tools()
             await self._client.aclose()
             if self._answers is not None:
@@ -407,7 +407,7 @@ class GatewayProcess:
             ids=ids,
             clock=perf_counter,
             open_to_all=config.server.allow_unauthenticated,
-            offload=self._offload,
+            offload=self._state.offload,
         )
         if config.mcp.stdio_socket is not None:
             address = Unix(
@@ -531,8 +531,8 @@ class GatewayProcess:
         self.app.hosts = _hosts(config)
         self.app.max_body = config.server.max_request_size
         self.app.bodies.configure(total=config.server.body_memory, share=config.server.body_share)
-        old.listing.stop()
-        self._gateway.listing.start()
+        old.catalog.stop()
+        self._gateway.catalog.start()
         self._log.events.info("config reloaded", providers=list(self._gateway.upstreams))
         self._unpriced.clear()
         self._tell_of_unpriced(config)
@@ -541,15 +541,12 @@ class GatewayProcess:
         upstreams = _upstreams(config, self._client)
         return Gateway(
             upstreams,
-            listing=ModelCatalog(config, upstreams, now=perf_counter, report=self._listing_failed),
+            catalog=ModelCatalog(config, upstreams, now=perf_counter, report=self._listing_failed),
             rules=_rules(config),
-            chance=random.random,
             prices=Prices(config.prices),
             egress=egress_of(config, machine=machine_id()),
-            answers=self._answers,
-            circuits=self._circuits,
-            makers=self._makers,
-            offload=self._offload,
+            state=self._state,
+            chance=random.random,
         )
 
     async def _watch(self) -> None:
@@ -579,7 +576,7 @@ class GatewayProcess:
 
     def _tell_of_unpriced(self, config: Config) -> None:
         """What a budget in dollars will not count, as far as the config names models."""
-        for each in unpriced(config, self._gateway.listing.directory):
+        for each in unpriced(config, self._gateway.catalog.directory):
             self._tell_once(each)
 
     def _tell_of_unpriced_call(self, record: Record) -> None:

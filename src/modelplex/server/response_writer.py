@@ -15,8 +15,10 @@ from typing import Any
 from uvicorn._types import ASGIReceiveCallable
 
 from modelplex.core.errors import ClientClosed, RequestTimeout, TooLarge
+from modelplex.pipeline.response_output import ResponseHead
 from modelplex.server.admission import Reservation
 from modelplex.server.connection import HttpExchange
+from modelplex.server.response_headers import response_headers
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -122,15 +124,16 @@ class ResponseWriter:
     def no_longer(self) -> None:
         self._exchange.on_hang_up = None
 
-    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+    async def whole(self, status: int, head: ResponseHead | Headers, body: bytes) -> None:
         await self._exchange.room()
         self._note(status, body)
         self.ended = True
+        headers = response_headers(head) if isinstance(head, ResponseHead) else head
         self._exchange.answer(status, headers, body)
 
-    async def begin(self, headers: Headers) -> None:
+    async def begin(self, head: ResponseHead | Headers) -> None:
         self._note(200, b"")
-        self._exchange.begin(headers)
+        self._exchange.begin(response_headers(head) if isinstance(head, ResponseHead) else head)
 
     async def write(self, data: bytes) -> None:
         exchange = self._exchange

@@ -1,0 +1,356 @@
+"""One attempt: builds the upstream body, sends it, relays the response, and records what happened.
+
+The commit point is the first output that goes to the client. A failure before it is returned, so
+that the next candidate can be tried; a failure after it is written in the client's own protocol,
+never as a normal end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter
+from typing import TypeVar
+
+import msgspec
+
+from modelplex.core.errors import (
+    ClientClosed,
+    ModelplexError,
+    PolicyDenied,
+    RateLimited,
+    Stopping,
+    UnknownModel,
+    Unsupported,
+    UpstreamAuth,
+    UpstreamBroken,
+    detached,
+)
+from modelplex.core.events import Usage
+from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest, StrippedValue
+from modelplex.dialects.core.estimate import estimated
+from modelplex.dialects.exchange import Exchange
+from modelplex.dialects.parsed_request import ParsedRequest
+from modelplex.dialects.raw_request import prices_depend_on
+from modelplex.dialects.registry import provider_dialect
+from modelplex.http_client import SendError
+from modelplex.pipeline.error_redaction import redact_error
+from modelplex.pipeline.offload import Offload
+from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
+from modelplex.pipeline.sealed_policy import SealedPolicy
+from modelplex.pipeline.state_origins import StateOrigins
+from modelplex.pipeline.stored_responses import StoredResponses
+from modelplex.pipeline.stream import ResponseStream, StreamCallbacks, refuse_mislabelled, refuse_page
+from modelplex.pipeline.upstream import Upstream, UpstreamResponse, forwarded_headers, map_send_error
+from modelplex.providers.endpoints import COUNTS, FREE
+from modelplex.records.builder import RecordBuilder
+from modelplex.records.price import Prices, seller_of
+from modelplex.routing.affinity import without_foreign_state
+from modelplex.routing.circuit_breaker import BreakerRules
+from modelplex.routing.circuits import Circuits
+from modelplex.routing.failover import FailoverRules
+from modelplex.routing.key_rotation import KeyRotation
+
+MISLABELLED_BYTES = 65_536
+"""Bytes that are read of a stream with a wrong content type, to find the error that it may be."""
+MISLABELLED_STATUS = 502
+"""The status that such an error is read with, since its own said 200."""
+NO_SUCH_PATH = frozenset({404, 405, 501})
+"""What services answer to an operation that they do not have."""
+HUNG_UP = ClientClosed("The caller hung up.")
+"""The outcome of a request until it has another. It is never raised."""
+Result = TypeVar("Result")
+
+
+class ErrorRules(msgspec.Struct, frozen=True):
+    """What the config decides about the data path. `ping_interval` is seconds of silence after
+    which a committed stream gets a keep-alive, and a held one is committed.
+    """
+
+    failover: FailoverRules = FailoverRules()
+    breaker: BreakerRules = BreakerRules()
+    refuse_losses: bool = False
+    drop_pinned_state: bool = False
+    ping_interval: float = 15.0
+
+
+class RequestContext(msgspec.Struct, frozen=True):
+    """One request while it is answered. `stored` is set for the Responses dialect alone, `policy`
+    for sealed callers.
+    """
+
+    parsed: ParsedRequest
+    output: ResponseOutput
+    record: RecordBuilder
+    stored: StoredResponses | None = None
+    policy: SealedPolicy | None = None
+
+
+class AttemptRunner:
+    """Runs attempts at the providers of one configuration."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        *,
+        rules: ErrorRules,
+        prices: Prices,
+        circuits: Circuits,
+        origins: StateOrigins,
+        keys: KeyRotation,
+        offload: Offload,
+    ) -> None:
+        self._upstreams = upstreams
+        self._rules = rules
+        self._prices = prices
+        self._circuits = circuits
+        self._origins = origins
+        self._keys = keys
+        self._offload = offload
+
+    async def run(
+        self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
+    ) -> ModelplexError | None:
+        """Return what went wrong before the first output, or None where the caller has its
+        response, complete or broken. `request` is set where opaque state had to be removed or
+        unwrapped.
+        """
+        record = context.record
+        if attempt.delay:
+            await asyncio.sleep(attempt.delay)
+            record.queued += attempt.delay
+        record.attempt = attempt
+        try:
+            parsed, exchange = await self.offloaded(
+                context, partial(self._exchange, context, attempt, request)
+            )
+        except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
+            record.tried(attempt, error, seconds=0.0)
+            return detached(error)
+        record.changes, record.passing = exchange.changes, exchange.passing
+        upstream = self._upstreams[attempt.provider]
+        record.left = started = perf_counter()
+        self._circuits.left(attempt, record.caller.owner, now=started)
+        response: UpstreamResponse | None = None
+        failure: ModelplexError | None = HUNG_UP
+        try:
+            response = await upstream.open(parsed.ask, attempt, exchange.body)
+            failure = await self._relay(context, attempt, response, exchange)
+        except SendError as error:
+            failure = map_send_error(attempt.provider, error)
+        except ModelplexError as error:
+            failure = _cannot_count(error, attempt) or error
+        except RecursionError:
+            failure = UpstreamBroken(
+                f"{attempt.provider} answered with JSON that is nested deeper than is read."
+            )
+        finally:
+            if response is not None:
+                response.close()
+            if failure is not None:
+                redact_error(detached(failure), upstream.hide, sealed=record.caller.sealed)
+            self._report_health(context, attempt, failure)
+            observed = exchange.seen
+            usage = observed.usage or _usage_without_output(parsed.ask, response, failure)
+            cost, charge = self._cost(attempt, usage, parsed.ask)
+            record.tried(
+                attempt,
+                failure,
+                seconds=perf_counter() - started,
+                request_id=_upstream_id(response),
+                usage=usage,
+                cost=cost,
+                charge=charge,
+            )
+            record.changes = exchange.changes
+            record.finish = observed.finish if failure is None else None
+            self._origins.remember(observed.seals, attempt)
+        if context.output.begun:
+            if failure is not None:
+                record.failed(failure)
+            return None
+        return failure
+
+    async def offloaded(self, context: RequestContext, work: Callable[[], Result]) -> Result:
+        """Run work on a request's body, in a thread where the body is large."""
+        body = context.parsed.ask.body
+        return await self._offload.run(work, body=body, owner=context.record.caller.owner)
+
+    def _exchange(
+        self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
+    ) -> tuple[ParsedRequest, Exchange]:
+        """Build what goes to this candidate, and return it with the request that it was built
+        from.
+        """
+        parsed, stripped = self._permitted(context, attempt)
+        dropped: tuple[Change, ...] = ()
+        if request is not None and self._rules.drop_pinned_state:
+            request, dropped = without_foreign_state(request, attempt, self._origins.find)
+        exchange = parsed.passage(attempt, call=request)
+        exchange.changes = dropped + exchange.changes
+        losses = [change for change in exchange.changes if change.op != "add"]
+        if losses and self._rules.refuse_losses:
+            lost = losses[0]
+            raise Unsupported(
+                f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
+                param=lost.path,
+            )
+        exchange.changes = parsed.ask.mended + exchange.changes
+        if context.policy is not None:
+            exchange.body, more = context.policy.written(exchange.body, attempt, passing=exchange.passing)
+            stripped += more
+        context.record.stripped = stripped
+        return parsed, exchange
+
+    def _permitted(
+        self, context: RequestContext, attempt: Attempt
+    ) -> tuple[ParsedRequest, tuple[StrippedValue, ...]]:
+        """The request as the policy lets it go to this candidate, and what was stripped from it. It
+        is parsed anew only where another candidate may be sent more or less.
+        """
+        if context.policy is None:
+            return context.parsed, ()
+        judged = context.policy.judged(attempt)
+        if judged.ask is context.parsed.ask:
+            return context.parsed, judged.stripped
+        return parse(judged.ask, context.record, context.stored), judged.stripped
+
+    def _cost(
+        self, attempt: Attempt, usage: Usage | None, request: RawRequest
+    ) -> tuple[float | None, float | None]:
+        """The US dollars of an attempt where they are known, and those that a budget counts, which
+        may come from estimated usage.
+        """
+        if usage is None:
+            return None, None
+        seller, said = seller_of(self._upstreams[attempt.provider]), prices_depend_on(request)
+        cost = self._prices.cost(seller, attempt.model, usage, said=said)
+        if cost is not None:
+            return cost, cost
+        return None, self._prices.charge(seller, attempt.model, usage, said=said)
+
+    def _report_health(
+        self, context: RequestContext, attempt: Attempt, failure: ModelplexError | None
+    ) -> None:
+        """Report the outcome to the circuit breakers. A request counts once, however often it is
+        tried; a caller that hung up is no signal.
+        """
+        caller = context.record.caller.owner
+        if failure is None:
+            self._circuits.answered(attempt, caller)
+        elif isinstance(failure, ClientClosed | Stopping):
+            self._circuits.ended(attempt, caller)
+        else:
+            again = any(
+                (each.provider, each.model, each.key) == (attempt.provider, attempt.model, attempt.key)
+                for each in context.record.tries
+            )
+            self._circuits.failed(
+                attempt, caller, failure, now=perf_counter(), rules=self._rules.breaker, again=again
+            )
+        if isinstance(failure, UpstreamAuth | RateLimited):
+            self._keys.advance(attempt, caller=caller, keys=self._upstreams[attempt.provider].keys)
+
+    async def _relay(
+        self, context: RequestContext, attempt: Attempt, response: UpstreamResponse, exchange: Exchange
+    ) -> ModelplexError | None:
+        """Send the response to the caller. Returns what broke it after its first output; raises
+        what went wrong before.
+        """
+        output, record, stored = context.output, context.record, context.stored
+        upstream = self._upstreams[attempt.provider]
+        if exchange.media_type and not record.ask.stream:
+            body = await response.body(limit=upstream.max_response_size)
+            whole = partial(exchange.whole, body)
+            out = await self._offload.run(whole, body=body, owner=record.caller.owner)
+            record.changes = exchange.changes
+            if stored is not None:
+                await stored.keep(out)
+            await output.whole(200, _head(b"application/json", response, record), out)
+            return None
+        label = (
+            exchange.media_type.encode() or response.header(b"content-type") or b"application/octet-stream"
+        )
+        if exchange.media_type:
+            dialect = provider_dialect(attempt.dialect)
+            await refuse_mislabelled(
+                response,
+                provider=attempt.provider,
+                read_error=lambda body: dialect.read_error(MISLABELLED_STATUS, {}, body),
+                limit=MISLABELLED_BYTES,
+            )
+        else:
+            refuse_page(response, provider=attempt.provider)
+        stream = ResponseStream(
+            response,
+            exchange,
+            output,
+            upstream=upstream,
+            request_id=record.id,
+            ping_interval=self._rules.ping_interval,
+            callbacks=StreamCallbacks(
+                head=lambda: _head(label, response, record),
+                on_output=lambda: self._circuits.output(attempt, record.caller.owner),
+                keep=stored.stream_keeper() if stored is not None else None,
+            ),
+        )
+        return await stream.run()
+
+
+def parse(request: RawRequest, record: RecordBuilder, stored: StoredResponses | None) -> ParsedRequest:
+    kept = stored.kept if stored is not None else None
+    return ParsedRequest(request, id=record.id, created=int(record.wall), kept=kept)
+
+
+def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder) -> ResponseHead:
+    attempt = record.attempt
+    assert attempt is not None
+    return ResponseHead(
+        content_type=content_type,
+        dialect=record.ask.dialect,
+        request_id=record.id,
+        provider=attempt.provider,
+        model=attempt.model,
+        attempts=len(record.tries) + 1,
+        overhead=record.ours(),
+        changes=record.changes,
+        stripped=record.stripped,
+        upstream_headers=tuple(forwarded_headers(response.headers)),
+    )
+
+
+def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None:
+    """Unsupported where a service answers that it has no token counting; that is no health
+    signal.
+    """
+    if attempt.endpoint not in COUNTS or error.upstream_status not in NO_SUCH_PATH:
+        return None
+    if isinstance(error, UnknownModel) and attempt.model in error.message:
+        return None
+    return Unsupported(f"{attempt.provider} does not count tokens.", upstream_status=error.upstream_status)
+
+
+def _usage_without_output(
+    request: RawRequest, response: UpstreamResponse | None, failure: ModelplexError | None
+) -> Usage | None:
+    """What is billed for an attempt that reported no usage and had no output. Once its response had
+    begun, the provider had read the prompt. An error instead of a response costs nothing, and a
+    page in HTML is no model's.
+    """
+    if response is None or request.endpoint in FREE:
+        return None
+    if failure is not None and (failure.upstream_body is not None or _is_html(response)):
+        return None
+    return estimated(request, characters=0)
+
+
+def _is_html(response: UpstreamResponse) -> bool:
+    return (response.header(b"content-type") or b"").lower().startswith(b"text/html")
+
+
+def _upstream_id(response: UpstreamResponse | None) -> str | None:
+    if response is None:
+        return None
+    found = response.header(b"x-request-id") or response.header(b"request-id")
+    return found.decode("latin-1") if found is not None else None

@@ -1,0 +1,109 @@
+"""Which attempts one request may have: the candidates of its model, filtered by prices and by the
+sealed policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from modelplex.core.caller import Caller
+from modelplex.core.errors import BudgetExceeded, UnknownModel
+from modelplex.core.request import Attempt, RawRequest
+from modelplex.pipeline.model_catalog import ModelCatalog
+from modelplex.pipeline.offload import Offload
+from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
+from modelplex.pipeline.upstream import Upstream
+from modelplex.providers.endpoints import FREE
+from modelplex.records.price import Prices, seller_of
+from modelplex.routing.aliases import Candidate
+from modelplex.routing.key_rotation import KeyRotation
+
+
+class CandidateSelection:
+    """The candidates of one configuration."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        *,
+        catalog: ModelCatalog,
+        prices: Prices,
+        egress: EgressRules,
+        keys: KeyRotation,
+        offload: Offload,
+    ) -> None:
+        self._upstreams = upstreams
+        self._catalog = catalog
+        self._prices = prices
+        self._egress = egress
+        self._keys = keys
+        self._offload = offload
+
+    async def attempts(
+        self, request: RawRequest, caller: Caller
+    ) -> tuple[list[Attempt], SealedPolicy | None]:
+        """The attempts in order, and the policy of a sealed caller.
+
+        Raises:
+            UnknownModel: no provider is known to serve the model.
+            BudgetExceeded: no candidate has a known price, and the caller's budget needs one.
+            PolicyDenied: the sealed policy refuses the request.
+        """
+        candidates = await self._catalog.candidates(request.model, globs=caller.models)
+        if caller.priced_only and request.endpoint not in FREE:
+            candidates = self._priced(candidates, caller)
+        if caller.sealed:
+            candidates = self._known_to_serve(candidates, request.model)
+        attempts = [
+            attempt
+            for each in candidates
+            for attempt in self._keys.ordered(
+                self._upstreams[each.provider].attempts(each.model, request.endpoint),
+                provider=each.provider,
+                caller=caller.owner,
+            )
+        ]
+        if not caller.sealed:
+            return attempts, None
+        policy = SealedPolicy(request, caller, self._egress)
+        permitted = await self._offload.run(
+            partial(policy.permitted, attempts), body=request.body, owner=caller.owner
+        )
+        return permitted, policy
+
+    def _priced(self, candidates: tuple[Candidate, ...], caller: Caller) -> tuple[Candidate, ...]:
+        """An agent with a budget in dollars gets models with a known price."""
+        priced = tuple(
+            each
+            for each in candidates
+            if self._prices.table(seller_of(self._upstreams[each.provider]), each.model) is not None
+        )
+        if candidates and not priced:
+            names = ", ".join(dict.fromkeys(f"{each.provider}/{each.model}" for each in candidates))
+            raise BudgetExceeded(
+                f'Policy: no price is known of {names}, and the agent {caller.agent!r} has a budget in dollars with on_unpriced = "refuse". '
+                "The gateway's owner can name a price in [[prices]].",
+                code="no_price_known",
+                param="model",
+            )
+        return priced
+
+    def _known_to_serve(self, candidates: tuple[Candidate, ...], model: str) -> tuple[Candidate, ...]:
+        """Under the sealed policy a model name goes only to providers known to serve it: an
+        invented name is a covert channel.
+        """
+        spelled = self._egress.spelled
+        known = tuple(
+            each
+            for each in candidates
+            if (each.provider, each.model) in spelled or self._catalog.is_known(each)
+        )
+        if candidates and not known:
+            names = ", ".join(dict.fromkeys(each.provider for each in candidates))
+            raise UnknownModel(
+                f"The model {model!r} is not known here: {names} could not be asked what it serves, and the sealed policy sends no name by guess. "
+                "The gateway's owner can name it in [[providers]] models.",
+                param="model",
+            )
+        return known

@@ -1,0 +1,56 @@
+"""What the data path needs of a caller's connection: `ResponseOutput`, and the head of a response
+as values, from which the server writes the header lines.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from modelplex.core.request import Change, StrippedValue
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts that the headers of one response report.
+
+    dialect           the client's
+    provider, model   of the last attempt; both empty where there was none
+    overhead          our own seconds until the upstream request left; None where it is not reported
+    upstream_headers  headers of the provider's response that are passed on
+    may_retry         False tells the client's library not to retry
+    retry_after       seconds
+    """
+
+    content_type: bytes = b"application/json"
+    dialect: str
+    request_id: str
+    provider: str = ""
+    model: str = ""
+    attempts: int = 0
+    overhead: float | None = None
+    changes: tuple[Change, ...] = ()
+    stripped: tuple[StrippedValue, ...] = ()
+    upstream_headers: tuple[tuple[bytes, bytes], ...] = ()
+    may_retry: bool = True
+    retry_after: float | None = None
+
+
+class ResponseOutput(Protocol):
+    """The caller's side of one request. A status is sent once, by `whole` or `begin`; `begun` is
+    true from then on. `stopping` is true once the gateway shuts down and this request's time is
+    over.
+    """
+
+    begun: bool
+    stopping: bool
+
+    async def whole(self, status: int, head: ResponseHead, body: bytes) -> None: ...
+    async def begin(self, head: ResponseHead) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def finish(self) -> None: ...
+    def cut(self) -> None:
+        """End the response so that its reader sees that it is incomplete."""
+        ...

@@ -1,0 +1,42 @@
+"""Remembers which provider and account made each opaque state (signed reasoning and the like)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from modelplex.core.request import Attempt
+from modelplex.routing.affinity import Origin
+
+REMEMBERED_STATES = 20_000
+"""Opaque states whose origin is remembered, about 4 MB; a conversation has some dozens, and the
+oldest are forgotten first.
+"""
+
+
+class StateOrigins:
+    """The origin of each opaque state, by its hash. It outlives a reload of the config."""
+
+    def __init__(self) -> None:
+        self._by_hash: OrderedDict[int, Origin] = OrderedDict()
+        self.seen: set[Origin] = set()
+        """Every origin of which a state was ever seen."""
+
+    def __repr__(self) -> str:
+        return f"<StateOrigins {len(self._by_hash)} states of {len(self.seen)}>"
+
+    def find(self, state: str) -> Origin | None:
+        return self._by_hash.get(_hash(state))
+
+    def remember(self, states: tuple[str, ...], attempt: Attempt) -> None:
+        for state in states:
+            self._by_hash[_hash(state)] = origin = (attempt.provider, attempt.account)
+            self.seen.add(origin)
+        while len(self._by_hash) > REMEMBERED_STATES:
+            self._by_hash.popitem(last=False)
+
+
+def _hash(state: str) -> int:
+    """Alike for both alphabets of base64: clients that hold a state as bytes send it back in
+    either.
+    """
+    return hash(state.replace("-", "+").replace("_", "/"))

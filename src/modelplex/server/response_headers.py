@@ -1,0 +1,82 @@
+"""Writes the header lines of a response: request id, provider, attempts, changes, retry advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import quote
+
+from modelplex.core.request import Change, StrippedValue
+from modelplex.dialects.registry import request_names
+from modelplex.pipeline.response_output import HeaderList, ResponseHead
+
+CHANGES_LIMIT = 1024
+"""Bytes of x-modelplex-changes and of x-modelplex-stripped; the Record has all of them."""
+PATH_MARKS = "/:@+;()[]"
+"""Characters that stay as they are in the paths of x-modelplex-changes. A comma separates two
+changes, and a member may have any name.
+"""
+POINTER_MARKS = PATH_MARKS + "%~"
+"""A JSON pointer comes with its rare characters encoded already."""
+STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+"""A stream is not cached, and nginx does not buffer it."""
+
+
+def response_headers(head: ResponseHead) -> HeaderList:
+    headers = [(b"content-type", head.content_type), *request_names(head.dialect, head.request_id)]
+    if head.provider:
+        headers += (
+            (b"x-modelplex-provider", visible(head.provider)),
+            (b"x-modelplex-model", visible(head.model)),
+            (b"x-modelplex-attempts", b"%d" % head.attempts),
+        )
+    if head.overhead is not None:
+        headers.append((b"x-modelplex-overhead-ms", b"%.3f" % (head.overhead * 1000)))
+    if head.content_type.startswith(b"text/event-stream"):
+        headers += STREAM_HEADERS
+    if head.changes:
+        headers.append((b"x-modelplex-changes", changes_value(head.changes)))
+    if head.stripped:
+        headers.append((b"x-modelplex-stripped", stripped_value(head.stripped)))
+    upstream = head.upstream_headers
+    if not head.may_retry:
+        headers += [header for header in upstream if header[0] != b"x-should-retry"]
+        headers.append((b"x-should-retry", b"false"))
+    else:
+        headers += upstream
+    if head.retry_after is not None and not any(name == b"retry-after" for name, _ in upstream):
+        headers.append((b"retry-after", b"%.12g" % head.retry_after))
+    return headers
+
+
+@lru_cache(maxsize=1024)
+def visible(text: str) -> bytes:
+    """A name as a header value: what is not plain ASCII is percent-encoded."""
+    return quote(text, safe="/:@+,;=()[] ").encode()
+
+
+def changes_value(changes: tuple[Change, ...]) -> bytes:
+    """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out
+    (docs/reference/translation.md#losses).
+    """
+    items = (f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes)
+    return _joined(items, total=len(changes))
+
+
+def stripped_value(stripped: tuple[StrippedValue, ...]) -> bytes:
+    """`pointer=rule[,...]`, cut like the changes."""
+    items = (f"{quote(each.pointer, safe=POINTER_MARKS)}={each.rule}" for each in stripped)
+    return _joined(items, total=len(stripped))
+
+
+def _joined(items: Iterable[str], *, total: int) -> bytes:
+    """As many items as fit. The others are not formatted: a body may have one for each member."""
+    kept: list[str] = []
+    size = 0
+    for item in items:
+        if size + len(item) > CHANGES_LIMIT:
+            kept.append(f"more={total - len(kept)}")
+            break
+        kept.append(item)
+        size += len(item) + 1
+    return ",".join(kept).encode()
