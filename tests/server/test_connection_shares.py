@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from modelplex.server.connection import MAX_HEADS
 from modelplex.server.connection_shares import (
     ConnectionBounds,
     ConnectionShares,
@@ -19,6 +18,7 @@ from modelplex.server.connection_shares import (
     ShareRefused,
     bounds,
 )
+from modelplex.server.head_memory import MAX_HEADS
 from tests.gateways import Running, gateway, one
 from tests.processes import CHAT, WAIT_S, chat, exchange, read_answer, request
 from tests.upstreams import provider, stall
@@ -139,7 +139,7 @@ def test_the_counts_stay_right_whatever_happens() -> None:
         assert shares.count == len(wires) <= 40
     for wire in wires:
         wire.close()
-    assert repr(shares) == "<Shares 0 of 40, 0 callers>"
+    assert repr(shares) == "<ConnectionShares 0 of 40, 0 callers>"
 
 
 # --- through a gateway ---
@@ -226,13 +226,13 @@ async def test_large_heads_have_a_bound_together(whole: bool, tmp_path: Path) ->
             await asyncio.wait_for(pour(), WAIT_S)
             refused = read_answer(await exchange(running.socket, data if whole else data + rest))
             assert (refused.status, refused.error["code"]) == (503, "heads_full")
-            assert traffic.heads < 2 * MAX_HEADS
+            assert traffic.heads.used < 2 * MAX_HEADS
             got = read_answer(await exchange(running.socket, request("GET", "/health")))
             assert got.status == 200
         async with asyncio.timeout(WAIT_S):
             while traffic.open:
                 await asyncio.sleep(0.005)
-        assert traffic.heads == 0
+        assert traffic.heads.used == 0
 
 
 CROWD = """

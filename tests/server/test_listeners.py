@@ -18,8 +18,9 @@ import msgspec
 import pytest
 import uvloop
 
-from modelplex.server import connection as connection_module
+from modelplex.server import lingering as lingering_module
 from modelplex.server import listeners as serve_module
+from modelplex.server.connection_refusals import MAX_PIPELINED
 from modelplex.server.listeners import (
     Address,
     ConnectionLimits,
@@ -148,7 +149,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)
     monkeypatch.setattr(serve_module, "LAST_WORDS_SECONDS", 0.3)
     monkeypatch.setattr(serve_module, "CANCELLED_SECONDS", 0.3)
 
@@ -236,7 +237,7 @@ def test_a_flood_of_pipelined_requests_is_refused_after_those_that_fit(run: Run,
         async with house(echo, address) as here:
             client = await here.client()
             client.send(GET * 100)
-            for _ in range(connection_module.MAX_PIPELINED + 1):
+            for _ in range(MAX_PIPELINED + 1):
                 assert (await client.answer())[0] == 200
             assert await client.refused() == (400, "too_many_pipelined")
 
@@ -555,8 +556,8 @@ def test_a_connection_whose_early_answer_left_a_small_rest_is_used_again(run: Ru
 def test_the_rest_of_a_body_is_not_read_for_ever(
     run: Run, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER_BYTES", 100_000)
-    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 1000.0)
+    monkeypatch.setattr(lingering_module, "LINGER_BYTES", 100_000)
+    monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 1000.0)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await say(send, b"no", status=413)

@@ -10,7 +10,8 @@ from modelplex.config import load
 from modelplex.core.caller import PeerNetwork
 from modelplex.server.address import ListenError, Vsock
 from modelplex.server.callers import CallerResolver
-from modelplex.server.connection import ConnectionLimits, ConnectionRegistry
+from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.listeners import BoundSocket, Listening, as_pipe, bind_vsock, serve_at
 from modelplex.server.process import GatewayProcess
 from tests.gateways import WAIT_S

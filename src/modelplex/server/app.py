@@ -221,7 +221,7 @@ class App:
         request_id = next(self._ids)
         form: ModelsForm = "openai"
         try:
-            request = read_head(http, self.callers.of(http["state"]["met"], http["headers"]))
+            request = read_head(http, self.callers.of(http["state"]["client"], http["headers"]))
             form = request.form
             door.reservation = Reservation(self.bodies, _payer(request.caller))
             door.turn = partial(self._turns.take, request.caller.owner)

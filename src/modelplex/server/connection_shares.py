@@ -1,11 +1,10 @@
-"""Fair shares of the connections of a process: who may have one more, and whose idle one is closed
-for it. Pure: no clock and no socket.
+"""Fair shares of the connections of a process: which caller may have one more, and which idle
+connection is closed for it. Pure: no clock and no socket.
 
-Three bounds hold beside that of the process: for one caller, for one listener, and for all sockets
-together, which leave a reserve to HTTP, where the host looks inside. A caller is an agent, or else
-the process or address that connects. Where a bound is reached, a connection without a request in
-progress makes room: the one that has been idle longest, of the caller that has the most. No caller
-loses one to another that has as many.
+There are four bounds: for the process, for one caller, for one listener, and for all sockets
+together, which leave a reserve to HTTP with the admin API. A caller is an agent, or else the
+process or address that connects. At a bound, the connection that has been idle longest is closed,
+of the caller that has the most. No caller loses one to another that has as many.
 """
 
 from __future__ import annotations
@@ -16,20 +15,18 @@ from typing import Protocol
 import msgspec
 
 PER_LISTENER = 2
-"""One listener may have one connection in so many."""
+"""One listener may have one connection in this many."""
 PER_CALLER = 4
-"""One caller may have one in so many."""
+"""One caller may have one in this many."""
 RESERVE = 8
-"""One in so many is kept for HTTP."""
+"""One in this many is kept for HTTP."""
 
 
 class IdleConnection(Protocol):
-    """A connection, as far as it can be closed for another."""
+    """A connection that may be closed for another."""
 
     def make_room(self) -> bool:
-        """End now; it has no request in progress. False where its client is still reading an
-        answer.
-        """
+        """Close now; no request is in progress. False where the client still reads a response."""
         ...
 
 
@@ -49,9 +46,7 @@ def bounds(
     per_caller: int | None = None,
     reserved: int | None = None,
 ) -> ConnectionBounds:
-    """With the usual shares of `total` for what is None. A share is never above the total, and at
-    least 1.
-    """
+    """The usual shares of `total` stand for what is None. A share is between 1 and `total`."""
 
     def share(given: int | None, part: int) -> int:
         return max(1, min(total, total // part if given is None else given))
@@ -65,7 +60,7 @@ def bounds(
 
 
 class ShareHolder:
-    """What one caller has: `count` connections, and of them those that are idle, longest first."""
+    """A caller with `count` connections, of which `idle` are idle, longest first."""
 
     __slots__ = ("caller", "count", "idle", "listener", "over_http")
 
@@ -77,7 +72,7 @@ class ShareHolder:
         self.idle: dict[IdleConnection, None] = {}
 
     def __repr__(self) -> str:
-        return f"<Holder {self.caller}: {self.count} connections, {len(self.idle)} idle>"
+        return f"<ShareHolder {self.caller}: {self.count} connections, {len(self.idle)} idle>"
 
 
 class ShareRefused(msgspec.Struct, frozen=True):
@@ -98,11 +93,11 @@ class ConnectionShares:
         self._holders: dict[str, ShareHolder] = {}
 
     def __repr__(self) -> str:
-        return f"<Shares {self.count} of {self.bounds.total}, {len(self._holders)} callers>"
+        return f"<ConnectionShares {self.count} of {self.bounds.total}, {len(self._holders)} callers>"
 
     def enter(self, caller: str, *, listener: str, over_http: bool) -> ShareHolder | ShareRefused:
-        """One more connection of this caller, for which an idle one may be closed.
-        `leave` ends it.
+        """Count one more connection of this caller, for which an idle one may be closed. `leave` is
+        its counterpart.
         """
         holder = self._holders.get(caller)
         if holder is None:
@@ -136,7 +131,7 @@ class ConnectionShares:
         return holder
 
     def leave(self, holder: ShareHolder, connection: IdleConnection | None = None) -> None:
-        """One connection less; `connection` is named where it may be among the idle ones."""
+        """Count one less; `connection` is needed where it may be among the idle ones."""
         if connection is not None:
             holder.idle.pop(connection, None)
         self._add(holder, -1)
@@ -144,7 +139,7 @@ class ConnectionShares:
             self._holders.pop(holder.caller, None)
 
     def _made_room(self, newcomer: ShareHolder, scope: Iterable[ShareHolder]) -> bool:
-        """Whether an idle connection of these callers was closed."""
+        """Close an idle connection of these callers. False where none could be closed."""
         fitting = [each for each in scope if each.idle and (each is newcomer or each.count > newcomer.count)]
         fitting.sort(key=lambda each: each.count, reverse=True)
         return any(connection.make_room() for holder in fitting for connection in tuple(holder.idle))
@@ -159,6 +154,43 @@ class ConnectionShares:
             del self._listeners[holder.listener]
         if not holder.over_http:
             self._sockets += one
+
+
+class ConnectionPlace:
+    """The place of one connection in its caller's share. `holder` is None before it is taken, where
+    it was refused, and once it is released.
+    """
+
+    __slots__ = ("_connection", "_shares", "holder")
+
+    def __init__(self, shares: ConnectionShares, connection: IdleConnection) -> None:
+        self._shares = shares
+        self._connection = connection
+        self.holder: ShareHolder | None = None
+
+    def take(self, caller: str, *, listener: str, over_http: bool) -> ShareRefused | None:
+        """Returns why there is no room. A connection begins idle."""
+        entered = self._shares.enter(caller, listener=listener, over_http=over_http)
+        if isinstance(entered, ShareRefused):
+            return entered
+        self.holder = entered
+        self.mark_idle()
+        return None
+
+    def mark_idle(self) -> None:
+        """No request is in progress: the connection may be closed for another one."""
+        if self.holder is not None:
+            self.holder.idle[self._connection] = None
+
+    def mark_busy(self) -> None:
+        if self.holder is not None:
+            self.holder.idle.pop(self._connection, None)
+
+    def release(self) -> None:
+        """The place is free for another connection. The second time it does nothing."""
+        holder, self.holder = self.holder, None
+        if holder is not None:
+            self._shares.leave(holder, self._connection)
 
 
 def _full(limit: int, what: str) -> str:

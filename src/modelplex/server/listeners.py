@@ -23,15 +23,16 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
-from uvicorn.config import Config
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.utils import get_remote_addr
 
 from modelplex.config import Config as Settings
 from modelplex.core.caller import Kind
 from modelplex.server.address import Address, ListenError, Tcp, Unix, Vsock, parse_http
 from modelplex.server.callers import CallerResolver, ClientConnection, connecting
-from modelplex.server.connection import Connection, ConnectionLimits, ConnectionRegistry
+from modelplex.server.connection import Connection
+from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.socket_file import BACKLOG, NO_CLEANUP, SocketFile, claim
 
 __all__ = [
@@ -136,7 +137,7 @@ class Listening:
         for door in self.doors:
             door.shut()
         for connection in tuple(traffic.open):
-            connection.retire()
+            connection.close_when_idle()
         await self.settle_unless_hurried(traffic.limits.drain_timeout)
         self.stopping.set()
         await self.settle(LAST_WORDS_SECONDS)
@@ -169,7 +170,7 @@ class Listening:
                 while tasks := self.tasks():
                     await asyncio.wait(tasks)
                 if self.traffic.open:
-                    await self.traffic.quiet.wait()
+                    await self.traffic.all_closed.wait()
 
 
 KINDS: Mapping[type[Address], Kind] = {Tcp: "tcp", Unix: "unix", Vsock: "vsock"}
@@ -315,12 +316,11 @@ async def serve_at(
 ) -> asyncio.Server:
     address = door.address
     kind = KINDS[type(address)]
-    config = uvicorn_config()
     state = {"listener": address.name, "kind": kind, "stopping": listening.stopping}
     server = (address.host, address.port) if isinstance(address, Tcp) else (str(address), None)
     agent = address.agent if isinstance(address, Unix) else ""
 
-    def meet(transport: asyncio.Transport) -> tuple[ClientConnection, str]:
+    def identify(transport: asyncio.Transport) -> tuple[ClientConnection, str]:
         peer = get_remote_addr(transport) if kind == "tcp" else None
         met = callers.meet(
             transport.get_extra_info("socket"),
@@ -332,38 +332,10 @@ async def serve_at(
         return met, connecting(met.caller)
 
     def accept() -> Connection:
-        return Connection(
-            app, config=config, traffic=listening.traffic, state=state, server=server, meet=meet
-        )
+        return Connection(app, traffic=listening.traffic, state=state, server=server, identify=identify)
 
     if isinstance(address, Tcp):
         return await loop.create_server(accept, sock=door.socket, backlog=BACKLOG)
     if isinstance(address, Vsock):
         door.socket = as_pipe(door.socket)
     return await loop.create_unix_server(accept, sock=door.socket, backlog=BACKLOG, **NO_CLEANUP)
-
-
-def uvicorn_config() -> Config:
-    """What uvicorn has to be told. Nothing is wrapped around the app and no logger is
-    configured.
-    """
-
-    async def asgi(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        raise NotImplementedError
-
-    config = Config(
-        asgi,
-        interface="asgi3",
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-    )
-    # It calls what it is given, to see whether that is a factory. The app goes around it, straight
-    # to the connection.
-    config.load()
-    return config

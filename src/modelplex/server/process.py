@@ -68,7 +68,8 @@ from modelplex.server.admission import BodyMemory
 from modelplex.server.allocator import return_large_blocks
 from modelplex.server.app import App
 from modelplex.server.callers import CallerResolver
-from modelplex.server.connection import MAX_OVER_LIMIT, ConnectionRegistry
+from modelplex.server.connection import MAX_OVER_LIMIT
+from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.listeners import Address, ConnectionLimits, Listening, Unix, Vsock, listen, parse_http
 from modelplex.server.mcp_stdio import Stdio
 from modelplex.server.origin import Hosts

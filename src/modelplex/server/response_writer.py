@@ -17,7 +17,7 @@ from uvicorn._types import ASGIReceiveCallable
 from modelplex.core.errors import ClientClosed, RequestTimeout, TooLarge
 from modelplex.pipeline.response_output import ResponseHead
 from modelplex.server.admission import Reservation
-from modelplex.server.connection import HttpExchange
+from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.response_headers import response_headers
 
 Headers = list[tuple[bytes, bytes]]
@@ -119,33 +119,33 @@ class ResponseWriter:
             raise ClientClosed("The caller hung up.")
         self.task = task = self._exchange.task
         assert task is not None
-        self._exchange.on_hang_up = task.cancel
+        self._exchange.on_disconnect = task.cancel
 
     def no_longer(self) -> None:
-        self._exchange.on_hang_up = None
+        self._exchange.on_disconnect = None
 
     async def whole(self, status: int, head: ResponseHead | Headers, body: bytes) -> None:
-        await self._exchange.room()
+        await self._exchange.drain()
         self._note(status, body)
         self.ended = True
         headers = response_headers(head) if isinstance(head, ResponseHead) else head
-        self._exchange.answer(status, headers, body)
+        self._exchange.respond(status, headers, body)
 
     async def begin(self, head: ResponseHead | Headers) -> None:
         self._note(200, b"")
-        self._exchange.begin(response_headers(head) if isinstance(head, ResponseHead) else head)
+        self._exchange.start(response_headers(head) if isinstance(head, ResponseHead) else head)
 
     async def write(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange.flow.write_paused:
-            await exchange.room()
+            await exchange.drain()
         self._note(200, data)
-        exchange.piece(data)
+        exchange.write(data)
 
     async def finish(self) -> None:
         self.ended = True
-        await self._exchange.room()
-        self._exchange.piece(b"", last=True)
+        await self._exchange.drain()
+        self._exchange.write(b"", last=True)
 
     def cut(self) -> None:
         self.ended = True

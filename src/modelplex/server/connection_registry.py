@@ -1,0 +1,75 @@
+"""The open connections and running exchanges of a process, and the sweep that enforces their
+deadlines.
+
+A deadline is a number on the connection. One timer compares all of them with the clock, so that a
+request which is in time costs no timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.connection_shares import ConnectionShares, bounds
+from modelplex.server.head_memory import HeadMemory
+from modelplex.server.http_exchange import HttpExchange
+from modelplex.server.lingering import LINGER_SECONDS
+from modelplex.server.unread_responses import UnreadResponses
+
+if TYPE_CHECKING:
+    from modelplex.server.connection import Connection
+
+
+class ConnectionRegistry:
+    """What goes on in a process."""
+
+    def __init__(self, *, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
+        self.limits = limits
+        self.loop = loop
+        self.open: set[Connection] = set()
+        self.shares = ConnectionShares(
+            bounds(
+                limits.max_connections,
+                per_listener=limits.max_connections_per_listener,
+                per_caller=limits.max_connections_per_caller,
+                reserved=limits.reserved_connections,
+            )
+        )
+        self.heads = HeadMemory()
+        self.unread = UnreadResponses(limits)
+        self.refused: set[Connection] = set()
+        """Open connections above the limit, which are being sent a refusal."""
+        self.running: set[HttpExchange] = set()
+        self.draining = False
+        self.all_closed = asyncio.Event()
+        """Set when the last connection is closed while draining."""
+        shortest = min(
+            limits.header_timeout, limits.body_timeout, limits.keep_alive, limits.unread_grace, LINGER_SECONDS
+        )
+        self.pace = min(1.0, shortest / 4)
+        self.sweeper: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        draining = ", draining" if self.draining else ""
+        return f"<ConnectionRegistry {len(self.open)} open, {len(self.running)} running{draining}>"
+
+    def add(self, connection: Connection) -> None:
+        self.open.add(connection)
+        # The timer runs only while there are connections: an idle process sleeps.
+        if self.sweeper is None:
+            self.sweeper = self.loop.call_later(self.pace, self.sweep)
+
+    def remove(self, connection: Connection) -> None:
+        self.open.discard(connection)
+        self.refused.discard(connection)
+        if self.draining and not self.open:
+            self.all_closed.set()
+
+    def sweep(self) -> None:
+        now = self.loop.time()
+        for late in [each for each in self.open if each.deadline <= now]:
+            late.expire(now)
+        if self.unread:
+            self.unread.abort_expired(now)
+        self.sweeper = self.loop.call_later(self.pace, self.sweep) if self.open else None

@@ -1,0 +1,237 @@
+"""Reads the HTTP/1.1 requests of one connection with httptools, and bounds what their heads take.
+
+It gives each head to its receiver as an ASGI scope, and each piece of body as bytes; it returns the
+refusal of what it does not accept. It never writes and knows no deadlines.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Literal, Protocol, cast
+
+import httptools
+from uvicorn._types import HTTPScope
+
+from modelplex.server.connection_refusals import (
+    HEAD_TOO_LARGE,
+    INVALID_HTTP,
+    TOO_MANY_HEADS,
+    TOO_MANY_PIPELINED,
+)
+from modelplex.server.head_memory import USUAL_HEAD, USUAL_HEADERS, HeadMemory, HeadReservation
+
+VERSIONS = {"1.0", "1.1"}
+"""Versions of HTTP. The parser reads 0.9 and 2.0 too, which have no head or one of another form."""
+
+FOREIGN = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/")
+"""The first line of a request of protocols that the parser takes for HTTP."""
+
+UPGRADING = {b"connection", b"upgrade", b"http2-settings"}
+"""Headers that ask for another protocol."""
+
+ReadStage = Literal["between", "head begun", "head", "body"]
+"""How far the incoming request is read: none has begun; its first bytes, no deadline set; its head;
+its body.
+"""
+
+
+class RequestReceiver(Protocol):
+    """What a reader calls. `queue_is_full`: no request can wait behind the running one."""
+
+    @property
+    def queue_is_full(self) -> bool: ...
+
+    def head_begun(self) -> None:
+        """The first bytes of a request came, and not its whole head."""
+        ...
+
+    def request_started(self, scope: HTTPScope, *, expects_100: bool, keep_alive: bool) -> None: ...
+    def body_received(self, data: bytes) -> None: ...
+    def request_complete(self) -> None: ...
+
+
+class RequestReader:
+    """The requests of one connection. `facts` are the members of a scope that hold for all of
+    them.
+    """
+
+    def __init__(
+        self, receiver: RequestReceiver, *, facts: Mapping[str, Any], max_header_size: int, heads: HeadMemory
+    ) -> None:
+        self.receiver = receiver
+        self.facts = facts
+        self.max_header_size = max_header_size
+        self.heads = HeadReservation(heads)
+        self.parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # httptools < 0.6.3
+            # Data after `connection: close`, so that a pipelined request gets its response.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.stage: ReadStage = "between"
+        self.unparsed = 0
+        """Bytes since the last event: a complete head, a piece of body, a complete request."""
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.expects_100 = False
+        self.upgrade = False
+        """The request asks for another protocol."""
+        self.scope: HTTPScope
+        """Of the request that was read last."""
+        self.fault: bytes | None = None
+        """The refusal for which a callback stopped the parser."""
+
+    def close(self) -> None:
+        """The connection is closed. The parser refers to the reader and the reader to the parser:
+        taken apart, they need no garbage collector.
+        """
+        self.heads.release()
+        del self.parser, self.receiver
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Read what came in. Returns the refusal of what is not accepted, after which the reader is
+        not fed again.
+        """
+        self.unparsed += len(data)
+        if self.stage == "between" and FOREIGN.match(data):
+            return INVALID_HTTP
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            return self.fault or INVALID_HTTP
+        except httptools.HttpParserUpgrade as pause:
+            return self.read_without_upgrade(data[pause.args[0] :])
+        if self.stage == "between":
+            return None
+        if self.unparsed > self.max_header_size:
+            # A head; or trailers and chunk headers, which have the same bound.
+            return HEAD_TOO_LARGE
+        if self.stage == "head begun":
+            self.stage = "head"
+            self.receiver.head_begun()
+        if self.stage == "head" and not self.head_fits():
+            return TOO_MANY_HEADS
+        return None
+
+    def read_without_upgrade(self, rest: bytes) -> bytes | None:
+        """Read a request with `Upgrade` again without it, as RFC 9110 (7.8) allows a server. The
+        parser ends such a request at its head and would take its body for another protocol; Java's
+        client asks for h2c on a plain POST.
+        """
+        method, version, headers = self.parser.get_method(), self.parser.get_http_version(), self.headers
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in headers if name not in UPGRADING]
+        head = b"%b %b HTTP/%b\r\n%bconnection: close\r\n\r\n" % (
+            method,
+            self.url,
+            version.encode(),
+            b"".join(lines),
+        )
+        self.upgrade = False
+        self.parser = httptools.HttpRequestParser(self)
+        refusal = self.feed(head)
+        if refusal is None:
+            # The app sees the headers as they were sent.
+            self.scope["headers"] = headers
+            if rest:
+                refusal = self.feed(rest)
+        return refusal
+
+    # Callbacks of the parser.
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expects_100 = False
+        self.headers = []
+        self.stage = "head begun"
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expects_100 = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.unparsed > self.max_header_size and self.head_size() > self.max_header_size:
+            self.stop(HEAD_TOO_LARGE)
+        if not self.head_fits():
+            self.stop(TOO_MANY_HEADS)
+        if self.receiver.queue_is_full:
+            self.stop(TOO_MANY_PIPELINED)
+        version = self.parser.get_http_version()
+        if version not in VERSIONS:
+            self.stop(INVALID_HTTP)
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self.stop(INVALID_HTTP)
+            self.upgrade = True
+            return
+        self.scope = self.scope_of_head(version)
+        self.url = b""
+        self.unparsed = 0
+        self.stage = "body"
+        # Trailers arrive as headers too; a new list keeps them out of the scope that the app reads.
+        self.headers = []
+        self.receiver.request_started(
+            self.scope,
+            expects_100=self.expects_100,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+        )
+
+    def on_body(self, body: bytes) -> None:
+        self.unparsed = 0
+        self.receiver.body_received(body)
+
+    def on_message_complete(self) -> None:
+        if self.upgrade:
+            return
+        self.unparsed = 0
+        self.stage = "between"
+        self.receiver.request_complete()
+
+    def stop(self, refusal: bytes) -> None:
+        """Stop the parser, whose callbacks do that by an exception."""
+        self.fault = refusal
+        raise ValueError("the request is refused")
+
+    def scope_of_head(self, version: str) -> HTTPScope:
+        """The ASGI scope of a complete head. Raises ValueError or what httptools raises for a
+        target that is no path; the parser reports it.
+        """
+        target = httptools.parse_url(self.url)
+        if target.schema and target.schema.lower() != b"http":  # None too, whatever its type says
+            raise ValueError("a target of another scheme")
+        if target.userinfo:
+            raise ValueError("a target with a user's name")
+        if target.host:
+            # As for a proxy, "GET http://host/path": that host counts (RFC 9112 3.2.2).
+            port = b":%d" % target.port if target.port else b""
+            others = [(name, value) for name, value in self.headers if name != b"host"]
+            self.headers = [(b"host", target.host + port), *others]
+        raw_path = target.path
+        path = raw_path.decode("ascii")
+        scope = {
+            **self.facts,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
+        return cast("HTTPScope", scope)
+
+    def head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def head_fits(self) -> bool:
+        """Count a head where it is unusually large. False where there is no memory for it."""
+        if self.unparsed <= USUAL_HEAD and len(self.headers) <= USUAL_HEADERS:
+            return True
+        size = self.head_size()
+        if self.stage == "head":
+            size += self.unparsed  # some of it may be of a header that is not complete
+        return self.heads.fits(size, headers=len(self.headers))
