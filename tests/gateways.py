@@ -13,6 +13,7 @@ from typing import Any
 from modelplex.config import load
 from modelplex.http_client import HttpClient, HttpResponse, Timeouts, parse_origin
 from modelplex.records.record import Record
+from modelplex.records.tool_call import ToolRecord
 from modelplex.server.process import GatewayProcess
 
 WAIT_S = 20.0
@@ -86,6 +87,17 @@ class Running:
         return self.records[number - 1]
 
 
+class RecordedRequests:
+    """A sink that keeps the Records of model requests."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self._records = records
+
+    def record(self, record: Record | ToolRecord, /) -> None:
+        if isinstance(record, Record):
+            self._records.append(record)
+
+
 @asynccontextmanager
 async def gateway(
     config: str, *, folder: Path, environ: dict[str, str] | None = None
@@ -104,13 +116,7 @@ async def gateway(
     process = GatewayProcess(load(str(file), environ=environ or {}), config_path=str(file), verbose=False)
     records: list[Record] = []
     over = asyncio.Event()
-    tell = process.tell
-
-    def told(record: Record) -> None:
-        records.append(record)
-        tell(record)
-
-    process.app.tell = told
+    process.sinks.insert(0, RecordedRequests(records))
     serving = asyncio.create_task(process.serve())
     try:
         async with asyncio.timeout(WAIT_S):

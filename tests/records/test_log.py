@@ -102,7 +102,7 @@ def pause(sink_of: Log) -> Callable[[], None]:
         write(batch)
 
     sink_of._sink.write = wait  # type: ignore[method-assign,assignment]  # pyright: ignore[reportPrivateUsage]
-    sink_of.call(record(id="held"))
+    sink_of.record(record(id="held"))
     assert reached.wait(WAIT_S)
     return go.set
 
@@ -286,7 +286,7 @@ def test_secrets_can_be_set_anew(tmp_path: Path) -> None:
     log = Log(file=tmp_path / "log")
     log.secrets = Secrets([KEY])
     log.events.warning("key rejected", said=f"bad {KEY}", secret=KEY)
-    log.call(record(asked=KEY))
+    log.record(record(asked=KEY))
     assert log.close()
     text = (tmp_path / "log").read_text()
     assert KEY not in text
@@ -299,7 +299,7 @@ def test_secrets_can_be_set_anew(tmp_path: Path) -> None:
 def test_an_event_has_its_fields_and_calls_and_events_keep_their_order(tmp_path: Path) -> None:
     log = Log(file=tmp_path / "log")
     log.events.info("started", http=("127.0.0.1:11435",), config=Path("/c.toml"))
-    log.call(record())
+    log.record(record())
     log.events.error("breaker opened", provider="openai", key=0)
     assert log.close()
     first, second, third = lines(tmp_path / "log")
@@ -313,8 +313,8 @@ def test_an_event_has_its_fields_and_calls_and_events_keep_their_order(tmp_path:
 def test_lines_below_the_level_are_left_out_and_the_level_can_change(tmp_path: Path) -> None:
     log = Log(file=tmp_path / "log", level="error")
     log.events.warning("no")
-    log.call(record())
-    log.call(record(**FAILED))
+    log.record(record())
+    log.record(record(**FAILED))
     log.events.error("yes")
     assert log.close()
     assert [entry["event"] for entry in lines(tmp_path / "log")] == ["call", "yes"]
@@ -375,7 +375,7 @@ def test_a_stream_that_is_no_terminal_gets_json_and_a_terminal_coloured_lines(
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = io.StringIO()
     log = Log(stream=stream)
-    log.call(record())
+    log.record(record())
     assert log.close()
     assert msgspec.json.decode(stream.getvalue())["event"] == "call"
     master, slave = pty.openpty()
@@ -397,7 +397,7 @@ def test_a_full_queue_drops_lines_and_says_how_many_once_there_is_room(
     log = Log(file=tmp_path / "log")
     go_on = pause(log)
     for number in range(12):
-        log.call(record(id=f"req_{number}"))
+        log.record(record(id=f"req_{number}"))
     log.events.info("dropped too")
     assert log.dropped == 8
     assert log.lost() == {"full": 8, "unwritten": 0}
@@ -416,14 +416,14 @@ def test_bodies_that_wait_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pyte
     log = Log(file=tmp_path / "log")
     go_on = pause(log)
     for _ in range(3):
-        log.call(record(request_body=b"x" * 300, response_body=b"y" * 150))
-    log.call(record())
+        log.record(record(request_body=b"x" * 300, response_body=b"y" * 150))
+    log.record(record())
     assert log.dropped == 1
     go_on()
     assert log.close()
     log = Log(file=tmp_path / "log2")
     for _ in range(3):
-        log.call(record(request_body=b"x" * 450))
+        log.record(record(request_body=b"x" * 450))
     assert log.close()
 
 
@@ -436,7 +436,7 @@ def test_a_pipe_that_nobody_reads_neither_blocks_the_caller_nor_the_end(
     with os.fdopen(write, "wb", buffering=0) as stream, os.fdopen(read, "rb") as reader:
         log = Log(stream=stream)
         for _ in range(2000):
-            log.call(record(request_body=b"x" * 2000))
+            log.record(record(request_body=b"x" * 2000))
         assert not log.close()
         assert "closing" in repr(log)
         while not log.close():
@@ -461,11 +461,11 @@ def test_a_full_disk_is_told_once_counted_and_outlived(
     monkeypatch.setattr(os, "write", write)
     for _ in range(3):
         wrote.clear()
-        log.call(record())
+        log.record(record())
         assert wrote.wait(WAIT_S)
     until(lambda: log.lost()["unwritten"] == 3)
     full.clear()
-    log.call(record(id="after"))
+    log.record(record(id="after"))
     assert log.close()
     lost, after = lines(tmp_path / "log")
     assert (lost["event"], lost["lines"]) == ("log lines were lost", 3)
@@ -516,7 +516,7 @@ def test_a_broken_pipe_is_counted_and_raises_nothing() -> None:
     os.close(read)
     with os.fdopen(write, "wb", buffering=0) as stream:
         log = Log(stream=stream)
-        log.call(record())
+        log.record(record())
         assert log.close()
     assert log.lost() == {"full": 0, "unwritten": 1}
 
@@ -528,7 +528,7 @@ def test_a_pipe_that_is_set_not_to_block_is_waited_for() -> None:
     with os.fdopen(write, "wb", buffering=0) as stream, os.fdopen(read, "rb", buffering=0) as reader:
         log = Log(stream=stream, max_body=100_000)
         for _ in range(20):
-            log.call(record(request_body=b"x" * 20_000))
+            log.record(record(request_body=b"x" * 20_000))
         while seen.count(b"\n") < 20:
             seen += reader.read(1 << 16)
         assert log.close()
@@ -538,7 +538,7 @@ def test_a_pipe_that_is_set_not_to_block_is_waited_for() -> None:
 def test_what_is_told_after_the_end_is_not_an_error(tmp_path: Path) -> None:
     log = Log(file=tmp_path / "log")
     assert log.close()
-    log.call(record())
+    log.record(record())
     log.events.info("late")
     assert log.close()
     assert (tmp_path / "log").read_bytes() == b""

@@ -59,7 +59,7 @@ def value(told: Metrics, name: str, **labels: str) -> float:
 def test_an_answered_call_is_counted_under_the_conventions_names() -> None:
     told = Metrics()
     told.started("tcp:127.0.0.1:11435")
-    told.observe(record())
+    told.record(record())
     gen_ai = {
         "gen_ai_operation_name": "chat",
         "gen_ai_provider_name": "openai",
@@ -98,7 +98,7 @@ def test_a_failed_call_is_counted_by_blame_code_and_every_attempt() -> None:
         AttemptRecord("a", "m", 1, "upstream_timeout"),
         AttemptRecord("b", "m", 0, "overloaded", 503),
     )
-    told.observe(
+    told.record(
         record(
             outcome="error",
             blame="provider",
@@ -123,7 +123,7 @@ def test_a_failed_call_is_counted_by_blame_code_and_every_attempt() -> None:
 def test_names_that_nobody_serves_do_not_become_labels() -> None:
     told = Metrics()
     for number in range(50):
-        told.observe(
+        told.record(
             record(asked=f"made-up-{number}", model=f"made-up-{number}", provider="", outcome="error", blame="client",
                    code="model_not_found", status=404, tries=(), usage=None)
         )  # fmt: skip
@@ -137,7 +137,7 @@ def test_series_and_codes_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Metrics()
     for number in range(20):
         code = f"code{number}"
-        told.observe(record(model=f"m{number}", outcome="error", blame="provider", code=code, tries=()))
+        told.record(record(model=f"m{number}", outcome="error", blame="provider", code=code, tries=()))
     assert repr(told) == "<Metrics 20 calls, -20 in flight, 4 series>"
     assert value(told, "modelplex_requests_total", provider="_OTHER", model="_OTHER", endpoint="_OTHER") == 17
     assert value(told, "modelplex_errors_total", code="_OTHER") == 18
@@ -150,7 +150,7 @@ def test_a_call_in_flight_is_seen_until_it_is_over() -> None:
     told.started("tcp:[::1]:8080")
     assert value(told, "modelplex_in_flight", listener="unix") == 1
     assert repr(told) == "<Metrics 0 calls, 2 in flight, 0 series>"
-    told.observe(record(listener="unix:/run/m.sock"))
+    told.record(record(listener="unix:/run/m.sock"))
     assert value(told, "modelplex_in_flight", listener="unix") == 0
     assert value(told, "modelplex_in_flight", listener="tcp") == 1
 
@@ -170,23 +170,23 @@ def test_breakers_and_lost_log_lines_are_told_as_they_stand() -> None:
 
 def test_tokens_without_a_price_are_counted_as_unpriced_and_not_as_free() -> None:
     told = Metrics()
-    told.observe(record(cost=None))
-    told.observe(record(usage=None, cost=None))
+    told.record(record(cost=None))
+    told.record(record(usage=None, cost=None))
     assert value(told, "modelplex_unpriced_calls_total") == 1
     assert value(told, "modelplex_cost_usd_total") == 0
 
 
 def test_an_answer_that_was_not_streamed_has_no_first_chunk() -> None:
     told = Metrics()
-    told.observe(record(stream=False))
+    told.record(record(stream=False))
     assert b"time_to_first_chunk_seconds_count{" not in told.render()
 
 
 def test_endpoints_of_the_same_operation_are_one_series() -> None:
     told = Metrics()
-    told.observe(record(endpoint="messages"))
-    told.observe(record(endpoint="chat/completions"))
-    told.observe(record(endpoint="images/generations"))
+    told.record(record(endpoint="messages"))
+    told.record(record(endpoint="chat/completions"))
+    told.record(record(endpoint="images/generations"))
     assert value(told, "gen_ai_client_operation_duration_seconds_count", gen_ai_operation_name="chat") == 2
     assert (
         value(
@@ -198,7 +198,7 @@ def test_endpoints_of_the_same_operation_are_one_series() -> None:
 
 def test_odd_characters_in_a_name_do_not_break_the_text() -> None:
     told = Metrics()
-    told.observe(record(model='a"b\\c\nd é', provider="p"))
+    told.record(record(model='a"b\\c\nd é', provider="p"))
     assert value(told, "modelplex_requests_total", model='a"b\\c\nd é') == 1
 
 
@@ -223,7 +223,7 @@ def test_the_text_is_whole_while_calls_are_being_counted() -> None:
         number = 0
         while not done.is_set():
             number += 1
-            told.observe(record(model=f"m{number % 50}", code=f"c{number % 30}", outcome="error"))
+            told.record(record(model=f"m{number % 50}", code=f"c{number % 30}", outcome="error"))
 
     thread = threading.Thread(target=count)
     thread.start()
@@ -241,7 +241,7 @@ def test_the_text_is_whole_while_calls_are_being_counted() -> None:
 def test_every_metric_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text()
     told = Metrics(breakers=lambda: [Breaker("a", 0, "open")], lost=lambda: {"full": 1})
-    told.observe(record(outcome="broken", blame="provider", code="x"))
+    told.record(record(outcome="broken", blame="provider", code="x"))
     names = {family.name for family in text_string_to_metric_families(told.render().decode())}
     assert len(names) > 15
     assert {name for name in names if f"`{name}`" not in page and not name.startswith("process_")} == set()

@@ -75,7 +75,7 @@ def test_a_refusal_is_a_warning_and_a_tool_that_failed_is_none() -> None:
 def test_the_log_writes_tool_calls_beside_others_and_hides_secrets(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = Log(file=path, form="json", secrets=Secrets(["sk-very-secret"]))
-    log.call(call(outcome="error", error="the key sk-very-secret is wrong"))
+    log.record(call(outcome="error", error="the key sk-very-secret is wrong"))
     assert log.close()
     (line,) = path.read_text().splitlines()
     assert json.loads(line)["error"] == "the key ******** is wrong"
@@ -83,8 +83,8 @@ def test_the_log_writes_tool_calls_beside_others_and_hides_secrets(tmp_path: Pat
 
 def test_metrics_count_calls_by_tool_and_outcome() -> None:
     metrics = Metrics()
-    metrics.observe_tool(call())
-    metrics.observe_tool(call(outcome="refused", reason="limit"))
+    metrics.record(call())
+    metrics.record(call(outcome="refused", reason="limit"))
     text = metrics.render().decode()
     row = 'modelplex_tool_calls_total{method="tools/call",outcome="%s",reason="%s",server="git",tool="git__log"} 1.0'
     assert row % ("ok", "") in text
@@ -98,9 +98,9 @@ def test_metrics_count_calls_by_tool_and_outcome() -> None:
 def test_names_that_clients_make_up_do_not_fill_the_metrics() -> None:
     metrics = Metrics()
     for number in range(SERIES_LIMIT + 50):
-        metrics.observe_tool(call(tool=f"made-up-{number}", definition=""))
-        metrics.observe_tool(call(tool=f"file:///{number}", definition="x", method="resources/read"))
-        metrics.observe_tool(call(tool=f"listed-{number}"))
+        metrics.record(call(tool=f"made-up-{number}", definition=""))
+        metrics.record(call(tool=f"file:///{number}", definition="x", method="resources/read"))
+        metrics.record(call(tool=f"listed-{number}"))
     text = metrics.render().decode()
     assert "made-up" not in text
     assert "file:///" not in text

@@ -184,7 +184,7 @@ class Log:
 
     # --- telling: on the event loop ---------------------------------------------------------------
 
-    def call(self, record: Record | ToolRecord) -> None:
+    def record(self, record: Record | ToolRecord, /) -> None:
         """The line of a call that is over, of a model or of a tool. About 0.3 us."""
         if len(self._queue) >= QUEUE_LIMIT:
             self.dropped += 1

@@ -1,6 +1,6 @@
 """Counts what happened, and tells it in Prometheus' text form.
 
-Above it stands the gateway, which calls `started` as a request comes and `observe` with its Record;
+Above it stands the gateway, which calls `started` as a request comes and `record` with its Record;
 below it the vocabulary and prometheus-client, which writes the text. It knows no listener, no route
 and no clock.
 
@@ -217,14 +217,20 @@ class Metrics:
         return f"<Metrics {calls} calls, {sum(self._flying.values())} in flight, {len(self._series)} series>"
 
     def started(self, listener: str) -> None:
-        """A request has come in. Each `started` is followed by one `observe` of a Record with the
+        """A request has come in. Each `started` is followed by one `record` of a Record with the
         same listener.
         """
         kind = listener_kind(listener)
         self._flying[kind] = self._flying.get(kind, 0) + 1
 
-    def observe(self, record: Record) -> None:
-        """A request is over."""
+    def record(self, record: Record | ToolRecord, /) -> None:
+        """Count a request or a tool call that is over."""
+        if isinstance(record, ToolRecord):
+            self._count_tool(record)
+        else:
+            self._count_request(record)
+
+    def _count_request(self, record: Record) -> None:
         kind = listener_kind(record.listener)
         self._flying[kind] = self._flying.get(kind, 0) - 1
         provider = record.provider
@@ -255,8 +261,8 @@ class Metrics:
                 _, series = self._series_of((attempt.provider, attempt.model, record.endpoint))
                 _count_tokens(series, attempt.usage, attempt.cost)
 
-    def observe_tool(self, call: ToolRecord) -> None:
-        """A tool call is over. Only tools that a server lists are named: a name that nobody lists
+    def _count_tool(self, call: ToolRecord) -> None:
+        """Only tools that a server lists are named: a name that nobody lists
         is the client's invention, and URIs have no end.
         """
         key = (call.server, call.method, call.tool if call.definition and call.method in _NAMED else "")

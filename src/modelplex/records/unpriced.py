@@ -12,9 +12,15 @@ import msgspec
 
 from modelplex.config import AgentConfig, Config
 from modelplex.core.errors import UnknownModel
+from modelplex.records.log import EventLog
 from modelplex.records.price import Prices, seller_of, whom_to_ask
 from modelplex.records.price_list import bundled
+from modelplex.records.record import Record
+from modelplex.records.tool_call import ToolRecord
 from modelplex.routing.aliases import Directory, Served, permitted, resolve
+
+WARNINGS_LIMIT = 1000
+"""Warnings of one config. Clients make up model names, and these must not fill the log."""
 
 
 class Unpriced(msgspec.Struct, frozen=True):
@@ -47,6 +53,49 @@ def unpriced(config: Config, directory: Directory) -> list[Unpriced]:
         for provider, model in _of_agent(agent, config, directory, prices)
     ]
     return list(dict.fromkeys(found))
+
+
+class UnpricedWarnings:
+    """A sink that warns of each model that a budget in dollars counts nothing for: once for an
+    agent.
+    """
+
+    def __init__(self, config: Config, log: EventLog) -> None:
+        self._config = config
+        self._log = log
+        self._warned: set[tuple[str, str, str]] = set()
+
+    def configure(self, config: Config) -> None:
+        """Begin anew with another config."""
+        self._config = config
+        self._warned.clear()
+
+    def check(self, directory: Directory) -> None:
+        """Warn of the models that the config and the providers' lists name."""
+        for each in unpriced(self._config, directory):
+            self._warn(each)
+
+    def record(self, record: Record | ToolRecord, /) -> None:
+        """Warn of a model that a list named later, or that a glob let through."""
+        if isinstance(record, ToolRecord) or not record.agent:
+            return
+        budgets = (agent.budget for agent in self._config.agents if agent.name == record.agent)
+        if any(budget.usd is not None for budget in budgets):
+            for attempt in record.tries:
+                if attempt.usage is not None and attempt.charge is None:
+                    self._warn(Unpriced(record.agent, attempt.provider, attempt.model, refused=False))
+
+    def _warn(self, each: Unpriced) -> None:
+        key = (each.agent, each.provider, each.model)
+        if key not in self._warned and len(self._warned) < WARNINGS_LIMIT:
+            self._warned.add(key)
+            self._log.warning(
+                "no price is known",
+                agent=each.agent,
+                provider=each.provider,
+                model=each.model,
+                reason=each.sentence,
+            )
 
 
 def _of_agent(

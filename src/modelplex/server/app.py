@@ -193,7 +193,7 @@ class App:
         keep_bodies: int,
         bodies: BodyMemory,
         started: Callable[[str], None],
-        tell: Callable[[Record], None],
+        record: Callable[[Record], None],
     ) -> None:
         self.gateway = gateway
         self.inside = inside
@@ -205,7 +205,7 @@ class App:
         self.bodies = bodies
         self._ids = ids
         self._started = started
-        self.tell = tell
+        self._record = record
         self._running: set[ResponseWriter] = set()
         self._turns = FairStart()
         self.front: McpHttp | None = None
@@ -337,7 +337,7 @@ class App:
         journal.bytes_out = door.sent
         if self.keep_bodies:
             journal.kept_body = door.kept
-        self.tell(journal.record(now=perf_counter()))
+        self._record(journal.record(now=perf_counter()))
 
     # --- everything else ---
 

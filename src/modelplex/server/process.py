@@ -57,8 +57,9 @@ from modelplex.records.log import Log, Secrets
 from modelplex.records.metrics import Breaker, Metrics
 from modelplex.records.price import Prices
 from modelplex.records.record import Record
+from modelplex.records.sink import Sink
 from modelplex.records.tool_call import ToolRecord
-from modelplex.records.unpriced import Unpriced, unpriced
+from modelplex.records.unpriced import UnpricedWarnings
 from modelplex.routing.circuit_breaker import BreakerRules
 from modelplex.routing.circuits import ANY_KEY, Circuits, CircuitStatus
 from modelplex.routing.failover import FailoverRules
@@ -86,11 +87,6 @@ requests, and requests leave no cycles; of many more one collection takes millis
 SWITCH_SECONDS = 0.0001
 """How long a thread that reads a large body may go on while the event loop waits for the
 interpreter. Python's 5 ms are paid for each step of each request beside it.
-"""
-
-UNPRICED_LIMIT = 1000
-"""Models without a price that the log names, each once for an agent; made-up names shall not fill
-it.
 """
 
 MACHINE_ID = Path("/etc/machine-id")
@@ -197,7 +193,7 @@ class GatewayProcess:
         self._client = HttpClient()
         kept = config.server.keep_responses
         self._answers = None if kept is None else ResponseStore(MEMORY if kept == "memory" else kept)
-        self._unpriced: set[tuple[str, str, str]] = set()
+        self._unpriced = UnpricedWarnings(config, self._log.events)
         self._circuits = Circuits(report=self._circuit_opened)
         self._state = SharedState(self._circuits, StateOrigins(), Offload(), self._answers)
         self._metrics = Metrics(
@@ -206,6 +202,7 @@ class GatewayProcess:
             left_out=self._left_out,
             version=modelplex.__version__,
         )
+        self.sinks: list[Sink] = [self._metrics, self._log, self._unpriced]
         self._gateway = self._build(config)
         self._inside = AdminRoutes(
             config,
@@ -231,7 +228,7 @@ class GatewayProcess:
             keep_bodies=config.log.max_body if verbose and config.log.bodies else 0,
             bodies=BodyMemory(total=config.server.body_memory, share=config.server.body_share),
             started=self._metrics.started,
-            tell=self.tell,
+            record=self.record,
         )
         self._listening: Listening | None = None
         self._tools: ToolService | None = None
@@ -271,7 +268,7 @@ class GatewayProcess:
                 config=self._path,
                 **_who(self._config),
             )
-            self._tell_of_unpriced(self._config)
+            self._unpriced.check(self._gateway.catalog.directory)
             self._gateway.catalog.start()
             watching = [asyncio.create_task(self._watch())]
             if self._uses is not None:
@@ -439,7 +436,7 @@ class GatewayProcess:
             key=os.urandom(32),
             clock=perf_counter,
             wall=time,
-            on_record=self.record_tool_call,
+            on_record=self.record,
             admit=self._admitted,
             keep_bodies=config.log.max_body if self._verbose and config.log.bodies else 0,
         )
@@ -535,8 +532,8 @@ class GatewayProcess:
         old.catalog.stop()
         self._gateway.catalog.start()
         self._log.events.info("config reloaded", providers=list(self._gateway.upstreams))
-        self._unpriced.clear()
-        self._tell_of_unpriced(config)
+        self._unpriced.configure(config)
+        self._unpriced.check(self._gateway.catalog.directory)
 
     def _build(self, config: Config) -> Gateway:
         upstreams = _upstreams(config, self._client)
@@ -566,44 +563,12 @@ class GatewayProcess:
                 known = now
                 self.reload()
 
-    # --- telling ---
+    # --- records and warnings ---
 
-    def tell(self, record: Record) -> None:
-        """A call is over."""
-        self._metrics.observe(record)
-        self._log.call(record)
-        if record.agent:
-            self._tell_of_unpriced_call(record)
-
-    def _tell_of_unpriced(self, config: Config) -> None:
-        """What a budget in dollars will not count, as far as the config names models."""
-        for each in unpriced(config, self._gateway.catalog.directory):
-            self._tell_once(each)
-
-    def _tell_of_unpriced_call(self, record: Record) -> None:
-        """The same of a model that turned up in a list later, or by a glob."""
-        budgets = (agent.budget for agent in self._config.agents if agent.name == record.agent)
-        if any(budget.usd is not None for budget in budgets):
-            for one in record.tries:
-                if one.usage is not None and one.charge is None:
-                    self._tell_once(Unpriced(record.agent, one.provider, one.model, refused=False))
-
-    def _tell_once(self, each: Unpriced) -> None:
-        key = (each.agent, each.provider, each.model)
-        if key not in self._unpriced and len(self._unpriced) < UNPRICED_LIMIT:
-            self._unpriced.add(key)
-            self._log.events.warning(
-                "no price is known",
-                agent=each.agent,
-                provider=each.provider,
-                model=each.model,
-                reason=each.sentence,
-            )
-
-    def record_tool_call(self, call: ToolRecord) -> None:
-        """A tool call is over."""
-        self._metrics.observe_tool(call)
-        self._log.call(call)
+    def record(self, record: Record | ToolRecord) -> None:
+        """Give the Record of a request or tool call that is over to every sink."""
+        for sink in self.sinks:
+            sink.record(record)
 
     def _tell_of_caller(self, caller: Caller, refused: str | None) -> None:
         """One that was refused, or that `attest = "warn"` is for; once a connection."""

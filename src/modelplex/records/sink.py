@@ -1,0 +1,71 @@
+"""Where Records go: the `Sink` protocol, and the queue for a sink that may block.
+
+The process holds a list of sinks and gives each Record to all of them, on the event loop.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import Protocol
+
+from modelplex.records.record import Record
+from modelplex.records.tool_call import ToolRecord
+
+QUEUE_LIMIT = 10_000
+"""Records that wait for a blocking sink: ten seconds of a busy gateway."""
+CLOSE_LIMIT_S = 2.0
+"""How long `close` waits for a sink, so that one that hangs does not keep the gateway from ending.
+"""
+
+
+class Sink(Protocol):
+    """Receives each Record once its request is over, however it ended. `record` runs on the event
+    loop: it returns at once and does not raise. A sink that does I/O puts the Record in a bounded
+    queue and counts what it drops; `QueuedSink` does so for any other sink.
+    """
+
+    def record(self, record: Record | ToolRecord, /) -> None: ...
+
+
+class QueuedSink:
+    """Calls a sink that may block, in a thread of its own. Above `limit` waiting Records new ones
+    are dropped; `dropped` counts them, and `failed` those on which the sink raised.
+    """
+
+    def __init__(self, sink: Sink, *, limit: int = QUEUE_LIMIT) -> None:
+        self._sink = sink
+        self._queue: queue.Queue[Record | ToolRecord | None] = queue.Queue(limit)
+        self.dropped = 0
+        self.failed = 0
+        self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<QueuedSink {self._sink!r} {self._queue.qsize()} waiting, {self.dropped} dropped>"
+
+    def record(self, record: Record | ToolRecord, /) -> None:
+        try:
+            self._queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> bool:
+        """Let the sink take what waits, for at most CLOSE_LIMIT_S. Returns False where that was too
+        short.
+        """
+        end = time.monotonic() + CLOSE_LIMIT_S
+        try:
+            self._queue.put(None, timeout=CLOSE_LIMIT_S)
+        except queue.Full:
+            return False
+        self._thread.join(max(0.0, end - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (record := self._queue.get()) is not None:
+            try:
+                self._sink.record(record)
+            except Exception:  # noqa: BLE001 - the thread's outermost loop: one bad Record must not end the sink
+                self.failed += 1
