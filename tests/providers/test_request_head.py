@@ -4,7 +4,7 @@ import pytest
 from modelplex import __version__
 from modelplex.http_client import parse_origin
 from modelplex.providers import all_rows
-from modelplex.providers.request_head import head, listing, target
+from modelplex.providers.request_head import credential, head, listing, target
 from modelplex.providers.specs import ProviderSpec
 
 ROWS = all_rows()
@@ -21,7 +21,7 @@ def _target(
 def _head(
     row: ProviderSpec, key: str | None = "sk-1", *, version: str | None = None, **extra: str
 ) -> dict[str, str]:
-    lines = head(row, key=key, extra=extra, api_version=version).decode()
+    lines = (head(row, extra=extra, api_version=version) + credential(row, key=key, extra=extra)).decode()
     assert lines.endswith("\r\n")
     split = [line.split(": ", 1) for line in lines.removesuffix("\r\n").split("\r\n")]
     assert len({name for name, _ in split}) == len(split), "no header twice"
@@ -190,6 +190,6 @@ def test_what_could_begin_another_header_is_refused_without_telling_the_value(
     key: str, extra: dict[str, str], named: str
 ) -> None:
     with pytest.raises(ValueError, match=named) as refused:
-        head(ROWS["openai"], key=key, extra=extra, api_version=None)
+        _head(ROWS["openai"], key, **extra)
     assert "sk" not in str(refused.value)
     assert "secret" not in str(refused.value)

@@ -40,6 +40,7 @@ from modelplex.pipeline.offload import is_heavy
 from modelplex.providers import demo, request_head
 from modelplex.providers.endpoints import way
 from modelplex.providers.model_facts import facts
+from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest
 from modelplex.providers.specs import ProviderSpec
 from modelplex.records.log import Secrets
 
@@ -136,9 +137,11 @@ class HttpUpstream:
         keys: list[str | None] = [key.reveal() for key in config.api_key]
         keys = keys or [None]
         extra = {name: value.reveal() for name, value in config.headers.items()}
-        self._heads = [
-            request_head.head(row, key=key, extra=extra, api_version=config.api_version) for key in keys
+        self._headers = request_head.head(row, extra=extra, api_version=config.api_version)
+        self.signers: list[Signer] = [
+            StaticKey(request_head.credential(row, key=key, extra=extra)) for key in keys
         ]
+        """One for each key, by the index that an Attempt has."""
         self._attempts: dict[tuple[str, Endpoint], list[Attempt]] = {}
         self._targets: dict[tuple[str, str, bool], bytes] = {}
         self.keys = len(keys)
@@ -147,9 +150,7 @@ class HttpUpstream:
         self._own_address = _address_of(origin)
 
     def __repr__(self) -> str:
-        return (
-            f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {len(self._heads)} keys>"
-        )
+        return f"<HttpUpstream {self.name} ({self.type}) at {self._origin}{self._path}, {self.keys} keys>"
 
     def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
         attempts = self._attempts.get((model, endpoint))
@@ -190,22 +191,34 @@ class HttpUpstream:
             )
             if len(self._targets) < REMEMBERED:
                 self._targets[where] = target
-        head = self._head(ask, attempt)
+        request = UpstreamRequest(
+            b"POST", self._origin.authority, target, self._headers_for(ask, attempt), body
+        )
         try:
-            reply = await self._client.send(
-                self._origin, target=target, headers=head, body=body, timeouts=self._timeouts
-            )
+            reply = await self._send(request, key=attempt.key, timeouts=self._timeouts)
         except SendError as error:
             raise map_send_error(self.name, error) from None
         if reply.status < 300:
             return decoded(reply, provider=self.name)
         raise await self._refusal(reply, attempt.dialect)
 
-    def _head(self, ask: RawRequest, attempt: Attempt) -> bytes:
-        """The header lines. What the client says of its dialect's version goes on to a provider
-        that speaks the same one, in place of ours.
+    async def _send(self, request: UpstreamRequest, *, key: int, timeouts: Timeouts) -> HttpResponse:
+        """Sign the final request and send it."""
+        signature = await self.signers[key].sign(request)
+        return await self._client.send(
+            self._origin,
+            method=request.method,
+            target=request.target,
+            headers=request.headers + signature,
+            body=request.body,
+            timeouts=timeouts,
+        )
+
+    def _headers_for(self, ask: RawRequest, attempt: Attempt) -> bytes:
+        """The header lines. The client's own version headers replace ours where the provider speaks
+        the client's dialect.
         """
-        lines = self._heads[attempt.key]
+        lines = self._headers
         if ask.headers and attempt.dialect == ask.dialect:
             given = {name for name, _ in ask.headers}
             ours = [line for line in lines.split(b"\r\n") if line and line.partition(b":")[0] not in given]
@@ -235,10 +248,9 @@ class HttpUpstream:
 
     async def models(self) -> list[ListedModel]:
         target = request_head.listing(self._row, base_path=self._path, api_version=self._api_version)
+        request = UpstreamRequest(b"GET", self._origin.authority, target, self._headers)
         try:
-            reply = await self._client.send(
-                self._origin, method=b"GET", target=target, headers=self._heads[0], timeouts=LISTING_TIMEOUTS
-            )
+            reply = await self._send(request, key=0, timeouts=LISTING_TIMEOUTS)
             if reply.status >= 300:
                 raise await self._refusal(reply, self._row.dialect)
             try:

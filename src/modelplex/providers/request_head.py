@@ -48,30 +48,33 @@ def _joined(row: ProviderSpec, *, base_path: str, path: str, api_version: str | 
     return quote(base_path + path, safe="/%:?&=+$,;@!*'()~").encode("ascii")
 
 
-def head(row: ProviderSpec, *, key: str | None, extra: Mapping[str, str], api_version: str | None) -> bytes:
-    """Header lines, each ended by CR LF: credential, version, and what every request of ours says.
+def head(row: ProviderSpec, *, extra: Mapping[str, str], api_version: str | None) -> bytes:
+    """Header lines, each ended by CR LF: user agent, version, and `extra`, which wins over ours.
 
-    Without `content-type`, which is the body's, and without what frames the message, which is the
-    sender's. `extra` wins over ours. Raises ValueError naming the header, never its value, where a
-    name or value cannot be sent.
+    Without the credential, without `content-type`, which is the body's, and without what frames the
+    message, which the HTTP client adds. Raises ValueError naming the header, never its value, where
+    a name or value cannot be sent.
     """
     given = {name.lower(): value for name, value in extra.items()}
     ours = {"user-agent": USER_AGENT, "accept-encoding": "identity"}
-    if key is not None and not CREDENTIALS & given.keys():
-        ours |= _credential(row, key)
     if row.version == "anthropic-version":
         ours["anthropic-version"] = api_version or row.quirks.api_version
     return b"".join(_line(name, value) for name, value in (ours | given).items())
 
 
-def _credential(row: ProviderSpec, key: str) -> dict[str, str]:
+def credential(row: ProviderSpec, *, key: str | None, extra: Mapping[str, str]) -> bytes:
+    """The header line with the key; empty where there is none, or where `extra` has a credential.
+    Raises ValueError like `head`.
+    """
+    if key is None or CREDENTIALS & {name.lower() for name in extra}:
+        return b""
     match row.auth:
         case "bearer":
-            return {"authorization": f"Bearer {key}"}
+            return _line("authorization", f"Bearer {key}")
         case "x-api-key" | "api-key" | "x-goog-api-key":
-            return {row.auth: key}
+            return _line(row.auth, key)
         case "none":
-            return {}
+            return b""
         case _:
             assert_never(row.auth)
 

@@ -1,0 +1,51 @@
+"""Authentication of upstream requests: the `Signer` protocol, and static keys.
+
+A signer sees the request as it is sent: after translation, policy and the client's own headers. A
+signature over the body (AWS SigV4) is therefore one over the bytes on the wire.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
+    r"""One request to a provider, without its credential.
+
+    host     the value of the Host header
+    target   path and query
+    headers  encoded lines, each ending in `\r\n`; without Host and Content-Length, which the HTTP
+             client adds
+    body     the final bytes
+    """
+
+    method: bytes
+    host: str
+    target: bytes
+    headers: bytes
+    body: bytes = b""
+
+
+class Signer(Protocol):
+    r"""Returns the header lines that authenticate a request, each ending in `\r\n`; they are added
+    to its own. A signer may wait, for a new token for example. It raises ModelplexError where it
+    has no credential.
+    """
+
+    async def sign(self, request: UpstreamRequest, /) -> bytes: ...
+
+
+class StaticKey:
+    """The same header line for every request; no line where there is no key."""
+
+    def __init__(self, line: bytes) -> None:
+        self._line = line
+
+    def __repr__(self) -> str:
+        return f"<StaticKey {'set' if self._line else 'none'}>"
+
+    async def sign(self, request: UpstreamRequest, /) -> bytes:
+        del request
+        return self._line
