@@ -24,6 +24,7 @@ PAGE = ROOT / "CONTRIBUTING.md"
 RECIPES = {
     "Add a provider",
     "Add a policy rule",
+    "Add a sink",
     "Add an MCP revision",
 }
 FENCE = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
