@@ -45,9 +45,9 @@ def test_an_entry_without_its_reason_is_no_entry() -> None:
 def test_a_run_with_a_skip_that_nobody_reviewed_fails_and_names_it(
     tmp_path: Path, workers: str, reason: str, status: int
 ) -> None:
-    folder = tmp_path / "tests" / "callers"
+    folder = tmp_path / "tests" / "limits"
     folder.mkdir(parents=True)
-    (folder / "test_ledger.py").write_text(
+    (folder / "test_budget_store.py").write_text(
         f"import pytest\n@pytest.mark.skip(reason={reason!r})\ndef test_it(): pass\ndef test_other(): pass\n"
     )
     # A conftest of one folder makes pytest choose among its plugins for each report.
