@@ -117,7 +117,7 @@ async def test_a_flood_before_output_goes_on_to_the_next_provider(
     dialect: str, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but blank lines: nothing was said, so that another may be asked."""
-    for name in ("openai_chat", "anthropic", "ollama"):
+    for name in ("core", "ollama"):
         monkeypatch.setattr(f"modelplex.dialects.{name}.passthrough.IDLE_CAP", IDLE)
     monkeypatch.setattr("modelplex.dialects.core.ndjson.IDLE_CAP", IDLE)
     monkeypatch.setattr("modelplex.pipeline.stream.HOLD_BYTES", 64 * IDLE)

@@ -69,9 +69,8 @@ def small_caps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "MAX_SILENCE", CAP)
     for module in (sse, ndjson):
         monkeypatch.setattr(module, "IDLE_CAP", CAP)
-    for name in ("openai_chat", "anthropic", "openai_responses", "gemini"):
-        monkeypatch.setattr(f"modelplex.dialects.{name}.passthrough.LINE_CAP", CAP)
-        monkeypatch.setattr(f"modelplex.dialects.{name}.passthrough.IDLE_CAP", CAP)
+    for name in ("LINE_CAP", "IDLE_CAP"):
+        monkeypatch.setattr(f"modelplex.dialects.core.passthrough.{name}", CAP)
     monkeypatch.setattr(sse, "LINE_CAP", CAP)
     monkeypatch.setattr("modelplex.dialects.ollama.passthrough.IDLE_CAP", CAP)
     limited: tuple[Callable[..., Any], ...] = (

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelplex.core.errors import ModelplexError
+from modelplex.dialects.core import passthrough
 from modelplex.dialects.openai_chat import dialect as openai_chat
-from modelplex.dialects.openai_chat import passthrough as openai_chat_passthrough
 from modelplex.dialects.openai_chat.passthrough import ChatObserver
 from tests.dialects.openai_chat.peer import (
     STREAMED,
@@ -219,7 +219,7 @@ def test_shapes_that_nobody_knows_pass() -> None:
 
 
 def test_an_event_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_chat_passthrough, "LINE_CAP", 50)
+    monkeypatch.setattr(passthrough, "LINE_CAP", 50)
     looking = watch()
     for _ in range(10):
         looking.feed(b"data: xxxxx")
@@ -250,4 +250,4 @@ def test_seals_of_a_whole_answer_are_seen() -> None:
 def test_a_watch_tells_its_state() -> None:
     looking = watch()
     looking.feed(sse_bytes(chunk({"content": "a"}), chunk({}, "stop", index=1)))
-    assert repr(looking) == "<OpenAIWatch open=[0] finished=[1] failed=None>"
+    assert repr(looking) == "<ChatObserver open=[0] finished=[1] failed=None>"

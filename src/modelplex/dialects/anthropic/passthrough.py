@@ -1,14 +1,12 @@
-"""Looking on while a Messages answer passes untouched, streamed or whole.
+"""Observer of Messages responses that pass unchanged, streamed or whole.
 
-Above it stands `anthropic_messages`; below it the vocabulary. Nearly all of a stream is small
-deltas, each an event of two lines: those are told by how they begin and decoded once, into the few
-members that decide something. Bytes are forwarded as they came. The data of an event names its
-type, so that the event's own line is only needed where the data has none.
+Nearly all events are small deltas of two lines, which are recognised by their first bytes and
+decoded once, into the few members that decide something. The data of an event names its type; the
+`event` line is used only where it does not. Imports no other dialect.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -18,19 +16,16 @@ from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.anthropic.response_in import AnthropicErrorBody, error_of, read_usage
 from modelplex.dialects.core.estimate import sealed_characters
-from modelplex.dialects.core.json import MALFORMED, decode_mended, mend, parses
-from modelplex.dialects.core.quota import PIECE, Quota, check_counts
-from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
+from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
+from modelplex.dialects.core.passthrough import ENDED_EARLY, HALF_ARGUMENTS, SseObserver
+from modelplex.dialects.core.quota import PIECE, check_counts
 from modelplex.dialects.dialect import ObservedResponse
 
-ENDED_EARLY = "The provider's stream ended before its end: "
-HALF_ARGUMENTS = "The provider ended a tool call whose arguments are not JSON."
 MAY_BE_CUT = frozenset({"max_tokens", "model_context_window_exceeded", "refusal", "pause_turn", "compaction"})
-"""Stop reasons after which a call's arguments may be half."""
+"""Stop reasons after which a call's arguments may be incomplete."""
 BARE = frozenset({"text", "thinking"})
-"""Blocks whose beginning alone is no output."""
+"""Blocks whose start alone is no output."""
 
-_blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _DELTA = b"event: content_block_delta\ndata: {"
 _DATA_AT = len(_DELTA) - 1
 
@@ -69,7 +64,7 @@ class _Event(msgspec.Struct, gc=False):
 
 
 class _Small(msgspec.Struct, gc=False):
-    """A block's delta, as its event's line says: nothing else is looked for."""
+    """The data of an event that its `event` line names a block's delta."""
 
     index: int
     delta: _Delta
@@ -96,165 +91,65 @@ def _given(members: dict[str, msgspec.Raw] | None) -> dict[str, msgspec.Raw]:
     return {name: value for name, value in (members or {}).items() if bytes(value) != b"null"}
 
 
-class AnthropicObserver:
-    """dialects/dialect.py's Watch. The end mark is `message_stop`, after a `message_delta` that
-    gave a reason.
+class AnthropicObserver(SseObserver):
+    """PassthroughObserver of Messages streams. The end mark is `message_stop`, after a
+    `message_delta` with a stop reason.
     """
 
-    __slots__ = (
-        "_arguments",
-        "_carry",
-        "_characters",
-        "_counted_at",
-        "_finish",
-        "_idle",
-        "_is_broken",
-        "_is_over",
-        "_is_stopped",
-        "_model",
-        "_seals",
-        "_shown_at",
-        "_usage",
-        "error_forwarded",
-        "failed",
-        "has_output",
-        "quota",
-    )
+    __slots__ = ("_arguments", "_counts", "_is_broken", "_is_over", "_shown_at")
 
     def __init__(self) -> None:
-        self.has_output = False
-        self.failed: ModelplexError | None = None
-        self.error_forwarded = False
-        self.quota = Quota()
-        self._idle = 0
-        self._carry = bytearray()
+        super().__init__()
         self._arguments: dict[int, list[str]] = {}
         """The pieces of each open call's arguments, by its block."""
-        self._characters = 0
-        self._counted_at = 0
         self._shown_at = 0
-        """What `_characters` was when the last block began: one that shows nothing until its seal
-        has hidden thoughts.
+        """`_characters` at the start of the last block. A block without text before its signature
+        has hidden reasoning.
         """
-        self._finish: str | None = None
         self._is_broken = False
         self._is_over = False
-        self._is_stopped = False
-        self._model: str | None = None
-        self._seals: dict[int, str] = {}
-        self._usage: dict[str, msgspec.Raw] = {}
+        self._counts: dict[str, msgspec.Raw] = {}
+        """The members of `usage`, of all events so far."""
 
     def __repr__(self) -> str:
-        return f"<MessagesWatch output={self.has_output} finish={self._finish} over={self._is_over} failed={self.failed!r}>"
+        return f"<AnthropicObserver output={self.has_output} finish={self._finish} over={self._is_over} failed={self.failed!r}>"
 
-    @property
-    def seen(self) -> ObservedResponse:
-        return ObservedResponse(
-            self._model,
-            self._finish,
-            _usage(self._usage),
-            self.failed,
-            tuple(self._seals.values()),
-            self._characters,
-            self._counted_at,
-        )
+    def _usage(self) -> Usage | None:
+        return _usage(self._counts)
+
+    def _judge_end(self) -> None:
+        if not self._is_over:
+            self._fail(UpstreamBroken(ENDED_EARLY + "no message_stop came."))
 
     def feed(self, data: bytes) -> bytes:
-        if self._is_stopped:
-            return b""
         if (
-            data.startswith(_DELTA)
+            self.failed is None
+            and data.startswith(_DELTA)
             and data.endswith(b"\n\n")
             and data.find(b"\n", _DATA_AT) == len(data) - 2
             and not self._carry
             and b"\r" not in data
         ):
-            # One delta, all of it: what most chunks are.
+            # Most chunks: one whole delta. It needs the smallest decoder only.
             try:
                 small = _decode_small(data[_DATA_AT:-2])
             except MALFORMED:
                 return self._feed_any(data)
-            self._fill(small.index, small.delta)
+            self._idle = 0
+            self._read_delta(small.index, small.delta)
             return data
-        return self._feed_any(data)
+        return super().feed(data)
 
-    def _feed_any(self, data: bytes) -> bytes:
-        if self._carry:
-            self._carry += data
-            if len(self._carry) > LINE_CAP:
-                self._stop(
-                    UpstreamBroken(f"The provider's stream has an event of more than {LINE_CAP} bytes.")
-                )
-                return b""
-            # Three bytes back: a blank line may have been cut between any two of its four.
-            if not _blank_line.search(self._carry, max(0, len(self._carry) - len(data) - 3)):
-                return b""
-            data = bytes(self._carry)
-            self._carry.clear()
-        if b"\r" not in data:
-            *blocks, rest = data.split(b"\n\n")
-            self._carry += rest
-            return self._pass([block + b"\n\n" for block in blocks])
-        cut: list[bytes] = []
-        start = 0
-        for found in _blank_line.finditer(data):
-            cut.append(data[start : found.end()])
-            start = found.end()
-        self._carry += data[start:]
-        return self._pass(cut)
-
-    def end(self) -> bytes:
-        if self._is_stopped:
-            return b""
-        rest = bytes(self._carry)
-        self._carry.clear()
-        if rest.strip():
-            rest = self._pass([rest + b"\n\n"])  # the last blank line is missing; only whole events leave
-        if self.failed is None and not self._is_over:
-            self._stop(UpstreamBroken(ENDED_EARLY + "no message_stop came."))
-        return rest
-
-    def _pass(self, blocks: list[bytes]) -> bytes:
-        """What of these events may leave: all before one that stops the stream, and that one where
-        an error may be told as it came.
-        """
-        passed: list[bytes] = []
-        for block in blocks:
-            named, is_plain, data = block[:-2].partition(b"\ndata: ")
-            if named.startswith(b"event: ") and is_plain and b"\n" not in data and b"\r" not in block:
-                self._observe(named[7:], data)
-            else:
-                self._observe_odd_block(block)
-            if not self._is_stopped or self.error_forwarded:
-                passed.append(block)
-            if self._is_stopped:
-                break
-        return b"".join(passed)
-
-    def _observe_odd_block(self, block: bytes) -> None:
-        """An event of other lines than a name and its data, or none at all."""
-        events = SseReader().feed(block) if b"data" in block else []
-        self._idle = 0 if any(event.data for event in events) else self._idle + len(block)
-        if self._idle > IDLE_CAP:
-            self._stop(stalled())
-        for event in events:
-            self._observe(event.event.encode(), event.data)
-
-    def _stop(self, error: ModelplexError) -> None:
-        self.failed = error
-        self._is_stopped = True
-
-    # -- single events
-
-    def _observe(self, name: bytes, data: bytes) -> None:
+    def _read_event(self, data: bytes, name: bytes) -> bool:
         try:
             event = _decode(data)
         except MALFORMED:
-            self._observe_odd(name, data)
-            return
+            return (
+                self._read_error(data) if name == b"error" else self._read_mended(data, name, decode=_decode)
+            )
         kind = event.type or name.decode("utf-8", "replace")
         if kind == "content_block_delta" and event.delta is not None:
-            self._fill(event.index, event.delta)
+            self._read_delta(event.index, event.delta)
         elif kind == "content_block_start" and event.content_block is not None:
             self._open(event.index, event.content_block)
         elif kind == "content_block_stop":
@@ -266,19 +161,20 @@ class AnthropicObserver:
             self._count(event.usage)
             if event.usage:
                 self._counted_at = self._characters
-            self._end_as(event.delta)
+            return self._read_stop_reason(event.delta)
         elif kind == "message_stop":
             self._is_over = True
             if self._finish is None:
-                self._stop(UpstreamBroken(ENDED_EARLY + "it gives no reason for it."))
+                return self._fail(UpstreamBroken(ENDED_EARLY + "it gives no reason for it."))
         elif kind == "error":
-            self._fail(data)
+            return self._read_error(data)
+        return True
 
     def _count(self, members: dict[str, msgspec.Raw] | None) -> None:
         given = _given(members)
         self.quota.take(sum(map(len, given.values())) + PIECE * len(given))
-        self._usage |= given
-        check_counts(len(self._usage))
+        self._counts |= given
+        check_counts(len(self._counts))
 
     def _open(self, index: int, block: _Block) -> None:
         if block.type not in BARE or block.text or block.thinking:
@@ -294,7 +190,7 @@ class AnthropicObserver:
         self._shown_at = self._characters
         self._characters += len(block.text or "") + len(block.thinking or "")
 
-    def _fill(self, index: int, delta: _Delta) -> None:
+    def _read_delta(self, index: int, delta: _Delta) -> None:
         text = delta.text or delta.thinking or delta.partial_json
         if text:
             self.has_output = True
@@ -314,53 +210,39 @@ class AnthropicObserver:
         if text.strip() and not parses(text):
             self._is_broken = True
 
-    def _end_as(self, delta: _Delta | None) -> None:
+    def _read_stop_reason(self, delta: _Delta | None) -> bool:
         if delta is None or delta.stop_reason is None:
-            return
+            return True
         self._finish = delta.stop_reason
         for index in list(self._arguments):
             self._close(index)
         if self._is_broken and self._finish not in MAY_BE_CUT:
-            self._stop(UpstreamBroken(HALF_ARGUMENTS))
+            return self._fail(UpstreamBroken(HALF_ARGUMENTS))
+        return True
 
-    def _fail(self, data: bytes) -> None:
+    def _read_error(self, data: bytes) -> bool:
         body = decode_mended(data, _decode_error)
-        self.error_forwarded = self.has_output
-        if body is None:
-            self._stop(UpstreamBroken("The provider's stream ended with an error that is none in its form."))
-        else:
-            self._stop(error_of(body.error, body=data))
-
-    def _observe_odd(self, name: bytes, data: bytes) -> None:
-        """Not JSON, JSON that no strict reader takes, or a shape that we do not know."""
-        if name == b"error":
-            self._fail(data)
-            return
-        mended = mend(data)
-        if mended is None:
-            self._stop(UpstreamBroken("The provider's stream holds something that is not JSON."))
-        elif mended != data and decode_mended(mended, _decode) is not None:
-            self._observe(name, mended)
-        else:
-            # Not understood, and therefore not judged: it passes, as an untouched stream should.
-            self.has_output = True
+        error: ModelplexError = (
+            UpstreamBroken("The provider's stream ended with an error that is none in its form.")
+            if body is None
+            else error_of(body.error, body=data)
+        )
+        return self._fail(error, forwarded=self.has_output)
 
 
 def watch(ask: RawRequest, *, withhold_usage: bool) -> AnthropicObserver:
-    """Looks on while a stream passes. Nobody has to ask for usage in this form, so that none is
-    withheld.
-    """
+    """An observer of the response. Usage is in every stream, so that none is withheld."""
     del ask, withhold_usage
     return AnthropicObserver()
 
 
 def look(body: bytes) -> ObservedResponse:
-    """A whole answer: what is in it, and why it is none."""
+    """Reads a whole response."""
     answer = decode_mended(body, _decode_whole)
     if answer is None or answer.content is None:
-        told = decode_mended(body, _decode_error)
-        if told is not None:
-            return ObservedResponse(error=error_of(told.error, body=body))
+        failure = decode_mended(body, _decode_error)
+        if failure is not None:
+            return ObservedResponse(error=error_of(failure.error, body=body))
         return ObservedResponse(
             error=UpstreamBroken("The provider answered with something that is no message.")
         )
@@ -380,5 +262,5 @@ def _seals(content: list[_Block]) -> list[str]:
 
 
 def _characters(block: _Block) -> int:
-    told = len(block.text or "") + len(block.thinking or "")
-    return told + (len(msgspec.json.encode(block.input)) if block.type == "tool_use" else 0)
+    shown = len(block.text or "") + len(block.thinking or "")
+    return shown + (len(msgspec.json.encode(block.input)) if block.type == "tool_use" else 0)

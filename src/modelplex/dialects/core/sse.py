@@ -137,7 +137,12 @@ class SseReader:
 
     def _check(self, size: int) -> None:
         if size > LINE_CAP:
-            raise UpstreamBroken(f"The provider's stream has an event of more than {LINE_CAP} bytes.")
+            raise too_long()
+
+
+def too_long() -> UpstreamBroken:
+    """The error of a line or event above LINE_CAP."""
+    return UpstreamBroken(f"The provider's stream has an event of more than {LINE_CAP} bytes.")
 
 
 def stalled() -> UpstreamBroken:

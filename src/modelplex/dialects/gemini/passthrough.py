@@ -1,20 +1,18 @@
-"""Looking on while a Gemini answer passes untouched, streamed or whole.
+"""Observer of Gemini responses that pass unchanged, streamed or whole.
 
-Above it stands `gemini`; below it the vocabulary. Each event is decoded once, into the few fields
-that decide something, and its bytes are forwarded as they came.
+Each event is decoded once, into the few members that decide something. Imports no other dialect.
 """
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.quota import Quota, choice_of
-from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
+from modelplex.dialects.core.passthrough import ENDED_EARLY, SseObserver
+from modelplex.dialects.core.quota import choice_of
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import of_vectors
 from modelplex.dialects.dialect import ObservedResponse
@@ -23,11 +21,9 @@ from modelplex.dialects.gemini.json import ABSENT
 from modelplex.dialects.gemini.response_in import BROKEN, UNSAID
 from modelplex.dialects.gemini.usage import read_usage
 
-ENDED_EARLY = "The provider's stream ended before its end: "
-
 
 class _Marker(msgspec.Struct, gc=False):
-    """Present and an object; its members are read where they are asked for."""
+    """An object is present; its members are decoded only when they are needed."""
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -70,188 +66,116 @@ class _Measure(msgspec.Struct, rename="camel"):
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_measure = msgspec.json.Decoder(_Measure).decode
 _MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
-_blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
-class _Looked:
-    """What was seen of an answer so far."""
+class GeminiObserver(SseObserver):
+    """PassthroughObserver of Gemini streams. The end mark is EOF after a finish reason for every
+    candidate, or after a block reason.
+    """
 
-    __slots__ = (
-        "characters",
-        "counted_at",
-        "finish",
-        "has_output",
-        "measured",
-        "model",
-        "open",
-        "quota",
-        "seals",
-    )
+    __slots__ = ("_open", "_usage_event")
 
     def __init__(self) -> None:
-        self.model: str | None = None
-        self.finish: str | None = None
-        self.measured: bytes | None = None
-        self.characters = 0
-        self.counted_at = 0
-        self.seals: list[str] = []
-        self.open: set[int] = set()
-        self.quota = Quota()
-        self.has_output = False
+        super().__init__()
+        self._open: set[int] = set()
+        """Candidates without a finish reason."""
+        self._usage_event: bytes | None = None
+        """Data of the last event with usage."""
 
-    def look(self, chunk: _Chunk, data: bytes) -> None:
-        if self.model is None:
-            self.model = chunk.model_version
+    def _usage(self) -> Usage | None:
+        return (
+            None
+            if self._usage_event is None
+            else read_usage(_decode_measure(self._usage_event).usage_metadata)
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        return self._finish is not None and not self._open
+
+    def _judge_end(self) -> None:
+        if self._finish is None and not self._open:
+            self._fail(UpstreamBroken(ENDED_EARLY + "it held no answer."))
+        elif self._open:
+            self._fail(UpstreamBroken(ENDED_EARLY + "no finish reason came."))
+
+    def feed(self, data: bytes) -> bytes:
+        if (
+            data.startswith(b"data: {")
+            and data.endswith(b"\r\n\r\n")
+            and data.find(b"\n") == len(data) - 3
+            and data.find(b"\r") == len(data) - 4
+            and not self._carry
+            and self.failed is None
+        ):
+            # Most chunks: one whole event with one data line. Google ends lines with CR LF.
+            self._idle = 0
+            return data if self._read_event(data[6:-4], b"") else b""
+        return super().feed(data)
+
+    def _read_event(self, data: bytes, name: bytes) -> bool:
+        del name
+        try:
+            chunk = _decode(mended(data))
+        except _MALFORMED as error:
+            return self._fail(UpstreamBroken(f"The provider's stream is not what it should be: {error}"))
+        if chunk.error is not None:
+            error_object = _decode_measure(data).error
+            return self._fail(error_inside(error_object, body=data), forwarded=self.has_output)
+        self.read_chunk(chunk, data)
+        broken = _broken(chunk)
+        return broken is None or self._fail(broken, forwarded=self.has_output)
+
+    def read_chunk(self, chunk: _Chunk, data: bytes) -> None:
+        if self._model is None:
+            self._model = chunk.model_version
         if chunk.usage_metadata is not None:
-            self.measured = data
+            self._usage_event = data
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
-            self.finish = self.finish or chunk.prompt_feedback.block_reason
+            self._finish = self._finish or chunk.prompt_feedback.block_reason
         for candidate in chunk.candidates or ():
             index = choice_of(candidate.index)
             if candidate.content is not None and candidate.content.parts:
                 for part in candidate.content.parts:
-                    self._look_at(part)
+                    self._read_part(part)
             if candidate.finish_reason is None or candidate.finish_reason in UNSAID:
-                if self.finish is None or index in self.open:
-                    self.open.add(index)
+                if self._finish is None or index in self._open:
+                    self._open.add(index)
             else:
-                self.open.discard(index)
-                self.finish = self.finish or candidate.finish_reason
+                self._open.discard(index)
+                self._finish = self._finish or candidate.finish_reason
         if chunk.usage_metadata is not None:
-            self.counted_at = self.characters
+            self._counted_at = self._characters
 
-    def _look_at(self, part: _Part) -> None:
+    def _read_part(self, part: _Part) -> None:
         if part.text:
-            self.characters += len(part.text)
+            self._characters += len(part.text)
         elif part.function_call is not None:
-            self.characters += len(part.function_call.args)
+            self._characters += len(part.function_call.args)
         elif part.text is not None and part.thought_signature is None:
             return
         self.has_output = True
         if part.thought_signature is not None:
             self.quota.take_text(part.thought_signature)
-            self.seals.append(part.thought_signature)
-
-    def seen(self, error: ModelplexError | None) -> ObservedResponse:
-        usage = None
-        if self.measured is not None:
-            usage = read_usage(_decode_measure(self.measured).usage_metadata)
-        length = 0 if usage is not None and self.counted_at == self.characters else self.characters
-        at = self.counted_at if length else 0
-        return ObservedResponse(self.model, self.finish, usage, error, tuple(self.seals), length, at)
+            self._seals[len(self._seals)] = part.thought_signature
 
 
-def _only_line(data: bytes) -> int:
-    """Where the line ends, of what most chunks are: one event of one line, all of it. 0 for any
-    other. This service ends its lines with CR LF.
-    """
-    if not data.startswith(b"data: {"):
-        return 0
-    line = len(data) - 4 if data.endswith(b"\r\n\r\n") else len(data) - 2 if data.endswith(b"\n\n") else 0
-    return line if data.find(b"\r", 0, line) == -1 == data.find(b"\n", 0, line) else 0
+def _broken(chunk: _Chunk) -> ModelplexError | None:
+    """The error of a finish reason that means that there is no answer."""
+    reason = next((c.finish_reason for c in chunk.candidates or () if c.finish_reason in BROKEN), None)
+    if reason is None:
+        return None
+    return UpstreamBroken(f"The provider's model {BROKEN[reason]}.", upstream_type=reason)
 
 
-class GeminiObserver:
-    """dialects/dialect.py's Watch. The end mark is EOF behind a finish reason for every candidate,
-    or a block reason.
-    """
-
-    def __init__(self) -> None:
-        self.has_output = False
-        self.failed: ModelplexError | None = None
-        self.error_forwarded = False
-        self._looked = _Looked()
-        self.quota = self._looked.quota
-        self._idle = 0
-        self._carry = bytearray()
-
-    def __repr__(self) -> str:
-        return f"<GeminiWatch finish={self._looked.finish!r} failed={self.failed!r}>"
-
-    @property
-    def seen(self) -> ObservedResponse:
-        return self._looked.seen(self.failed)
-
-    def feed(self, data: bytes) -> bytes:
-        if self.failed is not None:
-            return b""
-        if not self._carry and (line := _only_line(data)):
-            return data if self._observe(data[6:line]) else b""
-        self._carry += data
-        if len(self._carry) > LINE_CAP:
-            self.failed = UpstreamBroken(f"The provider's stream has an event of more than {LINE_CAP} bytes.")
-            return b""
-        # Three bytes back: a blank line may have been cut between any two of its four.
-        if not _blank_line.search(self._carry, max(0, len(self._carry) - len(data) - 3)):
-            return b""
-        whole = bytes(self._carry)
-        out: list[bytes] = []
-        start = 0
-        for found in _blank_line.finditer(whole):
-            block = whole[start : found.end()]
-            start = found.end()
-            if not self._pass(block):
-                break
-            out.append(block)
-        self._carry = bytearray(whole[start:])
-        return b"".join(out)
-
-    def end(self) -> bytes:
-        if self.failed is not None:
-            return b""
-        rest = bytes(self._carry)
-        if rest.strip():
-            rest += b"\n\n"  # the last blank line is missing: the event is made whole, since only whole events leave
-            if not self._pass(rest):
-                return b""
-        looked = self._looked
-        if looked.finish is None and not looked.open:
-            self.failed = UpstreamBroken(ENDED_EARLY + "it held no answer.")
-        elif looked.open:
-            self.failed = UpstreamBroken(ENDED_EARLY + "no finish reason came.")
-        return rest
-
-    def _pass(self, block: bytes) -> bool:
-        """Whether the block may leave."""
-        events = SseReader().feed(block) if b"data" in block else []
-        self._idle = 0 if events else self._idle + len(block)
-        if self._idle > IDLE_CAP:
-            self.failed = stalled()
-            return False
-        return all(self._observe(event.data) for event in events)
-
-    def _observe(self, data: bytes) -> bool:
-        try:
-            chunk = _decode(mended(data))
-        except _MALFORMED as error:
-            self.failed = UpstreamBroken(f"The provider's stream is not what it should be: {error}")
-            return False
-        if chunk.error is not None:
-            self.error_forwarded = self.has_output
-            self.failed = error_inside(_decode_measure(data).error, body=data)
-            return self.error_forwarded
-        self._looked.look(chunk, data)
-        self.has_output = self._looked.has_output
-        return self._judge(chunk)
-
-    def _judge(self, chunk: _Chunk) -> bool:
-        """A finish reason that says that there is no answer is told to a client that has begun to
-        read; before that another provider may do better.
-        """
-        broken = next((c.finish_reason for c in chunk.candidates or () if c.finish_reason in BROKEN), None)
-        if broken is None:
-            return True
-        self.failed = UpstreamBroken(f"The provider's model {BROKEN[broken]}.", upstream_type=broken)
-        self.error_forwarded = self.has_output
-        return self.error_forwarded
-
-
-def watch(ask: RawRequest, *, withhold_usage: bool) -> GeminiObserver:  # noqa: ARG001 - usage comes in every stream, unasked
+def watch(ask: RawRequest, *, withhold_usage: bool) -> GeminiObserver:
+    """An observer of the response. Usage is in every stream, so that none is withheld."""
+    del ask, withhold_usage
     return GeminiObserver()
 
 
 def look(body: bytes) -> ObservedResponse:
-    """A whole answer: what is in it, and why it is none."""
+    """Reads a whole response."""
     body = mended(body)
     try:
         chunk = _decode(body)
@@ -264,19 +188,18 @@ def look(body: bytes) -> ObservedResponse:
         )
     if is_given(measure.error):
         return ObservedResponse(chunk.model_version, error=error_inside(measure.error, body=body))
-    looked = _Looked()
-    looked.look(chunk, body)
-    error: ModelplexError | None = None
-    broken = next((c.finish_reason for c in chunk.candidates or () if c.finish_reason in BROKEN), None)
-    if broken is not None:
-        error = UpstreamBroken(f"The provider's model {BROKEN[broken]}.", upstream_type=broken)
-    elif looked.finish is None or looked.open:
+    observer = GeminiObserver()
+    observer.read_chunk(chunk, body)
+    seen = observer.seen
+    error = _broken(chunk)
+    if error is None and not observer.is_complete:
         error = UpstreamBroken("The provider's answer has no reason for its end.")
-    return looked.seen(error)
+    length = 0 if seen.usage is not None else seen.characters
+    return msgspec.structs.replace(seen, error=error, characters=length, counted_at=0)
 
 
 def look_at_vectors(body: bytes) -> ObservedResponse:
-    """An answer to `:embedContent` or `:batchEmbedContents`: its usage, and why it is none."""
+    """Reads a response of `:embedContent` or `:batchEmbedContents`."""
     try:
         measure = _decode_measure(body)
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])

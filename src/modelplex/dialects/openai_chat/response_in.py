@@ -32,10 +32,11 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
 from modelplex.dialects.core.json import as_list, as_object, as_text, decode_mended, encode, is_given, parses
+from modelplex.dialects.core.passthrough import ENDED_EARLY
 from modelplex.dialects.core.quota import Quota, choice_of
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.openai_chat.errors import error_inside
-from modelplex.dialects.openai_chat.passthrough import ENDED_EARLY, GEMINI, google_signature
+from modelplex.dialects.openai_chat.passthrough import GEMINI, google_signature
 from modelplex.dialects.openai_chat.usage import read_usage
 
 DIALECT = "openai_chat"

@@ -1,35 +1,31 @@
-"""Looking on while a Responses answer passes untouched, streamed or whole.
+"""Observer of Responses API responses that pass unchanged, streamed or whole.
 
-Above it stands openai_responses; below it the vocabulary. Most events are deltas, of which one
-small decode tells all that is asked. Bytes are forwarded as they came, whole events at a time.
+Most events are deltas; each is decoded once, into the few members that decide something. Imports
+the error format of openai_chat, and no other dialect.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.core.estimate import sealed_characters
-from modelplex.dialects.core.json import MALFORMED, decode_mended, mend, parses
-from modelplex.dialects.core.quota import Quota
-from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled
+from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
+from modelplex.dialects.core.passthrough import ENDED_EARLY, HALF_ARGUMENTS, SseObserver
 from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside
-from modelplex.dialects.openai_chat.passthrough import ENDED_EARLY
 from modelplex.dialects.openai_responses.usage import read_usage
 
 _SILENT_ITEMS = frozenset({"message", "reasoning"})
-"""Items whose beginning is no output: their first delta is."""
+"""Items whose start is no output; their first delta is."""
 _BEGIN = frozenset({"response.created", "response.in_progress", "response.queued"})
 _END = frozenset({"response.completed", "response.incomplete"})
 _BROKEN = frozenset({"response.failed", "response.cancelled", "error"})
 _SILENT = frozenset({"response.content_part.added", "response.reasoning_summary_part.added", "keepalive", ""})
-
-_blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -52,7 +48,7 @@ class _Response(msgspec.Struct, gc=False):
     incomplete_details: _Details | None = None
 
 
-class _Told(msgspec.Struct, gc=False):
+class _Event(msgspec.Struct, gc=False):
     type: str = ""
     delta: Any = None
     item: _Item | None = None
@@ -66,200 +62,91 @@ class _Flat(msgspec.Struct):
     param: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Told).decode
+_decode = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
 _decode_flat = msgspec.json.Decoder(_Flat).decode
 
 
-class ResponsesObserver:
-    """dialects/dialect.py's Watch. The end mark is response.completed or response.incomplete."""
+class ResponsesObserver(SseObserver):
+    """PassthroughObserver of Responses streams. The end mark is `response.completed` or
+    `response.incomplete`.
+    """
 
-    __slots__ = (
-        "_carry",
-        "_characters",
-        "_finish",
-        "_idle",
-        "_model",
-        "_response",
-        "_seals",
-        "_stopped",
-        "error_forwarded",
-        "failed",
-        "has_output",
-        "quota",
-    )
+    __slots__ = ("_usage_object",)
 
     def __init__(self) -> None:
-        self.has_output = False
-        self.failed: ModelplexError | None = None
-        self.error_forwarded = False
-        self.quota = Quota()
-        self._idle = 0
-        self._carry = bytearray()
-        self._model: str | None = None
-        self._finish: str | None = None
-        self._response: _Response | None = None
-        self._characters = 0
-        self._seals: dict[str, None] = {}
-        self._stopped = False
+        super().__init__()
+        self._usage_object: msgspec.Raw | None = None
+        """`usage` of the last event."""
 
-    def __repr__(self) -> str:
-        return f"<ResponsesWatch finish={self._finish} failed={self.failed!r}>"
+    def _usage(self) -> Usage | None:
+        return None if self._usage_object is None else read_usage(self._usage_object)
 
-    @property
-    def seen(self) -> ObservedResponse:
-        usage = None if self._response is None else read_usage(self._response.usage)
-        # The counts stand in the last event alone.
-        return ObservedResponse(
-            self._model,
-            self._finish,
-            usage,
-            self.failed,
-            tuple(self._seals),
-            self._characters,
-            self._characters,
-        )
+    def _judge_end(self) -> None:
+        if self._finish is None:
+            self._fail(UpstreamBroken(ENDED_EARLY + "no response.completed came."))
 
-    def feed(self, data: bytes) -> bytes:
-        if self._stopped:
-            return b""
-        if self._carry:
-            self._carry += data
-            if len(self._carry) > LINE_CAP:
-                self._stop(
-                    UpstreamBroken(f"The provider's stream has an event of more than {LINE_CAP} bytes.")
-                )
-                return b""
-            # Three bytes back: a blank line may have been cut between any two of its four.
-            if not _blank_line.search(self._carry, max(0, len(self._carry) - len(data) - 3)):
-                return b""
-            data = bytes(self._carry)
-            self._carry.clear()
-        if b"\r" in data:
-            blocks: list[bytes] = []
-            start = 0
-            for found in _blank_line.finditer(data):
-                blocks.append(data[start : found.end()])
-                start = found.end()
-            self._carry += data[start:]
-            return self._pass(data[:start], blocks)
-        if not data.endswith(b"\n\n"):
-            end = data.rfind(b"\n\n") + 2
-            if end == 1:
-                self._carry += data
-                return b""
-            self._carry += data[end:]
-            data = data[:end]
-        return self._pass(data, [block + b"\n\n" for block in data[:-2].split(b"\n\n")])
-
-    def end(self) -> bytes:
-        if self._stopped:
-            return b""
-        rest = bytes(self._carry)
-        self._carry.clear()
-        if rest.strip():
-            # The last blank line is missing: the event is made whole, since only whole events
-            # leave.
-            rest = self._pass(rest + b"\n\n", [rest + b"\n\n"])
-        if self._finish is None and not self._stopped:
-            self._stop(UpstreamBroken(ENDED_EARLY + "no response.completed came."))
-        return rest
-
-    def _pass(self, whole: bytes, blocks: list[bytes]) -> bytes:
-        """What of these events may leave: `whole` itself where that is all of them."""
-        for n, block in enumerate(blocks):
-            start = block.find(b"data: ")
-            if start < 0 or block.find(b"\n", start) != len(block) - 2 or b"\r" in block:
-                self._observe_odd_block(block)
-            else:
-                self._observe(block[start + 6 : -2])
-            if self._stopped:
-                left = blocks[: n + 1] if self.error_forwarded else blocks[:n]
-                return whole if len(left) == len(blocks) else b"".join(left)
-        return whole
-
-    def _observe_odd_block(self, block: bytes) -> None:
-        """An event of other lines than a name and its data, or none at all."""
-        events = SseReader().feed(block) if b"data" in block else []
-        self._idle = 0 if any(event.data for event in events) else self._idle + len(block)
-        if self._idle > IDLE_CAP:
-            self._stop(stalled())
-        for event in events:
-            self._observe(event.data)
-
-    def _keep_seal(self, seal: str) -> None:
-        if seal not in self._seals:
-            self.quota.take_entry(seal)
-            self._seals[seal] = None
-
-    def _stop(self, error: ModelplexError) -> None:
-        self.failed = error
-        self._stopped = True
-
-    def _observe(self, data: bytes) -> None:
-        """Looks at one event's data."""
+    def _read_event(self, data: bytes, name: bytes) -> bool:
         try:
-            told = _decode(data)
+            event = _decode(data)
         except MALFORMED:
-            self._observe_odd(data)
-            return
-        kind = told.type
+            if not data.strip() or data.strip() == b"[DONE]":
+                return True
+            return self._read_mended(data, name, decode=_decode)
+        kind = event.type
         if kind.endswith(".delta"):
             self.has_output = True
-            if told.delta.__class__ is str:
-                self._characters += len(told.delta)
-        elif told.item is not None:
-            self._observe_item(kind, told.item)
-        elif told.response is not None or kind in _BROKEN or told.error:
-            self._observe_response(told, data)
+            if event.delta.__class__ is str:
+                self._characters += len(event.delta)
+        elif event.item is not None:
+            return self._read_item(kind, event.item)
+        elif event.response is not None or kind in _BROKEN or event.error:
+            return self._read_response(event, data)
         elif kind not in _SILENT:
             self.has_output = True
+        return True
 
-    def _observe_item(self, kind: str, item: _Item) -> None:
+    def _read_item(self, kind: str, item: _Item) -> bool:
         if kind != "response.output_item.done":
             self.has_output = self.has_output or item.type not in _SILENT_ITEMS
-            return
+            return True
         self.has_output = True
         if item.encrypted_content:
             self._keep_seal(item.encrypted_content)
             self._characters += sealed_characters(item.encrypted_content)
-        if _is_half(item):
-            self._stop(UpstreamBroken("The provider ended a tool call whose arguments are not JSON."))
+        return not _is_half(item) or self._fail(UpstreamBroken(HALF_ARGUMENTS))
 
-    def _observe_response(self, told: _Told, data: bytes) -> None:
-        response = told.response or _Response()
+    def _read_response(self, event: _Event, data: bytes) -> bool:
+        response = event.response or _Response()
         self._model = response.model or self._model
-        if told.type in _BROKEN or told.error:
-            self.error_forwarded = self.has_output
-            self._response = response  # what failed is billed as well
-            error = told.error or response.error
-            if not error:
-                flat = decode_mended(data, _decode_flat) or _Flat()
-                message = flat.message or f"It says {told.type}."
-                error = {"message": message, "code": flat.code, "param": flat.param}
-            self._stop(error_inside(error, body=data))
-        elif told.type in _END:
-            seen = _seen(response)
-            self._response = response
-            self._finish = seen.finish
-            for seal in seen.seals:
+        if event.type in _BROKEN or event.error:
+            self._keep_usage(response)  # a failed response is billed as well
+            error = event.error or response.error or _flat_error(event.type, data)
+            return self._fail(error_inside(error, body=data), forwarded=self.has_output)
+        if event.type in _END:
+            self._keep_usage(response)
+            self._finish = _finish(response)
+            for seal in _seals(response):
                 self._keep_seal(seal)
             self.has_output = self.has_output or bool(response.output)
-        elif told.type not in _BEGIN:
+        elif event.type not in _BEGIN:
             self.has_output = True
+        return True
 
-    def _observe_odd(self, data: bytes) -> None:
-        """Not JSON, JSON that no strict reader takes, or a shape that we do not know."""
-        if not data.strip() or data.strip() == b"[DONE]":
-            return
-        mended = mend(data)
-        if mended is None:
-            self._stop(UpstreamBroken("The provider's stream holds something that is not JSON."))
-        elif decode_mended(mended, _decode) is not None:
-            self._observe(mended)
-        else:
-            # Not understood, and therefore not judged: it passes, as an untouched stream should.
-            self.has_output = True
+    def _keep_usage(self, response: _Response) -> None:
+        self._usage_object = response.usage
+        self._counted_at = self._characters
+
+    def _keep_seal(self, seal: str) -> None:
+        if seal not in self._seals:
+            self.quota.take_entry(seal)
+            self._seals[seal] = seal
+
+
+def _flat_error(kind: str, data: bytes) -> dict[str, str | None]:
+    """An error whose members are those of the event itself."""
+    flat = decode_mended(data, _decode_flat) or _Flat()
+    return {"message": flat.message or f"It says {kind}.", "code": flat.code, "param": flat.param}
 
 
 def _is_half(item: _Item) -> bool:
@@ -273,30 +160,26 @@ def _is_half(item: _Item) -> bool:
     )
 
 
-def _seen(response: _Response) -> ObservedResponse:
-    """What a response object holds. Its word for the end is why it is incomplete, else
-    its status.
-    """
-    items = response.output or []
+def _finish(response: _Response) -> str:
+    """The reason why a response is incomplete, else its status."""
     details = response.incomplete_details
-    reason = details.reason if details is not None else None
-    return ObservedResponse(
-        response.model,
-        reason or response.status or "completed",
-        seals=tuple(item.encrypted_content for item in items if item.encrypted_content),
-    )
+    return (details and details.reason) or response.status or "completed"
+
+
+def _seals(response: _Response) -> tuple[str, ...]:
+    return tuple(item.encrypted_content for item in response.output or () if item.encrypted_content)
 
 
 def watch(ask: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
-    """Looks on while a stream passes. Usage is in the last event, asked for or not: there is none
-    to withhold.
+    """An observer of the response. Usage is in the last event of every stream, so that none is
+    withheld.
     """
     del ask, withhold_usage
     return ResponsesObserver()
 
 
 def look(body: bytes) -> ObservedResponse:
-    """A whole answer: what is in it, and why it is none."""
+    """Reads a whole response."""
     response = decode_mended(body, _decode_response)
     if response is None:
         broken = "The provider answered with something that is not an answer in the Responses form."
@@ -305,16 +188,15 @@ def look(body: bytes) -> ObservedResponse:
         return ObservedResponse(response.model, error=error_inside(response.error, body=body))
     usage = read_usage(response.usage)
     if response.output is None or response.status in {"failed", "cancelled"}:
-        said = response.status or "without output"
+        state = response.status or "without output"
         return ObservedResponse(
-            response.model, usage=usage, error=UpstreamBroken(f"The provider's answer is {said}.")
+            response.model, usage=usage, error=UpstreamBroken(f"The provider's answer is {state}.")
         )
     error: ModelplexError | None = None
     if response.status != "incomplete" and any(_is_half(item) for item in response.output):
-        error = UpstreamBroken("The provider ended a tool call whose arguments are not JSON.")
-    seen = msgspec.structs.replace(_seen(response), usage=usage, error=error)
+        error = UpstreamBroken(HALF_ARGUMENTS)
     length = _length(body) if usage is None else 0
-    return msgspec.structs.replace(seen, characters=length)
+    return ObservedResponse(response.model, _finish(response), usage, error, _seals(response), length)
 
 
 class _Text(msgspec.Struct):
@@ -322,7 +204,7 @@ class _Text(msgspec.Struct):
     refusal: Any = None
 
 
-class _Said(msgspec.Struct):
+class _OutputItem(msgspec.Struct):
     content: list[_Text] | None = None
     summary: list[_Text] | None = None
     arguments: Any = None
@@ -330,17 +212,17 @@ class _Said(msgspec.Struct):
 
 
 class _Output(msgspec.Struct):
-    output: list[_Said] | None = None
+    output: list[_OutputItem] | None = None
 
 
 _decode_output = msgspec.json.Decoder(_Output).decode
 
 
 def _length(body: bytes) -> int:
-    """Characters of what an answer says."""
-    told = decode_mended(body, _decode_output) or _Output()
+    """Characters of text, reasoning and arguments in a whole response."""
+    answer = decode_mended(body, _decode_output) or _Output()
     texts: list[Any] = []
-    for item in told.output or ():
+    for item in answer.output or ():
         texts += [item.arguments, item.input]
         for piece in (*(item.content or ()), *(item.summary or ())):
             texts += [piece.text, piece.refusal]

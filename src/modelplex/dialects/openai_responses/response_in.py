@@ -32,10 +32,10 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
 from modelplex.dialects.core.json import as_object, as_text, decode_mended, encode, parses
+from modelplex.dialects.core.passthrough import ENDED_EARLY
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.openai_chat.errors import error_inside
-from modelplex.dialects.openai_chat.passthrough import ENDED_EARLY
 from modelplex.dialects.openai_responses.constants import DIALECT, SEAL_FORMAT
 from modelplex.dialects.openai_responses.usage import read_usage
 
