@@ -211,7 +211,4 @@ class SseObserver(StreamObserver):
         self._idle = 0 if any(event.data for event in events) else self._idle + len(block)
         if self._idle > IDLE_CAP:
             return self._fail(stalled())
-        for event in events:
-            if not self._read_event(event.data, event.event.encode()):
-                return False
-        return True
+        return all(self._read_event(event.data, event.event.encode()) for event in events)

@@ -90,6 +90,13 @@ class GeminiObserver(SseObserver):
         )
 
     @property
+    def seen(self) -> ObservedResponse:
+        seen = super().seen
+        if seen.usage is None or self._counted_at < self._characters:
+            return seen
+        return msgspec.structs.replace(seen, characters=0, counted_at=0)
+
+    @property
     def is_complete(self) -> bool:
         return self._finish is not None and not self._open
 
@@ -194,8 +201,7 @@ def look(body: bytes) -> ObservedResponse:
     error = _broken(chunk)
     if error is None and not observer.is_complete:
         error = UpstreamBroken("The provider's answer has no reason for its end.")
-    length = 0 if seen.usage is not None else seen.characters
-    return msgspec.structs.replace(seen, error=error, characters=length, counted_at=0)
+    return msgspec.structs.replace(seen, error=error)
 
 
 def look_at_vectors(body: bytes) -> ObservedResponse:

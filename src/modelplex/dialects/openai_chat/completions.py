@@ -14,6 +14,7 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import (
     Event,
+    PartEnded,
     ResponseEnded,
     ResponseFailed,
     ResponseStarted,
@@ -223,8 +224,7 @@ def _word(event: ResponseEnded, changes: list[Change]) -> str:
 
 
 def lose(event: Event, changes: list[Change]) -> None:
-    """Output that this form has no place for; a closed part is none."""
-    name = type(event).__name__.lower()
-    lost = Change("drop", "choices[].text", f"text completions cannot hold what was {name}")
-    if name != "closed" and lost not in changes:
+    """Reports output that text completions cannot hold; the end of a part is no output."""
+    lost = Change("drop", "choices[].text", f"text completions cannot hold {type(event).__name__}")
+    if not isinstance(event, PartEnded) and lost not in changes:
         changes.append(lost)
