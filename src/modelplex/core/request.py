@@ -386,6 +386,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `extra` holds the top-level members that have no place here, unread, by the name they had in
     `dialect`: they ride along to the same dialect, and are reported as dropped elsewhere.
+    `paths` says where a leaf of this value, or a part of a message, stands in the client's body
+    ("sampling.stop": "generationConfig.stopSequences"), for errors and changes; see
+    `dialects.core.ledger`.
     `user_field` is the member that `user` came in ("user", "safety_identifier"). `old_functions`:
     asked in OpenAI's form of before tools, whose answer has `function_call`. `namespaces` are the
     groups that tools stand in, each with its description; a tool names its own by `namespace`.
@@ -413,6 +416,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     extra: dict[str, msgspec.Raw] = {}
+    paths: dict[str, str] = {}
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,8 +51,20 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.anthropic import dialect
+from modelplex.dialects.anthropic import fields as anthropic_fields
 from modelplex.dialects.core import tool_names
+from modelplex.dialects.gemini import fields as gemini_fields
+from modelplex.dialects.ollama import fields as ollama_fields
+from modelplex.dialects.openai_chat import fields as openai_chat_fields
+from modelplex.dialects.openai_responses import fields as openai_responses_fields
 
+PATHS = {
+    "openai_chat": openai_chat_fields.PATHS,
+    "openai_responses": openai_responses_fields.PATHS,
+    "anthropic_messages": anthropic_fields.PATHS,
+    "gemini": gemini_fields.PATHS,
+    "ollama": ollama_fields.PATHS,
+}
 ATTEMPT = Attempt(provider="anthropic", model="claude-sonnet-4-5", dialect="anthropic_messages", account="k1")
 NEWER = msgspec.structs.replace(ATTEMPT, quirks=Quirks(api_version="2026-10-21"))
 PNG = ImagePart(InlineData("image/png", "aGVsbG8="))
@@ -79,7 +91,8 @@ def _call(
     **more: Any,
 ) -> ChatRequest:
     told = messages or (Message("user", parts or (TextPart("Hi"),)),)
-    return ChatRequest(dialect=dialect, model="m", messages=told, tools=tools, **more)
+    paths = PATHS[dialect]
+    return ChatRequest(dialect=dialect, model="m", messages=told, tools=tools, paths=paths, **more)
 
 
 def _plain(value: Any) -> Any:
@@ -786,7 +799,7 @@ def test_effort_is_effort_for_adaptive_models(effort: Any, sent: str, kind: str)
             {"thinking": "adaptive"},
             ReasoningOptions(effort="low", show="detailed"),
             {"type": "adaptive", "display": "summarized"},
-            ["lower=reasoning_effort.summary"],
+            ["lower=reasoning.summary"],
         ),
     ],
 )

@@ -522,7 +522,7 @@ def test_levels_and_budgets_are_asked_for_as_the_model_has_them() -> None:
     assert config(BUDGETED, budget=3000) == (3000, [])
     assert config(BUDGETED, mode="adaptive") == (-1, [])
     assert config(ATTEMPT, effort="none") == ("MINIMAL", [("clamp", "reasoning_effort")])
-    assert config(ATTEMPT, budget=9000) == ("MEDIUM", [("lower", "reasoning_effort")])
+    assert config(ATTEMPT, budget=9000) == ("MEDIUM", [("lower", "reasoning.max_tokens")])
     assert config(ATTEMPT, mode="adaptive") == (None, [])
     some = _with_facts(levels=("low", "high"))
     assert config(some, effort="medium") == ("LOW", [("clamp", "reasoning_effort")])

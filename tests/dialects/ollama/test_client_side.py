@@ -65,9 +65,12 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.dialect import ClientDialect, PassthroughDialect, PassthroughObserver
+from modelplex.dialects.gemini import fields as gemini_fields
 from modelplex.dialects.ollama import dialect as ollama
+from modelplex.dialects.ollama import fields as ollama_fields
 from modelplex.dialects.ollama.passthrough import OllamaObserver
 from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.dialects.openai_chat import fields as openai_chat_fields
 from modelplex.dialects.raw_request import read_ask
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
@@ -238,10 +241,16 @@ def test_what_rode_along_returns_to_ollama() -> None:
 def test_a_loss_is_told_in_the_clients_own_words() -> None:
     attempt = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(thinking="none"))
     told = {
-        dialect: ollama.write_call(msgspec.structs.replace(_call(think="high"), dialect=dialect), attempt)
+        dialect: ollama.write_call(
+            msgspec.structs.replace(_call(think="high"), dialect=dialect, paths=paths), attempt
+        )
         .changes[0]
         .path
-        for dialect in ("ollama", "gemini", "openai_chat")
+        for dialect, paths in (
+            ("ollama", ollama_fields.PATHS),
+            ("gemini", gemini_fields.PATHS),
+            ("openai_chat", openai_chat_fields.PATHS),
+        )
     }
     assert told == {
         "ollama": "think",

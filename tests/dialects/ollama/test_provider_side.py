@@ -68,9 +68,11 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
+from modelplex.dialects.anthropic.fields import PATHS as ANTHROPIC_PATHS
 from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.ollama import dialect
 from modelplex.dialects.ollama.response_in import OllamaStreamReader
+from modelplex.dialects.openai_chat.fields import PATHS
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "ollama"
 CASES = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/response.ndjson"))
@@ -117,7 +119,9 @@ def _call(
     **more: Any,
 ) -> ChatRequest:
     told = messages or (Message("user", parts or (TextPart("Hi"),), path="messages[0]"),)
-    return ChatRequest(dialect="openai_chat", model="m", messages=told, tools=tools, choice=choice, **more)
+    return ChatRequest(
+        dialect="openai_chat", model="m", messages=told, tools=tools, choice=choice, paths=PATHS, **more
+    )
 
 
 def _sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
@@ -350,7 +354,7 @@ def test_every_control_that_ollama_has_is_sent_and_every_other_one_named() -> No
             cache_key="k",
             user="u",
             tier="flex",
-            metadata=msgspec.Raw(b"{}"),
+            metadata=msgspec.Raw(b'{"a": "b"}'),
             cache=CacheBreakpoint(),
             extra={"keep_alive": msgspec.Raw(b'"5m"'), "store": msgspec.Raw(b"true")},
         )
@@ -397,11 +401,11 @@ def test_several_choices_are_refused_and_not_reduced() -> None:
         (ReasoningOptions(effort="high"), "high", []),
         (ReasoningOptions(effort="xhigh"), "max", ["clamp=reasoning_effort"]),
         (ReasoningOptions(effort="max"), "max", []),
-        (ReasoningOptions(budget=9000), "medium", ["lower=reasoning_effort"]),
-        (ReasoningOptions(budget=32000, mode="enabled"), "max", ["lower=reasoning_effort"]),
+        (ReasoningOptions(budget=9000), "medium", ["lower=reasoning.max_tokens"]),
+        (ReasoningOptions(budget=32000, mode="enabled"), "max", ["lower=reasoning.max_tokens"]),
         (ReasoningOptions(mode="disabled"), False, []),
         (ReasoningOptions(mode="adaptive"), True, []),
-        (ReasoningOptions(effort="high", show="omitted"), "high", ["drop=reasoning_effort"]),
+        (ReasoningOptions(effort="high", show="omitted"), "high", ["drop=reasoning.summary"]),
         (ReasoningOptions(), None, []),
         (None, None, []),
     ],
@@ -434,6 +438,7 @@ def test_losses_are_named_in_the_words_of_the_client() -> None:
     call = msgspec.structs.replace(
         _call(parallel=False, reasoning=ReasoningOptions(effort="minimal"), user="u"),
         dialect="anthropic_messages",
+        paths=ANTHROPIC_PATHS,
     )
     assert _changes(_sent(call)[1]) == [
         "drop=tool_choice.disable_parallel_tool_use",

@@ -37,6 +37,7 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
+from modelplex.dialects.anthropic.fields import PATHS
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.tool_names import alias
 from modelplex.dialects.openai_chat import dialect as openai_chat
@@ -54,7 +55,7 @@ def write(call: ChatRequest, attempt: Attempt = ATTEMPT) -> dict[str, Any]:
 
 def foreign(*messages: Message, **more: Any) -> ChatRequest:
     """A call of a client of another dialect."""
-    return ChatRequest(dialect="anthropic_messages", model="m", messages=messages, **more)
+    return ChatRequest(dialect="anthropic_messages", model="m", messages=messages, paths=PATHS, **more)
 
 
 def test_every_kind_of_part_is_understood() -> None:
@@ -558,7 +559,7 @@ def test_calls_and_results_come_in_pairs(messages: tuple[Message, ...]) -> None:
 def test_what_has_no_place_here_is_named_as_lost() -> None:
     call = foreign(
         Message("assistant", (TextPart("begun"),), path="messages[0]"),
-        metadata=msgspec.Raw(b"{}"),
+        metadata=msgspec.Raw(b'{"a":"b"}'),
         tier="priority",
         cache=CacheBreakpoint(),
         sampling=Sampling(stop=("a", "b", "c", "d", "e")),

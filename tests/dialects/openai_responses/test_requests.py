@@ -48,6 +48,7 @@ from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.dialects.openai_chat.fields import PATHS
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from tests.dialects.openai_responses.peer import ATTEMPT, make_ask, make_call
 
@@ -126,7 +127,7 @@ def sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any],
 
 def chat(**more: Any) -> ChatRequest:
     messages = more.pop("messages", (Message("user", (TextPart("Hi"),), path="messages[0]"),))
-    return ChatRequest(dialect="openai_chat", model="m", messages=messages, **more)
+    return ChatRequest(dialect="openai_chat", model="m", messages=messages, paths=PATHS, **more)
 
 
 def refused(call: ChatRequest, attempt: Attempt = ATTEMPT) -> ModelplexError:
@@ -497,14 +498,14 @@ def test_what_this_form_has_no_words_for_is_named() -> None:
     body, written = sent(call)
     assert body["reasoning"] == {"effort": "medium"}
     assert [(change.op, change.path) for change in written.changes] == [
-        ("drop", "top_k"),
-        ("drop", "seed"),
-        ("drop", "presence_penalty"),
         ("drop", "stop"),
-        ("lower", "reasoning"),
+        ("lower", "reasoning.max_tokens"),
         ("drop", "cache_control"),
         ("drop", "modalities"),
         ("drop", "store"),
+        ("drop", "top_k"),
+        ("drop", "seed"),
+        ("drop", "presence_penalty"),
     ]
 
 

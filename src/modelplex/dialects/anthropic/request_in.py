@@ -8,6 +8,7 @@ of an object under a path: "output_config.task_budget".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 import msgspec
@@ -25,6 +26,7 @@ from modelplex.core.request import (
     Tool,
     ToolChoice,
 )
+from modelplex.dialects.anthropic.fields import PATHS
 from modelplex.dialects.anthropic.messages_in import (
     AnthropicCacheControl,
     read_cache,
@@ -109,7 +111,18 @@ def read_call(ask: RawRequest) -> ChatRequest:
         stream=ask.stream,
         include_usage=True,  # an answer of this form always tells it
         extra=members.rest() | extra,
+        paths=_paths(ask.fields),
     )
+
+
+def _paths(fields: Mapping[str, msgspec.Raw]) -> dict[str, str]:
+    """Where the leaves stand in this body: some have more than one member."""
+    paths = dict(PATHS)
+    if not is_given(fields.get("thinking", _ABSENT)):
+        paths["reasoning"] = "output_config.effort"
+    if is_given(fields.get("output_format", _ABSENT)):
+        paths |= {"format": "output_format", "format.schema": "output_format.schema"}
+    return paths
 
 
 def _keep(members: dict[str, msgspec.Raw], *, of: str, but: set[str], extra: dict[str, msgspec.Raw]) -> None:

@@ -38,6 +38,8 @@ from modelplex.dialects.anthropic.messages_out import (
     AnthropicMessageWriter,
 )
 from modelplex.dialects.core import cross_dialect
+from modelplex.dialects.core.effort import BUDGETS, budget_of, effort_of
+from modelplex.dialects.core.ledger import Ledger
 
 MAX_MARKS = 4
 """Cache breakpoints of one request; the service refuses a fifth."""
@@ -52,17 +54,6 @@ JSON_ONLY = (
 )
 NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 
-BUDGETS: dict[Effort, int] = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 24576,
-    "max": 32000,
-}
-"""Tokens of thinking for models that take a budget, least first
-(docs/reference/translation.md#reasoning-effort).
-"""
 TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 """Members of other dialects that name a state kept elsewhere; without it the question would be
@@ -70,21 +61,6 @@ another one (docs/reference/translation.md#caching-identity-and-tier).
 """
 LEAST_TOP_P_THINKING = 0.95
 """Below this the service refuses `top_p` beside thinking."""
-
-PATHS = {
-    "openai_responses": {
-        "response_format": "text.format",
-        "reasoning_effort": "reasoning",
-        "verbosity": "text.verbosity",
-        "max_tokens": "max_output_tokens",
-    },
-    DIALECT: {
-        "response_format": "output_config.format",
-        "reasoning_effort": "thinking",
-        "stop": "stop_sequences",
-    },
-}
-"""What a control is called in a client's body, where it is not OpenAI's chat name."""
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -120,15 +96,18 @@ class _Writing:
         self._quirks = attempt.quirks
         self._model = attempt.model
         self._notes = AnthropicLosses(call, attempt)
-        self._notes.changes += lost
+        self._ledger = Ledger(self._call, lost)
+        self._notes.changes = self._ledger.changes
         self._free: set[str] = set()
         self._answer_tool: str | None = None
 
     def write(self) -> ProviderRequest:
         call, notes = self._call, self._notes
-        if call.sampling.n > 1:
-            raise Unsupported("This provider gives one choice an answer.", param="n")
-        top_mark = notes.mark(call.cache, "")
+        if self._ledger.take("sampling.n") > 1:
+            raise Unsupported(
+                "This provider gives one choice an answer.", param=self._ledger.path("sampling.n")
+            )
+        top_mark = notes.mark(self._ledger.take("cache"), "")
         notes.marks.clear()  # it is counted apart, since it is always kept
         tools = self._tools()  # first: the service's order of the cached prefix is tools, system, messages
         history = AnthropicMessageWriter(call, notes)
@@ -161,14 +140,11 @@ class _Writing:
         self._ride_along(body)
         return ProviderRequest(
             body=msgspec.json.encode(body),
-            changes=tuple(notes.changes),
+            changes=self._ledger.settle(),
             aliases=notes.aliases,
             free=frozenset(self._free),
             answer_tool=self._answer_tool,
         )
-
-    def _path(self, name: str) -> str:
-        return PATHS.get(self._call.dialect, {}).get(name, name)
 
     # -- tools
 
@@ -271,6 +247,7 @@ class _Writing:
 
     def _choice(self, tools: list[dict[str, Any]], *, thinks: bool) -> dict[str, object] | None:
         choice = self._call.choice
+        parallel = self._ledger.take("parallel")  # without tools it says nothing
         if not tools:
             if choice is not None and choice.mode in {"required", "named"}:
                 raise BadRequest("A tool is demanded, but there are none.", param="tool_choice")
@@ -285,7 +262,7 @@ class _Writing:
             self._notes.lower("tool_choice", f"{why}: sent as auto")
             written["type"] = "auto"
             written.pop("name", None)
-        if self._call.parallel is False and (written is None or written["type"] != "none"):
+        if parallel is False and (written is None or written["type"] != "none"):
             written = {"type": "auto"} if written is None else written
             written["disable_parallel_tool_use"] = True
         return written
@@ -311,7 +288,7 @@ class _Writing:
     def _add_json_instruction(self, history: AnthropicMessageWriter) -> None:
         if self._call.format is not None and self._call.format.kind == "json":
             history.system.append(TextBlock(JSON_ONLY))
-            self._notes.lower(self._path("response_format"), "any JSON can only be asked for in words here")
+            self._ledger.lower("format", "any JSON can only be asked for in words here")
 
     def _output(self, tools: list[dict[str, Any]], asked: _Asked) -> dict[str, object]:
         """`output_config`; or, where the model knows no native format, one more tool in `tools` and
@@ -319,12 +296,12 @@ class _Writing:
         """
         output: dict[str, object] = {} if asked.effort is None else {"effort": asked.effort}
         form = self._call.format
+        self._ledger.take_all("format.kind", "format.schema", "format.name", "format.strict")
         if form is None or form.kind != "schema":
             return output
-        path = self._path("response_format")
+        path = self._ledger.path("format")
         schema = _answer_schema(form, path)
-        if form.description:
-            self._notes.drop(f"{path}.description", "the form of an answer is not described here")
+        self._ledger.drop_if_set("format.description", "the form of an answer is not described here")
         if self._facts.schema:
             output["format"] = {"type": "json_schema", "schema": schema}
             return output
@@ -339,7 +316,7 @@ class _Writing:
             raise Unsupported(
                 f"This model has no native output format, and as {why}, none can be enforced.", param=path
             )
-        self._notes.lower(path, "the answer is asked for as the arguments of a tool")
+        self._ledger.lower("format", "the answer is asked for as the arguments of a tool")
         self._answer_tool = ANSWER_TOOL
         tools.append(
             {
@@ -355,16 +332,20 @@ class _Writing:
     def _thinking(self, history: AnthropicMessageWriter) -> _Asked:
         given = self._call.max_tokens
         limit = self._facts.max_output if given is None else given
+        self._ledger.take_all(
+            "max_tokens", *(f"reasoning.{name}" for name in ("effort", "budget", "mode", "show"))
+        )
         thinking, effort = self._wanted_thinking(limit)
-        path = self._path("reasoning_effort")
         if thinking is not None and thinking["type"] in {"enabled", "adaptive"} and history.is_prefill:
-            self._notes.drop(path, "a model that thinks does not continue an answer that was begun for it")
+            self._ledger.drop(
+                "reasoning", "a model that thinks does not continue an answer that was begun for it"
+            )
             thinking = self._no_thinking()
         if thinking is not None and thinking["type"] == "enabled" and history.lacks_thinking:
             # Manual thinking wants the turn that is being continued to start with it; adaptive
             # thinking does not.
-            self._notes.drop(
-                path, "the turn that is being continued has no thinking, so that none is accepted now"
+            self._ledger.drop(
+                "reasoning", "the turn that is being continued has no thinking, so that none is accepted now"
             )
             thinking = self._no_thinking()
         show = self._shown()
@@ -378,7 +359,7 @@ class _Writing:
     def _shown(self) -> str | None:
         show = self._call.reasoning.show if self._call.reasoning is not None else None
         if show in {"concise", "detailed"}:
-            self._notes.lower(f"{self._path('reasoning_effort')}.summary", "sent as summarized")
+            self._ledger.lower("reasoning.show", "sent as summarized")
             return "summarized"
         return show if show in {"summarized", "omitted"} else None
 
@@ -387,88 +368,87 @@ class _Writing:
         (docs/reference/translation.md#reasoning-effort).
         """
         asked, kind = self._call.reasoning, self._facts.thinking
-        path = self._path("reasoning_effort")
         if asked is None or (asked.effort is None and asked.budget is None and asked.mode is None):
             return None, None
         if asked.mode == "disabled" or asked.budget == 0 or (asked.mode is None and asked.effort == "none"):
-            return self._disabled(path), self._effort(asked.effort, path)
+            return self._disabled(), self._effort(asked.effort)
         if kind == "none":
-            self._notes.drop(path, "this model does not think")
+            self._ledger.drop("reasoning", "this model does not think")
             return None, None
         if asked.mode == "between_tools":
             if kind == "manual":
-                self._notes.drop(path, "this model does not think between tools")
+                self._ledger.drop("reasoning", "this model does not think between tools")
                 return None, None
-            return {"type": "between_tools"}, self._effort(asked.effort, path)
+            return {"type": "between_tools"}, self._effort(asked.effort)
         if self._notes.native and asked.mode is None and asked.budget is None:
-            return None, self._effort(asked.effort, path)  # output_config.effort alone turns nothing on
+            return None, self._effort(asked.effort)  # output_config.effort alone turns nothing on
         wants_budget = asked.budget is not None and asked.mode != "adaptive"
         if kind == "manual" or (kind == "both" and wants_budget):
             if asked.mode == "adaptive":
-                self._notes.lower(path, "this model thinks within a budget, not adaptively")
-            budget = asked.budget if wants_budget else BUDGETS[_thinking_effort(asked.effort)]
-            return self._enabled(budget or LEAST_BUDGET, limit, path), None
+                self._ledger.lower("reasoning", "this model thinks within a budget, not adaptively")
+            budget = asked.budget if wants_budget else budget_of(_thinking_effort(asked.effort))
+            return self._enabled(budget or LEAST_BUDGET, limit), None
         if wants_budget:
-            self._notes.lower(path, "this model takes an effort instead of a budget")
-            return {"type": "adaptive"}, self._effort(_effort_of(asked.budget or 0), path)
-        return {"type": "adaptive"}, self._effort(asked.effort, path)
+            self._ledger.lower("reasoning", "this model takes an effort instead of a budget")
+            return {"type": "adaptive"}, self._effort(effort_of(asked.budget or 0))
+        return {"type": "adaptive"}, self._effort(asked.effort)
 
-    def _disabled(self, path: str) -> dict[str, object] | None:
+    def _disabled(self) -> dict[str, object] | None:
         if self._facts.thinking == "none":
             return None  # nothing is lost: it does not think
         if not self._facts.can_disable_thinking:
-            self._notes.drop(path, "this model always thinks")
+            self._ledger.drop("reasoning", "this model always thinks")
         return self._no_thinking()
 
-    def _effort(self, effort: Effort | None, path: str) -> str | None:
+    def _effort(self, effort: Effort | None) -> str | None:
         if effort is None or effort == "none":
             return None
         if self._facts.thinking in {"none", "manual"}:
-            self._notes.drop(path, "this model has no levels of effort")
+            self._ledger.drop("reasoning", "this model has no levels of effort")
             return None
         if effort == "minimal":
-            self._notes.clamp(path, "the least effort is low here")
+            self._ledger.clamp("reasoning", "the least effort is low here")
             return "low"
         return effort
 
-    def _enabled(self, budget: int, limit: int, path: str) -> dict[str, object] | None:
+    def _enabled(self, budget: int, limit: int) -> dict[str, object] | None:
         """Manual thinking, with a budget that leaves room for the answer: 1024 <= budget <
         max_tokens.
         """
         if limit <= LEAST_BUDGET:
-            self._notes.drop(
-                path, f"thinking takes at least {LEAST_BUDGET} tokens, and max_tokens is {limit}"
+            self._ledger.drop(
+                "reasoning", f"thinking takes at least {LEAST_BUDGET} tokens, and max_tokens is {limit}"
             )
             return self._no_thinking()
         fitting = max(budget, LEAST_BUDGET)
         if fitting >= limit:
             fitting = max(LEAST_BUDGET, limit // 2)  # half for the answer: one token of it would be none
         if fitting != budget:
-            self._notes.clamp(
-                path, f"the thinking budget is {fitting} tokens instead of {budget}, to fit max_tokens"
+            self._ledger.clamp(
+                "reasoning", f"the thinking budget is {fitting} tokens instead of {budget}, to fit max_tokens"
             )
         return {"type": "enabled", "budget_tokens": fitting}
 
     # -- sampling and the rest
 
     def _sampling(self, *, thinks: bool) -> dict[str, object]:
-        self._drop_unsaid()
-        sampling, notes = self._call.sampling, self._notes
-        stops = [stop for stop in sampling.stop if stop.strip()]
-        if len(stops) < len(sampling.stop):
-            notes.drop(self._path("stop"), "a stop sequence of white space alone is refused here")
+        sampling, ledger = self._call.sampling, self._ledger
+        given = ledger.take("sampling.stop")
+        stops = [stop for stop in given if stop.strip()]
+        if len(stops) < len(given):
+            ledger.drop("sampling.stop", "a stop sequence of white space alone is refused here")
         said: dict[str, object] = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
+            "temperature": ledger.take("sampling.temperature"),
+            "top_p": ledger.take("sampling.top_p"),
+            "top_k": ledger.take("sampling.top_k"),
         }
         said = {name: value for name, value in said.items() if value is not None}
         for name in list(said):
             if why := self._why_not(name, said, thinks=thinks):
-                notes.drop(name, why)
+                ledger.drop(f"sampling.{name}", why)
                 del said[name]
         if sampling.temperature is not None and sampling.temperature > 1 and "temperature" in said:
-            notes.clamp("temperature", "the highest temperature is 1 here")
+            ledger.clamp("sampling.temperature", "the highest temperature is 1 here")
             said["temperature"] = 1.0
         return {"stop_sequences": stops or None, **said}
 
@@ -488,31 +468,13 @@ class _Writing:
             return "this model takes temperature or top_p, not both"
         return None
 
-    def _drop_unsaid(self) -> None:
-        """What the dialect has no word for. Values that change nothing are no loss."""
-        call, sampling = self._call, self._call.sampling
-        unsaid: dict[str, object] = {
-            "min_p": sampling.min_p,
-            "seed": None if sampling.seed is None else True,
-            "presence_penalty": sampling.presence_penalty,
-            "frequency_penalty": sampling.frequency_penalty,
-            "logit_bias": sampling.logit_bias,
-            "logprobs": sampling.logprobs,
-            "top_logprobs": sampling.top_logprobs,
-            "verbosity": call.verbosity,
-            "prompt_cache_key": call.cache_key,
-            "metadata": call.metadata,
-        }
-        for name, value in unsaid.items():
-            if value:
-                self._notes.drop(self._path(name), "this provider has no such parameter")
-
     def _service(self) -> dict[str, object]:
-        call = self._call
-        tier = TIERS.get(call.tier or "")
-        if call.tier is not None and tier is None:
-            self._notes.drop("service_tier", f"there is no tier {call.tier} here")
-        return {"metadata": {"user_id": call.user} if call.user else None, "service_tier": tier}
+        asked, user = self._call.tier, self._ledger.take("user")
+        tier = TIERS.get(asked or "")
+        if asked is not None and tier is None:
+            self._ledger.drop("tier", f"there is no tier {asked} here")
+        self._ledger.take("tier")
+        return {"metadata": {"user_id": user} if user else None, "service_tier": tier}
 
     def _surplus_marks(self, *, has_top: bool) -> frozenset[int]:
         """The ids of the markers that are too many: the earliest, since a later one covers what
@@ -565,15 +527,6 @@ def _answer_schema(form: ResponseFormat, path: str) -> msgspec.Raw:
 
 def _thinking_effort(effort: Effort | None) -> Effort:
     return effort if effort in BUDGETS else "high"  # what adaptive thinking does where no effort is named
-
-
-def _effort_of(budget: int) -> Effort:
-    """The highest row of BUDGETS that is not above the budget."""
-    found: Effort = "minimal"
-    for effort, tokens in BUDGETS.items():
-        if tokens <= budget:
-            found = effort
-    return found
 
 
 def _unmarked(block: Block, doomed: frozenset[int]) -> Block:

@@ -42,6 +42,14 @@ def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:
     return decode_member(msgspec.Raw(msgspec.json.encode(value)), wanted, path=path)
 
 
+EMPTY = frozenset({b"null", b"false", b"[]", b"{}", b'""'})
+
+
+def is_empty(raw: msgspec.Raw) -> bool:
+    """Whether an unread member asks for nothing, so that leaving it out is no loss."""
+    return bytes(raw).translate(None, b" \t\r\n") in EMPTY
+
+
 class RequestMembers:
     """The top level of a request's body, or of the object at `within`: each member is read once,
     and what nobody read is what rides along.

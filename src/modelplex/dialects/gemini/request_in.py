@@ -29,6 +29,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import decode_member
+from modelplex.dialects.gemini.fields import PATHS
 from modelplex.dialects.gemini.json import ABSENT, DIALECT, camel, members_of, read, read_list
 from modelplex.dialects.gemini.messages_in import Dialogue, read_instructions
 from modelplex.dialects.gemini.schema import json_schema
@@ -43,6 +44,8 @@ EFFORTS: dict[str, Effort] = {
 }
 """`thinkingLevel`: effort (docs/reference/translation.md#reasoning-effort)."""
 _READ = frozenset({"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model"})
+_OLD_SCHEMA_PATHS = PATHS | dict.fromkeys(("format", "format.schema"), "generationConfig.responseSchema")
+"""Where a schema stands that came in the service's own form of before JSON Schema."""
 _DECLARED = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
 
 
@@ -131,6 +134,7 @@ def _read(ask: RawRequest, fields: Mapping[str, msgspec.Raw]) -> ChatRequest:
         stream=ask.stream,
         include_usage=True,
         extra=extra,
+        paths=PATHS if is_given(config.response_json_schema) else _OLD_SCHEMA_PATHS,
     )
 
 

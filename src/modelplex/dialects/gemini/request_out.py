@@ -29,6 +29,8 @@ from modelplex.core.request import (
     ToolChoice,
 )
 from modelplex.dialects.core import cross_dialect
+from modelplex.dialects.core.effort import budget_of, effort_of
+from modelplex.dialects.core.ledger import Ledger
 from modelplex.dialects.gemini.json import DIALECT
 from modelplex.dialects.gemini.messages_out import GeminiContentWriter, GeminiLosses
 
@@ -41,47 +43,15 @@ LEVELS: dict[Effort, str] = {
     "max": "XHIGH",
 }
 """`thinkingLevel` of each effort, least first (docs/reference/translation.md#reasoning-effort)."""
-BUDGETS: dict[Effort, int] = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 24576,
-    "max": 24576,
-}
-"""Tokens of thinking for models that take a budget, least first. 24576 is the most that all of them
-take.
-"""
+MOST_BUDGET = 24576
+"""Tokens of thinking that all models with a budget take."""
 DYNAMIC = -1
 """The budget of a model that decides by itself."""
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 """Members of other dialects that name a state kept elsewhere; without it the question would be
 another one (docs/reference/translation.md#caching-identity-and-tier).
 """
-MEANT_ANYWAY = frozenset({None, "auto", "default", "standard"})
-"""Tiers that say no more than the usual one."""
 NOTHING = frozenset({b"null", b"false", b"[]", b"{}"})
-
-PATHS = {
-    "openai_chat": {"max_tokens": "max_completion_tokens"},
-    "openai_responses": {
-        "response_format": "text.format",
-        "reasoning_effort": "reasoning",
-        "verbosity": "text.verbosity",
-    },
-    "anthropic_messages": {
-        "response_format": "output_config.format",
-        "reasoning_effort": "thinking",
-        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-        "user": "metadata.user_id",
-    },
-    DIALECT: {
-        "response_format": "generationConfig.responseJsonSchema",
-        "reasoning_effort": "generationConfig.thinkingConfig",
-        "tool_choice": "toolConfig.functionCallingConfig",
-    },
-}
-"""What a control is called in a client's body, where it is not OpenAI's chat name."""
 
 
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
@@ -130,14 +100,15 @@ class _Writing:
         self._facts = attempt.facts
         self._refuses = attempt.quirks.refuses
         self._notes = GeminiLosses(call, attempt)
-        self._notes.changes += lost
+        self._ledger = Ledger(self._call, lost)
+        self._notes.changes = self._ledger.changes
         self._free: set[str] = set()
         self._lost: set[str] = set()
         """What a choice may call the tools that are left out."""
 
     def write(self) -> ProviderRequest:
         call, notes = self._call, self._notes
-        notes.uncache(call.cache, call.dialect)
+        self._ledger.drop_if_set("cache", "Gemini caches prefixes by itself")
         tools = self._tools()
         history = GeminiContentWriter(call, notes)
         history.write()
@@ -149,17 +120,13 @@ class _Writing:
             "generationConfig": self._config() or None,
         }
         body = {name: value for name, value in body.items() if value is not None}
-        self._drop_unsaid()
         self._ride_along(body)
         return ProviderRequest(
             body=msgspec.json.encode(body),
-            changes=tuple(notes.changes),
+            changes=self._ledger.settle(),
             aliases=notes.aliases,
             free=frozenset(self._free),
         )
-
-    def _path(self, name: str) -> str:
-        return PATHS.get(self._call.dialect, {}).get(name, name)
 
     # --- tools
 
@@ -223,18 +190,18 @@ class _Writing:
 
     def _tool_config(self, *, has_tools: bool) -> dict[str, Any] | None:
         choice = cross_dialect.without_lost(self._call.choice, frozenset(self._lost))
-        if self._call.parallel is False:
-            self._notes.drop(self._path("parallel_tool_calls"), "Gemini cannot be held to one call")
+        if self._ledger.take("parallel") is False:
+            self._ledger.drop("parallel", "Gemini cannot be held to one call")
         if choice is None:
             return None
         if not has_tools:
             if choice.mode == "required" and self._call.tools:
                 raise Unsupported(
                     "A call is demanded, but this provider has none of the tools.",
-                    param=self._path("tool_choice"),
+                    param=self._ledger.path("choice"),
                 )
             if choice.mode in {"required", "named"}:
-                raise BadRequest("A tool is demanded, but there are none.", param=self._path("tool_choice"))
+                raise BadRequest("A tool is demanded, but there are none.", param=self._ledger.path("choice"))
             return None
         return {"functionCallingConfig": self._calling(choice)}
 
@@ -244,7 +211,7 @@ class _Writing:
         """
         offered = {tool.name for tool in self._call.tools}
         if strangers := [name for name in choice.names if name not in offered]:
-            raise BadRequest(f"No tool is named {', '.join(strangers)}.", param=self._path("tool_choice"))
+            raise BadRequest(f"No tool is named {', '.join(strangers)}.", param=self._ledger.path("choice"))
         allowed = [self._notes.name(name) for name in choice.names]
         match choice.mode:
             case "none":
@@ -263,19 +230,20 @@ class _Writing:
     # --- generationConfig
 
     def _config(self) -> dict[str, Any]:
-        call, sampling = self._call, self._call.sampling
+        take = self._ledger.take
+        choices, logprobs = take("sampling.n"), take("sampling.logprobs")
         config: dict[str, Any] = {
-            "maxOutputTokens": call.max_tokens,
-            "temperature": sampling.temperature,
-            "topP": sampling.top_p,
-            "topK": sampling.top_k,
-            "seed": sampling.seed,
-            "presencePenalty": sampling.presence_penalty,
-            "frequencyPenalty": sampling.frequency_penalty,
-            "stopSequences": list(sampling.stop) or None,
-            "candidateCount": sampling.n if sampling.n > 1 else None,
-            "responseLogprobs": True if sampling.logprobs else None,
-            "logprobs": sampling.top_logprobs if sampling.logprobs else None,
+            "maxOutputTokens": take("max_tokens"),
+            "temperature": take("sampling.temperature"),
+            "topP": take("sampling.top_p"),
+            "topK": take("sampling.top_k"),
+            "seed": take("sampling.seed"),
+            "presencePenalty": take("sampling.presence_penalty"),
+            "frequencyPenalty": take("sampling.frequency_penalty"),
+            "stopSequences": list(take("sampling.stop")) or None,
+            "candidateCount": choices if choices > 1 else None,
+            "responseLogprobs": True if logprobs else None,
+            "logprobs": take("sampling.top_logprobs") if logprobs else None,
             **self._format(),
             "thinkingConfig": self._thinking(),
         }
@@ -285,13 +253,12 @@ class _Writing:
         form = self._call.format
         if form is None or form.kind == "text":
             return {}
-        path = self._path("response_format")
-        if form.description:
-            self._notes.drop(f"{path}.description", "the form of an answer is not described here")
+        self._ledger.take_all("format.kind", "format.schema", "format.name", "format.strict")
+        self._ledger.drop_if_set("format.description", "the form of an answer is not described here")
         if form.kind == "json":
             return {"responseMimeType": "application/json"}
         if form.schema is None:
-            raise BadRequest("A schema is demanded, but there is none.", param=path)
+            raise BadRequest("A schema is demanded, but there is none.", param=self._ledger.path("format"))
         return {"responseMimeType": "application/json", "responseJsonSchema": form.schema}
 
     def _thinking(self) -> dict[str, Any] | None:
@@ -301,55 +268,56 @@ class _Writing:
         asked = self._call.reasoning
         if asked is None:
             return None
-        path = self._path("reasoning_effort")
+        self._ledger.take_all(*(f"reasoning.{name}" for name in ("effort", "budget", "mode", "show")))
         if asked.effort == "none" or asked.mode == "disabled" or asked.budget == 0:
-            return self._disabled(path)
+            return self._disabled()
         if self._facts.thinking == "none":
-            self._notes.drop(path, "this model does not think")
+            self._ledger.drop("reasoning", "this model does not think")
             return None
         if asked.mode == "between_tools":
-            self._notes.lower(path, "Gemini thinks where it sees fit")
+            self._ledger.lower("reasoning", "Gemini thinks where it sees fit")
         config: dict[str, Any] = {}
         takes_budget = self._facts.thinking == "manual" or (
             self._facts.thinking == "both" and asked.budget is not None
         )
         if takes_budget:
-            config |= self._budget(asked, path)
-        elif (effort := self._effort(asked, path)) is not None:
+            config |= self._budget(asked)
+        elif (effort := self._effort(asked)) is not None:
             config["thinkingLevel"] = LEVELS[effort]
         shown = self._shown(asked)
         return config if shown is None else {**config, "includeThoughts": shown}
 
-    def _disabled(self, path: str) -> dict[str, Any] | None:
+    def _disabled(self) -> dict[str, Any] | None:
         if self._facts.thinking == "none":
             return None  # nothing is lost: it does not think
         if self._facts.can_disable_thinking:
             return {"thinkingBudget": 0}
         if self._facts.thinking == "manual":
-            self._notes.drop(path, "this model always thinks")
+            self._ledger.drop("reasoning", "this model always thinks")
             return None
-        self._notes.clamp(path, "this model always thinks: the least level is asked for")
+        self._ledger.clamp("reasoning", "this model always thinks: the least level is asked for")
         return {"thinkingLevel": LEVELS[self._nearest("minimal")]}
 
-    def _budget(self, asked: ReasoningOptions, path: str) -> dict[str, Any]:
+    def _budget(self, asked: ReasoningOptions) -> dict[str, Any]:
         if asked.budget is not None and asked.mode != "adaptive":
             return {"thinkingBudget": asked.budget}
         if asked.effort is None:
             return {"thinkingBudget": DYNAMIC} if asked.mode is not None else {}
-        if asked.effort == "max":
-            self._notes.clamp(path, f"the largest budget is {BUDGETS['max']} tokens here")
-        return {"thinkingBudget": BUDGETS[asked.effort]}
+        budget = budget_of(asked.effort, most=MOST_BUDGET)
+        if budget < budget_of(asked.effort):
+            self._ledger.clamp("reasoning.effort", f"the largest budget is {budget} tokens here")
+        return {"thinkingBudget": budget}
 
-    def _effort(self, asked: ReasoningOptions, path: str) -> Effort | None:
+    def _effort(self, asked: ReasoningOptions) -> Effort | None:
         effort = asked.effort
         if effort is None and asked.budget is not None:
-            self._notes.lower(path, "this model takes a level instead of a budget")
-            effort = _effort_of(asked.budget)
+            self._ledger.lower("reasoning.budget", "this model takes a level instead of a budget")
+            effort = effort_of(asked.budget)
         if effort is None:
             return None
         nearest = self._nearest(effort)
         if nearest != effort:
-            self._notes.clamp(path, f"this model's nearest level to {effort} is {nearest}")
+            self._ledger.clamp("reasoning", f"this model's nearest level to {effort} is {nearest}")
         return nearest
 
     def _nearest(self, effort: Effort) -> Effort:
@@ -369,33 +337,12 @@ class _Writing:
     def _shown(self, asked: ReasoningOptions) -> bool | None:
         """Whoever asks for thinking in another dialect gets to see it, as there."""
         if asked.show in {"concise", "detailed"}:
-            self._notes.lower(f"{self._path('reasoning_effort')}.summary", "summaries have no length here")
+            self._ledger.lower("reasoning.show", "summaries have no length here")
         if asked.show is not None:
             return asked.show != "omitted"
         return None if self._notes.native else True
 
     # --- the rest
-
-    def _drop_unsaid(self) -> None:
-        """What the dialect has no word for. Values that change nothing are no loss."""
-        call = self._call
-        unsaid: dict[str, object] = {
-            "min_p": call.sampling.min_p,
-            "logit_bias": call.sampling.logit_bias,
-            "verbosity": call.verbosity,
-            "prompt_cache_key": call.cache_key,
-            "user": call.user,
-            "metadata": call.metadata,
-            "service_tier": None if call.tier in MEANT_ANYWAY else call.tier,
-        }
-        for name, value in unsaid.items():
-            if value:
-                self._notes.drop(
-                    call.user_field
-                    if name == "user" and call.dialect.startswith("openai")
-                    else self._path(name),
-                    "this provider has no such parameter",
-                )
 
     def _ride_along(self, body: dict[str, Any]) -> None:
         """Members without a place in a Call, and those that this service answers with an error."""
@@ -441,12 +388,3 @@ def _parameters(tool: Tool, path: str) -> msgspec.Raw | None:
     if takes_nothing and not any(bytes(schema[name]) not in NOTHING for name in composed & schema.keys()):
         return None
     return tool.parameters
-
-
-def _effort_of(budget: int) -> Effort:
-    """The highest row of BUDGETS that is not above the budget."""
-    found: Effort = "minimal"
-    for effort, tokens in BUDGETS.items():
-        if tokens <= budget and effort != "max":
-            found = effort
-    return found

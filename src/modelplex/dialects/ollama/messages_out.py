@@ -60,44 +60,21 @@ class OllamaMessage(msgspec.Struct, omit_defaults=True):
 
 _ERROR_PREFIX = "[tool error] "
 
-# What the client calls a thing, where it is not what OpenAI's chat form calls it.
-_CLIENTS_WORDS: dict[str, dict[str, str]] = {
-    "anthropic_messages": {
-        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-        "reasoning_effort": "thinking",
-        "user": "metadata.user_id",
-    },
-    "openai_responses": {
-        "verbosity": "text.verbosity",
-        "reasoning_effort": "reasoning.effort",
-        "response_format": "text.format",
-    },
-    "gemini": {
-        "n": "generationConfig.candidateCount",
-        "reasoning_effort": "generationConfig.thinkingConfig",
-        "response_format": "generationConfig.responseSchema",
-        "tool_choice": "toolConfig.functionCallingConfig",
-    },
-    "ollama": {"reasoning_effort": "think", "response_format": "format"},
-    "ollama_generate": {"reasoning_effort": "think", "response_format": "format"},
-}
-
 
 class OllamaLosses:
-    """Changes, gathered while a body is written, in the client's own words."""
+    """Adds what the messages lose to the changes in `found`."""
 
-    def __init__(self, dialect: str) -> None:
-        self._words = _CLIENTS_WORDS.get(dialect, {})
-        self.found: list[Change] = []
+    def __init__(self, found: list[Change]) -> None:
+        self.found = found
 
     def drop(self, path: str, reason: str) -> None:
-        self.found.append(Change("drop", self._words.get(path, path), reason))
+        self.found.append(Change("drop", path, reason))
 
     def lower(self, path: str, reason: str) -> None:
-        self.found.append(Change("lower", self._words.get(path, path), reason))
+        self.found.append(Change("lower", path, reason))
 
     def clamp(self, path: str, reason: str) -> None:
-        self.found.append(Change("clamp", self._words.get(path, path), reason))
+        self.found.append(Change("clamp", path, reason))
 
 
 def turns(messages: Sequence[Message], losses: OllamaLosses) -> Iterator[OllamaMessage]:

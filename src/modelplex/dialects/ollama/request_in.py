@@ -44,6 +44,7 @@ from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import RequestMembers, decode_member
 from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
+from modelplex.dialects.ollama.fields import PATHS
 from modelplex.dialects.openai_chat.prompts import read_prompts
 
 DIALECT = "ollama"
@@ -206,6 +207,7 @@ def _read_rest(
         stream=read_stream(ask.fields),
         include_usage=True,  # the last line has it, asked for or not
         extra={**members.rest(), **extra},
+        paths=PATHS,
     )
 
 

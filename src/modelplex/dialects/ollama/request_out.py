@@ -25,10 +25,11 @@ from modelplex.core.request import (
     HostedTool,
     ProviderRequest,
     ReasoningOptions,
-    Sampling,
     Tool,
 )
 from modelplex.dialects.core import cross_dialect
+from modelplex.dialects.core.effort import effort_of
+from modelplex.dialects.core.ledger import Ledger
 from modelplex.dialects.ollama.messages_out import OllamaFunction, OllamaLosses, OllamaMessage, turns
 from modelplex.dialects.ollama.request_in import DIALECT, GENERATE
 
@@ -91,20 +92,23 @@ _THINK: dict[Effort, bool | str] = {
 }
 _CLAMPED: frozenset[Effort] = frozenset({"minimal", "xhigh"})
 
-# The least budget, in tokens, that stands for each level: the reverse of the table in
-# docs/reference/translation.md#reasoning-effort.
-_BUDGETS: tuple[tuple[int, Effort], ...] = (
-    (32000, "max"),
-    (24576, "xhigh"),
-    (16384, "high"),
-    (8192, "medium"),
-    (2048, "low"),
-    (0, "minimal"),
-)
-
 # The schema keywords that survive Ollama's own types; it drops the others before a model sees them.
 _KEPT = frozenset({"type", "anyOf", "items", "description", "enum", "properties", "required", "$defs"})
 
+_SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "stop"),
+)
+"""Members of Sampling that are `options` of the same name."""
+_UNSAID = {
+    "sampling.logit_bias": "Ollama has no such option",
+    "verbosity": "Ollama has no such field",
+    "cache": "Ollama caches prefixes by itself",
+    "cache_key": "Ollama caches prefixes by itself",
+    "user": "Ollama knows no end users",
+    "metadata": "Ollama keeps none",
+    "tier": "Ollama has no tiers",
+}
+"""Why a leaf is dropped."""
 _OWN = frozenset({DIALECT, GENERATE})
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 """Members that name what a provider of another dialect keeps; without it the answer would be to
@@ -121,25 +125,26 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The body of POST /api/chat. Raises Unsupported naming the part that Ollama cannot be told,
     BadRequest where calls and results do not match.
     """
-    losses = OllamaLosses(call.dialect)
     call, lost = cross_dialect.crossed(call, to="ollama")
-    losses.found += lost
-    _one_choice(call.sampling)
+    ledger = Ledger(call, lost)
+    losses = OllamaLosses(ledger.changes)
+    _one_choice(ledger)
     free = frozenset(tool.name for tool in call.tools if isinstance(tool, FreeformTool))
     body = _ChatBody(
         model=attempt.model,
         messages=tuple(turns(call.messages, losses)),
         stream=call.stream,
-        tools=tuple(_offered(call, losses)),
-        format=_format(call, losses),
-        options=_options(call.sampling, max_tokens=call.max_tokens, losses=losses),
-        think=_think(call.reasoning, attempt, losses),
-        logprobs=call.sampling.logprobs,
-        top_logprobs=call.sampling.top_logprobs if call.sampling.logprobs else None,
+        tools=tuple(_offered(call, ledger, losses)),
+        format=_format(call, ledger),
+        options=_options(ledger),
+        think=_think(call.reasoning, attempt, ledger),
+        logprobs=(logprobs := ledger.take("sampling.logprobs")),
+        top_logprobs=ledger.take("sampling.top_logprobs") if logprobs else None,
     )
-    _unsaid(call, losses)
+    for leaf, reason in _UNSAID.items():
+        ledger.drop_if_set(leaf, reason)
     sent = _with_extra(msgspec.json.encode(body), call.extra, dialect=call.dialect, losses=losses)
-    return ProviderRequest(body=sent, changes=tuple(losses.found), free=free)
+    return ProviderRequest(body=sent, changes=ledger.settle(), free=free)
 
 
 def write_completion(completion: CompletionRequest, attempt: Attempt) -> ProviderRequest:
@@ -149,27 +154,26 @@ def write_completion(completion: CompletionRequest, attempt: Attempt) -> Provide
     The model's template is applied, as Ollama's own /v1/completions does: `raw` would take the
     suffix's place in it away.
     """
-    losses = OllamaLosses(completion.dialect)
-    _one_choice(completion.sampling)
+    ledger = Ledger(completion)
+    _one_choice(ledger)
     if len(completion.prompts) != 1:
         raise Unsupported("Ollama takes one prompt at a time; send one request for each.", param="prompt")
     (prompt,) = completion.prompts
     if not isinstance(prompt, str):
         raise Unsupported("Ollama takes a prompt as text, not as token ids.", param="prompt")
-    if completion.echo:
-        losses.drop("echo", "Ollama gives the continuation alone")
-    sampling = completion.sampling
+    ledger.drop_if_set("echo", "Ollama gives the continuation alone")
     body = _GenerateBody(
         model=attempt.model,
         prompt=prompt,
         suffix=completion.suffix,
         stream=completion.stream,
-        options=_options(sampling, max_tokens=completion.max_tokens, losses=losses),
-        logprobs=sampling.logprobs,
-        top_logprobs=sampling.top_logprobs if sampling.logprobs else None,
+        options=_options(ledger),
+        logprobs=(logprobs := ledger.take("sampling.logprobs")),
+        top_logprobs=ledger.take("sampling.top_logprobs") if logprobs else None,
     )
+    losses = OllamaLosses(ledger.changes)
     sent = _with_extra(msgspec.json.encode(body), completion.extra, dialect=completion.dialect, losses=losses)
-    return ProviderRequest(body=sent, changes=tuple(losses.found))
+    return ProviderRequest(body=sent, changes=ledger.settle())
 
 
 def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRequest:
@@ -177,7 +181,7 @@ def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRe
     error, as in OpenAI's form, and not cut in silence, which is Ollama's default. The vectors come
     back as floats whatever the client asked for.
     """
-    losses = OllamaLosses(embedding.dialect)
+    losses = OllamaLosses([])
     texts: list[str] = []
     for index, text in enumerate(embedding.inputs):
         if not isinstance(text, str):
@@ -215,97 +219,73 @@ def _with_extra(
     return msgspec.json.encode(fields)
 
 
-def _one_choice(sampling: Sampling) -> None:
-    if sampling.n > 1:
-        raise Unsupported("Ollama gives one choice a request; send `n` requests instead.", param="n")
+def _one_choice(ledger: Ledger) -> None:
+    if ledger.take("sampling.n") > 1:
+        raise Unsupported(
+            "Ollama gives one choice a request; send `n` requests instead.", param=ledger.path("sampling.n")
+        )
 
 
-def _options(sampling: Sampling, *, max_tokens: int | None, losses: OllamaLosses) -> _Options | None:
-    if sampling.logit_bias is not None:
-        losses.drop("logit_bias", "Ollama has no such option")
-    options = _Options(
-        num_predict=max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        seed=sampling.seed,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        stop=sampling.stop,
-    )
+def _options(ledger: Ledger) -> _Options | None:
+    given = {name: ledger.take(f"sampling.{name}") for name in _SAMPLING}
+    options = _Options(num_predict=ledger.take("max_tokens"), **given)
     return None if options == _Options() else options
 
 
-def _format(call: ChatRequest, losses: OllamaLosses) -> Literal["json"] | msgspec.Raw | None:
+def _format(call: ChatRequest, ledger: Ledger) -> Literal["json"] | msgspec.Raw | None:
+    ledger.take_all("format.kind", "format.schema", "format.name", "format.strict")
     if call.format is None or call.format.kind == "text":
         return None
-    if call.format.description:
-        losses.drop("response_format", "Ollama takes the schema without its description")
+    ledger.drop_if_set("format.description", "Ollama takes the schema without its description")
     return call.format.schema if call.format.kind == "schema" and call.format.schema is not None else "json"
 
 
-def _think(reasoning: ReasoningOptions | None, attempt: Attempt, losses: OllamaLosses) -> bool | str | None:
+def _think(reasoning: ReasoningOptions | None, attempt: Attempt, ledger: Ledger) -> bool | str | None:
     """Ollama's `think`: false, true or a level; None to leave it to the model."""
     if reasoning is None:
         return None
-    if reasoning.show is not None:
-        losses.drop("reasoning_effort", f"Ollama shows all thinking; {reasoning.show!r} cannot be asked for")
-    effort = _effort(reasoning, losses)
+    show = reasoning.show
+    ledger.drop_if_set("reasoning.show", f"Ollama shows all thinking; {show!r} cannot be asked for")
+    ledger.take_all("reasoning.effort", "reasoning.mode", "reasoning.budget")
+    effort = _effort(reasoning, ledger)
     if effort is None:
         return True if reasoning.mode and attempt.facts.thinking != "none" else None
     if effort == "none":
         if attempt.facts.can_disable_thinking:
             return False
-        losses.drop("reasoning_effort", "this model always thinks")
+        ledger.drop("reasoning", "this model always thinks")
         return None
     if attempt.facts.thinking == "none":
-        losses.drop("reasoning_effort", "this model does not think")
+        ledger.drop("reasoning", "this model does not think")
         return None
     if effort in _CLAMPED:
-        losses.clamp("reasoning_effort", f"Ollama's nearest level to {effort!r} is {_THINK[effort]!r}")
+        ledger.clamp("reasoning", f"Ollama's nearest level to {effort!r} is {_THINK[effort]!r}")
     return _THINK[effort]
 
 
-def _effort(reasoning: ReasoningOptions, losses: OllamaLosses) -> Effort | None:
+def _effort(reasoning: ReasoningOptions, ledger: Ledger) -> Effort | None:
     if reasoning.effort is not None:
         return reasoning.effort
     if reasoning.mode == "disabled":
         return "none"
     if reasoning.budget is None:
         return None
-    losses.lower("reasoning_effort", "Ollama has levels of thinking, not a budget")
-    return next(effort for least, effort in _BUDGETS if max(reasoning.budget, 0) >= least)
-
-
-def _unsaid(call: ChatRequest, losses: OllamaLosses) -> None:
-    """The parts of a Call that Ollama has no field for."""
-    if call.verbosity is not None:
-        losses.drop("verbosity", "Ollama has no such field")
-    if call.cache is not None:
-        losses.drop("cache_control", "Ollama caches prefixes by itself")
-    if call.cache_key is not None:
-        losses.drop("prompt_cache_key", "Ollama caches prefixes by itself")
-    if call.user is not None:
-        losses.drop("user", "Ollama knows no end users")
-    if call.metadata is not None:
-        losses.drop("metadata", "Ollama keeps none")
-    if call.tier not in {None, "auto", "default"}:
-        losses.drop("service_tier", "Ollama has no tiers")
+    ledger.lower("reasoning.budget", "Ollama has levels of thinking, not a budget")
+    return effort_of(reasoning.budget)
 
 
 # --- tools
 
 
-def _offered(call: ChatRequest, losses: OllamaLosses) -> Iterator[_OfferedTool]:
+def _offered(call: ChatRequest, ledger: Ledger, losses: OllamaLosses) -> Iterator[_OfferedTool]:
     """The tools that may be called. There is no tool_choice: what it said is done by what is
     offered, or reported.
     """
     choice = call.choice
-    if call.parallel is False:
-        losses.drop("parallel_tool_calls", "Ollama cannot be held to one call")
+    if ledger.take("parallel") is False:
+        ledger.drop("parallel", "Ollama cannot be held to one call")
     if choice is not None and (choice.mode in {"required", "named"} or choice.required):
-        losses.drop("tool_choice", "Ollama cannot be made to call a tool")
+        ledger.drop("choice", "Ollama cannot be made to call a tool")
     if choice is not None and choice.mode == "none":
         return
     allowed = frozenset(choice.names) if choice is not None and choice.mode == "subset" else None

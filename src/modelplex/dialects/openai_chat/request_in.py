@@ -8,6 +8,7 @@ place in a Call rides along unread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 import msgspec
@@ -29,6 +30,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import RequestMembers, decode_member, keep_stream_options, read_stop
+from modelplex.dialects.openai_chat.fields import PATHS
 from modelplex.dialects.openai_chat.messages_in import DIALECT, ChatCacheControl, read_cache, read_messages
 
 _EFFORTS = frozenset(get_args(Effort))
@@ -152,7 +154,27 @@ def read_call(ask: RawRequest) -> ChatRequest:
         stream=ask.stream,
         include_usage=ask.include_usage,
         extra=members.rest(),
+        paths=_paths(ask.fields),
     )
+
+
+def _paths(fields: Mapping[str, msgspec.Raw]) -> dict[str, str]:
+    """Where the leaves stand in this body: some have more than one member."""
+    given = {name for name, value in fields.items() if is_given(value)}
+    paths = dict(PATHS)
+    if "max_completion_tokens" in given:
+        paths["max_tokens"] = "max_completion_tokens"
+    if "safety_identifier" in given:
+        paths["user"] = "safety_identifier"
+    if "function_call" in given and "tool_choice" not in given:
+        paths["choice"] = "function_call"
+    if "reasoning_effort" not in given and (group := given & {"reasoning", "thinking"}):
+        paths["reasoning"] = min(group)
+        paths["reasoning.effort"] = f"{min(group)}.effort"
+    if "thinking" in given and "reasoning" not in given:
+        members = {"budget": "budget_tokens", "mode": "type", "show": "display"}
+        paths |= {f"reasoning.{leaf}": f"thinking.{member}" for leaf, member in members.items()}
+    return paths
 
 
 def _read_user(members: RequestMembers) -> tuple[str | None, str]:

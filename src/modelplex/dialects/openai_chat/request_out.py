@@ -28,7 +28,9 @@ from modelplex.core.request import (
     ToolResultPart,
 )
 from modelplex.dialects.core import cross_dialect
+from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.json import encode
+from modelplex.dialects.core.ledger import Ledger, Op
 from modelplex.dialects.core.tool_names import alias
 from modelplex.dialects.openai_chat.messages_out import ChatMessageWriter, cache_control
 
@@ -47,11 +49,11 @@ ANSWER_TOOL = "answer"
 CUSTOM_TOOLS = "tools.custom"
 """In `Quirks.refuses`: the service knows functions only."""
 
-BUDGETS = ((32000, "max"), (24576, "xhigh"), (16384, "high"), (8192, "medium"), (2048, "low"), (0, "minimal"))
-"""docs/reference/translation.md#reasoning-effort, reversed: the highest row that is not above the
-budget.
-"""
-
+_SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty"),
+    *("logit_bias", "top_logprobs"),
+)
+"""Members of Sampling that have their own name here."""
 _TIERS = {"auto": "auto", "standard_only": "default"}
 """What Anthropic's tiers are called here."""
 _FAMILY = frozenset({DIALECT, "openai_responses"})
@@ -72,7 +74,8 @@ class _Writing:
         self.quirks = attempt.quirks
         self.own = call.dialect == DIALECT
         self.body: dict[str, Any] = {}
-        self.changes: list[Change] = list(lost)
+        self.ledger = Ledger(self.call, lost)
+        self.changes = self.ledger.changes
         self.lost: set[str] = set()
         """What a choice may call the tools that are left out."""
         self.aliases: dict[str, str] = {}
@@ -100,12 +103,12 @@ class _Writing:
         ).write()
         if tools:
             body["tools"] = tools
-            if call.parallel is not None:
-                body["parallel_tool_calls"] = call.parallel
+            self._put("parallel_tool_calls", self.ledger.take("parallel"))
         choice = cross_dialect.without_lost(call.choice, frozenset(self.lost))
         if choice is not None and (tools or self.own):
             body["tool_choice"] = self._choice(choice)
-        self._put(self.quirks.output_limit, call.max_tokens)
+        self.ledger.take("parallel")  # without tools it says nothing
+        self._put(self.quirks.output_limit, self.ledger.take("max_tokens"))
         self._write_sampling()
         self._write_format()
         if call.reasoning is not None:
@@ -114,7 +117,7 @@ class _Writing:
         self._write_stream()
         self._drop_refused()
         return ProviderRequest(
-            encode(body), tuple(self.changes), self.aliases, frozenset(self.free), self.answer_tool
+            encode(body), self.ledger.settle(), self.aliases, frozenset(self.free), self.answer_tool
         )
 
     def name_of(self, name: str, *, path: str) -> str:
@@ -135,7 +138,7 @@ class _Writing:
         if value is not None:
             self.body[name] = value
 
-    def _lose(self, path: str, reason: str, op: Any = "drop") -> None:
+    def _lose(self, path: str, reason: str, op: Op = "drop") -> None:
         self.changes.append(Change(op, path, reason))
 
     # --- tools ---
@@ -213,19 +216,16 @@ class _Writing:
     # --- controls ---
 
     def _write_sampling(self) -> None:
-        sampling = self.call.sampling
-        for name in (
-            *("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty"),
-            *("logit_bias", "top_logprobs"),
-        ):
-            self._put(name, getattr(sampling, name))
-        if sampling.logprobs:
+        take = self.ledger.take
+        for name in _SAMPLING:
+            self._put(name, take(f"sampling.{name}"))
+        if take("sampling.logprobs"):
             self.body["logprobs"] = True
-        if sampling.n != 1:
-            self.body["n"] = sampling.n
-        stops = sampling.stop
+        if (choices := take("sampling.n")) != 1:
+            self.body["n"] = choices
+        stops = take("sampling.stop")
         if len(stops) > STOPS and not self.own:
-            self._lose("stop_sequences", f"at most {STOPS} are taken", "clamp")
+            self.ledger.clamp("sampling.stop", f"at most {STOPS} are taken")
             stops = stops[:STOPS]
         if stops:
             self.body["stop"] = list(stops)
@@ -234,6 +234,9 @@ class _Writing:
         asked = self.call.format
         if asked is None:
             return
+        self.ledger.take_all(
+            *(f"format.{name}" for name in ("kind", "schema", "name", "description", "strict"))
+        )
         if asked.kind == "text":
             if self.own:
                 self.body["response_format"] = {"type": "text"}
@@ -253,32 +256,32 @@ class _Writing:
         if self.call.tools or thinks:
             raise Unsupported(
                 "The model has no answers by a schema, and a tool cannot stand in for it beside other tools or thinking.",
-                param="response_format",
+                param=self.ledger.path("format"),
             )
         self.answer_tool = ANSWER_TOOL
         function = {"name": ANSWER_TOOL, "description": "Gives the answer.", "parameters": schema}
         self.body["tools"] = [{"type": "function", "function": function}]
         self.body["tool_choice"] = {"type": "function", "function": {"name": ANSWER_TOOL}}
-        self._lose("response_format", "the model has no schemas; a forced tool stands in", "lower")
+        self.ledger.lower("format", "the model has no schemas; a forced tool stands in")
 
     def _write_reasoning(self, reasoning: ReasoningOptions) -> None:
-        effort: str | None = reasoning.effort
-        if effort is None and reasoning.mode == "disabled":
+        take = self.ledger.take
+        effort: str | None = take("reasoning.effort")
+        if take("reasoning.mode") == "disabled" and effort is None:
             effort = "none"
+        budget, show = take("reasoning.budget"), take("reasoning.show")
         where = self.quirks.effort
         if where == "reasoning":
             self._write_reasoning_object(reasoning, effort)
             return
-        if effort is None and reasoning.budget is not None:
-            effort = effort_of(reasoning.budget)
+        if effort is None and budget is not None:
+            effort = effort_of(budget)
             if where:
-                self._lose(
-                    "reasoning",
-                    f"a budget of {reasoning.budget} tokens is told as effort {effort!r}",
-                    "lower",
+                self.ledger.lower(
+                    "reasoning.budget", f"a budget of {budget} tokens is told as effort {effort!r}"
                 )
-        if reasoning.show is not None:
-            self._lose("reasoning.summary", "what is shown of the reasoning cannot be chosen here")
+        if show is not None:
+            self.ledger.drop("reasoning.show", "what is shown of the reasoning cannot be chosen here")
         if where == "thinking":
             off = effort == "none"
             self.body["thinking"] = {"type": "disabled" if off else "enabled"}
@@ -287,7 +290,7 @@ class _Writing:
         elif where and effort is not None:
             self.body[where] = effort
         elif not where:
-            self._lose("reasoning_effort", "this service has no such control")
+            self.ledger.drop("reasoning", "this service has no such control")
 
     def _write_reasoning_object(self, reasoning: ReasoningOptions, effort: str | None) -> None:
         """OpenRouter's form, which knows budgets too; of the two only one may be set."""
@@ -303,24 +306,20 @@ class _Writing:
         self.body["reasoning"] = asked
 
     def _write_rest(self) -> None:
-        call = self.call
-        self._put("verbosity", call.verbosity)
-        self._put("prompt_cache_key", call.cache_key)
-        self._put(call.user_field, call.user)
+        call, ledger = self.call, self.ledger
+        self._put("verbosity", ledger.take("verbosity"))
+        self._put("prompt_cache_key", ledger.take("cache_key"))
+        self._put(call.user_field, ledger.take("user"))
         if call.cache is not None and self.quirks.cache_control:
-            self.body["cache_control"] = cache_control(call.cache.ttl)
-        elif call.cache is not None:
-            self._lose("cache_control", "this service takes no cache markers")
+            self.body["cache_control"] = cache_control(ledger.take("cache").ttl)
+        ledger.drop_if_set("cache", "this service takes no cache markers")
         if call.dialect in _FAMILY:
-            self._put("metadata", call.metadata)
-            self._put("service_tier", call.tier)
-        else:
-            if call.metadata is not None:
-                self._lose("metadata", "this dialect means something else by it")
-            if call.tier in _TIERS:
-                self.body["service_tier"] = _TIERS[call.tier]
-            elif call.tier is not None:
-                self._lose("service_tier", f"there is no tier {call.tier!r} here")
+            self._put("metadata", ledger.take("metadata"))
+            self._put("service_tier", ledger.take("tier"))
+        elif call.tier in _TIERS:
+            self.body["service_tier"] = _TIERS[ledger.take("tier")]
+        ledger.drop_if_set("metadata", "this dialect means something else by it")
+        ledger.drop_if_set("tier", f"there is no tier {call.tier!r} here")
         for name, value in call.extra.items():
             if self.own:
                 self.body.setdefault(name, value)
@@ -372,11 +371,6 @@ def describe_wrapped(tool: FreeformTool) -> str:
     if tool.definition:
         told.append(f"The input must match this {tool.syntax or 'formal'} grammar:\n{tool.definition}")
     return "\n\n".join(told)
-
-
-def effort_of(budget: int) -> str:
-    """The effort that a budget of tokens stands for."""
-    return next(effort for tokens, effort in BUDGETS if budget >= tokens)
 
 
 def check_pairs(messages: tuple[Message, ...]) -> None:

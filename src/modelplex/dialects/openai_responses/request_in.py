@@ -27,6 +27,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core.json import MALFORMED, encode, is_given
 from modelplex.dialects.core.members import RequestMembers, decode_member
 from modelplex.dialects.openai_responses.constants import DIALECT, LOGPROBS
+from modelplex.dialects.openai_responses.fields import PATHS
 from modelplex.dialects.openai_responses.messages_in import read_input
 from modelplex.dialects.openai_responses.tools import read_choice, read_tools
 
@@ -85,6 +86,13 @@ def read_call(ask: RawRequest) -> ChatRequest:
         tier=members.get("service_tier", str),
         stream=ask.stream,
         extra=members.rest(),
+        paths=PATHS
+        | {"user": user_field}
+        | (
+            {}
+            if is_given(ask.fields.get("include", msgspec.Raw()))
+            else {"sampling.logprobs": "top_logprobs"}
+        ),
     )
 
 

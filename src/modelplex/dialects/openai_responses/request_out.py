@@ -25,7 +25,9 @@ from modelplex.core.request import (
     Tool,
 )
 from modelplex.dialects.core import cross_dialect
+from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.json import encode
+from modelplex.dialects.core.ledger import Ledger, Op
 from modelplex.dialects.core.tool_names import alias
 from modelplex.dialects.openai_chat.request_out import (
     ANSWER_TOOL,
@@ -34,7 +36,6 @@ from modelplex.dialects.openai_chat.request_out import (
     called_freely,
     check_pairs,
     describe_wrapped,
-    effort_of,
     wraps_free_tools,
 )
 from modelplex.dialects.openai_responses.constants import DIALECT, ENCRYPTED, LOGPROBS
@@ -46,7 +47,6 @@ _TIERS = {"auto": "auto", "standard_only": "default"}
 _FAMILY = frozenset({DIALECT, "openai_chat"})
 """Dialects whose `metadata` and `service_tier` mean the same as here."""
 _SUMMARIES = {"auto": "auto", "concise": "concise", "detailed": "detailed", "summarized": "auto"}
-_UNSAID = ("top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias")
 
 
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
@@ -67,7 +67,8 @@ class _Writing:
         self.attempt = attempt
         self.own = call.dialect == DIALECT
         self.body: dict[str, Any] = {}
-        self.changes: list[Change] = list(lost)
+        self.ledger = Ledger(self.call, lost)
+        self.changes = self.ledger.changes
         self.aliases: dict[str, str] = {}
         self.free: set[str] = set()
         self.lost: set[str] = set()
@@ -77,8 +78,10 @@ class _Writing:
 
     def write(self) -> ProviderRequest:
         call, body = self.call, self.body
-        if call.sampling.n > 1:
-            raise Unsupported("This provider gives one choice an answer.", param="n")
+        if self.ledger.take("sampling.n") > 1:
+            raise Unsupported(
+                "This provider gives one choice an answer.", param=self.ledger.path("sampling.n")
+            )
         if not self.own:
             check_pairs(call.messages)
         body["model"] = self.attempt.model
@@ -91,7 +94,7 @@ class _Writing:
         self._put("instructions", history.instructions())
         body["input"] = history.items()
         self._write_tools(tools)
-        self._put("max_output_tokens", call.max_tokens)
+        self._put("max_output_tokens", self.ledger.take("max_tokens"))
         self._write_sampling()
         self._write_text()
         if call.reasoning is not None:
@@ -106,7 +109,7 @@ class _Writing:
                 body["stream_options"] = call.extra["stream_options"]
         self._drop_refused()
         return ProviderRequest(
-            encode(body), tuple(self.changes), self.aliases, frozenset(self.free), self.answer_tool
+            encode(body), self.ledger.settle(), self.aliases, frozenset(self.free), self.answer_tool
         )
 
     def name_of(self, name: str, *, path: str) -> str:
@@ -127,13 +130,14 @@ class _Writing:
         if value is not None:
             self.body[name] = value
 
-    def _lose(self, path: str, reason: str, op: Any = "drop") -> None:
+    def _lose(self, path: str, reason: str, op: Op = "drop") -> None:
         self.changes.append(Change(op, path, reason))
 
     # --- tools ---
 
     def _write_tools(self, tools: list[dict[str, Any] | msgspec.Raw]) -> None:
         call = self.call
+        parallel = self.ledger.take("parallel")  # without tools it says nothing
         if not tools and not self.own:
             if call.tools and call.choice is not None and call.choice.mode == "required":
                 raise Unsupported(
@@ -142,7 +146,7 @@ class _Writing:
             return
         if tools:
             self.body["tools"] = tools
-        self._put("parallel_tool_calls", call.parallel)
+        self._put("parallel_tool_calls", parallel)
         choice = cross_dialect.without_lost(call.choice, frozenset(self.lost))
         if self.own and "tool_choice" in call.extra:
             self.body["tool_choice"] = call.extra["tool_choice"]
@@ -195,20 +199,16 @@ class _Writing:
     # --- controls ---
 
     def _write_sampling(self) -> None:
-        sampling = self.call.sampling
-        self._put("temperature", sampling.temperature)
-        self._put("top_p", sampling.top_p)
-        self._put("top_logprobs", sampling.top_logprobs)
-        for name in _UNSAID:
-            if getattr(sampling, name):
-                self._lose(name, "this provider has no such parameter")
-        if sampling.stop:
-            path = "stop_sequences" if self.call.dialect == "anthropic_messages" else "stop"
-            self._lose(path, "this provider has no stop sequences")
+        for name in ("temperature", "top_p", "top_logprobs"):
+            self._put(name, self.ledger.take(f"sampling.{name}"))
+        self.ledger.drop_if_set("sampling.stop", "this provider has no stop sequences")
 
     def _write_text(self) -> None:
         text: dict[str, Any] = {}
         asked = self.call.format
+        self.ledger.take_all(
+            *(f"format.{name}" for name in ("kind", "schema", "name", "description", "strict"))
+        )
         if asked is not None and asked.kind == "text":
             text["format"] = {"type": "text"}
         elif asked is not None and asked.kind == "json":
@@ -219,8 +219,8 @@ class _Writing:
             text["format"] = {"type": "json_schema", "name": asked.name or ANSWER_TOOL, **schema}
         elif asked is not None:
             self._answer_by_tool(asked.schema or NO_PARAMETERS)
-        if self.call.verbosity is not None:
-            text["verbosity"] = self.call.verbosity
+        if (verbosity := self.ledger.take("verbosity")) is not None:
+            text["verbosity"] = verbosity
         if text:
             self.body["text"] = text
 
@@ -230,51 +230,47 @@ class _Writing:
         if self.call.tools or thinks:
             raise Unsupported(
                 "The model has no answers by a schema, and a tool cannot stand in for it beside other tools or thinking.",
-                param="response_format",
+                param=self.ledger.path("format"),
             )
         self.answer_tool = ANSWER_TOOL
         tool = Tool(ANSWER_TOOL, "Gives the answer.", parameters=schema, strict=False)
         self.body["tools"] = [write_function(tool, ANSWER_TOOL)]
         self.body["tool_choice"] = {"type": "function", "name": ANSWER_TOOL}
-        self._lose("response_format", "the model has no schemas; a forced tool stands in", "lower")
+        self.ledger.lower("format", "the model has no schemas; a forced tool stands in")
 
     def _write_reasoning(self, reasoning: ReasoningOptions) -> None:
-        effort: str | None = reasoning.effort
-        if effort is None and reasoning.mode == "disabled":
+        take = self.ledger.take
+        effort: str | None = take("reasoning.effort")
+        if take("reasoning.mode") == "disabled" and effort is None:
             effort = "none"
-        if effort is None and reasoning.budget is not None:
-            effort = effort_of(max(reasoning.budget, 0))
-            self._lose(
-                "reasoning", f"a budget of {reasoning.budget} tokens is told as effort {effort!r}", "lower"
-            )
+        budget = take("reasoning.budget")
+        if effort is None and budget is not None:
+            effort = effort_of(budget)
+            self.ledger.lower("reasoning.budget", f"a budget of {budget} tokens is told as effort {effort!r}")
         asked: dict[str, Any] = {}
         if self.own and "reasoning" in self.call.extra:
             asked = msgspec.json.decode(self.call.extra["reasoning"], type=dict[str, msgspec.Raw])
         if effort is not None:
             asked["effort"] = effort
-        if reasoning.show in _SUMMARIES:
-            asked["summary"] = _SUMMARIES[reasoning.show]
+        if (show := take("reasoning.show")) in _SUMMARIES:
+            asked["summary"] = _SUMMARIES[show]
         if asked and self.attempt.facts.thinking == "none" and not self.own:
-            self._lose("reasoning_effort", "this model does not think")
+            self.ledger.drop("reasoning", "this model does not think")
         elif asked:
             self.body["reasoning"] = asked
 
     def _write_rest(self) -> None:
-        call = self.call
-        self._put("prompt_cache_key", call.cache_key)
-        self._put(call.user_field, call.user)
-        if call.cache is not None:
-            self._lose("cache_control", "there are cache markers on parts only here")
+        call, ledger = self.call, self.ledger
+        self._put("prompt_cache_key", ledger.take("cache_key"))
+        self._put(call.user_field, ledger.take("user"))
+        ledger.drop_if_set("cache", "there are cache markers on parts only here")
         if call.dialect in _FAMILY:
-            self._put("metadata", call.metadata)
-            self._put("service_tier", call.tier)
-        else:
-            if call.metadata is not None:
-                self._lose("metadata", "this dialect means something else by it")
-            if call.tier in _TIERS:
-                self.body["service_tier"] = _TIERS[call.tier]
-            elif call.tier is not None:
-                self._lose("service_tier", f"there is no tier {call.tier!r} here")
+            self._put("metadata", ledger.take("metadata"))
+            self._put("service_tier", ledger.take("tier"))
+        elif call.tier in _TIERS:
+            self.body["service_tier"] = _TIERS[ledger.take("tier")]
+        ledger.drop_if_set("metadata", "this dialect means something else by it")
+        ledger.drop_if_set("tier", f"there is no tier {call.tier!r} here")
         for name, value in call.extra.items():
             if self.own:
                 self.body.setdefault(name, value)
@@ -293,7 +289,7 @@ class _Writing:
         thinks = asked.get("effort") != "none"
         if (thinks or holds_reasoning) and ENCRYPTED not in include:
             include.append(ENCRYPTED)
-        if self.call.sampling.logprobs and LOGPROBS not in include:
+        if self.ledger.take("sampling.logprobs") and LOGPROBS not in include:
             include.append(LOGPROBS)
         if include:
             self.body["include"] = include

@@ -1,0 +1,34 @@
+"""Reasoning effort and token budgets: the one table that converts between them.
+
+A dialect that knows budgets is given one for an effort, a dialect that knows efforts is given one
+for a budget. What a model or service takes beyond that is the writer's business.
+"""
+
+from __future__ import annotations
+
+from modelplex.core.request import Effort
+
+BUDGETS: dict[Effort, int] = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16384,
+    "xhigh": 24576,
+    "max": 32000,
+}
+"""Tokens of reasoning for each effort, least first."""
+
+
+def budget_of(effort: Effort, *, most: int | None = None) -> int:
+    """The budget for an effort, at most `most`. "none" has no budget: it is 0."""
+    budget = BUDGETS.get(effort, 0)
+    return budget if most is None else min(budget, most)
+
+
+def effort_of(budget: int) -> Effort:
+    """The highest effort whose budget is not above this one; "minimal" below all of them."""
+    found: Effort = "minimal"
+    for effort, tokens in BUDGETS.items():
+        if tokens <= budget:
+            found = effort
+    return found

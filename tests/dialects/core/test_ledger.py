@@ -1,0 +1,234 @@
+"""What no writer takes is reported at its place in the client's body, in every pair of dialects."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from modelplex.core.request import (
+    Attempt,
+    CacheBreakpoint,
+    Change,
+    ChatRequest,
+    ModelFacts,
+    ReasoningOptions,
+    ResponseFormat,
+    Sampling,
+)
+from modelplex.dialects import registry
+from modelplex.dialects.core.ledger import Ledger, client_path
+from modelplex.dialects.raw_request import read_ask
+
+HI: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+BODIES: dict[str, dict[str, Any]] = {
+    "openai_chat": HI,
+    "openai_responses": {"input": "Hi"},
+    "anthropic_messages": {"max_tokens": 64, **HI},
+    "gemini": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
+    "ollama": HI,
+}
+ENDPOINTS: dict[str, Any] = {
+    "openai_chat": "chat/completions",
+    "openai_responses": "responses",
+    "anthropic_messages": "messages",
+    "gemini": "generate_content",
+    "ollama": "api/chat",
+}
+DIALECTS = tuple(BODIES)
+PAIRS = [(client, provider) for client in DIALECTS for provider in DIALECTS if client != provider]
+
+
+def read(dialect: str, **more: Any) -> ChatRequest:
+    """A request as a client of this dialect sends it."""
+    body = json.dumps({"model": "m", **BODIES[dialect], **more}).encode()
+    asked = read_ask(body, endpoint=ENDPOINTS[dialect], dialect=dialect)
+    return registry.CLIENTS[dialect].read_call(asked)
+
+
+def changes(call: ChatRequest, provider: str, facts: ModelFacts | None = None) -> dict[str, Change]:
+    """What writing it for a provider of this dialect reports, by path."""
+    attempt = Attempt(
+        provider="p", model="m", dialect=provider, facts=facts or ModelFacts(thinking="adaptive")
+    )
+    return {each.path: each for each in registry.PROVIDERS[provider].write_call(call, attempt).changes}
+
+
+class _SamplingOfTomorrow(Sampling, frozen=True):
+    """A sampling member that no writer knows."""
+
+    surprise: float | None = None
+
+
+class _ReasoningOfTomorrow(ReasoningOptions, frozen=True):
+    surprise: float | None = None
+
+
+class _RequestOfTomorrow(ChatRequest, frozen=True, kw_only=True):
+    surprise: msgspec.Raw | None = None
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+@pytest.mark.parametrize("client", DIALECTS)
+def test_a_sampling_member_that_no_writer_knows_is_reported(client: str, provider: str) -> None:
+    known = read(client)
+    call = msgspec.structs.replace(known, sampling=_SamplingOfTomorrow(surprise=0.5))
+    assert "surprise" not in changes(known, provider)
+    assert changes(call, provider)["surprise"].op == "drop"
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+def test_so_is_a_member_of_a_group_and_of_the_request(provider: str) -> None:
+    call = read("openai_chat")
+    whole = _RequestOfTomorrow(
+        **{name: getattr(call, name) for name in call.__struct_fields__}, surprise=msgspec.Raw(b"1")
+    )
+    assert changes(whole, provider)["surprise"].op == "drop"
+    thinks = msgspec.structs.replace(call, reasoning=_ReasoningOfTomorrow(effort="low", surprise=1.0))
+    assert changes(thinks, provider)["reasoning_effort.surprise"].op == "drop"
+
+
+CONTROLS: dict[str, dict[str, Any]] = {
+    "openai_chat": {
+        "max_completion_tokens": 2000,
+        "stop": [" "],
+        "seed": 7,
+        "top_k": 3,
+        "min_p": 0.5,
+        "presence_penalty": 0.5,
+        "frequency_penalty": 0.5,
+        "logit_bias": {"1": 2},
+        "logprobs": True,
+        "top_logprobs": 2,
+        "reasoning": {"max_tokens": 1024, "summary": "concise"},
+        "verbosity": "low",
+        "prompt_cache_key": "k",
+        "safety_identifier": "u",
+        "metadata": {"a": "b"},
+        "service_tier": "flex",
+    },
+    "openai_responses": {
+        "top_logprobs": 2,
+        "reasoning": {"effort": "minimal", "summary": "concise"},
+        "text": {"verbosity": "low"},
+        "prompt_cache_key": "k",
+        "safety_identifier": "u",
+        "metadata": {"a": "b"},
+        "service_tier": "flex",
+    },
+    "anthropic_messages": {
+        "max_tokens": 2000,
+        "stop_sequences": [" ", "a", "b", "c", "d"],
+        "top_k": 3,
+        "temperature": 0.5,
+        "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+        "cache_control": {"type": "ephemeral"},
+        "metadata": {"user_id": "u"},
+        "service_tier": "standard_only",
+    },
+    "gemini": {
+        "generationConfig": {
+            "stopSequences": [" ", "a", "b", "c", "d"],
+            "topK": 3,
+            "seed": 7,
+            "presencePenalty": 0.5,
+            "frequencyPenalty": 0.5,
+            "responseLogprobs": True,
+            "logprobs": 2,
+            "temperature": 1.5,
+            "thinkingConfig": {"thinkingBudget": 1024, "includeThoughts": True},
+        }
+    },
+    "ollama": {
+        "options": {
+            "stop": [" ", "a", "b", "c", "d"],
+            "top_k": 3,
+            "min_p": 0.5,
+            "seed": 7,
+            "presence_penalty": 0.5,
+            "frequency_penalty": 0.5,
+            "temperature": 1.5,
+        },
+        "logprobs": True,
+        "top_logprobs": 2,
+        "think": "max",
+    },
+}
+"""What each client can say about its answer, most of which some provider has no word for."""
+
+
+def _stands_in(path: str, body: Any) -> bool:
+    """Whether a reported path leads to a member of the body."""
+    for step in path.replace("[", ".[").split("."):
+        try:
+            body = body[int(step[1:-1])] if step.startswith("[") else body[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("thinking", ["none", "manual", "adaptive"])
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+def test_what_is_reported_stands_in_the_clients_body(client: str, provider: str, thinking: Any) -> None:
+    body = {"model": "m", **BODIES[client], **CONTROLS[client]}
+    told = changes(read(client, **CONTROLS[client]), provider, ModelFacts(thinking=thinking))
+    astray = [path for path in told if not _stands_in(path, body)]
+    assert not astray
+
+
+@pytest.mark.parametrize(
+    ("client", "provider", "path"),
+    [
+        ("anthropic_messages", "openai_responses", "stop_sequences"),
+        ("gemini", "openai_responses", "generationConfig.stopSequences"),
+        ("ollama", "openai_responses", "options.stop"),
+        ("anthropic_messages", "openai_chat", "stop_sequences"),
+        ("gemini", "openai_chat", "generationConfig.stopSequences"),
+        ("ollama", "openai_chat", "options.stop"),
+        ("anthropic_messages", "openai_responses", "thinking.budget_tokens"),
+        ("anthropic_messages", "openai_responses", "cache_control"),
+        ("openai_chat", "anthropic_messages", "reasoning"),
+    ],
+)
+def test_a_control_is_called_what_its_client_calls_it(client: str, provider: str, path: str) -> None:
+    assert path in changes(read(client, **CONTROLS[client]), provider)
+
+
+def test_a_leaf_that_is_taken_or_says_nothing_is_not_reported() -> None:
+    call = ChatRequest(
+        dialect="openai_chat",
+        model="m",
+        messages=(),
+        max_tokens=1,
+        sampling=Sampling(presence_penalty=0.0, logit_bias=msgspec.Raw(b"{ }"), temperature=0.0, seed=0),
+        format=ResponseFormat("text"),
+        cache=CacheBreakpoint(),
+        tier="auto",
+    )
+    ledger = Ledger(call)
+    assert ledger.take("max_tokens") == 1
+    assert ledger.take("reasoning.effort") is None
+    ledger.lower("cache", "why")
+    assert [(each.op, each.path) for each in ledger.settle()] == [
+        ("lower", "cache"),
+        ("drop", "temperature"),
+        ("drop", "seed"),
+    ]
+
+
+def test_a_group_that_is_dropped_is_reported_once() -> None:
+    ledger = Ledger(ChatRequest(dialect="d", model="m", messages=(), reasoning=ReasoningOptions("low", 5)))
+    ledger.drop("reasoning", "why")
+    assert ledger.settle() == (Change("drop", "reasoning", "why"),)
+
+
+def test_a_leaf_that_there_is_not_is_an_error() -> None:
+    with pytest.raises(AttributeError):
+        Ledger(ChatRequest(dialect="d", model="m", messages=())).take("sampling.nothing")
+
+
+def test_a_path_is_of_the_leaf_or_of_its_group() -> None:
+    paths = {"reasoning": "thinking", "reasoning.budget": "thinking.budget_tokens"}
+    assert client_path(paths, "reasoning.budget") == "thinking.budget_tokens"
+    assert client_path(paths, "reasoning.effort") == "thinking.effort"
+    assert client_path(paths, "sampling.seed") == "seed"
