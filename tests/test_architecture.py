@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "client": "",
         "config": "core policy providers routing records http_client pipeline",
         "limits": "core config",
-        "records": "core config routing",
+        "records": "core config routing providers",
         "pipeline": "core dialects policy routing providers http_client config records",
         "mcp": "core dialects http_client config records pipeline",
         "server": "core dialects policy routing providers http_client config limits records pipeline mcp",

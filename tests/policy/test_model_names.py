@@ -8,8 +8,10 @@ from typing import Literal, get_args, get_origin
 import pytest
 from anthropic.types.anthropic_beta_param import AnthropicBetaParam
 
+from modelplex.core.egress import EgressFacts
 from modelplex.dialects.anthropic.policy_betas import DATE, KEPT, OPENED_BY, sealed_betas
 from modelplex.policy.model_names import refused_model, switches
+from modelplex.providers import all_rows
 from tests.policy.judging import facts, left, messages
 
 DROPPED = (
@@ -18,6 +20,12 @@ DROPPED = (
     "fallback-credit-2026-05-01 advisor-tool-2026-03-01 agent-memory-2026-01-01 managed-agents-2026-04-01 dreaming-2026-04-21 "
     "telemetry-destinations-2026-05-01 webhooks-2026-05-01 user-profiles-2026-03-24 fast-mode-2026-02-01 brand-new-2030-01-01 web-search-2025-03-05"
 ).split()
+
+
+def facts_of(kind: str) -> EgressFacts:
+    """Of a type of provider; none of a type that is not in the catalog."""
+    row = all_rows().get(kind)
+    return row.egress if row is not None else EgressFacts()
 
 
 def allowed_beta(value: str) -> bool:
@@ -188,7 +196,7 @@ def test_a_beta_passes_where_what_it_is_for_is_open(value: str, rule: str) -> No
     ],
 )
 def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rule: str) -> None:
-    refusal = refused_model(kind, model)
+    refusal = refused_model(model, facts=facts_of(kind))
     assert refusal is not None
     assert (refusal.rule, refusal.path) == (rule, "model")
     assert model not in refusal.sentence
@@ -220,11 +228,11 @@ def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rul
     ],
 )
 def test_other_names_are_none_of_this_rules_business(kind: str, model: str) -> None:
-    assert refused_model(kind, model) is None
+    assert refused_model(model, facts=facts_of(kind)) is None
 
 
 def test_a_provider_that_searches_by_default_is_told_not_to() -> None:
-    assert switches("perplexity", "openai_chat") == {"disable_search": True}
+    assert switches(facts_of("perplexity"), "openai_chat") == {"disable_search": True}
 
 
 @pytest.mark.parametrize(
@@ -232,22 +240,24 @@ def test_a_provider_that_searches_by_default_is_told_not_to() -> None:
     [("openai", "openai_chat"), ("openai", "openai_responses"), ("xai", "openai_responses")],
 )
 def test_who_stores_by_default_is_told_to_store_nothing(kind: str, dialect: str) -> None:
-    assert switches(kind, dialect) == {"store": False}
+    assert switches(facts_of(kind), dialect) == {"store": False}
 
 
 def test_who_has_no_store_is_told_nothing_of_it() -> None:
-    assert switches("openai", "openai_chat", at_its_own_address=False) == {}
-    assert switches("openai", "openai_chat", refuses=("store",)) == {}
-    assert switches("openai", "openai_responses", refuses=("store",)) == {}
-    assert switches("openrouter", "openai_chat", stores_chat=True, refuses=("store",)) == {}
-    assert switches("openai", "openai_chat", at_its_own_address=False, stores_chat=True) == {"store": False}
-    assert switches("openai", "openai_responses", at_its_own_address=False) == {"store": False}
+    assert switches(facts_of("openai"), "openai_chat", at_own_address=False) == {}
+    assert switches(facts_of("openai"), "openai_chat", refuses=("store",)) == {}
+    assert switches(facts_of("openai"), "openai_responses", refuses=("store",)) == {}
+    assert switches(facts_of("openrouter"), "openai_chat", stores_chat=True, refuses=("store",)) == {}
+    assert switches(facts_of("openai"), "openai_chat", at_own_address=False, stores_chat=True) == {
+        "store": False
+    }
+    assert switches(facts_of("openai"), "openai_responses", at_own_address=False) == {"store": False}
 
 
 def test_a_quirk_opens_no_rule_but_that_of_storing() -> None:
     off = {"disable_search": True}
-    assert switches("perplexity", "openai_chat", refuses=("disable_search",)) == off
-    assert switches("perplexity", "openai_chat", at_its_own_address=False) == off
+    assert switches(facts_of("perplexity"), "openai_chat", refuses=("disable_search",)) == off
+    assert switches(facts_of("perplexity"), "openai_chat", at_own_address=False) == off
 
 
 @pytest.mark.parametrize(
@@ -260,4 +270,4 @@ def test_a_quirk_opens_no_rule_but_that_of_storing() -> None:
     ],
 )
 def test_nothing_is_added_where_there_is_no_such_switch(kind: str, dialect: str) -> None:
-    assert switches(kind, dialect) == {}
+    assert switches(facts_of(kind), dialect) == {}

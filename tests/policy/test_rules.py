@@ -57,5 +57,5 @@ def test_only_what_is_read_differently_by_different_readers_cannot_be_opened() -
 
 
 def test_names_and_betas_speak_of_rules_that_there_are() -> None:
-    named = {rule for _, _, rule in NAMES} | {rule for _, rule in (*TAGS, *MARKS)} | {HIDDEN}
+    named = {rule for _, rule in (*NAMES, *TAGS, *MARKS)} | {HIDDEN}
     assert named | {rule for _, rule in OPENED_BY} <= set(RULES)

@@ -1,8 +1,11 @@
+import ast
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
+import modelplex
 from modelplex.config.settings import TypeFacts
 from modelplex.core.request import Quirks
 from modelplex.http_client import parse_origin
@@ -116,3 +119,15 @@ def test_a_row_takes_the_usual_for_what_it_does_not_say() -> None:
 def test_a_faulty_table_is_refused_by_name(wrong: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         read_rows(wrong.encode())
+
+
+@pytest.mark.parametrize("package", ["limits", "policy", "records", "routing"])
+def test_no_type_of_provider_is_named_outside_of_the_catalog(package: str) -> None:
+    folder = Path(modelplex.__file__).parent / package
+    named = {
+        (file.name, node.value)
+        for file in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and node.value in ROWS
+    }
+    assert named == set()

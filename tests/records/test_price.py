@@ -11,7 +11,7 @@ from genai_prices.types import ModelInfo, ModelPrice, Provider
 from modelplex.config import PriceConfig
 from modelplex.core.events import Iteration, Usage
 from modelplex.records import price
-from modelplex.records.price import Prices, Seller, told_cost, total, whom_to_ask
+from modelplex.records.price import Prices, Seller, price_query, told_cost, total
 from modelplex.records.price_list import FILE, Period, Price, PriceQuery, PriceTable, bundled
 from modelplex.records.price_list import PriceOverTime as Row
 from tests.prices.convert import file, model_of
@@ -222,7 +222,7 @@ def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
         ("ollama", None),
         ("ollama", "https://ollama.example.com"),
         ("demo", None),
-        ("llama.cpp", "https://gpu.example.com/v1"),
+        ("llamacpp", "https://gpu.example.com/v1"),
         ("openai", "http://127.0.0.1:8080/v1"),
         ("openai", "http://[::1]:8080/v1"),
         ("openai", "http://10.0.0.7/v1"),
@@ -234,7 +234,7 @@ def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
     ],
 )
 def test_own_machines_have_no_price(provider_type: str, base_url: str | None) -> None:
-    assert whom_to_ask(provider_type, "gpt-4o", base_url) is None
+    assert price_query(provider_type, "gpt-4o", base_url) is None
     seller = Seller("p", provider_type, base_url or "")
     assert knowing(SIMPLE).cost(seller, "gpt-4o", Usage(fresh=1)) is None
 
@@ -254,7 +254,7 @@ def test_own_machines_have_no_price(provider_type: str, base_url: str | None) ->
 def test_a_dialects_prices_go_by_the_address_and_a_services_by_its_name(
     provider_type: str, base_url: str | None, asked: PriceQuery
 ) -> None:
-    assert whom_to_ask(provider_type, "GPT-4o", base_url) == asked
+    assert price_query(provider_type, "GPT-4o", base_url) == asked
 
 
 # --- how much -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import msgspec
 
 from modelplex.config import Config, provider_types
 from modelplex.core.caller import Bound, Caller
+from modelplex.core.egress import EgressFacts
 from modelplex.core.errors import PolicyDenied
 from modelplex.core.request import Attempt, RawRequest, StrippedValue
 from modelplex.dialects.anthropic.policy_betas import sealed_betas
@@ -28,6 +29,7 @@ from modelplex.policy.judge import judge
 from modelplex.policy.model_names import refused_model, switches
 from modelplex.policy.rules import sentence
 from modelplex.policy.verdict import Amend, Facts, Refuse
+from modelplex.providers.types import TYPES
 from modelplex.routing.aliases import is_pattern
 
 BETAS = b"anthropic-beta"
@@ -75,7 +77,7 @@ class EgressRules(msgspec.Struct, frozen=True):
     """What the host's config says of what may leave.
 
     secret   of the keyed hashes that stand for callers; the same across restarts
-    types    providers by name: their type
+    facts    of each provider, by its name
     moved    providers at another address than their type's service has
     opened   rules that are open for what a provider is sent, and within which bounds
     spelled  (provider, model) that the config names in full: a model that reaches out by itself is
@@ -83,7 +85,7 @@ class EgressRules(msgspec.Struct, frozen=True):
     """
 
     secret: bytes
-    types: Mapping[str, str]
+    facts: Mapping[str, EgressFacts]
     moved: frozenset[str]
     opened: Mapping[str, OpenedRules]
     spelled: frozenset[tuple[str, str]]
@@ -101,7 +103,7 @@ def egress_of(config: Config, *, machine: bytes) -> EgressRules:
     names = {provider.name for provider in config.providers}
     return EgressRules(
         secret=secret.digest(),
-        types={provider.name: provider.type for provider in config.providers},
+        facts={provider.name: TYPES[provider.type].egress for provider in config.providers},
         moved=frozenset(
             provider.name
             for provider in config.providers
@@ -200,9 +202,9 @@ class SealedPolicy:
                 # Ids are hashes by now, and to hash them once more is nothing to tell.
                 body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
         wanted = switches(
-            self._egress.types[attempt.provider],
+            self._egress.facts[attempt.provider],
             attempt.dialect,
-            at_its_own_address=attempt.provider not in self._egress.moved,
+            at_own_address=attempt.provider not in self._egress.moved,
             stores_chat=attempt.quirks.stores_chat,
             refuses=attempt.quirks.refuses,
         )
@@ -213,8 +215,8 @@ class SealedPolicy:
     def _denied(self, attempt: Attempt) -> PolicyDenied | None:
         opened = self._open(attempt)
         if (attempt.provider, attempt.model) not in self._egress.spelled:
-            kind = self._egress.types[attempt.provider]
-            for found in (_no_segment(attempt), refused_model(kind, attempt.model)):
+            facts = self._egress.facts[attempt.provider]
+            for found in (_no_segment(attempt), refused_model(attempt.model, facts=facts)):
                 if found is not None and found.rule not in opened.rules:
                     return denial(found)
         verdict = self._verdict(opened)

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+from modelplex.core.egress import EgressFacts
 from modelplex.policy.rules import sentence
 from modelplex.policy.verdict import Refuse
 
@@ -29,21 +30,19 @@ LONGEST_NAME = 256
 """Characters. The longest names of services have some 100; reading a name costs time for each of
 them.
 """
-ANY_TYPE = "*"
 
-NAMES: tuple[tuple[str, str, str], ...] = (
-    (ANY_TYPE, r".*-search(?:-.*)?", SEARCHES),
-    (ANY_TYPE, r".*deep[-_.]?(?:re)?search.*", SEARCHES),
-    (ANY_TYPE, r".*-researcher(?:-.*)?", SEARCHES),
-    (ANY_TYPE, r".*-online", SEARCHES),
-    (ANY_TYPE, r"compound(?:-mini|-beta)?(?:-.*)?", SEARCHES),
-    (ANY_TYPE, r"sonar(?:-.*)?", SEARCHES),
-    (ANY_TYPE, r"exa(?:-.*)?", SEARCHES),
-    ("groq", r"compound.*", SEARCHES),
-    (ANY_TYPE, r".*-cloud", ELSEWHERE),
+NAMES: tuple[tuple[str, str], ...] = (
+    (r".*-search(?:-.*)?", SEARCHES),
+    (r".*deep[-_.]?(?:re)?search.*", SEARCHES),
+    (r".*-researcher(?:-.*)?", SEARCHES),
+    (r".*-online", SEARCHES),
+    (r"compound(?:-mini|-beta)?(?:-.*)?", SEARCHES),
+    (r"sonar(?:-.*)?", SEARCHES),
+    (r"exa(?:-.*)?", SEARCHES),
+    (r".*-cloud", ELSEWHERE),
 )
-"""`(type of provider, pattern, rule)`. A pattern matches the whole of a model's own name, without
-its maker and its tags.
+"""`(pattern, rule)` for models of every provider. A pattern matches the whole of a model's own
+name, without its maker and its tags.
 """
 TAGS: tuple[tuple[str, str], ...] = (
     (r"online", SEARCHES),
@@ -52,16 +51,9 @@ TAGS: tuple[tuple[str, str], ...] = (
 """What follows a colon: OpenRouter's `:online`, Ollama's `:cloud` and `:120b-cloud`."""
 MARKS: tuple[tuple[str, str], ...] = ((r".*@preset(?:/.*)?", SEARCHES),)
 """Names that stand for settings that somebody stored, with whatever they switch on."""
-SEARCH_CAN_BE_TURNED_OFF: Mapping[str, str] = MappingProxyType(
-    {"perplexity": r"sonar(?:-pro|-reasoning(?:-pro)?)?"}
-)
-"""By type: names that search by default and are served all the same, since each request says that
-they must not (`switches`).
-"""
-_COMPILED = tuple((kind, re.compile(pattern), rule) for kind, pattern, rule in NAMES)
+_COMPILED = tuple((re.compile(pattern), rule) for pattern, rule in NAMES)
 _TAGS = tuple((re.compile(pattern), rule) for pattern, rule in TAGS)
 _MARKS = tuple((re.compile(pattern), rule) for pattern, rule in MARKS)
-_HARMLESS = {kind: re.compile(pattern) for kind, pattern in SEARCH_CAN_BE_TURNED_OFF.items()}
 _SLASHES = re.compile(r"/{2,}")
 _BLANKS = re.compile(r"\s+")
 _UNSEEN = ("C", "Zl", "Zp", "Mn", "Me")
@@ -69,30 +61,26 @@ _UNSEEN = ("C", "Zl", "Zp", "Mn", "Me")
 unassigned ones, line ends, and marks that sit on others.
 """
 
-_OFF: Mapping[tuple[str, str], Mapping[str, object]] = {
-    ("perplexity", "openai_chat"): MappingProxyType({"disable_search": True}),
-    ("openai", "openai_chat"): MappingProxyType({"store": False}),
-    ("azure", "openai_chat"): MappingProxyType({"store": False}),
-    (ANY_TYPE, "openai_responses"): MappingProxyType({"store": False}),
-}
-"""By type of provider and dialect. The Responses form stores wherever it is spoken, unless it is
-told not to.
-"""
 STORE = "store"
 CHAT = "openai_chat"
-_NONE: Mapping[str, object] = MappingProxyType({})
+_SWITCHES: Mapping[str, Mapping[str, bool]] = {"openai_responses": MappingProxyType({STORE: False})}
+"""Switches of a dialect, for every provider that has none of its own: the Responses API stores
+unless a request says otherwise.
+"""
+_NONE: Mapping[str, bool] = MappingProxyType({})
+NO_FACTS = EgressFacts()
 
 
-def refused_model(provider_type: str, model: str) -> Refuse | None:
-    """The refusal of a name that reaches out by itself, or None. `model` is as the provider would
-    be sent it; a name that the config spells out is not asked for here.
+def refused_model(model: str, *, facts: EgressFacts = NO_FACTS) -> Refuse | None:
+    """The refusal of a model that sends data elsewhere by itself, or None. `model` is the name as
+    the provider would be sent it; names that the config spells out are not checked.
     """
-    rule = rule_of_name(model, provider_type=provider_type)
+    rule = rule_of_name(model, facts=facts)
     return None if rule is None else Refuse(rule=rule, path="model", sentence=sentence(rule, "model"))
 
 
-def rule_of_name(model: str, *, provider_type: str = "") -> str | None:
-    """The rule that keeps a model of this name from being asked, or None."""
+def rule_of_name(model: str, *, facts: EgressFacts = NO_FACTS) -> str | None:
+    """The rule that refuses a model of this name, or None."""
     if len(model) > LONGEST_NAME:
         return TOO_LONG
     if not (model.isascii() and model.isprintable()) and _hides_something(model):
@@ -108,12 +96,13 @@ def rule_of_name(model: str, *, provider_type: str = "") -> str | None:
         for pattern, rule in _TAGS:
             if pattern.fullmatch(tag):
                 return rule
-    harmless = _HARMLESS.get(provider_type)
-    if harmless is not None and harmless.fullmatch(base):
+    if facts.search_off_models and re.fullmatch(facts.search_off_models, base):
         return None
-    for kind, pattern, rule in _COMPILED:
-        if kind in {ANY_TYPE, provider_type} and pattern.fullmatch(base):
+    for pattern, rule in _COMPILED:
+        if pattern.fullmatch(base):
             return rule
+    if facts.searching_models and re.fullmatch(facts.searching_models, base):
+        return SEARCHES
     return None
 
 
@@ -130,29 +119,28 @@ def _hides_something(model: str) -> bool:
 
 
 def switches(
-    provider_type: str,
+    facts: EgressFacts,
     dialect: str,
     *,
-    at_its_own_address: bool = True,
+    at_own_address: bool = True,
     stores_chat: bool = False,
     refuses: Collection[str] = (),
-) -> Mapping[str, object]:
-    """Members that stand at the top of every sealed body that goes to a provider of this type in
-    this dialect.
+) -> Mapping[str, bool]:
+    """The members that stand at the top of every sealed body to this provider in this dialect.
 
-    at_its_own_address  False for another server of that type's form: it is not told to store no
-                        chat, since strict servers answer an unknown `store` with 400
-    stores_chat         `Quirks.stores_chat`: it is told wherever it is
-    refuses             `Quirks.refuses`: who refuses `store` has nothing to store by. Another
-                        switch is no quirk's to leave out
+    at_own_address   False for another server with that type's API: chat bodies get no `store`,
+                     since strict servers answer an unknown member with 400
+    stores_chat      `Quirks.stores_chat`: chat bodies get `store` at every address
+    refuses          `Quirks.refuses`: a server that refuses `store` stores nothing. A quirk removes
+                     no other switch
     """
-    wanted = _OFF.get((provider_type, dialect)) or _OFF.get((ANY_TYPE, dialect), _NONE)
+    wanted = facts.switches.get(dialect) or _SWITCHES.get(dialect, _NONE)
     if dialect == CHAT and stores_chat:
         wanted = {**wanted, STORE: False}
-    elif dialect == CHAT and not at_its_own_address:
+    elif dialect == CHAT and not at_own_address:
         wanted = _without_store(wanted)
     return _without_store(wanted) if STORE in refuses else wanted
 
 
-def _without_store(wanted: Mapping[str, object]) -> Mapping[str, object]:
+def _without_store(wanted: Mapping[str, bool]) -> Mapping[str, bool]:
     return {name: value for name, value in wanted.items() if name != STORE}

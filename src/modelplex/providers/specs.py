@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from modelplex.core.egress import EgressFacts
 from modelplex.core.request import Endpoint, Quirks
 
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
@@ -40,7 +41,10 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     models_prefix  what that list puts before each name and the service does without
     serves       the endpoints it has
     docs         the page that these facts are from
-    local        runs on the user's own machine, and wants a key only where it was told so
+    local        runs on the user's own machine, needs no key, and has no price
+    price_service  the service's name in the price list, where it is not the type's
+    prices_by_address  many services have this API: at another base URL, that URL tells the service
+    egress       what the sealed policy must know of its models
     """
 
     name: str = ""
@@ -58,6 +62,9 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     serves: tuple[Endpoint, ...]
     docs: str
     local: bool = False
+    price_service: str = ""
+    prices_by_address: bool = False
+    egress: EgressFacts = EgressFacts()
 
     @property
     def default_base_url(self) -> str | None:

@@ -21,6 +21,7 @@ import msgspec
 
 from modelplex.config import PriceConfig
 from modelplex.core.events import Iteration, Usage
+from modelplex.providers.types import TYPES
 from modelplex.records.price_list import Price, PriceQuery, PriceTable, bundled, one_price
 from modelplex.records.price_list import PriceOverTime as PriceRow
 
@@ -28,36 +29,6 @@ KNOWN_LIMIT = 4_096
 """Models that are remembered, about 1 KB each. Clients can make up model names that a provider
 accepts; the oldest are forgotten.
 """
-
-# Types in the config whose service has another name in the library; every other type is tried by
-# its own name.
-_SERVICES = {
-    "gemini": "google",
-    "gemini-openai": "google",
-    "xai": "x-ai",
-    "azure-openai": "azure",
-    "azure_openai": "azure",
-    "moonshot": "moonshotai",
-}
-
-# Types that name a dialect which many services speak: only the address tells whose prices hold.
-_DIALECTS = frozenset({"openai", "anthropic"})
-
-# Types that run on somebody's own machine.
-_OWN_MACHINE = frozenset(
-    {
-        "ollama",
-        "demo",
-        "llama.cpp",
-        "llamacpp",
-        "llama_cpp",
-        "vllm",
-        "sglang",
-        "lmstudio",
-        "lm-studio",
-        "lm_studio",
-    }
-)
 
 
 class Seller(msgspec.Struct, frozen=True):
@@ -109,7 +80,7 @@ class Prices:
         if key in self._known:
             return self._known[key]
         table = self._own_table(seller, model)
-        if table is None and (question := whom_to_ask(seller.type, model, seller.base_url)) is not None:
+        if table is None and (question := price_query(seller.type, model, seller.base_url)) is not None:
             table = (self._find or bundled().find)(question)
         while len(self._known) >= KNOWN_LIMIT:
             del self._known[next(iter(self._known))]
@@ -190,18 +161,18 @@ def _table(entry: PriceConfig, model: str) -> PriceTable:
 # --- whose price ----------------------------------------------------------------------------------
 
 
-def whom_to_ask(provider_type: str, model: str, base_url: str | None) -> PriceQuery | None:
-    """The question for the library, or None where there is no price to be known: own machines,
-    addresses nobody lists.
+def price_query(provider_type: str, model: str, base_url: str | None) -> PriceQuery | None:
+    """The query for the price list, or None where nobody bills: own machines and private addresses.
 
-    The types "openai" and "anthropic" name a dialect that many services speak, so that there the
-    address decides.
+    Where many services have the API of the type, the address tells whose prices hold.
     """
-    if provider_type in _OWN_MACHINE or (base_url and _is_own(base_url)):
+    row = TYPES.get(provider_type)
+    if (row is not None and row.local) or (base_url and _is_own(base_url)):
         return None
-    if base_url and provider_type in _DIALECTS:
+    if base_url and row is not None and row.prices_by_address:
         return PriceQuery(model.lower(), url=base_url)
-    return PriceQuery(model.lower(), service=_SERVICES.get(provider_type, provider_type))
+    service = row.price_service if row is not None else ""
+    return PriceQuery(model.lower(), service=service or provider_type)
 
 
 def _is_own(base_url: str) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from modelplex.config import AgentConfig, Config
 from modelplex.core.errors import UnknownModel
 from modelplex.records.log import EventLog
-from modelplex.records.price import Prices, seller_of, whom_to_ask
+from modelplex.records.price import Prices, price_query, seller_of
 from modelplex.records.price_list import bundled
 from modelplex.records.record import Record
 from modelplex.records.tool_call import ToolRecord
@@ -112,7 +112,7 @@ def _of_agent(
                 yield candidate.provider, candidate.model
     for served in directory.served:
         seller = sellers[served.provider]
-        question = whom_to_ask(seller.type, "", seller.base_url)
+        question = price_query(seller.type, "", seller.base_url)
         if not _is_open(served) or (question is not None and bundled().knows(question)):
             continue
         if any(entry.provider in {None, served.provider} and "*" in entry.model for entry in config.prices):
