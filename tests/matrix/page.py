@@ -37,59 +37,69 @@ HEAD = """\
 
 # Dialects
 
-Clients ask in the form that they know, providers are asked in theirs. Where the two are the same, the body passes byte for byte: only the model's name, what a service is known
-to answer with an error, and `store` of a Responses request, which is false for every provider, are changed. Where they differ it is translated, and what becomes of each part stands here: a table for each form of client, a column for each form of provider that
-it can come to.
+Each client speaks its dialect, and each provider is called in its own. Where the two are the same, the body passes byte
+for byte, except the model's name, what a service is known to answer with an error, and `store` of a Responses request,
+which is false for every provider. Where they differ the request is translated. This page shows what becomes of each
+part: a table for each client dialect, with a column for each provider dialect.
 
 - **passes**: byte for byte
-- **carried**: said in the provider's words, with the same meaning
-- **meant anyway**: nothing has to be said, since it is so without it, or since the gateway itself sees to it
-- **lowered**: said in weaker words; **clamped**: brought into the provider's range; **renamed**, **moved**: said under another name, in another place; **added to**: said with something
-  beside it that the model asks for; **partly**: carried, but for a detail; **dropped**: left out. All of these are named in `x-modelplex-changes` and in the log, or refused with
-  `[server] on_loss = "refuse"`
-- **refused**: a 400, `unsupported_by_provider`, with `param` naming it, unless another candidate can be told: the answer would be to another question
+- **carried**: written in the provider's dialect, with the same meaning
+- **meant anyway**: nothing has to be written, because it is the default, or because the gateway does it
+- **lowered**: written in a weaker form; **clamped**: brought into the provider's range; **renamed**, **moved**: written
+  under another name, in another place; **added to**: written with something that the model needs; **partly**: carried
+  except for a detail; **dropped**: left out. All of these stand in `x-modelplex-changes` and in the log, or are refused
+  with `[server] on_loss = "refuse"`
+- **refused**: a 400, `unsupported_by_provider`, with `param` naming it, unless another candidate can express it
 - **a / b**: it depends on the model
 
-The compatible services are asked in OpenAI's form; what they differ in is in [their quirks](config.md#quirks), and a `reasoning_back` carries earlier reasoning to them. The models asked
-for here are {models}.
+OpenAI-compatible services are called in OpenAI's dialect; their differences are [quirks](config.md#quirks), and
+`reasoning_back` sends earlier reasoning to them. The rules are on the page [Translation](translation.md). The models
+of these tables:
 
-What a provider sealed or keeps (signed reasoning, a file's id, the id of an answer's audio) goes to that provider alone: see
-[conversations with sealed state](../how-to/failover.md#conversations-with-sealed-state). A seal is handed to clients of other forms in an envelope, and taken out of it on its way home.
+{models}
+
+Opaque state and stored objects (signed reasoning, a file's id, the id of an audio response) go to their origin alone:
+see [conversations with opaque state](../how-to/failover.md#conversations-with-opaque-state). A client of another
+dialect gets opaque state in an envelope, which is removed on the way back.
 """
 NOTES = {
     "openai_responses": """\
-With [`keep_responses`](config.md#server) the gateway itself serves `previous_response_id` and the id of an item, whoever the provider is: the earlier items are put into the request before it is
-read. A tool in a namespace is told as `namespace__tool`, and comes back as it was.
+With [`keep_responses`](config.md#server) the gateway itself serves `previous_response_id` and item ids for every
+provider: the earlier items are put into the request before it is parsed. A tool in a namespace is written as
+`namespace__tool`, and restored in the response.
 
 """,
     "ollama_generate": """\
-A prompt is a conversation of one turn. With `raw` or `suffix` it is a text to be continued, which is for Ollama alone.
+A prompt is a conversation of one turn. With `raw` or `suffix` it is a text to be continued, for Ollama only.
 
 """,
 }
 ANSWERS_HEAD = """\
 ## Answers
 
-What a provider may answer, by the form of the client; streamed or not, it is the same. **Not told** is what the form has no words for, and whose loss takes nothing from the answer; where
-nothing stands, the form cannot ask for it. Usage is the provider's own count: cached and reasoning tokens stand in its details. Where a provider counts
-nothing, the log and the metrics have an estimate that says it is one, without a price.
+What a provider may send, by the client's dialect, streamed or not. **Not told** is what the dialect cannot express and
+whose loss takes nothing from the response. An empty cell means that the dialect cannot request it. Usage is the
+provider's own count, with cached and reasoning tokens in its details. Where a provider counts nothing, the log and the
+metrics have a marked estimate without a price.
 """
 OTHERS_HEAD = """\
 ## Completions and embeddings
 
-Anthropic has neither. Vectors come as the client wants them, floats or base64; a text that is too long to be embedded is an error and not cut.
+Anthropic has neither. Vectors are floats or base64, as the client requests; a text that is too long is an error, and is
+not cut.
 """
 COUNTS = """\
 ## Counts
 
-`/messages/count_tokens` goes to Anthropic, `:countTokens` to Gemini, `/responses/input_tokens` to OpenAI, as they came. A model of any other provider has its prompt estimated here, and the answer says so with
+`/messages/count_tokens` goes to Anthropic, `:countTokens` to Gemini, `/responses/input_tokens` to OpenAI, in
+passthrough. For a model of another provider the prompt is estimated, with
 `x-modelplex-changes: lower=input_tokens`.
 """
 
 
 def page() -> str:
     """The whole page."""
-    models = "; ".join(f"{target.title}: {_listed(target.models)}" for target in TARGETS)
+    models = "\n".join(f"- {target.title}: {_listed(target.models)}" for target in TARGETS)
     sections = [HEAD.format(models=models)]
     sections += [
         f"## {form.title}\n\n{NOTES.get(form.dialect, '')}{_table(form, reached(form, TARGETS))}"
