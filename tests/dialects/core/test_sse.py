@@ -96,3 +96,23 @@ def test_a_reader_tells_its_state() -> None:
     reader = SseReader()
     reader.feed(b"event: x\ndata: 1\nda")
     assert repr(reader) == "<SseReader carry=2 lines=1 event=b'x'>"
+
+
+def test_ids_and_waits_are_kept_and_the_last_counts() -> None:
+    reader = SseReader()
+    assert (reader.last_id, reader.retry) == ("", None)
+    assert reader.feed(b"id: 1\nretry: 50\ndata: a\n\nid: 2\nid: 3\0\nretry: x\n\n") == [SseEvent("", b"a")]
+    assert (reader.last_id, reader.retry) == ("2", 0.05)
+    reader.feed(b"id: " + b"4" * (sse.MAX_ID + 1) + b"\n\n")
+    assert reader.last_id == "2"
+
+
+def test_a_readers_own_limits_replace_the_common_ones() -> None:
+    with pytest.raises(UpstreamBroken):
+        SseReader(limit=10).feed(b"data: 1234567890\n\n")
+    lines = b"data:\n" * 10
+    assert SseReader(limit=10, line_cost=1).feed(lines + b"\n") == [SseEvent("", b"\n" * 9)]
+    with pytest.raises(UpstreamBroken):
+        SseReader(limit=10, line_cost=2).feed(lines)
+    with pytest.raises(UpstreamBroken):
+        SseReader(idle_limit=5).feed(b": ten bytes\n")

@@ -1,8 +1,7 @@
-"""Server-sent events: bytes to events and back, and nothing of what the events say.
+"""Server-sent events: the one reader, and the writers of single events.
 
-Above it stand the dialects that stream this way; below it only the error tree. It knows no JSON and
-no dialect. Framing is that of the WHATWG's "Server-sent events", section 9.2: lines end with LF, CR
-or CRLF, a blank line ends an event.
+Framing is that of the WHATWG's "Server-sent events", section 9.2: lines end with LF, CR or CRLF, a
+blank line ends an event. Imports no dialect and decodes no data.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from typing import NamedTuple
 from modelplex.core.errors import UpstreamBroken
 
 LINE_CAP = 32 * 1024 * 1024
-"""Bytes of one line, and of one event's data. A generated image is sent as one line of several MiB;
-more than this is no answer.
-"""
+"""Bytes of one line, and of one event's data. A generated image is one line of several MiB."""
 LINE_COST = 64
-"""Bytes that a line costs beside its text: empty `data:` lines are held as well."""
+"""Bytes that a line counts beside its text: empty `data:` lines are held as well."""
 IDLE_CAP = 1_048_576
-"""Bytes in a row without data: blank lines, comments, fields that say nothing. A keep-alive is some
-20 bytes a second; a stream of nothing else is a stalled one.
+"""Bytes in a row without data: blank lines, comments, unknown fields. A keep-alive is some 20 bytes
+a second; a stream of nothing else is stalled.
 """
+MAX_ID = 1_024
+"""Bytes of an event's id, which goes into a header of the next request. A longer one is ignored."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -33,16 +32,25 @@ class SseEvent(NamedTuple):
 
 
 class SseReader:
-    """Gives the same events however the bytes are cut, between CR and LF or inside a character too.
+    """Returns the same events however the bytes are cut, between CR and LF or inside a character
+    too. Comments, unknown fields and events without a `data` field are skipped.
 
-    Comments, `id`, `retry`, unknown fields and events without data are passed over.
+    `limit` bounds a line and an event's data (LINE_CAP unless given), `idle_limit` the bytes in a
+    row without data (IDLE_CAP unless given); `line_cost` is what each data line counts beside its
+    text. `last_id` is the last `id`, "" before any; `retry` is in seconds.
 
     Raises:
-        UpstreamBroken: a line, or an event's data, is longer than LINE_CAP; or more than IDLE_CAP
-            bytes hold no data.
+        UpstreamBroken: beyond a limit.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, limit: int | None = None, line_cost: int = LINE_COST, idle_limit: float | None = None
+    ) -> None:
+        self.last_id = ""
+        self.retry: float | None = None
+        self._limit = LINE_CAP if limit is None else limit
+        self._line_cost = line_cost
+        self._idle_limit = IDLE_CAP if idle_limit is None else idle_limit
         self._carry = bytearray()
         self._lines: list[bytes] = []
         self._size = 0
@@ -79,7 +87,7 @@ class SseReader:
         return self._read_lines(lines)
 
     def end(self) -> list[SseEvent]:
-        """At EOF: the event whose last blank line is missing, if there is one."""
+        """At EOF: the event whose last blank line is missing."""
         lines = [bytes(self._carry), b""] if self._carry else [b""]
         self._carry.clear()
         return self._read_lines(lines)
@@ -119,7 +127,7 @@ class SseReader:
                 self._size = 0
             self._idle += 1
             self._name = b""
-        if self._idle > IDLE_CAP:
+        if self._idle > self._idle_limit:
             raise stalled()
         return events
 
@@ -127,16 +135,20 @@ class SseReader:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._size += len(value) + LINE_COST
+            self._size += len(value) + self._line_cost
             self._check(self._size)
             self._lines.append(value)
             return
         if name == b"event":
             self._name = value
+        elif name == b"id" and b"\0" not in value and len(value) <= MAX_ID:
+            self.last_id = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit() and len(value) < 9:
+            self.retry = int(value) / 1000
         self._idle += len(line) + 1
 
     def _check(self, size: int) -> None:
-        if size > LINE_CAP:
+        if size > self._limit:
             raise too_long()
 
 
@@ -146,12 +158,12 @@ def too_long() -> UpstreamBroken:
 
 
 def stalled() -> UpstreamBroken:
-    """What a stream is that says nothing."""
+    """The error of a stream without data."""
     return UpstreamBroken(f"The provider's stream holds more than {IDLE_CAP} bytes in a row without data.")
 
 
 def event(data: bytes, *, name: bytes | None = None) -> bytes:
-    """One whole event, to be written in one write. `name` is its `event` field."""
+    """One whole event. `name` is its `event` field."""
     head = b"" if name is None else b"event: " + name + b"\n"
     if b"\n" in data:
         data = data.replace(b"\n", b"\ndata: ")
@@ -159,5 +171,5 @@ def event(data: bytes, *, name: bytes | None = None) -> bytes:
 
 
 def comment(text: bytes) -> bytes:
-    """An event that no client reads as one; it keeps the connection from looking dead."""
+    """A comment, which clients ignore; it keeps the connection alive."""
     return b": " + text + b"\n\n"

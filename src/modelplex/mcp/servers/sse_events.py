@@ -1,15 +1,15 @@
-"""Server-sent events with their ids: what a stream needs that is gone on with after a break.
+"""Server-sent events of MCP servers, with the ids that a client resumes a stream by.
 
-PURE. Above it stand the channels over HTTP; below it nothing. Framing is that of the WHATWG's
-"Server-sent events", section 9.2.
+PURE. The framing is that of dialects/core/sse.py.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-LONGEST_ID = 1_024
-"""Bytes of an event's id that is remembered: it goes into a header. A longer one is passed over."""
+from modelplex.core.errors import UpstreamBroken
+from modelplex.dialects.core.sse import SseReader
 
 
 class Event(NamedTuple):
@@ -26,69 +26,33 @@ class EventTooLong(Exception):
 
 
 class EventReader:
-    """Gives the same events however the bytes are cut. `limit` bounds an event in bytes.
-
-    `last_id` is the id seen last, "" before any; `retry` the seconds that the server asks to wait
-    before a new connection.
-    """
+    """Returns the same events however the bytes are cut. `limit` bounds an event in bytes."""
 
     def __init__(self, *, limit: int) -> None:
-        self.last_id = ""
-        self.retry: float | None = None
-        self._limit = limit
-        self._carry = bytearray()
-        self._name = ""
-        self._data: list[bytes] = []
-        self._size = 0
-        self._touched = False
-        self._after_cr = False
+        # A stream that a server holds open for its own messages may be silent for days.
+        self._reader = SseReader(limit=limit, line_cost=1, idle_limit=math.inf)
 
     def __repr__(self) -> str:
-        return f"<EventReader last_id={self.last_id!r} carry={len(self._carry)}>"
+        return f"<EventReader last_id={self.last_id!r} {self._reader!r}>"
+
+    @property
+    def last_id(self) -> str:
+        """The last event id, "" before any."""
+        return self._reader.last_id
+
+    @property
+    def retry(self) -> float | None:
+        """Seconds that the server asks to wait before a new connection."""
+        return self._reader.retry
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that end in these bytes.
 
         Raises:
-            TooLong
+            EventTooLong
         """
-        if not data:
-            return []
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
-        self._after_cr = data.endswith(b"\r")
-        if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        first, ended, rest = data.partition(b"\n")
-        self._carry += first
-        if self._size + len(self._carry) > self._limit:
-            raise EventTooLong
-        if not ended:
-            return []
-        lines = [bytes(self._carry), *rest.split(b"\n")]
-        self._carry = bytearray(lines.pop())
-        events: list[Event] = []
-        for line in lines:
-            if not line:
-                if self._touched:
-                    events.append(Event(self._name or "message", b"\n".join(self._data)))
-                self._name, self._data, self._size, self._touched = "", [], 0, False
-            else:
-                self._field(line)
-        return events
-
-    def _field(self, line: bytes) -> None:
-        field, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            self._size += len(value) + 1  # a line without anything takes room too
-            if self._size > self._limit:
-                raise EventTooLong
-            self._data.append(value)
-            self._touched = True
-        elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
-        elif field == b"id" and b"\0" not in value and len(value) <= LONGEST_ID:
-            self.last_id = value.decode("utf-8", "replace")
-        elif field == b"retry" and value.isdigit() and len(value) < 9:
-            self.retry = int(value) / 1000
+        try:
+            events = self._reader.feed(data)
+        except UpstreamBroken:
+            raise EventTooLong from None
+        return [Event(event.event or "message", event.data) for event in events]
