@@ -86,6 +86,54 @@ def test_the_readme_links_absolutely_and_such_a_link_is_followed_into_the_tree(t
     ]
 
 
+# --- prose
+
+MAX_COLUMNS = 120
+MAX_WORDS = 120
+"""Of a paragraph or an item of a list."""
+TARGET = re.compile(r"\]\([^)]*\)")
+NOT_PROSE = re.compile(r"\s*(?:\||#|<|\[[^\]]+\]:)")
+"""Rows of tables, headings, comments and definitions of links."""
+ITEM = re.compile(r"\s*(?:[-*+]|\d+\.)\s")
+
+
+def long_prose(root: Path) -> list[str]:
+    """One sentence for each line above MAX_COLUMNS (the address of a link does not count), and for
+    each paragraph above MAX_WORDS.
+    """
+    long: list[str] = []
+    for document in documents(root):
+        inside = document.relative_to(root)
+        text = FENCE.sub(lambda block: "\n" * block[0].count("\n"), document.read_text())
+        began, words = 1, 0
+        for number, line in enumerate([*text.split("\n"), ""], 1):
+            columns = len(TARGET.sub("]", line))
+            if columns > MAX_COLUMNS and not NOT_PROSE.match(line):
+                long.append(f"{inside}:{number} has {columns} columns, at most {MAX_COLUMNS}")
+            if not line.strip() or NOT_PROSE.match(line) or ITEM.match(line):
+                if words > MAX_WORDS:
+                    long.append(f"{inside}:{began} is a paragraph of {words} words, at most {MAX_WORDS}")
+                began, words = number, 0
+            if not NOT_PROSE.match(line):
+                words += len(line.split())
+    return long
+
+
+def test_no_line_and_no_paragraph_is_too_long() -> None:
+    assert long_prose(ROOT) == []
+
+
+def test_a_line_and_a_paragraph_that_are_too_long_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text(
+        f"# First\n\n{'x' * 121}\n[a](https://example.org/{'x' * 120})\n\n| {'x' * 121} |\n\n"
+        f"```text\n{'x' * 121}\n```\n\n- {'word ' * 20}\n" + f"  {'word ' * 20}\n" * 5 + f"- {'word ' * 20}\n"
+    )
+    assert long_prose(tmp_path) == [
+        "a.md:3 has 121 columns, at most 120",
+        "a.md:12 is a paragraph of 121 words, at most 120",
+    ]
+
+
 # --- citations in code
 
 CITED = re.compile(r"(?<![\w/.-])([\w./-]*\w\.md)(?:#([\w-]+)(?:\s+(?:#\s+)?and\s+(?:#\s+)?#([\w-]+))?)?")
