@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from benchmarks import bodies
+from modelplex.dialects.openai_chat.dialect import CHAT
 from modelplex.policy.judge import judge
 from modelplex.policy.verdict import Facts
 
@@ -135,7 +136,7 @@ def _judged(body: bytes) -> float:
     took: list[float] = []
     for _ in range(30):
         started = time.perf_counter()
-        judge(body, dialect="openai_chat", facts=facts)
+        judge(body, table=CHAT.policy, facts=facts)
         took.append(time.perf_counter() - started)
     return statistics.median(took) * 1000
 

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     package: frozenset(others.split())
     for package, others in {
         "core": "",
-        "policy": "core dialects",
+        "policy": "core",
         "dialects": "core policy",
         "routing": "core",
         "providers": "core",

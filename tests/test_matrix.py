@@ -2,15 +2,13 @@
 that way.
 """
 
-from typing import cast
-
 import pytest
 from msgspec.structs import replace
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, Sampling
 from modelplex.dialects.ollama import dialect as ollama
-from modelplex.dialects.registry import CLIENTS, PROVIDERS
+from modelplex.dialects.registry import DIALECTS, provider_dialect
 from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, page, reached
 from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
 from tests.matrix.verdicts import CARRIED, MEANT, UNTOLD, answer_verdict, verdict
@@ -23,9 +21,11 @@ def test_the_page_says_what_the_code_does() -> None:
 
 
 def test_every_form_of_client_and_provider_is_on_the_page() -> None:
-    assert {form.dialect for form in FORMS} == set(CLIENTS)
+    assert {form.dialect for form in FORMS} == {
+        name for name, dialect in DIALECTS.items() if dialect.client and not dialect.reframe
+    }
     reachable = {target.dialect for form in FORMS for target in reached(form, TARGETS)}
-    assert set(PROVIDERS) <= reachable
+    assert {name for name, dialect in DIALECTS.items() if dialect.provider} <= reachable
     assert all(reached(form, SMALLER_TARGETS) for form in OTHER_FORMS)
 
 
@@ -37,14 +37,14 @@ def test_what_a_client_is_not_told_is_which_stop_sequence_ended_an_answer() -> N
 def test_a_writer_that_loses_something_without_a_word_shows_on_the_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Forgetful:
-        def write_call(self, call: ChatRequest, attempt: Attempt) -> ProviderRequest:
-            return ollama.write_call(replace(call, sampling=Sampling()), attempt)
+    def forgetful(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
+        return ollama.write_call(replace(call, sampling=Sampling()), attempt)
 
     seed = next(probe for probe in CHAT.probes if probe.says == "`seed`")
     at_ollama = TARGETS[-1]
     assert verdict(seed, CHAT, at_ollama) == CARRIED
-    monkeypatch.setitem(cast("dict[str, object]", PROVIDERS), "ollama", Forgetful())
+    provider = replace(provider_dialect("ollama"), write_call=forgetful)
+    monkeypatch.setitem(DIALECTS, "ollama", replace(ollama.OLLAMA, provider=provider))
     assert verdict(seed, CHAT, at_ollama) == MEANT
 
 

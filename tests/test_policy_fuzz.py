@@ -29,8 +29,8 @@ from openai.types.completion_create_params import CompletionCreateParamsNonStrea
 from openai.types.embedding_create_params import EmbeddingCreateParams
 from pydantic import BaseModel
 
-from modelplex.policy.judge import judge
 from modelplex.policy.verdict import Allow, Amend, Facts, Refuse
+from tests.policy.judging import judge
 
 FACTS = Facts(agent="ann", secret=b"s" * 32)
 EXAMPLES = 150

@@ -15,16 +15,13 @@ from modelplex import cli
 from modelplex.config import settings
 from modelplex.core import errors
 from modelplex.core.request import Quirks
+from modelplex.dialects.dialect import Dialect
+from modelplex.dialects.gemini.dialect import GEMINI
+from modelplex.dialects.ollama.dialect import OLLAMA
+from modelplex.dialects.registry import DIALECTS
 from modelplex.providers import all_rows
 from modelplex.server.admin import AdminRoutes
-from modelplex.server.routes import (
-    BASES,
-    GEMINI_BASES,
-    GEMINI_METHODS,
-    OLLAMA_BASES,
-    OLLAMA_OPERATIONS,
-    OPERATIONS,
-)
+from modelplex.server.routes import BASES
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "modelplex"
@@ -198,9 +195,16 @@ def test_every_operation_of_a_change_is_documented() -> None:
 # --- http.md
 
 
+def below(family: Dialect) -> list[str]:
+    """The paths, or methods, of a dialect and its variants."""
+    return [path for dialect in DIALECTS.values() if dialect.family is family for path in dialect.paths]
+
+
 def test_every_route_is_documented_and_none_is_made_up() -> None:
     told = {row[0].strip("`") for row in rows(page("http.md", section="Models"))}
-    assert told == {f"POST /{path}" for path in OPERATIONS} | {"GET /models", "GET /models/{name}"}
+    assert told == {
+        f"POST /{path}" for dialect in DIALECTS.values() if not dialect.family.bases for path in dialect.paths
+    } | {"GET /models", "GET /models/{name}"}
     text = page("http.md", section="Models")
     assert [base for base in BASES if f"`{base.rstrip('/')}`" not in text] == []
 
@@ -208,17 +212,17 @@ def test_every_route_is_documented_and_none_is_made_up() -> None:
 def test_every_route_in_gemini_s_form_is_documented() -> None:
     text = page("http.md", section="In Gemini's form")
     told = {row[0].strip("`") for row in rows(text)}
-    methods = {f"POST /models/{{name}}:{method}" for method in GEMINI_METHODS}
+    methods = {f"POST /models/{{name}}:{method}" for method in below(GEMINI)}
     assert told == methods | {"GET /models", "GET /models/{name}"}
-    assert [base for base in GEMINI_BASES if f"`{base.rstrip('/')}`" not in text] == []
+    assert [base for base in (*GEMINI.bases, GEMINI.shared_base) if f"`{base.rstrip('/')}`" not in text] == []
 
 
 def test_every_route_in_ollama_s_form_is_documented() -> None:
     text = page("http.md", section="In Ollama's form")
     told = {row[0].strip("`") for row in rows(text)}
-    views = {f"GET /{name}" for name in inside()._ollama}
-    assert told == {f"POST /{path}" for path in OLLAMA_OPERATIONS} | views | {"POST /show"}
-    assert [base for base in OLLAMA_BASES if f"`{base.rstrip('/')}`" not in text] == []
+    views = {f"GET /{name}" for name in OLLAMA.views}
+    assert told == {f"POST /{path}" for path in (*below(OLLAMA), *OLLAMA.model_views)} | views
+    assert [base for base in OLLAMA.bases if f"`{base.rstrip('/')}`" not in text] == []
 
 
 class NoMeters:

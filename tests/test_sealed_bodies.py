@@ -17,11 +17,11 @@ import pytest
 import pytest_asyncio
 from google.genai import errors
 
-from modelplex.policy.judge import judge
 from modelplex.policy.verdict import Allow, Amend, Facts
 from tests.gateways import WAIT_S
 from tests.gateways import Answer as Got
 from tests.pairs import Answer, spoken
+from tests.policy.judging import judge
 from tests.policy.test_agents import CODEX, NAMESPACE, PATCH, SHELL
 from tests.sealed import (
     CANARY,

@@ -21,10 +21,10 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, Endpoint, RawRequest
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.raw_request import read_ask
-from modelplex.dialects.registry import CLIENTS, PROVIDERS
-from modelplex.policy.judge import judge
+from modelplex.dialects.registry import DIALECTS, client_dialect, provider_dialect
 from modelplex.policy.verdict import Facts
 from tests.dialects.adversarial import FAMILIES
+from tests.policy.judging import judge
 
 FEW = 100
 """Entries whose calls are counted."""
@@ -61,23 +61,23 @@ def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
     yield "read_ask", lambda: asked(dialect, body)
     yield f"policy {dialect}", lambda: judge(body, dialect=dialect, facts=FACTS)
     yield "estimated", lambda: estimated(ask, characters=0)
-    yield "read_call", lambda: CLIENTS[dialect].read_call(ask)
+    yield "read_call", lambda: client_dialect(dialect).read_call(ask)
     try:
-        call = CLIENTS[dialect].read_call(ask)
+        call = client_dialect(dialect).read_call(ask)
     except ModelplexError:
         return
-    for provider in PROVIDERS:
+    for provider in (name for name, known in DIALECTS.items() if known.provider):
         attempt = Attempt(provider="p", model="m", dialect=provider)
         yield f"write_call {provider}", writing(call, attempt)
         try:
-            written = PROVIDERS[provider].write_call(call, attempt).body
+            written = provider_dialect(provider).write_call(call, attempt).body
         except ModelplexError:
             continue
         yield f"policy of what is written to {provider}", judging(written, provider)
 
 
 def writing(call: ChatRequest, attempt: Attempt) -> Step:
-    return lambda: PROVIDERS[attempt.dialect].write_call(call, attempt)
+    return lambda: provider_dialect(attempt.dialect).write_call(call, attempt)
 
 
 def judging(body: bytes, dialect: str) -> Step:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelplex.core.request import Endpoint
+from modelplex.dialects.endpoints import endpoint_for
+from modelplex.dialects.registry import DIALECTS
 from modelplex.providers import all_rows
-from modelplex.providers.endpoints import way
 from tests.matrix.probes import ANSWERS, FORMS, OTHER_FORMS, Form
-from tests.matrix.verdicts import Target, answer_verdict, family, verdict
+from tests.matrix.verdicts import Target, answer_verdict, verdict
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "dialects.md"
 
@@ -113,19 +115,24 @@ def page() -> str:
     return "\n".join([*sections, COUNTS])
 
 
+_PREFERRED: tuple[Endpoint | None, ...] = (None, "responses")
+
+
 def reached(form: Form, targets: Sequence[Target]) -> list[Target]:
     """The providers' forms that a client of this form can come to: some type of provider is asked
     so. Where it is a smaller form of the client's own, that one is meant.
     """
     dialects = {
-        way(row, form.endpoint, conversations=conversations)[0]
+        endpoint_for(row.dialect, form.endpoint, serves=row.serves, prefers=prefers)[0]
         for row in all_rows().values()
-        for conversations in ("usual", "responses")
+        for prefers in _PREFERRED
     }
     return [
-        target._replace(dialect=form.dialect) if family(form.dialect) == target.dialect else target
+        target._replace(dialect=form.dialect)
+        if DIALECTS[form.dialect].family.name == target.dialect
+        else target
         for target in targets
-        if target.dialect in dialects or family(form.dialect) == target.dialect
+        if target.dialect in dialects or DIALECTS[form.dialect].family.name == target.dialect
     ]
 
 

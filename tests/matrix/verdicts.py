@@ -11,14 +11,14 @@ import msgspec
 
 from modelplex.core.errors import BadRequest, StatePinned, Unsupported
 from modelplex.core.events import Event, ResponseEnded, ResponseStarted, TextDelta, Usage, UsageReported
-from modelplex.core.request import Attempt, RawRequest
+from modelplex.core.request import Attempt, Endpoint, RawRequest
+from modelplex.dialects.endpoints import endpoint_for
 from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import read_ask
-from modelplex.dialects.registry import CLIENTS, family
+from modelplex.dialects.registry import client_dialect
 from modelplex.providers import all_rows
-from modelplex.providers.endpoints import way
 from modelplex.providers.model_facts import facts
 from tests.matrix.probes import Answered, Form, Probe
 
@@ -53,8 +53,8 @@ class Target(NamedTuple):
 
 def attempt_at(target: Target, form: Form, model: str) -> Attempt:
     row = all_rows()[target.type]
-    conversations = "responses" if target.dialect == openai_responses.DIALECT else "usual"
-    dialect, served = way(row, form.endpoint, conversations=conversations)
+    prefers: Endpoint | None = "responses" if target.dialect == openai_responses.DIALECT else None
+    dialect, served = endpoint_for(row.dialect, form.endpoint, serves=row.serves, prefers=prefers)
     return Attempt(
         provider=target.type,
         model=model,
@@ -154,8 +154,8 @@ _PLAIN: tuple[Event, ...] = (ResponseStarted(id="a", model="m"), TextDelta(0, "W
 def _answer(form: Form, said: dict[str, Any], events: tuple[Event, ...]) -> tuple[bytes, dict[str, None]]:
     call = ParsedRequest(ask_for(form, said, "m"), id="x", created=0).call
     told = (*events, UsageReported(Usage(fresh=1, output=1)))
-    body, changes = CLIENTS[form.dialect].write_answer(told, call, id="x", created=0, model="m")
+    body, changes = client_dialect(form.dialect).write_answer(told, call, id="x", created=0, model="m")
     return body, {change.op: None for change in changes}
 
 
-__all__ = ["Target", "answer_verdict", "family", "passage", "verdict"]
+__all__ = ["Target", "answer_verdict", "passage", "verdict"]

@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from modelplex.policy.judge import judge
+from modelplex.dialects.registry import DIALECTS
+from modelplex.policy import judge as sealed
 from modelplex.policy.verdict import Allow, Amend, Facts, Refuse, Verdict
 
 FACTS = Facts(agent="ann", secret=b"s" * 32)
@@ -19,6 +20,14 @@ Place = Callable[[Any], Json]
 
 def facts(*allowed: str, agent: str = "ann", models: tuple[str, ...] = ()) -> Facts:
     return Facts(agent=agent, secret=b"s" * 32, allowed=frozenset(allowed), models=models)
+
+
+TABLES = {name: dialect.policy for name, dialect in DIALECTS.items()}
+
+
+def judge(body: bytes, *, dialect: str, facts: Facts) -> Verdict:
+    """The verdict by the table of this dialect."""
+    return sealed.judge(body, table=TABLES[dialect], facts=facts)
 
 
 def judged(body: Json | bytes, dialect: str, known: Facts = FACTS) -> Verdict:

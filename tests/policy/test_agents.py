@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from modelplex.policy.judge import judge
 from modelplex.policy.verdict import Allow, Amend, Facts
-from tests.policy.judging import FACTS, Json, left, passed
+from tests.policy.judging import FACTS, Json, judge, left, passed
 
 CODING_AGENT = (
     Path(__file__).parent.parent / "transcripts" / "messages_requests" / "coding_agent" / "request.json"

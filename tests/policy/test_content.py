@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from modelplex.policy.judge import TABLES
 from modelplex.policy.verdict import Allow
 from tests.policy.judging import (
     FACTS,
+    TABLES,
     Json,
     Place,
     block,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from modelplex.policy.judge import TABLES
 from modelplex.policy.verdict import Allow
 from tests.policy.judging import (
+    TABLES,
     Json,
     Place,
     chat,

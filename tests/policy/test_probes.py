@@ -29,8 +29,8 @@ from openai.types.embedding_create_params import EmbeddingCreateParams
 from openai.types.responses import input_token_count_params
 from openai.types.responses.responses_client_event_param import ResponseCreate
 
-from modelplex.policy.judge import TABLES, judge
 from modelplex.policy.verdict import Amend, Facts, Refuse
+from tests.policy.judging import TABLES, judge
 from tests.policy.probing import MARK, Probe, Prober, Wrap
 
 FACTS = Facts(agent="ann", secret=b"s" * 32)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from modelplex.policy import leaves
-from modelplex.policy.judge import TABLES
 from modelplex.policy.leaves import (
     DataUrlRule,
     EnumRule,
@@ -40,6 +39,7 @@ from modelplex.policy.walk import (
     VariantRule,
 )
 from tests.policy.judging import (
+    TABLES,
     Json,
     block,
     chat,

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from modelplex.dialects import registry
 from modelplex.policy import strict_json
-from modelplex.policy.judge import TABLES, judge
 from modelplex.policy.strict_json import MAX_DEPTH, read_whole
 from modelplex.policy.verdict import Allow, Amend, Refuse
 from modelplex.policy.walk import PolicyRefusal
-from tests.policy.judging import FACTS, judged, refused
+from tests.policy.judging import FACTS, TABLES, judge, judged, refused
 
 # --- S5: keys that stand twice --------------------------------------------------------------------
 
@@ -184,7 +183,8 @@ def test_what_no_edit_touches_keeps_its_bytes_at_every_depth() -> None:
 
 
 def test_every_form_that_is_spoken_has_a_table_and_there_is_no_other() -> None:
-    assert set(TABLES) == set(registry.SMALLER_FORMS) | set(registry.CLIENTS) | set(registry.PROVIDERS)
+    assert set(TABLES) == set(registry.DIALECTS)
+    assert [name for name, dialect in registry.DIALECTS.items() if dialect.name != name] == []
 
 
 def test_a_dialect_without_a_table_is_judged_by_none() -> None:

@@ -1,8 +1,9 @@
-"""What every dialect offers, as protocols: the contract between `wire/` and `gateway.py`.
+"""The Dialect: one frozen value with every fact about a dialect, and the types of its functions.
 
-A dialect is a module with these names. One that is only ever spoken by providers (Ollama, so far)
-leaves out the client's half, and one that is only spoken by clients leaves out the provider's. The
-table at the end of `dialects/registry.py` says which is which.
+The values of a dialect stand at the end of `dialect.py` in its folder; `registry.py` lists them. A
+dialect may be spoken by clients, by providers, or by both; what both speak can pass unchanged.
+Forms that share the errors, model list and paths of a dialect (embeddings, token counts, Gemini's
+JSON array) are Dialect values too: `variant_of` is the one they belong to. Imports core and policy.
 
 Readers accept bytes cut anywhere, and give the same events however they are cut. Writers give whole
 protocol events, each to be written in one write.
@@ -10,15 +11,34 @@ protocol events, each to be written in one write.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import msgspec
 
 from modelplex.core.errors import ModelplexError
-from modelplex.core.events import Event, ListedModel, Usage
-from modelplex.core.request import Attempt, Change, ChatRequest, ProviderRequest, RawRequest
+from modelplex.core.events import EmbeddingResponse, Event, ListedModel, Usage
+from modelplex.core.request import (
+    Attempt,
+    Change,
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Endpoint,
+    ProviderRequest,
+    RawRequest,
+    StrippedValue,
+)
+from modelplex.dialects.core.bounds import CHAT_LISTS
+from modelplex.dialects.core.envelope import MARK
 from modelplex.dialects.core.quota import Quota
+from modelplex.policy.judge import PolicyTable
+from modelplex.policy.verdict import Facts
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header lines, names in lower case."""
+CONVERSATION: Endpoint = "chat/completions"
+"""What a provider's row calls a conversation, whatever its dialect."""
 
 
 class ObservedResponse(msgspec.Struct, frozen=True):
@@ -105,65 +125,279 @@ class EventWriter(Protocol):
     def end(self) -> bytes: ...
 
 
-class ClientDialect(Protocol):
-    """The half of a dialect that faces clients."""
+class StoredContext(msgspec.Struct, frozen=True):
+    """What the gateway keeps of a response: whether it stores it, and the id of the response that
+    it continues.
+    """
 
-    def read_call(self, ask: RawRequest) -> ChatRequest:
-        """The whole request, understood. Raises BadRequest with `param` naming the field."""
-        ...
+    store: bool = False
+    previous: str | None = None
 
-    def write_answer(
+
+class StreamFraming(msgspec.Struct, frozen=True):
+    """What the gateway itself adds to a stream that passes unchanged: its content type, a
+    keep-alive that no client reads as data, and an error (`error(error, request_id)`).
+    """
+
+    media_type: str
+    ping: bytes
+    error: Callable[[ModelplexError, str], bytes]
+
+
+class Framing(Protocol):
+    """Another framing of the same events."""
+
+    media_type: str
+
+    def feed(self, events: bytes) -> bytes: ...
+    def end(self) -> bytes: ...
+
+
+class WriteError(Protocol):
+    """Status and JSON body. Never lets a rejected upstream key show as 401."""
+
+    def __call__(self, error: ModelplexError, *, request_id: str) -> tuple[int, bytes]: ...
+
+
+class WriteResponse(Protocol):
+    """A whole response. `id` is used where the provider gave none, `model` where ResponseStarted
+    names none; `created` is Unix seconds.
+    """
+
+    def __call__(
         self, events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
-    ) -> tuple[bytes, list[Change]]:
-        """A whole answer. `id` is used where the provider gave none; `created` is Unix seconds;
-        `model` where Began names none.
-        """
-        ...
-
-    def writer(self, call: ChatRequest, *, id: str, created: int, model: str) -> EventWriter: ...
-
-    def write_error(self, error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
-        """Status and JSON body. Never lets a rejected upstream key show as 401."""
-        ...
+    ) -> tuple[bytes, list[Change]]: ...
 
 
-class ProviderDialect(Protocol):
-    """The half of a dialect that faces providers."""
+class MakeWriter(Protocol):
+    """The writer of a streamed response; arguments as in WriteResponse."""
 
-    def write_call(self, call: ChatRequest, attempt: Attempt) -> ProviderRequest:
-        """The request body. Raises Unsupported naming the part that cannot be said; what can only
-        be said in weaker words is in `changes`.
-        """
-        ...
-
-    def read_answer(self, body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
-        """A whole answer. What is no answer gives a Failed: half a JSON, an error object inside a
-        200, no choices.
-        """
-        ...
-
-    def reader(self, attempt: Attempt, written: ProviderRequest) -> ResponseReader: ...
-
-    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
-        """An answer with a status of 300 or more, as an error of our tree (with upstream_status,
-        _type, _code, _body and retry_after filled). Header names are lower case.
-        """
-        ...
-
-    def read_models(self, body: bytes) -> list[ListedModel]: ...
+    def __call__(self, call: ChatRequest, *, id: str, created: int, model: str) -> EventWriter: ...
 
 
-class PassthroughDialect(Protocol):
-    """What a dialect that is spoken on both sides offers for the untouched way."""
+class ClientDialect(msgspec.Struct, frozen=True, kw_only=True):
+    """The half of a dialect that faces clients.
 
-    def watch(self, ask: RawRequest, *, withhold_usage: bool) -> PassthroughObserver:
-        """`withhold_usage`: the gateway asked for the usage event and the client did not, so it is
-        taken out of what is forwarded.
-        """
-        ...
+    read_call    the whole request. Raises BadRequest with `param` naming the field
+    """
 
-    def look(self, body: bytes) -> ObservedResponse:
-        """A whole answer: what is in it, and `error` where it is none (half a JSON, an error object
-        inside a 200, no choices).
-        """
-        ...
+    read_call: Callable[[RawRequest], ChatRequest]
+    write_answer: WriteResponse
+    writer: MakeWriter
+
+
+class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
+    """The half of a dialect that faces providers.
+
+    write_call   the request body. Raises Unsupported naming the part that the dialect cannot
+                 express; what it can only approximate is in `changes`
+    read_answer  a whole response. What is none gives ResponseFailed: half a JSON, an error object
+                 inside a 200, no choices
+    reader       of a streamed response
+    read_error   a response with a status of 300 or more (status, headers, body), as an error of our
+                 tree, with upstream_status, _type, _code, _body and retry_after filled. Header
+                 names are lower case
+    read_models  a page of the list of models. Raises UpstreamBroken
+    """
+
+    write_call: Callable[[ChatRequest, Attempt], ProviderRequest]
+    read_answer: Callable[[bytes, Attempt, ProviderRequest], list[Event]]
+    reader: Callable[[Attempt, ProviderRequest], ResponseReader]
+    read_error: Callable[[int, Mapping[str, str], bytes], ModelplexError]
+    read_models: Callable[[bytes], list[ListedModel]]
+
+
+class MakeObserver(Protocol):
+    """The observer of a stream that passes. `withhold_usage`: the gateway asked for the usage event
+    and the client did not, so it is taken out of what is forwarded.
+    """
+
+    def __call__(self, ask: RawRequest, *, withhold_usage: bool) -> PassthroughObserver: ...
+
+
+class PassthroughDialect(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dialect that is spoken on both sides needs for responses that pass unchanged.
+
+    look   observes a whole response; its `error` says why it is none (half a JSON, an error object
+           inside a 200, no choices)
+    """
+
+    watch: MakeObserver
+    look: Callable[[bytes], ObservedResponse]
+    framing: StreamFraming
+
+
+class WriteCompletion(Protocol):
+    """A whole completion; arguments as in WriteResponse."""
+
+    def __call__(
+        self, events: Sequence[Event], asked: CompletionRequest, *, id: str, created: int, model: str
+    ) -> tuple[bytes, list[Change]]: ...
+
+
+class MakeCompletionWriter(Protocol):
+    """The writer of a streamed completion."""
+
+    def __call__(self, asked: CompletionRequest, *, id: str, created: int, model: str) -> EventWriter: ...
+
+
+class ClientCompletions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a client asks for a text to be continued, and gets the rest."""
+
+    read: Callable[[RawRequest], CompletionRequest]
+    write: WriteCompletion
+    writer: MakeCompletionWriter
+
+
+class ProviderCompletions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider is asked to continue a text, and answers."""
+
+    write: Callable[[CompletionRequest, Attempt], ProviderRequest]
+    read: Callable[[bytes, Attempt, ProviderRequest], list[Event]]
+    reader: Callable[[Attempt, ProviderRequest], ResponseReader]
+
+
+class ClientEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a client asks for embeddings, and gets them: `write(embedded, ask, asked, model)`."""
+
+    read: Callable[[RawRequest], EmbeddingRequest]
+    write: Callable[[EmbeddingResponse, RawRequest, EmbeddingRequest, str], bytes]
+
+
+class ProviderEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider is asked for embeddings, and gives them. `look` observes a response that
+    passes unchanged.
+    """
+
+    write: Callable[[EmbeddingRequest, Attempt], ProviderRequest]
+    read: Callable[[bytes], EmbeddingResponse]
+    look: Callable[[bytes], ObservedResponse]
+
+
+class Amendment(msgspec.Struct, frozen=True):
+    """Top-level members of a body that must change before it passes; None takes a member out."""
+
+    members: Mapping[str, msgspec.Raw | None]
+    changes: tuple[Change, ...] = ()
+
+
+class ClientPath(msgspec.Struct, frozen=True):
+    """What a client asks for at a path. `form`: it may come as multipart/form-data. `stream` is set
+    where the path decides it, and not the body.
+    """
+
+    endpoint: Endpoint
+    form: bool = False
+    stream: bool | None = None
+
+
+def _as_they_came(headers: Headers, facts: Facts) -> tuple[Headers, tuple[StrippedValue, ...]]:
+    del facts
+    return headers, ()
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Every fact about one dialect. The gateway acts on these members, never on a dialect's name.
+
+    name              unique; what RawRequest.dialect and Attempt.dialect hold
+    policy            the sealed policy's table of its bodies. Required: what cannot be judged must
+                      not leave
+    variant_of        the dialect whose errors, models, opaque state and paths this form shares
+
+    Request:
+
+    lists             the largest number of entries of lists at the top level of a body
+    stream            whether a response streams where the body does not say ("never": not even
+                      where it does)
+    usage_on_request  streams carry usage only where `stream_options.include_usage` asks for it
+    model_in_path     the model's name stands in the URL's path and not in the body
+    amend             members that a body must have changed before it passes to this attempt, beside
+                      `model` and `stream_options`
+    client_headers    headers by which a client of this dialect is recognised on shared paths
+    request_headers   which of a request's headers belong to the dialect, and go to a provider of it
+    sealed_headers    what of those may leave under the sealed policy
+    opaque_members    member names that carry opaque state; only a body with one is read for it
+    stored_members    member names that carry the id of what is kept at a provider
+    envelope_mark     how an envelope (`core/envelope.py`) begins in a body
+
+    Paths of clients:
+
+    bases             base paths of its own; empty: those of the OpenAI-compatible interface
+    shared_base       a base of the OpenAI-compatible interface that it has too
+    paths             what is asked for, by the path below a base; with `model_in_path` by the
+                      method after "models/{model}:". "?alt=sse" belongs to the method
+    at_root           the paths are also served below "/"
+    folder            a prefix below a base whose sub-paths are this dialect's
+
+    Providers:
+
+    endpoint          where clients ask in it
+    served_as         what a provider's row calls that in `serves`
+    beside            a provider of another dialect may have this one too, under `endpoint`
+
+    Functions, None where the dialect has no such side:
+
+    storing           the client half for a response that the gateway keeps
+    reframe           this form is its `variant_of` in another stream framing
+    answer_locally    (request, Unix seconds): the response to a request that no provider needs to
+                      see, else None
+    write_count       the response to a request for a prompt's length
+    request_id_header a header beside x-request-id that its client library reads
+    write_models      the list of models; `known` maps a name to who serves it
+    write_model       one model: name, who serves it
+    views             what GET shows below `bases`, beside the models: written from the known
+                      models, or always the same bytes
+    model_views       what POST shows of one model, which the body names
+    """
+
+    name: str
+    policy: PolicyTable
+    variant_of: Dialect | None = None
+
+    lists: Mapping[str, int] = msgspec.field(default_factory=lambda: CHAT_LISTS)
+    stream: Literal["on_request", "by_default", "never"] = "on_request"
+    usage_on_request: bool = False
+    model_in_path: bool = False
+    amend: Callable[[RawRequest, Attempt], Amendment | None] | None = None
+    client_headers: frozenset[bytes] = frozenset()
+    request_headers: Callable[[Sequence[tuple[bytes, bytes]]], Headers] | None = None
+    sealed_headers: Callable[[Headers, Facts], tuple[Headers, tuple[StrippedValue, ...]]] = _as_they_came
+    opaque_members: tuple[bytes, ...] = ()
+    stored_members: tuple[bytes, ...] = ()
+    envelope_mark: bytes = MARK.encode()
+
+    bases: tuple[str, ...] = ()
+    shared_base: str = ""
+    paths: Mapping[str, ClientPath] = {}
+    at_root: bool = False
+    folder: str = ""
+
+    endpoint: Endpoint | None = None
+    served_as: Endpoint | None = None
+    beside: bool = False
+
+    client: ClientDialect | None = None
+    provider: ProviderDialect | None = None
+    passthrough: PassthroughDialect | None = None
+    storing: Callable[[StoredContext], ClientDialect] | None = None
+    reframe: Callable[[], Framing] | None = None
+    completions_client: ClientCompletions | None = None
+    completions_provider: ProviderCompletions | None = None
+    embeddings_client: ClientEmbeddings | None = None
+    embeddings_provider: ProviderEmbeddings | None = None
+    answer_locally: Callable[[RawRequest, int], bytes | None] | None = None
+    write_count: Callable[[int], bytes] | None = None
+    write_error: WriteError | None = None
+    request_id_header: bytes | None = None
+    write_models: Callable[[Mapping[str, str]], bytes] | None = None
+    write_model: Callable[[str, str], bytes] | None = None
+    views: Mapping[str, Callable[[Mapping[str, str]], bytes] | bytes] = {}
+    model_views: Mapping[str, Callable[[str], bytes]] = {}
+
+    @property
+    def family(self) -> Dialect:
+        """The dialect whose errors and models this one shares: itself unless it is a variant."""
+        return self.variant_of or self
+
+    def __repr__(self) -> str:
+        return f"<Dialect {self.name}>"

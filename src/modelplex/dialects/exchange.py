@@ -41,6 +41,7 @@ from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import LINE_CAP
 from modelplex.dialects.dialect import (
     EventWriter,
+    Framing,
     ObservedResponse,
     PassthroughDialect,
     PassthroughObserver,
@@ -101,16 +102,6 @@ class Exchange(Protocol):
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes: ...
 
 
-class StreamFraming(msgspec.Struct, frozen=True):
-    """What the gateway itself says in a stream that passes untouched: its content type, a
-    keep-alive that no client reads as data, and an error.
-    """
-
-    media_type: str
-    ping: bytes
-    error: Callable[[ModelplexError, str], bytes]
-
-
 class _Fresh:
     """What every passage begins with."""
 
@@ -126,12 +117,9 @@ class _Fresh:
 class Passthrough(_Fresh):
     """Same dialect on both sides: bytes pass, a Watch looks on."""
 
-    def __init__(
-        self, ask: RawRequest, attempt: Attempt, dialect: PassthroughDialect, interjections: StreamFraming
-    ) -> None:
+    def __init__(self, ask: RawRequest, attempt: Attempt, dialect: PassthroughDialect) -> None:
         self.changes, self.body, asked_usage = amended(ask, attempt)
-        self._interjections = interjections
-        self.media_type = interjections.media_type
+        self.media_type = dialect.framing.media_type
         self._ask = ask
         self._dialect = dialect
         self._watch: PassthroughObserver | None = (
@@ -192,10 +180,10 @@ class Passthrough(_Fresh):
         self.error_was_forwarded = watch.error_forwarded
 
     def ping(self) -> bytes:
-        return self._interjections.ping
+        return self._dialect.framing.ping
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
-        return self._interjections.error(error, request_id)
+        return self._dialect.framing.error(error, request_id)
 
 
 class OpaquePassthrough(_Fresh):
@@ -473,15 +461,6 @@ class Translation(_Fresh):
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
         return self._writer.send(ResponseFailed(error)) if self._writer is not None else b""
-
-
-class Framing(Protocol):
-    """Another framing of the same events."""
-
-    media_type: str
-
-    def feed(self, events: bytes) -> bytes: ...
-    def end(self) -> bytes: ...
 
 
 class Reframed:

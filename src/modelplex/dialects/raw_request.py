@@ -1,8 +1,7 @@
-"""A body's top level: read into an Ask, and written again with a member changed.
+"""The top level of a body: read into a RawRequest, and written again with members changed.
 
-Above it stands the passage; below it the vocabulary. It knows the few members that the gateway
-itself acts on (`model`, `stream`, `stream_options`, the output limit) and leaves every other
-value's bytes as they are: no number is reformatted, no key reordered, nothing unknown lost.
+Only the members that the gateway acts on are read (`model`, `stream`, `stream_options`). Every
+other value keeps its bytes: no number is reformatted, no key reordered, nothing unknown lost.
 """
 
 from __future__ import annotations
@@ -12,32 +11,20 @@ from collections.abc import Mapping
 import msgspec
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import Attempt, Change, Endpoint, Quirks, RawRequest
+from modelplex.core.request import Attempt, Change, Endpoint, RawRequest
 from modelplex.dialects.core.bounds import check_lists, check_values
 from modelplex.dialects.core.multipart import find_model
 from modelplex.dialects.core.surrogates import REPLACEMENT, mended
+from modelplex.dialects.registry import DIALECTS
 
 FORM = "multipart/form-data"
 SHORTEST_MEMBER = len(b'"":0,')
 """Bytes by which a member that is said twice makes a body longer than what was read of it."""
-STREAMS_UNLESS_TOLD = frozenset({"ollama", "ollama_generate"})
-"""Dialects whose answers are streams where the request does not say."""
-NEVER_STREAMED = frozenset({"openai_embeddings", "ollama_embed", "anthropic_count", "openai_count"})
-"""Dialects without streams: a `stream` that a client says all the same means nothing."""
-MEASURED_ON_REQUEST = frozenset({"openai_chat", "openai_completions"})
-"""Dialects whose streams carry usage only where it is asked for."""
 PRICED = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
 """Members that change the price of a request, and what price lists call them."""
-NAMED_IN_A_PATH = frozenset({"gemini", "gemini_count", "gemini_embed"})
-"""Dialects whose paths say the model. Some of their bodies repeat it, with a prefix, and one that
-differs from the path's is an error there.
-"""
-REPEATS = ("generateContentRequest", "generate_content_request")
-"""Members that hold a whole request, and in it the model's name."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
-_decode_requests = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
 class _StreamOptions(msgspec.Struct):
@@ -66,8 +53,9 @@ def read_ask(
     """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member
     is missing or of the wrong type.
 
-    `model` and `stream` are given where the dialect does not say them in the body.
+    `model` and `stream` are given where the path has them, and not the body.
     """
+    facts = DIALECTS[dialect]
     check_values(body)
     changes: tuple[Change, ...] = ()
     try:
@@ -78,11 +66,9 @@ def read_ask(
         changes = _mended(fields) if body is not given else ()
         if any(change.path == "model" for change in changes):
             raise BadRequest("'model' must be a string, in UTF-8.", param="model") from None
-    check_lists(fields, dialect=dialect)
+    check_lists(fields, limits=facts.lists)
     if stream is None:
-        stream = dialect not in NEVER_STREAMED and _streamed(
-            fields, unless_told=dialect in STREAMS_UNLESS_TOLD
-        )
+        stream = facts.stream != "never" and _streamed(fields, by_default=facts.stream == "by_default")
     return RawRequest(
         endpoint=endpoint,
         dialect=dialect,
@@ -90,7 +76,7 @@ def read_ask(
         body=body,
         fields=fields,
         stream=stream,
-        include_usage=stream and dialect in MEASURED_ON_REQUEST and _wants_usage(fields),
+        include_usage=stream and facts.usage_on_request and _wants_usage(fields),
         mended=changes,
     )
 
@@ -123,10 +109,10 @@ def _model(fields: Mapping[str, msgspec.Raw]) -> str:
         raise BadRequest("'model' must be a string, in UTF-8.", param="model") from None
 
 
-def _streamed(fields: Mapping[str, msgspec.Raw], *, unless_told: bool) -> bool:
+def _streamed(fields: Mapping[str, msgspec.Raw], *, by_default: bool) -> bool:
     stream = fields.get("stream")
     if stream is None:
-        return unless_told
+        return by_default
     said = bytes(stream)
     if said not in (_TRUE, _FALSE, _NULL):
         raise BadRequest("'stream' must be true or false.", param="stream")
@@ -154,62 +140,23 @@ def amended(ask: RawRequest, attempt: Attempt) -> tuple[tuple[Change, ...], byte
     """
     if ask.content_type.startswith(FORM):
         return (), _form_with_model(ask, attempt.model), False
-    quirks = attempt.quirks
+    dialect = DIALECTS[ask.dialect]
     changed: dict[str, msgspec.Raw | None] = {}
     changes: tuple[Change, ...] = ()
-    if ask.dialect in NAMED_IN_A_PATH:
-        changed |= _names_repeated(ask.fields, attempt.model)
-    elif attempt.model != ask.model and "model" in ask.fields:
+    if not dialect.model_in_path and attempt.model != ask.model and "model" in ask.fields:
         changed["model"] = msgspec.Raw(_encode(attempt.model))
     asks_usage = (
-        ask.stream and not ask.include_usage and quirks.stream_usage and ask.dialect in MEASURED_ON_REQUEST
+        ask.stream and not ask.include_usage and attempt.quirks.stream_usage and dialect.usage_on_request
     )
     if asks_usage:
         changed["stream_options"] = _with_usage(ask.fields.get("stream_options"))
-    if ask.dialect in MEASURED_ON_REQUEST and (
-        quirks.refuses or quirks.output_limit != "max_completion_tokens"
-    ):
-        changes = _by_quirks(ask.fields, quirks, changed)
-    if (
-        ask.dialect == "openai_responses"
-        and attempt.endpoint == "responses"
-        and "store" not in quirks.refuses
-        and bytes(ask.fields.get("store", _NULL)) != _FALSE
-    ):
-        changed["store"] = msgspec.Raw(_FALSE)  # what is kept is kept here, and never at a provider
-    if ask.dialect == "openai_responses" and quirks.refuses:
-        changes += _refused(ask.fields, quirks, changed)
+    if dialect.amend is not None and (more := dialect.amend(ask, attempt)) is not None:
+        changed |= more.members
+        changes = more.changes
     if not changed and (ask.judged or not _may_repeat(ask)):
         return changes, ask.body, asks_usage
     fields = {**ask.fields, **changed}
     return changes, _encode({name: value for name, value in fields.items() if value is not None}), asks_usage
-
-
-def _names_repeated(fields: Mapping[str, msgspec.Raw], model: str) -> dict[str, msgspec.Raw]:
-    """The members of a Gemini body that say another model than its path will; an alias of ours is
-    never a name there.
-    """
-    name = msgspec.Raw(_encode(f"models/{model}"))
-    changed: dict[str, msgspec.Raw] = {}
-    if "model" in fields and bytes(fields["model"]) != bytes(name):
-        changed["model"] = name
-    try:
-        for member in REPEATS:
-            if member in fields and _says_another(inner := _decode_fields(fields[member]), name):
-                changed[member] = msgspec.Raw(_encode({**inner, "model": name}))
-        if "requests" in fields:
-            rows = _decode_requests(fields["requests"])
-            if any(_says_another(row, name) for row in rows):
-                changed["requests"] = msgspec.Raw(
-                    _encode([{**row, "model": name} if "model" in row else row for row in rows])
-                )
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return changed  # of another shape than the dialect's: the provider says so
-    return changed
-
-
-def _says_another(members: Mapping[str, msgspec.Raw], name: msgspec.Raw) -> bool:
-    return "model" in members and bytes(members["model"]) != bytes(name)
 
 
 def _may_repeat(ask: RawRequest) -> bool:
@@ -233,26 +180,6 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
     if options is None or bytes(options) == _NULL:
         return msgspec.Raw(b'{"include_usage":true}')
     return msgspec.Raw(_encode({**_decode_fields(options), "include_usage": msgspec.Raw(_TRUE)}))
-
-
-def _by_quirks(
-    fields: Mapping[str, msgspec.Raw], quirks: Quirks, changed: dict[str, msgspec.Raw | None]
-) -> tuple[Change, ...]:
-    changes: list[Change] = []
-    if quirks.output_limit == "max_tokens" and "max_completion_tokens" in fields:
-        changed["max_completion_tokens"] = None
-        changed["max_tokens"] = fields["max_completion_tokens"]
-        changes.append(Change("rename", "max_completion_tokens", "this service reads max_tokens"))
-    return (*changes, *_refused(fields, quirks, changed))
-
-
-def _refused(
-    fields: Mapping[str, msgspec.Raw], quirks: Quirks, changed: dict[str, msgspec.Raw | None]
-) -> tuple[Change, ...]:
-    """Leave out what the service answers with an error."""
-    refused = [name for name in quirks.refuses if name in fields]
-    changed.update(dict.fromkeys(refused))
-    return tuple(Change("drop", name, "this service answers it with an error") for name in refused)
 
 
 def prices_depend_on(ask: RawRequest) -> dict[str, str]:

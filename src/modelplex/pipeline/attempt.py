@@ -30,6 +30,7 @@ from modelplex.core.errors import (
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest, StrippedValue
 from modelplex.dialects.core.estimate import estimated
+from modelplex.dialects.endpoints import is_count, is_free
 from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import prices_depend_on
@@ -43,7 +44,6 @@ from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.pipeline.stored_responses import StoredResponses
 from modelplex.pipeline.stream import ResponseStream, StreamCallbacks, refuse_mislabelled, refuse_page
 from modelplex.pipeline.upstream import Upstream, UpstreamResponse, forwarded_headers, map_send_error
-from modelplex.providers.endpoints import COUNTS, FREE
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices, seller_of
 from modelplex.routing.affinity import without_foreign_state
@@ -324,7 +324,7 @@ def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None
     """Unsupported where a service answers that it has no token counting; that is no health
     signal.
     """
-    if attempt.endpoint not in COUNTS or error.upstream_status not in NO_SUCH_PATH:
+    if not is_count(attempt.endpoint) or error.upstream_status not in NO_SUCH_PATH:
         return None
     if isinstance(error, UnknownModel) and attempt.model in error.message:
         return None
@@ -338,7 +338,7 @@ def _usage_without_output(
     begun, the provider had read the prompt. An error instead of a response costs nothing, and a
     page in HTML is no model's.
     """
-    if response is None or request.endpoint in FREE:
+    if response is None or is_free(request.endpoint):
         return None
     if failure is not None and (failure.upstream_body is not None or _is_html(response)):
         return None

@@ -10,11 +10,11 @@ from functools import partial
 from modelplex.core.caller import Caller
 from modelplex.core.errors import BudgetExceeded, UnknownModel
 from modelplex.core.request import Attempt, RawRequest
+from modelplex.dialects.endpoints import is_free
 from modelplex.pipeline.model_catalog import ModelCatalog
 from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
 from modelplex.pipeline.upstream import Upstream
-from modelplex.providers.endpoints import FREE
 from modelplex.records.price import Prices, seller_of
 from modelplex.routing.aliases import Candidate
 from modelplex.routing.key_rotation import KeyRotation
@@ -51,7 +51,7 @@ class CandidateSelection:
             PolicyDenied: the sealed policy refuses the request.
         """
         candidates = await self._catalog.candidates(request.model, globs=caller.models)
-        if caller.priced_only and request.endpoint not in FREE:
+        if caller.priced_only and not is_free(request.endpoint):
             candidates = self._priced(candidates, caller)
         if caller.sealed:
             candidates = self._known_to_serve(candidates, request.model)

@@ -19,6 +19,7 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, Unsupported, detached
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.dialects.endpoints import is_count
 from modelplex.dialects.parsed_request import (
     ParsedRequest,
     answered_here,
@@ -27,7 +28,7 @@ from modelplex.dialects.parsed_request import (
     may_hold_seals,
     may_name_what_is_kept,
 )
-from modelplex.dialects.registry import family, write_error
+from modelplex.dialects.registry import same_family, write_error
 from modelplex.pipeline.attempt import HUNG_UP, AttemptRunner, ErrorRules, RequestContext, parse
 from modelplex.pipeline.candidates import CandidateSelection
 from modelplex.pipeline.model_catalog import ModelCatalog
@@ -39,7 +40,6 @@ from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.pipeline.stored_responses import open_stored
 from modelplex.pipeline.stream import stopped
 from modelplex.pipeline.upstream import Upstream
-from modelplex.providers.endpoints import COUNTS
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices
 from modelplex.routing.affinity import pinned
@@ -118,7 +118,7 @@ class Gateway:
         if (body := answered_here(request, attempts, created=int(record.wall))) is not None:
             await output.whole(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
             return
-        if request.endpoint in COUNTS:
+        if is_count(request.endpoint):
             attempts = [each for each in attempts if each.dialect]
             if not attempts:
                 await self._estimate(request, output, record)
@@ -137,7 +137,7 @@ class Gateway:
                 attempt = steps.send(Outcome(error, self._chance()))
         except StopIteration as stop:
             error = stop.value.error
-            if request.endpoint not in COUNTS or not isinstance(error, Unsupported):
+            if not is_count(request.endpoint) or not isinstance(error, Unsupported):
                 raise error from None
             await self._estimate(request, output, record)
 
@@ -195,7 +195,7 @@ async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordB
     record.failed(error)
     attempt = record.attempt
     dialect = record.ask.dialect
-    if attempt is None or family(attempt.dialect) != family(dialect):
+    if attempt is None or not same_family(attempt.dialect, dialect):
         error.upstream_body = None  # of another dialect, and it may look like one of the client's
     status, body = write_error(dialect, error, request_id=record.id)
     if error.upstream_body is not None and error.blame == "client":

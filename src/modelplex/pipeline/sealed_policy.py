@@ -1,10 +1,10 @@
 """One request under the sealed policy: judged as its caller wrote it, and once more as it was
 written for each candidate.
 
-Above it stands the gateway, which acts on it; below it the policy, which decides, and the wire,
-which reads a body's top level. A rule may be open for the caller, or for one provider alone, so
-candidates can differ in what they may be sent: the body is judged once for each set of open rules
-among them.
+The policy decides, the gateway acts on it. Facts about a dialect (its table, its headers, whether
+its URLs name the model) are in the Dialect value. A rule may be open for the caller, or for one
+provider alone, so candidates can differ in what they may be sent: the body is judged once for each
+set of open rules among them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,8 +22,8 @@ from modelplex.core.caller import Bound, Caller
 from modelplex.core.egress import EgressFacts
 from modelplex.core.errors import PolicyDenied
 from modelplex.core.request import Attempt, RawRequest, StrippedValue
-from modelplex.dialects.anthropic.policy_betas import sealed_betas
 from modelplex.dialects.raw_request import FORM
+from modelplex.dialects.registry import DIALECTS
 from modelplex.policy.bounds import Allowed, bounds_of, limit_of, names_of
 from modelplex.policy.judge import judge
 from modelplex.policy.model_names import refused_model, switches
@@ -32,15 +32,8 @@ from modelplex.policy.verdict import Amend, Facts, Refuse
 from modelplex.providers.types import TYPES
 from modelplex.routing.aliases import is_pattern
 
-BETAS = b"anthropic-beta"
-VERSION = b"anthropic-version"
-A_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
-"""What versions look like. Any other text would be a message of the client's own."""
 UNREAD_FORM = "unread-form"
 UNKNOWN_FORM = "unknown-form"
-UNKNOWN_FIELD = "unknown-field"
-IN_A_PATH = "gemini"
-"""The dialect whose providers are told the model in the path of a URL."""
 ONE_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 """A model's name that is one segment of a path, whoever decodes it how often. A colon and a slash
 would begin something else.
@@ -51,10 +44,7 @@ DISABLE_SEARCH = "disable_search"
 SEARCH_DOMAINS = "search_domain_filter"
 OPENS: Mapping[str, str] = {"store": "store", DISABLE_SEARCH: WEB_SEARCH}
 """A switch is set unless this rule is open: then the client's word holds."""
-BETA = "beta"
 IDENTITY = "identity"
-MAX_BETA = 64
-"""Characters of a beta that are told of; the longest known has some fifty."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -195,7 +185,9 @@ class SealedPolicy:
         stripped: tuple[StrippedValue, ...] = ()
         opened = self._open(attempt)
         if not passing and attempt.dialect:
-            verdict = judge(body, dialect=attempt.dialect, facts=self._facts(opened, own=attempt.model))
+            verdict = judge(
+                body, table=DIALECTS[attempt.dialect].policy, facts=self._facts(opened, own=attempt.model)
+            )
             if isinstance(verdict, Refuse):
                 raise denial(verdict)
             if isinstance(verdict, Amend):
@@ -264,7 +256,7 @@ class SealedPolicy:
                 return JudgedRequest(ask, ())
             return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "")))
         facts = self._facts(opened)
-        verdict = judge(ask.body, dialect=ask.dialect, facts=facts)
+        verdict = judge(ask.body, table=DIALECTS[ask.dialect].policy, facts=facts)
         if isinstance(verdict, Refuse):
             return denial(verdict)
         stripped: tuple[StrippedValue, ...] = ()
@@ -274,47 +266,20 @@ class SealedPolicy:
         else:
             ask = msgspec.structs.replace(ask, judged=True)
         if ask.headers:
-            ask, dropped = _with_plain_headers(ask, facts)
+            headers, dropped = DIALECTS[ask.dialect].sealed_headers(ask.headers, facts)
+            ask = msgspec.structs.replace(ask, headers=headers)
             stripped += dropped
         return JudgedRequest(ask, stripped)
 
 
 def _no_segment(attempt: Attempt) -> Refuse | None:
     """A name that is more than one segment of a URL's path, where it will be one."""
-    if not attempt.dialect.startswith(IN_A_PATH):
+    dialect = DIALECTS.get(attempt.dialect)
+    if dialect is None or not dialect.model_in_path:
         return None
     if ONE_SEGMENT.fullmatch(attempt.model) and attempt.model not in ONLY_DOTS:
         return None
     return Refuse(UNKNOWN_FORM, "model", sentence(UNKNOWN_FORM, "model"))
-
-
-def _with_plain_headers(ask: RawRequest, facts: Facts) -> tuple[RawRequest, tuple[StrippedValue, ...]]:
-    """The Ask with a version that is one, and the betas that switch nothing on which
-    reaches out.
-    """
-    headers: list[tuple[bytes, bytes]] = []
-    stripped: list[StrippedValue] = []
-    betas: list[str] = []
-    for name, value in ask.headers:
-        if name == VERSION and not A_VERSION.fullmatch(value) and UNKNOWN_FIELD not in facts.allowed:
-            stripped.append(StrippedValue(f"/{VERSION.decode()}", UNKNOWN_FIELD))
-        elif name == BETAS:
-            betas.append(value.decode("latin-1"))
-        else:
-            headers.append((name, value))
-    # Of several headers one is made: what may be said once may not be said once in each.
-    kept, dropped = sealed_betas(",".join(betas), facts)
-    if kept:
-        headers.append((BETAS, ",".join(kept).encode("latin-1")))
-    stripped += [StrippedValue(f"/{BETAS.decode()}/{printable(beta)}", BETA) for beta in dropped]
-    if tuple(headers) == ask.headers:
-        return ask, ()
-    return msgspec.structs.replace(ask, headers=tuple(headers)), tuple(stripped)
-
-
-def printable(beta: str) -> str:
-    """A beta as it is told: the caller's own text, so neither long nor odd."""
-    return quote(beta[:MAX_BETA], safe="")
 
 
 def denial(refused: Refuse) -> PolicyDenied:

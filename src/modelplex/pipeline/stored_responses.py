@@ -15,8 +15,9 @@ import msgspec
 
 from modelplex.core.errors import BadRequest, NotFound
 from modelplex.core.request import RawRequest
+from modelplex.dialects.dialect import StoredContext
 from modelplex.dialects.openai_responses import dialect as openai_responses
-from modelplex.dialects.openai_responses.dialect import StoredContext
+from modelplex.dialects.registry import DIALECTS
 from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_store import ResponseStore, StoredResponse
 
@@ -34,7 +35,7 @@ async def open_stored(
     """The request with the earlier turns that it names, and its access to the store; None in a
     dialect other than Responses. Raises BadRequest for a state that is not stored here.
     """
-    if request.dialect != openai_responses.DIALECT:
+    if DIALECTS[request.dialect].storing is None:
         return request, None
     stored = StoredResponses(store, owner=owner, offload=offload)
     return await stored.open(request), stored

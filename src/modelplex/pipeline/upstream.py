@@ -22,6 +22,7 @@ from modelplex.config import ProviderConfig
 from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamEncoded, UpstreamTimeout
 from modelplex.core.events import ListedModel
 from modelplex.core.request import Attempt, Endpoint, RawRequest
+from modelplex.dialects.endpoints import endpoint_for
 from modelplex.dialects.raw_request import read_ask
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import (
@@ -38,7 +39,6 @@ from modelplex.http_client import (
 from modelplex.pipeline.content_decoding import decoded
 from modelplex.pipeline.offload import is_heavy
 from modelplex.providers import demo, request_head
-from modelplex.providers.endpoints import way
 from modelplex.providers.model_facts import facts
 from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest
 from modelplex.providers.specs import ProviderSpec
@@ -161,7 +161,12 @@ class HttpUpstream:
         return attempts
 
     def _new_attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
-        dialect, served = way(self._row, endpoint, conversations=self._quirks.conversations)
+        dialect, served = endpoint_for(
+            self._row.dialect,
+            endpoint,
+            serves=self._row.serves,
+            prefers="responses" if self._quirks.conversations == "responses" else None,
+        )
         known = facts(model, dialect)
         return [
             Attempt(
@@ -333,7 +338,7 @@ class DemoUpstream:
         return f"<DemoUpstream {self.name}>"
 
     def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
-        dialect, served = way(self._row, endpoint)
+        dialect, served = endpoint_for(self._row.dialect, endpoint, serves=self._row.serves)
         return [
             Attempt(provider=self.name, model=model, dialect=dialect, endpoint=served, quirks=self._quirks)
         ]
@@ -351,7 +356,7 @@ class DemoUpstream:
             return CannedResponse(b"text/event-stream", demo.stream(ask, created=created))
         status, answer = demo.answer(ask, created=created)
         if status >= 300:
-            raise provider_dialect("openai_chat").read_error(status, {}, answer)
+            raise provider_dialect(self._row.dialect).read_error(status, {}, answer)
         return CannedResponse(b"application/json", [answer])
 
     async def models(self) -> list[ListedModel]:

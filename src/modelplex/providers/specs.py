@@ -20,9 +20,6 @@ Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 Version = Literal["", "anthropic-version", "api-version"]
 """Where the API's version is said: nowhere, in a header of that name, or in the query."""
 
-DIALECTS = frozenset({"openai_chat", "anthropic_messages", "gemini", "ollama"})
-"""The dialects that providers speak, by the names of their files in wire/."""
-
 
 class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One type of provider.
@@ -95,8 +92,6 @@ def read_rows(table: bytes) -> Mapping[str, ProviderSpec]:
         for name, row in msgspec.toml.decode(table, type=dict[str, ProviderSpec]).items()
     }
     for name, row in rows.items():
-        if row.dialect not in DIALECTS:
-            raise ValueError(f"{name}: no dialect {row.dialect!r}")
         if row.base_url.endswith("/") or row.root.endswith("/"):
             raise ValueError(f"{name}: a slash at the end")
         if not row.models_path.startswith(f"{row.root}/"):

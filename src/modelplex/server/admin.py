@@ -13,7 +13,7 @@ from functools import partial
 from hmac import compare_digest
 from ipaddress import ip_address
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,18 +21,13 @@ import modelplex
 from modelplex.config import Config, Secret, redacted
 from modelplex.core.caller import Caller
 from modelplex.core.errors import BadRequest, PolicyDenied, Unauthorized, UnknownModel
-from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core.bounds import check_values
-from modelplex.dialects.gemini import dialect as gemini
-from modelplex.dialects.ollama import dialect as ollama
 from modelplex.pipeline.gateway import Gateway
 from modelplex.records.metrics import CONTENT_TYPE
 from modelplex.routing.aliases import permitted, resolve
 from modelplex.routing.circuits import ANY_KEY, EVERYBODY
 
 JSON = b"application/json"
-ModelsForm = Literal["openai", "anthropic", "gemini"]
-"""In which dialect a list of models is written."""
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
 NAMED = 5
 """Models that an agent is told of when it asks for one that is not among its own."""
@@ -75,11 +70,6 @@ class AdminRoutes:
         self._agents = agents
         self._tools = tools
         self._since = perf_counter()
-        self._ollama: Mapping[str, View] = {
-            "tags": self._tags,
-            "version": self._version,
-            "ps": self._running,
-        }
         self._views: Mapping[str, View] = {
             "status": self._status,
             "config": self._config,
@@ -109,55 +99,32 @@ class AdminRoutes:
         return JSON, _encode(report)
 
     async def models(
-        self, gateway: Gateway, *, caller: Caller, form: ModelsForm = "openai"
+        self, gateway: Gateway, *, caller: Caller, write: Callable[[Mapping[str, str]], bytes]
     ) -> tuple[bytes, bytes]:
-        known = await _known(gateway, caller)
-        match form:
-            case "anthropic":
-                return JSON, anthropic.write_models(known)
-            case "gemini":
-                return JSON, gemini.write_models(list(known))
-            case "openai":
-                return JSON, _encode(
-                    {"object": "list", "data": [_model(name, owner) for name, owner in known.items()]}
-                )
+        """The models of this caller, written in its dialect."""
+        return JSON, write(await _known(gateway, caller))
+
+    async def own_view(
+        self, gateway: Gateway, *, caller: Caller, write: Callable[[Mapping[str, str]], bytes] | bytes
+    ) -> tuple[bytes, bytes]:
+        """A page of the caller's dialect."""
+        return JSON, write if isinstance(write, bytes) else write(await _known(gateway, caller))
 
     async def model(
-        self, gateway: Gateway, *, caller: Caller, name: str, form: ModelsForm = "openai"
+        self, gateway: Gateway, *, caller: Caller, name: str, write: Callable[[str, str], bytes]
     ) -> tuple[bytes, bytes]:
         """One model, by any name that a call could use. Raises UnknownModel."""
         may_ask(gateway, caller, name)
-        owner = await _owner(gateway, name, globs=caller.models)
-        match form:
-            case "anthropic":
-                return JSON, anthropic.write_model(name)
-            case "gemini":
-                return JSON, gemini.write_model(name)
-            case "openai":
-                return JSON, _encode(_model(name, owner))
+        return JSON, write(name, await _owner(gateway, name, globs=caller.models))
 
-    def ollama_view(self, name: str, caller: Caller) -> View | None:
-        """What an Ollama client looks at before it asks."""
-        return partial(self._tags, caller=caller) if name == "tags" else self._ollama.get(name)
-
-    async def show(self, gateway: Gateway, body: bytes, caller: Caller) -> tuple[bytes, bytes]:
-        """What Ollama's clients ask of one model. Raises BadRequest and UnknownModel."""
+    async def show(
+        self, gateway: Gateway, body: bytes, caller: Caller, *, write: Callable[[str], bytes]
+    ) -> tuple[bytes, bytes]:
+        """A page about the model that the body names. Raises BadRequest and UnknownModel."""
         name = await gateway.offload.run(partial(_shown, body), body=body, owner=caller.owner)
         may_ask(gateway, caller, name)
         await gateway.catalog.candidates(name, globs=caller.models)
-        return JSON, ollama.write_show(name)
-
-    async def _tags(self, gateway: Gateway, caller: Caller | None = None) -> tuple[bytes, bytes]:
-        return JSON, ollama.write_tags(await _known(gateway, caller))
-
-    async def _version(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        del gateway
-        return JSON, ollama.write_version()
-
-    async def _running(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        """Which models are loaded: nothing is ever loaded here."""
-        del gateway
-        return JSON, b'{"models":[]}'
+        return JSON, write(name)
 
     async def _status(self, gateway: Gateway) -> tuple[bytes, bytes]:
         listing = gateway.catalog
@@ -303,7 +270,3 @@ def _breakers(gateway: Gateway, provider: str, caller: Caller | None = None) -> 
         }
         for one in found[:SHOWN_BREAKERS]
     ]
-
-
-def _model(name: str, owner: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": owner or "modelplex"}

@@ -37,9 +37,9 @@ from modelplex.core.errors import (
     detached,
 )
 from modelplex.core.request import RawRequest
-from modelplex.dialects.anthropic.dialect import allowed_betas
+from modelplex.dialects.dialect import Dialect
 from modelplex.dialects.raw_request import FORM, read_ask, read_form
-from modelplex.dialects.registry import write_error
+from modelplex.dialects.registry import DEFAULT, DIALECTS, write_error
 from modelplex.limits.agent_limits import AgentLimits, Ticket
 from modelplex.mcp.clients.http import McpHttp
 from modelplex.pipeline.gateway import Gateway
@@ -47,7 +47,7 @@ from modelplex.pipeline.response_output import ResponseHead
 from modelplex.pipeline.stored_responses import answer_view
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.record import Record
-from modelplex.server.admin import AdminRoutes, ModelsForm, View, may_ask, may_look_inside
+from modelplex.server.admin import AdminRoutes, View, may_ask, may_look_inside
 from modelplex.server.admission import BodyMemory, Reservation
 from modelplex.server.callers import CallerResolver
 from modelplex.server.fair_start import FairStart
@@ -59,10 +59,10 @@ from modelplex.server.routes import (
     TOOLS,
     Operation,
     below_base,
-    below_gemini,
-    below_ollama,
+    below_own_base,
+    check_method,
+    client_of_header,
     dialect_of,
-    gemini_path,
     is_base,
     operation,
     plain,
@@ -80,11 +80,6 @@ logs and headers.
 """
 
 
-CLIENTS_WITH_VERSIONS = frozenset({"anthropic_messages", "anthropic_count"})
-"""Dialects that say a version and betas in headers, which go on to a provider that speaks them too.
-"""
-
-
 class Request(msgspec.Struct, frozen=True):
     """What of the head is looked at. Credentials of any form are accepted, ignored and never passed
     on.
@@ -99,8 +94,8 @@ class Request(msgspec.Struct, frozen=True):
     content_type: str
     length: int | None
     upgrade: bool
-    form: ModelsForm
-    """Whose client it is, as its headers say: the paths of the models are the same for all."""
+    client: str
+    """The dialect of the client, as its headers say: the paths of the models are shared."""
     detail: bool
     """The query says `detail`: only /health has one that matters."""
 
@@ -108,16 +103,12 @@ class Request(msgspec.Struct, frozen=True):
 def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
     host = origin = authorization = None
     content_type, length, upgrade = "", None, False
-    form: ModelsForm = "openai"
+    client = DEFAULT
     for name, value in scope["headers"]:
         match name:
             case b"host":
                 _once(name, host)
                 host = value.decode("latin-1")
-            case b"anthropic-version":
-                form = "anthropic"
-            case b"x-goog-api-client" | b"x-goog-api-key":
-                form = "gemini"
             case b"upgrade":
                 upgrade = value.lower() == b"websocket"
             case b"content-type":
@@ -141,7 +132,7 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
                 # The parser is content with "gzip, chunked", and would give us the zipped bytes.
                 raise BadRequest("The only transfer-encoding that is served is chunked.")
             case _:
-                pass
+                client = client_of_header(name) or client
     if host is None and caller.kind == "tcp" and scope["http_version"] == "1.1":
         raise BadRequest("A request of HTTP/1.1 has the header 'Host' (RFC 9112 3.2).", code="host_missing")
     return Request(
@@ -154,7 +145,7 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> Request:
         content_type=content_type,
         length=length,
         upgrade=upgrade,
-        form=form,
+        client=client,
         detail=b"detail" in scope["query_string"],
     )
 
@@ -219,10 +210,10 @@ class App:
         http = cast("dict[str, Any]", scope)
         door = ResponseWriter(http["exchange"], receive, clock=perf_counter, keep=self.keep_bodies)
         request_id = next(self._ids)
-        form: ModelsForm = "openai"
+        client = DEFAULT
         try:
             request = read_head(http, self.callers.of(http["state"]["client"], http["headers"]))
-            form = request.form
+            client = request.client
             door.reservation = Reservation(self.bodies, _payer(request.caller))
             door.turn = partial(self._turns.take, request.caller.owner)
             plain(http["raw_path"], method=request.method)
@@ -243,7 +234,7 @@ class App:
             else:
                 raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}.")
         except ModelplexError as error:
-            await _refuse(detached(error), door, request_id, dialect=dialect_of(http["path"], form=form))
+            await _refuse(detached(error), door, request_id, dialect=dialect_of(http["path"], client=client))
         finally:
             door.release()
 
@@ -292,8 +283,8 @@ class App:
             ask = await gateway.offload.run(
                 partial(_read, asked, body, request.content_type), body=body, owner=request.caller.owner
             )
-            if asked.dialect in CLIENTS_WITH_VERSIONS:
-                ask = msgspec.structs.replace(ask, headers=version_headers(headers))
+            if (own := DIALECTS[asked.dialect].request_headers) is not None:
+                ask = msgspec.structs.replace(ask, headers=own(headers))
             journal.ask = ask
             may_ask(gateway, request.caller, ask.model)
             door.mind_hang_up()
@@ -342,11 +333,13 @@ class App:
     # --- everything else ---
 
     async def _other(self, request: Request, door: ResponseWriter, request_id: str) -> None:
-        if request.method == "POST" and below_ollama(request.path) == "show":
+        own = below_own_base(request.path)
+        if request.method == "POST" and own is not None and own[1] in own[0].model_views:
             label, body = await self.inside.show(
                 self.gateway,
                 await door.body(limit=self.max_body, declared=request.length),
                 request.caller,
+                write=own[0].model_views[own[1]],
             )
             await door.whole(200, [(b"content-type", label), (b"x-request-id", request_id.encode())], body)
             return
@@ -366,7 +359,7 @@ class App:
                 )
                 return
         if request.method == "POST":
-            gemini_path(request.path)
+            check_method(request.path)
         view = self._view(request)
         if view is None:
             raise NotFound(
@@ -386,22 +379,24 @@ class App:
         if path == "/" or is_base(path):  # what clients knock at before they begin
             return partial(self.inside.health, detail=False)
         if (rest := below_base(path)) is not None:
-            return self._models_view(rest, request.form, request.caller)
-        if (rest := below_gemini(path)) is not None:
-            return self._models_view(rest, "gemini", request.caller)
-        if (rest := below_ollama(path)) is not None:
-            return self.inside.ollama_view(rest, request.caller)
+            return self._models_view(rest, DIALECTS[request.client], request.caller)
+        if (own := below_own_base(path)) is not None:
+            dialect, rest = own
+            if rest in dialect.views:
+                return partial(self.inside.own_view, caller=request.caller, write=dialect.views[rest])
+            return self._models_view(rest, dialect, request.caller)
         if path.startswith(INSIDE) and request.caller.kind == "tcp":
             may_look_inside(request.caller.client, request.authorization, self.inside.token)
             return self.inside.view(path.removeprefix(INSIDE))
         return None
 
-    def _models_view(self, rest: str, form: ModelsForm, caller: Caller) -> View | None:
+    def _models_view(self, rest: str, dialect: Dialect, caller: Caller) -> View | None:
         """The list of models, or one of it."""
-        if rest in {"models", "models/"}:
-            return partial(self.inside.models, caller=caller, form=form)
-        if rest.startswith("models/"):
-            return partial(self.inside.model, caller=caller, name=rest.removeprefix("models/"), form=form)
+        if rest in {"models", "models/"} and dialect.write_models is not None:
+            return partial(self.inside.models, caller=caller, write=dialect.write_models)
+        if rest.startswith("models/") and dialect.write_model is not None:
+            name = rest.removeprefix("models/")
+            return partial(self.inside.model, caller=caller, name=name, write=dialect.write_model)
         return None
 
 
@@ -410,20 +405,6 @@ def _payer(caller: Caller) -> str:
     nobody in particular calls.
     """
     return f"{caller.owner} {caller.client}" if caller.client and not caller.agent else caller.owner
-
-
-def version_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
-    """Of a Messages request: its API version, and its betas, as far as they may go on. Of several
-    versions the first goes on: a provider has to be sent one.
-    """
-    kept: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
-        if name == b"anthropic-version":
-            if all(known != name for known, _ in kept):
-                kept.append((name, value))
-        elif name == b"anthropic-beta" and (betas := allowed_betas(value.decode("latin-1"))):
-            kept.append((name, betas.encode("latin-1")))
-    return tuple(kept)
 
 
 def _read(asked: Operation, body: bytes, content_type: str) -> RawRequest:

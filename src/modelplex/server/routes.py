@@ -1,18 +1,21 @@
-"""The route table: which operation a path asks for, and in which dialect its caller speaks. Pure.
+"""The route table: the operation that a path asks for, and the dialect of its caller. Pure.
 
-Above it stands the app. What is not here is a 404, in the dialect that the path begins like:
-nothing is passed through because somebody asked for it.
+The paths are members of the Dialect values. A path that is not in the table is a 404, in the
+dialect that the path begins like: nothing is passed through because somebody asked for it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import Endpoint
+from modelplex.dialects.dialect import Dialect
+from modelplex.dialects.registry import DEFAULT, DIALECTS
 
 BASES = ("/models/v1/", "/v1/")
 """The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL.
@@ -34,96 +37,89 @@ class Operation(msgspec.Struct, frozen=True):
     stream: bool | None = None
 
 
-def _of(endpoint: Endpoint, dialect: str = "openai_json", *, form: bool = False) -> Operation:
-    return Operation(endpoint, dialect, form)
-
-
-OPERATIONS: Mapping[str, Operation] = {
-    "chat/completions": _of("chat/completions", "openai_chat"),
-    "completions": _of("completions", "openai_completions"),
-    "embeddings": _of("embeddings", "openai_embeddings"),
-    "responses": _of("responses", "openai_responses"),
-    "responses/input_tokens": _of("responses/input_tokens", "openai_count"),
-    "messages": _of("messages", "anthropic_messages"),
-    "messages/count_tokens": _of("messages/count_tokens", "anthropic_count"),
-    "moderations": _of("moderations"),
-    "rerank": _of("rerank"),
-    "images/generations": _of("images/generations"),
-    "images/edits": _of("images/edits", form=True),
-    "images/variations": _of("images/variations", form=True),
-    "audio/speech": _of("audio/speech"),
-    "audio/transcriptions": _of("audio/transcriptions", form=True),
-    "audio/translations": _of("audio/translations", form=True),
-}
-"""What goes to a provider, by the path below a base."""
-
-
-AT_THE_ROOT = (
-    "chat/completions",
-    "completions",
-    "embeddings",
-    "responses",
-    "responses/input_tokens",
-    "messages",
-    "messages/count_tokens",
-)
-"""What is served at the root as well, with the models: for clients that were given the address
-without a path.
-"""
-
-
-OLLAMA_BASES = ("/api/", "/models/api/")
-"""Ollama's own interface, at the root, and beside the OpenAI-compatible one for clients that cut
-"/v1" off their base URL.
-"""
-OLLAMA_OPERATIONS: Mapping[str, Operation] = {
-    "chat": _of("api/chat", "ollama"),
-    "generate": _of("api/generate", "ollama_generate"),
-    "embed": _of("api/embed", "ollama_embed"),
-}
-
-
-GEMINI_BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/", "/v1/")
-"""Gemini's interface, by the versions that its clients put into the path; the last one they share
-with OpenAI's.
-"""
-GEMINI_METHODS: Mapping[str, Operation] = {
-    "generateContent": Operation("generate_content", "gemini", stream=False),
-    "streamGenerateContent": Operation("generate_content", "gemini_array", stream=True),
-    "streamGenerateContent?alt=sse": Operation("generate_content", "gemini", stream=True),
-    "countTokens": Operation("count_tokens", "gemini_count", stream=False),
-    "embedContent": Operation("embed_content", "gemini_embed_one", stream=False),
-    "batchEmbedContents": Operation("embed_content", "gemini_embed", stream=False),
-}
-
-
-GEMINI_MODEL = re.compile(r"[\w.:@+-]+(?:/[\w.:@+-]+)*", re.ASCII)
+MODEL_IN_PATH = re.compile(r"[\w.:@+-]+(?:/[\w.:@+-]+)*", re.ASCII)
 """A model's name in a path. Ours may have a provider before it, and a tag behind."""
 
 
-_PATHS: Mapping[str, Operation] = {
-    base + rest: asked
-    for bases, operations in ((BASES, OPERATIONS), (OLLAMA_BASES, OLLAMA_OPERATIONS))
-    for base in bases
-    for rest, asked in operations.items()
-} | {f"/{rest}": OPERATIONS[rest] for rest in AT_THE_ROOT}
+class _Methods(msgspec.Struct, frozen=True):
+    """Operations of a family at "models/{model}:{method}". `shared`: the bases that other dialects
+    have too.
+    """
+
+    bases: tuple[str, ...]
+    shared: tuple[str, ...]
+    operations: dict[str, Operation]
+
+
+class _Routes(msgspec.Struct, frozen=True):
+    """paths    operations by whole path
+    methods  of the families whose paths name the model
+    own      bases that belong to one dialect
+    folders  prefixes below a shared base that belong to one dialect
+    headers  headers that name the dialect of the client on shared paths
+    """
+
+    paths: dict[str, Operation]
+    methods: tuple[_Methods, ...]
+    own: dict[str, Dialect]
+    folders: dict[str, str]
+    headers: dict[bytes, str]
+    bases: frozenset[str]
+
+
+@lru_cache(maxsize=8)
+def _read(dialects: tuple[Dialect, ...]) -> _Routes:
+    paths: dict[str, Operation] = {}
+    methods: dict[str, dict[str, Operation]] = {}
+    own: dict[str, Dialect] = {base: d for d in dialects for base in d.bases}
+    for d in dialects:
+        asked = {
+            path: Operation(to.endpoint, d.name, form=to.form, stream=to.stream)
+            for path, to in d.paths.items()
+        }
+        if d.model_in_path:
+            methods.setdefault(d.family.name, {}).update(asked)
+            continue
+        bases = (*(d.family.bases or BASES), *(("/",) if d.at_root else ()))
+        paths |= {base + path: operation for base in bases for path, operation in asked.items()}
+    families = {d.name: d for d in dialects}
+    return _Routes(
+        paths=paths,
+        methods=tuple(
+            _Methods(families[name].bases, tuple(filter(None, [families[name].shared_base])), operations)
+            for name, operations in methods.items()
+        ),
+        own=own,
+        folders={d.folder: d.name for d in dialects if d.folder},
+        headers={header: d.name for d in dialects for header in d.client_headers},
+        bases=frozenset(base.rstrip("/") for base in (*BASES, *own)),
+    )
+
+
+def _routes() -> _Routes:
+    return _read(tuple(DIALECTS.values()))
 
 
 def operation(path: str, query: bytes = b"") -> Operation | None:
     """What a POST to this path asks for."""
-    return _PATHS.get(path) or _gemini_operation(path, query)
-
-
-def _gemini_operation(path: str, query: bytes) -> Operation | None:
-    """`models/{model}:{method}`, of which the model is the path's to say."""
-    rest = _below(path, GEMINI_BASES)
-    if rest is None or not rest.startswith("models/"):
-        return None
-    model, colon, method = rest.removeprefix("models/").rpartition(":")
-    if method == "streamGenerateContent" and b"alt=sse" in query.split(b"&"):
-        method += "?alt=sse"
-    asked = GEMINI_METHODS.get(method) if colon and GEMINI_MODEL.fullmatch(model) else None
-    return None if asked is None else msgspec.structs.replace(asked, model=model)
+    routes = _routes()
+    found = routes.paths.get(path)
+    if found is not None:
+        return found
+    for family in routes.methods:
+        rest = _below(path, (*family.bases, *family.shared))
+        if rest is None or not rest.startswith("models/"):
+            continue
+        model, colon, method = rest.removeprefix("models/").rpartition(":")
+        if not colon or not MODEL_IN_PATH.fullmatch(model):
+            continue
+        asked = None
+        if b"alt=sse" in query.split(b"&"):
+            asked = family.operations.get(f"{method}?alt=sse")
+        asked = asked or family.operations.get(method)
+        if asked is not None:
+            return msgspec.structs.replace(asked, model=model)
+    return None
 
 
 DISGUISED = re.compile(rb"%(?:2e|2f|5c|00|25)|//|\\|/\.{1,2}(?:/|$)", re.IGNORECASE)
@@ -154,49 +150,46 @@ def plain(raw_path: bytes, *, method: str) -> None:
     )
 
 
-def gemini_path(path: str) -> None:
-    """Whether a POST below Gemini's base names a model and a method that there are. Raises
-    BadRequest.
+def check_method(path: str) -> None:
+    """Whether a POST below the base of a family whose paths name the model has a model and a method
+    that there are. Raises BadRequest.
     """
-    rest = _below(path, GEMINI_BASES[:-1])
-    if rest is None or not rest.startswith("models/"):
-        return
-    model, colon, method = rest.removeprefix("models/").rpartition(":")
-    if not colon or method not in GEMINI_METHODS or not GEMINI_MODEL.fullmatch(model):
-        raise BadRequest(
-            "The path must be models/{model}:{method}, with a model's name as GET /v1beta/models has it and one of: "
-            + ", ".join(name for name in GEMINI_METHODS if "?" not in name)
-            + ".",
-            code="unknown_method",
-        )
+    for family in _routes().methods:
+        rest = _below(path, family.bases)
+        if rest is None or not rest.startswith("models/"):
+            continue
+        model, colon, method = rest.removeprefix("models/").rpartition(":")
+        if not colon or method not in family.operations or not MODEL_IN_PATH.fullmatch(model):
+            raise BadRequest(
+                "The path must be models/{model}:{method}, with a model's name as "
+                f"GET {family.bases[0]}models has it and one of: "
+                + ", ".join(name for name in family.operations if "?" not in name)
+                + ".",
+                code="unknown_method",
+            )
 
 
-DIALECT_OF_FORM: Mapping[str, str] = {
-    "openai": "openai_chat",
-    "anthropic": "anthropic_messages",
-    "gemini": "gemini",
-}
-"""Who asks on paths that several forms share."""
+def client_of_header(name: bytes) -> str | None:
+    """The dialect whose clients send this header, on paths that several dialects share."""
+    return _routes().headers.get(name)
 
 
-def dialect_of(path: str, *, form: str = "openai") -> str:
-    """What the caller of a path speaks, be it served or not, so that it can read the error. `form`
-    is whose client its headers say that it is.
+def dialect_of(path: str, *, client: str = DEFAULT) -> str:
+    """The dialect of the caller of a path, be it served or not, so that it can read the error.
+    `client` is the one that its headers name.
     """
     if (asked := operation(path)) is not None:
         return asked.dialect
-    if _below(path, OLLAMA_BASES) is not None:
-        return "ollama"
-    if _below(path, GEMINI_BASES[:-1]) is not None:
-        return "gemini"
-    if (below_base(path) or "").startswith("messages/"):
-        return "anthropic_messages"
-    return DIALECT_OF_FORM[form]
+    if (own := below_own_base(path)) is not None:
+        return own[0].name
+    rest = below_base(path) or ""
+    return next((name for folder, name in _routes().folders.items() if rest.startswith(folder)), client)
 
 
-def below_gemini(path: str) -> str | None:
-    """What follows a base of Gemini's own interface, None where the path is not below one."""
-    return _below(path, GEMINI_BASES[:-1])
+def below_own_base(path: str) -> tuple[Dialect, str] | None:
+    """The dialect to which a path's base belongs, and what follows it; None below a shared base."""
+    own = _routes().own
+    return next(((own[base], path[len(base) :]) for base in own if path.startswith(base)), None)
 
 
 def below_base(path: str) -> str | None:
@@ -204,26 +197,17 @@ def below_base(path: str) -> str | None:
     The root is one for what is served there.
     """
     rest = _below(path, BASES)
-    if rest is not None or is_base(path) or below_ollama(path) is not None or below_gemini(path) is not None:
+    if rest is not None or is_base(path) or below_own_base(path) is not None:
         return rest
     at_root = path.removeprefix("/")
-    return at_root if at_root.rstrip("/") == "models" or at_root.startswith(ROOT_FOLDERS) else None
+    folders = ("models/", *_routes().folders)
+    return at_root if at_root.rstrip("/") == "models" or at_root.startswith(folders) else None
 
 
-def below_ollama(path: str) -> str | None:
-    """What follows a base of Ollama's interface, None where the path is not below one."""
-    return _below(path, OLLAMA_BASES)
-
-
-def _below(path: str, bases: tuple[str, ...]) -> str | None:
+def _below(path: str, bases: Iterable[str]) -> str | None:
     return next((path[len(base) :] for base in bases if path.startswith(base)), None)
 
 
-ROOT_FOLDERS = ("models/", "responses/", "messages/")
-"""What has something below it that is served at the root."""
-_KNOCKS = frozenset(base.rstrip("/") for base in (*BASES, *OLLAMA_BASES, *GEMINI_BASES))
-
-
 def is_base(path: str) -> bool:
-    """Whether a path is a base URL itself, at which clients knock before they begin."""
-    return path.rstrip("/") in _KNOCKS
+    """Whether a path is a base URL itself, which clients look at before they begin."""
+    return path.rstrip("/") in _routes().bases

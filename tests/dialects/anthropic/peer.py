@@ -21,9 +21,8 @@ from modelplex.core.request import Attempt, ChatRequest, ModelFacts, ProviderReq
 from modelplex.dialects.anthropic import dialect as anthropic_dialect
 from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.dialect import ProviderDialect
-from modelplex.dialects.ollama import dialect as ollama
-from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import provider_dialect
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
 HOME = Attempt(
@@ -34,9 +33,7 @@ HOME = Attempt(
     facts=ModelFacts(max_output=64000, thinking="adaptive"),
 )
 PROVIDERS: dict[str, ProviderDialect] = {
-    "anthropic_messages": anthropic_dialect,
-    "openai_chat": openai_chat,
-    "ollama": ollama,
+    name: provider_dialect(name) for name in ("anthropic_messages", "openai_chat", "ollama")
 }
 HELLO = [{"role": "user", "content": "Hi"}]
 

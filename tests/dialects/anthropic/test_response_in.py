@@ -34,7 +34,6 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Attempt, ProviderRequest
 from modelplex.dialects.anthropic import dialect
-from modelplex.dialects.dialect import ProviderDialect
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "anthropic_messages"
 STREAMS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/stream.sse"))
@@ -55,7 +54,6 @@ FAILING = {
 
 ATTEMPT = Attempt(provider="anthropic", model="claude-sonnet-4-5", dialect="anthropic_messages", account="k1")
 NOTHING = ProviderRequest(body=b"")
-_: ProviderDialect = dialect
 
 
 # --- what comes back

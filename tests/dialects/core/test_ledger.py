@@ -43,7 +43,7 @@ def read(dialect: str, **more: Any) -> ChatRequest:
     """A request as a client of this dialect sends it."""
     body = json.dumps({"model": "m", **BODIES[dialect], **more}).encode()
     asked = read_ask(body, endpoint=ENDPOINTS[dialect], dialect=dialect)
-    return registry.CLIENTS[dialect].read_call(asked)
+    return registry.client_dialect(dialect).read_call(asked)
 
 
 def changes(call: ChatRequest, provider: str, facts: ModelFacts | None = None) -> dict[str, Change]:
@@ -51,7 +51,7 @@ def changes(call: ChatRequest, provider: str, facts: ModelFacts | None = None) -
     attempt = Attempt(
         provider="p", model="m", dialect=provider, facts=facts or ModelFacts(thinking="adaptive")
     )
-    return {each.path: each for each in registry.PROVIDERS[provider].write_call(call, attempt).changes}
+    return {each.path: each for each in registry.provider_dialect(provider).write_call(call, attempt).changes}
 
 
 class _SamplingOfTomorrow(Sampling, frozen=True):

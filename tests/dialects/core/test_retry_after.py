@@ -2,12 +2,8 @@
 
 import pytest
 
-from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core.retry_after import read_delay, read_seconds
-from modelplex.dialects.dialect import ProviderDialect
-from modelplex.dialects.gemini import dialect as gemini
-from modelplex.dialects.ollama import dialect as ollama
-from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.dialects.registry import DIALECTS, provider_dialect
 
 NOW = "Sun, 22 Nov 2026 12:00:00 GMT"
 LATER = "Sun, 22 Nov 2026 12:00:07 GMT"
@@ -38,8 +34,8 @@ def test_a_number_is_one_that_can_be_waited_for() -> None:
     assert [read_seconds(text) for text in ("1.5", "", "x", "-0.1", "1e400")] == [1.5, None, None, None, None]
 
 
-@pytest.mark.parametrize("dialect", [openai_chat, anthropic, gemini, ollama])
-def test_every_dialect_reads_a_date(dialect: ProviderDialect) -> None:
+@pytest.mark.parametrize("dialect", [name for name, d in DIALECTS.items() if d.provider])
+def test_every_dialect_reads_a_date(dialect: str) -> None:
     headers = {"retry-after": LATER, "date": NOW}
-    error = dialect.read_error(429, headers, b"{}")
+    error = provider_dialect(dialect).read_error(429, headers, b"{}")
     assert error.retry_after == 7.0

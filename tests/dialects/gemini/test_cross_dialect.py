@@ -25,10 +25,10 @@ from modelplex.core.request import (
     ToolChoice,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.gemini.json import as_signature
 from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.dialects.registry import provider_dialect
 from tests.dialects.gemini.peer import (
     ATTEMPT,
     chat_call,
@@ -57,19 +57,14 @@ WEATHER: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "st
 
 
 def _events(case: str, *, piece: int, dialect: str = "gemini") -> list[Event]:
-    readers: dict[str, tuple[ProviderDialect, Attempt]] = {
-        "gemini": (gemini, ATTEMPT),
-        "openai_chat": (openai_chat, OPENAI),
-        "anthropic_messages": (anthropic, ANTHROPIC),
-    }
-    module, attempt = readers[dialect]
+    attempt = {"gemini": ATTEMPT, "openai_chat": OPENAI, "anthropic_messages": ANTHROPIC}[dialect]
     written = NOTHING
     if (file := TRANSCRIPTS / dialect / case / "written.json").exists():
         given: dict[str, Any] = json.loads(file.read_text())
         written = ProviderRequest(
             b"", aliases=given.get("aliases", {}), free=frozenset(given.get("free", ()))
         )
-    reader = module.reader(attempt, written)
+    reader = provider_dialect(dialect).reader(attempt, written)
     data = (TRANSCRIPTS / dialect / case / "stream.sse").read_bytes()
     events: list[Event] = []
     for start in range(0, len(data), piece):

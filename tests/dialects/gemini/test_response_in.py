@@ -31,7 +31,6 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Attempt, ProviderRequest, RawRequest
 from modelplex.dialects.core.sse import SseReader
-from modelplex.dialects.dialect import ClientDialect, PassthroughDialect, ProviderDialect
 from modelplex.dialects.gemini import dialect
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "gemini"
@@ -45,9 +44,6 @@ FAILING = {"broken_off", "overloaded_inside_200", "error_after_output", "malform
 ATTEMPT = Attempt(provider="google", model="gemini-3-pro", dialect="gemini", account="k1")
 NOTHING = ProviderRequest(body=b"")
 ASK = RawRequest("generate_content", "gemini", "gemini-3-pro", b"{}", {}, stream=True)
-PROVIDER: ProviderDialect = dialect
-CLIENT: ClientDialect = dialect
-PASSING: PassthroughDialect = dialect
 
 
 def _told(event: Event) -> dict[str, Any]:

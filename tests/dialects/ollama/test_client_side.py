@@ -64,7 +64,7 @@ from modelplex.core.request import (
     ToolResultPart,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.dialect import ClientDialect, PassthroughDialect, PassthroughObserver
+from modelplex.dialects.dialect import PassthroughObserver
 from modelplex.dialects.gemini import fields as gemini_fields
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.ollama import fields as ollama_fields
@@ -78,9 +78,6 @@ ATTEMPT = Attempt(provider="p", model="m", dialect="ollama")
 NOTHING = ProviderRequest(body=b"")
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 ARGUMENTS = '{"city":"Zürich"}'
-
-_client: ClientDialect = ollama
-_passing: PassthroughDialect = ollama
 
 
 def _ask(**fields: Any) -> RawRequest:

@@ -69,7 +69,6 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.anthropic.fields import PATHS as ANTHROPIC_PATHS
-from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.ollama import dialect
 from modelplex.dialects.ollama.response_in import OllamaStreamReader
 from modelplex.dialects.openai_chat.fields import PATHS
@@ -86,8 +85,6 @@ IMAGE = ImagePart(InlineData("image/png", "aGVsbG8="))
 WEATHER = Tool(
     "weather", "Tells it", msgspec.Raw(b'{"type":"object","properties":{"city":{"type":"string"}}}')
 )
-
-_: ProviderDialect = dialect
 
 
 def _told(event: Event) -> dict[str, Any]:

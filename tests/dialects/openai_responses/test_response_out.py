@@ -33,6 +33,7 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import OpaqueState
 from modelplex.dialects.core.envelope import unwrap
+from modelplex.dialects.dialect import StoredContext
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from tests.dialects.openai_chat.peer import fold, pieces
 from tests.dialects.openai_chat.test_response_out import answers, unsealed
@@ -204,7 +205,7 @@ def test_what_the_request_did_not_say_has_the_value_that_strict_clients_expect()
 
 
 def test_what_the_gateway_keeps_is_told() -> None:
-    kept = openai_responses.StoredContext(store=True, previous="resp_0")
+    kept = StoredContext(store=True, previous="resp_0")
     body, _ = openai_responses.write_answer(ANSWER, CALL, id="resp_1", created=1, model="m", kept=kept)
     assert (json.loads(body)["store"], json.loads(body)["previous_response_id"]) == (True, "resp_0")
 

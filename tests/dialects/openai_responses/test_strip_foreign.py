@@ -22,11 +22,10 @@ from modelplex.core.events import (
 from modelplex.core.request import Attempt, ModelFacts, ProviderRequest, ReasoningPart, ToolCallPart
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.dialect import ProviderDialect
-from modelplex.dialects.gemini import dialect as gemini
-from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.openai_chat.dialect import ChatWriter
 from modelplex.dialects.openai_responses import dialect as openai_responses
+from modelplex.dialects.registry import provider_dialect
 from tests.dialects.openai_chat import peer as openai_chat_peer
 from tests.dialects.openai_chat.peer import fold, pieces
 from tests.dialects.openai_responses import peer as openai_responses_peer
@@ -41,10 +40,7 @@ from tests.dialects.openai_responses.peer import (
 
 TRANSCRIPTS = Path(__file__).parents[2] / "transcripts"
 READERS: dict[str, ProviderDialect] = {
-    "openai_chat": openai_chat,
-    "anthropic_messages": anthropic,
-    "gemini": gemini,
-    "ollama": ollama,
+    name: provider_dialect(name) for name in ("openai_chat", "anthropic_messages", "gemini", "ollama")
 }
 CALL = make_call(stream=True)
 WRITTEN = ProviderRequest(

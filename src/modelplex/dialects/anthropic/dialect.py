@@ -33,11 +33,14 @@ from modelplex.core.errors import (
 )
 from modelplex.core.events import Event, ListedModel
 from modelplex.core.request import Attempt, Change, ChatRequest, ProviderRequest
+from modelplex.dialects.anthropic import policy
 from modelplex.dialects.anthropic import response_out as anthropic_response_out
 from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.anthropic.errors import error_event, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
+from modelplex.dialects.anthropic.messages_out import DIALECT
 from modelplex.dialects.anthropic.passthrough import look, watch
+from modelplex.dialects.anthropic.policy_betas import sealed_headers
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
 from modelplex.dialects.anthropic.response_in import (
@@ -48,9 +51,22 @@ from modelplex.dialects.anthropic.response_in import (
 )
 from modelplex.dialects.anthropic.response_out import PING, AnthropicStreamWriter
 from modelplex.dialects.core.retry_after import read_delay
-from modelplex.dialects.dialect import ResponseReader
+from modelplex.dialects.dialect import (
+    CONVERSATION,
+    ClientDialect,
+    ClientPath,
+    Dialect,
+    Headers,
+    PassthroughDialect,
+    ProviderDialect,
+    ResponseReader,
+    StreamFraming,
+)
+from modelplex.policy.judge import PolicyTable
 
 __all__ = [
+    "COUNT",
+    "MESSAGES",
     "PING",
     "allowed_betas",
     "error_event",
@@ -148,3 +164,72 @@ def _seconds(date: str | None) -> int:
         return max(0, int(datetime.fromisoformat(date or "").timestamp()))
     except ValueError:
         return 0
+
+
+def version_headers(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+    """The API version and the betas of a request, as far as they may go to a provider of Messages.
+    Of several versions the first one goes: a provider needs exactly one.
+    """
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name == b"anthropic-version":
+            if all(known != name for known, _ in kept):
+                kept.append((name, value))
+        elif name == b"anthropic-beta" and (betas := allowed_betas(value.decode("latin-1"))):
+            kept.append((name, betas.encode("latin-1")))
+    return tuple(kept)
+
+
+# --- the values
+
+_POLICY = PolicyTable(policy.TOP, policy.FINISH)
+
+MESSAGES = Dialect(
+    name=DIALECT,
+    policy=_POLICY,
+    client_headers=frozenset({b"anthropic-version"}),
+    request_headers=version_headers,
+    sealed_headers=sealed_headers,
+    opaque_members=(b'"signature"', b'"redacted_thinking"'),
+    stored_members=(b'"file_id"', b'"container"'),
+    paths={"messages": ClientPath("messages")},
+    at_root=True,
+    folder="messages/",
+    endpoint="messages",
+    served_as=CONVERSATION,
+    beside=True,
+    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    provider=ProviderDialect(
+        write_call=write_call,
+        read_answer=read_answer,
+        reader=reader,
+        read_error=read_error,
+        read_models=read_models,
+    ),
+    passthrough=PassthroughDialect(
+        watch=watch,
+        look=look,
+        framing=StreamFraming(
+            "text/event-stream",
+            PING,
+            lambda error, request_id: error_event(error, request_id=request_id),
+        ),
+    ),
+    write_error=write_error,
+    request_id_header=b"request-id",
+    write_models=write_models,
+    write_model=lambda name, _: write_model(name),
+)
+COUNT = Dialect(
+    name="anthropic_count",
+    policy=_POLICY,
+    variant_of=MESSAGES,
+    stream="never",
+    request_headers=version_headers,
+    sealed_headers=sealed_headers,
+    paths={"messages/count_tokens": ClientPath("messages/count_tokens")},
+    at_root=True,
+    endpoint="messages/count_tokens",
+    served_as="messages/count_tokens",
+    write_count=lambda tokens: write_count(tokens, estimated=True),
+)

@@ -9,12 +9,21 @@ message.
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
+from modelplex.core.request import StrippedValue
+from modelplex.dialects.dialect import Headers
 from modelplex.policy.verdict import Facts
 
 BETA = r"(?=.{1,64}\Z)[a-z0-9]+(?:-[a-z0-9]+)*"
 """What betas look like. Any other text would be a message of the client's own, and passes nowhere.
 """
+VERSION_HEADER = b"anthropic-version"
+BETA_HEADER = b"anthropic-beta"
+A_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
+"""What versions look like. Any other text would be a message of the client's own."""
+MAX_BETA = 64
+"""Characters of a stripped beta that are reported; the longest known has some fifty."""
 DATE = r"20[0-9]{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12][0-9]|3[01])"
 KEPT = (
     "claude-code-",
@@ -86,6 +95,33 @@ def sealed_betas(header: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str,
         else:
             kept[name] = value
     return tuple(kept.values()), tuple(dropped)
+
+
+def sealed_headers(given: Headers, facts: Facts) -> tuple[Headers, tuple[StrippedValue, ...]]:
+    """The headers with a version that is one and the betas that turn on nothing which reaches out,
+    and what was taken out.
+    """
+    headers: list[tuple[bytes, bytes]] = []
+    stripped: list[StrippedValue] = []
+    betas: list[str] = []
+    for name, value in given:
+        if name == VERSION_HEADER and not A_VERSION.fullmatch(value) and "unknown-field" not in facts.allowed:
+            stripped.append(StrippedValue(f"/{VERSION_HEADER.decode()}", "unknown-field"))
+        elif name == BETA_HEADER:
+            betas.append(value.decode("latin-1"))
+        else:
+            headers.append((name, value))
+    # Of several headers one is made: what may be said once may not be said once in each.
+    kept, dropped = sealed_betas(",".join(betas), facts)
+    if kept:
+        headers.append((BETA_HEADER, ",".join(kept).encode("latin-1")))
+    stripped += [StrippedValue(f"/{BETA_HEADER.decode()}/{printable(beta)}", "beta") for beta in dropped]
+    return tuple(headers), tuple(stripped)
+
+
+def printable(beta: str) -> str:
+    """A beta as it is reported: the caller's own text, so neither long nor odd."""
+    return quote(beta[:MAX_BETA], safe="")
 
 
 def _name(value: str) -> str:

@@ -32,6 +32,10 @@ MAX_PARAMETERS = 1_000
 """Members of a body's top level. The largest form has about 60, and each unknown one is reported by
 its name.
 """
+CHAT_LISTS: Mapping[str, int] = {"messages": MAX_MESSAGES, "tools": MAX_TOOLS, "functions": MAX_TOOLS}
+"""Lists of chat completions, and of every dialect that names no others. `input` of embeddings holds
+token ids, which are many and cheap.
+"""
 SMALLEST_VALUE = 2
 """Bytes of a value and of what sets it apart from the next: a body shorter than this for each is
 within the bound, whatever it holds.
@@ -95,15 +99,15 @@ def _whole_escape(body: bytes, start: int, end: int) -> int:
     return end + backslashes % 2
 
 
-def check_lists(fields: Mapping[str, msgspec.Raw], *, dialect: str) -> None:
-    """Raises BadRequest for a top level with too many members, and for a list in it with too many
-    entries.
+def check_lists(fields: Mapping[str, msgspec.Raw], *, limits: Mapping[str, int]) -> None:
+    """Raises BadRequest for a top level with too many members, and for a list with more entries
+    than `limits` has for its name.
     """
     if len(fields) > MAX_PARAMETERS:
         raise BadRequest(
             f"The body has {len(fields)} members at its top level, and at most {MAX_PARAMETERS} are read."
         )
-    for name, limit in _LISTS.get(dialect, _OPENAI).items():
+    for name, limit in limits.items():
         raw = fields.get(name)
         if raw is None or len(raw) <= limit * SMALLEST_VALUE or _most_entries(raw) <= limit:
             continue
@@ -119,18 +123,3 @@ def _most_entries(raw: msgspec.Raw) -> int:
     """At least as many entries as the list has."""
     text = memoryview(raw)
     return 1 + sum(bytes(text[start : start + SLICE]).count(b",") for start in range(0, len(text), SLICE))
-
-
-_OPENAI = {"messages": MAX_MESSAGES, "tools": MAX_TOOLS, "functions": MAX_TOOLS}
-_GEMINI = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
-_RESPONSES = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
-_LISTS: Mapping[str, Mapping[str, int]] = {
-    "openai_responses": _RESPONSES,
-    "openai_count": _RESPONSES,
-    "gemini": _GEMINI,
-    "gemini_array": _GEMINI,
-    "gemini_count": _GEMINI,
-}
-"""Lists by dialect; all others call theirs as chat completions do. `input` of embeddings holds
-token ids, which are many and cheap.
-"""

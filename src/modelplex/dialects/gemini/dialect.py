@@ -15,15 +15,29 @@ clients are answered `gemini.response_out`, what passes `gemini.passthrough`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import EmbeddingResponse, ListedModel, Usage
-from modelplex.core.request import ChatRequest, RawRequest
+from modelplex.core.request import Attempt, ChatRequest, RawRequest
+from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
 from modelplex.dialects.core.usage import of_vectors
+from modelplex.dialects.dialect import (
+    CONVERSATION,
+    Amendment,
+    ClientDialect,
+    ClientEmbeddings,
+    ClientPath,
+    Dialect,
+    PassthroughDialect,
+    ProviderDialect,
+    ProviderEmbeddings,
+    StreamFraming,
+)
+from modelplex.dialects.gemini import policy
 from modelplex.dialects.gemini.errors import read_error, write_error, write_error_event
 from modelplex.dialects.gemini.json import ABSENT, DIALECT, camel
 from modelplex.dialects.gemini.passthrough import GeminiObserver, look, look_at_vectors, watch
@@ -32,9 +46,15 @@ from modelplex.dialects.gemini.request_out import write_call, write_counting, wr
 from modelplex.dialects.gemini.response_in import read_answer, reader
 from modelplex.dialects.gemini.response_out import PING, GeminiArrayFraming, GeminiStreamWriter, write_answer
 from modelplex.dialects.gemini.usage import read_usage
+from modelplex.policy.judge import PolicyTable
 
 __all__ = [
+    "ARRAY",
+    "COUNT",
     "DIALECT",
+    "EMBED",
+    "EMBED_ONE",
+    "GEMINI",
     "PING",
     "GeminiArrayFraming",
     "GeminiObserver",
@@ -184,3 +204,145 @@ def write_embedded(embedded: EmbeddingResponse, ask: RawRequest) -> bytes:
     if any(camel(name) == "requests" for name in ask.fields):
         return msgspec.json.encode({"embeddings": vectors, **counted})
     return msgspec.json.encode({"embedding": vectors[0], **counted})
+
+
+# --- passthrough
+
+REPEATS = ("generateContentRequest", "generate_content_request")
+"""Members that hold a whole request, and in it the model's name."""
+_encode = msgspec.json.Encoder().encode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_requests = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+
+
+def amend(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+    """Some bodies repeat the path's model, with a prefix; one that differs from the path's is an
+    error there, so an alias is replaced.
+    """
+    changed = _names_repeated(ask.fields, attempt.model)
+    return Amendment(changed) if changed else None
+
+
+def _names_repeated(fields: Mapping[str, msgspec.Raw], model: str) -> dict[str, msgspec.Raw]:
+    """The members that name another model than the path will, with the provider's name in them."""
+    name = msgspec.Raw(_encode(f"models/{model}"))
+    changed: dict[str, msgspec.Raw] = {}
+    if "model" in fields and bytes(fields["model"]) != bytes(name):
+        changed["model"] = name
+    try:
+        for member in REPEATS:
+            if member in fields and _says_another(inner := _decode_fields(fields[member]), name):
+                changed[member] = msgspec.Raw(_encode({**inner, "model": name}))
+        if "requests" in fields:
+            rows = _decode_requests(fields["requests"])
+            if any(_says_another(row, name) for row in rows):
+                changed["requests"] = msgspec.Raw(
+                    _encode([{**row, "model": name} if "model" in row else row for row in rows])
+                )
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return changed  # of another shape than the dialect's: the provider says so
+    return changed
+
+
+def _says_another(members: Mapping[str, msgspec.Raw], name: msgspec.Raw) -> bool:
+    return "model" in members and bytes(members["model"]) != bytes(name)
+
+
+# --- the values
+
+_BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/")
+"""By the versions that its clients put into the path."""
+_POLICY = PolicyTable(policy.TOP, policy.FINISH)
+_LISTS = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
+_CLIENT = ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer)
+_EMBEDDINGS = ClientEmbeddings(
+    read=read_embedding, write=lambda embedded, ask, _, __: write_embedded(embedded, ask)
+)
+
+GEMINI = Dialect(
+    name=DIALECT,
+    policy=_POLICY,
+    lists=_LISTS,
+    model_in_path=True,
+    amend=amend,
+    client_headers=frozenset({b"x-goog-api-client", b"x-goog-api-key"}),
+    opaque_members=(b'"thoughtSignature"', b'"thought_signature"'),
+    stored_members=(b'"fileData"', b'"file_data"'),
+    envelope_mark=b"bXB4MS",  # base64 of the mark, but for the bits that it shares with what follows
+    bases=_BASES,
+    shared_base="/v1/",
+    paths={
+        "generateContent": ClientPath("generate_content", stream=False),
+        "streamGenerateContent?alt=sse": ClientPath("generate_content", stream=True),
+    },
+    endpoint="generate_content",
+    served_as=CONVERSATION,
+    client=_CLIENT,
+    provider=ProviderDialect(
+        write_call=write_call,
+        read_answer=read_answer,
+        reader=reader,
+        read_error=read_error,
+        read_models=read_models,
+    ),
+    passthrough=PassthroughDialect(
+        watch=watch,
+        look=look,
+        framing=StreamFraming(
+            "text/event-stream",
+            PING,
+            lambda error, request_id: write_error_event(error, request_id=request_id),
+        ),
+    ),
+    write_error=write_error,
+    write_models=lambda known: write_models(list(known)),
+    write_model=lambda name, _: write_model(name),
+)
+ARRAY = Dialect(
+    name="gemini_array",
+    policy=_POLICY,
+    variant_of=GEMINI,
+    lists=_LISTS,
+    model_in_path=True,
+    paths={"streamGenerateContent": ClientPath("generate_content", stream=True)},
+    endpoint="generate_content",
+    served_as=CONVERSATION,
+    client=_CLIENT,
+    reframe=GeminiArrayFraming,
+)
+"""The stream as one JSON array: Google's default where a client does not ask for events."""
+COUNT = Dialect(
+    name="gemini_count",
+    policy=PolicyTable(policy.COUNT, policy.FINISH),
+    variant_of=GEMINI,
+    lists=_LISTS,
+    model_in_path=True,
+    amend=amend,
+    paths={"countTokens": ClientPath("count_tokens", stream=False)},
+    endpoint="count_tokens",
+    served_as="count_tokens",
+    write_count=write_count,
+)
+EMBED_ONE = Dialect(
+    name="gemini_embed_one",
+    policy=PolicyTable(policy.EMBED_ONE),
+    variant_of=GEMINI,
+    model_in_path=True,
+    paths={"embedContent": ClientPath("embed_content", stream=False)},
+    endpoint="embed_content",
+    served_as="embeddings",
+    embeddings_client=_EMBEDDINGS,
+)
+"""One text; a provider is asked in the form of `EMBED`."""
+EMBED = Dialect(
+    name="gemini_embed",
+    policy=PolicyTable(policy.EMBED),
+    variant_of=GEMINI,
+    model_in_path=True,
+    amend=amend,
+    paths={"batchEmbedContents": ClientPath("embed_content", stream=False)},
+    endpoint="embed_content",
+    served_as="embeddings",
+    embeddings_client=_EMBEDDINGS,
+    embeddings_provider=ProviderEmbeddings(write=write_embedding, read=read_embedded, look=look_at_vectors),
+)

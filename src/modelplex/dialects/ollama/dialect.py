@@ -28,6 +28,7 @@ from modelplex.core.errors import (
     RateLimited,
     TooLarge,
     UnknownModel,
+    Unsupported,
     UpstreamAuth,
     UpstreamBroken,
     UpstreamTimeout,
@@ -38,10 +39,23 @@ from modelplex.core.events import (
     ListedModel,
     Usage,
 )
-from modelplex.core.request import Change, ChatRequest, CompletionRequest
+from modelplex.core.request import Change, ChatRequest, CompletionRequest, RawRequest
 from modelplex.dialects.core.foreign_errors import words_of
 from modelplex.dialects.core.retry_after import read_delay
 from modelplex.dialects.core.usage import count
+from modelplex.dialects.dialect import (
+    CONVERSATION,
+    ClientDialect,
+    ClientEmbeddings,
+    ClientPath,
+    Dialect,
+    PassthroughDialect,
+    ProviderCompletions,
+    ProviderDialect,
+    ProviderEmbeddings,
+    StreamFraming,
+)
+from modelplex.dialects.ollama import policy
 from modelplex.dialects.ollama import response_out as ollama_response_out
 from modelplex.dialects.ollama.passthrough import OllamaObserver, look, look_at_vectors, watch
 from modelplex.dialects.ollama.request_in import (
@@ -73,10 +87,14 @@ from modelplex.dialects.ollama.response_out import (
     write_tags,
     write_version,
 )
+from modelplex.policy.judge import PolicyTable
 
 __all__ = [
     "DIALECT",
+    "EMBED",
     "GENERATE",
+    "GENERATION",
+    "OLLAMA",
     "SPOKEN",
     "OllamaObserver",
     "OllamaStreamWriter",
@@ -206,3 +224,80 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         upstream_body=body,
         retry_after=read_delay(headers),
     )
+
+
+# --- the values
+
+
+def _read_generated_call(ask: RawRequest) -> ChatRequest:
+    """/api/generate as a conversation of one turn, for models that are not Ollama's."""
+    asked = read_generate(ask)
+    if isinstance(asked, CompletionRequest):
+        raise Unsupported("'raw' and 'suffix' are for models of Ollama itself.", param="raw")
+    return asked
+
+
+def _answer_load(ask: RawRequest, created: int) -> bytes | None:
+    """The response to a body that only loads or unloads a model: nothing is loaded here."""
+    reason = read_load(ask)
+    if reason is None:
+        return None
+    return write_loaded(ask.model, reason=reason, generate=ask.dialect == GENERATE, created=created)
+
+
+_PASSTHROUGH = PassthroughDialect(
+    watch=watch,
+    look=look,
+    framing=StreamFraming("application/x-ndjson", b"", lambda error, _: error_line(error)),
+)
+
+OLLAMA = Dialect(
+    name=DIALECT,
+    policy=PolicyTable(policy.CHAT),
+    stream="by_default",
+    bases=("/api/", "/models/api/"),
+    paths={"chat": ClientPath("api/chat")},
+    endpoint="api/chat",
+    served_as=CONVERSATION,
+    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    provider=ProviderDialect(
+        write_call=write_call,
+        read_answer=read_answer,
+        reader=reader,
+        read_error=read_error,
+        read_models=read_models,
+    ),
+    passthrough=_PASSTHROUGH,
+    answer_locally=_answer_load,
+    write_error=write_error,
+    views={"tags": write_tags, "version": write_version(), "ps": b'{"models":[]}'},  # nothing is loaded here
+    model_views={"show": write_show},
+)
+GENERATION = Dialect(
+    name=GENERATE,
+    policy=PolicyTable(policy.GENERATE),
+    variant_of=OLLAMA,
+    stream="by_default",
+    paths={"generate": ClientPath("api/generate")},
+    endpoint="api/generate",
+    served_as="completions",
+    client=ClientDialect(read_call=_read_generated_call, write_answer=write_answer, writer=writer),
+    passthrough=_PASSTHROUGH,
+    completions_provider=ProviderCompletions(
+        write=write_completion, read=read_completion, reader=completion_reader
+    ),
+    answer_locally=_answer_load,
+)
+EMBED = Dialect(
+    name="ollama_embed",
+    policy=PolicyTable(policy.EMBED),
+    variant_of=OLLAMA,
+    stream="never",
+    paths={"embed": ClientPath("api/embed")},
+    endpoint="api/embed",
+    served_as="embeddings",
+    embeddings_client=ClientEmbeddings(
+        read=read_embed, write=lambda embedded, _, __, model: write_embedded(embedded, model)
+    ),
+    embeddings_provider=ProviderEmbeddings(write=write_embedding, read=read_embedded, look=look_at_vectors),
+)

@@ -9,14 +9,29 @@ servers make of it are in docs/reference/wire-formats.md#chat-completions and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from modelplex.core.errors import UpstreamBroken
+from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Event, ListedModel
-from modelplex.core.request import Change, ChatRequest
-from modelplex.dialects.core.json import decode_mended
+from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.dialects.core.json import decode_mended, encode
+from modelplex.dialects.dialect import (
+    CONVERSATION,
+    Amendment,
+    ClientCompletions,
+    ClientDialect,
+    ClientEmbeddings,
+    ClientPath,
+    Dialect,
+    PassthroughDialect,
+    ProviderDialect,
+    ProviderEmbeddings,
+    StreamFraming,
+)
+from modelplex.dialects.openai_chat import completions, embeddings, policy, policy_of_others
 from modelplex.dialects.openai_chat import response_out as openai_chat_response_out
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_chat.passthrough import ChatObserver, look, watch
@@ -24,12 +39,18 @@ from modelplex.dialects.openai_chat.request_in import read_call
 from modelplex.dialects.openai_chat.request_out import write_call
 from modelplex.dialects.openai_chat.response_in import ChatReader, read_answer, reader
 from modelplex.dialects.openai_chat.response_out import ChatWriter
+from modelplex.policy.judge import PolicyTable
 
 __all__ = [
+    "CHAT",
+    "COMPLETIONS",
     "DIALECT",
+    "EMBEDDINGS",
+    "JSON",
     "ChatObserver",
     "ChatReader",
     "ChatWriter",
+    "drop_refused",
     "look",
     "read_answer",
     "read_call",
@@ -81,3 +102,122 @@ def read_models(body: bytes) -> list[ListedModel]:
         raise UpstreamBroken("The provider's list of models is not one in OpenAI's form.")
     models = found.data if isinstance(found, _Models) else found
     return [ListedModel(model.id, int(model.created or 0)) for model in models]
+
+
+def write_models(known: Mapping[str, str]) -> bytes:
+    """The response to `GET /v1/models`. `known` maps a model's name to who serves it."""
+    return encode({"object": "list", "data": [_listed(name, owner) for name, owner in known.items()]})
+
+
+def write_model(name: str, owner: str) -> bytes:
+    """The response to `GET /v1/models/{name}`."""
+    return encode(_listed(name, owner))
+
+
+def _listed(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner or "modelplex"}
+
+
+# --- passthrough
+
+
+def amend(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+    """What a service that deviates from OpenAI's form needs changed, by its quirks."""
+    quirks, fields = attempt.quirks, ask.fields
+    if quirks.output_limit == "max_tokens" and "max_completion_tokens" in fields:
+        renamed = {"max_completion_tokens": None, "max_tokens": fields["max_completion_tokens"]}
+        change = Change("rename", "max_completion_tokens", "this service reads max_tokens")
+        refused = drop_refused(ask, attempt) or Amendment({})
+        return Amendment({**renamed, **refused.members}, (change, *refused.changes))
+    return drop_refused(ask, attempt)
+
+
+def drop_refused(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+    """Without the members that the service answers with an error."""
+    refused = [name for name in attempt.quirks.refuses if name in ask.fields]
+    if not refused:
+        return None
+    changes = tuple(Change("drop", name, "this service answers it with an error") for name in refused)
+    return Amendment(dict.fromkeys(refused), changes)
+
+
+def _in_stream_error(error: ModelplexError, request_id: str) -> bytes:
+    return b"data: " + write_error(error, request_id=request_id)[1] + b"\n\n"
+
+
+# --- the values
+
+_FRAMING = StreamFraming("text/event-stream", b": ping\n\n", _in_stream_error)
+
+CHAT = Dialect(
+    name=DIALECT,
+    policy=PolicyTable(policy.TOP, policy.FINISH),
+    usage_on_request=True,
+    amend=amend,
+    opaque_members=(b'"reasoning_details"', b'"thought_signature"'),
+    stored_members=(b'"file_id"', b'"audio"'),
+    paths={"chat/completions": ClientPath("chat/completions")},
+    at_root=True,
+    endpoint="chat/completions",
+    served_as=CONVERSATION,
+    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    provider=ProviderDialect(
+        write_call=write_call,
+        read_answer=read_answer,
+        reader=reader,
+        read_error=read_error,
+        read_models=read_models,
+    ),
+    passthrough=PassthroughDialect(watch=watch, look=look, framing=_FRAMING),
+    write_error=write_error,
+    write_models=write_models,
+    write_model=write_model,
+)
+COMPLETIONS = Dialect(
+    name=completions.DIALECT,
+    policy=PolicyTable(policy_of_others.COMPLETIONS),
+    variant_of=CHAT,
+    usage_on_request=True,
+    amend=amend,
+    paths={"completions": ClientPath("completions")},
+    at_root=True,
+    endpoint="completions",
+    served_as="completions",
+    passthrough=PassthroughDialect(watch=completions.watch, look=completions.look, framing=_FRAMING),
+    completions_client=ClientCompletions(
+        read=completions.read_completion, write=completions.write_answer, writer=completions.writer
+    ),
+)
+EMBEDDINGS = Dialect(
+    name=embeddings.DIALECT,
+    policy=PolicyTable(policy_of_others.EMBEDDINGS),
+    variant_of=CHAT,
+    stream="never",
+    paths={"embeddings": ClientPath("embeddings")},
+    at_root=True,
+    endpoint="embeddings",
+    served_as="embeddings",
+    embeddings_client=ClientEmbeddings(
+        read=embeddings.read_embedding,
+        write=lambda embedded, _, asked, model: embeddings.write_embedded(embedded, asked, model),
+    ),
+    embeddings_provider=ProviderEmbeddings(
+        write=embeddings.write_embedding, read=embeddings.read_embedded, look=embeddings.look
+    ),
+)
+JSON = Dialect(
+    name="openai_json",
+    policy=PolicyTable(policy_of_others.JSON),
+    variant_of=CHAT,
+    paths={
+        "moderations": ClientPath("moderations"),
+        "rerank": ClientPath("rerank"),
+        "images/generations": ClientPath("images/generations"),
+        "images/edits": ClientPath("images/edits", form=True),
+        "images/variations": ClientPath("images/variations", form=True),
+        "audio/speech": ClientPath("audio/speech"),
+        "audio/transcriptions": ClientPath("audio/transcriptions", form=True),
+        "audio/translations": ClientPath("audio/translations", form=True),
+    },
+)
+"""Bodies and responses that nobody here reads."""

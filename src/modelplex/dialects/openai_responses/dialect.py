@@ -10,16 +10,30 @@ an id is put into the request before it is read (`with_history`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from modelplex.core.errors import BadRequest, ModelplexError
 from modelplex.core.events import Event
-from modelplex.core.request import Change, ChatRequest, RawRequest
+from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
 from modelplex.dialects.core.json import as_object, decode_mended, encode
-from modelplex.dialects.openai_chat.dialect import read_models
+from modelplex.dialects.dialect import (
+    CONVERSATION,
+    Amendment,
+    ClientDialect,
+    ClientPath,
+    Dialect,
+    PassthroughDialect,
+    ProviderDialect,
+    StoredContext,
+    StreamFraming,
+)
+from modelplex.dialects.openai_chat.dialect import drop_refused, read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
+from modelplex.dialects.openai_responses import policy
 from modelplex.dialects.openai_responses import response_out as openai_responses_response_out
 from modelplex.dialects.openai_responses.constants import DIALECT
 from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, look, watch
@@ -33,7 +47,6 @@ from modelplex.dialects.openai_responses.request_in import (
 )
 from modelplex.dialects.openai_responses.request_out import write_call
 from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_answer, reader
-from modelplex.dialects.openai_responses.response_object import StoredContext
 from modelplex.dialects.openai_responses.response_out import ResponsesWriter
 from modelplex.dialects.openai_responses.stored import (
     final_response,
@@ -41,13 +54,15 @@ from modelplex.dialects.openai_responses.stored import (
     response_id,
     with_items,
 )
+from modelplex.policy.judge import PolicyTable
 
 __all__ = [
+    "COUNT",
     "DIALECT",
+    "RESPONSES",
     "ResponsesObserver",
     "ResponsesReader",
     "ResponsesWriter",
-    "StoredContext",
     "check_state",
     "final_response",
     "input_items",
@@ -171,3 +186,72 @@ def write_deleted(response_id: str) -> bytes:
 def write_input_tokens(tokens: int) -> bytes:
     """The answer of POST /responses/input_tokens."""
     return encode({"object": "response.input_tokens", "input_tokens": tokens})
+
+
+# --- passthrough
+
+
+def amend(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+    """Responses are stored here and never at a provider; what the service refuses is left out."""
+    refused = drop_refused(ask, attempt)
+    stored = attempt.endpoint == "responses" and "store" not in attempt.quirks.refuses
+    if not stored or bytes(ask.fields.get("store", b"null")) == b"false":
+        return refused
+    members: dict[str, msgspec.Raw | None] = {"store": msgspec.Raw(b"false")}
+    return (
+        Amendment(members) if refused is None else Amendment({**members, **refused.members}, refused.changes)
+    )
+
+
+def storing(kept: StoredContext) -> ClientDialect:
+    """The client half for a response that the gateway keeps."""
+    return ClientDialect(
+        read_call=read_call, write_answer=partial(write_answer, kept=kept), writer=partial(writer, kept=kept)
+    )
+
+
+# --- the values
+
+_LISTS = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
+
+RESPONSES = Dialect(
+    name=DIALECT,
+    policy=PolicyTable(policy.TOP, policy.FINISH),
+    lists=_LISTS,
+    amend=amend,
+    opaque_members=(b'"encrypted_content"',),
+    stored_members=(b'"file_id"', b'"item_reference"'),
+    paths={"responses": ClientPath("responses")},
+    at_root=True,
+    folder="responses/",
+    endpoint="responses",
+    served_as=CONVERSATION,
+    beside=True,
+    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    provider=ProviderDialect(
+        write_call=write_call,
+        read_answer=read_answer,
+        reader=reader,
+        read_error=read_error,
+        read_models=read_models,
+    ),
+    passthrough=PassthroughDialect(
+        watch=watch,
+        look=look,
+        framing=StreamFraming("text/event-stream", b": ping\n\n", lambda error, _: write_error_event(error)),
+    ),
+    storing=storing,
+    write_error=write_error,
+)
+COUNT = Dialect(
+    name="openai_count",
+    policy=PolicyTable(policy.COUNT, policy.COUNT_FINISH),
+    variant_of=RESPONSES,
+    lists=_LISTS,
+    stream="never",
+    paths={"responses/input_tokens": ClientPath("responses/input_tokens")},
+    at_root=True,
+    endpoint="responses/input_tokens",
+    served_as="responses/input_tokens",
+    write_count=write_input_tokens,
+)

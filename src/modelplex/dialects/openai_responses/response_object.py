@@ -16,6 +16,7 @@ from modelplex.core.errors import BadRequest, ModelplexError, RateLimited
 from modelplex.core.events import Usage
 from modelplex.core.request import AnyTool, ChatRequest, FreeformTool, HostedTool, TextPart, Tool
 from modelplex.dialects.core.json import encode
+from modelplex.dialects.dialect import StoredContext
 from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
 from modelplex.dialects.openai_responses.tools import write_choice, write_custom, write_function, write_tools
 from modelplex.dialects.openai_responses.usage import write_usage
@@ -35,15 +36,6 @@ _CODES: tuple[tuple[type[ModelplexError], str], ...] = (
     (BadRequest, "invalid_prompt"),
 )
 _OTHER = "server_error"
-
-
-class StoredContext(msgspec.Struct, frozen=True):
-    """What the gateway itself keeps: whether this answer, and the id of the one that it goes on
-    from.
-    """
-
-    store: bool = False
-    previous: str | None = None
 
 
 class ResponseObject:

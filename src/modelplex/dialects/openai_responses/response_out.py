@@ -38,8 +38,9 @@ from modelplex.dialects.core import sse
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.json import as_object, encode
 from modelplex.dialects.core.tool_names import qualified
+from modelplex.dialects.dialect import StoredContext
 from modelplex.dialects.openai_responses.constants import DIALECT, OF_CALL, SEAL_FORMAT
-from modelplex.dialects.openai_responses.response_object import ResponseObject, StoredContext
+from modelplex.dialects.openai_responses.response_object import ResponseObject
 
 PREFIX = "resp_"
 INCOMPLETE: dict[Reason, str | None] = {

@@ -1,0 +1,89 @@
+"""Which operation of a provider serves a client's request, and in which dialect it is asked.
+
+Where the provider has the client's own form, that one is used, so that the bytes can pass
+unchanged; otherwise the dialect of the provider's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+
+import msgspec
+
+from modelplex.core.request import Endpoint
+from modelplex.dialects.dialect import CONVERSATION, Dialect
+from modelplex.dialects.registry import DIALECTS
+
+
+class _Endpoints(msgspec.Struct, frozen=True):
+    """What the dialects say of endpoints.
+
+    served_as    the word of a provider's row for a client's endpoint
+    own          the form of a dialect's family that is served as this
+    beside       conversations that a provider of another dialect may have too
+    counts       endpoints that give the length of a prompt, and their form
+    converse     endpoints that ask for a conversation where the provider has no such form
+    unread       endpoints whose bodies nobody here reads, and the dialect that has them
+    """
+
+    served_as: dict[str, Endpoint]
+    own: dict[tuple[str, str], str]
+    beside: dict[str, str]
+    counts: dict[str, str]
+    converse: frozenset[str]
+    unread: dict[str, str]
+
+
+@lru_cache(maxsize=8)
+def _read(dialects: tuple[Dialect, ...]) -> _Endpoints:
+    found = [(d, d.endpoint, d.served_as) for d in dialects if d.endpoint is not None and d.served_as]
+    return _Endpoints(
+        served_as={endpoint: served for _, endpoint, served in found},
+        own={
+            (d.family.name, served): d.name
+            for d, _, served in found
+            if d.passthrough is not None or d.embeddings_provider is not None
+        },
+        beside={endpoint: d.name for d, endpoint, _ in found if d.beside},
+        counts={endpoint: d.name for d, endpoint, _ in found if d.write_count is not None},
+        converse=frozenset(
+            endpoint for d, endpoint, served in found if d.client is not None and served != CONVERSATION
+        ),
+        unread={path.endpoint: d.name for d in dialects if d.endpoint is None for path in d.paths.values()},
+    )
+
+
+def endpoint_for(
+    dialect: str, endpoint: Endpoint, *, serves: Collection[Endpoint], prefers: Endpoint | None = None
+) -> tuple[str, Endpoint]:
+    """The dialect and the operation at a provider of `dialect` that serves `serves`. The dialect is
+    "" where the provider has nothing that could serve the request. `prefers` is the endpoint that
+    takes conversations in place of the usual one, where the provider serves it.
+    """
+    facts = _read(tuple(DIALECTS.values()))
+    usual: tuple[str, Endpoint] = dialect, CONVERSATION
+    if prefers is not None and prefers in serves and prefers in facts.beside:
+        usual = facts.beside[prefers], prefers
+    served = facts.served_as.get(endpoint, endpoint)
+    if served == CONVERSATION:
+        native = facts.beside.get(endpoint)
+        return (native, endpoint) if native and native != dialect and endpoint in serves else usual
+    own = facts.own.get((dialect, served), "")
+    if endpoint in facts.converse and (not own or DIALECTS[own].endpoint != endpoint):
+        return usual  # a prompt is a conversation of one turn
+    if endpoint in facts.counts:
+        return (facts.counts[endpoint] if endpoint in serves else ""), endpoint
+    if served not in serves:
+        return "", endpoint
+    return (own if endpoint in facts.served_as else facts.unread.get(endpoint, "")), served
+
+
+def is_count(endpoint: Endpoint) -> bool:
+    """Whether the endpoint gives the length of a prompt."""
+    return endpoint in _read(tuple(DIALECTS.values())).counts
+
+
+def is_free(endpoint: Endpoint) -> bool:
+    """Whether no provider bills this endpoint."""
+    return endpoint == "moderations" or is_count(endpoint)
