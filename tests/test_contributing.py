@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
 RECIPES = {
     "Add a provider",
+    "Add a parameter",
     "Add a policy rule",
     "Add a sink",
     "Add an MCP revision",
@@ -107,8 +108,9 @@ def test_a_recipe_works(name: str, tmp_path: Path) -> None:
             apply(fence, tmp_path)
     ran = run([sys.executable, "-c", check], tmp_path)
     assert ran.returncode == 0, ran.stderr
-    lint = run([sys.executable, "-m", "ruff", "check", "--no-cache", "src"], tmp_path)
-    assert lint.returncode == 0, lint.stdout
+    for tool in (["ruff", "check", "--no-cache", "src"], ["vulture"]):
+        ran = run([sys.executable, "-m", *tool], tmp_path)
+        assert ran.returncode == 0, ran.stdout
     for fence in fences:
         if fence.words == ["sh", "test"]:
             for line in fence.text.splitlines():
