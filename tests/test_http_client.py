@@ -16,9 +16,7 @@ import pytest
 import trustme
 import uvloop
 
-from modelplex import http_client
 from modelplex.http_client import (
-    HEAD_LIMIT,
     BadResponse,
     ConnectFailed,
     ConnectionCut,
@@ -32,6 +30,9 @@ from modelplex.http_client import (
     TlsFailed,
     parse_origin,
 )
+from modelplex.http_client.connection import HEAD_LIMIT, UpstreamConnection
+from modelplex.http_client.errors import map_connect_error
+from modelplex.http_client.request import EncodedRequest
 
 BOUND = 20.0  # seconds for a whole story: far above what any takes
 SOON = 0.05  # a timeout that is meant to ring
@@ -323,13 +324,13 @@ def test_every_framing_yields_the_same_body(run: Run, answer: bytes) -> None:
 def test_a_response_that_comes_byte_by_byte_is_the_same_response(
     run: Run, answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = http_client._Connection.data_received
+    whole = UpstreamConnection.data_received
 
     def by_byte(self: Any, data: bytes) -> None:
         for at in range(len(data)):
             whole(self, data[at : at + 1])
 
-    monkeypatch.setattr(http_client._Connection, "data_received", by_byte)
+    monkeypatch.setattr(UpstreamConnection, "data_received", by_byte)
 
     async def story() -> None:
         interim = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -550,7 +551,7 @@ def test_a_connection_is_used_again_once_its_response_was_read(run: Run, answer:
             for _ in range(5):
                 assert await fetch(pool, up.origin) == b"hello"
             assert up.connections == 1
-            assert repr(pool) == f"<Client 127.0.0.1:{up.origin.port}: open=1 idle=1>"
+            assert repr(pool) == f"<HttpClient 127.0.0.1:{up.origin.port}: open=1 idle=1>"
 
     run(story)
 
@@ -578,7 +579,7 @@ def test_an_idle_connection_is_closed_when_its_time_is_over(run: Run) -> None:
             await fetch(pool, up.origin)
             await until(lambda: counts(pool) == (0, 0))
             await until(lambda: up.hung_up == 1)
-            assert repr(pool) == "<Client empty>"
+            assert repr(pool) == "<HttpClient empty>"
 
     run(story)
 
@@ -716,7 +717,7 @@ def test_a_connection_lost_between_connecting_and_asking_is_a_cut(run: Run) -> N
             connection = await pool._connect(up.origin, BOUND)
             await until(lambda: connection.gone)
             with pytest.raises(ConnectionCut) as caught:
-                await connection.exchange(http_client._Request(b"GET / HTTP/1.1\r\n\r\n", (), False, PATIENT))
+                await connection.exchange(EncodedRequest(b"GET / HTTP/1.1\r\n\r\n", (), False, PATIENT))
             assert not caught.value.started
 
     run(story)
@@ -814,7 +815,9 @@ def test_a_reader_that_takes_its_time_is_not_the_upstreams_fault(run: Run) -> No
         async with upstream(script) as up, client() as pool:
             reply = await ask(pool, up.origin, timeouts=Timeouts(first_byte=SOON, idle=SOON))
             connection = only_connection(pool)
-            await until(lambda: connection.timer is None)  # the deadline of the head has rung, for nobody
+            await until(
+                lambda: connection.deadline.timer is None
+            )  # the deadline of the head has rung, for nobody
             assert await reply.chunk() == b"hel"
             proceed.set()
             assert await reply.chunk() == b"lo"
@@ -974,7 +977,7 @@ def test_closing_the_client_ends_everything_at_once(run: Run) -> None:
                 await waiting
             with pytest.raises(ConnectFailed):
                 await ask(pool, up.origin)
-            assert repr(pool) == "<Client closed>"
+            assert repr(pool) == "<HttpClient closed>"
             await pool.aclose()
 
     run(story)
@@ -1006,9 +1009,7 @@ def test_a_name_that_cannot_exist_fails_to_connect(run: Run) -> None:
 
 def test_a_name_that_does_not_resolve_is_said_so() -> None:
     origin = Origin(host="nowhere.example", port=443, tls=True)
-    error = http_client._connect_error(
-        origin, socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    )
+    error = map_connect_error(origin, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
     assert error.sentence == "The name nowhere.example could not be resolved."
 
 
@@ -1019,7 +1020,7 @@ def test_a_unix_socket_is_dialled_by_its_path(run: Run, tmp_path: Path) -> None:
             origin, prefix = parse_origin(f"unix:{path}:/v1")
             assert (origin, prefix) == (up.origin, "/v1")
             assert await fetch(pool, origin) == b"hello"
-            assert repr(pool) == f"<Client the socket {path}: open=1 idle=1>"
+            assert repr(pool) == f"<HttpClient the socket {path}: open=1 idle=1>"
             with pytest.raises(ConnectFailed, match=r"missing\.sock"):
                 await ask(pool, parse_origin(f"unix:{tmp_path}/missing.sock")[0])
 

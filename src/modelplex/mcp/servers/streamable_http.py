@@ -140,7 +140,7 @@ class HttpEndpoint:
 
     def told(self, error: SendError) -> str:
         """What agents read of it too, so that it names no address."""
-        return error.told(self.address.origin, name="it")
+        return error.without_address(self.address.origin, name="it")
 
     def reader(self) -> EventReader:
         return EventReader(limit=self.max_result * LINE_FACTOR)

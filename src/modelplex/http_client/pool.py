@@ -1,0 +1,203 @@
+"""The client and its pools of connections, by origin."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from functools import partial
+
+from modelplex.http_client.connection import UpstreamConnection
+from modelplex.http_client.errors import (
+    ConnectFailed,
+    ConnectionCut,
+    TimedOut,
+    closed_early,
+    map_connect_error,
+)
+from modelplex.http_client.origin import Origin
+from modelplex.http_client.request import EncodedRequest, Timeouts, encode_head
+from modelplex.http_client.response import HttpResponse
+
+BUFFER_LIMIT = 64 * 1024
+"""Default of `max_buffer`: unread body bytes above which a socket is not read. Far above one event.
+"""
+IDLE_LIMIT = 64
+"""Default of `max_idle_per_origin`: enough for a burst without new handshakes, few enough to hold
+open.
+"""
+IDLE_SECONDS = 60.0
+"""Default of `idle_seconds`: below nginx's default keep-alive of 75 s, so that reuse seldom meets a
+close.
+"""
+CLOSE_SECONDS = 1.0
+"""How long `aclose` waits for aborted connections to be gone: an abort takes one turn of the loop.
+"""
+
+
+class HttpClient:
+    """A pool of connections, by origin. It belongs to the event loop that first sends on it.
+
+    `max_idle_per_origin` connections are kept for `idle_seconds`; the one used last is used next,
+    so that a quiet pool shrinks. `max_buffer` is the number of unread body bytes above which a
+    socket is not read.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_idle_per_origin: int = IDLE_LIMIT,
+        idle_seconds: float = IDLE_SECONDS,
+        max_buffer: int = BUFFER_LIMIT,
+    ) -> None:
+        self.max_idle_per_origin = max_idle_per_origin
+        self.idle_seconds = idle_seconds
+        self.max_buffer = max_buffer
+        self._pools: dict[Origin, ConnectionPool] = {}
+        self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
+        self._closed = False
+        self._all_gone: asyncio.Future[None] | None = None
+
+    async def send(
+        self,
+        origin: Origin,
+        *,
+        method: bytes = b"POST",
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]] | bytes,
+        body: bytes | Sequence[bytes] = b"",
+        timeouts: Timeouts,
+    ) -> HttpResponse:
+        r"""Write one request and return when the response's head is there.
+
+        `headers` as bytes are encoded lines, each ending in `\r\n`. Host and Content-Length are
+        added here, and refused there. A kept connection that dies before any byte of the response
+        is replaced by a new one, once. Cancelling aborts the connection at once, so that the
+        upstream sees the hang-up.
+
+        Raises:
+            ValueError: a method, target or header that HTTP does not allow.
+            ConnectFailed, TlsFailed: nothing was sent.
+            TimedOut: while connecting, writing or waiting for the head.
+            ConnectionCut: the connection ended before the head did.
+            BadResponse: the head is not HTTP or beyond the limits.
+        """
+        pool = self._pools.get(origin) or self._open_pool(origin)
+        parts = (body,) if isinstance(body, bytes) else tuple(body)
+        request = EncodedRequest(
+            encode_head(pool.host_line, method, target, headers, parts), parts, method == b"HEAD", timeouts
+        )
+        if (kept := pool.take()) is not None:
+            try:
+                return await kept.exchange(request)
+            except ConnectionCut as cut:
+                if cut.started:
+                    raise
+        fresh = await self._connect(origin, timeouts.connect)
+        return await fresh.exchange(request)
+
+    async def aclose(self) -> None:
+        """Abort every connection and refuse new ones. Responses still being read end in
+        `ConnectionCut`.
+        """
+        self._closed = True
+        connections = [connection for pool in self._pools.values() for connection in pool.open]
+        for connection in connections:
+            connection.fail(closed_early(connection.origin))
+        if connections:
+            self._all_gone = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._all_gone], timeout=CLOSE_SECONDS)
+
+    def __repr__(self) -> str:
+        pools = ", ".join(
+            f"{p.origin}: open={len(p.open)} idle={len(p.idle)}" for p in self._pools.values() if p.open
+        )
+        return f"<HttpClient {'closed' if self._closed else pools or 'empty'}>"
+
+    def _open_pool(self, origin: Origin) -> ConnectionPool:
+        pool = self._pools[origin] = ConnectionPool(origin, self)
+        return pool
+
+    def add_connection(self, connection: UpstreamConnection) -> ConnectionPool:
+        """Count a connection that was just made."""
+        pool = self._pools.get(connection.origin) or self._open_pool(connection.origin)
+        pool.open.add(connection)
+        return pool
+
+    def remove_connection(self, connection: UpstreamConnection, pool: ConnectionPool) -> None:
+        """Forget a connection that is gone, and with the last its pool: configs change, origins
+        come and go.
+        """
+        pool.open.discard(connection)
+        if not pool.open and self._pools.get(pool.origin) is pool:
+            del self._pools[pool.origin]
+        is_waited_for = self._all_gone is not None and not self._all_gone.done()
+        if self._all_gone and is_waited_for and not any(p.open for p in self._pools.values()):
+            self._all_gone.set_result(None)
+
+    async def _connect(self, origin: Origin, seconds: float) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        make = partial(UpstreamConnection, origin, self, loop)
+        try:
+            async with asyncio.timeout(seconds):
+                context = await self._context(origin) if origin.tls else None
+                name = origin.host if origin.tls else None
+                if origin.unix is not None:
+                    _, connection = await loop.create_unix_connection(
+                        make, origin.unix, ssl=context, server_hostname=name
+                    )
+                else:
+                    _, connection = await loop.create_connection(
+                        make, origin.host, origin.port, ssl=context, server_hostname=name
+                    )
+        except TimeoutError:
+            sentence = f"No connection to {origin} within {seconds:g} seconds."
+            raise TimedOut(sentence, phase="connect") from None
+        except (OSError, ValueError) as error:  # ssl's and socket's are OSErrors, a bad name is a ValueError
+            raise map_connect_error(origin, error) from error
+        if self._closed:
+            connection.fail(closed_early(origin))
+            raise ConnectFailed(f"The connection to {origin} was given up: the client is closed.")
+        return connection
+
+    async def _context(self, origin: Origin) -> ssl.SSLContext:
+        key = (origin.verify, origin.ca_file)
+        context = self._contexts.get(key)
+        if context is None:  # loading the authorities takes some 20 ms, in which the loop serves others
+            context = await asyncio.to_thread(_tls_context, verify=origin.verify, ca_file=origin.ca_file)
+            context = self._contexts.setdefault(key, context)
+        return context
+
+
+class ConnectionPool:
+    """The connections of one origin, the one used last at the end of `idle`."""
+
+    __slots__ = ("client", "host_line", "idle", "open", "origin")
+
+    def __init__(self, origin: Origin, client: HttpClient) -> None:
+        self.origin = origin
+        self.client = client
+        self.host_line = b" HTTP/1.1\r\nhost: %s\r\n" % origin.authority.encode("ascii")
+        self.open: set[UpstreamConnection] = set()
+        self.idle: list[UpstreamConnection] = []
+
+    def take(self) -> UpstreamConnection | None:
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.alive():
+                return connection
+        return None
+
+    def keep(self, connection: UpstreamConnection) -> None:
+        self.idle.append(connection)
+        if len(self.idle) > self.client.max_idle_per_origin:
+            self.idle.pop(0).abort()
+
+
+def _tls_context(*, verify: bool, ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,112 @@
+"""One response: status, headers, and a body that its reader pulls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelplex.http_client.errors import ResponseTooLarge, SendError, closed_early
+
+if TYPE_CHECKING:
+    from modelplex.http_client.connection import UpstreamConnection
+
+
+class HttpResponse:
+    """One response. Read it to its end or `close()` it: one of the two gives the connection up."""
+
+    __slots__ = ("_connection", "_fault", "headers", "status")
+
+    def __init__(
+        self, connection: UpstreamConnection, *, status: int, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._connection: UpstreamConnection | None = connection
+        self._fault: SendError | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, whose name is given in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    async def chunk(self) -> bytes | None:
+        """Return the body bytes that have arrived, or wait for some; b"" at a clean end, and ever
+        after; None after a `nudge`.
+
+        Raises:
+            ConnectionCut: the connection ended before the body did. Everything that had arrived was
+                returned before.
+            TimedOut: nothing arrived for `Timeouts.idle` seconds.
+            BadResponse: the body's chunked framing is broken.
+        """
+        connection = self._connection
+        if connection is None:
+            if self._fault is not None:
+                raise self._fault
+            return b""
+        chunks = connection.chunks
+        if not connection.is_ready():
+            nudged, connection.nudged = connection.nudged, False
+            await connection.wait(None if nudged else connection.timeouts.idle)
+            if not connection.is_ready():
+                return None
+        if chunks:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            connection.mark_read()
+            if connection.complete:
+                self._connection = None
+                connection.release()
+            return data
+        self._connection = None
+        if connection.complete:
+            connection.release()
+            return b""
+        self._fault = connection.fault or closed_early(connection.origin)
+        raise self._fault
+
+    async def body(self, *, limit: int) -> bytes:
+        """Return the rest of the body.
+
+        Raises:
+            ResponseTooLarge: it is longer than `limit` bytes; the connection is aborted.
+            ConnectionCut, TimedOut, BadResponse: as `chunk` does.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while (data := await self.chunk()) != b"":
+            if data is None:
+                continue
+            size += len(data)
+            if size > limit:
+                self.close()
+                raise ResponseTooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def nudge(self) -> None:
+        """Wake the task that waits in `chunk`, if one does: it gets None. The time that the
+        upstream has left is not lengthened by it.
+        """
+        connection = self._connection
+        if connection is not None and connection.waiter is not None:
+            connection.nudged = True
+            connection.wake()
+
+    def close(self) -> None:
+        """Give the connection up: to the pool if the response has arrived whole, else abort it.
+        Idempotent.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        self._connection = None
+        self._fault = closed_early(connection.origin)
+        if connection.complete:
+            connection.mark_read()
+            connection.release()
+        else:
+            connection.fail(self._fault)
+
+    def __repr__(self) -> str:
+        return f"<HttpResponse {self.status} {self._connection or 'ended'}>"
