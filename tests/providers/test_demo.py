@@ -13,6 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import Endpoint, RawRequest
+from modelplex.pipeline import demo as written
 from modelplex.providers import demo
 
 CREATED = 1_790_000_000
@@ -53,7 +54,7 @@ def _said(*messages: str | dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def _chat(*messages: str | dict[str, Any], **more: Any) -> ChatCompletion:
-    status, body = demo.answer(_ask("chat/completions", _said(*messages, **more)), created=CREATED)
+    status, body = written.answer(_ask("chat/completions", _said(*messages, **more)), created=CREATED)
     assert status == 200, body
     return ChatCompletion.model_validate_json(body, strict=True)
 
@@ -78,13 +79,14 @@ def _calls(*messages: str | dict[str, Any], **more: Any) -> list[tuple[str, Any]
 
 
 def _events(endpoint: Endpoint, body: dict[str, Any]) -> list[dict[str, Any]]:
-    events = demo.stream(_ask(endpoint, body), created=CREATED)
-    assert events[-1] == b"data: [DONE]\n\n"
+    pieces = written.stream(_ask(endpoint, body), created=CREATED)
+    assert all(piece.startswith(b"data: ") and piece.endswith(b"\n\n") for piece in pieces)
+    *events, done, rest = b"".join(pieces).split(b"\n\n")
+    assert (done, rest) == (b"data: [DONE]", b"")
     for event in events:
         assert event.startswith(b"data: ")
-        assert event.endswith(b"\n\n")
-        assert event.count(b"\n") == 2
-    return [json.loads(event.removeprefix(b"data: ")) for event in events[:-1]]
+        assert b"\n" not in event
+    return [json.loads(event.removeprefix(b"data: ")) for event in events]
 
 
 # --- chat
@@ -97,14 +99,14 @@ def test_it_says_what_it_is_and_what_it_was_told() -> None:
 
 def test_the_same_body_gets_the_same_answer_and_another_body_another_id() -> None:
     body = _said("Hi")
-    one, two = (demo.answer(_ask("chat/completions", body), created=CREATED) for _ in range(2))
+    one, two = (written.answer(_ask("chat/completions", body), created=CREATED) for _ in range(2))
     assert one == two
     assert _chat("Hi").id != _chat("Ho").id
     assert _chat("Hi").created == CREATED
 
 
 def test_the_answer_has_the_keys_that_strict_clients_want() -> None:
-    _, body = demo.answer(_ask("chat/completions", _said("Hi")), created=CREATED)
+    _, body = written.answer(_ask("chat/completions", _said("Hi")), created=CREATED)
     (choice,) = json.loads(body)["choices"]
     assert choice["logprobs"] is None
     assert choice["message"]["refusal"] is None
@@ -313,7 +315,7 @@ def test_a_stream_adds_up_to_the_whole_answer(asked: dict[str, Any], *, with_usa
     body = {**asked, **options}
     chunks = _events("chat/completions", body)
     read = [ChatCompletionChunk.model_validate(chunk) for chunk in chunks]
-    _, answer = demo.answer(_ask("chat/completions", body), created=CREATED)
+    _, answer = written.answer(_ask("chat/completions", body), created=CREATED)
     whole = json.loads(answer)
     assert {(chunk.id, chunk.created, chunk.model) for chunk in read} == {
         (whole["id"], whole["created"], whole["model"])
@@ -351,7 +353,7 @@ def _added_up(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         choice["finish_reason"] = part["finish_reason"]
         message, delta = choice["message"], part["delta"]
         message["role"] += delta.get("role", "")
-        if delta.get("content") is not None:
+        if delta.get("content"):
             message["content"] = (message["content"] or "") + delta["content"]
         for call in delta.get("tool_calls", []):
             calls = message.setdefault("tool_calls", [])
@@ -369,7 +371,7 @@ def _added_up(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _completion(**body: Any) -> Completion:
-    status, answer = demo.answer(_ask("completions", body), created=CREATED)
+    status, answer = written.answer(_ask("completions", body), created=CREATED)
     assert status == 200, answer
     return Completion.model_validate_json(answer, strict=True)
 
@@ -417,7 +419,7 @@ def test_a_streamed_completion_adds_up_to_the_whole() -> None:
 
 
 def _embedded(**body: Any) -> CreateEmbeddingResponse:
-    status, answer = demo.answer(_ask("embeddings", body), created=CREATED)
+    status, answer = written.answer(_ask("embeddings", body), created=CREATED)
     assert status == 200, answer
     return CreateEmbeddingResponse.model_validate_json(answer)
 
@@ -454,7 +456,7 @@ def _cosine(one: list[float], other: list[float]) -> float:
 
 def test_base64_holds_the_same_numbers() -> None:
     body = {"input": ["a", "b"], "dimensions": 8}
-    _, answer = demo.answer(_ask("embeddings", {**body, "encoding_format": "base64"}), created=CREATED)
+    _, answer = written.answer(_ask("embeddings", {**body, "encoding_format": "base64"}), created=CREATED)
     packed = [item["embedding"] for item in json.loads(answer)["data"]]
     assert [list(struct.unpack("<8f", base64.b64decode(text))) for text in packed] == _vectors(**body)
 
@@ -481,7 +483,7 @@ def test_long_and_odd_texts_take_no_longer_than_their_length(text: str) -> None:
         ("chat/completions", _said(text, tools=[CLOCK], stop="never", max_tokens=5)),
         ("embeddings", {"input": text}),
     ):
-        assert demo.answer(_ask(endpoint, body), created=CREATED)[0] == 200  # type: ignore[arg-type]
+        assert written.answer(_ask(endpoint, body), created=CREATED)[0] == 200  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -527,11 +529,11 @@ def test_long_and_odd_texts_take_no_longer_than_their_length(text: str) -> None:
 def test_nonsense_gets_openais_error_with_the_field_at_fault(
     endpoint: Endpoint, body: dict[str, Any] | bytes, param: str | None
 ) -> None:
-    status, answer = demo.answer(_ask(endpoint, body), created=CREATED)
+    status, answer = written.answer(_ask(endpoint, body), created=CREATED)
     error = json.loads(answer)["error"]
     assert status == 400
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert error["message"]
     with pytest.raises(BadRequest):
-        demo.stream(_ask(endpoint, body), created=CREATED)
+        written.stream(_ask(endpoint, body), created=CREATED)

@@ -36,9 +36,11 @@ from modelplex.http_client import (
     Timeouts,
     parse_origin,
 )
+from modelplex.pipeline import demo
 from modelplex.pipeline.content_decoding import decoded
 from modelplex.pipeline.offload import is_heavy
-from modelplex.providers import demo, request_head
+from modelplex.providers import request_head
+from modelplex.providers.demo import MODELS
 from modelplex.providers.model_facts import facts
 from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest
 from modelplex.providers.specs import ProviderSpec
@@ -360,7 +362,7 @@ class DemoUpstream:
         return CannedResponse(b"application/json", [answer])
 
     async def models(self) -> list[ListedModel]:
-        return [ListedModel(name) for name in demo.MODELS]
+        return [ListedModel(name) for name in MODELS]
 
     def hide(self, text: bytes) -> bytes:
         return text

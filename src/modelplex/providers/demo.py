@@ -1,15 +1,12 @@
-"""The demo: a model that is none. Built in, offline, deterministic; for first steps, and for
-testing agents.
+"""The built-in demo model: offline and deterministic, for first steps and for testing agents.
 
-Above it stands the gateway, which sends what it gives without delay; below it `instance.py`, which
-fills in schemas. It is asked in OpenAI's chat form and answers in it, as a provider would, and it
-says in every answer what it is. The same body gives the same answer; `created` (Unix seconds) is an
-argument.
+It reads requests in the form of OpenAI's API reference and returns events, which pipeline/demo.py
+writes; every answer says that no real model is behind it. The same body gives the same answer;
+`created` (Unix seconds) is an argument.
 
-What it does: it repeats what was said; calls a tool where it is made to, where its name is
-mentioned, or where the last message says "use the tool"; quotes a tool's result; answers in the
-form that `response_format` asks for; embeds texts, those with common words nearer to each other.
-Source of the forms: OpenAI's API reference.
+It repeats the last message; calls a tool where `tool_choice` demands one, where the last message
+names one or says "use the tool"; quotes the results of tools; fills in the schema of
+`response_format`; embeds texts, those with common words nearer to each other. Imports `core` alone.
 """
 
 from __future__ import annotations
@@ -25,7 +22,17 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from modelplex.core.errors import BadRequest, ClientError
+from modelplex.core.errors import BadRequest
+from modelplex.core.events import (
+    Event,
+    ResponseEnded,
+    ResponseStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    Usage,
+    UsageReported,
+)
 from modelplex.core.request import RawRequest
 from modelplex.providers.schema_instance import NoInstance, instance
 
@@ -34,8 +41,8 @@ MODELS = ("demo", "demo-embed")
 INTRODUCTION = "This is Modelplex's built-in demo model: no real model is behind it."
 
 MAX_QUOTED = 2000
-"""Characters of what was said that are said back: enough to know it again."""
-MAX_HEARD = 65_536
+"""Characters of a message that are quoted: enough to recognise it."""
+MAX_READ = 65_536
 """Characters of a text that are looked at for words: what a person says, and more. The rest of a
 longer one is counted by its length.
 """
@@ -58,7 +65,7 @@ _words = re.compile(r"\w+")
 _pieces = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 
 
-# --- what is asked --------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 class _Part(msgspec.Struct):
@@ -100,7 +107,7 @@ class _Tool(msgspec.Struct):
     custom: _Function | None = None
 
     @property
-    def asked(self) -> _Function:
+    def definition(self) -> _Function:
         found = self.custom if self.type == "custom" else self.function
         if found is None:
             raise BadRequest(f"A tool of type {self.type!r} must hold {self.type!r}.", param="tools")
@@ -185,202 +192,148 @@ class _Embedding(msgspec.Struct):
     encoding_format: Literal["float", "base64"] | None = None
 
 
-# --- what is answered -----------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
-class _Usage(msgspec.Struct):
-    """Counted in words and marks. `estimated` says so, since no tokenizer was asked."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    estimated: bool = True
-
-
-class _Arguments(msgspec.Struct):
+class _Call(msgspec.Struct):
+    id: str
     name: str
     arguments: str
+    free: bool
 
 
-class _Input(msgspec.Struct):
-    name: str
-    input: str
-
-
-class _Call(msgspec.Struct, omit_defaults=True):
-    id: str
-    type: str | None = None
-    function: _Arguments | None = None
-    custom: _Input | None = None
-
-
-class _Said(msgspec.Struct):
-    """One choice's answer: text, or calls. `pieces` are the text's tokens."""
+class _Reply(msgspec.Struct):
+    """One choice: text, or calls. `pieces` are the text's tokens."""
 
     pieces: list[str]
     calls: list[_Call]
-    finish: str
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
+    finish: Literal["stop", "length", "tool_calls"]
 
     @property
     def tokens(self) -> int:
-        return len(self.pieces) + sum(len(_cut(_written(call))) for call in self.calls)
+        return len(self.pieces) + sum(len(_split(call.arguments)) for call in self.calls)
+
+
+class DemoResponse(msgspec.Struct):
+    """The events of a response; `include_usage` is whether a stream of them ends with usage."""
+
+    events: list[Event]
+    include_usage: bool
 
 
 Json: TypeAlias = dict[str, Any]
-_Asked = TypeVar("_Asked", _Chat, _Completion, _Embedding)
+_Request = TypeVar("_Request", _Chat, _Completion, _Embedding)
 
 
-def answer(ask: RawRequest, *, created: int) -> tuple[int, bytes]:
-    """Status and JSON body of a whole answer: 400 and OpenAI's error where the request is
-    nonsense.
-    """
-    try:
-        return 200, _encode(_whole(ask, created=created))
-    except ClientError as error:
-        return error.status, _encode({"error": _told(error)})
-
-
-def stream(ask: RawRequest, *, created: int) -> list[bytes]:
-    """The events of a streamed answer, each whole, `[DONE]` the last. Raises ClientError where the
-    request is nonsense.
-    """
-    asked: _Limits
+def respond(ask: RawRequest, *, created: int) -> DemoResponse:
+    """The response to a chat or completions request. Raises ClientError for an invalid request."""
+    request: _Limits
     match ask.endpoint:
         case "chat/completions":
-            asked = chat = _read(ask, _Chat)
-            said = _converse(chat, ask)
-            usage = _usage(_count_messages(chat.messages), said)
-            choices, kind = _chat_chunks(said), "chat.completion.chunk"
+            request = chat = _read(ask, _Chat)
+            replies, prefix = _converse(chat, ask), "chatcmpl"
+            prompt = _count_messages(chat.messages)
         case "completions":
-            asked = completion = _read(ask, _Completion)
-            said = _continue(completion)
-            usage = _usage(_count_prompts(completion), said)
-            choices, kind = _text_chunks(said), "text_completion"
-        case _:
-            raise BadRequest(f"The demo does not stream {ask.endpoint}.", param="stream")
-    shell = _shell(ask, kind=kind, created=created)
-    plain: Json = {"usage": None} if asked.wants_usage else {}
-    events = [_event(shell | {"choices": [choice]} | plain) for choice in choices]
-    if asked.wants_usage:
-        events.append(_event(shell | {"choices": [], "usage": usage}))
-    return [*events, b"data: [DONE]\n\n"]
-
-
-def _whole(ask: RawRequest, *, created: int) -> Json:
-    match ask.endpoint:
-        case "chat/completions":
-            chat = _read(ask, _Chat)
-            said = _converse(chat, ask)
-            choices = [_chat_choice(index, one) for index, one in enumerate(said)]
-            usage = _usage(_count_messages(chat.messages), said)
-            return _shell(ask, kind="chat.completion", created=created) | {"choices": choices, "usage": usage}
-        case "completions":
-            completion = _read(ask, _Completion)
-            said = _continue(completion)
-            choices = [_text_choice(index, one.text, one.finish) for index, one in enumerate(said)]
-            usage = _usage(_count_prompts(completion), said)
-            return _shell(ask, kind="text_completion", created=created) | {"choices": choices, "usage": usage}
-        case "embeddings":
-            return _embed(_read(ask, _Embedding))
+            request = completion = _read(ask, _Completion)
+            replies, prefix = _continue(completion), "cmpl"
+            prompt = _count_prompts(completion)
         case _:
             raise BadRequest(f"The demo has no {ask.endpoint}.")
+    id_ = f"{prefix}-demo-{_digest(ask.body)}"
+    started = ResponseStarted(id_, MODELS[0], created, fingerprint="demo")
+    usage = UsageReported(_usage(prompt, sum(reply.tokens for reply in replies)))
+    return DemoResponse([started, *_events(replies), usage], request.wants_usage)
 
 
-def _read(ask: RawRequest, kind: type[_Asked]) -> _Asked:
+def embed(ask: RawRequest) -> bytes:
+    """The JSON response to an embeddings request. Raises ClientError for an invalid request."""
+    return _encode(_embed(_read(ask, _Embedding)))
+
+
+def _events(replies: Sequence[_Reply]) -> Iterator[Event]:
+    for choice, reply in enumerate(replies):
+        for piece in reply.pieces:
+            yield TextDelta(0, piece, choice)
+        for part, call in enumerate(reply.calls, 1):
+            yield ToolCallStarted(part, call.id, call.name, choice, free=call.free)
+            for piece in _split(call.arguments):
+                yield ToolArgumentsDelta(part, piece, choice)
+        yield ResponseEnded(reply.finish, choice=choice)
+
+
+def _read(ask: RawRequest, kind: type[_Request]) -> _Request:
     try:
-        asked = msgspec.json.decode(ask.body, type=kind)
+        request = msgspec.json.decode(ask.body, type=kind)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         raise BadRequest(f"{reason}.", param=place.strip(".`") or None) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not JSON: {error}.") from None
-    if isinstance(asked, _Limits):
-        asked.check()
-    return asked
-
-
-def _told(error: ClientError) -> Json:
-    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-
-
-def _shell(ask: RawRequest, *, kind: str, created: int) -> Json:
-    prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
-    return {
-        "id": f"{prefix}-demo-{_mark(ask.body)}",
-        "object": kind,
-        "created": created,
-        "model": MODELS[0],
-        "system_fingerprint": "demo",
-    }
+    if isinstance(request, _Limits):
+        request.check()
+    return request
 
 
 def _encode(value: object) -> bytes:
     return msgspec.json.encode(value)
 
 
-def _event(chunk: Json) -> bytes:
-    return b"data: " + _encode(chunk) + b"\n\n"
-
-
-def _mark(data: bytes) -> str:
+def _digest(data: bytes) -> str:
     return hashlib.blake2s(data, digest_size=8).hexdigest()
 
 
 # --- chat
 
 
-def _converse(asked: _Chat, ask: RawRequest) -> list[_Said]:
-    if not asked.messages:
+def _converse(request: _Chat, ask: RawRequest) -> list[_Reply]:
+    if not request.messages:
         raise BadRequest("messages must hold at least one message.", param="messages")
-    count = asked.n or 1
-    chosen = _chosen(asked)
+    count = request.n or 1
+    chosen = _chosen(request)
     if chosen:
         return [
             _limited_calls(
-                [_call(tool, mark=f"{_mark(ask.body)}{index}{i}") for i, tool in enumerate(chosen)], asked
+                [_call(tool, digest=f"{_digest(ask.body)}{index}{i}") for i, tool in enumerate(chosen)],
+                request,
             )
             for index in range(count)
         ]
-    text = _reply(asked)
-    if asked.response_format is not None and asked.response_format.type != "text":
-        formatted = _formatted(asked.response_format, text)
-        return [_limited(formatted, asked) for _ in range(count)]
+    text = _reply(request)
+    if request.response_format is not None and request.response_format.type != "text":
+        formatted = _formatted(request.response_format, text)
+        return [_limited(formatted, request) for _ in range(count)]
     return [
-        _limited(text + (f" (Answer {index + 1} of {count}.)" if index else ""), asked)
+        _limited(text + (f" (Answer {index + 1} of {count}.)" if index else ""), request)
         for index in range(count)
     ]
 
 
-def _chosen(asked: _Chat) -> list[_Tool]:
+def _chosen(request: _Chat) -> list[_Tool]:
     """The tools to call now; none to answer in words."""
-    tools, choice = asked.tools or [], asked.tool_choice
+    tools, choice = request.tools or [], request.tool_choice
     forced = choice == "required"
     if choice == "none" or (choice is None and not tools):
         return []
     if isinstance(choice, _Choice):
         if choice.allowed_tools is not None:
-            names = {tool.asked.name for tool in choice.allowed_tools.tools}
-            tools = [tool for tool in tools if tool.asked.name in names]
+            names = {tool.definition.name for tool in choice.allowed_tools.tools}
+            tools = [tool for tool in tools if tool.definition.name in names]
             forced = choice.allowed_tools.mode == "required"
         else:
             return [_named(tools, choice)]
     if forced and not tools:
         raise BadRequest("tool_choice wants a tool to be called, and there is none.", param="tool_choice")
-    last = asked.messages[-1]
+    last = request.messages[-1]
     if not forced and last.role != "user":
         return []
     found = _mentioned(tools, last.text) or (tools[:1] if forced else [])
-    return found[:1] if asked.parallel_tool_calls is False else found
+    return found[:1] if request.parallel_tool_calls is False else found
 
 
 def _named(tools: Sequence[_Tool], choice: _Choice) -> _Tool:
     wanted = choice.function or choice.custom
     for tool in tools:
-        if wanted is not None and tool.asked.name == wanted.name:
+        if wanted is not None and tool.definition.name == wanted.name:
             return tool
     raise BadRequest("tool_choice names a tool that is not among the tools.", param="tool_choice")
 
@@ -389,43 +342,45 @@ def _mentioned(tools: Sequence[_Tool], text: str) -> list[_Tool]:
     """The tools that the text names; the first where it only says to use the tool, all where it
     says to use the tools.
     """
-    said = _spoken(text[:MAX_HEARD])
-    named = [tool for tool in tools if f" {_spoken(tool.asked.name).strip()} " in said]
+    words = _words_of(text[:MAX_READ])
+    named = [tool for tool in tools if f" {_words_of(tool.definition.name).strip()} " in words]
     if named:
         return named
-    asks = _asks_for_tools.search(said)
+    asks = _asks_for_tools.search(words)
     if asks is None:
         return []
     return list(tools) if asks[1] else list(tools[:1])
 
 
-def _spoken(text: str) -> str:
-    """Lower case, words apart by one space: `get_weather` is said as "get weather" too."""
+def _words_of(text: str) -> str:
+    """Lower case, words apart by one space: `get_weather` is also "get weather"."""
     return f" {' '.join(_words.findall(text.lower().replace('_', ' ')))} "
 
 
-def _call(tool: _Tool, *, mark: str) -> _Call:
-    function = tool.asked
-    made = f"call_demo_{mark}"
+def _call(tool: _Tool, *, digest: str) -> _Call:
+    function = tool.definition
+    id_ = f"call_demo_{digest}"
     if tool.type == "custom":
-        return _Call(made, "custom", custom=_Input(function.name, "demo"))
+        return _Call(id_, function.name, "demo", free=True)
     try:
         arguments: object = {} if function.parameters is None else instance(function.parameters)
     except NoInstance as error:
         raise BadRequest(
             f"The parameters of {function.name!r} cannot be met: {error}.", param="tools"
         ) from None
-    return _Call(made, "function", function=_Arguments(function.name, _encode(arguments).decode()))
+    return _Call(id_, function.name, _encode(arguments).decode(), free=False)
 
 
-def _reply(asked: _Chat) -> str:
-    is_result = takewhile(lambda message: message.role in {"tool", "function"}, reversed(asked.messages))
+def _reply(request: _Chat) -> str:
+    is_result = takewhile(lambda message: message.role in {"tool", "function"}, reversed(request.messages))
     results = [*is_result][::-1]
     if results:
-        names = _names_of_calls(asked.messages)
-        told = [f"The tool {names.get(m.tool_call_id, 'you have')} gave: {_quoted(m.text)}" for m in results]
-        return " ".join([INTRODUCTION, *told])
-    last = next((message for message in reversed(asked.messages) if message.role == "user"), None)
+        names = _names_of_calls(request.messages)
+        quotes = [
+            f"The tool {names.get(m.tool_call_id, 'you have')} gave: {_quoted(m.text)}" for m in results
+        ]
+        return " ".join([INTRODUCTION, *quotes])
+    last = next((message for message in reversed(request.messages) if message.role == "user"), None)
     if last is None:
         return f"{INTRODUCTION} You said nothing."
     others = (
@@ -462,23 +417,23 @@ def _formatted(wanted: _ResponseFormat, text: str) -> str:
 # --- completions
 
 
-def _continue(asked: _Completion) -> list[_Said]:
-    said: list[_Said] = []
-    for prompt in _prompts(asked):
+def _continue(request: _Completion) -> list[_Reply]:
+    replies: list[_Reply] = []
+    for prompt in _prompts(request):
         text = f" {INTRODUCTION} The prompt was: {_quoted(prompt)}"
-        one = _limited(text, asked)
-        if asked.echo:
+        one = _limited(text, request)
+        if request.echo:
             one.pieces.insert(0, prompt)
-        said += [one] * (asked.n or 1)
-    return said
+        replies += [one] * (request.n or 1)
+    return replies
 
 
-def _prompts(asked: _Completion) -> list[str]:
-    return _texts(asked.prompt, param="prompt")
+def _prompts(request: _Completion) -> list[str]:
+    return _texts(request.prompt, param="prompt")
 
 
 def _texts(given: str | Sequence[str | int | _Tokens], *, param: str) -> list[str]:
-    """Each text; token ids are told by their numbers, since nobody here can read them."""
+    """Each text; token ids are named by their numbers, since there is no tokenizer."""
     if isinstance(given, str):
         return [given]
     if not given:
@@ -498,120 +453,70 @@ def _ids(ids: Sequence[int]) -> str:
 # --- limits and usage
 
 
-def _cut(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return _pieces.findall(text)
 
 
-def _limited(text: str, limits: _Limits) -> _Said:
+def _limited(text: str, limits: _Limits) -> _Reply:
     """The text, ended by the first stop sequence or by the token limit, whichever comes first."""
     found = [at for stop in limits.stops if (at := text.find(stop)) >= 0]
-    pieces = _cut(text[: min(found)] if found else text)
+    pieces = _split(text[: min(found)] if found else text)
     if limits.limit is not None and len(pieces) > limits.limit:
-        return _Said(pieces[: limits.limit], [], "length")
-    return _Said(pieces, [], "stop")
+        return _Reply(pieces[: limits.limit], [], "length")
+    return _Reply(pieces, [], "stop")
 
 
-def _limited_calls(calls: list[_Call], limits: _Limits) -> _Said:
+def _limited_calls(calls: list[_Call], limits: _Limits) -> _Reply:
     """The calls; the limit falls into arguments as it does with real models, and what is cut is no
     whole call.
     """
     left = math.inf if limits.limit is None else limits.limit
     for index, call in enumerate(calls):
-        pieces = _cut(_written(call))
+        pieces = _split(call.arguments)
         if len(pieces) > left:
-            kept = "".join(pieces[: int(left)])
-            if call.function is not None:
-                call.function.arguments = kept
-            elif call.custom is not None:
-                call.custom.input = kept
-            return _Said([], calls[: index + 1], "length")
+            call.arguments = "".join(pieces[: int(left)])
+            return _Reply([], calls[: index + 1], "length")
         left -= len(pieces)
-    return _Said([], calls, "tool_calls")
+    return _Reply([], calls, "tool_calls")
 
 
-def _written(call: _Call) -> str:
-    if call.function is not None:
-        return call.function.arguments
-    return call.custom.input if call.custom is not None else ""
-
-
-def _usage(prompt: int, said: Sequence[_Said]) -> _Usage:
-    completion = sum(one.tokens for one in said)
-    return _Usage(prompt, completion, prompt + completion)
+def _usage(prompt: int, output: int) -> Usage:
+    """Counted in words and marks. `estimated` says that no tokenizer counted."""
+    counts = {
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": prompt + output,
+        "estimated": True,
+    }
+    raw = msgspec.Raw(_encode(counts))
+    return Usage(fresh=prompt, output=output, estimated=True, raw=raw, raw_of="openai_chat")
 
 
 def _count_messages(messages: Sequence[_Message]) -> int:
     return sum(_length(message.text) for message in messages)
 
 
-def _count_prompts(asked: _Completion) -> int:
-    return sum(_length(prompt) for prompt in _prompts(asked))
+def _count_prompts(request: _Completion) -> int:
+    return sum(_length(prompt) for prompt in _prompts(request))
 
 
 def _length(text: str) -> int:
     """In tokens."""
-    return len(_cut(text[:MAX_HEARD])) + max(0, len(text) - MAX_HEARD) // CHARACTERS_A_TOKEN
-
-
-# --- the forms of an answer
-
-
-def _chat_choice(index: int, said: _Said) -> Json:
-    message: Json = {"role": "assistant", "content": None if said.calls else said.text, "refusal": None}
-    if said.calls:
-        message["tool_calls"] = said.calls
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": said.finish}
-
-
-def _chat_chunks(said: Sequence[_Said]) -> Iterator[Json]:
-    """The choices of the chunks, in order: role, pieces or calls, end."""
-    for index, one in enumerate(said):
-        deltas: list[Json] = [{"role": "assistant", "content": None if one.calls else "", "refusal": None}]
-        deltas += [{"content": piece} for piece in one.pieces]
-        for number, call in enumerate(one.calls):
-            deltas += [{"tool_calls": [delta]} for delta in _call_deltas(number, call)]
-        for delta in deltas:
-            yield {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-        yield {"index": index, "delta": {}, "logprobs": None, "finish_reason": one.finish}
-
-
-def _call_deltas(number: int, call: _Call) -> Iterator[Json]:
-    """The first delta of a call has its names, the later ones have its arguments alone."""
-    place: Json = {"index": number}
-    begin: Json = place | {"id": call.id, "type": call.type}
-    if call.custom is not None:
-        yield begin | {"custom": {"name": call.custom.name, "input": ""}}
-        for piece in _cut(call.custom.input):
-            yield place | {"custom": {"input": piece}}
-    elif call.function is not None:
-        yield begin | {"function": {"name": call.function.name, "arguments": ""}}
-        for piece in _cut(call.function.arguments):
-            yield place | {"function": {"arguments": piece}}
-
-
-def _text_choice(index: int, text: str, finish: str | None) -> Json:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
-
-
-def _text_chunks(said: Sequence[_Said]) -> Iterator[Json]:
-    for index, one in enumerate(said):
-        for piece in one.pieces:
-            yield _text_choice(index, piece, None)
-        yield _text_choice(index, "", one.finish)
+    return len(_split(text[:MAX_READ])) + max(0, len(text) - MAX_READ) // CHARACTERS_A_TOKEN
 
 
 # --- embeddings
 
 
-def _embed(asked: _Embedding) -> Json:
-    length = DIMENSIONS if asked.dimensions is None else asked.dimensions
+def _embed(request: _Embedding) -> Json:
+    length = DIMENSIONS if request.dimensions is None else request.dimensions
     if not 1 <= length <= MAX_DIMENSIONS:
         raise BadRequest(f"dimensions must be between 1 and {MAX_DIMENSIONS}.", param="dimensions")
-    texts = _texts(asked.input, param="input")
+    texts = _texts(request.input, param="input")
     if len(texts) > MAX_TEXTS:
         raise BadRequest(f"input holds more than {MAX_TEXTS} texts.", param="input")
     packed = [_vector(text, length) for text in texts]
-    as_text = asked.encoding_format == "base64"
+    as_text = request.encoding_format == "base64"
     data = [
         {
             "object": "embedding",
@@ -632,7 +537,7 @@ def _vector(text: str, length: int) -> bytes:
     words are near each other.
     """
     places = [0.0] * length
-    for word in _words.findall(text[:MAX_HEARD].lower()):
+    for word in _words.findall(text[:MAX_READ].lower()):
         number = int.from_bytes(hashlib.blake2s(word.encode(), digest_size=8).digest(), "little")
         places[(number >> 1) % length] += 1.0 if number & 1 else -1.0
     # The text as a whole adds a little to one place: no two texts are the same, and none is
