@@ -13,7 +13,7 @@ import msgspec
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.core.caller import Caller
 from modelplex.mcp.approvals import Approvals, Lock
-from modelplex.mcp.calls import admit_all
+from modelplex.mcp.calls import CallRecording, admit_all
 from modelplex.mcp.constants import (
     META_CAPABILITIES,
     META_CLIENT,
@@ -28,6 +28,7 @@ from modelplex.mcp.constants import (
     Unavailable,
 )
 from modelplex.mcp.gateway import ToolGateway
+from modelplex.mcp.tool_server import ToolServers
 from modelplex.records.tool_call import ToolRecord
 
 WAIT = 5.0
@@ -246,18 +247,32 @@ class Harness:
         numbers = count(1)
         self.gateway = ToolGateway(
             self.config,
-            self.servers,
-            legacy_servers={server.name: server for server in legacy_servers},
-            approvals=approvals or Approvals(mode="off"),
-            launches=dict.fromkeys(self.servers, "sha256:launch"),
-            ids=(f"mpx-{number}" for number in numbers),
+            self.tool_servers(legacy={server.name: server for server in legacy_servers}, approvals=approvals),
+            recording=CallRecording(
+                ids=(f"mpx-{number}" for number in numbers),
+                clock=lambda: self.now,
+                wall=lambda: 1_000.0,
+                on_record=self.calls.append,
+            ),
             key=b"k" * 32,
-            clock=lambda: self.now,
-            wall=lambda: 1_000.0,
-            on_record=self.calls.append,
             report=lambda server, sentence: self.reports.append((server, sentence)),
             on_first_seen=self.seen.update,
             admit=admit,
+        )
+
+    def tool_servers(
+        self,
+        current: Mapping[str, ScriptedServer] | None = None,
+        *,
+        legacy: Mapping[str, ScriptedServer] | None = None,
+        approvals: Approvals | None = None,
+    ) -> ToolServers:
+        servers = self.servers if current is None else current
+        return ToolServers(
+            current=servers,
+            legacy=legacy or {},
+            approvals=approvals or Approvals(mode="off"),
+            launches=dict.fromkeys(self.servers, "sha256:launch"),
         )
 
     async def ask(

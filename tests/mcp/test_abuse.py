@@ -37,7 +37,7 @@ from modelplex.mcp.clients.sessions import LegacySession, Sessions
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
 from modelplex.mcp.constants import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, McpReply, Unavailable
 from modelplex.mcp.lockfile import LockError, read_lock
-from modelplex.mcp.servers import ManagedServer, ServerEvent
+from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
 from modelplex.mcp.servers.listing import LARGEST
 from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
 from modelplex.mcp.servers.streamable_http import ASIDES, messages_of
@@ -110,7 +110,7 @@ async def test_an_agent_with_all_its_sessions_processes_in_use_leaves_some_for_t
     rest = await asyncio.gather(*calls[:6], *calls[8:], other)
     assert {text(reply) for reply in rest} == {"here"}
     assert len({sent.scope for sent in server.sent}) == 6
-    await soon(lambda: harness.gateway._relay._processes.idle)  # pyright: ignore[reportPrivateUsage]
+    await soon(lambda: harness.gateway._relay.running._processes.idle)  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_caller_watches_so_many_resources_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,7 +537,9 @@ async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[ManagedSer
         args=tuple(Secret(arg) for arg in listing(folder, body)),
         protocol="legacy",
     )
-    server = ManagedServer(config, limits=McpConfig(enabled=True), on_event=told.append)
+    server = ManagedServer(
+        config, limits=McpConfig(enabled=True), runtime=ServerRuntime(on_event=told.append)
+    )
     try:
         yield server, told
     finally:

@@ -20,7 +20,8 @@ from modelplex.mcp.constants import (
     McpReply,
     Unavailable,
 )
-from modelplex.mcp.relay import MAX_LOGS, MAX_ROUNDS
+from modelplex.mcp.progress_sink import MAX_LOGS
+from modelplex.mcp.relay import MAX_ROUNDS
 from modelplex.mcp.request_state import RequestStateSealer, SealedRequestState
 from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 

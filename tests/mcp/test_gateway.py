@@ -550,7 +550,7 @@ async def test_a_server_that_stays_the_same_runs_on_and_one_that_goes_ends_after
     running = asyncio.create_task(harness.call(ScriptedClient(), "goes__x"))
     while not goes.sent:
         await asyncio.sleep(0)
-    harness.gateway.adopt(harness.config, {"stays": stays}, approvals=Approvals(mode="off"), launches={})
+    harness.gateway.adopt(harness.config, harness.tool_servers({"stays": stays}))
     assert await harness.names(ScriptedClient()) == ["stays__x"]
     assert not goes.closed
     gate.set()

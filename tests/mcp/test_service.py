@@ -20,7 +20,7 @@ from modelplex.config.secret import Secret
 from modelplex.config.settings import Config, McpConfig, McpServer, ServerConfig
 from modelplex.http_client import HttpClient
 from modelplex.mcp.approvals import LockedServer
-from modelplex.mcp.calls import admit_all
+from modelplex.mcp.calls import CallRecording, admit_all
 from modelplex.mcp.lockfile import lock_path, write_lock
 from modelplex.mcp.service import ToolService
 from modelplex.records.tool_call import ToolRecord
@@ -81,13 +81,14 @@ class Running:
             environ={"PATH": "/usr/bin:/bin"},
             client=self.client,
             events=self.said,
-            ids=(f"mpx-{number}" for number in numbers),
+            recording=CallRecording(
+                ids=(f"mpx-{number}" for number in numbers),
+                clock=perf_counter,
+                wall=time,
+                on_record=self.calls.append,
+            ),
             key=b"k" * 32,
-            clock=perf_counter,
-            wall=time,
-            on_record=self.calls.append,
             admit=admit_all,
-            keep_bodies=0,
         )
 
     async def pid(self, name: str) -> str:

@@ -18,7 +18,7 @@ from modelplex.mcp import era_translation, results, search
 from modelplex.mcp.catalog import BadCursor
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_PARAMS, Json, McpReply, Unavailable
 from modelplex.mcp.policy import decide
-from modelplex.mcp.relay import Relay, size
+from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import (
     ToolRequestContext,
     invalid,
@@ -54,8 +54,24 @@ def admit_all(caller: Caller) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
+    """How calls become records.
+
+    ids          request ids
+    clock, wall  seconds: a monotonic clock, and Unix time
+    on_record    takes the record of each call
+    keep_bodies  bytes of each body that a record holds; 0 for none
+    """
+
+    ids: Iterator[str]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    on_record: Callable[[ToolRecord], None]
+    keep_bodies: int = 0
+
+
 class ToolCalls:
-    """The parameters are the hub's, which says what they are."""
+    """Answers the requests that count as calls. Its arguments are those of `ToolGateway`."""
 
     def __init__(
         self,
@@ -65,24 +81,16 @@ class ToolCalls:
         routes: ToolRoutes,
         relay: Relay,
         tasks: Tasks,
-        ids: Iterator[str],
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        on_record: Callable[[ToolRecord], None],
+        recording: CallRecording,
         admit: Admit,
-        keep_bodies: int,
     ) -> None:
         self.config = config
         self._upstreams = upstreams
         self._routes = routes
         self._relay = relay
         self._tasks = tasks
-        self._ids = ids
-        self._clock = clock
-        self._wall = wall
-        self._on_record = on_record
+        self._recording = recording
         self._admit = admit
-        self._keep_bodies = keep_bodies
         self.methods: Mapping[str, Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]] = {
             "tools/call": self._tool,
             "prompts/get": self._prompt,
@@ -99,25 +107,28 @@ class ToolCalls:
         """Within the caller's limits, and with a ToolCall at the end, however it ends."""
         caller = context.client.caller
         builder = context.builder = ToolRecordBuilder(
-            id=next(self._ids),
+            id=next(self._recording.ids),
             method=context.method,
             era=context.client.era,
             listener=caller.listener,
             client=caller.client,
             agent=caller.agent,
-            started=self._clock(),
-            wall=self._wall(),
+            started=self._recording.clock(),
+            wall=self._recording.wall(),
         )
         try:
             reply = self._limit_size(context, await self._answer_within_limits(context), builder)
             _note(builder, reply)
             return reply
         finally:
-            self._on_record(builder.record(now=self._clock()))
+            self._recording.on_record(builder.record(now=self._recording.clock()))
 
     async def _answer_within_limits(self, context: ToolRequestContext) -> McpReply:
         try:
-            with self._relay.count_request(context.client.caller.owner), self._admit(context.client.caller):
+            with (
+                self._relay.running.count_request(context.client.caller.owner),
+                self._admit(context.client.caller),
+            ):
                 return await self.methods[context.method](context)
         except Unavailable as error:
             if error.server:
@@ -128,9 +139,9 @@ class ToolCalls:
         self, context: ToolRequestContext, reply: McpReply, builder: ToolRecordBuilder
     ) -> McpReply:
         """The reply, unless it is larger than anybody wants to read."""
-        builder.bytes_out, body = size(reply.result if reply.result is not None else reply.error)
-        if self._keep_bodies:
-            builder.response_body = body[: self._keep_bodies]
+        builder.bytes_out, body = results.size(reply.result if reply.result is not None else reply.error)
+        if self._recording.keep_bodies:
+            builder.response_body = body[: self._recording.keep_bodies]
         if builder.bytes_out <= self.config.max_result:
             return reply
         sentence = (
@@ -164,23 +175,13 @@ class ToolCalls:
         if target is None:
             return unknown("tool", name)
         seen = view.merged.tool(name)
-        if seen is not None and only_as_task(seen.definition) and (refusal := self._no_task(context, target)):
+        if (
+            seen is not None
+            and only_as_task(seen.definition)
+            and (refusal := _no_task(context, target, self._upstreams[target.server]))
+        ):
             return refusal
         return await self._relay_if_allowed(context, target, params, {"name": target.own})
-
-    def _no_task(self, context: ToolRequestContext, target: RouteTarget) -> McpReply | None:
-        """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does
-        not ask for one, the server says so itself.
-        """
-        upstream = self._upstreams[target.server]
-        if offered(upstream, context.client.era) is not None or upstream.catalog is None:
-            return None
-        context.builder.server, context.builder.definition = target.server, target.definition
-        if upstream.config.tasks and upstream.catalog.era != context.client.era:
-            sentence = f"{target.name} runs only as a task, and {target.server} speaks another era of tasks than this client."
-            return tool_refused(sentence, reason="capability", era=context.client.era)
-        sentence = f"{target.name} runs only as a task, which the host does not allow of {target.server}, or which it does not offer."
-        return tool_refused(sentence, reason="policy", era=context.client.era)
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -357,8 +358,22 @@ class ToolCalls:
         builder.tool = name[:NAME_LIMIT]
         builder.arguments, body = measured({} if arguments is None else arguments)
         builder.bytes_in = len(body)
-        if self._keep_bodies:
-            builder.request_body = body[: self._keep_bodies]
+        if self._recording.keep_bodies:
+            builder.request_body = body[: self._recording.keep_bodies]
+
+
+def _no_task(context: ToolRequestContext, target: RouteTarget, upstream: ToolServer) -> McpReply | None:
+    """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does
+    not ask for one, the server says so itself.
+    """
+    if offered(upstream, context.client.era) is not None or upstream.catalog is None:
+        return None
+    context.builder.server, context.builder.definition = target.server, target.definition
+    if upstream.config.tasks and upstream.catalog.era != context.client.era:
+        sentence = f"{target.name} runs only as a task, and {target.server} speaks another era of tasks than this client."
+        return tool_refused(sentence, reason="capability", era=context.client.era)
+    sentence = f"{target.name} runs only as a task, which the host does not allow of {target.server}, or which it does not offer."
+    return tool_refused(sentence, reason="policy", era=context.client.era)
 
 
 def _in_era_of_client(reply: McpReply, context: ToolRequestContext) -> McpReply:

@@ -47,7 +47,14 @@ from modelplex.mcp.lockfile import (
 )
 from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.policy import decide, permitted
-from modelplex.mcp.servers import CACHE_FOLDER, DiskCache, ManagedServer, ProcessTable, WriteOnlyCache
+from modelplex.mcp.servers import (
+    CACHE_FOLDER,
+    DiskCache,
+    ManagedServer,
+    ProcessTable,
+    ServerRuntime,
+    WriteOnlyCache,
+)
 
 OK: Final = 0
 FAILED: Final = 1
@@ -165,11 +172,9 @@ async def _with_servers(
     cache = WriteOnlyCache(
         DiskCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER)
     )
+    runtime = ServerRuntime(client=client, children=children)
     servers = {
-        each.name: ManagedServer(
-            each, limits=config.mcp, cache=cache, environ=os.environ, client=client, children=children
-        )
-        for each in wanted
+        each.name: ManagedServer(each, limits=config.mcp, cache=cache, runtime=runtime) for each in wanted
     }
     try:
         return await use(servers)

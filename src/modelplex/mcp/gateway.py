@@ -12,7 +12,7 @@ knows no HTTP and no process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final, cast
 
@@ -23,7 +23,8 @@ from modelplex.core.caller import Caller
 from modelplex.mcp import search
 from modelplex.mcp.advertised import LISTS, AdvertisedCapabilities
 from modelplex.mcp.approvals import Approvals, Lock, printable
-from modelplex.mcp.calls import Admit, ToolCalls, admit_all
+from modelplex.mcp.call_route import session_scope
+from modelplex.mcp.calls import Admit, CallRecording, ToolCalls, admit_all
 from modelplex.mcp.catalog import BadCursor
 from modelplex.mcp.constants import (
     METHOD_NOT_FOUND,
@@ -35,14 +36,14 @@ from modelplex.mcp.constants import (
     McpReply,
     Unavailable,
 )
-from modelplex.mcp.relay import Relay, session_scope
+from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unavailable, unknown
 from modelplex.mcp.request_state import RequestStateSealer
 from modelplex.mcp.routing import Report, ToolRoutes
+from modelplex.mcp.running_calls import RunningCalls
 from modelplex.mcp.streams import Channel, Streams
 from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
-from modelplex.mcp.tool_server import ToolServer
-from modelplex.records.tool_call import ToolRecord
+from modelplex.mcp.tool_server import ToolServer, ToolServers
 
 WARNINGS: Final = 20
 """Sentences about one server's lists that the status shows: it is read by people."""
@@ -54,87 +55,68 @@ MethodHandler = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
 
 
 class ToolGateway:
-    """Every permitted tool server, ready to be asked. `server=None` is all of them with prefixed
-    names; else one, with names as it gives them.
+    """All permitted tool servers. `server=None` is the route of all servers with prefixed names;
+    otherwise a route is one server with its own names.
 
-    backs      the servers in the config's order
-    elders     the same servers in the older era, of those that may speak both and may ask a client
-               something; for legacy sessions
-    pins       what is approved; may be set anew at any time
-    launches   the hash of how each server is started, for its pins
-    tell       takes the ToolCall of each call
-    report     takes a server's name and a sentence about it, for the log
-    seen       takes what was first seen of all servers, to be kept
-    admit      an agent's own limits
-    key        32 random bytes that seal what clients carry between calls
-    clock, wall   seconds: of a monotonic clock, and Unix time
-    keep_bodies   bytes of each body that a ToolCall holds; 0 for none
+    recording       how calls become records
+    key             32 random bytes that encrypt the request state clients carry between calls
+    report          takes a server's name and a sentence about it, for the log
+    on_first_seen   takes the definitions first seen of all servers, to be stored
+    admit           the limits of an agent
     """
 
     def __init__(
         self,
         config: McpConfig,
-        upstreams: Mapping[str, ToolServer],
+        servers: ToolServers,
         *,
-        legacy_servers: Mapping[str, ToolServer] | None = None,
-        approvals: Approvals,
-        launches: Mapping[str, str],
-        ids: Iterator[str],
+        recording: CallRecording,
         key: bytes,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        on_record: Callable[[ToolRecord], None],
         report: Report,
         on_first_seen: Callable[[Lock], None],
         admit: Admit = admit_all,
-        keep_bodies: int = 0,
     ) -> None:
-        self._upstreams = known = dict(upstreams)
-        self._legacy_servers = dict(legacy_servers or {})
+        self._upstreams = dict(servers.current)
+        self._legacy_servers = dict(servers.legacy)
         self._report = report
         self._unlisten: dict[ToolServer, Callable[[], None]] = {}
         self._leaving: set[ToolServer] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._routes = ToolRoutes(
             config,
-            known,
-            approvals=approvals,
-            launches=launches,
+            self._upstreams,
+            approvals=servers.approvals,
+            launches=servers.launches,
             report=report,
             on_first_seen=on_first_seen,
             on_catalog=self._on_catalog,
         )
-        self._held = Tasks()
+        self._tasks = Tasks()
         self._relay = Relay(
-            config,
+            RunningCalls(config, on_idle=self._close_if_leaving),
             legacy_servers=self._legacy_servers,
             sealer=RequestStateSealer(key),
-            tasks=self._held,
-            clock=clock,
+            tasks=self._tasks,
+            clock=recording.clock,
             level=self._level_of,
-            on_idle=self._close_if_leaving,
         )
         self._surface = AdvertisedCapabilities(self._routes)
         self._streams = Streams(
-            known,
+            self._upstreams,
             routes=self._routes,
             surface=self._surface,
             relay=self._relay,
-            tasks=self._held,
+            tasks=self._tasks,
             report=report,
         )
         self._calls = ToolCalls(
             config,
-            known,
+            self._upstreams,
             routes=self._routes,
             relay=self._relay,
-            tasks=self._held,
-            ids=ids,
-            clock=clock,
-            wall=wall,
-            on_record=on_record,
+            tasks=self._tasks,
+            recording=recording,
             admit=admit,
-            keep_bodies=keep_bodies,
         )
         self._methods = self._handlers()
         self._listen()
@@ -235,7 +217,7 @@ class ToolGateway:
         self._streams.close_session(client)
         for upstream in self._all():
             if upstream.config.scope == "session" or upstream.config.asks:
-                self._held.ended(upstream, session_scope(client))
+                self._tasks.ended(upstream, session_scope(client))
                 self._run_in_background(upstream.end_scope(session_scope(client)))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
@@ -298,32 +280,24 @@ class ToolGateway:
         self._routes.approvals = approvals
         self._streams.all_changed(self._upstreams)
 
-    def adopt(
-        self,
-        config: McpConfig,
-        upstreams: Mapping[str, ToolServer],
-        *,
-        legacy_servers: Mapping[str, ToolServer] | None = None,
-        approvals: Approvals,
-        launches: Mapping[str, str],
-    ) -> None:
+    def adopt(self, config: McpConfig, servers: ToolServers) -> None:
         """Go on with another config. A server that is the same object stays as it is; one that is
-        not there any more ends when its last call does.
+        gone ends with its last call.
         """
-        stays = {*upstreams.values(), *(legacy_servers or {}).values()}
+        stays = {*servers.current.values(), *servers.legacy.values()}
         gone = [upstream for upstream in self._all() if upstream not in stays]
         self._upstreams.clear()
-        self._upstreams.update(upstreams)
+        self._upstreams.update(servers.current)
         self._legacy_servers.clear()
-        self._legacy_servers.update(legacy_servers or {})
+        self._legacy_servers.update(servers.legacy)
         for upstream in gone:
-            self._held.ended(upstream)
+            self._tasks.ended(upstream)
             self._unlisten.pop(upstream)()
             self._leaving.add(upstream)
-            if not self._relay.runs(upstream):
+            if not self._relay.running.runs(upstream):
                 self._close_if_leaving(upstream)
         self._relay.config = self._calls.config = config
-        self._routes.adopt(config, approvals=approvals, launches=launches)
+        self._routes.adopt(config, approvals=servers.approvals, launches=servers.launches)
         self._listen()
         self._streams.all_changed(self._upstreams)
 
@@ -344,7 +318,7 @@ class ToolGateway:
         await asyncio.gather(
             *(upstream.close() for upstream in (*self._all(), *self._leaving)), return_exceptions=True
         )
-        for task in tuple(self._tasks):
+        for task in tuple(self._background):
             task.cancel()
 
     # --- servers ----------------------------------------------------------------------------------
@@ -380,8 +354,8 @@ class ToolGateway:
 
     def _run_in_background(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(_await(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
 
 async def _ping(context: ToolRequestContext) -> McpReply:

@@ -14,6 +14,8 @@ import msgspec
 
 from modelplex.mcp.constants import Json
 
+_encode = msgspec.json.Encoder().encode
+
 SPOKEN: Final = (
     "content",
     "structuredContent",
@@ -121,3 +123,14 @@ def _beginning(text: str, *, room: int, size: Callable[[str], int]) -> str:
         else:
             too_many = middle
     return text[:fits]
+
+
+def size(result: object) -> tuple[int, bytes]:
+    """The size of a result as JSON in bytes, and those bytes. (0, b"") for what JSON cannot encode,
+    such as a lone surrogate.
+    """
+    try:
+        body = _encode(result)
+    except (UnicodeEncodeError, RecursionError):
+        return 0, b""
+    return len(body), body

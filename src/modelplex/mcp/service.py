@@ -8,7 +8,7 @@ the hub, the servers and the files of approvals.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,12 +20,19 @@ from modelplex.config.state_folder import state_folder
 from modelplex.core.errors import without_name
 from modelplex.http_client import HttpClient
 from modelplex.mcp.approvals import Approvals, Lock
-from modelplex.mcp.calls import Admit
+from modelplex.mcp.calls import Admit, CallRecording
 from modelplex.mcp.constants import Json
 from modelplex.mcp.gateway import ToolGateway
 from modelplex.mcp.lockfile import LockError, launch_of, load_approvals, lock_path, record_seen
-from modelplex.mcp.servers import CACHE_FOLDER, DiskCache, ManagedServer, ProcessTable, ServerEvent
-from modelplex.records.tool_call import ToolRecord
+from modelplex.mcp.servers import (
+    CACHE_FOLDER,
+    DiskCache,
+    ManagedServer,
+    ProcessTable,
+    ServerEvent,
+    ServerRuntime,
+)
+from modelplex.mcp.tool_server import ToolServers
 
 LEVELS: Final = {
     "stderr": "info",
@@ -58,19 +65,17 @@ class ToolService:
         environ: Mapping[str, str],
         client: HttpClient,
         events: ServiceLog,
-        ids: Iterator[str],
+        recording: CallRecording,
         key: bytes,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        on_record: Callable[[ToolRecord], None],
         admit: Admit,
-        keep_bodies: int,
     ) -> None:
         self._config = config
         self._environ = environ
-        self._client = client
         self._events = events
         self._children = ProcessTable(config.mcp.max_processes)
+        self._runtime = ServerRuntime(
+            environ=environ, children=self._children, client=client, on_event=self._log_event
+        )
         self._servers: dict[str, ManagedServer] = {}
         self._lock_stamp: object = None
         self._writing: asyncio.Task[None] | None = None
@@ -79,19 +84,12 @@ class ToolService:
         self._make_servers(config)
         self.gateway = ToolGateway(
             config.mcp,
-            self._servers,
-            legacy_servers=self._legacy_servers,
-            approvals=self._load_approvals(config),
-            launches=_launches(config),
-            ids=ids,
+            self._tool_servers(),
+            recording=recording,
             key=key,
-            clock=clock,
-            wall=wall,
-            on_record=on_record,
             report=self._report,
             on_first_seen=self._store_first_seen,
             admit=admit,
-            keep_bodies=keep_bodies,
         )
 
     def __repr__(self) -> str:
@@ -113,13 +111,7 @@ class ToolService:
         self._config = config
         self._children.limit = config.mcp.max_processes
         self._make_servers(config)
-        self.gateway.adopt(
-            config.mcp,
-            self._servers,
-            legacy_servers=self._legacy_servers,
-            approvals=self._load_approvals(config),
-            launches=_launches(config),
-        )
+        self.gateway.adopt(config.mcp, self._tool_servers())
         self.gateway.start()
 
     def reload_approvals(self) -> None:
@@ -154,6 +146,14 @@ class ToolService:
                     older, legacy_servers.get(each.name), config, None
                 )
 
+    def _tool_servers(self) -> ToolServers:
+        return ToolServers(
+            current=self._servers,
+            legacy=self._legacy_servers,
+            approvals=self._load_approvals(self._config),
+            launches={server.name: launch_of(server) for server in self._config.mcp.servers},
+        )
+
     def _server(
         self, each: McpServer, before: ManagedServer | None, config: Config, cache: DiskCache | None
     ) -> ManagedServer:
@@ -164,10 +164,7 @@ class ToolService:
             each,
             limits=config.mcp,
             cache=cache,
-            environ=self._environ,
-            children=self._children,
-            client=self._client,
-            on_event=self._log_event,
+            runtime=self._runtime,
         )
 
     def _log_event(self, event: ServerEvent) -> None:
@@ -211,10 +208,6 @@ class ToolService:
         with suppress(RuntimeError):
             return state_folder(config.server.state_folder, environ=self._environ)
         return None
-
-
-def _launches(config: Config) -> dict[str, str]:
-    return {server.name: launch_of(server) for server in config.mcp.servers}
 
 
 def _file_stamp(path: Path) -> object:

@@ -14,9 +14,11 @@ from typing import Final, cast
 from modelplex.mcp import era_translation
 from modelplex.mcp.advertised import AdvertisedCapabilities
 from modelplex.mcp.constants import META_SUBSCRIPTION, Json, McpClient, McpReply, Unavailable
-from modelplex.mcp.relay import LEVELS, MESSAGE, PROGRESS, RETRY_AFTER, Relay
+from modelplex.mcp.progress_sink import LEVELS, MESSAGE, PROGRESS
+from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unlisted
 from modelplex.mcp.routing import Report, ToolRoutes
+from modelplex.mcp.running_calls import RETRY_AFTER
 from modelplex.mcp.server_output import LogAllowance
 from modelplex.mcp.subscriptions import (
     LIST_CHANGED,
@@ -286,7 +288,7 @@ class Streams:
             self._subscriptions.updated(upstream, scope, notification["params"])
         elif method in (STATUS["legacy"], PROGRESS) and isinstance(params, dict):
             self._task_notification(upstream, scope, method, cast("Json", params))
-        elif method == MESSAGE and not self._relay.deliver_log(upstream.name, scope, message):
+        elif method == MESSAGE and not self._relay.running.deliver_log(upstream.name, scope, message):
             self._log_message(
                 upstream.name, cast("Json", params).get("data") if isinstance(params, dict) else None
             )

@@ -1,20 +1,19 @@
-"""A tool server as the hub needs it: what mcp/upstream's Server offers, and what a scripted one in
-a test offers too.
-
-Above it stands the hub; below it the words. It knows no process and no address.
-"""
+"""The interface of a tool server that the gateway uses, and the set of servers of one config."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from modelplex.config.settings import McpServer
+from modelplex.mcp.approvals import Approvals
 from modelplex.mcp.constants import Catalog, Json, McpReply, NotificationHandler, RequestHandler
 
 
 class ToolServer(Protocol):
-    """One server; `modelplex.mcp.servers.Server` says what each of these means."""
+    """One server. `modelplex.mcp.servers.ManagedServer` documents the members."""
 
     @property
     def name(self) -> str: ...
@@ -46,3 +45,19 @@ class ToolServer(Protocol):
     def status(self) -> Any: ...
     async def end_scope(self, scope: str) -> None: ...
     async def close(self) -> None: ...
+
+
+class ToolServers(msgspec.Struct, frozen=True, kw_only=True):
+    """The tool servers that one config names.
+
+    current    by name, in the config's order
+    legacy     those that may speak both protocol eras and may ask a client something, in the legacy
+               era, for legacy sessions
+    approvals  which definitions are approved
+    launches   by name: the hash of how a server is started, which its approvals belong to
+    """
+
+    current: Mapping[str, ToolServer]
+    legacy: Mapping[str, ToolServer] = {}
+    approvals: Approvals
+    launches: Mapping[str, str]

@@ -41,6 +41,7 @@ from modelplex.core.errors import ModelplexError, without_name
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import NOTHING, AgentLimits, AgentUsage
 from modelplex.limits.budget_store import BudgetStore, BudgetStoreError
+from modelplex.mcp.calls import CallRecording
 from modelplex.mcp.clients import McpHttp, StdioConnections
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.service import ToolService
@@ -432,13 +433,15 @@ class GatewayProcess:
             environ=os.environ,
             client=self._client,
             events=self._log.events,
-            ids=request_ids(),
+            recording=CallRecording(
+                ids=request_ids(),
+                clock=perf_counter,
+                wall=time,
+                on_record=self.record,
+                keep_bodies=config.log.max_body if self._verbose and config.log.bodies else 0,
+            ),
             key=os.urandom(32),
-            clock=perf_counter,
-            wall=time,
-            on_record=self.record,
             admit=self._admitted,
-            keep_bodies=config.log.max_body if self._verbose and config.log.bodies else 0,
         )
 
     def _adopt_tools(self, config: Config) -> None:

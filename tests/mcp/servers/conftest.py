@@ -11,7 +11,7 @@ import pytest
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Json, McpReply
-from modelplex.mcp.servers import DiskCache, ManagedServer, ProcessTable, ServerEvent
+from modelplex.mcp.servers import DiskCache, ManagedServer, ProcessTable, ServerEvent, ServerRuntime
 
 SCRIPT = Path(__file__).with_name("scripted.py")
 
@@ -49,10 +49,12 @@ class Scripted:
             config,
             limits=McpConfig(**limits),
             cache=DiskCache(folder / "mcp") if cache else None,
-            environ={**os.environ, "HOST_SECRET": "not for servers"},
-            children=self.children,
-            dice=lambda: 0.0,
-            on_event=self.events.append,
+            runtime=ServerRuntime(
+                environ={**os.environ, "HOST_SECRET": "not for servers"},
+                children=self.children,
+                dice=lambda: 0.0,
+                on_event=self.events.append,
+            ),
         )
 
     def lines(self, begins: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ async def test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor(tm
         env={"PIDS": Secret(str(pids))},
         protocol="legacy",
     )
-    server = ManagedServer(config, limits=McpConfig(), environ=os.environ)
+    server = ManagedServer(config, limits=McpConfig())
 
     async def cycle(scope: str, times: int) -> None:
         for _ in range(times):

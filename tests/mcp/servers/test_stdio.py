@@ -113,11 +113,11 @@ async def test_a_remembered_era_that_is_wrong_is_dropped(start: Start) -> None:
     from modelplex.mcp.servers import EraVerdict
 
     scripted = start(era="legacy")
-    scripted.server.verdict = EraVerdict("modern", "2026-07-28")
+    scripted.server.server_catalog.verdict = EraVerdict("modern", "2026-07-28")
     assert (await scripted.server.lists()).era == "legacy"
-    assert scripted.server.verdict == EraVerdict("legacy", "2025-11-25")
+    assert scripted.server.server_catalog.verdict == EraVerdict("legacy", "2025-11-25")
     modern = start(era="modern")
-    modern.server.verdict = EraVerdict("legacy", "2025-11-25")
+    modern.server.server_catalog.verdict = EraVerdict("legacy", "2025-11-25")
     assert (await modern.server.lists()).era == "modern"
 
 

@@ -8,7 +8,7 @@ import pytest
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Json, McpReply, Unavailable
-from modelplex.mcp.servers import EraVerdict, ManagedServer, ServerEvent
+from modelplex.mcp.servers import EraVerdict, ManagedServer, ServerEvent, ServerRuntime
 
 from .conftest import text_of, until
 from .remote import TOOL, Remote, Seen, Stream, error, legacy, modern, remote, result, text
@@ -30,7 +30,9 @@ async def asked(
         **extra,
     )
     events: list[ServerEvent] = []
-    server = ManagedServer(config, limits=McpConfig(**limits), dice=lambda: 0.0, on_event=events.append)
+    server = ManagedServer(
+        config, limits=McpConfig(**limits), runtime=ServerRuntime(dice=lambda: 0.0, on_event=events.append)
+    )
     try:
         yield server
     finally:
@@ -53,7 +55,7 @@ async def test_a_modern_request_repeats_its_body_in_headers_and_the_configs_are_
         assert headers["mcp-param-n"] == "7"
         assert headers["authorization"] == "Bearer k"
         assert "mcp-session-id" not in headers
-        assert server.verdict == EraVerdict("modern", "2026-07-28")
+        assert server.server_catalog.verdict == EraVerdict("modern", "2026-07-28")
 
 
 async def test_a_tool_whose_header_annotation_is_not_allowed_is_left_out() -> None:
@@ -293,7 +295,7 @@ async def test_a_refusal_is_no_verdict_on_the_era(status: int, reason: str) -> N
             await server.lists()
         assert failed.value.reason == reason
         assert not it.of("initialize")
-        assert server.verdict is None
+        assert server.server_catalog.verdict is None
 
 
 async def test_a_server_that_wants_oauth_is_named_as_one() -> None:
@@ -317,7 +319,7 @@ async def test_a_refused_connection_backs_off() -> None:
             await server.lists()
         assert "127.0.0.1" not in str(failed.value)  # agents read it
         assert server.state == "backoff"
-        assert server.verdict is None
+        assert server.server_catalog.verdict is None
 
 
 async def test_a_redirect_to_another_origin_is_not_followed() -> None:
@@ -398,7 +400,7 @@ async def test_the_oldest_form_is_found_by_probing_and_remembered() -> None:
     async with remote(Oldest()) as it, asked(it) as server:
         assert (await server.lists()).version == "2024-11-05"
         assert text_of(await server.request("tools/call", CALL)) == "old"
-        assert server.verdict == EraVerdict("legacy", "2024-11-05", sse=True)
+        assert server.server_catalog.verdict == EraVerdict("legacy", "2024-11-05", sse=True)
         assert {seen.target for seen in it.of("tools/call")} == {"/messages?id=1"}
 
 

@@ -6,9 +6,10 @@ It knows no caller, no policy and no exposed name: a server's own names go in an
 """
 
 from modelplex.mcp.servers.cache import CACHE_FOLDER, CatalogCache, DiskCache, EraVerdict, WriteOnlyCache
+from modelplex.mcp.servers.events import ServerEvent
 from modelplex.mcp.servers.lifecycle import State
 from modelplex.mcp.servers.processes import ProcessTable
-from modelplex.mcp.servers.server import ManagedServer, ServerEvent, ServerStatus
+from modelplex.mcp.servers.server import ManagedServer, ServerRuntime, ServerStatus
 
 __all__ = [
     "CACHE_FOLDER",
@@ -18,6 +19,7 @@ __all__ = [
     "ManagedServer",
     "ProcessTable",
     "ServerEvent",
+    "ServerRuntime",
     "ServerStatus",
     "State",
     "WriteOnlyCache",

@@ -78,7 +78,7 @@ class IdleHolder(Protocol):
         """When it was last used; None while it is in use."""
         ...
 
-    async def give_up(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class NoRoom(Exception):
@@ -133,7 +133,7 @@ class ProcessTable:
                 if not idle:
                     raise NoRoom
                 oldest = min(idle, key=lambda pair: pair[0])[1]
-                await oldest.give_up()
+                await oldest.stop()
                 self._holders.discard(oldest)
             self._holders.add(holder)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -29,8 +29,17 @@ ENDED: Final = 1.0
 SHOWN: Final = 200
 """Bytes of a stray line that are told."""
 
-Say = Callable[[Literal["stderr", "stdout"], bytes], None]
-"""Takes a line of the server's own: "stderr" or "stdout", and the bytes."""
+WriteLine = Callable[[Literal["stderr", "stdout"], bytes], None]
+"""Takes a line that the process wrote and that is no message: the stream's name and the bytes."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start a process. `network` false gives it a network namespace without interfaces."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str | None
+    network: bool
 
 
 class StdioChannel(DuplexChannel):
@@ -43,26 +52,20 @@ class StdioChannel(DuplexChannel):
 
     def __init__(
         self,
-        argv: Sequence[str],
+        command: Command,
         *,
-        env: Mapping[str, str],
-        cwd: str | None,
-        network: bool,
         children: ProcessTable,
         max_result: int,
-        say: Say,
+        write_line: WriteLine,
         cuts: bool = False,
         hide: Callable[[bytes], bytes] = bytes,
     ) -> None:
         super().__init__()
-        self._argv = argv
-        self._env = env
-        self._cwd = cwd
-        self._network = network
+        self._command = command
         self._children = children
         self._max_result = max_result
         self._passed = max_result * LINE_FACTOR if cuts else max_result
-        self._say = say
+        self._write_line = write_line
         self._hide = hide
         self._process: ServerProcess | None = None
 
@@ -79,16 +82,16 @@ class StdioChannel(DuplexChannel):
     async def open(self) -> None:
         try:
             self._process = await ServerProcess.start(
-                self._argv,
-                env=self._env,
-                cwd=self._cwd,
-                network=self._network,
+                self._command.argv,
+                env=self._command.env,
+                cwd=self._command.cwd,
+                network=self._command.network,
                 children=self._children,
                 ears=self,
                 limit=self._max_result * LINE_FACTOR,
             )
         except OSError as error:
-            if self._cwd is not None and not await asyncio.to_thread(Path(self._cwd).is_dir):
+            if self._command.cwd is not None and not await asyncio.to_thread(Path(self._command.cwd).is_dir):
                 raise ConnectionLost("The folder that its `cwd` names is not there.") from None
             raise ConnectionLost(
                 f"It could not be started: {error.strerror or 'the system refused'}."
@@ -141,11 +144,11 @@ class StdioChannel(DuplexChannel):
             if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
                 self.receive(within(cast("Json", message), size=len(data), limit=self._passed))
             elif data.strip():
-                self._say("stdout", data[:SHOWN])
+                self._write_line("stdout", data[:SHOWN])
                 return
 
     def error_line(self, text: bytes) -> None:
-        self._say("stderr", text)
+        self._write_line("stderr", text)
 
     def overflow(self, size: int) -> None:
         if self._process is not None:
@@ -153,7 +156,7 @@ class StdioChannel(DuplexChannel):
         self.fail(f"It wrote {size} bytes without the end of a line.")
 
     def exited(self, code: int | None) -> None:
-        self.fail(_how(code, alone=not self._network))
+        self.fail(_how(code, alone=not self._command.network))
 
 
 class _Outline(msgspec.Struct):

@@ -1,0 +1,123 @@
+"""What a server asks during a call: answered from the config, asked of a legacy client, or given to
+a modern client as input requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from modelplex.config.settings import McpConfig
+from modelplex.mcp import era_translation
+from modelplex.mcp.call_route import CallRoute
+from modelplex.mcp.constants import (
+    INTERNAL_ERROR,
+    META_RELATED,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    Json,
+    McpReply,
+)
+from modelplex.mcp.request_state import RequestStateSealer, SealedRequestState
+from modelplex.mcp.tasks import Tasks
+
+
+async def answer_questions(
+    call: CallRoute, questions: Json, *, limits: McpConfig, tasks: Tasks
+) -> tuple[Json, Json | McpReply]:
+    """Answer input requests from the config or by asking a legacy client. Returns the answers and
+    the questions left for a modern client, or an error that ends the call.
+    """
+    answers: Json = {}
+    left: Json = {}
+    for key, question in questions.items():
+        method, params = _question(question)
+        if method == "roots/list" and call.upstream.config.roots:
+            answers[key] = call.roots
+        elif not era_translation.answerable(method, params, call.capabilities):
+            return {}, refuse_question(call, era_translation.required(method))
+        elif call.client.era == "modern":
+            left[key] = question
+        else:
+            try:
+                async with asyncio.timeout(limits.max_call_time):
+                    answer = await ask_client(call, method, params, globs=limits.meta, tasks=tasks)
+            except TimeoutError:
+                answer = McpReply.failed(INTERNAL_ERROR, "no answer in time")
+            if answer.result is None:
+                reason = (answer.error or {}).get("message", "no answer")
+                return {}, call.failed(f"The client did not answer {method}: {reason}", "client")
+            answers[key] = answer.result
+    return answers, left
+
+
+async def ask_client(
+    call: CallRoute, method: str, params: Json, *, globs: tuple[str, ...], tasks: Tasks
+) -> McpReply:
+    """Ask a legacy client what its server asks, without reserved members of `_meta`."""
+    if not era_translation.answerable(method, params, call.capabilities):
+        return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
+    question = dict(params)
+    original = question.pop("_meta", None)
+    related = call.related(original, tasks)
+    meta = {**era_translation.without_reserved(original, globs), **related}
+    meta.pop("progressToken", None)
+    if meta:
+        question["_meta"] = meta
+    reply = await call.client.ask(method, question)
+    if reply.result is None:
+        return reply
+    answer = dict(reply.result)
+    meta = era_translation.without_reserved(answer.pop("_meta", None), globs)
+    if related:  # the answer belongs to what the question did
+        meta[META_RELATED] = cast("Json", original)[META_RELATED]
+    return McpReply(result={**answer, "_meta": meta} if meta else answer)
+
+
+def refuse_question(call: CallRoute, required: Json) -> McpReply:
+    """The error for a question that the config does not allow or the client did not declare."""
+    claimed = call.client.capabilities
+    asks = " and ".join(era_translation.named(required)) or "something"
+    if call.client.era == "modern" and not era_translation.claims(claimed, required):
+        return McpReply.failed(
+            MISSING_CAPABILITY,
+            f"{call.upstream.name} has to ask the client for {asks}, which it did not declare.",
+            {"requiredCapabilities": required},
+            reason="capability",
+        )
+    return call.failed(
+        f"{call.upstream.name} asked for {asks}, which the host does not allow this server.",
+        "policy",
+    )
+
+
+def questions_for_client(
+    call: CallRoute, result: Json, left: Json, roots: tuple[str, ...], *, sealer: RequestStateSealer
+) -> McpReply:
+    """A result that asks a modern client. The server's request state is sealed for this server and
+    this caller.
+    """
+    handed = dict(result)
+    if left:
+        handed["inputRequests"] = left
+    else:
+        handed.pop("inputRequests", None)
+    state: object = handed.pop("requestState", None)
+    if state is not None or roots:
+        handed["requestState"] = sealer.seal(
+            SealedRequestState(
+                call.upstream.name,
+                call.client.caller.owner,
+                state if isinstance(state, str) else None,
+                roots,
+            )
+        )
+    return McpReply(result=handed)
+
+
+def _question(question: object) -> tuple[str, Json]:
+    if not isinstance(question, dict):
+        return "", {}
+    asked = cast("Json", question)
+    params: object = asked.get("params")
+    return str(asked.get("method", "")), cast("Json", params) if isinstance(params, dict) else {}

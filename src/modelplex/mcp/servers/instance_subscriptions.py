@@ -1,0 +1,145 @@
+"""Subscribes one instance of a server to resource updates and list changes, as its protocol era
+does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from modelplex.mcp.constants import Json
+from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession
+
+LISTEN_PAUSE: Final = 1.0
+"""Seconds before an ended subscription stream is opened again; doubles each time in a row."""
+MAX_LISTEN_PAUSE: Final = 60.0
+ACKNOWLEDGED: Final = 5.0
+"""Seconds to wait for the acknowledgement of a changed subscription; it may still come later."""
+
+
+class InstanceSubscriptions:
+    """`wanted` are the URIs of the resources to watch. `session` gives the
+    present session, if there is one. `warn` takes a sentence for the log;
+    `reload` loads the lists again after a gap in a stream.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[], ServerSession | None],
+        *,
+        warn: Callable[[str], None],
+        reload: Callable[[ServerSession], Awaitable[None]],
+    ) -> None:
+        self._session = session
+        self.wanted: frozenset[str] = frozenset()
+        self._warn = warn
+        self._reload = reload
+        self._subscribed: frozenset[str] = frozenset()
+        self._listening: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<InstanceSubscriptions to {len(self._subscribed)} of {len(self.wanted)}>"
+
+    def reset(self) -> None:
+        """A new session has begun: the server knows no subscription."""
+        self._subscribed = frozenset()
+
+    def stop(self) -> None:
+        """The session has ended."""
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
+
+    async def apply(self) -> None:
+        """Subscribe to what is wanted now. Raises ConnectionLost, HttpRefused or SessionGone."""
+        async with self._lock:
+            session = self._session()
+            if session is None:
+                return
+            wanted = self.wanted  # it may change while this waits; the next `apply` sees that
+            if session.era == "modern":
+                await self._listen(session, wanted)
+                return
+            for method, uris in (
+                ("resources/subscribe", wanted - self._subscribed),
+                ("resources/unsubscribe", self._subscribed - wanted),
+            ):
+                for uri in sorted(uris):
+                    reply = await session.request(method, {"uri": uri})
+                    if reply.error is not None:
+                        self._warn(f"{method} was answered with error {reply.error['code']}.")
+            self._subscribed = wanted
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def _listen(self, session: ServerSession, wanted: frozenset[str]) -> None:
+        """One stream holds all: a changed wish is a new stream, and the old one ends when the new
+        one stands.
+        """
+        wish = _wish(session.capabilities, wanted)
+        if self._listening is not None and self._subscribed == wanted and not self._listening.done():
+            return
+        old, self._listening = self._listening, None
+        if wish:
+            acknowledged = asyncio.get_running_loop().create_future()
+            self._listening = asyncio.get_running_loop().create_task(self._hold(session, wish, acknowledged))
+            self._tasks.add(self._listening)
+            self._listening.add_done_callback(self._tasks.discard)
+            await asyncio.wait([acknowledged], timeout=ACKNOWLEDGED)
+        self._subscribed = wanted
+        if old is not None:
+            old.cancel()
+
+    async def _hold(self, session: ServerSession, wish: Json, acknowledged: asyncio.Future[None]) -> None:
+        """Keep the stream open for as long as the link is."""
+
+        def on_notification(message: Json) -> None:
+            if (
+                message.get("method") == "notifications/subscriptions/acknowledged"
+                and not acknowledged.done()
+            ):
+                acknowledged.set_result(None)
+
+        pause = LISTEN_PAUSE
+        try:
+            while not session.channel.lost.done():
+                with contextlib.suppress(ConnectionLost, HttpRefused):
+                    reply = await session.request(
+                        "subscriptions/listen", {"notifications": wish}, on_notification=on_notification
+                    )
+                    if reply.error is not None:
+                        code = reply.error["code"]
+                        self._warn(f"subscriptions/listen was answered with error {code}.")
+                        return
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MAX_LISTEN_PAUSE)
+                # What changed meanwhile was told to nobody.
+                with contextlib.suppress(ConnectionLost, HttpRefused):
+                    await self._reload(session)
+        finally:
+            if not acknowledged.done():
+                acknowledged.set_result(None)
+
+
+def _wish(capabilities: Json, uris: frozenset[str]) -> Json:
+    """The filter of a `subscriptions/listen`: what the server says that it tells, and the resources
+    that are wanted.
+    """
+    wish: Json = {}
+    for name in ("tools", "prompts", "resources"):
+        offered = capabilities.get(name)
+        if isinstance(offered, dict) and msgspec.to_builtins(offered).get("listChanged") is True:
+            wish[f"{name}ListChanged"] = True
+    if uris:
+        wish["resourceSubscriptions"] = sorted(uris)
+    return wish

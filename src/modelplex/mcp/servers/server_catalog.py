@@ -1,0 +1,228 @@
+"""The lists of one tool server: loaded, stored on disk, refreshed when the server changes them.
+
+Also what belongs to no request: notifications go to all listeners, a `list_changed` after the list
+was loaded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+from modelplex.config.settings import McpConfig, McpServer
+from modelplex.mcp.constants import META_SUBSCRIPTION, Catalog, Json
+from modelplex.mcp.servers.cache import CatalogCache, EraVerdict, fingerprint
+from modelplex.mcp.servers.events import ServerEvents
+from modelplex.mcp.servers.instance import ServerInstance
+from modelplex.mcp.servers.listing import CHANGES, METHODS, Kind, load
+from modelplex.mcp.servers.session import ConnectionLost, ServerSession, SessionGone
+
+FRESH: Final = 60.0
+"""Seconds for which a loaded list is trusted at the next start of a process. An older list is
+loaded again while the first calls run.
+"""
+CHANGE_PAUSE: Final = 0.1
+"""Seconds between two loads for a server whose lists keep changing; doubles each time in a row."""
+MAX_CHANGE_PAUSE: Final = 30.0
+
+
+class ServerCatalog:
+    """The catalog of one server and its protocol era, shared by all its instances.
+
+    limits       the present [mcp] settings
+    instance_of  the instance of a scope, None if there is none
+    on_stored    called when the disk had a catalog
+    """
+
+    def __init__(
+        self,
+        config: McpServer,
+        *,
+        cache: CatalogCache | None,
+        events: ServerEvents,
+        clock: Callable[[], float],
+        limits: Callable[[], McpConfig],
+        instance_of: Callable[[str], ServerInstance | None],
+        on_stored: Callable[[], None],
+    ) -> None:
+        self.current: Catalog | None = None
+        """From the disk after `load_stored`, or from the server. Replaced whole, never changed."""
+        self.verdict: EraVerdict | None = None
+        self.late = False
+        """Whether the last load of the lists took long, in an earlier run too. Callers do not wait
+        for such a server.
+        """
+        self.confirmed = False
+        """Whether `current` came from the server in this run."""
+        self._config = config
+        self._cache = cache
+        self._events = events
+        self._clock = clock
+        self._limits = limits
+        self._instance_of = instance_of
+        self._on_stored = on_stored
+        self._callbacks: dict[object, Callable[[str, Json], None]] = {}
+        self._fingerprint = ""
+        self._loading: asyncio.Task[None] | None = None
+        self._loaded_at = 0.0
+        self._refreshing: asyncio.Task[None] | None = None
+        self._pending_changes: dict[tuple[str, str], Json] = {}
+        self._storing = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        state = "none" if self.current is None else "confirmed" if self.confirmed else "stored"
+        return f"<ServerCatalog of {self._config.name}, {state}>"
+
+    async def load_stored(self, environ: Mapping[str, str]) -> Catalog | None:
+        """Read what the disk has, once. Starts nothing."""
+        if self._loading is None:
+            self._loading = asyncio.get_running_loop().create_task(self._load_stored(environ))
+        if not self._loading.done():
+            await asyncio.shield(self._loading)
+        return self.current
+
+    async def _load_stored(self, environ: Mapping[str, str]) -> None:
+        self._fingerprint = await asyncio.to_thread(fingerprint, self._config, environ=environ)
+        if self._cache is not None and self.current is None:
+            self.current, self.verdict = await self._cache.load(self._fingerprint)
+            self.late = self.current is None and await self._cache.is_late(self._fingerprint)
+            if self.current is not None:
+                self._on_stored()
+
+    def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
+        """Have what belongs to no request: (scope, whole message). After a `list_changed` the
+        catalogue is loaded anew first. Returns what ends it.
+        """
+        key = object()
+        self._callbacks[key] = callback
+
+        def end() -> None:
+            self._callbacks.pop(key, None)
+
+        return end
+
+    async def store_verdict(self, verdict: EraVerdict) -> None:
+        """Which era it speaks: kept where it is news."""
+        if verdict != self.verdict:
+            self.verdict = verdict
+            await self._store()
+
+    async def _store(self) -> None:
+        if self._cache is not None:
+            async with self._storing:  # of two that are written at once the older could stay
+                await self._cache.store(self._fingerprint, self.current, self.verdict)
+                await self._cache.set_late(self._fingerprint, self.late)
+
+    def set_late(self) -> None:
+        """Remember that its lists took long. Forgotten as soon as they come."""
+        if not self.late and self.current is None:
+            self.late = True
+            task = asyncio.get_running_loop().create_task(self._store())
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def ensure_loaded(self, instance: ServerInstance, session: ServerSession) -> None:
+        """Where nothing is known of its lists, they are loaded before anybody is served."""
+        if self.current is None:
+            await self.load_lists(instance, session, tuple(METHODS))
+
+    async def refresh(
+        self, instance: ServerInstance, session: ServerSession, *, missed: bool = False
+    ) -> None:
+        """What is only remembered is asked for again, beside the first calls; who listens is told
+        of what is different.
+
+        `missed`: changes may have been told while nobody heard them.
+        """
+        if self.confirmed and not missed and self._clock() - self._loaded_at < FRESH:
+            return
+        before = self.current
+        await self.load_lists(instance, session, tuple(METHODS))
+        for method, kinds in CHANGES.items():
+            if before is not None and any(
+                getattr(before, kind) != getattr(self.current, kind) for kind in kinds
+            ):
+                self._broadcast(instance.scope, {"jsonrpc": "2.0", "method": method})
+
+    async def reload(self, instance: ServerInstance, session: ServerSession, kinds: tuple[Kind, ...]) -> None:
+        try:
+            await self.load_lists(instance, session, kinds)
+        except ConnectionLost as lost:
+            raise instance.unavailable(f"was lost while it listed. {lost.sentence}", "lost") from None
+        except SessionGone:
+            instance.lose(session)
+            raise instance.unavailable("has forgotten the session.", "lost") from None
+
+    async def load_lists(
+        self, instance: ServerInstance, session: ServerSession, kinds: tuple[Kind, ...]
+    ) -> None:
+        catalog = await load(
+            session,
+            limits=self._limits(),
+            old=self.current,
+            kinds=kinds,
+            remote=self._config.command is None,
+            warn=lambda text: self._events.warn(text, scope=instance.scope),
+        )
+        self.confirmed = True
+        self._loaded_at = self._clock()
+        if catalog != self.current:
+            self.current = catalog
+            self.late = False
+            self._events.emit("list", f"{len(catalog.tools)} tools", scope=instance.scope, level="debug")
+            await self._store()
+
+    def receive(self, instance: ServerInstance, message: Json) -> None:
+        message = _without_subscription_id(message)
+        method = str(message.get("method"))
+        if method not in CHANGES:
+            self._broadcast(instance.scope, message)
+            return
+        self._pending_changes[instance.scope, method] = message
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.get_running_loop().create_task(self._follow_changes())
+
+    async def _follow_changes(self) -> None:
+        """Changes that come while lists are loaded are one more load, however many they are."""
+        pause = CHANGE_PAUSE
+        while self._pending_changes:
+            pending, self._pending_changes = self._pending_changes, {}
+            for scope in {scope for scope, _ in pending}:
+                kinds: tuple[Kind, ...] = tuple(
+                    kind for of, method in pending if of == scope for kind in CHANGES[method]
+                )
+                instance = self._instance_of(scope)
+                # Before it is ready, the start itself loads the lists.
+                if instance is None or instance.session is None:
+                    continue
+                with contextlib.suppress(ConnectionLost, SessionGone):
+                    await self.load_lists(instance, instance.session, kinds)
+            for (scope, _), message in pending.items():
+                self._broadcast(scope, message)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_CHANGE_PAUSE)
+
+    def _broadcast(self, scope: str, message: Json) -> None:
+        for callback in list(self._callbacks.values()):
+            callback(scope, message)
+
+    async def close(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
+        await asyncio.gather(*self._background)
+
+
+def _without_subscription_id(message: Json) -> Json:
+    """Without the id of our own subscription, which is nobody else's business."""
+    params = message.get("params")
+    inside = cast("Json", params) if isinstance(params, dict) else {}
+    meta = inside.get("_meta")
+    if not isinstance(meta, dict) or META_SUBSCRIPTION not in meta:
+        return message
+    rest = {key: value for key, value in cast("Json", meta).items() if key != META_SUBSCRIPTION}
+    bare = {key: value for key, value in inside.items() if key != "_meta"}
+    return {**message, "params": {**bare, **({"_meta": rest} if rest else {})}}
