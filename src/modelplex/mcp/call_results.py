@@ -15,7 +15,7 @@ TASK: Final = "task"
 
 
 def to_client(call: CallRoute, reply: McpReply, *, globs: tuple[str, ...], tasks: Tasks) -> McpReply:
-    """Convert a reply to the client's protocol era. Errors of the gateway itself stay as they are."""
+    """Convert a reply to the client's protocol era. Errors of the gateway itself stay as is."""
     modern = call.client.era == "modern"
     if reply.error is not None:
         if reply.reason:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from modelplex.mcp.checked_catalogs import RouteTarget
 from modelplex.mcp.constants import INTERNAL_ERROR, Era, Json, McpClient, McpReply
 from modelplex.mcp.request_context import tool_refused
-from modelplex.mcp.routing import RouteTarget
 from modelplex.mcp.tasks import FIRST_VERSION, HeldTask, Tasks, declared, offered, takes
 from modelplex.mcp.tool_server import ToolServer
 

@@ -16,6 +16,7 @@ from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation, results, search
 from modelplex.mcp.catalog import BadCursor
+from modelplex.mcp.checked_catalogs import RouteTarget
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_PARAMS, Json, McpReply, Unavailable
 from modelplex.mcp.policy import decide
 from modelplex.mcp.relay import Relay
@@ -27,7 +28,7 @@ from modelplex.mcp.request_context import (
     unknown,
     unlisted,
 )
-from modelplex.mcp.routing import RouteTarget, ToolRoutes
+from modelplex.mcp.routing import ToolRoutes
 from modelplex.mcp.tasks import HeldTask, Tasks, offered, only_as_task
 from modelplex.mcp.tool_server import ToolServer
 from modelplex.records.tool_call import ToolRecord, ToolRecordBuilder, measured

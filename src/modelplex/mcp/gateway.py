@@ -26,6 +26,7 @@ from modelplex.mcp.approvals import Approvals, Lock, printable
 from modelplex.mcp.call_route import session_scope
 from modelplex.mcp.calls import Admit, CallRecording, ToolCalls, admit_all
 from modelplex.mcp.catalog import BadCursor
+from modelplex.mcp.checked_catalogs import Report
 from modelplex.mcp.constants import (
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
@@ -39,7 +40,7 @@ from modelplex.mcp.constants import (
 from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unavailable, unknown
 from modelplex.mcp.request_state import RequestStateSealer
-from modelplex.mcp.routing import Report, ToolRoutes
+from modelplex.mcp.routing import ToolRoutes
 from modelplex.mcp.running_calls import RunningCalls
 from modelplex.mcp.streams import Channel, Streams
 from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
@@ -98,7 +99,7 @@ class ToolGateway:
             sealer=RequestStateSealer(key),
             tasks=self._tasks,
             clock=recording.clock,
-            level=self._level_of,
+            level=lambda client: self._streams.level_of(client),  # noqa: PLW0108 - `_streams` is set below
         )
         self._surface = AdvertisedCapabilities(self._routes)
         self._streams = Streams(
@@ -257,11 +258,11 @@ class ToolGateway:
         for name, upstream in self._upstreams.items():
             row = cast("Json", msgspec.to_builtins(upstream.status()))
             if upstream.catalog is not None:
-                judgement = self._routes.judgement(name, upstream.catalog)
+                judgement = self._routes.checks.judgement(name, upstream.catalog)
                 row["pinning"] = judgement.mode
                 row["changed"] = [pin.name for pin in judgement.changed]
                 row["pending"] = [pin.name for pin in judgement.pending]
-                warnings = self._routes.checked(name, upstream.catalog).warnings
+                warnings = self._routes.checks.checked(name, upstream.catalog).warnings
                 row["left_out"] = sum(warned.count for warned in warnings)
                 row["warnings"] = [printable(warned.sentence, most=400) for warned in warnings[:WARNINGS]]
             rows.append(row)
@@ -269,7 +270,7 @@ class ToolGateway:
 
     def left_out(self) -> dict[str, int]:
         """By server: how many entries of its lists are not listed. Safe on any thread."""
-        return self._routes.left_out()
+        return self._routes.checks.left_out()
 
     @property
     def approvals(self) -> Approvals:
@@ -342,9 +343,6 @@ class ToolGateway:
 
     def _on_catalog(self, server: str) -> None:
         self._streams.all_changed([server])
-
-    def _level_of(self, client: McpClient) -> str | None:
-        return self._streams.level_of(client)
 
     def _close_if_leaving(self, upstream: ToolServer) -> None:
         """A server that the config does not have any more, once nothing runs there."""

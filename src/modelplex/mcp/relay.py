@@ -14,6 +14,7 @@ from modelplex.config.settings import McpConfig
 from modelplex.mcp import era_translation
 from modelplex.mcp.call_results import INPUT, to_client
 from modelplex.mcp.call_route import CallRoute, may_be_task, scope_of, session_scope
+from modelplex.mcp.checked_catalogs import RouteTarget
 from modelplex.mcp.constants import (
     INVALID_PARAMS,
     META_LOG_LEVEL,
@@ -26,7 +27,6 @@ from modelplex.mcp.constants import (
 )
 from modelplex.mcp.progress_sink import LEVELS, ProgressSink
 from modelplex.mcp.request_state import RequestStateSealer
-from modelplex.mcp.routing import RouteTarget
 from modelplex.mcp.running_calls import RunningCalls
 from modelplex.mcp.server_questions import (
     answer_questions,

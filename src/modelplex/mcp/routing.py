@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, cast
-
-import msgspec
+from typing import Literal
 
 from modelplex.config.settings import McpConfig
 from modelplex.mcp import search
-from modelplex.mcp.approvals import PROMPT_MEMBERS, Approvals, Judgement, Lock, State, hash_of
-from modelplex.mcp.catalog import CatalogEntry, MergedCatalog, ServerOffer, UsableCatalog, merge, usable
+from modelplex.mcp.approvals import Approvals, Lock
+from modelplex.mcp.catalog import MergedCatalog, ServerOffer, merge
+from modelplex.mcp.checked_catalogs import CheckedCatalogs, Report, RouteTarget
 from modelplex.mcp.constants import Catalog, Era, Json, Unavailable
 from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.policy import any_of_server
@@ -34,14 +33,6 @@ CALL_WAIT_SECONDS = 10.0
 form's list, which has no `list_changed`.
 """
 
-SENTENCES_LIMIT = 10_000
-"""Different sentences about servers that are told: their own words are in them, of which there is
-no end.
-"""
-
-SENTENCE_LIMIT = 1_000
-"""Characters of one: the names that a server gives are in them."""
-
 VIEWS_LIMIT = 256
 """Different views that are kept: one for each route and each agent's globs, so far fewer than
 callers.
@@ -51,28 +42,13 @@ CHECKED_AT_ONCE = 200
 """Entries of a catalogue that are checked on the event loop. A larger one is checked in a thread.
 """
 
-Report = Callable[[str, str], None]
-"""Takes a server's name and a sentence about it, for the log."""
-
-
-class RouteTarget(msgspec.Struct, frozen=True):
-    """One thing that is asked for. `own` is the server's name for it, `definition` the hash of its
-    definition, "" where it has none.
-    """
-
-    server: str
-    own: str
-    name: str
-    definition: str = ""
-    pinned: State = "approved"
-
 
 class CatalogView:
     """What one kind of caller sees on one route."""
 
-    def __init__(self, merged: MergedCatalog, *, routes: ToolRoutes, searched: bool) -> None:
+    def __init__(self, merged: MergedCatalog, *, checks: CheckedCatalogs, searched: bool) -> None:
         self.merged = merged
-        self._routes = routes
+        self._checks = checks
         self.index = (
             search.Index([entry.definition for entry in merged.entries("tools")]) if searched else None
         )
@@ -105,7 +81,7 @@ class CatalogView:
         own = ServerToolName(entry.server, entry.own) if entry is not None else names.find(name)
         if own is None:
             return None
-        target = self._targets[kind, name] = self._routes.target_of(kind, own, name, entry)
+        target = self._targets[kind, name] = self._checks.target_of(kind, own, name, entry)
         return target
 
 
@@ -131,19 +107,15 @@ class ToolRoutes:
     ) -> None:
         self._config = config
         self._upstreams = upstreams
-        self._approvals = approvals
-        self._launches = launches
-        self._report = report
-        self._on_first_seen = on_first_seen
+        self.checks = CheckedCatalogs(
+            upstreams, approvals=approvals, launches=launches, report=report, on_first_seen=on_first_seen
+        )
         self._on_catalog = on_catalog
         self._catalogs: list[Catalog | None] = []
-        self._judged: dict[str, tuple[Catalog, Judgement]] = {}
-        self._checked: dict[str, tuple[Catalog, tuple[str, ...], UsableCatalog]] = {}
         self._views: dict[tuple[str | None, tuple[str, ...]], CatalogView] = {}
         self._loading: dict[str, asyncio.Task[Catalog | None]] = {}
         self._failed: set[str] = set()
         self._missed: set[str] = set()
-        self._reported: set[tuple[str, str]] = set()
         self._preparing = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -152,24 +124,21 @@ class ToolRoutes:
 
     @property
     def approvals(self) -> Approvals:
-        return self._approvals
+        return self.checks.approvals
 
     @approvals.setter
     def approvals(self, approvals: Approvals) -> None:
-        """Somebody approved something: all is judged anew."""
-        self._approvals = approvals
-        self._judged.clear()
+        self.checks.set_approvals(approvals)
         self._views.clear()
 
     def adopt(self, config: McpConfig, *, approvals: Approvals, launches: Mapping[str, str]) -> None:
-        """Go on with another config; `backs` has changed already."""
+        """Go on with another config, after `upstreams` has changed."""
         self.close()
         self._config = config
-        self._launches = launches
         self._failed.clear()
         self._missed.clear()
-        self._checked = {name: kept for name, kept in self._checked.items() if name in self._upstreams}
-        self.approvals = approvals
+        self.checks.set_approvals(approvals, launches)
+        self._views.clear()
 
     # --- what is known ----------------------------------------------------------------------------
 
@@ -220,7 +189,7 @@ class ToolRoutes:
         self._views[route, globs] = view
         if not globs:
             for warned in view.merged.warnings:
-                self._report_once(warned.server, warned.sentence)
+                self.checks.report_once(warned.server, warned.sentence)
 
     async def loaded(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The same, after the lists that are not known were asked for. On the route of one server
@@ -319,7 +288,7 @@ class ToolRoutes:
             return await self._fetch(upstream)
         except Unavailable as error:
             self._failed.add(upstream.name)
-            self._report_once(upstream.name, error.sentence)
+            self.checks.report_once(upstream.name, error.sentence)
             return None
         finally:
             self._loading.pop(upstream.name, None)
@@ -334,7 +303,7 @@ class ToolRoutes:
 
     def close(self) -> None:
         for name in self._loading:
-            self._report_once(
+            self.checks.report_once(
                 name,
                 "has not told its lists yet; `modelplex mcp list` waits for them, and they are remembered",
             )
@@ -345,15 +314,8 @@ class ToolRoutes:
 
     def _made(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         if not globs:
-            return self._merged(self._offers(route), route)
+            return self._merged(self.checks.offers(route), route)
         return self._view_of(self.view((), route).merged.seen_by(globs), route)
-
-    def _offers(self, route: str | None) -> list[ServerOffer]:
-        return [
-            self._offer(name, upstream.catalog)
-            for name, upstream in self._upstreams.items()
-            if upstream.catalog is not None and route in (None, name)
-        ]
 
     def _merged(self, offers: Sequence[ServerOffer], route: str | None) -> CatalogView:
         """What everybody sees. Changes nothing, so that it can run in a thread."""
@@ -370,36 +332,7 @@ class ToolRoutes:
         searched = route is None and search.wanted(
             self._config.search, above=self._config.search_above, tools=len(merged.entries("tools"))
         )
-        return CatalogView(merged, routes=self, searched=searched)
-
-    def _offer(self, server: str, catalog: Catalog) -> ServerOffer:
-        judgement = self.judgement(server, catalog)
-        return ServerOffer(
-            server=server,
-            catalog=catalog,
-            globs=self._upstreams[server].config.tools,
-            held_tools=judgement.held_tools,
-            held_prompts=judgement.held_prompts,
-            held_instructions=judgement.held_instructions,
-            checked=self.checked(server, catalog),
-        )
-
-    def checked(self, server: str, catalog: Catalog) -> UsableCatalog:
-        """What of this catalogue can be listed: checked once, for all callers."""
-        globs = self._upstreams[server].config.tools
-        known = self._checked.get(server)
-        if known is None or known[0] is not catalog or known[1] != globs:
-            known = self._checked[server] = (catalog, globs, usable(server, catalog, globs=globs))
-        return known[2]
-
-    def left_out(self) -> dict[str, int]:
-        """How many entries of each server's lists are left out, of those that were checked. Safe on
-        any thread.
-        """
-        return {
-            server: sum(warned.count for warned in found.warnings)
-            for server, (_, _, found) in tuple(self._checked.items())
-        }
+        return CatalogView(merged, checks=self.checks, searched=searched)
 
     async def _prepared(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The view. What is large in it is worked through in a thread first: of ten thousand tools
@@ -410,105 +343,20 @@ class ToolRoutes:
         async with self._preparing:
             for upstream in tuple(self._upstreams.values()):
                 if _is_large(upstream.catalog):
-                    await self._check(upstream)
+                    await self.checks.prepare(upstream)
             await self._merge(route)
         return self.view(globs, route)
-
-    async def _check(self, upstream: ToolServer) -> None:
-        """Look through one catalogue, unless that was done."""
-        catalog, globs = upstream.catalog, upstream.config.tools
-        assert catalog is not None
-        known = self._checked.get(upstream.name)
-        if known is None or known[0] is not catalog or known[1] != globs:
-            found = await asyncio.to_thread(usable, upstream.name, catalog, globs=globs)
-            self._checked[upstream.name] = (catalog, globs, found)
-        target_of = self._judged.get(upstream.name)
-        if target_of is None or target_of[0] is not catalog:
-            approvals, launch, others = (
-                self._approvals,
-                self._launches.get(upstream.name, ""),
-                self._others(upstream.name),
-            )
-            judgement = await asyncio.to_thread(
-                approvals.judge, upstream.name, catalog, launch=launch, others=others
-            )
-            if approvals is self._approvals:  # else something was approved meanwhile
-                self._note(upstream.name, catalog, judgement)
 
     async def _merge(self, route: str | None) -> None:
         """Make the view of everybody, unless it is there."""
         self._forget_old()
         known = self._catalogs
         if (route, ()) not in self._views:
-            offers = self._offers(route)
+            offers = self.checks.offers(route)
             view = await asyncio.to_thread(self._merged, offers, route)
             self._forget_old()
             if self._catalogs is known:  # else a list has changed meanwhile
                 self._keep((), route, view)
-
-    def judgement(self, server: str, catalog: Catalog) -> Judgement:
-        """What the pins say of this catalogue; told and recorded once."""
-        known = self._judged.get(server)
-        if known is not None and known[0] is catalog:
-            return known[1]
-        launch = self._launches.get(server, "")
-        judgement = self._approvals.judge(server, catalog, launch=launch, others=self._others(server))
-        self._note(server, catalog, judgement)
-        return judgement
-
-    def _others(self, server: str) -> set[str]:
-        """The names of all other servers' tools."""
-        return {
-            cast("str", tool["name"])
-            for name, upstream in self._upstreams.items()
-            if name != server and upstream.catalog is not None
-            for tool in upstream.catalog.tools
-            if isinstance(tool.get("name"), str)
-        }
-
-    def _note(self, server: str, catalog: Catalog, judgement: Judgement) -> None:
-        """Keep a judgement, tell what is in it, and record what was seen for the first time."""
-        self._judged[server] = (catalog, judgement)
-        for pin in judgement.changed:
-            self._report_once(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
-        if judgement.mode == "locked" and judgement.pending:
-            names = ", ".join(repr(pin.name) for pin in judgement.pending[:10])
-            self._report_once(
-                server, f"{len(judgement.pending)} definitions wait for `modelplex mcp approve`: {names}"
-            )
-        for pin in judgement.entries:
-            for finding in pin.findings[:3]:
-                self._report_once(server, f"the {pin.kind} {pin.name!r}: {finding.sentence}")
-        if judgement.first is not None:
-            self._approvals = msgspec.structs.replace(
-                self._approvals, seen={**self._approvals.seen, server: judgement.first}
-            )
-            self._on_first_seen(self._approvals.seen)
-
-    def target_of(
-        self, kind: Literal["tool", "prompt"], own: ServerToolName, name: str, entry: CatalogEntry | None
-    ) -> RouteTarget | None:
-        """The target that this is, with its hash and what the pins say of it."""
-        catalog = self._upstreams[own.server].catalog
-        if catalog is None:
-            return None
-        pin = self.judgement(own.server, catalog).pin(kind, own.name)
-        if pin is not None:
-            return RouteTarget(own.server, own.name, name, pin.hash, pin.state)
-        digest = ""
-        if entry is not None:
-            definition = {**entry.definition, "name": own.name}
-            digest = hash_of(definition) if kind == "tool" else hash_of(definition, members=PROMPT_MEMBERS)
-        return RouteTarget(own.server, own.name, name, digest)
-
-    def _report_once(self, server: str, sentence: str) -> None:
-        """Each sentence about a server once: views are made anew more often than anything
-        is new.
-        """
-        sentence = sentence[:SENTENCE_LIMIT]
-        if (server, sentence) not in self._reported and len(self._reported) < SENTENCES_LIMIT:
-            self._reported.add((server, sentence))
-            self._report(server, sentence)
 
 
 def _is_large(catalog: Catalog | None) -> bool:

@@ -1,4 +1,4 @@
-"""The calls that run: limits per caller, per server and per process, and who receives log messages."""
+"""The calls that run: limits by caller, server and process, and who receives log messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class RunningCalls:
         self._processes_in_use: dict[tuple[ToolServer, str], ProcessUse] = {}
 
     def __repr__(self) -> str:
-        return f"<RunningCalls {sum(slots.running for slots in self._slots.values())}>"
+        running = sum(slots.running for slots in self._slots.values())
+        return f"<RunningCalls of {running} calls>"
 
     def runs(self, upstream: ToolServer) -> int:
         """How many calls run at this server."""

@@ -13,11 +13,12 @@ from typing import Final, cast
 
 from modelplex.mcp import era_translation
 from modelplex.mcp.advertised import AdvertisedCapabilities
+from modelplex.mcp.checked_catalogs import Report
 from modelplex.mcp.constants import META_SUBSCRIPTION, Json, McpClient, McpReply, Unavailable
 from modelplex.mcp.progress_sink import LEVELS, MESSAGE, PROGRESS
 from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unlisted
-from modelplex.mcp.routing import Report, ToolRoutes
+from modelplex.mcp.routing import ToolRoutes
 from modelplex.mcp.running_calls import RETRY_AFTER
 from modelplex.mcp.server_output import LogAllowance
 from modelplex.mcp.subscriptions import (
@@ -88,8 +89,6 @@ class Streams:
     def __repr__(self) -> str:
         return f"<Streams of {len(self._sessions)} sessions, {self._subscriptions!r}>"
 
-    # --- sessions ---------------------------------------------------------------------------------
-
     def open_session(self, client: McpClient, *, route: str | None, channel: Channel) -> None:
         session = self._session(client)
         globs = client.caller.tools
@@ -120,8 +119,6 @@ class Streams:
 
     def _session(self, client: McpClient) -> SessionSubscriptions:
         return self._sessions.setdefault(client.session, SessionSubscriptions())
-
-    # --- subscriptions ----------------------------------------------------------------------------
 
     async def subscribe(self, context: ToolRequestContext) -> McpReply:
         uri = context.params.get("uri")

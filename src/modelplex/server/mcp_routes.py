@@ -13,7 +13,8 @@ from typing import Any
 
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
-from modelplex.mcp.clients.http import McpHttp, McpRequest, refuse_path
+from modelplex.mcp.clients.http import McpHttp, refuse_path
+from modelplex.mcp.clients.http_request import McpRequest
 from modelplex.server.origin import Hosts
 from modelplex.server.response_writer import ResponseWriter
 

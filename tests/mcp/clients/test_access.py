@@ -14,7 +14,7 @@ import pytest
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp.clients import McpHttp
-from modelplex.mcp.clients.http import McpRequest, place_of
+from modelplex.mcp.clients.http_request import McpRequest, place_of
 from tests.gateways import gateway
 from tests.mcp.clients.scripted import BOUND, ScriptedBackend, call, enveloped, modern_headers, place, request
 

@@ -11,7 +11,7 @@ from modelplex.mcp.servers.address import parse_address
 from modelplex.mcp.servers.legacy_sse import SseChannel
 from modelplex.mcp.servers.processes import ProcessTable, environment, resolved
 from modelplex.mcp.servers.session import Channel, ConnectionLost
-from modelplex.mcp.servers.stdio import Command, StdioChannel, WriteLine
+from modelplex.mcp.servers.stdio import ServerCommand, StdioChannel, WriteLine
 from modelplex.mcp.servers.streamable_http import HttpChannel, HttpEndpoint
 
 
@@ -32,7 +32,7 @@ async def stdio_channel(
     program = await asyncio.to_thread(resolved, config.command, environ=env)
     if program is None:
         raise ConnectionLost("There is no such program, or none that may be executed.")
-    command = Command(
+    command = ServerCommand(
         argv=(program, *(arg.reveal() for arg in config.args)),
         env=env,
         cwd=config.cwd,

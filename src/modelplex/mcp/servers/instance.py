@@ -87,8 +87,6 @@ class ServerInstance:
     def __repr__(self) -> str:
         return f"<Seat {self.scope!r} {self.life.state} in_flight={self.in_flight}>"
 
-    # Its life.
-
     def advance(self, event: lifecycle.Event) -> None:
         before, self.life = self.life, lifecycle.next(self.life, event, self._host.now())
         if before.state != self.life.state:
@@ -283,8 +281,6 @@ class ServerInstance:
             if self._starting is None and self.session is None:
                 self._host.children.free(self)
 
-    # Use and idleness.
-
     @property
     def idle_since(self) -> float | None:
         return (
@@ -351,8 +347,6 @@ class ServerInstance:
             task.cancel()
         if self._background:
             await asyncio.wait(set(self._background))
-
-    # Subscriptions.
 
     async def _resume(self, session: ServerSession) -> None:
         """After a start: the lists anew, if they were only remembered, and the subscriptions that

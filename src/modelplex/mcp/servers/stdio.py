@@ -33,7 +33,7 @@ WriteLine = Callable[[Literal["stderr", "stdout"], bytes], None]
 """Takes a line that the process wrote and that is no message: the stream's name and the bytes."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class ServerCommand(msgspec.Struct, frozen=True, kw_only=True):
     """How to start a process. `network` false gives it a network namespace without interfaces."""
 
     argv: tuple[str, ...]
@@ -52,7 +52,7 @@ class StdioChannel(DuplexChannel):
 
     def __init__(
         self,
-        command: Command,
+        command: ServerCommand,
         *,
         children: ProcessTable,
         max_result: int,

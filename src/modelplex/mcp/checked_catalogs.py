@@ -1,0 +1,195 @@
+"""Checks the catalog of each server: which entries are usable, which definitions approved.
+
+Each catalog is checked once for all callers; large ones in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, cast
+
+import msgspec
+
+from modelplex.mcp.approvals import PROMPT_MEMBERS, Approvals, Judgement, Lock, State, hash_of
+from modelplex.mcp.catalog import CatalogEntry, ServerOffer, UsableCatalog, usable
+from modelplex.mcp.constants import Catalog
+from modelplex.mcp.names import ServerToolName
+from modelplex.mcp.tool_server import ToolServer
+
+SENTENCES_LIMIT: Final = 10_000
+"""Different sentences about servers that are logged: servers could make up new ones forever."""
+SENTENCE_LIMIT: Final = 1_000
+"""Characters of one sentence, which may hold names that a server chose."""
+
+Report = Callable[[str, str], None]
+"""Takes a server's name and a sentence about it, for the log."""
+
+
+class RouteTarget(msgspec.Struct, frozen=True):
+    """The thing that a request names. `own` is the server's name for it; `definition` is the hash
+    of its definition, "" if it has none.
+    """
+
+    server: str
+    own: str
+    name: str
+    definition: str = ""
+    pinned: State = "approved"
+
+
+class CheckedCatalogs:
+    """The catalogs of `upstreams`. `report` gets each sentence about a server once; `on_first_seen`
+    gets the definitions first seen of all servers whenever there are new ones.
+    """
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, ToolServer],
+        *,
+        approvals: Approvals,
+        launches: Mapping[str, str],
+        report: Report,
+        on_first_seen: Callable[[Lock], None],
+    ) -> None:
+        self.approvals = approvals
+        self.launches = launches
+        self._upstreams = upstreams
+        self._report = report
+        self._on_first_seen = on_first_seen
+        self._judged: dict[str, tuple[Catalog, Judgement]] = {}
+        self._checked: dict[str, tuple[Catalog, tuple[str, ...], UsableCatalog]] = {}
+        self._reported: set[tuple[str, str]] = set()
+
+    def __repr__(self) -> str:
+        return f"<CheckedCatalogs of {len(self._checked)} servers>"
+
+    def set_approvals(self, approvals: Approvals, launches: Mapping[str, str] | None = None) -> None:
+        """Judge all definitions again."""
+        self.approvals = approvals
+        if launches is not None:
+            self.launches = launches
+        self._judged.clear()
+        self._checked = {name: kept for name, kept in self._checked.items() if name in self._upstreams}
+
+    def offers(self, route: str | None) -> list[ServerOffer]:
+        """What the servers of a route offer, as far as their catalogs are known."""
+        return [
+            self.offer(name, upstream.catalog)
+            for name, upstream in self._upstreams.items()
+            if upstream.catalog is not None and route in (None, name)
+        ]
+
+    def offer(self, server: str, catalog: Catalog) -> ServerOffer:
+        judgement = self.judgement(server, catalog)
+        return ServerOffer(
+            server=server,
+            catalog=catalog,
+            globs=self._upstreams[server].config.tools,
+            held_tools=judgement.held_tools,
+            held_prompts=judgement.held_prompts,
+            held_instructions=judgement.held_instructions,
+            checked=self.checked(server, catalog),
+        )
+
+    def checked(self, server: str, catalog: Catalog) -> UsableCatalog:
+        """What of this catalogue can be listed: checked once, for all callers."""
+        globs = self._upstreams[server].config.tools
+        known = self._checked.get(server)
+        if known is None or known[0] is not catalog or known[1] != globs:
+            known = self._checked[server] = (catalog, globs, usable(server, catalog, globs=globs))
+        return known[2]
+
+    def left_out(self) -> dict[str, int]:
+        """How many entries of each server's lists are left out, of those that were checked. Safe on
+        any thread.
+        """
+        return {
+            server: sum(warned.count for warned in found.warnings)
+            for server, (_, _, found) in tuple(self._checked.items())
+        }
+
+    async def prepare(self, upstream: ToolServer) -> None:
+        """Look through one catalogue, unless that was done."""
+        catalog, globs = upstream.catalog, upstream.config.tools
+        assert catalog is not None
+        known = self._checked.get(upstream.name)
+        if known is None or known[0] is not catalog or known[1] != globs:
+            found = await asyncio.to_thread(usable, upstream.name, catalog, globs=globs)
+            self._checked[upstream.name] = (catalog, globs, found)
+        target_of = self._judged.get(upstream.name)
+        if target_of is None or target_of[0] is not catalog:
+            approvals, launch, others = (
+                self.approvals,
+                self.launches.get(upstream.name, ""),
+                self._others(upstream.name),
+            )
+            judgement = await asyncio.to_thread(
+                approvals.judge, upstream.name, catalog, launch=launch, others=others
+            )
+            if approvals is self.approvals:  # else something was approved meanwhile
+                self._note(upstream.name, catalog, judgement)
+
+    def judgement(self, server: str, catalog: Catalog) -> Judgement:
+        """What the pins say of this catalogue; told and recorded once."""
+        known = self._judged.get(server)
+        if known is not None and known[0] is catalog:
+            return known[1]
+        launch = self.launches.get(server, "")
+        judgement = self.approvals.judge(server, catalog, launch=launch, others=self._others(server))
+        self._note(server, catalog, judgement)
+        return judgement
+
+    def _others(self, server: str) -> set[str]:
+        """The names of all other servers' tools."""
+        return {
+            cast("str", tool["name"])
+            for name, upstream in self._upstreams.items()
+            if name != server and upstream.catalog is not None
+            for tool in upstream.catalog.tools
+            if isinstance(tool.get("name"), str)
+        }
+
+    def _note(self, server: str, catalog: Catalog, judgement: Judgement) -> None:
+        """Keep a judgement, tell what is in it, and record what was seen for the first time."""
+        self._judged[server] = (catalog, judgement)
+        for pin in judgement.changed:
+            self.report_once(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
+        if judgement.mode == "locked" and judgement.pending:
+            names = ", ".join(repr(pin.name) for pin in judgement.pending[:10])
+            self.report_once(
+                server, f"{len(judgement.pending)} definitions wait for `modelplex mcp approve`: {names}"
+            )
+        for pin in judgement.entries:
+            for finding in pin.findings[:3]:
+                self.report_once(server, f"the {pin.kind} {pin.name!r}: {finding.sentence}")
+        if judgement.first is not None:
+            self.approvals = msgspec.structs.replace(
+                self.approvals, seen={**self.approvals.seen, server: judgement.first}
+            )
+            self._on_first_seen(self.approvals.seen)
+
+    def target_of(
+        self, kind: Literal["tool", "prompt"], own: ServerToolName, name: str, entry: CatalogEntry | None
+    ) -> RouteTarget | None:
+        """The target that this is, with its hash and what the pins say of it."""
+        catalog = self._upstreams[own.server].catalog
+        if catalog is None:
+            return None
+        pin = self.judgement(own.server, catalog).pin(kind, own.name)
+        if pin is not None:
+            return RouteTarget(own.server, own.name, name, pin.hash, pin.state)
+        digest = ""
+        if entry is not None:
+            definition = {**entry.definition, "name": own.name}
+            digest = hash_of(definition) if kind == "tool" else hash_of(definition, members=PROMPT_MEMBERS)
+        return RouteTarget(own.server, own.name, name, digest)
+
+    def report_once(self, server: str, sentence: str) -> None:
+        """Each sentence about a server once: views are made anew more often than anything
+        is new.
+        """
+        sentence = sentence[:SENTENCE_LIMIT]
+        if (server, sentence) not in self._reported and len(self._reported) < SENTENCES_LIMIT:
+            self._reported.add((server, sentence))
+            self._report(server, sentence)
