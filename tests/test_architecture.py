@@ -138,24 +138,11 @@ CLASSES_TOO_LONG: dict[str, int] = {
     "dialects/openai_responses/messages_out.py:ResponsesItemWriter": 313,
     "dialects/openai_responses/response_in.py:ResponsesReader": 434,
     "dialects/openai_responses/response_out.py:ResponsesWriter": 472,
-    "mcp/calls.py:ToolCalls": 305,
-    "mcp/clients/http.py:McpHttp": 438,
-    "mcp/gateway.py:ToolGateway": 329,
-    "mcp/relay.py:Relay": 522,
-    "mcp/routing.py:ToolRoutes": 400,
-    "mcp/servers/instance.py:ServerInstance": 367,
-    "mcp/servers/server.py:ManagedServer": 648,
-    "mcp/streams.py:Streams": 303,
     "sandbox/multiplex.py:Multiplexer": 307,
     "server/process.py:GatewayProcess": 502,
 }
 CONSTRUCTORS_TOO_WIDE: dict[str, int] = {
     "core/errors.py:ModelplexError": 11,
-    "mcp/calls.py:ToolCalls": 11,
-    "mcp/gateway.py:ToolGateway": 14,
-    "mcp/servers/server.py:ManagedServer": 9,
-    "mcp/servers/stdio.py:StdioChannel": 9,
-    "mcp/service.py:ToolService": 11,
     "server/app.py:App": 11,
 }
 
