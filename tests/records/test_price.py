@@ -11,7 +11,7 @@ from genai_prices.types import ModelInfo, ModelPrice, Provider
 from modelplex.config import PriceConfig
 from modelplex.core.events import Iteration, Usage
 from modelplex.records import price
-from modelplex.records.price import Prices, Seller, price_query, told_cost, total
+from modelplex.records.price import Prices, Seller, price_query, reported_cost, total
 from modelplex.records.price_list import FILE, Period, Price, PriceQuery, PriceTable, bundled
 from modelplex.records.price_list import PriceOverTime as Row
 from tests.prices.convert import file, model_of
@@ -113,7 +113,7 @@ def test_an_address_means_the_service_that_the_library_means(url: str) -> None:
             ours = bundled().find(PriceQuery(name, url=url))
             assert ours is not None
             assert ours.model == model.id
-            assert bundled().knows(PriceQuery("", service=provider.id))
+            assert bundled().has_service(PriceQuery("", service=provider.id))
 
 
 def test_our_sum_is_the_librarys_for_every_model_that_it_knows() -> None:
@@ -356,7 +356,7 @@ def test_each_iteration_is_charged_by_its_own_model_and_its_own_length() -> None
     ],
 )
 def test_what_the_provider_says_that_it_cost_is_read(raw: bytes, cost: float | None) -> None:
-    assert told_cost(Usage(raw=msgspec.Raw(raw))) == (None if cost is None else pytest.approx(cost))
+    assert reported_cost(Usage(raw=msgspec.Raw(raw))) == (None if cost is None else pytest.approx(cost))
 
 
 def test_what_the_provider_says_wins_over_the_list_and_the_config_over_both() -> None:

@@ -157,8 +157,8 @@ def test_two_callers_that_were_told_to_wait_tell_all_for_the_shorter_time() -> N
     table.fail(A, RateLimited("slow", retry_after=3600, upstream_status=429))
     table.fail(B, RateLimited("slow", retry_after=7, upstream_status=429))
     assert not table.lets(C)
-    assert table.told_wait(attempt(), C, now=table.now) is None  # nobody told this one
-    assert table.told_wait(attempt(), A, now=table.now) == 3600
+    assert table.wait_seconds(attempt(), C, now=table.now) is None  # nobody told this one
+    assert table.wait_seconds(attempt(), A, now=table.now) == 3600
     table.now += 8
     assert (table.lets(A), table.lets(B), table.lets(C)) == (False, True, True)
 

@@ -29,12 +29,16 @@ def drive(
     attempts: Sequence[Attempt],
     errors: Callable[[Attempt], ModelplexError],
     *,
-    open_to: Callable[[Attempt], bool] = lambda _: True,
-    told_wait: Callable[[Attempt], float | None] = lambda _: None,
+    may_try: Callable[[Attempt], bool] = lambda _: True,
+    wait_seconds: Callable[[Attempt], float | None] = lambda _: None,
     rules: FailoverRules = RULES,
 ) -> tuple[list[tuple[str, int, float]], ModelplexError]:
     steps = plan(
-        attempts, open_to=open_to, rules=rules, why_shut=lambda a: f"{a.provider} rests", told_wait=told_wait
+        attempts,
+        may_try=may_try,
+        rules=rules,
+        wait_reason=lambda a: f"{a.provider} rests",
+        wait_seconds=wait_seconds,
     )
     made: list[tuple[str, int, float]] = []
     try:
@@ -100,14 +104,14 @@ def test_what_would_be_the_same_again_is_not_asked_again_of_the_same(error: Mode
 
 def test_an_open_breaker_is_passed_over() -> None:
     made, _ = drive(
-        [candidate("a"), candidate("b")], lambda _: UpstreamTimeout("x"), open_to=lambda a: a.provider != "a"
+        [candidate("a"), candidate("b")], lambda _: UpstreamTimeout("x"), may_try=lambda a: a.provider != "a"
     )
     assert [m[0] for m in made] == ["b"]
 
 
 def test_when_every_breaker_is_open_each_is_asked_once_since_there_is_nobody_better() -> None:
     made, error = drive(
-        [candidate("a"), candidate("b")], lambda _: UpstreamBroken("x"), open_to=lambda _: False
+        [candidate("a"), candidate("b")], lambda _: UpstreamBroken("x"), may_try=lambda _: False
     )
     assert made == [("a", 0, 0.0), ("b", 0, 0.0)]
     assert (error.status, error.code) == (502, "upstream_error")
@@ -121,7 +125,7 @@ def test_one_that_rests_is_not_asked_where_another_one_failed() -> None:
     made, error = drive(
         [candidate("a"), candidate("b")],
         lambda _: RateLimited("slow", retry_after=60),
-        open_to=lambda a: a.provider != "a",
+        may_try=lambda a: a.provider != "a",
     )
     assert made == [("b", 0, 0.0)]
     assert (error.status, error.retry_after) == (429, 60)
@@ -131,7 +135,7 @@ def test_one_that_rests_is_asked_where_the_others_have_no_words_for_it() -> None
     made, _ = drive(
         [candidate("a"), candidate("b")],
         lambda a: Unsupported("no words") if a.provider == "b" else UpstreamBroken("x"),
-        open_to=lambda a: a.provider != "a",
+        may_try=lambda a: a.provider != "a",
     )
     assert made == [("b", 0, 0.0), ("a", 0, 0.0)]
 
@@ -141,8 +145,8 @@ def test_a_wait_that_the_provider_named_is_waited_for_where_there_is_nobody_else
     made, _ = drive(
         [candidate("a"), candidate("b")],
         lambda _: UpstreamBroken("x"),
-        open_to=lambda _: False,
-        told_wait=lambda a: waits[a.provider],
+        may_try=lambda _: False,
+        wait_seconds=lambda a: waits[a.provider],
     )
     assert made == [("b", 0, 3.0), ("a", 0, 9.5)]
 
@@ -152,8 +156,8 @@ def test_a_wait_beyond_ours_is_told_with_what_is_left_of_it_and_may_be_repeated(
     made, error = drive(
         [candidate("a"), candidate("b")],
         lambda _: BadRequest("?"),
-        open_to=lambda _: False,
-        told_wait=lambda a: waits[a.provider],
+        may_try=lambda _: False,
+        wait_seconds=lambda a: waits[a.provider],
     )
     assert made == []
     assert (error.status, error.code, error.retry_after) == (429, "circuit_open", 40)
@@ -166,8 +170,8 @@ def test_one_that_nobody_said_to_wait_for_is_asked_before_one_that_is() -> None:
     made, _ = drive(
         [candidate("a"), candidate("b")],
         lambda _: UpstreamBroken("x"),
-        open_to=lambda _: False,
-        told_wait=lambda a: waits[a.provider],
+        may_try=lambda _: False,
+        wait_seconds=lambda a: waits[a.provider],
     )
     assert made == [("b", 0, 0.0)]
 

@@ -156,14 +156,10 @@ class Gateway:
         circuits = self.circuits
         return plan(
             attempts,
-            open_to=lambda attempt: circuits.may_try(attempt, caller, now=perf_counter()),
+            may_try=lambda attempt: circuits.may_try(attempt, caller, now=perf_counter()),
             rules=self.rules.failover,
-            why_shut=lambda attempt: (
-                told.reason
-                if (told := circuits.told(attempt, caller, now=perf_counter())) is not None
-                else ""
-            ),
-            told_wait=lambda attempt: circuits.told_wait(attempt, caller, now=perf_counter()),
+            wait_reason=lambda attempt: circuits.wait_reason(attempt, caller, now=perf_counter()),
+            wait_seconds=lambda attempt: circuits.wait_seconds(attempt, caller, now=perf_counter()),
         )
 
     def _may_pin(self, request: RawRequest, attempts: Sequence[Attempt]) -> bool:

@@ -1,10 +1,9 @@
-"""What the providers serve, kept up to date.
+"""The models that the providers serve, kept up to date.
 
-Above it stands the gateway, which asks it for candidates; below it the upstreams, which are asked,
-and `route/aliases`, which decides. A provider whose config names its models is never asked, unless
-it names them by pattern. The others are asked in the background, at the start and every
-`models_refresh` seconds, and once more when a name turns up that nobody knows: a model that was
-pulled a minute ago is found. Asking delays no start and no known name.
+A provider's model list is fetched where the config names none of its models, or names them by
+pattern: in the background, at the start and every `models_refresh` seconds, and once more when a
+name turns up that is unknown, since the model may be new. Fetching delays no start and no known
+name.
 """
 
 from __future__ import annotations
@@ -19,22 +18,18 @@ from modelplex.core.errors import ModelplexError, UnknownModel
 from modelplex.pipeline.upstream import Upstream
 from modelplex.routing.aliases import Candidate, Directory, Served, is_pattern, permitted, resolve
 
-ASK_AGAIN_AFTER = 10.0
-"""Seconds between two listings that unknown names cause: a client that asks for nonsense in a loop
-shall not pass it on.
+FETCH_AGAIN_AFTER = 10.0
+"""Seconds between two fetches that unknown names cause: a client that sends made-up names in a loop
+must not cause a request for each.
 """
-PATIENCE = 5.0
-"""Seconds that a request with an unknown name waits for listings; then it is answered from what is
-known.
-"""
+LIST_WAIT_S = 5.0
+"""Seconds that a request with an unknown name waits for the lists."""
 REMEMBERED = 4096
-"""Names whose candidates are kept until a listing changes; a client that asks for more names than
-that is no customer to hurry for.
-"""
+"""Names whose candidates are cached until a list changes."""
 
 
 class ModelCatalog:
-    """The directory of who serves what. `directory` is replaced as a whole, never changed."""
+    """`directory` says which provider serves what; it is replaced as a whole, never changed."""
 
     def __init__(
         self,
@@ -47,27 +42,27 @@ class ModelCatalog:
         self._upstreams = upstreams
         self._now = now
         self._report = report
-        self._asked = [
+        self._listed = [
             p for p in _by_priority(config) if not p.models or any(is_pattern(name) for name in p.models)
         ]
-        self._asked_at = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
+        self._fetched_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
         self._refreshing: list[asyncio.Task[None]] = []
         self._found: dict[str, tuple[Candidate, ...]] = {}
         self.faults: dict[str, str] = {}
         self.directory = directory_of(config)
 
     def __repr__(self) -> str:
-        return f"<Listing {len(self.directory.known())} names, {len(self._asked)} providers asked, {len(self.faults)} faults>"
+        return f"<ModelCatalog {len(self.directory.known())} names, {len(self._listed)} providers listed, {len(self.faults)} faults>"
 
     def start(self) -> None:
-        """Begin asking, in the background."""
-        if self._asked:
-            self._ask_all()
-            self._refreshing = [asyncio.create_task(self._refresh(p)) for p in self._asked]
+        """Begin to fetch, in the background."""
+        if self._listed:
+            self._fetch_all()
+            self._refreshing = [asyncio.create_task(self._refresh(p)) for p in self._listed]
 
     def stop(self) -> None:
-        for task in [*self._refreshing, *([self._asking] if self._asking else [])]:
+        for task in [*self._refreshing, *([self._fetching] if self._fetching else [])]:
             task.cancel()
 
     async def candidates(self, name: str, *, globs: Sequence[str] = ()) -> tuple[Candidate, ...]:
@@ -88,24 +83,24 @@ class ModelCatalog:
         try:
             found = resolve(self.directory, name)
         except UnknownModel:
-            if not self._asked:
+            if not self._listed:
                 raise
         else:
-            if not (unsure and self._asking is not None) or self._is_certain(found):
+            if not (unsure and self._fetching is not None) or self._is_certain(found):
                 return found
-        await self.settled()
+        await self.wait_for_fresh_lists()
         return resolve(self.directory, name)
 
-    async def asked(self) -> None:
-        """Wait, not for long, for listings that are on their way."""
-        if self._asking is not None:
-            await asyncio.wait([self._asking], timeout=PATIENCE)
+    async def wait_for_lists(self) -> None:
+        """Wait, for at most LIST_WAIT_S, for the lists that are being fetched."""
+        if self._fetching is not None:
+            await asyncio.wait([self._fetching], timeout=LIST_WAIT_S)
 
-    async def settled(self) -> None:
-        """Wait, not for long, until the providers have been asked a short time ago."""
-        if self._asking is None and self._now() - self._asked_at >= ASK_AGAIN_AFTER:
-            self._ask_all()
-        await self.asked()
+    async def wait_for_fresh_lists(self) -> None:
+        """Wait, for at most LIST_WAIT_S, for lists that are not older than FETCH_AGAIN_AFTER."""
+        if self._fetching is None and self._now() - self._fetched_at >= FETCH_AGAIN_AFTER:
+            self._fetch_all()
+        await self.wait_for_lists()
 
     def _is_certain(self, found: Sequence[Candidate]) -> bool:
         served = {s.provider: s for s in self.directory.served}
@@ -117,23 +112,23 @@ class ModelCatalog:
         """
         return any(s.provider == candidate.provider and s.has(candidate.model) for s in self.directory.served)
 
-    def _ask_all(self) -> None:
-        self._asked_at = self._now()
-        self._asking = asyncio.create_task(self._ask_each())
+    def _fetch_all(self) -> None:
+        self._fetched_at = self._now()
+        self._fetching = asyncio.create_task(self._fetch_each())
 
-    async def _ask_each(self) -> None:
+    async def _fetch_each(self) -> None:
         try:
-            await asyncio.gather(*(self._ask(p) for p in self._asked))
+            await asyncio.gather(*(self._fetch(p) for p in self._listed))
         finally:
-            self._asking = None
+            self._fetching = None
 
     async def _refresh(self, provider: ProviderConfig) -> None:
         while True:
             await asyncio.sleep(provider.models_refresh)
-            await self._ask(provider)
+            await self._fetch(provider)
 
-    async def _ask(self, provider: ProviderConfig) -> None:
-        """One provider's list. A failure keeps the last known one, and is said once."""
+    async def _fetch(self, provider: ProviderConfig) -> None:
+        """Fetch one provider's list. A failure keeps the last one, and is reported once."""
         try:
             models = await self._upstreams[provider.name].models()
         except ModelplexError as error:
@@ -154,7 +149,7 @@ class ModelCatalog:
 
 
 def directory_of(config: Config) -> Directory:
-    """What the config says of who serves what, before any provider has been asked."""
+    """What the config says, before any list was fetched."""
     return Directory(tuple(_served(p) for p in _by_priority(config)), config.aliases)
 
 

@@ -72,7 +72,7 @@ class _Job:
         finally:
             work = None  # an error holds this frame
 
-    def tell(self) -> None:
+    def resolve(self) -> None:
         done, self.done = self.done, None
         outcome, self.outcome = self.outcome, (None, None)
         if done is not None and not done.cancelled():
@@ -157,5 +157,5 @@ class Offload:
     def _finish(self, owner: str, job: _Job) -> None:
         self._free += 1
         self._busy.discard(owner)
-        job.tell()
+        job.resolve()
         self._start()

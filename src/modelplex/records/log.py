@@ -164,7 +164,7 @@ class Log:
         self._queue: deque[Record | ToolRecord | _Event] = deque()
         self._bodies_in = 0
         self._bodies_out = 0
-        self._told_lost = 0
+        self._reported_lost = 0
         self._unwritten = 0
         self._signalled = False
         self._wake = threading.Event()
@@ -212,7 +212,7 @@ class Log:
 
     def close(self) -> bool:
         """Writes what waits, for at most CLOSE_LIMIT_S; False where that was too short. What is
-        told later is not written.
+        logged later is not written.
         """
         self._closing.set()
         self._wake.set()
@@ -232,12 +232,12 @@ class Log:
             self._wake.set()
 
     def _filter(self, _: Any, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if not self.tells(level):
+        if not self.is_enabled(level):
             raise structlog.DropEvent
         fields["level"] = level
         return fields
 
-    def tells(self, level: str) -> bool:
+    def is_enabled(self, level: str) -> bool:
         return _RANKS[level] >= _RANKS[self.level]
 
     # --- writing: on the writer's thread ----------------------------------------------------------
@@ -253,7 +253,7 @@ class Log:
             written = True
             while self._queue:
                 written = self._write_some()
-            if written and self._untold():
+            if written and self._unreported():
                 self._write_some()
             if self._closing.is_set() and not self._queue:
                 self._sink.close()
@@ -263,8 +263,8 @@ class Log:
         """One batch, and first how many lines were lost before it. False where the sink took no
         more.
         """
-        untold = self._untold()
-        lines = [self._render(_lost_event(untold, self.lost()))] if untold else []
+        unreported = self._unreported()
+        lines = [self._render(_lost_event(unreported, self.lost()))] if unreported else []
         extra = len(lines)
         while self._queue and len(lines) < BATCH_LIMIT:
             if text := self._render(self._queue.popleft()):
@@ -275,50 +275,50 @@ class Log:
             self._sink.write(self.secrets.mask_all(lines))
         except (OSError, ValueError) as error:
             self._unwritten += max(0, len(lines) - max(extra, self._sink.taken))
-            if untold and self._sink.taken:
-                self._told_lost += untold
+            if unreported and self._sink.taken:
+                self._reported_lost += unreported
             self._sink.complain(error)
             return False
-        self._told_lost += untold
+        self._reported_lost += unreported
         return True
 
-    def _untold(self) -> int:
-        return self.dropped + self._unwritten - self._told_lost
+    def _unreported(self) -> int:
+        return self.dropped + self._unwritten - self._reported_lost
 
-    def _render(self, told: Record | ToolRecord | _Event) -> bytes:
+    def _render(self, record: Record | ToolRecord | _Event) -> bytes:
         try:
-            if isinstance(told, _Event):
+            if isinstance(record, _Event):
                 if self._human:
-                    return log_fields.human_event(told.fields, at=told.at, colour=self._colour)
-                return log_fields.json_event(told.fields, at=told.at)
-            if told.request_body is not None or told.response_body is not None:
-                self._bodies_out += _body_size(told)
-            if isinstance(told, ToolRecord):
-                return self._render_tool(told)
-            if not self.tells(log_fields.level_of(told)):
+                    return log_fields.human_event(record.fields, at=record.at, colour=self._colour)
+                return log_fields.json_event(record.fields, at=record.at)
+            if record.request_body is not None or record.response_body is not None:
+                self._bodies_out += _body_size(record)
+            if isinstance(record, ToolRecord):
+                return self._render_tool(record)
+            if not self.is_enabled(log_fields.level_of(record)):
                 return b""
             if self._human:
                 return log_fields.human_call(
-                    told, colour=self._colour, max_body=self._max_body, mask=self.secrets.mask
+                    record, colour=self._colour, max_body=self._max_body, mask=self.secrets.mask
                 )
-            return log_fields.json_call(told, max_body=self._max_body, mask=self.secrets.mask)
+            return log_fields.json_call(record, max_body=self._max_body, mask=self.secrets.mask)
         except Exception as error:  # noqa: BLE001 - the thread's outermost loop: one bad line must not end the log
             return log_fields.json_event(
                 {"level": "error", "event": f"a log line could not be written: {error!r}"}, at=time.time()
             )
 
-    def _render_tool(self, told: ToolRecord) -> bytes:
-        if not self.tells(log_fields.level_of_tool(told)):
+    def _render_tool(self, record: ToolRecord) -> bytes:
+        if not self.is_enabled(log_fields.level_of_tool(record)):
             return b""
         if self._human:
             return log_fields.human_tool(
-                told, colour=self._colour, max_body=self._max_body, mask=self.secrets.mask
+                record, colour=self._colour, max_body=self._max_body, mask=self.secrets.mask
             )
-        return log_fields.json_tool(told, max_body=self._max_body, mask=self.secrets.mask)
+        return log_fields.json_tool(record, max_body=self._max_body, mask=self.secrets.mask)
 
 
 def _lost_event(lines: int, lost: Mapping[str, int]) -> _Event:
-    """`lines` since the last time that this was told; by reason since the start."""
+    """`lines` since the last such event; by reason since the start."""
     return _Event(
         time.time(), {"level": "error", "event": "log lines were lost", "lines": lines, "since_start": lost}
     )
@@ -334,10 +334,10 @@ class _ToQueue:
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    def tell(self, **fields: object) -> None:
+    def emit(self, **fields: object) -> None:
         self._log.event(fields)
 
-    debug = info = warning = error = critical = tell
+    debug = info = warning = error = critical = emit
 
 
 class _FromLibraries(logging.Handler):
@@ -348,7 +348,7 @@ class _FromLibraries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname.lower()
         level = level if level in _RANKS else "info"
-        if not self._log.tells(level):
+        if not self._log.is_enabled(level):
             return
         fields: dict[str, object] = {"level": level, "event": record.getMessage(), "logger": record.name}
         if record.exc_info:
@@ -439,7 +439,7 @@ class _Stream(_Sink):
 
 class _File(_Sink):
     """Raises OSError where the file cannot be opened at the start; later failures are counted and
-    told.
+    reported.
     """
 
     def __init__(self, path: Path, *, max_size: int, keep: int) -> None:

@@ -375,7 +375,7 @@ class Metrics:
         for server, entries in self.left_out().items():
             left_out.add_metric([server], entries)
         yield left_out
-        for name, told, labels, rows in (
+        for name, help_text, labels, rows in (
             (
                 "modelplex_requests",
                 "Requests that ended, however they did.",
@@ -395,7 +395,7 @@ class Metrics:
                 self._attempts,
             ),
         ):
-            counter = CounterMetricFamily(name, told, labels=labels)
+            counter = CounterMetricFamily(name, help_text, labels=labels)
             for values, number in list(rows.items()):
                 counter.add_metric(values, number)
             yield counter
@@ -450,9 +450,9 @@ def _by_operation(series: list[tuple[_Key, _Series]]) -> dict[tuple[str, str, st
 def _counters(series: list[tuple[_Key, _Series]]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    for index, (name, told) in enumerate(_TOKENS):
+    for index, (name, help_text) in enumerate(_TOKENS):
         tokens = CounterMetricFamily(
-            f"gen_ai_client_inference_usage_{name}", told, labels=[*_GEN_AI, "gen_ai_token_modality"]
+            f"gen_ai_client_inference_usage_{name}", help_text, labels=[*_GEN_AI, "gen_ai_token_modality"]
         )
         for labels, group in _by_operation(series).items():
             # Providers do not tell text from image tokens in what we read; the conventions' word

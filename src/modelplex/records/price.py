@@ -107,8 +107,8 @@ class Prices:
         `said` is what the request says that prices depend on ("service_tier", "speed"); `at` the
         call's time in Unix seconds, now by default.
         """
-        if self._own_table(seller, model) is None and (told := told_cost(usage)) is not None:
-            return told
+        if self._own_table(seller, model) is None and (reported := reported_cost(usage)) is not None:
+            return reported
         return None if usage.estimated else self.charge(seller, model, usage, said=said, at=at)
 
     def charge(
@@ -192,7 +192,7 @@ def _is_own(base_url: str) -> bool:
 # --- how much -------------------------------------------------------------------------------------
 
 
-class _Told(msgspec.Struct):
+class _ReportedCost(msgspec.Struct):
     """What some providers say beside the token counts (OpenRouter, Perplexity). Dollars."""
 
     cost: float | _Sum | None = None
@@ -208,10 +208,10 @@ class _Details(msgspec.Struct):
     upstream_inference_cost: float | None = None
 
 
-_told = msgspec.json.Decoder(_Told)
+_decode_reported = msgspec.json.Decoder(_ReportedCost)
 
 
-def told_cost(usage: Usage) -> float | None:
+def reported_cost(usage: Usage) -> float | None:
     """What the provider says that the call cost, where its usage object says it.
 
     With a key of the user's own at OpenRouter (`is_byok`), `cost` is its fee alone, and what the
@@ -220,14 +220,14 @@ def told_cost(usage: Usage) -> float | None:
     if usage.raw is None or b'"cost"' not in bytes(usage.raw):
         return None
     try:
-        told = _told.decode(usage.raw)
+        reported = _decode_reported.decode(usage.raw)
     except msgspec.MsgspecError:
         return None
-    cost = told.cost.total_cost if isinstance(told.cost, _Sum) else told.cost
+    cost = reported.cost.total_cost if isinstance(reported.cost, _Sum) else reported.cost
     if cost is None or not math.isfinite(cost) or cost < 0:
         return None
-    if told.is_byok and told.cost_details is not None:
-        cost += max(0.0, told.cost_details.upstream_inference_cost or 0.0)
+    if reported.is_byok and reported.cost_details is not None:
+        cost += max(0.0, reported.cost_details.upstream_inference_cost or 0.0)
     return cost
 
 

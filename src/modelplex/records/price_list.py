@@ -211,7 +211,7 @@ class PriceList:
                     return found if seller is service else msgspec.structs.replace(found, tiers=())
         return None
 
-    def knows(self, question: PriceQuery) -> bool:
+    def has_service(self, question: PriceQuery) -> bool:
         """Whether the service of this question is listed."""
         return self._service(question) is not None
 

@@ -113,7 +113,7 @@ def _of_agent(
     for served in directory.served:
         seller = sellers[served.provider]
         question = price_query(seller.type, "", seller.base_url)
-        if not _is_open(served) or (question is not None and bundled().knows(question)):
+        if not _is_open(served) or (question is not None and bundled().has_service(question)):
             continue
         if any(entry.provider in {None, served.provider} and "*" in entry.model for entry in config.prices):
             continue

@@ -1,11 +1,9 @@
-"""Sealed state goes back to its maker, and to nobody else.
+"""Affinity of opaque state: it goes back to the provider and account that made it, to no other.
 
-Above it stands the gateway; below it the vocabulary. It is told who made what, and keeps no memory.
-A seal is opaque state in a conversation: a thinking signature, encrypted reasoning. Its makers bind
-it to an account, so a candidate fits if it is the same provider and key. Where nobody can tell who
-made a seal, it may go to the only candidate that there is, since then there is nobody else that it
-could have come from. The same holds for what a conversation only names: a file or a sound that is
-kept at a provider.
+Opaque state is a thinking signature or encrypted reasoning in a conversation; its maker binds it to
+an account. Where the origin is unknown, it may go to the only candidate, from which alone it can
+have come. The same holds for a file or a sound that is stored at a provider and named by its id.
+The origins are an argument: this module keeps no memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A model's name, as a client wrote it, becomes the candidates that serve it.
+"""Resolves a client's model name to the candidates that serve it.
 
-Above it stands the gateway; below it the errors alone. It is told what each provider serves and
-asks nobody. `resolve` defines the order in which a name is understood:
+What each provider serves is an argument. `resolve` tries in this order:
 
 1. An alias of that name.
 2. `provider/model`, where the first part is a configured provider that has the rest, or may have
@@ -12,7 +11,7 @@ asks nobody. `resolve` defines the order in which a name is understood:
 4. All three again without a leading `modelplex-`, unless the name as written begins with a
    configured provider.
 5. An alias that is a pattern, in the order of the file.
-6. The providers that could not be asked for their list, unless the name begins with a configured
+6. The providers whose model list is not available, unless the name begins with a configured
    provider.
 """
 

@@ -1,15 +1,14 @@
-"""A circuit breaker as a table: what a failure says of a provider, and what one Health becomes by
-it.
+"""The circuit breaker as a table: the health signal of a failure, and the next CircuitState.
 
-Above it stands `circuits`, which keeps one Health for each circuit and caller. It knows no clock.
+The caller passes the time; `circuits` keeps one CircuitState for each circuit and caller.
 
     state        a success      a failure                        time
     closed       closed         counted; open at the limit       -
     open         (not tried)    (not tried)                      half_open once the cooldown is over
     half_open    closed         open again                       -
 
-A failure that says nothing of the provider (the request was at fault, the operation does not exist,
-the caller hung up) changes nothing but that its probe is over.
+A failure without a health signal (the request was at fault, the operation does not exist, the
+caller hung up) ends its probe and changes nothing else.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class BreakerRules(msgspec.Struct, frozen=True):
 
 class CircuitState(msgspec.Struct, frozen=True):
     """`since` is when the state was entered, `until` when an open one may be probed; seconds of the
-    caller's clock. `probing` is when the probe left that is under way, None where none is. `told`:
-    the provider itself said how long to wait. `at_once`: one failure opened it.
+    caller's clock. `probing` is when the probe left that is under way, None where none is.
+    `is_requested`: the provider itself said how long to wait. `at_once`: one failure opened it.
     """
 
     state: State = "closed"
@@ -49,7 +48,7 @@ class CircuitState(msgspec.Struct, frozen=True):
     until: float = 0.0
     probing: float | None = None
     reason: str = ""
-    told: bool = False
+    is_requested: bool = False
     at_once: bool = False
 
 
@@ -168,7 +167,7 @@ def opened(signal: HealthSignal, *, failures: int, now: float, rules: BreakerRul
         since=now,
         until=now + wait,
         reason=signal.reason,
-        told=signal.wait is not None,
+        is_requested=signal.wait is not None,
         at_once=signal.at_once,
     )
 

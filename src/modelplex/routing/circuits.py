@@ -1,21 +1,20 @@
-"""The circuits: one for each provider, key, model and endpoint, one for each key, one for each
-provider; each apart for every caller until a second one agrees.
+"""The circuit breakers: one for each provider, one for each key, one for each key, model and
+endpoint. Each is apart for every caller until a second caller agrees.
 
-Above it stands the gateway, which asks before each attempt and tells what became of it; below it
-`health`. It knows no clock, and no dice.
+The caller of this module passes the time and reports each outcome.
 
 No caller can take a provider from another. A request can make a server fail (a body that crashes
-it, a prompt that outlasts the time-out), so what one caller's failures open is open for that caller
-alone. It opens for everybody
+it, a prompt that outlasts the timeout), so what one caller's failures open is open for that caller
+alone. A circuit opens for everybody
     - by failures of at least two callers in a row, of which no caller counts for more than half of
       the limit;
-    - where two callers at once were told to wait, or had the key refused, for the shorter of the
-      two waits;
+    - where two callers at once were requested to wait, or had the key refused, for the shorter of
+      the two waits;
     - by failures to connect, which no request can cause: nothing of it was sent.
-An answer to anybody closes what is open for everybody, and what is open for its own caller.
+A response to anybody closes what is open for everybody, and what is open for its own caller.
 
-The names of models are the callers' own, so the table is bounded, and each caller first displaces
-circuits that it made itself.
+Model names come from callers, so the table is bounded, and each caller first displaces circuits
+that it made itself.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ class _Circuit:
         return caller if own is not None and own.state != "closed" else None
 
     def left(self, caller: str, *, now: float) -> None:
-        """A call was let through."""
+        """A request was let through."""
         own = self.callers.get(caller, WELL)
         if own.state == self.everybody.state == "closed" or now < own.until:
             return
@@ -116,7 +115,7 @@ class _Circuit:
         self.callers[caller] = msgspec.structs.replace(own, state="half_open", since=since, probing=now)
 
     def ended(self, caller: str) -> None:
-        """A call ended that says nothing."""
+        """A request ended without a health signal."""
         own = self.callers.get(caller)
         if own is None or own.probing is None:
             return
@@ -177,7 +176,7 @@ class Circuits:
     """
 
     def __init__(self, *, report: Callable[[CircuitStatus], None] = lambda _: None) -> None:
-        """`report` is told of each circuit that opens, once."""
+        """`report` is called once for each circuit that opens."""
         self._report = report
         self._table: dict[CircuitName, _Circuit] = {}
         self._made: dict[str, OrderedDict[CircuitName, None]] = {}
@@ -191,24 +190,29 @@ class Circuits:
     def may_try(self, attempt: Attempt, caller: str, *, now: float) -> bool:
         return all(circuit.lets(caller, now=now) for circuit in self._of(attempt))
 
-    def told(self, attempt: Attempt, caller: str, *, now: float) -> CircuitState | None:
-        """The Health by which the provider told this very caller to wait, the longest; None where
-        it did not. What others were told is theirs: it may quote their requests.
+    def _requested_wait(self, attempt: Attempt, caller: str, *, now: float) -> CircuitState | None:
+        """The state with the longest wait that the provider requested of this caller, or None. What
+        it answered to other callers is not read: it may quote their requests.
         """
-        told = [
+        waits = [
             own
             for circuit in self._of(attempt)
-            if (own := circuit.callers.get(caller)) is not None and own.told and own.until > now
+            if (own := circuit.callers.get(caller)) is not None and own.is_requested and own.until > now
         ]
-        return max(told, key=lambda own: own.until, default=None)
+        return max(waits, key=lambda own: own.until, default=None)
 
-    def told_wait(self, attempt: Attempt, caller: str, *, now: float) -> float | None:
-        """Seconds for which the provider told this very caller to wait; None where it did not."""
-        own = self.told(attempt, caller, now=now)
+    def wait_seconds(self, attempt: Attempt, caller: str, *, now: float) -> float | None:
+        """Seconds that the provider requested this caller to wait; None where it did not."""
+        own = self._requested_wait(attempt, caller, now=now)
         return None if own is None else own.until - now
 
+    def wait_reason(self, attempt: Attempt, caller: str, *, now: float) -> str:
+        """What the provider said with that wait; empty where it requested none."""
+        own = self._requested_wait(attempt, caller, now=now)
+        return "" if own is None else own.reason
+
     def left(self, attempt: Attempt, caller: str, *, now: float) -> None:
-        """An attempt is under way."""
+        """An attempt begins."""
         for circuit in self._of(attempt):
             circuit.left(caller, now=now)
 
@@ -225,14 +229,14 @@ class Circuits:
                 self._answered(name, circuit, caller)
 
     def answered(self, attempt: Attempt, caller: str) -> None:
-        """An answer is whole."""
+        """A response is complete."""
         for name in self._names(attempt):
             if (circuit := self._table.get(name)) is not None:
                 self._answered(name, circuit, caller)
 
     def ended(self, attempt: Attempt, caller: str) -> None:
-        """It ended without a word on the provider's health: the caller hung up, or was at fault.
-        Its probe is over.
+        """The attempt ended without a health signal: the caller hung up, or was at fault. Its probe
+        is over.
         """
         for name in self._names(attempt):
             self._ended(name, caller)
@@ -247,8 +251,8 @@ class Circuits:
         rules: BreakerRules,
         again: bool = False,
     ) -> None:
-        """It failed. `again`: so it did before for the same request, which counts once however
-        often it is repeated.
+        """The attempt failed. `again`: an earlier attempt of the same request failed here too; a
+        request counts once.
         """
         signal = signal_of(error)
         names = dict(zip(SCOPES, _names(attempt), strict=True))
@@ -294,7 +298,7 @@ class Circuits:
         return _names(attempt)
 
     def _reached(self, name: CircuitName, caller: str) -> None:
-        """It took the request: whatever it made of it, its address is alive."""
+        """It took the request, so its address can be reached."""
         if (circuit := self._table.get(name)) is not None:
             self._answered(name, circuit, caller)
 

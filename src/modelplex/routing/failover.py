@@ -1,13 +1,10 @@
-"""Who is tried next: a generator that yields an Attempt and is sent an Outcome.
+"""Failover: a generator that yields an Attempt and is sent its Outcome.
 
-Above it stands the gateway, which does what is yielded and tells what happened; it stands on
-`aliases` and `health` and knows no clock, no dice and no socket.
-
-The rule: another candidate is better than waiting, and waiting is better than giving up. A failed
-candidate makes way for the next at once; a key that was rejected or limited makes way for the
-provider's next key; only the last one that is left is tried again, after a jittered backoff that
-honours Retry-After. What is the caller's fault ends it: another provider would say the same. One
-whose breaker is open makes way for all others, and is asked where there are none.
+Another candidate is better than waiting, and waiting is better than giving up. After a failure the
+next candidate is tried at once; after a rejected or rate limited key, the provider's next key. Only
+the last candidate is retried, after a jittered backoff that honours Retry-After. An error that is
+the caller's fault ends the plan: another provider would answer the same. A candidate with an open
+circuit comes after all others, and is tried where there are none.
 """
 
 from __future__ import annotations
@@ -31,8 +28,8 @@ from modelplex.core.request import Attempt
 from modelplex.routing.circuit_breaker import NO_SUCH_OPERATION
 
 MOST_TELLING = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
-"""Which of several errors says most to the caller: one that tells it what to do before one that
-only says that it did not work.
+"""The order in which one of several errors is chosen for the caller: one that says what to do comes
+first.
 """
 
 
@@ -49,7 +46,7 @@ class FailoverRules(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of an Attempt before its first output. `chance` is a number in [0, 1) for the
+    """The error of an Attempt before its first output. `chance` is a number in [0, 1) for the
     jitter.
     """
 
@@ -58,7 +55,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Exhausted(msgspec.Struct, frozen=True):
-    """Nobody answered. `error` is the most telling one, to be given to the caller."""
+    """Every attempt failed. `error` is the one for the caller."""
 
     error: ModelplexError
 
@@ -66,23 +63,23 @@ class Exhausted(msgspec.Struct, frozen=True):
 def plan(
     attempts: Sequence[Attempt],
     *,
-    open_to: Callable[[Attempt], bool],
+    may_try: Callable[[Attempt], bool],
     rules: FailoverRules,
-    why_shut: Callable[[Attempt], str] = lambda _: "",
-    told_wait: Callable[[Attempt], float | None] = lambda _: None,
+    wait_reason: Callable[[Attempt], str] = lambda _: "",
+    wait_seconds: Callable[[Attempt], float | None] = lambda _: None,
 ) -> Generator[Attempt, Outcome, Exhausted]:
     """Yields each Attempt that is to be made, numbered and with its delay; returns when nothing is
     left to try.
 
-    `attempts` holds one for each candidate and key, in order. `open_to` says whether the breaker
-    lets it through at this moment, `why_shut` what had been wrong where it does not, and
-    `told_wait` for how many seconds its provider said that it is to be left alone, None where it
-    said nothing.
+    attempts       one for each candidate and key, in order
+    may_try        whether the circuit breaker lets the attempt through now
+    wait_seconds   the wait that its provider requested; None where it requested none
+    wait_reason    what the provider said with it
 
-    A resting candidate is passed over while there is another one to ask. Where there is none, it is
-    asked all the same, once, so that nobody is worse off than without a breaker; only what its
-    provider said is heeded: a wait up to `max_retry_after` is waited for, a longer one is told to
-    the caller.
+    An attempt with an open circuit is skipped while there is another one. Where there is none, it
+    is tried all the same, once, so that nobody is worse off than without a breaker. Only a wait
+    that the provider requested is honoured: up to `max_retry_after` it is waited for, a longer one
+    is reported to the caller.
     """
     waiting = list(attempts)
     failures: list[tuple[Attempt, ModelplexError]] = []
@@ -92,14 +89,14 @@ def plan(
     while len(failures) < rules.max_attempts:
         resting = not waiting
         if resting:
-            soonest = None if somebody_failed else _soonest(rested, told_wait)
+            soonest = None if somebody_failed else _soonest(rested, wait_seconds)
             if soonest is None or soonest.delay > rules.max_retry_after:
                 break
             attempt = soonest
             rested = [a for a in rested if not _is_same(a, attempt)]
         else:
             attempt = waiting.pop(0)
-            if not retried and not open_to(attempt):
+            if not retried and not may_try(attempt):
                 rested.append(attempt)
                 continue
         outcome = yield msgspec.structs.replace(attempt, number=len(failures) + 1)
@@ -112,13 +109,13 @@ def plan(
             continue
         somebody_failed = somebody_failed or error.blame == "provider"
         waiting = [a for a in waiting if _still_worth_it(a, attempt, error)]
-        if not any(open_to(a) for a in waiting) and retried < rules.retries:
+        if not any(may_try(a) for a in waiting) and retried < rules.retries:
             delay = _delay(error, retried, outcome.chance, rules)
             if delay is not None:
                 retried += 1
                 waiting = [msgspec.structs.replace(attempt, delay=delay)]
     if rested and not any(error.blame == "provider" for _, error in failures):
-        return Exhausted(_all_rest(rested, told_wait, why_shut))
+        return Exhausted(_all_rest(rested, wait_seconds, wait_reason))
     return Exhausted(_summary(failures))
 
 
@@ -126,11 +123,11 @@ def _is_same(one: Attempt, other: Attempt) -> bool:
     return (one.provider, one.model, one.key) == (other.provider, other.model, other.key)
 
 
-def _soonest(rested: list[Attempt], told_wait: Callable[[Attempt], float | None]) -> Attempt | None:
+def _soonest(rested: list[Attempt], wait_seconds: Callable[[Attempt], float | None]) -> Attempt | None:
     """The first that nobody said to wait for, else the one that may be asked soonest, with that
     delay.
     """
-    waits = [(told_wait(attempt) or 0.0, attempt) for attempt in rested]
+    waits = [(wait_seconds(attempt) or 0.0, attempt) for attempt in rested]
     wait, attempt = min(waits, key=lambda each: each[0], default=(0.0, None))
     return attempt and msgspec.structs.replace(attempt, delay=wait)
 
@@ -163,14 +160,14 @@ def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRu
 
 def _all_rest(
     rested: list[Attempt],
-    told_wait: Callable[[Attempt], float | None],
-    why_shut: Callable[[Attempt], str],
+    wait_seconds: Callable[[Attempt], float | None],
+    wait_reason: Callable[[Attempt], str],
 ) -> CircuitOpen:
-    """Every candidate's provider said to leave it alone for longer than is waited here. The caller
-    is told the same, and how much of it is left.
+    """The error where every provider requested a longer wait than is waited here, with the shortest
+    that is left.
     """
-    names = "; ".join(dict.fromkeys(f"{a.provider}/{a.model}: {why_shut(a)}".rstrip(": ") for a in rested))
-    left = ceil(min((wait for a in rested if (wait := told_wait(a)) is not None), default=0))
+    names = "; ".join(dict.fromkeys(f"{a.provider}/{a.model}: {wait_reason(a)}".rstrip(": ") for a in rested))
+    left = ceil(min((wait for a in rested if (wait := wait_seconds(a)) is not None), default=0))
     return CircuitOpen(
         f"No provider of this model may be asked yet: each said to wait, the first of them for {left} more seconds. {names}",
         retry_after=float(left),
@@ -178,26 +175,26 @@ def _all_rest(
 
 
 def _summary(failures: list[tuple[Attempt, ModelplexError]]) -> ModelplexError:
-    told = min((e for _, e in failures), key=_rank)
+    first = min((e for _, e in failures), key=_rank)
     waits = [e.retry_after for _, e in failures if e.retry_after is not None and e.retry_after > 0]
     if len(failures) == 1:
-        return told
+        return first
     # Retries that failed alike are said once, and a provider's name is not said twice.
     sentences = (f"{a.provider}/{a.model}: {without_name(e.message, a.provider)}" for a, e in failures)
     tried = "; ".join(dict.fromkeys(sentences))
-    return type(told)(
+    return type(first)(
         f"Every provider of this model failed. {tried}",
-        status=told.status,
-        type=told.type,
-        code=told.code,
-        param=told.param,
-        upstream_status=told.upstream_status,
-        upstream_type=told.upstream_type,
-        upstream_code=told.upstream_code,
+        status=first.status,
+        type=first.type,
+        code=first.code,
+        param=first.param,
+        upstream_status=first.upstream_status,
+        upstream_type=first.upstream_type,
+        upstream_code=first.upstream_code,
         retry_after=min(waits, default=None),
         # Its limits, but for its own wait: the shortest of all stands in for that.
         upstream_headers=tuple(
-            (name, value) for name, value in told.upstream_headers if not name.startswith(b"retry-after")
+            (name, value) for name, value in first.upstream_headers if not name.startswith(b"retry-after")
         ),
     )
 

@@ -212,7 +212,7 @@ def _is_loopback(client: str) -> bool:
 
 async def _known(gateway: Gateway, caller: Caller | None) -> dict[str, str]:
     """Every name that this caller can ask for, with the provider that would be tried first."""
-    await gateway.catalog.asked()
+    await gateway.catalog.wait_for_lists()
     return gateway.catalog.directory.known(caller.models if caller is not None else ())
 
 
@@ -234,7 +234,7 @@ async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
     """Who is known to serve the model to an agent whose models are `globs`; "" for an alias. Raises
     UnknownModel.
     """
-    await gateway.catalog.asked()
+    await gateway.catalog.wait_for_lists()
     directory = gateway.catalog.directory
     if name in directory.aliases:
         return ""
