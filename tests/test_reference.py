@@ -276,7 +276,7 @@ def subcommands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[st
 
 def test_every_option_is_documented_and_none_is_made_up() -> None:
     parser = cli._parser()
-    told = {row[0].strip("`") for row in rows(page("cli.md", section="The command line"))}
+    told = {row[0].strip("`") for row in rows(page("cli.md", section="Command line"))}
     assert told == options(parser)
     for name, command in subcommands(parser, "modelplex"):
         of_its_own = {row[0].strip("`") for row in rows(page("cli.md", section=name))}
