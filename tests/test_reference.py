@@ -146,7 +146,7 @@ def kinds(of: type[errors.ModelplexError]) -> Iterator[type[errors.ModelplexErro
 
 
 def test_every_error_is_documented_as_it_is() -> None:
-    told = {row[0].strip("`"): row[1:5] for row in rows(page("errors.md", section="By whose fault"))}
+    told = {row[0].strip("`"): row[1:5] for row in rows(page("errors.md", section="Errors by cause"))}
     groups = {errors.ClientError, errors.ProviderError}
     for kind in set(kinds(errors.ModelplexError)) - groups:
         code = f"`{kind.default_code}`" if kind.default_code else "*none*"
@@ -167,8 +167,8 @@ def _yes(value: bool) -> str:
 def test_every_code_is_documented_and_none_is_made_up() -> None:
     used = set(re.findall(r'code(?:: ClassVar\[str \| None\])? ?= ?"(\w+)"', source()))
     used |= set(re.findall(r'code = "(\w+)"', source()))
-    finer = {row[0].strip("`") for row in rows(page("errors.md", section="Finer codes"))}
-    usual = {row[2].strip("`") for row in rows(page("errors.md", section="By whose fault"))} - {"*none*"}
+    finer = {row[0].strip("`") for row in rows(page("errors.md", section="Codes"))}
+    usual = {row[2].strip("`") for row in rows(page("errors.md", section="Errors by cause"))} - {"*none*"}
     assert {"context_length_exceeded", "model_not_found", "circuit_open"} <= used
     assert used - finer - usual == set()
     assert finer - used == set()
