@@ -1,7 +1,4 @@
-"""What an agent may use: rates, budgets, how much at once, and the file that remembers what was
-spent.
+"""Limits of agents: rates, budgets, concurrency, and the file that remembers what was spent.
 
-Above it stand the listeners and the hub of the tool servers, which ask before a call and tell after
-it; below it the vocabulary and the config's types. `limits.py` decides and touches nothing;
-`ledger.py` alone knows the file.
+`agent_limits` decides and does no I/O; `budget_store` alone writes the file.
 """

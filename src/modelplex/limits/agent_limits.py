@@ -1,13 +1,12 @@
-"""What each agent has used, and whether it may go on. Pure: both clocks are arguments, and what was
-spent is told to whoever keeps it.
+"""What each agent has used, and whether its next request may go on. Both clocks are arguments, and
+what was spent is reported to a callback.
 
-Above it stand the app and the hub of the tool servers, which call `admit` before a request, and
-`settle` after it or `withdraw` where none came; below it the config's types and the errors.
+`admit` is called before a request, and `settle` after it, or `withdraw` where none came.
 
 A rate is counted over the last minute: nothing is forgotten early, and the wait that a refusal
-names is exact. A budget is counted by the days of UTC. Tokens and dollars are known when a call
-ends. So each call that runs reserves of the budget what the agent's calls took on average; calls
-that take more can go above.
+names is exact. A budget is counted by days of UTC. Tokens and dollars are known when a request
+ends, so each running request reserves what the agent's requests took on average; requests that take
+more can exceed the budget.
 """
 
 from __future__ import annotations

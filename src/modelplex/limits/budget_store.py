@@ -1,12 +1,11 @@
-"""What agents spent, in a file that survives the process: SQLite, written by a thread of its own.
+"""What agents spent, in a SQLite file that survives the process, written by a thread of its own.
 
-Above it stands `serve`, which opens and closes it; below it the file. It knows no limit. At the
-start the file must be readable and writable, or it is a LedgerError; later a write that fails (a
+At the start the file must be readable and writable (BudgetStoreError). A later write that fails (a
 full disk) loses nothing: what is to be added stays in memory, is counted as waiting, and is written
 with the next that succeeds.
 
-What is written are additions, so that gateways may share the file, and each looks for what others
-have added: a budget is one, in however many processes.
+Additions are written, not sums, so that gateways can share the file; each reads what others have
+added. A budget is one, in however many processes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""An answer that came compressed although none was asked for, decoded as it arrives.
+"""Decodes a compressed response as it arrives; requests say `accept-encoding: identity`, and some
+servers compress all the same.
 
-Above it stands the upstream, which wraps such a Reply; below it zlib. It reads gzip and deflate,
-which the standard library has; `br` and `zstd` would be two more packages of compiled code beside
-the keys, for answers that no server should send: requests say `accept-encoding: identity` (RFC 9110
-12.5.3). Each of those is refused once, with a sentence.
+gzip and deflate are decoded, which the standard library has. `br` and `zstd` would be two more
+packages of compiled code beside the keys, for responses that no server should send (RFC 9110
+12.5.3); they are refused.
 
-A small body can decode to any size, so that decoded bytes are made only as they are taken, a slice
-at a time, and beyond a ratio that no text reaches the answer is broken.
+A small body can decode to any size. So decoded bytes are made only as they are read, a slice at a
+time, and beyond a ratio that no text reaches the response counts as broken.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ DEFLATE = b"deflate"
 
 
 def decoded(reply: HttpResponse, *, provider: str) -> HttpResponse | DecodedResponse:
-    """The reply as it is where it is not coded. Raises UpstreamEncoded, with the reply closed, for
-    a coding that is not read.
+    """The response itself where it is not compressed. Raises UpstreamEncoded, with the response
+    closed, for a coding that is not decoded here.
     """
     codings = [
         each.strip().lower()
@@ -53,7 +53,7 @@ def decoded(reply: HttpResponse, *, provider: str) -> HttpResponse | DecodedResp
 
 
 class InflateStream(Protocol):
-    """What `zlib.decompressobj` gives, whose own type has no public name."""
+    """The type of `zlib.decompressobj`, which has no public name."""
 
     @property
     def eof(self) -> bool: ...
@@ -65,7 +65,7 @@ class InflateStream(Protocol):
 
 
 class DecodedResponse:
-    """A reply whose body is decoded. It has what the readers of a Reply use."""
+    """A response whose body is decoded; it has the methods of HttpResponse that readers use."""
 
     def __init__(self, reply: HttpResponse, *, gzip: bool) -> None:
         self.status = reply.status
@@ -87,8 +87,8 @@ class DecodedResponse:
         return next((value for known, value in self.headers if known == name), None)
 
     async def chunk(self) -> bytes | None:
-        """As Reply.chunk. Raises BadResponse too, where the coding is broken, cut, or beyond the
-        ratio.
+        """Like HttpResponse.chunk. Raises BadResponse too, where the compressed data is broken,
+        cut, or beyond the ratio.
         """
         while True:
             if self._inflate is not None and (data := self._slice(b"")):
@@ -103,7 +103,7 @@ class DecodedResponse:
                 return data
 
     async def body(self, *, limit: int) -> bytes:
-        """As Reply.body, with the limit on decoded bytes."""
+        """Like HttpResponse.body, with the limit on decoded bytes."""
         parts: list[bytes] = []
         size = 0
         while (data := await self.chunk()) != b"":
@@ -123,7 +123,7 @@ class DecodedResponse:
         self._reply.close()
 
     def _slice(self, received: bytes) -> bytes:
-        """Up to SLICE bytes more; b"" where more must be received first."""
+        """Up to SLICE more bytes; b"" where more must be received first."""
         inflate = self._inflate
         if inflate is not None and inflate.eof:  # gzip may be several members in a row (RFC 1952 2.2)
             received = inflate.unused_data + received
@@ -144,8 +144,8 @@ class DecodedResponse:
         return data
 
     def _window(self, received: bytes) -> int:
-        """How zlib is to read it. Some send "deflate" without the two bytes of zlib's header (RFC
-        9110 8.4.1.2, note).
+        """The window bits for zlib. Some servers send "deflate" without the two bytes of zlib's
+        header (RFC 9110 8.4.1.2, note).
         """
         if self._gzip:
             return 16 + zlib.MAX_WBITS

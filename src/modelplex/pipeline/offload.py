@@ -1,13 +1,11 @@
-"""Runs work that takes processor time, and no input or output, in threads beside the event loop.
+"""Runs work that takes processor time, and does no I/O, in threads beside the event loop.
 
-Above it stand the listeners and the gateway; below it asyncio. A large body takes up to a second to
-be read, judged and translated. On the event loop that second would be every other caller's. In a
-thread the interpreter changes between the two every few milliseconds, and the loop goes on
-answering. Small bodies stay on the loop: the way to a thread and back costs more than reading them.
+A large body takes up to a second to parse, judge and translate. On the event loop every other
+caller would wait for that second. In a thread the interpreter switches every few milliseconds, and
+the loop goes on serving. Small bodies stay on the loop: a thread costs more than parsing them.
 
-A process would not have to share the interpreter's lock, but body and result would have to be
-copied to it and back. Work that is cut into slices on the loop itself would need every pure reader
-and writer to be a generator.
+A process would not share the interpreter's lock, but body and result would be copied to it and
+back. Slicing the work on the loop would make every pure reader and writer a generator.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ MANY_VALUES = 4_000
 
 
 def is_heavy(body: bytes) -> bool:
-    """Whether reading this takes longer than others should wait."""
+    """Whether parsing this takes longer than others should wait."""
     size = len(body)
     return size > LARGE or (size > SMALL and most_values(body) > MANY_VALUES)
 
@@ -47,8 +45,8 @@ Outcome = tuple[Any, BaseException | None]
 
 
 class _Job:
-    """One piece of work. What a thread has done with is taken out at once: the thread may hold the
-    job for some time after its end.
+    """One piece of work. Its work and outcome are cleared as soon as they are used: the thread may
+    hold the job for some time after its end.
     """
 
     __slots__ = ("done", "outcome", "work")
@@ -80,8 +78,8 @@ class _Job:
 
 
 class Offload:
-    """A few threads for the work of all callers. Each caller has one piece of work in a thread at a
-    time; whose next one is due goes round.
+    """A few threads for the work of all callers. Each caller has at most one piece of work in a
+    thread; callers take turns.
     """
 
     def __init__(self, *, workers: int = WORKERS) -> None:
@@ -95,9 +93,9 @@ class Offload:
         return f"<Offload {len(self._busy)} running, {waiting} waiting, {self._free} free>"
 
     async def run(self, work: Callable[[], Result], *, body: bytes, owner: str) -> Result:
-        """What `work` returns: here where `body` is small, else in a thread, in turn with the work
-        of other owners. Raises what it raises. Who is cancelled while the work runs does not stop
-        it, and its owner's next one waits for its end.
+        """Return what `work` returns, or raise what it raises: here where `body` is small, else in
+        a thread, in turn with the work of other owners. Cancellation does not stop work that runs;
+        the owner's next work waits for its end.
         """
         if not is_heavy(body):
             return work()
@@ -119,8 +117,8 @@ class Offload:
             del error, done  # an error holds this frame, which must not hold the error
 
     def _forget(self, owner: str, job: _Job) -> None:
-        """Let go of work that nobody waits for, unless it runs: it holds a body, and its turn may
-        be seconds away.
+        """Drop work that nobody awaits, unless it runs: it holds a body, and its turn may be
+        seconds away.
         """
         jobs = self._waiting.get(owner)
         if jobs is None or job not in jobs:
@@ -130,7 +128,7 @@ class Offload:
             del self._waiting[owner]
 
     def _start(self) -> None:
-        """Put as much to work as there are free threads, the owner that waited longest first."""
+        """Start as much work as there are free threads, the owner that waited longest first."""
         for owner in tuple(self._waiting):
             if not self._free:
                 return
@@ -150,7 +148,7 @@ class Offload:
                 self._pool.submit(self._run, asyncio.get_running_loop(), owner, job)
 
     def _run(self, loop: asyncio.AbstractEventLoop, owner: str, job: _Job) -> None:
-        """In a thread."""
+        """Runs in a thread."""
         job.run()
         loop.call_soon_threadsafe(self._finish, owner, job)
 

@@ -1,10 +1,9 @@
-"""Answers that are kept, so that a client can go on from one by its id instead of sending the whole
-conversation again.
+"""Stores responses, so that a client can continue one by its id instead of sending the whole
+conversation again: in a SQLite file, or in memory.
 
-Above it stands the gateway; below it a SQLite file, or memory. It knows no dialect: an answer is
-its bytes and the items that led to it. Nothing is kept unless the operator says so, everything has
-an owner and is found by that owner alone, and all of it is bounded in number, size and age. No call
-blocks the event loop: one thread of its own holds the database.
+Nothing is stored unless the config says so. A response is found by its owner alone, and all of it
+is bounded in number, size and age. This module knows no dialect: a response is its bytes and the
+items that led to it. No call blocks the event loop: a thread of its own holds the database.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ CREATE INDEX IF NOT EXISTS answers_by_age ON answers (kept);
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """What is kept at most. `age` is seconds."""
+    """Bounds of the store. `age` is seconds."""
 
     answers: int = MAX_ANSWERS
     bytes: int = MAX_BYTES
@@ -62,8 +61,8 @@ class StoreLimits(msgspec.Struct, frozen=True):
 
 
 class StoredResponse(msgspec.Struct, frozen=True):
-    """One that was kept. `body` is the response object as the client got it; `input` are all items
-    that led to it, `output` its own.
+    """One stored response. `body` is the response object as the client got it; `input` are all
+    items that led to it, `output` its own.
     """
 
     id: str
@@ -73,7 +72,7 @@ class StoredResponse(msgspec.Struct, frozen=True):
 
     @property
     def items(self) -> tuple[msgspec.Raw, ...]:
-        """The conversation so far: what stands before the next request's own items."""
+        """The conversation so far, which precedes the next request's own items."""
         return (*self.input, *self.output)
 
 
@@ -118,7 +117,7 @@ class ResponseStore:
         return f"<Answers {self._path} {self._count} of {self._limits.answers}, {self._bytes} bytes>"
 
     async def open(self) -> None:
-        """Raises AnswersError."""
+        """Raises ResponseStoreError."""
         try:
             await self._run(self._opened)
         except (sqlite3.Error, OSError) as error:
@@ -135,9 +134,7 @@ class ResponseStore:
         body: bytes,
         owner: str = "",
     ) -> bool:
-        """Keeps an answer. False where it is too large, or the file takes no more (a full disk):
-        the answer itself is none the worse.
-        """
+        """Store a response. False where it is too large, or the disk is full."""
         asked, made = _encode(list(input)), _encode(list(output))
         size = len(asked) + len(made) + len(body)
         if size > self._limits.bytes_each:
@@ -149,11 +146,11 @@ class ResponseStore:
         return True
 
     async def find(self, id: str, *, owner: str = "") -> StoredResponse | None:
-        """The answer with this id, where this owner kept it and it is not too old."""
+        """The response with this id, if this owner stored it and it is not too old."""
         return await self._run(lambda: self._find(id, owner))
 
     async def find_item(self, id: str, *, owner: str = "") -> msgspec.Raw | None:
-        """The item with this id of one of the answers that this owner kept last."""
+        """The item with this id in one of the responses that this owner stored last."""
         return await self._run(lambda: self._find_item(id, owner))
 
     async def delete(self, id: str, *, owner: str = "") -> bool:
@@ -209,7 +206,7 @@ class ResponseStore:
         self._evict(database)
 
     def _evict(self, database: sqlite3.Connection) -> None:
-        """What is too old goes, then the oldest until the rest is within bounds."""
+        """Delete what is too old, then the oldest until the rest is within bounds."""
         limits = self._limits
         oldest = database.execute("SELECT rowid, kept, bytes FROM answers ORDER BY kept, rowid")
         gone: list[tuple[int]] = []

@@ -1,9 +1,8 @@
-"""Going on from an answer by its id: what the gateway does of it before it asks a provider, and
-after.
+"""The special cases of the Responses API: `previous_response_id`, item references, `store`, and the
+paths below `responses/`.
 
-Above it stands the gateway; below it the store of answers and the Responses form, which alone has
-this. Nothing is kept unless [server] keep_responses says so, and what one listener's clients keep
-is not found by another's.
+Nothing is stored unless [server] keep_responses says so, and what one owner's clients store is not
+found by another's.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ class StoredResponses:
         self.kept: StoredContext | None = None
 
     async def open(self, ask: RawRequest) -> RawRequest:
-        """The request with the earlier turns that it names. Raises BadRequest for a state that
-        nobody here keeps.
+        """The request with the earlier turns that it names. Raises BadRequest for a response that
+        is not stored here.
         """
         openai_responses.check_state(ask, keeps=self._answers is not None)
         previous = openai_responses.previous_response(ask)
@@ -84,8 +83,8 @@ class StoredResponses:
         )
 
     async def _resolved(self, answers: ResponseStore, ask: RawRequest) -> RawRequest:
-        """The request with each item that it names by an id alone put in. Raises BadRequest for one
-        that is not kept here.
+        """The request with each item reference replaced by the item. Raises BadRequest for an item
+        that is not stored here.
         """
         items: list[msgspec.Raw] = []
         found = await self._offload.run(partial(_with_references, ask), body=ask.body, owner=self._owner)
@@ -105,7 +104,7 @@ class StoredResponses:
         return openai_responses.with_items(ask, items)
 
     async def keep(self, body: bytes | None) -> None:
-        """Keep this response object, where it is one and the request wants it."""
+        """Store this response object, if the request wants it stored."""
         if body is None or self._answers is None or self.kept is None or not self.kept.store:
             return
         name = openai_responses.response_id(body)
@@ -130,12 +129,12 @@ class StoredResponses:
 
 
 def _with_references(ask: RawRequest) -> list[tuple[msgspec.Raw, str | None]]:
-    """Each item of the request, and the id that it is if it is nothing else."""
+    """Each item of the request, with the id where it is a reference and nothing else."""
     return [(raw, openai_responses.read_reference(raw)) for raw in openai_responses.input_items(ask)]
 
 
 async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -> StoredResponse:
-    """The answer with this id. Raises NotFound."""
+    """The response with this id. Raises NotFound."""
     found = await answers.find(name, owner=owner) if answers is not None else None
     if found is None:
         why = "" if answers is not None else " Answers are not kept; [server] keep_responses would."
@@ -144,8 +143,8 @@ async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -
 
 
 async def answer_view(answers: ResponseStore | None, rest: str, *, method: str, owner: str) -> bytes | None:
-    """What a path below `responses/` is answered with: the response, its input items, or that it is
-    gone. None where there is nothing of that kind.
+    """The body of a response to a path below `responses/`: the response, its input items, or that
+    it is deleted. None where there is no such path.
     """
     name, _, part = rest.partition("/")
     match method, part:

@@ -1,13 +1,11 @@
-"""Moving one answer from a provider to the caller.
+"""Relays one streamed response from a provider to the client.
 
-Above it stands the gateway, which chose the provider; below it the passage, which says what the
-bytes mean, the upstream's Answer and the caller's Door. It keeps one promise: a broken answer never
-looks like a whole one. Until the first output nothing is sent, so that another provider may still
-be tried; from then on what goes wrong is written in the caller's protocol, or, where that has no
-words for it, the connection is cut.
+A broken response never looks like a complete one. Until the first output nothing is sent, so that
+another provider can still be tried. After it an error is written in the client's protocol; where
+that has no form for it, the connection is cut.
 
-Nothing is buffered on the way: the next bytes are asked for when the last ones were taken, so a
-slow caller slows its provider down.
+Nothing is buffered: the next bytes are read once the last ones were taken, so a slow client slows
+its provider down.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ PAGES = frozenset({b"text/html", b"application/xhtml+xml"})
 
 
 def stopped() -> Stopping:
-    """What a caller is told whose answer outlasted the shutdown's patience."""
+    """The error for a client whose response outlasted the drain timeout."""
     return Stopping("The gateway is shutting down; this answer was not finished.")
 
 
@@ -91,7 +89,7 @@ class ResponseStream:
         self._timer = self._loop.call_later(ping_interval, self._check_silence)
 
     async def run(self) -> ModelplexError | None:
-        """Returns None for a whole answer, or what broke it after its first output. Raises what
+        """Return None for a complete response, or what broke it after its first output. Raises what
         went wrong before that.
         """
         exchange = self._exchange
@@ -106,7 +104,7 @@ class ResponseStream:
                 else:
                     await self._take_pieces(data)
                 if exchange.failed is not None:
-                    return await self._break(exchange.failed, told=exchange.error_was_forwarded)
+                    return await self._break(exchange.failed, was_forwarded=exchange.error_was_forwarded)
                 if not data:
                     await self._output.finish()
                     return None
@@ -130,7 +128,7 @@ class ResponseStream:
             self._timer.cancel()
 
     async def _take(self, data: bytes) -> None:
-        """Carry over what these bytes mean; empty for the end of the answer."""
+        """Relay these bytes; empty for the end of the response."""
         exchange = self._exchange
         out = exchange.feed(data) if data else exchange.end()
         if exchange.failed is not None:
@@ -138,7 +136,7 @@ class ResponseStream:
         await self._move(out, last=not data)
 
     async def _take_pieces(self, data: bytes) -> None:
-        """Carry over what arrived at once, with a rest wherever it took long."""
+        """Relay what arrived at once, with a rest wherever it took long."""
         began = perf_counter()
         for start in range(0, len(data), PIECE):
             await self._take(data[start : start + PIECE])
@@ -152,7 +150,7 @@ class ResponseStream:
         try:
             return await self._response.chunk()
         except SendError as error:
-            if self._exchange.complete:  # nothing was missing but the farewell
+            if self._exchange.complete:  # only the end of the HTTP message is missing
                 return b""
             raise map_send_error(self._upstream.name, error) from None
 
@@ -178,26 +176,26 @@ class ResponseStream:
             await self._commit()
 
     async def _commit(self) -> None:
-        """The point of no return."""
+        """Send the head and what was held. From here on no other provider is tried."""
         self._quiet_since = self._loop.time()
         await self._output.begin(self._head())
         if held := b"".join(self._held):
             await self._output.write(held)
         self._held.clear()
 
-    async def _break(self, error: ModelplexError, *, told: bool = False) -> ModelplexError:
-        farewell = b"" if told else self._exchange.in_stream_error(error, self._request_id)
-        if farewell:
-            await self._output.write(redact_last_event(self._upstream.hide(farewell)))
-        if told or farewell:
+    async def _break(self, error: ModelplexError, *, was_forwarded: bool = False) -> ModelplexError:
+        event = b"" if was_forwarded else self._exchange.in_stream_error(error, self._request_id)
+        if event:
+            await self._output.write(redact_last_event(self._upstream.hide(event)))
+        if was_forwarded or event:
             await self._output.finish()
         else:
             self._output.cut()
         return error
 
     def _check_silence(self) -> None:
-        """Wake the reader where nothing went for a while. One timer a stream, set anew only when it
-        rings.
+        """Wake the reader where nothing was sent for a while. One timer a stream, set anew only
+        when it rings.
         """
         silent = self._loop.time() - self._quiet_since
         if silent >= self._ping_interval:
@@ -215,8 +213,8 @@ class ResponseStream:
 
 
 def refuse_page(response: UpstreamResponse, *, provider: str) -> None:
-    """An answer of a kind that nobody here reads (an image, a sound, JSON) is passed on as it is; a
-    page of HTML is no such answer, whatever its status says.
+    """Raise for a page of HTML. Other content that is not parsed here (an image, audio, JSON)
+    passes.
     """
     label = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if label in PAGES:
@@ -226,8 +224,8 @@ def refuse_page(response: UpstreamResponse, *, provider: str) -> None:
 async def refuse_mislabelled(
     response: UpstreamResponse, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int
 ) -> None:
-    """A stream that is labelled as JSON or HTML is none: raises the error that it holds, or one
-    that says what came instead.
+    """Raise for a stream with the content type of JSON or HTML: the error in its body, or one that
+    names the content type.
     """
     label = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if label != b"application/json" and label not in PAGES:

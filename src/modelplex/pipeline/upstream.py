@@ -1,8 +1,7 @@
-"""A provider at run time: its address, its keys and its way to be asked, bound to the client pool.
+"""A provider at run time: address, keys and dialect, bound to the HTTP client.
 
-Above it stands the gateway; below it `provider/` (what to say to whom), `send.py` (saying it) and
-the dialects (what an error means). This is the one boundary where the client pool's errors become
-ours. A key is only ever here, in prepared header lines, and nowhere in a `repr`.
+Errors of the HTTP client become ours here and nowhere else. Keys exist only in the signers, and in
+no `repr`.
 """
 
 from __future__ import annotations
@@ -50,19 +49,19 @@ FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
 REMEMBERED = 4096
-"""Models whose attempts and targets are kept ready: more than any provider has."""
+"""Models whose attempts and targets are cached: more than any provider has."""
 MAX_ERROR_BODY = 65536
 """Bytes of a provider's error that are read: an error is a sentence, a page of HTML at worst."""
 MAX_LISTING = 16 * 1024 * 1024
 """Bytes of a provider's model list; the largest known have about 1 MB."""
 PROVIDER = b"the provider"
-"""What stands in place of its address in what callers are told."""
+"""Replaces its address in errors that callers read."""
 LISTING_TIMEOUTS = Timeouts(connect=5.0, first_byte=15.0, idle=15.0)
 """Seconds. A listing is not worth the patience that an answer is."""
 
 
 class UpstreamResponse(Protocol):
-    """What came back: a status below 300, its headers, and a body to be pulled."""
+    """A response with a status below 300, its headers, and a body to be pulled."""
 
     @property
     def status(self) -> int: ...
@@ -70,7 +69,7 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]: ...
     async def chunk(self) -> bytes | None:
-        """The next bytes; b"" at the end; None where `nudge` woke it up before there were any."""
+        """The next bytes; b"" at the end; None where `nudge` woke the reader before any came."""
         ...
 
     async def body(self, *, limit: int) -> bytes: ...
@@ -89,21 +88,17 @@ class Upstream(Protocol):
     keys: int
 
     def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
-        """One for each key, in the form that this provider has for what is asked."""
+        """One attempt for each key, with the dialect and endpoint that serve the request."""
         ...
 
     async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
-        """Ask it. Raises ModelplexError for everything that is not an answer with a status below
-        300.
-        """
+        """Send the request. Raises ModelplexError for everything but a status below 300."""
         ...
 
     async def models(self) -> list[ListedModel]: ...
 
     def hide(self, text: bytes) -> bytes:
-        """What it said of an error, without the secrets that it was sent: some repeat the whole
-        request.
-        """
+        """An error text without keys and addresses: some providers repeat the whole request."""
         ...
 
 
@@ -242,12 +237,12 @@ class HttpUpstream:
         finally:
             reply.close()
         hide = self._secrets.mask
-        told = [(name, hide(value)) for name, value in reply.headers]
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in told}
+        masked = [(name, hide(value)) for name, value in reply.headers]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in masked}
         # What a date in retry-after is counted from (RFC 9110 10.2.3).
         headers.setdefault("date", formatdate(self._clock(), usegmt=True))
         error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
-        error.upstream_headers = tuple(forwarded_headers(told))
+        error.upstream_headers = tuple(forwarded_headers(masked))
         return error
 
     def hide(self, text: bytes) -> bytes:
@@ -276,9 +271,7 @@ class HttpUpstream:
 
 
 def forwarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers of a provider's answer that are passed on: its limits, and its name for the
-    request.
-    """
+    """The headers of a provider's response that are passed on: its limits, and its request id."""
     kept: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name in FORWARDED or name.startswith(FORWARDED_PREFIXES):
@@ -289,23 +282,23 @@ def forwarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[byte
 
 
 def map_send_error(provider: str, error: SendError) -> ModelplexError:
-    """The client pool's error, as ours: the provider is at fault, and another may do better."""
+    """The HTTP client's error as ours: the provider is at fault, and another may do better."""
     is_timeout = isinstance(error, TimedOut)
     sentence = _NAME.sub("The name of the provider could", error.sentence)
-    told = (UpstreamTimeout if is_timeout else UpstreamBroken)(f"{provider}: {sentence}")
+    mapped = (UpstreamTimeout if is_timeout else UpstreamBroken)(f"{provider}: {sentence}")
     if isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase == "connect"):
-        told.signal = "unsent"
+        mapped.signal = "unsent"
     elif isinstance(error, ResponseTooLarge):
-        told.signal = "none"  # the caller asked for that much, and the provider gave it
-    return told
+        mapped.signal = "none"  # the caller asked for that much, and the provider gave it
+    return mapped
 
 
 _NAME = re.compile(r"^The name \S+ could")
 
 
 def _address_of(origin: Origin) -> re.Pattern[bytes]:
-    """Where a provider is, in every way that a sentence may name it. A host without a dot is also a
-    word, so that it is looked for beside a port or a scheme only.
+    """Matches the provider's address in every form in which an error may name it. A host without a
+    dot is also a word, so it matches beside a port or a scheme only.
     """
     if origin.unix is not None:
         return re.compile(rb"(?:the socket )?%b" % re.escape(origin.unix).encode())
@@ -318,7 +311,7 @@ def _address_of(origin: Origin) -> re.Pattern[bytes]:
 
 
 def _account(key: str | None) -> str:
-    """A short one-way mark of a key: enough to know it again, and nothing to guess it from."""
+    """A short one-way hash of a key: the same for the same key, and useless for guessing it."""
     return hashlib.blake2s(key.encode(), digest_size=4, person=b"modelplx").hexdigest() if key else ""
 
 
@@ -369,7 +362,7 @@ class DemoUpstream:
 
 
 class CannedResponse:
-    """An answer that is there already."""
+    """A response that is complete from the start."""
 
     status = 200
 
@@ -388,7 +381,7 @@ class CannedResponse:
         return b"".join(self._pieces)
 
     def nudge(self) -> None:
-        """Nobody ever waits for it."""
+        """Nobody waits for it."""
 
     def close(self) -> None:
         self._pieces.clear()

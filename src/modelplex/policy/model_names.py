@@ -1,10 +1,9 @@
-"""Names of models that reach out by themselves, and the switches with which a provider is told not
-to (docs/reference/isolation-requirements.md#compatible-providers).
+"""Models that send data elsewhere by themselves, refused by their names, and the members that turn
+such behaviour off (docs/reference/isolation-requirements.md#compatible-providers).
 
-Above it stands the gateway, which asks for each candidate, and the walk, which asks for names
-within a body; below it the rules. A name is read as a provider may read it: in its compatible form,
-without blanks and stray slashes, without regard to case, and with and without the name of its maker
-before it.
+Facts about one type of provider come from the catalog as EgressFacts. A name is compared as a
+provider may read it: in Unicode's compatible form, without blanks and stray slashes, without regard
+to case, and with and without the name of its maker before it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Where the providers are and how they want to be asked, as data; no file here sees a socket.
+"""The catalog of providers, as data.
 
-Above it stand the gateway and the config; below it the vocabulary. A service without behaviour of
-its own is a row of compatible.toml, what a model can do is a row of models.toml. The two tables are
-read here, once and when first asked for: the one thing in this pure room that looks outside, and
-all it finds was packed beside it.
+A type of provider is a row of compatible.toml, a model's facts are a row of models.toml. The two
+files are read here once, when they are first needed; the package does no other I/O.
 """
 
 from __future__ import annotations

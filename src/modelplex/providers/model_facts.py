@@ -1,7 +1,5 @@
-"""models.toml, read: what is known of a model by its name.
-
-Above it stands whoever makes an Attempt; below it the vocabulary. What a writer does with a fact is
-the writer's; what a service as a whole differs in is in its row.
+"""Facts about a model by its name, read from models.toml. What a service as a whole differs in is
+in its row of compatible.toml.
 """
 
 from __future__ import annotations

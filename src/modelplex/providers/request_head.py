@@ -1,8 +1,6 @@
-"""The request line's target and the head, for one provider: where its endpoints are and how its key
-is sent.
+"""Request target and header lines for one provider.
 
-Above it stands whoever sends; below it the rows. It opens nothing. What comes out goes on the wire
-as it is, so nothing that could begin another header line gets in.
+The result is sent as it is, so nothing that could begin another header line gets in.
 """
 
 from __future__ import annotations

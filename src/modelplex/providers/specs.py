@@ -1,8 +1,4 @@
-"""compatible.toml, read: a row for each type of provider.
-
-Above it stand the config and the gateway; below it the vocabulary. It takes bytes and opens no
-file. What a row says is data that a writer acts on; a name of a provider is nowhere in the code.
-"""
+"""The rows of compatible.toml: one for each type of provider. It takes bytes and opens no file."""
 
 from __future__ import annotations
 

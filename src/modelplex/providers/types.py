@@ -1,4 +1,4 @@
-"""The types that `type` in a config may name. Above it stands the config; below it the rows."""
+"""The types that `type` in a config may name."""
 
 from __future__ import annotations
 

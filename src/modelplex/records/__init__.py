@@ -1,1 +1,1 @@
-"""What happened: the Record, and one file for each sink that is told of it."""
+"""What happened: the Record of each request, and its sinks."""

@@ -1,8 +1,4 @@
-"""What is known of a call while it runs; at its end it becomes a Record.
-
-Above it stands the gateway, which writes into it; below it the Record. It knows no clock: every
-time is given to it.
-"""
+"""Collects what happens during a request and makes its Record. Times are arguments."""
 
 from __future__ import annotations
 

@@ -1,16 +1,15 @@
-"""The log: one line a call, from its Record, and the gateway's own events, on stderr or in a file.
+"""The log: one line for each Record, and the gateway's own events, on stderr or in a file.
 
-Above it stand the gateway and the command line; below it line.py, which knows how a line reads. It
-knows no request and no provider, and never blocks or fails whoever tells it something: telling is
-an append to a bounded queue, and a thread of the log's own renders and writes in batches.
+It never blocks or fails its callers: logging appends to a bounded queue, and a thread of its own
+renders and writes in batches.
 
-Lines that cannot be kept are counted, and a line tells how many were lost as soon as lines can be
+Lines that cannot be kept are counted, and a line reports how many were lost as soon as lines can be
 written again: "full" where the queue was, "unwritten" where the disk was full or the reader of a
-pipe was gone. The keys of a line are in docs/reference/log.md.
+pipe was gone. docs/reference/log.md lists the keys of a line.
 
-The gateway's events go through structlog (`log.events.warning("breaker opened",
-provider="openai")`), with a logger of our own and no global settings; Records go past it, since
-they need neither its context nor its processors.
+The gateway's events go through structlog (`log.events.warning("a circuit breaker opened",
+provider="openai")`), with a logger of our own and no global settings. Records do not: they need
+neither its context nor its processors.
 """
 
 from __future__ import annotations

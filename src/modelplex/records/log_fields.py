@@ -1,10 +1,9 @@
-"""A Record as a log line's fields, and fields as text: JSON, or one line for a person.
+"""The fields of a log line, and their text: JSON, or one line for a person.
 
-Above it stands log.py, which calls it on its writer thread; below it the vocabulary. It knows no
-file, no queue and no level. docs/reference/log.md lists the keys; a key that has nothing to say is
-left out.
+docs/reference/log.md lists the keys; a key without a value is left out. It is called on the log's
+writer thread.
 
-What others wrote (model names, error sentences, bodies) cannot end a line or command a terminal:
+Text from others (model names, error sentences, bodies) cannot end a line or control a terminal:
 control characters are escaped.
 """
 

@@ -1,15 +1,13 @@
-"""Counts what happened, and tells it in Prometheus' text form.
+"""Counts requests and tool calls, and renders the counts in Prometheus' text format.
 
-Above it stands the gateway, which calls `started` as a request comes and `record` with its Record;
-below it the vocabulary and prometheus-client, which writes the text. It knows no listener, no route
-and no clock.
+`started` is called as a request arrives, and `record` with its Record.
 
 Names are those of OpenTelemetry's GenAI conventions where one exists
 (https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai), in the form that they
 take in Prometheus; the others begin with `modelplex_`. docs/reference/metrics.md lists them.
 
 Counting is plain arithmetic in tables of ours, on the event loop's thread and without a lock (about
-2 us a Record); prometheus-client and its types come in when somebody asks for the text. `render`
+2 us a Record); prometheus-client is imported when the text is rendered. `render`
 may run in another thread, which it should where there are many series: it reads copies.
 
 Every label's values are bounded: only models that served are named, and above SERIES_LIMIT and
@@ -42,7 +40,7 @@ CODES_LIMIT = 64
 """Error codes. Ours are about twenty; providers and policies may add theirs."""
 
 OTHER = "_OTHER"
-"""OpenTelemetry's word for a value that is not told apart."""
+"""OpenTelemetry's word for a value that is not distinguished."""
 
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -455,7 +453,7 @@ def _counters(series: list[tuple[_Key, _Series]]) -> Iterator[Metric]:
             f"gen_ai_client_inference_usage_{name}", help_text, labels=[*_GEN_AI, "gen_ai_token_modality"]
         )
         for labels, group in _by_operation(series).items():
-            # Providers do not tell text from image tokens in what we read; the conventions' word
+            # Usage does not distinguish text from image tokens; the conventions' word
             # for that is "unknown".
             tokens.add_metric([*labels, "unknown"], sum(each.tokens[index] for each in group))
         yield tokens

@@ -1,10 +1,7 @@
-"""What a call cost, in US dollars, where its price is known.
+"""The cost of a request in US dollars, where its price is known.
 
-Above it stands the gateway, which asks while it makes a Record; below it the vocabulary and
-pricelist.py. It fetches nothing from any network and asks nobody.
-
-Unknown is None and never 0. The config's own prices come first, then what the provider itself says
-that the call cost, then the list of this package.
+Unknown is None and never 0. The config's own prices come first, then the cost that the provider
+itself reports, then the price list of this package. Nothing is fetched.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
-"""The Record: one for every call, however it ended. Frozen, free of secrets, and the only thing
-that the sinks are told.
-
-Above it stands the gateway, which makes it; below it the vocabulary. It knows no sink. Bodies are
-only here where `[log] bodies = true`.
+"""The Record: one for every request, however it ended. It is frozen and holds no secret; bodies are
+in it only with `[log] bodies = true`.
 """
 
 from __future__ import annotations

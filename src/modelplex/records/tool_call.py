@@ -1,8 +1,5 @@
-"""The ToolCall: what a Record is to a model call, for everything that is asked of a tool server.
-Frozen, free of secrets.
-
-Above it stands the hub, which makes one for every call, refused ones too; below it nothing. It
-knows no sink. Arguments are here as a hash alone, and as text only where `[log] bodies = true`.
+"""The Record of a tool call, one for every request to a tool server, refused ones too. It is frozen
+and holds no secret. Arguments are in it as a hash; as text only with `[log] bodies = true`.
 """
 
 from __future__ import annotations

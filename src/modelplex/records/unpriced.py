@@ -1,7 +1,6 @@
-"""Which models a budget in dollars counts nothing for, since no price of them is known.
+"""Models for which a budget in dollars counts nothing, since no price of them is known.
 
-Above it stand `check` and `serve`, which tell of it; below it the config, the names of models and
-the prices. It asks nobody: what providers list counts as far as the directory has it.
+The models are those of the config and of the providers' lists, as far as the directory has them.
 """
 
 from __future__ import annotations
