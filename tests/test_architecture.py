@@ -131,7 +131,7 @@ MAX_CONSTRUCTOR_ARGUMENTS = 8
 # What is still larger, with its present figure. An entry may shrink and must go when it fits.
 CLASSES_TOO_LONG: dict[str, int] = {
     "dialects/anthropic/messages_out.py:AnthropicMessageWriter": 450,
-    "dialects/anthropic/request_out.py:_Writing": 440,
+    "dialects/anthropic/request_out.py:_Writing": 426,
     "dialects/gemini/messages_out.py:GeminiContentWriter": 368,
     "dialects/openai_chat/messages_out.py:ChatMessageWriter": 323,
     "dialects/openai_chat/response_in.py:ChatReader": 390,
@@ -139,11 +139,9 @@ CLASSES_TOO_LONG: dict[str, int] = {
     "dialects/openai_responses/response_in.py:ResponsesReader": 434,
     "dialects/openai_responses/response_out.py:ResponsesWriter": 472,
     "sandbox/multiplex.py:Multiplexer": 307,
-    "server/process.py:GatewayProcess": 502,
 }
 CONSTRUCTORS_TOO_WIDE: dict[str, int] = {
     "core/errors.py:ModelplexError": 11,
-    "server/app.py:App": 11,
 }
 
 

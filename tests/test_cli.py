@@ -61,6 +61,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
     """The stand-in, in an empty folder, with no key in the environment and no Ollama."""
     fake = Serve()
     monkeypatch.setitem(sys.modules, "modelplex.server.process", fake)
+    monkeypatch.setitem(sys.modules, "modelplex.server.reach", fake)
     monkeypatch.setattr(sys.modules["modelplex"], "serve", fake, raising=False)
     monkeypatch.chdir(tmp_path)
     for facts in provider_types().values():

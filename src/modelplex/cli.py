@@ -492,9 +492,9 @@ async def _all(reach: Reach, config: Config) -> Sequence[ProviderCheck]:
 
 
 async def _reach(config: Config) -> Sequence[ProviderCheck]:
-    from modelplex.server import process
+    from modelplex.server.reach import reach
 
-    return await process.reach(config)
+    return await reach(config)
 
 
 def served(config: Config) -> list[str]:

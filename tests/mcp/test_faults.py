@@ -307,7 +307,7 @@ def end_the_wait(running: Running, name: str) -> None:
     """What the clock would do in seconds: the next start may be made, unless the server is given
     up.
     """
-    tools = running.process._tools
+    tools = running.process.tools.service
     assert tools is not None
     server = tools._servers[name]
     seat = server._instance("")

@@ -17,7 +17,7 @@ from modelplex.http_client import SendError
 from modelplex.pipeline.upstream import map_send_error
 from modelplex.records import log_fields
 from modelplex.records.record import AttemptRecord
-from modelplex.server.process import reach
+from modelplex.server.reach import reach
 from tests.gateways import one
 from tests.processes import served
 from tests.records.test_log import FAILED, plain, record, shown, told

@@ -54,7 +54,7 @@ class RunUses:
         self._count += 1
         self._first = asyncio.create_task(self._until_its_end(reader, writer))
 
-    async def gone(self) -> None:
+    async def wait_until_unused(self) -> None:
         """Returns when the last one has ended."""
         await self._over.wait()
 
@@ -95,11 +95,11 @@ def main(argv: list[str]) -> int:
 
     arguments = _arguments(argv)
 
-    def shaped(config: Config) -> Config:
+    def adapt(config: Config) -> Config:
         return on_one_socket(config, arguments.socket, agent=arguments.agent)
 
     try:
-        config = shaped(load(arguments.config, environ=os.environ))
+        config = adapt(load(arguments.config, environ=os.environ))
     except ConfigError as error:
         sys.stderr.write(f"modelplex: {error.sentence}\n")
         return WRONG
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
             config,
             config_path=None if arguments.no_reload else config.path,
             verbose=arguments.verbose,
-            shaped=shaped,
+            adapt=adapt,
             uses=RunUses(arguments.uses) if arguments.uses is not None else None,
         )
     except Exception as error:

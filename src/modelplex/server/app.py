@@ -18,10 +18,10 @@ nothing of providers. The order of the stages, each with its reason:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from time import perf_counter, time
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -166,6 +166,23 @@ def _once(name: bytes, known: str | None) -> None:
         raise BadRequest(f"The request has the header {name.decode()!r} twice.")
 
 
+class BodySettings(msgspec.Struct):
+    """Of request bodies: the largest size in bytes, how many bytes of each body and response are
+    kept for the log, and the memory that is shared by all of them.
+    """
+
+    max_size: int
+    keep: int
+    memory: BodyMemory
+
+
+class RequestObserver(Protocol):
+    """Learns of each request's start and end."""
+
+    def started(self, listener: str) -> None: ...
+    def record(self, record: Record, /) -> None: ...
+
+
 class App:
     """The ASGI callable. `gateway` may be replaced while it runs: requests that have begun keep
     theirs.
@@ -180,23 +197,20 @@ class App:
         limits: AgentLimits,
         hosts: Hosts,
         ids: Iterator[str],
-        max_body: int,
-        keep_bodies: int,
-        bodies: BodyMemory,
-        started: Callable[[str], None],
-        record: Callable[[Record], None],
+        bodies: BodySettings,
+        observer: RequestObserver,
     ) -> None:
         self.gateway = gateway
         self.inside = inside
         self.callers = callers
         self.limits = limits
         self.hosts = hosts
-        self.max_body = max_body
-        self.keep_bodies = keep_bodies
-        self.bodies = bodies
+        self.max_body = bodies.max_size
+        self.keep_bodies = bodies.keep
+        self.bodies = bodies.memory
         self._ids = ids
-        self._started = started
-        self._record = record
+        self._started = observer.started
+        self._record = observer.record
         self._running: set[ResponseWriter] = set()
         self._turns = FairStart()
         self.front: McpHttp | None = None

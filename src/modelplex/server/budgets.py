@@ -1,0 +1,71 @@
+"""The budgets of agents across restarts: opens the file of what was spent, and gives the limits
+what other gateways with the same file add.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from modelplex.config import BudgetConfig, Config
+from modelplex.config.state_folder import state_folder
+from modelplex.limits.agent_limits import NOTHING, AgentLimits, AgentUsage
+from modelplex.limits.budget_store import BudgetStore, BudgetStoreError
+
+
+class Budgets:
+    """`report_error` gets a sentence."""
+
+    def __init__(self, limits: AgentLimits, *, report_error: Callable[[str], None]) -> None:
+        self._limits = limits
+        self._report_error = report_error
+        self._store: BudgetStore | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+
+    async def open(self, config: Config) -> None:
+        """Open the file where an agent has a budget. Raises BudgetStoreError."""
+        async with self._lock:
+            needed = any(agent.budget != BudgetConfig() for agent in config.agents)
+            if self._store is not None or not needed:
+                return
+            folder = state_folder(config.server.state_folder, environ=os.environ)
+            self._store = store = await asyncio.to_thread(BudgetStore, folder, complain=self._report_error)
+            self._limits.remember(store.kept, store.add)
+            loop = asyncio.get_running_loop()
+
+            def learned(agent: str, day: str, spent: AgentUsage) -> None:
+                loop.call_soon_threadsafe(self._add_foreign, agent, day, spent)
+
+            store.learned = learned
+
+    def open_after_reload(self, config: Config) -> None:
+        """As `open`, in the background; a failure is reported."""
+        self._opening = asyncio.create_task(self._open_or_report(config))
+
+    async def _open_or_report(self, config: Config) -> None:
+        try:
+            await self.open(config)
+        except BudgetStoreError as error:
+            self._report_error(error.sentence)
+
+    def _add_foreign(self, agent: str, day: str, spent: AgentUsage) -> None:
+        """Another gateway with the same file spent this."""
+        if self._store is not None:
+            days = self._store.kept.setdefault(agent, {})
+            days[day] = days.get(day, NOTHING).plus(spent)
+        self._limits.learn(agent, day, spent)
+
+    async def close(self) -> None:
+        if self._opening is not None:
+            await self._opening
+        if self._store is not None and not await asyncio.to_thread(self._store.close):
+            self._report_error(f"what agents spent last could not be written to {self._store.path}")
+
+    def status(self) -> dict[str, object] | None:
+        """For `/_internal/agents`; None where there is no file."""
+        store = self._store
+        if store is None:
+            return None
+        return {"path": str(store.path), "waiting": store.waiting, "failures": store.failures}

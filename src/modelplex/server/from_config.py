@@ -1,0 +1,155 @@
+"""What the server reads from a config, as the values that its parts take. Opens nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import time
+
+from modelplex.config import DEFAULT_HOST, Config
+from modelplex.config.callers_summary import agent as agent_summary
+from modelplex.config.callers_summary import exceptions
+from modelplex.config.tools import secrets as secrets_of_tools
+from modelplex.http_client import HttpClient
+from modelplex.pipeline.attempt import ErrorRules
+from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream, Upstream
+from modelplex.providers.types import TYPES
+from modelplex.routing.circuit_breaker import BreakerRules
+from modelplex.routing.failover import FailoverRules
+from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.listeners import Address, Unix, Vsock, parse_http
+from modelplex.server.origin import Hosts
+
+MACHINE_ID = Path("/etc/machine-id")
+
+
+def configured_addresses(config: Config) -> Sequence[Address]:
+    server = config.server
+    mode = int(server.socket_mode, 8)
+    return [
+        *(parse_http(text) for text in server.http),
+        *(Unix(path, mode=mode, group=server.socket_group) for path in server.socket),
+        *(
+            Unix(
+                agent.socket,
+                mode=int(agent.socket_mode, 8) if agent.socket_mode is not None else mode,
+                group=agent.socket_group or server.socket_group,
+                agent=agent.name,
+            )
+            for agent in config.agents
+            if agent.socket is not None
+        ),
+        *(Vsock(port) for port in server.vsock),
+    ]
+
+
+def build_upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:
+    """By priority, then by their order in the file."""
+    built: dict[str, Upstream] = {}
+    for provider in sorted(config.providers, key=lambda p: p.priority):
+        row = TYPES[provider.type]
+        built[provider.name] = (
+            DemoUpstream(provider, row, time)
+            if provider.type == "demo"
+            else HttpUpstream(provider, row, client, clock=time)
+        )
+    return built
+
+
+def error_rules(config: Config) -> ErrorRules:
+    failover = config.failover
+    return ErrorRules(
+        failover=FailoverRules(
+            max_attempts=failover.max_attempts,
+            retries=failover.retries,
+            backoff=failover.backoff,
+            max_backoff=failover.max_backoff,
+            max_retry_after=failover.max_retry_after,
+        ),
+        breaker=BreakerRules(failover.breaker_failures, failover.breaker_window, failover.breaker_cooldown),
+        refuse_losses=config.server.on_loss == "refuse",
+        drop_pinned_state=config.server.on_pinned_state == "drop",
+        ping_interval=config.server.ping_interval,
+    )
+
+
+def connection_limits(config: Config) -> ConnectionLimits:
+    server = config.server
+    return ConnectionLimits(
+        max_header_size=server.max_header_size,
+        header_timeout=server.header_timeout,
+        body_timeout=server.body_timeout,
+        min_body_rate=server.min_body_rate,
+        keep_alive=server.keep_alive,
+        max_connections=server.max_connections,
+        max_connections_per_listener=server.max_connections_per_listener,
+        max_connections_per_caller=server.max_connections_per_caller,
+        reserved_connections=server.reserved_connections,
+        drain_timeout=server.drain_timeout,
+    )
+
+
+def allowed_hosts_of(config: Config) -> Hosts:
+    own = [parse_http(text).host for text in config.server.http]
+    # Only where a port is published, as the container image's environment says: elsewhere the
+    # config names all hosts.
+    published = bool(os.environ.get(DEFAULT_HOST)) and bool({"0.0.0.0", "::"}.intersection(own))
+    return Hosts(
+        names=[*own, *config.server.allowed_hosts],
+        origins=config.server.allowed_origins,
+        single_labels=published,
+    )
+
+
+def secrets_of(config: Config) -> Iterator[str]:
+    for provider in config.providers:
+        yield from (key.reveal() for key in provider.api_key)
+        yield from (value.reveal() for value in provider.headers.values())
+    if config.server.internal_token is not None:
+        yield config.server.internal_token.reveal()
+    for server in config.mcp.servers:
+        yield from secrets_of_tools(server)
+    yield from (agent.token.reveal() for agent in config.agents if agent.token is not None)
+
+
+def restart_settings(config: Config) -> object:
+    """The settings that a reload cannot change, to be compared."""
+    sockets = [
+        (agent.name, agent.socket, agent.socket_mode, agent.socket_group)
+        for agent in config.agents
+        if agent.socket
+    ]
+    lines = config.mcp.stdio_socket if config.mcp.enabled else None
+    return (
+        connection_limits(config),
+        config.server.socket_mode,
+        config.server.socket_group,
+        sockets,
+        lines,
+        config.log,
+    )
+
+
+def callers_log_fields(config: Config) -> dict[str, object]:
+    """Fields of the log line `started`: the policies, the exceptions from them, and the agents."""
+    fields: dict[str, object] = {"policy": {"sockets": config.policy.socket, "http": config.policy.http}}
+    if exempt := exceptions(config):
+        fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in exempt]
+    if config.agents:
+        fields["agents"] = [agent_summary(each, config) for each in config.agents]
+    return fields
+
+
+def unchanged_providers(old: Config, new: Config) -> frozenset[str]:
+    """The names of those that a reload does not change: their circuit breakers are kept."""
+    before = {provider.name: provider for provider in old.providers}
+    return frozenset(p.name for p in new.providers if before.get(p.name) == p)
+
+
+def machine_id() -> bytes:
+    """The permanent id of this machine (machine-id(5)); its host name where it has none."""
+    try:
+        return MACHINE_ID.read_bytes().strip()
+    except OSError:
+        return os.uname().nodename.encode()

@@ -1,0 +1,93 @@
+"""What goes to the log and the metrics: requests, tool calls, refused callers, models without a
+price, circuit breakers.
+"""
+
+from __future__ import annotations
+
+from modelplex.config import Config
+from modelplex.core.caller import Caller
+from modelplex.core.errors import without_name
+from modelplex.records.log import Log
+from modelplex.records.metrics import Breaker, Metrics
+from modelplex.records.record import Record
+from modelplex.records.sink import Sink
+from modelplex.records.tool_call import ToolRecord
+from modelplex.records.unpriced import UnpricedWarnings
+from modelplex.routing.circuits import ANY_KEY, Circuits, CircuitStatus
+
+
+class Reports:
+    """The log and the metrics of a process."""
+
+    def __init__(self, log: Log, metrics: Metrics, config: Config) -> None:
+        self.log = log
+        self.metrics = metrics
+        self.unpriced = UnpricedWarnings(config, log.events)
+        self.sinks: list[Sink] = [metrics, log, self.unpriced]
+
+    def started(self, listener: str) -> None:
+        """A request began."""
+        self.metrics.started(listener)
+
+    def record(self, record: Record | ToolRecord, /) -> None:
+        """Give the Record of a request or tool call that is over to every sink."""
+        for sink in self.sinks:
+            sink.record(record)
+
+    def caller_seen(self, caller: Caller, refused: str | None) -> None:
+        """A caller was refused, or `attest = "warn"` applies. Called once per connection."""
+        attested, peer = caller.attested, caller.peer
+        self.log.events.warning(
+            "a caller was refused"
+            if refused is not None
+            else "a caller has a network"
+            if attested and attested.interfaces
+            else "a caller's network could not be seen",
+            listener=caller.listener,
+            agent=caller.agent,
+            pid=peer.pid if peer is not None else 0,
+            uid=peer.uid if peer is not None else None,
+            interfaces=list(attested.interfaces) if attested is not None else [],
+            **({"reason": refused} if refused is not None else {}),
+        )
+
+    def listing_failed(self, provider: str, reason: str) -> None:
+        reason = without_name(reason, provider)
+        self.log.events.warning("a provider did not list its models", provider=provider, reason=reason)
+
+    def circuit_opened(self, circuit: CircuitStatus) -> None:
+        name = circuit.name
+        self.log.events.warning(
+            "a circuit breaker opened",
+            provider=name.provider,
+            **({} if name.key == ANY_KEY else {"key": name.key}),
+            **({"model": name.model, "endpoint": name.endpoint} if name.model else {}),
+            caller=circuit.caller or "everybody",
+            reason=circuit.health.reason,
+        )
+
+
+def breakers(circuits: Circuits, keys: dict[str, int]) -> list[Breaker]:
+    """Each configured key's own circuit breaker, then the others that are not closed, open ones
+    first. `keys` has the number of keys of each provider.
+    """
+    standing = sorted(circuits.standing(), key=lambda s: s.health.state, reverse=True)
+    found = [
+        Breaker(
+            s.name.provider,
+            None if s.name.key == ANY_KEY else s.name.key,
+            s.health.state,
+            model=s.name.model,
+            endpoint=s.name.endpoint,
+            caller=s.caller,
+        )
+        for s in standing
+    ]
+    known = {(b.provider, b.key) for b in found if not b.model and not b.caller}
+    closed = [
+        Breaker(name, key, "closed")
+        for name, count in keys.items()
+        for key in range(count)
+        if (name, key) not in known
+    ]
+    return closed + found
