@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
 RECIPES = {
     "Add a provider",
+    "Add a dialect",
     "Add a parameter",
     "Add a policy rule",
     "Add a sink",

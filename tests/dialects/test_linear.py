@@ -21,9 +21,10 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, Endpoint, RawRequest
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.raw_request import read_ask
-from modelplex.dialects.registry import DIALECTS, client_dialect, provider_dialect
+from modelplex.dialects.registry import DIALECTS, provider_dialect
 from modelplex.policy.verdict import Facts
 from tests.dialects.adversarial import FAMILIES
+from tests.dialects.sides import client_dialect
 from tests.policy.judging import judge
 
 FEW = 100

@@ -17,9 +17,9 @@ from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import read_ask
-from modelplex.dialects.registry import client_dialect
 from modelplex.providers import all_rows
 from modelplex.providers.model_facts import facts
+from tests.dialects.sides import client_dialect
 from tests.matrix.probes import Answered, Form, Probe
 
 PASSES = "passes"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from modelplex.core.errors import ModelplexError
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.dialect import ClientDialect, Dialect, ProviderDialect
+from modelplex.dialects.dialect import Dialect, ProviderDialect
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.openai_chat import dialect as openai_chat
@@ -44,14 +44,6 @@ def request_names(dialect: str, request_id: str) -> list[tuple[bytes, bytes]]:
     name, more = request_id.encode(), DIALECTS[dialect].family.request_id_header
     ours = [(b"x-request-id", name)]
     return ours if more is None else [*ours, (more, name)]
-
-
-def client_dialect(dialect: str) -> ClientDialect:
-    """How a client of this dialect converses. Raises KeyError where it has no conversations."""
-    found = DIALECTS[dialect].client
-    if found is None:
-        raise KeyError(dialect)
-    return found
 
 
 def provider_dialect(dialect: str) -> ProviderDialect:

@@ -19,6 +19,7 @@ from modelplex.core.request import (
 from modelplex.dialects import registry
 from modelplex.dialects.core.ledger import Ledger, client_path
 from modelplex.dialects.raw_request import read_ask
+from tests.dialects.sides import client_dialect
 
 HI: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 BODIES: dict[str, dict[str, Any]] = {
@@ -43,7 +44,7 @@ def read(dialect: str, **more: Any) -> ChatRequest:
     """A request as a client of this dialect sends it."""
     body = json.dumps({"model": "m", **BODIES[dialect], **more}).encode()
     asked = read_ask(body, endpoint=ENDPOINTS[dialect], dialect=dialect)
-    return registry.client_dialect(dialect).read_call(asked)
+    return client_dialect(dialect).read_call(asked)
 
 
 def changes(call: ChatRequest, provider: str, facts: ModelFacts | None = None) -> dict[str, Change]:
