@@ -133,9 +133,9 @@ async def connect_session(
             )
         case ("legacy", _) | ("auto", EraVerdict(era="legacy", guesses=0)):
             sse = known is not None and known.era == "legacy" and known.sse
-            return await _Handshake(connect, remote=remote).on(await connect(sse=sse), sse=sse)
+            return await _Handshake(connect).on(await connect(sse=sse), sse=sse)
         case ("auto", EraVerdict(era="legacy")) if known.guesses >= BELIEVED:
-            return await _Handshake(connect, remote=remote).on(await connect(), sse=False)
+            return await _Handshake(connect).on(await connect(), sse=False)
         case _:
             guesses = 0 if known is None else known.guesses
             return await _connect_by_probe(
@@ -201,13 +201,13 @@ async def _connect_by_probe(
         # Some die only after they have answered.
         if not (fresh or remote or session.channel.lost.done()):
             try:
-                result = await _Handshake(connect, remote=remote).on(session, sse=False)
+                result = await _Handshake(connect).on(session, sse=False)
             except (ConnectionLost, NoCommonEra):
                 pass  # the probe may have spoilt it
             else:
                 kept()
                 return result
-    session, verdict = await _Handshake(connect, remote=remote).on(await connect(), sse=False)
+    session, verdict = await _Handshake(connect).on(await connect(), sse=False)
     if late and verdict.era == "legacy":
         verdict = msgspec.structs.replace(verdict, guesses=guesses + 1)
     return session, verdict
@@ -216,9 +216,8 @@ async def _connect_by_probe(
 class _Handshake:
     """`initialize`, with what may follow from its refusal."""
 
-    def __init__(self, connect: Connect, *, remote: bool) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._remote = remote
 
     async def on(self, session: ServerSession, *, sse: bool) -> tuple[ServerSession, EraVerdict]:
         async with _closing(session) as kept:
