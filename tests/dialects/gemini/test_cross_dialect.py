@@ -213,6 +213,7 @@ def test_a_chat_request_with_tools_image_and_schema_becomes_a_gemini_request() -
         ("drop", "tools[0].strict"),
         ("drop", "user"),
         ("lower", "messages[6]"),
+        ("rename", "tools[1].name"),
     ]
     assert all(change.reason for change in written.changes)
 

@@ -492,7 +492,7 @@ def test_what_this_form_has_no_words_for_is_named() -> None:
     call = chat(
         sampling=Sampling(top_k=3, seed=1, presence_penalty=0.5, stop=("x",)),
         reasoning=ReasoningOptions(budget=8192),
-        extra={"modalities": msgspec.Raw(b"[]"), "store": msgspec.Raw(b"true")},
+        extra={"modalities": msgspec.Raw(b'["text"]'), "store": msgspec.Raw(b"true")},
         cache=CacheBreakpoint("5m"),
     )
     body, written = sent(call)

@@ -68,8 +68,8 @@ from modelplex.dialects.anthropic.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelplex.dialects.core import tool_names
 from modelplex.dialects.core.surrogates import mended_text
+from modelplex.dialects.core.tool_names import ToolAliases
 
 DIALECT = "anthropic_messages"
 SEAL_FORMAT = "anthropic-claude-v1"
@@ -103,8 +103,7 @@ class AnthropicLosses:
     def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self.native = call.dialect == DIALECT
         self.attempt = attempt
-        self.changes: list[Change] = []
-        self.aliases: dict[str, str] = {}
+        self.share([])
         self.marks: list[tuple[CacheControlBlock, str]] = []
 
     def drop(self, path: str, reason: str) -> None:
@@ -116,14 +115,14 @@ class AnthropicLosses:
     def clamp(self, path: str, reason: str) -> None:
         self.changes.append(Change("clamp", path, reason))
 
-    def name(self, name: str) -> str:
-        """A tool's name as it is sent: the same in definitions, choice, history and on
-        every turn.
-        """
-        sent = tool_names.alias(name)
-        if sent != name:
-            self.aliases[sent] = name
-        return sent
+    def share(self, changes: list[Change]) -> None:
+        """Add to these changes from now on."""
+        self.changes = changes
+        self.names = ToolAliases(changes, native=self.native)
+
+    def name(self, name: str, path: str) -> str:
+        """A tool's name as it is sent."""
+        return self.names.sent(name, path=path)
 
     def mark(self, cache: CacheBreakpoint | None, path: str) -> CacheControlBlock | None:
         """A cache breakpoint in this dialect's words, or None."""
@@ -365,7 +364,7 @@ class AnthropicMessageWriter:
         extra = self._extra(part.extra, path, keeps=("caller", "toolset_name"))
         return ToolUseBlock(
             id=sent,
-            name=notes.name(part.name),
+            name=notes.name(part.name, f"{path}.name"),
             input=self._input(part, path),
             caller=extra.get("caller"),
             toolset_name=extra.get("toolset_name"),

@@ -12,7 +12,6 @@ possible.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, assert_never, cast
 
 import msgspec
@@ -55,10 +54,6 @@ JSON_ONLY = (
 NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
-STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
-"""Members of other dialects that name a state kept elsewhere; without it the question would be
-another one (docs/reference/translation.md#caching-identity-and-tier).
-"""
 LEAST_TOP_P_THINKING = 0.95
 """Below this the service refuses `top_p` beside thinking."""
 
@@ -97,7 +92,7 @@ class _Writing:
         self._model = attempt.model
         self._notes = AnthropicLosses(call, attempt)
         self._ledger = Ledger(self._call, lost)
-        self._notes.changes = self._ledger.changes
+        self._notes.share(self._ledger.changes)
         self._free: set[str] = set()
         self._answer_tool: str | None = None
 
@@ -141,7 +136,7 @@ class _Writing:
         return ProviderRequest(
             body=msgspec.json.encode(body),
             changes=self._ledger.settle(),
-            aliases=notes.aliases,
+            aliases=notes.names.aliases,
             free=frozenset(self._free),
             answer_tool=self._answer_tool,
         )
@@ -166,29 +161,19 @@ class _Writing:
                     tools.append(_hosted(tool))
                 case _:
                     assert_never(tool)
-        named = [name for tool in tools if isinstance(name := tool.get("name"), str)]
-        if twice := sorted(name for name, times in Counter(named).items() if times > 1):
-            raise BadRequest(f"Two tools have one name: {', '.join(twice)}.", param="tools")
         return tools
 
     def _subset(self) -> frozenset[str] | None:
         choice = self._call.choice
         if choice is None or choice.mode != "subset":
             return None
-        self._check_named(choice)
         self._notes.lower("tool_choice", "only the allowed tools are sent, at the cost of the prompt cache")
         return frozenset(choice.names)
-
-    def _check_named(self, choice: ToolChoice) -> None:
-        offered = {tool.name for tool in self._call.tools}
-        offered |= {tool.type for tool in self._call.tools if isinstance(tool, HostedTool)}
-        if strangers := [name for name in choice.names if name not in offered]:
-            raise BadRequest(f"No tool is named {', '.join(strangers)}.", param="tool_choice")
 
     def _tool(self, tool: Tool, path: str) -> dict[str, Any]:
         notes = self._notes
         self._drop_namespace(tool.namespace, path)
-        written: dict[str, Any] = {"name": notes.name(tool.name)}
+        written: dict[str, Any] = {"name": notes.name(tool.name, f"{path}.name")}
         if tool.description:
             written["description"] = tool.description
         written["input_schema"] = self._input_schema(tool.parameters, f"{path}.parameters")
@@ -226,7 +211,7 @@ class _Writing:
     def _free_tool(self, tool: FreeformTool, path: str) -> dict[str, Any]:
         self._drop_namespace(tool.namespace, path)
         self._notes.lower(path, "a free-form tool is sent as a function with one string")
-        name = self._notes.name(tool.name)
+        name = self._notes.name(tool.name, f"{path}.name")
         self._free.add(name)
         told = [tool.description] if tool.description else []
         if tool.definition:
@@ -276,8 +261,7 @@ class _Writing:
             case "required":
                 return {"type": "any"}
             case "named":
-                self._check_named(choice)
-                return {"type": "tool", "name": self._notes.name(choice.names[0])}
+                return {"type": "tool", "name": self._notes.name(choice.names[0], "tool_choice")}
             case "subset":
                 return {"type": "any" if choice.required else "auto"}
             case _:
@@ -491,10 +475,6 @@ class _Writing:
         for name, value in self._call.extra.items():
             if self._notes.native:
                 self._put_back(body, name, value)
-            elif bytes(value) in {b"null", b"false"}:
-                continue
-            elif name in STATEFUL:
-                raise Unsupported(f"{name} names what is kept at another provider.", param=name)
             else:
                 self._notes.drop(name, "this provider has no such parameter")
         for name in self._quirks.refuses:

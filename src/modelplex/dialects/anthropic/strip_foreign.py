@@ -23,7 +23,6 @@ STATEFUL = frozenset({"container", "thread"})
 LONGEST_USER = 64
 """Characters of an end user's name that OpenAI takes; agents send more than twice as many."""
 
-_NO_LOSS = frozenset({b"false", b"null", b"[]", b"{}"})
 _INERT = frozenset({"caller"})
 """Members of a call that say who made it. No other form has any but the client's own."""
 
@@ -43,7 +42,6 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
         messages=tuple(_leave_message(message) for message in call.messages),
         tools=tuple(_leave_tool(tool, f"tools[{n}]", changes) for n, tool in enumerate(call.tools)),
         user=_leave_user(call.user, changes),
-        extra={name: value for name, value in call.extra.items() if bytes(value) not in _NO_LOSS},
     )
     return left, tuple(changes)
 
@@ -152,9 +150,6 @@ KNOWN: dict[str, _Known] = {
 
 
 def _leave_tool(tool: AnyTool, path: str, changes: list[Change]) -> AnyTool:
-    if isinstance(tool, Tool):
-        said = {name: value for name, value in tool.extra.items() if bytes(value) not in _NO_LOSS}
-        return msgspec.structs.replace(tool, extra=said)
     known = KNOWN.get(tool.type) if isinstance(tool, HostedTool) else None
     if known is None:
         return tool

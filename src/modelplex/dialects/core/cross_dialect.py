@@ -7,11 +7,16 @@ so that what only one dialect has is settled once and in the same words, whateve
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
-from modelplex.core.errors import Unsupported
-from modelplex.core.request import Change, ChatRequest, HostedTool, ToolChoice
+import msgspec
+
+from modelplex.core.errors import BadRequest, Unsupported
+from modelplex.core.request import Change, ChatRequest, HostedTool, ToolCallPart, ToolChoice
 from modelplex.dialects.anthropic.strip_foreign import leave as leave_messages
+from modelplex.dialects.core.call_arguments import MAX_DEPTH, is_too_deep
+from modelplex.dialects.core.members import without_empty
 from modelplex.dialects.openai_responses import constants as responses
 from modelplex.dialects.openai_responses.strip_foreign import leave as leave_responses
 
@@ -30,17 +35,78 @@ _CLIENT_RUN: dict[str, tuple[str, ...]] = {
 """Typed tools that the client runs, by how their types begin; the provider runs all others."""
 
 
+STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
+"""Members that name a state kept elsewhere; without it the question would be another one
+(docs/reference/translation.md#caching-identity-and-tier).
+"""
+
+
 def crossed(call: ChatRequest, *, to: str) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call as a writer of the dialect `to` may take it, and what it lost. Raises
-    Unsupported.
+    """The call as a writer of the dialect `to` may take it, and what it lost.
+
+    Raises:
+        Unsupported: it names what is kept at a provider of its own dialect.
+        BadRequest: two tools of one name, a choice that names no tool, arguments nested too deeply.
     """
-    if call.dialect != to:
-        for name in _KEPT.get(call.dialect, frozenset()) & call.extra.keys():
-            raise Unsupported(
-                f"'{name}' names a part of the conversation that is kept at its provider.", param=name
-            )
+    if call.dialect == to:
+        return call, ()
+    for name in _KEPT.get(call.dialect, frozenset()) & call.extra.keys():
+        raise Unsupported(
+            f"'{name}' names a part of the conversation that is kept at its provider.", param=name
+        )
     leave = _LEAVE.get(call.dialect)
-    return (call, ()) if leave is None or call.dialect == to else leave(call)
+    left, lost = (call, ()) if leave is None else leave(call)
+    left = _without_empty(left)
+    for name in STATEFUL & left.extra.keys():
+        raise Unsupported(f"{name} names what is kept at another provider.", param=name)
+    _check_tools(left)
+    _check_arguments(left)
+    return left, lost
+
+
+def _without_empty(call: ChatRequest) -> ChatRequest:
+    """The call without unread members that ask for nothing."""
+    return msgspec.structs.replace(
+        call,
+        extra=without_empty(call.extra),
+        tools=tuple(
+            msgspec.structs.replace(tool, extra=without_empty(tool.extra))
+            if not isinstance(tool, HostedTool) and tool.extra
+            else tool
+            for tool in call.tools
+        ),
+        messages=tuple(
+            msgspec.structs.replace(message, extra=without_empty(message.extra)) if message.extra else message
+            for message in call.messages
+        ),
+    )
+
+
+def _check_tools(call: ChatRequest) -> None:
+    """Raises BadRequest where the tools and the choice among them do not fit together."""
+    names = Counter(tool.name for tool in call.tools if not isinstance(tool, HostedTool))
+    if twice := sorted(name for name, times in names.items() if times > 1):
+        raise BadRequest(f"Two tools have one name: {', '.join(twice)}.", param="tools")
+    choice = call.choice
+    if choice is None:
+        return
+    place = call.paths.get("choice", "tool_choice")
+    if not call.tools and choice.mode in {"required", "named"}:
+        raise BadRequest("A tool is demanded, but there are none.", param=place)
+    offered = set(names).union(*(words_of(tool) for tool in call.tools if isinstance(tool, HostedTool)))
+    if strangers := [name for name in choice.names if name not in offered]:
+        raise BadRequest(f"No tool is named {', '.join(strangers)}.", param=place)
+
+
+def _check_arguments(call: ChatRequest) -> None:
+    """Raises BadRequest for arguments of an earlier call that a provider could not read."""
+    for message in call.messages:
+        for part in message.parts:
+            if isinstance(part, ToolCallPart) and not part.free and is_too_deep(part.arguments):
+                raise BadRequest(
+                    f"The arguments of the call {part.id!r} are nested more than {MAX_DEPTH} levels deep.",
+                    param=message.path,
+                )
 
 
 def is_forced(tool: HostedTool, choice: ToolChoice | None) -> bool:

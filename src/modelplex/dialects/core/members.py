@@ -42,12 +42,19 @@ def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:
     return decode_member(msgspec.Raw(msgspec.json.encode(value)), wanted, path=path)
 
 
+PRESENCE = frozenset({"web_search_options"})
+"""Members that ask for something by being there: their empty object is not empty."""
 EMPTY = frozenset({b"null", b"false", b"[]", b"{}", b'""'})
 
 
 def is_empty(raw: msgspec.Raw) -> bool:
     """Whether an unread member asks for nothing, so that leaving it out is no loss."""
     return bytes(raw).translate(None, b" \t\r\n") in EMPTY
+
+
+def without_empty(members: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """The members whose loss would be one."""
+    return {name: raw for name, raw in members.items() if name in PRESENCE or not is_empty(raw)}
 
 
 class RequestMembers:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from modelplex.core.request import Change
+
 LONGEST = 64
 """Characters of a tool's name; the limit of OpenAI and Anthropic alike."""
 
@@ -29,6 +31,37 @@ def alias(name: str) -> str:
         return name
     digest = hashlib.blake2s(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
     return _refused.sub("_", name)[: LONGEST - _DIGEST - 1] + "_" + digest
+
+
+class ToolAliases:
+    """The names of one request's tools, as a provider takes them. `aliases` leads back from a name
+    as sent to the name as asked; each that differs is added to `changes` once.
+
+    `native`: a client of the provider's own dialect chose names that it knows to be accepted.
+    `letter_first`: a name may not begin with a digit or a dash.
+    """
+
+    def __init__(self, changes: list[Change], *, native: bool, letter_first: bool = False) -> None:
+        self.aliases: dict[str, str] = {}
+        self._changes = changes
+        self._native = native
+        self._letter_first = letter_first
+
+    def __repr__(self) -> str:
+        return f"<ToolAliases {len(self.aliases)} aliases>"
+
+    def sent(self, name: str, *, path: str) -> str:
+        """The name as it is sent: the same in definitions, choice, history and on every turn."""
+        if self._native:
+            return name
+        sent = alias(name)
+        if self._letter_first and not (sent[0].isalpha() or sent[0] == "_"):
+            sent = f"_{sent}"[:LONGEST]
+        if sent != name and sent not in self.aliases:
+            self.aliases[sent] = name
+            reason = f"tool names are at most {LONGEST} letters, digits, _ and -: {sent}"
+            self._changes.append(Change("rename", path, reason))
+        return sent
 
 
 def qualified(namespace: str, name: str) -> str:

@@ -48,8 +48,8 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
-from modelplex.dialects.core import tool_names
 from modelplex.dialects.core.surrogates import mended_text
+from modelplex.dialects.core.tool_names import ToolAliases
 from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, SEAL_FORMAT
 
 MADE_ELSEWHERE = "skip_thought_signature_validator"
@@ -122,8 +122,7 @@ class GeminiLosses:
     def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
         self.native = call.dialect == DIALECT
         self.attempt = attempt
-        self.changes: list[Change] = []
-        self.aliases: dict[str, str] = {}
+        self.share([])
 
     def drop(self, path: str, reason: str) -> None:
         self.changes.append(Change("drop", path, reason))
@@ -141,18 +140,14 @@ class GeminiLosses:
         if cache is not None:
             self.drop(f"{path}.cache_control", "Gemini caches prefixes by itself")
 
-    def name(self, name: str) -> str:
-        """A tool's name as it is sent: the same in definitions, choice, history and on every turn.
-        It may not begin with a digit or a dash here.
-        """
-        if self.native:
-            return name
-        sent = tool_names.alias(name)
-        if not (sent[0].isalpha() or sent[0] == "_"):
-            sent = f"_{sent}"[: tool_names.LONGEST]
-        if sent != name:
-            self.aliases[sent] = name
-        return sent
+    def share(self, changes: list[Change]) -> None:
+        """Add to these changes from now on."""
+        self.changes = changes
+        self.names = ToolAliases(changes, native=self.native, letter_first=True)
+
+    def name(self, name: str, path: str) -> str:
+        """A tool's name as it is sent."""
+        return self.names.sent(name, path=path)
 
 
 # --- the conversation
@@ -343,7 +338,7 @@ class GeminiContentWriter:
                 signature = part.seal.data
             else:
                 notes.drop(path, "a signature that is not Gemini's has no place here")
-        name = self._asked[part.id] = notes.name(part.name)
+        name = self._asked[part.id] = notes.name(part.name, f"{path}.name")
         self._asked_at = path
         made = FunctionCall(part.id, name, self._arguments(part, path))
         return SentPart(function_call=made, thought_signature=signature)

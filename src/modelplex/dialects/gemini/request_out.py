@@ -9,7 +9,6 @@ The model is not in the body: it stands in the path.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, assert_never
 
 import msgspec
@@ -47,10 +46,6 @@ MOST_BUDGET = 24576
 """Tokens of thinking that all models with a budget take."""
 DYNAMIC = -1
 """The budget of a model that decides by itself."""
-STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
-"""Members of other dialects that name a state kept elsewhere; without it the question would be
-another one (docs/reference/translation.md#caching-identity-and-tier).
-"""
 NOTHING = frozenset({b"null", b"false", b"[]", b"{}"})
 
 
@@ -101,7 +96,7 @@ class _Writing:
         self._refuses = attempt.quirks.refuses
         self._notes = GeminiLosses(call, attempt)
         self._ledger = Ledger(self._call, lost)
-        self._notes.changes = self._ledger.changes
+        self._notes.share(self._ledger.changes)
         self._free: set[str] = set()
         self._lost: set[str] = set()
         """What a choice may call the tools that are left out."""
@@ -124,7 +119,7 @@ class _Writing:
         return ProviderRequest(
             body=msgspec.json.encode(body),
             changes=self._ledger.settle(),
-            aliases=notes.aliases,
+            aliases=notes.names.aliases,
             free=frozenset(self._free),
         )
 
@@ -148,16 +143,13 @@ class _Writing:
                     self._lost |= cross_dialect.words_of(tool)
                 case _:
                     assert_never(tool)
-        named = [function["name"] for function in functions]
-        if twice := sorted(name for name, times in Counter(named).items() if times > 1):
-            raise BadRequest(f"Two tools have one name: {', '.join(twice)}.", param="tools")
         return [*([{"functionDeclarations": functions}] if functions else []), *hosted]
 
     def _tool(self, tool: Tool, path: str) -> dict[str, Any]:
         notes = self._notes
         notes.uncache(tool.cache, path)
         self._drop_namespace(tool.namespace, path)
-        written: dict[str, Any] = {"name": notes.name(tool.name)}
+        written: dict[str, Any] = {"name": notes.name(tool.name, f"{path}.name")}
         if tool.description:
             written["description"] = tool.description
         if (parameters := _parameters(tool, f"{path}.parameters")) is not None:
@@ -174,7 +166,7 @@ class _Writing:
     def _free_tool(self, tool: FreeformTool, path: str) -> dict[str, Any]:
         self._drop_namespace(tool.namespace, path)
         self._notes.lower(path, "a free-form tool is sent as a function with one string")
-        name = self._notes.name(tool.name)
+        name = self._notes.name(tool.name, f"{path}.name")
         self._free.add(name)
         told = [tool.description] if tool.description else []
         if tool.definition:
@@ -209,10 +201,7 @@ class _Writing:
         """docs/reference/translation.md#tools-and-tool-choice. Only ANY and VALIDATED take a list
         of names; VALIDATED is AUTO with calls that fit their schema.
         """
-        offered = {tool.name for tool in self._call.tools}
-        if strangers := [name for name in choice.names if name not in offered]:
-            raise BadRequest(f"No tool is named {', '.join(strangers)}.", param=self._ledger.path("choice"))
-        allowed = [self._notes.name(name) for name in choice.names]
+        allowed = [self._notes.name(name, self._ledger.path("choice")) for name in choice.names]
         match choice.mode:
             case "none":
                 return {"mode": "NONE"}
@@ -349,10 +338,6 @@ class _Writing:
         for name, value in self._call.extra.items():
             if self._notes.native:
                 _place(body, name, value)
-            elif bytes(value) in NOTHING - {b"{}"}:  # `web_search_options` asks for a search by being there
-                continue
-            elif name in STATEFUL:
-                raise Unsupported(f"{name} names what is kept at another provider.", param=name)
             else:
                 self._notes.drop(name, "this provider has no such parameter")
         config: dict[str, Any] = body.get("generationConfig", {})

@@ -34,6 +34,7 @@ from modelplex.core.request import (
     ToolResultPart,
 )
 from modelplex.dialects.core.surrogates import mended_text
+from modelplex.dialects.core.tool_names import ToolAliases
 
 
 class OllamaFunction(msgspec.Struct, omit_defaults=True):
@@ -64,8 +65,9 @@ _ERROR_PREFIX = "[tool error] "
 class OllamaLosses:
     """Adds what the messages lose to the changes in `found`."""
 
-    def __init__(self, found: list[Change]) -> None:
+    def __init__(self, found: list[Change], *, native: bool = False) -> None:
         self.found = found
+        self.names = ToolAliases(found, native=native)
 
     def drop(self, path: str, reason: str) -> None:
         self.found.append(Change("drop", path, reason))
@@ -167,8 +169,9 @@ def _result(result: ToolResultPart, *, name: str, path: str, losses: OllamaLosse
 
 
 def _made_call(call: ToolCallPart, *, path: str, losses: OllamaLosses) -> OllamaToolCall:
-    for name in call.extra:
-        losses.drop(f"{path}.{name}", "Ollama's calls have no such field")
+    for member in call.extra:
+        losses.drop(f"{path}.{member}", "Ollama's calls have no such field")
+    name = losses.names.sent(call.name, path=f"{path}.name")
     if call.seal is not None:
         losses.drop(path, "sealed reasoning is of use to its maker only")
     if call.cache is not None:
@@ -177,7 +180,7 @@ def _made_call(call: ToolCallPart, *, path: str, losses: OllamaLosses) -> Ollama
         arguments = msgspec.json.encode({"input": call.arguments})
     else:
         arguments = _object(call.arguments, path=path, losses=losses)
-    return OllamaToolCall(call.id, OllamaFunction(call.name, arguments=msgspec.Raw(arguments)))
+    return OllamaToolCall(call.id, OllamaFunction(name, arguments=msgspec.Raw(arguments)))
 
 
 def _object(arguments: str, *, path: str, losses: OllamaLosses) -> bytes:

@@ -30,6 +30,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.ledger import Ledger
+from modelplex.dialects.core.members import without_empty
 from modelplex.dialects.ollama.messages_out import OllamaFunction, OllamaLosses, OllamaMessage, turns
 from modelplex.dialects.ollama.request_in import DIALECT, GENERATE
 
@@ -110,10 +111,6 @@ _UNSAID = {
 }
 """Why a leaf is dropped."""
 _OWN = frozenset({DIALECT, GENERATE})
-STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
-"""Members that name what a provider of another dialect keeps; without it the answer would be to
-another question.
-"""
 _OPTION = "options."
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -127,14 +124,18 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """
     call, lost = cross_dialect.crossed(call, to="ollama")
     ledger = Ledger(call, lost)
-    losses = OllamaLosses(ledger.changes)
+    losses = OllamaLosses(ledger.changes, native=call.dialect in _OWN)
     _one_choice(ledger)
-    free = frozenset(tool.name for tool in call.tools if isinstance(tool, FreeformTool))
+    messages = tuple(turns(call.messages, losses))
+    tools = tuple(_offered(call, ledger, losses))
+    free = frozenset(
+        losses.names.sent(tool.name, path="tools") for tool in call.tools if isinstance(tool, FreeformTool)
+    )
     body = _ChatBody(
         model=attempt.model,
-        messages=tuple(turns(call.messages, losses)),
+        messages=messages,
         stream=call.stream,
-        tools=tuple(_offered(call, ledger, losses)),
+        tools=tools,
         format=_format(call, ledger),
         options=_options(ledger),
         think=_think(call.reasoning, attempt, ledger),
@@ -144,7 +145,7 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     for leaf, reason in _UNSAID.items():
         ledger.drop_if_set(leaf, reason)
     sent = _with_extra(msgspec.json.encode(body), call.extra, dialect=call.dialect, losses=losses)
-    return ProviderRequest(body=sent, changes=ledger.settle(), free=free)
+    return ProviderRequest(body=sent, changes=ledger.settle(), aliases=losses.names.aliases, free=free)
 
 
 def write_completion(completion: CompletionRequest, attempt: Attempt) -> ProviderRequest:
@@ -203,11 +204,7 @@ def _with_extra(
     if not extra:
         return body
     if dialect not in _OWN:
-        for name, value in extra.items():
-            if bytes(value) in {b"null", b"false"}:
-                continue
-            if name in STATEFUL:
-                raise Unsupported(f"{name} names what is kept at another provider.", param=name)
+        for name in without_empty(extra):
             losses.drop(name, "Ollama has no such field")
         return body
     fields = _decode_fields(body)
@@ -294,11 +291,12 @@ def _offered(call: ChatRequest, ledger: Ledger, losses: OllamaLosses) -> Iterato
             losses.found.append(cross_dialect.lost_tool(tool, choice, path=f"tools[{index}]"))
             continue
         offered = _tool(tool, path=f"tools[{index}]", losses=losses)
-        if allowed is None or offered.function.name in allowed:
+        if allowed is None or tool.name in allowed:
             yield offered
 
 
 def _tool(tool: Tool | FreeformTool, *, path: str, losses: OllamaLosses) -> _OfferedTool:
+    name = losses.names.sent(tool.name, path=f"{path}.name")
     match tool:
         case FreeformTool():
             losses.lower(path, "a free-form tool is offered as a function with one string, `input`")
@@ -306,7 +304,7 @@ def _tool(tool: Tool | FreeformTool, *, path: str, losses: OllamaLosses) -> _Off
             if tool.definition:
                 said.append(f"`input` must match this {tool.syntax or ''} grammar:\n{tool.definition}")
             description = "\n\n".join(text for text in said if text)
-            return _OfferedTool(OllamaFunction(tool.name, description, _TEXT_INPUT))
+            return _OfferedTool(OllamaFunction(name, description, _TEXT_INPUT))
         case Tool():
             lost = _lost_keywords(tool, path=path)
             if lost:
@@ -314,7 +312,7 @@ def _tool(tool: Tool | FreeformTool, *, path: str, losses: OllamaLosses) -> _Off
             if tool.cache is not None:
                 losses.drop(f"{path}.cache_control", "Ollama caches prefixes by itself")
             return _OfferedTool(
-                OllamaFunction(tool.name, tool.description or "", tool.parameters or _NO_PARAMETERS)
+                OllamaFunction(name, tool.description or "", tool.parameters or _NO_PARAMETERS)
             )
 
 

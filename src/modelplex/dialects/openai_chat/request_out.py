@@ -31,7 +31,7 @@ from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.ledger import Ledger, Op
-from modelplex.dialects.core.tool_names import alias
+from modelplex.dialects.core.tool_names import ToolAliases
 from modelplex.dialects.openai_chat.messages_out import ChatMessageWriter, cache_control
 
 DIALECT = "openai_chat"
@@ -78,7 +78,7 @@ class _Writing:
         self.changes = self.ledger.changes
         self.lost: set[str] = set()
         """What a choice may call the tools that are left out."""
-        self.aliases: dict[str, str] = {}
+        self.names = ToolAliases(self.changes, native=self.own)
         self.free: set[str] = set()
         self.answer_tool: str | None = None
         self.customs = {tool.name for tool in self.call.tools if isinstance(tool, FreeformTool)}
@@ -117,22 +117,12 @@ class _Writing:
         self._write_stream()
         self._drop_refused()
         return ProviderRequest(
-            encode(body), self.ledger.settle(), self.aliases, frozenset(self.free), self.answer_tool
+            encode(body), self.ledger.settle(), self.names.aliases, frozenset(self.free), self.answer_tool
         )
 
     def name_of(self, name: str, *, path: str) -> str:
-        """The tool's name as it is sent. A client of the same dialect chose a name that it knows to
-        be accepted.
-        """
-        if self.own:
-            return name
-        sent = alias(name)
-        if sent != name and sent not in self.aliases:
-            self.aliases[sent] = name
-            self.changes.append(
-                Change("rename", path, f"tool names are at most 64 letters, digits, _ and -: {sent}")
-            )
-        return sent
+        """The tool's name as it is sent."""
+        return self.names.sent(name, path=path)
 
     def _put(self, name: str, value: object) -> None:
         if value is not None:

@@ -25,14 +25,15 @@ from modelplex.core.request import (
     ToolCallPart,
     ToolChoice,
 )
-from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.members import without_empty
 from modelplex.dialects.core.tool_names import qualified
 from modelplex.dialects.openai_responses.constants import COMPACTED, ENCRYPTED, INERT, LOGPROBS, STATEFUL
 
 _BENIGN: dict[str, frozenset[str]] = {"include": frozenset({ENCRYPTED, LOGPROBS})}
 _SILENT = frozenset({"stream_options", "tool_choice"})
 """Members that ride along beside what was read of them."""
-_NO_LOSS = frozenset({b"false", b'"disabled"', b"null", b"[]", b"{}"})
+_DISABLED = b'"disabled"'
+"""What `truncation` says where it asks for nothing."""
 
 
 def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
@@ -69,8 +70,8 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
 
 def _leave_members(call: ChatRequest, changes: list[Change]) -> dict[str, msgspec.Raw]:
     extra: dict[str, msgspec.Raw] = {}
-    for name, raw in call.extra.items():
-        if bytes(raw) in _NO_LOSS or name in _SILENT or not is_given(raw):
+    for name, raw in without_empty(call.extra).items():
+        if bytes(raw) == _DISABLED or name in _SILENT:
             continue
         if name in STATEFUL:
             raise Unsupported(
