@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "mcp": "core dialects http_client config records pipeline",
         "server": "core dialects policy routing providers http_client config limits records pipeline mcp",
         "sandbox": "config server",
-        "cli": "config mcp pipeline routing sandbox server",
+        "command_options": "",
+        "cli": "command_options config mcp pipeline routing sandbox server",
         "__main__": "cli",
         "__init__": "",
     }.items()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 from modelplex import __version__
-from modelplex.config.command_options import SERVE, Option, Parser, Shared
+from modelplex.command_options import SERVE, Option, Parser, Shared
 from modelplex.mcp import options as mcp_options
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """Options that may stand before or after a command: each one that is read is applied by the
-command, or refused.
+command, or refused. Imports argparse alone, so that `--version` and `--help` answer at once.
 
-Above it stands `cli`, which says which options there are and which commands apply them; it imports
-argparse alone. Every parser stores what it reads under a name of its own, since argparse lets a
-subcommand's parser overwrite what was read before it; `settle` puts them together.
+`cli` names the options and the commands that apply them. Every parser stores what it reads under a
+name of its own, since argparse lets a subcommand's parser overwrite what was read before;
+`settle` merges them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from modelplex import cli
-from modelplex.config.command_options import SERVE
+from modelplex.command_options import SERVE
 
 VALUES: dict[str, list[str]] = {
     "--config": ["other.toml"],
