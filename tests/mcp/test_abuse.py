@@ -40,7 +40,7 @@ from modelplex.mcp.lockfile import LockError, read_lock
 from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
 from modelplex.mcp.servers.listing import LARGEST
 from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
-from modelplex.mcp.servers.streamable_http import ASIDES, messages_of
+from modelplex.mcp.servers.streamable_http import MOST_BACKGROUND, messages_of
 from tests.mcp.clients.scripted import ScriptedBackend, request
 from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 from tests.mcp.servers.remote import Seen, legacy, remote
@@ -471,7 +471,7 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
             await answer.events()
             for number in range(2000):
                 await answer.event({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping"})
-            await soon(lambda: len(waiting) >= ASIDES)
+            await soon(lambda: len(waiting) >= MOST_BACKGROUND)
             reply = {"content": [{"type": "text", "text": "here"}]}
             await answer.event({"jsonrpc": "2.0", "id": seen.message["id"], "result": reply})
         elif "result" in seen.message:  # the answer to a ping, which is never acknowledged
@@ -488,7 +488,7 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
             assert text(reply) == "here"
         finally:
             await server.close()
-    assert most <= ASIDES
+    assert most <= MOST_BACKGROUND
 
 
 async def test_streams_that_end_after_each_event_are_not_gone_on_with_without_a_pause() -> None:

@@ -1,3 +1,1 @@
-"""Tool servers: many behind one endpoint, for callers that have no network, in both eras of the
-protocol.
-"""
+"""Tool servers behind one MCP endpoint, in both protocol eras."""

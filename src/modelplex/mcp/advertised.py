@@ -1,9 +1,4 @@
-"""What the gateway says of the servers together, out of their catalogues: what they can do, and
-what there is.
-
-Above it stands the hub; below it the routes. Nothing here is asked of a server, but its lists where
-nobody knows them yet.
-"""
+"""Capabilities and lists of all servers, merged from their catalogs."""
 
 from __future__ import annotations
 
@@ -24,14 +19,14 @@ ASSUMED: Final = {
     "completions": {},
     "logging": {},
 }
-"""What is claimed of servers that have never been asked: a client learns it once, and could not ask
-for what a server offers that is only slow to start.
+"""Capabilities assumed of servers whose lists are unknown: a client reads capabilities once, and
+could not use a server that is only slow to start.
 """
 ASSUMED_TASKS: Final[Mapping[Era, Json]] = {
     "legacy": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}},
     "modern": {},
 }
-"""The same of tasks, where the config allows them."""
+"""The same for tasks, if the config allows them."""
 
 LISTS: Final[Mapping[str, Kind]] = {
     "tools/list": "tools",
@@ -42,13 +37,15 @@ LISTS: Final[Mapping[str, Kind]] = {
 
 
 class AdvertisedCapabilities:
-    """Of the servers that `routes` leads to."""
+    """Answers `initialize`, `server/discover` and the list methods from the catalogs of
+    `routes`.
+    """
 
     def __init__(self, routes: ToolRoutes) -> None:
         self._routes = routes
 
     def __repr__(self) -> str:
-        return f"<Surface of {self._routes!r}>"
+        return f"<AdvertisedCapabilities of {self._routes!r}>"
 
     async def initialize(self, context: ToolRequestContext) -> McpReply:
         requested = context.params.get("protocolVersion")
@@ -80,7 +77,7 @@ class AdvertisedCapabilities:
         capabilities = view.merged.capabilities()
         if self._routes.any_unknown(context.globs, context.route):
             capabilities = {**ASSUMED, **capabilities}
-        for kind in ("tools", "prompts", "resources"):  # a server may come later, whatever the others say
+        for kind in ("tools", "prompts", "resources"):  # a server may offer this kind later
             if kind in capabilities:
                 capabilities[kind] = {**capabilities[kind], "listChanged": True}
         if view.index is not None:
@@ -88,7 +85,7 @@ class AdvertisedCapabilities:
         return capabilities
 
     def tasks(self, context: ToolRequestContext) -> Json:
-        """The capability of tasks, {} where no server offers any to this caller's era."""
+        """The capability for tasks; {} if no server offers tasks to this protocol era."""
         reached = self._routes.reach(context.globs, context.route)
         era = context.client.era
         offers = [offer for upstream in reached if (offer := tasks.offered(upstream, era)) is not None]
@@ -110,5 +107,5 @@ class AdvertisedCapabilities:
         )
 
     def _ttl(self, context: ToolRequestContext) -> int:
-        """A list that lacks a server is not to be kept."""
+        """Milliseconds that a client may cache a list; 0 if a server is missing from it."""
         return LIST_TTL_MS if self._routes.complete(context.globs, context.route) else 0

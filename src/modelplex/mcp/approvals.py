@@ -1,9 +1,8 @@
-"""Whether what a server offers is what the host has approved: a hash for each definition, three
-states, and what looks wrong in a description.
+"""Compares what a server offers with what the host has approved: one hash and one state for each
+definition, and findings about suspicious descriptions.
 
-PURE. Above it stand the hub, the status and the commands; below it the words. What was approved or
-first seen is an argument, and is kept by lockfile.py. A description is read by a model as if its
-user had written it: a server that changes one after it was approved changes what the model is told.
+PURE. `lockfile` stores approvals and first-seen definitions. A model reads a description as if its
+user had written it, so a server that changes one after approval can inject instructions.
 """
 
 from __future__ import annotations
@@ -19,34 +18,32 @@ import msgspec
 from modelplex.mcp.constants import Catalog, Json
 
 Mode = Literal["trust_first", "locked", "off"]
-"""`trust_first`: the first sight is approved and recorded, a change is relayed and told. `locked`:
-only what the lock approves is listed and called.
+"""`trust_first`: a definition is approved and recorded when first seen; a change is passed on and
+logged. `locked`: only what the lock file approves is listed and called.
 """
 State = Literal["approved", "pending", "changed"]
 Kind = Literal["tool", "prompt", "instructions"]
 Suspicion = Literal["invisible", "escape", "phrase", "other_tool"]
 
 MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations", "icons")
-"""Of a tool; `_meta.ui` too. Other members do not reach a model, so they may change."""
+"""Members of a tool, and `_meta.ui`. Other members do not reach a model, so they may change."""
 PROMPT_MEMBERS: Final = ("name", "title", "description", "arguments", "icons")
 
 INSTRUCTIONS: Final = "instructions"
-"""The name under which a server's instructions are told of."""
+"""The name that stands for a server's instructions."""
 
 SCANNED: Final = 262_144
-"""Characters of one definition that are scanned, as many as a schema may have: a definition that
-was never listed is not searched without end.
-"""
+"""Characters of one definition that are scanned: as many as a schema may have."""
 
 SPECIFIC: Final = 6
-"""Characters of another server's tool name from which on it is looked for, and only where it is no
-plain word: `search` is said by everybody.
+"""Shorter names of other servers' tools are not searched for, nor are common words such as
+`search`.
 """
 
 _ESCAPE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _INVISIBLE: Final = frozenset("\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\uffa0\u2800")
-"""Letters and marks that show nothing, beside the format characters (Cf), of which the tags
-(U+E0000) can spell out hidden text.
+"""Letters and marks that show nothing, besides the format characters (Cf), whose tags (U+E0000) can
+spell hidden text.
 """
 _PHRASE: Final = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:instructions?|prompts?|rules|guidelines)\b"
@@ -62,7 +59,7 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class ApprovalFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person should look at before approving. `where` is the member, as
+    """Something to look at before approving. `where` is the member, such as
     `inputSchema.properties.path.description`; `what` is safe to print.
     """
 
@@ -72,20 +69,20 @@ class ApprovalFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        told = {
+        described = {
             "invisible": "characters that nobody sees",
             "escape": "control characters",
             "phrase": "words that instruct the model",
             "other_tool": "the name of another server's tool",
         }[self.kind]
-        return f"{self.where} has {told}: {self.what}"
+        return f"{self.where} has {described}: {self.what}"
 
 
 class LockedServer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is approved of one server, or was first seen of it: hashes by its own names. `launch` is
-    the hash of how it is started or reached.
+    """Hashes that are approved or first seen of one server, by its own names. `launch` is the hash
+    of how the server is started or reached.
 
-    `says` is the name and version that it gave itself then, for people.
+    `says` is the name and version that the server gave itself then, for people.
     """
 
     launch: str = ""
@@ -113,16 +110,15 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pins say of a server's catalogue. Held is what may neither be listed nor called: in
-    `locked` mode whatever is not approved.
+    """The state of a server's definitions. In `locked` mode, what is not approved is held: neither
+    listed nor called.
     """
 
     server: str
     mode: Mode
     entries: tuple[Approval, ...]
     first: LockedServer | None = None
-    """What to record now: the first sight, in `trust_first` mode. None where there is nothing new.
-    """
+    """What to record in `trust_first` mode; None if nothing is new."""
 
     def _held(self, kind: Kind) -> frozenset[str]:
         if self.mode != "locked":
@@ -143,7 +139,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def changed(self) -> tuple[Approval, ...]:
-        """To be told in every mode."""
+        """Logged in every mode."""
         return tuple(pin for pin in self.entries if pin.state == "changed")
 
     @property
@@ -155,8 +151,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True):
-    """How strict it is, what the lock file approves, and what was first seen. With `locked` and no
-    `lock` nothing is approved.
+    """The mode, what the lock file approves, and what was first seen. `locked` without a `lock`
+    approves nothing.
     """
 
     mode: Mode = "trust_first"
@@ -169,8 +165,8 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True):
         """The state of each definition. `launch` is the hash of how the server is started now; what
         was first seen of another launch does not count.
 
-        `others` are the names of other servers' tools, exposed and own; one that this server has
-        too is not held against it.
+        `others` are the names of other servers' tools, exposed and own; a name that this server has
+        too is no finding.
         """
         if self.mode == "off":
             return Judgement(server=server, mode="off", entries=())
@@ -189,7 +185,7 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def mode_of(pinning: str, *, locked: bool) -> Mode:
-    """What `[mcp] pinning` comes to, where a lock file exists or does not."""
+    """The mode of `[mcp] pinning`, given whether a lock file exists."""
     if pinning == "auto":
         return "locked" if locked else "trust_first"
     return cast("Mode", pinning)
@@ -203,8 +199,8 @@ def approved(
     prompts: Collection[str] | None = None,
     instructions: bool = True,
 ) -> LockedServer:
-    """`server` with the hashes of what the catalogue holds now: of all, or of these names. What is
-    not in the catalogue any more stays as it was.
+    """`server` with the hashes of the present catalog, of all definitions or of these names. What
+    is not in the catalog any more stays.
     """
     return msgspec.structs.replace(
         server,
@@ -241,7 +237,7 @@ def hash_of(definition: Json, *, members: Collection[str] = MEMBERS) -> str:
 
 
 def says(catalog: Catalog) -> str:
-    """The name and version that a server gives itself, fit for one line."""
+    """The name and version that a server gives itself, on one line."""
     parts = [str(catalog.info[key]) for key in ("name", "version") if isinstance(catalog.info.get(key), str)]
     return "".join(char for char in " ".join(parts) if char.isprintable())[:100]
 
@@ -293,8 +289,8 @@ def _entries(
 def _recorded(
     entries: Collection[Approval], known: LockedServer | None, *, launch: str, says: str
 ) -> LockedServer:
-    """What is known, and what is seen for the first time; what changed stays as it was first seen,
-    so that it is told until it is approved.
+    """The known definitions plus new ones. A changed definition keeps its first hash, so that it is
+    reported until approved.
     """
 
     def of(kind: Kind) -> Mapping[str, str]:
@@ -310,11 +306,8 @@ def _recorded(
     )
 
 
-# --- what looks wrong -----------------------------------------------------------------------------
-
-
 def _specific(others: Collection[str]) -> frozenset[str]:
-    """Of these names, those that are no common word."""
+    """The names that are no common word."""
     return frozenset(name for name in others if len(name) >= SPECIFIC and not name.isalpha())
 
 
@@ -332,7 +325,7 @@ def _scanned(definition: object, others: frozenset[str]) -> Iterator[ApprovalFin
 
 
 _Path = tuple["_Path", str | int] | None
-"""The way to a string, the last step first. It is written out where something is found there."""
+"""The path to a string, last step first; written out only for a finding."""
 
 
 def _where(path: _Path) -> str:
@@ -384,7 +377,7 @@ def _suspect(path: _Path, text: str, others: frozenset[str]) -> Iterator[Approva
         yield ApprovalFinding(
             kind="escape", where=_where(path), what=", ".join(f"U+{ord(char):04X}" for char in controls[:8])
         )
-    # What is hidden between the letters must not hide the words.
+    # Invisible characters must not hide a word.
     seen = "".join(char for char in text if char not in unseen) if unseen else text
     if phrase := _PHRASE.search(seen):
         yield ApprovalFinding(kind="phrase", where=_where(path), what=f'"{printable(phrase[0])}"')
@@ -395,16 +388,15 @@ def _suspect(path: _Path, text: str, others: frozenset[str]) -> Iterator[Approva
 
 
 def _is_invisible(char: str) -> bool:
-    # U+200D joins emoji and letters of some scripts, U+200C parts letters: they are told all the
-    # same, since no tool's description needs them. U+FE0F, which makes an emoji of a sign, is the
-    # one that is common.
+    # U+200D joins emoji and U+200C separates letters in some scripts. Both are reported, since no
+    # description of a tool needs them. U+FE0F, which turns a sign into an emoji, is common.
     if char in _INVISIBLE or unicodedata.category(char) in ("Cf", "Cs", "Co"):
         return True
     return "\ufe00" <= char <= "\ufe0e" or "\U000e0100" <= char <= "\U000e01ef"
 
 
 def printable(text: str, *, most: int = 80) -> str:
-    """A stranger's text, fit to be printed on a terminal in one short line: what would not be seen,
-    or would be obeyed, is spelled out.
+    """Foreign text for one short line on a terminal; invisible and control characters
+    are escaped.
     """
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:most])

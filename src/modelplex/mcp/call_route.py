@@ -61,10 +61,10 @@ class CallRoute(msgspec.Struct, frozen=True):
 
 
 def scope_of(upstream: ToolServer, client: McpClient) -> str:
-    """Which of a server's processes this party is served by; "" is the one for all.
+    """The instance of a server that serves this client; "" is the one for all.
 
-    A legacy server that may ask its client has one for each legacy session: on a shared one nobody
-    could tell whom it asks.
+    A legacy server that may ask its client has one instance for each legacy session: on a shared
+    one, nobody could tell whom it asks.
     """
     kind = upstream.config.scope
     if kind == "agent":

@@ -1,7 +1,7 @@
-"""The places of one tool server: how many calls run there, whose they are, and who waits for one.
+"""Slots for concurrent calls at one tool server.
 
-Above it stands the relay. Callers wait in queues of their own and are served in turn, so that a
-caller with many calls delays another one by one call of its own at most.
+Each caller has a queue; queues are served round robin, so a caller with many calls delays another
+by at most one call.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from collections import deque
 from typing import Final
 
 SHARE: Final = 0.75
-"""Of what other callers leave of a server's places, one caller gets so much: calls that hang shut
-nobody else out.
+"""Share of the slots left by other callers that one caller may use, so that hanging calls do not
+block the others.
 """
 WAITING_OF_ONE: Final = 64
-"""Calls of one caller that may wait for a place at one server. More than agents make at once."""
+"""Calls of one caller that may wait at one server. More than agents make at once."""
 WAITING: Final = 1_024
 """Calls of all callers that may wait at one server. Each holds its arguments."""
 
 
 BYTES_OF_ONE: Final = 65_536
-"""Text in the arguments of one caller's running calls, from which its further calls wait: a server
-reads its calls one after the other, and a small one behind those of others.
+"""Characters of arguments in one caller's running calls above which its further calls wait: a
+server reads its calls one after the other.
 """
 
 
 class SlotsFull(Exception):
-    """No place came free, or there is no room to wait for one."""
+    """No slot came free, or the queue is full."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -47,14 +47,13 @@ class CallSlots:
         self._waiting = 0
 
     def __repr__(self) -> str:
-        return f"<Places {self.running} of {self.limit} taken, {self._waiting} calls waiting>"
+        return f"<CallSlots {self.running} of {self.limit} taken, {self._waiting} calls waiting>"
 
     async def take(self, owner: str, *, patience: float, size: int = 0) -> None:
-        """Wait for a place, at most `patience` seconds. Each `take` that returns is followed by one
-        `give_back` of the same size, which is what the call brings in bytes.
+        """Wait for a slot, at most `patience` seconds. Each successful `take` needs one `give_back`
+        of the same size, the size of the call's arguments.
 
-        Raises:
-            Full
+        Raises: SlotsFull
         """
         if owner not in self._queues and self._fits(owner):
             self._grant(owner, size)
@@ -76,7 +75,7 @@ class CallSlots:
             raise
 
     def give_back(self, owner: str, *, size: int = 0) -> None:
-        """A call is over: whose turn it is takes the place."""
+        """Free a slot, which the next queue takes."""
         self.running -= 1
         self._own[owner] -= 1
         self._bytes[owner] -= size
@@ -103,7 +102,7 @@ class CallSlots:
         self._bytes[owner] = self._bytes.get(owner, 0) + size
 
     def _leave(self, owner: str, size: int, place: asyncio.Future[None]) -> None:
-        """A call does not wait any more. It may have been given a place in the same moment."""
+        """A call stops waiting. It may have got a slot in the same moment."""
         if place.done() and not place.cancelled():
             self.give_back(owner, size=size)
             return
@@ -115,13 +114,13 @@ class CallSlots:
                 del self._queues[owner]
 
     def _serve(self) -> None:
-        """Give free places to those who wait, a call of each caller in turn."""
+        """Give free slots to waiting calls, round robin by caller."""
         while (owner := next((each for each in self._queues if self._fits(each)), None)) is not None:
             queue = self._queues.pop(owner)
             size, place = queue.popleft()
             self._waiting -= 1
             if queue:
-                self._queues[owner] = queue  # the others come first now
-            if not place.done():  # else its call was cancelled in this moment
+                self._queues[owner] = queue  # the other callers come first now
+            if not place.done():  # else its call was just cancelled
                 self._grant(owner, size)
                 place.set_result(None)

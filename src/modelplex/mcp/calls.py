@@ -1,7 +1,7 @@
-"""One call of a tool, a prompt, a resource or a completion: found, decided on, relayed, and kept.
+"""Answers calls of tools, prompts, resources, completions and tasks: finds the server, asks the
+policy, relays, and records.
 
-Above it stands the hub; below it the routes, the policy and the relay. What a caller may not have
-is answered as what is not there, unless they can see it in the list.
+A name that a caller may not know gets the answer of an unknown name.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from modelplex.mcp.tool_server import ToolServer
 from modelplex.records.tool_call import ToolRecord, ToolRecordBuilder, measured
 
 NAME_LIMIT: Final = 1_024
-"""Characters of a name or URI in a Record; what is longer is cut there, and nowhere else."""
+"""Characters of a name or URI in a record. The rest is cut in the record only."""
 ERROR_LIMIT: Final = 4_096
-"""Characters of a server's error in a Record: a log keeps thousands of Records in memory."""
+"""Characters of a server's error in a record: a log keeps thousands of records in memory."""
 
 TASKS_PAGE: Final = 100
-"""Tasks of a page; there are hardly ever more."""
+"""Tasks per page."""
 MOST_DIGITS: Final = 20
-"""Of a cursor of tasks, which is a number."""
+"""Digits of a cursor in a list of tasks."""
 
 Admit = Callable[[Caller], AbstractContextManager[object]]
-"""An agent's own limits: what is entered while one of its calls runs. Raises Unavailable with the
-reason "limit" where it may not begin.
+"""The limits of an agent, entered while one of its calls runs. Raises Unavailable with the reason
+"limit".
 """
 
 
 def admit_all(caller: Caller) -> AbstractContextManager[object]:
-    """Where no agent has limits of its own."""
+    """For agents without limits of their own."""
     del caller
     return nullcontext()
 
@@ -102,10 +102,10 @@ class ToolCalls:
         }
 
     def __repr__(self) -> str:
-        return f"<Calls by {self._relay!r}>"
+        return f"<ToolCalls by {self._relay!r}>"
 
     async def answer(self, context: ToolRequestContext) -> McpReply:
-        """Within the caller's limits, and with a ToolCall at the end, however it ends."""
+        """Answer within the caller's limits and write a record, however the call ends."""
         caller = context.client.caller
         builder = context.builder = ToolRecordBuilder(
             id=next(self._recording.ids),
@@ -139,7 +139,7 @@ class ToolCalls:
     def _limit_size(
         self, context: ToolRequestContext, reply: McpReply, builder: ToolRecordBuilder
     ) -> McpReply:
-        """The reply, unless it is larger than anybody wants to read."""
+        """The reply, or what replaces one that is too large."""
         builder.bytes_out, body = results.size(reply.result if reply.result is not None else reply.error)
         if self._recording.keep_bodies:
             builder.response_body = body[: self._recording.keep_bodies]
@@ -184,8 +184,6 @@ class ToolCalls:
             return refusal
         return await self._relay_if_allowed(context, target, params, {"name": target.own})
 
-    # --- tasks ------------------------------------------------------------------------------------
-
     async def _task(self, context: ToolRequestContext) -> McpReply:
         """Ask the server about one of the caller's tasks."""
         name = context.params.get("taskId")
@@ -212,8 +210,8 @@ class ToolCalls:
         return reply
 
     async def _task_list(self, context: ToolRequestContext) -> McpReply:
-        """The caller's tasks of all servers that list theirs, the oldest first. A server that fails
-        hides no other's.
+        """The caller's tasks of all servers that list tasks, oldest first. A server that fails does
+        not affect others.
         """
         cursor = context.params.get("cursor")
         if cursor is not None and not (
@@ -241,7 +239,7 @@ class ToolCalls:
         return McpReply(result={"tasks": tasks, **more})
 
     async def _list_tasks_of(self, context: ToolRequestContext, place: HeldTask) -> dict[HeldTask, Json]:
-        """What a server says of the caller's tasks in one of its processes."""
+        """The caller's tasks as one instance of a server lists them."""
         found: dict[HeldTask, Json] = {}
         params: Json = {}
         for _ in range(self.config.max_pages):
@@ -308,7 +306,7 @@ class ToolCalls:
     async def _relay_if_allowed(
         self, context: ToolRequestContext, target: RouteTarget, params: Json, members: Json
     ) -> McpReply:
-        """Ask the policy, and go on or say why not."""
+        """Ask the policy, then relay the call or refuse it."""
         upstream = self._upstreams[target.server]
         decision = decide(
             context.client.caller,
@@ -354,7 +352,7 @@ class ToolCalls:
         )
 
     def _note_request(self, context: ToolRequestContext, name: str, arguments: object) -> None:
-        """Note what was asked for."""
+        """Record what the client asked for."""
         builder = context.builder
         builder.tool = name[:NAME_LIMIT]
         builder.arguments, body = measured({} if arguments is None else arguments)
@@ -364,8 +362,8 @@ class ToolCalls:
 
 
 def _no_task(context: ToolRequestContext, target: RouteTarget, upstream: ToolServer) -> McpReply | None:
-    """Why a tool that runs only as a task cannot run, or None. Where it can, and the call does
-    not ask for one, the server says so itself.
+    """The refusal of a tool that runs only as a task, if it cannot run as one. If it can and the
+    call does not ask for a task, the server refuses it.
     """
     if offered(upstream, context.client.era) is not None or upstream.catalog is None:
         return None
@@ -378,18 +376,18 @@ def _no_task(context: ToolRequestContext, target: RouteTarget, upstream: ToolSer
 
 
 def _in_era_of_client(reply: McpReply, context: ToolRequestContext) -> McpReply:
-    """An answer of the gateway's own, in the form of the client's era."""
+    """Convert an answer of the gateway itself to the client's protocol era."""
     if reply.result is None:
         return msgspec.structs.replace(reply, reason="unknown")
     return McpReply(result=era_translation.modern(dict(reply.result))) if context.modern else reply
 
 
 _REFUSED: Final = frozenset({"unknown", "policy", "limit", "invalid", "capability"})
-"""Reasons that are this gateway's decision, and no failure of a server."""
+"""Reasons that are decisions of the gateway, not failures of a server."""
 
 
 def _note(builder: ToolRecordBuilder, reply: McpReply) -> None:
-    """What it came to."""
+    """Record the outcome."""
     builder.reason = reply.reason
     if reply.error is not None:
         code: object = reply.error.get("code")

@@ -1,10 +1,8 @@
-"""The catalogues of several servers as one: what a caller sees of it, in which order, page by page,
-and which server each thing belongs to.
+"""Merges the catalogs of several servers into one: what a caller sees, in which order and pages,
+and which server owns each entry.
 
-PURE. Above it stands the hub; below it names, policy and the words. Definitions ride along as they
-are, but for the name of a tool or prompt. The order is the config's, then by code point, and
-depends on nothing else; no call changes it. What is hidden from a caller has no owner for them
-either.
+PURE. Definitions pass unchanged except for the names of tools and prompts. The order is the
+config's, then by code point. An entry that is hidden from a caller has no owner for that caller.
 """
 
 from __future__ import annotations
@@ -23,36 +21,34 @@ from modelplex.mcp.policy import any_of_server, permitted, whole_server
 from modelplex.mcp.shapes import Kind, Malformed, mended, older
 
 LIST_TTL_MS: Final = 30_000
-"""How long a client may keep a list, or what `server/discover` says: a change is told to those who
-subscribed, and soon found by the others.
+"""Milliseconds that a client may cache a list or `server/discover`. Subscribers hear of a change at
+once, others soon.
 """
 CACHE_SCOPE: Final = "private"
-"""Lists differ by caller, so no cache between may give one's to another."""
+"""Lists differ by caller, so no shared cache may keep them."""
 
 PAGE: Final = 1000
-"""Entries of a page: so many that clients which do not know of pages miss nothing that a model
-could use.
-"""
+"""Entries per page: so many that a client without paging misses nothing a model could use."""
 
 SCHEMA_SIZE: Final = 262_144
-"""Bytes of a tool's input or output schema, as JSON. More is no schema that a model could read."""
+"""Bytes of a tool's input or output schema as JSON. No model reads a larger one."""
 SCHEMA_DEPTH: Final = 32
-"""Deeper ones have brought validators down."""
+"""Deeper schemas have crashed validators."""
 
 INSTRUCTIONS_OF_ONE: Final = 8_192
 INSTRUCTIONS: Final = 32_768
-"""Characters of one server's instructions, and of all together: clients put them before every
+"""Characters of one server's instructions, and of all together: clients send them with every
 conversation.
 """
 
 LONGEST_URI: Final = 8_192
 """Characters of a URI that is matched against templates."""
 MOST_TEMPLATES: Final = 200
-"""Of one server: each is tried against a URI that no list has, and servers have a handful."""
+"""Templates of one server: each is tried on every unlisted URI, and servers have a handful."""
 LONGEST_TEMPLATE: Final = 2_048
 MOST_EXPRESSIONS: Final = 8
-"""Of one template: the time of a match grows with them, and with the length of a URI that a caller
-makes up.
+"""Expressions of one template: the time of a match grows with them and with the length
+of the URI.
 """
 
 RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -62,28 +58,26 @@ RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
     "completions": (),
     "logging": (),
 }
-"""Capabilities that the gateway can relay, each with its flags. What else a server claims is not
-passed on, unless it is asked for by name.
-"""
+"""Capabilities that the gateway relays, each with its flags."""
 
 _ANNOTATION: Final = "x-mcp-header"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2."""
 _DATA: Final = frozenset({"const", "default", "enum", "example", "examples"})
-"""Keywords of JSON Schema below which stands data, not schemas."""
+"""JSON Schema keywords that hold data, not schemas."""
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 """Keywords below which the keys are names, not keywords."""
 
 
 class BadCursor(ValueError):
-    """A cursor that no list of ours gave: -32602."""
+    """A cursor that this gateway did not issue: -32602."""
 
     sentence = "The cursor is not one that this list gave."
 
 
 class CatalogWarning(msgspec.Struct, frozen=True):
-    """Something of a server's that was left out, for the log and the status. `count`: how many
-    entries of its lists.
+    """Entries of a server that were left out, for the log and the status. `count` is
+    their number.
     """
 
     server: str
@@ -92,8 +86,8 @@ class CatalogWarning(msgspec.Struct, frozen=True):
 
 
 class UsableCatalog(msgspec.Struct, frozen=True, kw_only=True):
-    """A catalogue without what clients do not accept, and without the tools that the host does not
-    want. `older_tools` are its tools for clients of the older revisions, in the same order.
+    """A catalog without entries that clients reject and without tools that the host does not allow.
+    `older_tools` are its tools for clients of older revisions, in the same order.
     """
 
     catalog: Catalog
@@ -102,9 +96,8 @@ class UsableCatalog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server brings: its catalogue, the globs of its config's `tools`, and what the pins
-    hold back, by its own names. `checked` is what `usable` gave for them, where that was done
-    before.
+    """The catalog of one server, the globs of its config's `tools`, and what approvals hold back,
+    by its own names. `checked` is the result of `usable`, if known.
     """
 
     server: str
@@ -117,9 +110,9 @@ class ServerOffer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing in a list. `name` is the caller's name for it, `own` the server's: for resources
+    """An entry of a list. `name` is the caller's name for it, `own` the server's; for resources
     both are the URI, for templates the template. `definition` is for clients of 2026-07-28, `older`
-    for those of the revisions before.
+    for earlier revisions.
     """
 
     name: str
@@ -130,7 +123,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One server's share, in its final order."""
+    """One server's entries in their final order."""
 
     server: str
     tools: tuple[CatalogEntry, ...] = ()
@@ -142,10 +135,10 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MergedCatalog:
-    """The one catalogue, for everybody or, from `seen_by`, for one caller.
+    """The merged catalog, for everybody or, from `seen_by`, for one caller.
 
-    `names` and `prompt_names` know what is held back by pins too, so that a call of it can be told
-    why it is refused; what the host's globs deny is in neither.
+    `names` and `prompt_names` also hold what approvals hold back, so that a call gets the reason of
+    its refusal. They do not hold what the host's globs deny.
     """
 
     def __init__(
@@ -179,25 +172,25 @@ class MergedCatalog:
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """Those of which this caller may see anything."""
+        """The servers of which this caller may see anything."""
         return tuple(part.server for part in self._parts)
 
     def entries(self, kind: Kind) -> tuple[CatalogEntry, ...]:
         return self._lists[kind]
 
     def tool(self, name: str) -> CatalogEntry | None:
-        """The tool that the caller calls so; None where it is unknown to them, or held back."""
+        """The tool with this exposed name; None if it is unknown to the caller or held back."""
         return self._tools.get(name)
 
     def prompt(self, name: str) -> CatalogEntry | None:
         return self._prompts.get(name)
 
     def owner(self, uri: str) -> str | None:
-        """The server that lists this URI, or a template that it fits; None where none does, or
-        several do that fit it equally well.
+        """The server that lists this URI or a template that matches it; None if no server does, or
+        several match equally well.
 
-        `http` and `https` are read only where the very URI is listed: a template would make of a
-        server a way out.
+        An `http` or `https` URI is read only if it is listed itself: with a template, a server
+        would be a way into the network.
         """
         if uri in self._owners:
             return self._owners[uri]
@@ -209,7 +202,7 @@ class MergedCatalog:
         return best.pop() if len(best) == 1 else None
 
     def completed(self, ref: Json) -> tuple[str, Json] | None:
-        """The server that a completion's `ref` belongs to, and the ref as that server knows it."""
+        """The server that owns a completion's `ref`, and the ref with the server's own names."""
         if ref.get("type") == "ref/prompt":
             entry = self.prompt(str(ref.get("name")))
             return (entry.server, {**ref, "name": entry.own}) if entry else None
@@ -232,25 +225,23 @@ class MergedCatalog:
         return result
 
     def capabilities(self, *, extra: Collection[str] = ()) -> Json:
-        """What the servers that the caller may see can do together, as far as it is relayed;
-        `extra` names further capabilities that are.
+        """The merged capabilities of the servers that the caller may see, as far as they are
+        relayed; `extra` names further ones.
         """
-        told: Json = {}
+        merged_: Json = {}
         for part in self._parts:
             for name, claimed in part.capabilities.items():
                 if name in RELAYED and isinstance(claimed, dict):
                     flags = {flag: True for flag in RELAYED[name] if cast("Json", claimed).get(flag) is True}
-                    told[name] = {**told.get(name, {}), **flags}
+                    merged_[name] = {**merged_.get(name, {}), **flags}
                 elif name in extra and isinstance(claimed, dict):
-                    told[name] = {**told.get(name, {}), **cast("Json", claimed)}
+                    merged_[name] = {**merged_.get(name, {}), **cast("Json", claimed)}
         order = [*RELAYED, *extra]
-        return {name: told[name] for name in order if name in told}
+        return {name: merged_[name] for name in order if name in merged_}
 
     @property
     def instructions(self) -> str | None:
-        """What the servers want said before a conversation, each below its name; cut where it is
-        too long.
-        """
+        """The servers' instructions, each below its server's name, cut to the limit."""
         texts = [(part.server, part.instructions) for part in self._parts if part.instructions]
         if not texts:
             return None
@@ -262,17 +253,17 @@ class MergedCatalog:
         )
 
     def seen_by(self, globs: Sequence[str]) -> MergedCatalog:
-        """What a caller with these `tools` sees. Names stay as they are for everybody.
+        """What a caller with these `tools` sees, under the names that everybody has.
 
-        Prompts are chosen by the same globs; resources and instructions, which have no such names,
-        come with a server that is allowed whole.
+        Prompts are chosen by the same globs. Resources and instructions have no such names and need
+        a glob that allows the whole server.
         """
         if not globs:
             return self
         reached = [
             part for part in self._parts if any_of_server(part.server, globs, prefixed=self.names.prefixed)
         ]
-        # A glob may look as if it reached a server, and meet none of its names.
+        # A glob may match a server's prefix and none of its names.
         parts = [part for part in (_seen(each, globs) for each in reached) if _shows(part, globs)]
         return MergedCatalog(
             parts,
@@ -291,11 +282,10 @@ def merge(
     reserved: Collection[str] = (),
     alone: bool = False,
 ) -> MergedCatalog:
-    """The catalogue of all `offers`, which come in the config's order. `reserved` are names that no
-    tool may have.
+    """The catalog of all `offers`, in the config's order. No tool may have a name in `reserved`.
 
-    `alone` is for the route of one server: names and order are its own, and its instructions have
-    no heading.
+    `alone` is for the route of one server: own names, own order, and instructions without a
+    heading.
     """
     given = list(offers)
     checked = {
@@ -330,11 +320,8 @@ def merge(
 
 
 def fresh(result: Json, *, ttl_ms: int = LIST_TTL_MS) -> Json:
-    """A result with how long it holds and for whom, as revision 2026-07-28 wants it."""
+    """A result with the cache members of revision 2026-07-28."""
     return {**result, "ttlMs": ttl_ms, "cacheScope": CACHE_SCOPE}
-
-
-# --- what can be used of a catalogue --------------------------------------------------------------
 
 
 _WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
@@ -343,11 +330,11 @@ _WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
     "resources": ("resource", "uri"),
     "resourceTemplates": ("resource template", "uriTemplate"),
 }
-"""What an entry of a list is called, and the member that tells it from others."""
+"""The name of an entry's kind, and the member that identifies an entry."""
 
 
 def usable(server: str, catalog: Catalog, *, globs: Sequence[str] = ()) -> UsableCatalog:
-    """What can be listed of a catalogue, whatever the caller. The time is linear in its size."""
+    """The entries of a catalog that can be listed for any caller. Linear in its size."""
     warnings: list[CatalogWarning] = []
 
     def leave_out(sentence: str, count: int = 1) -> None:
@@ -399,7 +386,7 @@ def usable(server: str, catalog: Catalog, *, globs: Sequence[str] = ()) -> Usabl
 
 
 def _fault(kind: Kind, definition: Json) -> str | None:
-    """Why a definition cannot be passed on, whatever its shape, or None."""
+    """Why a definition cannot be passed on, or None."""
     if kind == "tools":
         return tool_fault(definition)
     if kind == "resourceTemplates":
@@ -426,12 +413,12 @@ def tool_fault(tool: Json) -> str | None:
 
 
 def header_arguments(schema: Json) -> tuple[dict[str, tuple[str, ...]], str | None]:
-    """Which arguments travel in headers too: by the header's part after `Mcp-Param-`, in lower
-    case, the path of the argument; and what is wrong with an `x-mcp-header`, or None.
+    """The arguments that headers repeat: the path of each argument by the lower-case header name
+    after `Mcp-Param-`; and what is wrong with an `x-mcp-header`, or None.
 
-    Right is a token that no other argument has, on a string, integer or boolean that is reached
-    through `properties` alone.
-    Source: revision 2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters".
+    Valid is a token that no other argument has, on a string, integer or boolean reached through
+    `properties` alone. Source: revision 2026-07-28, Streamable HTTP, "Custom Headers from Tool
+    Parameters".
     """
     found: dict[str, tuple[str, ...]] = {}
     waiting: list[tuple[tuple[str, ...] | None, object]] = [((), schema)]
@@ -478,11 +465,8 @@ def _too_deep(value: object) -> bool:
     return True
 
 
-# --- shares ---------------------------------------------------------------------------------------
-
-
 def _shared(usable: Mapping[str, Catalog], warnings: list[CatalogWarning]) -> frozenset[str]:
-    """URIs and templates that more than one server has: nobody's."""
+    """URIs and templates that more than one server has; they have no owner."""
     count: Counter[str] = Counter()
     for catalog in usable.values():
         count.update({resource["uri"] for resource in catalog.resources})
@@ -564,11 +548,8 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 4].rstrip() + " ..."
 
 
-# --- cursors --------------------------------------------------------------------------------------
-
-
 def _cursor(kind: Kind, index: int, last: CatalogEntry) -> str:
-    """Where the next page begins: after this entry, or at this index where it is gone by then."""
+    """The start of the next page: after this entry, or at this index if the entry is gone."""
     return urlsafe_b64encode(msgspec.json.encode([kind, index, last.server, last.name])).decode().rstrip("=")
 
 
@@ -586,12 +567,9 @@ def _after(entries: Sequence[CatalogEntry], cursor: str, *, kind: Kind) -> int:
     return min(index, len(entries))
 
 
-# --- templates (RFC 6570) -------------------------------------------------------------------------
-
-
 class _Run(msgspec.Struct, frozen=True):
-    """What an expression may become: `lead`, then at least `least` characters, none of them in
-    `stop`; nothing at all where it is `optional`.
+    """The text an expression may expand to: `lead`, then at least `least` characters outside
+    `stop`; empty if `optional`.
     """
 
     stop: str
@@ -618,8 +596,8 @@ _DOTS: Final = re.compile(r"(?:^|[/\\])(?:\.|%2e){2}(?:[/\\?#]|$)", re.IGNORECAS
 
 
 def _template(text: str) -> tuple[_Token, ...]:
-    """A URI template as what its expansions are made of. Neighbouring expressions are two runs,
-    each of which may be short.
+    """A URI template as tokens. Neighboring expressions are two runs, each of which may
+    be short.
     """
     tokens: list[_Token] = []
     at = 0
@@ -636,9 +614,9 @@ def _template(text: str) -> tuple[_Token, ...]:
 
 
 def _fits(tokens: Sequence[_Token], uri: str) -> bool:
-    """Whether the URI is an expansion. All places are followed at once, so the time is that of the
-    two lengths multiplied, never more: a regex of a server's making could be given a URI of a
-    caller's making that it would not finish.
+    """Whether the URI is an expansion of the template. Follows all positions at once, in time of
+    both lengths multiplied: a regular expression from a server and a URI from a caller could take
+    forever.
     """
     places = [0]
     for token in tokens:
@@ -664,7 +642,7 @@ def _run(run: _Run, places: Sequence[int], uri: str) -> list[int]:
         if begin > len(uri) or any(char in run.stop for char in uri[first:begin]):
             continue
         if begin <= covered:
-            continue  # an earlier place has gone through here, and as far as this one can
+            continue  # this position was reached before
         ends = (uri.find(char, begin) for char in run.stop)
         covered = min((end for end in ends if end >= 0), default=len(uri))
         reached[begin : covered + 1] = b"\1" * (covered + 1 - begin)
@@ -676,7 +654,5 @@ def _literals(tokens: Sequence[_Token]) -> int:
 
 
 def _is_plain(uri: str) -> bool:
-    """Whether it may be matched at all: a URI that climbs with `..` is not where its template says
-    it is.
-    """
+    """Whether the URI may be matched: one with `..` is not where its template says."""
     return len(uri) <= LONGEST_URI and uri.isprintable() and not _DOTS.search(uri)

@@ -93,7 +93,7 @@ class CheckedCatalogs:
         )
 
     def checked(self, server: str, catalog: Catalog) -> UsableCatalog:
-        """What of this catalogue can be listed: checked once, for all callers."""
+        """The entries of a catalog that can be listed, checked once for all callers."""
         globs = self._upstreams[server].config.tools
         known = self._checked.get(server)
         if known is None or known[0] is not catalog or known[1] != globs:
@@ -101,16 +101,14 @@ class CheckedCatalogs:
         return known[2]
 
     def left_out(self) -> dict[str, int]:
-        """How many entries of each server's lists are left out, of those that were checked. Safe on
-        any thread.
-        """
+        """The number of entries left out by server, for checked catalogs. Safe on any thread."""
         return {
             server: sum(warned.count for warned in found.warnings)
             for server, (_, _, found) in tuple(self._checked.items())
         }
 
     async def prepare(self, upstream: ToolServer) -> None:
-        """Look through one catalogue, unless that was done."""
+        """Check and judge a catalog in a thread, unless that is done."""
         catalog, globs = upstream.catalog, upstream.config.tools
         assert catalog is not None
         known = self._checked.get(upstream.name)
@@ -127,11 +125,11 @@ class CheckedCatalogs:
             judgement = await asyncio.to_thread(
                 approvals.judge, upstream.name, catalog, launch=launch, others=others
             )
-            if approvals is self.approvals:  # else something was approved meanwhile
+            if approvals is self.approvals:  # else the approvals have changed meanwhile
                 self._note(upstream.name, catalog, judgement)
 
     def judgement(self, server: str, catalog: Catalog) -> Judgement:
-        """What the pins say of this catalogue; told and recorded once."""
+        """What the approvals say of a catalog; logged and recorded once."""
         known = self._judged.get(server)
         if known is not None and known[0] is catalog:
             return known[1]
@@ -151,7 +149,9 @@ class CheckedCatalogs:
         }
 
     def _note(self, server: str, catalog: Catalog, judgement: Judgement) -> None:
-        """Keep a judgement, tell what is in it, and record what was seen for the first time."""
+        """Keep a judgement, log its findings, and record definitions that are seen for the first
+        time.
+        """
         self._judged[server] = (catalog, judgement)
         for pin in judgement.changed:
             self.report_once(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
@@ -172,7 +172,7 @@ class CheckedCatalogs:
     def target_of(
         self, kind: Literal["tool", "prompt"], own: ServerToolName, name: str, entry: CatalogEntry | None
     ) -> RouteTarget | None:
-        """The target that this is, with its hash and what the pins say of it."""
+        """The target of a request, with its hash and approval."""
         catalog = self._upstreams[own.server].catalog
         if catalog is None:
             return None
@@ -186,9 +186,7 @@ class CheckedCatalogs:
         return RouteTarget(own.server, own.name, name, digest)
 
     def report_once(self, server: str, sentence: str) -> None:
-        """Each sentence about a server once: views are made anew more often than anything
-        is new.
-        """
+        """Log a sentence about a server once, however often views are rebuilt."""
         sentence = sentence[:SENTENCE_LIMIT]
         if (server, sentence) not in self._reported and len(self._reported) < SENTENCES_LIMIT:
             self._reported.add((server, sentence))

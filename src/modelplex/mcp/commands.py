@@ -1,10 +1,8 @@
-"""`modelplex mcp`: what the tool servers of a config offer, one call, and what is approved of them.
-For people, without a gateway that runs.
+"""`modelplex mcp`: lists, calls and approves tools without a running gateway.
 
-Above it stands `cli`, which hands over the config; below it the servers' handles, the catalogue and
-the lock file. It starts each server itself and stops it again. What servers say is shown with what
-a terminal would obey spelled out. 0 where all is well, 1 where a server or a tool failed or
-something waits for approval, 2 where what was typed is wrong.
+Starts the servers itself and stops them again. Escapes control characters of servers. Exits with 0
+if all is well, 1 if a server or a tool failed or something waits for approval, 2 for wrong
+arguments.
 """
 
 from __future__ import annotations
@@ -66,7 +64,7 @@ SHORT: Final = 100
 T = TypeVar("T")
 
 HOST: Final = Caller(listener="command", kind="unix")
-"""The person at the terminal: every tool is theirs, but for what the pins hold back."""
+"""The person at the terminal may use every tool that approvals do not hold back."""
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
@@ -79,13 +77,8 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         return _wrong(error.sentence)
 
 
-# --- servers --------------------------------------------------------------------------------------
-
-
 class InspectedServer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server offered when it was asked just now, or why it could not be asked, and what it
-    said last.
-    """
+    """What a server offers now, or why it could not be asked, and the last lines it wrote."""
 
     config: McpServer
     catalog: Catalog | None = None
@@ -94,7 +87,7 @@ class InspectedServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InspectedServers:
-    """All servers that were asked, judged by the pins as they stand now."""
+    """All servers that were asked, judged by the present approvals."""
 
     def __init__(self, config: Config, sights: Sequence[InspectedServer]) -> None:
         self.config = config
@@ -146,14 +139,14 @@ class InspectedServers:
         return merge(offers, prefix=self.config.mcp.prefix, limit=self.config.mcp.name_limit)
 
     def name(self, pin: Approval) -> str:
-        """What a person types for it."""
+        """The name that a person types for it."""
         if pin.kind == "instructions":
             return pin.server
         names = self.open.names if pin.kind == "tool" else self.open.prompt_names
         return names.exposed(pin.server, pin.name) or pin.server + SEPARATOR + pin.name
 
     def waiting(self) -> list[Approval]:
-        """What is new or has changed, of what the host's globs let through."""
+        """New or changed definitions that the host's globs allow."""
         globs = {sight.config.name: sight.config.tools for sight in self.sights}
         return [
             pin
@@ -168,7 +161,7 @@ async def _with_servers(
 ) -> T:
     client = HttpClient()
     children = ProcessTable(config.mcp.max_processes)
-    # What is learnt here is what a gateway of the same config knows at its next start.
+    # The cache serves the next start of a gateway with the same config.
     cache = WriteOnlyCache(
         DiskCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER)
     )
@@ -185,10 +178,10 @@ async def _with_servers(
 
 
 async def _inspect_all(servers: Iterable[ManagedServer]) -> list[InspectedServer]:
-    return list(await asyncio.gather(*(_sighted(server) for server in servers)))
+    return list(await asyncio.gather(*(_inspect(server) for server in servers)))
 
 
-async def _sighted(server: ManagedServer) -> InspectedServer:
+async def _inspect(server: ManagedServer) -> InspectedServer:
     """What it offers."""
     try:
         return InspectedServer(config=server.config, catalog=await server.lists(fresh=True))
@@ -202,9 +195,6 @@ async def _all_seen(config: Config) -> InspectedServers:
         return await _inspect_all(servers.values())
 
     return InspectedServers(config, await _with_servers(config, config.mcp.servers, use))
-
-
-# --- list -----------------------------------------------------------------------------------------
 
 
 async def _list(arguments: argparse.Namespace, config: Config) -> int:
@@ -255,7 +245,7 @@ def _mark(seen: InspectedServers, entry: CatalogEntry) -> str:
 
 
 def _as_json(seen: InspectedServers) -> list[Json]:
-    told: list[Json] = []
+    rows: list[Json] = []
     for sight in seen.sights:
         one: Json = {"name": sight.config.name, "error": sight.error}
         if sight.said:
@@ -270,8 +260,8 @@ def _as_json(seen: InspectedServers) -> list[Json]:
                     if entry.server == sight.config.name
                 ],
             }
-        told.append(one)
-    return told
+        rows.append(one)
+    return rows
 
 
 def _tool_as_json(seen: InspectedServers, entry: CatalogEntry) -> Json:
@@ -284,9 +274,6 @@ def _tool_as_json(seen: InspectedServers, entry: CatalogEntry) -> Json:
             "findings": [finding.sentence for finding in pin.findings],
         }
     return {**entry.definition, "own": entry.own, **pinned}
-
-
-# --- call -----------------------------------------------------------------------------------------
 
 
 async def _call(arguments: argparse.Namespace, config: Config) -> int:
@@ -351,8 +338,8 @@ def _refusal(seen: InspectedServers, tool: ServerToolName) -> str | None:
 
 
 def _result(result: Json) -> Iterable[str]:
-    """What a person reads of a result: its texts, a word for what is none, and the structured
-    content where there is nothing else.
+    """A result for people: its texts, a word for other content, and structured content if there is
+    nothing else.
     """
     given: object = result.get("content")
     content = [
@@ -382,13 +369,10 @@ def _result(result: Json) -> Iterable[str]:
 
 
 def _for_terminal(text: str) -> str:
-    """As it is where a program reads it; on a terminal without what the terminal would obey."""
+    """Unchanged for a program that reads it; escaped for a terminal."""
     if not sys.stdout.isatty():
         return text
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in text)
-
-
-# --- lock and approve -----------------------------------------------------------------------------
 
 
 async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: ARG001 - one form for all
@@ -408,7 +392,7 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
                 locked[name] = before[name]
             continue
         known = before.get(name, LockedServer())
-        # In other modes the pins do not say what the lock holds: this file is judged by itself.
+        # In other modes the approvals do not reflect the lock file, so it is judged by itself.
         judgement = Approvals(mode="locked", lock=before).judge(name, sight.catalog)
         suspicious = {
             (pin.kind, pin.name) for pin in seen.judgements[name].entries or judgement.entries if pin.findings
@@ -432,7 +416,7 @@ def _with_findings(pin: Approval, judgement: Judgement) -> Approval:
 
 
 def _locked(sight: InspectedServer, known: LockedServer, *, held: Sequence[Approval]) -> LockedServer:
-    """All of a catalogue, but for `held`, of which what was approved before stays."""
+    """A whole catalog except `held`, of which earlier approvals stay."""
     assert sight.catalog is not None
     tools = {pin.name: known.tools.get(pin.name) for pin in held if pin.kind == "tool"}
     prompts = {pin.name: known.prompts.get(pin.name) for pin in held if pin.kind == "prompt"}
@@ -530,9 +514,6 @@ def _store(write: Callable[[Path, T], None], path: Path, what: T) -> None:
 _COMMANDS: Final = {"list": _list, "call": _call, "lock": _lock, "approve": _approve}
 
 
-# --- what the user sees ---------------------------------------------------------------------------
-
-
 def _write(lines: Iterable[str]) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
 
@@ -542,7 +523,7 @@ def _write_errors(lines: Iterable[str]) -> None:
 
 
 def _printable_lines(lines: Iterable[str]) -> Iterable[str]:
-    """What a server wrote to its stderr before it ended."""
+    """The last lines of a server's stderr, escaped."""
     return (f"  stderr: {printable(line, most=400)}" for line in lines)
 
 

@@ -1,10 +1,8 @@
-"""The words of the protocol that both sides of the gateway use: revisions, error codes, reserved
-keys, and the shapes that cross its rooms.
+"""Protocol constants and types of both sides of the gateway: revisions, error codes, reserved keys,
+and the types that its modules exchange.
 
-PURE. Above it stands all of mcp/; below it nothing. Messages are plain dicts, in and out: what
-nobody here knows rides along. Revisions are data, since another one will come.
-Source: the specification's revisions 2024-11-05 to 2026-07-28
-    (modelcontextprotocol.io/specification).
+PURE. Messages are plain dicts; unknown members pass unchanged. Source: the specification's
+revisions 2024-11-05 to 2026-07-28 (modelcontextprotocol.io/specification).
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ Json = dict[str, Any]
 Era = Literal["legacy", "modern"]
 
 LEGACY_VERSIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
-"""Those with an `initialize`, oldest first."""
+"""Revisions with `initialize`, oldest first."""
 MODERN_VERSIONS: Final = ("2026-07-28",)
-"""Those in which every request carries its envelope."""
+"""Revisions whose requests carry version and capabilities in `_meta`."""
 NEWEST_LEGACY: Final = LEGACY_VERSIONS[-1]
 NEWEST: Final = MODERN_VERSIONS[-1]
 
@@ -34,7 +32,7 @@ META_SERVER: Final = RESERVED + "serverInfo"
 META_LOG_LEVEL: Final = RESERVED + "logLevel"
 META_SUBSCRIPTION: Final = RESERVED + "subscriptionId"
 META_RELATED: Final = RESERVED + "related-task"
-"""Which task a legacy message belongs to."""
+"""The task that a legacy message belongs to."""
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -48,12 +46,11 @@ UNSUPPORTED_VERSION: Final = -32022
 
 
 class McpReply(msgspec.Struct, frozen=True):
-    """What a request came to: `result`, or `error` {code, message, data?}, as the other side said
-    it. Exactly one is set.
+    """The outcome of a request: `result`, or `error` {code, message, data?}. Exactly one is set.
 
-    `reason` says that the gateway itself refused or failed, and why: "unknown", "policy", "limit",
-    "timeout", "invalid", "size", or that of an Unavailable; "" where the other side said it. It
-    never travels: it is for forms that have statuses of their own.
+    `reason` is set if the gateway itself refused or failed: "unknown", "policy", "limit",
+    "timeout", "invalid", "size", or that of an Unavailable. It is not sent; the REST form maps it
+    to a status.
     """
 
     result: Json | None = None
@@ -70,9 +67,7 @@ class McpReply(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """What the gateway says of its own refusal or failure: the error's message, or the text of
-        a tool's result; "" where there is none.
-        """
+        """The message of the gateway's own refusal or failure; "" if there is none."""
         if self.error is not None:
             return str(self.error.get("message", ""))
         content: list[Json] = (self.result or {}).get("content") or [{}]
@@ -86,16 +81,16 @@ class McpReply(msgspec.Struct, frozen=True):
 
 
 NotificationHandler = Callable[[Json], None]
-"""Takes a notification (whole message, no id) that belongs to one request, or to a connection."""
+"""Takes a notification (whole message, no id) of one request or of a connection."""
 RequestHandler = Callable[[str, Json], Awaitable[McpReply]]
 """Answers a request that a server makes of its client: method, params."""
 
 
 class Unavailable(Exception):
-    """A server that cannot be asked now. `reason`: "start_failed", "crash_loop", "lost", "timeout",
+    """A server that is unavailable. `reason`: "start_failed", "crash_loop", "lost", "timeout",
     "limit", "disabled", "unauthorized", ...; `retry_after` in seconds.
 
-    `lost` while a call runs means that the call may or may not have happened: it is not repeated.
+    `lost` during a call means that the call may have had an effect, so it is not repeated.
     """
 
     def __init__(self, sentence: str, *, server: str, reason: str, retry_after: float | None = None) -> None:
@@ -107,9 +102,7 @@ class Unavailable(Exception):
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server offers, as it said it itself, its pages merged. Names are its own; nothing is
-    filtered or renamed here.
-    """
+    """What a server offers, with its pages merged and its own names."""
 
     era: Era
     version: str
@@ -123,12 +116,12 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpClient(Protocol):
-    """One who asks, as the hub sees them: a modern request, or a legacy session. `session` is ""
-    where there is none.
+    """A client of the gateway: a modern request, or a legacy session. `session` is "" if there is
+    none.
 
-    `send` puts a notification onto the stream of the request that is being answered. `ask` makes a
-    request of the client (legacy sessions; Reply.failed elsewhere). `capabilities` are the client's
-    own claims: what it can answer, never what a server may ask of it.
+    `send` puts a notification onto the stream of the present request. `ask` sends a request to the
+    client (legacy sessions only). `capabilities` are the client's own claims: what it can answer,
+    not what a server may ask.
     """
 
     @property

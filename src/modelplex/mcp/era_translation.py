@@ -1,8 +1,7 @@
-"""The four cells: a legacy or modern client before a legacy or modern server, and what has to
-change of a message on its way between them.
+"""Translates messages between the legacy and the modern protocol era, for each pair of client and
+server.
 
-PURE. Above it stands the hub; below it the words. Only the top level of a message and its `_meta`
-are looked at, and copied where they change: whatever else there is rides along as the same object.
+PURE. Changes the top level of a message and its `_meta`; the rest is passed on as the same object.
 Source: the specification's revisions 2025-11-25 and 2026-07-28.
 """
 
@@ -29,27 +28,21 @@ from modelplex.mcp.constants import (
 )
 
 PLAIN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
-"""Keys of `_meta` without a prefix that the specification gives a meaning to, and that pass
-whatever the config allows.
-"""
+"""Keys of `_meta` without a prefix that the specification defines; they always pass."""
 
 LONGEST_KEY: Final = 256
-"""Characters of a key of `_meta` that is looked at: no key that has a meaning is longer, and those
-that were looked at are remembered.
-"""
+"""Characters of a key of `_meta`: longer keys have no meaning, and checked keys are cached."""
 
 LARGEST_CODE: Final = 2**31 - 1
-"""Of an error: clients read codes as numbers of 32 bits."""
+"""Clients read error codes as 32-bit numbers."""
 
 RESERVED_LABELS: Final = frozenset({"modelcontextprotocol", "mcp"})
 
 HUBS_OWN: Final = ("inputResponses", "requestState", "task")
-"""Members of params that only pass where the hub puts them: they belong to a conversation that it
-keeps apart for each server and caller.
-"""
+"""Members of params that only the gateway sets: their state is kept by server and caller."""
 
 ERA_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
-"""What a modern result has at its top, and a legacy one has not."""
+"""Members at the top of a modern result that a legacy one does not have."""
 
 READ_TTL: Final = 0
 
@@ -57,18 +50,14 @@ SERVER_INFO: Final = {"name": "modelplex", "title": "Modelplex", "version": mode
 
 _JSON_RPC: Final = frozenset({PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR})
 _MODERN_CODES: Final = range(-32099, -32019)
-"""What revision 2026-07-28 keeps for itself; -32000 to -32019 are free for servers, as in JSON-RPC.
-"""
+"""Codes reserved by revision 2026-07-28; -32000 to -32019 are free for servers, as in JSON-RPC."""
 _MODERN_DEFINED: Final = frozenset({-32020, MISSING_CAPABILITY, UNSUPPORTED_VERSION})
-
-
-# --- _meta ----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
 def reserved(key: str) -> bool:
-    """Whether a key of `_meta` belongs to the protocol: a prefix whose first or second label, or
-    any but the last, is one of its two names.
+    """Whether a key of `_meta` belongs to the protocol: the first or second label of its prefix, or
+    any but the last, is one of the protocol's two names.
     """
     prefix, slash, _ = key.partition("/")
     if not slash:
@@ -85,8 +74,8 @@ def _passes(key: str, globs: tuple[str, ...]) -> bool:
 
 
 def without_reserved(meta: object, globs: tuple[str, ...]) -> Json:
-    """What of a `_meta` goes on: the keys that a client and a server say to each other, as far as
-    `globs` let them.
+    """The members of a `_meta` that are passed on: keys that are not reserved and that `globs`
+    allow.
     """
     if not isinstance(meta, dict):
         return {}
@@ -97,12 +86,9 @@ def without_reserved(meta: object, globs: tuple[str, ...]) -> Json:
     }
 
 
-# --- up -------------------------------------------------------------------------------------------
-
-
 def upwards(params: Mapping[str, Any], *, globs: tuple[str, ...], **set_: Any) -> Json:
-    """A request's params as its server gets them: the envelope stripped, `set_` put in. The
-    server's handle writes an envelope of its own.
+    """The params of a request for its server: without the client's envelope, with `set_` put in.
+    The server's session adds its own envelope.
     """
     up = dict(params)
     meta = up.pop("_meta", None)
@@ -115,15 +101,10 @@ def upwards(params: Mapping[str, Any], *, globs: tuple[str, ...], **set_: Any) -
     return up
 
 
-# --- down -----------------------------------------------------------------------------------------
-
-
 def downwards(
     result: Json, *, era: Era, server_era: Era, globs: tuple[str, ...], ttl: int | None = None
 ) -> Json:
-    """A server's result as this client reads it. `ttl` is set where the result may be kept, in
-    milliseconds.
-    """
+    """A server's result in the client's era. `ttl` in milliseconds if the client may cache it."""
     down = dict(result)
     meta = without_reserved(down.pop("_meta", None), globs)
     if era == "modern":
@@ -137,8 +118,8 @@ def downwards(
 
 
 def modern(result: Json, *, meta: Json | None = None, ttl: int | None = None) -> Json:
-    """A result with what every modern one has. Lists and reads are private: what they hold depends
-    on who asks.
+    """A result with the members of every modern result. Lists and reads are private: they differ by
+    caller.
     """
     result.setdefault("resultType", "complete")
     if ttl is not None:
@@ -148,7 +129,7 @@ def modern(result: Json, *, meta: Json | None = None, ttl: int | None = None) ->
 
 
 def inner(result: Json, *, globs: tuple[str, ...]) -> Json:
-    """A result within a result, as a modern task holds it."""
+    """A result inside a result, as in a modern task."""
     if "_meta" not in result:
         return result
     down = dict(result)
@@ -160,8 +141,8 @@ def inner(result: Json, *, globs: tuple[str, ...]) -> Json:
 def notification(
     message: Json, *, globs: tuple[str, ...], related: Callable[[object], Json] | None = None
 ) -> Json:
-    """A server's notification without what the protocol keeps for each hop. `related` gives what of
-    its `_meta` says which task it is about.
+    """A server's notification without members that apply to one hop. `related` gives the members of
+    `_meta` that name a task.
     """
     params: object = message.get("params")
     if not isinstance(params, dict) or "_meta" not in params:
@@ -173,24 +154,26 @@ def notification(
     return {**message, "params": down}
 
 
-def error(told: Json, *, era: Era, method: str) -> Json:
-    """A server's own error: its code and data as they are, unless the client's revision gives that
-    code no meaning, or another.
+def error(allowed: Json, *, era: Era, method: str) -> Json:
+    """A server's error with its code and data, unless the client's revision gives the code no
+    meaning or another one.
     """
-    code: object = told.get("code")
+    code: object = allowed.get("code")
     if not isinstance(code, int) or abs(code) > LARGEST_CODE:
-        return {**told, "code": INTERNAL_ERROR, "message": str(told.get("message", "the server failed"))}
+        return {
+            **allowed,
+            "code": INTERNAL_ERROR,
+            "message": str(allowed.get("message", "the server failed")),
+        }
     if era == "modern":
         if code == RESOURCE_NOT_FOUND and method == "resources/read":
-            return {**told, "code": INVALID_PARAMS}
+            return {**allowed, "code": INVALID_PARAMS}
         undefined = code == RESOURCE_NOT_FOUND or (code in _MODERN_CODES and code not in _MODERN_DEFINED)
     else:
         undefined = code in _MODERN_DEFINED
     undefined = undefined or (-32768 <= code < -32099 and code not in _JSON_RPC)
-    return {**told, "code": INTERNAL_ERROR} if undefined else told
+    return {**allowed, "code": INTERNAL_ERROR} if undefined else allowed
 
-
-# --- what a server may ask of a client ------------------------------------------------------------
 
 FEATURES: Final[Mapping[str, str]] = {
     "sampling/createMessage": "sampling",
@@ -200,18 +183,18 @@ FEATURES: Final[Mapping[str, str]] = {
 
 
 def may_be_asked(allow: Collection[str], *, claimed: Mapping[str, Any]) -> Json:
-    """The capabilities that a server is told of: what the host allows it and this client can do.
-    Built here, never copied: forms alone, and no addresses to open.
+    """The capabilities announced to a server: what the host allows and the client can do. Built
+    here, never copied: forms only, no URLs.
     """
-    told: Json = {}
+    allowed: Json = {}
     if "sampling" in allow and isinstance(sampling := claimed.get("sampling"), dict):
-        told["sampling"] = {name: {} for name in ("tools", "context") if name in sampling}
+        allowed["sampling"] = {name: {} for name in ("tools", "context") if name in sampling}
     forms: object = claimed.get("elicitation")
     if "elicitation" in allow and isinstance(forms, dict) and (not forms or "form" in forms):
-        told["elicitation"] = {"form": {}}
+        allowed["elicitation"] = {"form": {}}
     if "roots" in allow and isinstance(claimed.get("roots"), dict):
-        told["roots"] = {}
-    return told
+        allowed["roots"] = {}
+    return allowed
 
 
 def answerable(method: str, params: Mapping[str, Any], capabilities: Mapping[str, Any]) -> bool:
@@ -222,20 +205,20 @@ def answerable(method: str, params: Mapping[str, Any], capabilities: Mapping[str
 
 
 def required(method: str) -> Json:
-    """`data.requiredCapabilities` of -32021 for a client that would have to answer this."""
+    """`data.requiredCapabilities` of error -32021 for this method."""
     feature = FEATURES.get(method)
     return {feature: {}} if feature else {}
 
 
 def claims(claimed: Mapping[str, Any], required: Mapping[str, Any]) -> bool:
-    """Whether a client claims all that is required, extensions by their names."""
+    """Whether a client claims all required capabilities, extensions by name."""
     extensions: object = claimed.get("extensions")
     known = cast("Json", extensions) if isinstance(extensions, dict) else {}
     return all(name in (known if of_extension else claimed) for name, of_extension in _each(required))
 
 
 def named(required: Mapping[str, Any]) -> list[str]:
-    """What is required, by name."""
+    """The names of the required capabilities."""
     return [name for name, _ in _each(required)]
 
 
@@ -253,12 +236,12 @@ _ANSWERS: Final[Mapping[str, str]] = {
     "role": "sampling",
     "model": "sampling",
 }
-"""The member that gives away what an answer answers."""
+"""The member that identifies the kind of an answer."""
 
 
 def answers(responses: object, capabilities: Mapping[str, Any]) -> Json:
-    """Of a modern client's `inputResponses`, those to questions that its server may ask. A guest
-    that volunteers its roots would widen what a server serves.
+    """The `inputResponses` of a modern client to questions that its server may ask. Others are
+    dropped: an unasked `roots` answer would widen what a server serves.
     """
     if not isinstance(responses, dict):
         return {}

@@ -1,12 +1,8 @@
-"""The data path of tools.
+"""The data path of tools: a client sends a request; the catalog finds the server; the policy allows
+or denies; the relay sends it in the protocol era of the server; a record is written.
 
-    A party asks; the catalogue says whose it is; the policy says whether; the relay has it answered
-    in the form of that server; a ToolCall is kept.
-
-The modules are that sentence: `route` and `catalog`, `policy`, `relay` and `cells`, `calls`. What
-is not a call is told by `surface` (what there is) and `streams` (what changes). Above the hub
-stands mcp/front, which brings a Party and a message; below it all of those and the servers. It
-knows no HTTP and no process.
+`routing` and `catalog`, `policy`, `relay` and `calls` are these steps. `advertised` answers lists,
+`streams` holds subscriptions. The gateway knows no HTTP and no process.
 """
 
 from __future__ import annotations
@@ -47,10 +43,10 @@ from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
 from modelplex.mcp.tool_server import ToolServer, ToolServers
 
 WARNINGS: Final = 20
-"""Sentences about one server's lists that the status shows: it is read by people."""
+"""Sentences about one server's lists in the status, which people read."""
 
 PLAIN_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
-"""Of a tool in the plain form."""
+"""Members of a tool in the REST form."""
 
 MethodHandler = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
 
@@ -123,7 +119,7 @@ class ToolGateway:
         self._listen()
 
     def _handlers(self) -> Mapping[Era, Mapping[str, MethodHandler]]:
-        """Who answers what, in each era."""
+        """The handler of each method, by protocol era."""
         both: dict[str, MethodHandler] = {
             **dict.fromkeys(LISTS, self._surface.list),
             **dict.fromkeys(
@@ -149,26 +145,19 @@ class ToolGateway:
         }
 
     def __repr__(self) -> str:
-        return f"<Hub {self._routes!r}, {self._relay!r}, {self._streams!r}>"
-
-    # --- what the front asks ----------------------------------------------------------------------
+        return f"<ToolGateway {self._routes!r}, {self._relay!r}, {self._streams!r}>"
 
     def knows(self, server: str) -> bool:
-        """Whether there is a server of this name: the front answers 404 for others."""
+        """Whether there is a server of this name."""
         return server in self._upstreams
 
     async def request(self, client: McpClient, message: Json, *, server: str | None = None) -> McpReply:
-        """Answer any JSON-RPC request; the Reply's `message(id)` is the response. Never raises but
+        """Answer any JSON-RPC request; the reply's `message(id)` is the response. Raises only
         CancelledError.
 
-        Cancelling the task that awaits it cancels the call at the server. `subscriptions/listen`
-        sends its acknowledgement and notifications through `party.send` (the subscription's id is
-        the message's `id`, already in their _meta) and runs until it is cancelled. A modern
-        message's envelope is in its params' _meta, as it came. A legacy connection without HTTP has
-        a `party.session` of its own too, unlike any other.
-
-        Of the methods that are not in the tables nobody here knows whom to ask, or which names in
-        them to change, so they are refused.
+        Cancelling the task cancels the call at the server. `subscriptions/listen` sends its
+        notifications through `client.send` and runs until it is cancelled. Unknown methods are
+        refused, since the gateway could not translate the names in them.
         """
         context = ToolRequestContext(client, message, route=server)
         handler = self._methods[client.era].get(context.method)
@@ -184,7 +173,7 @@ class ToolGateway:
             return invalid(error.sentence)
 
     async def _task(self, context: ToolRequestContext) -> McpReply:
-        """Of tasks, where a server that this caller can reach offers any."""
+        """Answer a task method, if a server within the caller's reach offers tasks."""
         offer = self._surface.tasks(context)
         if not offer or (context.method == "tasks/list" and "list" not in offer["tasks"]):
             return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {context.method}")
@@ -198,23 +187,19 @@ class ToolGateway:
         return await self._calls.answer(context)
 
     async def notify(self, client: McpClient, message: Json, *, server: str | None = None) -> None:
-        """A client's notification. `notifications/cancelled` is the front's: it cancels the task of
-        that request.
-
-        None goes on: a server must not hear of a client's roots, and what else a client tells
-        belongs to requests that were answered here.
+        """Take a client's notification. None is passed on: a server must not hear of a client's
+        roots, and the rest belongs to requests that were answered here. The transports handle
+        `notifications/cancelled`.
         """
 
     def open_session(self, client: McpClient, *, server: str | None = None, channel: Channel) -> None:
-        """A legacy session has begun (after `initialize`). `channel` takes list_changed,
-        resources/updated and what else belongs to no request.
+        """A legacy session has begun, after `initialize`. `channel` takes what belongs to no
+        request, such as list_changed and resources/updated.
         """
         self._streams.open_session(client, route=server, channel=channel)
 
     def close_session(self, client: McpClient) -> None:
-        """A legacy session is over: its subscriptions, its log level and its own processes go.
-        Returns at once.
-        """
+        """End a legacy session's subscriptions and instances. Returns at once."""
         self._streams.close_session(client)
         for upstream in self._all():
             if upstream.config.scope == "session" or upstream.config.asks:
@@ -222,7 +207,7 @@ class ToolGateway:
                 self._run_in_background(upstream.end_scope(session_scope(client)))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
-        """The plain form's tools in catalogue order: {name, title?, description, inputSchema,
+        """The tools of the REST form in catalog order: {name, title?, description, inputSchema,
         outputSchema?, annotations?, server}.
         """
         view = await self._routes.loaded(caller.tools, None)
@@ -235,22 +220,18 @@ class ToolGateway:
         ]
 
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply:
-        """The plain form's call. `Reply.reason` tells what the gateway refused (also where the
-        result says isError): unknown 404, policy 403, limit 429, timeout 504, invalid, capability,
-        client 400, invalid_answer 502, any other reason 503; an error without a reason is the
-        server's own, 502.
+        """Call a tool for the REST form. `McpReply.reason` is set if the gateway refused, also for
+        a result with isError; an error without a reason is the server's own.
         """
         params = {"name": name, "arguments": dict(arguments)}
         return await self.request(RestClient(caller), {"method": "tools/call", "params": params})
 
     def schema(self, caller: Caller, name: str, *, server: str | None = None) -> Json | None:
-        """The input schema of a tool that this caller may see, by the name that they know it by;
-        for headers that repeat arguments. Starts nothing.
+        """The input schema of a tool that this caller may see, by its exposed name, to check
+        headers that repeat arguments. Starts nothing.
         """
         entry = self._routes.view(caller.tools, server).merged.tool(name)
         return entry.definition["inputSchema"] if entry is not None else None
-
-    # --- what the host asks -----------------------------------------------------------------------
 
     def status(self) -> list[Json]:
         """Each server's state, for /_internal/mcp. Holds no secret."""
@@ -269,7 +250,7 @@ class ToolGateway:
         return rows
 
     def left_out(self) -> dict[str, int]:
-        """By server: how many entries of its lists are not listed. Safe on any thread."""
+        """The number of unlisted entries by server. Safe on any thread."""
         return self._routes.checks.left_out()
 
     @property
@@ -303,8 +284,8 @@ class ToolGateway:
         self._streams.all_changed(self._upstreams)
 
     def start(self) -> None:
-        """Start the servers that are not to wait for a call, and those of which the disk knows
-        nothing, to learn their lists before somebody waits for them. Returns at once.
+        """Start the eager servers, and those without a stored catalog to learn their lists. Returns
+        at once.
         """
         for upstream in self._upstreams.values():
             self._run_in_background(self._start(upstream))
@@ -321,8 +302,6 @@ class ToolGateway:
         )
         for task in tuple(self._background):
             task.cancel()
-
-    # --- servers ----------------------------------------------------------------------------------
 
     def _all(self) -> list[ToolServer]:
         return [*self._upstreams.values(), *self._legacy_servers.values()]
@@ -345,7 +324,7 @@ class ToolGateway:
         self._streams.all_changed([server])
 
     def _close_if_leaving(self, upstream: ToolServer) -> None:
-        """A server that the config does not have any more, once nothing runs there."""
+        """Close a server that the config has dropped, once its last call has ended."""
         if upstream in self._leaving:
             self._leaving.discard(upstream)
             self._run_in_background(upstream.close())
@@ -366,7 +345,7 @@ async def _await(work: Coroutine[Any, Any, object]) -> None:
 
 
 class RestClient(msgspec.Struct, frozen=True):
-    """One who calls in the plain form: no session, nothing declared, nobody to tell."""
+    """The McpClient of a REST call: no session, no capabilities, no notifications."""
 
     caller: Caller
     era: Era = "modern"
@@ -375,7 +354,7 @@ class RestClient(msgspec.Struct, frozen=True):
     session: str = ""
 
     def send(self, notification: Json) -> None:
-        """Progress is nothing that a plain answer has a place for."""
+        """The REST form has no place for progress."""
 
     async def ask(self, method: str, params: Json) -> McpReply:
         del params

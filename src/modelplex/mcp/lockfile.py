@@ -1,8 +1,7 @@
-"""Where approvals are kept: the lock file, which people review beside their config, and what was
-first seen of each server, which nobody needs to read.
+"""Stores approvals: the lock file, which people review, and the definitions first seen of each
+server.
 
-Above it stand the hub and the commands; below it the disk and the pins. Both files are the host's:
-one that others may write is not believed.
+Both files belong to the host: a file that others may write is not trusted.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from modelplex.config.settings import Config, McpServer
 from modelplex.mcp.approvals import Approvals, Lock, LockedServer, Mode, mode_of
 
 VERSION: Final = 1
-"""Of both files' forms."""
+"""The version of both files' formats."""
 LARGEST: Final = 16 * 1024 * 1024
-"""Bytes. A hash and a name take a hundred; a disk image named by mistake is not read into memory.
-"""
+"""Bytes of a file. A hash and a name take a hundred; a wrong path must not fill the memory."""
 SEEN_FILE: Final = "mcp-seen.json"
 """Below the state folder."""
 
@@ -36,9 +34,7 @@ _HEAD: Final = """\
 
 
 class LockError(Exception):
-    """A file of approvals that cannot be read, or must not be believed. Nothing is
-    approved then.
-    """
+    """A file of approvals that cannot be read or trusted. Nothing is approved then."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -46,16 +42,16 @@ class LockError(Exception):
 
 
 def lock_path(config: Config) -> Path:
-    """The lock file of a config: beside the config's own file where its path is relative."""
+    """The lock file of a config; a relative path starts at the config's folder."""
     beside = Path(config.path).parent if config.path else Path()
     return beside / config.mcp.lock_file
 
 
 def launch_of(server: McpServer) -> str:
-    """SHA-256 over how a server is started or reached, as the config says it: another launch is
-    another server, whose first sight is new.
+    """SHA-256 of how a server is started or reached by its config. Another launch counts as another
+    server.
 
-    A newer version of the same command is the same launch, so that what it changed is told. The
+    A newer version of the same command is the same launch, so that its changes are reported. The
     values of variables and headers are left out.
     """
     parts = [
@@ -70,11 +66,10 @@ def launch_of(server: McpServer) -> str:
 
 
 def read_lock(path: Path) -> Lock | None:
-    """What the lock file approves, None where there is none.
+    """What the lock file approves; None if there is no file.
 
-    Raises:
-        LockError: it cannot be read or understood, or others than its owner (this user, or root)
-            may write it.
+    Raises: LockError if it cannot be read or parsed, or if others than its owner (this user, or
+    root) may write it.
     """
     content = _content(path)
     if content is None:
@@ -86,20 +81,20 @@ def read_lock(path: Path) -> Lock | None:
                 f"{path} is not of version {VERSION}: remove it, and `modelplex mcp lock` writes it anew"
             )
         return msgspec.convert(tree, dict[str, dict[str, LockedServer]]).get("servers", {})
-    except (ValueError, RecursionError) as error:  # msgspec's and tomllib's faults are ValueErrors
+    except (ValueError, RecursionError) as error:  # msgspec and tomllib raise ValueErrors
         raise LockError(f"{path} is not a lock file: {error}") from None
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Replaces the lock file whole; readable by everybody, since it holds nothing secret. Raises
-    OSError.
+    """Replace the lock file, readable by everybody since it holds nothing secret.
+    Raises OSError.
     """
     _replace(path, locked_text(lock).encode(), mode=0o644)
 
 
 def locked_text(lock: Lock) -> str:
-    """The lock file's text: a line for each definition, sorted, so that a diff shows what changed
-    and nothing else.
+    """The text of the lock file: one sorted line per definition, so that a diff shows
+    only changes.
     """
     lines = [_HEAD, f"version = {VERSION}"]
     for name in sorted(lock):
@@ -118,11 +113,9 @@ def locked_text(lock: Lock) -> str:
 
 
 def read_seen(folder: Path) -> Lock:
-    """What was first seen of each server. What cannot be read is as if it were not there: then the
-    next sight is the first.
+    """The definitions first seen of each server. An unreadable file counts as missing.
 
-    Raises:
-        LockError: others than its owner may write it.
+    Raises: LockError if others than its owner may write it.
     """
     content = _content(folder / SEEN_FILE)
     if content is None:
@@ -134,15 +127,15 @@ def read_seen(folder: Path) -> Lock:
 
 
 def write_seen(folder: Path, seen: Lock) -> None:
-    """Replaces what was first seen; the folder is made where there is none. Raises OSError."""
+    """Replace the file of first-seen definitions; makes the folder. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _replace(folder / SEEN_FILE, msgspec.json.format(msgspec.json.encode(_Seen(VERSION, seen))), mode=0o600)
 
 
 def record_seen(folder: Path, seen: Lock) -> None:
-    """Adds what is seen for the first time. What the file says already stays, since a person may
-    have approved a change meanwhile; of a server that is launched differently it says nothing.
-    Raises OSError, and LockError as `read_seen`.
+    """Add definitions seen for the first time. Existing entries stay, since a person may have
+    approved a change; those of another launch are replaced. Raises OSError, and LockError as
+    `read_seen`.
     """
     before = read_seen(folder)
     write_seen(
@@ -162,11 +155,10 @@ def _added(before: LockedServer | None, now: LockedServer) -> LockedServer:
 
 
 def load_approvals(config: Config, *, state_folder: Path) -> Approvals:
-    """The pins of a config, as its files stand now.
+    """The approvals of a config, from its files.
 
-    Raises:
-        LockError: a file cannot be believed. Whoever goes on does so with `Pins(mode="locked")`,
-            which approves nothing.
+    Raises: LockError if a file cannot be trusted. The caller goes on with
+    `Approvals(mode="locked")`, which approves nothing.
     """
     lock = read_lock(lock_path(config)) if config.mcp.pinning != "off" else None
     mode: Mode = mode_of(config.mcp.pinning, locked=lock is not None)
@@ -200,12 +192,12 @@ def _content(path: Path) -> bytes | None:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Without waiting for whoever might write into a pipe."""
+    """Open without waiting for the writer of a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    """Either the old file or the new one is there, also after a crash."""
+    """Write atomically: the old or the new file exists, also after a crash."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -229,15 +221,15 @@ def _key(name: str) -> str:
 
 
 def _string(text: str) -> str:
-    """A basic string of TOML: JSON's form is one, but for the delete character, and for characters
-    that would hide something from a reviewer.
+    """A TOML basic string: JSON's form, with the delete character and invisible
+    characters escaped.
     """
-    told = msgspec.json.encode(text).decode()
+    text_ = msgspec.json.encode(text).decode()
     return "".join(
         char
         if char.isprintable()
         else f"\\u{ord(char):04x}"
         if ord(char) < 0x10000
         else f"\\U{ord(char):08x}"
-        for char in told
+        for char in text_
     )

@@ -1,9 +1,8 @@
-"""What tools and prompts are called towards clients: `server__tool`, in the characters and the
-length that every model provider takes.
+"""Names of tools and prompts towards clients: `server__tool`, in characters and length that every
+model provider accepts.
 
-PURE. Above it stand the catalogue and the hub's routing; below it nothing. A name depends on its
-server's name and on its own alone, so it is the same after a restart and whatever other servers are
-there. Names that would be equal are hidden on both sides and reported: never first come.
+PURE. A name depends only on its server's name and its own, so it survives restarts and other
+servers. Names that would collide are hidden on both sides and reported.
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ from typing import Final
 import msgspec
 
 SEPARATOR: Final = "__"
-"""A server's name holds no underscore, so the first of these is where it ends."""
+"""A server's name has no underscore, so it ends at the first of these."""
 
 LIMIT: Final = 64
 """Characters of a function's name that every provider accepts."""
 
 HASH: Final = 8
-"""Hexadecimal digits that a name which had to be changed ends with: 32 bits tell apart what one
-server offers.
-"""
+"""Hexadecimal digits at the end of a changed name: 32 bits distinguish the tools of one server."""
 
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -38,22 +35,22 @@ class ServerToolName(msgspec.Struct, frozen=True):
 
 
 class Collision(msgspec.Struct, frozen=True):
-    """A name that several would have; none of them is listed or can be called by it."""
+    """A name that several tools would have. None of them is listed or can be called by it."""
 
     name: str
     owners: tuple[ServerToolName, ...]
 
     @property
     def sentence(self) -> str:
-        told = ", ".join(f"{owner.name!r} of {owner.server}" for owner in self.owners)
-        return f"hidden, since they would have the same name {self.name}: {told}"
+        owners_ = ", ".join(f"{owner.name!r} of {owner.server}" for owner in self.owners)
+        return f"hidden, since they would have the same name {self.name}: {owners_}"
 
 
 def exposed(server: str, own: str, *, prefix: bool = True, limit: int = LIMIT) -> str:
-    """The name towards clients, of `[A-Za-z0-9_-]`, at most `limit` characters.
+    """The exposed name, of `[A-Za-z0-9_-]`, at most `limit` characters.
 
-    Where that changes the name or cuts it, it ends with `_` and 8 hexadecimal digits of the SHA-256
-    of the server's own name for it.
+    If the name has to be changed or cut, it ends with `_` and 8 hexadecimal digits of the SHA-256
+    of the server's own name.
     """
     head = server + SEPARATOR if prefix else ""
     plain = _STRANGE.sub("_", own)
@@ -64,7 +61,7 @@ def exposed(server: str, own: str, *, prefix: bool = True, limit: int = LIMIT) -
 
 
 class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is called what, both ways. `prefixed` is False only where that was asked for and no two
+    """Exposed names in both directions. `prefixed` is False only if the config says so and no two
     names collide.
     """
 
@@ -83,11 +80,11 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
         limit: int = LIMIT,
         reserved: Collection[str] = (),
     ) -> ToolNames:
-        """The names of what each server offers, `offered` in the config's order. `reserved` are
-        names that nobody may have.
+        """The names of what each server offers, in the config's order. No tool may have a name in
+        `reserved`.
 
-        Without `prefix`, all have their own names, unless two of those collide: then all are
-        prefixed, and the collisions are told.
+        Without `prefix`, all keep their own names unless two collide: then all are prefixed, and
+        the collisions are reported.
         """
         if not prefix:
             bare = _names(offered, limit=limit, prefix=False, reserved=reserved)
@@ -100,17 +97,15 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def plain(cls, server: str, own: Sequence[str]) -> ToolNames:
-        """The names on a route of one server: its own, as they are. One that it gives twice is
-        hidden.
-        """
+        """Names on the route of one server: its own. A name that it has twice is hidden."""
         return _made({server: own}, lambda owner: owner.name, prefixed=False, reserved=())
 
     def exposed(self, server: str, own: str) -> str | None:
-        """What clients call it; None where it is unknown or hidden."""
+        """The exposed name; None if it is unknown or hidden."""
         return self.shown.get(ServerToolName(server, own))
 
     def find(self, name: str) -> ServerToolName | None:
-        """Who has this exposed name; None where it is unknown or hidden."""
+        """The tool with this exposed name; None if it is unknown or hidden."""
         return self.owners.get(name)
 
 

@@ -1,5 +1,5 @@
-"""What may be typed after `modelplex mcp`. It is apart from what carries it out, so that `--help`
-and `--version` load none of that.
+"""The arguments of `modelplex mcp`. Separate from `commands`, so that `--help` and `--version` load
+little.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ The exit status is 0 where all is well, 1 where a server or a tool failed or som
 
 
 def add(commands: Any, *, shared: Callable[[], argparse.ArgumentParser]) -> None:
-    """The subcommand and its own. `commands` is what `add_subparsers` gave; `shared` makes the
-    options that stand anywhere.
+    """Add the subcommand. `commands` is the result of `add_subparsers`; `shared` makes the common
+    options.
     """
     form = argparse.RawDescriptionHelpFormatter
 

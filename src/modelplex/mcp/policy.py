@@ -1,9 +1,7 @@
-"""Whether a caller may ask a server for one thing: a decision with its rule and its reason, and
-nothing done about it.
+"""Decides whether a caller may use something of a server, with the rule and the reason.
 
-PURE. Above it stand the hub, which acts on decisions and records them, and the catalogue, which
-hides by the same globs what a call would be denied. Below it the caller and the words. It reads the
-message's body alone: headers and what a client says of itself decide nothing.
+PURE. The catalog hides by the same globs what a call would be denied. Only the message's body
+counts: no header, and no claim of a client about itself.
 """
 
 from __future__ import annotations
@@ -25,12 +23,11 @@ Pinned = Literal["approved", "pending", "changed"]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """`rule` names what decided, for the record: "default", "server_tools", "agent_tools", "pin",
-    "scheme", "unlisted".
+    """`rule` names the rule that decided, for the record: "default", "server_tools", "agent_tools",
+    "pin", "scheme", "unlisted".
 
-    `hidden` says that the caller may not know that the thing exists, so that it is answered as an
-    unknown name (-32602). A denial that is not hidden is answered as a tool result with `isError`
-    and the reason.
+    `hidden` means that the caller may not know that the thing exists: it gets the answer of an
+    unknown name (-32602). Another denial is a tool result with `isError` and the reason.
     """
 
     verdict: Verdict
@@ -47,8 +44,8 @@ ALLOWED: Final = Decision(verdict="allow", rule="default")
 
 
 def permitted(names: str | Sequence[str], globs: Sequence[str]) -> bool:
-    """Whether globs allow a thing of this name, or of these names for the one thing: "!" denies and
-    wins; without any that allow, the rest is allowed.
+    """Whether globs allow a thing of this name, or of these names for one thing. "!" denies and
+    wins; without an allowing glob, the rest is allowed.
     """
     said = (names,) if isinstance(names, str) else names
     denials = [glob[1:] for glob in globs if glob.startswith("!")]
@@ -59,17 +56,17 @@ def permitted(names: str | Sequence[str], globs: Sequence[str]) -> bool:
 
 
 def whole_server(server: str, globs: Sequence[str]) -> bool:
-    """Whether a caller's globs reach all of a server, and so what has no tool's name: its
-    resources, its instructions. `git__*` does, `git__status` does not.
+    """Whether a caller's globs reach all of a server, and so its resources and instructions, which
+    have no tool name. `git__*` does, `git__status` does not.
     """
     return permitted(server + SEPARATOR, globs)
 
 
 def any_of_server(server: str, globs: Sequence[str], *, prefixed: bool = True) -> bool:
-    """Whether a caller's globs can reach anything of a server at all; of one that they cannot, not
-    even the name is told.
+    """Whether a caller's globs can reach anything of a server; otherwise the caller does not even
+    learn its name.
 
-    Where names are not `prefixed`, a glob without a server's name may mean a tool of any.
+    If names are not `prefixed`, a glob without a server's name may match a tool of any server.
     """
     head = server + SEPARATOR
     if any(fnmatchcase(head, glob[1:]) for glob in globs if glob.startswith("!")):
@@ -81,8 +78,8 @@ def any_of_server(server: str, globs: Sequence[str], *, prefixed: bool = True) -
 
 
 def _can_begin(head: str, glob: str) -> bool:
-    """Whether a glob can match anything that begins with `head`, going by what stands before its
-    first wildcard.
+    """Whether a glob can match a name that begins with `head`, judged by the text before its first
+    wildcard.
     """
     wild = _WILD.search(glob)
     plain = glob[: wild.start()] if wild else glob
@@ -101,12 +98,12 @@ def decide(
     locked: bool = False,
     listed: bool = True,
 ) -> Decision:
-    """Whether this caller may have `method` done with `name` (a tool's or prompt's own name, a
-    resource's URI) at `server`.
+    """Whether this caller may use `method` on `name` (a tool's or prompt's own name, or a URI) at
+    `server`.
 
-    `globs` are the server's own `tools`. `shown` is the name under which the caller knows it, where
-    that is not `server__name`. `locked` and `pinned` come from the pins. `listed` says of a URI
-    that the server lists it or a template for it.
+    `globs` are the server's own `tools`. `shown` is the exposed name, if it is not `server__name`.
+    `locked` and `pinned` come from the approvals. `listed` says that the server lists the URI or a
+    template for it.
     """
     if method.startswith("resources/"):
         return _resource(caller, server=server, uri=name, listed=listed)

@@ -115,7 +115,7 @@ class Relay:
             try:
                 return await self._exchange(older, outgoing, sink)
             except Unavailable as error:
-                if error.reason != "start_failed":  # then nothing was sent yet
+                if error.reason != "start_failed":  # nothing was sent yet
                     raise
                 self._unstartable.add(legacy_server)
         if catalog.era == "modern" and client.era == "modern" and not self._resume(call, params, outgoing):
@@ -292,7 +292,7 @@ class Relay:
 
 
 def _text_of(arguments: object) -> int:
-    """Characters in the texts that a tool is given, not looking into lists and objects."""
+    """Characters of the string arguments, not looking into lists and objects."""
     if not isinstance(arguments, dict):
         return 0
     return sum(len(value) for value in cast("Json", arguments).values() if isinstance(value, str))

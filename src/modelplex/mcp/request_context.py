@@ -1,7 +1,4 @@
-"""One request while it is answered, and what the gateway itself says to it.
-
-Above it stand the hub and its parts; below it the words, the cells and the record.
-"""
+"""The context of one request, and the errors of the gateway itself."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ class ToolRequestContext:
 
     @property
     def builder(self) -> ToolRecordBuilder:
-        """The notes of a call; what is no call has none."""
+        """The record of a call. Only calls have one."""
         assert self._builder is not None, "every call is recorded"
         return self._builder
 
@@ -59,7 +56,7 @@ def invalid(sentence: str) -> McpReply:
 
 
 def unknown(kind: str, name: str) -> McpReply:
-    """Also of what this caller may not know of."""
+    """Also for what this caller may not know of."""
     return McpReply.failed(INVALID_PARAMS, f"Unknown {kind}: {name[:100]}", reason="unknown")
 
 
@@ -69,7 +66,7 @@ def unlisted(context: ToolRequestContext, uri: str) -> McpReply:
 
 
 def tool_refused(sentence: str, *, reason: str, era: Era) -> McpReply:
-    """A tool result that says why there is no other."""
+    """A tool result with `isError` and the reason of a refusal."""
     result: Json = {"content": [{"type": "text", "text": sentence}], "isError": True}
     return McpReply(result=era_translation.modern(result) if era == "modern" else result, reason=reason)
 

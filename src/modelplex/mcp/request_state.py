@@ -1,8 +1,7 @@
-"""A server's `requestState` on its way through a client: bound to that server and that caller, so
-that nobody can give it to another.
+"""Seals a server's `requestState` for its way through a client: bound to that server and that
+caller.
 
-Above it stands the hub; below it HMAC. The state itself is not read. A seal holds for as long as
-the key does, which is made anew with each process.
+Uses HMAC and does not read the state. The key is made anew with each process.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from hashlib import sha256
 import msgspec
 
 MARK = "mpx1."
-"""What every sealed state begins with; another form will have another."""
+"""Every sealed state begins so; another format gets another mark."""
 
 
 class SealedRequestState(msgspec.Struct, frozen=True, array_like=True):
-    """`state` is the server's, None where it gave none. `roots` are the questions of that answer
-    which the gateway answers itself.
+    """`state` is the server's, None if it gave none. `roots` are the questions of that reply which
+    the gateway answers itself.
     """
 
     server: str
@@ -45,15 +44,13 @@ class RequestStateSealer:
         return MARK + urlsafe_b64encode(self._mac(body) + body).decode()
 
     def open(self, text: object, *, server: str, owner: str) -> SealedRequestState | None:
-        """What was sealed; None where it was not here, not for this caller, or not of
-        this server.
-        """
+        """The sealed state; None if it was not sealed here for this caller and this server."""
         if not isinstance(text, str) or not text.startswith(MARK):
             return None
         try:
             said = text[len(MARK) :].encode("ascii")
             whole = urlsafe_b64decode(said)
-            if urlsafe_b64encode(whole) != said:  # the decoder passes over what is no base64
+            if urlsafe_b64encode(whole) != said:  # the decoder skips what is no base64
                 return None
             mac, body = whole[: sha256().digest_size], whole[sha256().digest_size :]
             if not hmac.compare_digest(mac, self._mac(body)):

@@ -1,7 +1,6 @@
-"""What of a server's words is passed on where the host wants less than all: a result that is too
-large is cut, and characters that nobody sees are shown.
+"""Cuts results that are too large, and makes invisible characters visible.
 
-PURE. Above it stand the relay and the calls; below it nothing.
+PURE.
 """
 
 from __future__ import annotations
@@ -27,14 +26,13 @@ SPOKEN: Final = (
     "message",
     "data",
 )
-"""Members of results, errors and notifications that hold a server's words."""
+"""Members of results, errors and notifications that hold text of a server."""
 
 _UNSEEN: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]|\r(?!\n)"
 )
-"""Control characters but tab and the ends of lines, among them what begins a terminal's commands;
-marks that turn the direction of text; and letters that are not shown. Joiners stay: emoji and some
-scripts are made with them.
+"""Control characters except tab and line ends, direction marks, and letters that are not shown.
+Joiners stay: emoji and some scripts need them.
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -54,8 +52,8 @@ def plain(value: object) -> object:
 
 
 def plain_words(message: Json) -> Json:
-    """A result, an error or a notification's params, of which a server's words alone are
-    looked at.
+    """A result, an error or a notification's params with invisible characters of the server's text
+    escaped.
     """
     return {key: plain(value) if key in SPOKEN else value for key, value in message.items()}
 
@@ -72,11 +70,11 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def cut(result: Json, *, limit: int, size: int) -> Json | None:
-    """A tool's result with as much of its content as fits into `limit` bytes, and a last text that
-    says so; `size` is what it has. None where not even that fits.
+    """As much of a tool's content as fits into `limit` bytes, and a last text that says so; `size`
+    is the full size. None if not even that fits.
 
-    Content is kept from its beginning. A structured result cannot be cut: where it does not fit, it
-    is left out, and the result is an error, since clients may rely on it.
+    A structured result cannot be cut: if it does not fit, it is left out, and the result is an
+    error, since clients may rely on it.
     """
     said = f"Cut here: the whole result has {size} bytes, and at most {limit} are passed on."
     notice: Json = {"type": "text", "text": said}
@@ -100,7 +98,7 @@ def cut(result: Json, *, limit: int, size: int) -> Json | None:
 
 
 def _first_of(block: object, *, room: int) -> list[object]:
-    """The beginning of a text; of anything else nothing, since half an image is none."""
+    """The beginning of a text; nothing of other content."""
     if not isinstance(block, dict):
         return []
     whole = cast("Json", block)
@@ -112,9 +110,7 @@ def _first_of(block: object, *, room: int) -> list[object]:
 
 
 def _beginning(text: str, *, room: int, size: Callable[[str], int]) -> str:
-    """The most characters that take at most `room` bytes in JSON, or a few less: escapes make some
-    of them longer.
-    """
+    """The longest beginning that takes at most about `room` bytes as JSON."""
     fits, too_many = 0, min(len(text), max(0, room)) + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2

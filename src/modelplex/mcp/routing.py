@@ -1,8 +1,7 @@
-"""Whose a name is: the catalogues of the servers as each caller sees them, made when they are first
-looked at and kept until one of them changes.
+"""Finds the owner of a name: the merged catalog as each caller sees it, cached until a server's
+catalog changes.
 
-Above it stands the hub; below it the pure catalogue, its pins and its search. It waits for a
-server's lists where they are not known, and for a bad one never longer than once.
+Waits for lists that are not known, and not more than once for a server that fails.
 """
 
 from __future__ import annotations
@@ -23,28 +22,26 @@ from modelplex.mcp.shapes import Kind
 from modelplex.mcp.tool_server import ToolServer
 
 LIST_WAIT_SECONDS = 0.8
-"""Seconds that `initialize` and a list of all servers wait for servers whose lists nobody knows
-yet. Some agents wait a second for all their tools, and go on without any after that. What comes
-later is told of with `list_changed`.
+"""Seconds that `initialize` and a list of all servers wait for unknown lists. Some agents wait a
+second for all tools and go on without. Later tools come with `list_changed`.
 """
 
 CALL_WAIT_SECONDS = 10.0
-"""Seconds that a call waits for such lists, where they have to say whose it is, and the plain
-form's list, which has no `list_changed`.
+"""Seconds that a call waits for lists that it needs, and the list of the REST form, which has no
+`list_changed`.
 """
 
 VIEWS_LIMIT = 256
-"""Different views that are kept: one for each route and each agent's globs, so far fewer than
-callers.
-"""
+"""Cached views: one for each route and each agent's globs, so far fewer than callers."""
 
 CHECKED_AT_ONCE = 200
-"""Entries of a catalogue that are checked on the event loop. A larger one is checked in a thread.
+"""Entries of a catalog that are checked on the event loop; a larger catalog is checked
+in a thread.
 """
 
 
 class CatalogView:
-    """What one kind of caller sees on one route."""
+    """What callers with the same globs see on one route."""
 
     def __init__(self, merged: MergedCatalog, *, checks: CheckedCatalogs, searched: bool) -> None:
         self.merged = merged
@@ -55,7 +52,7 @@ class CatalogView:
         self._targets: dict[tuple[str, str], RouteTarget | None] = {}
 
     def __repr__(self) -> str:
-        return f"<View {self.merged!r}{' to be searched' if self.index else ''}>"
+        return f"<CatalogView {self.merged!r}{' to be searched' if self.index else ''}>"
 
     def page(self, kind: Kind, *, era: Era, cursor: str | None) -> Json:
         """Raises BadCursor."""
@@ -64,8 +61,8 @@ class CatalogView:
         return self.merged.page(kind, era=era, cursor=cursor)
 
     def tool(self, name: str) -> RouteTarget | None:
-        """The tool of this name, also one that is held back or that this caller may not have: the
-        policy says so. None where nobody has it.
+        """The tool of this name, also one that is held back or denied: the policy decides. None if
+        it is unknown.
         """
         return self._target("tool", name)
 
@@ -86,12 +83,10 @@ class CatalogView:
 
 
 class ToolRoutes:
-    """The catalogues of `backs`, in the config's order.
+    """The catalogs of `upstreams`, in the config's order.
 
-    launches   the hash of how each server is started, by its name
-    report     takes a sentence about a server, each once
-    seen       takes what was first seen of all servers, whenever there is something new
-    came       takes a server whose lists came after others had been told that it has none
+    Arguments are those of `CheckedCatalogs`. `on_catalog` takes a server whose lists came after
+    clients were answered without them.
     """
 
     def __init__(
@@ -120,7 +115,7 @@ class ToolRoutes:
 
     def __repr__(self) -> str:
         known = sum(upstream.catalog is not None for upstream in self._upstreams.values())
-        return f"<Routes to {known} of {len(self._upstreams)} servers, {len(self._views)} views>"
+        return f"<ToolRoutes to {known} of {len(self._upstreams)} servers, {len(self._views)} views>"
 
     @property
     def approvals(self) -> Approvals:
@@ -140,8 +135,6 @@ class ToolRoutes:
         self.checks.set_approvals(approvals, launches)
         self._views.clear()
 
-    # --- what is known ----------------------------------------------------------------------------
-
     def reach(self, globs: Sequence[str], route: str | None) -> list[ToolServer]:
         """The servers of which such a caller can see anything on this route, in the
         config's order.
@@ -153,20 +146,18 @@ class ToolRoutes:
         ]
 
     def complete(self, globs: Sequence[str], route: str | None) -> bool:
-        """Whether all catalogues that a view is made of are known."""
+        """Whether all catalogs of a view are known."""
         return all(upstream.catalog is not None for upstream in self.reach(globs, route))
 
     def any_unknown(self, globs: Sequence[str], route: str | None) -> bool:
-        """Whether there is a server of which nobody can say yet what it offers, or that it offers
-        nothing.
-        """
+        """Whether some server's catalog is not known and has not failed to load."""
         return any(
             upstream.catalog is None and upstream.name not in self._failed
             for upstream in self.reach(globs, route)
         )
 
     def view(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """What is seen now; starts and waits for nothing."""
+        """The present view. Starts and waits for nothing."""
         self._forget_old()
         view = self._views.get((route, globs))
         if view is None:
@@ -175,7 +166,7 @@ class ToolRoutes:
         return view
 
     def _forget_old(self) -> None:
-        """Forget all views where a catalogue is another one."""
+        """Drop all views if a catalog has changed."""
         known = [upstream.catalog for upstream in self._upstreams.values()]
         if len(known) != len(self._catalogs) or any(
             a is not b for a, b in zip(known, self._catalogs, strict=True)
@@ -192,11 +183,10 @@ class ToolRoutes:
                 self.checks.report_once(warned.server, warned.sentence)
 
     async def loaded(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The same, after the lists that are not known were asked for. On the route of one server
-        its failure is raised, else it is left out.
+        """The view after unknown lists were loaded. A failure is raised on the route of one server;
+        otherwise that server is left out.
 
-        Raises:
-            Unavailable: the one server of the route could not be asked.
+        Raises: Unavailable
         """
         if route is not None:
             upstream = self._upstreams[route]
@@ -207,16 +197,12 @@ class ToolRoutes:
         return await self._prepared(globs, None)
 
     async def known_soon(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """What is known after a short while: a server that needs longer is left out, and told of
-        when it comes. Raises nothing.
-        """
+        """The view after a short wait. A slower server is left out and announced when it comes."""
         await self._load(self.reach(globs, route), patience=LIST_WAIT_SECONDS)
         return await self._prepared(globs, route)
 
     async def listed(self, globs: tuple[str, ...]) -> CatalogView:
-        """The same for a list of all servers, which waits longer where it would have nothing of any
-        of them: an empty list helps nobody.
-        """
+        """`known_soon` for all servers, with a longer wait if the list would be empty."""
         view = await self.known_soon(globs, None)
         reached = self.reach(globs, None)
         if any(upstream.catalog is not None for upstream in reached):
@@ -225,16 +211,14 @@ class ToolRoutes:
         return await self._prepared(globs, None)
 
     async def known_on_disk(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The same with what is kept on the disk; starts nothing."""
+        """The view with catalogs that are stored on disk; starts nothing."""
         for upstream in self.reach(globs, route):
             if upstream.catalog is None:
                 await upstream.load()
         return await self._prepared(globs, route)
 
     async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The view in which a prefixed name can be found: of all servers that are not known only
-        its own is waited for.
-        """
+        """The view for a prefixed name: waits only for the server that the name tells."""
         if route is None and self._config.prefix:
             upstream = self._upstreams.get(name.partition(SEPARATOR)[0])
             if upstream is not None:
@@ -244,23 +228,20 @@ class ToolRoutes:
         return await self.loaded(globs, route)
 
     async def learn(self, upstream: ToolServer) -> None:
-        """Begin to ask a server for its lists where nobody knows them. Returns when the disk was
-        looked at.
-        """
+        """Begin to load a server's lists if they are unknown. Returns once the disk was read."""
         if await upstream.load() is None:
             self._load_in_background(upstream)
 
     def _load_in_background(self, upstream: ToolServer) -> asyncio.Task[Catalog | None]:
-        """Each server has one load at a time."""
+        """One load per server at a time."""
         task = self._loading.get(upstream.name)
         if task is None:
             task = self._loading[upstream.name] = asyncio.create_task(self._load_one(upstream))
         return task
 
     async def _load(self, upstreams: Sequence[ToolServer], *, patience: float) -> None:
-        """Have the lists of these servers as far as they come within `patience` seconds. One whose
-        last load failed is tried again, but not waited for, nor is one that is known to be slow
-        where there is only the grace.
+        """Load the lists of these servers, waiting at most `patience` seconds. A server whose last
+        load failed is tried again without waiting; so is a slow one in a short wait.
         """
         missing = [
             upstream for upstream in upstreams if upstream.catalog is None and await upstream.load() is None
@@ -310,15 +291,13 @@ class ToolRoutes:
         for task in tuple(self._loading.values()):
             task.cancel()
 
-    # --- making a view ----------------------------------------------------------------------------
-
     def _made(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         if not globs:
             return self._merged(self.checks.offers(route), route)
         return self._view_of(self.view((), route).merged.seen_by(globs), route)
 
     def _merged(self, offers: Sequence[ServerOffer], route: str | None) -> CatalogView:
-        """What everybody sees. Changes nothing, so that it can run in a thread."""
+        """The view of everybody. Changes nothing, so it can run in a thread."""
         merged = merge(
             offers,
             prefix=self._config.prefix,
@@ -335,8 +314,8 @@ class ToolRoutes:
         return CatalogView(merged, checks=self.checks, searched=searched)
 
     async def _prepared(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The view. What is large in it is worked through in a thread first: of ten thousand tools
-        that takes a second, in which others are served.
+        """The view. Large catalogs are checked and merged in a thread first: ten thousand tools
+        take a second.
         """
         if not any(_is_large(upstream.catalog) for upstream in self._upstreams.values()):
             return self.view(globs, route)
@@ -348,7 +327,7 @@ class ToolRoutes:
         return self.view(globs, route)
 
     async def _merge(self, route: str | None) -> None:
-        """Make the view of everybody, unless it is there."""
+        """Make the view of everybody, unless it exists."""
         self._forget_old()
         known = self._catalogs
         if (route, ()) not in self._views:

@@ -16,7 +16,7 @@ from modelplex.mcp.constants import Json
 
 TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 DIALECTS: Final = re.compile(r"https?://json-schema\.org/(draft-0[67]|draft/2019-09|draft/2020-12)/schema#?")
-"""What both SDKs know. Without `$schema` a schema is of 2020-12."""
+"""Dialects that both SDKs know. Without `$schema`, a schema is of 2020-12."""
 LONGEST_PATTERN: Final = 1_000
 """Characters of a regular expression. Longer ones are not checked, so they are refused."""
 
@@ -74,8 +74,8 @@ def _is_full_list(value: object) -> bool:
 
 
 def is_pattern(value: object) -> bool:
-    """Whether a text is a regular expression of ECMA-262 in Unicode mode. Knows the common syntax;
-    what it does not know it refuses.
+    """Whether a text is an ECMA-262 regular expression in Unicode mode. Unknown syntax
+    is refused.
     """
     return isinstance(value, str) and len(value) <= LONGEST_PATTERN and _is_expression(value)
 
@@ -113,7 +113,7 @@ _VALUES: Final[Mapping[str, Callable[[object], bool]]] = {
     "uniqueItems": _is_flag,
     "writeOnly": _is_flag,
 }
-"""What the value of each keyword has to be, of those below which no schema stands."""
+"""The required form of keywords that hold no schema."""
 
 
 def schema_fault(schema: Json) -> str | None:
@@ -163,13 +163,13 @@ def _keyword_fault(keyword: str, value: object, schema: Json) -> str | None:
 
 
 def _fits_nullable(schema: Json, *, nullable: bool) -> bool:
-    """Ajv wants a `type` beside `nullable`, and no contradiction."""
+    """Ajv requires a `type` beside `nullable`, and no contradiction."""
     kinds: str | list[str] | None = schema.get("type")
     return kinds is not None and (nullable or "null" not in ([kinds] if isinstance(kinds, str) else kinds))
 
 
 def _below(path: str, keyword: str, value: object) -> Iterator[tuple[str, object]]:
-    """The schemas that stand below a keyword."""
+    """The schemas below a keyword."""
     if keyword in _ONE:
         yield path, value
     elif keyword in _LIST:
@@ -181,7 +181,7 @@ def _below(path: str, keyword: str, value: object) -> Iterator[tuple[str, object
 
 
 def _target(schema: Json, reference: object) -> object:
-    """What a `$ref` within the schema points at; None where it points elsewhere."""
+    """The target of a `$ref` within the schema; None if it points elsewhere."""
     if not isinstance(reference, str) or not reference.startswith("#") or "%" in reference:
         return None
     node: object = schema
@@ -196,8 +196,6 @@ def _target(schema: Json, reference: object) -> object:
 def _member(node: object, name: str) -> object:
     return cast("Json", node).get(name) if isinstance(node, dict) else None
 
-
-# --- regular expressions --------------------------------------------------------------------------
 
 _ATOM: Final = re.compile(
     r"""
@@ -224,7 +222,7 @@ _CONTROLS: Final = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "b": 8, "0": 0}
 
 def _is_expression(text: str) -> bool:
     at = 0
-    looks: list[bool] = []  # of each open group, whether it looks around: such a one may not be repeated
+    looks: list[bool] = []  # for each open group, whether it is a lookaround, which may not be repeated
     repeatable = False
     while at < len(text):
         found = _ATOM.match(text, at)
@@ -261,7 +259,7 @@ def _ordered(repeat: re.Match[str]) -> bool:
 
 
 def _class_end(text: str, at: int) -> int | None:
-    """Where a character class ends that begins here; None where it is none."""
+    """The end of the character class that begins here; None if there is none."""
     while at < len(text):
         if text[at] == "]":
             return at + 1
@@ -280,7 +278,7 @@ def _class_end(text: str, at: int) -> int | None:
 
 
 def _code(found: re.Match[str]) -> int | None:
-    """The character that an element of a class stands for; None for a set of them."""
+    """The character of an element of a class; None for a set."""
     if found["set"] is not None:
         return None
     if found["hex"] or found["code"]:

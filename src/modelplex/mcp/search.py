@@ -1,8 +1,7 @@
-"""Three tools in place of hundreds: one finds tools, one shows their definitions, one calls them.
+"""Search mode: three tools instead of hundreds. One finds tools, one shows definitions, one calls.
 
-PURE. Above it stands the hub, which gives it the tools that a caller may see and acts on the calls;
-below it the words. The three definitions never change, and no call changes a list. What is not
-given to it cannot be found, shown or called, so the policy is the one of direct calls.
+PURE. The three definitions never change. A tool that the caller may not see is not in the index, so
+the policy is that of direct calls.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ CALL: Final = "call_tool"
 NAMES: Final = (SEARCH, DETAILS, CALL)
 
 FOUND: Final = 10
-"""Tools that a search gives where the caller does not say how many."""
+"""Default number of tools in a search result."""
 MOST_FOUND: Final = 50
 MOST_DETAILS: Final = 20
-"""Definitions at once: they are what this mode keeps out of the context."""
+"""Definitions at once: this mode keeps them out of the context."""
 MOST_QUERY: Final = 1000
 """Characters of a query that are read."""
 SHORT: Final = 300
-"""Characters of a description in a search's result; the whole is for `tool_details`."""
+"""Characters of a description in a search result; `tool_details` has the whole."""
 
 _K1: Final = 1.2
 _B: Final = 0.75
-"""The usual constants of BM25: how soon a word that is repeated counts no more, and how much long
-texts are held against.
+"""BM25's usual constants: how soon a repeated word stops counting, and the penalty of
+long texts.
 """
 _WEIGHTS: Final = (("name", 4), ("title", 3), ("description", 1), ("arguments", 1))
-"""How often a word counts by where it stands: a tool's name says best what it does."""
+"""The weight of a word by its place: a tool's name says best what it does."""
 
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -96,24 +95,24 @@ DEFINITIONS: Final[tuple[Json, ...]] = (
         },
     },
 )
-"""What tools/list holds in this mode, for every caller and at every time."""
+"""tools/list in this mode, for every caller."""
 
 
 class InnerCall(msgspec.Struct, frozen=True):
-    """What `call_tool` asks for. The inner result goes back unchanged."""
+    """The call inside a `call_tool`. Its result goes back unchanged."""
 
     name: str
     arguments: Json
 
 
 def wanted(search: str, *, above: int, tools: int) -> bool:
-    """Whether `[mcp] search` means this mode for so many tools."""
+    """Whether `[mcp] search` enables this mode for so many tools."""
     return search == "on" or (search == "auto" and tools > above)
 
 
 def words(text: str) -> list[str]:
-    """The words of names and sentences alike: `getUserName`, `get_user_name` and "Get user names"
-    share theirs. A plural's s is left out.
+    """The words of names and sentences: `getUserName`, `get_user_name` and "Get user names" have
+    the same ones. Drops a plural's s.
     """
     parted = _CAMEL.sub(" ", unicodedata.normalize("NFKC", text))
     return [_stem(word.casefold()) for word in _WORD.findall(parted)]
@@ -126,9 +125,7 @@ def _stem(word: str) -> str:
 
 
 class Index:
-    """The tools that one caller may see, as tools/list would give them, ready to be searched. Build
-    it once for each such list.
-    """
+    """The searchable tools of one caller."""
 
     def __init__(self, tools: Sequence[Json]) -> None:
         self._tools: dict[str, Json] = {tool["name"]: tool for tool in tools}
@@ -144,8 +141,8 @@ class Index:
         return f"<Index of {len(self._tools)} tools, {len(self._holders)} words>"
 
     def find(self, query: str, *, limit: int = FOUND) -> list[str]:
-        """Names, best first (BM25); those that fit equally well in the order of the list. A query
-        without words gives the first of the list.
+        """Names by rank (BM25), then in the order of the list. An empty query gives the first of
+        the list.
         """
         asked = dict.fromkeys(words(query[:MOST_QUERY]))
         if not asked:
@@ -161,11 +158,10 @@ class Index:
         return sorted(found, key=lambda name: -scores[name])[:limit]  # the sort is stable
 
     def answer(self, name: str, arguments: object) -> McpReply | InnerCall:
-        """What a call of one of the three comes to: its Reply, or the Call that is to be made in
-        its place.
+        """Answer a call of one of the three tools, or return the inner call to make.
 
-        Arguments that do not fit are told in a result with `isError`, for the model to correct; an
-        unknown name of an inner tool is -32602.
+        Wrong arguments give a result with `isError`, for the model to correct; an unknown inner
+        tool gives -32602.
         """
         given = cast("Json", arguments) if isinstance(arguments, dict) else {}
         if name == SEARCH:

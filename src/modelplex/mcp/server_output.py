@@ -1,7 +1,6 @@
-"""How much of what a server writes of its own accord reaches the log, and its last lines, which
-mostly say why it ended.
+"""Rate limit of a server's own log lines, and its last lines, which often say why it ended.
 
-PURE. Above it stand the server's handle and the hub; below it nothing. Time is an argument.
+PURE. Time is an argument.
 """
 
 from __future__ import annotations
@@ -10,18 +9,18 @@ from collections import deque
 from typing import Final
 
 LINES: Final = 100
-"""Lines that are told at once."""
+"""Lines that may be logged at once."""
 LINES_A_SECOND: Final = 2.0
-"""And so many more in each second after that."""
+"""Further lines per second."""
 BYTES: Final = 65_536
 BYTES_A_SECOND: Final = 1_024.0
-"""The same in bytes: 90 MB a day is what one server can add to the log."""
+"""The same in bytes: 90 MB a day is the most one server can add to the log."""
 OVERHEAD: Final = 150
-"""Bytes of a line in the log beside its text."""
+"""Bytes of a log line beside its text."""
 COUNT_PAUSE: Final = 10.0
-"""Seconds between two lines that say how many were left out."""
+"""Seconds between two lines that count what was left out."""
 SHOWN: Final = 1_000
-"""Characters of a line that are told."""
+"""Characters of a line that are logged."""
 
 LAST_LINES: Final = 10
 LAST_LENGTH: Final = 300
@@ -29,7 +28,7 @@ LAST_LENGTH: Final = 300
 
 
 class LogAllowance:
-    """What may still be told. Fills up with time."""
+    """A token bucket for log lines."""
 
     def __init__(self) -> None:
         self._lines = float(LINES)
@@ -39,11 +38,13 @@ class LogAllowance:
         self._counted_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<Allowance of {self._lines:.0f} lines, {self._bytes:.0f} bytes, {self._left_out} left out>"
+        return (
+            f"<LogAllowance of {self._lines:.0f} lines, {self._bytes:.0f} bytes, {self._left_out} left out>"
+        )
 
     def allows(self, size: int, now: float) -> bool:
-        """Whether a line of `size` bytes may be told at `now`, in seconds. One that may not is
-        counted.
+        """Whether a line of `size` bytes may be logged at `now`, in seconds. Counts a line that may
+        not.
         """
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
         self._at = now
@@ -57,8 +58,8 @@ class LogAllowance:
         return True
 
     def left_out(self, now: float, *, over: bool = False) -> int:
-        """How many lines were left out since this was last told; 0 also where that was a moment
-        ago, unless the server's process is `over`.
+        """The number of lines left out since the last count; 0 if that was a moment ago, unless the
+        process is `over`.
         """
         if not self._left_out or (now - self._counted_at < COUNT_PAUSE and not over):
             return 0
@@ -74,7 +75,7 @@ class LastLines:
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def __repr__(self) -> str:
-        return f"<LastWords of {len(self._lines)} lines>"
+        return f"<LastLines of {len(self._lines)} lines>"
 
     def add(self, line: str) -> None:
         if line:

@@ -69,7 +69,7 @@ async def ask_client(
         return reply
     answer = dict(reply.result)
     meta = era_translation.without_reserved(answer.pop("_meta", None), globs)
-    if related:  # the answer belongs to what the question did
+    if related:  # the answer belongs to the question's task
         meta[META_RELATED] = cast("Json", original)[META_RELATED]
     return McpReply(result={**answer, "_meta": meta} if meta else answer)
 

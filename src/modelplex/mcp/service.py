@@ -1,8 +1,5 @@
-"""The tool servers of one running process: `[mcp]` becomes servers, pins and a hub, and another
-`[mcp]` later keeps of them what is the same.
-
-Above it stands the composition root, which gives it clocks, the log and the HTTP client; below it
-the hub, the servers and the files of approvals.
+"""The tool servers of a running process: makes servers, approvals and the gateway from `[mcp]`, and
+adopts a changed config.
 """
 
 from __future__ import annotations
@@ -41,11 +38,11 @@ LEVELS: Final = {
     "list": "debug",
     "warning": "warning",
 }
-"""The level of what a server's handle tells, by its kind, where it says no higher one."""
+"""The log level of each kind of server event."""
 
 
 class ServiceLog(Protocol):
-    """The log, as far as it is told of servers."""
+    """The log for server events."""
 
     def debug(self, event: str, **fields: Any) -> Any: ...
     def info(self, event: str, **fields: Any) -> Any: ...
@@ -54,8 +51,8 @@ class ServiceLog(Protocol):
 
 
 class ToolService:
-    """`hub` is the same for as long as this is. `environ` is the gateway's own, of which servers
-    get an allow-list.
+    """`gateway` stays the same object. `environ` is the gateway's environment; servers get an
+    allow-list of it.
     """
 
     def __init__(
@@ -93,7 +90,7 @@ class ToolService:
         )
 
     def __repr__(self) -> str:
-        return f"<Service of {self.gateway!r}>"
+        return f"<ToolService of {self.gateway!r}>"
 
     @property
     def servers(self) -> list[str]:
@@ -107,7 +104,7 @@ class ToolService:
         self.gateway.start()
 
     def adopt(self, config: Config) -> None:
-        """Go on with another config: a server whose settings are the same runs on."""
+        """Go on with another config. A server with the same settings keeps running."""
         self._config = config
         self._children.limit = config.mcp.max_processes
         self._make_servers(config)
@@ -115,7 +112,7 @@ class ToolService:
         self.gateway.start()
 
     def reload_approvals(self) -> None:
-        """See whether somebody approved something since: one `stat`."""
+        """Reload approvals if the lock file has changed: one `stat`."""
         if _file_stamp(lock_path(self._config)) != self._lock_stamp:
             self.gateway.approvals = self._load_approvals(self._config)
             self._events.info("approvals of tools read anew", mode=self.gateway.approvals.mode)
@@ -126,13 +123,11 @@ class ToolService:
         if self._writing is not None:
             await self._writing
 
-    # --- servers ----------------------------------------------------------------------------------
-
     def _make_servers(self, config: Config) -> None:
-        """The servers of the config in its order. One with the same settings is the same one.
+        """The servers of the config in its order. One with the same settings is the same object.
 
-        One that may speak both eras, and may ask a client something, is there in the older one too.
-        What that learns is not kept: the disk has one place for both.
+        A server that may speak both eras, and may ask a client something, also exists in the legacy
+        era. That one has no cache: the disk has one place for both.
         """
         folder = self._folder(config)
         cache = DiskCache(folder / CACHE_FOLDER) if folder is not None else None
@@ -176,10 +171,8 @@ class ToolService:
     def _report(self, server: str, sentence: str) -> None:
         self._events.warning("tool server", server=server, text=without_name(sentence, server))
 
-    # --- approvals --------------------------------------------------------------------------------
-
     def _load_approvals(self, config: Config) -> Approvals:
-        """As the files stand now. Of files that cannot be believed nothing is approved."""
+        """The approvals of the present files. Nothing is approved if they cannot be trusted."""
         self._lock_stamp = _file_stamp(lock_path(config))
         try:
             return load_approvals(config, state_folder=self._folder(config) or Path("/nonexistent"))
@@ -188,7 +181,7 @@ class ToolService:
             return Approvals(mode="locked")
 
     def _store_first_seen(self, seen: Lock) -> None:
-        """Keep it, without waiting; of several the last."""
+        """Store without waiting; only the last of several."""
         self._unwritten = seen
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_first_seen())
@@ -204,7 +197,7 @@ class ToolService:
                 self._events.warning("what was first seen of tool servers cannot be kept", text=text)
 
     def _folder(self, config: Config) -> Path | None:
-        """None for a user without a home, who keeps nothing."""
+        """None for a user without a home; nothing is stored then."""
         with suppress(RuntimeError):
             return state_folder(config.server.state_folder, environ=self._environ)
         return None

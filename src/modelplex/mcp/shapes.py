@@ -1,12 +1,10 @@
-"""What clients accept as an entry of a list and as the content of a result: a table for each kind
-and era, and the mending of what breaks it.
+"""The entries and results that clients accept: a table for each kind and era, and repairs.
 
-PURE. One invalid entry makes the whole list unreadable for clients on the official SDKs, which
-validate a result as one value. So each entry is checked here before it is listed. A null where
-nothing is needed is dropped, and so is a malformed member that only decorates; both leave the entry
-as useful as it was. A fault in what a call depends on leaves the entry out. Source: schema.ts of
-revisions 2025-11-25 and 2026-07-28, and the schemas of the TypeScript SDK 1.x and 2.x and the
-Python SDK 2.x, which differ in details; the tables are what all of them accept.
+PURE. The official SDKs validate a list as one value, so one invalid entry makes it unreadable. Each
+entry is checked before it is listed. An unneeded null and a malformed optional member are dropped.
+A fault in what a call depends on leaves the entry out. Source: schema.ts of revisions 2025-11-25
+and 2026-07-28, and the schemas of the TypeScript SDK 1.x and 2.x and the Python SDK 2.x; the tables
+hold what all of them accept.
 """
 
 from __future__ import annotations
@@ -24,13 +22,13 @@ from modelplex.mcp.schemas import schema_fault
 Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
 
 Dropped = list["Malformed"]
-"""Takes what was wrong with each member that was dropped."""
+"""Collects the fault of each dropped member."""
 Shape = Callable[[object, Dropped], object]
-"""Gives the value itself, or a mended copy. Raises Malformed."""
+"""Returns the value or a repaired copy. Raises Malformed."""
 
 
 class Malformed(Exception):
-    """A value that no client accepts. `path` leads to it."""
+    """A value that clients reject. `path` leads to it."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -47,14 +45,11 @@ class Malformed(Exception):
 
 class _Member(msgspec.Struct, frozen=True):
     """One member of an object. "required": the object is malformed without it. "kept": it may be
-    absent, but not malformed. "dropped": a malformed one is dropped, and told of.
+    absent, but not malformed. "dropped": a malformed one is dropped and reported.
     """
 
     shape: Shape
     need: Literal["required", "kept", "dropped"] = "dropped"
-
-
-# --- values ---------------------------------------------------------------------------------------
 
 
 def _text(value: object, dropped: Dropped) -> object:
@@ -141,7 +136,7 @@ def _list(each: Shape) -> Shape:
 
 
 def _object(members: Mapping[str, _Member]) -> Shape:
-    """An object with these members, and any others, which are not looked at."""
+    """An object with these members, and any others, which are not checked."""
 
     def shape(value: object, dropped: Dropped) -> object:
         if not isinstance(value, dict):
@@ -171,7 +166,7 @@ def _object(members: Mapping[str, _Member]) -> Shape:
 
 
 def _member(name: str, member: _Member, value: object, dropped: Dropped) -> object:
-    """The value of a member as it is passed on; None where it is dropped."""
+    """The value of a member; None if it is dropped."""
     before = len(dropped)
     try:
         mended = member.shape(value, dropped)
@@ -205,9 +200,6 @@ def _name_of(value: object) -> str:
             return "an object"
 
 
-# --- schemas of tools -----------------------------------------------------------------------------
-
-
 def _properties(*, flags: bool) -> Shape:
     """The schemas of arguments by name. `flags`: true and false are schemas too; for other clients
     they are written as objects.
@@ -215,7 +207,7 @@ def _properties(*, flags: bool) -> Shape:
 
     def shape(value: object, dropped: Dropped) -> object:
         del dropped
-        if value == []:  # the empty object of PHP
+        if value == []:  # PHP's empty object
             return {}
         if not isinstance(value, dict):
             raise Malformed(_not("an object", value))
@@ -234,9 +226,7 @@ def _properties(*, flags: bool) -> Shape:
 
 
 def _arguments(*, flags: bool) -> Shape:
-    """An inputSchema. Arguments are always an object, so a schema that does not say so may be made
-    to.
-    """
+    """An inputSchema. Arguments are always an object, so a missing type is added."""
     members = _object(
         {
             "$schema": _Member(_text),
@@ -273,8 +263,8 @@ def _any_output(value: object, dropped: Dropped) -> object:
 
 
 def _object_output(value: object, dropped: Dropped) -> object:
-    """What is left of a modern outputSchema for older clients, whose structured results are
-    objects. Another is no fault of the server's, so nobody is told.
+    """A modern outputSchema for older clients, whose structured results are objects. Dropping
+    another is not reported.
     """
     schema = cast("Json", value)
     if schema.get("type") != "object":
@@ -285,8 +275,6 @@ def _object_output(value: object, dropped: Dropped) -> object:
     plain = _properties(flags=False)(given, dropped)
     return schema if plain is given else {**schema, "properties": plain}
 
-
-# --- entries --------------------------------------------------------------------------------------
 
 _ICON: Final = _object(
     {
@@ -318,9 +306,7 @@ _HINTS: Final = _object(
         },
     }
 )
-"""A dropped hint means what the specification assumes without it, which is the more careful
-reading.
-"""
+"""A dropped hint has the specification's default, which is the more careful one."""
 _TOOL: Final = {
     **_NAMED,
     "annotations": _Member(_HINTS),
@@ -358,33 +344,28 @@ _OLDER_TOOL: Final = _object(
         "outputSchema": _Member(_object_output),
     }
 )
-"""What clients of 2025-11-25 and before want beyond that: all else is the same."""
+"""Further requirements of clients of 2025-11-25 and before."""
 
 
 def mended(kind: Kind, entry: Json, *, dropped: Dropped) -> Json:
-    """The entry as clients of 2026-07-28 accept it: the same object where nothing had to change.
+    """The entry for clients of 2026-07-28: the same object if nothing changes.
 
-    Raises:
-        Malformed: it cannot be mended.
+    Raises: Malformed if it cannot be repaired.
     """
     return cast("Json", _SHAPES[kind](entry, dropped))
 
 
 def older(kind: Kind, entry: Json) -> Json:
-    """A mended entry as clients of the older revisions accept it: the same object where nothing has
-    to change.
-    """
+    """A repaired entry for clients of older revisions: the same object if nothing changes."""
     return cast("Json", _OLDER_TOOL(entry, [])) if kind == "tools" else entry
 
-
-# --- results --------------------------------------------------------------------------------------
 
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BLANKS: Final = b"\t\n\f\r "
 
 
 def _base64(value: object, dropped: Dropped) -> object:
-    """As the function `atob` of browsers reads it, which the TypeScript SDK tries."""
+    """As `atob` of browsers reads it, which the TypeScript SDK uses."""
     del dropped
     if isinstance(value, str) and value.isascii():
         letters = value.encode().translate(None, _BLANKS)
@@ -420,9 +401,7 @@ _BLOCKS: Final[Mapping[str, Shape]] = {
 
 
 def _block(value: object, dropped: Dropped) -> object:
-    """A block of a type that is not known here is passed on: the client may be one that
-    knows it.
-    """
+    """A block of an unknown type is passed on: the client may know it."""
     block = cast("Json", _any_object(value, dropped))
     kind = block.get("type")
     if not isinstance(kind, str):
@@ -440,12 +419,10 @@ _RESULTS: Final[Mapping[str, Shape]] = {
 
 
 def answered(method: str, result: Json, *, era: Era) -> Json:
-    """A complete result as clients of this era accept it: the same object where nothing had to
-    change, and for methods that have no content. A malformed block of a tool's content becomes a
-    text that says so.
+    """A complete result for clients of this era: the same object if nothing changes. A malformed
+    block of a tool's content becomes a text that says so.
 
-    Raises:
-        Malformed: the result of another method cannot be mended.
+    Raises: Malformed if the result of another method cannot be repaired.
     """
     if method in _RESULTS:
         return cast("Json", _RESULTS[method](result, []))
@@ -477,5 +454,5 @@ def _readable(block: object, index: int) -> object:
         return _block(block, [])
     except Malformed as fault:
         fault.below(str(index)).below("content")
-        told = f"[This part of the result is not valid and was left out: {fault}]"
-        return {"type": "text", "text": told}
+        text = f"[This part of the result is not valid and was left out: {fault}]"
+        return {"type": "text", "text": text}

@@ -1,7 +1,5 @@
-"""What is not answered once: sessions with their log level and subscriptions, modern subscriptions,
-and what servers say to nobody in particular.
-
-Above it stands the hub; below it the subscribers and the servers.
+"""Sessions with their log level and subscriptions, modern subscriptions, and server messages that
+belong to no request.
 """
 
 from __future__ import annotations
@@ -33,26 +31,22 @@ from modelplex.mcp.tasks import EXTENSION, STATUS, HeldTask, Tasks, related_to
 from modelplex.mcp.tool_server import ToolServer
 
 MAX_SUBSCRIPTIONS: Final = 16
-"""Modern subscriptions that one caller may have at once: a client needs one, and each is a stream
-that stays open.
-"""
+"""Modern subscriptions of one caller: a client needs one, and each is an open stream."""
 LOGGED_CHARACTERS: Final = 500
-"""Characters of a log message that is nobody's, in this gateway's own log."""
+"""Characters of a server's log message in the gateway's own log."""
 CAPABILITY_OF_SUBSCRIPTION: Final = {
     "toolsListChanged": "tools",
     "promptsListChanged": "prompts",
     "resourcesListChanged": "resources",
 }
-"""A subscription's word, and the capability that it is about."""
+"""The capability that each kind of subscription needs."""
 
 Channel = Callable[[Json], None]
-"""Takes a message that belongs to no request: what a legacy client's GET stream, or its one
-connection, is for.
-"""
+"""Takes messages that belong to no request: a legacy client's GET stream, or its one connection."""
 
 
 class SessionSubscriptions:
-    """What is kept of a legacy session."""
+    """The state of a legacy session."""
 
     def __init__(self) -> None:
         self.level: str | None = None
@@ -106,7 +100,7 @@ class Streams:
             self._subscriptions.remove(session.subscriber)
 
     def level_of(self, client: McpClient) -> str | None:
-        """What a session has set, None where it has set nothing."""
+        """The log level that a session has set, or None."""
         session = self._sessions.get(client.session)
         return session.level if session is not None else None
 
@@ -141,7 +135,7 @@ class Streams:
         return McpReply(result={})
 
     def _uris_left(self, owner: str) -> int:
-        """How many more resources a caller may watch."""
+        """The number of resources that a caller may still watch."""
         return max(0, URIS_OF_CALLER - self._subscriptions.watched_by(owner))
 
     async def unsubscribe(self, context: ToolRequestContext) -> McpReply:
@@ -237,8 +231,8 @@ class Streams:
     async def _follow(
         self, context: ToolRequestContext, subscriber: Subscriber, held: Sequence[HeldTask]
     ) -> None:
-        """Have one modern server tell of these tasks, for as long as it will; who asks for a task's
-        state learns the same.
+        """Subscribe to the tasks at one modern server, as long as it allows. A client that polls a
+        task learns the same.
         """
         known = {each.own: each for each in held}
         globs = self._relay.config.meta
@@ -267,15 +261,15 @@ class Streams:
             self._report(held[0].upstream.name, error.sentence)
 
     def _is_visible(self, globs: Sequence[str], route: str | None, server: str, kind: str) -> bool:
-        """Whether a change at this server is one of what such a caller sees. What stands for the
-        tools in search mode never changes.
+        """Whether this caller sees a change at this server. The tools of search mode
+        never change.
         """
         if not any(upstream.name == server for upstream in self._routes.reach(globs, route)):
             return False
         return kind != "toolsListChanged" or self._routes.view(tuple(globs), route).index is None
 
     def receive(self, upstream: ToolServer, scope: str, message: Json) -> None:
-        """What a server says to nobody in particular."""
+        """Take a server's message that belongs to no request."""
         method = message.get("method")
         params: object = message.get("params")
         if isinstance(method, str) and method in LIST_CHANGED:
@@ -291,7 +285,7 @@ class Streams:
             )
 
     def _log_message(self, server: str, data: object) -> None:
-        """For the log, so many in a while: a server says what it likes."""
+        """Log a server's message, within a rate limit."""
         now = asyncio.get_running_loop().time()
         allowance = self._log_allowances.setdefault(server, LogAllowance())
         text = str(data)[:LOGGED_CHARACTERS]
@@ -301,9 +295,7 @@ class Streams:
             self._report(server, f"says more than is told here: {count} lines were left out")
 
     def _task_notification(self, upstream: ToolServer, scope: str, method: str, params: Json) -> None:
-        """What a legacy server says of a task goes to the session that made it, if that is still
-        there.
-        """
+        """Pass a legacy server's task notification to the session that made the task."""
         status = method == STATUS["legacy"]
         meta: object = params.get("_meta")
         held = self._tasks.at(upstream, scope, params.get("taskId") if status else related_to(meta))
@@ -321,8 +313,8 @@ class Streams:
         session.subscriber.notify(method, down)
 
     def _list_changed(self, upstream: ToolServer, method: str) -> None:
-        """A list is another one. Where a legacy session's own process says so, the catalogue that
-        all see is asked for again first.
+        """Announce a changed list. If the instance of a legacy session announces it, the shared
+        catalog is loaded first.
         """
         main = self._upstreams.get(upstream.name)
         if main is None or main is upstream:
@@ -334,12 +326,12 @@ class Streams:
             self._refreshing[upstream.name] = asyncio.create_task(self._refresh(main, waiting))
 
     async def _refresh(self, main: ToolServer, waiting: set[str]) -> None:
-        """However often a list changes meanwhile, it is asked for once more."""
+        """Changes during a load cause one more load."""
         try:
             while waiting:
                 methods = tuple(waiting)
                 waiting.clear()
-                with suppress(Unavailable):  # then it stays what it was, and its next start asks
+                with suppress(Unavailable):  # the list stays, and the next start loads it
                     await main.lists(fresh=True)
                 for method in methods:
                     self._subscriptions.changed(main.name, method)
@@ -347,7 +339,7 @@ class Streams:
             self._refreshing.pop(main.name, None)
 
     def all_changed(self, servers: Collection[str]) -> None:
-        """Nobody knows what is another now, so all lists are."""
+        """Announce all lists of these servers as changed."""
         for name in tuple(servers):
             for method in LIST_CHANGED:
                 self._subscriptions.changed(name, method)

@@ -1,9 +1,7 @@
-"""Who wants to hear of changes: legacy sessions and modern subscriptions, each told once of what
-they may see.
+"""Subscribers to changes: legacy sessions and modern subscriptions, each notified of what it may
+see.
 
-Above it stands the hub; below it the servers, which are asked to watch the resources that anybody
-wants, all of them together. A subscriber that cannot be told any more is its front's to drop:
-telling never waits.
+A server is asked to watch the resources of all subscribers together. Notifying never waits.
 """
 
 from __future__ import annotations
@@ -21,23 +19,21 @@ LIST_CHANGED: Final[Mapping[str, str]] = {
     "notifications/prompts/list_changed": "promptsListChanged",
     "notifications/resources/list_changed": "resourcesListChanged",
 }
-"""The notification of each kind of list, and the word that a subscription has for it."""
+"""Each list notification and the name of its subscription."""
 UPDATED: Final = "notifications/resources/updated"
 MAX_URIS: Final = 1_000
-"""Resources that one subscriber may watch: each is remembered here and at its server."""
+"""Resources per subscriber: each is stored here and at its server."""
 
 URIS_OF_CALLER: Final = 4_000
-"""Resources that all subscribers of one caller may watch together: each change is looked up among
-those of everybody.
-"""
+"""Resources of all subscribers of one caller: each change is looked up among all of them."""
 
 Watched = tuple[ToolServer, str, str]
 """Server, scope, URI."""
 
 
 class Subscriber:
-    """One who is told. `owner` is the caller's; `sees` says whether what a server changed is any of
-    theirs; `id` is a modern subscription's, None for a session.
+    """`owner` is the caller's; `sees` tells whether a server's change is visible; `id` is a modern
+    subscription's, None for a session.
     """
 
     def __init__(
@@ -60,7 +56,7 @@ class Subscriber:
         return f"<Subscriber {self._id!r} to {sorted(self.kinds)}, {len(self.watched)} resources>"
 
     def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """A notification; on a modern subscription it names that."""
+        """Send a notification; a modern one names its subscription."""
         message: Json = {"jsonrpc": "2.0", "method": method}
         body = dict(params or {})
         if self._id is not None:
@@ -71,7 +67,9 @@ class Subscriber:
 
 
 class Subscriptions:
-    """All subscribers. `failed` is told where a server could not be asked to watch."""
+    """All subscribers. `on_failure` takes a server that could not be asked to watch, and the
+    reason.
+    """
 
     def __init__(self, *, on_failure: Callable[[str, str], None]) -> None:
         self._on_failure = on_failure
@@ -89,24 +87,22 @@ class Subscriptions:
         self._all[subscriber] = None
 
     def watched_by(self, owner: str) -> int:
-        """How many resources a caller watches, with all its subscribers."""
+        """The number of resources that a caller watches."""
         return sum(len(each.watched) for each in self._all if each.owner == owner)
 
     def remove(self, subscriber: Subscriber) -> None:
         if self._all.pop(subscriber, True) is None:
             self._update_servers(subscriber.watched)
 
-    # --- what servers say -------------------------------------------------------------------------
-
     def changed(self, server: str, method: str) -> None:
-        """A list of this server is another one now."""
+        """Announce a changed list of this server."""
         kind = LIST_CHANGED[method]
         for subscriber in tuple(self._all):
             if kind in subscriber.kinds and subscriber.sees(server, kind):
                 subscriber.notify(method)
 
     def updated(self, upstream: ToolServer, scope: str, params: Mapping[str, Any]) -> None:
-        """A resource that somebody watches changed, or one below it."""
+        """Announce a change of a watched resource, or of one below it."""
         uri = params.get("uri")
         if not isinstance(uri, str):
             return
@@ -117,11 +113,9 @@ class Subscriptions:
             ):
                 subscriber.notify(UPDATED, params)
 
-    # --- what is watched --------------------------------------------------------------------------
-
     async def watch(self, subscriber: Subscriber, wanted: Iterable[Watched]) -> None:
-        """Raises Unavailable where a server could not be asked; then nothing more is watched than
-        before.
+        """Watch more resources. Raises Unavailable if a server could not be asked; then nothing is
+        added.
         """
         new = set(wanted) - subscriber.watched
         subscriber.watched |= new
@@ -134,11 +128,11 @@ class Subscriptions:
 
     async def unwatch(self, subscriber: Subscriber, watched: Watched) -> None:
         subscriber.watched.discard(watched)
-        with suppress(Unavailable):  # it does not run, so it tells nobody anything
+        with suppress(Unavailable):  # it does not run, so it announces nothing
             await self._watch_at_server(*watched[:2])
 
     def _update_servers(self, watched: Iterable[Watched]) -> None:
-        """Without waiting: the one who watched is gone."""
+        """Without waiting: the subscriber is gone."""
         for upstream, scope in {(upstream, scope) for upstream, scope, _ in watched}:
             task = asyncio.ensure_future(self._watch_at_server_quietly(upstream, scope))
             self._updating.add(task)
@@ -151,7 +145,7 @@ class Subscriptions:
             self._on_failure(upstream.name, error.sentence)
 
     async def _watch_at_server(self, upstream: ToolServer, scope: str) -> None:
-        """Have the server watch what is wanted by all, unless that is what it was asked last."""
+        """Have the server watch what all subscribers want, if that has changed."""
         key = (upstream, scope)
         uris = frozenset(uri for subscriber in self._all for b, c, uri in subscriber.watched if (b, c) == key)
         if uris == self._watched_at.get(key, frozenset()):

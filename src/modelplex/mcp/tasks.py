@@ -1,11 +1,9 @@
-"""Calls that outlast their answer: whose each task is, where it runs, and what the one who made it
-calls it.
+"""Tasks: calls that outlast their answer. Holds each task's owner, its server's instance and its
+ids.
 
-Above it stand the relay, which sees tasks being made, and the hub, which is asked for them; below
-it the names and the words. A task belongs to its caller: for everybody else it does not exist. What
-is known here is lost with the process, as the tasks of most servers are. Source: the
-specification's "Tasks" of revision 2025-11-25, and the extension io.modelcontextprotocol/tasks of
-2026-07-28, which have little more in common than the name.
+Only the caller who made a task knows it. The table is lost with the process, as the tasks of most
+servers are. Source: the specification's "Tasks" of revision 2025-11-25, and the extension
+io.modelcontextprotocol/tasks of 2026-07-28, which differ in nearly everything.
 """
 
 from __future__ import annotations
@@ -21,24 +19,24 @@ from modelplex.mcp.names import SEPARATOR
 from modelplex.mcp.tool_server import ToolServer
 
 EXTENSION: Final = RESERVED + "tasks"
-"""The modern form, as clients and servers declare it."""
+"""The modern form's extension."""
 STATUS: Final[Mapping[Era, str]] = {"legacy": "notifications/tasks/status", "modern": "notifications/tasks"}
 FIRST_VERSION: Final = "2025-11-25"
-"""The legacy revision that has tasks."""
+"""The legacy revision with tasks."""
 METHODS: Final[Mapping[Era, tuple[str, ...]]] = {
     "legacy": ("tasks/get", "tasks/result", "tasks/list", "tasks/cancel"),
     "modern": ("tasks/get", "tasks/update", "tasks/cancel"),
 }
 OF_CALLER: Final = 1_000
 ALL: Final = 10_000
-"""Tasks that are known of one caller, and of all: of more, the oldest are forgotten. A server
-forgets its own sooner.
+"""Tasks of one caller, and of all: beyond, the oldest are forgotten. Servers forget their own
+sooner.
 """
 
 
 class HeldTask(msgspec.Struct, frozen=True, eq=False):
-    """A task that somebody made. `own` is the server's id of it, `route` where it was made,
-    `number` grows with time.
+    """A task of a caller. `own` is the server's id, `route` where it was made, `number` grows with
+    time.
     """
 
     upstream: ToolServer
@@ -50,12 +48,12 @@ class HeldTask(msgspec.Struct, frozen=True, eq=False):
     number: int
 
     def shown(self, route: str | None) -> str:
-        """Its id, as it is called on this route."""
+        """Its id on this route."""
         return self.own if route is not None else f"{self.upstream.name}{SEPARATOR}{self.own}"
 
 
 class Tasks:
-    """Every task that is known."""
+    """All known tasks."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -72,7 +70,7 @@ class Tasks:
     def made(
         self, upstream: ToolServer, own: str, *, scope: str, client: McpClient, route: str | None
     ) -> HeldTask:
-        """It is this party's from now on."""
+        """Add a task of this client."""
         if (before := self._by_place.get((upstream, scope, own))) is not None:
             self.forget(before)
         owner = client.caller.owner
@@ -86,8 +84,8 @@ class Tasks:
         return held
 
     def find(self, id: str, *, client: McpClient, route: str | None) -> HeldTask | None:
-        """The task that this party calls so. Where two processes of one server gave one id, it is
-        that of the party's own session, or the last.
+        """The client's task with this id. If two instances of a server gave the same id, the one of
+        the client's own session, else the last.
         """
         server, own = (
             (route, id) if route is not None else id.split(SEPARATOR, 1) if SEPARATOR in id else ("", "")
@@ -102,11 +100,11 @@ class Tasks:
         return last[0] if last else None
 
     def at(self, upstream: ToolServer, scope: str, own: object) -> HeldTask | None:
-        """The task of this id in that process."""
+        """The task of this id at that instance."""
         return self._by_place.get((upstream, scope, own)) if isinstance(own, str) else None
 
     def of(self, owner: str, *, after: int) -> Iterator[HeldTask]:
-        """A caller's tasks, the oldest first, from the one after this number."""
+        """A caller's tasks after this number, oldest first."""
         return (held for number, held in tuple(self._by_owner.get(owner, {}).items()) if number > after)
 
     def forget(self, held: HeldTask) -> None:
@@ -119,7 +117,7 @@ class Tasks:
             del self._by_owner[held.owner]
 
     def ended(self, upstream: ToolServer, scope: str | None = None) -> None:
-        """A server's processes are gone, or that of one scope, and their tasks with them."""
+        """Forget the tasks of a server, or of one instance."""
         for held in tuple(self._all.values()):
             if held.upstream is upstream and scope in (None, held.scope):
                 self.forget(held)
@@ -127,8 +125,8 @@ class Tasks:
     def related(
         self, meta: object, *, upstream: ToolServer, scope: str, owner: str, route: str | None
     ) -> Json:
-        """Of the `_meta` of a server's message, which task it belongs to, as its owner calls that;
-        {} where that is none of theirs.
+        """The members of a server's `_meta` that name a task, with the owner's id; {} if it is not
+        the owner's.
         """
         held = self.at(upstream, scope, related_to(meta))
         if held is None or held.owner != owner:
@@ -137,16 +135,16 @@ class Tasks:
 
 
 def related_to(meta: object) -> object:
-    """The id in a `_meta` that says which task a message belongs to, or None."""
+    """The task id in a `_meta`, or None."""
     related: object = cast("Json", meta).get(META_RELATED) if isinstance(meta, dict) else None
     return cast("Json", related).get("taskId") if isinstance(related, dict) else None
 
 
 def offered(upstream: ToolServer, era: Era) -> Json | None:
-    """What a server offers of tasks to clients of this era, as it says it itself; None for nothing,
-    or where the host does not allow it.
+    """A server's task capability for clients of this era; None if there is none or the config does
+    not allow tasks.
 
-    The eras' tasks are not translated: a server of the other one offers none.
+    Tasks are not translated between eras.
     """
     catalog = upstream.catalog
     if not upstream.config.tasks or catalog is None or catalog.era != era:
@@ -159,29 +157,29 @@ def offered(upstream: ToolServer, era: Era) -> Json | None:
 
 
 def takes(offer: Json | None) -> bool:
-    """Whether a legacy server that offers this runs tools as tasks."""
+    """Whether a legacy server runs tools as tasks."""
     return "call" in _object(_object((offer or {}).get("requests")).get("tools"))
 
 
 def merged(offers: list[Json], era: Era) -> Json:
-    """The capability that stands for all of these, to be put beside the others."""
+    """The capability that stands for all of these."""
     if not offers:
         return {}
     if era == "modern":
         return {"extensions": {EXTENSION: {}}}
-    told: Json = {name: {} for name in ("list", "cancel") if any(name in offer for offer in offers)}
+    capability: Json = {name: {} for name in ("list", "cancel") if any(name in offer for offer in offers)}
     if any(takes(offer) for offer in offers):
-        told["requests"] = {"tools": {"call": {}}}
-    return {"tasks": told}
+        capability["requests"] = {"tools": {"call": {}}}
+    return {"tasks": capability}
 
 
 def declared(capabilities: Mapping[str, Any]) -> bool:
-    """Whether a modern client says that it knows tasks."""
+    """Whether a modern client supports tasks."""
     return EXTENSION in _object(capabilities.get("extensions"))
 
 
 def only_as_task(definition: Json) -> bool:
-    """Whether a legacy tool cannot be called in the usual way."""
+    """Whether a legacy tool runs only as a task."""
     return _object(definition.get("execution")).get("taskSupport") == "required"
 
 

@@ -43,7 +43,7 @@ async def test_a_start_that_nobody_waits_for_is_over_when_all_is_closed() -> Non
     argv = [sys.executable, "-S", "-c", "input()"]
     starting = asyncio.create_task(
         ServerProcess.start(
-            argv, env={}, cwd=None, network=True, children=children, ears=Silent(), limit=1000
+            argv, env={}, cwd=None, network=True, children=children, listener=Silent(), limit=1000
         )
     )
     assert await asyncio.to_thread(children.reached.wait, WAIT_S)

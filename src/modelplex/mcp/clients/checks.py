@@ -1,24 +1,16 @@
-"""What a message on the agents' side is, and what is wrong with it: the checks of the protocol in
-their order, as functions of headers and body.
+"""Checks of client messages, as functions of headers and body.
 
-PURE. Above it stand the transports, which answer with what is returned here; below it the
-protocol's words. It knows no session and no server. The order is the specification's (2026-07-28,
-transports, and the section on both eras): who meets two faults is told the first.
+PURE. The order of the checks is the specification's (2026-07-28, transports, and the section on
+both eras); the first fault is reported:
 
-    readable          JSON, not nested too deep                                              400
-                      -32700
-    one message       an object with a method; a batch and a response only where they are    400
-                      -32600
-    routing headers   each at most once                                                      400
-                      -32020
-    the envelope      version and capabilities of the client, in _meta                       400
-                      -32602
-    header = body     version, method, name                                                  400
-    -32020
-    the version       one that is served                                                     400
-                      -32022
-    arguments         headers that repeat arguments say the same                             400
-                      -32020
+    readable          JSON, not nested too deep                                   400 -32700
+    one message       an object with a method; batches and responses only where
+                      they are allowed                                            400 -32600
+    routing headers   each at most once                                           400 -32020
+    envelope          version and capabilities of the client in _meta             400 -32602
+    header = body     version, method and name                                    400 -32020
+    version           a supported one                                             400 -32022
+    arguments         headers that repeat arguments have the same values          400 -32020
 """
 
 from __future__ import annotations
@@ -49,10 +41,10 @@ from modelplex.mcp.constants import (
 )
 
 Headers = Sequence[tuple[bytes, bytes]]
-"""Lower-case names, as they came."""
+"""Names in lower case, in the order in which they came."""
 
 SUPPORTED: Final = (*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS))
-"""What is told to who asks for another version, newest first."""
+"""The versions in the error for an unsupported one, newest first."""
 
 NAMED_BY: Final[Mapping[str, str]] = {
     "tools/call": "name",
@@ -71,9 +63,7 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     UNSUPPORTED_VERSION: 400,
     METHOD_NOT_FOUND: 404,
 }
-"""What an error means for HTTP in the modern era, whoever noticed it. Others are 200: the transport
-did its part.
-"""
+"""The HTTP status of an error in the modern era. Others have 200."""
 
 PARAM: Final = b"mcp-param-"
 LOOKED_AT: Final = frozenset(
@@ -81,17 +71,13 @@ LOOKED_AT: Final = frozenset(
 )
 ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.0+)?")
-"""An integer as a header says it. Nobody means more than 40 digits, and reading thousands takes
-time.
-"""
+"""An integer in a header. The length limit bounds the time to parse it."""
 
 Kind = Literal["request", "notification", "response", "batch", "none"]
 
 
 class ProtocolRefusal(msgspec.Struct, frozen=True):
-    """A message that goes no further: `status` for HTTP, and the JSON-RPC error. `id` is the
-    message's, None where it has none that can be used.
-    """
+    """A refused message: the HTTP status and the JSON-RPC error. `id` is the message's, or None."""
 
     status: int
     code: int
@@ -107,8 +93,8 @@ class ProtocolRefusal(msgspec.Struct, frozen=True):
 
 
 class McpHeaders(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a request's headers the protocol looks at. Those that may come once only are kept as
-    often as they came.
+    """The headers that the protocol uses. Those that may occur once are kept as often as they
+    occur.
     """
 
     accept: str = ""
@@ -129,8 +115,8 @@ class McpHeaders(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def says_modern(self) -> bool:
-        """The version header alone decides: an unknown version too, so that it is told which are
-        known.
+        """The version header alone decides. An unknown version counts too, so that the error lists
+        the known ones.
         """
         return any(version not in LEGACY_VERSIONS for version in self.versions)
 
@@ -157,15 +143,15 @@ def read_head(headers: Headers) -> McpHeaders:
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """Which forms of an answer the client reads."""
+    """The response forms that the client accepts."""
 
     json: bool
     events: bool
 
 
 def accepted(accept: str) -> Accepted:
-    """By media type; `q=0` says no. An absent header accepts nothing by name: what follows from
-    that is the caller's to say.
+    """By media type; `q=0` means no. An absent header accepts nothing; the caller decides what
+    follows.
     """
     types: set[str] = set()
     for part in accept.lower().split(","):
@@ -180,9 +166,6 @@ def accepted(accept: str) -> Accepted:
 
 def not_acceptable(*, wanted: str) -> ProtocolRefusal:
     return ProtocolRefusal(406, INVALID_REQUEST, f"Not acceptable: the Accept header must list {wanted}.")
-
-
-# --- one message ---
 
 
 def read(body: bytes | bytearray, *, max_depth: int) -> Any | ProtocolRefusal:
@@ -208,7 +191,7 @@ def too_deep(max_depth: int) -> ProtocolRefusal:
 
 
 def _deeper_than(limit: int, value: Any) -> bool:
-    """Level by level, so that no depth costs stack."""
+    """Breadth first, so that depth costs no stack."""
     level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
@@ -245,7 +228,7 @@ def is_id(id: Any) -> bool:
 
 
 def id_of(value: Any) -> str | int | None:
-    """The id that an error can be told with."""
+    """The id for an error response."""
     if isinstance(value, dict) and is_id(given := cast("Json", value).get("id")):
         return cast("str | int", given)
     return None
@@ -253,27 +236,24 @@ def id_of(value: Any) -> str | int | None:
 
 def malformed(value: Any) -> ProtocolRefusal:
     """Why a value is no message."""
-    told = "Invalid request: "
+    reason = "Invalid request: "
     if isinstance(value, list):
-        told += "a batch is served on sessions of 2025-03-26 alone, with at least one message in it."
+        reason += "a batch is served on sessions of 2025-03-26 alone, with at least one message in it."
     elif not isinstance(value, dict):
-        told += "a JSON-RPC message is an object."
+        reason += "a JSON-RPC message is an object."
     else:
         message = cast("Json", value)
         if message.get("jsonrpc") != "2.0":
-            told += 'it lacks "jsonrpc": "2.0".'
+            reason += 'it lacks "jsonrpc": "2.0".'
         elif "method" not in message:
-            told += "it has no method, and nothing was asked that it could answer."
+            reason += "it has no method, and nothing was asked that it could answer."
         elif not isinstance(message["method"], str):
-            told += "'method' must be a string."
+            reason += "'method' must be a string."
         elif not isinstance(message.get("params", {}), dict):
-            told += "'params' must be an object."
+            reason += "'params' must be an object."
         else:
-            told += "'id' must be a string or a whole number."
-    return ProtocolRefusal(400, INVALID_REQUEST, told, id=id_of(value))
-
-
-# --- the era ---
+            reason += "'id' must be a string or a whole number."
+    return ProtocolRefusal(400, INVALID_REQUEST, reason, id=id_of(value))
 
 
 def meta_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -284,8 +264,8 @@ def meta_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def era_of(message: Mapping[str, Any], head: McpHeaders | None = None) -> Era | None:
-    """Which era a message speaks; None where nothing in it tells. `head` is None on connections
-    without headers. That a session is known is the caller's to see.
+    """The protocol era of a message; None if nothing in it tells. `head` is None on connections
+    without headers. The caller checks for a session.
     """
     if (head is not None and head.says_modern) or META_VERSION in meta_of(message):
         return "modern"
@@ -304,16 +284,13 @@ def no_era(id: str | int | None) -> ProtocolRefusal:
 
 
 def negotiated(params: Mapping[str, Any]) -> str:
-    """The version of a legacy connection, from what `initialize` asked for."""
+    """The version of a legacy connection, from the version that `initialize` asks for."""
     asked = params.get("protocolVersion")
     return asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
 
 
-# --- a modern request ---
-
-
 def repeated(head: McpHeaders) -> ProtocolRefusal | None:
-    """Of two headers one could be what a proxy looks at, and the other what is meant."""
+    """A header that occurs twice is refused: a proxy could read one and the gateway the other."""
     for name, values in (
         ("MCP-Protocol-Version", head.versions),
         ("Mcp-Method", head.methods),
@@ -327,12 +304,12 @@ def repeated(head: McpHeaders) -> ProtocolRefusal | None:
 def envelope(message: Mapping[str, Any]) -> ProtocolRefusal | None:
     """Whether version and capabilities are there, in their types."""
     meta = meta_of(message)
-    for key, kind, told in ((META_VERSION, str, "a string"), (META_CAPABILITIES, dict, "an object")):
+    for key, kind, reason in ((META_VERSION, str, "a string"), (META_CAPABILITIES, dict, "an object")):
         if not isinstance(meta.get(key), kind):
             return ProtocolRefusal(
                 400,
                 INVALID_PARAMS,
-                f"Invalid params: params._meta must have '{key}', {told}.",
+                f"Invalid params: params._meta must have '{key}', {reason}.",
                 id=id_of(message),
             )
     return None
@@ -352,7 +329,7 @@ def version_served(message: Mapping[str, Any]) -> ProtocolRefusal | None:
 
 
 def same_as_headers(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRefusal | None:
-    """Version, method and name, as the headers repeat them."""
+    """Compare version, method and name with the headers."""
     method = cast("str", message["method"])
     params = cast("Json", message.get("params", {}))
     pairs: list[tuple[str, tuple[str, ...], Any]] = [
@@ -363,9 +340,7 @@ def same_as_headers(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRef
         pairs.append(("Mcp-Name", head.names, params.get(member)))
     for name, values, said in pairs:
         if not values:
-            if (
-                said is None
-            ):  # the request lacks its name altogether, which is told better by who looks for it
+            if said is None:  # the request has no name; a later check reports that better
                 continue
             fault = f"{name} is missing; the body says {_short(said)}."
         elif (value := decoded(values[0])) is None:
@@ -379,7 +354,7 @@ def same_as_headers(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRef
 
 
 def modern_fault(head: McpHeaders | None, message: Mapping[str, Any]) -> ProtocolRefusal | None:
-    """What is wrong with a modern request, but for what only the tool's schema can tell. `head` is
+    """What is wrong with a modern request, except for checks that need the tool's schema. `head` is
     None on connections without headers.
     """
     if head is None:
@@ -392,8 +367,8 @@ def modern_fault(head: McpHeaders | None, message: Mapping[str, Any]) -> Protoco
 def same_arguments(
     head: McpHeaders, message: Mapping[str, Any], schema: Mapping[str, Any]
 ) -> ProtocolRefusal | None:
-    """Whether the `Mcp-Param-*` headers of a tools/call say what its arguments say, for those that
-    the tool's input schema names.
+    """Compare the `Mcp-Param-*` headers of a tools/call with the arguments that the tool's schema
+    names.
     """
     params = cast("Json", message.get("params", {}))
     arguments = params.get("arguments")
@@ -429,7 +404,7 @@ def _argument_fault(values: Sequence[str], said: Any) -> str | None:
     if said is None:  # null and absent are the same
         return "is sent, and the argument is not there." if values else None
     if isinstance(said, dict | list):
-        return None  # no header can say it; the server judges the argument
+        return None  # no header can express it; the server judges the argument
     if not values:
         return "is missing, and the argument is there."
     if len(values) > 1:
@@ -461,13 +436,9 @@ def _at(path: tuple[str, ...], arguments: Any) -> Any:
     return arguments
 
 
-# --- header values ---
-
-
 def decoded(value: str) -> str | None:
-    """What a header's value says: itself, or what its base64 holds. None where that is broken, or
-    not the one way to write it: two spellings of one value would let a filter before us see another
-    one than we do.
+    """The value of a header, decoded if it is base64. None if it is malformed or not canonical:
+    with two spellings of a value, a filter in front could see another one.
     """
     found = ENCODED.fullmatch(value)
     if found is None:

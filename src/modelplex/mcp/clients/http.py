@@ -1,14 +1,8 @@
-"""MCP over HTTP: both eras on every route, their checks, their streams.
+"""MCP over HTTP in both protocol eras: routes, access, POST requests and the REST form.
+`session_http` serves legacy sessions.
 
-Above it stands the app, which knows sockets and says who calls; below it the sessions and the hub.
-What a request is and what is wrong with it `checks` says; this acts on it.
-
-    modern    a POST is a request with all that it needs; its answer is one JSON object, or events
-              from the first notification or 15 s of silence on. Who closes it cancels it
-    legacy    `initialize` makes a session, named by a header. A stream that breaks off can be taken
-              up again; only `notifications/cancelled` cancels
-    2024-11-05    `GET .../sse` is a stream that begins with the address to which messages are
-    posted; it ends with its connection
+A modern POST is self-contained. Its response is one JSON object, or events from the first
+notification or after 15 seconds of silence. A client that closes it cancels it.
 """
 
 from __future__ import annotations
@@ -75,7 +69,7 @@ log = logging.getLogger("modelplex.mcp")
 
 
 async def refuse_path(path: str, status: int, sentence: str, output: HttpOutput) -> None:
-    """Say no in the form that the path belongs to, before anything of the request was read."""
+    """Refuse a request in the form of its path, before the body is read."""
     place = place_of(path)
     if place is not None and place.form in {"tools", "call"}:
         await REST.refuse(status, sentence, output)
@@ -114,7 +108,7 @@ class McpHttp:
 
     @property
     def config(self) -> McpConfig:
-        """May be replaced while it runs; sessions that there are stay."""
+        """May be replaced at run time; existing sessions stay."""
         return self._sessions.config
 
     @config.setter
@@ -123,11 +117,11 @@ class McpHttp:
 
     @property
     def sessions(self) -> int:
-        """How many legacy clients have one."""
+        """The number of legacy sessions."""
         return len(self._sessions)
 
     async def answer(self, request: McpRequest, output: HttpOutput) -> None:
-        """The whole of one request."""
+        """Serve one request."""
         place = place_of(request.path)
         try:
             fault = self._not_allowed_for(request.caller) or self._not_found(request.path, place)
@@ -144,16 +138,14 @@ class McpHttp:
             await refuse_path(request.path, error.status, error.message, output)
 
     def drain(self) -> None:
-        """The gateway stops: streams that end by themselves never are ended now."""
+        """End the streams that would not end by themselves."""
         for stream in tuple(self._legacy.endless):
             stream.finish()
 
     async def close(self) -> None:
-        """End every session, and what runs in it."""
+        """End every session and its requests."""
         self.drain()
         await self._sessions.close()
-
-    # --- who and where ---
 
     def _not_allowed_for(self, caller: Caller) -> ProtocolRefusal | None:
         if caller.kind != "tcp" or caller.agent or self.open_to_all or _is_loopback(caller.listener):
@@ -231,13 +223,11 @@ class McpHttp:
         return await output.body(limit=self.config.max_message, declared=request.length)
 
     async def _message(self, request: McpRequest, output: HttpOutput) -> Any:
-        """The JSON of the body, or a Refusal."""
+        """The JSON of the body, or a ProtocolRefusal."""
         body = await self._body(request, output)
         return await self._offload.run(
             partial(read, body, max_depth=self.config.max_depth), body=body, owner=request.caller.owner
         )
-
-    # --- POST ---
 
     async def _post(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
         head = read_head(request.headers)
@@ -271,8 +261,6 @@ class McpHttp:
         else:
             await refuse(no_era(id_of(value)), output)
 
-    # --- the modern era ---
-
     async def _modern(
         self, value: Any, head: McpHeaders, request: McpRequest, output: HttpOutput, *, server: str | None
     ) -> None:
@@ -282,8 +270,8 @@ class McpHttp:
             await refuse(not_acceptable(wanted="application/json and text/event-stream"), output)
             return
         if message and "id" not in message:
-            # Nothing that a client of this era tells concerns us: a request is cancelled by closing
-            # its answer.
+            # No notification of a modern client has an effect. It cancels a request by closing the
+            # response.
             await output.whole(202, [], b"")
             return
         fault = malformed(value) if kind_of(value) != "request" else modern_fault(head, message)
@@ -307,8 +295,8 @@ class McpHttp:
             output.mind_hang_up()
             await self._responder.carry(stream, output, ResponseManner(events=endless), status=task)
         except asyncio.CancelledError:
-            # Its client is gone, which cancels it, or the gateway stops. Nobody else cancels this
-            # task, so it ends here.
+            # The client is gone, or the gateway stops. Nothing else cancels this task, so it ends
+            # here.
             output.no_longer()
             await cut_short(output)
         finally:
@@ -318,13 +306,11 @@ class McpHttp:
             await asyncio.wait((task,))
 
     async def _ask(self, client: SessionlessClient, message: Json, *, server: str | None) -> int:
-        """Put the answer onto the party's stream. Returns the status that it would have
-        of its own.
-        """
+        """Put the response onto the client's stream. Returns its HTTP status."""
         try:
             reply = await self.gateway.request(client, message, server=server)
         except Exception:
-            # The outermost loop of a request: whatever the hub did not foresee ends here.
+            # The outermost loop of a request: unforeseen errors end here.
             log.exception("a request failed: %r", message["method"])
             reply = McpReply.failed(INTERNAL_ERROR, FAILED)
         client.stream.put(reply.message(message["id"]))

@@ -1,8 +1,4 @@
-"""A message as it comes from a client: read where it is not too large to be walked on the event
-loop.
-
-Above it stand the transports; below it the checks, and the count of a body's values.
-"""
+"""Parses a client's message within limits of size and depth."""
 
 from __future__ import annotations
 
@@ -16,14 +12,14 @@ from modelplex.mcp.clients.checks import ProtocolRefusal
 from modelplex.mcp.constants import INVALID_REQUEST
 
 MAX_VALUES: Final = 50_000
-"""JSON values of one message. The arguments of a call have some dozens, and a file's text is one;
-this many take about 20 ms to read and to look through.
+"""JSON values of one message: this many take about 20 ms to read and to check. The arguments of a
+call have some dozens, and a file's text is one.
 """
 
 
 def read(body: bytes | bytearray, *, max_depth: int) -> Any | ProtocolRefusal:
-    """The JSON value of a body or a line; a Refusal where it is none, has too many values, or is
-    nested deeper than `max_depth`. A lone surrogate is U+FFFD, as in a request for a model.
+    """The JSON value of a body or a line; a ProtocolRefusal if it is invalid, has too many values,
+    or is nested deeper than `max_depth`. A lone surrogate becomes U+FFFD, as in a model request.
     """
     whole = bytes(body)
     try:

@@ -1,8 +1,6 @@
-"""The plain form, for who speaks no MCP: `GET /mcp/v1/tools` and `POST /mcp/v1/tools/{tool}/call`.
-Errors have OpenAI's shape, as everywhere else outside of MCP.
+"""Tools over plain HTTP: `GET /mcp/v1/tools` and `POST /mcp/v1/tools/{tool}/call`.
 
-Above it stands `http`, which knows the paths and who may ask; below it the hub. A tool that failed
-has answered: that is a 200.
+Errors have OpenAI's form. A tool that fails has answered: its status is 200.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ STATUS_OF_REASON: Final[Mapping[str, int]] = {
     "invalid_answer": 502,
     "size": 413,
 }
-"""What the gateway itself refused. Any other reason is a server that cannot be asked now: 503."""
+"""The status of a refusal by the gateway. Any other reason is a server that is unavailable: 503."""
 TYPE_OF_STATUS: Final[Mapping[int, str]] = {
     403: "policy_denied",
     429: "rate_limit_exceeded",
@@ -44,7 +42,7 @@ CODE_OF_STATUS: Final[Mapping[int, str]] = {
     405: "method_not_allowed",
     413: "request_too_large",
 }
-"""Of what goes wrong before a tool is asked."""
+"""Codes of errors before a tool is called."""
 
 
 class RestOutput(Protocol):
@@ -68,8 +66,8 @@ class RestRoutes:
         *,
         max_depth: int,
     ) -> None:
-        """Call one tool with `{"arguments": {...}}`. A caller that hangs up is waited for: a call
-        that runs may have happened already.
+        """Call one tool with `{"arguments": {...}}`. The call goes on when the caller hangs up,
+        since it may have had an effect already.
         """
         value: Any = read(body, max_depth=max_depth) if body else {}
         if isinstance(value, ProtocolRefusal):
@@ -125,7 +123,7 @@ class RestRoutes:
 
 
 def _plain(result: Json) -> Json:
-    """A result without what a revision of MCP has around it."""
+    """A result without the members of an MCP revision."""
     plain = {
         key: value for key, value in result.items() if key not in (*era_translation.ERA_MEMBERS, "_meta")
     }

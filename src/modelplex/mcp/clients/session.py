@@ -1,10 +1,7 @@
-"""One client's conversation: which of its requests run, what is asked of it, and on which stream
-each message goes.
+"""One client's conversation: its running requests, the questions to it, and its message streams.
 
-Above it stand the transports (HTTP, lines), which read messages and carry streams; below it the
-hub. It knows no header and no socket. A `ClientConversation` is what a legacy session or a
-connection is, a `RequestClient` one request in it, and a `MessageStream` what the client reads: it
-can be dropped and taken up again where its messages have ids.
+It knows no header and no socket. A `ClientConversation` is a legacy session or a connection, a
+`RequestClient` one request in it. A client can resume a `MessageStream` whose messages have ids.
 """
 
 from __future__ import annotations
@@ -37,40 +34,37 @@ log = logging.getLogger("modelplex.mcp")
 
 REPLAY_MESSAGES: Final = 256
 REPLAY_BYTES: Final = 1024 * 1024
-"""What of a stream is kept for a client that comes back: what a burst of progress is, and no more
-than a thousand sessions can afford.
+"""What is kept of a stream for a client that resumes it: a burst of progress, and no more than a
+thousand sessions can afford.
 """
 UNREAD_MESSAGES: Final = 8192
 UNREAD_BYTES: Final = 16 * 1024 * 1024
-"""What may wait for a client that is connected and slow. Beyond, the oldest go, and the client is
-told by the end of its stream. Room for four of the largest results.
+"""Unread messages of a slow client: room for four of the largest results. Beyond, the oldest are
+dropped, and the stream ends.
 """
 UNREAD_OF_CALLER: Final = 48 * 1024 * 1024
-"""Of all streams of one caller together, what is kept of finished ones too: many calls at once with
-large results, and a client that reads none of them, would fill the memory. Beyond, an error stands
-in the place of an answer, and what is no answer is dropped.
+"""Bytes in all streams of one caller, finished ones included, so that unread results do not fill
+the memory. Beyond, an error replaces a response, and notifications are dropped.
 """
 LITTLE: Final = 65_536
-"""Bytes of a stream up to which nobody looks at what the caller's others hold."""
+"""Bytes of a stream below which the caller's other streams are not counted."""
 KEPT_STREAMS: Final = 16
-"""Finished streams of a session that can still be taken up. A client comes back within seconds;
-more of them are of clients that never do.
+"""Finished streams of a session that can be resumed. A client that resumes does so
+within seconds.
 """
 KEPT_BYTES: Final = 4 * 1024 * 1024
-"""Of all of them together; the newest stays, whatever its size."""
+"""Bytes of all finished streams of a session; the newest always stays."""
 MOST_RUNNING: Final = 256
-"""Requests that one conversation may have running, lists and subscriptions too. Calls are counted
-for each caller besides.
+"""Running requests of one conversation, lists and subscriptions included. Calls are also limited by
+caller.
 """
 CANCELLED: Final = 0
-"""The code of a request that its client cancelled: outside of the ranges that JSON-RPC keeps for
-itself, and what the reference implementation says.
-"""
+"""The error code of a request that its client cancelled, as in the reference implementation."""
 FAILED: Final = "The gateway failed while answering; its log says why."
 
 
 class ToolBackend(Protocol):
-    """The hub, as far as agents' requests go through it."""
+    """The tool gateway as the transports use it."""
 
     def knows(self, server: str) -> bool: ...
     async def request(self, client: McpClient, message: Json, *, server: str | None = None) -> McpReply: ...
@@ -93,7 +87,7 @@ class CallerStreams:
         self.streams: WeakSet[MessageStream] = WeakSet()
 
     def __repr__(self) -> str:
-        return f"<Unread {self.size} bytes in {len(self.streams)} streams>"
+        return f"<CallerStreams {self.size} bytes in {len(self.streams)} streams>"
 
     @property
     def size(self) -> int:
@@ -101,16 +95,16 @@ class CallerStreams:
 
 
 _UNREAD: Final[WeakValueDictionary[str, CallerStreams]] = WeakValueDictionary()
-"""By the caller's owner. The memory is the process's, so this is too."""
+"""By owner. The memory is the process's, so this is too."""
 
 
 class MessageStream:
-    """Messages in the order in which one client reads them, each with a number from 1 on. With
-    `keeps`, what was read stays for a while. `owner` is the caller's, whose streams are bounded
-    together; "" for a stream that holds nothing for long.
+    """Messages for one client in order, numbered from 1. With `keeps`, messages that were read stay
+    for a while. `owner` is the caller whose streams are limited together; "" for a stream that
+    holds little.
 
-    `read_to` is the number up to which a connected client was written to; `finished` says that no
-    more will come.
+    `read_to` is the last number written to a connected client; `finished` says that no more
+    messages come.
     """
 
     __slots__ = ("__weakref__", "_changed", "_items", "_reader", "_size", "_unread", "answers", "connected", "finished", "keeps", "key", "last", "mute", "read_to", "shown")  # fmt: skip
@@ -119,7 +113,7 @@ class MessageStream:
         self.key = key
         self.keeps = keeps
         self.mute = mute
-        """Its client reads one JSON answer and nothing else: what is no response has no place."""
+        """The client reads one JSON response: notifications are dropped."""
         self._reader = 0
         self._items: deque[tuple[int, bytes]] = deque()
         self._size = 0
@@ -133,14 +127,14 @@ class MessageStream:
         self.finished = False
         self.connected = False
         self.shown = False
-        """Its ids were seen by the client, which can name it."""
+        """The client has seen the ids, so it can resume."""
         self.answers = 0
-        """How many of its messages are responses."""
+        """The number of responses among its messages."""
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "open"
         reader = ", read" if self.connected else ""
-        return f"<Stream {self.key} {state}{reader} {self.read_to} of {self.last}>"
+        return f"<MessageStream {self.key} {state}{reader} {self.read_to} of {self.last}>"
 
     def put(self, message: Json) -> None:
         if self.finished or (self.mute and "method" in message):
@@ -165,29 +159,27 @@ class MessageStream:
         self._changed.set()
 
     def read(self, number: int) -> None:
-        """Written to the client."""
+        """Messages up to this number were written to the client."""
         self.read_to = max(self.read_to, number)
         self._trim()
 
     def after(self, number: int) -> list[tuple[int, bytes]]:
-        """What there is above this number."""
+        """The messages above this number."""
         return [item for item in self._items if item[0] > number]
 
     def has_all_after(self, number: int) -> bool:
-        """Whether nothing that comes after this number is lost, and the number was given out at
-        all.
-        """
+        """Whether no message after this number is lost, and the number was issued."""
         first = self._items[0][0] if self._items else self.last + 1
         return first - 1 <= number <= self.last
 
     @property
     def start(self) -> int:
-        """The number after which nothing is lost."""
+        """The number after which no message is lost."""
         return self._items[0][0] - 1 if self._items else self.last
 
     def take(self) -> int:
-        """Become its reader; who was it before finds out at its next look. Returns what `more` and
-        `leave` want to know.
+        """Become the reader in place of another. Returns the reader's number for `more` and
+        `leave`.
         """
         self._reader += 1
         self.connected = True
@@ -200,17 +192,15 @@ class MessageStream:
             self._trim()
 
     async def more(self, number: int, *, reader: int) -> bool:
-        """Returns once there is something above `number`, or the end. False where another reader
-        came.
-        """
+        """Wait for a message above `number`, or the end. False if another reader has taken over."""
         while self.last <= number and not self.finished and reader == self._reader:
             self._changed.clear()
             await self._changed.wait()
         return reader == self._reader
 
     async def settled(self) -> None:
-        """Returns once it is known what form the answer has: at the end, or at the first message
-        that is no response.
+        """Wait until the form of the response is known: the end, or the first message that is no
+        response.
         """
         while not self.finished and self.last == self.answers:
             self._changed.clear()
@@ -231,20 +221,20 @@ class MessageStream:
             return len(self._items) > 1 and (len(self._items) > UNREAD_MESSAGES or self._size > UNREAD_BYTES)
         if not self.keeps:
             return True
-        # The last one stays, whatever its size: it may be the answer.
+        # The last message stays, whatever its size: it may be the response.
         return len(self._items) > 1 and (len(self._items) > REPLAY_MESSAGES or self._size > REPLAY_BYTES)
 
 
 class ClientQuestion(msgspec.Struct):
-    """A request that was made of the client, and waits."""
+    """An open request to the client."""
 
     future: asyncio.Future[McpReply]
     stream: MessageStream
 
 
 class ClientConversation:
-    """A Party: what belongs to no request of it goes to `stream`. `single` says that there is no
-    other stream: a connection of lines, or HTTP+SSE.
+    """An McpClient for a legacy session or a connection. Messages that belong to no request go to
+    `stream`.
     """
 
     def __init__(
@@ -276,7 +266,7 @@ class ClientConversation:
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "open" if self.open else "new"
-        return f"<Conversation {self.era} {self.version} {state}, {len(self._running)} running, {len(self._questions)} asked>"
+        return f"<ClientConversation {self.era} {self.version} {state}, {len(self._running)} running, {len(self._questions)} asked>"
 
     @property
     def busy(self) -> bool:
@@ -288,11 +278,9 @@ class ClientConversation:
     async def ask(self, method: str, params: Json) -> McpReply:
         return await self.ask_on(self.stream, method, params)
 
-    # --- what the client sends ---
-
     def start(self, message: Json, stream: MessageStream, *, done: Callable[[], None] | None = None) -> bool:
-        """Answer a request on this stream, in a task of its own. False where a request with that id
-        is running: its answer could not be told from this one's.
+        """Answer a request on this stream, in a task of its own. False if a request with that id is
+        running.
         """
         name: str | int = message["id"]
         if name in self._running:
@@ -325,13 +313,12 @@ class ClientConversation:
         try:
             reply = await self.gateway.request(client, message, server=self.server)
         except asyncio.CancelledError:
-            # Modern clients expect silence; a legacy one may be waiting on a stream that has to end
-            # with something.
+            # A modern client expects no answer; a legacy one may wait for the end of a stream.
             if self.era == "legacy" and not self.ended:
                 stream.put(McpReply.failed(CANCELLED, "Request cancelled").message(name))
             raise
         except Exception:
-            # The outermost loop of a request: whatever the hub did not foresee ends here.
+            # The outermost loop of a request: unforeseen errors end here.
             log.exception("a request failed: %r", message.get("method"))
             reply = McpReply.failed(INTERNAL_ERROR, FAILED)
         if begins and reply.error is None:
@@ -339,7 +326,7 @@ class ClientConversation:
         stream.put(reply.message(name))
 
     def receive(self, message: Json) -> None:
-        """A notification or a response of the client."""
+        """Take a notification or a response of the client."""
         if "method" not in message:
             self._receive_response(message)
         elif message["method"] == "notifications/cancelled":
@@ -350,7 +337,7 @@ class ClientConversation:
             task.add_done_callback(self._notifying.discard)
 
     def cancel(self, id: Any) -> None:
-        """Whether it was there or not: a cancellation may cross the answer."""
+        """Cancel a running request. An unknown id is no error: the response may be on its way."""
         if isinstance(id, str | int) and (task := self._running.get(id)) is not None:
             task.cancel()
 
@@ -370,10 +357,8 @@ class ClientConversation:
                 else McpReply(result=message.get("result"))
             )
 
-    # --- what is asked of the client ---
-
     async def ask_on(self, stream: MessageStream, method: str, params: Json) -> McpReply:
-        """Wait for the client's answer, however long: who asks sets the limit by cancelling."""
+        """Ask the client and wait for the answer without a time limit."""
         if self.era == "modern":
             return McpReply.failed(METHOD_NOT_FOUND, "A client of this revision takes no requests.")
         if self.ended or stream.finished or stream.mute:
@@ -390,10 +375,8 @@ class ClientConversation:
         finally:
             self._questions.pop(name, None)
 
-    # --- its life ---
-
     def negotiate(self, params: Json) -> ClientConversation:
-        """What `initialize` says of the client."""
+        """Take the version and the capabilities of `initialize`."""
         self.version = negotiated(params)
         capabilities = params.get("capabilities")
         self.capabilities = cast("Json", capabilities) if isinstance(capabilities, dict) else {}
@@ -408,7 +391,9 @@ class ClientConversation:
         self.gateway.open_session(self, server=self.server, channel=self.stream.put)
 
     async def end(self) -> None:
-        """Cancel what runs, fail what was asked, let the hub forget it. Safe to call twice."""
+        """Cancel running requests, fail open questions, close the session at the gateway. Safe to
+        call twice.
+        """
         if self.ended:
             return
         self.ended = True
@@ -425,13 +410,13 @@ class ClientConversation:
             await asyncio.wait(tasks)
 
     async def settle(self, seconds: float) -> None:
-        """Wait for what runs, so long."""
+        """Wait for running requests, at most so long."""
         if self._running:
             await asyncio.wait(tuple(self._running.values()), timeout=seconds)
 
 
 class RequestClient:
-    """The Party of one request: what belongs to it goes onto its stream."""
+    """The McpClient of one request: notifications go onto the request's stream."""
 
     __slots__ = ("_conversation", "_stream", "capabilities", "era", "version")
 
@@ -446,12 +431,12 @@ class RequestClient:
         self.era: Era = conversation.era
         self.version = conversation.version
         self.capabilities = conversation.capabilities
-        if self.era == "modern":  # where each request says it for itself
+        if self.era == "modern":  # each modern request has its own
             meta = meta_of(message)
             self.version, self.capabilities = meta[META_VERSION], meta[META_CAPABILITIES]
 
     def __repr__(self) -> str:
-        return f"<Turn of {self._conversation!r} on {self._stream!r}>"
+        return f"<RequestClient of {self._conversation!r} on {self._stream!r}>"
 
     @property
     def caller(self) -> Caller:
@@ -469,7 +454,7 @@ class RequestClient:
 
 
 class SessionlessClient(msgspec.Struct, frozen=True):
-    """The Party of a modern request, which has neither session nor memory."""
+    """The McpClient of a modern request, which has no session."""
 
     caller: Caller
     version: str
@@ -492,8 +477,8 @@ def start_all(
     *,
     done: Callable[[], None],
 ) -> int:
-    """Take a batch: its requests run at once, the rest is heard. Returns how many requests there
-    are; `done` is called after the last of them.
+    """Start the requests of a batch and take its other messages. Returns the number of requests;
+    `done` is called after the last of them.
     """
     requests = 0
     left = 0
@@ -529,9 +514,7 @@ def already_running(message: Json) -> Json:
 
 
 def _unread(message: object) -> object:
-    """What stands in the place of an answer, or of those of a batch, that its client has no room
-    for.
-    """
+    """The error that replaces a response, or those of a batch, for which there is no room."""
     if isinstance(message, list):
         return [_unread(each) for each in cast("list[object]", message)]
     text = (
@@ -555,5 +538,5 @@ def already_initialized(message: Json) -> Json:
 
 
 def answers_of(items: Sequence[tuple[int, bytes]]) -> bytes:
-    """The responses of a batch, as its own answer."""
+    """The responses of a batch as one JSON array."""
     return b"[" + b",".join(data for _, data in items) + b"]"

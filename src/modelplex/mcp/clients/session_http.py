@@ -109,8 +109,8 @@ class SessionHttp:
     def _on_finished(
         self, session: LegacySession, stream: MessageStream, output: HttpOutput
     ) -> Callable[[], None]:
-        """What is done after a request that may run on when its client is gone, with its body in
-        memory.
+        """Keep the body's memory reserved, and finish the stream, when a request ends that may
+        outlast its client.
         """
         release = output.keep_body()
 
@@ -129,12 +129,12 @@ class SessionHttp:
         *,
         after: int | None = None,
     ) -> None:
-        """Carry a stream of a session for as long as its client is there. What runs goes on without
-        it. With `after`, events from that one on.
+        """Write a session's stream while its client is connected. Its requests go on without it.
+        With `after`, events from that one on.
         """
         polling = session.version >= POLLING_SINCE
         manner = msgspec.structs.replace(manner, numbered=True, primed=polling)
-        # Its reader is here from the first message on, and not only from the first that is written.
+        # Be the reader from the first message on.
         reader = stream.take() if after is None else 0
         try:
             output.mind_hang_up()
@@ -201,9 +201,7 @@ class SessionHttp:
         await output.whole(200, [], b"")
 
     async def _without_session(self, head: McpHeaders, request: McpRequest, output: HttpOutput) -> None:
-        """A client that never had one gets to know that this is for POST; one that had one, to
-        begin anew.
-        """
+        """405 for a client that never had a session, 404 for one whose session has ended."""
         if head.sessions and not head.says_modern:
             await refuse(no_session(None), output)
         else:

@@ -1,9 +1,4 @@
-"""The sessions of legacy clients over HTTP: who has which, how many there may be, and when one is
-over.
-
-Above it stands `http`, which reads their names from headers; below it the conversation. It knows
-the clock that it is given and the loop's timers, and nothing of messages.
-"""
+"""The legacy sessions over HTTP: their limits, their owners and their expiry."""
 
 from __future__ import annotations
 
@@ -23,21 +18,17 @@ from modelplex.mcp.clients.session import (
 )
 
 SWEEP_SECONDS: Final = 30.0
-"""How often sessions are looked at that nobody uses; at most this much later than configured one
-goes.
-"""
+"""Seconds between two checks for idle sessions."""
 KEPT_OF_ALL: Final = 32 * 1024 * 1024
-"""Bytes of the finished streams of all sessions; beyond, those of the caller who has most go, of
-the sessions that were used longest ago first.
+"""Bytes of finished streams in all sessions. Beyond, those of the caller with the most are dropped,
+of the least recently used sessions first.
 """
 GET_STREAM: Final = "0"
-"""The key of the stream of what belongs to no request."""
+"""The key of the stream for messages that belong to no request."""
 
 
 class LegacySession(ClientConversation):
-    """A legacy client's, over HTTP: a Conversation with streams that have names, known by an id in
-    a header.
-    """
+    """A legacy session over HTTP: a conversation with named streams and an id."""
 
     def __init__(
         self,
@@ -58,7 +49,7 @@ class LegacySession(ClientConversation):
         )
         self.used = now
         self.alone = alone
-        """It has one stream and ends with it, as of 2024-11-05."""
+        """It has one stream and ends with it, as in 2024-11-05."""
         self._streams: OrderedDict[str, MessageStream] = OrderedDict()
         self._count = 0
         self.kept = 0
@@ -66,7 +57,7 @@ class LegacySession(ClientConversation):
 
     @property
     def quiet(self) -> bool:
-        """Nobody is connected and nothing runs."""
+        """Whether no client is connected and no request runs."""
         return (
             not self.busy
             and not self.stream.connected
@@ -84,7 +75,7 @@ class LegacySession(ClientConversation):
         return stream
 
     def finished(self, stream: MessageStream) -> None:
-        """The last of its messages is there. Kept only where the client knows its name."""
+        """A stream has its last message. It is kept only if the client has seen its ids."""
         stream.finish()
         if not stream.shown:
             self._streams.pop(stream.key, None)
@@ -96,7 +87,7 @@ class LegacySession(ClientConversation):
             self.kept -= oldest.size
 
     def forget(self) -> None:
-        """What is kept of finished streams; who comes back for it has to ask anew."""
+        """Drop finished streams; a client cannot resume them any more."""
         for stream in [each for each in self._streams.values() if each.finished]:
             del self._streams[stream.key]
         self.kept = 0
@@ -106,7 +97,7 @@ class LegacySession(ClientConversation):
 
 
 class Sessions:
-    """All of a process. `ids` gives 128 random bits, `clock` seconds."""
+    """All sessions of the process. `ids` gives 128 random bits, `clock` seconds."""
 
     def __init__(self, config: McpConfig, *, ids: Callable[[], str], clock: Callable[[], float]) -> None:
         self.config = config
@@ -123,7 +114,7 @@ class Sessions:
         return len(self._sessions)
 
     async def close(self) -> None:
-        """End every one, and what runs in it."""
+        """End every session and its requests."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -133,19 +124,19 @@ class Sessions:
             await asyncio.wait(tuple(self._ending))
 
     def find(self, name: str, caller: Caller, server: str | None) -> LegacySession | None:
-        """The one that is named, if it is this caller's: another's is as unknown as none."""
+        """The session of this id, if it belongs to this caller."""
         session = self._sessions.get(name)
         if session is None or not session.belongs_to(caller, server):
             return None
-        session.caller = caller  # what its agent may do can have changed since it began
+        session.caller = caller  # the agent's permissions may have changed since the session began
         session.used = self.clock()
         self._sessions.move_to_end(session.session)
         return session
 
     def room(self, caller: Caller) -> bool:
-        """Whether one more may be made on this listener. One that its owner left behind makes room,
-        since clients seldom say that they end; or one of the caller who has most of them, where
-        this one has fewer.
+        """Whether one more session fits on this listener. To make room, an idle session of the same
+        owner ends, since clients seldom end theirs; or one of the caller with the most sessions, if
+        this caller has fewer.
         """
         here = [each for each in self._sessions.values() if each.caller.listener == caller.listener]
         if len(here) < self.config.max_sessions:
@@ -166,7 +157,7 @@ class Sessions:
         return session
 
     def finished(self, session: LegacySession, stream: MessageStream) -> None:
-        """The last message of a request's stream is there."""
+        """A request's stream has its last message."""
         session.finished(stream)
         if session.kept:
             self._bound_kept()
@@ -206,8 +197,8 @@ class Sessions:
 
 
 def _of_greediest(sessions: Sequence[LegacySession], owner: str) -> LegacySession | None:
-    """A session of the caller who has most: the oldest that nobody uses, else the oldest. None
-    where `owner` would have as many.
+    """A session of the caller with the most: the oldest idle one, else the oldest. None if `owner`
+    would have as many.
     """
     counts = Counter(each.caller.owner for each in sessions)
     greediest, most = counts.most_common(1)[0]

@@ -1,7 +1,5 @@
-"""From a stream to a client: as one JSON value where that is all, else as events.
-
-Above it stands `http`, which knows what was asked; below it the streams, and the caller's side of a
-request. It knows no session, but how its events are named.
+"""Writes a message stream as an HTTP response: one JSON value if that is all, else server-sent
+events.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from modelplex.mcp.clients.session import MessageStream, answers_of
 from modelplex.mcp.constants import INTERNAL_ERROR
 
 QUIET_SECONDS: Final = 15.0
-"""Silence after which an answer becomes a stream, and on a stream a comment is written: less than
-what proxies and clients wait for.
+"""Seconds of silence after which a response becomes an event stream, and after which a comment is
+written: less than the timeouts of proxies and clients.
 """
 RETRY_MS: Final = 1000
-"""What a client whose stream broke off is told to wait before it comes back."""
+"""The delay before a client resumes a broken stream."""
 
 JSON: Final = (b"content-type", b"application/json")
 EVENTS: Final = (
@@ -33,7 +31,7 @@ COMMENT: Final = b":\n\n"
 
 
 class HttpOutput(Protocol):
-    """The caller's side of one request; listen.door.Door."""
+    """The response side of one HTTP request; implemented in `server`."""
 
     begun: bool
     stopping: bool
@@ -50,9 +48,9 @@ class HttpOutput(Protocol):
 
 
 class ResponseManner(msgspec.Struct, frozen=True, kw_only=True):
-    """How an answer is carried. `names` are headers more. `numbered` gives events ids to come back
-    with, and `primed` says one before the first message. `events` does not wait for what the answer
-    will be; `batch` answers with an array.
+    """How a response is written. `names` are further headers. `numbered` gives events ids, and
+    `primed` sends an id before the first message. `events` starts an event stream at once; `batch`
+    answers with an array.
     """
 
     names: tuple[tuple[bytes, bytes], ...] = ()
@@ -63,7 +61,7 @@ class ResponseManner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SseResponder:
-    """Carries streams; `quiet` is what it takes for silence, in seconds."""
+    """Writes streams. `quiet` is the silence in seconds after which a comment is sent."""
 
     def __init__(self, quiet: float = QUIET_SECONDS) -> None:
         self._quiet = quiet
@@ -76,8 +74,8 @@ class SseResponder:
         *,
         status: asyncio.Task[int] | None = None,
     ) -> None:
-        """The whole of an answer. `status` is the task that fills the stream, and gives a lone
-        answer its HTTP status.
+        """Write a whole response. `status` is the task that fills the stream; it gives a single
+        response its HTTP status.
         """
         if not manner.events:
             try:
@@ -116,7 +114,7 @@ class SseResponder:
         after: int = 0,
         first: bytes = b"",
     ) -> None:
-        """Events until the stream ends, another connection takes it over, or this one is
+        """Write events until the stream ends, another connection takes it over, or this client is
         too slow.
         """
         reader = stream.take()
@@ -129,7 +127,7 @@ class SseResponder:
             while True:
                 items = stream.after(after)
                 if items and items[0][0] != after + 1:
-                    output.cut()  # what is missing can be asked for anew; a gap could not be seen
+                    output.cut()  # the client can resume; it could not see a gap
                     return
                 if items:
                     await output.write(
@@ -149,8 +147,8 @@ class SseResponder:
             stream.leave(reader)
 
     async def _more(self, stream: MessageStream, output: HttpOutput, *, after: int, reader: int) -> bool:
-        """Wait for more, with a comment now and then. False where another connection carries it
-        now.
+        """Wait for more messages and send comments meanwhile. False if another connection took
+        over.
         """
         try:
             async with asyncio.timeout(self._quiet):
@@ -161,9 +159,7 @@ class SseResponder:
 
 
 async def _settle(stream: MessageStream, status: asyncio.Task[int] | None) -> None:
-    """Until the answer's form is known. A task that failed is raised from, since it will put
-    nothing.
-    """
+    """Wait until the form of the response is known. Raises the error of a failed task."""
     if status is None:
         await stream.settled()
         return
@@ -183,7 +179,7 @@ def _event(stream: MessageStream, number: int, data: bytes, *, numbered: bool) -
 
 
 async def cut_short(output: HttpOutput) -> None:
-    """The client is gone, and then nobody reads this; or the gateway stops, and it does."""
+    """End a response: with an error if the gateway stops, silently if the client is gone."""
     if not output.stopping:
         return
     if output.begun:

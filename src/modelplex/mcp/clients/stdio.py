@@ -1,9 +1,7 @@
-"""MCP's stdio framing on a socket: one JSON-RPC message a line, one connection one client.
+"""MCP's stdio framing on a socket: one JSON-RPC message per line, one client per connection.
 
-Above it stands the listener of that socket, which says who calls; below it the conversation and the
-hub. The era of a connection is that of the first request that is answered, for its whole life. It
-ends with the client's half: what runs then gets a moment to be answered, so that a script may write
-and hang up.
+The first request that is answered fixes the protocol era of a connection. When the client stops
+writing, running requests get a moment to finish, so that a script may write and hang up.
 """
 
 from __future__ import annotations
@@ -36,23 +34,21 @@ from modelplex.mcp.clients.session import (
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_REQUEST, Json
 
 BATCHING: Final = "2025-03-26"
-"""The one revision that has batches."""
+"""The only revision with batches."""
 LAST_ANSWERS_SECONDS: Final = 1.0
-"""For what runs when the client stops writing. One that is gone altogether looks the same until it
-is written to.
+"""For running requests after the client stops writing. A client that is gone looks the same until
+it is written to.
 """
-LAST_WORDS_SECONDS: Final = 2.0
-"""For a client to take what was written before the connection is closed."""
+LAST_WRITE_SECONDS: Final = 2.0
+"""For a client to read what was written before the connection closes."""
 
 
 PIECE: Final = 65_536
-"""Bytes that are read at once. No more than that is in memory of a connection whose lines nobody
-has counted.
-"""
+"""Bytes per read: the memory of a connection that is not reserved."""
 
 
 class LineMemory(Protocol):
-    """What one line takes of the process's memory; listen.admission.Reservation."""
+    """The memory reserved for one line."""
 
     def reach(self, size: int) -> None: ...
     def release(self) -> None: ...
@@ -63,8 +59,8 @@ class LineTooLong(Exception):
 
 
 class StdioLineReader:
-    """Lines of at most `limit` bytes. Each comes with the memory that it takes, for its reader to
-    release.
+    """Lines of at most `limit` bytes. Each comes with its reserved memory, which the reader
+    releases.
     """
 
     def __init__(
@@ -76,8 +72,8 @@ class StdioLineReader:
         self._rest = bytearray()
 
     async def next(self) -> tuple[bytes, LineMemory] | None:
-        """The next line, or what stands at the end without a line's end; None after it. Raises
-        TooLong, OSError, and AgentLimited or Busy where there is no memory for it.
+        """The next line, also the last one without a line end; None at the end. Raises LineTooLong,
+        OSError, and AgentLimited or Busy if there is no memory for it.
         """
         memory = self._reserve()
         try:
@@ -112,7 +108,7 @@ class StdioLineReader:
 
 
 class StdioConnections:
-    """Serves connections. `server` is the one that they are bound to, None for all of them."""
+    """Serves connections to one server, or to all if `server` is None."""
 
     def __init__(
         self, gateway: ToolBackend, config: McpConfig, *, ids: Callable[[], str], server: str | None = None
@@ -125,7 +121,7 @@ class StdioConnections:
         self._ending: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
-        return f"<Lines {len(self._open)} connections>"
+        return f"<StdioConnections {len(self._open)} connections>"
 
     async def serve(
         self,
@@ -135,7 +131,7 @@ class StdioConnections:
         *,
         reserve: Callable[[], LineMemory],
     ) -> None:
-        """One connection, until it ends. `reserve` begins to count the memory of a line."""
+        """Serve one connection until it ends. `reserve` starts the memory reservation of a line."""
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
@@ -163,11 +159,11 @@ class StdioConnections:
         self, conversation: ClientConversation, writing: asyncio.Task[None], writer: asyncio.StreamWriter
     ) -> None:
         await conversation.end()
-        await asyncio.wait((writing,), timeout=LAST_WORDS_SECONDS)
+        await asyncio.wait((writing,), timeout=LAST_WRITE_SECONDS)
         writing.cancel()
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(writer.wait_closed(), LAST_WORDS_SECONDS)
+            await asyncio.wait_for(writer.wait_closed(), LAST_WRITE_SECONDS)
         if not writer.transport.is_closing() or writer.transport.get_write_buffer_size():
             writer.transport.abort()
 
@@ -233,9 +229,7 @@ class StdioConnections:
     def _fault(
         self, conversation: ClientConversation, message: Json, *, fixed: bool
     ) -> ProtocolRefusal | None:
-        """What is wrong with a request on this connection. The first without a fault says which era
-        it is.
-        """
+        """What is wrong with a request on this connection. The first valid one fixes the era."""
         era = conversation.era if fixed else era_of(message)
         if era is None:
             return no_era(id_of(message))
@@ -245,7 +239,7 @@ class StdioConnections:
         return fault
 
     def _batch(self, conversation: ClientConversation, value: list[Any], *, done: Callable[[], None]) -> bool:
-        """Whether it has requests, after the last of which `done` is called."""
+        """Start a batch. True if it has requests; `done` is called after the last of them."""
         if (
             not conversation.open
             or conversation.version != BATCHING
@@ -264,7 +258,7 @@ class StdioConnections:
 
 
 class BatchStream(MessageStream):
-    """The stream of a batch: its answers go out together, anything else at once."""
+    """The stream of a batch: collects responses, passes other messages on."""
 
     __slots__ = ("_answers", "_out")
 
@@ -285,8 +279,8 @@ class BatchStream(MessageStream):
 
 
 async def _write(stream: MessageStream, writer: asyncio.StreamWriter) -> None:
-    """Write lines until the stream ends or nobody reads. A client that is too slow loses its
-    connection, since a gap could not be seen.
+    """Write lines until the stream ends or the client stops reading. A client that is too slow is
+    disconnected, since it could not see a gap.
     """
     written = 0
     reader = stream.take()

@@ -1,8 +1,6 @@
-"""The tool servers behind the gateway: one handle for each, whatever it speaks and however it is
-reached.
+"""The tool servers' side: one `ManagedServer` per server, over stdio or HTTP.
 
-Above it stands the hub; below it the words of the protocol, the config's types and the HTTP client.
-It knows no caller, no policy and no exposed name: a server's own names go in and come out.
+Knows no caller, no policy and no exposed name.
 """
 
 from modelplex.mcp.servers.cache import CACHE_FOLDER, CatalogCache, DiskCache, EraVerdict, WriteOnlyCache

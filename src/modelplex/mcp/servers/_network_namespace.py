@@ -1,9 +1,9 @@
-"""Puts itself into an empty network namespace and becomes the command of its arguments: `python -I
--S _alone.py COMMAND ARG...`, COMMAND with its whole path.
+"""Enters an empty network namespace and executes the command of its arguments:
+`python -I -S _network_namespace.py COMMAND ARG...`, COMMAND with its whole path.
 
-A program of its own, since nothing should run between fork and exec in a process that has threads.
-Its pid, its session and its streams are those of the command. `lo` is brought up, since a server
-may talk to itself; nothing else is there. Source: unshare(2), user_namespaces(7), netdevice(7).
+A program of its own, since nothing should run between fork and exec in a process with threads. Its
+pid, session and streams become the command's. Brings `lo` up, since a server may connect to itself.
+Source: unshare(2), user_namespaces(7), netdevice(7).
 """
 
 import ctypes
@@ -14,8 +14,8 @@ import struct
 import sys
 
 REFUSED = 96
-"""What it exits with where there can be no such namespace; why is on stderr. A number that no
-convention gives a meaning to.
+"""The exit status if there can be no namespace; stderr has the reason. No convention uses this
+number.
 """
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -25,7 +25,7 @@ IFF_UP = 0x1
 
 
 def leave() -> None:
-    """Raises OSError where the system does not let its users have namespaces."""
+    """Raises OSError if the system does not allow user namespaces."""
     uid, gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:

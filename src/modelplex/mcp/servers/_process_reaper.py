@@ -1,9 +1,8 @@
-"""Ends what the gateway could not: a program of its own that waits for the gateway's death and then
-kills every process that a tool server left.
+"""Waits for the gateway's death and then kills every process that a tool server left.
 
-It is started as `python -I -S _keeper.py MARK` and reads its stdin: "+PID" and "-PID" lines name
-sessions that began and ended, the end of the file is the gateway's. It stands alone: only the
-standard library's smallest modules, since it lives as long as the gateway does.
+Started as `python -I -S _process_reaper.py MARK`. Reads stdin: the lines "+PID" and "-PID" name
+sessions that began and ended; end of file means that the gateway is gone. Uses only small modules
+of the standard library, since it lives as long as the gateway.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Where a remote server is: its origin and the target of a request there, and whether another
-address that it names is still its own.
+"""The address of a remote server, and whether another address is of the same origin.
 
-PURE. Above it stand the channels over HTTP; below it the client's `Origin`.
+PURE.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from modelplex.http_client import Origin, parse_origin
 
 
 class Address(msgspec.Struct, frozen=True):
-    """`target` is the path with its query, as the request line has it."""
+    """`target` is the path with its query, as in the request line."""
 
     origin: Origin
     target: str
 
     def joined(self, location: str) -> Address | None:
-        """What a redirect or an `endpoint` event names, where it is of the same origin;
+        """The address in a redirect or an `endpoint` event if it is of the same origin;
         else None.
         """
         if self.origin.unix is not None:
@@ -39,7 +38,7 @@ def parse_address(url: str) -> Address:
     """Raises ValueError, with a sentence that does not repeat the URL."""
     plain, _, query = url.partition("#")[0].partition("?")
     origin, path = parse_origin(plain)
-    # A slash at the end means another resource to many servers.
+    # A slash at the end names another resource for many servers.
     return Address(origin, _target(path + "/" if plain.endswith("/") or not path else path, query))
 
 

@@ -1,10 +1,9 @@
-"""What was learnt of a server, kept on the disk: its catalogue, so that listing starts nothing, and
-which era it speaks, so that it is probed once.
+"""Stores what was learnt of a server on disk: its catalog, so that listing starts nothing, and its
+protocol era, so that it is probed once.
 
-Above it stands the handle; below it the disk. A file is found by the fingerprint of how the server
-is started, never by its name: another command is another server. Everything here may be lost at any
-time. Nothing secret is written: arguments and values of variables enter the fingerprint only as a
-digest.
+A file's name is the fingerprint of how the server is started: another command is another server.
+Files may be lost at any time and hold no secrets: arguments and values of variables enter the
+fingerprint as a digest.
 """
 
 from __future__ import annotations
@@ -25,20 +24,19 @@ from modelplex.mcp.constants import Catalog, Era
 from modelplex.mcp.servers.processes import resolved
 
 CACHE_FOLDER: Final = "mcp"
-"""Below the state folder: the catalogues that make listing start nothing."""
+"""Below the state folder."""
 FORMAT: Final = 1
-"""Of the files. Another number is not read."""
+"""The version of the files' format. Other versions are not read."""
 LARGEST: Final = 64 * 1024 * 1024
-"""Bytes of a file that is read: far above any catalogue, far below what hurts."""
+"""Bytes of a file that is read: far above any catalog."""
 
 MOST_FILES: Final = 512
-"""Files that are kept, the newest ones: twice as many servers as anybody has."""
+"""Files that are kept, newest first: twice as many as anybody has servers."""
 
 
 class EraVerdict(msgspec.Struct, frozen=True):
-    """Which era a server speaks, and which revision. `sse` is the older form over HTTP. `guesses`:
-    how many times in a row it is only taken for an older one, since it did not answer the probe in
-    time.
+    """The protocol era and revision of a server. `sse` is HTTP+SSE. `guesses` counts how often in a
+    row it was taken for a legacy server because it missed the probe's deadline.
     """
 
     era: Era
@@ -48,16 +46,16 @@ class EraVerdict(msgspec.Struct, frozen=True):
 
 
 class CatalogCache(Protocol):
-    """Never raises: what cannot be read or written is as if it were not there."""
+    """Never raises: what cannot be read or written counts as missing."""
 
     async def load(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]: ...
     async def store(self, fingerprint: str, catalog: Catalog | None, verdict: EraVerdict | None) -> None:
-        """Keep both. None keeps nothing of it, also not what was there."""
+        """Store both. None removes what was stored."""
         ...
 
     async def is_late(self, fingerprint: str) -> bool: ...
     async def set_late(self, fingerprint: str, late: bool) -> None:  # noqa: FBT001 - a value that is kept
-        """Keep whether the server took long to tell its lists."""
+        """Store whether the server's lists take long."""
         ...
 
 
@@ -68,9 +66,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class WriteOnlyCache:
-    """Writes to another cache and knows nothing of what it holds: for a command that asks servers
-    anew.
-    """
+    """Writes to another cache and reads nothing from it, for commands that ask servers anew."""
 
     def __init__(self, kept: CatalogCache) -> None:
         self._kept = kept
@@ -91,8 +87,8 @@ class WriteOnlyCache:
 
 
 class DiskCache:
-    """Files below `folder`, which only its owner may read; each is replaced whole. `folder` is made
-    when the first one is written.
+    """Files below `folder`, readable by their owner only and replaced whole. Makes the folder at
+    the first write.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -146,7 +142,7 @@ class DiskCache:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        """Keep the folder small: each changed command leaves a file behind."""
+        """Delete the oldest files: each changed command leaves one behind."""
         files = [
             (each.stat().st_mtime_ns, each.path)
             for each in os.scandir(self._folder)
@@ -157,11 +153,11 @@ class DiskCache:
 
 
 def fingerprint(server: McpServer, *, environ: Mapping[str, str]) -> str:
-    """SHA-256 over how the server is started or reached; a changed file of the command (a newer
-    version) is another fingerprint.
+    """SHA-256 of how the server is started or reached, with the command's file, so that a newer
+    version differs.
 
-    Blocks for one `stat`. The values of variables and headers are left out: a new token is not a
-    new server.
+    Blocks for one `stat`. Values of variables and headers are left out: a new token is not a new
+    server.
     """
     parts: list[object] = [
         FORMAT, server.command, [arg.reveal() for arg in server.args], sorted(server.env), server.cwd,

@@ -1,9 +1,8 @@
-"""Which era a server speaks: asked once, remembered, and asked again where what was remembered is
-wrong.
+"""Finds the protocol era of a server: probes once, remembers, and probes again if the remembered
+era is wrong.
 
-Above it stands a handle's seat; below it links, each over a fresh process or address. What an
-answer means is decided by `judge`, which is pure. No single error code tells a legacy server: their
-libraries answer an unknown first request in at least four ways, and one dies of it.
+`judge` is pure and decides what an answer means. No single error code identifies a legacy server:
+their libraries answer an unknown first request in at least four ways, and one exits.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from modelplex.mcp.servers.cache import EraVerdict
 from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, understood
 
 LEGACY_STATUSES: Final = frozenset({400, 404, 405})
-"""What an HTTP server answers that does not know a probe; after an `initialize` too, it may be of
-the oldest form.
+"""Statuses of an HTTP server that does not know the probe. After `initialize`, they may mean
+HTTP+SSE.
 """
 
 
 BELIEVED: Final = 2
-"""Times in a row that a server has to miss the probe's deadline before it is taken for an older one
-for good: a modern one may be slow to start, on a busy machine.
+"""Times in a row that a server must miss the probe's deadline before it counts as legacy for good:
+a modern one may start slowly on a busy machine.
 """
 
 
@@ -47,8 +46,8 @@ class Modern(msgspec.Struct, frozen=True):
 
 
 class ModernRetry(msgspec.Struct, frozen=True):
-    """It is modern; ask once more, in this version. `declare` what the config allows, since it asks
-    for more than nothing.
+    """A modern server; probe again with this version. `declare` sends the config's capabilities,
+    which it requires.
     """
 
     version: str
@@ -67,7 +66,7 @@ Judgement: TypeAlias = Modern | ModernRetry | Legacy | Incompatible
 
 
 class NoCommonEra(Exception):
-    """No era in which the two understand each other."""
+    """The two have no protocol era in common."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -75,7 +74,7 @@ class NoCommonEra(Exception):
 
 
 def judge(reply: McpReply, *, version: str) -> Judgement:
-    """What a server's answer to `server/discover`, asked in this version, says of its era."""
+    """What a server's answer to `server/discover` in this version says of its era."""
     if reply.result is not None:
         supported = _versions(reply.result.get("supportedVersions"))
         common = _newest(supported)
@@ -110,8 +109,8 @@ def _newest(supported: list[str]) -> str | None:
 
 
 class Connect(Protocol):
-    """Makes a fresh link: a new process, or nothing that was said before. `sse` is the older form
-    over HTTP. Raises Lost or Turned.
+    """Makes a new session over a new process or connection; `sse` is HTTP+SSE. Raises
+    ConnectionLost or HttpRefused.
     """
 
     def __call__(self, *, sse: bool = False) -> Awaitable[ServerSession]: ...
@@ -120,11 +119,10 @@ class Connect(Protocol):
 async def connect_session(
     connect: Connect, *, protocol: McpProtocol, known: EraVerdict | None, remote: bool, probe_timeout: float
 ) -> tuple[ServerSession, EraVerdict]:
-    """A link whose era is settled, with the verdict to remember. The caller bounds the whole.
+    """A session whose era is settled, with the verdict to remember. The caller sets the timeout.
 
-    Raises:
-        NotMet: the two have no revision in common, or the handshake was refused.
-        Lost, Turned: it could not be reached, or went away; for HTTP, with its status.
+    Raises: NoCommonEra if the two have no revision in common, or the handshake was refused.
+    ConnectionLost, HttpRefused if it could not be reached or went away.
     """
     match protocol, known:
         case ("modern", _) | ("auto", EraVerdict(era="modern")):
@@ -146,8 +144,8 @@ async def connect_session(
 async def _connect_as_modern(
     connect: Connect, *, certain: bool, remote: bool, probe_timeout: float
 ) -> tuple[ServerSession, EraVerdict]:
-    """Configured or remembered: it has all the time of the start to answer, if there is no other
-    era to turn to.
+    """For a configured or remembered era. The server has the whole start timeout if no other era is
+    possible.
     """
     session = await connect()
     async with _closing(session) as kept:
@@ -172,7 +170,7 @@ async def _connect_as_modern(
             )
     return await _connect_by_probe(
         connect, remote=remote, probe_timeout=probe_timeout
-    )  # what was remembered is wrong
+    )  # the remembered era is wrong
 
 
 async def _connect_by_probe(
@@ -187,7 +185,7 @@ async def _connect_by_probe(
             judgement, fresh, late = Legacy(), True, True
         except ConnectionLost:
             if remote:
-                raise  # nobody was reached, which tells nothing
+                raise  # not reached: says nothing of the era
             judgement, fresh = Legacy(), True
         except HttpRefused as refused:
             if refused.status in {401, 403, 429} or refused.status >= 500:
@@ -198,12 +196,12 @@ async def _connect_by_probe(
             return _adopted(session, judgement)
         if isinstance(judgement, Incompatible):
             raise NoCommonEra(judgement.sentence)
-        # Some die only after they have answered.
+        # Some servers exit only after their answer.
         if not (fresh or remote or session.channel.lost.done()):
             try:
                 result = await _Handshake(connect).on(session, sse=False)
             except (ConnectionLost, NoCommonEra):
-                pass  # the probe may have spoilt it
+                pass  # the probe may have broken it
             else:
                 kept()
                 return result
@@ -214,7 +212,7 @@ async def _connect_by_probe(
 
 
 class _Handshake:
-    """`initialize`, with what may follow from its refusal."""
+    """`initialize`, and what may follow its refusal."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -233,7 +231,7 @@ class _Handshake:
                     kept()
                     return session, EraVerdict("legacy", session.version, sse)
                 if reply.error is not None and reply.error["code"] == UNSUPPORTED_VERSION:
-                    # A modern server that was only slow to answer the probe.
+                    # A modern server that was slow to answer the probe.
                     judgement = await _probe(session)
                     if isinstance(judgement, Modern):
                         kept()
@@ -250,7 +248,7 @@ def _refusal(reply: McpReply) -> str:
 
 
 async def _probe(session: ServerSession) -> Judgement:
-    """Probe, and once more where the answer says how."""
+    """Probe, and once more if the answer says how."""
     judgement: Judgement = ModernRetry(NEWEST)
     for _ in range(2):
         if not isinstance(judgement, ModernRetry):
@@ -270,7 +268,7 @@ def _adopted(session: ServerSession, judgement: Modern) -> tuple[ServerSession, 
 
 
 class _closing:  # noqa: N801 - read as the words of a with statement
-    """Closes a link on the way out, unless it is kept."""
+    """Closes a session on exit, unless it is kept."""
 
     def __init__(self, session: ServerSession) -> None:
         self._link: ServerSession | None = session

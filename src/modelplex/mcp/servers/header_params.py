@@ -1,8 +1,7 @@
-"""Headers that repeat what a message says, for servers behind HTTP of the modern era.
+"""Headers that repeat parts of a message, for modern HTTP servers.
 
-PURE. Above it stand the HTTP channel and the loader of lists; below it nothing. Everything is built
-from the body that goes out: no header of a guest's comes here.
-Source: the specification 2026-07-28, "Transports", standard and custom headers.
+PURE. Everything is built from the outgoing body: no header of a client gets here. Source: the
+specification 2026-07-28, "Transports", standard and custom headers.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ NAMED_BY: Final[Mapping[str, str]] = {
 }
 """Method to the parameter that `Mcp-Name` repeats."""
 TYPES: Final = frozenset({"string", "integer", "boolean"})
-"""What may be repeated. `number` may not: it has no one text."""
+"""Types that may be repeated. `number` may not: it has several spellings."""
 
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=")
@@ -38,19 +37,18 @@ Path = tuple[str, ...]
 
 
 def header_value(text: str) -> str:
-    """The text itself where a header carries it unchanged, else `=?base64?...?=` over its UTF-8."""
+    """The text itself if a header can carry it, else `=?base64?...?=` over its UTF-8."""
     if _PLAIN.fullmatch(text) and text == text.strip() and not _ENCODED.fullmatch(text):
         return text
     return f"=?base64?{base64.b64encode(text.encode('utf-8', 'replace')).decode('ascii')}?="
 
 
 def annotated(schema: object) -> dict[Path, str]:
-    """The properties of an input schema that are repeated in `Mcp-Param-*`: the path from the root
-    to the header's last part.
+    """The properties of an input schema that `Mcp-Param-*` headers repeat: path to the header's
+    last part.
 
-    Raises:
-        ValueError: an annotation that the specification does not allow, with a sentence that says
-            which. Such a tool is left out of the list.
+    Raises: ValueError for an annotation that the specification does not allow. Such a tool is not
+    listed.
     """
     found: dict[Path, str] = {}
     names: set[str] = set()
@@ -74,8 +72,8 @@ def annotated(schema: object) -> dict[Path, str]:
 
 
 def _positions(schema: object) -> Iterator[tuple[Path | None, Json]]:
-    """Every subschema with its path of `properties`, None once another keyword lies between.
-    References are not followed.
+    """Every subschema with its path of `properties`, None below another keyword. References are not
+    followed.
     """
     left: list[tuple[Path | None, object]] = [((), schema)]
     while left:
@@ -97,8 +95,8 @@ def _positions(schema: object) -> Iterator[tuple[Path | None, Json]]:
 
 
 def argument_headers(schema: object, arguments: object) -> dict[str, str]:
-    """`Mcp-Param-*` for a call with these arguments; null and absent ones have none. An annotation
-    that is not allowed is passed over.
+    """The `Mcp-Param-*` headers of a call; null and absent arguments have none. Skips invalid
+    annotations.
     """
     try:
         paths = annotated(schema)

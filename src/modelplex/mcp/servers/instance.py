@@ -1,8 +1,5 @@
-"""One scope of one server: the process or session that serves it, started once for all who wait,
-stopped when idle, held to its life's states.
-
-Above it stands the server's handle; below it the probing and the links. What it needs of the handle
-is `InstanceHost`.
+"""One instance of a server: the process or HTTP session of one scope. Started once for all waiting
+callers, stopped when idle.
 """
 
 from __future__ import annotations
@@ -22,14 +19,8 @@ from modelplex.mcp.servers.lifecycle import Life
 from modelplex.mcp.servers.processes import NoRoom, ProcessTable
 from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, SessionGone
 
-LISTEN_PAUSE: Final = 1.0
-"""Seconds before a subscription stream that ended is opened again; each time in a row doubles it.
-"""
-MAX_LISTEN_PAUSE: Final = 60.0
 IDLE_POLL_SECONDS: Final = 0.1
-"""Seconds between two looks whether the last calls of a server that is stopped have ended."""
-ACKNOWLEDGED: Final = 5.0
-"""Seconds that a changed subscription is waited for; it may come true later."""
+"""Seconds between two checks whether the last calls of a stopping server have ended."""
 
 
 class InstanceCatalog(Protocol):
@@ -85,7 +76,7 @@ class ServerInstance:
         self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<Seat {self.scope!r} {self.life.state} in_flight={self.in_flight}>"
+        return f"<ServerInstance {self.scope!r} {self.life.state} in_flight={self.in_flight}>"
 
     def advance(self, event: lifecycle.Event) -> None:
         before, self.life = self.life, lifecycle.next(self.life, event, self._host.now())
@@ -102,10 +93,9 @@ class ServerInstance:
         )
 
     async def ready(self) -> ServerSession:
-        """The link, after a start if need be: one start, whoever waits for it.
+        """The session; starts the instance if needed, once for all who wait.
 
-        Raises:
-            Unavailable
+        Raises: Unavailable
         """
         while True:
             if self.closed:
@@ -129,11 +119,11 @@ class ServerInstance:
                 )
 
     def _is_settled(self) -> bool:
-        """Whether another who waited was first, or what was waited for is over."""
+        """Whether another waiter started it, or it was closed."""
         return self._starting is not None or self.session is not None or self.closed
 
     def _refuse_at_once(self) -> None:
-        """What will not be started, or not for long."""
+        """Raise Unavailable in states in which the instance is not started."""
         match self.life.state:
             case "disabled":
                 raise self.unavailable("is disabled.", "disabled")
@@ -146,7 +136,7 @@ class ServerInstance:
                 pass
 
     async def _wait_for_backoff(self) -> None:
-        """Wait out a backoff."""
+        """Wait until the backoff is over."""
         if wait := self.life.wait(self._host.now()):
             await asyncio.sleep(wait)
 
@@ -235,7 +225,7 @@ class ServerInstance:
         self.run_in_background(self._resume(session))
 
     def _lost(self, session: ServerSession, sentence: str) -> None:
-        """It exited by itself, or its stream broke."""
+        """The process exited, or the stream broke."""
         if self.session is not session:
             return
         self.session = None
@@ -247,9 +237,7 @@ class ServerInstance:
             self.run_in_background(self._restart())
 
     async def _restart(self) -> None:
-        """Somebody waits for its news, who will not call: it is started again without being asked,
-        as long as that is no crash loop.
-        """
+        """Start again without a call, for subscribers, unless it is in a crash loop."""
         while self.subscriptions.wanted and self.session is None:
             try:
                 await self.ready()
@@ -258,8 +246,8 @@ class ServerInstance:
                     return
 
     def lose(self, session: ServerSession) -> None:
-        """An older HTTP server has forgotten its session: no failure, but what comes next begins
-        anew.
+        """A legacy HTTP server forgot its session. This is no failure; the next call starts a new
+        one.
         """
         if self.session is session:
             self.session = None
@@ -290,7 +278,7 @@ class ServerInstance:
         )
 
     async def stop(self) -> None:
-        """Stop it without a fault of anybody's; the next call starts it."""
+        """Stop the instance; the next call starts it."""
         session, self.session = self.session, None
         self.started_at = None
         self.advance(lifecycle.StoppedIdle())
@@ -298,13 +286,13 @@ class ServerInstance:
             await asyncio.shield(self._close_session(session))
 
     async def stop_when_idle(self) -> None:
-        """Let what is in flight end, then stop: the state stays what it is."""
+        """Stop once the running requests have ended. The state stays."""
         while self.in_flight:  # noqa: ASYNC110 - once in a server's life
             await asyncio.sleep(IDLE_POLL_SECONDS)
         await self.stop()
 
     def touch(self) -> None:
-        """It was used now."""
+        """Note that the instance was used now."""
         self._last_used = self._host.now()
         if self._timer is None and self._host.config.idle_stop > 0 and self.session is not None:
             self._start_idle_timer(self._host.config.idle_stop)
@@ -325,13 +313,13 @@ class ServerInstance:
             self.run_in_background(self.stop())
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Something that nobody waits for; it ends with the seat."""
+        """Run a task that ends with the instance."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
     async def close(self) -> None:
-        """For good. What is in flight fails as lost."""
+        """Stop for good. Running requests fail as lost."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -349,9 +337,7 @@ class ServerInstance:
             await asyncio.wait(set(self._background))
 
     async def _resume(self, session: ServerSession) -> None:
-        """After a start: the lists anew, if they were only remembered, and the subscriptions that
-        were held before.
-        """
+        """After a start, renew the subscriptions and load lists that were only stored."""
         with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
             await self.subscriptions.apply()
             await self._host.server_catalog.refresh(self, session)

@@ -83,8 +83,8 @@ class InstanceSubscriptions:
             await asyncio.wait(set(self._tasks))
 
     async def _listen(self, session: ServerSession, wanted: frozenset[str]) -> None:
-        """One stream holds all: a changed wish is a new stream, and the old one ends when the new
-        one stands.
+        """One stream holds all subscriptions. A change opens a new stream, and then closes the old
+        one.
         """
         wish = _wish(session.capabilities, wanted)
         if self._listening is not None and self._subscribed == wanted and not self._listening.done():
@@ -101,7 +101,7 @@ class InstanceSubscriptions:
             old.cancel()
 
     async def _hold(self, session: ServerSession, wish: Json, acknowledged: asyncio.Future[None]) -> None:
-        """Keep the stream open for as long as the link is."""
+        """Keep the stream open for as long as the session."""
 
         def on_notification(message: Json) -> None:
             if (
@@ -123,7 +123,7 @@ class InstanceSubscriptions:
                         return
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_LISTEN_PAUSE)
-                # What changed meanwhile was told to nobody.
+                # Changes during the gap were not announced.
                 with contextlib.suppress(ConnectionLost, HttpRefused):
                     await self._reload(session)
         finally:
@@ -132,8 +132,8 @@ class InstanceSubscriptions:
 
 
 def _wish(capabilities: Json, uris: frozenset[str]) -> Json:
-    """The filter of a `subscriptions/listen`: what the server says that it tells, and the resources
-    that are wanted.
+    """The filter of `subscriptions/listen`: the list changes that the server announces, and the
+    wanted resources.
     """
     wish: Json = {}
     for name in ("tools", "prompts", "resources"):

@@ -1,9 +1,7 @@
-"""A server of the oldest form over HTTP: one stream brings everything, and names where requests are
-posted.
+"""HTTP+SSE of 2024-11-05: one stream carries all messages and names the address for requests.
 
-Above it stands the link; below it the HTTP client. An address of another origin is refused: whoever
-answers on one host does not send our keys to another.
-Source: the specification 2024-11-05, "Transports", HTTP with SSE.
+An address of another origin is refused, so that keys do not go to another host. Source: the
+specification 2024-11-05, "Transports", HTTP with SSE.
 """
 
 from __future__ import annotations
@@ -21,32 +19,39 @@ from modelplex.mcp.constants import Era, Json
 from modelplex.mcp.servers.address import Address
 from modelplex.mcp.servers.session import ConnectionLost, DuplexChannel, HttpRefused, PendingRequest
 from modelplex.mcp.servers.stdio import within
-from modelplex.mcp.servers.streamable_http import ASIDE, ASIDES, SMALL, HttpEndpoint, messages_of, turned
+from modelplex.mcp.servers.streamable_http import (
+    BACKGROUND_SECONDS,
+    MOST_BACKGROUND,
+    SMALL,
+    HttpEndpoint,
+    messages_of,
+    refused_by,
+)
 
 
 class SseChannel(DuplexChannel):
     cancels_by_message = True
     pid = None
 
-    def __init__(self, wire: HttpEndpoint) -> None:
+    def __init__(self, http_endpoint: HttpEndpoint) -> None:
         super().__init__()
-        self._wire = wire
+        self._http = http_endpoint
         self._version = ""
         self._endpoint: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<SseChannel {self._wire.address.origin} {'lost' if self.lost.done() else 'open'}>"
+        return f"<SseChannel {self._http.address.origin} {'lost' if self.lost.done() else 'open'}>"
 
     def settle(self, era: Era, version: str) -> None:
         self._version = version
 
     async def open(self) -> None:
-        answer = await self._wire.send(b"GET", headers={"Accept": "text/event-stream"})
+        answer = await self._http.send(b"GET", headers={"Accept": "text/event-stream"})
         kind = (answer.header(b"content-type") or b"").lower()
         if answer.status != 200 or not kind.startswith(b"text/event-stream"):
             answer.close()
-            raise turned(answer)
+            raise refused_by(answer)
         self._aside(self._read(answer))
         either: set[asyncio.Future[Any]] = {self._endpoint, self.lost}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -55,19 +60,19 @@ class SseChannel(DuplexChannel):
 
     async def _read(self, answer: Answer) -> None:
         try:
-            async with contextlib.aclosing(self._wire.events(answer, self._wire.reader())) as events:
+            async with contextlib.aclosing(self._http.events(answer, self._http.reader())) as events:
                 async for event in events:
                     if event.name == "endpoint":
                         self._named(event.data.decode("utf-8", "replace"))
                     else:
-                        for message in messages_of(self._wire.hide(event.data), limit=self._wire.passed):
-                            self.receive(within(message, size=len(event.data), limit=self._wire.passed))
+                        for message in messages_of(self._http.hide(event.data), limit=self._http.passed):
+                            self.receive(within(message, size=len(event.data), limit=self._http.passed))
             self.fail("It ended the stream.")
         except ConnectionLost as lost:
             self.fail(lost.sentence)
 
     def _named(self, location: str) -> None:
-        endpoint = self._wire.address.joined(location.strip())
+        endpoint = self._http.address.joined(location.strip())
         if endpoint is None:
             raise ConnectionLost("It names an address of another origin for requests, which is refused.")
         if not self._endpoint.done():
@@ -85,22 +90,22 @@ class SseChannel(DuplexChannel):
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._version:
             headers["MCP-Protocol-Version"] = self._version
-        answer = await self._wire.send(
+        answer = await self._http.send(
             b"POST", body=msgspec.json.encode(message), headers=headers, to=self._endpoint.result()
         )
         if answer.status >= 400:
             answer.close()
-            raise turned(answer)
+            raise refused_by(answer)
         with contextlib.suppress(SendError):
             await answer.body(limit=SMALL)
 
     def send_soon(self, message: Json) -> None:
-        if len(self._tasks) < ASIDES:
+        if len(self._tasks) < MOST_BACKGROUND:
             self._aside(self._send_quietly(message))
 
     async def _send_quietly(self, message: Json) -> None:
         with contextlib.suppress(ConnectionLost, HttpRefused, TimeoutError):
-            async with asyncio.timeout(ASIDE):
+            async with asyncio.timeout(BACKGROUND_SECONDS):
                 await self.send(message)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,8 +1,6 @@
-"""The life of one tool server's process: what state follows which, and when it may be started
-again.
+"""The state machine of one instance: which state follows which event, and when it may start again.
 
-PURE. Above it stands the handle that starts and stops; below it nothing. Time and the throw of the
-dice are arguments, so that a life of ten minutes is tested in none.
+PURE. Time and random numbers are arguments.
 """
 
 from __future__ import annotations
@@ -13,34 +11,34 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 State = Literal[
-    "configured",  # known, no catalogue yet
-    "cataloged",  # a catalogue is known, nothing runs
-    "starting",  # one start is under way, and all who need it wait for that one
+    "configured",  # known, no catalog yet
+    "cataloged",  # a catalog is known, nothing runs
+    "starting",  # starting, once for all who wait
     "ready",  # its era is known and its lists are loaded
-    "idle_stopped",  # stopped since nobody called it
-    "backoff",  # it failed; it is started again on demand after `until`
-    "crash_loop",  # it failed too often; calls fail at once until `until`
+    "idle_stopped",  # stopped because nobody called it
+    "backoff",  # failed; started again on demand after `until`
+    "crash_loop",  # failed too often; calls fail at once until `until`
     "disabled",  # by the config
-    "quarantined",  # its catalogue waits for approval
+    "quarantined",  # its catalog waits for approval
 ]
 
 BACKOFF: Final = 0.5
-"""Seconds before the first new start; each failure doubles it."""
+"""Seconds before the first restart; each failure doubles it."""
 MAX_BACKOFF: Final = 30.0
 JITTER: Final = 0.25
-"""The part of a wait that the dice may take off, so that servers which died together do not start
-together.
+"""The share of a wait that is random, so that servers which failed together do not
+start together.
 """
 CRASHES: Final = 5
 CRASH_WINDOW: Final = 300.0
 """So many failures within so many seconds are a crash loop."""
 CRASH_REST: Final = 600.0
-"""Seconds after which a crash loop is tried again without anybody's command."""
+"""Seconds after which a crash loop is tried again."""
 
 
 class Life(msgspec.Struct, frozen=True):
-    """`failures` are the times of those within the window, `until` is when the next start may be
-    made, `error` the sentence of the last failure.
+    """`failures` are the times of failures within the window, `until` is the earliest next start,
+    `error` the reason of the last failure.
     """
 
     state: State = "configured"
@@ -49,24 +47,24 @@ class Life(msgspec.Struct, frozen=True):
     error: str | None = None
 
     def wait(self, now: float) -> float:
-        """Seconds until a start may be made; 0 where it may be made now."""
+        """Seconds until the next start; 0 if it may start now."""
         return max(0.0, self.until - now) if self.state in {"backoff", "crash_loop"} else 0.0
 
 
 class Cataloged(msgspec.Struct, frozen=True):
-    """A catalogue was found on the disk."""
+    """The disk had a catalog."""
 
 
 class Needed(msgspec.Struct, frozen=True):
-    """Somebody wants it to run."""
+    """A caller needs the instance."""
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The start came to its end."""
+    """The start has finished."""
 
 
 class StartFailed(msgspec.Struct, frozen=True):
-    """The start failed, or what ran exited or was lost."""
+    """The start failed, or the process exited or was lost."""
 
     error: str
     dice: float = 0.0
@@ -74,11 +72,11 @@ class StartFailed(msgspec.Struct, frozen=True):
 
 
 class StoppedIdle(msgspec.Struct, frozen=True):
-    """Nobody called it for long, and it was stopped."""
+    """Stopped because nobody called it."""
 
 
 class Revived(msgspec.Struct, frozen=True):
-    """The host's command: what failed is forgotten."""
+    """The host's command: forget failures."""
 
 
 class Disabled(msgspec.Struct, frozen=True):
@@ -92,11 +90,11 @@ class Quarantined(msgspec.Struct, frozen=True):
 Event: TypeAlias = Cataloged | Needed | Ready | StartFailed | StoppedIdle | Revived | Disabled | Quarantined
 
 
-# Every change is called alike, from the table below, and few need all three.
+# All transitions have the same signature; few need all three arguments.
 def _start(life: Life, _event: Event, now: float) -> Life:
     if life.wait(now):
         return life
-    # After the rest of a crash loop it begins anew: one more failure is the first.
+    # After the pause of a crash loop, the next failure counts as the first.
     failures = () if life.state == "crash_loop" else _recent(life.failures, now)
     return Life("starting", failures, 0.0, life.error)
 
@@ -139,8 +137,8 @@ _TABLE: Final[dict[tuple[State, type[Event]], Callable[[Life, Event, float], Lif
 
 
 def next(life: Life, event: Event, now: float) -> Life:  # noqa: A001 - a state's next; the builtin is not used here
-    """The life after this event at `now` (seconds of any monotonic clock). What the table does not
-    name changes nothing: a late event of what was already stopped.
+    """The life after this event at `now` (seconds of any monotonic clock). An event that the table
+    does not name for a state changes nothing.
     """
     change = _TABLE.get((life.state, type(event)))
     return life if change is None else change(life, event, now)

@@ -1,7 +1,6 @@
-"""A server's lists, page by page, made into one catalogue.
+"""Loads a server's lists page by page into one catalog.
 
-Above it stands the handle's seat; below it one link. A list that fails takes no other with it: a
-server that advertises what it does not have is common.
+A list that fails does not affect the others: many servers advertise lists that they do not have.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ METHODS: Final[dict[Kind, tuple[str, str, str]]] = {
     "resources": ("resources", "resources/list", "resources"),
     "templates": ("resources", "resources/templates/list", "resourceTemplates"),
 }
-"""The capability that offers a list, the method, and the member of the result."""
+"""The capability of a list, the method, and the member of the result."""
 KEYS: Final[dict[str, str]] = {
     "tools": "name",
     "prompts": "name",
     "resources": "uri",
     "resourceTemplates": "uriTemplate",
 }
-"""What tells two entries of a list apart."""
+"""The member that identifies an entry."""
 CHANGES: Final[dict[str, tuple[Kind, ...]]] = {
     "notifications/tools/list_changed": ("tools",),
     "notifications/prompts/list_changed": ("prompts",),
@@ -40,9 +39,7 @@ CHANGES: Final[dict[str, tuple[Kind, ...]]] = {
 MOST: Final = 10_000
 """Entries of one list. The largest servers have some hundred tools."""
 LARGEST: Final = 8 * 1024 * 1024
-"""Bytes of one list, all pages together: what is listed is kept, hashed and searched for what looks
-wrong.
-"""
+"""Bytes of all pages of one list: the list is kept, hashed and scanned."""
 
 Warn = Callable[[str], None]
 
@@ -56,12 +53,9 @@ async def load(
     remote: bool,
     warn: Warn,
 ) -> Catalog:
-    """The catalogue as the link's server tells it now: `kinds` are asked for, the others are taken
-    from `old`.
+    """The catalog as the server gives it now: `kinds` are loaded, the others are taken from `old`.
 
-    Raises:
-        Lost: the server went away. What else goes wrong is warned of, and leaves that list as it
-            was.
+    Raises: ConnectionLost. Other errors are warned of and leave that list as it was.
     """
     lists: dict[str, tuple[Json, ...]] = {}
     for kind in METHODS:
@@ -86,15 +80,15 @@ async def load(
 async def _list(
     session: ServerSession, kind: Kind, *, limits: McpConfig, warn: Warn
 ) -> tuple[Json, ...] | None:
-    """All pages of one list; None where it could not be had at all."""
+    """All pages of one list; None if the list failed."""
     _, method, member = METHODS[kind]
     try:
         async with asyncio.timeout(limits.list_timeout):
             return await _pages(session, method, member, limits=limits, warn=warn)
     except TimeoutError:
         warn(f"{method} was not answered within {limits.list_timeout:g} seconds.")
-    except HttpRefused as turned:
-        warn(f"{method}: {turned.sentence}")
+    except HttpRefused as refused:
+        warn(f"{method}: {refused.sentence}")
     return None
 
 
@@ -109,7 +103,7 @@ async def _pages(
         reply = await session.request(method, {} if cursor is None else {"cursor": cursor})
         if reply.error is not None:
             if reply.error["code"] == METHOD_NOT_FOUND and cursor is None:
-                return ()  # advertised, and yet not there
+                return ()  # advertised, but missing
             warn(f"{method} was answered with error {reply.error['code']}.")
             return tuple(entries.values()) if entries else None
         result = reply.result or {}
@@ -135,8 +129,8 @@ async def _pages(
 
 
 def _add(entries: dict[object, Json], page: object, *, key: str) -> None:
-    """What a page adds. An entry that was there before is not there twice: the first page has no
-    cursor by which a circle would be seen at once.
+    """Add the entries of a page. An entry that is already there is skipped: some servers repeat
+    their first page forever.
     """
     for value in cast("list[object]", page) if isinstance(page, list) else []:
         if isinstance(value, dict):
@@ -146,7 +140,7 @@ def _add(entries: dict[object, Json], page: object, *, key: str) -> None:
 
 
 def _callable(tools: tuple[Json, ...], *, warn: Warn) -> tuple[Json, ...]:
-    """Those whose arguments can be said in headers as their schema asks."""
+    """The tools whose header annotations are valid."""
     kept: list[Json] = []
     for tool in tools:
         try:

@@ -1,11 +1,9 @@
-"""Processes of tool servers: started without a shell, bounded in number, and ended with everything
-that they started.
+"""Processes of tool servers: started without a shell, limited in number, and ended with all their
+descendants.
 
-Above it stands the stdio channel; below it the operating system. It knows lines and no JSON.
-Starting does not go through the event loop's own subprocesses: those of asyncio need a thread or a
-watcher for each child, those of uvloop fork in Python code, and neither lets us see that a child
-has died while its children hold its pipes. What blocks (spawning, looking through /proc) is done in
-a thread.
+Does not use the event loop's subprocesses: asyncio's need a thread or a watcher for each child,
+uvloop's fork in Python code, and neither shows that a child has exited while its children hold its
+pipes. Blocking work (spawning, reading /proc) runs in a thread.
 """
 
 from __future__ import annotations
@@ -27,66 +25,63 @@ from typing import IO, Final, Literal, NamedTuple, Protocol
 from modelplex.mcp.servers import _network_namespace, _process_reaper
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG")
-"""What a process has of the gateway's own environment: enough to find programs and a home, and no
-key.
+"""Variables that a process gets of the gateway's environment: enough to find programs and a home,
+and no key.
 """
 VARIABLE: Final = _process_reaper.VARIABLE
 GRACE: Final = 2.0
-"""Seconds after the end of its input, and again after SIGTERM, that a server has to leave by
-itself.
+"""Seconds that a server has to exit by itself after the end of its input, and again
+after SIGTERM.
 """
 KILL_SECONDS: Final = 5.0
-"""How long killed processes are looked for; one in an uninterruptible wait may outlast that, and is
-told of.
+"""Seconds to look for killed processes; one in an uninterruptible wait may take longer and is
+logged.
 """
 FIRST_POLL: Final = 0.002
 POLL: Final = 0.05
-"""Seconds between two looks whether what was signalled has gone: most are gone at once."""
-LAST_WORDS: Final = 0.1
-"""Seconds that a dead process's output is still read: its children may hold the pipe open for ever.
-"""
+"""Seconds between two checks whether signalled processes have exited."""
+LAST_OUTPUT_SECONDS: Final = 0.1
+"""Seconds that a dead process's output is still read: its children may hold the pipe open."""
 UNWRITTEN: Final = 16 * 1024 * 1024
-"""Bytes waiting for a server that does not read, above which writing waits too."""
+"""Bytes waiting for a server that does not read, above which writes wait."""
 ERROR_LINE: Final = 8_192
-"""Bytes of one line of stderr that are read. Fewer are told, so that no secret is cut in two before
-it is hidden.
+"""Bytes of a line of stderr that are read. The log gets fewer, so that no secret is cut before it
+is masked.
 """
 
 STARTS_PER_CORE: Final = 2
-"""Servers that may start at once. More of them make each other slow, so that one misses the probe's
-deadline and passes for an older one.
+"""Servers that may start at once. More would slow each other down until one misses the probe's
+deadline and counts as legacy.
 """
 TURN: Final = 1.0
-"""Seconds after which the next one may start, whether this one is ready or not: one that hangs
-takes no time from others.
-"""
+"""Seconds after which the next server may start, even if this one is not ready."""
 
 
 def resolved(command: str, *, environ: Mapping[str, str]) -> str | None:
-    """The command's absolute path, looked for in the PATH of `environ`; None where there is no such
-    program. Blocks for a few `stat`s.
+    """The command's absolute path in the PATH of `environ`; None if there is no such program.
+    Blocks for a few `stat`s.
     """
     found = shutil.which(str(Path(command).expanduser()), path=environ.get("PATH"))
     return None if found is None else str(Path(found).absolute())
 
 
 class IdleHolder(Protocol):
-    """Whoever holds a process and could do without it."""
+    """The holder of a process that may be stopped when idle."""
 
     @property
     def idle_since(self) -> float | None:
-        """When it was last used; None while it is in use."""
+        """The time of its last use; None while it is in use."""
         ...
 
     async def stop(self) -> None: ...
 
 
 class NoRoom(Exception):
-    """As many processes run as may, and all of them are in use."""
+    """The process limit is reached, and all processes are in use."""
 
 
 class Spawned(NamedTuple):
-    """A process that was just started, its mark, and our ends of its pipes."""
+    """A new process, its mark, and this side of its pipes."""
 
     child: subprocess.Popen[bytes]
     mark: str
@@ -96,8 +91,8 @@ class Spawned(NamedTuple):
 
 
 class ProcessTable:
-    """How many processes there may be, of all servers together, and the one that ends them should
-    the gateway die. One for the whole gateway.
+    """Limits the processes of all servers, and runs the reaper that ends them if the gateway dies.
+    One for the gateway.
     """
 
     def __init__(self, limit: int = 64) -> None:
@@ -105,25 +100,22 @@ class ProcessTable:
         self.mark = secrets.token_hex(8)
         self._tree = 0
         self._holders: set[IdleHolder] = set()
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
         self.turns = (os.cpu_count() or 1) * STARTS_PER_CORE
-        """How many may start now."""
+        """Starts that may run now."""
         self._turns = asyncio.Semaphore(self.turns)
         self._spawning = threading.Lock()
         self._starting: set[asyncio.Future[Spawned]] = set()
-        """Starts that run in a thread at this moment, whether anybody still waits for them or not.
-        """
+        """Starts that run in a thread, whether or not a caller still waits."""
 
     def __repr__(self) -> str:
         return f"<Children {len(self._holders)} of {self.limit}>"
 
     async def take(self, holder: IdleHolder) -> None:
-        """Have room for one process; the one that was idle for longest is given up where there is
-        none.
+        """Make room for one process; stops the one that was idle longest if there is none.
 
-        Raises:
-            NoRoom
+        Raises: NoRoom
         """
         if holder in self._holders:
             return
@@ -139,7 +131,9 @@ class ProcessTable:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
-        """Wait until a process may start; the turn ends with the block, or after TURN seconds."""
+        """Wait until a process may start. The slot is free again after the block, or after TURN
+        seconds.
+        """
         await self._turns.acquire()
         self.turns -= 1
         held = contextlib.ExitStack()
@@ -168,13 +162,12 @@ class ProcessTable:
         return starting
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None) -> Spawned:
-        """Start a process in a session of its own, with three pipes. Blocks: for a thread.
+        """Start a process in its own session, with three pipes. Blocks: for a thread.
 
-        Raises:
-            OSError: no such program or folder, or too many processes or descriptors.
+        Raises: OSError if there is no such program or folder, or too many processes or descriptors.
         """
         with self._spawning:
-            self._keep()
+            self._start_reaper()
             self._tree += 1
             mark = f"{self.mark}-{self._tree}-"
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
@@ -192,59 +185,57 @@ class ProcessTable:
         self._note(b"+", child.pid)
         return Spawned(child, mark, our_in, our_out, our_err)
 
-    def _keep(self) -> None:
-        """Have the keeper run; one that was killed is replaced. It finds by their marks those that
-        were started before it.
-        """
-        keeper = self._keeper
-        if keeper is not None and keeper.poll() is not None:
-            if keeper.stdin is not None:
-                keeper.stdin.close()
-            keeper = None
-        if keeper is None and sys.executable:
-            keeper = subprocess.Popen(  # noqa: S603
+    def _start_reaper(self) -> None:
+        """Start the reaper, again if it was killed. It finds earlier processes by their marks."""
+        reaper = self._reaper
+        if reaper is not None and reaper.poll() is not None:
+            if reaper.stdin is not None:
+                reaper.stdin.close()
+            reaper = None
+        if reaper is None and sys.executable:
+            reaper = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-I", "-S", _process_reaper.__file__, self.mark],
                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env={}, cwd="/", start_new_session=True, bufsize=0,
             )  # fmt: skip
-        self._keeper = keeper
+        self._reaper = reaper
 
     def ended(self, pid: int) -> None:
         self._note(b"-", pid)
 
     def _note(self, sign: bytes, pid: int) -> None:
-        if self._keeper is not None and self._keeper.stdin is not None:
+        if self._reaper is not None and self._reaper.stdin is not None:
             with contextlib.suppress(OSError):
-                self._keeper.stdin.write(b"%b%d\n" % (sign, pid))
+                self._reaper.stdin.write(b"%b%d\n" % (sign, pid))
 
     async def aclose(self) -> None:
-        """Let the keeper go. Whatever still carries a mark of ours dies with this."""
+        """End the reaper, which kills every process that still carries a mark."""
         while self._starting:
             await asyncio.wait(self._starting)
-            await asyncio.sleep(0)  # what nobody waits for any more is ended by its callback
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None and keeper.stdin is not None:
-            keeper.stdin.close()
-            await asyncio.to_thread(keeper.wait)
+            await asyncio.sleep(0)  # the callback ends what nobody waits for
+        reaper, self._reaper = self._reaper, None
+        if reaper is not None and reaper.stdin is not None:
+            reaper.stdin.close()
+            await asyncio.to_thread(reaper.wait)
 
 
 class ProcessListener(Protocol):
-    """Who hears of a process. Called on the event loop."""
+    """Takes events of a process, on the event loop."""
 
     def line(self, data: bytes) -> None: ...
     def error_line(self, text: bytes) -> None: ...
     def overflow(self, size: int) -> None:
-        """A line is longer than the limit; nothing more is read of it."""
+        """A line is longer than the limit; the rest of it is skipped."""
         ...
 
     def exited(self, code: int | None) -> None:
-        """Once: the exit code (negative for a signal), None where only its output ended."""
+        """Called once: the exit code (negative for a signal), None if only the output ended."""
         ...
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts a pipe into lines. Beyond `limit` bytes without an end of line it gives `long` what it
-    has and passes over the rest of that line.
+    """Splits a pipe into lines. Passes the first `limit` bytes of a longer line to `long` and skips
+    the rest.
     """
 
     def __init__(self, take: Callable[[bytes], None], *, limit: int, long: Callable[[bytes], None]) -> None:
@@ -308,16 +299,16 @@ class _Input(asyncio.BaseProtocol):
 
 
 class ServerProcess:
-    """One running server with its three pipes. `stop` is the only end of it, also where it died by
-    itself: its children may live.
+    """A running server with its three pipes. It must be stopped even if it exited by itself: its
+    children may live.
     """
 
-    def __init__(self, spawned: Spawned, *, children: ProcessTable, ears: ProcessListener) -> None:
+    def __init__(self, spawned: Spawned, *, children: ProcessTable, listener: ProcessListener) -> None:
         self._child = spawned.child
         self._mark = spawned.mark
         self._unconnected = list(spawned[2:])
         self._children = children
-        self._ears = ears
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._pidfd: int | None = None
         self._told = False
@@ -331,7 +322,7 @@ class ServerProcess:
         self._stopping: asyncio.Task[None] | None = None
         self.exited = asyncio.Event()
         self.grace = GRACE
-        """0 for one that is not asked to leave, but killed."""
+        """0 kills at once."""
 
     @property
     def pid(self) -> int:
@@ -349,10 +340,10 @@ class ServerProcess:
         cwd: str | None,
         network: bool,
         children: ProcessTable,
-        ears: ProcessListener,
+        listener: ProcessListener,
         limit: int,
     ) -> ServerProcess:
-        """Raises OSError: it could not be started."""
+        """Raises OSError if it cannot be started."""
         if not network:
             argv = [sys.executable, "-I", "-S", _network_namespace.__file__, *argv]
         spawning = children.start(argv, env=env, cwd=cwd)
@@ -361,7 +352,7 @@ class ServerProcess:
         except asyncio.CancelledError:
             spawning.add_done_callback(partial(_kill_unwanted, children))
             raise
-        process = cls(spawned, children=children, ears=ears)
+        process = cls(spawned, children=children, listener=listener)
         try:
             await process._connect(limit)
         except BaseException:
@@ -370,22 +361,22 @@ class ServerProcess:
         return process
 
     async def _connect(self, limit: int) -> None:
-        loop, ears = self._loop, self._ears
+        loop, listener = self._loop, self._listener
         self._watch()
         self._stdin, _ = await loop.connect_write_pipe(lambda: self._input, self._next_pipe("wb"))
         self._stdin.set_write_buffer_limits(high=UNWRITTEN)
-        lines = self._lines = _Lines(ears.line, limit=limit, long=lambda cut: ears.overflow(len(cut)))
+        lines = self._lines = _Lines(listener.line, limit=limit, long=lambda cut: listener.overflow(len(cut)))
         self._stdout, _ = await loop.connect_read_pipe(lambda: lines, self._next_pipe("rb"))
-        errors = self._errors = _Lines(ears.error_line, limit=ERROR_LINE, long=ears.error_line)
+        errors = self._errors = _Lines(listener.error_line, limit=ERROR_LINE, long=listener.error_line)
         self._stderr, _ = await loop.connect_read_pipe(lambda: errors, self._next_pipe("rb"))
         lines.ended.add_done_callback(lambda _: self._output_ended())
 
     def _next_pipe(self, mode: Literal["rb", "wb"]) -> IO[bytes]:
         """The next of stdin, stdout, stderr, for the loop to own.
 
-        uvloop closes a pipe's descriptor twice, by its number and by the file object: between the
-        two a thread that starts another process may have been given that number. So the file object
-        closes it only where the loop is asyncio's own, which has no other way.
+        uvloop closes a pipe's descriptor twice, by its number and by the file object; in between,
+        another thread's process may get that number. So the file object closes it only with
+        asyncio's own loop.
         """
         twice = type(self._loop).__module__.startswith("uvloop")
         return open(self._unconnected.pop(0), mode, buffering=0, closefd=not twice)
@@ -411,25 +402,24 @@ class ServerProcess:
     async def _after_death(self) -> None:
         outputs = [lines.ended for lines in (self._lines, self._errors) if lines is not None]
         if outputs:
-            await asyncio.wait(outputs, timeout=LAST_WORDS)
-        self._tell(self._child.returncode)
+            await asyncio.wait(outputs, timeout=LAST_OUTPUT_SECONDS)
+        self._report_exit(self._child.returncode)
 
     def _output_ended(self) -> None:
-        """A server that closed its output says nothing any more, whether it runs or not; mostly its
-        death is told in a moment.
+        """A server that closed its output is over, whether it runs or not; its exit
+        follows soon.
         """
-        self._loop.call_later(LAST_WORDS, lambda: self._tell(self._child.returncode))
+        self._loop.call_later(LAST_OUTPUT_SECONDS, lambda: self._report_exit(self._child.returncode))
 
-    def _tell(self, code: int | None) -> None:
+    def _report_exit(self, code: int | None) -> None:
         if not self._told:
             self._told = True
-            self._ears.exited(code)
+            self._listener.exited(code)
 
     async def write(self, data: bytes) -> None:
-        """Hand bytes over; waits only where the server has not read for long.
+        """Write; waits only if the server has not read for long.
 
-        Raises:
-            ConnectionError: it does not take input any more.
+        Raises: ConnectionError if it takes no more input.
         """
         if not self._input.room.is_set():
             await self._input.room.wait()
@@ -438,20 +428,20 @@ class ServerProcess:
         self._stdin.write(data)
 
     def write_now(self, data: bytes) -> None:
-        """The same without waiting; what a server that does not read would be told is dropped."""
+        """Write without waiting; dropped if the server does not read."""
         if self._stdin is not None and not self._stdin.is_closing() and self._input.room.is_set():
             self._stdin.write(data)
 
     def stop(self) -> Awaitable[None]:
-        """End it: the end of its input, then SIGTERM, then SIGKILL, to all that descend from it.
-        Any number of callers wait for the one end.
+        """End its input, then send SIGTERM, then SIGKILL, to all its descendants. Any number of
+        callers may wait.
         """
         if self._stopping is None:
             self._stopping = self._loop.create_task(self._stop())
         return asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        self._told = True  # whoever stops it knows
+        self._told = True  # the stopping caller knows
         try:
             await self._end_tree()
         finally:
@@ -459,8 +449,8 @@ class ServerProcess:
             self._children.ended(self.pid)
 
     async def _close_pipes(self) -> None:
-        """All three, whether they came to be connected or not. What the transports close, they
-        close in the loop's next turn.
+        """Close all three, connected or not. The transports close theirs in the loop's next
+        iteration.
         """
         while self._unconnected:
             os.close(self._unconnected.pop())
@@ -488,8 +478,8 @@ class ServerProcess:
     async def _end_with(
         self, number: signal.Signals, known: dict[int, str], *, seconds: float
     ) -> dict[int, str]:
-        """Signal what is known of the tree until nothing is left of it, or the time is over. Gives
-        what is left.
+        """Signal the process tree until nothing is left of it or the time is over. Returns what is
+        left.
         """
         deadline, pause = self._loop.time() + seconds, FIRST_POLL
         self._signal(known, number)
@@ -500,7 +490,7 @@ class ServerProcess:
                 if number == signal.SIGKILL:
                     self._signal(known, number)
                 continue
-            # All that was known is gone; a tree may have grown meanwhile.
+            # The known processes are gone; new ones may have started.
             known = await asyncio.to_thread(self._find, {})
             if not known:
                 break
@@ -511,14 +501,14 @@ class ServerProcess:
         return {**_process_reaper.alive(known), **_process_reaper.find(self._mark, frozenset({self.pid}))}
 
     def _signal(self, known: Mapping[int, str], number: signal.Signals) -> None:
-        if not self.exited.is_set():  # its number is still its own, so is its group's
+        if not self.exited.is_set():  # its pid is still its own, so is its group's
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, number)
         _process_reaper.kill(known, number)
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
-    """To read from, to write to; both are closed with the stack, unless it is kept."""
+    """A pipe to read from and to write to; the stack closes both unless it is kept."""
     ends = os.pipe()
     for end in ends:
         stack.callback(os.close, end)
@@ -526,7 +516,7 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
 
 
 def _kill_unwanted(children: ProcessTable, spawning: asyncio.Future[Spawned]) -> None:
-    """What was started for somebody who has gone."""
+    """Kill a process that was started for a caller who is gone."""
     if spawning.cancelled() or spawning.exception() is not None:
         return
     spawned = spawning.result()
@@ -539,5 +529,5 @@ def _kill_unwanted(children: ProcessTable, spawning: asyncio.Future[Spawned]) ->
 
 
 def environment(environ: Mapping[str, str], declared: Mapping[str, str]) -> dict[str, str]:
-    """What a server's process sees, beside the mark that its end needs."""
+    """The environment of a server's process, besides the mark."""
     return {**{name: environ[name] for name in INHERITED if name in environ}, **declared}

@@ -133,11 +133,11 @@ class ManagedServer:
         )
 
     def __repr__(self) -> str:
-        return f"<Server {self.name} {self.state} in_flight={self._in_flight}>"
+        return f"<ManagedServer {self.name} {self.state} in_flight={self._in_flight}>"
 
     @property
     def state(self) -> State:
-        """Of all its scopes together: the most alive."""
+        """The most alive state of its scopes."""
         if self._default_life.state in {"disabled", "quarantined"} or not self._instances:
             return self._default_life.state
         states_of: list[State] = [instance.life.state for instance in self._instances.values()]
@@ -166,11 +166,10 @@ class ManagedServer:
         self.server_catalog.set_late()
 
     async def lists(self, *, fresh: bool = False) -> Catalog:
-        """The catalogue that is known; the server is started only where there is none, or `fresh`
-        asks it again.
+        """The known catalog. Starts the server only if there is none, or to load it again if
+        `fresh`.
 
-        Raises:
-            Unavailable: it could not be started, or asked.
+        Raises: Unavailable
         """
         await self.load()
         if self.catalog is not None and not fresh:
@@ -249,7 +248,7 @@ class ManagedServer:
             instance.touch()
 
     async def notify(self, method: str, params: Json, *, scope: str = "") -> None:
-        """Tell a running process of that scope; where none runs there is nobody to tell."""
+        """Send a notification to the running instance of that scope, if there is one."""
         instance = self._instances.get(scope)
         if instance is not None and instance.session is not None:
             with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
@@ -262,14 +261,12 @@ class ManagedServer:
         return self.server_catalog.listen(callback)
 
     async def watch(self, uris: frozenset[str], *, scope: str = "") -> None:
-        """The resources whose updates are wanted in that scope, all of them. Subscribes in the
-        server's own way, and again after each start.
+        """Watch these resources in that scope, and no others. Subscribes again after each start.
 
-        While anything is watched the process is not stopped for idleness. A server that refuses is
-        warned of, and no error.
+        An instance with watched resources is not stopped for idleness. A server that refuses is
+        warned of.
 
-        Raises:
-            Unavailable: as `request`, where something is wanted and it could not be started.
+        Raises: Unavailable as `request`, if something is wanted and it could not be started.
         """
         await self.load()
         if not uris and scope not in self._instances:
@@ -291,20 +288,20 @@ class ManagedServer:
         return _status(self, self._instances, self._in_flight)
 
     def revive(self) -> None:
-        """Forget its failures, so that the next call starts it at once: the host's command."""
+        """Forget failures, so that the next call starts the server at once."""
         for instance in self._instances.values():
             instance.advance(lifecycle.Revived())
 
     def quarantine(self) -> None:
-        """Refuse every call from now on, until `approve`. What is in flight goes on."""
+        """Refuse every call until `approve`. Running requests go on."""
         self._set_for_all(lifecycle.Quarantined())
 
     def approve(self) -> None:
-        """The end of a quarantine."""
+        """End a quarantine."""
         self._set_for_all(lifecycle.Revived())
 
     def disable(self) -> None:
-        """Refuse every call for good, as a config may ask."""
+        """Refuse every call for good."""
         self._set_for_all(lifecycle.Disabled())
 
     def _set_for_all(self, event: lifecycle.Event) -> None:
@@ -318,14 +315,14 @@ class ManagedServer:
                 instance.advance(lifecycle.Ready())
 
     async def end_scope(self, scope: str) -> None:
-        """Stop that scope's process and forget it. What is in flight there fails as lost."""
+        """Stop that scope's instance and forget it. Its running requests fail as lost."""
         instance = self._instances.pop(scope, None)
         if instance is not None:
             await instance.close()
         self.events.forget(scope)
 
     async def close(self) -> None:
-        """Stop everything. Nothing of any process tree is left when this returns."""
+        """Stop everything. No process is left when this returns."""
         self._closed = True
         await self.server_catalog.close()
         await asyncio.gather(*(self.end_scope(scope) for scope in list(self._instances)))
@@ -333,8 +330,6 @@ class ManagedServer:
             await self._own_client.aclose()
         if self._owns_children:
             await self.children.aclose()
-
-    # What its seats need.
 
     def _instance(self, scope: str) -> ServerInstance:
         instance = self._instances.get(scope)
@@ -380,8 +375,6 @@ class ManagedServer:
             hide=hide,
             write_line=lambda kind, line: self.events.add_line(kind, line, scope=scope, output=output),
         )
-
-    # What the server says of its own accord.
 
 
 def _status(server: ManagedServer, instances: Mapping[str, ServerInstance], in_flight: int) -> ServerStatus:

@@ -93,8 +93,8 @@ class ServerCatalog:
                 self._on_stored()
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
-        """Have what belongs to no request: (scope, whole message). After a `list_changed` the
-        catalogue is loaded anew first. Returns what ends it.
+        """Call back with messages that belong to no request: (scope, whole message). After a
+        `list_changed`, the catalog is loaded first. Returns a function that ends it.
         """
         key = object()
         self._callbacks[key] = callback
@@ -105,19 +105,19 @@ class ServerCatalog:
         return end
 
     async def store_verdict(self, verdict: EraVerdict) -> None:
-        """Which era it speaks: kept where it is news."""
+        """Store the protocol era if it is new."""
         if verdict != self.verdict:
             self.verdict = verdict
             await self._store()
 
     async def _store(self) -> None:
         if self._cache is not None:
-            async with self._storing:  # of two that are written at once the older could stay
+            async with self._storing:  # of two concurrent writes, the older could win
                 await self._cache.store(self._fingerprint, self.current, self.verdict)
                 await self._cache.set_late(self._fingerprint, self.late)
 
     def set_late(self) -> None:
-        """Remember that its lists took long. Forgotten as soon as they come."""
+        """Remember that the lists took long, until they come."""
         if not self.late and self.current is None:
             self.late = True
             task = asyncio.get_running_loop().create_task(self._store())
@@ -125,17 +125,16 @@ class ServerCatalog:
             task.add_done_callback(self._background.discard)
 
     async def ensure_loaded(self, instance: ServerInstance, session: ServerSession) -> None:
-        """Where nothing is known of its lists, they are loaded before anybody is served."""
+        """Load the lists before the first request if none are known."""
         if self.current is None:
             await self.load_lists(instance, session, tuple(METHODS))
 
     async def refresh(
         self, instance: ServerInstance, session: ServerSession, *, missed: bool = False
     ) -> None:
-        """What is only remembered is asked for again, beside the first calls; who listens is told
-        of what is different.
+        """Load stored lists again while the first calls run, and announce differences.
 
-        `missed`: changes may have been told while nobody heard them.
+        `missed`: changes may have been announced during a gap.
         """
         if self.confirmed and not missed and self._clock() - self._loaded_at < FRESH:
             return
@@ -186,7 +185,7 @@ class ServerCatalog:
             self._refreshing = asyncio.get_running_loop().create_task(self._follow_changes())
 
     async def _follow_changes(self) -> None:
-        """Changes that come while lists are loaded are one more load, however many they are."""
+        """Load changed lists. Changes during a load cause one more load."""
         pause = CHANGE_PAUSE
         while self._pending_changes:
             pending, self._pending_changes = self._pending_changes, {}
@@ -195,7 +194,7 @@ class ServerCatalog:
                     kind for of, method in pending if of == scope for kind in CHANGES[method]
                 )
                 instance = self._instance_of(scope)
-                # Before it is ready, the start itself loads the lists.
+                # A start loads the lists itself.
                 if instance is None or instance.session is None:
                     continue
                 with contextlib.suppress(ConnectionLost, SessionGone):
@@ -217,7 +216,7 @@ class ServerCatalog:
 
 
 def _without_subscription_id(message: Json) -> Json:
-    """Without the id of our own subscription, which is nobody else's business."""
+    """The message without the id of the gateway's own subscription."""
     params = message.get("params")
     inside = cast("Json", params) if isinstance(params, dict) else {}
     meta = inside.get("_meta")

@@ -1,9 +1,7 @@
-"""A conversation with one server, in whichever era it speaks: ids, progress tokens, the envelope or
-the handshake, and whose question a server's question is.
+"""A session with one server in its protocol era: ids, progress tokens, envelope or handshake, and
+the owners of a server's questions.
 
-Above it stands a handle's seat; below it a channel that carries messages to a process or an
-address. It knows no transport and no time: who asks sets the bounds, and is told by `renew` when
-the server has shown a sign of life.
+Knows no transport and no time: callers set timeouts, and `renew` tells them of progress.
 """
 
 from __future__ import annotations
@@ -37,26 +35,24 @@ from modelplex.mcp.constants import (
 )
 
 CLIENT: Final[Json] = {"name": "modelplex", "version": __version__}
-"""Who asks: the gateway, whoever its own clients are."""
+"""The gateway's client info, whoever its own clients are."""
 QUESTIONS: Final = 32
-"""Questions of one server that may be open at once. Clients are asked by them; a server that asks
-more is not understood.
-"""
+"""Open questions of one server. More are refused."""
 SPREADING: Final = frozenset(
     "notifications/tools/list_changed notifications/prompts/list_changed notifications/resources/list_changed"
     " notifications/resources/updated notifications/elicitation/complete notifications/tasks/status".split()
 )
-"""What belongs to no request, on whichever stream it comes."""
+"""Notifications that belong to no request, on any stream."""
 
 
 LASTING: Final = 256
-"""Tasks whose progress is still told after the call that made them was answered; of more, the
-oldest are not.
+"""Tasks whose progress is passed on after their call was answered; beyond, the oldest
+are dropped.
 """
 
 
 class ConnectionLost(Exception):
-    """The other side is gone, or says what is not JSON-RPC. `sentence` is for a person."""
+    """The other side is gone, or sends invalid JSON-RPC. `sentence` is for people."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -64,9 +60,7 @@ class ConnectionLost(Exception):
 
 
 class HttpRefused(Exception):
-    """An HTTP server answered with a status and no message. It is no verdict on the era
-    by itself.
-    """
+    """An HTTP server answered with a status and no message. This alone says nothing of the era."""
 
     def __init__(self, sentence: str, *, status: int, retry_after: float | None = None) -> None:
         super().__init__(sentence)
@@ -76,7 +70,7 @@ class HttpRefused(Exception):
 
 
 class SessionGone(Exception):
-    """The session of an older HTTP server has ended; what was sent now did not reach it."""
+    """The session of a legacy HTTP server has ended; the last message did not reach it."""
 
 
 class PendingRequest:
@@ -105,18 +99,18 @@ class PendingRequest:
         self.token: object = None
 
     def __repr__(self) -> str:
-        return f"<Call {self.id} {self.method}>"
+        return f"<PendingRequest {self.id} {self.method}>"
 
 
 Deliver = Callable[[Json, "PendingRequest | None"], None]
-"""Takes a notification or a question of the server's, with the call on whose own stream it came,
-where there are such.
+"""Takes a notification or a request of the server, with the pending request on whose own stream it
+came, if any.
 """
 
 
 class Channel(Protocol):
-    """Carries messages. `cancels_by_message`: an abandoned request is told of by a notification;
-    else its closed stream says it.
+    """Carries messages. `cancels_by_message`: a notification cancels a request; otherwise its
+    closed stream does.
     """
 
     deliver: Deliver
@@ -127,38 +121,36 @@ class Channel(Protocol):
     def pid(self) -> int | None: ...
     @property
     def lost(self) -> asyncio.Future[str]:
-        """Done, with a sentence, when the other side has gone."""
+        """Done, with a sentence, when the other side is gone."""
         ...
 
     async def open(self) -> None:
-        """Raises Lost or Turned."""
+        """Raises ConnectionLost or HttpRefused."""
         ...
 
     def settle(self, era: Era, version: str) -> None:
-        """From now on this is what is spoken."""
+        """Use this era and version from now on."""
         ...
 
     async def carry(self, message: Json, call: PendingRequest) -> Json:
-        """Send a request and return its response, whole. Raises Lost, Turned or Gone. Cancelling it
-        forgets the request on this side.
+        """Send a request and return its response. Raises ConnectionLost, HttpRefused or
+        SessionGone. Cancelling it forgets the request on this side.
         """
         ...
 
     async def send(self, message: Json) -> None:
-        """A notification or a response. Raises Lost."""
+        """Send a notification or a response. Raises ConnectionLost."""
         ...
 
     def send_soon(self, message: Json) -> None:
-        """The same, where nobody can wait; what cannot be sent is dropped."""
+        """Send without waiting; dropped if that is not possible."""
         ...
 
     async def close(self) -> None: ...
 
 
 class DuplexChannel:
-    """What the channels share on which all messages come back on one stream: requests wait by their
-    id.
-    """
+    """Channels with one stream for all messages: responses are matched by id."""
 
     def __init__(self) -> None:
         self.deliver: Deliver = _nobody
@@ -166,7 +158,7 @@ class DuplexChannel:
         self._waiting: dict[int, asyncio.Future[Json]] = {}
 
     def receive(self, message: Json) -> None:
-        """One message of the other side."""
+        """Take one message of the other side."""
         if "method" in message:
             self.deliver(message, None)
             return
@@ -176,7 +168,7 @@ class DuplexChannel:
             waiting.set_result(message)
 
     def fail(self, sentence: str) -> None:
-        """The other side is gone: whoever waits is told now."""
+        """The other side is gone: fail all pending requests."""
         if not self.lost.done():
             self.lost.set_result(sentence)
         waiting, self._waiting = self._waiting, {}
@@ -191,20 +183,20 @@ class DuplexChannel:
         return future
 
     def forget(self, id: int, future: asyncio.Future[Json]) -> None:
-        """Nobody waits for this answer any more: what `wait` gave for it."""
+        """Forget a request; `future` is what `wait` returned for it."""
         self._waiting.pop(id, None)
         if future.done() and not future.cancelled():
-            future.exception()  # seen
+            future.exception()  # mark as retrieved
 
 
 def _nobody(message: Json, call: PendingRequest | None) -> None:
-    """Before somebody listens."""
+    """Default until a session takes the messages."""
 
 
 class ServerSession:
-    """`declared` is what a legacy server is told that its client can do. `heard` takes
-    notifications that belong to no request. `own` is true where all requests come from one client's
-    session, so that a question on a shared stream has one owner however many are in flight.
+    """`declared` are the client capabilities for a legacy server. `on_unassigned` takes
+    notifications that belong to no request. `own` is true if all requests come from one client's
+    session, so that a question on a shared stream has a certain owner.
     """
 
     def __init__(
@@ -233,9 +225,9 @@ class ServerSession:
         channel.deliver = self._deliver
 
     def __repr__(self) -> str:
-        return f"<Link {self.era} {self.version or 'unsettled'} in_flight={len(self._calls)}>"
+        return f"<ServerSession {self.era} {self.version or 'unsettled'} in_flight={len(self._calls)}>"
 
-    # Meeting: which is decided in probing.py.
+    # `era_probe` decides which of these is used.
 
     async def discover(self, version: str, *, declare: bool) -> McpReply:
         capabilities = self._declared if declare else {}
@@ -245,9 +237,7 @@ class ServerSession:
         return await self._exchange(self._call("server/discover"), params)
 
     async def initialize(self) -> McpReply:
-        """Offer the newest revision with a handshake. `greet` makes it so, if the answer
-        is right.
-        """
+        """Offer the newest legacy revision. `finish_handshake` completes it."""
         params: Json = {
             "protocolVersion": NEWEST_LEGACY,
             "capabilities": self._declared,
@@ -256,7 +246,7 @@ class ServerSession:
         return await self._exchange(self._call("initialize"), params)
 
     async def finish_handshake(self, result: Json) -> None:
-        """Take an `initialize` result, and end the handshake."""
+        """Take an `initialize` result and complete the handshake."""
         self.era = "legacy"
         self.version = str(result["protocolVersion"])
         self.info = _object(result.get("serverInfo"))
@@ -277,8 +267,6 @@ class ServerSession:
         instructions = result.get("instructions")
         self.instructions = instructions if isinstance(instructions, str) else None
 
-    # Asking.
-
     async def request(
         self,
         method: str,
@@ -292,8 +280,8 @@ class ServerSession:
         renew: Callable[[bool], None] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> McpReply:
-        """Raises Lost, Turned or Gone. `renew(True)` is called at progress, `renew(False)` while a
-        question is being answered. Cancelling cancels it at the server.
+        """Raises ConnectionLost, HttpRefused or SessionGone. Calls `renew(True)` at progress and
+        `renew(False)` while a question is open. Cancelling it cancels the request at the server.
         """
         call = self._call(
             method,
@@ -325,7 +313,7 @@ class ServerSession:
         try:
             answer = await self.channel.carry(message, call)
         except asyncio.CancelledError:
-            # `initialize` may not be cancelled: a server that is given up during it is ended.
+            # `initialize` may not be cancelled; the server is ended instead.
             if self.channel.cancels_by_message and call.method != "initialize":
                 cancelled: Json = {"requestId": call.id, "reason": "The request was given up."}
                 self.channel.send_soon(
@@ -364,7 +352,7 @@ class ServerSession:
         }
 
     async def notify(self, method: str, params: Json) -> None:
-        """Raises Lost."""
+        """Raises ConnectionLost."""
         message: Json = {"jsonrpc": "2.0", "method": method}
         if sent := self._notification_params(params):
             message["params"] = sent
@@ -378,8 +366,6 @@ class ServerSession:
         )
         return {**params, "_meta": meta}
 
-    # What the server says of its own accord.
-
     def _deliver(self, message: Json, call: PendingRequest | None) -> None:
         if "id" in message:
             self._question(message, call)
@@ -389,7 +375,7 @@ class ServerSession:
         if method == "notifications/progress":
             self._progress(message, params)
         elif method == "notifications/cancelled":
-            # It wants no answer any more: what is not among the questions is not answered.
+            # The server does not want an answer any more.
             if (question := self._questions.pop(_id(params.get("requestId")), None)) is not None:
                 question[0].cancel()
         elif method in SPREADING:
@@ -421,8 +407,8 @@ class ServerSession:
             call.on_notification({**message, "params": {**params, "progressToken": call.token}})
 
     def _logs_for(self) -> PendingRequest | None:
-        """On one stream for all, a log line says not whose it is: it is told to the one request
-        that asked for any, else to nobody in particular.
+        """The request that gets a log message on a shared stream: the only one that wants log
+        messages, else none.
         """
         asking = [
             call
@@ -456,15 +442,15 @@ class ServerSession:
             task.add_done_callback(lambda _: self._question_answered(of, owner, task))
 
     def _owner(self) -> PendingRequest | None:
-        """Whose question it is that came on the one stream for all."""
+        """The request that a question on a shared stream belongs to."""
         calls = list(self._calls.values())
         if len(calls) != 1 and not self._own:
             return None
         return next((call for call in reversed(calls) if call.on_request is not None), None)
 
     def _question_answered(self, of: str | int, call: PendingRequest, task: asyncio.Future[McpReply]) -> None:
-        """Also where the task was cancelled before it began: a server does not wait for what nobody
-        will say.
+        """Answer a question, also if its task was cancelled before it began: the server must not
+        wait forever.
         """
         if call.renew is not None:
             call.renew(True)
@@ -492,8 +478,8 @@ class ServerSession:
 
 
 def declared_by(allow: tuple[str, ...], roots: tuple[str, ...]) -> Json:
-    """What a legacy server is told that its client can do: what the host's config allows it to ask,
-    and nothing of any client's claims.
+    """The client capabilities for a legacy server: what the config allows, not what a client
+    claims.
     """
     return {
         **({"sampling": {}} if "sampling" in allow else {}),
@@ -503,7 +489,7 @@ def declared_by(allow: tuple[str, ...], roots: tuple[str, ...]) -> Json:
 
 
 def understood(result: Json | None) -> bool:
-    """Whether an `initialize` result names a revision that is spoken here."""
+    """Whether an `initialize` result names a supported revision."""
     return result is not None and result.get("protocolVersion") in LEGACY_VERSIONS
 
 
@@ -516,7 +502,7 @@ def _id(value: object) -> str | int:
 
 
 def _error(value: object) -> Json:
-    """An error as the server said it, made whole where it is none."""
+    """The error of a server, completed if it is malformed."""
     error = _object(value)
     if isinstance(error.get("code"), int) and isinstance(error.get("message"), str):
         return error

@@ -1,7 +1,6 @@
-"""A server that is a process: one JSON-RPC message a line, on its input and its output.
+"""A server that is a process: one JSON-RPC message per line on stdin and stdout.
 
-Above it stands the link; below it the process. Source: the specification's "Transports", stdio, of
-every revision.
+Source: the specification's "Transports", stdio, of every revision.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from modelplex.mcp.servers.processes import ProcessTable, ServerProcess
 from modelplex.mcp.servers.session import ConnectionLost, DuplexChannel, PendingRequest
 
 LINE_FACTOR: Final = 4
-"""A line may be so many times as long as the largest result that is relayed: above that it is no
-message, and the server is ended.
+"""A line may be so many times longer than the largest relayed result. Beyond, the server is
+stopped.
 """
 ENDED: Final = 1.0
-"""Seconds that a process which takes no input is given to end."""
+"""Seconds that a process which takes no input has to exit."""
 SHOWN: Final = 200
-"""Bytes of a stray line that are told."""
+"""Bytes of a stray line in an error."""
 
 WriteLine = Callable[[Literal["stderr", "stdout"], bytes], None]
 """Takes a line that the process wrote and that is no message: the stream's name and the bytes."""
@@ -43,9 +42,8 @@ class ServerCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StdioChannel(DuplexChannel):
-    """`say` takes lines that are no messages; it bounds and hides. `max_result` is in bytes; where
-    somebody `cuts` what is larger, that is passed on. What it tells goes through `hide`, which
-    takes out the host's credentials.
+    """`write_line` takes lines that are no messages. `max_result` is in bytes; `cuts` passes larger
+    results on, to be cut later. `hide` masks the host's credentials in errors.
     """
 
     cancels_by_message = True
@@ -77,7 +75,7 @@ class StdioChannel(DuplexChannel):
         return None if self._process is None else self._process.pid
 
     def settle(self, era: Era, version: str) -> None:
-        """Both eras are framed alike."""
+        """Both eras have the same framing."""
 
     async def open(self) -> None:
         try:
@@ -87,7 +85,7 @@ class StdioChannel(DuplexChannel):
                 cwd=self._command.cwd,
                 network=self._command.network,
                 children=self._children,
-                ears=self,
+                listener=self,
                 limit=self._max_result * LINE_FACTOR,
             )
         except OSError as error:
@@ -114,7 +112,7 @@ class StdioChannel(DuplexChannel):
         try:
             await self._process.write(msgspec.json.encode(message) + b"\n")
         except ConnectionError:
-            # Mostly it has just ended: how, and what it said of it, is known in a moment.
+            # The process has often just exited: wait a moment for its exit code and last lines.
             await asyncio.wait([self.lost], timeout=ENDED)
             raise ConnectionLost(
                 self.lost.result() if self.lost.done() else "It takes no input any more."
@@ -129,8 +127,6 @@ class StdioChannel(DuplexChannel):
         if self._process is not None:
             await self._process.stop()
 
-    # What the process tells.
-
     def line(self, data: bytes) -> None:
         messages: object = None
         data = self._hide(data)
@@ -139,7 +135,7 @@ class StdioChannel(DuplexChannel):
                 messages = outline(data)
             elif data.lstrip()[:1] in {b"{", b"["}:
                 messages = read_json(data)
-        # A batch is what a server of 2025-03-26 may say.
+        # 2025-03-26 allows batches.
         for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
             if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
                 self.receive(within(cast("Json", message), size=len(data), limit=self._passed))
@@ -160,7 +156,7 @@ class StdioChannel(DuplexChannel):
 
 
 class _Outline(msgspec.Struct):
-    """A message of which nothing is made but its id."""
+    """A message of which only the id is decoded."""
 
     id: str | int
     method: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -177,8 +173,8 @@ _CONTENT: Final = msgspec.json.Decoder(_Content)
 
 
 def read_json(data: bytes) -> Any:
-    """What a server wrote. Names of files that are no UTF-8 come as lone surrogates, or as bytes of
-    no character; each is U+FFFD here, since a message that is passed over answers nobody.
+    """The JSON that a server wrote. Invalid UTF-8 and lone surrogates become U+FFFD, since dropping
+    the message would leave its request without an answer.
 
     Raises DecodeError, RecursionError, UnicodeDecodeError.
     """
@@ -192,11 +188,9 @@ def read_json(data: bytes) -> Any:
 
 
 def outline(data: bytes) -> Json | None:
-    """Of a message that is too large to be passed on: what it answers, for `within`. None for
-    another: nobody is told or asked so much.
+    """The id of a response that is too large to pass on, for `within`. None for other messages.
 
-    Its content is not made: some bytes of JSON become a hundred times as many in memory, and
-    seconds in which nobody else is served.
+    Does not decode the content, which could take a hundred times its size in memory.
     """
     head = _OUTLINE.decode(data)
     if head.method is not msgspec.UNSET:
@@ -210,16 +204,14 @@ def outline(data: bytes) -> Json | None:
 
 
 def within(message: Json, *, size: int, limit: int) -> Json:
-    """The message itself, or an answer that says how large it was: nobody is sent a result beyond
-    the limit (bytes).
-    """
+    """The message, or an error with its size if it is above the limit (bytes)."""
     if size <= limit or "method" in message or "error" in message:
         return message
     sentence = f"The result of {size} bytes is larger than the limit of {limit} bytes."
     result: object = message.get("result")
     if isinstance(result, dict) and "content" in result:
-        told = {"content": [{"type": "text", "text": sentence}], "isError": True}
-        return {"jsonrpc": "2.0", "id": message.get("id"), "result": told}
+        result = {"content": [{"type": "text", "text": sentence}], "isError": True}
+        return {"jsonrpc": "2.0", "id": message.get("id"), "result": result}
     error = {"code": INTERNAL_ERROR, "message": sentence, "data": {"reason": "limit"}}
     return {"jsonrpc": "2.0", "id": message.get("id"), "error": error}
 

@@ -1,8 +1,8 @@
 """A server behind streamable HTTP, of either era: a request is a POST whose own stream answers it.
 
-Above it stands the link; below it the HTTP client. Headers repeat the body that goes out and are
-never a guest's. A redirect is followed within the origin alone, and nothing is read beyond a bound.
-Source: the specification's "Transports", 2025-03-26 to 2026-07-28.
+Headers repeat the outgoing body and never come from a client. Redirects are followed within the
+origin only, and reads are limited. Source: the specification's "Transports", 2025-03-26 to
+2026-07-28.
 """
 
 from __future__ import annotations
@@ -24,34 +24,31 @@ from modelplex.mcp.servers.sse_events import Event, EventReader, EventTooLong
 from modelplex.mcp.servers.stdio import LINE_FACTOR, outline, read_json, within
 
 TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=86_400.0, idle=86_400.0)
-"""Who asks bounds the wait, renewed by progress; a stream for notifications may be silent for a
+"""The caller sets the timeout, renewed by progress; a stream of notifications may be silent for a
 day.
 """
 REDIRECTS: Final = 3
 RETRY: Final = 1.0
-"""Seconds before a broken stream is gone on with, where the server names none."""
+"""Seconds before a broken stream is resumed, unless the server names a delay."""
 MAX_RETRY: Final = 60.0
 LEAST_RETRY: Final = 0.1
-"""A server that names 0 and ends each stream after an event would keep the gateway busy for ever.
-"""
+"""A server that names 0 and ends each stream after an event would keep the gateway busy."""
 RESUMES: Final = 5
-"""Attempts in a row that bring nothing, after which a broken stream is given up."""
-GOODBYE: Final = 2.0
-"""Seconds that the end of a session may take to be told."""
-ASIDES: Final = 32
-"""Messages that nobody waits for (answers to a server's questions, cancellations) on their way to
-one server at once. More are dropped: each takes a connection.
+"""Attempts in a row without an event, after which a broken stream is given up."""
+DELETE_SECONDS: Final = 2.0
+"""Seconds for the DELETE that ends a session."""
+MOST_BACKGROUND: Final = 32
+"""Background messages (answers to questions, cancellations) on their way to one server. More are
+dropped: each takes a connection.
 """
-ASIDE: Final = 10.0
-"""Seconds that such a message may take."""
+BACKGROUND_SECONDS: Final = 10.0
+"""Seconds for a background message."""
 SMALL: Final = 65_536
-"""Bytes that are read of an answer that nobody needs, such as an error page."""
+"""Bytes of an ignored response body, such as an error page."""
 
 
 class HttpEndpoint:
-    """Requests to one address with the headers of the config: what both channels over
-    HTTP share.
-    """
+    """Requests to one address with the config's headers, shared by both HTTP channels."""
 
     def __init__(
         self,
@@ -65,19 +62,17 @@ class HttpEndpoint:
     ) -> None:
         self.address = address
         self.hide = hide
-        """Takes the host's credentials out of what the server tells."""
+        """Masks the host's credentials in what the server sends."""
         self.max_result = max_result
         self.passed = max_result * LINE_FACTOR if cuts else max_result
-        """What of a result is passed on: all that is read, where somebody cuts it."""
+        """Bytes of a result that are passed on, to be cut later if `cuts`."""
         self._client = client
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def send(
         self, method: bytes, *, body: bytes = b"", headers: Mapping[str, str], to: Address | None = None
     ) -> Answer:
-        """The answer's head, whatever its status. Raises Lost (with `reached` false where nothing
-        was sent) or Turned.
-        """
+        """The head of the response. Raises ConnectionLost, ConnectionNotMade or HttpRefused."""
         own = {name.lower().encode() for name in headers}
         lines = [(name.encode(), value.encode()) for name, value in headers.items()]
         lines += [(name, value) for name, value in self._headers if name.lower() not in own]
@@ -93,9 +88,9 @@ class HttpEndpoint:
                     timeouts=TIMEOUTS,
                 )
             except ConnectFailed as error:
-                raise ConnectionNotMade(self.told(error)) from None
+                raise ConnectionNotMade(self.describe(error)) from None
             except SendError as error:
-                raise ConnectionLost(self.told(error)) from None
+                raise ConnectionLost(self.describe(error)) from None
             except ValueError:
                 raise ConnectionLost("A header or its address holds what HTTP does not allow.") from None
             if not 300 <= answer.status < 400:
@@ -111,13 +106,13 @@ class HttpEndpoint:
         raise HttpRefused("It redirects in a circle.", status=310)
 
     async def events(self, answer: Answer, reader: EventReader) -> AsyncGenerator[Event, None]:
-        """Those of a stream until it ends. Raises Lost where it breaks."""
+        """The events of a stream until it ends. Raises ConnectionLost if it breaks."""
         try:
             while data := await answer.chunk():
                 for event in reader.feed(data):
                     yield event
         except SendError as error:
-            raise ConnectionLost(self.told(error)) from None
+            raise ConnectionLost(self.describe(error)) from None
         except EventTooLong:
             raise ConnectionLost(
                 f"It sent an event of more than {self.max_result * LINE_FACTOR} bytes."
@@ -126,7 +121,7 @@ class HttpEndpoint:
             answer.close()
 
     async def refusal(self, answer: Answer) -> Json | None:
-        """The message with an error that a status of 400 and more brings, or None; its body is read
+        """The JSON-RPC error in a response with a status of 400 and more, or None. Reads the body
         in either case.
         """
         try:
@@ -138,8 +133,8 @@ class HttpEndpoint:
             return cast("Json", message)
         return None
 
-    def told(self, error: SendError) -> str:
-        """What agents read of it too, so that it names no address."""
+    def describe(self, error: SendError) -> str:
+        """An error for agents, without the address."""
         return error.without_address(self.address.origin, name="it")
 
     def reader(self) -> EventReader:
@@ -147,20 +142,20 @@ class HttpEndpoint:
 
 
 class ConnectionNotMade(ConnectionLost):
-    """No connection came about: nothing was sent."""
+    """No connection was made: nothing was sent."""
 
 
 class HttpChannel:
-    """One conversation with an address. A legacy one has a session, and a stream beside the
-    requests' own where the server offers it.
+    """A conversation with one address. A legacy one has a session, and a separate stream if the
+    server offers it.
     """
 
     pid = None
 
-    def __init__(self, wire: HttpEndpoint) -> None:
+    def __init__(self, endpoint: HttpEndpoint) -> None:
         self.deliver: Deliver = _nobody
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._wire = wire
+        self._endpoint = endpoint
         self._era: Era | None = None
         self._version = ""
         self._session: str | None = None
@@ -168,22 +163,20 @@ class HttpChannel:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<HttpChannel {self._wire.address.origin} {self._era or 'unsettled'} session={self._session is not None}>"
+        return f"<HttpChannel {self._endpoint.address.origin} {self._era or 'unsettled'} session={self._session is not None}>"
 
     @property
     def cancels_by_message(self) -> bool:
         return self._era == "legacy"
 
     async def open(self) -> None:
-        """There is nothing to open: each request is its own."""
+        """Nothing to open: each request has its own connection."""
 
     def settle(self, era: Era, version: str) -> None:
         self._era, self._version = era, version
 
-    # Asking.
-
     async def carry(self, message: Json, call: PendingRequest) -> Json:
-        """As the channel's law says; whoever closes the channel ends what is in flight."""
+        """As `Channel.carry`; closing the channel ends pending requests."""
         work = asyncio.get_running_loop().create_task(self._posted(message, call))
         try:
             either: set[asyncio.Future[Any]] = {work, self.lost}
@@ -201,7 +194,7 @@ class HttpChannel:
     async def _posted(self, message: Json, call: PendingRequest) -> Json:
         headers = self._request_headers(message, call)
         try:
-            answer = await self._wire.send(b"POST", body=msgspec.json.encode(message), headers=headers)
+            answer = await self._endpoint.send(b"POST", body=msgspec.json.encode(message), headers=headers)
         except ConnectionNotMade as error:
             self._fail(error.sentence)
             raise
@@ -230,13 +223,13 @@ class HttpChannel:
         status = answer.status
         if status < 400:
             raise ConnectionLost("It took a request and answered nothing.")
-        message = await self._wire.refusal(answer)
+        message = await self._endpoint.refusal(answer)
         if message is not None and status not in {401, 403, 429} and status < 500:
             return message
-        raise turned(answer)
+        raise refused_by(answer)
 
     async def _whole(self, answer: Answer, call: PendingRequest) -> Json:
-        limit = self._wire.max_result
+        limit = self._endpoint.max_result
         try:
             body = await answer.body(limit=limit * LINE_FACTOR)
         except ResponseTooLarge as error:
@@ -245,47 +238,47 @@ class HttpChannel:
                 "error": {"code": INTERNAL_ERROR, "message": error.sentence, "data": {"reason": "limit"}},
             }
         except SendError as error:
-            raise ConnectionLost(self._wire.told(error)) from None
+            raise ConnectionLost(self._endpoint.describe(error)) from None
         found = self._take(body, call)
         if found is None:
             raise ConnectionLost("It answered with what is no answer to the request.")
         return found
 
     def _take(self, data: bytes, call: PendingRequest | None) -> Json | None:
-        """Deliver what an event or a body holds; the response to the call, if it is among that."""
+        """Deliver the messages of an event or a body. Returns the response to the request, if it is
+        among them.
+        """
         found: Json | None = None
-        for message in messages_of(self._wire.hide(data), limit=self._wire.passed):
+        for message in messages_of(self._endpoint.hide(data), limit=self._endpoint.passed):
             if "method" in message:
                 self.deliver(message, call)
             elif call is not None and message.get("id") == call.id:
-                found = within(message, size=len(data), limit=self._wire.passed)
+                found = within(message, size=len(data), limit=self._endpoint.passed)
         return found
 
     async def _streamed(self, answer: Answer, call: PendingRequest) -> Json:
-        """Read the request's stream to its response; go on with it where the server gave its events
-        ids.
-        """
-        reader = self._wire.reader()
+        """Read the request's stream until its response; resume it if events have ids."""
+        reader = self._endpoint.reader()
         barren = 0
         while True:
-            heard = False
+            received = False
             try:
-                async with contextlib.aclosing(self._wire.events(answer, reader)) as events:
+                async with contextlib.aclosing(self._endpoint.events(answer, reader)) as events:
                     async for event in events:
-                        heard = True
+                        received = True
                         if event.data and (found := self._take(event.data, call)) is not None:
                             return found
                 broken = "It ended the stream before it had answered."
             except ConnectionLost as lost:
                 broken = lost.sentence
-            barren = 0 if heard else barren + 1
+            barren = 0 if received else barren + 1
             if not reader.last_id or self._era == "modern" or barren > RESUMES:
                 raise ConnectionLost(broken)
             await asyncio.sleep(_pause(reader))
             answer = await self._resumed(reader)
 
     async def _resumed(self, reader: EventReader) -> Answer:
-        answer = await self._wire.send(
+        answer = await self._endpoint.send(
             b"GET",
             headers={
                 **self._session_headers(),
@@ -320,16 +313,12 @@ class HttpChannel:
             headers["MCP-Protocol-Version"] = self._version
         return headers
 
-    # Telling.
-
     async def send(self, message: Json) -> None:
-        """Modern servers are told nothing: there is no notification for them, and a closed stream
-        is a cancellation.
-        """
+        """Modern servers get no notifications: a closed stream is a cancellation."""
         if self._era != "legacy":
             return
         headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-        answer = await self._wire.send(
+        answer = await self._endpoint.send(
             b"POST", body=msgspec.json.encode(message), headers={**headers, **self._session_headers()}
         )
         with contextlib.suppress(SendError):
@@ -338,12 +327,12 @@ class HttpChannel:
             self._aside(self._listen())
 
     def send_soon(self, message: Json) -> None:
-        if len(self._tasks) < ASIDES:
+        if len(self._tasks) < MOST_BACKGROUND:
             self._aside(self._send_quietly(message))
 
     async def _send_quietly(self, message: Json) -> None:
         with contextlib.suppress(ConnectionLost, HttpRefused, TimeoutError):
-            async with asyncio.timeout(ASIDE):
+            async with asyncio.timeout(BACKGROUND_SECONDS):
                 await self.send(message)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
@@ -351,13 +340,11 @@ class HttpChannel:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # The stream beside the requests.
-
     async def _listen(self) -> None:
-        """Hear what belongs to no request, for as long as the session lasts and the server offers
-        it.
+        """Read messages that belong to no request while the session lasts and the server offers the
+        stream.
         """
-        reader = self._wire.reader()
+        reader = self._endpoint.reader()
         barren = 0
         while barren <= RESUMES:
             with contextlib.suppress(ConnectionLost):
@@ -365,22 +352,20 @@ class HttpChannel:
                 if reader.last_id:
                     headers["Last-Event-ID"] = reader.last_id
                 try:
-                    answer = await self._wire.send(b"GET", headers=headers)
+                    answer = await self._endpoint.send(b"GET", headers=headers)
                 except HttpRefused:
                     return
                 kind = (answer.header(b"content-type") or b"").lower()
                 if answer.status != 200 or not kind.startswith(b"text/event-stream"):
                     answer.close()
-                    return  # not offered, or the session is over, which the next request is told
-                async with contextlib.aclosing(self._wire.events(answer, reader)) as events:
+                    return  # not offered, or the session is over, as the next request will find
+                async with contextlib.aclosing(self._endpoint.events(answer, reader)) as events:
                     async for event in events:
                         barren = 0
                         if event.data:
                             self._take(event.data, None)
             barren += 1
             await asyncio.sleep(_pause(reader))
-
-    # Its end.
 
     def _fail(self, sentence: str) -> None:
         if not self.lost.done():
@@ -395,13 +380,13 @@ class HttpChannel:
             await asyncio.wait(set(self._tasks))
         if self._era == "legacy" and self._session is not None:
             with contextlib.suppress(ConnectionLost, HttpRefused, TimeoutError):
-                async with asyncio.timeout(GOODBYE):
-                    (await self._wire.send(b"DELETE", headers=self._session_headers())).close()
+                async with asyncio.timeout(DELETE_SECONDS):
+                    (await self._endpoint.send(b"DELETE", headers=self._session_headers())).close()
 
 
 def messages_of(data: bytes, *, limit: int) -> list[Json]:
-    """The messages of a body or an event; a batch is several. What is none is passed over. Beyond
-    `limit` bytes only what is answered is there.
+    """The messages of a body or an event; a batch has several. Skips invalid ones. Above `limit`
+    bytes, only ids of responses.
     """
     try:
         value: object = read_json(data) if len(data) <= limit else outline(data)
@@ -415,9 +400,9 @@ def _pause(reader: EventReader) -> float:
     return min(MAX_RETRY, RETRY if reader.retry is None else max(LEAST_RETRY, reader.retry))
 
 
-def turned(answer: Answer) -> HttpRefused:
-    """For an answer that is no message. Source: RFC 9728 5.1, the challenge of a resource that
-    wants OAuth.
+def refused_by(answer: Answer) -> HttpRefused:
+    """The error for a response without a message. Source: RFC 9728 5.1, the challenge of a resource
+    that requires OAuth.
     """
     sentence = f"It answered with status {answer.status}."
     challenge = (answer.header(b"www-authenticate") or b"").lower()
@@ -432,4 +417,4 @@ def retry_after(answer: Answer) -> float | None:
 
 
 def _nobody(message: Json, call: PendingRequest | None) -> None:
-    """Before somebody listens."""
+    """Default until a session takes the messages."""
