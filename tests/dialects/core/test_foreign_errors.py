@@ -6,8 +6,8 @@ import time
 import pytest
 
 from modelplex.dialects.core.foreign_errors import (
-    ADDRESS_TOLD,
-    PAGE_TOLD,
+    ADDRESS_MARK,
+    PAGE_MARK,
     error_without_addresses,
     error_without_page,
     is_page,
@@ -45,7 +45,7 @@ KEPT = [
 def test_an_address_is_told_in_no_form(text: str) -> None:
     told = without_addresses(text)
     assert not [mark for mark in MARKS if mark in told], told
-    assert ADDRESS_TOLD in told
+    assert ADDRESS_MARK in told
     body = json.dumps({"error": {"message": text, "code": 500}}).encode()
     assert not [
         mark for mark in MARKS if mark in json.loads(error_without_addresses(body))["error"]["message"]
@@ -65,8 +65,8 @@ PAGE = '<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>"nginx
 @pytest.mark.parametrize("page", [PAGE, "<HTML>", "<?xml version='1.0'?><html/>", "<h1>Not Found</h1>"])
 def test_a_page_is_known_and_not_quoted(page: str) -> None:
     assert is_page(page)
-    assert words_of(400, page.encode()) == words_of(502, page.encode()) == PAGE_TOLD
-    assert without_page(f"APIError: {page}") == f"APIError: {PAGE_TOLD}"
+    assert words_of(400, page.encode()) == words_of(502, page.encode()) == PAGE_MARK
+    assert without_page(f"APIError: {page}") == f"APIError: {PAGE_MARK}"
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
@@ -76,7 +76,7 @@ def test_a_page_within_a_sentence_is_cut_and_the_json_stays_whole(ascii_only: bo
     )
     for written in (body, body.replace("<", "\\u003c")):
         assert json.loads(error_without_page(written.encode())) == {
-            "error": {"message": f"APIError: {PAGE_TOLD}", "type": "x"},
+            "error": {"message": f"APIError: {PAGE_MARK}", "type": "x"},
             "n": 1,
         }
 
@@ -84,8 +84,8 @@ def test_a_page_within_a_sentence_is_cut_and_the_json_stays_whole(ascii_only: bo
 def test_a_line_beside_a_clients_fault_is_quoted_and_one_of_a_broken_server_is_not() -> None:
     assert words_of(422, b"missing field `model`") == "missing field `model`"
     assert words_of(400, b"") == ""
-    assert words_of(503, b"upstream connect error, 10.0.0.5 refused") == PAGE_TOLD
-    assert words_of(400, b"x" * 501) == words_of(400, b"\x00\x01") == PAGE_TOLD
+    assert words_of(503, b"upstream connect error, 10.0.0.5 refused") == PAGE_MARK
+    assert words_of(400, b"x" * 501) == words_of(400, b"\x00\x01") == PAGE_MARK
 
 
 @pytest.mark.parametrize("unit", ["a.", "a:", ":", "1.", "<html ", "a-", "http://", "\\", "[", "::1.", "'"])

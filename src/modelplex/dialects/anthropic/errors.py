@@ -1,10 +1,9 @@
-"""Errors in Anthropic's words, for its clients: as an answer of their own, or inside a stream.
+"""Writes errors in Anthropic's format, as a response or inside a stream.
 
-Above it stand `anthropic_messages` and the writer of answers; below it the error tree. The words
-are those of docs/reference/wire-formats.md#errors-and-retry-headers, and who gets which is in
-docs/reference/translation.md#error-mapping: a rejected upstream key is the gateway's trouble and
-never a 401, and 529 is for what the provider itself calls overloaded: agents tell
-their users that the service is at capacity.
+The types are those of docs/reference/wire-formats.md#errors-and-retry-headers, the mapping that of
+docs/reference/translation.md#error-mapping. A rejected upstream key is the gateway's fault and
+never a 401. 529 is only for a provider's own overload: agents tell their users that the service is
+at capacity. Imports no other dialect.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""An Anthropic Messages answer as Events, streamed or whole.
+"""Reads Anthropic Messages responses, streamed or whole, into events.
 
-Above it stands `anthropic_messages`; below it the vocabulary and the framing of server-sent events.
-It knows no request: what the request's writer changed comes with Written and is undone here, so
-that no alias, wrapper or borrowed tool is seen by a client.
-
-One machine reads both forms: a stream opens, fills and closes blocks; a whole answer is the same
-blocks, each opened full. A call whose input is empty has no Argued at all: each writer says "{}" or
-{} then, in its own dialect's form (docs/reference/translation.md#tool-calls-and-results).
+What the request writer changed (aliases, wrapped arguments, added tools) comes with the
+ProviderRequest and is undone here. A whole response is read as a stream that opens each block with
+all of its content. A call with empty input gets no ToolArgumentsDelta; each writer then writes "{}"
+or {} (docs/reference/translation.md#tool-calls-and-results). Imports no other dialect.
 """
 
 from __future__ import annotations

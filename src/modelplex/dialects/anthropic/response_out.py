@@ -1,14 +1,12 @@
-"""Events, written as a Messages answer for a client, streamed or whole.
+"""Writes events as an Anthropic Messages response, streamed or whole.
 
-Above it stands `anthropic_messages`; below it the vocabulary. A stream of this form has one open
-block at a time, numbered without gaps, so that what another part says while a call is open waits
-until that call is closed (docs/reference/translation.md#stream-writers).
+A stream has one open block at a time, numbered without gaps: the content of other parts waits until
+an open call is closed (docs/reference/translation.md#stream-writers).
 
-Sealed state has one place here, the signature of a thinking block. Anthropic's own stands there as
-it came. What another provider sealed, and thinking that nobody sealed, has an envelope there
-instead: clients send back only what is signed, and nothing may look like Anthropic's that is not.
-The signature of a call, which this form has no member for, is a redacted block of its own before
-that call, and its envelope names the call.
+Opaque state is written as the signature of a thinking block: Anthropic's own unchanged, that of
+other providers and unsigned thinking in an envelope, since clients send back only signed blocks and
+nothing else may look like Anthropic's. The signature of a call, for which the API has no member, is
+a redacted block before that call, whose envelope names the call. Imports no other dialect.
 """
 
 from __future__ import annotations
@@ -343,20 +341,20 @@ class AnthropicStreamWriter:
                 self._refusal.append(event.text)
                 return self._text(event.part, event.text)
             case ReasoningDelta():
-                return self._think(event)
+                return self._write_reasoning(event)
             case OpaqueStateReceived():
-                return self._seal(event)
+                return self._write_opaque_state(event)
             case ToolCallStarted():
                 out = self._close()
                 self._called[event.part] = event.id
                 self._open = _Block("call", event.part, event)
                 return out
             case ToolArgumentsDelta():
-                return self._argue(event)
+                return self._write_arguments(event)
             case CitationAdded():
-                return self._cite(event)
+                return self._write_citation(event)
             case MediaOutput():
-                return self._make(event)
+                return self._write_media(event)
             case PartEnded():
                 if self._open is None or self._open.part != event.part:
                     return b""
@@ -422,7 +420,7 @@ class AnthropicStreamWriter:
         opened = self._need("text", part, {"type": "text", "text": ""})
         return opened + self._delta(b"text_delta", b"text", text)
 
-    def _think(self, event: ReasoningDelta) -> bytes:
+    def _write_reasoning(self, event: ReasoningDelta) -> bytes:
         if not event.text:
             return b""
         return self._thinking(event.part) + self._delta(b"thinking_delta", b"thinking", event.text)
@@ -430,7 +428,7 @@ class AnthropicStreamWriter:
     def _thinking(self, part: int) -> bytes:
         return self._need("thinking", part, {"type": "thinking", "thinking": "", "signature": ""})
 
-    def _seal(self, event: OpaqueStateReceived) -> bytes:
+    def _write_opaque_state(self, event: OpaqueStateReceived) -> bytes:
         block = self._open
         if event.part in self._called:
             if block is None or block.part != event.part:
@@ -461,7 +459,7 @@ class AnthropicStreamWriter:
         }
         return out + self._start(tool)
 
-    def _argue(self, event: ToolArgumentsDelta) -> bytes:
+    def _write_arguments(self, event: ToolArgumentsDelta) -> bytes:
         block = self._open
         if block is None or block.called is None:
             return b""  # of a call that is closed already: a reader says no such thing
@@ -472,7 +470,7 @@ class AnthropicStreamWriter:
         begun = self._begin_call(block, block.called)
         return begun + self._delta(b"input_json_delta", b"partial_json", event.text)
 
-    def _cite(self, event: CitationAdded) -> bytes:
+    def _write_citation(self, event: CitationAdded) -> bytes:
         if event.dialect != DIALECT:
             self.changes.append(_LOST_CITATION)
             return b""
@@ -480,7 +478,7 @@ class AnthropicStreamWriter:
         delta = {"type": "citations_delta", "citation": event.raw}
         return out + _event("content_block_delta", {"index": self._index, "delta": delta})
 
-    def _make(self, event: MediaOutput) -> bytes:
+    def _write_media(self, event: MediaOutput) -> bytes:
         if event.dialect != DIALECT:
             self.changes.append(_LOST_OUTPUT)
             return b""
@@ -526,7 +524,7 @@ class _Whole:
                 if event.text:
                     self._thinking(event.part)["thinking"] += event.text
             case OpaqueStateReceived():
-                self._seal(event)
+                self._write_opaque_state(event)
             case ToolCallStarted():
                 id_ = self.head.call_id(event.id)
                 self.blocks[event.part] = {"type": "tool_use", "id": id_, "name": event.name, "input": ""}
@@ -556,7 +554,7 @@ class _Whole:
     def _thinking(self, part: int) -> _Written:
         return self.blocks.setdefault(part, {"type": "thinking", "thinking": "", "signature": UNSEALED})
 
-    def _seal(self, event: OpaqueStateReceived) -> None:
+    def _write_opaque_state(self, event: OpaqueStateReceived) -> None:
         if event.part in self.ids:
             self.seals[event.part] = event.seal
         elif event.redacted and event.part not in self.blocks:

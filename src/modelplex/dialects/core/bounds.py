@@ -1,10 +1,8 @@
-"""How much a request's body may hold: JSON values, messages, tools and parameters.
+"""Limits of a request body: JSON values, messages, tools and parameters.
 
-Above it stands `ask`, which reads the top level; below it the errors. A body's size in bytes is
-bounded elsewhere, and says little of what reading it costs: of a byte of text that is next to
-nothing, of two bytes that are an empty object a hundred bytes of memory and a step of every walk.
-The bounds are far above what agents send, and below what would hold up a process. Nothing is
-decoded to find out.
+The size of a body in bytes is limited elsewhere and does not limit the cost of reading it: an empty
+object is two bytes of JSON, a hundred bytes of memory and a step of every walk. The limits are far
+above what agents send and are checked without decoding. Imports no dialect.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def check_values(body: bytes, *, most: int = MAX_VALUES) -> None:
-    """Raises BadRequest for a body with more values. Of one that is not JSON nothing is said."""
+    """Raises BadRequest for a body with more values. A body that is not JSON passes."""
     if len(body) <= most * SMALLEST_VALUE:
         return
     if most_values(body) > most and (found := count_values(body, enough=most)) > most:

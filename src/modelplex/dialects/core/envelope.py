@@ -1,10 +1,8 @@
-"""A seal in an envelope: opaque state and its origin as one string, for a dialect that has a place
-for one string only.
+"""Envelopes: opaque state and its origin as one string, for a dialect with room for one string.
 
-Above it stand the dialects; below it the Seal. It judges no origin: who may open a seal is the
-route's question. What is wrapped comes back byte for byte (docs/reference/translation.md#r15). An
-envelope is not a secret and not signed: whoever forges one sends a provider a seal that the
-provider itself then rejects.
+The content comes back byte for byte (docs/reference/translation.md#r15). Whether a provider may
+receive it is decided by routing. An envelope is neither secret nor signed: a forged one makes the
+provider reject its own state. Imports no dialect.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import msgspec
 from modelplex.core.request import OpaqueState
 
 MARK = "mpx1."
-"""Opens every envelope: a name that no provider's state begins with, and a version."""
+"""The first bytes of every envelope, with a version. No provider's state begins with them."""
 
 
 class _Content(msgspec.Struct, frozen=True, array_like=True):
@@ -34,13 +32,13 @@ _decoder = msgspec.msgpack.Decoder(_Content)
 
 
 def wrap(seal: OpaqueState) -> str:
-    """The seal as one string of url-safe characters."""
+    """The opaque state as one string of URL-safe characters."""
     content = _Content(seal.format, seal.data, seal.provider, seal.account, seal.model, seal.id)
     return MARK + base64.urlsafe_b64encode(_encoder.encode(content)).rstrip(b"=").decode("ascii")
 
 
 def unwrap(text: str) -> OpaqueState | None:
-    """The seal in an envelope, or None where the text is none, or a damaged one."""
+    """The opaque state in an envelope, or None for a damaged envelope or other text."""
     if not text.startswith(MARK):
         return None
     packed = text[len(MARK) :]

@@ -1,10 +1,9 @@
-"""Tokens where nobody counted them: about as many as the text is long.
+"""Estimates tokens by the length of the text where the provider reported no usage.
 
-Above it stands the passage; below it the vocabulary. It knows no tokenizer: each model has its own,
-and none is asked. A provider's last count is never counted again
-(docs/reference/translation.md#usage), so that this is only for answers that came without usage, or
-ended before it. An estimate says that it is one, and has no price in the Record; a budget counts
-what it would cost.
+There is no tokenizer: each model has its own. A provider's last count is used as it is
+(docs/reference/translation.md#usage); estimates are for responses without usage, or that ended
+before it. An estimate is marked as one and has no price in the Record; a budget counts what it
+would cost.
 """
 
 from __future__ import annotations
@@ -18,46 +17,46 @@ from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 
 CHARACTERS_A_TOKEN = 4
-"""What the usual tokenizers come to in English prose; other languages take more tokens."""
-TOLD = (
+"""The average of common tokenizers in English prose; other languages take more tokens."""
+PROMPT_MEMBERS = (
     *("messages", "prompt", "input", "suffix", "tools", "functions", "system", "instructions"),
     *("query", "documents"),
     *("contents", "systemInstruction", "system_instruction"),
 )
 """The members of a request that a model reads as text."""
 WHOLE_REQUEST = "generateContentRequest"
-"""Gemini's clients may ask for the length of a whole request, under this name."""
-UNSAID = frozenset(
+"""Gemini's countTokens: the member that holds a whole request."""
+IGNORED_MEMBERS = frozenset(
     "type role id call_id tool_call_id tool_use_id cache_control detail signature encrypted_content".split()
 )
-"""Members that say what something is, and nothing to the model."""
-SOUND_AND_PICTURES = frozenset(
+"""Members that are not part of the prompt's text."""
+MEDIA_MEMBERS = frozenset(
     {"image_url", "input_audio", "audio", "file", "file_data", "inlineData", "inline_data"}
 )
 """Members that hold bytes in base64, which are not read as text."""
-BYTES = ("base64", "redacted_thinking")
-"""The `type` of an object that is such bytes."""
+BINARY_TYPES = ("base64", "redacted_thinking")
+"""The `type` of an object that holds such bytes."""
 
 
 READ_LIMIT = 131_072
 """Bytes of a member up to which its texts are counted one by one, which takes some milliseconds at
-worst. Of a longer one the bytes are counted, its punctuation included.
+most. Of a longer member the bytes are counted, punctuation included.
 """
 _BASE64 = re.compile(rb';base64,|"data"\s*:\s*"')
 """What stands before bytes in base64, in every dialect."""
 
 
 def estimated(ask: RawRequest, *, characters: int) -> Usage:
-    """About what it took; `characters` is the length of the answer's text, thoughts and
+    """The estimated usage; `characters` is the length of the response's text, reasoning and
     arguments.
     """
-    return Usage(fresh=_asked(ask), output=_tokens(characters), estimated=True)
+    return Usage(fresh=_prompt_tokens(ask), output=_tokens(characters), estimated=True)
 
 
 def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at: int) -> Usage:
-    """What is billed for an answer of which `characters` came. A count that output came after is no
-    last one (Anthropic's first says 1 token of output): then it is the larger of that count and an
-    estimate.
+    """The billed usage of a response with `characters`, of which `counted_at` were counted in
+    `usage`. Where more output followed (Anthropic's first count is 1 token of output), output is
+    the larger of the count and an estimate.
     """
     if usage is None:
         return estimated(ask, characters=characters)
@@ -65,7 +64,7 @@ def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at:
         return usage
     return msgspec.structs.replace(
         usage,
-        fresh=usage.fresh if usage.input else _asked(ask),
+        fresh=usage.fresh if usage.input else _prompt_tokens(ask),
         output=written,
         estimated=True,
         iterations=(),
@@ -75,8 +74,8 @@ def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at:
 
 
 def sealed_characters(seal: str) -> int:
-    """About as many characters of thought as a seal stands for, where nobody shows them: it is
-    their encryption, in base64.
+    """Estimated characters of hidden reasoning in opaque state, which is their encryption in
+    base64.
     """
     return len(seal) * 3 // 4
 
@@ -85,7 +84,7 @@ def _tokens(characters: int) -> int:
     return -(-characters // CHARACTERS_A_TOKEN)
 
 
-def _asked(ask: RawRequest) -> int:
+def _prompt_tokens(ask: RawRequest) -> int:
     tokens = 0
     fields = ask.fields
     if (whole := fields.get(WHOLE_REQUEST)) is not None:
@@ -93,7 +92,7 @@ def _asked(ask: RawRequest) -> int:
             fields = msgspec.json.decode(whole, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _tokens(len(whole))
-    for name in TOLD:
+    for name in PROMPT_MEMBERS:
         given = fields.get(name)
         if given is not None:
             tokens += _length(given)
@@ -101,7 +100,7 @@ def _asked(ask: RawRequest) -> int:
 
 
 def _length(raw: msgspec.Raw) -> int:
-    """About how many tokens the texts in this JSON are. Token ids are counted as what they are."""
+    """Estimated tokens of the texts in this JSON. Token ids count one each."""
     if len(raw) > READ_LIMIT:
         return _tokens(_without_base64(bytes(raw)))
     try:
@@ -117,10 +116,10 @@ def _length(raw: msgspec.Raw) -> int:
             waiting += cast("list[object]", value)
         elif isinstance(value, dict):
             members = cast("dict[str, object]", value)
-            if members.get("type") in BYTES:
+            if members.get("type") in BINARY_TYPES:
                 continue
             waiting += [
-                v for name, v in members.items() if name not in UNSAID and name not in SOUND_AND_PICTURES
+                v for name, v in members.items() if name not in IGNORED_MEMBERS and name not in MEDIA_MEMBERS
             ]
         elif isinstance(value, int) and not isinstance(value, bool):
             ids += 1

@@ -1,10 +1,7 @@
-"""What is passed on of a foreign error: neither an error page nor an address of the machines behind
-the provider.
+"""Removes error pages and addresses from a provider's error message.
 
-PURE. Above it stand the dialects' readers of errors, and the boundary where every failed attempt
-passes; below it nothing. An error is a sentence in a form that clients know. What proxies and load
-balancers put in its place (a page, a line of text with the addresses that they tried) is for
-nobody, and a caller without a network is told no address at all.
+Proxies and load balancers answer with HTML pages and with the addresses that they tried. Neither
+helps a client, and an agent without a network learns no address. Imports nothing of Modelplex.
 """
 
 from __future__ import annotations
@@ -15,8 +12,8 @@ QUOTED = 500
 """Characters of a provider's own words in a message of ours: enough for its sentence, too few for a
 page.
 """
-PAGE_TOLD = "(a page, not JSON)"
-ADDRESS_TOLD = "(an address)"
+PAGE_MARK = "(a page, not JSON)"
+ADDRESS_MARK = "(an address)"
 _MARKUP = r"<(?:!doctype|\?xml|html|head|body|title|style|script|center|h1)\b"
 _PAGE = re.compile(_MARKUP, re.IGNORECASE)
 _PAGE_TO_THE_END = re.compile(_MARKUP + r".*", re.IGNORECASE | re.DOTALL)
@@ -53,27 +50,27 @@ def words_of(status: int, body: bytes) -> str:
     if not text:
         return ""
     if status >= 500 or len(text) > QUOTED or is_page(text) or not text.replace("\n", " ").isprintable():
-        return PAGE_TOLD
+        return PAGE_MARK
     return text
 
 
 def without_page(text: str) -> str:
     """A sentence with a page in its midst, as routers repeat it, up to where the page begins."""
-    return _PAGE_TO_THE_END.sub(PAGE_TOLD, text)
+    return _PAGE_TO_THE_END.sub(PAGE_MARK, text)
 
 
 def without_addresses(text: str) -> str:
     """URLs, IP addresses and host:port are taken out; a public page for people stays."""
-    return _ADDRESS.sub(lambda found: found[0] if _PUBLIC.match(found[0]) else ADDRESS_TOLD, text)
+    return _ADDRESS.sub(lambda found: found[0] if _PUBLIC.match(found[0]) else ADDRESS_MARK, text)
 
 
 def error_without_page(data: bytes) -> bytes:
     """The same of an error's JSON."""
-    return _PAGE_IN_JSON.sub(PAGE_TOLD.encode(), data)
+    return _PAGE_IN_JSON.sub(PAGE_MARK.encode(), data)
 
 
 def error_without_addresses(data: bytes) -> bytes:
-    def told(found: re.Match[bytes]) -> bytes:
-        return found[0] if _PUBLIC.match(found[0].decode("utf-8", "replace")) else ADDRESS_TOLD.encode()
+    def address(found: re.Match[bytes]) -> bytes:
+        return found[0] if _PUBLIC.match(found[0].decode("utf-8", "replace")) else ADDRESS_MARK.encode()
 
-    return _ADDRESS_IN_BYTES.sub(told, data)
+    return _ADDRESS_IN_BYTES.sub(address, data)

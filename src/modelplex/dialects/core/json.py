@@ -1,8 +1,7 @@
-"""JSON as OpenAI's dialects meet it in the wild.
+"""Lenient reading of JSON, and small conversions of decoded values.
 
-Above it stand the OpenAI dialects; below it nothing. A strict decoder comes first everywhere; this
-file is what is tried when it refuses: servers send halves of a surrogate pair, NaN in log
-probabilities, and numbers where a string is due.
+A strict decoder is tried first everywhere. This module reads what it refuses and servers send: lone
+surrogates, NaN in log probabilities, numbers where a string is due. Imports nothing of Modelplex.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON that is due. ValidationError, for a wrong
-shape, is one of them.
-"""
+"""What msgspec raises for invalid JSON and, as ValidationError, for a wrong shape."""
 
 Decoded = TypeVar("Decoded")
 
@@ -25,8 +22,8 @@ _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def mend(data: bytes) -> bytes | None:
-    """The same JSON in a form that msgspec reads, or None where it is none: lone surrogates become
-    U+FFFD, NaN and Infinity null.
+    """The same JSON in a form that msgspec reads: lone surrogates become U+FFFD, NaN and Infinity
+    null. None for what is not JSON.
     """
     try:
         value = json.loads(data.decode("utf-8", "replace"), parse_constant=_no_number)
@@ -41,9 +38,7 @@ def _no_number(_constant: str) -> None:
 
 
 def decode_mended(data: bytes, decode: Callable[[bytes], Decoded]) -> Decoded | None:
-    """The decoded value, mended where that is needed; None where it is not JSON or has another
-    shape.
-    """
+    """The decoded value, mended where needed; None for invalid JSON or another shape."""
     try:
         return decode(data)
     except MALFORMED:
@@ -66,7 +61,7 @@ def parses(text: str) -> bool:
 
 
 def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a member was there and is not null."""
+    """Whether a member is present and not null."""
     return bytes(raw) not in {b"", b"null"}
 
 

@@ -1,8 +1,6 @@
-"""A form's one member that matters here: `model`, found where it stands, so that it can be changed
-and every other byte kept.
+"""Finds the `model` field of a multipart form, so that it can be replaced and all other bytes stay.
 
-Above it stands `ask`; below it the errors. It is no parser of forms: files pass unread. RFC 7578;
-the boundary is RFC 2046, 5.1.1.
+Other fields and files are not parsed. RFC 7578; the boundary is that of RFC 2046, 5.1.1.
 """
 
 from __future__ import annotations

@@ -1,27 +1,24 @@
-"""Lines of JSON, framed: bytes cut anywhere go in, whole lines come out; and written so that no
-client cuts them elsewhere.
+"""Newline-delimited JSON: splits bytes into lines, and writes lines that every client splits alike.
 
-Above it stand the dialects that stream NDJSON (Ollama); below it nothing. It does not know what a
-line says, and does not read it.
+Imports nothing of Modelplex and decodes no line.
 """
 
 from __future__ import annotations
 
 MAX_LINE = 8 * 1024 * 1024
-"""Bytes of one line. A line is one token, or one whole tool call, whose arguments may be a file's
-text; what is longer than the largest file that an agent writes in one call is no answer but a
-fault, and would only fill our memory.
+"""Bytes of one line. A line is one token or one whole tool call, whose arguments may be a file's
+text. A longer line than the largest file that an agent writes in one call is a fault.
 """
 IDLE_CAP = 1_048_576
-"""Bytes of blank lines in a row, beyond which a stream is taken for a stalled one."""
+"""Bytes of blank lines in a row; a stream with more is stalled."""
 _ENDS_FOR_SOME = tuple((each.encode(), b"\\u%04x" % ord(each)) for each in "\u0085\u2028\u2029")
-"""What Unicode calls the end of a line, and JSON does not. Clients that split text at it (Python's
+"""Line ends of Unicode that are none in NDJSON. Clients that split text at them (Python's
 splitlines) would cut a line in two.
 """
 
 
 def line(data: bytes) -> bytes:
-    """A JSON value as a line that every client finds the end of."""
+    """A JSON value as one line, without bytes at which a client may split it."""
     if not data.isascii():
         for end, escaped in _ENDS_FOR_SOME:
             data = data.replace(end, escaped)
@@ -29,19 +26,18 @@ def line(data: bytes) -> bytes:
 
 
 class NdjsonReader:
-    """Give it bytes as they come; it gives whole lines without their ends (LF or CRLF), and no
-    blank ones.
+    """Splits bytes into lines without their ends (LF or CRLF); blank lines are skipped. The lines
+    are the same however the bytes are cut.
 
-    A line above `limit`, or IDLE_CAP bytes of blank ones, sets `overflowed`: the lines before it
-    were given, it and all that follows are dropped. How the bytes were cut makes no difference to
-    what comes out.
+    A line above `limit`, or IDLE_CAP bytes of blank lines, sets `overflowed`: the lines before it
+    are returned, it and all that follow are dropped.
     """
 
     def __init__(self, *, limit: int = MAX_LINE) -> None:
         self.overflowed = False
         self._limit = limit
         self._held = bytearray()
-        """The beginning of a line, in one piece: it may come a byte at a time."""
+        """The beginning of a line whose end has not arrived."""
         self._idle = 0
 
     def __repr__(self) -> str:

@@ -180,15 +180,20 @@ class SseObserver(StreamObserver):
     def _forward(self, whole: bytes, blocks: list[bytes]) -> bytes:
         """The blocks that may be forwarded; `whole`, which is all of them, where all may."""
         forwarded: list[bytes] = []
+        plain = b"\r" not in whole
         for block in blocks:
-            at = block.find(b"\n") + 1 if block.startswith(b"event: ") else 0
-            if (
-                block.startswith(b"data: {", at)
+            # Whole events with one data line, of which the first line may be the event's name.
+            if plain and block.startswith(b"data: {") and block.find(b"\n") == len(block) - 2:
+                self._idle = 0
+                allowed = self._read_event(block[6:-2], b"")
+            elif (
+                plain
+                and block.startswith(b"event: ")
+                and block.startswith(b"data: {", at := block.find(b"\n") + 1)
                 and block.find(b"\n", at) == len(block) - 2
-                and b"\r" not in block
             ):
                 self._idle = 0
-                allowed = self._read_event(block[at + 6 : -2], block[7 : at - 1] if at else b"")
+                allowed = self._read_event(block[at + 6 : -2], block[7 : at - 1])
             else:
                 allowed = self._read_block(block)
             if allowed:

@@ -1,10 +1,8 @@
-"""How much of one provider's stream the gateway holds: one counter, which everything draws on that
-keeps a piece of it.
+"""Limits how much of one provider's stream the gateway holds: one counter for all who keep a piece.
 
-Above it stand the watches, the readers and the passage; below it the errors. What is drawn is never
-given back, so that nothing can be forgotten: it is the size of what a stream says, not of what is
-held at one moment. Text that passes untouched is not held, and not drawn for. An answer of a
-model's longest output has some MB.
+What is taken is never given back: the counter is the size of the stream's content, not of what is
+held at one moment. Text that passes unchanged is not held and not counted. The longest responses of
+models have some MB.
 """
 
 from __future__ import annotations
@@ -12,23 +10,17 @@ from __future__ import annotations
 from modelplex.core.errors import UpstreamBroken
 
 MAX_HELD = 33_554_432
-"""Bytes of text, arguments and sealed state that one stream may make us hold, and of what each of
-its parts takes. The longest answers of models are a hundredth of it; a generated image may be a
-tenth.
+"""Bytes of text, arguments and opaque state held of one stream, with the cost of each part. The
+longest responses of models take a hundredth of it; a generated image may take a tenth.
 """
 ENTRY = 2_048
-"""Bytes that a part, a call, a choice or a name costs us beside its text, in all places that know
-of it.
-"""
+"""Bytes that a part, a call, a choice or a name costs beside its text, in all data structures."""
 PIECE = 64
 """Bytes that a piece of a text costs beside its characters."""
 MAX_CHOICES = 1_024
-"""Choices of an answer. OpenAI's limit is 128; a larger index would be a place in a list that
-nobody asked for.
-"""
+"""Choices of a response. OpenAI's limit is 128; clients keep choices in a list, by index."""
 MAX_COUNTS = 100
-"""Members of `usage` in one stream: each event's are added to those before, and all are read again.
-"""
+"""Members of `usage` in one stream: each event's members are added, and all are read again."""
 ASCII, WIDE = 1, 4
 """Bytes of a character in memory."""
 
@@ -57,7 +49,7 @@ class Quota:
         self.take(PIECE + len(text) * (ASCII if text.isascii() else WIDE))
 
     def take_entry(self, text: str | bytes = b"") -> None:
-        """For something that is known by a name or a number of its own."""
+        """For a part, call, choice or name; `text` is what is held of it."""
         self.take(ENTRY + len(text))
 
 
@@ -68,9 +60,7 @@ def check_counts(members: int) -> None:
 
 
 def choice_of(index: int | None) -> int:
-    """The index of a choice, 0 where none is given. Raises UpstreamBroken for one that no answer
-    has.
-    """
+    """The index of a choice, 0 unless given. Raises UpstreamBroken for an index out of range."""
     if index is None:
         return 0
     if not 0 <= index < MAX_CHOICES:

@@ -1,7 +1,7 @@
-"""How long a provider asks to be left alone: what its headers and its words say of it, in seconds.
+"""Reads from headers and messages how many seconds a provider asks clients to wait.
 
-PURE. Above it stand the dialects' readers of errors; below it nothing. No clock: the distance of a
-date is told by the answer's own `date` (RFC 9110 10.2.3).
+No clock: dates are relative to the response's own `date` (RFC 9110, 10.2.3). Imports nothing of
+Modelplex.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 
 def read_delay(headers: Mapping[str, str]) -> float | None:
-    """`retry-after-ms`, then `retry-after`: seconds, or an HTTP date. None where neither says
-    anything that can be read.
+    """`retry-after-ms`, then `retry-after`: seconds, or an HTTP date. None where neither is
+    readable.
     """
     milliseconds = read_seconds(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
@@ -30,7 +30,7 @@ def read_delay(headers: Mapping[str, str]) -> float | None:
 
 
 def read_seconds(text: str) -> float | None:
-    """A number that can be waited for, or None."""
+    """A finite number of seconds, or None."""
     try:
         number = float(text)
     except ValueError:

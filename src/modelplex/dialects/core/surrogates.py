@@ -1,10 +1,9 @@
-r"""Halves of a surrogate pair, which clients leave behind that cut a text inside of a character:
-`\ud83d` without what follows it is no character.
+r"""Replaces lone surrogates in JSON: `\ud83d` without its second half is no character.
 
-Above it stand the readers of bodies; below it nothing. RFC 8259, section 8.2, leaves to each parser
-what it makes of them: JavaScript and Python keep them, strict parsers and most providers refuse the
-whole body. A tool's output stays in the conversation, so that one such half would close it for
-good. Each becomes U+FFFD, in as many bytes.
+Clients leave them behind when they cut a text inside a character. RFC 8259, section 8.2, leaves
+them to the parser: JavaScript and Python keep them, strict parsers and most providers refuse the
+whole body. A tool's output stays in the conversation, so that one lone surrogate would block it for
+good. Each becomes U+FFFD, in as many bytes. Imports nothing of Modelplex.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ from __future__ import annotations
 import re
 
 REPLACEMENT = rb"\uFfFd"
-"""U+FFFD, written as nobody else writes it: where it stands, a body was mended."""
+"""U+FFFD in a spelling that only this module writes: it marks a mended body."""
 _ESCAPE = 6
 """Bytes of `\\uXXXX`."""
 _beginning = re.compile(rb"\\u[dD]")
 _HEX = rb"[0-9a-fA-F]{2}"
 _HIGH, _LOW = rb"\\u[dD][89abAB]" + _HEX, rb"\\u[dD][c-fC-F]" + _HEX
-LOOKED_AT_ONCE = 524_288
-"""Bytes: an eighth of a millisecond, in which no other thread gets its turn."""
+SEARCHED_AT_ONCE = 524_288
+"""Bytes of one search: an eighth of a millisecond, in which no other thread runs."""
 AT_ONCE = 20_000
-"""Escapes that are skipped at a time. Other threads get their turn between two times: an expression
-keeps the interpreter's lock.
+"""Escapes that one match skips at most. A match keeps the interpreter's lock; between two matches
+other threads run.
 """
 _whole = re.compile(rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F]%b)|%b%b){0,%d}+" % (_HEX, _HIGH, _LOW, AT_ONCE))
 _halves = re.compile(rb"(?:%b|%b(?!%b)){0,%d}+" % (_LOW, _HIGH, _LOW, AT_ONCE))
 
 
 def mended(body: bytes) -> bytes:
-    """The JSON with each lone half replaced; the very same object where there is none. Linear in
+    """The JSON with each lone surrogate replaced; the same object where there is none. Linear in
     the body's length.
     """
     if not _may_have_halves(body):
@@ -47,15 +46,15 @@ def mended(body: bytes) -> bytes:
 
 
 def _may_have_halves(body: bytes) -> bool:
-    """Whether an escape of a half stands somewhere, lone or in its pair."""
+    """Whether there is an escape of a surrogate, lone or in a pair."""
     return any(
-        _beginning.search(body, start, start + LOOKED_AT_ONCE + _ESCAPE) is not None
-        for start in range(0, len(body), LOOKED_AT_ONCE)
+        _beginning.search(body, start, start + SEARCHED_AT_ONCE + _ESCAPE) is not None
+        for start in range(0, len(body), SEARCHED_AT_ONCE)
     )
 
 
 def mended_text(text: str) -> str:
-    """The same of JSON in a text."""
+    """`mended` for JSON in a str."""
     return mended(text.encode("utf-8", "replace")).decode() if "\\ud" in text.lower() else text
 
 

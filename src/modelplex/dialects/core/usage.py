@@ -1,7 +1,7 @@
-"""Arithmetic on what providers count, shared by the readers of their usage objects.
+"""Arithmetic on token counts, shared by the readers of usage objects.
 
-It knows no dialect. Budgets count what is billed, so that a reader takes the larger of two counts
-where an object contradicts itself.
+Budgets count what is billed: where an object contradicts itself, the larger of two counts is used.
+Imports no dialect.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ from msgspec.structs import replace
 from modelplex.core.events import Usage
 
 MOST_TOKENS = 2**40
-"""A count above it is an error of the provider's. SQLite's integers have 63 bits, and a year of
-such counts fits into them.
-"""
+"""Larger counts are an error of the provider. A year of such counts fits into SQLite's 63 bits."""
 
 
 def count(value: float | None) -> int:
-    """A count as it came: never negative, so that no provider can lower what was spent."""
+    """A count, never negative, so that no provider can lower what was spent."""
     return 0 if value is None else min(max(0, int(value)), MOST_TOKENS)
 
 
 def counted(
     *, given: float | None, written: float | None, total: float | None, apart: float | None = None
 ) -> tuple[int, int]:
-    """Input and output tokens of an object that has a total as well.
+    """Input and output tokens of a usage object that may have a total.
 
     What the total has above input and output is output: xAI bills reasoning beside
     `completion_tokens` (https://docs.x.ai/docs/guides/reasoning), and so does Google's endpoint in
@@ -41,8 +39,8 @@ def counted(
 
 
 def of_vectors(usage: Usage | None) -> Usage | None:
-    """The usage of embeddings: there is no output, and what a total has above the prompt's text is
-    input too (images).
+    """The usage of embeddings, which have no output: what a total has above the prompt's text is
+    input as well (images).
     """
     if usage is None or not usage.output:
         return usage

@@ -1,10 +1,8 @@
-"""Errors in Gemini's words, both ways: a provider's answer into our tree, our tree into a client's
-answer.
+"""Reads and writes errors in Gemini's format.
 
-Above it stands `gemini`; below it the error tree. The form is Google's: `{"error": {code, message,
-status, details[]}}`, alone or in a list of one, with what is machine-readable in `details`
-(google.rpc.ErrorInfo, RetryInfo, BadRequest). A rejected upstream key is the gateway's trouble:
-nothing of what was said about it reaches a client.
+The format is Google's: `{"error": {code, message, status, details[]}}`, alone or in a list of one;
+`details` holds google.rpc.ErrorInfo, RetryInfo and BadRequest. A rejected upstream key is the
+gateway's fault: nothing of the provider's message reaches a client. Imports no other dialect.
 """
 
 from __future__ import annotations
@@ -104,7 +102,7 @@ class GeminiErrorBody(msgspec.Struct):
     error: GeminiErrorObject
 
 
-def _told(body: bytes) -> GeminiErrorObject | None:
+def _error_object(body: bytes) -> GeminiErrorObject | None:
     """The error object, or None where the body is no error of Google's."""
     try:
         found: GeminiErrorBody | list[GeminiErrorBody] = msgspec.json.decode(
@@ -125,7 +123,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
             upstream_status=status,
         )
     wait = read_delay(headers)
-    error = _told(body)
+    error = _error_object(body)
     if error is None:
         kind = BY_CODE.get(status, UpstreamBroken)
         # A page: something answered, but it does not speak this dialect.
@@ -217,7 +215,7 @@ def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
     if (
         isinstance(error, ClientError)
         and error.upstream_body is not None
-        and _told(error.upstream_body) is not None
+        and _error_object(error.upstream_body) is not None
     ):
         return error.status, error.upstream_body
     return error.status, msgspec.json.encode({"error": error_object(error, request_id=request_id)})

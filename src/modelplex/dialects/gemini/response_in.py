@@ -1,11 +1,10 @@
-"""What Gemini answers: the chunks of a stream, and whole answers, which have the same form.
+"""Reads Gemini responses into events: the chunks of a stream, and whole responses, which have the
+same form.
 
-Above it stands `gemini`; below it the vocabulary and the framing of server-sent events. It knows no
-request: what the request's writer changed comes with Written and is undone here.
-
-The end of a stream is its EOF, behind a `finishReason` for every candidate or a `blockReason`:
-there is no other mark (docs/reference/translation.md#rules). Calls come whole, arguments and all;
-text and thoughts come in pieces, and a part ends where one of another kind begins.
+What the request writer changed comes with the ProviderRequest and is undone here. The end mark of a
+stream is EOF after a `finishReason` for every candidate or a `blockReason`
+(docs/reference/translation.md#rules). Calls arrive whole; text and reasoning arrive in pieces, and
+a part ends where one of another kind begins. Imports no other dialect.
 """
 
 from __future__ import annotations
@@ -187,7 +186,7 @@ class GeminiResponse:
             elif part.thought:
                 yield from self._thought(part, progress)
             elif part.text is not None or part.thought_signature:
-                yield from self._said(part, progress, odds)
+                yield from self._read_part(part, progress, odds)
                 odds = None if part.text else odds
             else:
                 yield from self._close(progress)
@@ -254,7 +253,7 @@ class GeminiResponse:
                 progress.text_part = progress.open[1]
         return progress.open[1]
 
-    def _seal(self, signature: str, *, place: str | None = None) -> OpaqueState:
+    def _opaque_state(self, signature: str, *, place: str | None = None) -> OpaqueState:
         attempt = self._attempt
         return OpaqueState(SEAL_FORMAT, signature, attempt.provider, attempt.account, attempt.model, place)
 
@@ -265,10 +264,10 @@ class GeminiResponse:
         if part.text:
             yield ReasoningDelta(number, part.text, progress.choice, summary=True)
         if part.thought_signature:
-            yield OpaqueStateReceived(number, self._seal(part.thought_signature), progress.choice)
+            yield OpaqueStateReceived(number, self._opaque_state(part.thought_signature), progress.choice)
             yield from self._close(progress)
 
-    def _said(self, part: _Part, progress: _Progress, odds: msgspec.Raw | None) -> Iterator[Event]:
+    def _read_part(self, part: _Part, progress: _Progress, odds: msgspec.Raw | None) -> Iterator[Event]:
         if part.text or odds is not None:
             number = yield from self._turn_to("text", progress)
             yield TextDelta(number, part.text or "", progress.choice, odds)
@@ -279,7 +278,7 @@ class GeminiResponse:
             number = self._next_part()
             place = ON_TEXT if part.text else ON_ITS_OWN
             yield OpaqueStateReceived(
-                number, self._seal(part.thought_signature, place=place), progress.choice
+                number, self._opaque_state(part.thought_signature, place=place), progress.choice
             )
             yield PartEnded(number, progress.choice)
 
@@ -296,7 +295,7 @@ class GeminiResponse:
         progress.calls += 1
         text = _free_input(arguments) if free else arguments
         if signature:
-            yield OpaqueStateReceived(number, self._seal(signature), progress.choice)
+            yield OpaqueStateReceived(number, self._opaque_state(signature), progress.choice)
         if text and text.replace(" ", "") != "{}":
             yield ToolArgumentsDelta(number, text, progress.choice)
         yield PartEnded(number, progress.choice)
@@ -337,7 +336,7 @@ class GeminiStreamReader:
     def end(self) -> list[Event]:
         events = self._events(self._sse.end)
         if not self._is_over:
-            events += _told(self._answer.finish())
+            events += _events_of(self._answer.finish())
             self._is_over = True
         return events
 
@@ -351,14 +350,14 @@ class GeminiStreamReader:
             self._is_over = True
             return [ResponseFailed(error)]
         for each in arrived:
-            events += _told(self._answer.read(each.data))
+            events += _events_of(self._answer.read(each.data))
             if events and isinstance(events[-1], ResponseFailed):
                 self._is_over = True
                 break
         return events
 
 
-def _told(answer: Iterator[Event]) -> list[Event]:
+def _events_of(answer: Iterator[Event]) -> list[Event]:
     """The events, and a Failed as the last where what came is no answer."""
     events: list[Event] = []
     try:
@@ -380,7 +379,7 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
 def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer of `:generateContent`; its last event is a Failed where it is none."""
     answer = GeminiResponse(attempt, written)
-    events = _told(answer.read(body))
+    events = _events_of(answer.read(body))
     if events and isinstance(events[-1], ResponseFailed):
         return events
-    return events + _told(answer.finish())
+    return events + _events_of(answer.finish())

@@ -1,9 +1,9 @@
-"""Events, written as a Gemini answer for a client, streamed or whole.
+"""Writes events as a Gemini response, streamed or whole.
 
-Above it stands `gemini`; below it the vocabulary. A stream is chunks of the whole answer's form,
-without a mark at its end but the last chunk's `finishReason`; that chunk waits for the end, since
-usage may come after the reason. A call is one part, so that it waits until its arguments are whole:
-arguments that never become whole are not passed off as a call (R25).
+Each chunk of a stream has the form of a whole response. The last one has the `finishReason`; it is
+written at the end of the stream, since usage may arrive after the reason. A call is one part, which
+is written when its arguments are complete; incomplete arguments are never written as a call (R25).
+Imports no other dialect.
 """
 
 from __future__ import annotations

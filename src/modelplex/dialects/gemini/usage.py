@@ -1,9 +1,8 @@
-"""What Gemini counts and how sure it was: usage and log probabilities, read and written.
+"""Reads and writes Gemini's usage and log probabilities.
 
-Above it stand the other files of this dialect; below it the event vocabulary. The prompt's count
-includes what was cached, the candidates' excludes the thoughts
-(docs/reference/wire-formats.md#gemini and docs/reference/translation.md#usage). What a provider
-counted is never counted again (R14): its object rides along and goes back as it came.
+The prompt's count includes cached tokens, the candidates' count excludes reasoning
+(docs/reference/wire-formats.md#gemini and docs/reference/translation.md#usage). The provider's
+usage object is kept and returned unchanged to a client of the same dialect (R14).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
-"""What Ollama answers: the lines of /api/chat and /api/generate, and whole answers, which have the
-same form.
-
-Above it stands `ollama.py`, below it the vocabulary and the framing of lines.
+"""Reads Ollama responses into events: the lines of /api/chat and /api/generate, and whole
+responses, which have the same form. Imports no other dialect.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Events, written for an Ollama client: the lines of /api/chat and /api/generate, and whole
-answers, which have the same form.
+"""Writes events as an Ollama response: the lines of /api/chat and /api/generate, and whole
+responses, which have the same form.
 
-Above it stands `ollama.py`, below it the vocabulary. A call is written whole, in a line of its own,
-when its last argument has come; the last line alone has `done`, the reason and the counts
-(docs/reference/wire-formats.md#ollama and docs/reference/translation.md#stream-writers). Durations
-are left out, as Ollama leaves out what is zero: nobody measured them.
+A call is one line, written when its arguments are complete. The last line has `done`, the reason
+and the counts (docs/reference/wire-formats.md#ollama and
+docs/reference/translation.md#stream-writers). Durations are not measured and therefore omitted, as
+Ollama omits zeros. Imports the vectors of openai_chat, and no other dialect.
 """
 
 from __future__ import annotations

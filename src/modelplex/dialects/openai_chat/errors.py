@@ -1,10 +1,8 @@
-"""Errors in OpenAI's words, both ways: a provider's answer into our tree, our tree into a client's
-answer.
+"""Reads and writes errors in OpenAI's format.
 
-Above it stand the OpenAI dialects; below it the error tree. It knows the shapes of
-docs/reference/wire-formats.md#errors-and-retry-headers and what compatible servers make of them,
-and no provider by name. A rejected upstream key is the gateway's trouble: nothing of what was said
-about it reaches a client.
+It reads the shapes of docs/reference/wire-formats.md#errors-and-retry-headers and those of
+compatible servers, and knows no provider by name. A rejected upstream key is the gateway's fault:
+nothing of the provider's message reaches a client. Imports no other dialect.
 """
 
 from __future__ import annotations

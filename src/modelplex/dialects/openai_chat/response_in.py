@@ -1,9 +1,9 @@
-"""A provider's chat completions answer, streamed or whole, read into Events.
+"""Reads chat completions responses, streamed or whole, into events.
 
-Above it stands openai_chat; below it the vocabulary. A whole answer is read as one chunk whose
-deltas are its messages, so that both take the same way. What compatible servers make of the form
-(docs/reference/wire-formats.md#openai-compatible-servers) is expected everywhere: no id, one id for
-many calls, usage in any chunk, `stop` after tool calls.
+A whole response is read as one chunk whose deltas are its messages. The variants of compatible
+servers (docs/reference/wire-formats.md#openai-compatible-servers) are accepted from every provider:
+no id, one id for several calls, usage in any chunk, `stop` after tool calls. Imports no other
+dialect.
 """
 
 from __future__ import annotations
@@ -339,7 +339,7 @@ class ChatReader:
         signature = google_signature(delta.extra_content)
         if signature:
             sealed = OpaqueStateReceived(
-                self._part(choice, "signature"), self._seal(GEMINI, signature, None), choice.choice
+                self._part(choice, "signature"), self._opaque_state(GEMINI, signature, None), choice.choice
             )
             self._events.append(msgspec.structs.replace(sealed, redacted=True))
         for call in delta.tool_calls or ():
@@ -416,12 +416,12 @@ class ChatReader:
             choice.silent = False
             self._events.append(ReasoningDelta(part, text, choice.choice, summary))
         if secret:
-            seal = self._seal(detail.format or "unknown", secret, detail.id)
+            seal = self._opaque_state(detail.format or "unknown", secret, detail.id)
             redacted = detail.type == "reasoning.encrypted" and choice.silent
             self._events.append(OpaqueStateReceived(part, seal, choice.choice, redacted))
         return bool(text)
 
-    def _seal(self, format_: str, secret: str, id_: str | None) -> OpaqueState:
+    def _opaque_state(self, format_: str, secret: str, id_: str | None) -> OpaqueState:
         made_by = self._attempt
         return OpaqueState(
             format_, secret, provider=made_by.provider, account=made_by.account, model=made_by.model, id=id_
@@ -440,7 +440,7 @@ class ChatReader:
             tool.name = name
         signature = google_signature(delta.extra_content)
         if signature:
-            tool.seal = self._seal(GEMINI, signature, None)
+            tool.seal = self._opaque_state(GEMINI, signature, None)
         if tool.name and not tool.open:
             self._open(choice, tool)
         if tool.open and tool.seal is not None and not tool.as_text:
@@ -453,7 +453,7 @@ class ChatReader:
             if tool.open and not tool.closed:
                 choice.fresh[tool.part] = tool
             if tool.open and not tool.wrapped and not tool.closed:
-                self._argue(choice, tool, text)
+                self._add_arguments(choice, tool, text)
 
     def _tool_for(self, choice: _Progress, delta: _ToolDelta) -> _Tool:
         """The call that a delta continues, or a new one. Some servers leave out the index, some
@@ -495,9 +495,9 @@ class ChatReader:
                 ToolCallStarted(tool.part, tool.id, name, choice.choice, free=tool.free or tool.wrapped)
             )
         if held and not tool.wrapped:
-            self._argue(choice, tool, held)
+            self._add_arguments(choice, tool, held)
 
-    def _argue(self, choice: _Progress, tool: _Tool, text: str) -> None:
+    def _add_arguments(self, choice: _Progress, tool: _Tool, text: str) -> None:
         if tool.as_text:
             self._events.append(TextDelta(tool.part, text, choice.choice))
         else:

@@ -1,9 +1,8 @@
-"""Events, written as a chat completions answer for a client, streamed or whole.
+"""Writes events as a chat completions response, streamed or whole.
 
-Above it stands openai_chat; below it the vocabulary. The steps of a stream are those of
-docs/reference/wire-formats.md#chat-completions: OpenAI's own client libraries concatenate every
-repeated string and add every repeated number, so that nothing which names something may occur
-twice.
+The order of chunks is that of docs/reference/wire-formats.md#chat-completions. OpenAI's client
+libraries concatenate repeated strings and add repeated numbers, so that a member that names
+something is written once. Imports no other dialect.
 """
 
 from __future__ import annotations
@@ -150,23 +149,23 @@ class ChatWriter:
     ) -> bytes:
         match event:
             case TextDelta():
-                return self._say(event)
+                return self._write_text(event)
             case RefusalDelta():
                 progress.refused = True
                 return self._chunk(event.choice, {"refusal": event.text})
             case ReasoningDelta():
-                return self._think(event, progress)
+                return self._write_reasoning(event, progress)
             case OpaqueStateReceived():
-                return self._seal(event, progress)
+                return self._write_opaque_state(event, progress)
             case ToolCallStarted():
                 return self._call_tool(event, progress)
             case ToolArgumentsDelta():
-                return self._argue(event, progress)
+                return self._write_arguments(event, progress)
             case CitationAdded():
-                self._cite(event, progress)
+                self._write_citation(event, progress)
                 return b""
             case MediaOutput():
-                return self._make(event)
+                return self._write_media(event)
             case ResponseEnded():
                 return self._end(event, progress)
             case _:
@@ -222,7 +221,7 @@ class ChatWriter:
         choices = [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}]
         return self._head + b'"choices":' + encode(choices) + self._tail
 
-    def _say(self, event: TextDelta) -> bytes:
+    def _write_text(self, event: TextDelta) -> bytes:
         odds = b"null"
         if event.logprobs is not None:
             odds = b'{"content":' + bytes(event.logprobs) + b',"refusal":null}'
@@ -237,7 +236,7 @@ class ChatWriter:
             self._tail,
         )
 
-    def _think(self, event: ReasoningDelta, progress: _Progress) -> bytes:
+    def _write_reasoning(self, event: ReasoningDelta, progress: _Progress) -> bytes:
         if not event.text:
             return b""
         index = progress.reasons.setdefault(event.part, len(progress.reasons))
@@ -246,7 +245,7 @@ class ChatWriter:
         detail = {**_reasoning(event.text, summary=event.summary), "index": index}
         return self._chunk(event.choice, {"reasoning_content": event.text, "reasoning_details": [detail]})
 
-    def _seal(self, event: OpaqueStateReceived, progress: _Progress) -> bytes:
+    def _write_opaque_state(self, event: OpaqueStateReceived, progress: _Progress) -> bytes:
         tool = progress.tools.get(event.part)
         if tool is not None:
             # Official clients assume that every delta of a call has its `function`.
@@ -268,7 +267,7 @@ class ChatWriter:
         delta = {"index": tool.index, **_tool_call(event, arguments="")}
         return self._chunk(event.choice, {"tool_calls": [delta]})
 
-    def _argue(self, event: ToolArgumentsDelta, progress: _Progress) -> bytes:
+    def _write_arguments(self, event: ToolArgumentsDelta, progress: _Progress) -> bytes:
         tool = progress.tools[event.part]
         tool.argued = True
         if self._call.old_functions:
@@ -288,7 +287,7 @@ class ChatWriter:
             )
         )
 
-    def _cite(self, event: CitationAdded, progress: _Progress) -> None:
+    def _write_citation(self, event: CitationAdded, progress: _Progress) -> None:
         """Kept until the end: clients cannot join a second list of annotations to the first."""
         annotation = _annotation(event)
         if annotation is None:
@@ -296,7 +295,7 @@ class ChatWriter:
         else:
             progress.annotations.append(annotation)
 
-    def _make(self, event: MediaOutput) -> bytes:
+    def _write_media(self, event: MediaOutput) -> bytes:
         if event.dialect != DIALECT:
             self.changes.append(_LOST_OUTPUT)
             return b""
@@ -306,7 +305,7 @@ class ChatWriter:
         out = b""
         for part, tool in progress.tools.items():
             if not tool.argued and not tool.free and event.reason == "tool_calls":
-                out += self._argue(ToolArgumentsDelta(part, "{}", event.choice), progress)
+                out += self._write_arguments(ToolArgumentsDelta(part, "{}", event.choice), progress)
         if progress.annotations:
             out += self._chunk(event.choice, {"annotations": progress.annotations})
         explanation = _explanation(event)

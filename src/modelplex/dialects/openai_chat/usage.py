@@ -1,7 +1,7 @@
-"""OpenAI's usage object, read and written. The same shape serves chat, completions and embeddings.
+"""Reads and writes OpenAI's usage object, which chat, completions and embeddings share.
 
-Above it stand the OpenAI dialects; below it the event vocabulary. What a provider counted is never
-counted again (docs/reference/translation.md#r14): its object rides along and goes back as it came.
+The provider's usage object is kept and returned unchanged to a client of the same dialect
+(docs/reference/translation.md#r14).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A provider's Responses answer, streamed or whole, read into Events.
+"""Reads Responses API responses, streamed or whole, into events.
 
-Above it stands openai_responses; below it the vocabulary. Items are read as they come and once
-only: what a server tells by deltas is not told again by their done events, and what it tells in
-those or in the final output alone is not lost (docs/reference/translation.md#r5). Items that this
-form alone has go on as they are.
+Each item is read once: content that came in deltas is not read again from the item's done events or
+the final output, and content that only these have is read from them
+(docs/reference/translation.md#r5). Items that only this API has become MediaOutput. Imports the
+error format of openai_chat, and no other dialect.
 """
 
 from __future__ import annotations
@@ -143,9 +143,9 @@ class ResponsesReader:
         self._sse = SseReader()
         self._events: list[Event] = []
         self._parts: dict[_Place, int] = {}
-        self._told: set[_Place] = set()
+        self._read: set[_Place] = set()
         """Parts of which something was told."""
-        self._kinds_told: set[tuple[int, str]] = set()
+        self._kinds_read: set[tuple[int, str]] = set()
         """The same by item and kind."""
         self._calls: dict[int, _Call] = {}
         self._done: set[int] = set()
@@ -271,7 +271,7 @@ class ResponsesReader:
         index, place = self._index_of(told, told.item_id), told.content_index or 0
         match told.type:
             case "response.output_text.delta":
-                self._say(index, place, told.delta or "", told.logprobs)
+                self._add_text(index, place, told.delta or "", told.logprobs)
             case "response.output_text.done":
                 self._say_rest((index, "text", place), told.text, told.logprobs)
             case "response.output_text.annotation.added":
@@ -280,18 +280,18 @@ class ResponsesReader:
             case "response.refusal.delta":
                 self._refuse(index, place, told.delta or "")
             case "response.refusal.done":
-                if (index, "refusal", place) not in self._told:
+                if (index, "refusal", place) not in self._read:
                     self._refuse(index, place, told.refusal or "")
             case "response.reasoning_summary_text.delta":
-                self._think((index, "summary", told.summary_index or 0), told.delta or "")
+                self._add_reasoning((index, "summary", told.summary_index or 0), told.delta or "")
             case "response.reasoning_summary_text.done":
                 self._think_rest((index, "summary", told.summary_index or 0), told.text)
             case "response.reasoning_text.delta" | "response.reasoning.delta":
-                self._think((index, "thought", place), told.delta or "")
+                self._add_reasoning((index, "thought", place), told.delta or "")
             case "response.reasoning_text.done":
                 self._think_rest((index, "thought", place), told.text)
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
-                self._argue(index, told.delta or "")
+                self._add_arguments(index, told.delta or "")
             case "response.function_call_arguments.done":
                 self._argue_rest(index, _as_json(told.arguments))
             case "response.custom_tool_call_input.done":
@@ -352,12 +352,12 @@ class ResponsesReader:
     def _read_message(self, index: int, item: _Item) -> None:
         for place, piece in enumerate(item.content or ()):
             if piece.type == "refusal":
-                if (index, "refusal", place) not in self._told:
+                if (index, "refusal", place) not in self._read:
                     self._refuse(index, place, piece.refusal or "")
                 kind = "refusal"
             else:
                 kind = "text"
-                if (index, kind, place) not in self._told:
+                if (index, kind, place) not in self._read:
                     self._say_rest((index, kind, place), piece.text, piece.logprobs)
                     for annotation in piece.annotations or ():
                         part = self._part((index, kind, place))
@@ -432,23 +432,23 @@ class ResponsesReader:
     def _part(self, place: _Place) -> int:
         if place not in self._parts:
             self._parts[place] = self._next_part()
-        self._tell(place)
+        self._mark_read(place)
         return self._parts[place]
 
-    def _tell(self, place: _Place) -> None:
-        if place not in self._told:
+    def _mark_read(self, place: _Place) -> None:
+        if place not in self._read:
             self.quota.take_entry()
-            self._told.add(place)
-            self._kinds_told.add(place[:2])
+            self._read.add(place)
+            self._kinds_read.add(place[:2])
 
-    def _say(self, index: int, place: int, text: str, logprobs: list[msgspec.Raw] | None) -> None:
+    def _add_text(self, index: int, place: int, text: str, logprobs: list[msgspec.Raw] | None) -> None:
         odds = msgspec.Raw(encode([_odd(raw) for raw in logprobs])) if logprobs else None
         if text or odds is not None:
             self._events.append(TextDelta(self._part((index, "text", place)), text, logprobs=odds))
 
     def _say_rest(self, place: _Place, text: str | None, logprobs: list[msgspec.Raw] | None) -> None:
-        if place not in self._told:
-            self._say(place[0], place[2], text or "", logprobs)
+        if place not in self._read:
+            self._add_text(place[0], place[2], text or "", logprobs)
 
     def _refuse(self, index: int, place: int, text: str) -> None:
         if text:
@@ -461,24 +461,24 @@ class ResponsesReader:
             self._thoughts[index] = self._next_part()
         return self._thoughts[index]
 
-    def _think(self, place: _Place, text: str) -> None:
+    def _add_reasoning(self, place: _Place, text: str) -> None:
         """The pieces of a summary are paragraphs; of a summary and the reasoning itself, what came
         first is told.
         """
         index, kind, _ = place
         other = "thought" if kind == "summary" else "summary"
-        if not text or (index, other) in self._kinds_told:
+        if not text or (index, other) in self._kinds_read:
             return
-        if place not in self._told and (index, kind) in self._kinds_told:
+        if place not in self._read and (index, kind) in self._kinds_read:
             text = "\n\n" + text
-        self._tell(place)
+        self._mark_read(place)
         self._events.append(ReasoningDelta(self._thought_part(index), text, summary=kind == "summary"))
 
     def _think_rest(self, place: _Place, text: str | None) -> None:
-        if place not in self._told:
-            self._think(place, text or "")
+        if place not in self._read:
+            self._add_reasoning(place, text or "")
 
-    def _argue(self, index: int, text: str) -> None:
+    def _add_arguments(self, index: int, text: str) -> None:
         call = self._calls.get(index)
         if call is None or call.closed or not text:
             return
@@ -492,7 +492,7 @@ class ResponsesReader:
     def _argue_rest(self, index: int, whole: str) -> None:
         call = self._calls.get(index)
         if call is not None and not call.pieces:
-            self._argue(index, whole)
+            self._add_arguments(index, whole)
 
     def _close_call(self, call: _Call) -> None:
         if call.closed:

@@ -1,10 +1,9 @@
-"""Events, written as a Responses answer for a client, streamed or whole.
+"""Writes events as a Responses API response, streamed or whole.
 
-Above it stands openai_responses; below it the vocabulary. The steps of a stream are those of
-docs/reference/wire-formats.md#responses, as OpenAI's own client libraries hold every stream to
-them: each event has the next number, each item its place and one identity from its first event to
-    the final output. What a whole
-answer holds is what the last event of its stream would.
+The order of events is that of docs/reference/wire-formats.md#responses, which OpenAI's client
+libraries rely on: events are numbered, and each item keeps its place and its id from its first
+event to the final output. A whole response is the last event of its stream. Imports no other
+dialect.
 """
 
 from __future__ import annotations
@@ -166,22 +165,22 @@ class ResponsesWriter:
     ) -> bytes:
         match event:
             case TextDelta():
-                return self._say(event)
+                return self._write_text(event)
             case RefusalDelta():
                 self._refused = True
                 return self._refuse(event.part, event.text)
             case ReasoningDelta():
-                return self._think(event.part, event.text)
+                return self._write_reasoning(event.part, event.text)
             case OpaqueStateReceived():
-                return self._seal(event)
+                return self._write_opaque_state(event)
             case ToolCallStarted():
                 return self._call_tool(event)
             case ToolArgumentsDelta():
-                return self._argue(event.part, event.text)
+                return self._write_arguments(event.part, event.text)
             case CitationAdded():
-                return self._cite(event)
+                return self._write_citation(event)
             case MediaOutput():
-                return self._make(event)
+                return self._write_media(event)
             case PartEnded():
                 return self._close_part(event.part)
             case ResponseEnded():
@@ -410,7 +409,7 @@ class ResponsesWriter:
             out = self._item_event("response.output_text.done", item, content_index=place, **told)
         return out + self._item_event("response.content_part.done", item, content_index=place, part=part)
 
-    def _say(self, event: TextDelta) -> bytes:
+    def _write_text(self, event: TextDelta) -> bytes:
         if not event.text and event.logprobs is None:
             return b""
         item, out = self._text_part(event.part, "output_text")
@@ -434,7 +433,7 @@ class ResponsesWriter:
         item.texts.append(text)
         return out + self._event("response.refusal.delta", item.delta + b',"delta":' + encode(text))
 
-    def _cite(self, event: CitationAdded) -> bytes:
+    def _write_citation(self, event: CitationAdded) -> bytes:
         annotation = _annotation(event)
         if annotation is None:
             reason = "a citation that is not of a web page has no form here"
@@ -477,7 +476,7 @@ class ResponsesWriter:
         item.delta = encode(placed)[1:-1]
         return out
 
-    def _think(self, part: int, text: str) -> bytes:
+    def _write_reasoning(self, part: int, text: str) -> bytes:
         if not text:
             return b""
         item, out = self._reason(part)
@@ -498,7 +497,7 @@ class ResponsesWriter:
             "response.reasoning_summary_part.done", item, summary_index=0, part=part
         )
 
-    def _seal(self, event: OpaqueStateReceived) -> bytes:
+    def _write_opaque_state(self, event: OpaqueStateReceived) -> bytes:
         item = self._parts.get(event.part)
         if item is not None and item.kind in {"call", "custom"}:
             return self._sign(item.item["call_id"], event.seal)
@@ -536,7 +535,7 @@ class ResponsesWriter:
         item.delta = encode({"item_id": item.item["id"], "output_index": item.index})[1:-1]
         return out + added
 
-    def _argue(self, part: int, text: str) -> bytes:
+    def _write_arguments(self, part: int, text: str) -> bytes:
         item = self._parts[part]
         return self._delta(item, text) if item.open else b""
 
@@ -546,7 +545,7 @@ class ResponsesWriter:
 
     # --- the rest ---
 
-    def _make(self, event: MediaOutput) -> bytes:
+    def _write_media(self, event: MediaOutput) -> bytes:
         """An item of this form's own passes as it is; it is whole."""
         if event.dialect != DIALECT:
             self.changes.append(Change("drop", "output[]", "an output that has no form here"))

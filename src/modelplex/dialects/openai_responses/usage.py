@@ -1,8 +1,7 @@
-"""The usage object of Responses, read and written.
+"""Reads and writes the usage object of the Responses API.
 
-Above it stand the files of openai_responses; below it the event vocabulary. What a provider counted
-is never counted again (docs/reference/translation.md#r14): its object rides along and goes back as
-it came.
+The provider's usage object is kept and returned unchanged to a client of the same dialect
+(docs/reference/translation.md#r14).
 """
 
 from __future__ import annotations
