@@ -42,7 +42,7 @@ from modelplex.mcp.servers.listing import LARGEST
 from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
 from modelplex.mcp.servers.streamable_http import MOST_BACKGROUND, messages_of
 from tests.mcp.clients.scripted import ScriptedBackend, request
-from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
+from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 from tests.mcp.servers.remote import Seen, legacy, remote
 from tests.mcp.servers.remote import Stream as Answer
 

@@ -23,7 +23,7 @@ from modelplex.mcp.constants import (
 from modelplex.mcp.progress_sink import MAX_LOGS
 from modelplex.mcp.relay import MAX_ROUNDS
 from modelplex.mcp.request_state import RequestStateSealer, SealedRequestState
-from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
+from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 
 ERAS: tuple[Era, Era] = ("legacy", "modern")
 ELICIT: Json = {

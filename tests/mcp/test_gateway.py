@@ -19,7 +19,7 @@ from modelplex.mcp.constants import (
     Unavailable,
 )
 from modelplex.mcp.gateway import ToolGateway
-from tests.mcp.hubs import (
+from tests.mcp.harness import (
     Harness,
     Script,
     ScriptedClient,

@@ -27,11 +27,11 @@ HERE = "tests/mcp/test_requirements.py"
 FAULTS = "tests/mcp/test_faults.py"
 GATEWAY = "tests/mcp/test_gateway.py"
 ERA_TRANSLATION = "tests/mcp/test_era_translation.py"
-SUBSCRIPTIONS = "tests/mcp/test_gateway_subscriptions.py"
-MODERN = "tests/mcp/clients/test_modern.py"
+SUBSCRIPTIONS = "tests/mcp/test_subscriptions.py"
+MODERN = "tests/mcp/clients/test_http.py"
 SESSIONS = "tests/mcp/clients/test_sessions.py"
 CLIENT_STDIO = "tests/mcp/clients/test_stdio.py"
-ACCESS = "tests/mcp/clients/test_access.py"
+ACCESS = "tests/mcp/clients/test_http_request.py"
 REST = "tests/mcp/clients/test_rest.py"
 STDIO = "tests/mcp/servers/test_stdio.py"
 HTTP = "tests/mcp/servers/test_streamable_http.py"
@@ -56,7 +56,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M7": (f"{STDIO}::test_each_legacy_version_is_negotiated_and_relayed", f"{REAL}::test_a_server_of_each_older_version_serves_both_eras"),
     "M8": (f"{GATEWAY}::test_discover_starts_nothing_and_says_how_long_it_holds", f"{HERE}::test_m8_m25_discovery_and_lists_start_nothing"),
     "M9": (f"{MODERN}::test_each_check_has_its_status_and_code", f"{MODERN}::test_of_two_faults_the_earlier_check_is_told"),
-    "M10": (f"{MODERN}::test_a_name_in_base64_is_read_and_one_that_is_not_canonical_refused", "tests/mcp/servers/test_parts.py::test_every_text_survives_a_header"),
+    "M10": (f"{MODERN}::test_a_name_in_base64_is_read_and_one_that_is_not_canonical_refused", "tests/mcp/servers/test_header_params.py::test_every_text_survives_a_header"),
     "M11": (f"{MODERN}::test_closing_the_answer_cancels_the_call", f"{FAULTS}::test_a_client_that_hangs_up_in_mid_call_cancels_it_at_the_server", f"{SESSIONS}::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else"),
     "M12": (f"{SESSIONS}::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else", f"{SESSIONS}::test_a_stream_taken_up_while_it_runs_goes_on_there_and_nowhere_else"),
     "M13": (f"{SESSIONS}::test_a_request_without_its_session_is_a_400_and_with_an_unknown_one_a_404", f"{SESSIONS}::test_anothers_session_is_unknown"),

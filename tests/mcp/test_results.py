@@ -7,7 +7,7 @@ import pytest
 
 from modelplex.mcp.constants import Json, McpReply
 from modelplex.mcp.results import cut, plain, plain_words
-from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
+from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 
 LIMIT = 400
 

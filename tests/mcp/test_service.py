@@ -24,7 +24,7 @@ from modelplex.mcp.calls import CallRecording, admit_all
 from modelplex.mcp.lockfile import lock_path, write_lock
 from modelplex.mcp.service import ToolService
 from modelplex.records.tool_call import ToolRecord
-from tests.mcp.hubs import ScriptedClient, error, result, text
+from tests.mcp.harness import ScriptedClient, error, result, text
 
 ECHO = """
 import json, os, sys

@@ -18,7 +18,7 @@ from modelplex.mcp.catalog import MergedCatalog, ServerOffer, fresh, merge
 from modelplex.mcp.constants import Catalog, Era, Json, McpReply
 from modelplex.mcp.schemas import is_pattern, schema_fault
 from modelplex.mcp.shapes import Kind, Malformed, answered, mended, older
-from tests.mcp.hubs import Harness, ScriptedClient, ScriptedServer, Sent, error, result, tool
+from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, tool
 from tests.mcp.installed import MODULES, PEERS, python
 from tests.peers import node
 

@@ -1,7 +1,5 @@
 """Processes of tool servers: none is left when the gateway has closed, however early it closes."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys
@@ -10,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from modelplex.mcp.servers.processes import ProcessTable, ServerProcess, Spawned
+from modelplex.mcp.servers import ProcessTable, processes
+from modelplex.mcp.servers.processes import ServerProcess, Spawned
 
 WAIT_S = 20
 
@@ -56,3 +55,49 @@ async def test_a_start_that_nobody_waits_for_is_over_when_all_is_closed() -> Non
     await asyncio.wait_for(closing, WAIT_S)
     (child,) = children.started
     assert child.returncode is not None
+
+
+async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    children = ProcessTable(64)
+    running: list[int] = [0, 0]
+    go_on = asyncio.Event()
+
+    async def start() -> None:
+        async with children.turn():
+            running[0] += 1
+            running[1] = max(running)
+            await go_on.wait()
+            running[0] -= 1
+
+    starts = [asyncio.create_task(start()) for _ in range(5)]
+    while running[0] < 2:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(*starts), 5)
+    assert running == [0, 2]
+
+
+async def test_a_server_that_hangs_takes_no_turn_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(processes, "TURN", 0.01)
+    children = ProcessTable(64)
+    began: list[int] = []
+
+    async def hang(number: int) -> None:
+        async with children.turn():
+            began.append(number)
+            await asyncio.Event().wait()
+
+    starts = [asyncio.create_task(hang(number)) for number in range(5)]
+    async with asyncio.timeout(5):
+        while len(began) < 5:
+            await asyncio.sleep(0.005)
+    for task in starts:
+        task.cancel()
+    await asyncio.wait(starts)
+    assert children.turns == 2  # each was given back once

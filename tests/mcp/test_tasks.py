@@ -19,7 +19,7 @@ from modelplex.mcp.constants import (
     Unavailable,
 )
 from modelplex.mcp.tasks import ALL, EXTENSION, OF_CALLER, Tasks
-from tests.mcp.hubs import WAIT, Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
+from tests.mcp.harness import WAIT, Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 
 OLD: Json = {
     "tools": {},

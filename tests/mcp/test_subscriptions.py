@@ -4,7 +4,7 @@ import asyncio
 
 from modelplex.mcp.constants import META_SUBSCRIPTION, Json, McpReply, Unavailable
 from modelplex.mcp.streams import MAX_SUBSCRIPTIONS
-from tests.mcp.hubs import WAIT, Harness, ScriptedClient, ScriptedServer, error, result, tool
+from tests.mcp.harness import WAIT, Harness, ScriptedClient, ScriptedServer, error, result, tool
 
 TOOLS = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
 ALL: Json = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
