@@ -320,6 +320,13 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stored_members    member names that carry the id of what is kept at a provider
     envelope_mark     how an envelope (`core/envelope.py`) begins in a body
 
+    On the way to another dialect:
+
+    strip_foreign     the request without what only this dialect has, and what that loses
+    stored_context    members that stand for an earlier part of the conversation, kept at a provider
+    client_run_tools  how the types of hosted tools begin that the client runs; a provider runs all
+                      others
+
     Paths of clients:
 
     bases             base paths of its own; empty: those of the OpenAI-compatible interface
@@ -365,6 +372,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     opaque_members: tuple[bytes, ...] = ()
     stored_members: tuple[bytes, ...] = ()
     envelope_mark: bytes = MARK.encode()
+
+    strip_foreign: Callable[[ChatRequest], tuple[ChatRequest, tuple[Change, ...]]] | None = None
+    stored_context: frozenset[str] = frozenset()
+    client_run_tools: tuple[str, ...] = ()
 
     bases: tuple[str, ...] = ()
     shared_base: str = ""

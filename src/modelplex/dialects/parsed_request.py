@@ -183,12 +183,20 @@ def holds_envelopes(ask: RawRequest) -> bool:
 
 def may_hold_seals(ask: RawRequest) -> bool:
     """Whether the body may hold opaque state, in an envelope or as its maker gave it."""
-    return any(mark in ask.body for mark in DIALECTS[ask.dialect].family.opaque_members)
+    return _may_refer(ask) and any(mark in ask.body for mark in DIALECTS[ask.dialect].family.opaque_members)
 
 
 def may_name_what_is_kept(ask: RawRequest) -> bool:
     """Whether the body may hold the id of a file or the like, which is kept at one provider."""
-    return any(mark in ask.body for mark in DIALECTS[ask.dialect].family.stored_members)
+    return _may_refer(ask) and any(mark in ask.body for mark in DIALECTS[ask.dialect].family.stored_members)
+
+
+def _may_refer(ask: RawRequest) -> bool:
+    """Whether the body is a conversation, or one to be counted: no other holds state of a provider,
+    and what looks like a member's name in it is text.
+    """
+    dialect = DIALECTS[ask.dialect]
+    return dialect.client is not None or dialect.write_count is not None
 
 
 def counted_here(ask: RawRequest) -> bytes | None:

@@ -33,7 +33,7 @@ from modelplex.core.errors import (
 )
 from modelplex.core.events import Event, ListedModel
 from modelplex.core.request import Attempt, Change, ChatRequest, ProviderRequest
-from modelplex.dialects.anthropic import policy
+from modelplex.dialects.anthropic import policy, strip_foreign
 from modelplex.dialects.anthropic import response_out as anthropic_response_out
 from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.anthropic.errors import error_event, write_error
@@ -192,6 +192,8 @@ MESSAGES = Dialect(
     sealed_headers=sealed_headers,
     opaque_members=(b'"signature"', b'"redacted_thinking"'),
     stored_members=(b'"file_id"', b'"container"'),
+    strip_foreign=strip_foreign.leave,
+    client_run_tools=("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_"),
     paths={"messages": ClientPath("messages")},
     at_root=True,
     folder="messages/",

@@ -1,38 +1,33 @@
-"""What leaves one dialect for another: the Call that each writer begins with, and the tools that
-stay behind.
+"""What a request loses on its way to another dialect: the ChatRequest that each writer begins with,
+and the hosted tools that stay behind.
 
-Above it stand the dialects' writers; below it the vocabulary. A writer asks here before it writes,
-so that what only one dialect has is settled once and in the same words, whatever the other one is.
+A writer calls this before it writes, so that what only one dialect has is settled once and in the
+same words, whatever the other one is. The facts are members of the Dialect the request came in.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import Change, ChatRequest, HostedTool, ToolCallPart, ToolChoice
-from modelplex.dialects.anthropic.strip_foreign import leave as leave_messages
 from modelplex.dialects.core.call_arguments import MAX_DEPTH, is_too_deep
 from modelplex.dialects.core.members import without_empty
-from modelplex.dialects.openai_responses import constants as responses
-from modelplex.dialects.openai_responses.strip_foreign import leave as leave_responses
 
-_LEAVE: dict[str, Callable[[ChatRequest], tuple[ChatRequest, tuple[Change, ...]]]] = {
-    responses.DIALECT: leave_responses,
-    "anthropic_messages": leave_messages,
-}
-"""What the forms that have much to leave behind do of themselves."""
-_KEPT: dict[str, frozenset[str]] = {"gemini": frozenset({"cachedContent"})}
-"""Members that stand for what was said before, where no other provider can read it."""
-_CLIENT_RUN: dict[str, tuple[str, ...]] = {
-    responses.DIALECT: tuple(responses.CLIENT_RUN),
-    "anthropic_messages": ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_"),
-    "gemini": ("computerUse",),
-}
-"""Typed tools that the client runs, by how their types begin; the provider runs all others."""
+if TYPE_CHECKING:
+    from modelplex.dialects.dialect import Dialect
+
+
+def _dialect(name: str) -> Dialect | None:
+    """The value of the dialect that a request came in; imported late, since the registry imports
+    the writers, which import this module.
+    """
+    from modelplex.dialects.registry import DIALECTS
+
+    return DIALECTS.get(name)
 
 
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
@@ -50,11 +45,12 @@ def crossed(call: ChatRequest, *, to: str) -> tuple[ChatRequest, tuple[Change, .
     """
     if call.dialect == to:
         return call, ()
-    for name in _KEPT.get(call.dialect, frozenset()) & call.extra.keys():
+    source = _dialect(call.dialect)
+    for name in source.stored_context & call.extra.keys() if source is not None else ():
         raise Unsupported(
             f"'{name}' names a part of the conversation that is kept at its provider.", param=name
         )
-    leave = _LEAVE.get(call.dialect)
+    leave = source.strip_foreign if source is not None else None
     left, lost = (call, ()) if leave is None else leave(call)
     left = _without_empty(left)
     for name in STATEFUL & left.extra.keys():
@@ -126,7 +122,8 @@ def lost_tool(tool: HostedTool, choice: ToolChoice | None, *, path: str) -> Chan
             f"'tool_choice' asks for {tool.type}, which this model's provider does not have.",
             param="tool_choice",
         )
-    if tool.type.startswith(_CLIENT_RUN.get(tool.dialect, ())):
+    source = _dialect(tool.dialect)
+    if source is not None and tool.type.startswith(source.client_run_tools):
         raise Unsupported(
             f"The tool {path} ({tool.type}) is known to its own provider alone; offer it as a function.",
             param=path,

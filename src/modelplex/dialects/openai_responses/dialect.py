@@ -33,9 +33,9 @@ from modelplex.dialects.dialect import (
 )
 from modelplex.dialects.openai_chat.dialect import drop_refused, read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
-from modelplex.dialects.openai_responses import policy
+from modelplex.dialects.openai_responses import policy, strip_foreign
 from modelplex.dialects.openai_responses import response_out as openai_responses_response_out
-from modelplex.dialects.openai_responses.constants import DIALECT
+from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT
 from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, look, watch
 from modelplex.dialects.openai_responses.request_in import (
     input_items,
@@ -221,6 +221,8 @@ RESPONSES = Dialect(
     amend=amend,
     opaque_members=(b'"encrypted_content"',),
     stored_members=(b'"file_id"', b'"item_reference"'),
+    strip_foreign=strip_foreign.leave,
+    client_run_tools=tuple(CLIENT_RUN),
     paths={"responses": ClientPath("responses")},
     at_root=True,
     folder="responses/",
