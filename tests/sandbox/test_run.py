@@ -21,7 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.sandbox import plan
 from modelplex.sandbox import run as sandbox
+from modelplex.sandbox.cannot_run import CannotRun
 from modelplex.sandbox.folders import works_in
 from modelplex.sandbox.inside import MOST_COMPLAINTS, Complaints
 from tests.peers import node, node_modules
@@ -458,15 +460,15 @@ def test_a_home_folder_stays_hidden_from_who_became_root_in_it(me: Person) -> No
     own = pwd.getpwuid(65534).pw_dir
     assert not works_in("/home/alice", homes=["/root", "/home/alice"])
     assert works_in("/home/alice/project", homes=["/root", "/home/alice", own])
-    assert sandbox._homes()[0] == os.path.realpath(pwd.getpwuid(0).pw_dir)
+    assert plan.homes()[0] == os.path.realpath(pwd.getpwuid(0).pw_dir)
 
 
 def test_who_it_was_that_became_root_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     someone = next(entry for entry in pwd.getpwall() if entry.pw_uid and entry.pw_dir not in {"/", ""})
     monkeypatch.setenv("SUDO_UID", str(someone.pw_uid))
-    assert os.path.realpath(someone.pw_dir) in sandbox._homes()
+    assert os.path.realpath(someone.pw_dir) in plan.homes()
     monkeypatch.setenv("SUDO_UID", "99999999999999999999")
-    sandbox._homes()
+    plan.homes()
 
 
 @pytest.mark.parametrize("path", ["/", "/proc", "/sys/class", "/dev/null"])
@@ -705,7 +707,7 @@ def test_a_gateway_that_could_not_even_say_why_is_told_of(me: Person, tmp_path: 
     (tmp_path / "log").touch()
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
     ended.wait()
-    with pytest.raises(sandbox.CannotRun) as caught:
+    with pytest.raises(CannotRun) as caught:
         sandbox._Started(str(tmp_path / "none"), ended, lambda: "").wait()
     assert "no room for it" in caught.value.sentence
 

@@ -304,7 +304,8 @@ def test_the_program_cannot_reach_what_the_runs_hold_it_by(me: Person) -> None:
 
 
 def test_a_socket_that_is_taken_names_the_way_to_use_who_listens_there(me: Person) -> None:
-    from modelplex.sandbox.run import CannotRun, _Started
+    from modelplex.sandbox.cannot_run import CannotRun
+    from modelplex.sandbox.run import _Started
 
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
     ended.wait(WAIT_S)

@@ -6,20 +6,17 @@ holds, and gives the sandbox only what folders.py and environment.py name.
 """
 
 # Paths of another root, and links that are not to be followed, are text.
-# ruff: noqa: PTH100, PTH109, PTH110, PTH112, PTH115, PTH118, PTH120, PTH123, PTH207
+# ruff: noqa: PTH100, PTH123
 from __future__ import annotations
 
 import argparse
 import fcntl
-import glob
 import json
 import os
-import pwd
 import re
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -33,25 +30,19 @@ from modelplex.sandbox import kernel, seccomp
 from modelplex.sandbox.agent import Agent, WrongChoice, chosen
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground
-from modelplex.sandbox.environment import NODE, PYTHON, environment
-from modelplex.sandbox.folders import (
-    HIDDEN_OF_PROC,
-    RUN,
-    SOCKET,
-    Mount,
-    MountRequest,
-    has_path,
-    is_read_only,
-    mounts,
-    nearest,
-    of_program,
-    other_paths,
-    pinned,
-    programs,
-    read_mounts,
-    works_in,
-)
+from modelplex.sandbox.cannot_run import CannotRun
+from modelplex.sandbox.folders import SOCKET
 from modelplex.sandbox.gateway import MORE, RUNS
+from modelplex.sandbox.plan import (
+    LOCK,
+    START,
+    files_of_config,
+    interpreter_words,
+    plan_of,
+    say,
+    working_folder,
+)
+from modelplex.sandbox.streams import check_streams
 
 WRONG: Final = 2
 START_SECONDS: Final = 30.0
@@ -75,34 +66,7 @@ PASSED_ON: Final = (
     signal.SIGUSR2,
     signal.SIGWINCH,
 )
-MEMORY: Final = 1
-OF_THE_KERNEL: Final = frozenset(
-    {
-        *(0x9FA0, 0x6265_6572, 0x6E73_6673, 0x27_E0EB, 0x6367_7270),  # proc, sysfs, nsfs, cgroup, cgroup2
-        *(0x6462_6720, 0x7472_6163, 0xCAFE_4A11, 0x7363_6673),  # debugfs, tracefs, bpf, securityfs
-        *(0xF97C_FF8C, 0x4341_5D53, 0x6165_676C, 0xDE5E_81E4),  # selinuxfs, smackfs, pstore, efivarfs
-        *(0x6265_6570, 0x4249_4E4D, 0x0765_5821, 0x1980_0202),  # configfs, binfmt_misc, resctrl, mqueue
-        *(
-            0x5049_4446,
-            0x0904_1934,
-            0x9FA1,
-            0x9FA2,
-            0x6573_5543,
-        ),  # pidfs, anonymous inodes, openprom, usbdevice, fusectl
-        *(0x6E66_7364, 0xABBA_1974, 0x444D_4142, 0x474D_454D),  # nfsd, xenfs, dma-buf, guest memory
-    }
-)
-"""File systems without storage, by their numbers: linux/magic.h of the kernel's source."""
-STORAGE_WITHOUT_A_SIZE: Final = frozenset(
-    {0x0102_1994, 0x8584_58F6, 0x9584_58F6, 0x6573_5546, 0x0102_1997, 0x6969, 0xFF53_4D42, 0xFE53_4D42}
-)
-"""tmpfs, ramfs, hugetlbfs, FUSE, 9p, NFS, CIFS and SMB 2: they hold data, and some of them say of
-no size.
-"""
-NOWHERE: Final = (3, 5, 7, 8, 9)
-"""/dev/null, zero, full, random and urandom among the devices of that number."""
-_LOCK: Final = "modelplex.mcp.lock"
-_READ_HERE: Final = (CONFIG, _LOCK)
+_READ_HERE: Final = (CONFIG, LOCK)
 """What a gateway that is started here believes."""
 SENT_BY_THE_KERNEL: Final = 0x80
 """si_code of what a terminal sends: to the whole group, so that the program has had it already."""
@@ -113,20 +77,6 @@ SWITCHES: Final = {
 }
 """Kernel settings that forbid a user namespace: the value that does, and one that does not."""
 
-_PACKAGE: Final = Path(__file__).resolve().parent.parent
-_START: Final = (
-    f"import sys; sys.path.insert(0, {str(_PACKAGE.parent)!r}); "
-    "from modelplex.sandbox.{module} import main; sys.exit(main(sys.argv[1:]))"
-)
-
-
-class CannotRun(Exception):
-    """The program was not started; `sentence` says why."""
-
-    def __init__(self, sentence: str) -> None:
-        self.sentence = sentence
-        super().__init__(sentence)
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the program's status, 128 and the signal's number where one ended it, 126 and 127 as
@@ -134,28 +84,28 @@ def run(arguments: argparse.Namespace) -> int:
     """
     command = command_of(arguments.command_line)
     if arguments.check:
-        command = [sys.executable, "-I", "-S", "-c", _START.format(module="check")]
+        command = [sys.executable, "-I", "-S", "-c", START.format(module="check")]
     if not command:
-        _say("it needs a program: modelplex run -- COMMAND")
+        say("it needs a program: modelplex run -- COMMAND")
         return WRONG
     if not sys.platform.startswith("linux"):
         raise CannotRun("modelplex run needs Linux: its walls are the kernel's namespaces.")
     if any(word.startswith("=") for word in arguments.env):
-        _say("--env needs a variable's name: --env NAME, or --env NAME=VALUE")
+        say("--env needs a variable's name: --env NAME, or --env NAME=VALUE")
         return WRONG
     seccomp.machine()
     if os.environ.get("MODELPLEX_SOCKET") == SOCKET and _answers(SOCKET):
         raise CannotRun(
             "this is inside modelplex run already, and one within another has no supervisor: start the program itself, which reaches the gateway as this does."
         )
-    _check_streams()
-    _working_folder()
+    check_streams()
+    working_folder()
     from modelplex.config import ConfigError
 
     try:
         agent = chosen(arguments, _config(arguments))
     except WrongChoice as fault:
-        _say(fault.sentence)
+        say(fault.sentence)
         return WRONG
     except ConfigError as fault:
         raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
@@ -169,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, stamp in before.items():
         if (now := _stamp(name)) is not None and now != stamp:
             done = "the program has made a" if stamp is None else "while the program ran this has changed:"
-            _say(f"{done} {name} here, which the next start would take for yours: look at it first")
+            say(f"{done} {name} here, which the next start would take for yours: look at it first")
     return status
 
 
@@ -180,87 +130,6 @@ def _stamp(name: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _working_folder() -> str:
-    try:
-        return os.path.realpath(os.getcwd())
-    except FileNotFoundError:
-        raise CannotRun("the working folder has been removed: start in one that is there.") from None
-
-
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"modelplex run: {sentence}\n")
-    sys.stderr.flush()
-
-
-def _check_streams() -> None:
-    """A socket, a folder or a device that the program is given as a stream is a way out of what is
-    built around it.
-    """
-    for number, name in enumerate(("input", "output", "error")):
-        # One that was closed is /dev/null by now, which children would find closed again: what they
-        # open next, a socket of ours, would get its number.
-        os.set_inheritable(number, True)
-        facts = os.fstat(number)
-        mode = facts.st_mode
-        if stat.S_ISDIR(mode):
-            raise CannotRun(f"its standard {name} is a folder, through which it would see the host's files.")
-        if stat.S_ISSOCK(mode) and not _is_harmless(number):
-            raise CannotRun(
-                f"its standard {name} is a socket that could reach the host's network: give it a pipe or a file."
-            )
-        is_file = stat.S_ISREG(mode)
-        if not (
-            (is_file and not _is_of_the_kernel(number))
-            or stat.S_ISFIFO(mode)
-            or stat.S_ISSOCK(mode)
-            or _is_stream(number, facts)
-        ):
-            raise CannotRun(
-                f"its standard {name} is {_name_of(number)}, by which it might leave the sandbox: give it a pipe or a file."
-            )
-        if is_file and is_read_only(number) and not has_path(number):
-            raise CannotRun(
-                f"its standard {name} is a file that this user does not find at {_name_of(number)}, so that nothing keeps it from being written to: give it a pipe."
-            )
-
-
-def _is_of_the_kernel(number: int) -> bool:
-    """Whether a file holds no data of anybody's, but is a way to speak to the kernel, as those of
-    /proc and /sys are. By its file system, since such files look like any other.
-
-    A file system that this list does not know is one of those if it has no size: that is how the
-    kernel's own ones answer.
-    """
-    kind = kernel.file_system(number)
-    return kind in OF_THE_KERNEL or (kind not in STORAGE_WITHOUT_A_SIZE and os.fstatvfs(number).f_blocks == 0)
-
-
-def _is_stream(number: int, facts: os.stat_result) -> bool:
-    """A terminal, or a device that leads nowhere. Others do: a network's (/dev/net/tun), a disk's,
-    the kernel's memory.
-    """
-    if not stat.S_ISCHR(facts.st_mode):
-        return False
-    return os.isatty(number) or (os.major(facts.st_rdev) == MEMORY and os.minor(facts.st_rdev) in NOWHERE)
-
-
-def _name_of(number: int) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{number}")
-    except OSError:
-        return "of an unknown kind"
-
-
-def _is_harmless(number: int) -> bool:
-    """A connected stream of AF_UNIX, which leads to one peer and nowhere else."""
-    with socket.socket(fileno=os.dup(number)) as looked_at:
-        try:
-            looked_at.getpeername()
-        except OSError:
-            return False
-        return looked_at.family == socket.AF_UNIX and looked_at.type == socket.SOCK_STREAM
 
 
 @contextmanager
@@ -513,7 +382,7 @@ def _may_be_replaced(config: str, arguments: argparse.Namespace) -> bool:
     """Whether it lies in what the program writes to. A cover hides it only until an editor puts a
     new file there, which is the program's to change then.
     """
-    writable = [*map(os.path.realpath, arguments.rw), _working_folder()]
+    writable = [*map(os.path.realpath, arguments.rw), working_folder()]
     return arguments.fs == "host" or any(config.startswith(f"{folder}/") for folder in writable)
 
 
@@ -569,15 +438,15 @@ def _answers(path: str) -> bool:
 def _sandbox(
     arguments: argparse.Namespace, command: list[str], private: Path, log: IO[bytes], gateway: _Started
 ) -> int:
-    if _remembered(os.path.realpath(arguments.config or CONFIG)):
+    if files_of_config(os.path.realpath(arguments.config or CONFIG)):
         gateway.wait()  # only then is there what is to be covered
-    plan = _plan(arguments, command, private, gateway.path)
+    plan = plan_of(arguments, command, private, gateway.path)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = os.memfd_create("modelplex-plan")
     try:
         os.write(memory, json.dumps(plan).encode())
         numbers = [theirs.fileno(), memory, log.fileno()]
-        words = [*_interpreter("inside"), "bridge", *map(str, numbers)]
+        words = [*interpreter_words("inside"), "bridge", *map(str, numbers)]
         popen = subprocess.Popen(words, env={}, pass_fds=numbers)  # noqa: S603 - our own words
     finally:
         theirs.close()
@@ -593,10 +462,6 @@ def _sandbox(
     finally:
         ours.close()
     return status
-
-
-def _interpreter(module: str) -> list[str]:
-    return [sys.executable, "-I", "-S", "-c", _START.format(module=module)]
 
 
 def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> None:
@@ -667,7 +532,7 @@ def _pass_signals_on(control: socket.socket, popen: subprocess.Popen[bytes], gat
             if found.si_signo == signal.SIGCHLD:
                 if not noted and gateway.ended is not None:
                     noted = True
-                    _say(f"the gateway has ended (status {gateway.ended}); what it said: {gateway.keep()}")
+                    say(f"the gateway has ended (status {gateway.ended}); what it said: {gateway.keep()}")
             elif found.si_code != SENT_BY_THE_KERNEL or _is_told_alone(found.si_signo):
                 with suppress(OSError):
                     control.send(b"S" + bytes([found.si_signo]))
@@ -691,243 +556,3 @@ def _take_back(terminal: int) -> None:
     with suppress(OSError):
         os.tcsetpgrp(terminal, os.getpgrp())
     signal.signal(signal.SIGTTOU, ignored)
-
-
-# --- the plan ---
-
-
-def _plan(arguments: argparse.Namespace, command: list[str], private: Path, gateway: str) -> dict[str, Any]:
-    home = _home()
-    here = _working_folder()
-    files = _files()
-    own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
-    config = os.path.realpath(arguments.config or CONFIG)
-    folder = here if works_in(here, homes=[home, *_homes()]) else ""
-    read_only, writable = _named(arguments, here=folder)
-    wanted = MountRequest(
-        way=arguments.fs or "private",
-        folder=folder,
-        home=home,
-        read_only=read_only,
-        writable=writable,
-        own=[os.path.abspath(path) for path in own],
-        programs=programs(command[0], environ=os.environ, home=home),
-        covered=[
-            *_covered(config, gateway),
-            *([str(private)] if nearest(str(private), [*read_only, *writable]) else []),
-        ],
-        is_root=os.geteuid() == 0,
-    )
-    is_shared = nearest(here, [folder, *read_only, *writable] if folder else [*read_only, *writable]) > 0
-    if not is_shared and wanted.way != "host":
-        _say(
-            f"{here} is not shared, since it is, or holds, a home folder or the system's: start in a folder of a project's, or name one by --rw PATH"
-        )
-    is_seen = wanted.way != "private" or is_shared
-    steps = pinned(mounts(wanted), named=read_only)
-    root = private / "root"
-    root.mkdir()
-    environ = environment(
-        os.environ, named=arguments.env, has_python=f"{PYTHON}/client.py" in files, has_node=NODE in files
-    )
-    environ["HOME"] = home
-    # At its end, so that `python` is there where the system has only a `python3`.
-    environ["PATH"] = os.pathsep.join(
-        [*filter(None, [environ.get("PATH")]), str(Path(os.path.abspath(sys.executable)).parent)]
-    )
-    return {
-        "command": command,
-        "environ": environ,
-        "folder": here if is_seen else home,
-        "gateway": os.path.realpath(gateway),
-        "root": str(root),
-        "mounts": steps,
-        "files": files,
-        "netlink": arguments.netlink,
-        "is_root": wanted.is_root,
-        "terminal": _terminal(),
-        "ignored": _ignored(),
-        "bwrap": _bwrap(steps) if arguments.bwrap else None,
-    }
-
-
-def _home() -> str:
-    named = os.environ.get("HOME", "")
-    if not named.startswith("/"):
-        with suppress(KeyError):
-            named = pwd.getpwuid(os.geteuid()).pw_dir
-    return os.path.realpath(named) if named.startswith("/") else "/"
-
-
-def _homes() -> list[str]:
-    """The home folders of who we are, and of who became that (by sudo, say), whatever HOME says."""
-    numbers = {os.geteuid()}
-    with suppress(OSError, ValueError):
-        numbers.add(int(Path("/proc/self/loginuid").read_text()))
-    with suppress(ValueError):
-        numbers.add(int(os.environ.get("SUDO_UID", "")))
-    found: list[str] = []
-    for number in numbers:
-        with suppress(KeyError, OverflowError):
-            folder = os.path.realpath(pwd.getpwuid(number).pw_dir)
-            found += [folder] if folder != "/" else []
-    return found
-
-
-def _named(arguments: argparse.Namespace, *, here: str) -> tuple[list[str], list[str]]:
-    """The folders and files of --ro and --rw, each by the one path that it has. Raises CannotRun
-    where one is named as both, under whatever name.
-    """
-    read_only = list(dict.fromkeys(_existing(path) for path in arguments.ro))
-    writable = list(dict.fromkeys(_existing(path) for path in arguments.rw))
-    for path in writable:
-        if any(Path(path).samefile(other) for other in read_only):
-            raise CannotRun(f"{path} is named by --ro and by --rw: it can be one of the two.")
-    # A folder has two paths where it is mounted twice; what is said of one holds for the other.
-    mounted = read_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
-    within = [*writable, *filter(None, [here])]
-    read_only += [
-        other
-        for path in tuple(read_only)
-        for other in other_paths(path, mounted, within=within)
-        if other not in writable
-    ]
-    return list(dict.fromkeys(read_only)), writable
-
-
-def _existing(path: str) -> str:
-    real = os.path.realpath(path)
-    if real == "/":
-        raise CannotRun("the whole tree is shown by --fs ro, or by --fs host.")
-    if any(f"{real}/".startswith(f"{own}/") for own in ("/proc", "/sys", "/dev")):
-        raise CannotRun(f"{path} cannot be shown: /proc, /sys and /dev are the sandbox's own.")
-    if real == "/run" or nearest(real, [RUN]):
-        raise CannotRun(f"{path} cannot be shown: {RUN} is the sandbox's own. Name what you need below /run.")
-    if not os.path.lexists(real):
-        raise CannotRun(f"{path} is to be shown, and is not there.")
-    return real
-
-
-def _covered(config: str, gateway: str) -> list[str]:
-    """What the program is not to see, or not to put something else in the place of: the config,
-    what approves tools, the gateway's sockets, and what it keeps, with the files beside it that are
-    of the same name.
-    """
-    from modelplex.config.state_folder import state_folder
-
-    found = [config, os.path.join(os.path.dirname(config), _LOCK), gateway]
-    with suppress(RuntimeError):
-        found.append(str(state_folder(None, environ=os.environ)))
-    for path in _remembered(config):
-        # An older log (.1), a database's journal (-wal).
-        found += [path, *glob.glob(f"{glob.escape(path)}[.-]*")]
-    return list(dict.fromkeys(os.path.realpath(path) for path in found if os.path.lexists(path)))
-
-
-def _remembered(config: str) -> list[str]:
-    """The files and sockets that a config has the gateway make. A config that cannot be read is the
-    gateway's to complain of.
-    """
-    import tomllib
-
-    try:
-        read: dict[str, Any] = tomllib.loads(Path(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    found: list[str] = []
-    for table, name in (
-        ("server", "state_folder"),
-        ("server", "keep_responses"),
-        ("log", "file"),
-        ("mcp", "lock_file"),
-    ):
-        try:
-            value: Any = read[table][name]
-        except (LookupError, TypeError):
-            continue
-        if not isinstance(value, str) or (name == "keep_responses" and value == "memory"):
-            continue
-        # This one alone is looked for beside the config.
-        found.append(os.path.join(os.path.dirname(config), value) if name == "lock_file" else value)
-    return found + _sockets(read)
-
-
-def _sockets(read: dict[str, Any]) -> list[str]:
-    """Of the agents. The gateway's own is the one that we name."""
-    agents: Any = read.get("agents")
-    named: list[Any] = [agent.get("socket") for agent in agents] if _is_tables(agents) else []
-    return [path for path in named if isinstance(path, str)]
-
-
-def _is_tables(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)  # pyright: ignore[reportUnknownVariableType]
-
-
-def _files() -> dict[str, str]:
-    """What is put into the sandbox for Python and Node, by path: they learn `unix:` addresses from
-    it.
-    """
-    found: dict[str, str] = {}
-    client = _PACKAGE / "client.py"
-    if client.is_file():
-        found[f"{PYTHON}/sitecustomize.py"] = Path(__file__).with_name("sitecustomize.py").read_text()
-        found[f"{PYTHON}/client.py"] = client.read_text()
-    client = _PACKAGE / "client.mjs"
-    if client.is_file():
-        found[NODE] = client.read_text()
-    return found
-
-
-def _ignored() -> list[int]:
-    """What the shell had us ignore (nohup does), which the program ignores too. Python's own two
-    are not meant.
-    """
-    own = {signal.SIGPIPE, signal.SIGXFSZ}
-    return [int(n) for n in signal.valid_signals() - own if signal.getsignal(n) is signal.SIG_IGN]
-
-
-def _terminal() -> str | None:
-    for number in (0, 1, 2):
-        with suppress(OSError):
-            return os.ttyname(number)
-    return None
-
-
-def _bwrap(steps: Sequence[Mount]) -> list[str]:
-    """The words that have bubblewrap build the same tree. Raises CannotRun."""
-    program = shutil.which("bwrap")
-    if program is None:
-        raise CannotRun(
-            "bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out."
-        )
-    # Its own first process would be open to the program, and is behind no filter: the supervisor is
-    # the first.
-    words = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
-    # The one capability by which the supervisor rids itself of the rest.
-    words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
-    for kind, target, source in steps:
-        match kind:
-            case "ro":
-                words += ["--ro-bind", source, target]
-            case "rw":
-                words += ["--bind", source, target]
-            case "empty":
-                words += ["--perms", "1777" if target in {"/tmp", "/var/tmp"} else "0755", "--tmpfs", target]  # noqa: S108
-            case "link":
-                words += ["--symlink", source, target]
-            case "cover":
-                if os.path.isdir(target):
-                    words += ["--tmpfs", target, "--remount-ro", target]
-                else:
-                    words += ["--ro-bind", "/dev/null", target]
-        if target == "/":
-            words += ["--tmpfs", "/sys"]
-    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--chdir", "/"]  # noqa: S108
-    if os.geteuid() == 0:
-        words += ["--ro-bind", "/proc/sys", "/proc/sys"]
-        for path in (f"/proc/{name}" for name in HIDDEN_OF_PROC):
-            if os.path.isdir(path):
-                words += ["--tmpfs", path, "--remount-ro", path]
-            elif os.path.exists(path):
-                words += ["--ro-bind", "/dev/null", path]
-    return [*words, "--", *_interpreter("inside")]
