@@ -8,6 +8,7 @@ row names it, unless the reader saw another one.
 from __future__ import annotations
 
 ROWS: tuple[tuple[str, str], ...] = (
+    ("system", "system.content"),
     ("max_tokens", "max_tokens"),
     ("temperature", "sampling.temperature"),
     ("top_p", "sampling.top_p"),

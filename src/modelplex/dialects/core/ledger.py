@@ -16,9 +16,11 @@ from modelplex.core.request import (
     Change,
     ChatRequest,
     CompletionRequest,
+    Message,
     ReasoningOptions,
     ResponseFormat,
     Sampling,
+    ToolCallPart,
 )
 from modelplex.dialects.core.members import is_empty
 
@@ -102,7 +104,33 @@ class Ledger:
         """The whole report: what nobody took is dropped."""
         for leaf in list(self._open):
             self.drop(leaf, NO_PARAMETER)
-        return tuple(self.changes)
+        return tuple(
+            msgspec.structs.replace(change, path=client_place(self._paths, change.path))
+            for change in self.changes
+        )
+
+
+def part_paths(messages: Iterable[Message]) -> dict[str, str]:
+    """Where the tool calls of messages stand that have them in `tool_calls`."""
+    paths: dict[str, str] = {}
+    for message in messages:
+        calls = [n for n, part in enumerate(message.parts) if isinstance(part, ToolCallPart)]
+        for place, n in enumerate(calls):
+            paths[f"{message.path}.content[{n}]"] = f"{message.path}.tool_calls[{place}]"
+    return paths
+
+
+def client_place(paths: Mapping[str, str], path: str) -> str:
+    """Where a part of a message stands, whose path begins with the longest known one."""
+    head, tail = path, ""
+    while head:
+        if (known := paths.get(head)) is not None and ("[" in path or "." in head):
+            return known + tail
+        cut = max(head.rfind("["), head.rfind("."))
+        if cut < 0:
+            break
+        head, tail = head[:cut], head[cut:] + tail
+    return path
 
 
 def client_path(paths: Mapping[str, str], leaf: str) -> str:

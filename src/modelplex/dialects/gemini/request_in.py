@@ -134,7 +134,8 @@ def _read(ask: RawRequest, fields: Mapping[str, msgspec.Raw]) -> ChatRequest:
         stream=ask.stream,
         include_usage=True,
         extra=extra,
-        paths=PATHS if is_given(config.response_json_schema) else _OLD_SCHEMA_PATHS,
+        paths=(PATHS if is_given(config.response_json_schema) else _OLD_SCHEMA_PATHS)
+        | {f"{message.path}.content": f"{message.path}.parts" for message in messages},
     )
 
 

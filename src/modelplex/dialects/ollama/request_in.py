@@ -41,6 +41,7 @@ from modelplex.core.request import (
     ToolResultPart,
 )
 from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.ledger import part_paths
 from modelplex.dialects.core.members import RequestMembers, decode_member
 from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
@@ -207,7 +208,7 @@ def _read_rest(
         stream=read_stream(ask.fields),
         include_usage=True,  # the last line has it, asked for or not
         extra={**members.rest(), **extra},
-        paths=PATHS,
+        paths=PATHS | part_paths(messages),
     )
 
 

@@ -29,6 +29,7 @@ from modelplex.core.request import (
     ToolChoice,
 )
 from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.ledger import part_paths
 from modelplex.dialects.core.members import RequestMembers, decode_member, keep_stream_options, read_stop
 from modelplex.dialects.openai_chat.fields import PATHS
 from modelplex.dialects.openai_chat.messages_in import DIALECT, ChatCacheControl, read_cache, read_messages
@@ -135,7 +136,7 @@ def read_call(ask: RawRequest) -> ChatRequest:
     return ChatRequest(
         dialect=DIALECT,
         model=ask.model,
-        messages=read_messages(messages),
+        messages=(conversation := read_messages(messages)),
         tools=tools,
         choice=choice,
         parallel=members.get("parallel_tool_calls", bool),
@@ -154,7 +155,7 @@ def read_call(ask: RawRequest) -> ChatRequest:
         stream=ask.stream,
         include_usage=ask.include_usage,
         extra=members.rest(),
-        paths=_paths(ask.fields),
+        paths=_paths(ask.fields) | part_paths(conversation),
     )
 
 
