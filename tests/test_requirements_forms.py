@@ -419,6 +419,24 @@ async def test_r55_of_several_providers_the_one_that_counts_is_asked(kind: str, 
             assert plain.seen == []
 
 
+async def test_r55_state_that_either_of_two_providers_may_have_made_is_not_sent_to_be_counted(
+    tmp_path: Path,
+) -> None:
+    here, _, asked, counted = COUNTING["anthropic"]
+    thinking = {"type": "thinking", "thinking": "Hm.", "signature": "EqQB"}
+    turns = [*asked["messages"], {"role": "assistant", "content": [thinking, {"type": "text", "text": "Hi"}]}]
+    async with provider(answer(counted)) as one_, provider(answer(counted)) as other:
+        config = "".join(
+            one(up.url.removesuffix("/v1"), name=name, type="anthropic", api_key=f"sk-{name}")
+            for name, up in (("a", one_), ("b", other))
+        )
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.ask("POST", here, {**asked, "messages": turns})
+            assert (got.status, got.headers["x-modelplex-changes"]) == (200, "lower=input_tokens")
+            assert count_of(got) > 0
+            assert one_.seen == other.seen == []
+
+
 @pytest.mark.parametrize("body", [b"<html>", b'{"detail":"Not Found"}', b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}'])  # fmt: skip
 @pytest.mark.parametrize("status", [404, 405, 501])
 @pytest.mark.parametrize("kind", COUNTING)

@@ -121,7 +121,12 @@ class Gateway:
         if is_count(request.endpoint):
             attempts = [each for each in attempts if each.dialect]
             if not attempts:
-                await self._estimate(request, output, record)
+                await self._estimate(request, output, record, "no provider of this model counts")
+                return
+            if self._may_pin(request, attempts):
+                # The opaque state may be another candidate's, and a count is no conversation that
+                # could be parsed for it.
+                await self._estimate(request, output, record, "several providers may have made its state")
                 return
         judged = policy.judged(attempts[0]).ask if policy is not None and attempts else request
         context = RequestContext(parse(judged, record, stored), output, record, stored, policy)
@@ -139,13 +144,13 @@ class Gateway:
             error = stop.value.error
             if not is_count(request.endpoint) or not isinstance(error, Unsupported):
                 raise error from None
-            await self._estimate(request, output, record)
+            await self._estimate(request, output, record, "no provider of this model counts")
 
-    async def _estimate(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
-        """Answer a token count with an estimate, where no provider of the model counts."""
-        record.changes = (
-            Change("lower", "input_tokens", "no provider of this model counts; it is estimated"),
-        )
+    async def _estimate(
+        self, request: RawRequest, output: ResponseOutput, record: RecordBuilder, reason: str
+    ) -> None:
+        """Answer a token count with an estimate; `reason` says why no provider was asked."""
+        record.changes = (Change("lower", "input_tokens", f"{reason}; it is estimated"),)
         counted = await self.offload.run(
             partial(counted_here, request), body=request.body, owner=record.caller.owner
         )
