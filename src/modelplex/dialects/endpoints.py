@@ -37,7 +37,9 @@ class _Endpoints(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=8)
 def _read(dialects: tuple[Dialect, ...]) -> _Endpoints:
-    found = [(d, d.endpoint, d.served_as) for d in dialects if d.endpoint is not None and d.served_as]
+    found: list[tuple[Dialect, Endpoint, Endpoint]] = [
+        (d, d.endpoint, d.served_as) for d in dialects if d.endpoint is not None and d.served_as
+    ]
     return _Endpoints(
         served_as={endpoint: served for _, endpoint, served in found},
         own={

@@ -44,6 +44,12 @@ class StreamObserver:
         "quota",
     )
 
+    # Declared here for type checkers, which do not find slots in subclasses.
+    _carry: bytearray
+    _characters: int
+    _counted_at: int
+    _idle: int
+
     def __init__(self) -> None:
         self.has_output = False
         self.failed: ModelplexError | None = None

@@ -46,7 +46,7 @@ CODE_OF_STATUS: Final[Mapping[int, str]] = {
 
 
 class RestOutput(Protocol):
-    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None: ...
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, /) -> None: ...
 
 
 class RestRoutes:
