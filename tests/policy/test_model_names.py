@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from anthropic.types.anthropic_beta_param import AnthropicBetaParam
 
 from modelplex.core.egress import EgressFacts
 from modelplex.dialects.anthropic.policy_betas import DATE, KEPT, OPENED_BY, sealed_betas
+from modelplex.dialects.registry import DIALECTS
 from modelplex.policy.model_names import refused_model, switches
 from modelplex.providers import all_rows
 from tests.policy.judging import facts, left, messages
@@ -231,8 +233,12 @@ def test_other_names_are_none_of_this_rules_business(kind: str, model: str) -> N
     assert refused_model(model, facts=facts_of(kind)) is None
 
 
+def switched(facts: EgressFacts, dialect: str, **more: Any) -> Mapping[str, bool]:
+    return switches(facts, dialect, store=DIALECTS[dialect].policy.store, **more)
+
+
 def test_a_provider_that_searches_by_default_is_told_not_to() -> None:
-    assert switches(facts_of("perplexity"), "openai_chat") == {"disable_search": True}
+    assert switched(facts_of("perplexity"), "openai_chat") == {"disable_search": True}
 
 
 @pytest.mark.parametrize(
@@ -240,24 +246,24 @@ def test_a_provider_that_searches_by_default_is_told_not_to() -> None:
     [("openai", "openai_chat"), ("openai", "openai_responses"), ("xai", "openai_responses")],
 )
 def test_who_stores_by_default_is_told_to_store_nothing(kind: str, dialect: str) -> None:
-    assert switches(facts_of(kind), dialect) == {"store": False}
+    assert switched(facts_of(kind), dialect) == {"store": False}
 
 
 def test_who_has_no_store_is_told_nothing_of_it() -> None:
-    assert switches(facts_of("openai"), "openai_chat", at_own_address=False) == {}
-    assert switches(facts_of("openai"), "openai_chat", refuses=("store",)) == {}
-    assert switches(facts_of("openai"), "openai_responses", refuses=("store",)) == {}
-    assert switches(facts_of("openrouter"), "openai_chat", stores_chat=True, refuses=("store",)) == {}
-    assert switches(facts_of("openai"), "openai_chat", at_own_address=False, stores_chat=True) == {
+    assert switched(facts_of("openai"), "openai_chat", at_own_address=False) == {}
+    assert switched(facts_of("openai"), "openai_chat", refuses=("store",)) == {}
+    assert switched(facts_of("openai"), "openai_responses", refuses=("store",)) == {}
+    assert switched(facts_of("openrouter"), "openai_chat", stores_chat=True, refuses=("store",)) == {}
+    assert switched(facts_of("openai"), "openai_chat", at_own_address=False, stores_chat=True) == {
         "store": False
     }
-    assert switches(facts_of("openai"), "openai_responses", at_own_address=False) == {"store": False}
+    assert switched(facts_of("openai"), "openai_responses", at_own_address=False) == {"store": False}
 
 
 def test_a_quirk_opens_no_rule_but_that_of_storing() -> None:
     off = {"disable_search": True}
-    assert switches(facts_of("perplexity"), "openai_chat", refuses=("disable_search",)) == off
-    assert switches(facts_of("perplexity"), "openai_chat", at_own_address=False) == off
+    assert switched(facts_of("perplexity"), "openai_chat", refuses=("disable_search",)) == off
+    assert switched(facts_of("perplexity"), "openai_chat", at_own_address=False) == off
 
 
 @pytest.mark.parametrize(
@@ -270,4 +276,4 @@ def test_a_quirk_opens_no_rule_but_that_of_storing() -> None:
     ],
 )
 def test_nothing_is_added_where_there_is_no_such_switch(kind: str, dialect: str) -> None:
-    assert switches(facts_of(kind), dialect) == {}
+    assert switched(facts_of(kind), dialect) == {}

@@ -196,6 +196,7 @@ class SealedPolicy:
         wanted = switches(
             self._egress.facts[attempt.provider],
             attempt.dialect,
+            store=DIALECTS[attempt.dialect].policy.store if attempt.dialect else "never",
             at_own_address=attempt.provider not in self._egress.moved,
             stores_chat=attempt.quirks.stores_chat,
             refuses=attempt.quirks.refuses,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from modelplex.core.request import StrippedValue
+from modelplex.policy.model_names import StoreRule
 from modelplex.policy.path import dotted, pointer
 from modelplex.policy.rules import sentence
 from modelplex.policy.splice import splice
@@ -19,10 +20,13 @@ from modelplex.policy.walk import Edit, ObjectRule, PolicyRefusal, PolicyWalk
 
 
 class PolicyTable(msgspec.Struct, frozen=True):
-    """The policy of one dialect: the rule of its top level, and checks that run after it."""
+    """The policy of one dialect: the rule of its top level, checks that run after it, and where
+    its bodies have a `store`.
+    """
 
     top: ObjectRule
     finish: tuple[Finish, ...] = ()
+    store: StoreRule = "never"
 
 
 def judge(body: bytes, *, table: PolicyTable, facts: Facts) -> Verdict:

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Literal
 
 from modelplex.core.egress import EgressFacts
 from modelplex.policy.rules import sentence
@@ -61,11 +62,12 @@ unassigned ones, line ends, and marks that sit on others.
 """
 
 STORE = "store"
-CHAT = "openai_chat"
-_SWITCHES: Mapping[str, Mapping[str, bool]] = {"openai_responses": MappingProxyType({STORE: False})}
-"""Switches of a dialect, for every provider that has none of its own: the Responses API stores
-unless a request says otherwise.
+StoreRule = Literal["never", "at_own_address", "always"]
+"""Where bodies of a dialect have a member `store` that stores the exchange unless it is false:
+nowhere; at the address of a type of provider that its facts name, and where a quirk says so; at
+every provider.
 """
+_STORE_OFF: Mapping[str, bool] = MappingProxyType({STORE: False})
 _NONE: Mapping[str, bool] = MappingProxyType({})
 NO_FACTS = EgressFacts()
 
@@ -121,22 +123,24 @@ def switches(
     facts: EgressFacts,
     dialect: str,
     *,
+    store: StoreRule = "never",
     at_own_address: bool = True,
     stores_chat: bool = False,
     refuses: Collection[str] = (),
 ) -> Mapping[str, bool]:
     """The members that stand at the top of every sealed body to this provider in this dialect.
 
+    store            `PolicyTable.store` of the dialect
     at_own_address   False for another server with that type's API: chat bodies get no `store`,
                      since strict servers answer an unknown member with 400
     stores_chat      `Quirks.stores_chat`: chat bodies get `store` at every address
     refuses          `Quirks.refuses`: a server that refuses `store` stores nothing. A quirk removes
                      no other switch
     """
-    wanted = facts.switches.get(dialect) or _SWITCHES.get(dialect, _NONE)
-    if dialect == CHAT and stores_chat:
+    wanted = facts.switches.get(dialect) or (_STORE_OFF if store == "always" else _NONE)
+    if store == "at_own_address" and stores_chat:
         wanted = {**wanted, STORE: False}
-    elif dialect == CHAT and not at_own_address:
+    elif store == "at_own_address" and not at_own_address:
         wanted = _without_store(wanted)
     return _without_store(wanted) if STORE in refuses else wanted
 

@@ -151,7 +151,7 @@ _FRAMING = StreamFraming("text/event-stream", b": ping\n\n", _in_stream_error)
 
 CHAT = Dialect(
     name=DIALECT,
-    policy=PolicyTable(policy.TOP, policy.FINISH),
+    policy=PolicyTable(policy.TOP, policy.FINISH, store="at_own_address"),
     usage_on_request=True,
     amend=amend,
     opaque_members=(b'"reasoning_details"', b'"thought_signature"'),

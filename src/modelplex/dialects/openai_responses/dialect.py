@@ -216,7 +216,7 @@ _LISTS = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
 
 RESPONSES = Dialect(
     name=DIALECT,
-    policy=PolicyTable(policy.TOP, policy.FINISH),
+    policy=PolicyTable(policy.TOP, policy.FINISH, store="always"),
     lists=_LISTS,
     amend=amend,
     opaque_members=(b'"encrypted_content"',),
