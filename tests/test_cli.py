@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from modelplex import __version__, cli
+from modelplex import __version__, cli, server
 from modelplex.config import Config, Secret, provider_types
 
 KEY = "sk-very-secret"
@@ -60,9 +60,10 @@ class Serve(types.ModuleType):
 def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
     """The stand-in, in an empty folder, with no key in the environment and no Ollama."""
     fake = Serve()
-    monkeypatch.setitem(sys.modules, "modelplex.server.process", fake)
-    monkeypatch.setitem(sys.modules, "modelplex.server.reach", fake)
-    monkeypatch.setattr(sys.modules["modelplex"], "serve", fake, raising=False)
+    for name in ("process", "reach"):
+        # As a module, and as the attribute that an earlier import of it left on its package.
+        monkeypatch.setitem(sys.modules, f"modelplex.server.{name}", fake)
+        monkeypatch.setattr(server, name, fake, raising=False)
     monkeypatch.chdir(tmp_path)
     for facts in provider_types().values():
         if facts.key_env:

@@ -9,12 +9,13 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
-from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.dialects.registry import DIALECTS
 from modelplex.pipeline import sealed_policy
 from modelplex.pipeline.offload import LARGE
 from modelplex.server import app
@@ -32,12 +33,13 @@ MESSAGE = {
     "stop_reason": "end_turn",
     "usage": {"input_tokens": 1, "output_tokens": 1},
 }
-STEPS: dict[str, tuple[Any, str]] = {
+STEPS: dict[str, tuple[Any, ...]] = {
     "read": (app, "read_ask"),
     "judged": (sealed_policy, "judge"),
-    "understood": (openai_chat, "read_call"),
-    "written": (anthropic, "write_call"),
+    "understood": ("openai_chat", "client", "read_call"),
+    "written": ("anthropic_messages", "provider", "write_call"),
 }
+"""A function of a module, or of one side of a dialect."""
 
 
 class Held:
@@ -53,12 +55,24 @@ class Held:
         return self.step(*args, **more)
 
 
+def hold(name: str, monkeypatch: pytest.MonkeyPatch) -> Held:
+    *where, step = STEPS[name]
+    if isinstance(where[0], ModuleType):
+        held = Held(getattr(where[0], step))
+        monkeypatch.setattr(where[0], step, held)
+        return held
+    dialect = DIALECTS[where[0]]
+    side = getattr(dialect, where[1])
+    held = Held(getattr(side, step))
+    changed = msgspec.structs.replace(dialect, **{where[1]: msgspec.structs.replace(side, **{step: held})})
+    monkeypatch.setitem(DIALECTS, where[0], changed)
+    return held
+
+
 @pytest.mark.parametrize("name", STEPS)
 async def test_others_are_answered_while_a_large_body_is_worked_on(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, step = STEPS[name]
-    held = Held(getattr(module, step))
     text = "x" * (LARGE + 1)
     body = json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": text}]})
     async with provider(answer(MESSAGE)) as up:
@@ -67,7 +81,7 @@ async def test_others_are_answered_while_a_large_body_is_worked_on(
             f'base_url = "{up.url.removesuffix("/v1")}"\n'
         )
         async with gateway(config, folder=tmp_path) as running:
-            monkeypatch.setattr(module, step, held)
+            held = hold(name, monkeypatch)
             large = asyncio.create_task(
                 running.ask("POST", "/models/v1/chat/completions", body.encode(), unix=True)
             )
@@ -83,11 +97,9 @@ async def test_others_are_answered_while_a_large_body_is_worked_on(
 async def test_a_caller_that_hangs_up_while_its_large_body_is_read_is_not_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, step = STEPS["read"]
-    held = Held(getattr(module, step))
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * (LARGE + 1)}]}).encode()
     async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as running:
-        monkeypatch.setattr(module, step, held)
+        held = hold("read", monkeypatch)
         _, writer = await asyncio.open_unix_connection(running.socket)
         writer.write(request("POST", "/models/v1/chat/completions", body))
         try:
