@@ -161,7 +161,7 @@ RECORDED = {
     "gemini": ("gemini", "stream.sse", gemini),
     "ollama": ("ollama", "response.ndjson", ollama),
 }
-"""Where each dialect's recorded streams are, and who reads them: tests/wire/ holds the readers to
+"""Where each dialect's recorded streams are, and who reads them: tests/dialects/ holds the readers to
 what was recorded.
 """
 ODD = {"generate", "two_choices_with_logprobs", "two_candidates", "prompt_blocked", "limit_before_any_text"}
