@@ -161,8 +161,8 @@ RECORDED = {
     "gemini": ("gemini", "stream.sse", gemini),
     "ollama": ("ollama", "response.ndjson", ollama),
 }
-"""Where each dialect's recorded streams are, and who reads them: tests/dialects/ holds the readers to
-what was recorded.
+"""Where each dialect's recorded streams are, and who reads them: tests/dialects/ holds the readers
+to what was recorded.
 """
 ODD = {"generate", "two_choices_with_logprobs", "two_candidates", "prompt_blocked", "limit_before_any_text"}
 """Another endpoint's answer, more than one choice, and answers without any part."""

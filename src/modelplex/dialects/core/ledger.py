@@ -8,6 +8,7 @@ client's body, which the reader of the request recorded in `ChatRequest.paths`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -159,8 +160,14 @@ def _leaves(request: ChatRequest | CompletionRequest) -> Iterator[tuple[str, Any
 
 
 def _members(struct: msgspec.Struct) -> Iterator[tuple[str, Any, Any]]:
-    for field in msgspec.structs.fields(type(struct)):
-        yield field.name, getattr(struct, field.name), field.default
+    for name, default in _defaults(type(struct)):
+        yield name, getattr(struct, name), default
+
+
+@lru_cache(maxsize=32)
+def _defaults(struct: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
+    """Names and defaults of the fields. To find them takes longer than to write a request."""
+    return tuple((field.name, field.default) for field in msgspec.structs.fields(struct))
 
 
 def _says_something(leaf: str, value: Any, usual: Any) -> bool:
