@@ -14,6 +14,7 @@ class Line:
 
     def __init__(self) -> None:
         self.turns = FairStart()
+        self.turns._last_owner = "another, a moment ago"
         self.begun: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -74,3 +75,12 @@ async def test_who_comes_later_begins_at_once() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(line.begun) == len(line.tasks)
+
+
+async def test_a_caller_that_is_alone_waits_for_nobody() -> None:
+    line = Line()
+    line.turns = FairStart()
+    for _ in range(3):
+        line.ask("a", LARGE)
+    await asyncio.sleep(0)
+    assert line.begun == ["a", "a", "a"]

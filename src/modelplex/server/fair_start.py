@@ -16,6 +16,10 @@ OVERHEAD = 4_096
 """Bytes that a request counts for beside its body: what any request takes, in the time that reading
 that many takes.
 """
+CONTESTED_S = 1.0
+"""Seconds for which callers take turns after a request of another one. A caller that is alone does
+not wait for itself.
+"""
 
 
 class FairStart:
@@ -23,6 +27,8 @@ class FairStart:
 
     def __init__(self) -> None:
         self._begun: dict[str, int] = {}
+        self._last_owner = ""
+        self._contested_until = 0.0
         self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -32,6 +38,12 @@ class FairStart:
         """Returns when a request of `size` bytes may begin: at once, unless `owner` has begun
         others in this pass of the loop.
         """
+        now = asyncio.get_running_loop().time()
+        if owner != self._last_owner:
+            self._contested_until = now + CONTESTED_S if self._last_owner else 0.0
+            self._last_owner = owner
+        if now >= self._contested_until and not self._waiting:
+            return
         begun = self._begun
         if owner in self._waiting or begun.get(owner, 0) > BYTES_AT_ONCE:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
