@@ -65,7 +65,7 @@ async def test_a_request_that_is_given_up_takes_no_turn() -> None:
     given_up.cancel()
     await line.all()
     assert line.begun == ["a", "a"]
-    assert repr(line.turns) == "<Turns 0 waiting>"
+    assert repr(line.turns) == "<FairStart 0 waiting>"
 
 
 async def test_who_comes_later_begins_at_once() -> None:

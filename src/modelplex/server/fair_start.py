@@ -32,7 +32,7 @@ class FairStart:
         self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Turns {sum(map(len, self._waiting.values()))} waiting>"
+        return f"<FairStart {sum(map(len, self._waiting.values()))} waiting>"
 
     async def take(self, owner: str, size: int) -> None:
         """Returns when a request of `size` bytes may begin: at once, unless `owner` has begun

@@ -183,14 +183,13 @@ class McpHttp:
             case "tools", "GET" | "HEAD":
                 await REST.list_tools(self.gateway, request.caller, output)
             case "call", "POST":
-                body = await self._body(request, output)
+                value = await self._message(request, output, empty={})
                 await REST.call_tool_route(
                     self.gateway,
                     request.caller,
                     place.name or "",
-                    body,
+                    value,
                     output,
-                    max_depth=self.config.max_depth,
                 )
             case _:
                 await self._not_allowed(place, request, output)
@@ -222,9 +221,11 @@ class McpHttp:
     async def _body(self, request: McpRequest, output: HttpOutput) -> bytes:
         return await output.body(limit=self.config.max_message, declared=request.length)
 
-    async def _message(self, request: McpRequest, output: HttpOutput) -> Any:
-        """The JSON of the body, or a ProtocolRefusal."""
+    async def _message(self, request: McpRequest, output: HttpOutput, *, empty: Any = None) -> Any:
+        """The JSON of the body, or a ProtocolRefusal; `empty` for no body, unless it is None."""
         body = await self._body(request, output)
+        if not body and empty is not None:
+            return empty
         return await self._offload.run(
             partial(read, body, max_depth=self.config.max_depth), body=body, owner=request.caller.owner
         )

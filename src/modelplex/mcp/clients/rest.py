@@ -13,7 +13,6 @@ import msgspec
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation
 from modelplex.mcp.clients.checks import ProtocolRefusal
-from modelplex.mcp.clients.message_limits import read
 from modelplex.mcp.clients.session import ToolBackend
 from modelplex.mcp.constants import Json, McpReply
 
@@ -61,15 +60,12 @@ class RestRoutes:
         gateway: ToolBackend,
         caller: Caller,
         name: str,
-        body: bytes,
+        value: Any,
         output: RestOutput,
-        *,
-        max_depth: int,
     ) -> None:
-        """Call one tool with `{"arguments": {...}}`. The call goes on when the caller hangs up,
-        since it may have had an effect already.
+        """Call one tool with `{"arguments": {...}}`, parsed; a ProtocolRefusal is answered.
+        The call goes on when the caller hangs up, since it may have had an effect already.
         """
-        value: Any = read(body, max_depth=max_depth) if body else {}
         if isinstance(value, ProtocolRefusal):
             await self.refuse(value.status, value.message, output)
             return
