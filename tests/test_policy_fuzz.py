@@ -342,7 +342,7 @@ def test_nothing_that_leaves_is_acted_on(form: str, seed: int) -> None:
     body = json.dumps(make(Maker(seed))).encode()
     verdict = judge(body, dialect=dialect, facts=FACTS)
     if isinstance(verdict, Refuse):
-        assert "canary" not in verdict.sentence.replace(verdict.path, "").lower()
+        assert "canary" not in verdict.message.replace(verdict.path, "").lower()
         return
     sent = verdict.body if isinstance(verdict, Amend) else body
     assert list(acted_on(json.loads(sent))) == []

@@ -51,9 +51,9 @@ def refused(body: Json | bytes, dialect: str, known: Facts = FACTS) -> tuple[str
     """Rule and path."""
     verdict = judged(body, dialect, known)
     assert isinstance(verdict, Refuse), verdict
-    assert verdict.sentence.startswith("Refused by policy: ")
-    assert f"(rule {verdict.rule})" in verdict.sentence
-    assert verdict.path in verdict.sentence
+    assert verdict.message.startswith("Refused by policy: ")
+    assert f"(rule {verdict.rule})" in verdict.message
+    assert verdict.path in verdict.message
     return verdict.rule, verdict.path
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelplex.core.caller import Bound
-from modelplex.policy.bounds import BOUNDABLE, Limit, bounds_of, limit_of, names_of, narrowed
+from modelplex.policy.bounds import BOUNDABLE, Limit, bounds_of, intersect_domains, limit_for, rule_names
 from modelplex.policy.rules import OPENABLE
 from modelplex.policy.verdict import Facts
 from tests.policy.judging import (
@@ -31,7 +31,7 @@ SEARCH = "web-search"
 
 def bounded(*bounds: Bound, rules: tuple[str, ...] = ()) -> Facts:
     allowed: tuple[str | Bound, ...] = (*rules, *bounds)
-    return Facts(agent="ann", secret=b"s" * 32, allowed=names_of(allowed), bounds=bounds_of(allowed))
+    return Facts(agent="ann", secret=b"s" * 32, allowed=rule_names(allowed), bounds=bounds_of(allowed))
 
 
 DOMAINS = bounded(Bound(SEARCH, DOCS), Bound("web-fetch", DOCS))
@@ -60,7 +60,7 @@ BOTH = bounded(Bound(SEARCH, DOCS, 3), Bound("web-fetch", DOCS, 3))
 def test_what_two_lists_of_domains_have_in_common(
     asked: list[str], bound: tuple[str, ...], common: tuple[str, ...]
 ) -> None:
-    assert narrowed(asked, bound) == common
+    assert intersect_domains(asked, bound) == common
 
 
 def test_of_several_bounds_each_holds() -> None:
@@ -70,10 +70,10 @@ def test_of_several_bounds_each_holds() -> None:
         Bound(SEARCH, max_uses=2),
         Bound("web-fetch", ("elsewhere.example",)),
     ]
-    assert limit_of(bounds, SEARCH) == Limit(domains=("docs.example.com",), max_uses=2)
-    assert limit_of(bounds, "store") is None
+    assert limit_for(bounds, SEARCH) == Limit(domains=("docs.example.com",), max_uses=2)
+    assert limit_for(bounds, "store") is None
     apart = [Bound(SEARCH, ("a.example",)), Bound(SEARCH, ("b.example",))]
-    assert limit_of(apart, SEARCH) == Limit(domains=())
+    assert limit_for(apart, SEARCH) == Limit(domains=())
     assert set(BOUNDABLE) <= OPENABLE
 
 
@@ -153,7 +153,7 @@ def test_what_is_blocked_is_taken_from_what_is_allowed() -> None:
 def test_an_empty_intersection_is_refused(members: Json, path: str) -> None:
     assert refused(claude(**members), "anthropic_messages", DOMAINS) == (SEARCH, path)
     verdict = judged(claude(**members), "anthropic_messages", DOMAINS)
-    assert "names no domain that is allowed" in getattr(verdict, "sentence", "")
+    assert "names no allowed domain" in getattr(verdict, "message", "")
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_a_form_without_words_for_a_bound_is_refused_with_a_sentence(
     dialect: str, rule: str, body: Json, known: Facts, path: str
 ) -> None:
     assert refused(body, dialect, known) == (rule, path)
-    sentence = getattr(judged(body, dialect, known), "sentence", "")
-    assert "this form has no words for" in sentence
+    sentence = getattr(judged(body, dialect, known), "message", "")
+    assert "this form has no member for" in sentence
     assert "[policy.allow]" in sentence
 
 

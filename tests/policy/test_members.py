@@ -119,7 +119,7 @@ def test_what_continues_stored_state_is_refused_and_told_to_send_the_whole_histo
 ) -> None:
     verdict = judged({**PLAIN[dialect], **member}, dialect)
     assert refused({**PLAIN[dialect], **member}, dialect) == ("stored-state", path)
-    assert "Send the whole history" in getattr(verdict, "sentence", "")
+    assert "Send the whole history" in getattr(verdict, "message", "")
 
 
 @pytest.mark.parametrize(("dialect", "member", "path"), KEPT_STATE)

@@ -12,7 +12,7 @@ from anthropic.types.anthropic_beta_param import AnthropicBetaParam
 from modelplex.core.egress import EgressFacts
 from modelplex.dialects.anthropic.policy_betas import DATE, KEPT, OPENED_BY, sealed_betas
 from modelplex.dialects.registry import DIALECTS
-from modelplex.policy.model_names import refused_model, switches
+from modelplex.policy.model_names import refuse_model, required_switches
 from modelplex.providers import all_rows
 from tests.policy.judging import facts, left, messages
 
@@ -198,10 +198,10 @@ def test_a_beta_passes_where_what_it_is_for_is_open(value: str, rule: str) -> No
     ],
 )
 def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rule: str) -> None:
-    refusal = refused_model(model, facts=facts_of(kind))
+    refusal = refuse_model(model, facts=facts_of(kind))
     assert refusal is not None
     assert (refusal.rule, refusal.path) == (rule, "model")
-    assert model not in refusal.sentence
+    assert model not in refusal.message
 
 
 @pytest.mark.parametrize(
@@ -230,11 +230,11 @@ def test_a_name_that_reaches_out_by_itself_is_refused(kind: str, model: str, rul
     ],
 )
 def test_other_names_are_none_of_this_rules_business(kind: str, model: str) -> None:
-    assert refused_model(model, facts=facts_of(kind)) is None
+    assert refuse_model(model, facts=facts_of(kind)) is None
 
 
 def switched(facts: EgressFacts, dialect: str, **more: Any) -> Mapping[str, bool]:
-    return switches(facts, dialect, store=DIALECTS[dialect].policy.store, **more)
+    return required_switches(facts, dialect, store=DIALECTS[dialect].policy.store, **more)
 
 
 def test_a_provider_that_searches_by_default_is_told_not_to() -> None:

@@ -10,7 +10,7 @@ import pytest
 from modelplex.dialects.anthropic.policy_betas import KEPT, OPENED_BY
 from modelplex.policy import rules
 from modelplex.policy.model_names import HIDDEN, MARKS, NAMES, TAGS
-from modelplex.policy.rules import OPENABLE, RULES, sentence
+from modelplex.policy.rules import OPENABLE, RULES, refusal_message
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "reference" / "policy.md"
@@ -22,7 +22,7 @@ ELSEWHERE = {"unread-form"}
 
 @pytest.mark.docs
 def test_the_manual_has_each_rule_with_its_sentence_and_no_other() -> None:
-    assert dict(ROW.findall(PAGE.read_text())) == {name: rule.why for name, rule in RULES.items()}
+    assert dict(ROW.findall(PAGE.read_text())) == {name: rule.reason for name, rule in RULES.items()}
 
 
 @pytest.mark.docs
@@ -36,12 +36,12 @@ def test_a_rule_has_a_name_to_type_and_a_sentence_to_read(name: str) -> None:
     rule = RULES[name]
     assert rule.name == name
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
-    assert rule.why.endswith(".")
-    told = sentence(name, "input[2].content[0]")
-    assert told.startswith(f"Refused by policy: input[2].content[0] {rule.says} (rule {name}). ")
+    assert rule.reason.endswith(".")
+    told = refusal_message(name, "input[2].content[0]")
+    assert told.startswith(f"Refused by policy: input[2].content[0] {rule.problem} (rule {name}). ")
     assert told.endswith(".")
     assert ("[policy.allow]" in told) == (name in OPENABLE)
-    assert sentence(name, "").startswith("Refused by policy: the body ")
+    assert refusal_message(name, "").startswith("Refused by policy: the body ")
 
 
 @pytest.mark.parametrize("name", sorted(set(RULES) - ELSEWHERE))

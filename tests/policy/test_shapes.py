@@ -10,34 +10,19 @@ from typing import Any
 import pytest
 
 from modelplex.policy import leaves
+from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
-    DataUrlRule,
     EnumRule,
     MapRule,
-    NumberRule,
+    OpaqueRule,
     PatternRule,
+    PlainListRule,
     PlainRule,
     SchemaRule,
-    TextRule,
     TokenListRule,
 )
-from modelplex.policy.walk import (
-    MAX_EDITS,
-    OPENED,
-    AnyValueRule,
-    CustomRule,
-    DeferredRule,
-    ExceptRule,
-    HashRule,
-    ListRule,
-    ObjectRule,
-    OverwriteRule,
-    RefuseRule,
-    StripRule,
-    UnionRule,
-    ValueRule,
-    VariantRule,
-)
+from modelplex.policy.value_rules import ExceptRule, HashRule, OverwriteRule, RefuseRule, StripRule
+from modelplex.policy.walk import ANY_VALUE, MAX_EDITS, AnyValueRule, CustomRule, DeferredRule, ValueRule
 from tests.policy.judging import (
     TABLES,
     Json,
@@ -62,11 +47,10 @@ DATA = "data:image/png;base64,iVBORw0KGgo="
 
 LEAVES = (
     PlainRule,
-    DataUrlRule,
+    OpaqueRule,
     EnumRule,
     PatternRule,
-    TextRule,
-    NumberRule,
+    PlainListRule,
     SchemaRule,
     HashRule,
     OverwriteRule,
@@ -86,7 +70,7 @@ STRUCTURE = (
     RefuseRule,
 )
 FUNCTIONS = {
-    *("_inline", "_inline_bytes", "_known_model", "_unknown_form", "_direct_only", "_file_uri"),
+    *("_inline_url", "_inline_bytes", "_permitted_model", "_unknown_form", "_direct_only", "_file_uri"),
     "_stored_voice",
 }
 """Functions that judge a value to its end, and hand nothing on."""
@@ -95,7 +79,7 @@ REVIEWED_DATA = {
     "what a client's function returned",
     "examples of a tool's arguments",
     "metadata of a part, which Gemini documents as inert",
-    "what an SDK read out of the text beside it",
+    "what an SDK parsed from the text beside it",
 }
 """All JSON that passes unread. Each of them is words for a model or a client, and no provider acts
 on any.
@@ -115,7 +99,7 @@ def nodes(dialect: str) -> Iterator[tuple[str, ValueRule, bool]]:
         seen.add((id(node), behind))
         yield place, node, behind
         inner = behind or isinstance(node, StripRule | RefuseRule)
-        left_over += [(f"{place}{step}", each, inner) for step, each in node.inside()]
+        left_over += [(f"{place}{step}", each, inner) for step, each in node.children()]
 
 
 @pytest.mark.parametrize("dialect", sorted(TABLES))
@@ -123,9 +107,9 @@ def test_every_member_of_a_table_names_a_type(dialect: str) -> None:
     found = list(nodes(dialect))
     assert len(found) > 10
     for place, node, _ in found:
-        inner = list(node.inside())
+        inner = list(node.children())
         if isinstance(node, CustomRule):
-            assert inner or node.judge.__name__ in FUNCTIONS, f"{place}: a function that hands on nothing"
+            assert inner or node.function.__name__ in FUNCTIONS, f"{place}: a function that hands on nothing"
         elif isinstance(node, STRUCTURE) or inner:
             assert inner, place
         else:
@@ -141,20 +125,27 @@ def test_anything_passes_only_where_a_rule_was_opened(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", sorted(TABLES))
 def test_opaque_json_is_of_a_reviewed_kind(dialect: str) -> None:
-    assert {node.why for _, node, _ in nodes(dialect) if isinstance(node, DataUrlRule)} <= REVIEWED_DATA
+    assert {
+        node.description for _, node, _ in nodes(dialect) if isinstance(node, OpaqueRule)
+    } <= REVIEWED_DATA
 
 
 def test_every_kind_of_opaque_json_is_used() -> None:
-    used = {node.why for dialect in TABLES for _, node, _ in nodes(dialect) if isinstance(node, DataUrlRule)}
+    used = {
+        node.description
+        for dialect in TABLES
+        for _, node, _ in nodes(dialect)
+        if isinstance(node, OpaqueRule)
+    }
     assert used == REVIEWED_DATA
-    assert OPENED.passes >= {dict, list, str}
+    assert ANY_VALUE.allowed_types >= {dict, list, str}
 
 
 @pytest.mark.parametrize("dialect", sorted(TABLES))
 def test_no_pattern_lets_an_address_or_a_message_pass(dialect: str) -> None:
     for place, node, _ in nodes(dialect):
         if isinstance(node, PatternRule):
-            assert all(map(node.fits, node.words)), place
+            assert all(map(node.fullmatch, node.allowed_words)), place
             for said in (
                 URL,
                 "//evil.example",
@@ -162,20 +153,20 @@ def test_no_pattern_lets_an_address_or_a_message_pass(dialect: str) -> None:
                 "a b c d e f g h i j k l m n o p q r s t u",
                 "",
             ):
-                assert said == "" or not node.fits(said), (place, said)
+                assert said == "" or not node.fullmatch(said), (place, said)
             for letter in "aA0_-. ":
-                assert not node.fits(letter * LONGEST_PATTERN), (place, letter)
+                assert not node.fullmatch(letter * LONGEST_PATTERN), (place, letter)
 
 
 def test_a_leaf_passes_null_and_nothing_of_another_type() -> None:
     for leaf in vars(leaves).values():
-        if isinstance(
+        if not isinstance(leaf, OpaqueRule) and isinstance(
             leaf,
-            PlainRule | EnumRule | PatternRule | TextRule | NumberRule | MapRule | TokenListRule | SchemaRule,
+            PlainRule | EnumRule | PatternRule | PlainListRule | MapRule | TokenListRule | SchemaRule,
         ):
-            assert type(None) in leaf.passes, leaf
-            assert dict not in leaf.passes, leaf
-            assert list not in leaf.passes, leaf
+            assert type(None) in leaf.allowed_types, leaf
+            assert dict not in leaf.allowed_types, leaf
+            assert list not in leaf.allowed_types, leaf
 
 
 # --- what reached a provider's fetcher ------------------------------------------------------------
@@ -284,8 +275,8 @@ def test_a_body_may_lose_so_many_parts_and_no_more() -> None:
     assert len(stripped) == MAX_EDITS
     more = responses(include=["x"] * (MAX_EDITS + 1))
     assert refused(more, "openai_responses") == ("unknown-value", f"include[{MAX_EDITS}]")
-    passed(chat(logit_bias={str(n): 1 for n in range(leaves.MOST_KEYS)}), "openai_chat")
-    many = {str(n): 1 for n in range(leaves.MOST_KEYS + 1)}
+    passed(chat(logit_bias={str(n): 1 for n in range(leaves.MAX_KEYS)}), "openai_chat")
+    many = {str(n): 1 for n in range(leaves.MAX_KEYS + 1)}
     assert refused(chat(logit_bias=many), "openai_chat") == ("unknown-form", "logit_bias")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modelplex.dialects import registry
 from modelplex.policy import strict_json
-from modelplex.policy.strict_json import MAX_DEPTH, read_whole
+from modelplex.policy.strict_json import MAX_DEPTH, read_strict
 from modelplex.policy.verdict import Allow, Amend, Refuse
 from modelplex.policy.walk import PolicyRefusal
 from tests.policy.judging import FACTS, TABLES, judge, judged, refused
@@ -107,7 +107,7 @@ def test_exactly_the_bodies_with_a_repeated_key_are_found(
     found = ""
     try:
         with patch.object(strict_json, "PIECE", piece):
-            tree = read_whole(text.encode())
+            tree = read_strict(text.encode())
     except PolicyRefusal as error:
         found = error.rule
     else:
@@ -157,7 +157,7 @@ def test_a_body_may_be_as_deep_as_the_named_limit_and_no_deeper(opens: bytes) ->
         verdict = judged(nested(levels), "openai_chat")
         assert isinstance(verdict, Refuse)
         assert verdict.rule == "too-deep"
-        assert str(MAX_DEPTH) in verdict.sentence
+        assert str(MAX_DEPTH) in verdict.message
 
 
 # --- S50 and what an amendment keeps --------------------------------------------------------------
@@ -204,8 +204,8 @@ def test_a_pointer_shows_no_more_of_a_key_than_is_good_in_a_header() -> None:
 def test_a_refusal_never_holds_the_value() -> None:
     verdict = judged({"model": "m", "previous_response_id": "resp_canary"}, "openai_responses")
     assert isinstance(verdict, Refuse)
-    assert "canary" not in verdict.sentence
-    assert verdict.sentence == (
-        "Refused by policy: previous_response_id reads or continues what the provider keeps (rule stored-state). "
-        "Send the whole history instead; the gateway's owner can allow it with [policy.allow]."
+    assert "canary" not in verdict.message
+    assert verdict.message == (
+        "Refused by policy: previous_response_id reads or continues state stored at the provider (rule stored-state). "
+        "Send the whole history instead; the gateway's operator can allow it in [policy.allow]."
     )

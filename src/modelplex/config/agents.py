@@ -37,7 +37,7 @@ from modelplex.config.settings import (
     ServerConfig,
 )
 from modelplex.core.caller import Bound
-from modelplex.policy.bounds import BOUNDABLE, DOMAIN, Allowed
+from modelplex.policy.bounds import BOUNDABLE, DOMAIN, AllowEntry
 
 SHORTEST_TOKEN: Final = 8
 """Characters. A shorter one is guessed, and the log does not look for it."""
@@ -100,7 +100,7 @@ BOUND: Final[dict[str, Rule[object]]] = {
 }
 
 
-def _allowed(node: TomlNode) -> Allowed | Faulty:
+def _allowed(node: TomlNode) -> AllowEntry | Faulty:
     """One entry of `allow`: a rule's name, or a rule within bounds."""
     if not isinstance(node.value, dict):
         return _rule_name(node)
@@ -116,12 +116,12 @@ def _allowed(node: TomlNode) -> Allowed | Faulty:
     return _made(Bound, values) if len(values) == len(members) else FAULTY
 
 
-_ENTRIES: Rule[tuple[Allowed, ...]] = once(
+_ENTRIES: Rule[tuple[AllowEntry, ...]] = once(
     many(_allowed, "a list of names of rules, or of rules within bounds")
 )
 
 
-def _opened(node: TomlNode) -> tuple[Allowed, ...] | Faulty:
+def _opened(node: TomlNode) -> tuple[AllowEntry, ...] | Faulty:
     """A list of what is opened, each rule once: the same rule with bounds and without would leave
     open which of them holds.
     """
@@ -133,7 +133,7 @@ def _opened(node: TomlNode) -> tuple[Allowed, ...] | Faulty:
     return values if twice is None else node.wrong("each rule once", found=f'"{twice}" twice')
 
 
-ALLOWED: Final[Rule[tuple[Allowed, ...]]] = _opened
+ALLOWED: Final[Rule[tuple[AllowEntry, ...]]] = _opened
 
 SERVER: Final[dict[str, Rule[object]]] = {
     "vsock": _ports,

@@ -6,7 +6,7 @@ It stands beside `redacted.py`; above it stand `cli` and `serve`.
 from __future__ import annotations
 
 from modelplex.config.settings import AgentConfig, Config
-from modelplex.policy.bounds import Allowed
+from modelplex.policy.bounds import AllowEntry
 
 
 def policies(config: Config) -> list[str]:
@@ -34,7 +34,7 @@ def exceptions(config: Config) -> list[tuple[str, str]]:
     return sorted(((_opened(rule), whom) for rule, whom in found), key=lambda each: each[0])
 
 
-def _opened(allowed: Allowed) -> str:
+def _opened(allowed: AllowEntry) -> str:
     """As it is told: `web-search (docs.example.com; at most 3 uses a request)`."""
     if isinstance(allowed, str):
         return allowed

@@ -29,7 +29,7 @@ from modelplex.config.toml_positions import Path as Place
 from modelplex.config.toml_positions import dotted, line_of, places
 from modelplex.core.errors import UnknownModel
 from modelplex.pipeline.model_catalog import directory_of
-from modelplex.policy.bounds import Allowed, bounds_of, limit_of
+from modelplex.policy.bounds import AllowEntry, bounds_of, limit_for
 from modelplex.providers import demo
 from modelplex.records.unpriced import unpriced
 from modelplex.routing.aliases import Directory, Served, is_pattern, resolve
@@ -424,7 +424,7 @@ def bounds_apart(subject: _Subject) -> Iterator[ConfigFinding]:
     allow = config.policy.allow
     of_sockets, of_http = (*allow.everywhere, *allow.socket), (*allow.everywhere, *allow.http)
     either = (of_sockets, of_http)
-    holders: list[tuple[Place, str, tuple[Allowed, ...], tuple[tuple[Allowed, ...], ...]]] = [
+    holders: list[tuple[Place, str, tuple[AllowEntry, ...], tuple[tuple[AllowEntry, ...], ...]]] = [
         *(
             (
                 ("agents", n, "allow"),
@@ -441,7 +441,7 @@ def bounds_apart(subject: _Subject) -> Iterator[ConfigFinding]:
     ]
     for place, whom, allowed, listeners in holders:
         for bound in bounds_of(allowed):
-            limits = [limit_of(bounds_of((*usual, *allowed)), bound.rule) for usual in listeners]
+            limits = [limit_for(bounds_of((*usual, *allowed)), bound.rule) for usual in listeners]
             if all(limit is not None and limit.domains == () for limit in limits):
                 yield subject.tell(
                     "warning",
@@ -461,7 +461,7 @@ def bounds_of_open_callers(subject: _Subject) -> Iterator[ConfigFinding]:
     policy, allow = config.policy, config.policy.allow
     some_agent = any(agent.policy == "sealed" for agent in config.agents)
     sockets, http = policy.socket == "sealed" or some_agent, policy.http == "sealed" or some_agent
-    written: list[tuple[Place, tuple[Allowed, ...], bool]] = [
+    written: list[tuple[Place, tuple[AllowEntry, ...], bool]] = [
         (("policy", "allow", "everywhere"), allow.everywhere, sockets or http),
         (("policy", "allow", "socket"), allow.socket, sockets),
         (("policy", "allow", "http"), allow.http, http),

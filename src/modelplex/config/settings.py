@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from modelplex.config.secret import Secret
-from modelplex.policy.bounds import Allowed
+from modelplex.policy.bounds import AllowEntry
 
 DEFAULT_HTTP: Final = "127.0.0.1:11435"
 """One above Ollama's port, so that both can run; loopback, since whoever reaches it spends the
@@ -159,7 +159,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     verify_tls: bool = True
     max_response_size: int = 67_108_864
     quirks: dict[str, object] = {}
-    allow: tuple[Allowed, ...] = ()
+    allow: tuple[AllowEntry, ...] = ()
 
 
 class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,9 +195,9 @@ class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
     every caller, or for those of one kind of listener.
     """
 
-    everywhere: tuple[Allowed, ...] = ()
-    socket: tuple[Allowed, ...] = ()
-    http: tuple[Allowed, ...] = ()
+    everywhere: tuple[AllowEntry, ...] = ()
+    socket: tuple[AllowEntry, ...] = ()
+    http: tuple[AllowEntry, ...] = ()
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,7 +265,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     concurrent: int | None = None
     on_unpriced: OnUnpriced = "allow"
     policy: PolicyName | None = None
-    allow: tuple[Allowed, ...] = ()
+    allow: tuple[AllowEntry, ...] = ()
     allow_uid: tuple[int, ...] = ()
     attest: Attest | None = None
 

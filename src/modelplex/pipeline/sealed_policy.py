@@ -24,10 +24,10 @@ from modelplex.core.errors import PolicyDenied
 from modelplex.core.request import Attempt, RawRequest, StrippedValue
 from modelplex.dialects.raw_request import FORM
 from modelplex.dialects.registry import DIALECTS
-from modelplex.policy.bounds import Allowed, bounds_of, limit_of, names_of
+from modelplex.policy.bounds import AllowEntry, bounds_of, limit_for, rule_names
 from modelplex.policy.judge import judge
-from modelplex.policy.model_names import refused_model, switches
-from modelplex.policy.rules import sentence
+from modelplex.policy.model_names import refuse_model, required_switches
+from modelplex.policy.rules import refusal_message
 from modelplex.policy.verdict import Amend, Facts, Refuse
 from modelplex.providers.types import TYPES
 from modelplex.routing.aliases import is_pattern
@@ -59,8 +59,8 @@ class OpenedRules(msgspec.Struct, frozen=True):
 NOTHING_OPEN = OpenedRules()
 
 
-def opening(allowed: Iterable[Allowed]) -> OpenedRules:
-    return OpenedRules(names_of(allowed), bounds_of(allowed))
+def opening(allowed: Iterable[AllowEntry]) -> OpenedRules:
+    return OpenedRules(rule_names(allowed), bounds_of(allowed))
 
 
 class EgressRules(msgspec.Struct, frozen=True):
@@ -193,7 +193,7 @@ class SealedPolicy:
             if isinstance(verdict, Amend):
                 # Ids are hashes by now, and to hash them once more is nothing to tell.
                 body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
-        wanted = switches(
+        wanted = required_switches(
             self._egress.facts[attempt.provider],
             attempt.dialect,
             store=DIALECTS[attempt.dialect].policy.store if attempt.dialect else "never",
@@ -209,7 +209,7 @@ class SealedPolicy:
         opened = self._open(attempt)
         if (attempt.provider, attempt.model) not in self._egress.spelled:
             facts = self._egress.facts[attempt.provider]
-            for found in (_no_segment(attempt), refused_model(attempt.model, facts=facts)):
+            for found in (_no_segment(attempt), refuse_model(attempt.model, facts=facts)):
                 if found is not None and found.rule not in opened.rules:
                     return denial(found)
         verdict = self._verdict(opened)
@@ -220,7 +220,7 @@ class SealedPolicy:
         within bounds, the list of domains takes the place of the switch that turns it off.
         """
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened.rules}
-        limit = limit_of(opened.bounds, WEB_SEARCH)
+        limit = limit_for(opened.bounds, WEB_SEARCH)
         if limit is None or DISABLE_SEARCH not in wanted or DISABLE_SEARCH in held:
             return held
         if limit.domains and limit.max_uses is None:
@@ -241,7 +241,7 @@ class SealedPolicy:
             allowed=opened.rules,
             bounds=opened.bounds,
             models=caller.models,
-            own=own,
+            own_model=own,
         )
 
     def _verdict(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:
@@ -255,7 +255,7 @@ class SealedPolicy:
         if ask.content_type.startswith(FORM):
             if UNREAD_FORM in opened.rules:
                 return JudgedRequest(ask, ())
-            return denial(Refuse(UNREAD_FORM, "", sentence(UNREAD_FORM, "")))
+            return denial(Refuse(UNREAD_FORM, "", refusal_message(UNREAD_FORM, "")))
         facts = self._facts(opened)
         verdict = judge(ask.body, table=DIALECTS[ask.dialect].policy, facts=facts)
         if isinstance(verdict, Refuse):
@@ -280,12 +280,12 @@ def _no_segment(attempt: Attempt) -> Refuse | None:
         return None
     if ONE_SEGMENT.fullmatch(attempt.model) and attempt.model not in ONLY_DOTS:
         return None
-    return Refuse(UNKNOWN_FORM, "model", sentence(UNKNOWN_FORM, "model"))
+    return Refuse(UNKNOWN_FORM, "model", refusal_message(UNKNOWN_FORM, "model"))
 
 
 def denial(refused: Refuse) -> PolicyDenied:
     """The refusal as the client reads it: status 400, since another request would pass."""
-    return PolicyDenied(refused.sentence, status=400, param=refused.path or None)
+    return PolicyDenied(refused.message, status=400, param=refused.path or None)
 
 
 def with_members(

@@ -1,9 +1,8 @@
-"""Opened tools that are held to bounds, each in the words of its form: which member lists domains,
-and which says how often.
+"""Allowed tools with bounds: the domains that they may reach, and how often they may be used.
 
-Above it stand the tables; below it the walk. Where nothing bounds the rule, an opened tool passes
-as it did. Where something does, only known members of it pass, a list of domains is narrowed or
-inserted, and a form that has no words for a bound is refused.
+Each form has its own members for these. Without a bound an allowed tool passes as the dialect's
+table says. With one, only known members pass, the list of domains is narrowed or inserted, and a
+form that cannot express the bound is refused.
 """
 
 from __future__ import annotations
@@ -13,110 +12,119 @@ from typing import Any, cast
 
 import msgspec
 
-from modelplex.policy.bounds import Limit, covers, narrowed
+from modelplex.policy.bounds import Limit, covers, intersect_domains
 from modelplex.policy.path import Path
-from modelplex.policy.walk import OPENED, Inside, Json, PolicyRefusal, PolicyWalk, ValueRule
+from modelplex.policy.walk import ANY_VALUE, Children, Json, PolicyRefusal, PolicyWalk, ValueRule
 
-_ENTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?:/[A-Za-z0-9._~*/-]{0,64})?")
-"""A domain as a request names it, perhaps with a path below it."""
+_DOMAIN_ENTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?:/[A-Za-z0-9._~*/-]{0,64})?")
+"""A domain as a request writes it, with an optional path."""
 
 
-class BoundWords(msgspec.Struct, frozen=True):
-    """A form's words for bounds. `allowed` and `blocked` are members that list domains, `within`
-    the member that holds both ("" for the tool itself), `uses` the member that counts.
+class BoundFields(msgspec.Struct, frozen=True):
+    """The members of a form that express bounds, "" for none.
 
-    `counted` says that a member at the top of the body counts instead (`Counted`).
+    allowed, blocked  lists of domains
+    parent            the member that holds both lists; "" for the tool itself
+    max_uses          the maximum number of uses
+    counted_at_top    a member at the top of the body limits the uses (`MaxToolCallsCheck`)
     """
 
     allowed: str = ""
     blocked: str = ""
-    within: str = ""
-    uses: str = ""
-    counted: bool = False
+    parent: str = ""
+    max_uses: str = ""
+    counted_at_top: bool = False
 
 
-NO_WORDS = BoundWords()
+NO_FIELDS = BoundFields()
 
 
-class Bounded(ValueRule):
-    """An opened tool. `known` looks at it where its rule is bounded, `opened` where it is not."""
+class BoundedToolRule(ValueRule):
+    """An allowed tool. Applies `bounded` if its rule has bounds, else `unbounded`."""
 
-    __slots__ = ("form", "known", "opened", "rule")
+    __slots__ = ("bounded", "fields", "rule", "unbounded")
 
     def __init__(
-        self, rule: str, form: BoundWords = NO_WORDS, *, known: ValueRule = OPENED, opened: ValueRule = OPENED
+        self,
+        rule: str,
+        fields: BoundFields = NO_FIELDS,
+        *,
+        bounded: ValueRule = ANY_VALUE,
+        unbounded: ValueRule = ANY_VALUE,
     ) -> None:
         self.rule = rule
-        self.form = form
-        self.known = known
-        self.opened = opened
+        self.fields = fields
+        self.bounded = bounded
+        self.unbounded = unbounded
 
-    def inside(self) -> Inside:
-        return (("", self.opened), ("(bounded)", self.known))
+    def children(self) -> Children:
+        return (("", self.unbounded), ("(bounded)", self.bounded))
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         limit = walk.limit(self.rule)
         if limit is None:
-            if type(value) not in self.opened.passes:
-                self.opened(walk, value, path)
+            if type(value) not in self.unbounded.allowed_types:
+                self.unbounded(walk, value, path)
             return
         if value is None:
             return
-        if limit.domains is not None and not self.form.allowed:
+        if limit.domains is not None and not self.fields.allowed:
             raise PolicyRefusal(self.rule, path, "no-domains-here")
-        if limit.max_uses is not None and not (self.form.uses or self.form.counted):
+        if limit.max_uses is not None and not (self.fields.max_uses or self.fields.counted_at_top):
             raise PolicyRefusal(self.rule, path, "no-count-here")
         if not isinstance(value, dict):
             raise PolicyRefusal("unknown-form", path)
-        self._hold(walk, cast("Json", value), path, limit)
-        if type(cast("object", value)) not in self.known.passes:
-            self.known(walk, value, path)
+        self._apply(walk, cast("Json", value), path, limit)
+        if type(cast("object", value)) not in self.bounded.allowed_types:
+            self.bounded(walk, value, path)
 
-    def _hold(self, walk: PolicyWalk, tool: Json, path: Path, limit: Limit) -> None:
-        words = self.form
+    def _apply(self, walk: PolicyWalk, tool: Json, path: Path, limit: Limit) -> None:
         if limit.domains is not None:
-            self._hold_domains(walk, tool, path, limit.domains)
-        if limit.max_uses is not None and words.uses:
-            if self.rule in walk.held:
-                raise PolicyRefusal(self.rule, path, "another-here")
-            walk.held.add(self.rule)
-            hold_number(walk, tool, (path, words.uses), self.rule, most=limit.max_uses)
-        elif limit.max_uses is not None:
-            walk.counted = limit.max_uses
+            self._narrow_domains(walk, tool, path, limit.domains)
+        if limit.max_uses is None:
+            return
+        if not self.fields.max_uses:
+            walk.max_tool_calls = limit.max_uses
+            return
+        if self.rule in walk.counted_rules:
+            raise PolicyRefusal(self.rule, path, "another-here")
+        walk.counted_rules.add(self.rule)
+        _cap_number(walk, tool, (path, self.fields.max_uses), self.rule, maximum=limit.max_uses)
 
-    def _hold_domains(self, walk: PolicyWalk, tool: Json, path: Path, bound: tuple[str, ...]) -> None:
-        words = self.form
+    def _narrow_domains(self, walk: PolicyWalk, tool: Json, path: Path, bound: tuple[str, ...]) -> None:
+        fields = self.fields
         holder, where = tool, path
-        if words.within:
-            inner = tool.get(words.within)
+        if fields.parent:
+            where = (path, fields.parent)
+            inner = tool.get(fields.parent)
             if inner is None:
-                walk.write((path, words.within), self.rule, {words.allowed: list(bound)})
+                walk.overwrite(where, self.rule, {fields.allowed: list(bound)})
                 return
             if not isinstance(inner, dict):
-                raise PolicyRefusal("unknown-form", (path, words.within))
-            holder, where = cast("Json", inner), (path, words.within)
-        left = within_bound(holder.get(words.allowed), (where, words.allowed), self.rule, bound=bound)
-        if words.blocked and holder.get(words.blocked) is not None:
-            left = _without(left, holder[words.blocked], (where, words.blocked), self.rule)
-            walk.strip((where, words.blocked), self.rule)
-        if holder.get(words.allowed) != list(left):
-            walk.write((where, words.allowed), self.rule, list(left))
+                raise PolicyRefusal("unknown-form", where)
+            holder = cast("Json", inner)
+        domains = _narrowed(holder.get(fields.allowed), (where, fields.allowed), self.rule, bound=bound)
+        if fields.blocked and holder.get(fields.blocked) is not None:
+            domains = _without(domains, holder[fields.blocked], (where, fields.blocked), self.rule)
+            walk.strip((where, fields.blocked), self.rule)
+        if holder.get(fields.allowed) != list(domains):
+            walk.overwrite((where, fields.allowed), self.rule, list(domains))
 
 
-def within_bound(asked: Any, path: Path, rule: str, *, bound: tuple[str, ...]) -> tuple[str, ...]:
-    """The domains that a request is left with: what it names of those that are allowed, or all of
-    them where it names none. Raises Refused where none is left.
+def _narrowed(requested: Any, path: Path, rule: str, *, bound: tuple[str, ...]) -> tuple[str, ...]:
+    """The requested domains within the bound; all of the bound if none is requested. Raises
+    PolicyRefusal if none is left.
     """
-    names_none = asked is None or asked == []
-    left = bound if names_none else narrowed(_domains(asked, path), bound)
-    if not left:
+    is_empty = requested is None or requested == []
+    domains = bound if is_empty else intersect_domains(_domains(requested, path), bound)
+    if not domains:
         raise PolicyRefusal(rule, path, "no-domain-left")
-    return left
+    return domains
 
 
 def _without(allowed: tuple[str, ...], blocked: Any, path: Path, rule: str) -> tuple[str, ...]:
-    """The allowed domains without the blocked ones: providers take one list or the other. A blocked
-    part of an allowed domain cannot be said, and is refused rather than lost.
+    """The allowed domains without the blocked ones, since providers accept one list or the other. A
+    blocked part of an allowed domain cannot be expressed, and is refused.
     """
     names = _domains(blocked, path)
     left = tuple(each for each in allowed if not any(covers(name, each.partition("/")[0]) for name in names))
@@ -134,24 +142,24 @@ def _domains(listed: Any, path: Path) -> list[str]:
     names: list[str] = []
     for index, entry in enumerate(entries):
         name = entry.lower().rstrip(".") if isinstance(entry, str) else ""
-        if not _ENTRY.fullmatch(name):
+        if not _DOMAIN_ENTRY.fullmatch(name):
             raise PolicyRefusal("unknown-form", (path, index))
         names.append(name)
     return names
 
 
-def hold_number(walk: PolicyWalk, holder: Json, path: Path, rule: str, *, most: int) -> None:
-    """Writes the smaller of two numbers: what a request says at `path`, and what may be said."""
-    said = holder.get(str(path[1])) if path else None
-    if said is not None and (type(said) is not int or said < 0):
+def _cap_number(walk: PolicyWalk, holder: Json, path: Path, rule: str, *, maximum: int) -> None:
+    """Lower the number at `path` to the maximum, or write the maximum if there is no number."""
+    number = holder.get(str(path[1])) if path else None
+    if number is not None and (type(number) is not int or number < 0):
         raise PolicyRefusal("unknown-form", path)
-    if said is None or said > most:
-        walk.write(path, rule, most)
+    if number is None or number > maximum:
+        walk.overwrite(path, rule, maximum)
 
 
-class Counted:
-    """`max_tool_calls` of the Responses form: how often the provider may use tools of its own in
-    one response, all of them together.
+class MaxToolCallsCheck:
+    """`max_tool_calls` of Responses: how often the provider may use its own tools in one response,
+    all of them together.
     """
 
     def __init__(self, key: str, rule: str) -> None:
@@ -159,23 +167,22 @@ class Counted:
         self.rule = rule
 
     def __call__(self, walk: PolicyWalk, top: Json) -> None:
-        if walk.counted is not None:
-            hold_number(walk, top, (None, self.key), self.rule, most=walk.counted)
+        if walk.max_tool_calls is not None:
+            _cap_number(walk, top, (None, self.key), self.rule, maximum=walk.max_tool_calls)
 
 
-class Listed(ValueRule):
+class DomainListRule(ValueRule):
     """A list of domains at the top of a body, as Perplexity has it. An entry that begins with a
-    dash is blocked there.
+    dash blocks a domain there, and is refused here.
     """
 
-    __slots__ = ("opened", "rule")
+    __slots__ = ("rule",)
 
-    def __init__(self, rule: str, opened: ValueRule = OPENED) -> None:
+    def __init__(self, rule: str) -> None:
         self.rule = rule
-        self.opened = opened
 
-    def inside(self) -> Inside:
-        return (("", self.opened),)
+    def children(self) -> Children:
+        return (("", ANY_VALUE),)
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         limit = walk.limit(self.rule)
@@ -184,14 +191,14 @@ class Listed(ValueRule):
         if limit.max_uses is not None:
             raise PolicyRefusal(self.rule, path, "no-count-here")
         if limit.domains is not None:
-            left = within_bound(value, path, self.rule, bound=limit.domains)
-            if value != list(left):
-                walk.write(path, self.rule, list(left))
+            domains = _narrowed(value, path, self.rule, bound=limit.domains)
+            if value != list(domains):
+                walk.overwrite(path, self.rule, list(domains))
 
 
-class Plugins(ValueRule):
-    """OpenRouter's `plugins`, where its own rule is open: the one that searches is held to the
-    bounds of `web-search`.
+class PluginListRule(ValueRule):
+    """OpenRouter's `plugins`, if its own rule is allowed: the plugin `web` has the bounds of
+    `web-search`.
     """
 
     __slots__ = ("web",)
@@ -199,7 +206,7 @@ class Plugins(ValueRule):
     def __init__(self, web: ValueRule) -> None:
         self.web = web
 
-    def inside(self) -> Inside:
+    def children(self) -> Children:
         return (("[web]", self.web),)
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:

@@ -19,15 +19,15 @@ DOMAIN = r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z
 """A host name in lower case, without scheme, port, path or wildcard. It covers its subdomains."""
 
 
-Allowed = str | Bound
+AllowEntry = str | Bound
 """An entry of `allow`: the name of a rule, or a rule within bounds."""
 
 
-def names_of(allowed: Iterable[Allowed]) -> frozenset[str]:
+def rule_names(allowed: Iterable[AllowEntry]) -> frozenset[str]:
     return frozenset(each if isinstance(each, str) else each.rule for each in allowed)
 
 
-def bounds_of(allowed: Iterable[Allowed]) -> frozenset[Bound]:
+def bounds_of(allowed: Iterable[AllowEntry]) -> frozenset[Bound]:
     return frozenset(each for each in allowed if isinstance(each, Bound))
 
 
@@ -38,7 +38,7 @@ class Limit(msgspec.Struct, frozen=True):
     max_uses: int | None = None
 
 
-def limit_of(bounds: Iterable[Bound], rule: str) -> Limit | None:
+def limit_for(bounds: Iterable[Bound], rule: str) -> Limit | None:
     """What holds for a rule, or None where it is not bounded: what every bound has in common, and
     the smallest number.
     """
@@ -48,12 +48,12 @@ def limit_of(bounds: Iterable[Bound], rule: str) -> Limit | None:
     domains: tuple[str, ...] | None = None
     for each in mine:
         if each.domains:
-            domains = each.domains if domains is None else narrowed(domains, each.domains)
+            domains = each.domains if domains is None else intersect_domains(domains, each.domains)
     uses = [each.max_uses for each in mine if each.max_uses is not None]
     return Limit(domains=domains, max_uses=min(uses, default=None))
 
 
-def narrowed(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
+def intersect_domains(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
     """What both lists cover, each entry once: the narrower of two entries where one covers the
     other.
     """

@@ -1,9 +1,8 @@
-"""The types of single values that pass: text, numbers, flags, known words, bounded patterns, JSON
-Schemas, and the few values that are opaque JSON.
+"""The types of single values that pass: text, numbers, flags, enums, bounded patterns, JSON
+Schemas, and a few kinds of opaque JSON.
 
-Above it stand the tables; below it the walk. Every member of a table that passes ends in one of
-these. A value of another shape is refused (`unknown-form`); a word that is not known is stripped
-(`unknown-value`).
+Every member that passes ends in one of these. A value of another type is refused (`unknown-form`);
+an unknown word is stripped (`unknown-value`).
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
+from modelplex.policy.containers import ObjectRule
 from modelplex.policy.path import Path
-from modelplex.policy.walk import Inside, Json, ObjectRule, PolicyWalk, ValueRule
+from modelplex.policy.walk import Children, Json, PolicyWalk, ValueRule
 
 _NULL = type(None)
 
@@ -20,85 +20,76 @@ _NULL = type(None)
 
 
 class PlainRule(ValueRule):
-    """A value of one of these Python types, or null. It is told apart by its type alone, and not
-    read.
-    """
+    """A value of one of these Python types, or null. Only its type is checked."""
 
-    __slots__ = ("passes", "what")
+    __slots__ = ("allowed_types", "description")
 
-    def __init__(self, what: str, *types: type) -> None:
-        self.what = what
-        self.passes = frozenset((*types, _NULL))
+    def __init__(self, description: str, *types: type) -> None:
+        self.description = description
+        self.allowed_types = frozenset((*types, _NULL))
 
     def __repr__(self) -> str:
-        return f"Plain({self.what})"
+        return f"Plain({self.description})"
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         walk.refuse(path, "unknown-form")
 
 
-TEXT = PlainRule("words for the model or from it", str)
+TEXT = PlainRule("text to or from the model", str)
 NAME = PlainRule("a name that the client or the model chose", str)
-ID = PlainRule("an id that ties parts of this request together", str)
-SEALED = PlainRule("state that the client carries: a signature, or ciphertext", str)
-KIND = PlainRule("a type that decided which table this is", str)
-MODEL = PlainRule("the model: the gateway writes it, and judges it by its name", str)
-FLAG = PlainRule("a switch", bool)
+ID = PlainRule("an id that links parts of this request", str)
+OPAQUE_STATE = PlainRule("opaque state that the client carries: a signature, or ciphertext", str)
+TYPE = PlainRule("the discriminator that selected this table", str)
+MODEL = PlainRule("the model: the gateway writes it and checks its name", str)
+FLAG = PlainRule("a flag", bool)
 NUMBER = PlainRule("a number", int, float)
-SCALAR = PlainRule("a number, a switch or a word", str, int, float, bool)
+SCALAR = PlainRule("a number, a flag or a string", str, int, float, bool)
 
 
-class DataUrlRule(ValueRule):
-    """Opaque JSON that a provider reads and does nothing with. Each one is reviewed: tests list
-    them by `why`.
+class OpaqueRule(PlainRule):
+    """Opaque JSON that a provider does not act on. Each one is reviewed: tests list them by their
+    description.
     """
 
-    __slots__ = ("passes", "why")
-
-    def __init__(self, why: str, *types: type) -> None:
-        self.why = why
-        self.passes = frozenset((*types, _NULL))
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"Data({self.why})"
-
-    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
-        walk.refuse(path, "unknown-form")
+        return f"Data({self.description})"
 
 
-ARGUMENTS = DataUrlRule(
+ARGUMENTS = OpaqueRule(
     "arguments of a tool call: the model wrote them, the client reads them", dict, list, str
 )
-RESULT = DataUrlRule("what a client's function returned", dict, list, str, int, float, bool)
-EXAMPLES = DataUrlRule("examples of a tool's arguments", dict, list)
-LABELLED = DataUrlRule("metadata of a part, which Gemini documents as inert", dict)
-PARSED = DataUrlRule("what an SDK read out of the text beside it", dict, list, str, int, float, bool)
+TOOL_RESULT = OpaqueRule("what a client's function returned", dict, list, str, int, float, bool)
+EXAMPLES = OpaqueRule("examples of a tool's arguments", dict, list)
+PART_METADATA = OpaqueRule("metadata of a part, which Gemini documents as inert", dict)
+PARSED_OUTPUT = OpaqueRule("what an SDK parsed from the text beside it", dict, list, str, int, float, bool)
 
-# --- words and patterns ---------------------------------------------------------------------------
+# --- enums and patterns ---------------------------------------------------------------------------
 
 
 class EnumRule(ValueRule):
-    """One of these words. Any other is stripped; or refused where `must`, because the value says
-    what its object is.
+    """One of these words. Any other is stripped; refused if `required`, since the value says what
+    its object is.
     """
 
-    __slots__ = ("must", "passes", "words")
+    __slots__ = ("allowed_types", "allowed_words", "required")
 
-    def __init__(self, words: str, *, must: bool = False) -> None:
-        self.words = frozenset(words.split())
-        self.must = must
-        self.passes = frozenset({_NULL})
+    def __init__(self, words: str, *, required: bool = False) -> None:
+        self.allowed_words = frozenset(words.split())
+        self.required = required
+        self.allowed_types = frozenset({_NULL})
 
     def __repr__(self) -> str:
-        return f"Words({' '.join(sorted(self.words))})"
+        return f"Words({' '.join(sorted(self.allowed_words))})"
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, str):
             walk.refuse(path, "unknown-form")
-        elif value not in self.words:
-            if self.must:
+        elif value not in self.allowed_words:
+            if self.required:
                 walk.refuse(path, "unknown-part")
-            elif not walk.open("unknown-value"):
+            elif not walk.allows("unknown-value"):
                 walk.strip(path, "unknown-value")
 
 
@@ -107,14 +98,14 @@ class PatternRule(ValueRule):
     Any other string is stripped.
     """
 
-    __slots__ = ("fits", "passes", "pattern", "words")
+    __slots__ = ("allowed_types", "allowed_words", "fullmatch", "pattern")
 
     def __init__(self, pattern: str, *plain: type, usual: str = "") -> None:
-        """`usual` words fit the pattern, and pass without a look."""
+        """`usual` are words that match, and pass without a match for speed."""
         self.pattern = pattern
-        self.fits = re.compile(pattern).fullmatch
-        self.words = frozenset(usual.split())
-        self.passes = frozenset((*plain, _NULL))
+        self.fullmatch = re.compile(pattern).fullmatch
+        self.allowed_words = frozenset(usual.split())
+        self.allowed_types = frozenset((*plain, _NULL))
 
     def __repr__(self) -> str:
         return f"Pattern({self.pattern})"
@@ -122,19 +113,19 @@ class PatternRule(ValueRule):
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, str):
             walk.refuse(path, "unknown-form")
-        elif not self.fits(value) and not walk.open("unknown-value"):
+        elif not self.fullmatch(value) and not walk.allows("unknown-value"):
             walk.strip(path, "unknown-value")
 
 
-LEVEL_PATTERN = r"(?=.{1,24}\Z)[a-z]+(?:[_-][a-z]+)*"
-"""A word of an API: `low`, `in_progress`, `last-turn`. New ones come each month and mean no reach;
-24 letters hold no address and no id of a provider's.
+KEYWORD_PATTERN = r"(?=.{1,24}\Z)[a-z]+(?:[_-][a-z]+)*"
+"""A keyword of an API: `low`, `in_progress`, `last-turn`. New ones appear each month and are
+harmless; 24 letters fit no URL and no provider's id.
 """
-LEVEL = PatternRule(
-    LEVEL_PATTERN,
+KEYWORD = PatternRule(
+    KEYWORD_PATTERN,
     usual="auto none low medium high ephemeral completed in_progress incomplete enabled adaptive",
 )
-LEVEL_OR_FLAG = PatternRule(LEVEL_PATTERN, bool)
+KEYWORD_OR_FLAG = PatternRule(KEYWORD_PATTERN, bool)
 ENUM = PatternRule(r"(?=.{1,48}\Z)[A-Za-z]+(?:_[A-Za-z0-9]+){0,8}", int)
 FORMAT = EnumRule(
     "wav mp3 opus aac flac pcm pcm16 g711_ulaw g711_alaw ogg webm mp4 m4a png jpeg jpg webp gif svg float base64 int8 uint8 binary ubinary url b64_json json text verbose_json srt vtt"
@@ -144,57 +135,44 @@ MIME = PatternRule(r"[a-z]{1,16}/[A-Za-z0-9][A-Za-z0-9.+-]{0,79}(?:; ?[a-z]{1,16
 DURATION = PatternRule(r"-?(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)?){1,3}", int, float)
 SIZE = PatternRule(r"auto|[0-9]{1,5}(?:[x*][0-9]{1,5}|[kKpP]?|:[0-9]{1,5})")
 PAST_MODEL = PatternRule(r"(?=.{1,64}\Z)[a-z0-9]+(?:[.-][a-z0-9]+)*(?:[@:][0-9]{1,8})?")
-"""A model that gave an answer of the history."""
-ROLE = PatternRule(LEVEL_PATTERN, usual="system developer user assistant tool function model")
-"""Who speaks. Some models know more roles than these, and a word that no model knows is refused by
-its provider.
+"""A model that produced a message of the history."""
+ROLE = PatternRule(KEYWORD_PATTERN, usual="system developer user assistant tool function model")
+"""Some models have more roles than these. A provider rejects a role that its model does not have.
 """
 
 # --- lists and maps -------------------------------------------------------------------------------
 
 
-class TextRule(ValueRule):
-    """A list of strings."""
+class PlainListRule(ValueRule):
+    """A list of values of these Python types."""
 
-    __slots__ = ("passes",)
+    __slots__ = ("allowed_types", "entry_types")
 
-    def __init__(self) -> None:
-        self.passes = frozenset({_NULL})
+    def __init__(self, *entry_types: type) -> None:
+        self.entry_types = frozenset(entry_types)
+        self.allowed_types = frozenset({_NULL})
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
-        if not isinstance(value, list) or not {str}.issuperset(map(type, cast("list[object]", value))):
+        if not isinstance(value, list) or not self.entry_types.issuperset(
+            map(type, cast("list[object]", value))
+        ):
             walk.refuse(path, "unknown-form")
 
 
-TEXTS = TextRule()
-
-
-class NumberRule(ValueRule):
-    """A list of numbers."""
-
-    __slots__ = ("passes",)
-
-    def __init__(self) -> None:
-        self.passes = frozenset({_NULL})
-
-    def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
-        if not isinstance(value, list) or not {int, float}.issuperset(map(type, cast("list[object]", value))):
-            walk.refuse(path, "unknown-form")
-
-
-NUMBERS = NumberRule()
+TEXTS = PlainListRule(str)
+NUMBERS = PlainListRule(int, float)
 
 
 class TokenListRule(ValueRule):
-    """A prompt as text, as texts, as the numbers of tokens, or as several such lists of numbers;
-    other entries of a list go to `entry`.
+    """A prompt as text, texts, token ids, or several lists of token ids. `entry` is the rule of
+    other entries of a list.
     """
 
-    __slots__ = ("entry", "passes")
+    __slots__ = ("allowed_types", "entry")
 
     def __init__(self, entry: ValueRule) -> None:
         self.entry = entry
-        self.passes = frozenset({str, _NULL})
+        self.allowed_types = frozenset({str, _NULL})
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, list):
@@ -213,12 +191,12 @@ class TokenListRule(ValueRule):
             if type(entry) is not str:
                 self.entry(walk, entry, (path, index))
 
-    def inside(self) -> Inside:
+    def children(self) -> Children:
         return (("[]", self.entry),)
 
 
-MOST_KEYS = 10_000
-"""Keys of an object whose keys are not known in advance. Services take some hundreds."""
+MAX_KEYS = 10_000
+"""Keys of an object whose keys are not known in advance. Services accept some hundreds."""
 
 
 class MapRule(ValueRule):
@@ -226,25 +204,25 @@ class MapRule(ValueRule):
     stripped.
     """
 
-    __slots__ = ("fits", "passes", "value")
+    __slots__ = ("allowed_types", "fullmatch", "value")
 
     def __init__(self, keys: str, value: ValueRule) -> None:
-        self.fits = re.compile(keys).fullmatch
+        self.fullmatch = re.compile(keys).fullmatch
         self.value = value
-        self.passes = frozenset({_NULL})
+        self.allowed_types = frozenset({_NULL})
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
-        if not isinstance(value, dict) or len(cast("Json", value)) > MOST_KEYS:
+        if not isinstance(value, dict) or len(cast("Json", value)) > MAX_KEYS:
             walk.refuse(path, "unknown-form")
             return
         for key, member in cast("Json", value).items():
-            if not self.fits(key):
-                if not walk.open("unknown-field"):
+            if not self.fullmatch(key):
+                if not walk.allows("unknown-field"):
                     walk.strip((path, key), "unknown-field")
-            elif type(member) not in self.value.passes:
+            elif type(member) not in self.value.allowed_types:
                 self.value(walk, member, (path, key))
 
-    def inside(self) -> Inside:
+    def children(self) -> Children:
         return ((".?", self.value),)
 
 
@@ -256,45 +234,39 @@ ATTRIBUTES = MapRule(r"[\w .-]{1,64}", SCALAR)
 # --- JSON Schemas ---------------------------------------------------------------------------------
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef", "ref")
-"""`ref` is Gemini's own spelling; where it is a word of something else, only an address counts."""
-_MARKS = frozenset((*_REFERENCES, "$id", "$schema"))
+"""`ref` is Gemini's spelling. It may also name a property, so only a value like a URL counts."""
+_CHECKED = frozenset((*_REFERENCES, "$id", "$schema"))
 _KNOWN_DRAFT = re.compile(r"https?://json-schema\.org/draft(?:-0[67]|/2019-09|/2020-12)/schema#?")
-"""Drafts whose identifier is `$id`. The older ones have `id`, which is a common word for a
-property.
-"""
+"""Drafts whose identifier is `$id`. Older ones use `id`, which is a common name of a property."""
 _HOLDERS = frozenset((dict, list))
 
 
 class SchemaRule(ValueRule):
-    """A JSON Schema. A reference to another document is refused, since whoever resolves it fetches;
-    identifiers that a resolver would take for a base address are stripped.
+    """A JSON Schema. A reference to another document is refused, since a resolver fetches it;
+    identifiers that a resolver would use as a base URL are stripped.
     """
 
-    __slots__ = ("passes",)
-
-    def __init__(self) -> None:
-        self.passes = frozenset({bool, _NULL})
+    __slots__ = ()
+    allowed_types = frozenset({bool, _NULL})
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         if not isinstance(value, dict):
             walk.refuse(path, "unknown-form")
             return
-        if _names_another(cast("Json", value)):
-            _judge_schema(walk, cast("Json", value), path)
+        if _has_fault(cast("Json", value)):
+            _check_schema(walk, cast("Json", value), path)
 
 
-def _names_another(schema: Json) -> bool:
-    """Whether anything in it may name another document: one pass without paths, for the many that
-    do not.
-    """
+def _has_fault(schema: Json) -> bool:
+    """Whether any member is refused or stripped. It builds no paths: most schemas have no fault."""
     level: list[Any] = [schema]
     while level:
         inner: list[Any] = []
         for node in level:
             if type(node) is dict:
                 found = cast("Json", node)
-                if not _MARKS.isdisjoint(found) and any(
-                    _fault_of(key, found[key]) for key in _MARKS & found.keys()
+                if not _CHECKED.isdisjoint(found) and any(
+                    _verdict_of(key, found[key]) for key in _CHECKED & found.keys()
                 ):
                     return True
                 inner += found.values()
@@ -304,8 +276,8 @@ def _names_another(schema: Json) -> bool:
     return False
 
 
-def _fault_of(key: str, value: object) -> str:
-    """What becomes of a member of a schema: `refuse`, `strip`, or "" where it is well."""
+def _verdict_of(key: str, value: object) -> str:
+    """`refuse`, `strip`, or "" for a member that passes."""
     if not isinstance(value, str):
         return ""
     if key == "$schema":
@@ -317,16 +289,16 @@ def _fault_of(key: str, value: object) -> str:
     return "" if value.startswith("#") else "refuse"
 
 
-def _judge_schema(walk: PolicyWalk, schema: Json, path: Path) -> None:
+def _check_schema(walk: PolicyWalk, schema: Json, path: Path) -> None:
     left: list[tuple[Any, Path]] = [(schema, path)]
     while left:
         node, here = left.pop()
         if type(node) is dict:
             for key, value in cast("Json", node).items():
-                fault = _fault_of(key, value) if key in _MARKS else ""
+                fault = _verdict_of(key, value) if key in _CHECKED else ""
                 if fault == "refuse":
                     walk.refuse((here, key), "remote-url")
-                elif fault and not walk.open("remote-url"):
+                elif fault and not walk.allows("remote-url"):
                     walk.strip((here, key), "remote-url")
                 elif type(value) in _HOLDERS:
                     left.append((value, (here, key)))
@@ -338,15 +310,15 @@ SCHEMA = SchemaRule()
 
 # --- objects that several dialects have -----------------------------------------------------------
 
-CACHE_CONTROL = ObjectRule({"type": LEVEL, "ttl": DURATION, "scope": LEVEL})
-BREAKPOINT = ObjectRule({"mode": LEVEL, "ttl": DURATION})
+CACHE_CONTROL = ObjectRule({"type": KEYWORD, "ttl": DURATION, "scope": KEYWORD})
+BREAKPOINT = ObjectRule({"mode": KEYWORD, "ttl": DURATION})
 REASONING = ObjectRule(
     {
-        "effort": LEVEL,
-        "summary": LEVEL,
-        "generate_summary": LEVEL,
-        "context": LEVEL,
-        "mode": LEVEL,
+        "effort": KEYWORD,
+        "summary": KEYWORD,
+        "generate_summary": KEYWORD,
+        "context": KEYWORD,
+        "mode": KEYWORD,
         "max_tokens": NUMBER,
         "enabled": FLAG,
         "exclude": FLAG,
@@ -354,10 +326,10 @@ REASONING = ObjectRule(
 )
 GRAMMAR = ObjectRule(
     {
-        "type": LEVEL,
-        "syntax": LEVEL,
+        "type": KEYWORD,
+        "syntax": KEYWORD,
         "definition": TEXT,
-        "grammar": ObjectRule({"syntax": LEVEL, "definition": TEXT}),
+        "grammar": ObjectRule({"syntax": KEYWORD, "definition": TEXT}),
     }
 )
-"""Of a custom tool's input. It is text that a parser reads."""
+"""The grammar of a custom tool's input: text that a parser reads."""

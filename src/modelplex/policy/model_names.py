@@ -15,18 +15,18 @@ from types import MappingProxyType
 from typing import Literal
 
 from modelplex.core.egress import EgressFacts
-from modelplex.policy.rules import sentence
+from modelplex.policy.rules import refusal_message
 from modelplex.policy.verdict import Refuse
 
 SEARCHES = "self-searching-model"
-ELSEWHERE = "off-machine-model"
+OFF_MACHINE = "off-machine-model"
 HIDDEN = "hidden-characters"
 TOO_LONG = "unknown-form"
 AN_ADDRESS = "unknown-form"
 AFTER_A_SCHEME = ":/"
 """Of a name that is an address: a server that loads models by their names might load it from there.
 """
-LONGEST_NAME = 256
+MAX_NAME_LENGTH = 256
 """Characters. The longest names of services have some 100; reading a name costs time for each of
 them.
 """
@@ -39,14 +39,14 @@ NAMES: tuple[tuple[str, str], ...] = (
     (r"compound(?:-mini|-beta)?(?:-.*)?", SEARCHES),
     (r"sonar(?:-.*)?", SEARCHES),
     (r"exa(?:-.*)?", SEARCHES),
-    (r".*-cloud", ELSEWHERE),
+    (r".*-cloud", OFF_MACHINE),
 )
 """`(pattern, rule)` for models of every provider. A pattern matches the whole of a model's own
 name, without its maker and its tags.
 """
 TAGS: tuple[tuple[str, str], ...] = (
     (r"online", SEARCHES),
-    (r"(?:.*-)?cloud", ELSEWHERE),
+    (r"(?:.*-)?cloud", OFF_MACHINE),
 )
 """What follows a colon: OpenRouter's `:online`, Ollama's `:cloud` and `:120b-cloud`."""
 MARKS: tuple[tuple[str, str], ...] = ((r".*@preset(?:/.*)?", SEARCHES),)
@@ -72,21 +72,21 @@ _NONE: Mapping[str, bool] = MappingProxyType({})
 NO_FACTS = EgressFacts()
 
 
-def refused_model(model: str, *, facts: EgressFacts = NO_FACTS) -> Refuse | None:
+def refuse_model(model: str, *, facts: EgressFacts = NO_FACTS) -> Refuse | None:
     """The refusal of a model that sends data elsewhere by itself, or None. `model` is the name as
     the provider would be sent it; names that the config spells out are not checked.
     """
-    rule = rule_of_name(model, facts=facts)
-    return None if rule is None else Refuse(rule=rule, path="model", sentence=sentence(rule, "model"))
+    rule = rule_for_model(model, facts=facts)
+    return None if rule is None else Refuse(rule=rule, path="model", message=refusal_message(rule, "model"))
 
 
-def rule_of_name(model: str, *, facts: EgressFacts = NO_FACTS) -> str | None:
+def rule_for_model(model: str, *, facts: EgressFacts = NO_FACTS) -> str | None:
     """The rule that refuses a model of this name, or None."""
-    if len(model) > LONGEST_NAME:
+    if len(model) > MAX_NAME_LENGTH:
         return TOO_LONG
     if not (model.isascii() and model.isprintable()) and _hides_something(model):
         return HIDDEN
-    name = plain_name(model)
+    name = normalized_name(model)
     if AFTER_A_SCHEME in name:
         return AN_ADDRESS
     for mark, rule in _MARKS:
@@ -107,7 +107,7 @@ def rule_of_name(model: str, *, facts: EgressFacts = NO_FACTS) -> str | None:
     return None
 
 
-def plain_name(model: str) -> str:
+def normalized_name(model: str) -> str:
     """The name in lower case and in Unicode's compatible form, without blanks, repeated or outer
     slashes, and colons at its end.
     """
@@ -119,7 +119,7 @@ def _hides_something(model: str) -> bool:
     return any(unicodedata.category(letter).startswith(_UNSEEN) for letter in model)
 
 
-def switches(
+def required_switches(
     facts: EgressFacts,
     dialect: str,
     *,

@@ -1,7 +1,7 @@
-"""The rules of the sealed policy by name: why each is there, and what a refusal says.
+"""The rules of the sealed policy: name, reason, and the text of a refusal.
 
-Above it stand the tables of the dialects, which name a rule at each field, and the configuration,
-which checks the names in `[policy.allow]`; below it nothing.
+The policy tables of the dialects name a rule at each field, and the configuration checks the names
+in `[policy.allow]`. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,199 +14,201 @@ import msgspec
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """`why` is a sentence for the manual. A refusal reads "<path> <says> (rule <name>). <instead>;
-    ...". A `fixed` rule cannot be opened.
+    """`reason` is a sentence of docs/reference/policy.md. A refusal reads "<path> <problem> (rule
+    <name>). <remedy>". A `fixed` rule cannot be allowed.
     """
 
     name: str
-    why: str
-    says: str
-    instead: str = "Leave it out"
+    reason: str
+    problem: str
+    remedy: str = "Leave it out"
     fixed: bool = False
 
-
-_HISTORY = "Send the whole history instead"
 
 _RULES = (
     Rule(
         "web-search",
-        "The provider searches the web with words of the model's own.",
-        "makes the provider search the web",
+        "The provider runs web searches whose queries the model writes.",
+        "lets the provider search the web",
     ),
     Rule(
         "web-fetch",
-        "The provider fetches addresses that the model names.",
-        "makes the provider fetch what the model names",
+        "The provider fetches URLs that the model chooses.",
+        "lets the provider fetch URLs that the model chooses",
     ),
     Rule(
         "code-execution",
-        "The provider runs code or commands on a machine of its own, out of sight and perhaps with a network.",
-        "makes the provider run code",
+        "The provider runs code or commands on its own machines, unobserved and perhaps with network access.",
+        "lets the provider run code",
         "Run it on the agent's side",
     ),
     Rule(
         "remote-mcp",
-        "The provider calls whatever MCP server the request names, with the agent's words and a credential.",
-        "makes the provider call an MCP server",
+        "The provider calls an MCP server that the request names, with data of the conversation and a credential.",
+        "lets the provider call an MCP server",
         "Use the gateway's own /mcp/v1",
     ),
     Rule(
         "remote-data",
-        "The provider asks a search service, an index or an endpoint that the request names.",
-        "makes the provider ask a service that the request names",
+        "The provider queries a search service, an index or an endpoint that the request names.",
+        "lets the provider query a service that the request names",
     ),
     Rule(
         "remote-url",
-        "The provider, or a local server, fetches the address: the address is the message.",
-        "is an address that the provider would fetch",
+        "The provider, or a local server, fetches the URL, and the URL itself can carry data.",
+        "is a URL that the provider would fetch",
         "Send the content itself, as base64 or a data: URL",
     ),
     Rule(
         "bucket-write",
-        "The provider writes its answer to a bucket that the request names.",
-        "is a place that the provider would write to",
+        "The provider writes its response to a bucket that the request names.",
+        "is a location that the provider would write to",
     ),
     Rule(
         "stored-file",
-        "Files, vector stores, containers, voices and other stored objects belong to anyone on the shared key.",
-        "names an object that is stored at the provider",
-        "Send the content itself, inline",
+        "Files, vector stores, containers, voices and other stored objects are shared by everyone who uses the key.",
+        "names an object stored at the provider",
+        "Send the content inline",
     ),
     Rule(
         "stored-state",
-        "A response, conversation, prompt or cache that the provider keeps may be another agent's.",
-        "reads or continues what the provider keeps",
-        _HISTORY,
+        "A response, conversation, prompt or cache stored at the provider may belong to another agent.",
+        "reads or continues state stored at the provider",
+        "Send the whole history instead",
     ),
-    Rule("store", "The provider would keep the exchange.", "makes the provider keep the exchange"),
+    Rule("store", "The provider would store the exchange.", "makes the provider store the exchange"),
     Rule(
         "background",
-        "A response in the background is stored, and outlives its client.",
-        "makes the provider work on after the client is gone",
-        "Ask for a stream instead",
+        "A background response is stored, and continues after the client disconnects.",
+        "makes the provider continue after the client disconnects",
+        "Request a stream instead",
     ),
     Rule(
         "provider-history",
-        "Items of work that a provider ran replay it or resume it; they cannot arise in a sealed conversation.",
-        "is a record of work that a provider ran, and may resume it",
+        "Items of tools that a provider ran can replay or resume that work; a sealed conversation never produces them.",
+        "records work that a provider ran, and may resume it",
         "Leave such items out of the history",
     ),
     Rule(
         "provider-agents",
-        "The provider runs agents of its own, out of sight and on the gateway's key.",
-        "makes the provider run agents of its own",
+        "The provider runs its own agents, unobserved and on the gateway's key.",
+        "makes the provider run its own agents",
     ),
     Rule(
         "image-generation",
-        "Another model draws, and may fetch a mask by its address.",
-        "makes a second model draw",
+        "A second model generates images, and may fetch a mask from a URL.",
+        "makes a second model generate images",
     ),
     Rule(
         "second-model",
-        "Another model reads the conversation, though nobody allowed it.",
+        "Another model reads the conversation, which nobody has allowed.",
         "makes another model read the conversation",
-        "Ask for that model by its name",
+        "Request that model by its name",
     ),
     Rule(
         "unlisted-model",
-        "A model name within a body is judged by the caller's list, as the one at its top is.",
+        "A model name inside the body must be on the caller's list too, like the requested model.",
         "names a model that this caller may not use",
-        "Name one of GET /models/v1/models",
+        "Use a model of GET /models/v1/models",
     ),
     Rule(
         "self-searching-model",
-        "Some models search the web or run code by themselves: their name is the switch.",
-        "is a model that searches or runs code by itself",
-        "Name another model",
+        "Some models search the web or run code on their own; the name alone turns it on.",
+        "is a model that searches or runs code on its own",
+        "Use another model",
     ),
     Rule(
         "off-machine-model",
-        "Some names at a local server are models that run elsewhere.",
-        "is a model that runs elsewhere than on the local server",
-        "Name another model",
+        "Some model names of a local server stand for models that run elsewhere.",
+        "is a model that does not run on the local server",
+        "Use another model",
     ),
     Rule(
         "hidden-characters",
-        "A name with characters that nobody sees is matched as one name and served as another.",
+        "A name with invisible characters may match one model here and select another at the provider.",
         "is a name with control or invisible characters",
-        "Send the name without them",
+        "Remove those characters",
         fixed=True,
     ),
-    Rule("labels", "Labels at the provider are a covert channel, and name who works here.", "is a label"),
+    Rule(
+        "labels", "Labels stored at the provider are a covert channel, and can identify users.", "is a label"
+    ),
     Rule(
         "identity",
-        "Ids of users, devices and cached prompts are overwritten by keyed hashes: stable, and telling nothing.",
-        "tells who the user is",
+        "Ids of users, devices and cached prompts are replaced by keyed hashes, which are stable and reveal nothing.",
+        "identifies the user",
     ),
     Rule(
         "price",
-        "Tier, speed, payer and place are the operator's choice.",
-        "chooses price, payer or place",
+        "Service tier, speed, billing and region are the operator's choice.",
+        "selects price, billing or region",
     ),
     Rule(
-        "cache-retention", "How long a provider keeps a prompt is the operator's choice.", "keeps the prompt"
+        "cache-retention",
+        "How long a provider retains a prompt is the operator's choice.",
+        "sets how long the prompt is retained",
     ),
     Rule(
         "provider-switch",
-        "A switch of one provider's, which may route, extend or reconfigure what is done with the request.",
-        "is a switch of one provider's",
+        "An option of one provider, which may route, extend or reconfigure the request.",
+        "is an option of one provider",
     ),
     Rule(
         "beta",
-        "A beta may bring tools or stores that no table here knows.",
-        "turns on what is not known here",
+        "A beta may enable tools or storage that the policy does not cover.",
+        "enables a feature that the policy does not cover",
     ),
     Rule(
         "unknown-field",
-        "Only known members go out: what a new one does is not known here.",
-        "is not a member that is known here",
+        "Only known members are forwarded: the policy cannot know what a new one does.",
+        "is an unknown member",
     ),
     Rule(
         "unknown-value",
-        "Of a switch only known words, or short ones of a known pattern, go out: an address or an id is none.",
-        "has a value that is not known here",
+        "Options accept only known values, or short ones of a known pattern: no URL and no id fits.",
+        "has an unknown value",
     ),
     Rule(
         "unknown-tool",
-        "Only tools that the client runs go out: a new type may be one that the provider runs.",
-        "is a tool of a type that is not known here",
+        "Only tools that the client runs are forwarded: the provider may run a tool of a new type itself.",
+        "is a tool of an unknown type",
     ),
     Rule(
         "unknown-part",
-        "Only known kinds of content go out: a new one may name an address or a stored object.",
-        "is of a type that is not known here",
+        "Only known types of content are forwarded: a new one may name a URL or a stored object.",
+        "has an unknown type",
         "Send it as text",
     ),
     Rule(
         "unknown-form",
-        "What has another shape than its dialect's cannot be judged.",
-        "has another shape than the dialect's",
-        "Send it as the API's reference says",
+        "A value whose type differs from the API's schema cannot be checked.",
+        "does not have the type that the API's schema says",
+        "Send it as the API reference describes it",
     ),
     Rule(
         "duplicate-key",
-        "Of a key that stands twice one parser reads the first and another the last.",
-        "stands there twice",
+        "Of a duplicate key, one parser uses the first value and another the last.",
+        "is a duplicate key",
         "Send it once",
         fixed=True,
     ),
     Rule(
         "unread-form",
-        "A multipart form is not read, but for the model's name.",
-        "is a multipart form, whose parts nobody here reads",
-        "Send JSON where the operation takes it",
+        "Of a multipart form, only the model name is read.",
+        "is a multipart form, which the policy cannot check",
+        "Send JSON if the operation accepts it",
     ),
     Rule(
         "malformed",
-        "What is not JSON in UTF-8 is read differently by different parsers.",
-        "is not JSON in UTF-8",
+        "Parsers disagree about what is not valid JSON in UTF-8.",
+        "is not valid JSON in UTF-8",
         "Send RFC 8259 JSON",
         fixed=True,
     ),
     Rule(
         "too-deep",
-        "Deep nesting is read differently by different parsers, and can bring one down.",
-        "is nested more deeply than 128 levels",
+        "Parsers disagree about deep nesting, and it can crash some.",
+        "is nested more than 128 levels deep",
         "Send a flatter body",
         fixed=True,
     ),
@@ -214,10 +216,10 @@ _RULES = (
 RULES: Mapping[str, Rule] = MappingProxyType({rule.name: rule for rule in _RULES})
 """Every rule by its name."""
 OPENABLE = frozenset(rule.name for rule in _RULES if not rule.fixed)
-"""Names that may stand in a list of what is allowed."""
+"""Names that a list of allowed rules may contain."""
 
 
-Short = Literal[
+BoundFault = Literal[
     "",
     "no-domains-here",
     "no-count-here",
@@ -226,44 +228,47 @@ Short = Literal[
     "another-here",
     "too-many-here",
 ]
-"""What a request lacks of the bounds within which a rule is open; or that more would be stripped
-than a body may lose.
+"""Why a request does not meet the bounds of an allowed rule, or that it has too many values to
+strip.
 """
-_SHORT: Mapping[Short, tuple[str, str]] = MappingProxyType(
+_NOT_BOUNDABLE = "Use a form that supports it (web_search of Anthropic or of Responses)"
+_BOUND_FAULTS: Mapping[BoundFault, tuple[str, str]] = MappingProxyType(
     {
         "no-domains-here": (
-            "is open for some domains alone, and this form has no words for a list of domains",
-            "Use a form that has (web_search of Anthropic's and of the Responses form)",
+            "is allowed for some domains only, and this form has no member for a list of domains",
+            _NOT_BOUNDABLE,
         ),
         "no-count-here": (
-            "is open for a number of uses alone, and this form has no words for one",
-            "Use a form that has (web_search of Anthropic's and of the Responses form)",
+            "is allowed for a number of uses only, and this form has no member for a limit",
+            _NOT_BOUNDABLE,
         ),
-        "no-domain-left": ("names no domain that is allowed", "Name one that is, or none at all"),
+        "no-domain-left": ("names no allowed domain", "Name one that is allowed, or none at all"),
         "too-many-here": (
-            "is one part more than a body may lose",
-            "Send a body without what the policy strips",
+            "exceeds the number of values that the policy strips from one body",
+            "Send a body without the values that the policy strips",
         ),
         "another-here": (
-            "is another tool of a rule that is open for a number of uses alone",
+            "is a second tool of a rule that is allowed for a number of uses only",
             "Offer one such tool in a request",
         ),
         "both-lists-here": (
-            "blocks a part of an allowed domain, which cannot be said together",
-            "Name the domains that are wanted instead",
+            "blocks a part of an allowed domain, which the provider's API cannot express",
+            "List the wanted domains instead",
         ),
     }
 )
 
 
-def sentence(rule: str, path: str, *, short: Short = "") -> str:
-    """What the user reads: policy, field, rule, what to do, and the setting. It holds no value."""
-    known = RULES[rule]
-    if short:
-        says, instead = _SHORT[short]
-        if short == "too-many-here":
-            return f"Refused by policy: {path} {says} (rule {rule}). {instead}."
-        return f"Refused by policy: {path} {says} (rule {rule}). {instead}; the bounds are set by the gateway's owner, in [policy.allow]."
-    owner = "" if known.fixed else "; the gateway's owner can allow it with [policy.allow]"
-    where = path or "the body"
-    return f"Refused by policy: {where} {known.says} (rule {rule}). {known.instead}{owner}."
+def refusal_message(rule: str, path: str, *, fault: BoundFault = "") -> str:
+    """The message for the user: path, rule, remedy, and the setting that allows it. It contains no
+    value of the request.
+    """
+    row = RULES[rule]
+    problem, remedy = _BOUND_FAULTS[fault] if fault else (row.problem, row.remedy)
+    if fault == "too-many-here" or (row.fixed and not fault):
+        setting = ""
+    elif fault:
+        setting = "; the gateway's operator sets the bounds in [policy.allow]"
+    else:
+        setting = "; the gateway's operator can allow it in [policy.allow]"
+    return f"Refused by policy: {path or 'the body'} {problem} (rule {rule}). {remedy}{setting}."

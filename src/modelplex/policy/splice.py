@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from modelplex.policy.path import steps
-from modelplex.policy.walk import GONE, Edit
+from modelplex.policy.walk import REMOVED, Edit
 
 Changes = dict[str | int, Any]
 """Edits as a tree: a _Leaf, or the changes inside of a member or an entry."""
@@ -70,7 +70,7 @@ def _entries_with(raw: msgspec.Raw, changes: Changes) -> list[msgspec.Raw]:
 
 def _changed(raw: msgspec.Raw, change: Any) -> msgspec.Raw | None:
     if isinstance(change, _Leaf):
-        return None if change.value is GONE else msgspec.Raw(_encode(change.value))
+        return None if change.value is REMOVED else msgspec.Raw(_encode(change.value))
     changes = cast("Changes", change)
     in_list = isinstance(next(iter(changes)), int)
     return msgspec.Raw(_encode(_entries_with(raw, changes) if in_list else _members_with(raw, changes)))

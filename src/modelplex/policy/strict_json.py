@@ -47,7 +47,7 @@ _compact = msgspec.json.format
 NO_SPACES = -1
 
 
-def read_whole(body: bytes) -> dict[str, Any]:
+def read_strict(body: bytes) -> dict[str, Any]:
     """The whole body, decoded. Raises Refused (malformed, too-deep, duplicate-key,
     unknown-form).
     """

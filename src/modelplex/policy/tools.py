@@ -1,7 +1,5 @@
-"""What all dialects' tools have in common: stripped tools are remembered, and a choice that forces
-one is refused.
-
-Above it stand the tables; below it the walk.
+"""Rules for tools, shared by the dialects: stripped tools are remembered, and a `tool_choice` that
+forces one is refused.
 """
 
 from __future__ import annotations
@@ -9,92 +7,85 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from modelplex.policy.leaves import KIND
+from modelplex.policy.containers import ListRule, ObjectRule, VariantRule
+from modelplex.policy.leaves import TYPE
 from modelplex.policy.path import Path
-from modelplex.policy.walk import (
-    CustomRule,
-    Json,
-    ListRule,
-    ObjectRule,
-    PolicyWalk,
-    RefuseRule,
-    StripRule,
-    ValueRule,
-    VariantRule,
-    unknown_form,
-)
+from modelplex.policy.value_rules import RefuseRule, StripRule
+from modelplex.policy.walk import UNKNOWN_FORM, CustomRule, Json, PolicyWalk, ValueRule
 
 DIRECT = "direct"
-Finish = Callable[[PolicyWalk, Json], None]
-"""What is judged when all members are: a choice among tools, by what became of the tools."""
+FinalCheck = Callable[[PolicyWalk, Json], None]
+"""A check that runs after all members: of a choice among tools, for instance, which depends on the
+tools that were stripped.
+"""
 
 
-class LostTool(StripRule):
-    """A stripped tool, whose name is remembered."""
+class StripToolRule(StripRule):
+    """Strips a tool and remembers its name."""
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
-        if not walk.open(self.rule):
-            walk.lost[name_of(cast("Json", value))] = self.rule
+        if not walk.allows(self.rule):
+            walk.stripped_tools[tool_name(cast("Json", value))] = self.rule
         super().__call__(walk, value, path)
 
 
-def name_of(tool: Json) -> str:
-    """The name of a tool or of a choice, or ""."""
+def tool_name(tool: Json) -> str:
+    """The name of a tool, or of the tool that a choice names; else ""."""
     for holder in (tool, tool.get("function"), tool.get("custom")):
         if isinstance(holder, dict) and isinstance(name := cast("Json", holder).get("name"), str):
             return name
     return ""
 
 
-UNKNOWN_TOOL = LostTool("unknown-tool")
+UNKNOWN_TOOL = StripToolRule("unknown-tool")
 
 
 def _direct_only(walk: PolicyWalk, value: Any, path: Path) -> None:
-    """`allowed_callers`: of whom the model alone is left, and never code that the provider runs."""
-    if value is None or value == [DIRECT] or walk.open("code-execution"):
+    if value is None or value == [DIRECT] or walk.allows("code-execution"):
         return
     if not isinstance(value, list):
         walk.refuse(path, "unknown-form")
-    walk.write(path, "code-execution", [DIRECT])
+    walk.overwrite(path, "code-execution", [DIRECT])
 
 
 def _direct_caller(walk: PolicyWalk, value: Any, path: Path) -> None:
-    """`caller` of a call in the history: code that a provider ran calls nothing here."""
     if value is not None and not (isinstance(value, dict) and cast("Json", value).get("type") == DIRECT):
         walk.refuse(path, "provider-history")
     elif value is not None:
-        _DIRECT_CALLER(walk, value, path)
+        _CALLER(walk, value, path)
 
 
-_DIRECT_CALLER = ObjectRule({"type": KIND})
-direct_only = CustomRule(_direct_only)
-direct_caller = CustomRule(_direct_caller, _DIRECT_CALLER)
+_CALLER = ObjectRule({"type": TYPE})
+DIRECT_ONLY = CustomRule(_direct_only)
+"""`allowed_callers` of a tool: the model only, and no code that the provider runs."""
+DIRECT_CALLER = CustomRule(_direct_caller, _CALLER)
+"""`caller` of a call in the history: code that a provider ran cannot have called a tool here."""
 
 
-def rule_of(kinds: VariantRule, kind: object) -> str | None:
-    """The rule that keeps tools of this kind out, or None."""
-    check = kinds.of(kind)
-    if check is unknown_form:
+def blocking_rule(variants: VariantRule, kind: object) -> str | None:
+    """The rule that strips or refuses tools of this type, or None."""
+    rule = variants.rule_for(kind)
+    if rule is UNKNOWN_FORM:
         return "unknown-form"
-    return check.rule if isinstance(check, StripRule | RefuseRule) else None
+    return rule.rule if isinstance(rule, StripRule | RefuseRule) else None
 
 
-def tools_of(kinds: VariantRule) -> ListRule:
-    """A request's own tools, which go when none of them is left."""
-    return ListRule(kinds, when_empty="drop")
+def tool_list(variants: VariantRule) -> ListRule:
+    """The tools of a request. The list is removed if none of them is left."""
+    return ListRule(variants, when_empty="drop")
 
 
-class ToolChoiceRule:
-    """`tool_choice` of OpenAI's and Anthropic's forms. `names` are kinds of choice that name a
-    tool, and how to find the name.
+class ToolChoiceCheck:
+    """`tool_choice` of OpenAI and Anthropic. `other_types` are types of a choice that are no type
+    of a tool.
     """
 
     def __init__(
-        self, kinds: VariantRule, *, key: str = "tool_choice", words: frozenset[str] = frozenset()
+        self, variants: VariantRule, *, key: str = "tool_choice", other_types: frozenset[str] = frozenset()
     ) -> None:
-        self.kinds = kinds
+        self.variants = variants
         self.key = key
-        self.words = words
+        self.other_types = other_types
 
     def __call__(self, walk: PolicyWalk, top: Json) -> None:
         choice = top.get(self.key)
@@ -102,13 +93,13 @@ class ToolChoiceRule:
             return
         here: Path = (None, self.key)
         if isinstance(choice, dict):
-            self._judge(walk, cast("Json", choice), here)
+            self._check(walk, cast("Json", choice), here)
         if any(edit.path == (None, "tools") for edit in walk.edits):
-            walk.strip(here, next(iter(walk.lost.values()), "unknown-tool"))
+            walk.strip(here, next(iter(walk.stripped_tools.values()), "unknown-tool"))
 
-    def _judge(self, walk: PolicyWalk, choice: Json, path: Path) -> None:
+    def _check(self, walk: PolicyWalk, choice: Json, path: Path) -> None:
         if choice.get("type") != "allowed_tools":
-            if (rule := self._forbids(walk, choice)) is not None:
+            if (rule := self._blocked_by(walk, choice)) is not None:
                 walk.refuse(path, rule)
             return
         holder, where = choice, path
@@ -121,33 +112,35 @@ class ToolChoiceRule:
         self._filter(walk, cast("list[Any]", cast("object", listed)), (where, "tools"), path)
 
     def _filter(self, walk: PolicyWalk, entries: list[Any], where: Path, path: Path) -> None:
-        """The entries that are left. A choice of none would read as a choice of all, so that it is
-        refused.
+        """Strip the entries that name a blocked tool. A choice without entries would allow all
+        tools, so it is refused if none is left.
         """
         left, last = len(entries), ""
         for index, entry in enumerate(entries):
-            rule = self._forbids(walk, cast("Json", entry)) if isinstance(entry, dict) else "unknown-form"
-            if rule is not None and not walk.open(rule):
+            rule = self._blocked_by(walk, cast("Json", entry)) if isinstance(entry, dict) else "unknown-form"
+            if rule is not None and not walk.allows(rule):
                 walk.strip((where, index), rule)
                 left, last = left - 1, rule
         if entries and not left:
             walk.refuse(path, last)
 
-    def _forbids(self, walk: PolicyWalk, choice: Json) -> str | None:
-        """The rule by which what is chosen is gone."""
-        kind, name = choice.get("type"), name_of(choice)
-        if name and name in walk.lost:
-            return walk.lost[name]
+    def _blocked_by(self, walk: PolicyWalk, choice: Json) -> str | None:
+        """The rule that blocks the chosen tool, or None."""
+        kind, name = choice.get("type"), tool_name(choice)
+        if name and name in walk.stripped_tools:
+            return walk.stripped_tools[name]
         if kind is None:
             return "unknown-tool"
-        return None if isinstance(kind, str) and kind in self.words else rule_of(self.kinds, kind)
+        if isinstance(kind, str) and kind in self.other_types:
+            return None
+        return blocking_rule(self.variants, kind)
 
 
-def of(*tables: dict[str, ValueRule]) -> dict[str, ValueRule]:
-    """Tables joined; a later one's members hide an earlier one's."""
-    return {key: check for table in tables for key, check in table.items()}
+def merge(*tables: dict[str, ValueRule]) -> dict[str, ValueRule]:
+    """Tables joined; of a member in several the last one's rule."""
+    return {key: rule for table in tables for key, rule in table.items()}
 
 
-def all_by(names: str, check: ValueRule) -> dict[str, ValueRule]:
-    """Members that are judged alike."""
-    return dict.fromkeys(names.split(), check)
+def each_field(names: str, rule: ValueRule) -> dict[str, ValueRule]:
+    """One rule for several members, whose names are separated by spaces."""
+    return dict.fromkeys(names.split(), rule)

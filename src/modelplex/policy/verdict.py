@@ -30,7 +30,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     allowed: frozenset[str] = frozenset()
     bounds: frozenset[Bound] = frozenset()
     models: tuple[str, ...] = ()
-    own: str = ""
+    own_model: str = ""
 
 
 class Allow(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Refuse(msgspec.Struct, frozen=True):
 
     rule: str
     path: str
-    sentence: str
+    message: str
 
 
 Verdict = Allow | Amend | Refuse

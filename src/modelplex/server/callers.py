@@ -17,7 +17,7 @@ from modelplex.config import AgentConfig, Config
 from modelplex.config.settings import Attest
 from modelplex.core.caller import Bound, Caller, Kind, Peer, PeerNetwork
 from modelplex.core.errors import PolicyDenied
-from modelplex.policy.bounds import bounds_of, names_of
+from modelplex.policy.bounds import bounds_of, rule_names
 from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -180,7 +180,7 @@ def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy
     if agent is None:
         return AgentPolicy(
             sealed=usual == "sealed",
-            allowed=names_of(opened),
+            allowed=rule_names(opened),
             bounds=bounds_of(opened),
             allow_uid=frozenset(server.allow_uid),
             attest=server.attest,
@@ -188,7 +188,7 @@ def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy
     return AgentPolicy(
         agent=agent.name,
         sealed=(agent.policy or usual) == "sealed",
-        allowed=names_of((*opened, *agent.allow)),
+        allowed=rule_names((*opened, *agent.allow)),
         bounds=bounds_of((*opened, *agent.allow)),
         models=agent.models,
         tools=agent.tools,

@@ -41,9 +41,10 @@ from modelplex.dialects.dialect import (
     ProviderDialect,
     StreamFraming,
 )
+from modelplex.policy.containers import ObjectRule
 from modelplex.policy.judge import PolicyTable
 from modelplex.policy.leaves import FLAG, MODEL, TEXT
-from modelplex.policy.walk import ObjectRule, RefuseRule, StripRule
+from modelplex.policy.value_rules import RefuseRule, StripRule
 
 NAME = "toy"
 LABEL = "text/x-toy"

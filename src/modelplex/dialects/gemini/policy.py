@@ -10,47 +10,40 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from modelplex.policy.bounded_tools import Bounded
+from modelplex.policy.bounded_tools import BoundedToolRule
+from modelplex.policy.containers import ListRule, ObjectRule, UnionRule
 from modelplex.policy.leaves import (
     ARGUMENTS,
     DURATION,
     ENUM,
     FLAG,
     ID,
-    LABELLED,
     LANGUAGE,
     MIME,
     NAME,
     NUMBER,
-    RESULT,
+    OPAQUE_STATE,
+    PART_METADATA,
     ROLE,
     SCHEMA,
-    SEALED,
     TEXT,
     TEXTS,
+    TOOL_RESULT,
     PatternRule,
 )
 from modelplex.policy.path import Path
-from modelplex.policy.tools import all_by, of
-from modelplex.policy.walk import (
-    GONE,
-    OPENED,
+from modelplex.policy.tools import each_field, merge
+from modelplex.policy.value_rules import (
+    INLINE_BYTES,
+    PERMITTED_MODEL,
     UNKNOWN_FIELD,
     UNKNOWN_PART,
-    CustomRule,
     ExceptRule,
-    Json,
-    ListRule,
-    ObjectRule,
     OverwriteRule,
-    PolicyWalk,
     RefuseRule,
     StripRule,
-    UnionRule,
-    ValueRule,
-    inline_bytes,
-    known_model,
 )
+from modelplex.policy.walk import ANY_VALUE, REMOVED, CustomRule, Json, PolicyWalk, ValueRule
 
 _HUMP = re.compile(r"(?<!^)([A-Z])")
 _FILE_NAME = re.compile(r"files/|gs://|https://generativelanguage\.googleapis\.com/")
@@ -69,7 +62,7 @@ def _members(
     otherwise: ValueRule = UNKNOWN_FIELD,
     when_empty: Literal["keep", "drop"] = "keep",
 ) -> ObjectRule:
-    return ObjectRule(_both(fields), otherwise=otherwise, when_empty=when_empty)
+    return ObjectRule(_both(fields), default=otherwise, when_empty=when_empty)
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -84,15 +77,15 @@ def _file_uri(walk: PolicyWalk, value: Any, path: Path) -> None:
 
 _NAMED: dict[str, ValueRule] = {"mimeType": MIME, "displayName": NAME}
 _FILE = _members({**_NAMED, "fileUri": CustomRule(_file_uri)}, otherwise=UNKNOWN_PART)
-_BLOB = _members({**_NAMED, "data": inline_bytes})
+_BLOB = _members({**_NAMED, "data": INLINE_BYTES})
 _LAYERS = ListRule(ENUM)
-_SPAN: dict[str, ValueRule] = all_by("startOffset endOffset", DURATION)
+_SPAN: dict[str, ValueRule] = each_field("startOffset endOffset", DURATION)
 _RESOLUTION = UnionRule(text=ENUM, members=_members({"level": ENUM, "numTokens": NUMBER}))
 _MEDIA: dict[str, ValueRule] = {
     "mediaResolution": _RESOLUTION,
     "mediaProcessing": ENUM,
     "videoMetadata": _members({**_SPAN, "fps": NUMBER, "contentLayers": _LAYERS}),
-    "documentMetadata": _members({**all_by("startPage endPage", NUMBER), "contentLayers": _LAYERS}),
+    "documentMetadata": _members({**each_field("startPage endPage", NUMBER), "contentLayers": _LAYERS}),
     "spreadsheetMetadata": _members(
         {
             "visibleCells": PatternRule(r"\$?[A-Z]{0,3}\$?[0-9]{0,7}(?::\$?[A-Z]{0,3}\$?[0-9]{0,7})?"),
@@ -101,7 +94,7 @@ _MEDIA: dict[str, ValueRule] = {
         }
     ),
     "audioMetadata": _members(_SPAN),
-    "speechMetadata": _members(all_by("speaker style", NAME)),
+    "speechMetadata": _members(each_field("speaker style", NAME)),
     "inlineData": _BLOB,
     "fileData": _FILE,
 }
@@ -110,7 +103,7 @@ _RESULT = _members(
     {
         "id": ID,
         "name": NAME,
-        "response": RESULT,
+        "response": TOOL_RESULT,
         "willContinue": FLAG,
         "scheduling": ENUM,
         "parts": ListRule(_RESULT_PART),
@@ -135,12 +128,12 @@ PART = _members(
         **_MEDIA,
         "text": TEXT,
         "thought": FLAG,
-        "thoughtSignature": SEALED,
+        "thoughtSignature": OPAQUE_STATE,
         "functionCall": _CALLED,
         "functionResponse": _RESULT,
         "executableCode": _members({"id": ID, "code": TEXT, "language": ENUM}),
         "codeExecutionResult": _members({"id": ID, "output": TEXT, "outcome": ENUM}),
-        "partMetadata": LABELLED,
+        "partMetadata": PART_METADATA,
         "audioTranscription": _members(
             {
                 "text": TEXT,
@@ -172,15 +165,15 @@ def _own_model(walk: PolicyWalk, value: Any, path: Path) -> None:
     must be one that the caller may use as well.
     """
     named = _RESOURCE.fullmatch(value) if isinstance(value, str) else None
-    if named is not None and named[1] == walk.facts.own:
+    if named is not None and named[1] == walk.facts.own_model:
         return
     if named is not None:
-        known_model(walk, named[1], path)
+        PERMITTED_MODEL(walk, named[1], path)
     elif value is not None:
         walk.refuse(path, "unknown-form")
 
 
-_MODEL = CustomRule(_own_model, known_model)
+_MODEL = CustomRule(_own_model, PERMITTED_MODEL)
 
 # --- tools ----------------------------------------------------------------------------------------
 
@@ -193,14 +186,16 @@ class _LostTool(StripRule):
     __slots__ = ()
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
-        if not walk.open(self.rule):
-            walk.lost[str(path[1]) if path else ""] = self.rule
+        if not walk.allows(self.rule):
+            walk.stripped_tools[str(path[1]) if path else ""] = self.rule
         super().__call__(walk, value, path)
 
 
 _MAPS = _LostTool(
     "web-search",
-    Bounded("web-search", opened=_members({"authConfig": RefuseRule("remote-data")}, otherwise=OPENED)),
+    BoundedToolRule(
+        "web-search", unbounded=_members({"authConfig": RefuseRule("remote-data")}, otherwise=ANY_VALUE)
+    ),
 )
 _CREDENTIAL = RefuseRule("remote-data")
 
@@ -217,7 +212,7 @@ _DECLARED = _members(
     {
         "name": NAME,
         "description": TEXT,
-        **all_by("parameters parametersJsonSchema response responseJsonSchema", SCHEMA),
+        **each_field("parameters parametersJsonSchema response responseJsonSchema", SCHEMA),
         "behavior": ENUM,
     }
 )
@@ -233,11 +228,11 @@ _TOOL = _members(
     {
         "functionDeclarations": ListRule(_DECLARED),
         "computerUse": _COMPUTER,
-        **all_by(
+        **each_field(
             "googleSearch googleSearchRetrieval enterpriseWebSearch",
-            _LostTool("web-search", Bounded("web-search")),
+            _LostTool("web-search", BoundedToolRule("web-search")),
         ),
-        "urlContext": _LostTool("web-fetch", Bounded("web-fetch")),
+        "urlContext": _LostTool("web-fetch", BoundedToolRule("web-fetch")),
         "codeExecution": _LostTool("code-execution"),
         "googleMaps": CustomRule(_maps, _CREDENTIAL, _MAPS),
         "mcpServers": RefuseRule("remote-mcp"),
@@ -263,10 +258,10 @@ _TOOL_CONFIG = _members(
 
 def without_tools(walk: PolicyWalk, top: Json) -> None:
     """When no tool is left, nothing chooses among them."""
-    gone = any(edit.path == (None, "tools") and edit.value is GONE for edit in walk.edits)
+    gone = any(edit.path == (None, "tools") and edit.value is REMOVED for edit in walk.edits)
     for name in ("toolConfig", "tool_config"):
         if gone and name in top:
-            walk.strip((None, name), next(iter(walk.lost.values()), "unknown-tool"))
+            walk.strip((None, name), next(iter(walk.stripped_tools.values()), "unknown-tool"))
 
 
 # --- the top --------------------------------------------------------------------------------------
@@ -285,8 +280,8 @@ _ANY_VOICE = CustomRule(_stored_voice)
 _REPLICATED = _members(
     {
         "mimeType": MIME,
-        **all_by("voiceSampleAudio consentAudio", inline_bytes),
-        "voiceConsentSignature": _members({"signature": SEALED}),
+        **each_field("voiceSampleAudio consentAudio", INLINE_BYTES),
+        "voiceConsentSignature": _members({"signature": OPAQUE_STATE}),
     }
 )
 _VOICE = _members(
@@ -308,22 +303,22 @@ _PICTURE_SIZE = PatternRule(r"[0-9]{1,5}[kKpP]?(?:x[0-9]{1,5})?|(?=.{1,48}\Z)[A-
 _SHAPE = _members(
     {
         "mimeType": MIME,
-        **all_by("sampleRate bitRate", NUMBER),
+        **each_field("sampleRate bitRate", NUMBER),
         "aspectRatio": _RATIO,
-        **all_by("imageSize resolution", _PICTURE_SIZE),
+        **each_field("imageSize resolution", _PICTURE_SIZE),
         "duration": DURATION,
-        **all_by("jsonSchema schema", SCHEMA),
+        **each_field("jsonSchema schema", SCHEMA),
         "gcsUri": RefuseRule("bucket-write"),
         "delivery": StripRule("store"),
     }
 )
-_FORMAT: ValueRule = _members(all_by("audio image text video", _SHAPE))
-_CHOICES = all_by("routingConfig modelSelectionConfig modelConfig", StripRule("second-model"))
+_FORMAT: ValueRule = _members(each_field("audio image text video", _SHAPE))
+_CHOICES = each_field("routingConfig modelSelectionConfig modelConfig", StripRule("second-model"))
 _IMAGE = _members(
     {
         "aspectRatio": _RATIO,
         "imageSize": _PICTURE_SIZE,
-        **all_by("personGeneration prominentPeople", ENUM),
+        **each_field("personGeneration prominentPeople", ENUM),
         "outputMimeType": MIME,
         "outputCompressionQuality": NUMBER,
         "imageOutputOptions": _members({"compressionQuality": NUMBER, "mimeType": MIME}),
@@ -335,25 +330,25 @@ _TRANSCRIPTION = _members(
         "languageCodes": _LANGUAGES,
         "languageHints": _members({"languageCodes": _LANGUAGES}),
         "languageAuto": _members({}),
-        **all_by("customVocabulary adaptationPhrases", TEXTS),
-        **all_by("wordTimestamp diarization", FLAG),
+        **each_field("customVocabulary adaptationPhrases", TEXTS),
+        **each_field("wordTimestamp diarization", FLAG),
         "mode": ENUM,
         "sourceText": TEXT,
     }
 )
 _GENERATION = _members(
-    of(
+    merge(
         {
-            **all_by(
+            **each_field(
                 "temperature topP topK candidateCount maxOutputTokens presencePenalty frequencyPenalty seed logprobs",
                 NUMBER,
             ),
-            **all_by(
+            **each_field(
                 "responseLogprobs audioTimestamp enableEnhancedCivicAnswers enableAffectiveDialog", FLAG
             ),
             "stopSequences": TEXTS,
             "responseMimeType": MIME,
-            **all_by("responseSchema responseJsonSchema", SCHEMA),
+            **each_field("responseSchema responseJsonSchema", SCHEMA),
             "responseModalities": ListRule(ENUM),
             "mediaResolution": ENUM,
             "thinkingConfig": _members(
@@ -370,10 +365,10 @@ _GENERATION = _members(
         _CHOICES,
     )
 )
-_TOP: dict[str, ValueRule] = of(
+_TOP: dict[str, ValueRule] = merge(
     {
         "model": _MODEL,
-        "safetySettings": ListRule(_members(all_by("category method threshold", ENUM))),
+        "safetySettings": ListRule(_members(each_field("category method threshold", ENUM))),
         "contents": _CONTENTS,
         "systemInstruction": _CONTENT,
         "tools": _TOOLS,
@@ -390,17 +385,17 @@ _TOP: dict[str, ValueRule] = of(
     _CHOICES,
 )
 TOP = _members(_TOP)
-COUNT = _members(of(_TOP, {"generateContentRequest": TOP}))
+COUNT = _members(merge(_TOP, {"generateContentRequest": TOP}))
 _EMBED: dict[str, ValueRule] = {
     "model": _MODEL,
     "taskType": ENUM,
     "title": TEXT,
     "outputDimensionality": NUMBER,
     "mimeType": MIME,
-    **all_by("autoTruncate documentOcr audioTrackExtraction", FLAG),
+    **each_field("autoTruncate documentOcr audioTrackExtraction", FLAG),
     "content": _CONTENT,
 }
 _EMBED_CONFIG = _members(_EMBED)
-EMBED_ONE = _members(of(_EMBED, {"embedContentConfig": _EMBED_CONFIG}))
+EMBED_ONE = _members(merge(_EMBED, {"embedContentConfig": _EMBED_CONFIG}))
 EMBED = _members({"model": _MODEL, "requests": ListRule(EMBED_ONE)})
 FINISH = (without_tools,)

@@ -7,14 +7,14 @@ reads of a request is short, and all of it stands here.
 
 from __future__ import annotations
 
+from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
     ARGUMENTS,
     DURATION,
     FLAG,
     ID,
-    KIND,
-    LEVEL,
-    LEVEL_OR_FLAG,
+    KEYWORD,
+    KEYWORD_OR_FLAG,
     MODEL,
     NAME,
     NUMBER,
@@ -23,26 +23,28 @@ from modelplex.policy.leaves import (
     SCHEMA,
     TEXT,
     TEXTS,
+    TYPE,
     EnumRule,
     PatternRule,
 )
-from modelplex.policy.tools import UNKNOWN_TOOL, all_by, of, tools_of
-from modelplex.policy.walk import ListRule, ObjectRule, UnionRule, ValueRule, VariantRule, inline_bytes
+from modelplex.policy.tools import UNKNOWN_TOOL, each_field, merge, tool_list
+from modelplex.policy.value_rules import INLINE_BYTES
+from modelplex.policy.walk import ValueRule
 
 _DECLARED = ObjectRule(
-    {"type": LEVEL, "name": NAME, "description": TEXT, "parameters": SCHEMA, "strict": FLAG}
+    {"type": KEYWORD, "name": NAME, "description": TEXT, "parameters": SCHEMA, "strict": FLAG}
 )
-_FUNCTION = ObjectRule({"type": KIND, "function": _DECLARED})
-_TOOL = VariantRule({"function": _FUNCTION}, absent=_FUNCTION, otherwise=UNKNOWN_TOOL)
-_IMAGES = ListRule(inline_bytes)
+_FUNCTION = ObjectRule({"type": TYPE, "function": _DECLARED})
+_TOOL = VariantRule({"function": _FUNCTION}, absent=_FUNCTION, default=UNKNOWN_TOOL)
+_IMAGES = ListRule(INLINE_BYTES)
 OPTIONS = ObjectRule(
     {
-        **all_by(
+        **each_field(
             "num_ctx num_batch num_gpu main_gpu num_thread num_keep num_predict seed top_k top_p min_p typical_p tfs_z repeat_last_n "
             "temperature repeat_penalty presence_penalty frequency_penalty mirostat mirostat_tau mirostat_eta draft_num_predict",
             NUMBER,
         ),
-        **all_by(
+        **each_field(
             "use_mmap use_mlock penalize_newline numa low_vram f16_kv logits_all vocab_only embedding_only",
             FLAG,
         ),
@@ -57,31 +59,31 @@ _SHARED: dict[str, ValueRule] = {
     "format": UnionRule(text=PatternRule("json|"), members=SCHEMA),
     "options": OPTIONS,
     "keep_alive": DURATION,
-    "think": LEVEL_OR_FLAG,
+    "think": KEYWORD_OR_FLAG,
     "top_logprobs": NUMBER,
-    **all_by("stream logprobs truncate shift", FLAG),
+    **each_field("stream logprobs truncate shift", FLAG),
 }
 _CALLED = ObjectRule({"name": NAME, "arguments": ARGUMENTS, "index": NUMBER, "description": TEXT})
-_TOOL_CALL = ObjectRule({"id": ID, "type": EnumRule("function", must=True), "function": _CALLED})
+_TOOL_CALL = ObjectRule({"id": ID, "type": EnumRule("function", required=True), "function": _CALLED})
 _MESSAGE = ObjectRule(
     {
         "role": ROLE,
-        **all_by("content thinking", TEXT),
+        **each_field("content thinking", TEXT),
         "tool_calls": ListRule(_TOOL_CALL),
         "tool_name": NAME,
         "tool_call_id": ID,
         "images": _IMAGES,
     }
 )
-CHAT = ObjectRule(of(_SHARED, {"messages": ListRule(_MESSAGE), "tools": tools_of(_TOOL)}))
+CHAT = ObjectRule(merge(_SHARED, {"messages": ListRule(_MESSAGE), "tools": tool_list(_TOOL)}))
 GENERATE = ObjectRule(
-    of(
+    merge(
         _SHARED,
         {
-            **all_by("prompt suffix system template", TEXT),
+            **each_field("prompt suffix system template", TEXT),
             "context": NUMBERS,
             "raw": FLAG,
-            **all_by("width height steps", NUMBER),
+            **each_field("width height steps", NUMBER),
             "images": _IMAGES,
         },
     )

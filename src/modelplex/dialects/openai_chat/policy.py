@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from modelplex.policy.bounded_tools import Bounded, BoundWords, Listed, Plugins
+from modelplex.policy.bounded_tools import BoundedToolRule, BoundFields, DomainListRule, PluginListRule
+from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
     ARGUMENTS,
     BREAKPOINT,
@@ -18,47 +19,39 @@ from modelplex.policy.leaves import (
     FORMAT,
     GRAMMAR,
     ID,
-    KIND,
-    LEVEL,
-    LEVEL_OR_FLAG,
+    KEYWORD,
+    KEYWORD_OR_FLAG,
     MIME,
     MODEL,
     NAME,
     NUMBER,
+    OPAQUE_STATE,
     REASONING,
     ROLE,
     SCHEMA,
-    SEALED,
     TEXT,
     TEXTS,
     TOKEN_BIAS,
+    TYPE,
     EnumRule,
     PatternRule,
 )
 from modelplex.policy.path import Path
-from modelplex.policy.tools import UNKNOWN_TOOL, LostTool, ToolChoiceRule, all_by, of, tools_of
-from modelplex.policy.walk import (
-    CustomRule,
-    DeferredRule,
+from modelplex.policy.tools import UNKNOWN_TOOL, StripToolRule, ToolChoiceCheck, each_field, merge, tool_list
+from modelplex.policy.value_rules import (
+    INLINE_BYTES,
+    INLINE_URL,
+    PERMITTED_MODEL,
     ExceptRule,
     HashRule,
-    Json,
-    ListRule,
-    ObjectRule,
-    PolicyWalk,
     RefuseRule,
     StripRule,
-    UnionRule,
-    ValueRule,
-    VariantRule,
-    inline,
-    inline_bytes,
-    known_model,
 )
+from modelplex.policy.walk import CustomRule, DeferredRule, Json, PolicyWalk, ValueRule
 
 # --- what all of OpenAI's forms share -------------------------------------------------------------
 
-_MODERATED = ObjectRule({"mode": LEVEL})
+_MODERATED = ObjectRule({"mode": KEYWORD})
 ACCOUNT: dict[str, ValueRule] = {
     "metadata": StripRule("labels"),
     "user": StripRule("labels"),
@@ -71,63 +64,71 @@ ACCOUNT: dict[str, ValueRule] = {
     "access_programs": StripRule("price"),
     "moderation": StripRule(
         "second-model",
-        ObjectRule({"model": known_model, "policy": ObjectRule({"input": _MODERATED, "output": _MODERATED})}),
+        ObjectRule(
+            {"model": PERMITTED_MODEL, "policy": ObjectRule({"input": _MODERATED, "output": _MODERATED})}
+        ),
     ),
 }
-_MODELS = UnionRule(items=ListRule(UnionRule(text=known_model, members=ObjectRule({"model": known_model}))))
-_SEARCHES = StripRule("web-search", Bounded("web-search"))
+_MODELS = UnionRule(
+    items=ListRule(UnionRule(text=PERMITTED_MODEL, members=ObjectRule({"model": PERMITTED_MODEL})))
+)
+_SEARCHES = StripRule("web-search", BoundedToolRule("web-search"))
 SERVICES: dict[str, ValueRule] = {
-    **all_by(
+    **each_field(
         "web_search_options search_parameters enable_search search_options search_settings",
         _SEARCHES,
     ),
-    "search_domain_filter": StripRule("web-search", Listed("web-search")),
-    **all_by(
+    "search_domain_filter": StripRule("web-search", DomainListRule("web-search")),
+    **each_field(
         "search_mode search_recency_filter search_after_date_filter search_before_date_filter "
         "search_context_size return_images return_related_questions web_search",
         _SEARCHES,
     ),
-    **all_by("models fallbacks", StripRule("second-model", _MODELS)),
-    **all_by(
+    **each_field("models fallbacks", StripRule("second-model", _MODELS)),
+    **each_field(
         "route provider transforms preset api_base base_url api_key api_version user_config model_list "
         "callbacks success_callback failure_callback",
         StripRule("provider-switch"),
     ),
     "plugins": StripRule(
         "provider-switch",
-        Plugins(Bounded("web-search", BoundWords(allowed="include_domains", blocked="exclude_domains"))),
+        PluginListRule(
+            BoundedToolRule("web-search", BoundFields(allowed="include_domains", blocked="exclude_domains"))
+        ),
     ),
     "data_sources": RefuseRule("remote-data"),
     "disable_search": ExceptRule(True, StripRule("web-search")),
 }
 """Members of single services (docs/reference/isolation-requirements.md#compatible-providers)."""
 JSON_FORMAT: dict[str, ValueRule] = {
-    "text": ObjectRule({"type": KIND}),
-    "json_object": ObjectRule({"type": KIND, "schema": SCHEMA}),
+    "text": ObjectRule({"type": TYPE}),
+    "json_object": ObjectRule({"type": TYPE, "schema": SCHEMA}),
 }
 STREAM_OPTIONS = ObjectRule(
-    all_by("include_usage include_obfuscation continuous_usage_stats chunk_include_usage", FLAG)
+    each_field("include_usage include_obfuscation continuous_usage_stats chunk_include_usage", FLAG)
 )
 
 # --- content --------------------------------------------------------------------------------------
 
 _MARKS: dict[str, ValueRule] = {
-    "type": KIND,
+    "type": TYPE,
     "cache_control": CACHE_CONTROL,
     "prompt_cache_breakpoint": BREAKPOINT,
 }
 ADDRESS = UnionRule(
-    text=inline,
-    members=ObjectRule({"url": inline, "detail": LEVEL, "format": FORMAT, "mime_type": MIME, "fps": NUMBER}),
+    text=INLINE_URL,
+    members=ObjectRule(
+        {"url": INLINE_URL, "detail": KEYWORD, "format": FORMAT, "mime_type": MIME, "fps": NUMBER}
+    ),
 )
 _CITED: dict[str, ValueRule] = {
-    "type": KIND,
+    "type": TYPE,
     "url": TEXT,
     "title": TEXT,
     "content": TEXT,
     "text": TEXT,
     "cited_text": TEXT,
-    **all_by("start_index end_index index", NUMBER),
+    **each_field("start_index end_index index", NUMBER),
 }
 _LINK = ObjectRule({**_CITED, "url_citation": ObjectRule(_CITED)})
 """A link that an answer had. It is a label: no provider fetches what an answer cited."""
@@ -136,8 +137,8 @@ ANNOTATIONS = ListRule(
     VariantRule(
         {
             "url_citation": _LINK,
-            "file": ObjectRule({"type": KIND, "file": _PARSED_FILE}),
-            **all_by("file_citation container_file_citation file_path", RefuseRule("stored-file")),
+            "file": ObjectRule({"type": TYPE, "file": _PARSED_FILE}),
+            **each_field("file_citation container_file_citation file_path", RefuseRule("stored-file")),
         },
     )
 )
@@ -152,9 +153,9 @@ _FILE = ObjectRule(
         "format": UnionRule(text=MIME),
         "mime_type": MIME,
         "file_id": RefuseRule("stored-file"),
-        "file_data": inline_bytes,
-        "file_url": inline,
-        "url": inline,
+        "file_data": INLINE_BYTES,
+        "file_url": INLINE_URL,
+        "url": INLINE_URL,
     }
 )
 PART: VariantRule = VariantRule(
@@ -169,7 +170,7 @@ PART: VariantRule = VariantRule(
             {
                 **_MARKS,
                 "input_audio": UnionRule(
-                    text=inline_bytes, members=ObjectRule({"data": inline_bytes, "format": FORMAT})
+                    text=INLINE_BYTES, members=ObjectRule({"data": INLINE_BYTES, "format": FORMAT})
                 ),
             }
         ),
@@ -178,11 +179,11 @@ PART: VariantRule = VariantRule(
             {
                 **_MARKS,
                 "thinking": UnionRule(text=TEXT, items=ListRule(_TEXT)),
-                "signature": SEALED,
+                "signature": OPAQUE_STATE,
                 "closed": FLAG,
             }
         ),
-        "redacted_thinking": ObjectRule({**_MARKS, "data": SEALED}),
+        "redacted_thinking": ObjectRule({**_MARKS, "data": OPAQUE_STATE}),
         "reasoning": ObjectRule({**_MARKS, "text": TEXT, "reasoning": TEXT}),
     }
 )
@@ -190,17 +191,17 @@ _CONTENT = UnionRule(text=TEXT, items=ListRule(PART))
 
 # --- the history ----------------------------------------------------------------------------------
 
-_SIGNED = ObjectRule({"google": ObjectRule({"thought_signature": SEALED, "thought": FLAG})})
+_SIGNED = ObjectRule({"google": ObjectRule({"thought_signature": OPAQUE_STATE, "thought": FLAG})})
 _CALLED = ObjectRule({"name": NAME, "arguments": ARGUMENTS, "input": TEXT, "description": TEXT})
 _TOOL_CALL = ObjectRule(
     {
         "id": ID,
-        "type": EnumRule("function custom", must=True),
+        "type": EnumRule("function custom", required=True),
         "index": NUMBER,
         "function": _CALLED,
         "custom": _CALLED,
         "extra_content": _SIGNED,
-        "thought_signature": SEALED,
+        "thought_signature": OPAQUE_STATE,
         "cache_control": CACHE_CONTROL,
     }
 )
@@ -212,12 +213,18 @@ _DETAIL = ObjectRule(
         "id": ID,
         "format": PatternRule(r"[a-z0-9][a-z0-9.-]{0,39}"),
         "index": NUMBER,
-        **all_by("text summary thinking", TEXT),
-        **all_by("data signature", SEALED),
+        **each_field("text summary thinking", TEXT),
+        **each_field("data signature", OPAQUE_STATE),
     }
 )
 _THINKING = ObjectRule(
-    {"type": LEVEL, "thinking": TEXT, "signature": SEALED, "data": SEALED, "cache_control": CACHE_CONTROL}
+    {
+        "type": KEYWORD,
+        "thinking": TEXT,
+        "signature": OPAQUE_STATE,
+        "data": OPAQUE_STATE,
+        "cache_control": CACHE_CONTROL,
+    }
 )
 MESSAGE = ObjectRule(
     {
@@ -228,15 +235,15 @@ MESSAGE = ObjectRule(
         "tool_calls": ListRule(_TOOL_CALL),
         "tool_call_id": ID,
         "function_call": _CALLED,
-        **all_by("refusal reasoning reasoning_content reasoning_text thinking", TEXT),
-        **all_by("reasoning_opaque thought_signature", SEALED),
+        **each_field("refusal reasoning reasoning_content reasoning_text thinking", TEXT),
+        **each_field("reasoning_opaque thought_signature", OPAQUE_STATE),
         "reasoning_details": ListRule(_DETAIL),
         "thinking_blocks": ListRule(_THINKING),
         "annotations": ANNOTATIONS,
         "cache_control": CACHE_CONTROL,
         "extra_content": _SIGNED,
-        **all_by("prefix partial is_error", FLAG),
-        "phase": LEVEL,
+        **each_field("prefix partial is_error", FLAG),
+        "phase": KEYWORD,
     }
 )
 
@@ -252,7 +259,7 @@ DECLARED = ObjectRule(
         "cache_control": CACHE_CONTROL,
     }
 )
-_FUNCTION = ObjectRule({"type": KIND, "function": DECLARED, "cache_control": CACHE_CONTROL, "strict": FLAG})
+_FUNCTION = ObjectRule({"type": TYPE, "function": DECLARED, "cache_control": CACHE_CONTROL, "strict": FLAG})
 _CUSTOM = ObjectRule({"name": NAME, "description": TEXT, "format": GRAMMAR})
 
 
@@ -262,32 +269,32 @@ def _untyped(walk: PolicyWalk, value: Any, path: Path) -> None:
     check(walk, value, path)
 
 
-_SEARCH = LostTool("web-search", Bounded("web-search"))
-OPENROUTER_SEARCH = Bounded(
-    "web-search", BoundWords(allowed="allowed_domains", blocked="excluded_domains", within="parameters")
+_SEARCH = StripToolRule("web-search", BoundedToolRule("web-search"))
+OPENROUTER_SEARCH = BoundedToolRule(
+    "web-search", BoundFields(allowed="allowed_domains", blocked="excluded_domains", parent="parameters")
 )
 TOOL = VariantRule(
     {
         "function": _FUNCTION,
-        "custom": ObjectRule({"type": KIND, "custom": _CUSTOM, "cache_control": CACHE_CONTROL}),
+        "custom": ObjectRule({"type": TYPE, "custom": _CUSTOM, "cache_control": CACHE_CONTROL}),
         "web_search": _SEARCH,
         "web_search_premium": _SEARCH,
-        "code_interpreter": LostTool("code-execution"),
-        "image_generation": LostTool("image-generation"),
-        "document_library": LostTool("stored-file"),
+        "code_interpreter": StripToolRule("code-execution"),
+        "image_generation": StripToolRule("image-generation"),
+        "document_library": StripToolRule("stored-file"),
         "browser_search": _SEARCH,
         "builtin_function": _SEARCH,
-        "web_extractor": LostTool("web-fetch", Bounded("web-fetch")),
-        "openrouter:web_search": LostTool("provider-switch", OPENROUTER_SEARCH),
-        "openrouter:web_fetch": LostTool("provider-switch", Bounded("web-fetch")),
+        "web_extractor": StripToolRule("web-fetch", BoundedToolRule("web-fetch")),
+        "openrouter:web_search": StripToolRule("provider-switch", OPENROUTER_SEARCH),
+        "openrouter:web_fetch": StripToolRule("provider-switch", BoundedToolRule("web-fetch")),
         "mcp": RefuseRule("remote-mcp"),
     },
     absent=CustomRule(_untyped, _FUNCTION, UNKNOWN_TOOL),
-    otherwise=UNKNOWN_TOOL,
-    families=(
+    default=UNKNOWN_TOOL,
+    patterns=(
         (r"web_search_[a-z0-9_]{1,40}", _SEARCH),
-        (r"openrouter:[a-z_-]{1,40}", LostTool("provider-switch")),
-        (r"orq:[a-z_-]{1,40}", LostTool("provider-switch")),
+        (r"openrouter:[a-z_-]{1,40}", StripToolRule("provider-switch")),
+        (r"orq:[a-z_-]{1,40}", StripToolRule("provider-switch")),
     ),
 )
 
@@ -299,7 +306,7 @@ SAMPLING: dict[str, ValueRule] = {
     "stream": FLAG,
     "stream_options": STREAM_OPTIONS,
     "stop": STOP,
-    **all_by(
+    **each_field(
         "temperature top_p top_k top_a min_p typical_p n best_of seed max_tokens max_completion_tokens presence_penalty "
         "frequency_penalty repetition_penalty repeat_penalty top_logprobs",
         NUMBER,
@@ -309,20 +316,20 @@ SAMPLING: dict[str, ValueRule] = {
 }
 _CHOSEN = ObjectRule({"name": NAME})
 _ALLOWED = ListRule(
-    ObjectRule({"type": KIND, "name": NAME, "function": _CHOSEN, "custom": _CHOSEN, "server_label": NAME})
+    ObjectRule({"type": TYPE, "name": NAME, "function": _CHOSEN, "custom": _CHOSEN, "server_label": NAME})
 )
 CHOICE = UnionRule(
     text=EnumRule("none auto any required"),
     members=ObjectRule(
         {
-            "type": KIND,
+            "type": TYPE,
             "name": NAME,
-            "mode": LEVEL,
+            "mode": KEYWORD,
             "function": _CHOSEN,
             "custom": _CHOSEN,
             "server_label": NAME,
             "tools": _ALLOWED,
-            "allowed_tools": ObjectRule({"mode": LEVEL, "tools": _ALLOWED}),
+            "allowed_tools": ObjectRule({"mode": KEYWORD, "tools": _ALLOWED}),
         }
     ),
 )
@@ -333,17 +340,17 @@ _SHAPE = ObjectRule({"name": NAME, "description": TEXT, "schema": SCHEMA, "stric
 RESPONSE_FORMAT = VariantRule(
     {
         **JSON_FORMAT,
-        "json_schema": ObjectRule({"type": KIND, "json_schema": _SHAPE, "schema": SCHEMA}),
-        "grammar": ObjectRule({"type": KIND, "grammar": TEXT}),
-        "regex": ObjectRule({"type": KIND, "pattern": TEXT}),
+        "json_schema": ObjectRule({"type": TYPE, "json_schema": _SHAPE, "schema": SCHEMA}),
+        "grammar": ObjectRule({"type": TYPE, "grammar": TEXT}),
+        "regex": ObjectRule({"type": TYPE, "pattern": TEXT}),
     },
     absent=StripRule("unknown-value"),
-    otherwise=StripRule("unknown-value"),
+    default=StripRule("unknown-value"),
 )
 _TEMPLATE = ObjectRule(
     {
-        **all_by("enable_thinking thinking preserve_thinking clear_thinking add_generation_prompt", FLAG),
-        **all_by("reasoning_effort thinking_mode", LEVEL),
+        **each_field("enable_thinking thinking preserve_thinking clear_thinking add_generation_prompt", FLAG),
+        **each_field("reasoning_effort thinking_mode", KEYWORD),
         "thinking_budget": NUMBER,
     }
 )
@@ -353,47 +360,47 @@ server runs, so only these pass.
 VOICE_NAME = PatternRule(r"(?!voice_)[A-Za-z0-9][A-Za-z0-9_.+()-]{0,63}")
 VOICE = UnionRule(text=VOICE_NAME, members=ObjectRule({"id": RefuseRule("stored-file")}))
 TOP = ObjectRule(
-    of(
+    merge(
         SAMPLING,
         {
             "tool_choice": CHOICE,
             "functions": ListRule(DECLARED),
             "function_call": UnionRule(text=EnumRule("none auto"), members=_CHOSEN),
             "response_format": RESPONSE_FORMAT,
-            "reasoning_effort": LEVEL,
+            "reasoning_effort": KEYWORD,
             "reasoning": REASONING,
-            "reasoning_format": LEVEL,
-            "verbosity": LEVEL,
+            "reasoning_format": KEYWORD,
+            "verbosity": KEYWORD,
             "modalities": ListRule(EnumRule("text audio image")),
             "thinking": UnionRule(
                 members=ObjectRule(
                     {
-                        "type": LEVEL,
+                        "type": KEYWORD,
                         "budget_tokens": NUMBER,
                         "clear_thinking": FLAG,
-                        "display": LEVEL,
-                        "keep": LEVEL,
-                        "effort": LEVEL,
+                        "display": KEYWORD,
+                        "keep": KEYWORD,
+                        "effort": KEYWORD,
                     }
                 ),
                 plain=(bool,),
             ),
-            **all_by(
+            **each_field(
                 "parallel_tool_calls enable_thinking reasoning_split include_reasoning tool_stream ignore_eos skip_special_tokens "
                 "cache_prompt",
                 FLAG,
             ),
-            **all_by("thinking_budget min_tokens", NUMBER),
+            **each_field("thinking_budget min_tokens", NUMBER),
             "chat_template_kwargs": _TEMPLATE,
             "usage": ObjectRule({"include": FLAG}),
             "grammar": TEXT,
             "json_schema": SCHEMA,
             "cache_control": CACHE_CONTROL,
             "keep_alive": DURATION,
-            "think": LEVEL_OR_FLAG,
+            "think": KEYWORD_OR_FLAG,
             "messages": ListRule(MESSAGE),
-            "tools": tools_of(TOOL),
-            "prediction": ObjectRule({"type": LEVEL, "content": _CONTENT}),
+            "tools": tool_list(TOOL),
+            "prediction": ObjectRule({"type": KEYWORD, "content": _CONTENT}),
             "audio": ObjectRule({"format": FORMAT, "voice": VOICE}),
             "store": ExceptRule(False, StripRule("store")),
         },
@@ -401,4 +408,6 @@ TOP = ObjectRule(
         SERVICES,
     )
 )
-FINISH = (ToolChoiceRule(TOOL, words=frozenset({"function", "custom", "auto", "none", "any", "required"})),)
+FINISH = (
+    ToolChoiceCheck(TOOL, other_types=frozenset({"function", "custom", "auto", "none", "any", "required"})),
+)

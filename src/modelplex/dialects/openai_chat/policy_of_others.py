@@ -7,12 +7,13 @@ Above it stands the judge; below it the walk, and what all of OpenAI's forms sha
 from __future__ import annotations
 
 from modelplex.dialects.openai_chat.policy import ACCOUNT, ADDRESS, PART, SAMPLING, SERVICES, VOICE
+from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
     FLAG,
     FORMAT,
     ID,
+    KEYWORD,
     LANGUAGE,
-    LEVEL,
     MODEL,
     NUMBER,
     REASONING,
@@ -22,33 +23,28 @@ from modelplex.policy.leaves import (
     PatternRule,
     TokenListRule,
 )
-from modelplex.policy.tools import all_by, of
-from modelplex.policy.walk import (
+from modelplex.policy.tools import each_field, merge
+from modelplex.policy.value_rules import (
+    INLINE_BYTES,
+    INLINE_URL,
+    PERMITTED_MODEL,
     UNKNOWN_PART,
     ExceptRule,
-    ListRule,
-    ObjectRule,
     RefuseRule,
     StripRule,
-    UnionRule,
-    ValueRule,
-    VariantRule,
-    inline,
-    inline_bytes,
-    known_model,
-    unknown_form,
 )
+from modelplex.policy.walk import UNKNOWN_FORM, ValueRule
 
 _STORED = RefuseRule("stored-file")
 _NO_STORE: dict[str, ValueRule] = {"store": ExceptRule(False, StripRule("store"))}
 COMPLETIONS = ObjectRule(
-    of(
+    merge(
         SERVICES,
         ACCOUNT,
         SAMPLING,
         _NO_STORE,
         {
-            "prompt": TokenListRule(unknown_form),
+            "prompt": TokenListRule(UNKNOWN_FORM),
             "suffix": TEXT,
             "echo": FLAG,
             "grammar": TEXT,
@@ -61,38 +57,40 @@ COMPLETIONS = ObjectRule(
 
 _ENTRY: dict[str, ValueRule] = {
     "text": TEXT,
-    "image": inline_bytes,
+    "image": INLINE_BYTES,
     "image_url": ADDRESS,
     "content": ListRule(PART),
 }
 """One entry of what is to be embedded or ranked, where a service takes pictures (SGLang,
 OpenRouter, Jina). Addresses in it would be fetched by the model's own server.
 """
-_INPUT = TokenListRule(VariantRule(PART.kinds, absent=ObjectRule(_ENTRY, otherwise=UNKNOWN_PART)))
+_INPUT = TokenListRule(VariantRule(PART.variants, absent=ObjectRule(_ENTRY, default=UNKNOWN_PART)))
 _RANKED = UnionRule(text=TEXT, members=ObjectRule({**_ENTRY, "title": TEXT, "id": ID}))
 EMBEDDINGS = ObjectRule(
-    of(
+    merge(
         SERVICES,
         ACCOUNT,
         {
             "model": MODEL,
             "input": _INPUT,
-            **all_by("dimensions output_dimension", NUMBER),
-            **all_by("encoding_format output_dtype", FORMAT),
-            "input_type": LEVEL,
+            **each_field("dimensions output_dimension", NUMBER),
+            **each_field("encoding_format output_dtype", FORMAT),
+            "input_type": KEYWORD,
             "task": PatternRule(r"(?=.{1,32}\Z)[a-z]+(?:[._-][a-z]+){0,3}"),
-            **all_by("truncate truncation", PatternRule(r"[A-Za-z]{1,16}", bool)),
+            **each_field("truncate truncation", PatternRule(r"[A-Za-z]{1,16}", bool)),
         },
     )
 )
 _PICTURE = UnionRule(
-    text=inline_bytes,
-    members=ObjectRule({"image_url": inline, "url": inline, "file_id": _STORED, "b64_json": inline_bytes}),
+    text=INLINE_BYTES,
+    members=ObjectRule(
+        {"image_url": INLINE_URL, "url": INLINE_URL, "file_id": _STORED, "b64_json": INLINE_BYTES}
+    ),
 )
-_PICTURES = UnionRule(text=inline_bytes, members=_PICTURE, items=ListRule(_PICTURE))
+_PICTURES = UnionRule(text=INLINE_BYTES, members=_PICTURE, items=ListRule(_PICTURE))
 _PARTS = UnionRule(text=TEXT, items=ListRule(UnionRule(text=TEXT, members=PART)))
 JSON = ObjectRule(
-    of(
+    merge(
         SERVICES,
         ACCOUNT,
         {
@@ -101,22 +99,22 @@ JSON = ObjectRule(
             "documents": ListRule(_RANKED),
             "rank_fields": TEXTS,
             "input": _PARTS,
-            **all_by("prompt negative_prompt instructions", TEXT),
-            **all_by(
+            **each_field("prompt negative_prompt instructions", TEXT),
+            **each_field(
                 "top_n top_k max_chunks_per_doc max_tokens_per_doc n frame_count frame_duration_ms output_compression partial_images seed "
                 "speed sample_rate",
                 NUMBER,
             ),
-            **all_by("return_documents stream", FLAG),
+            **each_field("return_documents stream", FLAG),
             "truncation": PatternRule(r"[A-Za-z]{1,16}", bool),
-            **all_by("quality style background complexity input_fidelity stream_format", LEVEL),
+            **each_field("quality style background complexity input_fidelity stream_format", KEYWORD),
             "size": SIZE,
-            **all_by("output_format response_format", UnionRule(text=FORMAT)),
+            **each_field("output_format response_format", UnionRule(text=FORMAT)),
             "language": LANGUAGE,
             "moderation": UnionRule(
-                text=LEVEL, members=StripRule("second-model", ObjectRule({"model": known_model}))
+                text=KEYWORD, members=StripRule("second-model", ObjectRule({"model": PERMITTED_MODEL}))
             ),
-            "svg": StripRule("second-model", ObjectRule({"model": known_model, "reasoning": REASONING})),
+            "svg": StripRule("second-model", ObjectRule({"model": PERMITTED_MODEL, "reasoning": REASONING})),
             "image": _PICTURES,
             "images": _PICTURES,
             "mask": _PICTURES,

@@ -17,7 +17,8 @@ from modelplex.dialects.openai_chat.policy import (
     STOP,
     STREAM_OPTIONS,
 )
-from modelplex.policy.bounded_tools import Bounded, BoundWords, Counted
+from modelplex.policy.bounded_tools import BoundedToolRule, BoundFields, MaxToolCallsCheck
+from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
     ARGUMENTS,
     ATTRIBUTES,
@@ -27,67 +28,58 @@ from modelplex.policy.leaves import (
     FORMAT,
     GRAMMAR,
     ID,
-    KIND,
-    LEVEL,
+    KEYWORD,
     MODEL,
     NAME,
     NUMBER,
     NUMBERS,
-    PARSED,
+    OPAQUE_STATE,
+    PARSED_OUTPUT,
     REASONING,
     ROLE,
     SCHEMA,
-    SEALED,
     SIZE,
     TEXT,
     TEXTS,
+    TYPE,
     VARIABLES,
     EnumRule,
     PatternRule,
 )
 from modelplex.policy.path import Path
 from modelplex.policy.tools import (
+    DIRECT_CALLER,
+    DIRECT_ONLY,
     UNKNOWN_TOOL,
-    LostTool,
-    ToolChoiceRule,
-    all_by,
-    direct_caller,
-    direct_only,
-    of,
-    tools_of,
+    StripToolRule,
+    ToolChoiceCheck,
+    each_field,
+    merge,
+    tool_list,
 )
-from modelplex.policy.walk import (
-    OPENED,
+from modelplex.policy.value_rules import (
+    INLINE_BYTES,
+    INLINE_URL,
+    PERMITTED_MODEL,
     UNKNOWN_PART,
-    CustomRule,
-    Inside,
-    Json,
-    ListRule,
-    ObjectRule,
     OverwriteRule,
-    PolicyWalk,
     RefuseRule,
     StripRule,
-    UnionRule,
-    ValueRule,
-    VariantRule,
-    inline,
-    inline_bytes,
-    known_model,
 )
+from modelplex.policy.walk import ANY_VALUE, Children, CustomRule, Json, PolicyWalk, ValueRule
 
 # --- content --------------------------------------------------------------------------------------
 
-_MARKS: dict[str, ValueRule] = {"type": KIND, "prompt_cache_breakpoint": BREAKPOINT}
+_MARKS: dict[str, ValueRule] = {"type": TYPE, "prompt_cache_breakpoint": BREAKPOINT}
 _STORED = RefuseRule("stored-file")
-_IMAGE = ObjectRule({**_MARKS, "detail": LEVEL, "image_url": inline, "file_id": _STORED})
+_IMAGE = ObjectRule({**_MARKS, "detail": KEYWORD, "image_url": INLINE_URL, "file_id": _STORED})
 _ANNOTATIONS = ListRule(
     VariantRule(
         {
             "url_citation": ObjectRule(
-                {"type": KIND, **all_by("url title", TEXT), **all_by("start_index end_index", NUMBER)}
+                {"type": TYPE, **each_field("url title", TEXT), **each_field("start_index end_index", NUMBER)}
             ),
-            **all_by("file_citation container_file_citation file_path", RefuseRule("stored-file")),
+            **each_field("file_citation container_file_citation file_path", RefuseRule("stored-file")),
         }
     )
 )
@@ -98,7 +90,13 @@ PART = VariantRule(
     {
         "input_text": ObjectRule({**_MARKS, "text": TEXT}),
         "output_text": ObjectRule(
-            {**_MARKS, "text": TEXT, "annotations": _ANNOTATIONS, "logprobs": _LOGPROBS, "parsed": PARSED}
+            {
+                **_MARKS,
+                "text": TEXT,
+                "annotations": _ANNOTATIONS,
+                "logprobs": _LOGPROBS,
+                "parsed": PARSED_OUTPUT,
+            }
         ),
         "text": ObjectRule({**_MARKS, "text": TEXT, "annotations": _ANNOTATIONS}),
         "summary_text": ObjectRule({**_MARKS, "text": TEXT}),
@@ -110,16 +108,16 @@ PART = VariantRule(
             {
                 **_MARKS,
                 "filename": NAME,
-                "detail": LEVEL,
+                "detail": KEYWORD,
                 "file_id": _STORED,
-                "file_url": inline,
-                "file_data": inline_bytes,
+                "file_url": INLINE_URL,
+                "file_data": INLINE_BYTES,
             }
         ),
         "input_audio": ObjectRule(
-            {**_MARKS, "input_audio": ObjectRule({"format": FORMAT, "data": inline_bytes})}
+            {**_MARKS, "input_audio": ObjectRule({"format": FORMAT, "data": INLINE_BYTES})}
         ),
-        "encrypted_content": ObjectRule({**_MARKS, "encrypted_content": SEALED}),
+        "encrypted_content": ObjectRule({**_MARKS, "encrypted_content": OPAQUE_STATE}),
     }
 )
 CONTENT = UnionRule(text=TEXT, items=ListRule(PART), members=PART)
@@ -127,19 +125,19 @@ CONTENT = UnionRule(text=TEXT, items=ListRule(PART), members=PART)
 # --- tools ----------------------------------------------------------------------------------------
 
 _CLIENT: dict[str, ValueRule] = {
-    "type": KIND,
+    "type": TYPE,
     "name": NAME,
     "description": TEXT,
     "parameters": SCHEMA,
     "output_schema": SCHEMA,
-    **all_by("strict async defer_loading", FLAG),
+    **each_field("strict async defer_loading", FLAG),
     "format": GRAMMAR,
     "input_examples": EXAMPLES,
-    "allowed_callers": direct_only,
+    "allowed_callers": DIRECT_ONLY,
 }
 _CLIENT_TOOL = ObjectRule(_CLIENT)
 _SKILL = ObjectRule({"name": NAME, "description": TEXT, "path": TEXT})
-_LOCAL = ObjectRule({**_CLIENT, "environment": ObjectRule({"type": KIND, "skills": ListRule(_SKILL)})})
+_LOCAL = ObjectRule({**_CLIENT, "environment": ObjectRule({"type": TYPE, "skills": ListRule(_SKILL)})})
 _CONTAINER = RefuseRule("code-execution")
 _DATED = "_20[0-9]{2}_[0-9]{2}_[0-9]{2}"
 
@@ -153,59 +151,65 @@ def _environment(walk: PolicyWalk, value: Any, path: Path) -> None:
     (_LOCAL if local else _CONTAINER)(walk, value, path)
 
 
-_MASK = ObjectRule({"image_url": inline, "file_id": _STORED}, otherwise=OPENED)
-_SVG = ObjectRule({"model": known_model}, otherwise=OPENED)
-_DRAW = ObjectRule({"model": known_model, "svg": _SVG, "input_image_mask": _MASK}, otherwise=OPENED)
-_INSIDE_CONTAINER = ObjectRule({"file_ids": _STORED, "container_id": _STORED}, otherwise=OPENED)
+_MASK = ObjectRule({"image_url": INLINE_URL, "file_id": _STORED}, default=ANY_VALUE)
+_SVG = ObjectRule({"model": PERMITTED_MODEL}, default=ANY_VALUE)
+_DRAW = ObjectRule({"model": PERMITTED_MODEL, "svg": _SVG, "input_image_mask": _MASK}, default=ANY_VALUE)
+_INSIDE_CONTAINER = ObjectRule({"file_ids": _STORED, "container_id": _STORED}, default=ANY_VALUE)
 _INTERPRETER = ObjectRule(
-    {"container": UnionRule(text=_STORED, members=_INSIDE_CONTAINER), "allowed_callers": direct_only},
-    otherwise=OPENED,
+    {"container": UnionRule(text=_STORED, members=_INSIDE_CONTAINER), "allowed_callers": DIRECT_ONLY},
+    default=ANY_VALUE,
 )
 _FOUND_BY = ObjectRule(
     {
-        "type": KIND,
+        "type": TYPE,
         "filters": ObjectRule({"allowed_domains": TEXTS}),
-        "search_context_size": LEVEL,
+        "search_context_size": KEYWORD,
         "external_web_access": FLAG,
-        "user_location": ObjectRule({"type": LEVEL, **all_by("city country region timezone", TEXT)}),
+        "user_location": ObjectRule({"type": KEYWORD, **each_field("city country region timezone", TEXT)}),
     }
 )
-_SEARCH = LostTool(
+_SEARCH = StripToolRule(
     "web-search",
-    Bounded(
-        "web-search", BoundWords(allowed="allowed_domains", within="filters", counted=True), known=_FOUND_BY
+    BoundedToolRule(
+        "web-search",
+        BoundFields(allowed="allowed_domains", parent="filters", counted_at_top=True),
+        bounded=_FOUND_BY,
     ),
 )
-_SEARCH_PREVIEW = LostTool("web-search", Bounded("web-search", BoundWords(counted=True), known=_FOUND_BY))
+_SEARCH_PREVIEW = StripToolRule(
+    "web-search", BoundedToolRule("web-search", BoundFields(counted_at_top=True), bounded=_FOUND_BY)
+)
 TOOL = VariantRule(
     {
-        **all_by("function custom apply_patch local_shell", _CLIENT_TOOL),
-        **all_by(
+        **each_field("function custom apply_patch local_shell", _CLIENT_TOOL),
+        **each_field(
             "computer computer_use_preview computer_use",
-            ObjectRule({**_CLIENT, **all_by("display_width display_height", NUMBER), "environment": LEVEL}),
+            ObjectRule(
+                {**_CLIENT, **each_field("display_width display_height", NUMBER), "environment": KEYWORD}
+            ),
         ),
-        "tool_search": ObjectRule({**_CLIENT, "execution": LEVEL}),
+        "tool_search": ObjectRule({**_CLIENT, "execution": KEYWORD}),
         "shell": CustomRule(_environment, _LOCAL, _CONTAINER),
         "mcp": RefuseRule("remote-mcp"),
         "code_interpreter": RefuseRule("code-execution", _INTERPRETER),
         "file_search": RefuseRule("stored-file"),
-        "image_generation": LostTool("image-generation", _DRAW),
-        "programmatic_tool_calling": LostTool("code-execution"),
-        "multi_agent": LostTool("provider-agents"),
-        "openrouter:web_search": LostTool("provider-switch", OPENROUTER_SEARCH),
-        "openrouter:web_fetch": LostTool("provider-switch", Bounded("web-fetch")),
+        "image_generation": StripToolRule("image-generation", _DRAW),
+        "programmatic_tool_calling": StripToolRule("code-execution"),
+        "multi_agent": StripToolRule("provider-agents"),
+        "openrouter:web_search": StripToolRule("provider-switch", OPENROUTER_SEARCH),
+        "openrouter:web_fetch": StripToolRule("provider-switch", BoundedToolRule("web-fetch")),
     },
     absent=UNKNOWN_TOOL,
-    otherwise=UNKNOWN_TOOL,
-    families=(
+    default=UNKNOWN_TOOL,
+    patterns=(
         (f"web_search(?:{_DATED})?", _SEARCH),
         (f"web_search_preview(?:{_DATED})?", _SEARCH_PREVIEW),
-        (r"openrouter:[a-z_-]{1,40}", LostTool("provider-switch")),
+        (r"openrouter:[a-z_-]{1,40}", StripToolRule("provider-switch")),
     ),
 )
-TOOL.kinds["namespace"] = ObjectRule(
+TOOL.variants["namespace"] = ObjectRule(
     {
-        "type": KIND,
+        "type": TYPE,
         "name": NAME,
         "description": TEXT,
         "defer_loading": FLAG,
@@ -215,13 +219,13 @@ TOOL.kinds["namespace"] = ObjectRule(
 
 # --- items ----------------------------------------------------------------------------------------
 
-_ITEM: dict[str, ValueRule] = {"type": KIND, "id": ID, "status": LEVEL}
+_ITEM: dict[str, ValueRule] = {"type": TYPE, "id": ID, "status": KEYWORD}
 _CALL: dict[str, ValueRule] = {
     **_ITEM,
     "call_id": ID,
-    **all_by("name namespace created_by", NAME),
+    **each_field("name namespace created_by", NAME),
     "async": FLAG,
-    "caller": direct_caller,
+    "caller": DIRECT_CALLER,
 }
 
 
@@ -242,7 +246,7 @@ class InlineItemRule(ValueRule):
             walk.refuse(path, "stored-state")
         self.members(walk, value, path)
 
-    def inside(self) -> Inside:
+    def children(self) -> Children:
         return (("", self.members),)
 
 
@@ -257,7 +261,7 @@ class _Reasoning(InlineItemRule):
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         item = cast("Json", value)
         alone = item.get("id") is not None and not item.get("encrypted_content") and not item.get("content")
-        if alone and not walk.open("stored-state"):
+        if alone and not walk.allows("stored-state"):
             if not item.get("summary"):
                 walk.strip(path, "stored-state")
                 return
@@ -275,50 +279,50 @@ class _Told(InlineItemRule):
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         item = cast("Json", value)
         alone = item.get("id") is not None and all(item.get(name) is None for name in self.content)
-        if alone and not walk.open("stored-state"):
+        if alone and not walk.allows("stored-state"):
             walk.strip((path, "id"), "stored-state")
         self.members(walk, value, path)
 
 
 _MESSAGE = InlineItemRule(
-    {**_ITEM, "role": ROLE, "phase": LEVEL, "name": NAME, "content": CONTENT}, "content"
+    {**_ITEM, "role": ROLE, "phase": KEYWORD, "name": NAME, "content": CONTENT}, "content"
 )
-_OUTPUT = _Told({**_CALL, **all_by("is_error success", FLAG), "output": CONTENT}, "output")
+_OUTPUT = _Told({**_CALL, **each_field("is_error success", FLAG), "output": CONTENT}, "output")
 _RAN = RefuseRule("provider-history")
 _COMMAND = ObjectRule(
     {
-        "type": LEVEL,
-        **all_by("command commands", TEXTS),
+        "type": KEYWORD,
+        **each_field("command commands", TEXTS),
         "env": VARIABLES,
-        **all_by("timeout_ms max_output_length", NUMBER),
-        **all_by("user working_directory", TEXT),
+        **each_field("timeout_ms max_output_length", NUMBER),
+        **each_field("user working_directory", TEXT),
     }
 )
-_POINT = ObjectRule(all_by("x y", NUMBER))
+_POINT = ObjectRule(each_field("x y", NUMBER))
 _ACTION = ObjectRule(
     {
-        "type": LEVEL,
-        "button": LEVEL,
-        **all_by("x y scroll_x scroll_y", NUMBER),
+        "type": KEYWORD,
+        "button": KEYWORD,
+        **each_field("x y scroll_x scroll_y", NUMBER),
         "keys": TEXTS,
         "path": ListRule(_POINT),
         "text": TEXT,
     }
 )
-_CHECKS = ListRule(ObjectRule({"id": ID, **all_by("code message", TEXT)}))
+_CHECKS = ListRule(ObjectRule({"id": ID, **each_field("code message", TEXT)}))
 _SHOWN = ObjectRule(
     {
-        **all_by("stdout stderr", TEXT),
-        "outcome": ObjectRule({"type": LEVEL, "exit_code": NUMBER}),
+        **each_field("stdout stderr", TEXT),
+        "outcome": ObjectRule({"type": KEYWORD, "exit_code": NUMBER}),
         "created_by": NAME,
     }
 )
 _SEARCHED = ObjectRule(
     {
-        "type": LEVEL,
-        **all_by("query url pattern", TEXT),
+        "type": KEYWORD,
+        **each_field("query url pattern", TEXT),
         "queries": TEXTS,
-        "sources": ListRule(ObjectRule({"type": LEVEL, **all_by("url name title", TEXT)})),
+        "sources": ListRule(ObjectRule({"type": KEYWORD, **each_field("url name title", TEXT)})),
     }
 )
 _FOUND = ObjectRule(
@@ -326,10 +330,10 @@ _FOUND = ObjectRule(
 )
 _DRAWN: dict[str, ValueRule] = {
     **_ITEM,
-    "result": inline_bytes,
+    "result": INLINE_BYTES,
     "revised_prompt": TEXT,
     "size": SIZE,
-    **all_by("action background output_format quality", LEVEL),
+    **each_field("action background output_format quality", KEYWORD),
 }
 
 
@@ -340,7 +344,7 @@ def _local_environment(walk: PolicyWalk, value: Any, path: Path) -> None:
     _LOCAL_ENVIRONMENT(walk, value, path)
 
 
-_LOCAL_ENVIRONMENT = ObjectRule({"type": KIND, "skills": ListRule(_SKILL)})
+_LOCAL_ENVIRONMENT = ObjectRule({"type": TYPE, "skills": ListRule(_SKILL)})
 _is_local = CustomRule(_local_environment, _LOCAL_ENVIRONMENT)
 _BY_ID = RefuseRule("stored-state")
 
@@ -356,9 +360,11 @@ def _untyped(walk: PolicyWalk, value: Any, path: Path) -> None:
     check(walk, value, path)
 
 
-_SUMMARY = ListRule(VariantRule({"summary_text": PART.kinds["summary_text"], "text": PART.kinds["text"]}))
+_SUMMARY = ListRule(
+    VariantRule({"summary_text": PART.variants["summary_text"], "text": PART.variants["text"]})
+)
 _SHAPE: dict[str, ValueRule] = {
-    "type": KIND,
+    "type": TYPE,
     "name": NAME,
     "description": TEXT,
     "schema": SCHEMA,
@@ -366,7 +372,7 @@ _SHAPE: dict[str, ValueRule] = {
 }
 TEXT_FORMAT = ObjectRule(
     {
-        "verbosity": LEVEL,
+        "verbosity": KEYWORD,
         "format": VariantRule(
             {
                 **JSON_FORMAT,
@@ -374,7 +380,7 @@ TEXT_FORMAT = ObjectRule(
                 "grammar": GRAMMAR,
             },
             absent=StripRule("unknown-value"),
-            otherwise=StripRule("unknown-value"),
+            default=StripRule("unknown-value"),
         ),
     }
 )
@@ -382,13 +388,15 @@ ITEM = VariantRule(
     {
         "message": _MESSAGE,
         "reasoning": _Reasoning(
-            {**_ITEM, "summary": _SUMMARY, "encrypted_content": SEALED, "content": CONTENT},
+            {**_ITEM, "summary": _SUMMARY, "encrypted_content": OPAQUE_STATE, "content": CONTENT},
             "encrypted_content content summary",
         ),
         "compaction": InlineItemRule(
-            {**_ITEM, "encrypted_content": SEALED, "created_by": NAME}, "encrypted_content"
+            {**_ITEM, "encrypted_content": OPAQUE_STATE, "created_by": NAME}, "encrypted_content"
         ),
-        "compaction_summary": InlineItemRule({**_ITEM, "encrypted_content": SEALED}, "encrypted_content"),
+        "compaction_summary": InlineItemRule(
+            {**_ITEM, "encrypted_content": OPAQUE_STATE}, "encrypted_content"
+        ),
         "compaction_trigger": _Told(_ITEM, ""),
         "configuration_update": _Told(
             {**_ITEM, "reasoning": REASONING, "text": TEXT_FORMAT}, "reasoning text"
@@ -396,12 +404,13 @@ ITEM = VariantRule(
         "function_call": InlineItemRule({**_CALL, "arguments": ARGUMENTS}, "name"),
         "custom_tool_call": InlineItemRule({**_CALL, "input": TEXT}, "name"),
         "tool_search_call": InlineItemRule(
-            {**_CALL, "arguments": ARGUMENTS, "execution": LEVEL}, "arguments"
+            {**_CALL, "arguments": ARGUMENTS, "execution": KEYWORD}, "arguments"
         ),
         "local_shell_call": InlineItemRule({**_CALL, "action": _COMMAND}, "action"),
         "shell_call": InlineItemRule({**_CALL, "action": _COMMAND, "environment": _is_local}, "action"),
         "apply_patch_call": InlineItemRule(
-            {**_CALL, "operation": ObjectRule({"type": LEVEL, **all_by("path diff", TEXT)})}, "operation"
+            {**_CALL, "operation": ObjectRule({"type": KEYWORD, **each_field("path diff", TEXT)})},
+            "operation",
         ),
         "computer_call": InlineItemRule(
             {**_CALL, "action": _ACTION, "actions": ListRule(_ACTION), "pending_safety_checks": _CHECKS},
@@ -417,7 +426,7 @@ ITEM = VariantRule(
         "computer_call_output": _Told(
             {**_CALL, "acknowledged_safety_checks": _CHECKS, "output": CONTENT}, "output"
         ),
-        "tool_search_output": _Told({**_CALL, "execution": LEVEL, "tools": ListRule(TOOL)}, "tools"),
+        "tool_search_output": _Told({**_CALL, "execution": KEYWORD, "tools": ListRule(TOOL)}, "tools"),
         "additional_tools": _Told(
             {**_ITEM, "role": ROLE, "tools": ListRule(TOOL, when_empty="parent")}, "tools"
         ),
@@ -427,10 +436,10 @@ ITEM = VariantRule(
         ),
         "image_generation_call": InlineItemRule(_DRAWN, "result"),
         "code_interpreter_call": RefuseRule(
-            "provider-history", ObjectRule({"container_id": _STORED}, otherwise=OPENED)
+            "provider-history", ObjectRule({"container_id": _STORED}, default=ANY_VALUE)
         ),
         "item_reference": _BY_ID,
-        **all_by(
+        **each_field(
             "mcp_approval_response mcp_approval_request mcp_call mcp_list_tools program program_output "
             "agent_message multi_agent_call multi_agent_call_output",
             _RAN,
@@ -445,37 +454,37 @@ ITEMS = UnionRule(text=TEXT, items=ListRule(ITEM))
 _STATE = RefuseRule("stored-state")
 _VARIABLE = UnionRule(text=TEXT, members=PART)
 _PROMPT = RefuseRule(
-    "stored-state", ObjectRule({"variables": ObjectRule({}, otherwise=_VARIABLE)}, otherwise=OPENED)
+    "stored-state", ObjectRule({"variables": ObjectRule({}, default=_VARIABLE)}, default=ANY_VALUE)
 )
 _INCLUDED = EnumRule(
     "file_search_call.results web_search_call.results web_search_call.action.sources message.input_image.image_url "
     "computer_call_output.output.image_url code_interpreter_call.outputs reasoning.encrypted_content message.output_text.logprobs"
 )
 TOP = ObjectRule(
-    of(
+    merge(
         SERVICES,
         ACCOUNT,
         {
-            "type": EnumRule("response.create response.steer", must=True),
+            "type": EnumRule("response.create response.steer", required=True),
             "model": MODEL,
             "tool_choice": CHOICE,
             "stop": STOP,
-            **all_by("parallel_tool_calls stream generate", FLAG),
-            **all_by(
+            **each_field("parallel_tool_calls stream generate", FLAG),
+            **each_field(
                 "max_output_tokens max_tool_calls temperature top_p top_k min_p top_logprobs seed presence_penalty frequency_penalty",
                 NUMBER,
             ),
             "stream_options": STREAM_OPTIONS,
             "reasoning": REASONING,
             "text": TEXT_FORMAT,
-            "truncation": LEVEL,
+            "truncation": KEYWORD,
             "include": ListRule(_INCLUDED),
-            "context_management": ListRule(ObjectRule({"type": LEVEL, "compact_threshold": NUMBER})),
-            "image": ObjectRule({"context_compression": LEVEL}),
+            "context_management": ListRule(ObjectRule({"type": KEYWORD, "compact_threshold": NUMBER})),
+            "image": ObjectRule({"context_compression": KEYWORD}),
             "stream_id": PatternRule(r"[A-Za-z0-9_-]{1,64}"),
             "input": ITEMS,
             "instructions": ITEMS,
-            "tools": tools_of(TOOL),
+            "tools": tool_list(TOOL),
             "store": OverwriteRule("store", value=False),
             "background": RefuseRule("background", harmless=(False,)),
             "background_options": StripRule("background"),
@@ -487,7 +496,7 @@ TOP = ObjectRule(
     )
 )
 _WORDS = frozenset({"function", "custom", "shell"})
-COUNT = ObjectRule(of(TOP.fields, {"store": StripRule("store")}))
+COUNT = ObjectRule(merge(TOP.fields, {"store": StripRule("store")}))
 """What is only counted is not kept, and has no member to say so with."""
-COUNT_FINISH = (ToolChoiceRule(TOOL, words=_WORDS),)
-FINISH = (*COUNT_FINISH, Counted("max_tool_calls", "web-search"))
+COUNT_FINISH = (ToolChoiceCheck(TOOL, other_types=_WORDS),)
+FINISH = (*COUNT_FINISH, MaxToolCallsCheck("max_tool_calls", "web-search"))
