@@ -8,11 +8,14 @@ import json
 import sys
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from modelplex.server.connection import Connection
+from modelplex.server.http_exchange import HttpExchange
+from modelplex.server.request_reader import RequestReader
 from tests.gateways import Running, gateway, one
 from tests.processes import CHAT, WAIT_S, chat, exchange, read_answer, request
 from tests.upstreams import Act, Scripted, answer, chat_answer, chunk, provider, stall, stream
@@ -256,3 +259,32 @@ async def test_a_body_is_freed_after_failover(tmp_path: Path, no_collector: None
         config = refused + one(first.url, name="first") + one(second.url, name="second") + failover
         async with gateway(config, folder=tmp_path) as running:
             assert await growth(running, post(GOOD, status=200)) < SLACK
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+CONNECTIONS = {
+    "silent": b"",
+    "half a head": HEALTH[:-2],
+    "no HTTP": b"\x16\x03\x01\r\n\r\n",
+    "answered": HEALTH,
+    "answered twice": HEALTH * 2,
+    "half a body": request("POST", CHAT, GOOD)[:200],
+    "refused": request("POST", "/v1/files", b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+async def test_a_closed_connection_is_freed_without_the_collector(
+    name: str, tmp_path: Path, no_collector: None
+) -> None:
+    config = "[server]\nmax_connections_per_caller = 2\n" + one("http://127.0.0.1:9/v1")
+    async with gateway(config, folder=tmp_path) as running:
+        for _ in range(4):
+            pair = await asyncio.open_unix_connection(running.socket)
+            pair[1].write(CONNECTIONS[name])
+            with suppress(TimeoutError):
+                await asyncio.wait_for(pair[0].read(9), 0.05)  # some of them get no response
+            pair[1].transport.abort()
+        await idle(running)
+        kinds = (Connection, HttpExchange, RequestReader)
+        assert [each for each in gc.get_objects() if isinstance(each, kinds)] == []

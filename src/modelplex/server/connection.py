@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         self.pending_refusal: bytes | None = None
         """Sent when the exchanges before it are over."""
         self.lingering = Lingering()
-        self.place = ConnectionPlace(traffic.shares, self)
+        self.place = ConnectionPlace(traffic.shares)
         self.body_pace = BodyPace(traffic.limits)
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         refused = self.place.take(
-            caller, listener=str(self.state["listener"]), over_http=self.state["kind"] == "tcp"
+            self, caller=caller, listener=str(self.state["listener"]), over_http=self.state["kind"] == "tcp"
         )
         if refused is not None and len(traffic.refused) < MAX_OVER_LIMIT:
             traffic.refused.add(self)
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         self.ignores_input = self.closing = True
         self.client_disconnected()
-        self.place.release()
+        self.place.release(self)
         self.traffic.remove(self)
         # These refer to the connection; without them it needs no garbage collector.
         self.active = None
@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
             on_response=self.response_complete,
         )
         scope["exchange"] = exchange  # type: ignore[typeddict-unknown-key]
-        self.place.mark_busy()
+        self.place.mark_busy(self)
         self.body_pace.restart(self.loop.time())
         if self.active is None and not self.closing:
             self.start(exchange)
@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
         exchange.message_event.set()
         if exchange.response_complete:
             # The request has now been read after all: the connection can be used again.
-            self.place.mark_idle()
+            self.place.mark_idle(self)
             self.deadline = self.loop.time() + self.limits.keep_alive
         elif self.flow.read_paused and not self.queue:
             # A disconnect must be seen while the app works.
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         elif self.pending_refusal is not None:
             self.refuse(self.pending_refusal)
         elif self.reader.stage == "between":
-            self.place.mark_idle()
+            self.place.mark_idle(self)
             self.deadline = self.loop.time() + self.limits.keep_alive
         elif self.reader.stage == "body":
             # Read on for a client that reads only when it has sent all. After `Expect:
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
             if self.reader.expects_100:
                 self.close()
         else:
-            self.place.mark_idle()
+            self.place.mark_idle(self)
 
     def refuse(self, refusal: bytes) -> None:
         """Send this in place of a response to the incoming request, and close. Earlier requests get
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
         unread = self.ignores_input or self.reader.stage != "between" or self.flow.read_paused
         self.ignores_input = self.closing = True
         # All that is left is that the client reads the response, which nobody else has to wait for.
-        self.place.mark_idle()
+        self.place.mark_idle(self)
         self.deadline = self.lingering.restart(
             unsent=self.transport.get_write_buffer_size(), now=self.loop.time()
         )
@@ -330,7 +330,7 @@ class Connection(asyncio.Protocol):
         """
         if self.transport.get_write_buffer_size():
             return False
-        self.place.release()
+        self.place.release(self)
         self.transport.abort()
         return True
 

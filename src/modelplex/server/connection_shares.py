@@ -158,39 +158,41 @@ class ConnectionShares:
 
 class ConnectionPlace:
     """The place of one connection in its caller's share. `holder` is None before it is taken, where
-    it was refused, and once it is released.
+    it was refused, and once it is released. It has no reference to its connection: a cycle of them
+    would be freed by the garbage collector alone.
     """
 
-    __slots__ = ("_connection", "_shares", "holder")
+    __slots__ = ("_shares", "holder")
 
-    def __init__(self, shares: ConnectionShares, connection: IdleConnection) -> None:
+    def __init__(self, shares: ConnectionShares) -> None:
         self._shares = shares
-        self._connection = connection
         self.holder: ShareHolder | None = None
 
-    def take(self, caller: str, *, listener: str, over_http: bool) -> ShareRefused | None:
+    def take(
+        self, connection: IdleConnection, *, caller: str, listener: str, over_http: bool
+    ) -> ShareRefused | None:
         """Returns why there is no room. A connection begins idle."""
         entered = self._shares.enter(caller, listener=listener, over_http=over_http)
         if isinstance(entered, ShareRefused):
             return entered
         self.holder = entered
-        self.mark_idle()
+        self.mark_idle(connection)
         return None
 
-    def mark_idle(self) -> None:
+    def mark_idle(self, connection: IdleConnection) -> None:
         """No request is in progress: the connection may be closed for another one."""
         if self.holder is not None:
-            self.holder.idle[self._connection] = None
+            self.holder.idle[connection] = None
 
-    def mark_busy(self) -> None:
+    def mark_busy(self, connection: IdleConnection) -> None:
         if self.holder is not None:
-            self.holder.idle.pop(self._connection, None)
+            self.holder.idle.pop(connection, None)
 
-    def release(self) -> None:
+    def release(self, connection: IdleConnection) -> None:
         """The place is free for another connection. The second time it does nothing."""
         holder, self.holder = self.holder, None
         if holder is not None:
-            self._shares.leave(holder, self._connection)
+            self._shares.leave(holder, connection)
 
 
 def _full(limit: int, what: str) -> str:
