@@ -193,14 +193,14 @@ def chunk_us(form: str, dialect: str) -> float:
     """Microseconds for one event of a stream, its request not counted."""
     asked = ParsedRequest(read(form, ask(form, stream=True), stream=True), id="mpx-1", created=1)
     events = STREAMS[dialect]()
-    passage = asked.passage(Attempt("p", "m", dialect))
+    exchange = asked.exchange(Attempt("p", "m", dialect))
     began = time.process_time()
     for event in events:
-        passage.feed(event)
-    passage.end()
+        exchange.feed(event)
+    exchange.end()
     spent = time.process_time() - began
-    if passage.failed is not None:
-        raise RuntimeError(f"{form} before {dialect}: {passage.failed}")
+    if exchange.failed is not None:
+        raise RuntimeError(f"{form} before {dialect}: {exchange.failed}")
     return spent / len(events) * 1e6
 
 
@@ -209,7 +209,7 @@ def body_us(form: str, dialect: str) -> float:
     body = ask(form, stream=False)
     began = time.process_time()
     for _ in range(BODIES):
-        ParsedRequest(read(form, body, stream=False), id="mpx-1", created=1).passage(
+        ParsedRequest(read(form, body, stream=False), id="mpx-1", created=1).exchange(
             Attempt("p", "m", dialect)
         )
     return (time.process_time() - began) / BODIES * 1e6

@@ -82,7 +82,7 @@ async def exchange(address: Address, data: bytes, *, half_close: bool = False) -
         return got
 
 
-def read_answer(data: bytes, *, head: bool = False) -> Answer:
+def read_response(data: bytes, *, head: bool = False) -> Answer:
     """The first response in these bytes."""
     top, found, rest = data.partition(b"\r\n\r\n")
     assert found, f"no response: {data[:200]!r}"
@@ -147,7 +147,7 @@ class Gateway:
         at: Address | None = None,
     ) -> Answer:
         data = request(method, target, body, headers=headers)
-        return read_answer(await exchange(at or self.address, data), head=method == "HEAD")
+        return read_response(await exchange(at or self.address, data), head=method == "HEAD")
 
     async def chat(self, model: str = "m", *, at: Address | None = None, **more: Any) -> Answer:
         return await self.ask("POST", CHAT, chat(model, **more), at=at)

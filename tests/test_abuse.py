@@ -33,7 +33,7 @@ from tests.processes import (
     chat,
     connect,
     exchange,
-    read_answer,
+    read_response,
     request,
     served,
     until,
@@ -150,7 +150,7 @@ class World:
 
     def answer(self, data: bytes, *, unix: bool = False) -> Answer:
         """The answer to these bytes; nothing may follow it."""
-        got = read_answer(self.raw(data, unix=unix))
+        got = read_response(self.raw(data, unix=unix))
         assert got.whole
         assert got.rest == b""
         return got
@@ -394,7 +394,7 @@ def test_pipelined_requests_are_answered_in_order_whoever_they_are_for(world: Wo
     rest = world.raw(b"".join(several))
     got: list[Answer] = []
     while rest:
-        got.append(read_answer(rest))
+        got.append(read_response(rest))
         rest = got[-1].rest
     assert [each.status for each in got] == [200, 200, 200, 400, 200]
     assert got[2].body.endswith(b"data: [DONE]\n\n")
@@ -435,7 +435,7 @@ def test_who_sends_a_head_byte_by_byte_is_not_waited_for(world: World) -> None:
         writer.close()
         return got
 
-    assert read_answer(world.do(drip())).status == 408
+    assert read_response(world.do(drip())).status == 408
 
 
 # --- bodies that are no request -------------------------------------------------------------------
@@ -1023,4 +1023,4 @@ async def test_each_of_200_streams_gets_its_own_bytes_and_no_others(tmp_path: Pa
             )
         )
     for name, data in zip(names, got, strict=True):
-        assert read_answer(data).body == b"".join(pieces(name))
+        assert read_response(data).body == b"".join(pieces(name))

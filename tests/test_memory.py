@@ -17,7 +17,7 @@ from modelplex.server.connection import Connection
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.request_reader import RequestReader
 from tests.gateways import Running, gateway, one
-from tests.processes import CHAT, WAIT_S, chat, exchange, read_answer, request
+from tests.processes import CHAT, WAIT_S, chat, exchange, read_response, request
 from tests.upstreams import Act, Scripted, answer, chat_answer, chunk, provider, stall, stream
 
 BODY = 1_000_000
@@ -98,7 +98,7 @@ async def idle(running: Running) -> None:
 
 def post(body: bytes, *, path: str = CHAT, status: int, headers: tuple[str, ...] = ()) -> Way:
     async def way(running: Running) -> None:
-        got = read_answer(await exchange(running.socket, request("POST", path, body, headers=headers)))
+        got = read_response(await exchange(running.socket, request("POST", path, body, headers=headers)))
         assert got.status == status, got.body[:500]
 
     return way
@@ -185,7 +185,7 @@ async def test_a_rate_limited_body_is_freed_without_the_collector(tmp_path: Path
     agent = f'[[agents]]\nname = "a"\nsocket = "{tmp_path / "a.sock"}"\nrate = {{ requests = 1 }}\n'
     async with gateway(one("http://127.0.0.1:9/v1") + agent, folder=tmp_path) as running:
         running.socket = str(tmp_path / "a.sock")
-        first = read_answer(await exchange(running.socket, request("POST", CHAT, GOOD)))
+        first = read_response(await exchange(running.socket, request("POST", CHAT, GOOD)))
         assert first.status == 502
         assert await growth(running, post(GOOD, status=429)) < SLACK
 

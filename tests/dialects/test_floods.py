@@ -102,7 +102,7 @@ def chunks(flood: Iterator[bytes]) -> Iterator[bytes]:
 def test_a_stream_without_an_end_is_ended_and_holds_no_more_than_its_cap(
     provider: str, flood: str, client: str
 ) -> None:
-    way = ParsedRequest(asked(client), id="x", created=0).passage(
+    way = ParsedRequest(asked(client), id="x", created=0).exchange(
         Attempt(provider="p", model="m", dialect=provider, endpoint=ENDPOINTS[provider])
     )
     fed = 0
@@ -140,7 +140,7 @@ def test_a_later_chunk_is_no_more_work_than_an_earlier_one(
 ) -> None:
     monkeypatch.setattr(quota, "MAX_HELD", 64 * CAP)
     for client in (provider, OFTEN.get(provider, "openai_chat")):
-        way = ParsedRequest(asked(client), id="x", created=0).passage(
+        way = ParsedRequest(asked(client), id="x", created=0).exchange(
             Attempt(provider="p", model="m", dialect=provider, endpoint=ENDPOINTS[provider])
         )
         pieces = chunks(FLOODS[provider][flood]())

@@ -55,7 +55,7 @@ def claude(*, output: int = 1) -> list[bytes]:
 
 
 def hidden_thoughts() -> list[bytes]:
-    """A message whose thoughts are not shown: only their seal comes."""
+    """A message whose thoughts are not shown: only their state comes."""
     thinking = {
         "type": "content_block_start",
         "index": 0,

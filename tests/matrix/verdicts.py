@@ -77,7 +77,7 @@ def ask_for(form: Form, said: dict[str, Any], model: str) -> RawRequest:
     )
 
 
-def passage(form: Form, said: dict[str, Any], target: Target, model: str) -> Exchange:
+def exchange(form: Form, said: dict[str, Any], target: Target, model: str) -> Exchange:
     """Raises Unsupported or StatePinned; BadRequest where the probe itself is wrong."""
     ask = ask_for(form, said, model)
     if ask.dialect == openai_responses.DIALECT:
@@ -85,7 +85,7 @@ def passage(form: Form, said: dict[str, Any], target: Target, model: str) -> Exc
             openai_responses.check_state(ask, keeps=False)
         except BadRequest as error:
             raise Unsupported(error.message, param=error.param) from None
-    return ParsedRequest(ask, id="x", created=0).passage(attempt_at(target, form, model))
+    return ParsedRequest(ask, id="x", created=0).exchange(attempt_at(target, form, model))
 
 
 def verdict(probe: Probe, form: Form, target: Target) -> str:
@@ -97,12 +97,12 @@ def verdict(probe: Probe, form: Form, target: Target) -> str:
 def of_model(probe: Probe, form: Form, target: Target, model: str) -> str:
     said = {**probe.beside, **probe.body}
     try:
-        sent = passage(form, said, target, model)
+        sent = exchange(form, said, target, model)
     except StatePinned:
         return PINNED
     except Unsupported:
         return REFUSED
-    without = passage(form, probe.beside, target, model)
+    without = exchange(form, probe.beside, target, model)
     if sent.passing and not sent.changes and _same(sent.body, ask_for(form, said, model)):
         return PASSES
     # What is lost with the probe or without it is another matter.
@@ -154,8 +154,8 @@ _PLAIN: tuple[Event, ...] = (ResponseStarted(id="a", model="m"), TextDelta(0, "W
 def _answer(form: Form, said: dict[str, Any], events: tuple[Event, ...]) -> tuple[bytes, dict[str, None]]:
     call = ParsedRequest(ask_for(form, said, "m"), id="x", created=0).call
     told = (*events, UsageReported(Usage(fresh=1, output=1)))
-    body, changes = client_dialect(form.dialect).write_answer(told, call, id="x", created=0, model="m")
+    body, changes = client_dialect(form.dialect).write_response(told, call, id="x", created=0, model="m")
     return body, {change.op: None for change in changes}
 
 
-__all__ = ["Target", "answer_verdict", "passage", "verdict"]
+__all__ = ["Target", "answer_verdict", "exchange", "verdict"]

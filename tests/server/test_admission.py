@@ -14,7 +14,7 @@ import pytest
 from modelplex.core.errors import AgentLimited, Busy
 from modelplex.server.admission import BodyMemory, Reservation
 from tests.gateways import Running, gateway, one
-from tests.processes import CHAT, WAIT_S, Answer, chat, exchange, read_answer, request
+from tests.processes import CHAT, WAIT_S, Answer, chat, exchange, read_response, request
 from tests.upstreams import Act, answer, chat_answer, provider, stall
 
 KIB = 1024
@@ -112,10 +112,10 @@ class Open:
         """
         async with asyncio.timeout(WAIT_S):
             top = await self.reader.readuntil(b"\r\n\r\n")
-            length = int(read_answer(top).headers["content-length"])
+            length = int(read_response(top).headers["content-length"])
             body = await self.reader.readexactly(length)
         self.close()
-        return read_answer(top + body)
+        return read_response(top + body)
 
     def close(self) -> None:
         self.writer.close()
@@ -177,7 +177,7 @@ async def test_other_callers_find_room_beside_full_shares(tmp_path: Path) -> Non
         got = await third.answer()
         assert (got.status, got.error["code"], got.headers["retry-after"]) == (503, "body_memory_full", "1")
         for where in (str(tmp_path / "c.sock"), running.socket):
-            got = read_answer(await exchange(where, request("POST", CHAT, chat(text="x" * 9000))))
+            got = read_response(await exchange(where, request("POST", CHAT, chat(text="x" * 9000))))
             assert got.status == 502
         for each in held:
             each.close()
@@ -210,7 +210,7 @@ async def test_a_body_in_pieces_arrives_whole(size: int, tmp_path: Path) -> None
             if at % (7 * size) == 0:
                 await asyncio.sleep(0)
         writer.write(b"0\r\n\r\n")
-        got = read_answer(await asyncio.wait_for(reader.read(), WAIT_S))
+        got = read_response(await asyncio.wait_for(reader.read(), WAIT_S))
         writer.close()
         assert got.status == 200
         assert up.seen[0].json["messages"][0]["content"] == text
@@ -289,7 +289,7 @@ async def test_a_client_that_is_still_sending_gets_to_read_the_refusal(tmp_path:
     config = NOBODY + agent(tmp_path, "a", "rate = { requests = 1 }")
     async with gateway(config, folder=tmp_path):
         where = str(tmp_path / "a.sock")
-        assert read_answer(await exchange(where, request("POST", CHAT, chat()))).status == 502
+        assert read_response(await exchange(where, request("POST", CHAT, chat()))).status == 502
         size = 30_000_000
         sent = await Open(where).begin(head(size))
         sent.writer.write(b"x" * size)

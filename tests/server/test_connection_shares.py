@@ -20,7 +20,7 @@ from modelplex.server.connection_shares import (
 )
 from modelplex.server.head_memory import MAX_HEADS
 from tests.gateways import Running, gateway, one
-from tests.processes import CHAT, WAIT_S, chat, exchange, read_answer, request
+from tests.processes import CHAT, WAIT_S, chat, exchange, read_response, request
 from tests.upstreams import provider, stall
 
 NOBODY = one("http://127.0.0.1:9/v1")
@@ -182,7 +182,7 @@ async def test_thousands_of_idle_connections_of_an_agent_take_nothing_of_others(
             await open_connections(running, 512)
             assert running.process.traffic.shares.count == 512
             for where in (str(tmp_path / "b.sock"), str(tmp_path / "a.sock"), running.socket):
-                assert read_answer(await exchange(where, request("GET", "/health"))).status == 200
+                assert read_response(await exchange(where, request("GET", "/health"))).status == 200
             assert (await running.ask("GET", "/health?detail")).status == 200
             assert (await running.ask("GET", "/_internal/status")).status == 200
             assert (await running.chat()).status == 502
@@ -198,12 +198,12 @@ async def test_an_agent_whose_connections_are_all_busy_is_told_so(tmp_path: Path
             async with asyncio.timeout(WAIT_S):
                 while len(running.process.traffic.running) < 3:
                     await asyncio.sleep(0.005)
-            got = read_answer(await exchange(str(tmp_path / "a.sock"), request("GET", "/health")))
+            got = read_response(await exchange(str(tmp_path / "a.sock"), request("GET", "/health")))
             assert (got.status, got.error["code"]) == (429, "too_many_connections")
             assert "max_connections_per_caller" in got.error["message"]
             assert got.headers["retry-after"] == "1"
             for where in (str(tmp_path / "b.sock"), running.socket):
-                assert read_answer(await exchange(where, request("GET", "/health"))).status == 200
+                assert read_response(await exchange(where, request("GET", "/health"))).status == 200
             assert len(running.process.traffic.running) == 3
 
 
@@ -224,10 +224,10 @@ async def test_large_heads_have_a_bound_together(whole: bool, tmp_path: Path) ->
                     await asyncio.to_thread(flood.connect, running.socket, data)
 
             await asyncio.wait_for(pour(), WAIT_S)
-            refused = read_answer(await exchange(running.socket, data if whole else data + rest))
+            refused = read_response(await exchange(running.socket, data if whole else data + rest))
             assert (refused.status, refused.error["code"]) == (503, "heads_full")
             assert traffic.heads.used < 2 * MAX_HEADS
-            got = read_answer(await exchange(running.socket, request("GET", "/health")))
+            got = read_response(await exchange(running.socket, request("GET", "/health")))
             assert got.status == 200
         async with asyncio.timeout(WAIT_S):
             while traffic.open:

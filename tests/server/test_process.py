@@ -31,7 +31,7 @@ from tests.processes import (
     json_lines,
     names,
     ports_of,
-    read_answer,
+    read_response,
     request,
     run,
     served,
@@ -216,7 +216,7 @@ async def test_a_signal_lets_the_running_stream_finish_and_takes_nothing_new(
         await until(lambda: not answers(gateway.address), what="the end of accepting")
         assert gateway.popen.poll() is None
         held.gate.set()
-        got = read_answer(await rest())
+        got = read_response(await rest())
         assert got.whole
         assert b'"last"' in got.body
         assert got.body.endswith(b"data: [DONE]\n\n")
@@ -233,7 +233,7 @@ async def test_a_second_signal_ends_the_patience_of_the_drain(tmp_path: Path, nu
         gateway.signal(number)
         await gateway.line("stopping")
         gateway.signal(number)
-        got = read_answer(await rest())
+        got = read_response(await rest())
         # The caller is told, and does not take it for the end.
         assert got.whole
         assert b"[DONE]" not in got.body
@@ -268,7 +268,7 @@ async def test_a_hangup_signal_or_a_changed_file_loads_the_config_and_a_faulty_o
         gateway.signal(signal.SIGHUP)
         await until(lambda: reloads() == 2, what="the reload by a signal")
         held.gate.set()
-        got = read_answer(await rest())
+        got = read_response(await rest())
         assert got.whole
         assert b'"last"' in got.body
 

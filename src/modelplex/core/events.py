@@ -135,7 +135,7 @@ class OpaqueStateReceived(msgspec.Struct, frozen=True):
     """
 
     part: int
-    seal: OpaqueState
+    state: OpaqueState
     choice: int = 0
     redacted: bool = False
 

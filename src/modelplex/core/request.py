@@ -195,22 +195,22 @@ class SearchResultPart(msgspec.Struct, frozen=True):
 
 class ReasoningPart(msgspec.Struct, frozen=True):
     """Reasoning of an assistant turn. `text` may be empty (omitted or redacted); `redacted` means
-    that only the seal exists.
+    that only the state exists.
 
     `summary` is true where the text is the provider's summary of its reasoning and not the
     reasoning itself.
     """
 
     text: str
-    seal: OpaqueState | None = None
+    state: OpaqueState | None = None
     redacted: bool = False
     summary: bool = False
 
 
 class ToolCallPart(msgspec.Struct, frozen=True):
-    """A client tool's call. `arguments` is the JSON text as the model wrote it ("{}" where there
-    was nothing); of a free-form tool (`free`) it is the plain text. `seal` is a signature that must
-    return on this very part (Gemini). `extra` are members that only the Call's own dialect has
+    """A call of a client's tool. `arguments` is the JSON text as the model wrote it, "{}" where it
+    wrote nothing; of a free-form tool (`free`) it is plain text. `state` is a signature that must
+    come back with this part (Gemini). `extra` are members of the request's own dialect
     (Anthropic's `caller`, `toolset_name`), unread.
     """
 
@@ -220,7 +220,7 @@ class ToolCallPart(msgspec.Struct, frozen=True):
     free: bool = False
     namespace: str | None = None
     cache: CacheBreakpoint | None = None
-    seal: OpaqueState | None = None
+    state: OpaqueState | None = None
     extra: dict[str, msgspec.Raw] = {}
 
 

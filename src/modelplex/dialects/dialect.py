@@ -43,7 +43,7 @@ CONVERSATION: Endpoint = "chat/completions"
 
 class ObservedResponse(msgspec.Struct, frozen=True):
     """What was observed of an answer that passed untouched. `finish` is the dialect's own word;
-    `error` is why it is no answer, if it is none. `seals` are the opaque states it contained, as
+    `error` is why it is no answer, if it is none. `states` are the opaque states it contained, as
     they stand in the body, so that they find their way back. `characters` is the length of its
     text, thoughts and arguments as far as they came; of a whole answer it is told only where
     `usage` is not. `counted_at` is what `characters` was when `usage` was told: a stream can end
@@ -54,7 +54,7 @@ class ObservedResponse(msgspec.Struct, frozen=True):
     finish: str | None = None
     usage: Usage | None = None
     error: ModelplexError | None = None
-    seals: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
     characters: int = 0
     counted_at: int = 0
 
@@ -182,7 +182,7 @@ class ClientDialect(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     read_call: Callable[[RawRequest], ChatRequest]
-    write_answer: WriteResponse
+    write_response: WriteResponse
     writer: MakeWriter
 
 
@@ -191,7 +191,7 @@ class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
 
     write_call   the request body. Raises Unsupported naming the part that the dialect cannot
                  express; what it can only approximate is in `changes`
-    read_answer  a whole response. What is none gives ResponseFailed: half a JSON, an error object
+    read_response  a whole response. What is none gives ResponseFailed: half a JSON, an error object
                  inside a 200, no choices
     reader       of a streamed response
     read_error   a response with a status of 300 or more (status, headers, body), as an error of our
@@ -201,7 +201,7 @@ class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     write_call: Callable[[ChatRequest, Attempt], ProviderRequest]
-    read_answer: Callable[[bytes, Attempt, ProviderRequest], list[Event]]
+    read_response: Callable[[bytes, Attempt, ProviderRequest], list[Event]]
     reader: Callable[[Attempt, ProviderRequest], ResponseReader]
     read_error: Callable[[int, Mapping[str, str], bytes], ModelplexError]
     read_models: Callable[[bytes], list[ListedModel]]
@@ -218,12 +218,13 @@ class MakeObserver(Protocol):
 class PassthroughDialect(msgspec.Struct, frozen=True, kw_only=True):
     """What a dialect that is spoken on both sides needs for responses that pass unchanged.
 
-    look   observes a whole response; its `error` says why it is none (half a JSON, an error object
-           inside a 200, no choices)
+    observer  of a stream
+    observe   observes a whole response; `error` of the result says why it is invalid (incomplete
+              JSON, an error object inside a 200, no choices)
     """
 
-    watch: MakeObserver
-    look: Callable[[bytes], ObservedResponse]
+    observer: MakeObserver
+    observe: Callable[[bytes], ObservedResponse]
     framing: StreamFraming
 
 
@@ -265,13 +266,13 @@ class ClientEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a provider is asked for embeddings, and gives them. `look` observes a response that
+    """How a provider is asked for embeddings, and gives them. `observe` observes a response that
     passes unchanged.
     """
 
     write: Callable[[EmbeddingRequest, Attempt], ProviderRequest]
     read: Callable[[bytes], EmbeddingResponse]
-    look: Callable[[bytes], ObservedResponse]
+    observe: Callable[[bytes], ObservedResponse]
 
 
 class Amendment(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ from modelplex.core.events import (
     UsageReported,
 )
 from modelplex.core.request import Attempt, Change, ProviderRequest, RawRequest
-from modelplex.dialects.core.estimate import billed, estimated, sealed_characters
+from modelplex.dialects.core.estimate import billed, estimated, hidden_characters
 from modelplex.dialects.core.foreign_errors import QUOTED
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import LINE_CAP
@@ -122,8 +122,8 @@ class Passthrough(_Fresh):
         self.media_type = dialect.framing.media_type
         self._ask = ask
         self._dialect = dialect
-        self._watch: PassthroughObserver | None = (
-            dialect.watch(ask, withhold_usage=asked_usage) if ask.stream else None
+        self._observer: PassthroughObserver | None = (
+            dialect.observer(ask, withhold_usage=asked_usage) if ask.stream else None
         )
         self._seen = ObservedResponse()
 
@@ -132,7 +132,7 @@ class Passthrough(_Fresh):
         """What the provider did not count is estimated, of an answer that there was; the client
         gets what came.
         """
-        seen = self._watch.seen if self._watch is not None else self._seen
+        seen = self._observer.seen if self._observer is not None else self._seen
         if seen.usage is None and not (self.has_output or seen.finish):
             return seen
         usage = billed(self._ask, seen.usage, characters=seen.characters, counted_at=seen.counted_at)
@@ -140,44 +140,44 @@ class Passthrough(_Fresh):
 
     @property
     def complete(self) -> bool:
-        seen = self._watch.seen if self._watch is not None else self._seen
+        seen = self._observer.seen if self._observer is not None else self._seen
         return seen.finish is not None and seen.error is None
 
     def whole(self, body: bytes) -> bytes:
-        seen = self._seen = self._dialect.look(body)
+        seen = self._seen = self._dialect.observe(body)
         if seen.error is not None:
             raise seen.error
         return body
 
     def feed(self, data: bytes) -> bytes:
-        watch = self._watch
-        assert watch is not None
+        observer = self._observer
+        assert observer is not None
         try:
-            out = watch.feed(data)
+            out = observer.feed(data)
         except UpstreamBroken as error:
             self.failed = detached(error)
             return b""
-        self.has_output = watch.has_output
-        if watch.failed is not None:
-            self._fail(watch)
+        self.has_output = observer.has_output
+        if observer.failed is not None:
+            self._fail(observer)
         return out
 
     def end(self) -> bytes:
-        watch = self._watch
-        assert watch is not None
+        observer = self._observer
+        assert observer is not None
         try:
-            out = watch.end()
+            out = observer.end()
         except UpstreamBroken as error:
             self.failed = detached(error)
             return b""
-        self.has_output = watch.has_output
-        if watch.failed is not None:
-            self._fail(watch)
+        self.has_output = observer.has_output
+        if observer.failed is not None:
+            self._fail(observer)
         return out
 
-    def _fail(self, watch: PassthroughObserver) -> None:
-        self.failed = watch.failed
-        self.error_was_forwarded = watch.error_forwarded
+    def _fail(self, observer: PassthroughObserver) -> None:
+        self.failed = observer.failed
+        self.error_was_forwarded = observer.error_forwarded
 
     def ping(self) -> bytes:
         return self._dialect.framing.ping
@@ -255,13 +255,15 @@ class EmbeddingPassthrough(OpaquePassthrough):
 
     media_type = "application/json"
 
-    def __init__(self, ask: RawRequest, attempt: Attempt, look: Callable[[bytes], ObservedResponse]) -> None:
+    def __init__(
+        self, ask: RawRequest, attempt: Attempt, observe: Callable[[bytes], ObservedResponse]
+    ) -> None:
         super().__init__(ask, attempt)
         self._ask = ask
-        self._look = look
+        self._observe = observe
 
     def whole(self, body: bytes) -> bytes:
-        seen = self._seen = self._look(body)
+        seen = self._seen = self._observe(body)
         if seen.error is not None:
             raise seen.error
         if seen.usage is None:
@@ -325,8 +327,8 @@ class Translation(_Fresh):
         self._counted_at = 0
         self._is_measured = False
         self._shown = -1
-        """The part that text came of last. A seal of another part has hidden thoughts."""
-        self._seals: list[str] = []
+        """The part that text came of last. A state of another part has hidden thoughts."""
+        self._opaque_states: list[str] = []
         self._losses: dict[Change, None] = {}
         """What the writer lost, each once."""
         self._silence = 0
@@ -342,7 +344,7 @@ class Translation(_Fresh):
         usage = self._usage
         if usage is not None or self.has_output or self._finish is not None:
             usage = billed(self._ask, usage, characters=self._characters, counted_at=self._counted_at)
-        return ObservedResponse(self._model, self._finish, usage, self.failed, tuple(self._seals))
+        return ObservedResponse(self._model, self._finish, usage, self.failed, tuple(self._opaque_states))
 
     @property
     def complete(self) -> bool:
@@ -423,9 +425,9 @@ class Translation(_Fresh):
             elif isinstance(
                 event, OpaqueStateReceived
             ):  # a client of the maker's own dialect gets it without an envelope
-                self._seals.append(event.seal.data)
+                self._opaque_states.append(event.state.data)
                 if event.part != self._shown:
-                    self._characters += sealed_characters(event.seal.data)
+                    self._characters += hidden_characters(event.state.data)
         elif isinstance(event, UsageReported):
             self._usage = event.usage
             self._counted_at = self._characters
@@ -450,7 +452,7 @@ class Translation(_Fresh):
             case ToolCallStarted():
                 self._quota.take_entry(event.name)
             case OpaqueStateReceived():
-                self._quota.take_entry(event.seal.data)
+                self._quota.take_entry(event.state.data)
             case CitationAdded() | MediaOutput():
                 self._quota.take_entry(bytes(event.raw))
             case _:

@@ -75,7 +75,7 @@ class ParsedRequest:
         assert self._dialect.embeddings_client is not None
         return self._dialect.embeddings_client.read(self.ask)
 
-    def passage(self, attempt: Attempt, *, call: ChatRequest | None = None) -> Exchange:
+    def exchange(self, attempt: Attempt, *, call: ChatRequest | None = None) -> Exchange:
         """The exchange with this candidate. `call` takes the place of the request where it had to
         be changed. Raises BadRequest or Unsupported.
         """
@@ -83,7 +83,7 @@ class ParsedRequest:
         if client.reframe is not None:
             events = msgspec.structs.replace(ask, dialect=client.family.name)
             inner = ParsedRequest(events, id=self._id, created=self._created)
-            return Reframed(inner.passage(attempt, call=call), client.reframe())
+            return Reframed(inner.exchange(attempt, call=call), client.reframe())
         if attempt.dialect == ask.dialect and call is None:
             return self._untouched(attempt)
         if (provider := DIALECTS.get(attempt.dialect)) is not None:
@@ -103,7 +103,7 @@ class ParsedRequest:
         if dialect.passthrough is not None:
             return Passthrough(ask, attempt, dialect.passthrough)
         if dialect.embeddings_provider is not None:
-            return EmbeddingPassthrough(ask, attempt, dialect.embeddings_provider.look)
+            return EmbeddingPassthrough(ask, attempt, dialect.embeddings_provider.observe)
         return OpaquePassthrough(ask, attempt)
 
     def _embeddings(
@@ -133,8 +133,8 @@ class ParsedRequest:
             self.ask,
             written,
             attempt,
-            read=lambda body: provider.read_answer(body, attempt, written),
-            write=lambda events: client.write_answer(
+            read=lambda body: provider.read_response(body, attempt, written),
+            write=lambda events: client.write_response(
                 events, call, id=self._id, created=self._created, model=attempt.model
             ),
         )
@@ -181,7 +181,7 @@ def holds_envelopes(ask: RawRequest) -> bool:
     return dialect.client is not None and dialect.family.envelope_mark in ask.body
 
 
-def may_hold_seals(ask: RawRequest) -> bool:
+def may_hold_opaque_state(ask: RawRequest) -> bool:
     """Whether the body may hold opaque state, in an envelope or as its maker gave it."""
     return _may_refer(ask) and any(mark in ask.body for mark in DIALECTS[ask.dialect].family.opaque_members)
 

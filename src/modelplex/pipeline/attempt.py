@@ -165,7 +165,7 @@ class AttemptRunner:
             )
             record.changes = exchange.changes
             record.finish = observed.finish if failure is None else None
-            self._origins.remember(observed.seals, attempt)
+            self._origins.remember(observed.opaque_states, attempt)
         if context.output.begun:
             if failure is not None:
                 record.failed(failure)
@@ -187,7 +187,7 @@ class AttemptRunner:
         dropped: tuple[Change, ...] = ()
         if request is not None and self._rules.drop_pinned_state:
             request, dropped = without_foreign_state(request, attempt, self._origins.find)
-        exchange = parsed.passage(attempt, call=request)
+        exchange = parsed.exchange(attempt, call=request)
         exchange.changes = dropped + exchange.changes
         losses = [change for change in exchange.changes if change.op != "add"]
         if losses and self._rules.refuse_losses:

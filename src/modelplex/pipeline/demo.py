@@ -26,9 +26,9 @@ def answer(ask: RawRequest, *, created: int) -> tuple[int, bytes]:
         return error.status, msgspec.json.encode({"error": error_object(error)})
     if ask.endpoint == "completions":
         request = _completion_request(response)
-        return 200, completions.write_answer(response.events, request, id="", created=created, model="")[0]
+        return 200, completions.write_response(response.events, request, id="", created=created, model="")[0]
     chat_request = _chat_request(response)
-    return 200, chat.write_answer(response.events, chat_request, id="", created=created, model="")[0]
+    return 200, chat.write_response(response.events, chat_request, id="", created=created, model="")[0]
 
 
 def stream(ask: RawRequest, *, created: int) -> list[bytes]:

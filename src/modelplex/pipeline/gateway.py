@@ -25,7 +25,7 @@ from modelplex.dialects.parsed_request import (
     answered_here,
     counted_here,
     holds_envelopes,
-    may_hold_seals,
+    may_hold_opaque_state,
     may_name_what_is_kept,
 )
 from modelplex.dialects.registry import same_family, write_error
@@ -175,7 +175,7 @@ class Gateway:
         origins = {(each.provider, each.account) for each in attempts}
         if len(origins) == 1 and self._origins.seen <= origins and not self.rules.drop_pinned_state:
             return holds_envelopes(request)
-        return may_hold_seals(request) or (len(attempts) > 1 and may_name_what_is_kept(request))
+        return may_hold_opaque_state(request) or (len(attempts) > 1 and may_name_what_is_kept(request))
 
     def _pinned(
         self, parsed: ParsedRequest, attempts: list[Attempt]

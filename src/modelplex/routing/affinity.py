@@ -34,12 +34,12 @@ Remembered = Callable[[str], Origin | None]
 """Who made the state with this text, where it was seen to be made."""
 
 
-def seals_of(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
-    """Each seal in the conversation, with the place in the body where it stands."""
+def opaque_states_in(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
+    """Each state in the conversation, with the place in the body where it stands."""
     for message in call.messages:
         for part in message.parts:
-            if isinstance(part, ReasoningPart | ToolCallPart) and part.seal is not None:
-                yield message.path, part.seal
+            if isinstance(part, ReasoningPart | ToolCallPart) and part.state is not None:
+                yield message.path, part.state
 
 
 def kept_elsewhere(call: ChatRequest) -> Iterator[str]:
@@ -53,27 +53,27 @@ def kept_elsewhere(call: ChatRequest) -> Iterator[str]:
                 yield message.path
 
 
-def origin_of(seal: OpaqueState, remembered: Remembered) -> Origin | None:
-    if seal.provider is not None:
-        return seal.provider, seal.account or ""
-    return remembered(seal.data)
+def origin_of(state: OpaqueState, remembered: Remembered) -> Origin | None:
+    if state.provider is not None:
+        return state.provider, state.account or ""
+    return remembered(state.data)
 
 
 def pinned(attempts: Sequence[Attempt], call: ChatRequest, remembered: Remembered) -> list[Attempt]:
-    """The attempts that every seal of the conversation, and everything that is kept elsewhere, may
+    """The attempts that every state of the conversation, and everything that is kept elsewhere, may
     go to. Raises StatePinned that names who made it.
     """
     fitting = list(attempts)
     unknown: list[str] = []
-    for path, seal in seals_of(call):
-        origin = origin_of(seal, remembered)
+    for path, state in opaque_states_in(call):
+        origin = origin_of(state, remembered)
         if origin is None:
             unknown.append(path)
             continue
         fitting = [a for a in fitting if (a.provider, a.account) == origin]
         if not fitting:
             raise _pinned(f"{path} holds sealed reasoning state made by {origin[0]}", call, path=path)
-    # What one seal tells of where the conversation was is told of all of it.
+    # What one state tells of where the conversation was is told of all of it.
     if len({(a.provider, a.account) for a in fitting}) > 1:
         for path in unknown:
             raise _pinned(f"{path} holds sealed reasoning state of unknown origin", call, path=path)
@@ -97,7 +97,7 @@ def _pinned(what: str, call: ChatRequest, *, path: str) -> StatePinned:
 def without_foreign_state(
     call: ChatRequest, attempt: Attempt, remembered: Remembered
 ) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call with every seal taken out that this attempt may not see, and what that was."""
+    """The call with every state taken out that this attempt may not see, and what that was."""
     changes: list[Change] = []
     messages: list[Message] = []
     for message in call.messages:
@@ -113,15 +113,15 @@ def without_foreign_state(
 
 
 def _is_foreign(part: Part, attempt: Attempt, remembered: Remembered) -> bool:
-    if not isinstance(part, ReasoningPart | ToolCallPart) or part.seal is None:
+    if not isinstance(part, ReasoningPart | ToolCallPart) or part.state is None:
         return False
-    return origin_of(part.seal, remembered) != (attempt.provider, attempt.account)
+    return origin_of(part.state, remembered) != (attempt.provider, attempt.account)
 
 
 def _unsealed(part: Part) -> Part | None:
-    """Readable text stays; a part that was nothing but its seal goes."""
+    """Readable text stays; a part that was nothing but its state goes."""
     if isinstance(part, ReasoningPart):
-        return msgspec.structs.replace(part, seal=None) if part.text else None
+        return msgspec.structs.replace(part, state=None) if part.text else None
     if isinstance(part, ToolCallPart):
-        return msgspec.structs.replace(part, seal=None)
+        return msgspec.structs.replace(part, state=None)
     return part

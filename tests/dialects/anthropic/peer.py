@@ -81,7 +81,9 @@ def written(events: Sequence[Event], call: ChatRequest | None = None, *, id: str
 
 def whole(events: Sequence[Event], call: ChatRequest | None = None) -> dict[str, Any]:
     """The whole answer that the client gets, held to the client's type."""
-    body, _ = anthropic_dialect.write_answer(events, call or make_call(), id="msg_ours", created=1, model="m")
+    body, _ = anthropic_dialect.write_response(
+        events, call or make_call(), id="msg_ours", created=1, model="m"
+    )
     Message.model_validate_json(body)
     return cast("dict[str, Any]", json.loads(body))
 

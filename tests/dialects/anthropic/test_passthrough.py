@@ -23,14 +23,14 @@ FAILS = {
 }
 
 
-def _watch() -> AnthropicObserver:
-    return anthropic.watch(make_ask(stream=True), withhold_usage=False)
+def _observer() -> AnthropicObserver:
+    return anthropic.observer(make_ask(stream=True), withhold_usage=False)
 
 
 def _passed(data: bytes, piece: int = 1 << 20) -> tuple[bytes, AnthropicObserver]:
-    watch = _watch()
-    out = b"".join([watch.feed(data[start : start + piece]) for start in range(0, len(data), piece)])
-    return out + watch.end(), watch
+    observer = _observer()
+    out = b"".join([observer.feed(data[start : start + piece]) for start in range(0, len(data), piece)])
+    return out + observer.end(), observer
 
 
 def _stream(case: str) -> bytes:
@@ -54,9 +54,9 @@ OVER = _event("message_stop")
 def test_every_stream_passes_byte_for_byte_or_fails_however_it_is_cut(case: str, newline: bytes) -> None:
     data = _stream(case).replace(b"\n", newline)
     for piece in (1, 7, 64, 1 << 20):
-        out, watch = _passed(data, piece)
-        assert (watch.failed is not None) == (case in FAILS)
-        if watch.failed is None:
+        out, observer = _passed(data, piece)
+        assert (observer.failed is not None) == (case in FAILS)
+        if observer.failed is None:
             assert out == data
         else:
             assert data.startswith(out)
@@ -65,22 +65,22 @@ def test_every_stream_passes_byte_for_byte_or_fails_however_it_is_cut(case: str,
 
 @pytest.mark.parametrize("case", [case for case in CASES if (STREAMS / case / "answer.json").exists()])
 def test_a_whole_answer_shows_what_its_stream_shows(case: str) -> None:
-    _, watch = _passed(_stream(case))
-    seen = anthropic.look((STREAMS / case / "answer.json").read_bytes())
-    if watch.failed is None and seen.error is None:
-        assert (watch.seen.model, watch.seen.finish, watch.seen.seals) == (
+    _, observer = _passed(_stream(case))
+    seen = anthropic.observe((STREAMS / case / "answer.json").read_bytes())
+    if observer.failed is None and seen.error is None:
+        assert (observer.seen.model, observer.seen.finish, observer.seen.opaque_states) == (
             seen.model,
             seen.finish,
-            seen.seals,
+            seen.opaque_states,
         )
 
 
 def test_output_begins_with_what_a_block_says_and_not_with_its_frame() -> None:
-    watch = _watch()
+    observer = _observer()
     for event, has_output in ((START, False), (_event("ping"), False), (TEXT, False), (WORD, True)):
         data = sse_bytes(event)
-        assert watch.feed(data) == data
-        assert watch.has_output is has_output
+        assert observer.feed(data) == data
+        assert observer.has_output is has_output
 
 
 @pytest.mark.parametrize(
@@ -93,34 +93,34 @@ def test_output_begins_with_what_a_block_says_and_not_with_its_frame() -> None:
     ],
 )
 def test_a_block_that_says_something_by_beginning_is_output(block: dict[str, Any]) -> None:
-    watch = _watch()
-    watch.feed(sse_bytes(START, _event("content_block_start", index=0, content_block=block)))
-    assert watch.has_output
+    observer = _observer()
+    observer.feed(sse_bytes(START, _event("content_block_start", index=0, content_block=block)))
+    assert observer.has_output
 
 
 def test_usage_is_what_was_said_last_of_each_count() -> None:
-    _, watch = _passed(sse_bytes(START, TEXT, WORD, STOP, ENDED, OVER))
-    usage = watch.seen.usage
+    _, observer = _passed(sse_bytes(START, TEXT, WORD, STOP, ENDED, OVER))
+    usage = observer.seen.usage
     assert usage is not None
     assert (usage.fresh, usage.output) == (3, 9)
-    assert (watch.seen.model, watch.seen.finish) == ("claude", "end_turn")
+    assert (observer.seen.model, observer.seen.finish) == ("claude", "end_turn")
 
 
 def test_the_length_of_an_answer_without_usage_is_told() -> None:
     start = _event("message_start", message={"model": "claude"})
     ended = _event("message_delta", delta={"stop_reason": "end_turn"})
-    _, watch = _passed(sse_bytes(start, TEXT, WORD, WORD, STOP, ended, OVER))
-    assert (watch.seen.usage, watch.seen.characters) == (None, 4)
+    _, observer = _passed(sse_bytes(start, TEXT, WORD, WORD, STOP, ended, OVER))
+    assert (observer.seen.usage, observer.seen.characters) == (None, 4)
 
 
 def test_an_error_before_any_output_is_withheld_and_one_after_it_goes_on() -> None:
     error = _event("error", error={"type": "overloaded_error", "message": "Busy"})
-    out, watch = _passed(sse_bytes(START, error, OVER))
-    assert (out, watch.error_forwarded) == (sse_bytes(START), False)
-    assert isinstance(watch.failed, Overloaded)
-    out, watch = _passed(sse_bytes(START, TEXT, WORD, error, OVER))
-    assert (out, watch.error_forwarded) == (sse_bytes(START, TEXT, WORD, error), True)
-    assert isinstance(watch.failed, Overloaded)
+    out, observer = _passed(sse_bytes(START, error, OVER))
+    assert (out, observer.error_forwarded) == (sse_bytes(START), False)
+    assert isinstance(observer.failed, Overloaded)
+    out, observer = _passed(sse_bytes(START, TEXT, WORD, error, OVER))
+    assert (out, observer.error_forwarded) == (sse_bytes(START, TEXT, WORD, error), True)
+    assert isinstance(observer.failed, Overloaded)
 
 
 def _call(pieces: list[str], reason: str) -> bytes:
@@ -139,14 +139,14 @@ def _call(pieces: list[str], reason: str) -> bytes:
 
 
 def test_half_arguments_pass_only_where_a_limit_cut_them() -> None:
-    _, watch = _passed(_call(['{"x":', "1}"], "tool_use"))
-    assert watch.failed is None
-    _, watch = _passed(_call([], "tool_use"))
-    assert watch.failed is None
-    _, watch = _passed(_call(['{"x":'], "max_tokens"))
-    assert watch.failed is None
-    out, watch = _passed(_call(['{"x":'], "tool_use"))
-    assert isinstance(watch.failed, UpstreamBroken)
+    _, observer = _passed(_call(['{"x":', "1}"], "tool_use"))
+    assert observer.failed is None
+    _, observer = _passed(_call([], "tool_use"))
+    assert observer.failed is None
+    _, observer = _passed(_call(['{"x":'], "max_tokens"))
+    assert observer.failed is None
+    out, observer = _passed(_call(['{"x":'], "tool_use"))
+    assert isinstance(observer.failed, UpstreamBroken)
     assert b"message_delta" not in out
 
 
@@ -157,30 +157,30 @@ def test_a_stream_without_its_end_mark_is_broken() -> None:
         (),
         (START, TEXT, WORD, STOP, OVER),
     ):
-        _, watch = _passed(sse_bytes(*events))
-        assert isinstance(watch.failed, UpstreamBroken)
+        _, observer = _passed(sse_bytes(*events))
+        assert isinstance(observer.failed, UpstreamBroken)
 
 
 def test_an_end_without_its_blank_line_is_an_end() -> None:
     data = sse_bytes(START, TEXT, WORD, STOP, ENDED, OVER)
-    out, watch = _passed(data[:-2])
-    assert (out, watch.failed) == (data, None)
+    out, observer = _passed(data[:-2])
+    assert (out, observer.failed) == (data, None)
 
 
 def test_what_is_not_json_is_no_stream_and_what_is_not_known_passes() -> None:
-    _, watch = _passed(sse_bytes(START, TEXT, WORD) + b"data: <html>\n\n")
-    assert isinstance(watch.failed, UpstreamBroken)
+    _, observer = _passed(sse_bytes(START, TEXT, WORD) + b"data: <html>\n\n")
+    assert isinstance(observer.failed, UpstreamBroken)
     odd = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":"zero"}\n\n'
     data = sse_bytes(START) + odd + sse_bytes(_event("thing_of_tomorrow", index=None), ENDED, OVER)
-    out, watch = _passed(data)
-    assert (out, watch.failed) == (data, None)
+    out, observer = _passed(data)
+    assert (out, observer.failed) == (data, None)
 
 
 def test_half_of_a_surrogate_pair_passes() -> None:
     odd = sse_bytes(_event("content_block_delta", index=0, delta={"type": "text_delta", "text": "X"}))
     data = sse_bytes(START, TEXT) + odd.replace(b"X", b"\\ud83d") + sse_bytes(STOP, ENDED, OVER)
-    out, watch = _passed(data, piece=300)
-    assert (out, watch.failed, watch.has_output) == (data, None, True)
+    out, observer = _passed(data, piece=300)
+    assert (out, observer.failed, observer.has_output) == (data, None, True)
 
 
 # --- whole answers --------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_half_of_a_surrogate_pair_passes() -> None:
     ],
 )
 def test_what_is_no_whole_answer_says_why(body: bytes, error: type[Exception]) -> None:
-    assert isinstance(anthropic.look(body).error, error)
+    assert isinstance(anthropic.observe(body).error, error)
 
 
 def test_a_whole_answer_shows_its_seals_and_its_length() -> None:
@@ -211,5 +211,5 @@ def test_a_whole_answer_shows_its_seals_and_its_length() -> None:
         ],
         "stop_reason": "tool_use",
     }
-    seen = anthropic.look(json.dumps(body).encode())
-    assert (seen.error, seen.seals, seen.characters) == (None, ("EqQB", "EmwK"), 11)
+    seen = anthropic.observe(json.dumps(body).encode())
+    assert (seen.error, seen.opaque_states, seen.characters) == (None, ("EqQB", "EmwK"), 11)

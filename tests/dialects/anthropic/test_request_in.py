@@ -370,13 +370,13 @@ def _thinking(signature: str) -> ReasoningPart:
 
 
 def test_a_signature_in_an_envelope_leads_back_to_its_maker() -> None:
-    seal = OpaqueState("openai-responses-v1", "gAAA", provider="openai", account="k2", id="rs_1")
-    assert _thinking(wrap(seal)) == ReasoningPart("hm", seal, summary=True)
+    state = OpaqueState("openai-responses-v1", "gAAA", provider="openai", account="k2", id="rs_1")
+    assert _thinking(wrap(state)) == ReasoningPart("hm", state, summary=True)
 
 
 @pytest.mark.parametrize("signature", ["", "mpx1.damaged!", wrap(OpaqueState("unknown", ""))])
 def test_thinking_that_nobody_sealed_never_reaches_anthropic(signature: str) -> None:
-    assert _thinking(signature).seal is None
+    assert _thinking(signature).state is None
     answered = [
         {"type": "thinking", "thinking": "hm", "signature": signature},
         {"type": "text", "text": "x"},

@@ -481,17 +481,17 @@ def test_thinking_without_this_services_signature_is_left_out_and_named(thinking
 
 
 @pytest.mark.parametrize(
-    "seal",
+    "state",
     [
         OpaqueState("anthropic-claude-v1", "sig==", provider="bedrock", account="k1"),
         OpaqueState("anthropic-claude-v1", "sig==", provider="anthropic", account="k2"),
         OpaqueState("openai-responses-v1", "enc", provider="openai", account="k1"),
     ],
 )
-def test_sealed_state_never_goes_to_anybody_but_its_maker(seal: OpaqueState) -> None:
+def test_sealed_state_never_goes_to_anybody_but_its_maker(state: OpaqueState) -> None:
     with pytest.raises(StatePinned):
         dialect.write_call(
-            _call(messages=(_user("Go"), _assistant(ReasoningPart("", seal), "Ok"), _user("On"))), ATTEMPT
+            _call(messages=(_user("Go"), _assistant(ReasoningPart("", state), "Ok"), _user("On"))), ATTEMPT
         )
 
 

@@ -119,7 +119,7 @@ def test_a_stream_gives_the_same_events_whole_and_byte_by_byte(case: str) -> Non
 def test_a_whole_answer_gives_its_events(case: str) -> None:
     body = (TRANSCRIPTS / case / "answer.json").read_bytes()
     SdkMessage.model_validate_json(body)
-    events = [_told(event) for event in dialect.read_answer(body, ATTEMPT, _written(case))]
+    events = [_told(event) for event in dialect.read_response(body, ATTEMPT, _written(case))]
     _expect(events, TRANSCRIPTS / case / "answer.jsonl")
 
 
@@ -177,7 +177,7 @@ def test_usage_counts_every_cached_token_once_and_keeps_the_providers_own_object
     ],
 )
 def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told: str) -> None:
-    (*_, failed) = dialect.read_answer(body, ATTEMPT, NOTHING)
+    (*_, failed) = dialect.read_response(body, ATTEMPT, NOTHING)
     assert isinstance(failed, ResponseFailed)
     assert type(failed.error) is error
     assert told in failed.error.message

@@ -214,7 +214,7 @@ def test_an_answer_that_never_ended_is_told_as_broken() -> None:
     data = written([ResponseStarted(), TextDelta(0, "Half")])
     assert told(data)[-1].event == "error"
     with pytest.raises(UpstreamBroken):
-        anthropic_dialect.write_answer(
+        anthropic_dialect.write_response(
             [ResponseFailed(UpstreamBroken("x"))], make_call(), id="msg_1", created=1, model="m"
         )
 
@@ -335,7 +335,7 @@ def test_a_calls_signature_comes_back_on_that_call(*, is_late: bool) -> None:
     for content in (blocks(accumulated(data)), whole(events)["content"]):
         call = make_call([*HELLO, {"role": "assistant", "content": content}])
         calls = [part for part in call.messages[1].parts if isinstance(part, ToolCallPart)]
-        assert [(part.id, part.seal) for part in calls] == [("call.1", GEMINI), ("call.2", None)]
+        assert [(part.id, part.state) for part in calls] == [("call.1", GEMINI), ("call.2", None)]
         assert len(call.messages[1].parts) == 3
 
 
@@ -395,7 +395,7 @@ def test_outputs_of_other_forms_are_named_as_lost() -> None:
     writer = anthropic_dialect.writer(make_call(stream=True), id="msg_1", created=1, model="m")
     for event in events:
         writer.send(event)
-    _, changes = anthropic_dialect.write_answer(events, make_call(), id="msg_1", created=1, model="m")
+    _, changes = anthropic_dialect.write_response(events, make_call(), id="msg_1", created=1, model="m")
     assert [change.path for change in changes] == ["content[]", "content[].citations"]
     assert writer.changes == changes
 

@@ -123,7 +123,7 @@ def test_every_stream_is_one_that_anthropics_client_takes(
 def test_every_whole_answer_is_one_that_anthropics_client_takes(case: str) -> None:
     body = (TRANSCRIPTS / "openai_chat" / case / "response.json").read_bytes()
     attempt = Attempt("acme", "m-up", "openai_chat", account="k1")
-    events = openai_chat.read_answer(body, attempt, ProviderRequest(b"{}"))
+    events = openai_chat.read_response(body, attempt, ProviderRequest(b"{}"))
     assert whole(events)["content"]
 
 
@@ -150,7 +150,7 @@ def test_anthropics_own_answer_is_the_same_through_the_hub(case: str) -> None:
     checked(data)
     answer = json.loads((folder / "answer.json").read_bytes())
     assert blocks(accumulated(data)) == blocks(Message.model_validate(answer))
-    events = anthropic.read_answer((folder / "answer.json").read_bytes(), HOME, ProviderRequest(b"{}"))
+    events = anthropic.read_response((folder / "answer.json").read_bytes(), HOME, ProviderRequest(b"{}"))
     again = whole(events)
     assert {name: again[name] for name in answer} == answer
 
@@ -180,9 +180,9 @@ def test_a_signature_from_a_chat_provider_goes_back_to_it_and_to_nobody_else() -
     message = accumulated(written(read_provider("openai_chat", data, attempt=_OPENROUTER)))
     content = blocks(message)
     assert [block["type"] for block in content] == ["thinking", "redacted_thinking", "text"]
-    seal = unwrap(content[0]["signature"])
-    assert seal is not None
-    assert (seal.provider, seal.data) == ("openrouter", "EqRkc2Fm+/==")
+    state = unwrap(content[0]["signature"])
+    assert state is not None
+    assert (state.provider, state.data) == ("openrouter", "EqRkc2Fm+/==")
     call = make_call([*HELLO, {"role": "assistant", "content": content}, *HELLO])
     sent = json.loads(openai_chat.write_call(call, _OPENROUTER).body)
     assert sent["messages"][1]["reasoning_details"] == [

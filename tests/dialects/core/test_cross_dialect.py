@@ -214,10 +214,10 @@ def test_thinking_and_its_signature_survive_an_openai_client(case: str, *, is_st
     if is_streamed:
         completion = _joined(_chunks(case, first, piece=33))
     else:
-        events = anthropic.read_answer(
+        events = anthropic.read_response(
             (STREAMS / case / "answer.json").read_bytes(), ATTEMPT, ProviderRequest(body=b"")
         )
-        body, _ = openai_chat.write_answer(events, first, id="chatcmpl-1", created=1, model="claude")
+        body, _ = openai_chat.write_response(events, first, id="chatcmpl-1", created=1, model="claude")
         completion = ChatCompletion.model_validate_json(body)
     message = completion.choices[0].message.model_dump(exclude_none=True)
     results = [
@@ -264,8 +264,8 @@ def test_free_form_tools_survive_a_dialect_without_them() -> None:
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 1, "output_tokens": 1},
     }
-    events = anthropic.read_answer(json.dumps(answer).encode(), ATTEMPT, written)
-    told, _ = openai_chat.write_answer(events, call, id="c", created=1, model="m")
+    events = anthropic.read_response(json.dumps(answer).encode(), ATTEMPT, written)
+    told, _ = openai_chat.write_response(events, call, id="c", created=1, model="m")
     message = json.loads(told)["choices"][0]["message"]
     assert message["tool_calls"] == [
         {"id": "t1", "type": "custom", "custom": {"name": "patch", "input": 'a "b"\n'}}

@@ -13,11 +13,11 @@ maybe = st.none() | words
 
 @given(st.builds(OpaqueState, format=words, data=words, provider=maybe, account=maybe, model=maybe, id=maybe))
 @settings(deadline=None)
-def test_a_seal_comes_back_as_it_was(seal: OpaqueState) -> None:
-    text = wrap(seal)
+def test_a_seal_comes_back_as_it_was(state: OpaqueState) -> None:
+    text = wrap(state)
     assert text.startswith(MARK)
     assert set(text[len(MARK) :]) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-    assert unwrap(text) == seal
+    assert unwrap(text) == state
 
 
 def test_what_is_no_envelope_is_left_alone() -> None:

@@ -118,7 +118,7 @@ def test_a_name_that_is_not_accepted_is_replaced_reported_and_given_back(client:
     assert len(renamed) == 1
     assert alias(ODD) in renamed[0].reason
     assert written.aliases == {alias(ODD): ODD}
-    events = writer.read_answer(answer_calling(provider, alias(ODD)), attempt(provider), written)
+    events = writer.read_response(answer_calling(provider, alias(ODD)), attempt(provider), written)
     assert [event.name for event in events if isinstance(event, ToolCallStarted)] == [ODD]
 
 

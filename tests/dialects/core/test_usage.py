@@ -184,7 +184,7 @@ def test_vectors_have_no_output() -> None:
         {"total_tokens": 9},
         {"prompt_tokens": 9, "total_tokens": 9},
     ):
-        seen = embeddings.look(json.dumps(answer | {"usage": usage}).encode())
+        seen = embeddings.observe(json.dumps(answer | {"usage": usage}).encode())
         assert seen.usage is not None
         assert (seen.usage.input, seen.usage.output) == (9, 0)
         embedded = embeddings.read_embedded(json.dumps(answer | {"usage": usage}).encode())

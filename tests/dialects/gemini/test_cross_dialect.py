@@ -300,7 +300,7 @@ def test_a_gemini_stream_is_accepted_by_openais_client(case: str, piece: int) ->
     answer = openai_chat_peer.accepted_by_the_official_client(stream)
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
-    whole, _ = openai_chat.write_answer(_events(case, piece=9), call, id="i", created=1, model="m")
+    whole, _ = openai_chat.write_response(_events(case, piece=9), call, id="i", created=1, model="m")
     assert json.loads(whole)["choices"][0]["finish_reason"] == answer.choices[0].finish_reason
 
 
@@ -335,7 +335,7 @@ def _as_openai_message(case: str, *, streamed: bool) -> dict[str, Any]:
     call = chat_call([{"role": "user", "content": "x"}], stream=streamed)
     events = _events(case, piece=13)
     if not streamed:
-        body, _ = openai_chat.write_answer(events, call, id="i", created=1, model="m")
+        body, _ = openai_chat.write_response(events, call, id="i", created=1, model="m")
         return cast("dict[str, Any]", json.loads(body)["choices"][0]["message"])
     stream = openai_chat_peer.write_stream(events, call)
     message = openai_chat_peer.accepted_by_the_official_client(stream).choices[0].message
@@ -522,7 +522,7 @@ def test_the_streams_of_others_are_read_by_googles_client(dialect: str, case: st
     chunks = read_by_official_client(write_stream(events, call))
     finished = [c.finish_reason for chunk in chunks for c in chunk.candidates or () if c.finish_reason]
     assert len(finished) == 1
-    body, _ = gemini.write_answer(events, call, id="i", created=1, model="m")
+    body, _ = gemini.write_response(events, call, id="i", created=1, model="m")
     whole = types.GenerateContentResponse.model_validate_json(body)
     assert "".join(chunk.text or "" for chunk in chunks) == (whole.text or "")
     streamed = [part.function_call for chunk in chunks for part in chunk.parts or () if part.function_call]
@@ -543,7 +543,7 @@ def test_anthropics_thinking_comes_back_byte_for_byte_through_a_gemini_client(ca
     body = json.loads(anthropic.write_call(call, ANTHROPIC).body)
     sent_back = [block for block in body["messages"][1]["content"] if "thinking" in block["type"]]
     chat = chat_call([{"role": "user", "content": "x"}])
-    answer, _ = openai_chat.write_answer(events, chat, id="i", created=1, model="m")
+    answer, _ = openai_chat.write_response(events, chat, id="i", created=1, model="m")
     message = json.loads(answer)["choices"][0]["message"]
     details = [
         {"role": "tool", "tool_call_id": t["id"], "content": "ok"} for t in message.get("tool_calls", ())
@@ -560,7 +560,7 @@ def test_a_gemini_clients_seals_of_another_account_are_pinned() -> None:
         user("x"), model({"text": "t", "thought": True, "thoughtSignature": signature}, "Hi"), user("y")
     )
     (thinking, _) = call.messages[1].parts
-    assert getattr(thinking, "seal", None) == OpaqueState(
+    assert getattr(thinking, "state", None) == OpaqueState(
         "anthropic-claude-v1", "x", "anthropic", "elsewhere"
     )
 

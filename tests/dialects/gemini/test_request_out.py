@@ -140,7 +140,7 @@ def test_what_the_official_client_sends_is_understood() -> None:
                     "call_0",
                     "get_weather",
                     '{"city": "Bern"}',
-                    seal=OpaqueState("google-gemini-v1", "c2lnP34="),
+                    state=OpaqueState("google-gemini-v1", "c2lnP34="),
                 ),
             ),
             path="contents[1]",
@@ -226,7 +226,7 @@ def test_an_answer_that_comes_back_in_pieces_is_one_turn_again() -> None:
     assert answer.parts == (
         ReasoningPart("Let me think.", OpaqueState("google-gemini-v1", "c2ln"), summary=True),
         TextPart("Because."),
-        ToolCallPart("a", "f", "{}", seal=OpaqueState("google-gemini-v1", "b25l")),
+        ToolCallPart("a", "f", "{}", state=OpaqueState("google-gemini-v1", "b25l")),
         ToolCallPart("b", "f", "{}"),
     )
     assert results.parts == (
@@ -575,15 +575,15 @@ def test_a_signature_goes_back_on_the_text_that_it_sat_on_wherever_it_was_kept()
 
 
 def test_another_providers_sealed_state_never_leaves_for_this_one() -> None:
-    for seal in (
+    for state in (
         OpaqueState("google-gemini-v1", "x", "elsewhere", "k1"),
         OpaqueState("google-gemini-v1", "x", "google", "k2"),
         OpaqueState("anthropic-claude-v1", "x", "anthropic", "k1"),
     ):
         with pytest.raises(StatePinned):
-            sent(_assistant(ReasoningPart("t", seal)))
+            sent(_assistant(ReasoningPart("t", state)))
         with pytest.raises(StatePinned):
-            sent(_assistant(ToolCallPart("a", "f", "{}", seal=seal)))
+            sent(_assistant(ToolCallPart("a", "f", "{}", state=state)))
     body, written = sent(
         _assistant(ReasoningPart("t", OpaqueState("unknown", "x")), ReasoningPart("plain"), TextPart("Hi"))
     )
@@ -733,10 +733,10 @@ def test_the_length_of_the_whole_request_is_asked_for() -> None:
 
 
 def test_an_enveloped_seal_is_opened_whichever_alphabet_a_client_writes_it_in() -> None:
-    seal = OpaqueState("anthropic-claude-v1", "~~~???>>>", "anthropic", "k9", "claude")
-    from modelplex.dialects.gemini.json import as_seal, as_signature
+    state = OpaqueState("anthropic-claude-v1", "~~~???>>>", "anthropic", "k9", "claude")
+    from modelplex.dialects.gemini.json import as_signature, read_signature
 
-    written = as_signature(seal)
-    assert as_seal(written) == seal
-    assert as_seal(written.replace("-", "+").replace("_", "/")) == seal
-    assert as_seal(wrap(seal)).format == "google-gemini-v1", "only what official clients can carry"
+    written = as_signature(state)
+    assert read_signature(written) == state
+    assert read_signature(written.replace("-", "+").replace("_", "/")) == state
+    assert read_signature(wrap(state)).format == "google-gemini-v1", "only what official clients can carry"

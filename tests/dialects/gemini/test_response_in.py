@@ -113,7 +113,7 @@ def test_a_stream_gives_the_same_events_whole_and_byte_by_byte(case: str) -> Non
 def test_a_whole_answer_gives_its_events(case: str) -> None:
     body = (TRANSCRIPTS / case / "answer.json").read_bytes()
     GenerateContentResponse.model_validate_json(body)
-    events = [_told(event) for event in dialect.read_answer(body, ATTEMPT, _written(case))]
+    events = [_told(event) for event in dialect.read_response(body, ATTEMPT, _written(case))]
     _expect(events, TRANSCRIPTS / case / "answer.jsonl")
 
 
@@ -213,8 +213,8 @@ def test_whole_calls_are_the_reason_of_the_end(finish: str) -> None:
 
 def test_a_seal_names_its_maker() -> None:
     (sealed,) = [e for e in _read(_stream("ids_given"), piece=99) if isinstance(e, OpaqueStateReceived)]
-    assert (sealed.seal.format, sealed.seal.data) == ("google-gemini-v1", "c2ln")
-    assert (sealed.seal.provider, sealed.seal.account) == ("google", "k1")
+    assert (sealed.state.format, sealed.state.data) == ("google-gemini-v1", "c2ln")
+    assert (sealed.state.provider, sealed.state.account) == ("google", "k1")
 
 
 @pytest.mark.parametrize(
@@ -234,11 +234,11 @@ def test_a_seal_names_its_maker() -> None:
     ],
 )
 def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told: str) -> None:
-    (*_, failed) = dialect.read_answer(body, ATTEMPT, NOTHING)
+    (*_, failed) = dialect.read_response(body, ATTEMPT, NOTHING)
     assert isinstance(failed, ResponseFailed)
     assert type(failed.error) is error
     assert told in failed.error.message
-    seen = dialect.look(body.removeprefix(b"[").removesuffix(b"]") if body.startswith(b"[") else body)
+    seen = dialect.observe(body.removeprefix(b"[").removesuffix(b"]") if body.startswith(b"[") else body)
     assert (seen.error is None) == (b"functionCall" in body), "what passes is not taken apart"
 
 
@@ -246,53 +246,53 @@ def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told:
 
 
 def _pass(data: bytes, *, piece: int) -> tuple[bytes, Any]:
-    watch = dialect.watch(ASK, withhold_usage=False)
-    out = b"".join(watch.feed(data[start : start + piece]) for start in range(0, len(data), piece))
-    return out + watch.end(), watch
+    observer = dialect.observer(ASK, withhold_usage=False)
+    out = b"".join(observer.feed(data[start : start + piece]) for start in range(0, len(data), piece))
+    return out + observer.end(), observer
 
 
 @pytest.mark.parametrize("case", STREAMS)
 @pytest.mark.parametrize("piece", [1, 7, 100_000])
 def test_a_stream_passes_byte_for_byte_and_what_failed_is_known(case: str, piece: int) -> None:
     data = _stream(case)
-    out, watch = _pass(data, piece=piece)
-    assert (watch.failed is not None) == (case in FAILING)
-    if case in FAILING and not watch.has_output:
+    out, observer = _pass(data, piece=piece)
+    assert (observer.failed is not None) == (case in FAILING)
+    if case in FAILING and not observer.has_output:
         assert out == b""
     elif case == "last_blank_line_missing":
         assert out == data + b"\n\n"
     else:
         # A line that ends with CR LF may leave its LF behind, where nothing is to follow.
         assert out == data or (case in FAILING and out + b"\n" == data)
-    assert watch.error_forwarded == (case in {"error_after_output", "malformed_call"})
+    assert observer.error_forwarded == (case in {"error_after_output", "malformed_call"})
 
 
 def test_what_passed_is_seen() -> None:
-    _, watch = _pass(_stream("thought_text_two_calls"), piece=30)
-    seen = watch.seen
+    _, observer = _pass(_stream("thought_text_two_calls"), piece=30)
+    seen = observer.seen
     assert (seen.model, seen.finish, seen.error) == ("gemini-3-pro", "STOP", None)
-    assert seen.seals == ("EuYBCuMBAb4+9vv/",)
+    assert seen.opaque_states == ("EuYBCuMBAb4+9vv/",)
     assert (seen.usage.input, seen.usage.output) == (2100, 71)
-    whole = dialect.look((TRANSCRIPTS / "thought_text_two_calls" / "answer.json").read_bytes())
+    whole = dialect.observe((TRANSCRIPTS / "thought_text_two_calls" / "answer.json").read_bytes())
     assert whole == msgspec.structs.replace(seen, usage=whole.usage)
 
 
 def test_a_blocked_prompt_is_an_answer_without_output() -> None:
-    _, watch = _pass(_stream("prompt_blocked"), piece=30)
-    assert watch.seen.finish == "PROHIBITED_CONTENT"
-    assert (watch.has_output, watch.failed) == (False, None)
+    _, observer = _pass(_stream("prompt_blocked"), piece=30)
+    assert observer.seen.finish == "PROHIBITED_CONTENT"
+    assert (observer.has_output, observer.failed) == (False, None)
 
 
 def test_an_answer_that_broke_before_any_output_may_fail_over() -> None:
     data = _sse(_chunk({"text": ""}), _chunk(finish="MALFORMED_FUNCTION_CALL"))
-    out, watch = _pass(data, piece=11)
-    assert (out, watch.has_output, watch.error_forwarded) == (_sse(_chunk({"text": ""})), False, False)
-    assert isinstance(watch.failed, UpstreamBroken)
+    out, observer = _pass(data, piece=11)
+    assert (out, observer.has_output, observer.error_forwarded) == (_sse(_chunk({"text": ""})), False, False)
+    assert isinstance(observer.failed, UpstreamBroken)
 
 
 def test_characters_are_told_where_nobody_counted() -> None:
-    _, watch = _pass(_sse(_chunk({"text": "four"}, finish="STOP")), piece=8)
-    assert (watch.seen.usage, watch.seen.characters) == (None, 4)
+    _, observer = _pass(_sse(_chunk({"text": "four"}, finish="STOP")), piece=8)
+    assert (observer.seen.usage, observer.seen.characters) == (None, 4)
 
 
 # --- errors, models, vectors, counts
@@ -393,7 +393,7 @@ def test_vectors_are_read_in_order_from_both_forms() -> None:
     assert (found.usage.input, found.usage.estimated) == (6, False)
     single = dialect.read_embedded(b'{"embedding":{"values":[1]}}')
     assert (single.vectors, single.usage.estimated) == (((1.0,),), True)
-    assert dialect.look_at_vectors(batch).error is None
+    assert dialect.observe_embeddings(batch).error is None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import OpaqueState
 from modelplex.dialects.gemini import dialect as gemini
-from modelplex.dialects.gemini.json import as_seal
+from modelplex.dialects.gemini.json import read_signature
 from tests.dialects.gemini.peer import make_call, official_client, read_by_official_client, user, write_stream
 
 CALL = make_call(user("Hi"), stream=True)
@@ -70,7 +70,7 @@ def _parts(answer: types.GenerateContentResponse, candidate: int = 0) -> list[di
 
 
 def _whole(events: list[Event]) -> types.GenerateContentResponse:
-    body, _ = gemini.write_answer(events, CALL, id="ours", created=7, model="asked-for")
+    body, _ = gemini.write_response(events, CALL, id="ours", created=7, model="asked-for")
     client = official_client(lambda _: httpx2.Response(200, content=body))
     return client.models.generate_content(model="m", contents="Hi")
 
@@ -90,7 +90,7 @@ def test_a_stream_is_read_by_the_official_client() -> None:
     ]
     (signed,) = [part for part in parts if "thought_signature" in part]
     assert (signed["text"], signed["thought"]) == ("", True)
-    assert as_seal(signed["thought_signature"]) == SEAL
+    assert read_signature(signed["thought_signature"]) == SEAL
     last = chunks[-1]
     assert {(chunk.response_id, chunk.model_version) for chunk in chunks} == {("resp_1", "claude")}
     assert (last.candidates or [])[0].finish_reason == types.FinishReason.STOP
@@ -106,7 +106,7 @@ def test_a_whole_answer_joins_the_pieces_and_keeps_the_order() -> None:
     answer = _whole(WHOLE)
     thought, text, first, second = _parts(answer)
     assert (thought["text"], thought["thought"]) == ("Two places, two tools.", True)
-    assert as_seal(thought["thought_signature"]) == SEAL
+    assert read_signature(thought["thought_signature"]) == SEAL
     assert text == {"text": "Ich schaue nach. 🌦"}
     assert [part["function_call"]["id"] for part in (first, second)] == ["a", "b"]
     assert answer.text == "Ich schaue nach. 🌦"
@@ -137,7 +137,7 @@ def test_a_refusal_in_words_is_no_natural_end_and_says_why() -> None:
     assert _parts(answer) == [{"text": "I will not."}]
     assert (answer.candidates or [])[0].finish_reason == types.FinishReason.SAFETY
     detail = msgspec.Raw(b'{"category":"bio","explanation":"Not this."}')
-    told, _ = gemini.write_answer(
+    told, _ = gemini.write_response(
         [ResponseStarted("r", "m"), ResponseEnded("refusal", detail=detail)],
         CALL,
         id="i",
@@ -149,7 +149,7 @@ def test_a_refusal_in_words_is_no_natural_end_and_says_why() -> None:
 
 def test_the_usage_of_a_gemini_upstream_goes_back_as_it_came() -> None:
     raw = msgspec.Raw(b'{"promptTokenCount":3,"totalTokenCount":9,"serviceTier":"X"}')
-    body, _ = gemini.write_answer(
+    body, _ = gemini.write_response(
         [
             ResponseStarted(),
             TextDelta(0, "x"),
@@ -187,7 +187,7 @@ def test_a_call_that_was_cut_off_is_never_passed_off_as_one() -> None:
         ToolCallStarted(1, "a", "f"),
         ToolArgumentsDelta(1, '{"city": "Zü'),
     ]
-    body, changes = gemini.write_answer([*cut, ResponseEnded("length")], CALL, id="i", created=1, model="m")
+    body, changes = gemini.write_response([*cut, ResponseEnded("length")], CALL, id="i", created=1, model="m")
     assert b"functionCall" not in body
     assert [change.op for change in changes] == ["drop"]
     stream = write_stream([*cut, ResponseEnded("length")], CALL)
@@ -196,7 +196,7 @@ def test_a_call_that_was_cut_off_is_never_passed_off_as_one() -> None:
     with pytest.raises(errors.ServerError):
         read_by_official_client(write_stream([*cut, ResponseEnded("tool_calls")], CALL))
     with pytest.raises(UpstreamBroken):
-        gemini.write_answer([*cut, ResponseEnded("tool_calls")], CALL, id="i", created=1, model="m")
+        gemini.write_response([*cut, ResponseEnded("tool_calls")], CALL, id="i", created=1, model="m")
 
 
 def test_a_failure_ends_the_stream_with_an_error_and_no_success_mark() -> None:
@@ -212,7 +212,7 @@ def test_a_failure_ends_the_stream_with_an_error_and_no_success_mark() -> None:
         read_by_official_client(stream)
     assert (raised.value.code, raised.value.status) == (429, "RESOURCE_EXHAUSTED")
     with pytest.raises(RateLimited):
-        gemini.write_answer(failed, CALL, id="i", created=1, model="m")
+        gemini.write_response(failed, CALL, id="i", created=1, model="m")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_an_answer_without_an_end_is_told_as_broken(events: list[Event]) -> None
     assert b"finishReason" not in stream
     assert b'"error"' in stream
     with pytest.raises(UpstreamBroken):
-        gemini.write_answer(events, CALL, id="i", created=1, model="m")
+        gemini.write_response(events, CALL, id="i", created=1, model="m")
 
 
 def test_what_has_no_form_here_is_named() -> None:
@@ -236,7 +236,7 @@ def test_what_has_no_form_here_is_named() -> None:
         MediaOutput(2, msgspec.Raw(b"{}"), "openai_chat"),
         ResponseEnded("stop"),
     ]
-    body, changes = gemini.write_answer(events, CALL, id="i", created=1, model="m")
+    body, changes = gemini.write_response(events, CALL, id="i", created=1, model="m")
     parts = json.loads(body)["candidates"][0]["content"]["parts"]
     assert parts == [{"text": "x"}, json.loads(bytes(picture))]
     assert [(change.op, change.path) for change in changes] == [

@@ -106,7 +106,7 @@ def _lines(
 
 
 def _whole(events: Sequence[Event], asked: ChatRequest | CompletionRequest | None = None) -> dict[str, Any]:
-    body, _ = ollama.write_answer(events, asked or _call(), id="x", created=1_700_000_000, model="m")
+    body, _ = ollama.write_response(events, asked or _call(), id="x", created=1_700_000_000, model="m")
     return cast("dict[str, Any]", json.loads(body))
 
 
@@ -466,10 +466,10 @@ def test_a_reason_that_ollama_has_no_word_for_is_reported(
 
 def test_what_has_no_place_is_named() -> None:
     writer = ollama.writer(_call(), id="", created=0, model="m")
-    seal = OpaqueState("anthropic-claude-v1", "x")
+    state = OpaqueState("anthropic-claude-v1", "x")
     lost: list[Event] = [
         RefusalDelta(0, "No."),
-        OpaqueStateReceived(1, seal),
+        OpaqueStateReceived(1, state),
         CitationAdded(0, msgspec.Raw(b"{}"), "openai_chat"),
         MediaOutput(2, msgspec.Raw(b"{}"), "openai_chat"),
     ]
@@ -594,59 +594,59 @@ STREAM = (TRANSCRIPTS / "ollama" / "thinking_text_tool" / "response.ndjson").rea
 
 
 def _watched(data: bytes, *, piece: int) -> tuple[bytes, PassthroughObserver]:
-    watch = ollama.watch(_ask(messages=[]), withhold_usage=False)
-    out = b"".join(watch.feed(data[start : start + piece]) for start in range(0, len(data), piece))
-    return out + watch.end(), watch
+    observer = ollama.observer(_ask(messages=[]), withhold_usage=False)
+    out = b"".join(observer.feed(data[start : start + piece]) for start in range(0, len(data), piece))
+    return out + observer.end(), observer
 
 
 @pytest.mark.parametrize("piece", [1, 13, 100_000])
 def test_a_stream_passes_byte_for_byte_and_is_seen(piece: int) -> None:
-    out, watch = _watched(STREAM, piece=piece)
+    out, observer = _watched(STREAM, piece=piece)
     assert out == STREAM
-    assert watch.failed is None
-    assert watch.has_output
-    assert watch.seen.finish == "stop"
-    assert watch.seen.usage is not None
+    assert observer.failed is None
+    assert observer.has_output
+    assert observer.seen.finish == "stop"
+    assert observer.seen.usage is not None
 
 
 def test_a_first_line_without_output_commits_to_nothing() -> None:
-    watch = ollama.watch(_ask(messages=[]), withhold_usage=False)
-    watch.feed(b'{"model":"m","message":{"role":"assistant","content":""},"done":false}\n')
-    assert not watch.has_output
-    watch.feed(
+    observer = ollama.observer(_ask(messages=[]), withhold_usage=False)
+    observer.feed(b'{"model":"m","message":{"role":"assistant","content":""},"done":false}\n')
+    assert not observer.has_output
+    observer.feed(
         b'{"model":"m","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"a"}}]}}\n'
     )
-    assert watch.has_output
+    assert observer.has_output
 
 
 @pytest.mark.parametrize("piece", [3, 1000])
 def test_a_line_that_has_no_end_is_not_kept_for_ever(piece: int) -> None:
-    watch = OllamaObserver(limit=64)
+    observer = OllamaObserver(limit=64)
     data = b'{"response":"' + b"x" * 80 + b'"}\n'
     for start in range(0, len(data), piece):
-        assert watch.feed(data[start : start + piece]) == b""
-    assert isinstance(watch.failed, UpstreamBroken)
+        assert observer.feed(data[start : start + piece]) == b""
+    assert isinstance(observer.failed, UpstreamBroken)
 
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_an_error_line_is_a_failure_and_goes_on_only_behind_output(*, begun: bool) -> None:
     said = b'{"model":"m","message":{"content":"A"},"done":false}\n' if begun else b""
-    out, watch = _watched(said + b'{"error":"out of memory"}\n{"done":true}\n', piece=9)
-    assert watch.failed is not None
-    assert "out of memory" in watch.failed.message
-    assert watch.error_forwarded is begun
+    out, observer = _watched(said + b'{"error":"out of memory"}\n{"done":true}\n', piece=9)
+    assert observer.failed is not None
+    assert "out of memory" in observer.failed.message
+    assert observer.error_forwarded is begun
     assert out == said + (b'{"error":"out of memory"}\n' if begun else b"")
 
 
 @pytest.mark.parametrize("data", [b'{"message":{"content":"A"}}\n', b"", b"not json\n", b"[]\n"])
 def test_a_stream_without_its_last_line_is_broken(data: bytes) -> None:
-    _, watch = _watched(data, piece=100)
-    assert isinstance(watch.failed, UpstreamBroken)
+    _, observer = _watched(data, piece=100)
+    assert isinstance(observer.failed, UpstreamBroken)
 
 
 def test_an_answer_that_was_not_counted_tells_its_length() -> None:
-    _, watch = _watched(b'{"response":"four"}\n{"response":"","done":true}\n', piece=5)
-    assert (watch.seen.usage, watch.seen.characters, watch.seen.finish) == (None, 4, "stop")
+    _, observer = _watched(b'{"response":"four"}\n{"response":"","done":true}\n', piece=5)
+    assert (observer.seen.usage, observer.seen.characters, observer.seen.finish) == (None, 4, "stop")
 
 
 @pytest.mark.parametrize(
@@ -661,7 +661,7 @@ def test_an_answer_that_was_not_counted_tells_its_length() -> None:
     ],
 )
 def test_a_whole_answer_is_looked_at(body: bytes, *, broken: bool) -> None:
-    seen = ollama.look(body)
+    seen = ollama.observe(body)
     assert (seen.error is not None) is broken
     assert (seen.finish is None) is broken
 
@@ -676,6 +676,6 @@ def test_a_whole_answer_is_looked_at(body: bytes, *, broken: bool) -> None:
     ],
 )
 def test_vectors_are_looked_at(body: bytes, *, broken: bool) -> None:
-    seen = ollama.look_at_vectors(body)
+    seen = ollama.observe_embeddings(body)
     assert (seen.error is not None) is broken
     assert (seen.usage is None) is broken

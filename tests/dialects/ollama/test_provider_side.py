@@ -179,7 +179,7 @@ def test_a_stream_cut_anywhere_before_its_last_line_never_ends_well(case: str) -
 def test_what_is_no_answer_fails_streamed_and_whole(line: bytes) -> None:
     for events in (
         dialect.reader(ATTEMPT, NOTHING).feed(line + b"\n"),
-        dialect.read_answer(line, ATTEMPT, NOTHING),
+        dialect.read_response(line, ATTEMPT, NOTHING),
     ):
         (failed,) = [event for event in events if isinstance(event, ResponseFailed)]
         assert (b"boom" in line) == (failed.error.message == "Ollama: boom")
@@ -208,7 +208,7 @@ def test_a_whole_answer_is_the_same_events() -> None:
       "message": {"role": "assistant", "content": "Hi", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
       "prompt_eval_count": 3, "eval_count": 2
     }"""
-    told = [_told(event) for event in dialect.read_answer(body, ATTEMPT, NOTHING)]
+    told = [_told(event) for event in dialect.read_response(body, ATTEMPT, NOTHING)]
     assert told == [
         {"ResponseStarted": {"model": "qwen3", "created": 1787306400}},
         {"TextDelta": {"part": 0, "text": "Hi"}},
@@ -226,7 +226,7 @@ def _usage(*, fresh: int, output: int) -> dict[str, Any]:
 
 
 def test_a_whole_answer_that_is_not_done_fails() -> None:
-    events = dialect.read_answer(b'{"message":{"content":"Hi"},"done":false}', ATTEMPT, NOTHING)
+    events = dialect.read_response(b'{"message":{"content":"Hi"},"done":false}', ATTEMPT, NOTHING)
     assert isinstance(events[-1], ResponseFailed)
 
 
@@ -237,14 +237,14 @@ def test_arguments_are_always_the_text_of_an_object(arguments: str, read: str) -
     body = (
         f'{{"message":{{"tool_calls":[{{"function":{{"name":"f","arguments":{arguments}}}}}]}},"done":true}}'
     )
-    events = dialect.read_answer(body.encode(), ATTEMPT, NOTHING)
+    events = dialect.read_response(body.encode(), ATTEMPT, NOTHING)
     assert [event.text for event in events if isinstance(event, ToolArgumentsDelta)] == [read]
 
 
 def test_a_free_form_tools_input_is_taken_out_of_its_wrapping() -> None:
     written = ProviderRequest(body=b"", aliases={"sh": "shell"}, free=frozenset({"sh"}))
     body = b'{"message":{"tool_calls":[{"function":{"name":"sh","arguments":{"input":"ls \\"a\\""}}}]},"done":true}'
-    events = dialect.read_answer(body, ATTEMPT, written)
+    events = dialect.read_response(body, ATTEMPT, written)
     assert ToolCallStarted(0, "call_0", "shell", free=True) in events
     assert ToolArgumentsDelta(0, 'ls "a"') in events
 
@@ -543,14 +543,14 @@ def test_a_tools_schema_that_is_no_json_is_the_callers_fault() -> None:
 
 
 def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
-    seal = OpaqueState("anthropic-claude-v1", "c2ln")
+    state = OpaqueState("anthropic-claude-v1", "c2ln")
     messages = (
         Message("developer", (TextPart("Be brief."),), path="messages[0]"),
         Message("user", (TextPart("Look:"), IMAGE, TextPart("what is it?")), name="Ann", path="messages[1]"),
         Message(
             "assistant",
             (
-                ReasoningPart("Hm.", seal),
+                ReasoningPart("Hm.", state),
                 TextPart("I look."),
                 ToolCallPart("a", "look", '{"x": 1.0}'),
                 ToolCallPart("b", "weather", "oops"),
@@ -585,7 +585,7 @@ def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
             "role": "tool",
             "content": "a cat",
             "images": ["aGVsbG8="],
-            "tool_name": "look",
+            "tool_name": "observe",
             "tool_call_id": "a",
         },
         {"role": "tool", "content": "[tool error] no\n\nway", "tool_name": "weather", "tool_call_id": "b"},

@@ -131,7 +131,7 @@ def fold(events: Iterable[Event]) -> list[tuple[Any, ...]]:
                 parts[event.choice, event.part][4] += event.text
             case OpaqueStateReceived():
                 parts.setdefault((event.choice, event.part), ["Redacted" if event.redacted else "Hidden"])
-                parts[event.choice, event.part] += [event.seal]
+                parts[event.choice, event.part] += [event.state]
             case CitationAdded() | MediaOutput():
                 parts.setdefault((event.choice, event.part), ["TextDelta", ""])
                 parts[event.choice, event.part] += [json.loads(bytes(event.raw))]

@@ -101,7 +101,7 @@ def test_a_stream_is_of_official_chunks_and_its_texts_add_up() -> None:
 
 
 def test_a_whole_answer_is_an_official_one() -> None:
-    body, changes = completions.write_answer(EVENTS, read(prompt="a"), id="i", created=1, model="m")
+    body, changes = completions.write_response(EVENTS, read(prompt="a"), id="i", created=1, model="m")
     answer = OfficialCompletion.model_validate(json.loads(body))
     assert [(c.index, c.text, c.finish_reason) for c in answer.choices] == [
         (0, "Hello", "stop"),
@@ -114,7 +114,7 @@ def test_a_whole_answer_is_an_official_one() -> None:
 
 def test_what_is_no_text_is_named_as_lost() -> None:
     events: list[Event] = [ToolCallStarted(0, "a", "f"), TextDelta(1, "x"), ResponseEnded("tool_calls")]
-    body, changes = completions.write_answer(events, read(prompt="a"), id="i", created=1, model="m")
+    body, changes = completions.write_response(events, read(prompt="a"), id="i", created=1, model="m")
     assert json.loads(body)["choices"][0]["finish_reason"] == "stop"
     assert [change.op for change in changes] == ["drop"]
 
@@ -128,7 +128,7 @@ def test_a_broken_answer_ends_with_an_error_and_nothing_more() -> None:
     unended.send(TextDelta(0, "a"))
     assert b'"error"' in unended.end()
     with pytest.raises(Overloaded):
-        completions.write_answer([ResponseFailed(Overloaded("Busy."))], asked, id="i", created=1, model="m")
+        completions.write_response([ResponseFailed(Overloaded("Busy."))], asked, id="i", created=1, model="m")
     assert unended.ping() == b": ping\n\n"
 
 
@@ -138,8 +138,8 @@ def test_a_stream_of_texts_passes_and_is_seen() -> None:
         {"id": "x", "model": "m", "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]},
         "[DONE]",
     )
-    looking = completions.watch(make_ask({"model": "m", "stream": True}), withhold_usage=False)
+    looking = completions.observer(make_ask({"model": "m", "stream": True}), withhold_usage=False)
     assert looking.feed(stream) + looking.end() == stream
     assert (looking.has_output, looking.failed, looking.seen.finish) == (True, None, "stop")
     whole = b'{"model":"m","choices":[{"index":0,"text":"a","finish_reason":"stop"}]}'
-    assert completions.look(whole).error is None
+    assert completions.observe(whole).error is None

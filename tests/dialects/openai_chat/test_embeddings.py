@@ -91,7 +91,7 @@ def test_an_answer_that_passes_is_seen() -> None:
     body = (
         b'{"data":[{"index":0,"embedding":"AAAA"}],"model":"m","usage":{"prompt_tokens":3,"total_tokens":3}}'
     )
-    seen = embeddings.look(body)
+    seen = embeddings.observe(body)
     assert seen.error is None
     assert seen.usage is not None
     assert (seen.model, seen.usage.input, seen.usage.output) == ("m", 3, 0)
@@ -99,7 +99,7 @@ def test_an_answer_that_passes_is_seen() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"data":[]}', b'{"data":[{"index":0,"emb'])
 def test_what_holds_no_vectors_is_no_answer(body: bytes) -> None:
-    assert isinstance(embeddings.look(body).error, UpstreamBroken)
+    assert isinstance(embeddings.observe(body).error, UpstreamBroken)
     with pytest.raises(UpstreamBroken):
         embeddings.read_embedded(body)
 

@@ -24,8 +24,8 @@ from tests.dialects.openai_chat.peer import (
 )
 
 
-def watch(*, withhold: bool = False, **body: Any) -> ChatObserver:
-    return openai_chat.watch(make_ask({"model": "m", "stream": True, **body}), withhold_usage=withhold)
+def observer(*, withhold: bool = False, **body: Any) -> ChatObserver:
+    return openai_chat.observer(make_ask({"model": "m", "stream": True, **body}), withhold_usage=withhold)
 
 
 def forwarded(looking: ChatObserver, chunks: list[bytes]) -> bytes:
@@ -39,7 +39,7 @@ def test_a_stream_passes_byte_for_byte_however_it_is_cut(case: str, data: st.Dat
     stream = transcript(case, "stream.sse")
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
     for chunks in ([stream], pieces(stream, cuts)):
-        looking = watch()
+        looking = observer()
         assert forwarded(looking, chunks) == stream
         assert looking.failed is None
         assert looking.has_output
@@ -50,33 +50,33 @@ def test_a_stream_passes_byte_for_byte_however_it_is_cut(case: str, data: st.Dat
 @pytest.mark.parametrize("ending", [b"\n", b"\r", b"\r\n"])
 def test_a_stream_passes_one_byte_at_a_time_with_any_line_ending(case: str, ending: bytes) -> None:
     stream = transcript(case, "stream.sse").replace(b"\r\n", b"\n").replace(b"\n", ending)
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, each_byte(stream)).rstrip() == stream.rstrip()
     assert looking.failed is None
     assert looking.seen == _seen(stream)
 
 
 def _seen(stream: bytes) -> object:
-    whole = watch()
+    whole = observer()
     forwarded(whole, [stream])
     return whole.seen
 
 
 def test_what_a_stream_holds_is_seen() -> None:
-    looking = watch()
+    looking = observer()
     forwarded(looking, [transcript("openrouter_signed_reasoning", "stream.sse")])
     seen = looking.seen
     assert (seen.model, seen.finish) == ("anthropic/claude-sonnet-4.5", "stop")
     assert seen.usage is not None
     assert (seen.usage.fresh, seen.usage.cache_read, seen.usage.output) == (15, 4, 10)
-    assert seen.seals == ("EqRkc2Fm+/==", "Emwk\\n")
-    signed = watch()
+    assert seen.opaque_states == ("EqRkc2Fm+/==", "Emwk\\n")
+    signed = observer()
     forwarded(signed, [transcript("gemini_signature_and_index_zero", "stream.sse")])
-    assert signed.seen.seals == ("CiQB+/==",)
+    assert signed.seen.opaque_states == ("CiQB+/==",)
 
 
 def test_only_whole_events_leave() -> None:
-    looking = watch()
+    looking = observer()
     event = sse_bytes(chunk({"content": "a"}))
     assert looking.feed(event[:-1]) == b""
     assert looking.feed(event[-1:] + event[:9]) == event
@@ -88,11 +88,11 @@ def test_usage_that_only_the_gateway_asked_for_is_taken_out_and_still_seen() -> 
     usage: dict[str, object] = {"id": "x", "choices": (), "usage": counts}
     before, after = sse_bytes(chunk({"content": "a"}, "stop")), sse_bytes("[DONE]")
     for chunks in ([before + sse_bytes(usage) + after], [before, sse_bytes(usage), after]):
-        looking = watch(withhold=True)
+        looking = observer(withhold=True)
         assert forwarded(looking, chunks) == before + after
         assert looking.seen.usage is not None
         assert looking.seen.usage.input == 3
-    assert forwarded(watch(), [before + sse_bytes(usage) + after]) == before + sse_bytes(usage) + after
+    assert forwarded(observer(), [before + sse_bytes(usage) + after]) == before + sse_bytes(usage) + after
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_usage_that_only_the_gateway_asked_for_is_taken_out_and_still_seen() -> 
     ],
 )
 def test_what_carries_no_output_commits_nothing(silent: bytes) -> None:
-    looking = watch()
+    looking = observer()
     assert looking.feed(silent) == silent
     assert not looking.has_output
 
@@ -125,7 +125,7 @@ def test_what_carries_no_output_commits_nothing(silent: bytes) -> None:
     ],
 )
 def test_the_first_output_is_the_point_of_no_return(delta: dict[str, Any]) -> None:
-    looking = watch()
+    looking = observer()
     looking.feed(sse_bytes(chunk(delta)))
     assert looking.has_output
 
@@ -133,10 +133,10 @@ def test_the_first_output_is_the_point_of_no_return(delta: dict[str, Any]) -> No
 def test_an_error_before_output_is_held_back_and_after_it_passed_on() -> None:
     role, said = sse_bytes(chunk({"role": "assistant", "content": ""})), sse_bytes(chunk({"content": "a"}))
     broken = sse_bytes({"error": {"message": "overloaded", "type": "server_error", "code": 503}})
-    early = watch()
+    early = observer()
     assert early.feed(role + broken) == role
     assert (type(early.failed).__name__, early.error_forwarded) == ("Overloaded", False)
-    late = watch()
+    late = observer()
     assert late.feed(role + said + broken + said) == role + said + broken
     assert (type(late.failed).__name__, late.error_forwarded) == ("Overloaded", True)
     assert late.feed(said) == b""
@@ -167,7 +167,7 @@ BROKEN: dict[str, tuple[bytes, bytes]] = {
 def test_an_end_that_is_none_is_not_passed_off_as_one(what: str) -> None:
     good, bad = BROKEN[what]
     for chunks in ([good + bad], [good, bad], each_byte(good + bad)):
-        looking = watch()
+        looking = observer()
         assert forwarded(looking, chunks) == good
         assert looking.failed is not None
         assert looking.failed.another_may_do_better
@@ -178,49 +178,49 @@ def test_an_end_that_is_none_is_not_passed_off_as_one(what: str) -> None:
 def test_half_arguments_that_a_limit_cut_pass() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x'}}
     stream = sse_bytes(chunk({"tool_calls": [call]}), chunk({}, "length"), "[DONE]")
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, [stream]) == stream
     assert looking.failed is None
 
 
 def test_choices_that_were_asked_for_must_come_unless_the_provider_says_done() -> None:
     one = sse_bytes(chunk({"content": "a"}, "stop"))
-    cut = watch(n=2)
+    cut = observer(n=2)
     forwarded(cut, [one])
     assert cut.failed is not None
-    said_so = watch(n=2)
+    said_so = observer(n=2)
     forwarded(said_so, [one + sse_bytes("[DONE]")])
     assert said_so.failed is None
 
 
 def test_an_empty_answer_that_ends_is_an_answer() -> None:
     stream = sse_bytes(chunk({}, "stop"))
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, [stream]) == stream
     assert (looking.failed, looking.has_output) == (None, False)
 
 
 def test_the_last_event_is_made_whole() -> None:
     stream = sse_bytes(chunk({"content": "a"}, "stop"), "[DONE]")
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, [stream[:-2]]) == stream
     assert looking.failed is None
 
 
 def test_shapes_that_nobody_knows_pass() -> None:
     odd = sse_bytes({"choices": "none"}, chunk({"content": "a"}, "stop"))
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, [odd]) == odd
     assert looking.failed is None
     lone = b'data: {"choices":[{"delta":{"content":"\\ud83d"},"finish_reason":"stop"}]}\n\n'
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, [lone]) == lone
     assert looking.failed is None
 
 
 def test_an_event_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passthrough, "LINE_CAP", 50)
-    looking = watch()
+    looking = observer()
     for _ in range(10):
         looking.feed(b"data: xxxxx")
     assert isinstance(looking.failed, ModelplexError)
@@ -228,7 +228,7 @@ def test_an_event_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("case", WHOLE)
 def test_a_whole_answer_is_seen(case: str) -> None:
-    seen = openai_chat.look(transcript(case, "response.json"))
+    seen = openai_chat.observe(transcript(case, "response.json"))
     assert seen.error is None
     assert seen.finish in {"stop", "tool_calls"}
     assert seen.usage is not None
@@ -237,17 +237,17 @@ def test_a_whole_answer_is_seen(case: str) -> None:
 
 def test_half_arguments_in_a_whole_answer_are_an_error() -> None:
     answer = b'{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"arguments":"{"}}]},"finish_reason":"%s"}]}'
-    assert openai_chat.look(answer % b"tool_calls").error is not None
-    assert openai_chat.look(answer % b"length").error is None
+    assert openai_chat.observe(answer % b"tool_calls").error is not None
+    assert openai_chat.observe(answer % b"length").error is None
 
 
 def test_seals_of_a_whole_answer_are_seen() -> None:
     message = '{"reasoning_details":[{"signature":"s"},{"data":"d"}],"tool_calls":[{"function":{"arguments":"{}"},"extra_content":{"google":{"thought_signature":"g"}}}]}'
     body = f'{{"choices":[{{"message":{message},"finish_reason":"stop"}}]}}'
-    assert openai_chat.look(body.encode()).seals == ("s", "d", "g")
+    assert openai_chat.observe(body.encode()).opaque_states == ("s", "d", "g")
 
 
 def test_a_watch_tells_its_state() -> None:
-    looking = watch()
+    looking = observer()
     looking.feed(sse_bytes(chunk({"content": "a"}), chunk({}, "stop", index=1)))
     assert repr(looking) == "<ChatObserver open=[0] finished=[1] failed=None>"

@@ -183,24 +183,24 @@ def test_reasoning_that_is_sent_back_is_read_once(what: str) -> None:
 
 
 def test_an_envelope_gives_back_the_seal_with_its_origin() -> None:
-    seal = OpaqueState("anthropic-claude-v1", "EqRk+/==", provider="claude", account="k", model="opus")
+    state = OpaqueState("anthropic-claude-v1", "EqRk+/==", provider="claude", account="k", model="opus")
     details = [
         {
             "type": "reasoning.text",
             "text": "t",
-            "signature": wrap(seal),
+            "signature": wrap(state),
             "format": "anthropic-claude-v1",
             "index": 0,
         }
     ]
-    extra = {"google": {"thought_signature": wrap(seal)}}
+    extra = {"google": {"thought_signature": wrap(state)}}
     calls = [
         {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": extra}
     ]
     message = {"role": "assistant", "content": None, "reasoning_details": details, "tool_calls": calls}
     thinking, call = read(messages=[message]).messages[0].parts
-    assert thinking == ReasoningPart("t", seal)
-    assert call == ToolCallPart("a", "f", "{}", seal=seal)
+    assert thinking == ReasoningPart("t", state)
+    assert call == ToolCallPart("a", "f", "{}", state=state)
 
 
 REASONINGS: list[tuple[dict[str, Any], ReasoningOptions | None]] = [
@@ -386,11 +386,11 @@ def test_reasoning_goes_back_in_the_field_that_the_service_reads() -> None:
 
 
 def test_sealed_state_goes_to_its_maker_and_to_nobody_else() -> None:
-    seal = OpaqueState("anthropic-claude-v1", "EqRk+/==", provider="acme", account="k1")
+    state = OpaqueState("anthropic-claude-v1", "EqRk+/==", provider="acme", account="k1")
     other = OpaqueState("anthropic-claude-v1", "XXX", provider="claude", account="k1")
     turn = Message(
         "assistant",
-        (ReasoningPart("t", seal), ReasoningPart("", other), ToolCallPart("a", "f", "{}", seal=seal)),
+        (ReasoningPart("t", state), ReasoningPart("", other), ToolCallPart("a", "f", "{}", state=state)),
         path="messages[0]",
     )
     written = openai_chat.write_call(

@@ -105,7 +105,7 @@ SAID: dict[str, list[tuple[Any, ...]]] = {
 
 
 def _without_order_of_calls(said: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """A seal stands before the arguments or after them, as the bytes were cut."""
+    """A state stands before the arguments or after them, as the bytes were cut."""
     return [tuple(sorted(map(str, each))) for each in said]
 
 
@@ -129,7 +129,7 @@ def test_a_stream_is_read_however_it_is_cut(case: str, data: st.DataObject) -> N
 
 @pytest.mark.parametrize("case", [case for case in WHOLE if case != "parts_of_every_kind"])
 def test_a_whole_answer_says_what_its_stream_says(case: str) -> None:
-    said = fold(openai_chat.read_answer(transcript(case, "response.json"), ATTEMPT, PLAIN))
+    said = fold(openai_chat.read_response(transcript(case, "response.json"), ATTEMPT, PLAIN))
     assert said[: len(SAID[case])] == SAID[case]
 
 
@@ -305,10 +305,10 @@ NO_ANSWERS = {
 
 @pytest.mark.parametrize("body", NO_ANSWERS)
 def test_what_is_no_answer_fails_and_is_seen_to_fail(body: bytes) -> None:
-    last = openai_chat.read_answer(body, ATTEMPT, PLAIN)[-1]
+    last = openai_chat.read_response(body, ATTEMPT, PLAIN)[-1]
     assert isinstance(last, ResponseFailed)
     assert type(last.error).__name__ == NO_ANSWERS[body]
-    assert type(openai_chat.look(body).error).__name__ == NO_ANSWERS[body]
+    assert type(openai_chat.observe(body).error).__name__ == NO_ANSWERS[body]
 
 
 def test_lone_surrogates_and_numbers_that_are_none_do_not_break_an_answer() -> None:

@@ -183,7 +183,7 @@ def test_a_reason_has_its_word(reason: Reason) -> None:
         accepted_by_the_official_client(write_stream(events, STREAMING)).choices[0].finish_reason
         == WORDS[reason]
     )
-    body, changes = openai_chat.write_answer(events, STREAMING, id="i", created=1, model="m")
+    body, changes = openai_chat.write_response(events, STREAMING, id="i", created=1, model="m")
     assert json.loads(body)["choices"][0]["finish_reason"] == WORDS[reason]
     assert [change.op for change in changes] == (["lower"] if reason == "paused" else [])
 
@@ -197,7 +197,7 @@ def test_a_refusal_in_the_models_own_words_is_told_by_its_field() -> None:
     for events, word, said in ((own, "stop", "No."), (explained, "content_filter", "Not that.")):
         choice = accepted_by_the_official_client(write_stream(events, STREAMING)).choices[0]
         assert (choice.finish_reason, choice.message.refusal) == (word, said)
-        whole = json.loads(openai_chat.write_answer(events, STREAMING, id="i", created=1, model="m")[0])[
+        whole = json.loads(openai_chat.write_response(events, STREAMING, id="i", created=1, model="m")[0])[
             "choices"
         ][0]
         assert (whole["finish_reason"], whole["message"]["refusal"], whole["message"]["content"]) == (
@@ -217,7 +217,7 @@ def test_a_failure_is_the_last_thing_and_no_success_mark_follows() -> None:
     assert writer.send(TextDelta(0, "b")) == b""
     assert writer.end() == b""
     with pytest.raises(Overloaded):
-        openai_chat.write_answer(
+        openai_chat.write_response(
             [TextDelta(0, "a"), ResponseFailed(Overloaded("Busy."))], COUNTING, id="i", created=1, model="m"
         )
 
@@ -244,7 +244,7 @@ def test_the_old_form_is_answered_in_the_old_form() -> None:
     assert choice.finish_reason == "function_call"
     assert choice.message.function_call is not None
     assert (choice.message.function_call.name, choice.message.function_call.arguments) == ("f", '{"x":1}')
-    message = json.loads(openai_chat.write_answer(events, old, id="i", created=1, model="m")[0])["choices"][
+    message = json.loads(openai_chat.write_response(events, old, id="i", created=1, model="m")[0])["choices"][
         0
     ]["message"]
     assert message["function_call"] == {"name": "f", "arguments": '{"x":1}'}
@@ -267,7 +267,7 @@ def test_citations_of_pages_become_annotations_and_others_are_named_as_lost() ->
     stream = b"".join(writer.send(event) for event in events) + writer.end()
     annotations = accepted_by_the_official_client(stream).choices[0].message.annotations or []
     assert [each.url_citation.url for each in annotations] == ["https://e.org"] * 2
-    body, changes = openai_chat.write_answer(events, STREAMING, id="i", created=1, model="m")
+    body, changes = openai_chat.write_response(events, STREAMING, id="i", created=1, model="m")
     assert len(json.loads(body)["choices"][0]["message"]["annotations"]) == 2
     assert changes == writer.changes
     assert [change.op for change in changes] == ["drop", "drop"]
@@ -281,7 +281,7 @@ def test_a_free_call_is_a_custom_call() -> None:
         ResponseEnded("tool_calls"),
     ]
     call = {"id": "a", "type": "custom", "custom": {"name": "patch", "input": "*** Begin"}}
-    body = openai_chat.write_answer(events, STREAMING, id="i", created=1, model="m")[0]
+    body = openai_chat.write_response(events, STREAMING, id="i", created=1, model="m")[0]
     assert json.loads(body)["choices"][0]["message"]["tool_calls"] == [call]
     deltas = [
         each["choices"][0]["delta"].get("tool_calls") for each in chunks_of(write_stream(events, STREAMING))
@@ -294,19 +294,19 @@ def test_a_free_call_is_a_custom_call() -> None:
 
 
 def test_a_signature_of_a_call_stays_on_the_call() -> None:
-    seal = OpaqueState("google-gemini-v1", "CiQB", provider="gemini")
+    state = OpaqueState("google-gemini-v1", "CiQB", provider="gemini")
     events: list[Event] = [
         ToolCallStarted(0, "a", "f"),
-        OpaqueStateReceived(0, seal),
+        OpaqueStateReceived(0, state),
         ToolArgumentsDelta(0, "{}"),
         ResponseEnded("tool_calls"),
     ]
     calls = (
         accepted_by_the_official_client(write_stream(events, STREAMING)).choices[0].message.tool_calls or []
     )
-    extra = {"google": {"thought_signature": wrap(seal)}}
+    extra = {"google": {"thought_signature": wrap(state)}}
     assert (calls[0].model_extra or {})["extra_content"] == extra
-    body = openai_chat.write_answer(events, STREAMING, id="i", created=1, model="m")[0]
+    body = openai_chat.write_response(events, STREAMING, id="i", created=1, model="m")[0]
     assert json.loads(body)["choices"][0]["message"]["tool_calls"][0]["extra_content"] == extra
 
 
@@ -317,13 +317,13 @@ def test_an_answer_of_the_same_dialect_survives_the_hub(case: str) -> None:
     if case != "custom_tool":
         accepted_by_the_official_client(again)
     assert unsealed(fold(read_stream([again]))) == fold(events)
-    body, _ = openai_chat.write_answer(events, COUNTING, id="i", created=1, model="m")
+    body, _ = openai_chat.write_response(events, COUNTING, id="i", created=1, model="m")
     answer = json.loads(body)
     answer.setdefault("usage", None)
     ChatCompletion.model_validate(answer)
     assert set(answer["choices"][0]["message"]) >= {"role", "content", "refusal"}
     assert "logprobs" in answer["choices"][0]
-    assert openai_chat.look(body).error is None
+    assert openai_chat.observe(body).error is None
 
 
 def unsealed(said: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -340,7 +340,7 @@ def test_usage_of_the_same_dialect_comes_back_to_the_last_byte() -> None:
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 some_json = st.dictionaries(st.text(max_size=3), st.integers(), max_size=3).map(json.dumps)
-seals = st.builds(
+states = st.builds(
     OpaqueState, format=st.just("anthropic-claude-v1"), data=texts, provider=st.just("p"), account=st.none()
 )
 
@@ -358,7 +358,7 @@ def answers(draw: st.DrawFn) -> list[Event]:
             events += [TextDelta(part, text) for text in draw(st.lists(texts, min_size=1, max_size=3))]
         else:
             events += [ReasoningDelta(part, text) for text in draw(st.lists(texts, min_size=1, max_size=3))]
-            events.append(OpaqueStateReceived(part, draw(seals)))
+            events.append(OpaqueStateReceived(part, draw(states)))
         part += 1
     calls = draw(st.lists(some_json, max_size=3))
     for n, arguments in enumerate(calls):
@@ -379,10 +379,10 @@ def test_what_is_written_is_read_back_and_the_official_client_agrees(
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=6))
     assert unsealed(fold(read_stream(pieces(stream, cuts)))) == fold(events)
     answer = accepted_by_the_official_client(stream)
-    body, _ = openai_chat.write_answer(events, COUNTING, id="i", created=1, model="m")
+    body, _ = openai_chat.write_response(events, COUNTING, id="i", created=1, model="m")
     whole = ChatCompletion.model_validate(json.loads(body))
     assert (answer.choices[0].message.content or "") == (whole.choices[0].message.content or "")
-    read = fold(openai_chat.read_answer(body, ATTEMPT, PLAIN))
+    read = fold(openai_chat.read_response(body, ATTEMPT, PLAIN))
     assert [part for part in read if part[0] == "ended"] == [
         part for part in fold(events) if part[0] == "ended"
     ]

@@ -73,7 +73,7 @@ def write_stream(events: Iterable[Event], call: ChatRequest, *, id: str = "resp_
 
 
 def whole(events: list[Event], call: ChatRequest) -> dict[str, Any]:
-    body, _ = openai_responses.write_answer(events, call, id="resp_ours", created=7, model="asked-for")
+    body, _ = openai_responses.write_response(events, call, id="resp_ours", created=7, model="asked-for")
     answer: dict[str, Any] = json.loads(body)
     check_response(answer)
     return answer

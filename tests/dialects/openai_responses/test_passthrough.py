@@ -18,8 +18,8 @@ from tests.dialects.openai_chat.peer import each_byte, pieces
 from tests.dialects.openai_responses.peer import GOOD, WHOLE, make_ask, sse_bytes, transcript
 
 
-def watch() -> ResponsesObserver:
-    return openai_responses.watch(make_ask(stream=True), withhold_usage=True)
+def observer() -> ResponsesObserver:
+    return openai_responses.observer(make_ask(stream=True), withhold_usage=True)
 
 
 def forwarded(looking: ResponsesObserver, chunks: list[bytes]) -> bytes:
@@ -37,7 +37,7 @@ def test_a_stream_passes_byte_for_byte_however_it_is_cut(case: str, data: st.Dat
     stream = transcript(case)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
     for chunks in ([stream], pieces(stream, cuts)):
-        looking = watch()
+        looking = observer()
         assert forwarded(looking, chunks) == stream
         assert looking.failed is None
         assert looking.has_output
@@ -48,14 +48,14 @@ def test_a_stream_passes_byte_for_byte_however_it_is_cut(case: str, data: st.Dat
 @pytest.mark.parametrize("ending", [b"\n", b"\r", b"\r\n"])
 def test_a_stream_passes_one_byte_at_a_time_with_any_line_ending(case: str, ending: bytes) -> None:
     stream = transcript(case).replace(b"\n", ending)
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, each_byte(stream)).rstrip() == stream.rstrip()
     assert looking.failed is None
-    assert (looking.seen.finish, looking.seen.seals) == ("completed", _seen(stream).seals)
+    assert (looking.seen.finish, looking.seen.opaque_states) == ("completed", _seen(stream).opaque_states)
 
 
 def _seen(stream: bytes) -> Any:
-    looking = watch()
+    looking = observer()
     forwarded(looking, [stream])
     return looking.seen
 
@@ -69,7 +69,7 @@ def test_what_a_stream_holds_is_seen() -> None:
         60,
         30,
     )
-    assert seen.seals == ("gAAAAABo-enc+/==",)
+    assert seen.opaque_states == ("gAAAAABo-enc+/==",)
     assert _seen(transcript("cut_at_the_limit")).finish == "max_output_tokens"
 
 
@@ -84,7 +84,7 @@ def test_what_was_not_counted_is_told_by_its_length() -> None:
 
 
 def test_only_whole_events_leave() -> None:
-    looking = watch()
+    looking = observer()
     event = sse_bytes({"type": "response.output_text.delta", "delta": "a"})
     assert looking.feed(event[:-1]) == b""
     assert looking.feed(event[-1:] + event[:9]) == event
@@ -104,7 +104,7 @@ def test_only_whole_events_leave() -> None:
     ],
 )
 def test_what_carries_no_output_commits_nothing(silent: dict[str, Any]) -> None:
-    looking = watch()
+    looking = observer()
     assert looking.feed(sse_bytes(silent)) == sse_bytes(silent)
     assert not looking.has_output
     assert looking.feed(b": ping\n\n") == b": ping\n\n"
@@ -126,14 +126,14 @@ def test_what_carries_no_output_commits_nothing(silent: dict[str, Any]) -> None:
     ],
 )
 def test_the_first_output_is_the_point_of_no_return(said: dict[str, Any]) -> None:
-    looking = watch()
+    looking = observer()
     looking.feed(sse_bytes(said))
     assert looking.has_output
 
 
 @pytest.mark.parametrize("cut", [each_byte, at_once])
 def test_a_failure_before_any_output_is_not_forwarded(cut: Any) -> None:
-    looking = watch()
+    looking = observer()
     out = forwarded(looking, cut(transcript("failed_before_output")))
     assert isinstance(looking.failed, RateLimited)
     assert not looking.error_forwarded
@@ -144,7 +144,7 @@ def test_a_failure_before_any_output_is_not_forwarded(cut: Any) -> None:
 @pytest.mark.parametrize("cut", [each_byte, at_once])
 def test_a_failure_after_output_is_forwarded_and_ends_it(cut: Any) -> None:
     stream = transcript("failed_after_output")
-    looking = watch()
+    looking = observer()
     assert (
         forwarded(looking, cut(stream + sse_bytes({"type": "response.completed", "response": {}}))) == stream
     )
@@ -153,7 +153,7 @@ def test_a_failure_after_output_is_forwarded_and_ends_it(cut: Any) -> None:
 
 
 def test_an_error_event_is_a_failure() -> None:
-    looking = watch()
+    looking = observer()
     forwarded(looking, [transcript("error_event")])
     assert isinstance(looking.failed, UpstreamBroken)
     assert "The server had an error." in looking.failed.message
@@ -161,7 +161,7 @@ def test_an_error_event_is_a_failure() -> None:
 
 def test_a_stream_without_its_last_event_is_no_whole_answer() -> None:
     stream = transcript("broken_off")
-    looking = watch()
+    looking = observer()
     assert forwarded(looking, [stream]) == stream
     assert isinstance(looking.failed, UpstreamBroken)
     assert not looking.error_forwarded
@@ -169,7 +169,7 @@ def test_a_stream_without_its_last_event_is_no_whole_answer() -> None:
 
 
 def test_half_arguments_are_never_passed_off_as_a_call() -> None:
-    looking = watch()
+    looking = observer()
     out = forwarded(looking, [transcript("half_arguments")])
     assert isinstance(looking.failed, UpstreamBroken)
     assert b"response.output_item.done" not in out
@@ -177,24 +177,28 @@ def test_half_arguments_are_never_passed_off_as_a_call() -> None:
 
 
 def test_what_is_not_json_stops_the_stream_and_what_is_unknown_passes() -> None:
-    broken = watch()
+    broken = observer()
     assert broken.feed(b"data: <html>\n\n") == b""
     assert isinstance(broken.failed, UpstreamBroken)
     odd = b'data: {"type":["x"]}\n\n'
-    unknown = watch()
+    unknown = observer()
     assert unknown.feed(odd) == odd
     assert unknown.failed is None
 
 
 @pytest.mark.parametrize("case", WHOLE)
 def test_a_whole_answer_is_looked_at(case: str) -> None:
-    seen = openai_responses.look(transcript(case, "response.json"))
+    seen = openai_responses.observe(transcript(case, "response.json"))
     if case == "half_arguments":
         assert isinstance(seen.error, UpstreamBroken)
         return
     stream = _seen(transcript(case))
     assert seen.error is None
-    assert (seen.model, seen.finish, seen.seals) == (stream.model, stream.finish, stream.seals)
+    assert (seen.model, seen.finish, seen.opaque_states) == (
+        stream.model,
+        stream.finish,
+        stream.opaque_states,
+    )
     assert seen.usage == stream.usage or (seen.usage is not None and stream.usage.input == seen.usage.input)
 
 
@@ -203,11 +207,11 @@ def test_a_whole_answer_is_looked_at(case: str) -> None:
     [b"{", b"[]", b'{"output":null}', b'{"status":"failed","output":[]}', b'{"error":{"message":"No."}}'],
 )
 def test_what_is_no_answer_is_told(body: bytes) -> None:
-    assert openai_responses.look(body).error is not None
+    assert openai_responses.observe(body).error is not None
 
 
 def test_a_whole_answer_that_was_not_counted_is_told_by_its_length() -> None:
     answer = json.loads(transcript("text", "response.json"))
     answer["usage"] = None
-    seen = openai_responses.look(json.dumps(answer).encode())
+    seen = openai_responses.observe(json.dumps(answer).encode())
     assert (seen.usage, seen.characters) == (None, len("Grüße 😀!"))

@@ -224,10 +224,10 @@ def test_messages_of_the_assistant_stay_apart_and_calls_stay_together() -> None:
 
 
 def test_a_sealed_state_of_another_provider_is_opened() -> None:
-    seal = OpaqueState("anthropic-claude-v1", "sig==", provider="anthropic", account="k1")
+    state = OpaqueState("anthropic-claude-v1", "sig==", provider="anthropic", account="k1")
     item = {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "Hm."}]}
-    call = make_call(input=[{**item, "encrypted_content": wrap(seal)}])
-    assert call.messages[0].parts == (ReasoningPart("Hm.", seal),)
+    call = make_call(input=[{**item, "encrypted_content": wrap(state)}])
+    assert call.messages[0].parts == (ReasoningPart("Hm.", state),)
 
 
 def test_reasoning_that_can_be_read_says_more_than_its_summary() -> None:
@@ -385,7 +385,7 @@ def test_leading_instructions_stand_before_the_conversation_and_later_ones_in_it
 
 
 def test_a_conversation_of_another_form_becomes_items() -> None:
-    seal = OpaqueState("openai-responses-v1", "gAAA", provider="acme", account="k1", id="rs_1")
+    state = OpaqueState("openai-responses-v1", "gAAA", provider="acme", account="k1", id="rs_1")
     messages = (
         Message(
             "user",
@@ -398,7 +398,7 @@ def test_a_conversation_of_another_form_becomes_items() -> None:
         Message(
             "assistant",
             (
-                ReasoningPart("Hm.", seal, summary=True),
+                ReasoningPart("Hm.", state, summary=True),
                 TextPart("Looking."),
                 ToolCallPart("c1", "f", "{}"),
                 ToolCallPart("c2", "p", "*** x", free=True),

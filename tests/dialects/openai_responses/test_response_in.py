@@ -156,7 +156,7 @@ def test_a_stream_is_read_however_it_is_cut(case: str, data: st.DataObject) -> N
 
 @pytest.mark.parametrize("case", WHOLE)
 def test_a_whole_answer_says_what_its_stream_says(case: str) -> None:
-    events = openai_responses.read_answer(transcript(case, "response.json"), ATTEMPT, PLAIN)
+    events = openai_responses.read_response(transcript(case, "response.json"), ATTEMPT, PLAIN)
     assert fold(events) == SAID[case]
 
 
@@ -277,7 +277,7 @@ def test_a_failure_is_what_its_code_says(code: str, kind: type[Exception]) -> No
     ],
 )
 def test_what_is_no_answer_is_a_failure(body: bytes) -> None:
-    (event,) = openai_responses.read_answer(body, ATTEMPT, PLAIN)
+    (event,) = openai_responses.read_response(body, ATTEMPT, PLAIN)
     assert isinstance(event, ResponseFailed)
 
 

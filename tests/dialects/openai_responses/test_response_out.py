@@ -143,7 +143,7 @@ def test_the_same_id_gives_the_same_bytes() -> None:
 def test_an_answers_own_name_is_kept_where_it_is_one_of_this_form() -> None:
     assert whole([ResponseStarted(id="resp_theirs"), ResponseEnded("stop")], CALL)["id"] == "resp_theirs"
     assert whole([ResponseEnded("stop")], CALL)["id"] == "resp_ours"
-    body, _ = openai_responses.write_answer([ResponseEnded("stop")], CALL, id="req-1", created=1, model="m")
+    body, _ = openai_responses.write_response([ResponseEnded("stop")], CALL, id="req-1", created=1, model="m")
     assert json.loads(body)["id"] == "resp_req-1"
 
 
@@ -206,7 +206,7 @@ def test_what_the_request_did_not_say_has_the_value_that_strict_clients_expect()
 
 def test_what_the_gateway_keeps_is_told() -> None:
     kept = StoredContext(store=True, previous="resp_0")
-    body, _ = openai_responses.write_answer(ANSWER, CALL, id="resp_1", created=1, model="m", kept=kept)
+    body, _ = openai_responses.write_response(ANSWER, CALL, id="resp_1", created=1, model="m", kept=kept)
     assert (json.loads(body)["store"], json.loads(body)["previous_response_id"]) == (True, "resp_0")
 
 
@@ -233,7 +233,9 @@ def test_each_reason_has_its_status(reason: Reason, status: str, why: str | None
 
 
 def test_a_paused_turn_is_named_as_a_loss() -> None:
-    _, changes = openai_responses.write_answer([ResponseEnded("paused")], CALL, id="i", created=1, model="m")
+    _, changes = openai_responses.write_response(
+        [ResponseEnded("paused")], CALL, id="i", created=1, model="m"
+    )
     assert [(change.op, change.path) for change in changes] == [("lower", "incomplete_details.reason")]
 
 
@@ -331,7 +333,7 @@ def test_redacted_and_left_out_thinking_can_be_told_apart_when_they_come_back() 
     assert [item["summary"] for item in answer["output"]] == [[], [{"type": "summary_text", "text": ""}]]
     back = make_call(input=[{"role": "user", "content": "Hi"}, *answer["output"]]).messages[1].parts
     assert [getattr(part, "redacted", None) for part in back] == [True, False]
-    assert [getattr(part, "seal", None) for part in back] == [SEAL, SEAL]
+    assert [getattr(part, "state", None) for part in back] == [SEAL, SEAL]
 
 
 def test_thinking_survives_the_client_byte_for_byte() -> None:
@@ -341,14 +343,14 @@ def test_thinking_survives_the_client_byte_for_byte() -> None:
         CALL,
     )
     thinking = make_call(input=answer["output"]).messages[0].parts[0]
-    assert (getattr(thinking, "text", None), getattr(thinking, "seal", None)) == (text, SEAL)
+    assert (getattr(thinking, "text", None), getattr(thinking, "state", None)) == (text, SEAL)
 
 
 def test_a_signature_of_a_call_comes_back_on_that_call() -> None:
-    seal = OpaqueState("google-gemini-v1", "CiQB", provider="gemini")
+    state = OpaqueState("google-gemini-v1", "CiQB", provider="gemini")
     events: list[Event] = [
         ToolCallStarted(0, "a", "f"),
-        OpaqueStateReceived(0, seal),
+        OpaqueStateReceived(0, state),
         ToolArgumentsDelta(0, "{}"),
         ToolCallStarted(1, "b", "f"),
         ToolArgumentsDelta(1, "{}"),
@@ -356,8 +358,8 @@ def test_a_signature_of_a_call_comes_back_on_that_call() -> None:
     ]
     answer = final(write_stream(events, CALL))
     parts = make_call(input=answer["output"]).messages[0].parts
-    assert [(getattr(part, "id", None), getattr(part, "seal", None)) for part in parts] == [
-        ("a", seal),
+    assert [(getattr(part, "id", None), getattr(part, "state", None)) for part in parts] == [
+        ("a", state),
         ("b", None),
     ]
 
@@ -436,7 +438,7 @@ def test_a_failure_tells_what_came_before_it_and_nothing_after(
 
 def test_a_whole_answer_that_failed_raises_what_it_failed_of() -> None:
     with pytest.raises(RateLimited):
-        openai_responses.write_answer(
+        openai_responses.write_response(
             [TextDelta(0, "a"), ResponseFailed(RateLimited("Slow."))], CALL, id="i", created=1, model="m"
         )
 
@@ -477,9 +479,9 @@ def test_an_answer_of_the_same_dialect_survives_the_hub(case: str) -> None:
     accepted_by_the_official_client(again)
     folded = _plain(fold(events))
     assert _plain(unsealed(fold(read_stream([again])))) == folded
-    body, _ = openai_responses.write_answer(events, CALL, id="resp_i", created=1, model="m")
-    assert _plain(unsealed(fold(openai_responses.read_answer(body, ATTEMPT, PLAIN)))) == folded
-    assert openai_responses.look(body).error is None
+    body, _ = openai_responses.write_response(events, CALL, id="resp_i", created=1, model="m")
+    assert _plain(unsealed(fold(openai_responses.read_response(body, ATTEMPT, PLAIN)))) == folded
+    assert openai_responses.observe(body).error is None
 
 
 def _plain(said: list[tuple[Any, ...]]) -> list[str]:

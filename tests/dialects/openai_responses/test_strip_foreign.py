@@ -83,7 +83,7 @@ def test_the_streams_of_others_are_accepted_by_openais_responses_client(
 
 
 def _calls_and_texts(said: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """What was said, thought and called, and why it ended, in order: seals, citations and refusals
+    """What was said, thought and called, and why it ended, in order: states, citations and refusals
     have tests of their own.
     """
     kept: list[tuple[Any, ...]] = []
@@ -141,7 +141,7 @@ def test_anthropics_thinking_comes_home_byte_for_byte_through_a_responses_client
         for block in body["messages"][1]["content"]
         if "thinking" in block["type"]
     ]
-    assert thinking == [event.seal.data for event in events if isinstance(event, OpaqueStateReceived)]
+    assert thinking == [event.state.data for event in events if isinstance(event, OpaqueStateReceived)]
     texts = "".join(block.get("thinking", "") for block in body["messages"][1]["content"])
     assert texts == "".join(event.text for event in events if isinstance(event, ReasoningDelta))
 
@@ -155,9 +155,9 @@ def test_geminis_signatures_come_home_on_their_parts_through_a_responses_client(
     answer = final(write_stream(events, CALL))
     parts = [part for message in make_call(input=answer["output"]).messages for part in message.parts]
     back = [
-        part.seal
+        part.state
         for part in parts
-        if isinstance(part, ReasoningPart | ToolCallPart) and part.seal is not None
+        if isinstance(part, ReasoningPart | ToolCallPart) and part.state is not None
     ]
-    assert back == [event.seal for event in events if isinstance(event, OpaqueStateReceived)]
+    assert back == [event.state for event in events if isinstance(event, OpaqueStateReceived)]
     assert back

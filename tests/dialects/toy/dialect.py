@@ -91,7 +91,7 @@ def writer(call: ChatRequest, *, id: str, created: int, model: str) -> Writer:
     return Writer()
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     del call, id, created, model
@@ -116,7 +116,7 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     return ProviderRequest(json.dumps(body).encode(), ledger.settle())
 
 
-def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
+def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     del attempt, written
     found = observe(body)
     if found.error is not None:
@@ -209,7 +209,7 @@ class Observer:
         return data if self.failed is None or self.has_output else b""
 
 
-def watch(ask: RawRequest, *, withhold_usage: bool) -> Observer:
+def observer(ask: RawRequest, *, withhold_usage: bool) -> Observer:
     del ask, withhold_usage
     return Observer()
 
@@ -244,17 +244,17 @@ TOY = Dialect(
     paths={"talk": ClientPath("chat/completions")},
     endpoint="chat/completions",
     served_as=CONVERSATION,
-    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
     provider=ProviderDialect(
         write_call=write_call,
-        read_answer=read_answer,
+        read_response=read_response,
         reader=reader,
         read_error=read_error,
         read_models=read_models,
     ),
     passthrough=PassthroughDialect(
-        watch=watch,
-        look=observe,
+        observer=observer,
+        observe=observe,
         framing=StreamFraming(LABEL, b"", lambda error, _: f"!{error.message}\n".encode()),
     ),
     write_error=write_error,

@@ -39,7 +39,7 @@ from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.anthropic.errors import error_event, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
 from modelplex.dialects.anthropic.messages_out import DIALECT
-from modelplex.dialects.anthropic.passthrough import look, watch
+from modelplex.dialects.anthropic.passthrough import observe, observer
 from modelplex.dialects.anthropic.policy_betas import sealed_headers
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
@@ -47,7 +47,7 @@ from modelplex.dialects.anthropic.response_in import (
     AnthropicErrorBody,
     AnthropicStreamReader,
     error_of,
-    read_answer,
+    read_response,
 )
 from modelplex.dialects.anthropic.response_out import PING, AnthropicStreamWriter
 from modelplex.dialects.core.retry_after import read_delay
@@ -70,20 +70,20 @@ __all__ = [
     "PING",
     "allowed_betas",
     "error_event",
-    "look",
-    "read_answer",
+    "observe",
+    "observer",
     "read_call",
     "read_count",
     "read_error",
     "read_models",
+    "read_response",
     "reader",
-    "watch",
-    "write_answer",
     "write_call",
     "write_count",
     "write_error",
     "write_model",
     "write_models",
+    "write_response",
     "writer",
 ]
 
@@ -111,11 +111,11 @@ def writer(call: ChatRequest, *, id: str, created: int, model: str) -> Anthropic
     return AnthropicStreamWriter(call, id_=id, created=created, model=model)
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
-    return anthropic_response_out.write_answer(events, call, id_=id, created=created, model=model)
+    return anthropic_response_out.write_response(events, call, id_=id, created=created, model=model)
 
 
 def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
@@ -200,17 +200,17 @@ MESSAGES = Dialect(
     endpoint="messages",
     served_as=CONVERSATION,
     beside=True,
-    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
     provider=ProviderDialect(
         write_call=write_call,
-        read_answer=read_answer,
+        read_response=read_response,
         reader=reader,
         read_error=read_error,
         read_models=read_models,
     ),
     passthrough=PassthroughDialect(
-        watch=watch,
-        look=look,
+        observer=observer,
+        observe=observe,
         framing=StreamFraming(
             "text/event-stream",
             PING,

@@ -32,7 +32,7 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
-from modelplex.dialects.anthropic.messages_out import DIALECT, SEAL_FORMAT
+from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import given_id
 from modelplex.dialects.core.envelope import MARK, unwrap
 from modelplex.dialects.core.json import is_given
@@ -154,18 +154,18 @@ def _resealed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     call (see the answer's writer).
     """
     calls = {part.id for part in parts if isinstance(part, ToolCallPart)}
-    seals: dict[str, OpaqueState] = {}
+    states: dict[str, OpaqueState] = {}
     kept: list[Part] = []
     for part in parts:
-        seal = part.seal if isinstance(part, ReasoningPart) and part.redacted else None
-        if seal is not None and seal.id in calls and seal.format != SEAL_FORMAT:
-            seals[seal.id or ""] = msgspec.structs.replace(seal, id=None)
+        state = part.state if isinstance(part, ReasoningPart) and part.redacted else None
+        if state is not None and state.id in calls and state.format != STATE_FORMAT:
+            states[state.id or ""] = msgspec.structs.replace(state, id=None)
         else:
             kept.append(part)
-    if not seals:
+    if not states:
         return parts
     return tuple(
-        msgspec.structs.replace(part, seal=seals.get(part.id)) if isinstance(part, ToolCallPart) else part
+        msgspec.structs.replace(part, state=states.get(part.id)) if isinstance(part, ToolCallPart) else part
         for part in kept
     )
 
@@ -207,22 +207,22 @@ def _text(block: _Block, path: str) -> Part:
 
 def _thinking(block: _Block, path: str) -> Part:
     text = _needed(block.thinking, f"{path}.thinking")
-    seal = _seal(block.signature or "")
-    return ReasoningPart(text, seal, summary=seal is not None and seal.format in SUMMARIES)
+    state = _opaque_state(block.signature or "")
+    return ReasoningPart(text, state, summary=state is not None and state.format in SUMMARIES)
 
 
 def _redacted(block: _Block, path: str) -> Part:
-    return ReasoningPart("", _seal(_needed(block.data, f"{path}.data")), redacted=True)
+    return ReasoningPart("", _opaque_state(_needed(block.data, f"{path}.data")), redacted=True)
 
 
-def _seal(text: str) -> OpaqueState | None:
-    """What is in an envelope is another provider's, or nobody's; a damaged envelope seals
+def _opaque_state(text: str) -> OpaqueState | None:
+    """What is in an envelope is another provider's, or nobody's; a damaged envelope states
     nothing.
     """
     if not text.startswith(MARK):
-        return OpaqueState(SEAL_FORMAT, text) if text else None
-    seal = unwrap(text)
-    return seal if seal is not None and seal.data else None
+        return OpaqueState(STATE_FORMAT, text) if text else None
+    state = unwrap(text)
+    return state if state is not None and state.data else None
 
 
 def _tool_use(block: _Block, path: str) -> Part:

@@ -72,7 +72,7 @@ from modelplex.dialects.core.surrogates import mended_text
 from modelplex.dialects.core.tool_names import ToolAliases
 
 DIALECT = "anthropic_messages"
-SEAL_FORMAT = "anthropic-claude-v1"
+STATE_FORMAT = "anthropic-claude-v1"
 """What a signature or redacted thinking of this dialect is called
 (docs/reference/wire-formats.md#openai-compatible-servers).
 """
@@ -324,29 +324,29 @@ class AnthropicMessageWriter:
                 assert_never(part)
 
     def _thinking(self, part: ReasoningPart, path: str) -> list[Block]:
-        seal = part.seal
-        if seal is not None:
-            self._guard(seal, path)
-        if seal is None or seal.format != SEAL_FORMAT:
+        state = part.state
+        if state is not None:
+            self._guard(state, path)
+        if state is None or state.format != STATE_FORMAT:
             self._notes.drop(path, "thinking without this service's own signature is refused")
             return []
         if self._facts.thinking == "none":
             self._notes.drop(path, "this model does not think")
             return []
         if part.redacted:
-            return [RedactedBlock(seal.data)]
-        return [ThinkingBlock(part.text, seal.data)]
+            return [RedactedBlock(state.data)]
+        return [ThinkingBlock(part.text, state.data)]
 
-    def _guard(self, seal: OpaqueState, path: str) -> None:
+    def _guard(self, state: OpaqueState, path: str) -> None:
         """The route sends sealed state home; this is the last door, so that a mistake there fails
         instead of leaking.
         """
         attempt = self._notes.attempt
-        is_other_provider = seal.provider is not None and seal.provider != attempt.provider
-        is_other_account = seal.account is not None and seal.account != attempt.account
+        is_other_provider = state.provider is not None and state.provider != attempt.provider
+        is_other_account = state.account is not None and state.account != attempt.account
         if is_other_provider or is_other_account:
             raise StatePinned(
-                f"The conversation holds sealed reasoning of {seal.provider or 'another account'}, which only its maker can read.",
+                f"The conversation holds sealed reasoning of {state.provider or 'another account'}, which only its maker can read.",
                 param=path,
             )
 
@@ -356,8 +356,8 @@ class AnthropicMessageWriter:
             raise BadRequest(f"Two calls of one turn have the id {part.id!r}.", param=path)
         if part.namespace is not None:
             notes.drop(f"{path}.namespace", "tools have no namespaces here")
-        if part.seal is not None:
-            self._guard(part.seal, path)
+        if part.state is not None:
+            self._guard(part.state, path)
             notes.drop(path, "a signature on a call has no place here")
         sent = self._asked[part.id] = self._call_id(part.id, path)
         self._asked_at = path

@@ -15,7 +15,7 @@ from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.anthropic.response_in import AnthropicErrorBody, error_of, read_usage
-from modelplex.dialects.core.estimate import sealed_characters
+from modelplex.dialects.core.estimate import hidden_characters
 from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
 from modelplex.dialects.core.passthrough import ENDED_EARLY, HALF_ARGUMENTS, SseObserver
 from modelplex.dialects.core.quota import PIECE, check_counts
@@ -185,8 +185,8 @@ class AnthropicObserver(SseObserver):
         sealed = block.signature or (block.data if block.type == "redacted_thinking" else None)
         if isinstance(sealed, str) and sealed:
             self.quota.take_entry(sealed)
-            self._seals[index] = sealed
-            self._characters += 0 if block.thinking else sealed_characters(sealed)
+            self._opaque_states[index] = sealed
+            self._characters += 0 if block.thinking else hidden_characters(sealed)
         self._shown_at = self._characters
         self._characters += len(block.text or "") + len(block.thinking or "")
 
@@ -201,9 +201,9 @@ class AnthropicObserver(SseObserver):
         elif delta.signature:
             self.has_output = True
             self.quota.take_entry(delta.signature)
-            self._seals[index] = delta.signature
+            self._opaque_states[index] = delta.signature
             if self._characters == self._shown_at:
-                self._characters += sealed_characters(delta.signature)
+                self._characters += hidden_characters(delta.signature)
 
     def _close(self, index: int) -> None:
         text = "".join(self._arguments.pop(index, ()))
@@ -230,13 +230,13 @@ class AnthropicObserver(SseObserver):
         return self._fail(error, forwarded=self.has_output)
 
 
-def watch(ask: RawRequest, *, withhold_usage: bool) -> AnthropicObserver:
+def observer(ask: RawRequest, *, withhold_usage: bool) -> AnthropicObserver:
     """An observer of the response. Usage is in every stream, so that none is withheld."""
     del ask, withhold_usage
     return AnthropicObserver()
 
 
-def look(body: bytes) -> ObservedResponse:
+def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response."""
     answer = decode_mended(body, _decode_whole)
     if answer is None or answer.content is None:
@@ -252,13 +252,13 @@ def look(body: bytes) -> ObservedResponse:
         error = UpstreamBroken("The provider's answer gives no reason for its end.")
     length = sum(map(_characters, answer.content)) if usage is None else 0
     return ObservedResponse(
-        answer.model, answer.stop_reason, usage, error, tuple(_seals(answer.content)), length
+        answer.model, answer.stop_reason, usage, error, tuple(_states(answer.content)), length
     )
 
 
-def _seals(content: list[_Block]) -> list[str]:
+def _states(content: list[_Block]) -> list[str]:
     found = [block.data if block.type == "redacted_thinking" else block.signature for block in content]
-    return [seal for seal in found if isinstance(seal, str) and seal]
+    return [state for state in found if isinstance(state, str) and state]
 
 
 def _characters(block: _Block) -> int:

@@ -43,7 +43,7 @@ from modelplex.core.events import (
     UsageReported,
 )
 from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
-from modelplex.dialects.anthropic.messages_out import DIALECT, SEAL_FORMAT
+from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.core.quota import PIECE, Quota, check_counts
 from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.core.surrogates import mended
@@ -358,10 +358,10 @@ class AnthropicResponse:
 
     def _sealed(self, block: _Open, data: str, *, redacted: bool = False) -> OpaqueStateReceived:
         attempt = self._attempt
-        seal = OpaqueState(
-            SEAL_FORMAT, data, provider=attempt.provider, account=attempt.account, model=attempt.model
+        state = OpaqueState(
+            STATE_FORMAT, data, provider=attempt.provider, account=attempt.account, model=attempt.model
         )
-        return OpaqueStateReceived(block.part, seal, redacted=redacted)
+        return OpaqueStateReceived(block.part, state, redacted=redacted)
 
     def _filled(self, block: _Open, delta: _Delta) -> list[Event]:
         """Deltas say themselves what they hold; those of a kind that is not known here are passed
@@ -674,7 +674,7 @@ class AnthropicStreamReader:
                 return self._answer.finish()
 
 
-def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
+def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer; a Failed alone where it is none."""
     body = mended(body)
     try:

@@ -38,7 +38,7 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Change, ChatRequest, OpaqueState, ToolCallPart
 from modelplex.dialects.anthropic.errors import error_event
-from modelplex.dialects.anthropic.messages_out import DIALECT, SEAL_FORMAT
+from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import call_id, message_id
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.envelope import wrap
@@ -58,7 +58,7 @@ TIERS = {"default": "standard", "standard": "standard", "priority": "priority", 
 """The tiers that this form knows, by OpenAI's words and its own."""
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-UNSEALED = wrap(OpaqueState("unknown", ""))
+NO_STATE = wrap(OpaqueState("unknown", ""))
 """The signature of thinking that nobody sealed. Always the same, so that a provider's prompt cache
 knows the conversation again.
 """
@@ -115,8 +115,8 @@ class _Head:
         self.calls += 1
         return sent
 
-    def sealed(self, seal: OpaqueState) -> str:
-        return seal.data if self.is_own and seal.format == SEAL_FORMAT else wrap(seal)
+    def sealed(self, state: OpaqueState) -> str:
+        return state.data if self.is_own and state.format == STATE_FORMAT else wrap(state)
 
     def start(self) -> _Written:
         """The message before it says anything."""
@@ -174,9 +174,9 @@ def _redacted(data: str) -> _Written:
     return {"type": "redacted_thinking", "data": data}
 
 
-def _calls_seal(seal: OpaqueState, id_: str) -> _Written:
+def _state_of_call(state: OpaqueState, id_: str) -> _Written:
     """The signature of the call with this id, as a block that leads back to it."""
-    return _redacted(wrap(msgspec.structs.replace(seal, id=id_)))
+    return _redacted(wrap(msgspec.structs.replace(state, id=id_)))
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class _Block:
     stand before it.
     """
 
-    __slots__ = ("argued", "begun", "called", "is_sealed", "kind", "part", "pieces", "seal")
+    __slots__ = ("argued", "begun", "called", "is_sealed", "kind", "part", "pieces", "state")
 
     def __init__(self, kind: str, part: int, called: ToolCallStarted | None = None) -> None:
         self.kind = kind
@@ -198,7 +198,7 @@ class _Block:
         self.is_sealed = False
         self.pieces: list[str] = []
         """Of a free-form tool's text, which is one JSON string once it is whole."""
-        self.seal: OpaqueState | None = None
+        self.state: OpaqueState | None = None
 
 
 class _Waiting:
@@ -399,7 +399,7 @@ class AnthropicStreamWriter:
             return self._close_call(block, block.called, is_whole=is_whole)
         out = b""
         if block.kind == "thinking" and not block.is_sealed:
-            out = self._delta(b"signature_delta", b"signature", UNSEALED)
+            out = self._delta(b"signature_delta", b"signature", NO_STATE)
         return out + self._stop()
 
     def _close_call(self, block: _Block, called: ToolCallStarted, *, is_whole: bool) -> bytes:
@@ -410,7 +410,7 @@ class AnthropicStreamWriter:
         elif not block.argued and is_whole:
             out += self._delta(b"input_json_delta", b"partial_json", "{}")
         out += self._stop()
-        return out if block.seal is None else out + self._alone(_calls_seal(block.seal, called.id))
+        return out if block.state is None else out + self._alone(_state_of_call(block.state, called.id))
 
     # -- parts
 
@@ -432,25 +432,25 @@ class AnthropicStreamWriter:
         block = self._open
         if event.part in self._called:
             if block is None or block.part != event.part:
-                return self._alone(_calls_seal(event.seal, self._called[event.part]))
-            block.seal = event.seal
+                return self._alone(_state_of_call(event.state, self._called[event.part]))
+            block.state = event.state
             return b""
         is_open = block is not None and block.part == event.part
         if event.redacted and not is_open:
-            return self._alone(_redacted(self._head.sealed(event.seal)))
+            return self._alone(_redacted(self._head.sealed(event.state)))
         out = self._thinking(event.part)
         if self._open is not None:
             self._open.is_sealed = True
-        return out + self._delta(b"signature_delta", b"signature", self._head.sealed(event.seal))
+        return out + self._delta(b"signature_delta", b"signature", self._head.sealed(event.state))
 
     def _begin_call(self, block: _Block, called: ToolCallStarted) -> bytes:
         if block.begun:
             return b""
         block.begun = True
         out = b""
-        if block.seal is not None:
-            seal, block.seal = block.seal, None
-            out = self._start(_calls_seal(seal, called.id)) + self._stop()
+        if block.state is not None:
+            state, block.state = block.state, None
+            out = self._start(_state_of_call(state, called.id)) + self._stop()
         tool: _Written = {
             "type": "tool_use",
             "id": self._head.call_id(called.id),
@@ -507,7 +507,7 @@ class _Whole:
     def __init__(self, head: _Head) -> None:
         self.head = head
         self.blocks: dict[int, _Written] = {}
-        self.seals: dict[int, OpaqueState] = {}
+        self.opaque_states: dict[int, OpaqueState] = {}
         self.ids: dict[int, str] = {}
         self.free: set[int] = set()
         self.refusal = ""
@@ -552,15 +552,15 @@ class _Whole:
         return self.blocks.setdefault(part, {"type": "text", "text": ""})
 
     def _thinking(self, part: int) -> _Written:
-        return self.blocks.setdefault(part, {"type": "thinking", "thinking": "", "signature": UNSEALED})
+        return self.blocks.setdefault(part, {"type": "thinking", "thinking": "", "signature": NO_STATE})
 
     def _write_opaque_state(self, event: OpaqueStateReceived) -> None:
         if event.part in self.ids:
-            self.seals[event.part] = event.seal
+            self.opaque_states[event.part] = event.state
         elif event.redacted and event.part not in self.blocks:
-            self.blocks[event.part] = _redacted(self.head.sealed(event.seal))
+            self.blocks[event.part] = _redacted(self.head.sealed(event.state))
         else:
-            self._thinking(event.part)["signature"] = self.head.sealed(event.seal)
+            self._thinking(event.part)["signature"] = self.head.sealed(event.state)
 
     def content(self) -> list[_Written]:
         content: list[_Written] = []
@@ -568,8 +568,8 @@ class _Whole:
             if part not in self.ids:
                 content.append(block)
                 continue
-            if part in self.seals:
-                content.append(_calls_seal(self.seals[part], self.ids[part]))
+            if part in self.opaque_states:
+                content.append(_state_of_call(self.opaque_states[part], self.ids[part]))
             content.append({**block, "input": self._input(block["input"], is_free=part in self.free)})
         return content
 
@@ -590,7 +590,7 @@ class _Whole:
         return msgspec.Raw(text.encode())
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event], call: ChatRequest, *, id_: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""

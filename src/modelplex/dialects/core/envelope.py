@@ -31,9 +31,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Content)
 
 
-def wrap(seal: OpaqueState) -> str:
+def wrap(state: OpaqueState) -> str:
     """The opaque state as one string of URL-safe characters."""
-    content = _Content(seal.format, seal.data, seal.provider, seal.account, seal.model, seal.id)
+    content = _Content(state.format, state.data, state.provider, state.account, state.model, state.id)
     return MARK + base64.urlsafe_b64encode(_encoder.encode(content)).rstrip(b"=").decode("ascii")
 
 

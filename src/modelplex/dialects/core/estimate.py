@@ -73,11 +73,11 @@ def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at:
     )
 
 
-def sealed_characters(seal: str) -> int:
+def hidden_characters(state: str) -> int:
     """Estimated characters of hidden reasoning in opaque state, which is their encryption in
     base64.
     """
-    return len(seal) * 3 // 4
+    return len(state) * 3 // 4
 
 
 def _tokens(characters: int) -> int:

@@ -37,7 +37,7 @@ class StreamObserver:
         "_finish",
         "_idle",
         "_model",
-        "_seals",
+        "_opaque_states",
         "error_forwarded",
         "failed",
         "has_output",
@@ -65,7 +65,7 @@ class StreamObserver:
         """Of text, reasoning and arguments."""
         self._counted_at = 0
         """`_characters` at the last usage report."""
-        self._seals: dict[int | str, str] = {}
+        self._opaque_states: dict[int | str, str] = {}
         """Opaque state by what identifies it in the dialect, in the order of the stream."""
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class StreamObserver:
             self._finish,
             self._usage(),
             self.failed,
-            tuple(self._seals.values()),
+            tuple(self._opaque_states.values()),
             self._characters,
             self._counted_at,
         )

@@ -40,11 +40,16 @@ from modelplex.dialects.dialect import (
 from modelplex.dialects.gemini import policy
 from modelplex.dialects.gemini.errors import read_error, write_error, write_error_event
 from modelplex.dialects.gemini.json import ABSENT, DIALECT, camel
-from modelplex.dialects.gemini.passthrough import GeminiObserver, look, look_at_vectors, watch
+from modelplex.dialects.gemini.passthrough import GeminiObserver, observe, observe_embeddings, observer
 from modelplex.dialects.gemini.request_in import read_call, read_counting, read_embedding
 from modelplex.dialects.gemini.request_out import write_call, write_counting, write_embedding
-from modelplex.dialects.gemini.response_in import read_answer, reader
-from modelplex.dialects.gemini.response_out import PING, GeminiArrayFraming, GeminiStreamWriter, write_answer
+from modelplex.dialects.gemini.response_in import read_response, reader
+from modelplex.dialects.gemini.response_out import (
+    PING,
+    GeminiArrayFraming,
+    GeminiStreamWriter,
+    write_response,
+)
 from modelplex.dialects.gemini.usage import read_usage
 from modelplex.policy.judge import PolicyTable
 
@@ -59,9 +64,9 @@ __all__ = [
     "GeminiArrayFraming",
     "GeminiObserver",
     "GeminiStreamWriter",
-    "look",
-    "look_at_vectors",
-    "read_answer",
+    "observe",
+    "observe_embeddings",
+    "observer",
     "read_call",
     "read_count",
     "read_counting",
@@ -69,9 +74,8 @@ __all__ = [
     "read_embedding",
     "read_error",
     "read_models",
+    "read_response",
     "reader",
-    "watch",
-    "write_answer",
     "write_call",
     "write_count",
     "write_counting",
@@ -81,6 +85,7 @@ __all__ = [
     "write_error_event",
     "write_model",
     "write_models",
+    "write_response",
     "writer",
 ]
 
@@ -181,7 +186,7 @@ def read_embedded(body: bytes) -> EmbeddingResponse:
     """The answer of `:batchEmbedContents` or `:embedContent`. Raises UpstreamBroken, or the error
     that stands in the answer's place.
     """
-    error = look_at_vectors(body).error
+    error = observe_embeddings(body).error
     if error is not None:
         raise error
     try:
@@ -254,7 +259,7 @@ _BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/")
 """By the versions that its clients put into the path."""
 _POLICY = PolicyTable(policy.TOP, policy.FINISH)
 _LISTS = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
-_CLIENT = ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer)
+_CLIENT = ClientDialect(read_call=read_call, write_response=write_response, writer=writer)
 _EMBEDDINGS = ClientEmbeddings(
     read=read_embedding, write=lambda embedded, ask, _, __: write_embedded(embedded, ask)
 )
@@ -282,14 +287,14 @@ GEMINI = Dialect(
     client=_CLIENT,
     provider=ProviderDialect(
         write_call=write_call,
-        read_answer=read_answer,
+        read_response=read_response,
         reader=reader,
         read_error=read_error,
         read_models=read_models,
     ),
     passthrough=PassthroughDialect(
-        watch=watch,
-        look=look,
+        observer=observer,
+        observe=observe,
         framing=StreamFraming(
             "text/event-stream",
             PING,
@@ -346,5 +351,7 @@ EMBED = Dialect(
     endpoint="embed_content",
     served_as="embeddings",
     embeddings_client=_EMBEDDINGS,
-    embeddings_provider=ProviderEmbeddings(write=write_embedding, read=read_embedded, look=look_at_vectors),
+    embeddings_provider=ProviderEmbeddings(
+        write=write_embedding, read=read_embedded, observe=observe_embeddings
+    ),
 )

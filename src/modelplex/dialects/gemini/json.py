@@ -20,7 +20,7 @@ from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import decode_member
 
 DIALECT = "gemini"
-SEAL_FORMAT = "google-gemini-v1"
+STATE_FORMAT = "google-gemini-v1"
 """What a `thoughtSignature` is called
 (docs/reference/wire-formats.md#openai-compatible-servers).
 """
@@ -29,10 +29,10 @@ ON_TEXT = "text"
 ON_ITS_OWN = "part"
 """A signature returns on the part that it came on (R16). Where that part was no thought and no
 call, these, as the Seal's `id`, say where it was: on a part with text, or on a part that had
-nothing else. Clients of other dialects keep a seal but not its place.
+nothing else. Clients of other dialects keep a state but not its place.
 """
 REDACTED = "redacted"
-"""The same for another provider's seal that goes through a Gemini client: its thinking had no
+"""The same for another provider's state that goes through a Gemini client: its thinking had no
 readable text.
 """
 
@@ -78,16 +78,16 @@ def standard(data: str) -> str:
     return data.replace("-", "+").replace("_", "/")
 
 
-def as_signature(seal: OpaqueState, *, redacted: bool = False) -> str:
-    """A seal as a client's `thoughtSignature`, with its origin. It is base64, since official
+def as_signature(state: OpaqueState, *, redacted: bool = False) -> str:
+    """A state as a client's `thoughtSignature`, with its origin. It is base64, since official
     clients decode it into bytes.
     """
-    if redacted and seal.id is None:
-        seal = msgspec.structs.replace(seal, id=REDACTED)
-    return base64.urlsafe_b64encode(wrap(seal).encode()).decode("ascii")
+    if redacted and state.id is None:
+        state = msgspec.structs.replace(state, id=REDACTED)
+    return base64.urlsafe_b64encode(wrap(state).encode()).decode("ascii")
 
 
-def as_seal(signature: str) -> OpaqueState:
+def read_signature(signature: str) -> OpaqueState:
     """What was wrapped by `as_signature` is unwrapped; any other signature is Google's own, of an
     origin that is not known.
     """
@@ -97,4 +97,4 @@ def as_seal(signature: str) -> OpaqueState:
     except (binascii.Error, ValueError):
         text = ""
     found = unwrap(text) if text.startswith(MARK) else None
-    return found or OpaqueState(SEAL_FORMAT, signature)
+    return found or OpaqueState(STATE_FORMAT, signature)

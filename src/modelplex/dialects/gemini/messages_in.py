@@ -41,10 +41,10 @@ from modelplex.dialects.gemini.json import (
     ON_ITS_OWN,
     ON_TEXT,
     REDACTED,
-    as_seal,
     members_of,
     read,
     read_list,
+    read_signature,
     standard,
 )
 
@@ -182,41 +182,41 @@ class Dialogue:
 
     def _answered(self, raw: msgspec.Raw, *, path: str) -> None:
         part = read(raw, _Part, path=path)
-        seal = as_seal(part.thought_signature) if part.thought_signature else None
+        state = read_signature(part.thought_signature) if part.thought_signature else None
         if is_given(part.function_call):
-            self._add(self._call(part.function_call, seal, path=f"{path}.functionCall"))
+            self._add(self._call(part.function_call, state, path=f"{path}.functionCall"))
         elif part.thought:
-            self._thought(part.text or "", seal)
+            self._thought(part.text or "", state)
         elif part.text is not None:
-            self._text(part.text, seal)
-        elif seal is not None and not members_of(raw, path=path).keys() - _FLAGS:
-            self._text("", seal)
+            self._text(part.text, state)
+        elif state is not None and not members_of(raw, path=path).keys() - _FLAGS:
+            self._text("", state)
         else:
             # What a model makes beside text and calls (an image, code that it ran) goes back to
             # where it was made, whole.
             self._add(_foreign(raw, path=path))
 
-    def _thought(self, text: str, seal: OpaqueState | None) -> None:
+    def _thought(self, text: str, state: OpaqueState | None) -> None:
         """Pieces of one thought are one thought; its signature ends it."""
         last = self._turn[-1] if self._turn else None
-        if isinstance(last, ReasoningPart) and last.seal is None:
+        if isinstance(last, ReasoningPart) and last.state is None:
             self._pieces.append(text)
-            if seal is not None:
-                self._turn[-1] = msgspec.structs.replace(last, seal=seal)
-        elif text or seal is not None:
-            self._add(_thinking(text, seal))
+            if state is not None:
+                self._turn[-1] = msgspec.structs.replace(last, state=state)
+        elif text or state is not None:
+            self._add(_thinking(text, state))
 
-    def _text(self, text: str, seal: OpaqueState | None) -> None:
+    def _text(self, text: str, state: OpaqueState | None) -> None:
         last = self._turn[-1] if self._turn else None
         if isinstance(last, TextPart):
             self._pieces.append(text)
         elif text:
             self._add(TextPart(text))
-        if seal is not None:
-            place = seal.id or (ON_TEXT if text else ON_ITS_OWN)
-            self._add(_thinking("", msgspec.structs.replace(seal, id=place)))
+        if state is not None:
+            place = state.id or (ON_TEXT if text else ON_ITS_OWN)
+            self._add(_thinking("", msgspec.structs.replace(state, id=place)))
 
-    def _call(self, raw: msgspec.Raw, seal: OpaqueState | None, *, path: str) -> ToolCallPart:
+    def _call(self, raw: msgspec.Raw, state: OpaqueState | None, *, path: str) -> ToolCallPart:
         call = read(raw, _Call, path=path)
         if is_given(call.args):
             decode_member(call.args, dict[str, msgspec.Raw], path=f"{path}.args")
@@ -224,7 +224,7 @@ class Dialogue:
         self._ids.add(id_)
         self._open.add(id_, call.name, id_)
         arguments = bytes(call.args).decode() if is_given(call.args) else "{}"
-        return ToolCallPart(id_, call.name, arguments, seal=seal)
+        return ToolCallPart(id_, call.name, arguments, state=state)
 
     def _new_id(self) -> str:
         while (made := f"call_{self._made}") in self._ids:
@@ -269,14 +269,14 @@ class Dialogue:
         raise BadRequest(f"'{path}' has no `id`, and no call of {result.name!r} wants a result.", param=path)
 
 
-def _thinking(text: str, seal: OpaqueState | None) -> ReasoningPart:
-    if seal is None:
+def _thinking(text: str, state: OpaqueState | None) -> ReasoningPart:
+    if state is None:
         return ReasoningPart(text, summary=True)
-    is_redacted = seal.id == REDACTED or (not text and seal.format == "openai-responses-v1")
-    if seal.id == REDACTED:
-        seal = msgspec.structs.replace(seal, id=None)
+    is_redacted = state.id == REDACTED or (not text and state.format == "openai-responses-v1")
+    if state.id == REDACTED:
+        state = msgspec.structs.replace(state, id=None)
     return ReasoningPart(
-        text, seal, redacted=is_redacted, summary=bool(text) and seal.format != "anthropic-claude-v1"
+        text, state, redacted=is_redacted, summary=bool(text) and state.format != "anthropic-claude-v1"
     )
 
 

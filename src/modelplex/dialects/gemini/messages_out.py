@@ -50,7 +50,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.surrogates import mended_text
 from modelplex.dialects.core.tool_names import ToolAliases
-from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, SEAL_FORMAT
+from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, STATE_FORMAT
 
 MADE_ELSEWHERE = "skip_thought_signature_validator"
 """The signature that the service documents for calls in a history that none of its models made
@@ -293,32 +293,32 @@ class GeminiContentWriter:
                 assert_never(part)
 
     def _thinking(self, part: ReasoningPart, turn: _Turn, path: str) -> None:
-        seal = part.seal
-        if seal is not None:
-            self._guard(seal, path)
-        if seal is not None and seal.format != SEAL_FORMAT:
+        state = part.state
+        if state is not None:
+            self._guard(state, path)
+        if state is not None and state.format != STATE_FORMAT:
             self._notes.drop(path, "sealed reasoning is of use to its maker alone")
-        elif seal is not None and not part.text and seal.id in {ON_TEXT, ON_ITS_OWN}:
-            turn.sign(seal)
-        elif seal is not None and not part.text:
-            turn.parts.append(SentPart(text="", thought=True, thought_signature=seal.data))
-        elif seal is not None:
-            turn.parts.append(SentPart(text=part.text, thought=True, thought_signature=seal.data))
+        elif state is not None and not part.text and state.id in {ON_TEXT, ON_ITS_OWN}:
+            turn.sign(state)
+        elif state is not None and not part.text:
+            turn.parts.append(SentPart(text="", thought=True, thought_signature=state.data))
+        elif state is not None:
+            turn.parts.append(SentPart(text=part.text, thought=True, thought_signature=state.data))
         elif self._notes.native:
             turn.parts.append(SentPart(text=part.text, thought=True))
         else:
             self._notes.drop(path, "earlier reasoning without Gemini's own signature is not sent back")
 
-    def _guard(self, seal: OpaqueState, path: str) -> None:
+    def _guard(self, state: OpaqueState, path: str) -> None:
         """The route sends sealed state home; this is the last door, so that a mistake there fails
         instead of leaking.
         """
         attempt = self._notes.attempt
-        is_other_provider = seal.provider is not None and seal.provider != attempt.provider
-        is_other_account = seal.account is not None and seal.account != attempt.account
+        is_other_provider = state.provider is not None and state.provider != attempt.provider
+        is_other_account = state.account is not None and state.account != attempt.account
         if is_other_provider or is_other_account:
             raise StatePinned(
-                f"The conversation holds sealed reasoning of {seal.provider or 'another account'}, which only its maker can read.",
+                f"The conversation holds sealed reasoning of {state.provider or 'another account'}, which only its maker can read.",
                 param=path,
             )
 
@@ -332,10 +332,10 @@ class GeminiContentWriter:
         for member in part.extra:
             notes.drop(f"{path}.{member}", "it has no place here")
         signature = None
-        if part.seal is not None:
-            self._guard(part.seal, path)
-            if part.seal.format == SEAL_FORMAT:
-                signature = part.seal.data
+        if part.state is not None:
+            self._guard(part.state, path)
+            if part.state.format == STATE_FORMAT:
+                signature = part.state.data
             else:
                 notes.drop(path, "a signature that is not Gemini's has no place here")
         name = self._asked[part.id] = notes.name(part.name, f"{path}.name")
@@ -537,7 +537,7 @@ class _Turn:
         """Signatures that follow a text, by its place."""
 
     def __repr__(self) -> str:
-        return f"<_Turn {len(self.parts)} parts, {len(self._waiting)} seals waiting>"
+        return f"<_Turn {len(self.parts)} parts, {len(self._waiting)} states waiting>"
 
     def say(self, text: str) -> None:
         if not text:
@@ -545,29 +545,29 @@ class _Turn:
         self._said = len(self.parts)
         self.parts.append(SentPart(text=text))
         waiting, self._waiting = self._waiting, []
-        for seal in waiting:
-            self.sign(seal)
+        for state in waiting:
+            self.sign(state)
 
-    def sign(self, seal: OpaqueState) -> None:
+    def sign(self, state: OpaqueState) -> None:
         """Puts a signature on the text that was said last, or after it; where none was said, on the
         one that comes.
         """
         if self._said is None:
-            self._waiting.append(seal)
+            self._waiting.append(state)
             return
         part = self.parts[self._said]
         assert isinstance(part, SentPart)
-        if seal.id == ON_TEXT and part.thought_signature is None:
-            self.parts[self._said] = msgspec.structs.replace(part, thought_signature=seal.data)
+        if state.id == ON_TEXT and part.thought_signature is None:
+            self.parts[self._said] = msgspec.structs.replace(part, thought_signature=state.data)
         else:
-            self._behind.setdefault(self._said, []).append(SentPart(text="", thought_signature=seal.data))
+            self._behind.setdefault(self._said, []).append(SentPart(text="", thought_signature=state.data))
 
     def whole(self) -> list[AnyPart]:
         whole: list[AnyPart] = []
         for n, part in enumerate(self.parts):
             whole.append(part)
             whole += reversed(self._behind.get(n, ()))  # the last one stands nearest to its text
-        return [*whole, *(SentPart(text="", thought_signature=seal.data) for seal in self._waiting)]
+        return [*whole, *(SentPart(text="", thought_signature=state.data) for state in self._waiting)]
 
 
 def _titled(part: DocumentPart, text: str) -> str:

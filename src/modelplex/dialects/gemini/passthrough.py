@@ -164,7 +164,7 @@ class GeminiObserver(SseObserver):
         self.has_output = True
         if part.thought_signature is not None:
             self.quota.take_text(part.thought_signature)
-            self._seals[len(self._seals)] = part.thought_signature
+            self._opaque_states[len(self._opaque_states)] = part.thought_signature
 
 
 def _broken(chunk: _Chunk) -> ModelplexError | None:
@@ -175,13 +175,13 @@ def _broken(chunk: _Chunk) -> ModelplexError | None:
     return UpstreamBroken(f"The provider's model {BROKEN[reason]}.", upstream_type=reason)
 
 
-def watch(ask: RawRequest, *, withhold_usage: bool) -> GeminiObserver:
+def observer(ask: RawRequest, *, withhold_usage: bool) -> GeminiObserver:
     """An observer of the response. Usage is in every stream, so that none is withheld."""
     del ask, withhold_usage
     return GeminiObserver()
 
 
-def look(body: bytes) -> ObservedResponse:
+def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response."""
     body = mended(body)
     try:
@@ -204,7 +204,7 @@ def look(body: bytes) -> ObservedResponse:
     return msgspec.structs.replace(seen, error=error)
 
 
-def look_at_vectors(body: bytes) -> ObservedResponse:
+def observe_embeddings(body: bytes) -> ObservedResponse:
     """Reads a response of `:embedContent` or `:batchEmbedContents`."""
     try:
         measure = _decode_measure(body)

@@ -40,7 +40,7 @@ from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.dialect import ResponseReader
 from modelplex.dialects.gemini.errors import error_inside
-from modelplex.dialects.gemini.json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT, SEAL_FORMAT
+from modelplex.dialects.gemini.json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT, STATE_FORMAT
 from modelplex.dialects.gemini.usage import read_logprobs, read_usage
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}
@@ -255,7 +255,7 @@ class GeminiResponse:
 
     def _opaque_state(self, signature: str, *, place: str | None = None) -> OpaqueState:
         attempt = self._attempt
-        return OpaqueState(SEAL_FORMAT, signature, attempt.provider, attempt.account, attempt.model, place)
+        return OpaqueState(STATE_FORMAT, signature, attempt.provider, attempt.account, attempt.model, place)
 
     def _thought(self, part: _Part, progress: _Progress) -> Iterator[Event]:
         if not part.text and not part.thought_signature:
@@ -272,7 +272,7 @@ class GeminiResponse:
             number = yield from self._turn_to("text", progress)
             yield TextDelta(number, part.text or "", progress.choice, odds)
         if part.thought_signature:
-            # Text has no seal in the vocabulary: it becomes a thinking part of its own that
+            # Text has no state in the vocabulary: it becomes a thinking part of its own that
             # remembers where it was.
             yield from self._close(progress)
             number = self._next_part()
@@ -376,7 +376,7 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
     return GeminiStreamReader(attempt, written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
+def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer of `:generateContent`; its last event is a Failed where it is none."""
     answer = GeminiResponse(attempt, written)
     events = _events_of(answer.read(body))

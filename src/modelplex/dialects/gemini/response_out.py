@@ -34,7 +34,7 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Change, ChatRequest, OpaqueState
 from modelplex.dialects.gemini.errors import write_error_event
-from modelplex.dialects.gemini.json import DIALECT, SEAL_FORMAT, as_signature
+from modelplex.dialects.gemini.json import DIALECT, STATE_FORMAT, as_signature
 from modelplex.dialects.gemini.messages_out import AnyPart, FunctionCall, SentPart
 from modelplex.dialects.gemini.usage import write_logprobs, write_usage
 
@@ -61,12 +61,12 @@ _BROKEN = "The provider's model wrote arguments of a tool call that are not a JS
 class _Call:
     """A call in the making."""
 
-    __slots__ = ("called", "pieces", "seal")
+    __slots__ = ("called", "pieces", "state")
 
     def __init__(self, called: ToolCallStarted) -> None:
         self.called = called
         self.pieces: list[str] = []
-        self.seal: OpaqueState | None = None
+        self.state: OpaqueState | None = None
 
 
 class _Explanation(msgspec.Struct):
@@ -136,10 +136,10 @@ class GeminiParts:
     def _sealed(self, event: OpaqueStateReceived) -> list[AnyPart]:
         call = self._calls.get((event.choice, event.part))
         if call is not None:
-            call.seal = event.seal
+            call.state = event.state
             return []
-        signature = as_signature(event.seal, redacted=event.redacted)
-        is_thought = event.seal.format != SEAL_FORMAT or event.seal.id is None
+        signature = as_signature(event.state, redacted=event.redacted)
+        is_thought = event.state.format != STATE_FORMAT or event.state.id is None
         return [SentPart(text="", thought=is_thought, thought_signature=signature)]
 
     def _made(self, event: MediaOutput) -> list[AnyPart]:
@@ -171,7 +171,7 @@ class GeminiParts:
                 self._changes.append(Change("drop", "candidates[].content.parts[].functionCall", reason))
                 return []
         made = FunctionCall(call.called.id, call.called.name, msgspec.Raw(arguments))
-        signature = None if call.seal is None else as_signature(call.seal)
+        signature = None if call.state is None else as_signature(call.state)
         return [SentPart(function_call=made, thought_signature=signature)]
 
     def finished(self) -> list[tuple[int, dict[str, Any]]]:
@@ -281,7 +281,7 @@ class GeminiStreamWriter:
         return self._tail
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event],
     call: ChatRequest,  # noqa: ARG001 - the contract of every dialect
     *,

@@ -57,7 +57,7 @@ from modelplex.dialects.dialect import (
 )
 from modelplex.dialects.ollama import policy
 from modelplex.dialects.ollama import response_out as ollama_response_out
-from modelplex.dialects.ollama.passthrough import OllamaObserver, look, look_at_vectors, watch
+from modelplex.dialects.ollama.passthrough import OllamaObserver, observe, observe_embeddings, observer
 from modelplex.dialects.ollama.request_in import (
     DIALECT,
     GENERATE,
@@ -70,8 +70,8 @@ from modelplex.dialects.ollama.request_in import (
 from modelplex.dialects.ollama.request_out import write_call, write_completion, write_embedding
 from modelplex.dialects.ollama.response_in import (
     completion_reader,
-    read_answer,
     read_completion,
+    read_response,
     reader,
     seconds,
     sentence,
@@ -100,9 +100,9 @@ __all__ = [
     "OllamaStreamWriter",
     "completion_reader",
     "error_line",
-    "look",
-    "look_at_vectors",
-    "read_answer",
+    "observe",
+    "observe_embeddings",
+    "observer",
     "read_call",
     "read_completion",
     "read_embed",
@@ -111,16 +111,16 @@ __all__ = [
     "read_generate",
     "read_load",
     "read_models",
+    "read_response",
     "read_stream",
     "reader",
-    "watch",
-    "write_answer",
     "write_call",
     "write_completion",
     "write_embedded",
     "write_embedding",
     "write_error",
     "write_loaded",
+    "write_response",
     "write_show",
     "write_tags",
     "write_version",
@@ -134,7 +134,7 @@ def writer(call: ChatRequest | CompletionRequest, *, id: str, created: int, mode
     return OllamaStreamWriter(call, created=created, model=model)
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event],
     call: ChatRequest | CompletionRequest,
     *,
@@ -144,7 +144,7 @@ def write_answer(
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     del id
-    return ollama_response_out.write_answer(events, call, created=created, model=model)
+    return ollama_response_out.write_response(events, call, created=created, model=model)
 
 
 class _EmbedAnswer(msgspec.Struct):
@@ -246,8 +246,8 @@ def _answer_load(ask: RawRequest, created: int) -> bytes | None:
 
 
 _PASSTHROUGH = PassthroughDialect(
-    watch=watch,
-    look=look,
+    observer=observer,
+    observe=observe,
     framing=StreamFraming("application/x-ndjson", b"", lambda error, _: error_line(error)),
 )
 
@@ -259,10 +259,10 @@ OLLAMA = Dialect(
     paths={"chat": ClientPath("api/chat")},
     endpoint="api/chat",
     served_as=CONVERSATION,
-    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
     provider=ProviderDialect(
         write_call=write_call,
-        read_answer=read_answer,
+        read_response=read_response,
         reader=reader,
         read_error=read_error,
         read_models=read_models,
@@ -281,7 +281,7 @@ GENERATION = Dialect(
     paths={"generate": ClientPath("api/generate")},
     endpoint="api/generate",
     served_as="completions",
-    client=ClientDialect(read_call=_read_generated_call, write_answer=write_answer, writer=writer),
+    client=ClientDialect(read_call=_read_generated_call, write_response=write_response, writer=writer),
     passthrough=_PASSTHROUGH,
     completions_provider=ProviderCompletions(
         write=write_completion, read=read_completion, reader=completion_reader
@@ -299,5 +299,7 @@ EMBED = Dialect(
     embeddings_client=ClientEmbeddings(
         read=read_embed, write=lambda embedded, _, __, model: write_embedded(embedded, model)
     ),
-    embeddings_provider=ProviderEmbeddings(write=write_embedding, read=read_embedded, look=look_at_vectors),
+    embeddings_provider=ProviderEmbeddings(
+        write=write_embedding, read=read_embedded, observe=observe_embeddings
+    ),
 )

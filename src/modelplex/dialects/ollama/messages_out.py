@@ -129,7 +129,7 @@ def _turn(message: Message, parts: Sequence[tuple[int, Part]], losses: OllamaLos
             case ReasoningPart():
                 if part.text:
                     thinking.append(part.text)
-                if part.seal is not None or part.redacted:
+                if part.state is not None or part.redacted:
                     losses.drop(path, "sealed reasoning is of use to its maker only")
             case ToolCallPart():
                 calls.append(_made_call(part, path=f"{message.path}.tool_calls[{len(calls)}]", losses=losses))
@@ -172,7 +172,7 @@ def _made_call(call: ToolCallPart, *, path: str, losses: OllamaLosses) -> Ollama
     for member in call.extra:
         losses.drop(f"{path}.{member}", "Ollama's calls have no such field")
     name = losses.names.sent(call.name, path=f"{path}.name")
-    if call.seal is not None:
+    if call.state is not None:
         losses.drop(path, "sealed reasoning is of use to its maker only")
     if call.cache is not None:
         losses.drop(path, "cache breakpoint: Ollama caches prefixes by itself")

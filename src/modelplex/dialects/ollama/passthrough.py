@@ -149,7 +149,7 @@ class OllamaObserver(StreamObserver):
         return True
 
 
-def watch(ask: RawRequest, *, withhold_usage: bool) -> OllamaObserver:
+def observer(ask: RawRequest, *, withhold_usage: bool) -> OllamaObserver:
     """An observer of the response. Usage is in the last line of every stream, so that none is
     withheld.
     """
@@ -157,7 +157,7 @@ def watch(ask: RawRequest, *, withhold_usage: bool) -> OllamaObserver:
     return OllamaObserver()
 
 
-def look(body: bytes) -> ObservedResponse:
+def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response of /api/chat or /api/generate."""
     try:
         answer = _decode(mended(body))
@@ -171,7 +171,7 @@ def look(body: bytes) -> ObservedResponse:
     return ObservedResponse(answer.model, answer.done_reason or "stop", answer.usage, characters=characters)
 
 
-def look_at_vectors(body: bytes) -> ObservedResponse:
+def observe_embeddings(body: bytes) -> ObservedResponse:
     """Reads a response of /api/embed."""
     try:
         answer = _decode_vectors(body)

@@ -270,7 +270,7 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:  # noq
     return OllamaStreamReader(written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:  # noqa: ARG001 - the contract of every dialect
+def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:  # noqa: ARG001 - the contract of every dialect
     """A whole answer of /api/chat: one object of a line's form with `done` true."""
     whole = OllamaStreamReader(written)
     return [*whole.line(body), *whole.end()]
@@ -279,5 +279,5 @@ def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list
 completion_reader = reader
 """A streamed answer of /api/generate."""
 
-read_completion = read_answer
+read_completion = read_response
 """A whole answer of /api/generate."""

@@ -242,7 +242,7 @@ class OllamaStreamWriter:
             self.changes.append(change)
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event], asked: ChatRequest | CompletionRequest, *, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer: the stream's lines, joined as Ollama joins them. Raises the error of a

@@ -27,7 +27,7 @@ from modelplex.dialects.core import sse
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.members import RequestMembers, keep_stream_options, read_stop
 from modelplex.dialects.openai_chat.errors import read_error, write_error
-from modelplex.dialects.openai_chat.passthrough import look, watch
+from modelplex.dialects.openai_chat.passthrough import observe, observer
 from modelplex.dialects.openai_chat.prompts import read_prompts
 from modelplex.dialects.openai_chat.response_out import DONE, finish_word, write_error_event
 from modelplex.dialects.openai_chat.usage import write_usage
@@ -35,12 +35,12 @@ from modelplex.dialects.openai_chat.usage import write_usage
 __all__ = [
     "DIALECT",
     "CompletionWriter",
-    "look",
+    "observe",
+    "observer",
     "read_completion",
     "read_error",
-    "watch",
-    "write_answer",
     "write_error",
+    "write_response",
     "writer",
 ]
 
@@ -152,7 +152,7 @@ def writer(asked: CompletionRequest, *, id: str, created: int, model: str) -> Co
     return CompletionWriter(asked, id_=id, created=created, model=model)
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event],
     asked: CompletionRequest,
     *,

@@ -34,10 +34,10 @@ from modelplex.dialects.dialect import (
 from modelplex.dialects.openai_chat import completions, embeddings, policy, policy_of_others
 from modelplex.dialects.openai_chat import response_out as openai_chat_response_out
 from modelplex.dialects.openai_chat.errors import read_error, write_error
-from modelplex.dialects.openai_chat.passthrough import ChatObserver, look, watch
+from modelplex.dialects.openai_chat.passthrough import ChatObserver, observe, observer
 from modelplex.dialects.openai_chat.request_in import read_call
 from modelplex.dialects.openai_chat.request_out import write_call
-from modelplex.dialects.openai_chat.response_in import ChatReader, read_answer, reader
+from modelplex.dialects.openai_chat.response_in import ChatReader, read_response, reader
 from modelplex.dialects.openai_chat.response_out import ChatWriter
 from modelplex.policy.judge import PolicyTable
 
@@ -51,16 +51,16 @@ __all__ = [
     "ChatReader",
     "ChatWriter",
     "drop_refused",
-    "look",
-    "read_answer",
+    "observe",
+    "observer",
     "read_call",
     "read_error",
     "read_models",
+    "read_response",
     "reader",
-    "watch",
-    "write_answer",
     "write_call",
     "write_error",
+    "write_response",
     "writer",
 ]
 
@@ -83,7 +83,7 @@ def writer(call: ChatRequest, *, id: str, created: int, model: str) -> ChatWrite
     return ChatWriter(call, id_=id, created=created, model=model)
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event],
     call: ChatRequest,
     *,
@@ -92,7 +92,7 @@ def write_answer(
     model: str,
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
-    return openai_chat_response_out.write_answer(events, call, id_=id, created=created, model=model)
+    return openai_chat_response_out.write_response(events, call, id_=id, created=created, model=model)
 
 
 def read_models(body: bytes) -> list[ListedModel]:
@@ -160,15 +160,15 @@ CHAT = Dialect(
     at_root=True,
     endpoint="chat/completions",
     served_as=CONVERSATION,
-    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
     provider=ProviderDialect(
         write_call=write_call,
-        read_answer=read_answer,
+        read_response=read_response,
         reader=reader,
         read_error=read_error,
         read_models=read_models,
     ),
-    passthrough=PassthroughDialect(watch=watch, look=look, framing=_FRAMING),
+    passthrough=PassthroughDialect(observer=observer, observe=observe, framing=_FRAMING),
     write_error=write_error,
     write_models=write_models,
     write_model=write_model,
@@ -183,9 +183,11 @@ COMPLETIONS = Dialect(
     at_root=True,
     endpoint="completions",
     served_as="completions",
-    passthrough=PassthroughDialect(watch=completions.watch, look=completions.look, framing=_FRAMING),
+    passthrough=PassthroughDialect(
+        observer=completions.observer, observe=completions.observe, framing=_FRAMING
+    ),
     completions_client=ClientCompletions(
-        read=completions.read_completion, write=completions.write_answer, writer=completions.writer
+        read=completions.read_completion, write=completions.write_response, writer=completions.writer
     ),
 )
 EMBEDDINGS = Dialect(
@@ -202,7 +204,7 @@ EMBEDDINGS = Dialect(
         write=lambda embedded, _, asked, model: embeddings.write_embedded(embedded, asked, model),
     ),
     embeddings_provider=ProviderEmbeddings(
-        write=embeddings.write_embedding, read=embeddings.read_embedded, look=embeddings.look
+        write=embeddings.write_embedding, read=embeddings.read_embedded, observe=embeddings.observe
     ),
 )
 JSON = Dialect(

@@ -28,7 +28,7 @@ from modelplex.dialects.openai_chat.usage import read_usage
 
 __all__ = [
     "DIALECT",
-    "look",
+    "observe",
     "read_embedded",
     "read_embedding",
     "read_error",
@@ -106,7 +106,7 @@ def write_embedding(call: EmbeddingRequest, attempt: Attempt) -> ProviderRequest
     return ProviderRequest(encode(body), tuple(changes))
 
 
-def look(body: bytes) -> ObservedResponse:
+def observe(body: bytes) -> ObservedResponse:
     """An answer that passes untouched: its model and usage, and why it is none."""
     answer = decode_mended(body, _decode_looked)
     error = _fault(answer, body)

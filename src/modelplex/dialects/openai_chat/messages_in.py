@@ -199,7 +199,7 @@ def _read_assistant(message: _Message, parts: list[Part], *, number: int, path: 
     whole: list[Part] = [*_read_thinking(message), *parts]
     signature = google_signature(message.extra_content)
     if signature:
-        whole.insert(0, ReasoningPart("", _seal(GEMINI, signature, None), redacted=True))
+        whole.insert(0, ReasoningPart("", _opaque_state(GEMINI, signature, None), redacted=True))
     if message.refusal:
         whole.append(RefusalPart(message.refusal))
     if message.audio is not None:
@@ -230,11 +230,11 @@ def _read_tool_call(call: _ToolCall, *, path: str) -> ToolCallPart:
         call.function.name,
         _arguments(call.function.arguments),
         cache=cache,
-        seal=_seal(GEMINI, signature, None) if signature else None,
+        state=_opaque_state(GEMINI, signature, None) if signature else None,
     )
 
 
-def _seal(format_: str | None, data: str, id_: str | None) -> OpaqueState:
+def _opaque_state(format_: str | None, data: str, id_: str | None) -> OpaqueState:
     """What was sealed here is opened; what comes from elsewhere keeps its secret, and its origin is
     not known.
     """
@@ -290,16 +290,16 @@ def _text_of(pieces: Iterable[str | None]) -> str | None:
 
 def _thinking(detail: _Detail) -> ReasoningPart | None:
     secret = detail.signature or detail.data
-    seal = _seal(detail.format, secret, detail.id) if secret else None
+    state = _opaque_state(detail.format, secret, detail.id) if secret else None
     if detail.type == "reasoning.summary" or (detail.summary and not detail.text):
-        return ReasoningPart(detail.summary or "", seal, summary=True)
+        return ReasoningPart(detail.summary or "", state, summary=True)
     if detail.text:
-        return ReasoningPart(detail.text, seal)
-    if seal is None:
+        return ReasoningPart(detail.text, state)
+    if state is None:
         return None
     # A signature without text belongs to thinking that the provider did not show; encrypted data
     # has never had any.
-    return ReasoningPart("", seal, redacted=detail.type == "reasoning.encrypted")
+    return ReasoningPart("", state, redacted=detail.type == "reasoning.encrypted")
 
 
 # --- content --------------------------------------------------------------------------------------

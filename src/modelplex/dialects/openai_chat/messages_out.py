@@ -187,22 +187,22 @@ class ChatMessageWriter:
         else:
             arguments = encode({"input": call.arguments}).decode() if call.free else call.arguments or "{}"
             written = {"id": call.id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        if call.seal is not None:
-            if self._is_theirs(call.seal):
-                written["extra_content"] = {"google": {"thought_signature": call.seal.data}}
+        if call.state is not None:
+            if self._is_theirs(call.state):
+                written["extra_content"] = {"google": {"thought_signature": call.state.data}}
             else:
                 self._lose_seal(f"{path}.signature")
         if call.cache is not None:
             self._lose(f"{path}.cache_control", "calls have no cache markers here")
         return written
 
-    def _is_theirs(self, seal: OpaqueState) -> bool:
+    def _is_theirs(self, state: OpaqueState) -> bool:
         """Whether this provider made it. One whose maker is not known came from a client of this
         dialect, untouched, and goes on so.
         """
-        if seal.provider is None:
+        if state.provider is None:
             return self._own
-        return seal.provider == self._attempt.provider and seal.account in {None, self._attempt.account}
+        return state.provider == self._attempt.provider and state.account in {None, self._attempt.account}
 
     def _lose_seal(self, path: str) -> None:
         self._lose(path, "sealed state is of use to its maker alone")
@@ -214,13 +214,13 @@ class ChatMessageWriter:
         """
         theirs: list[ReasoningPart] = []
         for thought in thoughts:
-            if thought.seal is not None and self._is_theirs(thought.seal):
+            if thought.state is not None and self._is_theirs(thought.state):
                 theirs.append(thought)
-            elif thought.seal is not None:
+            elif thought.state is not None:
                 self._lose_seal(f"{path}.reasoning_details")
         for thought in theirs:
-            if thought.seal is not None and thought.seal.format == GEMINI and not thought.text:
-                written["extra_content"] = {"google": {"thought_signature": thought.seal.data}}
+            if thought.state is not None and thought.state.format == GEMINI and not thought.text:
+                written["extra_content"] = {"google": {"thought_signature": thought.state.data}}
                 theirs.remove(thought)
                 thoughts.remove(thought)
                 break
@@ -382,18 +382,20 @@ def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
     docs/reference/wire-formats.md#openai-compatible-servers names.
     """
     detail: _Written = {}
-    seal = thought.seal if is_theirs else None
+    state = thought.state if is_theirs else None
     if thought.summary:
         detail = {"type": "reasoning.summary", "summary": thought.text}
-    elif thought.redacted or (seal is not None and not thought.text and seal.format == "openai-responses-v1"):
+    elif thought.redacted or (
+        state is not None and not thought.text and state.format == "openai-responses-v1"
+    ):
         detail = {"type": "reasoning.encrypted"}
     else:
         detail = {"type": "reasoning.text", "text": thought.text}
-    if seal is not None:
-        detail["data" if detail["type"] == "reasoning.encrypted" else "signature"] = seal.data
-        detail["format"] = seal.format
-        if seal.id is not None:
-            detail["id"] = seal.id
+    if state is not None:
+        detail["data" if detail["type"] == "reasoning.encrypted" else "signature"] = state.data
+        detail["format"] = state.format
+        if state.id is not None:
+            detail["id"] = state.id
     return detail
 
 

@@ -180,8 +180,8 @@ class ChatObserver(SseObserver):
             self._read_call(index, -1, None, delta.function_call)
         if delta.reasoning_details:
             self.has_output = True
-            for seal in seals_in(delta.reasoning_details):
-                self._keep_seal(seal)
+            for state in opaque_states_in(delta.reasoning_details):
+                self._keep_state(state)
         if delta.audio or delta.images:
             self.has_output = True
         if delta.extra_content is not None:
@@ -204,11 +204,11 @@ class ChatObserver(SseObserver):
     def _keep_signature(self, extra: Any) -> None:
         signature = google_signature(extra)
         if signature:
-            self._keep_seal(signature)
+            self._keep_state(signature)
 
-    def _keep_seal(self, seal: str) -> None:
-        self.quota.take_text(seal)
-        self._seals[len(self._seals)] = seal
+    def _keep_state(self, state: str) -> None:
+        self.quota.take_text(state)
+        self._opaque_states[len(self._opaque_states)] = state
 
     def _read_finish(self, index: int, reason: str) -> bool:
         self._open.discard(index)
@@ -240,11 +240,11 @@ class ChatObserver(SseObserver):
         return super()._read_unknown(data)
 
 
-def seals_in(details: object) -> list[str]:
+def opaque_states_in(details: object) -> list[str]:
     """The opaque strings of reasoning_details, as they are in the body."""
     entries = [as_object(each) or {} for each in as_list(details)]
     found = [entry.get(name) for entry in entries for name in ("signature", "data")]
-    return [seal for seal in found if isinstance(seal, str) and seal]
+    return [state for state in found if isinstance(state, str) and state]
 
 
 def google_signature(extra: object) -> str | None:
@@ -253,7 +253,7 @@ def google_signature(extra: object) -> str | None:
     return signature if isinstance(signature, str) else None
 
 
-def watch(ask: RawRequest, *, withhold_usage: bool) -> ChatObserver:
+def observer(ask: RawRequest, *, withhold_usage: bool) -> ChatObserver:
     """An observer for the response to this request, which says how many choices there are."""
     return ChatObserver(choices=_choices_in(ask), withhold_usage=withhold_usage)
 
@@ -267,7 +267,7 @@ def _choices_in(ask: RawRequest) -> int:
     return int(text) if text.isdigit() else 1
 
 
-def look(body: bytes) -> ObservedResponse:
+def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response."""
     try:
         answer = _decode(body)
@@ -287,20 +287,22 @@ def look(body: bytes) -> ObservedResponse:
         return ObservedResponse(
             answer.model, usage=usage, error=UpstreamBroken("The provider's answer has no choices.")
         )
-    seals: list[str] = []
+    states: list[str] = []
     error: ModelplexError | None = None
     for choice in answer.choices:
         message = choice.message or choice.delta
         if message is None:
             continue
         if message.reasoning_details:
-            seals += seals_in(message.reasoning_details)
+            states += opaque_states_in(message.reasoning_details)
         extras = [message.extra_content, *(call.extra_content for call in message.tool_calls or ())]
-        seals += [seal for extra in extras if extra is not None and (seal := google_signature(extra))]
+        states += [state for extra in extras if extra is not None and (state := google_signature(extra))]
         if choice.finish_reason not in _MAY_BE_CUT and _has_half_arguments(message):
             error = UpstreamBroken(HALF_ARGUMENTS)
     length = sum(map(_characters, answer.choices)) if usage is None else 0
-    return ObservedResponse(answer.model, answer.choices[0].finish_reason, usage, error, tuple(seals), length)
+    return ObservedResponse(
+        answer.model, answer.choices[0].finish_reason, usage, error, tuple(states), length
+    )
 
 
 def _usage_in(data: bytes) -> Usage | None:

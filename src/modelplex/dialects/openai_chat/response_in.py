@@ -143,7 +143,7 @@ class _Tool:
         "open",
         "part",
         "pieces",
-        "seal",
+        "state",
         "wrapped",
     )
 
@@ -161,7 +161,7 @@ class _Tool:
         self.closed = False
         self.checked = 0
         """Pieces when it was last looked at whether the arguments are whole, and were not."""
-        self.seal: OpaqueState | None = None
+        self.state: OpaqueState | None = None
 
 
 class _Progress:
@@ -408,7 +408,7 @@ class ChatReader:
         if detail.index is None and choice.kind[0] == "thinking":
             part = choice.part
         elif not text and detail.data and choice.kind == ("thinking", detail.index):
-            # Encrypted reasoning is a part of its own unless it seals the summary before it.
+            # Encrypted reasoning is a part of its own unless it belongs to the summary before it.
             part = choice.part
         else:
             part = self._part(choice, "thinking", detail.index)
@@ -416,9 +416,9 @@ class ChatReader:
             choice.silent = False
             self._events.append(ReasoningDelta(part, text, choice.choice, summary))
         if secret:
-            seal = self._opaque_state(detail.format or "unknown", secret, detail.id)
+            state = self._opaque_state(detail.format or "unknown", secret, detail.id)
             redacted = detail.type == "reasoning.encrypted" and choice.silent
-            self._events.append(OpaqueStateReceived(part, seal, choice.choice, redacted))
+            self._events.append(OpaqueStateReceived(part, state, choice.choice, redacted))
         return bool(text)
 
     def _opaque_state(self, format_: str, secret: str, id_: str | None) -> OpaqueState:
@@ -440,12 +440,12 @@ class ChatReader:
             tool.name = name
         signature = google_signature(delta.extra_content)
         if signature:
-            tool.seal = self._opaque_state(GEMINI, signature, None)
+            tool.state = self._opaque_state(GEMINI, signature, None)
         if tool.name and not tool.open:
             self._open(choice, tool)
-        if tool.open and tool.seal is not None and not tool.as_text:
-            self._events.append(OpaqueStateReceived(tool.part, tool.seal, choice.choice))
-            tool.seal = None
+        if tool.open and tool.state is not None and not tool.as_text:
+            self._events.append(OpaqueStateReceived(tool.part, tool.state, choice.choice))
+            tool.state = None
         text = _arguments(delta)
         if text:
             self.quota.take_text(text)
@@ -605,7 +605,7 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ChatReader:
     return ChatReader(attempt, written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
+def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer. What is none gives a Failed: half a JSON, an error object inside a 200, no
     choices.
     """

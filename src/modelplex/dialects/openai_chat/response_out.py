@@ -249,7 +249,11 @@ class ChatWriter:
         tool = progress.tools.get(event.part)
         if tool is not None:
             # Official clients assume that every delta of a call has its `function`.
-            extra = {"index": tool.index, "function": {"arguments": ""}, "extra_content": _google(event.seal)}
+            extra = {
+                "index": tool.index,
+                "function": {"arguments": ""},
+                "extra_content": _google(event.state),
+            }
             return self._chunk(event.choice, {"tool_calls": [extra]})
         fresh = event.part not in progress.reasons
         index = progress.reasons.setdefault(event.part, len(progress.reasons))
@@ -361,17 +365,17 @@ def _reasoning(text: str, *, summary: bool) -> dict[str, Any]:
 
 
 def _sealed(event: OpaqueStateReceived, *, fresh: bool) -> dict[str, Any]:
-    """A signature belongs to a text; where there is none, the seal is all there is."""
-    named = {"format": event.seal.format}
-    if event.seal.id is not None:
-        named["id"] = event.seal.id
-    if event.redacted or (fresh and event.seal.format == "openai-responses-v1"):
-        return {"type": "reasoning.encrypted", "data": wrap(event.seal), **named}
-    return {"type": "reasoning.text", "signature": wrap(event.seal), **named}
+    """A signature belongs to a text; where there is none, the state is all there is."""
+    named = {"format": event.state.format}
+    if event.state.id is not None:
+        named["id"] = event.state.id
+    if event.redacted or (fresh and event.state.format == "openai-responses-v1"):
+        return {"type": "reasoning.encrypted", "data": wrap(event.state), **named}
+    return {"type": "reasoning.text", "signature": wrap(event.state), **named}
 
 
-def _google(seal: OpaqueState) -> dict[str, Any]:
-    return {"google": {"thought_signature": wrap(seal)}}
+def _google(state: OpaqueState) -> dict[str, Any]:
+    return {"google": {"thought_signature": wrap(state)}}
 
 
 def _tool_call(event: ToolCallStarted, *, arguments: str) -> dict[str, Any]:
@@ -412,7 +416,7 @@ class _Whole:
         self.ended: ResponseEnded | None = None
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event], call: ChatRequest, *, id_: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
@@ -475,7 +479,7 @@ def _collect(
             detail[name] = detail.get(name, "") + event.text
         case OpaqueStateReceived():
             if event.part in whole.calls:
-                whole.calls[event.part]["extra_content"] = _google(event.seal)
+                whole.calls[event.part]["extra_content"] = _google(event.state)
             else:
                 fresh = event.part not in whole.details
                 told = whole.details.setdefault(event.part, {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 DIALECT = "openai_responses"
 
-SEAL_FORMAT = "openai-responses-v1"
+STATE_FORMAT = "openai-responses-v1"
 """What `encrypted_content` of a reasoning item is called
 (docs/reference/wire-formats.md#openai-compatible-servers).
 """
@@ -19,7 +19,7 @@ COMPACTED = "openai-compaction-v1"
 readable to its maker alone.
 """
 OF_CALL = "call:"
-"""Before a call's id, as the `id` of a seal that belongs to that call (Gemini's): calls have no
+"""Before a call's id, as the `id` of a state that belongs to that call (Gemini's): calls have no
 place for it, so a reasoning item carries it.
 """
 

@@ -36,7 +36,7 @@ from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_responses import policy, strip_foreign
 from modelplex.dialects.openai_responses import response_out as openai_responses_response_out
 from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT
-from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, look, watch
+from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, observe, observer
 from modelplex.dialects.openai_responses.request_in import (
     input_items,
     output_items,
@@ -46,7 +46,7 @@ from modelplex.dialects.openai_responses.request_in import (
     with_history,
 )
 from modelplex.dialects.openai_responses.request_out import write_call
-from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_answer, reader
+from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_response, reader
 from modelplex.dialects.openai_responses.response_out import ResponsesWriter
 from modelplex.dialects.openai_responses.stored import (
     final_response,
@@ -66,27 +66,27 @@ __all__ = [
     "check_state",
     "final_response",
     "input_items",
-    "look",
+    "observe",
+    "observer",
     "output_items",
     "previous_response",
-    "read_answer",
     "read_call",
     "read_error",
     "read_models",
     "read_reference",
+    "read_response",
     "reader",
     "response_id",
     "wants_keeping",
-    "watch",
     "with_history",
     "with_items",
-    "write_answer",
     "write_call",
     "write_deleted",
     "write_error",
     "write_error_event",
     "write_input_tokens",
     "write_item_list",
+    "write_response",
     "writer",
 ]
 
@@ -100,7 +100,7 @@ def writer(
     return ResponsesWriter(call, id_=id, created=created, model=model, kept=kept)
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event],
     call: ChatRequest,
     *,
@@ -110,7 +110,7 @@ def write_answer(
     kept: StoredContext | None = None,
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
-    return openai_responses_response_out.write_answer(
+    return openai_responses_response_out.write_response(
         events, call, id_=id, created=created, model=model, kept=kept
     )
 
@@ -206,7 +206,9 @@ def amend(ask: RawRequest, attempt: Attempt) -> Amendment | None:
 def storing(kept: StoredContext) -> ClientDialect:
     """The client half for a response that the gateway keeps."""
     return ClientDialect(
-        read_call=read_call, write_answer=partial(write_answer, kept=kept), writer=partial(writer, kept=kept)
+        read_call=read_call,
+        write_response=partial(write_response, kept=kept),
+        writer=partial(writer, kept=kept),
     )
 
 
@@ -229,17 +231,17 @@ RESPONSES = Dialect(
     endpoint="responses",
     served_as=CONVERSATION,
     beside=True,
-    client=ClientDialect(read_call=read_call, write_answer=write_answer, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
     provider=ProviderDialect(
         write_call=write_call,
-        read_answer=read_answer,
+        read_response=read_response,
         reader=reader,
         read_error=read_error,
         read_models=read_models,
     ),
     passthrough=PassthroughDialect(
-        watch=watch,
-        look=look,
+        observer=observer,
+        observe=observe,
         framing=StreamFraming("text/event-stream", b": ping\n\n", lambda error, _: write_error_event(error)),
     ),
     storing=storing,

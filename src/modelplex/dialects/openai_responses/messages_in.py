@@ -36,7 +36,7 @@ from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import convert_member, decode_member
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, read_cache, read_url
-from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, OF_CALL, SEAL_FORMAT
+from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, OF_CALL, STATE_FORMAT
 
 _ROLES: dict[str, Role] = {
     "user": "user",
@@ -151,8 +151,8 @@ class _Reading:
                 self._make(_read_reasoning(raw, path=path), path=path)
             case "compaction":
                 item = decode_member(raw, _ReasoningItem, path=path)
-                seal = OpaqueState(COMPACTED, item.encrypted_content or "", id=item.id)
-                self._make(ReasoningPart("", seal, redacted=True), path=path)
+                state = OpaqueState(COMPACTED, item.encrypted_content or "", id=item.id)
+                self._make(ReasoningPart("", state, redacted=True), path=path)
             case _ if type_.endswith(("_call", "_list_tools", "_request", "program")):
                 self._make(ForeignPart(DIALECT, type_, raw), path=path)
             case _:
@@ -233,27 +233,27 @@ def _read_reasoning(raw: msgspec.Raw, *, path: str) -> ReasoningPart:
     """
     item = decode_member(raw, _ReasoningItem, path=path)
     secret = item.encrypted_content
-    seal = None
+    state = None
     if secret:
-        seal = unwrap(secret) or OpaqueState(SEAL_FORMAT, secret, id=item.id)
+        state = unwrap(secret) or OpaqueState(STATE_FORMAT, secret, id=item.id)
     if item.content:
-        return ReasoningPart("".join(part.text for part in item.content), seal)
+        return ReasoningPart("".join(part.text for part in item.content), state)
     text = "\n\n".join(part.text for part in item.summary or ())
-    is_ours = seal is not None and seal.format != SEAL_FORMAT
+    is_ours = state is not None and state.format != STATE_FORMAT
     return ReasoningPart(
-        text, seal, redacted=seal is not None and not item.summary, summary=bool(text) and not is_ours
+        text, state, redacted=state is not None and not item.summary, summary=bool(text) and not is_ours
     )
 
 
 def _with_signatures(parts: Sequence[Part]) -> list[Part]:
     """Gemini's signatures, back on the calls that they were made for (R16)."""
-    signatures = {_signed(part): part.seal for part in parts if isinstance(part, ReasoningPart)}
+    signatures = {_signed(part): part.state for part in parts if isinstance(part, ReasoningPart)}
     if signatures.keys() <= {None}:
         return list(parts)
     kept: list[Part] = []
     for part in parts:
-        if isinstance(part, ToolCallPart) and (seal := signatures.get(part.id)) is not None:
-            kept.append(msgspec.structs.replace(part, seal=msgspec.structs.replace(seal, id=None)))
+        if isinstance(part, ToolCallPart) and (state := signatures.get(part.id)) is not None:
+            kept.append(msgspec.structs.replace(part, state=msgspec.structs.replace(state, id=None)))
         elif not isinstance(part, ReasoningPart) or _signed(part) is None:
             kept.append(part)
     return kept
@@ -261,9 +261,9 @@ def _with_signatures(parts: Sequence[Part]) -> list[Part]:
 
 def _signed(part: ReasoningPart) -> str | None:
     """The id of the call that this is the signature of."""
-    if part.seal is None or part.seal.id is None or not part.seal.id.startswith(OF_CALL):
+    if part.state is None or part.state.id is None or not part.state.id.startswith(OF_CALL):
         return None
-    return part.seal.id.removeprefix(OF_CALL)
+    return part.state.id.removeprefix(OF_CALL)
 
 
 # --- content --------------------------------------------------------------------------------------

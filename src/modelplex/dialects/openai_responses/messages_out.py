@@ -40,7 +40,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.tool_names import LONGEST, alias
-from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, SEAL_FORMAT
+from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, STATE_FORMAT
 from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
 
 ERROR_MARK = "[tool error] "
@@ -199,31 +199,31 @@ class ResponsesItemWriter:
             self._lose(f"{path}.cache_control", "answers have no cache markers here")
         return {"type": "output_text", "text": part.text, "annotations": annotations}
 
-    def _guard(self, seal: OpaqueState, path: str) -> bool:
+    def _guard(self, state: OpaqueState, path: str) -> bool:
         """Whether it may go. The route sends sealed state home; this is the last door, so that a
         mistake there fails instead of leaking (R17).
         """
-        if seal.provider is None:
+        if state.provider is None:
             return self._own
-        if seal.provider != self._attempt.provider or seal.account not in {None, self._attempt.account}:
+        if state.provider != self._attempt.provider or state.account not in {None, self._attempt.account}:
             raise StatePinned(
-                f"The conversation holds sealed reasoning of {seal.provider}, which only its maker can read.",
+                f"The conversation holds sealed reasoning of {state.provider}, which only its maker can read.",
                 param=path,
             )
         return True
 
     def _reasoning(self, thought: ReasoningPart, *, path: str) -> _Written | None:
-        seal = thought.seal
-        is_theirs = seal is not None and self._guard(seal, path)
-        if seal is not None and is_theirs and seal.format == COMPACTED:
-            named = {} if seal.id is None else {"id": seal.id}
-            return {"type": "compaction", **named, "encrypted_content": seal.data}
+        state = thought.state
+        is_theirs = state is not None and self._guard(state, path)
+        if state is not None and is_theirs and state.format == COMPACTED:
+            named = {} if state.id is None else {"id": state.id}
+            return {"type": "compaction", **named, "encrypted_content": state.data}
         texts = [{"type": "summary_text", "text": thought.text}] if thought.text else []
-        if seal is not None and is_theirs and seal.format in {SEAL_FORMAT, "unknown"}:
+        if state is not None and is_theirs and state.format in {STATE_FORMAT, "unknown"}:
             self.holds_reasoning = True
-            named = {} if seal.id is None else {"id": seal.id}
-            return {"type": "reasoning", **named, "summary": texts, "encrypted_content": seal.data}
-        if seal is not None:
+            named = {} if state.id is None else {"id": state.id}
+            return {"type": "reasoning", **named, "summary": texts, "encrypted_content": state.data}
+        if state is not None:
             self._lose(path, "sealed state is of use to its maker alone")
         if not thought.text:
             return None
@@ -256,8 +256,8 @@ class ResponsesItemWriter:
             }
         if call.namespace is not None:
             written["namespace"] = call.namespace
-        if call.seal is not None:
-            self._guard(call.seal, path)
+        if call.state is not None:
+            self._guard(call.state, path)
             self._lose(f"{path}.signature", "a signature on a call has no place here")
         if call.cache is not None:
             self._lose(f"{path}.cache_control", "calls have no cache markers here")

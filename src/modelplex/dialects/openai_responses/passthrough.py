@@ -13,7 +13,7 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
-from modelplex.dialects.core.estimate import sealed_characters
+from modelplex.dialects.core.estimate import hidden_characters
 from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
 from modelplex.dialects.core.passthrough import ENDED_EARLY, HALF_ARGUMENTS, SseObserver
 from modelplex.dialects.dialect import ObservedResponse
@@ -112,8 +112,8 @@ class ResponsesObserver(SseObserver):
             return True
         self.has_output = True
         if item.encrypted_content:
-            self._keep_seal(item.encrypted_content)
-            self._characters += sealed_characters(item.encrypted_content)
+            self._keep_state(item.encrypted_content)
+            self._characters += hidden_characters(item.encrypted_content)
         return not _is_half(item) or self._fail(UpstreamBroken(HALF_ARGUMENTS))
 
     def _read_response(self, event: _Event, data: bytes) -> bool:
@@ -126,8 +126,8 @@ class ResponsesObserver(SseObserver):
         if event.type in _END:
             self._keep_usage(response)
             self._finish = _finish(response)
-            for seal in _seals(response):
-                self._keep_seal(seal)
+            for state in _states(response):
+                self._keep_state(state)
             self.has_output = self.has_output or bool(response.output)
         elif event.type not in _BEGIN:
             self.has_output = True
@@ -137,10 +137,10 @@ class ResponsesObserver(SseObserver):
         self._usage_object = response.usage
         self._counted_at = self._characters
 
-    def _keep_seal(self, seal: str) -> None:
-        if seal not in self._seals:
-            self.quota.take_entry(seal)
-            self._seals[seal] = seal
+    def _keep_state(self, state: str) -> None:
+        if state not in self._opaque_states:
+            self.quota.take_entry(state)
+            self._opaque_states[state] = state
 
 
 def _flat_error(kind: str, data: bytes) -> dict[str, str | None]:
@@ -166,11 +166,11 @@ def _finish(response: _Response) -> str:
     return (details and details.reason) or response.status or "completed"
 
 
-def _seals(response: _Response) -> tuple[str, ...]:
+def _states(response: _Response) -> tuple[str, ...]:
     return tuple(item.encrypted_content for item in response.output or () if item.encrypted_content)
 
 
-def watch(ask: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
+def observer(ask: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
     """An observer of the response. Usage is in the last event of every stream, so that none is
     withheld.
     """
@@ -178,7 +178,7 @@ def watch(ask: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
     return ResponsesObserver()
 
 
-def look(body: bytes) -> ObservedResponse:
+def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response."""
     response = decode_mended(body, _decode_response)
     if response is None:
@@ -196,7 +196,7 @@ def look(body: bytes) -> ObservedResponse:
     if response.status != "incomplete" and any(_is_half(item) for item in response.output):
         error = UpstreamBroken(HALF_ARGUMENTS)
     length = _length(body) if usage is None else 0
-    return ObservedResponse(response.model, _finish(response), usage, error, _seals(response), length)
+    return ObservedResponse(response.model, _finish(response), usage, error, _states(response), length)
 
 
 class _Text(msgspec.Struct):

@@ -36,7 +36,7 @@ from modelplex.dialects.core.passthrough import ENDED_EARLY
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.openai_chat.errors import error_inside
-from modelplex.dialects.openai_responses.constants import DIALECT, SEAL_FORMAT
+from modelplex.dialects.openai_responses.constants import DIALECT, STATE_FORMAT
 from modelplex.dialects.openai_responses.usage import read_usage
 
 INCOMPLETE: dict[str | None, Reason] = {
@@ -373,15 +373,15 @@ class ResponsesReader:
         silent = index not in self._thoughts
         if item.encrypted_content:
             part = self._thought_part(index)
-            seal = OpaqueState(
-                SEAL_FORMAT,
+            state = OpaqueState(
+                STATE_FORMAT,
                 item.encrypted_content,
                 provider=self._attempt.provider,
                 account=self._attempt.account,
                 model=self._attempt.model,
                 id=item.id,
             )
-            self._events.append(OpaqueStateReceived(part, seal, redacted=silent))
+            self._events.append(OpaqueStateReceived(part, state, redacted=silent))
         if index in self._thoughts:
             self._events.append(PartEnded(self._thoughts[index]))
 
@@ -456,7 +456,7 @@ class ResponsesReader:
             self._events.append(RefusalDelta(self._part((index, "refusal", place)), text))
 
     def _thought_part(self, index: int) -> int:
-        """One part for a whole reasoning item: its seal is of all that it holds."""
+        """One part for a whole reasoning item: its state is of all that it holds."""
         if index not in self._thoughts:
             self._thoughts[index] = self._next_part()
         return self._thoughts[index]
@@ -602,7 +602,7 @@ def reader(attempt: Attempt, written: ProviderRequest) -> ResponsesReader:
     return ResponsesReader(attempt, written)
 
 
-def read_answer(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
+def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """A whole answer. What is none gives a Failed: half a JSON, an error inside a 200, no output,
     or one that was never finished.
     """

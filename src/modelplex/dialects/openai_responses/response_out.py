@@ -38,7 +38,7 @@ from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.json import as_object, encode
 from modelplex.dialects.core.tool_names import qualified
 from modelplex.dialects.dialect import StoredContext
-from modelplex.dialects.openai_responses.constants import DIALECT, OF_CALL, SEAL_FORMAT
+from modelplex.dialects.openai_responses.constants import DIALECT, OF_CALL, STATE_FORMAT
 from modelplex.dialects.openai_responses.response_object import ResponseObject
 
 PREFIX = "resp_"
@@ -500,19 +500,19 @@ class ResponsesWriter:
     def _write_opaque_state(self, event: OpaqueStateReceived) -> bytes:
         item = self._parts.get(event.part)
         if item is not None and item.kind in {"call", "custom"}:
-            return self._sign(item.item["call_id"], event.seal)
+            return self._sign(item.item["call_id"], event.state)
         item, out = self._reason(event.part)
-        if item.part is None and not event.redacted and event.seal.format != SEAL_FORMAT:
+        if item.part is None and not event.redacted and event.state.format != STATE_FORMAT:
             out += self._summarize(item)  # empty: there was a text, which the provider left out
-        item.item["encrypted_content"] = wrap(event.seal)
+        item.item["encrypted_content"] = wrap(event.state)
         return out
 
-    def _sign(self, call_id: str, seal: OpaqueState) -> bytes:
+    def _sign(self, call_id: str, state: OpaqueState) -> bytes:
         """A signature of a call, in a reasoning item of its own that names the call: calls have no
         place for it.
         """
         item, out = self._add("rs", "reasoning", {"type": "reasoning", "summary": list[Any]()})
-        item.item["encrypted_content"] = wrap(msgspec.structs.replace(seal, id=OF_CALL + call_id))
+        item.item["encrypted_content"] = wrap(msgspec.structs.replace(state, id=OF_CALL + call_id))
         return out + self._close(item)
 
     # --- calls ---
@@ -568,7 +568,7 @@ _DONE = {
 }
 
 
-def write_answer(
+def write_response(
     events: Sequence[Event],
     call: ChatRequest,
     *,

@@ -118,7 +118,7 @@ def _leave_message(message: Message, changes: list[Change]) -> Message | None:
                     f"'{message.path}' names an item that is kept at a provider. Send the item itself.",
                     param=message.path,
                 )
-            case ReasoningPart() if part.seal is not None and part.seal.format == COMPACTED:
+            case ReasoningPart() if part.state is not None and part.state.format == COMPACTED:
                 raise Unsupported(
                     f"'{message.path}' is a compacted conversation, which its maker alone can read.",
                     param=message.path,
