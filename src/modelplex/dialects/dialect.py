@@ -43,7 +43,7 @@ CONVERSATION: Endpoint = "chat/completions"
 
 class ObservedResponse(msgspec.Struct, frozen=True):
     """What was observed of an answer that passed untouched. `finish` is the dialect's own word;
-    `error` is why it is no answer, if it is none. `states` are the opaque states it contained, as
+    `error` is why it is no answer, if it is none. `opaque_states` are those it contained, as
     they stand in the body, so that they find their way back. `characters` is the length of its
     text, thoughts and arguments as far as they came; of a whole answer it is told only where
     `usage` is not. `counted_at` is what `characters` was when `usage` was told: a stream can end
@@ -54,7 +54,7 @@ class ObservedResponse(msgspec.Struct, frozen=True):
     finish: str | None = None
     usage: Usage | None = None
     error: ModelplexError | None = None
-    states: tuple[str, ...] = ()
+    opaque_states: tuple[str, ...] = ()
     characters: int = 0
     counted_at: int = 0
 

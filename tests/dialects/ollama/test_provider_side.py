@@ -585,7 +585,7 @@ def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
             "role": "tool",
             "content": "a cat",
             "images": ["aGVsbG8="],
-            "tool_name": "observe",
+            "tool_name": "look",
             "tool_call_id": "a",
         },
         {"role": "tool", "content": "[tool error] no\n\nway", "tool_name": "weather", "tool_call_id": "b"},
