@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.http_client.connection import UpstreamConnection
 from modelplex.server.connection import Connection
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.request_reader import RequestReader
@@ -249,6 +250,21 @@ async def test_an_answered_body_is_freed_without_the_collector(
     failover = "[failover]\nbackoff = 0.0\nbreaker_failures = 1000\n"
     async with upstream(act) as up, gateway(one(up.url) + failover, folder=tmp_path) as running:
         assert await growth(running, way) < SLACK
+
+
+@pytest.mark.parametrize("name", ["stream broke off", "hung up", "mislabelled"])
+async def test_a_broken_upstream_connection_is_freed_without_the_collector(
+    name: str, tmp_path: Path, no_collector: None
+) -> None:
+    act, way = ANSWERED[name]
+    failover = "[failover]\nbackoff = 0.0\nbreaker_failures = 1000\n"
+    async with upstream(act) as up, gateway(one(up.url) + failover, folder=tmp_path) as running:
+        await way(running)
+        await way(running)
+        await idle(running)
+        open_now = {each for pool in running.process._client._pools.values() for each in pool.open}
+        left = [each for each in gc.get_objects() if isinstance(each, UpstreamConnection)]
+        assert [each for each in left if each not in open_now] == []
 
 
 async def test_a_body_is_freed_after_failover(tmp_path: Path, no_collector: None) -> None:

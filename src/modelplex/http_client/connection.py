@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -72,6 +73,13 @@ class Deadline:
             self.timer.cancel()
             self.timer = None
 
+    def close(self) -> None:
+        """Cancel for good. The callback refers to its owner and the owner to this: without it they
+        need no garbage collector.
+        """
+        self.cancel()
+        self._expired = _nothing
+
     def _start(self) -> None:
         self._ring_at = self.at
         self.timer = self._loop.call_at(self.at, self._ring)
@@ -82,6 +90,10 @@ class Deadline:
             self._start()
         else:
             self._expired()
+
+
+def _nothing() -> None:
+    pass
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -304,6 +316,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(clean=exc is None)
+        self.deadline.close()
+        with suppress(AttributeError):  # there was no exchange
+            del self.parser  # it refers to the connection
         self.client.remove_connection(self, self.pool)
 
     def _ended(self, *, clean: bool) -> None:
