@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from modelplex.core.errors import RateLimited
-from modelplex.routing.circuit_breaker import LONGEST_REST, WELL, BreakerRules, after, may_try
+from modelplex.core.request import Attempt
+from modelplex.routing.circuit_breaker import LONGEST_REST, BreakerRules
+from modelplex.routing.circuits import Circuits
 from tests.gateways import WAIT_S, Answer, Running, gateway, one
 from tests.official import events_of, validate_chunks
 from tests.upstreams import (
@@ -1341,8 +1343,10 @@ async def test_r29_a_limit_without_its_time_does_not_cool_the_account_down(kind:
 
 @pytest.mark.parametrize("told", [1e300, float("inf"), float("nan"), -5.0])
 def test_r29_no_wait_that_a_provider_names_shuts_it_out_for_ever(told: float) -> None:
-    health = after(WELL, RateLimited("slow", retry_after=told), now=100.0, rules=BreakerRules())
-    assert may_try(health, now=100.0 + LONGEST_REST)
+    circuits, attempt = Circuits(), Attempt(provider="p", model="m", dialect="openai_chat")
+    error = RateLimited("slow", retry_after=told)
+    circuits.failed(attempt, "agent:a", error, now=100.0, rules=BreakerRules())
+    assert circuits.may_try(attempt, "agent:a", now=100.0 + LONGEST_REST)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 429])

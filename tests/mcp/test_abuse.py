@@ -38,9 +38,9 @@ from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage
 from modelplex.mcp.constants import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, McpReply, Unavailable
 from modelplex.mcp.lockfile import LockError, read_lock
 from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
-from modelplex.mcp.servers.listing import LARGEST
+from modelplex.mcp.servers.http_endpoint import MAX_BACKGROUND
+from modelplex.mcp.servers.listing import MAX_LIST_BYTES
 from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
-from modelplex.mcp.servers.streamable_http import MOST_BACKGROUND, messages_of
 from tests.mcp.clients.scripted import ScriptedBackend, request
 from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 from tests.mcp.servers.remote import Seen, legacy, remote
@@ -471,7 +471,7 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
             await answer.events()
             for number in range(2000):
                 await answer.event({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping"})
-            await soon(lambda: len(waiting) >= MOST_BACKGROUND)
+            await soon(lambda: len(waiting) >= MAX_BACKGROUND)
             reply = {"content": [{"type": "text", "text": "here"}]}
             await answer.event({"jsonrpc": "2.0", "id": seen.message["id"], "result": reply})
         elif "result" in seen.message:  # the answer to a ping, which is never acknowledged
@@ -488,7 +488,7 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
             assert text(reply) == "here"
         finally:
             await server.close()
-    assert most <= MOST_BACKGROUND
+    assert most <= MAX_BACKGROUND
 
 
 async def test_streams_that_end_after_each_event_are_not_gone_on_with_without_a_pause() -> None:
@@ -556,18 +556,8 @@ async def test_a_list_of_too_many_bytes_ends_where_it_is_too_much(tmp_path: Path
     async with bad_server(tmp_path, body) as (server, told):
         catalog = await asyncio.wait_for(server.lists(), 3 * WAIT)
         assert [each["name"] for each in catalog.tools] == ["x0", "x1"]
-        assert sum(len(json.dumps(each)) for each in catalog.tools) <= LARGEST
+        assert sum(len(json.dumps(each)) for each in catalog.tools) <= MAX_LIST_BYTES
     assert any("bytes" in event.text for event in told if event.kind == "warning")
-
-
-def test_of_a_message_beyond_the_limit_only_what_it_answers_is_made() -> None:
-    values = b"{}," * 100
-    made = messages_of(b'{"jsonrpc":"2.0","id":7,"result":{"content":[%b1]}}' % values, limit=100)
-    assert made == [{"jsonrpc": "2.0", "id": 7, "result": {"content": []}}]
-    made = messages_of(b'{"jsonrpc":"2.0","id":"a","error":[%b1]}' % values, limit=100)
-    assert made == [{"jsonrpc": "2.0", "id": "a", "result": {}}]
-    for other in (b'{"id":1,"method":"ping","params":[%b1]}', b"[%b1]", b'{"method":"x","params":[%b1]}'):
-        assert messages_of(other % values, limit=100) == []
 
 
 @pytest.mark.parametrize("what", ["result", "error", "params"])

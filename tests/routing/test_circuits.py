@@ -1,6 +1,8 @@
 """Circuits: what each is of, and whom it keeps away."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelplex.core.errors import (
     BadRequest,
@@ -12,7 +14,7 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.core.request import Attempt, Endpoint
-from modelplex.routing.circuit_breaker import BreakerRules
+from modelplex.routing.circuit_breaker import PROBE_PATIENCE, BreakerRules
 from modelplex.routing.circuits import ANY_KEY, MADE_BY_ONE, MOST, Circuits
 
 RULES = BreakerRules(failures=5, window=60, cooldown=30)
@@ -213,6 +215,44 @@ def test_a_probe_whose_caller_hung_up_or_was_at_fault_frees_its_place() -> None:
         table.left(attempt(), A, now=table.now)
         table.failed(attempt(), A, BROKEN, now=table.now, rules=RULES)
         assert not table.lets(A)  # it was half open still
+
+
+def test_one_probe_at_a_time_until_it_is_given_up() -> None:
+    table = Table()
+    table.fail(A, times=5)
+    table.now += 29
+    assert not table.lets(A)
+    table.now += 1
+    table.left(attempt(), A, now=table.now)
+    (half_open,) = [one.health for one in table.standing() if one.caller == A]
+    assert half_open.state == "half_open"
+    table.now += PROBE_PATIENCE
+    assert not table.lets(A)
+    table.now += 1
+    assert table.lets(A)
+    table.answered(attempt(), A)
+    assert table.standing() == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([None, BROKEN, Overloaded("busy")]), st.floats(0, 40)), max_size=40)
+)
+def test_whatever_happens_it_is_tried_again_at_some_time(
+    outcomes: list[tuple[ModelplexError | None, float]],
+) -> None:
+    table = Table()
+    for error, wait in outcomes:
+        table.now += wait
+        if not table.lets(A):
+            continue
+        if error is not None:
+            table.fail(A, error)
+        else:
+            table.left(attempt(), A, now=table.now)
+            table.answered(attempt(), A)
+            assert table.standing() == []
+    table.now += RULES.cooldown + PROBE_PATIENCE + 1
+    assert table.lets(A)
 
 
 def test_nobodys_slow_or_poisoned_probe_keeps_another_caller_away() -> None:

@@ -1,13 +1,13 @@
 """The only outbound HTTP: an HTTP/1.1 client with a pool of connections.
 
-It uses asyncio's transports, asyncio's TLS and the httptools parser (llhttp). It knows no models,
-providers, dialects and JSON; it follows no redirect, decompresses nothing, and puts no header into
-an error. It sends a request twice in one case only: a kept connection was lost before one byte of
-the response (RFC 9112 9.3.1 and 9.5: most likely it had been closed before it was used).
+It uses asyncio's transports and TLS, and the httptools parser (llhttp). It knows no models,
+providers, dialects or JSON. It follows no redirect, decompresses nothing, and puts no header into
+an error. It sends a request a second time in one case only: a kept connection was lost before the
+first byte of the response (RFC 9112 9.3.1 and 9.5: the server had most likely closed it already).
 
-What a reader leaves unread stays bounded: reading from the socket stops above `max_buffer` bytes
-and goes on once the reader has taken them. Per request there is one Future for the head, per body
-read at most one, no task, no lock, and one lazily moved timer per connection.
+Unread data is bounded: above `max_buffer` bytes, the socket is not read until the reader has taken
+them. A request needs one Future for the head and at most one for each read of the body, no task,
+no lock, and one timer per connection.
 
 Source: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1 framing, keep-alive, incomplete messages).
 """

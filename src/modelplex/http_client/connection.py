@@ -29,41 +29,39 @@ if TYPE_CHECKING:
     from modelplex.http_client.pool import ConnectionPool, HttpClient
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a response head, interim (1xx) heads included; real ones have a few KiB. It bounds chunk
-extensions and trailers too, which are also bytes that carry no body.
+"""Bytes of a response head with its interim (1xx) heads; real ones have a few KiB. Also bounds
+chunk extensions and trailers, which carry no body either.
 """
 HEADER_COUNT_LIMIT = 256
 """Header lines of a response; a real head has 10 to 40, and each line costs an object."""
 JOIN_LIMIT = 16 * 1024
-"""Bytes up to which head and body are copied into one write: below it a copy costs less than two
+"""Bytes up to which head and body are copied into one write: a small copy costs less than two
 buffers.
 """
 WRITE_SLICE = 256 * 1024
-"""Bytes handed to the transport at a time, so that at most this much of a body is buffered a second
-time.
-"""
+"""Bytes given to the transport at a time: at most this much of a body is buffered twice."""
 
 
 class Deadline:
-    """Calls `expired` once the deadline is past. Setting a deadline stores a number: the timer is
-    moved only where it would ring too late, and looks at the number when it rings.
+    """Calls `expired` after the deadline. Setting a later deadline only stores a number, which the
+    timer reads when it fires; a new timer is started only for an earlier deadline.
     """
 
-    __slots__ = ("_expired", "_loop", "_ring_at", "at", "timer")
+    __slots__ = ("_expired", "_fires_at", "_loop", "at", "timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
         self._loop = loop
         self._expired = expired
         self.timer: asyncio.TimerHandle | None = None
-        self._ring_at = 0.0
+        self._fires_at = 0.0
         self.at = 0.0
 
     def set(self, seconds: float | None) -> None:
-        """Expire in so many seconds. Without `seconds` the last deadline still stands."""
+        """Expire in `seconds`; None keeps the last deadline."""
         if seconds is not None:
             self.at = self._loop.time() + seconds
         if self.timer is not None:
-            if self._ring_at <= self.at:
+            if self._fires_at <= self.at:
                 return
             self.timer.cancel()
         self._start()
@@ -81,10 +79,10 @@ class Deadline:
         self._expired = _nothing
 
     def _start(self) -> None:
-        self._ring_at = self.at
-        self.timer = self._loop.call_at(self.at, self._ring)
+        self._fires_at = self.at
+        self.timer = self._loop.call_at(self.at, self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self.timer = None
         if self._loop.time() < self.at:
             self._start()
@@ -97,17 +95,17 @@ def _nothing() -> None:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection and the one exchange on it.
+    """One connection and its exchange.
 
-    `idle`: no exchange, in the pool or just made. `answered`: the head is there. `complete`:
-    the response is whole. `fault`: why it never will be. `gone`: nothing can be written or read any
-    more.
+    `idle`: no exchange; in the pool, or new. `started`: a byte of the response was received.
+    `has_head`: the head was received. `complete`: the response was received whole. `fault`: why it
+    will not be. `gone`: the connection is closed.
     """
 
     __slots__ = (
-        "answered", "asks_head", "buffered", "chunks", "client", "complete", "deadline", "fault", "gone", "head_size",
-        "headers", "idle", "keep_alive", "loop", "nudged", "origin", "parser", "pool", "quiet", "read_paused", "started",
-        "status", "timeouts", "transport", "unsent", "waiter", "write_paused",
+        "bodiless", "buffered", "chunks", "client", "complete", "deadline", "fault", "gone", "has_head", "head_size",
+        "headers", "idle", "is_head_request", "keep_alive", "loop", "nudged", "origin", "parser", "pool",
+        "read_paused", "started", "status", "timeouts", "transport", "unsent", "waiter", "write_paused",
     )  # fmt: skip
 
     parser: httptools.HttpResponseParser
@@ -128,31 +126,31 @@ class UpstreamConnection(asyncio.Protocol):
         self.chunks: list[bytes] = []
         self.buffered = 0
         self.unsent: deque[memoryview] = deque()
-        self._expect(asks_head=False)
+        self._reset(is_head_request=False)
 
-    def _expect(self, *, asks_head: bool) -> None:
-        self.asks_head = asks_head
+    def _reset(self, *, is_head_request: bool) -> None:
+        self.is_head_request = is_head_request
         self.headers: list[tuple[bytes, bytes]] = []
         self.status = 0
         self.head_size = 0
-        self.quiet = 0
+        self.bodiless = 0
         self.started = False
-        self.answered = False
+        self.has_head = False
         self.complete = False
         self.keep_alive = False
         self.nudged = False
         self.fault: SendError | None = None
 
     def __repr__(self) -> str:
-        states = ("gone", "idle", "complete", "answered", "started", "write_paused", "read_paused")
+        states = ("gone", "idle", "complete", "has_head", "started", "write_paused", "read_paused")
         state = " ".join(s for s in states if getattr(self, s)) or "waiting"
         return f"<{self.origin} {state} buffered={self.buffered}>"
 
-    # The exchange: called by HttpClient and HttpResponse.
+    # Called by HttpClient and HttpResponse.
 
     async def exchange(self, request: EncodedRequest) -> HttpResponse:
-        """Write a request and wait for the head of its response."""
-        self._expect(asks_head=request.asks_head)
+        """Write a request and wait for the head of the response."""
+        self._reset(is_head_request=request.is_head_request)
         self.idle = False
         if self.gone:  # between the handshake and now
             raise self._cut()
@@ -161,14 +159,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._write(request)
         sending = self.unsent or self.write_paused
         await self.wait(timeouts.idle if sending else timeouts.first_byte)
-        if not self.answered:
+        if not self.has_head:
             raise self.fault or closed_early(self.origin)
         return HttpResponse(self, status=self.status, headers=self.headers)
 
     async def wait(self, seconds: float | None) -> None:
-        """Sleep until there is something to read: a head, body bytes, the end or a fault. Without
-        `seconds` the last deadline still stands.
-        """
+        """Wait for a head, body bytes, the end or a fault. None keeps the last deadline."""
         if self.waiter is not None:
             raise RuntimeError("Two tasks wait for the same response.")
         if self.fault is not None:
@@ -177,7 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline.set(seconds)
         try:
             await self.waiter
-        except BaseException:  # cancelled: the upstream must see it now, not when its answer is done
+        except BaseException:  # cancelled: the server must see it now
             self.waiter = None
             self.fail(closed_early(self.origin))
             raise
@@ -186,7 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
         return bool(self.chunks) or self.complete or self.fault is not None
 
     def mark_read(self) -> None:
-        """The reader took the buffered bytes: go on reading."""
+        """Forget the buffered bytes, and read from the socket again."""
         self.chunks.clear()
         self.buffered = 0
         if self.read_paused:
@@ -195,15 +191,15 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def release(self) -> None:
-        """End a complete exchange: to the pool if another may follow on this connection, else abort
-        it.
+        """End a complete exchange. Return the connection to the pool if it can be reused, else
+        abort it.
         """
         if (
             not self.keep_alive
             or self.gone
             or self.unsent
             or self.client.max_idle_per_origin < 1
-            or self.transport.get_write_buffer_size()  # answered before it took the request
+            or self.transport.get_write_buffer_size()  # the request was not sent whole
         ):
             self.abort()
             return
@@ -212,14 +208,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.pool.keep(self)
 
     def fail(self, fault: SendError) -> None:
-        """End the exchange with a fault, unless the response is already whole."""
+        """End the exchange with a fault, unless the response is complete."""
         if not self.complete and self.fault is None:
             self.fault = fault
         self.abort()
         self.wake()
 
     def abort(self) -> None:
-        """Close the socket now, without flushing. Idempotent."""
+        """Close the socket without flushing. Idempotent."""
         self._forget()
         self.transport.abort()
 
@@ -233,8 +229,8 @@ class UpstreamConnection(asyncio.Protocol):
     def alive(self) -> bool:
         return not self.gone and not self.transport.is_closing()
 
-    # Writing: what the transport does not take at once waits here, and no task waits with it, so an
-    # early answer (413 before the body is through) is simply delivered.
+    # What the transport does not accept at once is kept in `unsent`. No task waits for it, so an
+    # early response (413 before the body was sent) is delivered.
 
     def _write(self, request: EncodedRequest) -> None:
         head, parts = request.head, request.parts
@@ -262,57 +258,63 @@ class UpstreamConnection(asyncio.Protocol):
         if self.gone:
             return
         self._pump()
-        if self.waiter is not None and not self.answered:
+        if self.waiter is not None and not self.has_head:
             sending = self.unsent or self.write_paused
             self.deadline.set(self.timeouts.idle if sending else self.timeouts.first_byte)
 
     def _expired(self) -> None:
         if self.idle:
             self.abort()
-        elif self.waiter is not None:  # where nobody waits, the reader is slow and not the upstream
+        elif self.waiter is not None:  # without a waiter, the reader is slow, not the server
             self.fail(self._timed_out())
 
     def _timed_out(self) -> TimedOut:
-        who, limits = self.origin, self.timeouts
-        if self.answered:
-            return TimedOut(f"{who} sent nothing for {limits.idle:g} seconds amid its answer.", phase="idle")
+        limits = self.timeouts
+        if self.has_head:
+            return TimedOut(
+                f"{self.origin} sent nothing for {limits.idle:g} seconds during its response.", phase="idle"
+            )
         if self.unsent or self.transport.get_write_buffer_size():
-            return TimedOut(f"{who} stopped taking the request for {limits.idle:g} seconds.", phase="write")
+            return TimedOut(
+                f"{self.origin} read nothing of the request for {limits.idle:g} seconds.", phase="write"
+            )
         return TimedOut(
-            f"{who} did not begin to answer within {limits.first_byte:g} seconds.", phase="first_byte"
+            f"{self.origin} sent no response within {limits.first_byte:g} seconds.", phase="first_byte"
         )
 
-    # What the transport calls.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Both asyncio and uvloop set TCP_NODELAY themselves; a test holds them to it.
+        # asyncio and uvloop set TCP_NODELAY; a test checks it.
         self.transport = cast("asyncio.Transport", transport)
         self.pool = self.client.add_connection(self)
 
     def data_received(self, data: bytes) -> None:
         if self.idle or self.complete or self.fault is not None:
-            # Bytes that nobody asked for: what follows could be taken for the next answer.
+            # Unexpected bytes: more of them could be taken for the next response.
             self.keep_alive = False
             if self.idle:
                 self.abort()
             return
         self.started = True
-        self.quiet += len(data)
+        self.bodiless += len(data)
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.keep_alive = False
             if not self.complete:
                 self.fail(
-                    BadResponse(f"{self.origin} sent something that is not HTTP/1.1: {parser_reason(error)}.")
+                    BadResponse(
+                        f"{self.origin} sent a response that is not HTTP/1.1: {parser_reason(error)}."
+                    )
                 )
             return
-        if self.quiet > HEAD_LIMIT and not self.complete:
+        if self.bodiless > HEAD_LIMIT and not self.complete:
             self._refuse_head()
 
     def eof_received(self) -> None:
         self._ended(clean=True)
-        self.abort()  # a close would wait for a request that nobody reads any more
+        self.abort()  # close() would wait until the rest of the request is written
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(clean=exc is None)
@@ -322,19 +324,19 @@ class UpstreamConnection(asyncio.Protocol):
         self.client.remove_connection(self, self.pool)
 
     def _ended(self, *, clean: bool) -> None:
-        """The upstream hung up: the end of a body that has no other end, a cut of any other (RFC
-        9112 8).
+        """The server closed the connection: the end of a body without a length, a cut of any other
+        (RFC 9112 8).
         """
         self._forget()
         if not self.idle and not self.complete and self.fault is None:
-            if clean and self.answered and _ends_with_connection(self.headers):
+            if clean and self.has_head and _ends_with_connection(self.headers):
                 self.complete = True
             else:
                 self.fault = self._cut()
         self.wake()
 
     def _cut(self) -> ConnectionCut:
-        when = "amid its answer" if self.started else "before it answered"
+        when = "during its response" if self.started else "before it responded"
         return ConnectionCut(f"{self.origin} closed the connection {when}.", started=self.started)
 
     def wake(self) -> None:
@@ -342,7 +344,7 @@ class UpstreamConnection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         if self.complete:
@@ -352,8 +354,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.head_size += len(status)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.answered or self.fault is not None:
-            return  # a trailer, or beyond the limit
+        if self.has_head or self.fault is not None:
+            return  # a trailer, or above the limit
         self.headers.append((name.lower(), value))
         self.head_size += len(name) + len(value) + 4
         if self.head_size > HEAD_LIMIT or len(self.headers) > HEADER_COUNT_LIMIT:
@@ -366,20 +368,22 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self.headers.clear()
             if status == 101:
-                self.fail(BadResponse(f"{self.origin} changed to another protocol, which was not asked for."))
+                self.fail(
+                    BadResponse(f"{self.origin} switched to another protocol without a request for it.")
+                )
             return
-        self.answered = True
-        self.quiet = 0
+        self.has_head = True
+        self.bodiless = 0
         self.keep_alive = self.parser.should_keep_alive()
-        if self.asks_head or status in {204, 304}:
-            self.complete = True  # RFC 9112 6.3: no body, whatever the headers say
+        if self.is_head_request or status in {204, 304}:
+            self.complete = True  # RFC 9112 6.3: no body, even if a header gives a length
         self.wake()
 
     def on_body(self, data: bytes) -> None:
         if self.complete or self.fault is not None:
             self.keep_alive = False
             return
-        self.quiet = 0
+        self.bodiless = 0
         self.chunks.append(data)
         self.buffered += len(data)
         if self.waiter is not None:
@@ -389,20 +393,18 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self.answered and self.fault is None:
+        if self.has_head and self.fault is None:
             self.complete = True
             if self.waiter is not None:
                 self.wake()
 
     def _refuse_head(self) -> None:
         limits = f"{HEAD_LIMIT} bytes or {HEADER_COUNT_LIMIT} lines"
-        self.fail(BadResponse(f"{self.origin} sent headers beyond {limits}."))
+        self.fail(BadResponse(f"{self.origin} sent more headers than {limits}."))
 
 
 def _ends_with_connection(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body has no length of its own and ends where the connection does (RFC 9112 6.3,
-    rules 4 and 8).
-    """
+    """Whether the body ends when the connection does (RFC 9112 6.3, rules 4 and 8)."""
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if codings:
         return not codings[-1].rstrip().lower().endswith(b"chunked")

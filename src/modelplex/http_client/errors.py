@@ -1,7 +1,4 @@
-"""The errors of the HTTP client. Errors of sockets, TLS and the parser are mapped to them here.
-
-A sentence is plain text for a person and never holds a header, a key or a body.
-"""
+"""The errors of the HTTP client, and the mapping of socket, TLS and parser errors to them."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ import httptools
 from modelplex.http_client.origin import Origin
 
 NO_ANSWER = "none of its addresses answered"
-"""What is said of several failures at once, whose own words are a list of IP addresses."""
+"""Replaces the message of several failures at once, which lists IP addresses."""
 
 Phase: TypeAlias = Literal["connect", "write", "first_byte", "idle"]
-"""The wait that was too long."""
+"""The wait that timed out."""
 
 
 class SendError(Exception):
@@ -30,8 +27,8 @@ class SendError(Exception):
         self.sentence = sentence
 
     def without_address(self, origin: Origin, *, name: str) -> str:
-        """The sentence for those who may not learn where the other side is: `name` stands in place
-        of its address.
+        """The sentence with `name` in place of the server's address, for readers who may not know
+        it.
         """
         sentence = self.sentence.replace(f"The name {origin.host} ", f"The name of {name} ")
         sentence = sentence.replace(str(origin), name)
@@ -39,15 +36,15 @@ class SendError(Exception):
 
 
 class ConnectFailed(SendError):
-    """No connection came about (name, refusal, route), so nothing was sent."""
+    """No connection was made (name, refusal, route). Nothing was sent."""
 
 
 class TlsFailed(ConnectFailed):
-    """The TLS handshake failed, so nothing was sent."""
+    """The TLS handshake failed. Nothing was sent."""
 
 
 class TimedOut(SendError):
-    """The wait named by `phase` was too long; the connection is gone."""
+    """The wait of `phase` was too long. The connection is closed."""
 
     def __init__(self, sentence: str, *, phase: Phase) -> None:
         super().__init__(sentence)
@@ -55,9 +52,7 @@ class TimedOut(SendError):
 
 
 class ConnectionCut(SendError):
-    """The connection ended before the response did. `started`: a byte of the response had
-    arrived.
-    """
+    """The connection ended before the response did. `started`: a byte of it was received."""
 
     def __init__(self, sentence: str, *, started: bool) -> None:
         super().__init__(sentence)
@@ -65,7 +60,7 @@ class ConnectionCut(SendError):
 
 
 class BadResponse(SendError):
-    """What came back is not HTTP/1.1, or its head is beyond the limits."""
+    """The response is not valid HTTP/1.1, or its head exceeds the limits."""
 
 
 class ResponseTooLarge(SendError):
@@ -77,25 +72,25 @@ class ResponseTooLarge(SendError):
 
 
 def closed_early(origin: Origin) -> ConnectionCut:
-    return ConnectionCut(f"The exchange with {origin} was closed on this side before its end.", started=True)
+    return ConnectionCut(f"The gateway closed the exchange with {origin} before its end.", started=True)
 
 
 def parser_reason(error: Exception) -> str:
-    """The parser's own fixed words ("Expected HTTP/"), which quote nothing of what was received."""
+    """The parser's message ("Expected HTTP/"), which quotes no received byte."""
     if isinstance(error, httptools.HttpParserUpgrade):
         return "a change of protocol"
     return str(error) or "it cannot be parsed"
 
 
 def map_connect_error(origin: Origin, error: OSError | ValueError) -> ConnectFailed:
-    """Foreign errors are mapped here, and nowhere else."""
     match error:
         case ssl.SSLCertVerificationError():
             return TlsFailed(f"The certificate of {origin} is not trusted: {error.verify_message}.")
         case ssl.SSLError():
-            return TlsFailed(f"TLS with {origin} failed: {error.reason or 'the handshake broke off'}.")
+            reason = getattr(error, "reason", None) or "the handshake was aborted"
+            return TlsFailed(f"TLS with {origin} failed: {reason}.")
         case ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError() if origin.tls:
-            return TlsFailed(f"{origin} hung up during the TLS handshake.")
+            return TlsFailed(f"{origin} closed the connection during the TLS handshake.")
         case ConnectionRefusedError():
             return ConnectFailed(f"{origin} refused the connection.")
         case FileNotFoundError() if origin.ca_file is not None and origin.unix is None:

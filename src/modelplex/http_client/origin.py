@@ -1,4 +1,4 @@
-"""Where requests go: `Origin`, and base URLs read into one."""
+"""`Origin`: the server of a request. Parses base URLs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):
-    """Where requests go: the key of the pool. With `unix`, that socket is dialled and `host` is for
-    the Host header.
+    """The server of a request, and the key of its pool. With `unix`, requests go to that socket and
+    `host` is for the Host header.
 
     `ca_file` (PEM) replaces the system's certificate authorities; `verify=False` accepts any
     certificate.
@@ -26,22 +26,18 @@ class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     ca_file: str | None = None
 
     def __str__(self) -> str:
-        """The name a person knows it by: `api.x.com`, `127.0.0.1:8080`, `the socket
-        /run/x.sock`.
-        """
+        """For messages: `api.x.com`, `127.0.0.1:8080`, `the socket /run/x.sock`."""
         return f"the socket {self.unix}" if self.unix is not None else self.authority
 
     @property
     def authority(self) -> str:
-        """The Host header's value (RFC 9110 7.2): the port is left out where the scheme
-        implies it.
-        """
+        """The value of the Host header (RFC 9110 7.2), without the scheme's default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 def parse_origin(base_url: str) -> tuple[Origin, str]:
-    """Split a base URL into the origin and the path prefix, which has no trailing slash.
+    """Split a base URL into its origin and its path prefix without a trailing slash.
 
     `https://api.x.com/v1` and `unix:/run/x.sock:/v1` -> (Origin, "/v1"); `unix:/run/x.sock` ->
     (Origin, "").

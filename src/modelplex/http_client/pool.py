@@ -20,27 +20,22 @@ from modelplex.http_client.request import EncodedRequest, Timeouts, encode_head
 from modelplex.http_client.response import HttpResponse
 
 BUFFER_LIMIT = 64 * 1024
-"""Default of `max_buffer`: unread body bytes above which a socket is not read. Far above one event.
-"""
+"""Default of `max_buffer`. Far above one event."""
 IDLE_LIMIT = 64
-"""Default of `max_idle_per_origin`: enough for a burst without new handshakes, few enough to hold
-open.
-"""
+"""Default of `max_idle_per_origin`: enough for a burst without new handshakes."""
 IDLE_SECONDS = 60.0
-"""Default of `idle_seconds`: below nginx's default keep-alive of 75 s, so that reuse seldom meets a
-close.
+"""Default of `idle_seconds`: below nginx's default keep-alive of 75 s, so that a reused connection
+is seldom closed.
 """
 CLOSE_SECONDS = 1.0
-"""How long `aclose` waits for aborted connections to be gone: an abort takes one turn of the loop.
-"""
+"""How long `aclose` waits for aborted connections, which takes one iteration of the loop."""
 
 
 class HttpClient:
-    """A pool of connections, by origin. It belongs to the event loop that first sends on it.
+    """A pool of connections by origin, for one event loop.
 
-    `max_idle_per_origin` connections are kept for `idle_seconds`; the one used last is used next,
-    so that a quiet pool shrinks. `max_buffer` is the number of unread body bytes above which a
-    socket is not read.
+    `max_idle_per_origin` connections are kept for `idle_seconds`; the one used last is reused
+    first, so that an idle pool shrinks. Above `max_buffer` unread body bytes, a socket is not read.
     """
 
     def __init__(
@@ -68,19 +63,18 @@ class HttpClient:
         body: bytes | Sequence[bytes] = b"",
         timeouts: Timeouts,
     ) -> HttpResponse:
-        r"""Write one request and return when the response's head is there.
+        r"""Send a request and return when the head of the response was received.
 
         `headers` as bytes are encoded lines, each ending in `\r\n`. Host and Content-Length are
-        added here, and refused there. A kept connection that dies before any byte of the response
-        is replaced by a new one, once. Cancelling aborts the connection at once, so that the
-        upstream sees the hang-up.
+        added, and refused among the given headers. A kept connection that is lost before the first
+        byte of the response is replaced by a new one, once. Cancelling aborts the connection.
 
         Raises:
-            ValueError: a method, target or header that HTTP does not allow.
+            ValueError: HTTP does not allow the method, the target or a header.
             ConnectFailed, TlsFailed: nothing was sent.
             TimedOut: while connecting, writing or waiting for the head.
             ConnectionCut: the connection ended before the head did.
-            BadResponse: the head is not HTTP or beyond the limits.
+            BadResponse: the head is not HTTP, or exceeds the limits.
         """
         pool = self._pools.get(origin) or self._open_pool(origin)
         parts = (body,) if isinstance(body, bytes) else tuple(body)
@@ -97,9 +91,7 @@ class HttpClient:
         return await fresh.exchange(request)
 
     async def aclose(self) -> None:
-        """Abort every connection and refuse new ones. Responses still being read end in
-        `ConnectionCut`.
-        """
+        """Abort every connection and refuse new ones. Unfinished responses end in ConnectionCut."""
         self._closed = True
         connections = [connection for pool in self._pools.values() for connection in pool.open]
         for connection in connections:
@@ -119,21 +111,19 @@ class HttpClient:
         return pool
 
     def add_connection(self, connection: UpstreamConnection) -> ConnectionPool:
-        """Count a connection that was just made."""
+        """Count a new connection."""
         pool = self._pools.get(connection.origin) or self._open_pool(connection.origin)
         pool.open.add(connection)
         return pool
 
     def remove_connection(self, connection: UpstreamConnection, pool: ConnectionPool) -> None:
-        """Forget a connection that is gone, and with the last its pool: configs change, origins
-        come and go.
-        """
+        """Forget a closed connection, and the pool of the last one: a reload changes origins."""
         pool.open.discard(connection)
         if not pool.open and self._pools.get(pool.origin) is pool:
             del self._pools[pool.origin]
-        is_waited_for = self._all_gone is not None and not self._all_gone.done()
-        if self._all_gone and is_waited_for and not any(p.open for p in self._pools.values()):
-            self._all_gone.set_result(None)
+        waiting = self._all_gone
+        if waiting and not waiting.done() and not any(p.open for p in self._pools.values()):
+            waiting.set_result(None)
 
     async def _connect(self, origin: Origin, seconds: float) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
@@ -153,24 +143,24 @@ class HttpClient:
         except TimeoutError:
             sentence = f"No connection to {origin} within {seconds:g} seconds."
             raise TimedOut(sentence, phase="connect") from None
-        except (OSError, ValueError) as error:  # ssl's and socket's are OSErrors, a bad name is a ValueError
+        except (OSError, ValueError) as error:  # a malformed name is a ValueError
             raise map_connect_error(origin, error) from error
         if self._closed:
             connection.fail(closed_early(origin))
-            raise ConnectFailed(f"The connection to {origin} was given up: the client is closed.")
+            raise ConnectFailed(f"The connection to {origin} was closed: the client is closed.")
         return connection
 
     async def _context(self, origin: Origin) -> ssl.SSLContext:
         key = (origin.verify, origin.ca_file)
         context = self._contexts.get(key)
-        if context is None:  # loading the authorities takes some 20 ms, in which the loop serves others
+        if context is None:  # in a thread: loading the authorities takes 20 ms
             context = await asyncio.to_thread(_tls_context, verify=origin.verify, ca_file=origin.ca_file)
             context = self._contexts.setdefault(key, context)
         return context
 
 
 class ConnectionPool:
-    """The connections of one origin, the one used last at the end of `idle`."""
+    """The connections of one origin; the last of `idle` was used last."""
 
     __slots__ = ("client", "host_line", "idle", "open", "origin")
 

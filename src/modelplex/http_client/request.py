@@ -11,32 +11,30 @@ _NEEDS_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})  # RFC 9110 8.6: a length
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(rb"[!-~]+")
 _VALUE = re.compile(rb"[^\r\n\0]*")
-# What frames the message is ours alone to say: a second length or host is how requests are
-# smuggled.
+# Only this module writes the headers that frame a message: a second length or host allows request
+# smuggling.
 _HEADER_LINES = re.compile(
     rb"(?:(?!(?:host|content-length|transfer-encoding):)[!#$%&'*+.^_`|~0-9a-z-]+:[^\r\n\0]*\r\n)*",
     re.IGNORECASE,
 )
-_OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds. Each bounds one wait, never the whole exchange: a stream may last for hours."""
+    """Seconds. Each limits one wait, not the exchange: a stream may last for hours."""
 
     connect: float = 10.0
     """Name resolution, TCP and TLS together."""
     first_byte: float = 300.0
-    """From the written request to the end of the response's head."""
+    """From the written request to the end of the response head."""
     idle: float = 300.0
-    """Between two reads of the body while the reader waits; also between two steps of a slow
-    upload.
-    """
+    """Between two reads of the body while the reader waits, and between two writes of an upload."""
 
 
 class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
     head: bytes
     parts: tuple[bytes, ...]
-    asks_head: bool
+    is_head_request: bool
     timeouts: Timeouts
 
 
@@ -47,7 +45,7 @@ def encode_head(
     headers: Sequence[tuple[bytes, bytes]] | bytes,
     parts: tuple[bytes, ...],
 ) -> bytes:
-    """Encode a request's head, ending in the empty line. Errors name no value: it may be a key."""
+    """The head of a request with its empty line. Errors quote no value, which may be a key."""
     if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise ValueError("A method or target holds a character that HTTP does not allow.")
     if not isinstance(headers, bytes):
@@ -64,7 +62,7 @@ def encode_head(
 
 def _header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     for name, value in headers:
-        if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
+        if not _TOKEN.fullmatch(name) or name.lower() in _FRAMING:
             raise ValueError(
                 "A header's name is not a token, or is Host, Content-Length or Transfer-Encoding."
             )

@@ -1,4 +1,4 @@
-"""One response: status, headers, and a body that its reader pulls."""
+"""A response: status, headers, and a body that the caller reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class HttpResponse:
-    """One response. Read it to its end or `close()` it: one of the two gives the connection up."""
+    """Read it to its end or `close()` it, to release the connection."""
 
     __slots__ = ("_connection", "_fault", "headers", "status")
 
@@ -24,21 +24,20 @@ class HttpResponse:
         self._fault: SendError | None = None
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a header, whose name is given in lower case."""
+        """The first value of a header. `name` in lower case."""
         for key, value in self.headers:
             if key == name:
                 return value
         return None
 
     async def chunk(self) -> bytes | None:
-        """Return the body bytes that have arrived, or wait for some; b"" at a clean end, and ever
-        after; None after a `nudge`.
+        """The body bytes received so far, or the next ones; b"" at a clean end and from then on;
+        None after a `nudge`.
 
         Raises:
-            ConnectionCut: the connection ended before the body did. Everything that had arrived was
-                returned before.
-            TimedOut: nothing arrived for `Timeouts.idle` seconds.
-            BadResponse: the body's chunked framing is broken.
+            ConnectionCut: the connection ended before the body. Received bytes are returned first.
+            TimedOut: nothing was received for `Timeouts.idle` seconds.
+            BadResponse: the chunked framing is invalid.
         """
         connection = self._connection
         if connection is None:
@@ -66,11 +65,11 @@ class HttpResponse:
         raise self._fault
 
     async def body(self, *, limit: int) -> bytes:
-        """Return the rest of the body.
+        """The rest of the body.
 
         Raises:
-            ResponseTooLarge: it is longer than `limit` bytes; the connection is aborted.
-            ConnectionCut, TimedOut, BadResponse: as `chunk` does.
+            ResponseTooLarge: it has more than `limit` bytes. The connection is aborted.
+            ConnectionCut, TimedOut, BadResponse: as `chunk`.
         """
         parts: list[bytes] = []
         size = 0
@@ -80,21 +79,21 @@ class HttpResponse:
             size += len(data)
             if size > limit:
                 self.close()
-                raise ResponseTooLarge(f"The answer is larger than the limit of {limit} bytes.", limit=limit)
+                raise ResponseTooLarge(
+                    f"The response is larger than the limit of {limit} bytes.", limit=limit
+                )
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def nudge(self) -> None:
-        """Wake the task that waits in `chunk`, if one does: it gets None. The time that the
-        upstream has left is not lengthened by it.
-        """
+        """Wake the task that waits in `chunk`: it gets None. Does not extend the timeout."""
         connection = self._connection
         if connection is not None and connection.waiter is not None:
             connection.nudged = True
             connection.wake()
 
     def close(self) -> None:
-        """Give the connection up: to the pool if the response has arrived whole, else abort it.
+        """Return the connection to the pool if the response was received whole, else abort it.
         Idempotent.
         """
         connection = self._connection

@@ -47,7 +47,6 @@ from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.policy import decide, permitted
 from modelplex.mcp.servers import (
     CACHE_FOLDER,
-    DiskCache,
     ManagedServer,
     ProcessTable,
     ServerRuntime,
@@ -162,9 +161,7 @@ async def _with_servers(
     client = HttpClient()
     children = ProcessTable(config.mcp.max_processes)
     # The cache serves the next start of a gateway with the same config.
-    cache = WriteOnlyCache(
-        DiskCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER)
-    )
+    cache = WriteOnlyCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER)
     runtime = ServerRuntime(client=client, children=children)
     servers = {
         each.name: ManagedServer(each, limits=config.mcp, cache=cache, runtime=runtime) for each in wanted

@@ -123,35 +123,8 @@ def _of_the_key(error: UpstreamAuth) -> HealthSignal | None:
     return HealthSignal("key" if said & KEY_REJECTED else "operation", error.message, at_once=True)
 
 
-def may_try(health: CircuitState, *, now: float) -> bool:
-    if health.state == "closed":
-        return True
-    if now < health.until:
-        return False
-    return health.probing is None or now - health.probing > PROBE_PATIENCE
-
-
-def before(health: CircuitState, *, now: float) -> CircuitState:
-    """What it is once a call has been let through."""
-    if health.state == "closed" or now < health.until:
-        return health
-    return msgspec.structs.replace(
-        health, state="half_open", since=now if health.state == "open" else health.since, probing=now
-    )
-
-
-def after(
-    health: CircuitState, error: ModelplexError | None, *, now: float, rules: BreakerRules
-) -> CircuitState:
-    """What it is once the call's outcome is known. `error` is None for an answer."""
-    if error is None:
-        return WELL if health.failures or health.state != "closed" else health
-    signal = signal_of(error)
-    return forgotten(health) if signal is None else failed(health, signal, now=now, rules=rules)
-
-
 def failed(health: CircuitState, signal: HealthSignal, *, now: float, rules: BreakerRules) -> CircuitState:
-    """What it is after a failure that says something."""
+    """The state after a failure with this signal."""
     in_a_row = health.failures + 1 if now - health.last_failure <= rules.window else 1
     if health.state != "closed" or in_a_row >= rules.failures or signal.at_once:
         return opened(signal, failures=in_a_row, now=now, rules=rules)
@@ -170,10 +143,3 @@ def opened(signal: HealthSignal, *, failures: int, now: float, rules: BreakerRul
         is_requested=signal.wait is not None,
         at_once=signal.at_once,
     )
-
-
-def forgotten(health: CircuitState) -> CircuitState:
-    """The call ended without saying anything of the provider: its caller hung up, or was
-    at fault.
-    """
-    return msgspec.structs.replace(health, probing=None) if health.probing is not None else health

@@ -52,7 +52,7 @@ class Scripted:
             runtime=ServerRuntime(
                 environ={**os.environ, "HOST_SECRET": "not for servers"},
                 children=self.children,
-                dice=lambda: 0.0,
+                random=lambda: 0.0,
                 on_event=self.events.append,
             ),
         )

@@ -9,7 +9,7 @@ import pytest
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpServer
 from modelplex.mcp.constants import Catalog
-from modelplex.mcp.servers import DiskCache, EraVerdict, WriteOnlyCache
+from modelplex.mcp.servers import DiskCache, ServerEra, WriteOnlyCache
 from modelplex.mcp.servers import cache as cache_module
 from modelplex.mcp.servers.cache import fingerprint
 
@@ -21,8 +21,8 @@ async def test_what_is_kept_comes_back_and_what_is_broken_does_not(tmp_path: Pat
         era="modern", version="2026-07-28", tools=({"name": "ü", "x": [1, None]},), instructions="do"
     )
     assert await cache.load("f" * 64) == (None, None)
-    await cache.store("f" * 64, catalog, EraVerdict("modern", "2026-07-28"))
-    assert await DiskCache(folder).load("f" * 64) == (catalog, EraVerdict("modern", "2026-07-28"))
+    await cache.store("f" * 64, catalog, ServerEra("modern", "2026-07-28"))
+    assert await DiskCache(folder).load("f" * 64) == (catalog, ServerEra("modern", "2026-07-28"))
     assert folder.stat().st_mode & 0o777 == 0o700
     assert [file.name for file in folder.iterdir()] == [f"{'f' * 64}.json"]
     for broken in (b"", b"{", b'{"format":99,"catalog":null,"verdict":null}', b"[" * 100_000):
@@ -34,17 +34,17 @@ async def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     cache = DiskCache(tmp_path / "file" / "mcp")
     await cache.store("a", None, None)
-    await cache.set_late("a", True)
+    await cache.set_late("a", late=True)
     assert not await cache.is_late("a")
 
 
 async def test_the_folder_of_what_is_kept_stays_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "MOST_FILES", 3)
+    monkeypatch.setattr(cache_module, "MAX_FILES", 3)
     cache = DiskCache(tmp_path)
     for number in range(6):
-        await cache.store(f"f{number}", None, EraVerdict("legacy", "2025-11-25"))
+        await cache.store(f"f{number}", None, ServerEra("legacy", "2025-11-25"))
         os.utime(tmp_path / f"f{number}.json", (number, number))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f3.json", "f4.json", "f5.json"]
 
@@ -52,9 +52,9 @@ async def test_the_folder_of_what_is_kept_stays_small(
 async def test_a_command_that_asks_anew_writes_what_it_learns_and_believes_nothing(tmp_path: Path) -> None:
     kept = DiskCache(tmp_path)
     catalog = Catalog(era="legacy", version="2025-11-25")
-    await WriteOnlyCache(kept).store("f", catalog, None)
+    await WriteOnlyCache(tmp_path).store("f", catalog, None)
     assert await kept.load("f") == (catalog, None)
-    assert await WriteOnlyCache(kept).load("f") == (None, None)
+    assert await WriteOnlyCache(tmp_path).load("f") == (None, None)
 
 
 def test_a_fingerprint_follows_how_it_is_started_and_no_values_of_variables() -> None:

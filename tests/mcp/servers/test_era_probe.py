@@ -1,7 +1,14 @@
 import pytest
 
 from modelplex.mcp.constants import Json, McpReply
-from modelplex.mcp.servers.era_probe import Incompatible, Judgement, Legacy, Modern, ModernRetry, judge
+from modelplex.mcp.servers.era_probe import (
+    Incompatible,
+    Legacy,
+    Modern,
+    ModernRetry,
+    ProbeResult,
+    interpret_probe,
+)
 
 RESULTS: list[tuple[Json, str]] = [
     ({"supportedVersions": ["2026-07-28", "2025-11-25"]}, "modern"),
@@ -15,7 +22,7 @@ RESULTS: list[tuple[Json, str]] = [
 
 @pytest.mark.parametrize(("result", "expected"), RESULTS)
 def test_a_result_is_believed_only_where_it_names_a_modern_version(result: Json, expected: str) -> None:
-    judged = judge(McpReply(result=result), version="2026-07-28")
+    judged = interpret_probe(McpReply(result=result), version="2026-07-28")
     assert judged == (Modern("2026-07-28", result) if expected == "modern" else Legacy())
 
 
@@ -35,14 +42,14 @@ def test_a_result_is_believed_only_where_it_names_a_modern_version(result: Json,
     ],
 )
 def test_an_error_is_modern_evidence_only_by_the_codes_that_the_revision_defines(
-    code: int, data: object, expected: Judgement
+    code: int, data: object, expected: ProbeResult
 ) -> None:
     error: Json = {"code": code, "message": "no", "data": data}
-    assert judge(McpReply(error=error), version="2026-07-28") == expected
+    assert interpret_probe(McpReply(error=error), version="2026-07-28") == expected
 
 
 def test_a_server_of_another_future_is_told_apart() -> None:
     error: Json = {"code": -32022, "message": "no", "data": {"supported": ["2031-01-01"]}}
-    judged = judge(McpReply(error=error), version="2026-07-28")
+    judged = interpret_probe(McpReply(error=error), version="2026-07-28")
     assert isinstance(judged, Incompatible)
     assert "2031-01-01" in judged.sentence

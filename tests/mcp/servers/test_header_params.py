@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.mcp.constants import Json
-from modelplex.mcp.servers.header_params import annotated, argument_headers, header_value, standard_headers
+from modelplex.mcp.servers.header_params import (
+    annotated_params,
+    argument_headers,
+    header_value,
+    standard_headers,
+)
 
 
 @given(st.text())
@@ -42,11 +47,11 @@ def test_every_text_survives_a_header(text: str) -> None:
 )
 def test_an_annotation_that_the_revision_does_not_allow_is_found(schema: Json) -> None:
     with pytest.raises(ValueError, match="x-mcp-header"):
-        annotated(schema)
+        annotated_params(schema)
 
 
 def test_data_in_a_schema_is_not_taken_for_an_annotation() -> None:
-    assert annotated({"default": {"x-mcp-header": "A"}, "enum": [{"x-mcp-header": 1}]}) == {}
+    assert annotated_params({"default": {"x-mcp-header": "A"}, "enum": [{"x-mcp-header": 1}]}) == {}
 
 
 def test_arguments_become_headers_and_null_ones_do_not() -> None:

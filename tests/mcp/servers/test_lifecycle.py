@@ -37,7 +37,7 @@ def test_each_failure_doubles_the_wait_up_to_the_bound() -> None:
         waits.append(life.until - now)
     assert waits[:3] == [0.5, 1.0, 2.0]
     assert max(waits) <= lifecycle.MAX_BACKOFF
-    assert lived(Needed(), StartFailed("x", dice=1.0)).until == 0.5 * (1 - lifecycle.JITTER)
+    assert lived(Needed(), StartFailed("x", random=1.0)).until == 0.5 * (1 - lifecycle.JITTER)
 
 
 def test_nothing_starts_before_the_wait_is_over() -> None:

@@ -8,7 +8,7 @@ import pytest
 from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Json, McpReply, Unavailable
-from modelplex.mcp.servers import EraVerdict, ManagedServer, ServerEvent, ServerRuntime
+from modelplex.mcp.servers import ManagedServer, ServerEra, ServerEvent, ServerRuntime
 
 from .conftest import text_of, until
 from .remote import TOOL, Remote, Seen, Stream, error, legacy, modern, remote, result, text
@@ -31,7 +31,7 @@ async def asked(
     )
     events: list[ServerEvent] = []
     server = ManagedServer(
-        config, limits=McpConfig(**limits), runtime=ServerRuntime(dice=lambda: 0.0, on_event=events.append)
+        config, limits=McpConfig(**limits), runtime=ServerRuntime(random=lambda: 0.0, on_event=events.append)
     )
     try:
         yield server
@@ -55,7 +55,7 @@ async def test_a_modern_request_repeats_its_body_in_headers_and_the_configs_are_
         assert headers["mcp-param-n"] == "7"
         assert headers["authorization"] == "Bearer k"
         assert "mcp-session-id" not in headers
-        assert server.server_catalog.verdict == EraVerdict("modern", "2026-07-28")
+        assert server.server_catalog.known_era == ServerEra("modern", "2026-07-28")
 
 
 async def test_a_tool_whose_header_annotation_is_not_allowed_is_left_out() -> None:
@@ -159,7 +159,7 @@ async def test_a_forgotten_session_is_made_anew_and_only_safe_requests_are_repea
             await server.request("tools/call", CALL)
             assert len(it.of("tools/call")) == 2
         else:
-            with pytest.raises(Unavailable, match="forgotten") as lost:
+            with pytest.raises(Unavailable, match="ended the session") as lost:
                 await server.request("tools/call", CALL)
             assert lost.value.reason == "lost"
             assert len(it.of("tools/call")) == 1
@@ -295,7 +295,7 @@ async def test_a_refusal_is_no_verdict_on_the_era(status: int, reason: str) -> N
             await server.lists()
         assert failed.value.reason == reason
         assert not it.of("initialize")
-        assert server.server_catalog.verdict is None
+        assert server.server_catalog.known_era is None
 
 
 async def test_a_server_that_wants_oauth_is_named_as_one() -> None:
@@ -319,7 +319,7 @@ async def test_a_refused_connection_backs_off() -> None:
             await server.lists()
         assert "127.0.0.1" not in str(failed.value)  # agents read it
         assert server.state == "backoff"
-        assert server.server_catalog.verdict is None
+        assert server.server_catalog.known_era is None
 
 
 async def test_a_redirect_to_another_origin_is_not_followed() -> None:
@@ -400,7 +400,7 @@ async def test_the_oldest_form_is_found_by_probing_and_remembered() -> None:
     async with remote(Oldest()) as it, asked(it) as server:
         assert (await server.lists()).version == "2024-11-05"
         assert text_of(await server.request("tools/call", CALL)) == "old"
-        assert server.server_catalog.verdict == EraVerdict("legacy", "2024-11-05", sse=True)
+        assert server.server_catalog.known_era == ServerEra("legacy", "2024-11-05", sse=True)
         assert {seen.target for seen in it.of("tools/call")} == {"/messages?id=1"}
 
 

@@ -1,9 +1,8 @@
-"""Stores what was learnt of a server on disk: its catalog, so that listing starts nothing, and its
-protocol era, so that it is probed once.
+"""Stores a server's catalog on disk, so that listing starts no process, and its protocol era, so
+that it is probed once.
 
 A file's name is the fingerprint of how the server is started: another command is another server.
-Files may be lost at any time and hold no secrets: arguments and values of variables enter the
-fingerprint as a digest.
+Files may be deleted at any time and hold no secrets: the fingerprint is a digest.
 """
 
 from __future__ import annotations
@@ -15,99 +14,66 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from modelplex.config.settings import McpServer
 from modelplex.mcp.constants import Catalog, Era
-from modelplex.mcp.servers.processes import resolved
+from modelplex.mcp.servers.process_table import resolved
 
 CACHE_FOLDER: Final = "mcp"
 """Below the state folder."""
-FORMAT: Final = 1
-"""The version of the files' format. Other versions are not read."""
-LARGEST: Final = 64 * 1024 * 1024
-"""Bytes of a file that is read: far above any catalog."""
+FORMAT: Final = 2
+"""The version of the file format. Other versions are not read."""
+MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that are read of a file: far above any catalog."""
 
-MOST_FILES: Final = 512
-"""Files that are kept, newest first: twice as many as anybody has servers."""
+MAX_FILES: Final = 512
+"""Files that are kept, newest first: more than there are servers."""
 
 
-class EraVerdict(msgspec.Struct, frozen=True):
-    """The protocol era and revision of a server. `sse` is HTTP+SSE. `guesses` counts how often in a
-    row it was taken for a legacy server because it missed the probe's deadline.
+class ServerEra(msgspec.Struct, frozen=True):
+    """The protocol era and revision of a server. `sse` is HTTP+SSE. `missed_probes` counts how many
+    times in a row it counted as legacy because it missed the probe's deadline.
     """
 
     era: Era
     version: str
     sse: bool = False
-    guesses: int = 0
+    missed_probes: int = 0
 
 
-class CatalogCache(Protocol):
-    """Never raises: what cannot be read or written counts as missing."""
-
-    async def load(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]: ...
-    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: EraVerdict | None) -> None:
-        """Store both. None removes what was stored."""
-        ...
-
-    async def is_late(self, fingerprint: str) -> bool: ...
-    async def set_late(self, fingerprint: str, late: bool) -> None:  # noqa: FBT001 - a value that is kept
-        """Store whether the server's lists take long."""
-        ...
-
-
-class _Kept(msgspec.Struct, frozen=True):
+class _File(msgspec.Struct, frozen=True):
     format: int
     catalog: Catalog | None
-    verdict: EraVerdict | None
-
-
-class WriteOnlyCache:
-    """Writes to another cache and reads nothing from it, for commands that ask servers anew."""
-
-    def __init__(self, kept: CatalogCache) -> None:
-        self._kept = kept
-
-    async def load(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]:
-        del fingerprint
-        return None, None
-
-    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: EraVerdict | None) -> None:
-        await self._kept.store(fingerprint, catalog, verdict)
-
-    async def is_late(self, fingerprint: str) -> bool:
-        del fingerprint
-        return False
-
-    async def set_late(self, fingerprint: str, late: bool) -> None:  # noqa: FBT001
-        await self._kept.set_late(fingerprint, late)
+    era: ServerEra | None
 
 
 class DiskCache:
-    """Files below `folder`, readable by their owner only and replaced whole. Makes the folder at
-    the first write.
+    """Files below `folder`, which the first write creates; only the owner may read them. Raises no
+    OSError: a file that cannot be read or written counts as missing.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
-        self._decoder = msgspec.json.Decoder(_Kept)
+        self._decoder = msgspec.json.Decoder(_File)
 
     def __repr__(self) -> str:
         return f"<DiskCache {self._folder}>"
 
-    async def load(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]:
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, ServerEra | None]:
         return await asyncio.to_thread(self._read, fingerprint)
 
-    async def store(self, fingerprint: str, catalog: Catalog | None, verdict: EraVerdict | None) -> None:
-        await asyncio.to_thread(self._write, fingerprint, _Kept(FORMAT, catalog, verdict))
+    async def store(self, fingerprint: str, catalog: Catalog | None, era: ServerEra | None) -> None:
+        """Store both. None removes the stored one."""
+        await asyncio.to_thread(self._write, fingerprint, _File(FORMAT, catalog, era))
 
     async def is_late(self, fingerprint: str) -> bool:
         return await asyncio.to_thread((self._folder / f"{fingerprint}.late").exists)
 
-    async def set_late(self, fingerprint: str, late: bool) -> None:  # noqa: FBT001
+    async def set_late(self, fingerprint: str, *, late: bool) -> None:
+        """Store whether the server's lists take long to load."""
         await asyncio.to_thread(self._mark, self._folder / f"{fingerprint}.late", late=late)
 
     def _mark(self, path: Path, *, late: bool) -> None:
@@ -121,35 +87,47 @@ class DiskCache:
     def _path(self, fingerprint: str) -> Path:
         return self._folder / f"{fingerprint}.json"
 
-    def _read(self, fingerprint: str) -> tuple[Catalog | None, EraVerdict | None]:
+    def _read(self, fingerprint: str) -> tuple[Catalog | None, ServerEra | None]:
         try:
             with self._path(fingerprint).open("rb") as file:
-                kept = self._decoder.decode(file.read(LARGEST))
+                content = self._decoder.decode(file.read(MAX_FILE_BYTES))
         except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return None, None
-        return (kept.catalog, kept.verdict) if kept.format == FORMAT else (None, None)
+        return (content.catalog, content.era) if content.format == FORMAT else (None, None)
 
-    def _write(self, fingerprint: str, kept: _Kept) -> None:
+    def _write(self, fingerprint: str, content: _File) -> None:
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".new")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(msgspec.json.encode(kept))
+                    file.write(msgspec.json.encode(content))
                 Path(name).replace(self._path(fingerprint))
             except OSError:
                 Path(name).unlink(missing_ok=True)
-            self._forget_oldest()
+            self._delete_oldest()
 
-    def _forget_oldest(self) -> None:
-        """Delete the oldest files: each changed command leaves one behind."""
+    def _delete_oldest(self) -> None:
+        """Delete the oldest files: each changed command leaves one."""
         files = [
             (each.stat().st_mtime_ns, each.path)
             for each in os.scandir(self._folder)
             if not each.name.startswith(".")
         ]
-        for _, path in sorted(files)[:-MOST_FILES]:
+        for _, path in sorted(files)[:-MAX_FILES]:
             Path(path).unlink(missing_ok=True)
+
+
+class WriteOnlyCache(DiskCache):
+    """Reads nothing, for commands that load all lists again."""
+
+    async def load(self, fingerprint: str) -> tuple[Catalog | None, ServerEra | None]:
+        del fingerprint
+        return None, None
+
+    async def is_late(self, fingerprint: str) -> bool:
+        del fingerprint
+        return False
 
 
 def fingerprint(server: McpServer, *, environ: Mapping[str, str]) -> str:

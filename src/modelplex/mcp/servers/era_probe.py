@@ -1,15 +1,14 @@
-"""Finds the protocol era of a server: probes once, remembers, and probes again if the remembered
-era is wrong.
+"""Finds the protocol era of a server: probes once, and again if the stored result is wrong.
 
-`judge` is pure and decides what an answer means. No single error code identifies a legacy server:
-their libraries answer an unknown first request in at least four ways, and one exits.
+No single error code identifies a legacy server: their libraries answer an unknown first request in
+at least four ways, and one exits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
@@ -25,18 +24,17 @@ from modelplex.mcp.constants import (
     Json,
     McpReply,
 )
-from modelplex.mcp.servers.cache import EraVerdict
-from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, understood
+from modelplex.mcp.servers.cache import ServerEra
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused
+from modelplex.mcp.servers.session import ServerSession, is_supported
 
 LEGACY_STATUSES: Final = frozenset({400, 404, 405})
 """Statuses of an HTTP server that does not know the probe. After `initialize`, they may mean
 HTTP+SSE.
 """
-
-
-BELIEVED: Final = 2
-"""Times in a row that a server must miss the probe's deadline before it counts as legacy for good:
-a modern one may start slowly on a busy machine.
+MAX_MISSED_PROBES: Final = 2
+"""Times in a row that a server must miss the probe's deadline before it is no longer probed: a
+modern one may start slowly on a busy machine.
 """
 
 
@@ -62,19 +60,19 @@ class Incompatible(msgspec.Struct, frozen=True):
     sentence: str
 
 
-Judgement: TypeAlias = Modern | ModernRetry | Legacy | Incompatible
+ProbeResult: TypeAlias = Modern | ModernRetry | Legacy | Incompatible
 
 
 class NoCommonEra(Exception):
-    """The two have no protocol era in common."""
+    """The server and the gateway have no revision in common."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.sentence = sentence
 
 
-def judge(reply: McpReply, *, version: str) -> Judgement:
-    """What a server's answer to `server/discover` in this version says of its era."""
+def interpret_probe(reply: McpReply, *, version: str) -> ProbeResult:
+    """The era of a server by its reply to `server/discover` in this version. Pure."""
     if reply.result is not None:
         supported = _versions(reply.result.get("supportedVersions"))
         common = _newest(supported)
@@ -88,7 +86,9 @@ def judge(reply: McpReply, *, version: str) -> Judgement:
             return ModernRetry(common)
         if not supported or any(name in LEGACY_VERSIONS for name in supported):
             return Legacy()
-        return Incompatible(f"It speaks {', '.join(supported[:8])}, and none of these is spoken here.")
+        return Incompatible(
+            f"It supports {', '.join(supported[:8])}, and the gateway supports none of these."
+        )
     if code == HEADER_MISMATCH:
         return ModernRetry(version)
     if code == MISSING_CAPABILITY:
@@ -117,169 +117,151 @@ class Connect(Protocol):
 
 
 async def connect_session(
-    connect: Connect, *, protocol: McpProtocol, known: EraVerdict | None, remote: bool, probe_timeout: float
-) -> tuple[ServerSession, EraVerdict]:
-    """A session whose era is settled, with the verdict to remember. The caller sets the timeout.
+    connect: Connect, *, protocol: McpProtocol, known: ServerEra | None, remote: bool, probe_timeout: float
+) -> tuple[ServerSession, ServerEra]:
+    """A session in its era, and the era to store. The caller sets the timeout.
 
-    Raises: NoCommonEra if the two have no revision in common, or the handshake was refused.
-    ConnectionLost, HttpRefused if it could not be reached or went away.
+    Raises: NoCommonEra if there is no common revision, or the handshake was refused.
+    ConnectionLost, HttpRefused if it could not be reached or was lost.
     """
     match protocol, known:
-        case ("modern", _) | ("auto", EraVerdict(era="modern")):
+        case ("modern", _) | ("auto", ServerEra(era="modern")):
             return await _connect_as_modern(
                 connect, certain=protocol == "modern", remote=remote, probe_timeout=probe_timeout
             )
-        case ("legacy", _) | ("auto", EraVerdict(era="legacy", guesses=0)):
+        case ("legacy", _) | ("auto", ServerEra(era="legacy", missed_probes=0)):
             sse = known is not None and known.era == "legacy" and known.sse
-            return await _Handshake(connect).on(await connect(sse=sse), sse=sse)
-        case ("auto", EraVerdict(era="legacy")) if known.guesses >= BELIEVED:
-            return await _Handshake(connect).on(await connect(), sse=False)
+            return await _handshake(connect, await connect(sse=sse), sse=sse)
+        case ("auto", ServerEra(era="legacy")) if known.missed_probes >= MAX_MISSED_PROBES:
+            return await _handshake(connect, await connect())
         case _:
-            guesses = 0 if known is None else known.guesses
+            missed_probes = 0 if known is None else known.missed_probes
             return await _connect_by_probe(
-                connect, remote=remote, probe_timeout=probe_timeout, guesses=guesses
+                connect, remote=remote, probe_timeout=probe_timeout, missed_probes=missed_probes
             )
 
 
 async def _connect_as_modern(
     connect: Connect, *, certain: bool, remote: bool, probe_timeout: float
-) -> tuple[ServerSession, EraVerdict]:
-    """For a configured or remembered era. The server has the whole start timeout if no other era is
-    possible.
-    """
+) -> tuple[ServerSession, ServerEra]:
+    """For a configured (`certain`) or stored era. A configured one has the whole start timeout."""
     session = await connect()
-    async with _closing(session) as kept:
+    async with _closing(session) as keep:
         try:
-            judgement = await asyncio.wait_for(_probe(session), None if certain else probe_timeout * 2)
+            result = await asyncio.wait_for(_probe(session), None if certain else probe_timeout * 2)
         except (TimeoutError, ConnectionLost):
             if certain or remote:
                 raise
-            judgement = Legacy()
+            result = Legacy()
         except HttpRefused as refused:
             if certain or refused.status not in LEGACY_STATUSES:
                 raise
-            judgement = Legacy()
-        if isinstance(judgement, Modern):
-            kept()
-            return _adopted(session, judgement)
+            result = Legacy()
+        if isinstance(result, Modern):
+            keep()
+            return _adopted(session, result)
         if certain:
             raise NoCommonEra(
-                judgement.sentence
-                if isinstance(judgement, Incompatible)
-                else "It does not speak the modern form, which its config asks for."
+                result.sentence
+                if isinstance(result, Incompatible)
+                else "It does not support the modern protocol, which its config requires."
             )
-    return await _connect_by_probe(
-        connect, remote=remote, probe_timeout=probe_timeout
-    )  # the remembered era is wrong
+    # The stored era is wrong.
+    return await _connect_by_probe(connect, remote=remote, probe_timeout=probe_timeout)
 
 
 async def _connect_by_probe(
-    connect: Connect, *, remote: bool, probe_timeout: float, guesses: int = 0
-) -> tuple[ServerSession, EraVerdict]:
+    connect: Connect, *, remote: bool, probe_timeout: float, missed_probes: int = 0
+) -> tuple[ServerSession, ServerEra]:
     session = await connect()
-    async with _closing(session) as kept:
+    async with _closing(session) as keep:
         fresh = late = False
         try:
-            judgement = await asyncio.wait_for(_probe(session), probe_timeout)
+            result = await asyncio.wait_for(_probe(session), probe_timeout)
         except TimeoutError:
-            judgement, fresh, late = Legacy(), True, True
+            result, fresh, late = Legacy(), True, True
         except ConnectionLost:
             if remote:
-                raise  # not reached: says nothing of the era
-            judgement, fresh = Legacy(), True
+                raise  # not reached: the era is unknown
+            result, fresh = Legacy(), True
         except HttpRefused as refused:
             if refused.status in {401, 403, 429} or refused.status >= 500:
                 raise
-            judgement = Legacy()
-        if isinstance(judgement, Modern):
-            kept()
-            return _adopted(session, judgement)
-        if isinstance(judgement, Incompatible):
-            raise NoCommonEra(judgement.sentence)
-        # Some servers exit only after their answer.
+            result = Legacy()
+        if isinstance(result, Modern):
+            keep()
+            return _adopted(session, result)
+        if isinstance(result, Incompatible):
+            raise NoCommonEra(result.sentence)
+        # Some servers exit only after their reply.
         if not (fresh or remote or session.channel.lost.done()):
             try:
-                result = await _Handshake(connect).on(session, sse=False)
+                legacy = await _handshake(connect, session)
             except (ConnectionLost, NoCommonEra):
                 pass  # the probe may have broken it
             else:
-                kept()
-                return result
-    session, verdict = await _Handshake(connect).on(await connect(), sse=False)
-    if late and verdict.era == "legacy":
-        verdict = msgspec.structs.replace(verdict, guesses=guesses + 1)
-    return session, verdict
+                keep()
+                return legacy
+    session, era = await _handshake(connect, await connect())
+    if late and era.era == "legacy":
+        era = msgspec.structs.replace(era, missed_probes=missed_probes + 1)
+    return session, era
 
 
-class _Handshake:
-    """`initialize`, and what may follow its refusal."""
-
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-
-    async def on(self, session: ServerSession, *, sse: bool) -> tuple[ServerSession, EraVerdict]:
-        async with _closing(session) as kept:
-            try:
-                reply = await session.initialize()
-            except HttpRefused as refused:
-                if sse or refused.status not in LEGACY_STATUSES:
-                    raise
-                reply = None
-            if reply is not None:
-                if reply.result is not None and understood(reply.result):
-                    await session.finish_handshake(reply.result)
-                    kept()
-                    return session, EraVerdict("legacy", session.version, sse)
-                if reply.error is not None and reply.error["code"] == UNSUPPORTED_VERSION:
-                    # A modern server that was slow to answer the probe.
-                    judgement = await _probe(session)
-                    if isinstance(judgement, Modern):
-                        kept()
-                        return _adopted(session, judgement)
-                raise NoCommonEra(_refusal(reply))
-        return await self.on(await self._connect(sse=True), sse=True)
+async def _handshake(
+    connect: Connect, session: ServerSession, *, sse: bool = False
+) -> tuple[ServerSession, ServerEra]:
+    """`initialize`; over HTTP+SSE if the server does not know it."""
+    async with _closing(session) as keep:
+        try:
+            reply = await session.initialize()
+        except HttpRefused as refused:
+            if sse or refused.status not in LEGACY_STATUSES:
+                raise
+            reply = None
+        if reply is not None:
+            if reply.result is not None and is_supported(reply.result):
+                await session.finish_handshake(reply.result)
+                keep()
+                return session, ServerEra("legacy", session.version, sse)
+            if reply.error is not None and reply.error["code"] == UNSUPPORTED_VERSION:
+                # A modern server that was slow to respond to the probe.
+                result = await _probe(session)
+                if isinstance(result, Modern):
+                    keep()
+                    return _adopted(session, result)
+            raise NoCommonEra(_refusal(reply))
+    return await _handshake(connect, await connect(sse=True), sse=True)
 
 
 def _refusal(reply: McpReply) -> str:
     if reply.error is not None:
         return f"It refused the handshake with error {reply.error['code']}."
     version = (reply.result or {}).get("protocolVersion")
-    return f"It wants to speak {str(version)[:40]!r}, which is not spoken here."
+    return f"It requires {str(version)[:40]!r}, which the gateway does not support."
 
 
-async def _probe(session: ServerSession) -> Judgement:
-    """Probe, and once more if the answer says how."""
-    judgement: Judgement = ModernRetry(NEWEST)
+async def _probe(session: ServerSession) -> ProbeResult:
+    """Probe, and once more if the reply says how."""
+    result: ProbeResult = ModernRetry(NEWEST)
     for _ in range(2):
-        if not isinstance(judgement, ModernRetry):
+        if not isinstance(result, ModernRetry):
             break
-        version = judgement.version
-        judgement = judge(await session.discover(version, declare=judgement.declare), version=version)
-    return (
-        Incompatible("It is modern, and yet refuses to be asked what it is.")
-        if isinstance(judgement, ModernRetry)
-        else judgement
-    )
+        version = result.version
+        result = interpret_probe(await session.discover(version, declare=result.declare), version=version)
+    if isinstance(result, ModernRetry):
+        return Incompatible("It is modern, but rejects `server/discover`.")
+    return result
 
 
-def _adopted(session: ServerSession, judgement: Modern) -> tuple[ServerSession, EraVerdict]:
-    session.adopt(judgement.version, judgement.result)
-    return session, EraVerdict("modern", judgement.version)
+def _adopted(session: ServerSession, result: Modern) -> tuple[ServerSession, ServerEra]:
+    session.adopt(result.version, result.result)
+    return session, ServerEra("modern", result.version)
 
 
-class _closing:  # noqa: N801 - read as the words of a with statement
-    """Closes a session on exit, unless it is kept."""
-
-    def __init__(self, session: ServerSession) -> None:
-        self._link: ServerSession | None = session
-
-    async def __aenter__(self) -> Callable[[], None]:
-        return self._keep
-
-    def _keep(self) -> None:
-        self._link = None
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._link is not None:
-            with contextlib.suppress(ConnectionLost):
-                await self._link.close()
+@contextlib.asynccontextmanager
+async def _closing(session: ServerSession) -> AsyncGenerator[Callable[[], object]]:
+    """Closes the session at the end of the block, unless the yielded function was called."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(session.close)
+        yield stack.pop_all

@@ -1,7 +1,7 @@
-"""What one tool server's processes do and write, as events for the log.
+"""Log events of one tool server: its states, and what its processes write.
 
-Lines pass a rate limit, lose the secrets of the server's config and control characters. The last
-lines of stderr are kept for failure messages. Time is an argument.
+Lines are rate limited, and secrets and control characters are masked. The last lines of stderr are
+kept for failure messages. Time is an argument.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import msgspec
 from modelplex.config.settings import McpServer
 from modelplex.mcp.server_output import SHOWN, LastLines, LogAllowance
 from modelplex.mcp.servers.lifecycle import State
-from modelplex.mcp.servers.processes import ERROR_LINE
+from modelplex.mcp.servers.server_process import MAX_ERROR_LINE
 from modelplex.records.log import Secrets
 
 Level = Literal["debug", "info", "warning", "error"]
 EventKind = Literal["state", "stderr", "stdout", "list", "warning"]
 OutputKind = Literal["stderr", "stdout"]
 
-HELD_LINES: Final = 100
+MAX_HELD_LINES: Final = 100
 """Lines of a process that are held back until its protocol era is known."""
 LOGGED_LAST_LINES: Final = 3
-"""Last lines of stderr in the log line of a failure. The log has every line besides."""
+"""Last lines of stderr in the log line of a failure."""
 
 
 class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +42,8 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessOutput:
-    """Output of one process. `held` holds lines until the era is known, None once each line is
-    logged at once. `level` overrides the log level; None is the usual one.
+    """Output of one process. `held` has the lines until the era is known; None logs each line at
+    once. `level` overrides the log level.
     """
 
     __slots__ = ("held", "level")
@@ -79,9 +79,9 @@ class ServerEvents:
         self.emit("warning", text, scope=scope, level="warning")
 
     def failed(self, scope: str, text: str) -> None:
-        """Log that a process could not start or was lost, with the last lines it wrote."""
+        """Log that a process could not start or was lost, with its last lines."""
         lines = " / ".join(self.last_lines(scope)[-LOGGED_LAST_LINES:])
-        self.warn(f"{text} Its last words: {lines}" if lines else text, scope=scope)
+        self.warn(f"{text} Its last output: {lines}" if lines else text, scope=scope)
 
     def last_lines(self, scope: str) -> tuple[str, ...]:
         lines = self._last_lines.get(scope)
@@ -91,20 +91,19 @@ class ServerEvents:
         self._last_lines.pop(scope, None)
 
     def state_changed(self, scope: str, state: State, *, before: State, probed_legacy: bool) -> None:
-        """Log a new state. When a start has ended, release the lines held back during it: at debug
-        level if the probe made a legacy server write them.
+        """Log a new state. After a start, log the lines held back during it: at debug level if the
+        probe made a legacy server write them.
         """
         if state != "starting" and (output := self._held_outputs.pop(scope, None)) is not None:
-            level_of_held: Level | None = "debug" if probed_legacy else None
-            self._release(output, scope=scope, level=level_of_held)
+            self._release(output, scope=scope, level="debug" if probed_legacy else None)
         if before == "ready":
-            self._log_left_out(scope=scope, over=True)
+            self._log_omitted(scope=scope, over=True)
         level: Level = "warning" if state in {"backoff", "crash_loop"} else "debug"
         self.emit("state", state, scope=scope, level=level)
 
     def start_output(self, scope: str, *, hold: bool) -> ProcessOutput:
-        """Begin the output of a process that is being started. `hold` keeps its lines back until
-        the era is known: the probe makes some legacy servers write errors that do not matter.
+        """Begin the output of a process. `hold` keeps its lines back until the era is known: the
+        probe makes some legacy servers write errors that do not matter.
         """
         if (before := self._held_outputs.pop(scope, None)) is not None:
             self._release(before, scope=scope, level="debug")
@@ -117,12 +116,11 @@ class ServerEvents:
         return output
 
     def add_line(self, kind: OutputKind, line: bytes, *, scope: str, output: ProcessOutput) -> None:
-        """Take one line that a process wrote."""
         if kind == "stderr" and (lines := self._last_lines.get(scope)) is not None:
-            lines.add(self._plain(line[:ERROR_LINE].strip().decode("utf-8", "replace")))
+            lines.add(self._plain(line[:MAX_ERROR_LINE].strip().decode("utf-8", "replace")))
         if output.held is None:
             self._write(kind, line, scope=scope, level=output.level)
-        elif len(output.held) < HELD_LINES:
+        elif len(output.held) < MAX_HELD_LINES:
             output.held.append((kind, line))
 
     def _release(self, output: ProcessOutput, *, scope: str, level: Level | None) -> None:
@@ -134,15 +132,15 @@ class ServerEvents:
         """Log one line, within the rate limit and without control characters."""
         text = self._plain(line.strip().decode("utf-8", "replace"))[:SHOWN]
         if text and self._allowance.allows(len(text), self._clock()):
-            self._log_left_out(scope=scope)
+            self._log_omitted(scope=scope)
             usual: Level = "info" if kind == "stderr" else "warning"
             self._on_event(
                 ServerEvent(server=self._name, kind=kind, text=text, level=level or usual, scope=scope)
             )
 
-    def _log_left_out(self, *, scope: str, over: bool = False) -> None:
+    def _log_omitted(self, *, scope: str, over: bool = False) -> None:
         if count := self._allowance.left_out(self._clock(), over=over):
-            self.warn(f"{count} more lines of its own were left out", scope=scope)
+            self.warn(f"{count} more lines of its output were omitted", scope=scope)
 
     def _plain(self, text: str) -> str:
         """Mask the secrets of the config and replace characters that are not printable."""
@@ -153,8 +151,8 @@ class ServerEvents:
 
 
 def _secret_values(config: McpServer) -> Iterator[str]:
-    """Values that no log line may hold. An argument that is the name of an option, a path or a
-    package is no secret.
+    """Values that are masked in log lines. An argument that is an option, a path or a package is no
+    secret.
     """
     for secret in (*config.env.values(), *config.headers.values()):
         yield secret.reveal()

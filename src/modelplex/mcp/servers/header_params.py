@@ -1,7 +1,7 @@
 """Headers that repeat parts of a message, for modern HTTP servers.
 
-PURE. Everything is built from the outgoing body: no header of a client gets here. Source: the
-specification 2026-07-28, "Transports", standard and custom headers.
+PURE. Headers are built from the outgoing body only. Source: the specification 2026-07-28,
+"Transports", standard and custom headers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ NAMED_BY: Final[Mapping[str, str]] = {
     "resources/read": "uri",
     **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
 }
-"""Method to the parameter that `Mcp-Name` repeats."""
+"""By method: the parameter that `Mcp-Name` repeats."""
 TYPES: Final = frozenset({"string", "integer", "boolean"})
-"""Types that may be repeated. `number` may not: it has several spellings."""
+"""Types that a header may repeat; a `number` has several spellings."""
 
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=")
@@ -43,7 +43,7 @@ def header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode('utf-8', 'replace')).decode('ascii')}?="
 
 
-def annotated(schema: object) -> dict[Path, str]:
+def annotated_params(schema: object) -> dict[Path, str]:
     """The properties of an input schema that `Mcp-Param-*` headers repeat: path to the header's
     last part.
 
@@ -52,26 +52,26 @@ def annotated(schema: object) -> dict[Path, str]:
     """
     found: dict[Path, str] = {}
     names: set[str] = set()
-    for path, node in _positions(schema):
+    for path, node in _subschemas(schema):
         if ANNOTATION not in node:
             continue
         name = node[ANNOTATION]
         if not path:
-            raise ValueError(f"{ANNOTATION} stands where no single argument is meant")
+            raise ValueError(f"{ANNOTATION} is not on a property")
         where = ".".join(path)[:80]
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise ValueError(f"{ANNOTATION} of {where} is no header name")
+            raise ValueError(f"{ANNOTATION} of {where} is not a header name")
         kind = node.get("type")
         if not isinstance(kind, str) or kind not in TYPES:
-            raise ValueError(f"{ANNOTATION} of {where} is neither a string's, an integer's nor a boolean's")
+            raise ValueError(f"{ANNOTATION} of {where} is on a type other than string, integer or boolean")
         if name.lower() in names:
-            raise ValueError(f"{ANNOTATION} of {where} is given twice")
+            raise ValueError(f"{ANNOTATION} of {where} is used twice")
         names.add(name.lower())
         found[path] = name
     return found
 
 
-def _positions(schema: object) -> Iterator[tuple[Path | None, Json]]:
+def _subschemas(schema: object) -> Iterator[tuple[Path | None, Json]]:
     """Every subschema with its path of `properties`, None below another keyword. References are not
     followed.
     """
@@ -99,7 +99,7 @@ def argument_headers(schema: object, arguments: object) -> dict[str, str]:
     annotations.
     """
     try:
-        paths = annotated(schema)
+        paths = annotated_params(schema)
     except ValueError:
         return {}
     headers: dict[str, str] = {}

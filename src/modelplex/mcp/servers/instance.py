@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Final, Protocol
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.servers import era_probe, lifecycle
-from modelplex.mcp.servers.cache import EraVerdict
+from modelplex.mcp.servers.background import BackgroundTasks
+from modelplex.mcp.servers.cache import ServerEra
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, SessionGone
 from modelplex.mcp.servers.events import ServerEvents
 from modelplex.mcp.servers.instance_subscriptions import InstanceSubscriptions
 from modelplex.mcp.servers.lifecycle import Life
-from modelplex.mcp.servers.processes import NoRoom, ProcessTable
-from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, SessionGone
+from modelplex.mcp.servers.process_table import NoRoom, ProcessTable
+from modelplex.mcp.servers.session import ServerSession
 
 IDLE_POLL_SECONDS: Final = 0.1
 """Seconds between two checks whether the last calls of a stopping server have ended."""
@@ -26,7 +28,7 @@ IDLE_POLL_SECONDS: Final = 0.1
 class InstanceCatalog(Protocol):
     """The catalog of an instance's server."""
 
-    verdict: EraVerdict | None
+    known_era: ServerEra | None
 
     async def ensure_loaded(self, instance: ServerInstance, session: ServerSession) -> None:
         """Load the lists if none are known. Raises ConnectionLost."""
@@ -35,7 +37,7 @@ class InstanceCatalog(Protocol):
     async def refresh(
         self, instance: ServerInstance, session: ServerSession, *, missed: bool = False
     ) -> None: ...
-    async def store_verdict(self, verdict: EraVerdict) -> None: ...
+    async def store_era(self, era: ServerEra) -> None: ...
 
 
 class InstanceHost(Protocol):
@@ -44,13 +46,12 @@ class InstanceHost(Protocol):
     config: McpServer
     limits: McpConfig
     children: ProcessTable
-
     events: ServerEvents
 
     @property
     def server_catalog(self) -> InstanceCatalog: ...
     def now(self) -> float: ...
-    def dice(self) -> float: ...
+    def random(self) -> float: ...
     async def connect(self, instance: ServerInstance, *, sse: bool = False) -> ServerSession: ...
 
 
@@ -65,15 +66,16 @@ class ServerInstance:
         self.subscriptions = InstanceSubscriptions(
             lambda: self.session,
             warn=lambda text: host.events.warn(text, scope=scope),
-            reload=self._reload_missed,
+            reload=lambda session: host.server_catalog.refresh(self, session, missed=True),
         )
         self.closed = False
+        self.background = BackgroundTasks()
+        """Tasks that are cancelled when the instance is closed."""
         self._host = host
         self._last_used = host.now()
         self._starting: asyncio.Task[ServerSession | Unavailable] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._ending: set[asyncio.Task[None]] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        self._closing = BackgroundTasks()
 
     def __repr__(self) -> str:
         return f"<ServerInstance {self.scope!r} {self.life.state} in_flight={self.in_flight}>"
@@ -92,25 +94,26 @@ class ServerInstance:
             f"The tool server {name} {sentence}", server=name, reason=reason, retry_after=retry_after
         )
 
+    # Start.
+
     async def ready(self) -> ServerSession:
         """The session; starts the instance if needed, once for all who wait.
 
         Raises: Unavailable
         """
         while True:
-            if self.closed:
-                raise self.unavailable("was stopped.", "lost")
             self._refuse_at_once()
             if self.session is not None:
                 return self.session
             if self._starting is None:
-                await self._wait_for_backoff()
-                if self._is_settled():
-                    continue
+                if wait := self.life.wait(self._host.now()):
+                    await asyncio.sleep(wait)
+                    continue  # another caller may have started it, or it was closed
                 self._starting = asyncio.get_running_loop().create_task(self._start())
                 self._starting.add_done_callback(self._start_ended)
             outcome = await asyncio.shield(self._starting)
             if isinstance(outcome, Unavailable):
+                # Each waiter raises an exception of its own: a shared one would collect tracebacks.
                 raise Unavailable(
                     outcome.sentence,
                     server=outcome.server,
@@ -118,27 +121,22 @@ class ServerInstance:
                     retry_after=outcome.retry_after,
                 )
 
-    def _is_settled(self) -> bool:
-        """Whether another waiter started it, or it was closed."""
-        return self._starting is not None or self.session is not None or self.closed
-
     def _refuse_at_once(self) -> None:
-        """Raise Unavailable in states in which the instance is not started."""
+        """Raise Unavailable if the instance may not be started."""
+        if self.closed:
+            raise self.unavailable("was stopped.", "lost")
         match self.life.state:
             case "disabled":
                 raise self.unavailable("is disabled.", "disabled")
             case "quarantined":
                 raise self.unavailable("waits for the host's approval of what it offers.", "quarantined")
             case "crash_loop" if wait := self.life.wait(self._host.now()):
-                sentence = f"has failed {lifecycle.CRASHES} times in a row and rests. {self.life.error or ''}".rstrip()
+                sentence = f"has failed {lifecycle.CRASHES} times in a row and is not started for now."
+                if self.life.error:
+                    sentence += f" {self.life.error}"
                 raise self.unavailable(sentence, "crash_loop", retry_after=wait)
             case _:
                 pass
-
-    async def _wait_for_backoff(self) -> None:
-        """Wait until the backoff is over."""
-        if wait := self.life.wait(self._host.now()):
-            await asyncio.sleep(wait)
 
     def _start_ended(self, task: asyncio.Task[ServerSession | Unavailable]) -> None:
         if self._starting is task:
@@ -147,50 +145,35 @@ class ServerInstance:
     async def _start(self) -> ServerSession | Unavailable:
         host = self._host
         self.advance(lifecycle.Needed())
-        if self._ending:
-            await asyncio.wait(set(self._ending))
+        await self._closing.wait()
         session: ServerSession | None = None
         try:
             local = host.config.command is not None
             if local:
                 await host.children.take(self)
-            async with host.children.turn() if local else contextlib.nullcontext():
+            async with host.children.start_slot() if local else contextlib.nullcontext():
                 async with asyncio.timeout(host.limits.start_timeout):
-                    session, verdict = await era_probe.connect_session(
-                        self._connect,
+                    session, era = await era_probe.connect_session(
+                        partial(host.connect, self),
                         protocol=host.config.protocol,
-                        known=host.server_catalog.verdict,
+                        known=host.server_catalog.known_era,
                         remote=not local,
                         probe_timeout=host.limits.probe_timeout,
                     )
                     await host.server_catalog.ensure_loaded(self, session)
             if session.channel.lost.done():
                 raise ConnectionLost(session.channel.lost.result())
-        except (
-            ConnectionLost,
-            HttpRefused,
-            era_probe.NoCommonEra,
-            SessionGone,
-            TimeoutError,
-            NoRoom,
-        ) as error:
-            await self._abandon(session)
+        except BaseException as error:
+            if session is not None:
+                await asyncio.shield(asyncio.ensure_future(session.close()))
+            host.children.free(self)
+            if not isinstance(error, _START_ERRORS):
+                self.advance(lifecycle.StoppedIdle())
+                raise
             return self._start_failed(error)
-        except BaseException:
-            await self._abandon(session)
-            self.advance(lifecycle.StoppedIdle())
-            raise
-        self._settle(session)
-        await host.server_catalog.store_verdict(verdict)
+        self._started(session)
+        await host.server_catalog.store_era(era)
         return session
-
-    async def _connect(self, *, sse: bool = False) -> ServerSession:
-        return await self._host.connect(self, sse=sse)
-
-    async def _abandon(self, session: ServerSession | None) -> None:
-        if session is not None:
-            await asyncio.shield(asyncio.ensure_future(session.close()))
-        self._host.children.free(self)
 
     def _start_failed(self, error: Exception) -> Unavailable:
         host = self._host
@@ -205,7 +188,7 @@ class ServerInstance:
                 reason = f"It was not ready within {host.limits.start_timeout:g} seconds."
             case _:
                 reason = "Its session ended at once."
-        self.advance(lifecycle.StartFailed(reason, host.dice()))
+        self.advance(lifecycle.StartFailed(reason, host.random()))
         host.events.failed(self.scope, f"could not be started: {reason}")
         unauthorized = isinstance(error, HttpRefused) and error.status in {401, 403}
         return self.unavailable(
@@ -214,27 +197,45 @@ class ServerInstance:
             retry_after=self.life.wait(host.now()) or None,
         )
 
-    def _settle(self, session: ServerSession) -> None:
+    def _started(self, session: ServerSession) -> None:
         self.session = session
         self.starts += 1
         self.started_at = self._host.now()
         self.subscriptions.reset()
         self.advance(lifecycle.Ready())
-        session.channel.lost.add_done_callback(lambda lost: self._lost(session, lost.result()))
+        session.channel.lost.add_done_callback(lambda lost: self._connection_lost(session, lost.result()))
         self.touch()
-        self.run_in_background(self._resume(session))
+        self.background.start(self._resume(session))
 
-    def _lost(self, session: ServerSession, sentence: str) -> None:
+    async def _resume(self, session: ServerSession) -> None:
+        """After a start, renew the subscriptions and load lists that were only stored."""
+        with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
+            await self.subscriptions.apply()
+            await self._host.server_catalog.refresh(self, session)
+
+    # End.
+
+    def _connection_lost(self, session: ServerSession, sentence: str) -> None:
         """The process exited, or the stream broke."""
+        if self._end_session(session, lifecycle.StartFailed(sentence, self._host.random())):
+            self._host.events.failed(self.scope, f"was lost: {sentence}")
+            if self.subscriptions.wanted and not self.closed:
+                self.background.start(self._restart())
+
+    def session_expired(self, session: ServerSession) -> None:
+        """A legacy HTTP server ended its session. This is no failure; the next call starts a new
+        one.
+        """
+        self._end_session(session, lifecycle.StoppedIdle())
+
+    def _end_session(self, session: ServerSession, event: lifecycle.Event) -> bool:
+        """Close a session; False if it is not the present one."""
         if self.session is not session:
-            return
-        self.session = None
-        self.started_at = None
-        self.advance(lifecycle.StartFailed(sentence, self._host.dice()))
-        self._host.events.failed(self.scope, f"was lost: {sentence}")
+            return False
+        self.session = self.started_at = None
+        self.advance(event)
         self._close_session(session)
-        if self.subscriptions.wanted and not self.closed:
-            self.run_in_background(self._restart())
+        return True
 
     async def _restart(self) -> None:
         """Start again without a call, for subscribers, unless it is in a crash loop."""
@@ -245,22 +246,9 @@ class ServerInstance:
                 if self.life.state != "backoff":
                     return
 
-    def lose(self, session: ServerSession) -> None:
-        """A legacy HTTP server forgot its session. This is no failure; the next call starts a new
-        one.
-        """
-        if self.session is session:
-            self.session = None
-            self.started_at = None
-            self.advance(lifecycle.StoppedIdle())
-            self._close_session(session)
-
     def _close_session(self, session: ServerSession) -> asyncio.Task[None]:
         self.subscriptions.stop()
-        task = asyncio.get_running_loop().create_task(self._close_and_free(session))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        return task
+        return self._closing.start(self._close_and_free(session))
 
     async def _close_and_free(self, session: ServerSession) -> None:
         try:
@@ -268,14 +256,6 @@ class ServerInstance:
         finally:
             if self._starting is None and self.session is None:
                 self._host.children.free(self)
-
-    @property
-    def idle_since(self) -> float | None:
-        return (
-            None
-            if self.in_flight or self.subscriptions.wanted or self._starting is not None
-            else self._last_used
-        )
 
     async def stop(self) -> None:
         """Stop the instance; the next call starts it."""
@@ -290,6 +270,28 @@ class ServerInstance:
         while self.in_flight:  # noqa: ASYNC110 - once in a server's life
             await asyncio.sleep(IDLE_POLL_SECONDS)
         await self.stop()
+
+    async def close(self) -> None:
+        """Stop for good. Running requests fail as lost."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+            await asyncio.sleep(0)
+        await self.stop()
+        await self._closing.wait()
+        await self.subscriptions.close()
+        await self.background.cancel()
+
+    # Idleness.
+
+    @property
+    def idle_since(self) -> float | None:
+        """The time of the last use; None while it is in use."""
+        in_use = self.in_flight or self.subscriptions.wanted or self._starting is not None
+        return None if in_use else self._last_used
 
     def touch(self) -> None:
         """Note that the instance was used now."""
@@ -310,37 +312,11 @@ class ServerInstance:
         if left > 0:
             self._start_idle_timer(left)
         else:
-            self.run_in_background(self.stop())
+            self.background.start(self.stop())
 
-    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task that ends with the instance."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
-    async def close(self) -> None:
-        """Stop for good. Running requests fail as lost."""
-        self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        while self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait({self._starting})
-            await asyncio.sleep(0)
-        await self.stop()
-        if self._ending:
-            await asyncio.wait(set(self._ending))
-        await self.subscriptions.close()
-        for task in list(self._background):
-            task.cancel()
-        if self._background:
-            await asyncio.wait(set(self._background))
-
-    async def _resume(self, session: ServerSession) -> None:
-        """After a start, renew the subscriptions and load lists that were only stored."""
-        with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
-            await self.subscriptions.apply()
-            await self._host.server_catalog.refresh(self, session)
-
-    async def _reload_missed(self, session: ServerSession) -> None:
-        await self._host.server_catalog.refresh(self, session, missed=True)
+_START_ERRORS: Final = (
+    *(ConnectionLost, HttpRefused, SessionGone),
+    *(era_probe.NoCommonEra, TimeoutError, NoRoom),
+)
+"""Errors of a start that make the server unavailable; others are bugs or a cancellation."""

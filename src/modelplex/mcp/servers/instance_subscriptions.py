@@ -1,30 +1,30 @@
-"""Subscribes one instance of a server to resource updates and list changes, as its protocol era
-does it.
-"""
+"""Subscribes one instance of a server to resource updates and list changes, in either era."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final
-
-import msgspec
+from typing import Final, cast
 
 from modelplex.mcp.constants import Json
-from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession
+from modelplex.mcp.servers.background import BackgroundTasks
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused
+from modelplex.mcp.servers.session import ServerSession
 
 LISTEN_PAUSE: Final = 1.0
 """Seconds before an ended subscription stream is opened again; doubles each time in a row."""
 MAX_LISTEN_PAUSE: Final = 60.0
-ACKNOWLEDGED: Final = 5.0
-"""Seconds to wait for the acknowledgement of a changed subscription; it may still come later."""
+ACKNOWLEDGE_SECONDS: Final = 5.0
+"""Seconds to wait for the acknowledgement of a changed subscription, which may come later."""
 
 
 class InstanceSubscriptions:
-    """`wanted` are the URIs of the resources to watch. `session` gives the
-    present session, if there is one. `warn` takes a sentence for the log;
-    `reload` loads the lists again after a gap in a stream.
+    """`wanted` are the URIs of the resources to watch.
+
+    session  returns the present session, if there is one
+    warn     takes a sentence for the log
+    reload   loads the lists again after a gap in a stream
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class InstanceSubscriptions:
         self._reload = reload
         self._subscribed: frozenset[str] = frozenset()
         self._listening: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -73,35 +73,30 @@ class InstanceSubscriptions:
                 for uri in sorted(uris):
                     reply = await session.request(method, {"uri": uri})
                     if reply.error is not None:
-                        self._warn(f"{method} was answered with error {reply.error['code']}.")
+                        self._warn(f"{method} failed with error {reply.error['code']}.")
             self._subscribed = wanted
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
+        await self._tasks.cancel()
 
     async def _listen(self, session: ServerSession, wanted: frozenset[str]) -> None:
-        """One stream holds all subscriptions. A change opens a new stream, and then closes the old
-        one.
-        """
-        wish = _wish(session.capabilities, wanted)
+        """One stream has all subscriptions. A change opens a new one, then closes the old."""
+        notifications = _notification_filter(session.capabilities, wanted)
         if self._listening is not None and self._subscribed == wanted and not self._listening.done():
             return
         old, self._listening = self._listening, None
-        if wish:
+        if notifications:
             acknowledged = asyncio.get_running_loop().create_future()
-            self._listening = asyncio.get_running_loop().create_task(self._hold(session, wish, acknowledged))
-            self._tasks.add(self._listening)
-            self._listening.add_done_callback(self._tasks.discard)
-            await asyncio.wait([acknowledged], timeout=ACKNOWLEDGED)
+            self._listening = self._tasks.start(self._hold_stream(session, notifications, acknowledged))
+            await asyncio.wait([acknowledged], timeout=ACKNOWLEDGE_SECONDS)
         self._subscribed = wanted
         if old is not None:
             old.cancel()
 
-    async def _hold(self, session: ServerSession, wish: Json, acknowledged: asyncio.Future[None]) -> None:
-        """Keep the stream open for as long as the session."""
+    async def _hold_stream(
+        self, session: ServerSession, notifications: Json, acknowledged: asyncio.Future[None]
+    ) -> None:
+        """Keep the stream open while the session lasts."""
 
         def on_notification(message: Json) -> None:
             if (
@@ -115,11 +110,12 @@ class InstanceSubscriptions:
             while not session.channel.lost.done():
                 with contextlib.suppress(ConnectionLost, HttpRefused):
                     reply = await session.request(
-                        "subscriptions/listen", {"notifications": wish}, on_notification=on_notification
+                        "subscriptions/listen",
+                        {"notifications": notifications},
+                        on_notification=on_notification,
                     )
                     if reply.error is not None:
-                        code = reply.error["code"]
-                        self._warn(f"subscriptions/listen was answered with error {code}.")
+                        self._warn(f"subscriptions/listen failed with error {reply.error['code']}.")
                         return
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_LISTEN_PAUSE)
@@ -131,15 +127,15 @@ class InstanceSubscriptions:
                 acknowledged.set_result(None)
 
 
-def _wish(capabilities: Json, uris: frozenset[str]) -> Json:
+def _notification_filter(capabilities: Json, uris: frozenset[str]) -> Json:
     """The filter of `subscriptions/listen`: the list changes that the server announces, and the
     wanted resources.
     """
-    wish: Json = {}
+    wanted: Json = {}
     for name in ("tools", "prompts", "resources"):
         offered = capabilities.get(name)
-        if isinstance(offered, dict) and msgspec.to_builtins(offered).get("listChanged") is True:
-            wish[f"{name}ListChanged"] = True
+        if isinstance(offered, dict) and cast("Json", offered).get("listChanged") is True:
+            wanted[f"{name}ListChanged"] = True
     if uris:
-        wish["resourceSubscriptions"] = sorted(uris)
-    return wish
+        wanted["resourceSubscriptions"] = sorted(uris)
+    return wanted

@@ -1,4 +1,4 @@
-"""The state machine of one instance: which state follows which event, and when it may start again.
+"""The state machine of one instance: states, events, and when it may start again.
 
 PURE. Time and random numbers are arguments.
 """
@@ -26,9 +26,7 @@ BACKOFF: Final = 0.5
 """Seconds before the first restart; each failure doubles it."""
 MAX_BACKOFF: Final = 30.0
 JITTER: Final = 0.25
-"""The share of a wait that is random, so that servers which failed together do not
-start together.
-"""
+"""The random share of a wait: servers that failed together do not start together."""
 CRASHES: Final = 5
 CRASH_WINDOW: Final = 300.0
 """So many failures within so many seconds are a crash loop."""
@@ -67,8 +65,8 @@ class StartFailed(msgspec.Struct, frozen=True):
     """The start failed, or the process exited or was lost."""
 
     error: str
-    dice: float = 0.0
-    """Between 0 and 1."""
+    random: float = 0.0
+    """Between 0 and 1, for the jitter."""
 
 
 class StoppedIdle(msgspec.Struct, frozen=True):
@@ -84,13 +82,13 @@ class Disabled(msgspec.Struct, frozen=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """Its catalogue waits for approval."""
+    """Its catalog waits for approval."""
 
 
 Event: TypeAlias = Cataloged | Needed | Ready | StartFailed | StoppedIdle | Revived | Disabled | Quarantined
 
 
-# All transitions have the same signature; few need all three arguments.
+# All transitions have the same signature.
 def _start(life: Life, _event: Event, now: float) -> Life:
     if life.wait(now):
         return life
@@ -104,7 +102,7 @@ def _fail(life: Life, event: Event, now: float) -> Life:
     failures = (*_recent(life.failures, now), now)
     if len(failures) >= CRASHES:
         return Life("crash_loop", failures, now + CRASH_REST, event.error)
-    wait = min(MAX_BACKOFF, BACKOFF * 2.0 ** (len(failures) - 1)) * (1.0 - JITTER * event.dice)
+    wait = min(MAX_BACKOFF, BACKOFF * 2.0 ** (len(failures) - 1)) * (1.0 - JITTER * event.random)
     return Life("backoff", failures, now + wait, event.error)
 
 
@@ -136,9 +134,9 @@ _TABLE: Final[dict[tuple[State, type[Event]], Callable[[Life, Event, float], Lif
 }
 
 
-def next(life: Life, event: Event, now: float) -> Life:  # noqa: A001 - a state's next; the builtin is not used here
-    """The life after this event at `now` (seconds of any monotonic clock). An event that the table
-    does not name for a state changes nothing.
+def next(life: Life, event: Event, now: float) -> Life:  # noqa: A001 - the builtin is not used here
+    """The life after this event at `now`, in seconds. An event that is not in the table for a state
+    changes nothing.
     """
     change = _TABLE.get((life.state, type(event)))
     return life if change is None else change(life, event, now)

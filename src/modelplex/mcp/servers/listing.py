@@ -1,6 +1,6 @@
 """Loads a server's lists page by page into one catalog.
 
-A list that fails does not affect the others: many servers advertise lists that they do not have.
+A list that fails does not affect the others: many servers advertise lists that they lack.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import msgspec
 
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.constants import METHOD_NOT_FOUND, Catalog, Json
-from modelplex.mcp.servers.header_params import annotated
-from modelplex.mcp.servers.session import HttpRefused, ServerSession
+from modelplex.mcp.servers.channel import HttpRefused
+from modelplex.mcp.servers.header_params import annotated_params
+from modelplex.mcp.servers.session import ServerSession
 
 Kind = Literal["tools", "prompts", "resources", "templates"]
 METHODS: Final[dict[Kind, tuple[str, str, str]]] = {
@@ -36,9 +37,9 @@ CHANGES: Final[dict[str, tuple[Kind, ...]]] = {
     "notifications/prompts/list_changed": ("prompts",),
     "notifications/resources/list_changed": ("resources", "templates"),
 }
-MOST: Final = 10_000
+MAX_ENTRIES: Final = 10_000
 """Entries of one list. The largest servers have some hundred tools."""
-LARGEST: Final = 8 * 1024 * 1024
+MAX_LIST_BYTES: Final = 8 * 1024 * 1024
 """Bytes of all pages of one list: the list is kept, hashed and scanned."""
 
 Warn = Callable[[str], None]
@@ -53,9 +54,9 @@ async def load(
     remote: bool,
     warn: Warn,
 ) -> Catalog:
-    """The catalog as the server gives it now: `kinds` are loaded, the others are taken from `old`.
+    """The catalog of the server: `kinds` are loaded, the others are taken from `old`.
 
-    Raises: ConnectionLost. Other errors are warned of and leave that list as it was.
+    Raises: ConnectionLost. Other errors are logged, and the old list stays.
     """
     lists: dict[str, tuple[Json, ...]] = {}
     for kind in METHODS:
@@ -66,7 +67,7 @@ async def load(
         elif kind not in kinds:
             lists[kind] = before
     if remote and session.era == "modern":
-        lists["tools"] = _callable(lists.get("tools", ()), warn=warn)
+        lists["tools"] = _with_valid_annotations(lists.get("tools", ()), warn=warn)
     return Catalog(
         era=session.era,
         version=session.version,
@@ -86,7 +87,7 @@ async def _list(
         async with asyncio.timeout(limits.list_timeout):
             return await _pages(session, method, member, limits=limits, warn=warn)
     except TimeoutError:
-        warn(f"{method} was not answered within {limits.list_timeout:g} seconds.")
+        warn(f"{method} had no response within {limits.list_timeout:g} seconds.")
     except HttpRefused as refused:
         warn(f"{method}: {refused.sentence}")
     return None
@@ -104,34 +105,32 @@ async def _pages(
         if reply.error is not None:
             if reply.error["code"] == METHOD_NOT_FOUND and cursor is None:
                 return ()  # advertised, but missing
-            warn(f"{method} was answered with error {reply.error['code']}.")
+            warn(f"{method} failed with error {reply.error['code']}.")
             return tuple(entries.values()) if entries else None
         result = reply.result or {}
         size += len(msgspec.json.encode(result.get(member)))
-        if size > LARGEST:
-            warn(f"{method} has more than {LARGEST} bytes; the list ends before that page.")
-            return tuple(entries.values())[:MOST]
+        if size > MAX_LIST_BYTES:
+            warn(f"{method} has more than {MAX_LIST_BYTES} bytes; the list ends before that page.")
+            return tuple(entries.values())[:MAX_ENTRIES]
         if not isinstance(result.get(member), list):
-            warn(f"{method} was answered without a list of {member}.")
+            warn(f"The result of {method} has no list of {member}.")
         _add(entries, result.get(member), key=KEYS[member])
         following = result.get("nextCursor")
         if not isinstance(following, str):
             return tuple(entries.values())
         if following in seen:
-            warn(f"{method} came back to a page that it had given before; the list ends there.")
+            warn(f"{method} repeats a page; the list ends there.")
             return tuple(entries.values())
-        if len(entries) > MOST:
+        if len(entries) > MAX_ENTRIES:
             break
         seen.add(following)
         cursor = following
-    warn(f"{method} has more than {limits.max_pages} pages or {MOST} entries; the list ends there.")
-    return tuple(entries.values())[:MOST]
+    warn(f"{method} has more than {limits.max_pages} pages or {MAX_ENTRIES} entries; the list ends there.")
+    return tuple(entries.values())[:MAX_ENTRIES]
 
 
 def _add(entries: dict[object, Json], page: object, *, key: str) -> None:
-    """Add the entries of a page. An entry that is already there is skipped: some servers repeat
-    their first page forever.
-    """
+    """Add the new entries of a page: some servers repeat their first page forever."""
     for value in cast("list[object]", page) if isinstance(page, list) else []:
         if isinstance(value, dict):
             entry = cast("Json", value)
@@ -139,14 +138,14 @@ def _add(entries: dict[object, Json], page: object, *, key: str) -> None:
             entries.setdefault(name if isinstance(name, str) else len(entries), entry)
 
 
-def _callable(tools: tuple[Json, ...], *, warn: Warn) -> tuple[Json, ...]:
-    """The tools whose header annotations are valid."""
+def _with_valid_annotations(tools: tuple[Json, ...], *, warn: Warn) -> tuple[Json, ...]:
+    """The tools with valid header annotations."""
     kept: list[Json] = []
     for tool in tools:
         try:
-            annotated(tool.get("inputSchema"))
+            annotated_params(tool.get("inputSchema"))
         except ValueError as error:
-            warn(f"The tool {str(tool.get('name'))[:80]!r} is left out: {error}.")
+            warn(f"The tool {str(tool.get('name'))[:80]!r} is omitted: {error}.")
         else:
             kept.append(tool)
     return tuple(kept)

@@ -1,7 +1,7 @@
 """One tool server: started when needed, stopped when idle, one instance for each scope.
 
-Requests go through `ManagedServer.request` to a `ServerInstance` and its session. Lists and
-notifications are in `server_catalog`, log events in `events`, connections in `channels`.
+`ManagedServer.request` sends a request by the `ServerInstance` of a scope and its session. Lists
+and notifications are in `server_catalog`, log events in `events`, connections in `connect`.
 """
 
 from __future__ import annotations
@@ -29,39 +29,33 @@ from modelplex.mcp.constants import (
     Unavailable,
 )
 from modelplex.mcp.servers import lifecycle
-from modelplex.mcp.servers.cache import CatalogCache
-from modelplex.mcp.servers.channels import http_channel, stdio_channel
+from modelplex.mcp.servers.cache import DiskCache
+from modelplex.mcp.servers.channel import Channel, ConnectionLost, HttpRefused, SessionGone
+from modelplex.mcp.servers.connect import http_channel, open_session, stdio_channel
 from modelplex.mcp.servers.events import ServerEvent, ServerEvents
 from modelplex.mcp.servers.instance import ServerInstance
 from modelplex.mcp.servers.lifecycle import Life, State
 from modelplex.mcp.servers.listing import METHODS
-from modelplex.mcp.servers.processes import ProcessTable
+from modelplex.mcp.servers.process_table import ProcessTable
 from modelplex.mcp.servers.server_catalog import ServerCatalog
 from modelplex.mcp.servers.server_request import LISTEN, ServerRequest, send
-from modelplex.mcp.servers.session import (
-    Channel,
-    ConnectionLost,
-    HttpRefused,
-    ServerSession,
-    SessionGone,
-    declared_by,
-)
+from modelplex.mcp.servers.session import ServerSession
 from modelplex.records.log import Secrets
 
 ALIVE: Final[tuple[State, ...]] = (
     "ready", "starting", "idle_stopped", "cataloged", "configured", "backoff", "crash_loop", "quarantined", "disabled",
 )  # fmt: skip
-"""States from the most to the least alive. A server with several scopes has the first of theirs."""
+"""A server with several scopes has the first of their states."""
 
 
 class ServerRuntime(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server gets from the process it runs in.
+    """What the servers of one process share.
 
     environ    the gateway's environment; a tool server's process gets an allow-list of it
-    children   bounds the processes of all servers together; None is a table of this server alone
-    client     the HTTP client for remote servers, not closed by them; None makes one
+    children   limits the processes of all servers; None makes a table for this server
+    client     the HTTP client for remote servers, which they do not close; None makes one
     clock      seconds
-    dice       random numbers between 0 and 1
+    random     numbers between 0 and 1
     on_event   takes log events
     """
 
@@ -69,14 +63,14 @@ class ServerRuntime(msgspec.Struct, frozen=True, kw_only=True):
     children: ProcessTable | None = None
     client: HttpClient | None = None
     clock: Callable[[], float] = time.monotonic
-    dice: Callable[[], float] = random.random
+    random: Callable[[], float] = random.random
     on_event: Callable[[ServerEvent], None] = lambda _: None
 
 
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One server in `/_internal/mcp`. `uptime` in seconds, of the process that has run longest;
     `retry_after` is set while it waits after failures. `last_words` are the last lines of stderr of
-    a process that failed; only the host sees them.
+    a failed process; only the host sees them.
     """
 
     name: str
@@ -95,14 +89,14 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ManagedServer:
-    """Belongs to one event loop. Starts nothing until it is needed."""
+    """Belongs to one event loop. Starts no process until it is needed."""
 
     def __init__(
         self,
         config: McpServer,
         *,
         limits: McpConfig,
-        cache: CatalogCache | None = None,
+        cache: DiskCache | None = None,
         runtime: ServerRuntime | None = None,
     ) -> None:
         runtime = runtime or ServerRuntime()
@@ -111,7 +105,7 @@ class ManagedServer:
         self.name: str = config.name
         self.children = runtime.children or ProcessTable(limits.max_processes)
         self.now = runtime.clock
-        self.dice = runtime.dice
+        self.random = runtime.random
         self.events = ServerEvents(config, on_event=runtime.on_event, clock=runtime.clock)
         self._owns_children = runtime.children is None
         self._environ = runtime.environ
@@ -137,7 +131,6 @@ class ManagedServer:
 
     @property
     def state(self) -> State:
-        """The most alive state of its scopes."""
         if self._default_life.state in {"disabled", "quarantined"} or not self._instances:
             return self._default_life.state
         states_of: list[State] = [instance.life.state for instance in self._instances.values()]
@@ -145,18 +138,16 @@ class ManagedServer:
 
     @property
     def catalog(self) -> Catalog | None:
-        """What is known of its lists, None if nothing is."""
+        """The known lists, None if there are none."""
         return self.server_catalog.current
 
     @property
     def late(self) -> bool:
-        """Whether its lists took long to load, in an earlier run too."""
+        """Whether its lists took long to load, also in an earlier run."""
         return self.server_catalog.late
 
     async def load(self) -> Catalog | None:
-        """Read the catalog that is stored on disk; starts nothing. `lists` and `request` do this
-        first.
-        """
+        """Read the stored catalog; starts no process. `lists` and `request` do this first."""
         return await self.server_catalog.load_stored(self._environ)
 
     def _catalog_stored(self) -> None:
@@ -197,53 +188,42 @@ class ManagedServer:
         log_level: str | None = None,
         client_version: str | None = None,
     ) -> McpReply:
-        """Send a request to the instance of a scope and start it if needed. Cancelling the task
-        cancels the request at the server. `params` are not changed.
+        """Send a request to the instance of a scope; starts it if needed. Cancelling the task
+        cancels the request at the server. See ServerRequest for the arguments.
 
-        A `tools/call` is never sent twice, except once more for a tool that the config calls
-        idempotent when the server was lost.
-
-        on_notification  takes the progress (with the caller's own token) and the log messages of
-                         this request
-        on_request       answers requests that a legacy server makes of its client during this
-                         request; without it they are refused with -32601
-        capabilities     what a modern server may ask for in its answer; a legacy server got the
-                         config's at its start
-        timeout          seconds without progress, in place of the config's; `max_call_time` bounds
-                         the whole request
-        log_level        the lowest level of log messages for this request; None is no messages
-        client_version   the client's revision, used towards a modern server that speaks it
+        A `tools/call` is sent once. Only a tool that the config calls idempotent is sent a second
+        time, if the server was lost.
 
         Raises:
             Unavailable: it could not be started ("start_failed", "unauthorized", "crash_loop",
-                "limit", "disabled", "quarantined"), did not answer in time ("timeout"), refuses for
-                now ("refused"), or went away while it was asked ("lost"): then the call may or may
-                not have happened.
+                "limit", "disabled", "quarantined"), did not respond in time ("timeout"), refused
+                ("refused"), or was lost during the request ("lost"): then the call may have had an
+                effect.
         """
         await self.load()
         instance = self._instance(scope)
-        lasting = method == LISTEN
-        if self._in_flight >= self.limits.max_server_in_flight and not lasting:
+        counts = method != LISTEN
+        if counts and self._in_flight >= self.limits.max_server_in_flight:
             sentence = f"has {self._in_flight} requests in flight, which is the limit."
             raise instance.unavailable(sentence, "limit", retry_after=1.0)
-        outgoing = ServerRequest(
-            method,
-            params,
-            on_notification,
-            on_request,
-            capabilities,
-            log_level,
-            client_version,
-            timeout or self.config.timeout,
+        request = ServerRequest(
+            method=method,
+            params=params,
+            on_notification=on_notification,
+            on_request=on_request,
+            capabilities=capabilities,
+            log_level=log_level,
+            client_version=client_version,
+            timeout=timeout or self.config.timeout,
         )
-        self._in_flight += not lasting
+        self._in_flight += counts
         instance.in_flight += 1
         try:
             return await send(
-                outgoing, instance, config=self.config, limits=self.limits, catalog=self.server_catalog
+                request, instance, config=self.config, limits=self.limits, catalog=self.server_catalog
             )
         finally:
-            self._in_flight -= not lasting
+            self._in_flight -= counts
             instance.in_flight -= 1
             instance.touch()
 
@@ -255,18 +235,15 @@ class ManagedServer:
                 await instance.session.notify(method, params)
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
-        """Call back with what belongs to no request: (scope, whole message). Returns a function
-        that ends it.
-        """
+        """As `ServerCatalog.listen`."""
         return self.server_catalog.listen(callback)
 
     async def watch(self, uris: frozenset[str], *, scope: str = "") -> None:
         """Watch these resources in that scope, and no others. Subscribes again after each start.
 
-        An instance with watched resources is not stopped for idleness. A server that refuses is
-        warned of.
+        An instance with watched resources is not stopped when idle. A refusal is logged.
 
-        Raises: Unavailable as `request`, if something is wanted and it could not be started.
+        Raises: Unavailable as `request`, if `uris` is not empty and it could not be started.
         """
         await self.load()
         if not uris and scope not in self._instances:
@@ -280,11 +257,11 @@ class ManagedServer:
         try:
             await instance.subscriptions.apply()
         except (ConnectionLost, HttpRefused, SessionGone):
-            raise instance.unavailable("was lost while it was subscribed to.", "lost") from None
+            raise instance.unavailable("was lost during the subscription.", "lost") from None
         instance.touch()
 
     def status(self) -> ServerStatus:
-        """The present state. Waits for nothing and starts nothing."""
+        """The present state. Starts nothing."""
         return _status(self, self._instances, self._in_flight)
 
     def revive(self) -> None:
@@ -309,7 +286,7 @@ class ManagedServer:
         for instance in self._instances.values():
             instance.advance(event)
             if self._default_life.state in {"disabled", "quarantined"}:
-                instance.run_in_background(instance.stop_when_idle())
+                instance.background.start(instance.stop_when_idle())
             elif instance.session is not None:
                 instance.advance(lifecycle.Needed())
                 instance.advance(lifecycle.Ready())
@@ -343,20 +320,12 @@ class ManagedServer:
 
     async def connect(self, instance: ServerInstance, *, sse: bool = False) -> ServerSession:
         """An open session over a new channel. Raises ConnectionLost or HttpRefused."""
-        channel = await self._channel(instance.scope, sse=sse)
-        session = ServerSession(
-            channel,
-            declared=declared_by(self.config.allow, self.config.roots),
-            roots=self.config.roots,
-            own=instance.scope != "",
+        return await open_session(
+            await self._channel(instance.scope, sse=sse),
+            self.config,
+            single_client=instance.scope != "",
             on_unassigned=lambda message: self.server_catalog.receive(instance, message),
         )
-        try:
-            await channel.open()
-        except BaseException:
-            await asyncio.shield(asyncio.ensure_future(session.close()))
-            raise
-        return session
 
     async def _channel(self, scope: str, *, sse: bool) -> Channel:
         hide = self._credentials.mask
@@ -365,7 +334,7 @@ class ManagedServer:
                 self._client = self._own_client = HttpClient()
             return http_channel(self.config, self.limits, client=self._client, hide=hide, sse=sse)
         output = self.events.start_output(
-            scope, hold=self.config.protocol == "auto" and self.server_catalog.verdict is None
+            scope, hold=self.config.protocol == "auto" and self.server_catalog.known_era is None
         )
         return await stdio_channel(
             self.config,

@@ -1,7 +1,7 @@
-"""The lists of one tool server: loaded, stored on disk, refreshed when the server changes them.
+"""The lists of one tool server: loaded, stored on disk, loaded again when the server changes them.
 
-Also what belongs to no request: notifications go to all listeners, a `list_changed` after the list
-was loaded again.
+Also passes notifications that belong to no request to all listeners; a `list_changed` after the
+list was loaded.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Final, cast
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import META_SUBSCRIPTION, Catalog, Json
-from modelplex.mcp.servers.cache import CatalogCache, EraVerdict, fingerprint
+from modelplex.mcp.servers.background import BackgroundTasks
+from modelplex.mcp.servers.cache import DiskCache, ServerEra, fingerprint
+from modelplex.mcp.servers.channel import ConnectionLost, SessionGone
 from modelplex.mcp.servers.events import ServerEvents
 from modelplex.mcp.servers.instance import ServerInstance
 from modelplex.mcp.servers.listing import CHANGES, METHODS, Kind, load
-from modelplex.mcp.servers.session import ConnectionLost, ServerSession, SessionGone
+from modelplex.mcp.servers.session import ServerSession
 
-FRESH: Final = 60.0
-"""Seconds for which a loaded list is trusted at the next start of a process. An older list is
-loaded again while the first calls run.
-"""
+FRESH_SECONDS: Final = 60.0
+"""Age of a list that is not loaded again at the next start of a process."""
 CHANGE_PAUSE: Final = 0.1
 """Seconds between two loads for a server whose lists keep changing; doubles each time in a row."""
 MAX_CHANGE_PAUSE: Final = 30.0
@@ -40,7 +40,7 @@ class ServerCatalog:
         self,
         config: McpServer,
         *,
-        cache: CatalogCache | None,
+        cache: DiskCache | None,
         events: ServerEvents,
         clock: Callable[[], float],
         limits: Callable[[], McpConfig],
@@ -48,10 +48,10 @@ class ServerCatalog:
         on_stored: Callable[[], None],
     ) -> None:
         self.current: Catalog | None = None
-        """From the disk after `load_stored`, or from the server. Replaced whole, never changed."""
-        self.verdict: EraVerdict | None = None
+        """From the disk or from the server. Replaced whole, never changed."""
+        self.known_era: ServerEra | None = None
         self.late = False
-        """Whether the last load of the lists took long, in an earlier run too. Callers do not wait
+        """Whether the last load of the lists took long, also in an earlier run. Callers do not wait
         for such a server.
         """
         self.confirmed = False
@@ -70,14 +70,14 @@ class ServerCatalog:
         self._refreshing: asyncio.Task[None] | None = None
         self._pending_changes: dict[tuple[str, str], Json] = {}
         self._storing = asyncio.Lock()
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     def __repr__(self) -> str:
         state = "none" if self.current is None else "confirmed" if self.confirmed else "stored"
         return f"<ServerCatalog of {self._config.name}, {state}>"
 
     async def load_stored(self, environ: Mapping[str, str]) -> Catalog | None:
-        """Read what the disk has, once. Starts nothing."""
+        """Read the stored catalog, once. Starts nothing."""
         if self._loading is None:
             self._loading = asyncio.get_running_loop().create_task(self._load_stored(environ))
         if not self._loading.done():
@@ -87,14 +87,14 @@ class ServerCatalog:
     async def _load_stored(self, environ: Mapping[str, str]) -> None:
         self._fingerprint = await asyncio.to_thread(fingerprint, self._config, environ=environ)
         if self._cache is not None and self.current is None:
-            self.current, self.verdict = await self._cache.load(self._fingerprint)
+            self.current, self.known_era = await self._cache.load(self._fingerprint)
             self.late = self.current is None and await self._cache.is_late(self._fingerprint)
             if self.current is not None:
                 self._on_stored()
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
         """Call back with messages that belong to no request: (scope, whole message). After a
-        `list_changed`, the catalog is loaded first. Returns a function that ends it.
+        `list_changed`, the catalog is loaded first. Returns a function that ends this.
         """
         key = object()
         self._callbacks[key] = callback
@@ -104,25 +104,23 @@ class ServerCatalog:
 
         return end
 
-    async def store_verdict(self, verdict: EraVerdict) -> None:
+    async def store_era(self, era: ServerEra) -> None:
         """Store the protocol era if it is new."""
-        if verdict != self.verdict:
-            self.verdict = verdict
+        if era != self.known_era:
+            self.known_era = era
             await self._store()
 
     async def _store(self) -> None:
         if self._cache is not None:
             async with self._storing:  # of two concurrent writes, the older could win
-                await self._cache.store(self._fingerprint, self.current, self.verdict)
-                await self._cache.set_late(self._fingerprint, self.late)
+                await self._cache.store(self._fingerprint, self.current, self.known_era)
+                await self._cache.set_late(self._fingerprint, late=self.late)
 
     def set_late(self) -> None:
-        """Remember that the lists took long, until they come."""
+        """Store that the lists take long, until they are loaded."""
         if not self.late and self.current is None:
             self.late = True
-            task = asyncio.get_running_loop().create_task(self._store())
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self._background.start(self._store())
 
     async def ensure_loaded(self, instance: ServerInstance, session: ServerSession) -> None:
         """Load the lists before the first request if none are known."""
@@ -132,11 +130,10 @@ class ServerCatalog:
     async def refresh(
         self, instance: ServerInstance, session: ServerSession, *, missed: bool = False
     ) -> None:
-        """Load stored lists again while the first calls run, and announce differences.
-
-        `missed`: changes may have been announced during a gap.
+        """Load stored lists again, and announce differences. `missed`: changes may have been
+        announced while no stream was open.
         """
-        if self.confirmed and not missed and self._clock() - self._loaded_at < FRESH:
+        if self.confirmed and not missed and self._clock() - self._loaded_at < FRESH_SECONDS:
             return
         before = self.current
         await self.load_lists(instance, session, tuple(METHODS))
@@ -152,8 +149,8 @@ class ServerCatalog:
         except ConnectionLost as lost:
             raise instance.unavailable(f"was lost while it listed. {lost.sentence}", "lost") from None
         except SessionGone:
-            instance.lose(session)
-            raise instance.unavailable("has forgotten the session.", "lost") from None
+            instance.session_expired(session)
+            raise instance.unavailable("has ended the session.", "lost") from None
 
     async def load_lists(
         self, instance: ServerInstance, session: ServerSession, kinds: tuple[Kind, ...]
@@ -212,7 +209,7 @@ class ServerCatalog:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait({self._refreshing})
-        await asyncio.gather(*self._background)
+        await self._background.wait()
 
 
 def _without_subscription_id(message: Json) -> Json:

@@ -1,6 +1,4 @@
-"""Sends one request to an instance of a server: timeouts, errors, and the cases in which it is sent
-a second time.
-"""
+"""Sends one request to an instance of a server: timeouts, errors and repetitions."""
 
 from __future__ import annotations
 
@@ -12,23 +10,34 @@ import msgspec
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import HEADER_MISMATCH, Json, McpReply, NotificationHandler, RequestHandler
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, SessionGone
 from modelplex.mcp.servers.header_params import argument_headers
+from modelplex.mcp.servers.http_endpoint import ConnectionNotMade
 from modelplex.mcp.servers.instance import ServerInstance
 from modelplex.mcp.servers.server_catalog import ServerCatalog
-from modelplex.mcp.servers.session import ConnectionLost, HttpRefused, ServerSession, SessionGone
-from modelplex.mcp.servers.streamable_http import ConnectionNotMade
+from modelplex.mcp.servers.session import ServerSession
 
 REPEATABLE: Final = frozenset(
     "tools/list prompts/list resources/list resources/templates/list resources/read prompts/get completion/complete ping".split()
 )
-"""Methods that change nothing, so a request is repeated when the server forgot the session."""
+"""Methods without effects: repeated if the server has ended the session."""
 LISTEN: Final = "subscriptions/listen"
 """A request that stays open: it has no timeout and does not count as in flight."""
 
 
-class ServerRequest(msgspec.Struct, frozen=True):
-    """One request of the gateway. `timeout` in seconds without progress. `repeated` once a server
-    forgot the session of the first attempt.
+class ServerRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of the gateway. `params` are not changed.
+
+    on_notification  takes the progress (with the caller's own token) and the log messages of the
+                     request
+    on_request       answers requests that a legacy server makes of its client meanwhile; None
+                     refuses them with -32601
+    capabilities     what a modern server may request in its response; a legacy server got the
+                     config's at its start
+    log_level        the lowest level of log messages; None is no messages
+    client_version   the client's revision, used for a modern server that supports it
+    timeout          seconds without progress; `max_call_time` limits the whole request
+    repeated         it was sent again in a new session
     """
 
     method: str
@@ -70,28 +79,28 @@ async def send(
             reply = await attempt(session)
             if not (_is_header_mismatch(reply) and session.era == "modern" and config.command is None):
                 return reply
-            # The tool's schema has changed. The server refused the call before it had any effect.
+            # The tool's schema has changed. The call had no effect.
             await catalog.reload(instance, session, ("tools",))
             return await attempt(session)
         except ConnectionNotMade as lost:
             raise instance.unavailable(f"could not be reached. {lost.sentence}", "start_failed") from None
         except ConnectionLost as lost:
             if not may_repeat:
-                raise instance.unavailable(f"was lost in mid-call. {lost.sentence}", "lost") from None
+                raise instance.unavailable(f"was lost during the call. {lost.sentence}", "lost") from None
             may_repeat = False
         except SessionGone:
-            instance.lose(session)
+            instance.session_expired(session)
             if not may_repeat and request.method not in REPEATABLE:
                 raise instance.unavailable(
-                    "has forgotten the session; the call was not repeated.", "lost"
+                    "has ended the session; the call was not repeated.", "lost"
                 ) from None
             if request.repeated:
-                raise instance.unavailable("forgets each session at once.", "lost") from None
+                raise instance.unavailable("ends each session at once.", "lost") from None
             request = msgspec.structs.replace(request, repeated=True)
         except HttpRefused as refused:
             reason = "unauthorized" if refused.status in {401, 403} else "refused"
             raise instance.unavailable(
-                f"refused. {refused.sentence}", reason, retry_after=refused.retry_after
+                f"refused the request. {refused.sentence}", reason, retry_after=refused.retry_after
             ) from None
 
 
@@ -131,7 +140,7 @@ async def _send_once(
     except TimeoutError:
         waited = loop.time() - began
         raise instance.unavailable(
-            f"did not answer {request.method} within {waited:.0f} seconds.", "timeout"
+            f"did not respond to {request.method} within {waited:.0f} seconds.", "timeout"
         ) from None
     finally:
         running = False

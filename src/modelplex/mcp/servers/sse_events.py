@@ -1,6 +1,6 @@
-"""Server-sent events of MCP servers, with the ids that a client resumes a stream by.
+"""Server-sent events of MCP servers, with the ids by which a stream is resumed.
 
-PURE. The framing is that of dialects/core/sse.py.
+PURE. dialects/core/sse.py has the framing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from modelplex.dialects.core.sse import SseReader
 
 
 class Event(NamedTuple):
-    """`name` is "message" where the event has none; `data` may be empty (an event that only brings
-    an id).
-    """
+    """`name` is "message" by default. `data` is empty if the event only has an id."""
 
     name: str
     data: bytes
@@ -26,10 +24,10 @@ class EventTooLong(Exception):
 
 
 class EventReader:
-    """Returns the same events however the bytes are cut. `limit` bounds an event in bytes."""
+    """`limit`: bytes of an event."""
 
     def __init__(self, *, limit: int) -> None:
-        # A stream that a server holds open for its own messages may be silent for days.
+        # A stream of a server's own messages may be silent for days.
         self._reader = SseReader(limit=limit, line_cost=1, idle_limit=math.inf)
 
     def __repr__(self) -> str:
@@ -37,20 +35,16 @@ class EventReader:
 
     @property
     def last_id(self) -> str:
-        """The last event id, "" before any."""
+        """The id of the last event; "" if there was none."""
         return self._reader.last_id
 
     @property
     def retry(self) -> float | None:
-        """Seconds that the server asks to wait before a new connection."""
+        """Seconds to wait before a new connection, as the server requests."""
         return self._reader.retry
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that end in these bytes.
-
-        Raises:
-            EventTooLong
-        """
+        """The events that end in these bytes. Raises EventTooLong."""
         try:
             events = self._reader.feed(data)
         except UpstreamBroken:

@@ -6,34 +6,30 @@ Source: the specification's "Transports", stdio, of every revision.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
 
-from modelplex.dialects.core.surrogates import mended
-from modelplex.mcp.constants import INTERNAL_ERROR, Era, Json
-from modelplex.mcp.servers._network_namespace import REFUSED
-from modelplex.mcp.servers.processes import ProcessTable, ServerProcess
-from modelplex.mcp.servers.session import ConnectionLost, DuplexChannel, PendingRequest
+from modelplex.mcp.constants import Json
+from modelplex.mcp.servers.channel import ConnectionLost, DuplexChannel
+from modelplex.mcp.servers.messages import LINE_FACTOR, read_messages
+from modelplex.mcp.servers.network_namespace import EXIT_NO_NAMESPACE
+from modelplex.mcp.servers.process_table import ProcessTable
+from modelplex.mcp.servers.server_process import ServerProcess
 
-LINE_FACTOR: Final = 4
-"""A line may be so many times longer than the largest relayed result. Beyond, the server is
-stopped.
-"""
-ENDED: Final = 1.0
-"""Seconds that a process which takes no input has to exit."""
-SHOWN: Final = 200
-"""Bytes of a stray line in an error."""
+EXIT_SECONDS: Final = 1.0
+"""Seconds that a process which reads no input has to exit."""
+MAX_STRAY_LINE: Final = 200
+"""Bytes of a line on stdout that is no message, which are logged."""
 
 WriteLine = Callable[[Literal["stderr", "stdout"], bytes], None]
-"""Takes a line that the process wrote and that is no message: the stream's name and the bytes."""
+"""Takes a line that is no message: the stream's name and the bytes."""
 
 
 class ServerCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start a process. `network` false gives it a network namespace without interfaces."""
+    """How to start a process. Without `network` it gets an empty network namespace."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -42,11 +38,13 @@ class ServerCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StdioChannel(DuplexChannel):
-    """`write_line` takes lines that are no messages. `max_result` is in bytes; `cuts` passes larger
-    results on, to be cut later. `hide` masks the host's credentials in errors.
-    """
+    """A channel to a new process.
 
-    cancels_by_message = True
+    max_result  bytes of the largest result
+    cuts        pass larger results on, to be cut later
+    write_line  takes lines that are no messages
+    hide        masks the host's credentials in what the server writes
+    """
 
     def __init__(
         self,
@@ -61,8 +59,8 @@ class StdioChannel(DuplexChannel):
         super().__init__()
         self._command = command
         self._children = children
-        self._max_result = max_result
-        self._passed = max_result * LINE_FACTOR if cuts else max_result
+        self._max_line = max_result * LINE_FACTOR
+        self._max_result = self._max_line if cuts else max_result
         self._write_line = write_line
         self._hide = hide
         self._process: ServerProcess | None = None
@@ -70,40 +68,28 @@ class StdioChannel(DuplexChannel):
     def __repr__(self) -> str:
         return f"<StdioChannel {self._process or 'not started'}>"
 
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
-
-    def settle(self, era: Era, version: str) -> None:
-        """Both eras have the same framing."""
-
     async def open(self) -> None:
+        command = self._command
         try:
             self._process = await ServerProcess.start(
-                self._command.argv,
-                env=self._command.env,
-                cwd=self._command.cwd,
-                network=self._command.network,
+                command.argv,
+                env=command.env,
+                cwd=command.cwd,
+                network=command.network,
                 children=self._children,
                 listener=self,
-                limit=self._max_result * LINE_FACTOR,
+                limit=self._max_line,
             )
         except OSError as error:
-            if self._command.cwd is not None and not await asyncio.to_thread(Path(self._command.cwd).is_dir):
-                raise ConnectionLost("The folder that its `cwd` names is not there.") from None
-            raise ConnectionLost(
-                f"It could not be started: {error.strerror or 'the system refused'}."
-            ) from None
+            if command.cwd is not None and not await asyncio.to_thread(Path(command.cwd).is_dir):
+                raise ConnectionLost("The folder that its `cwd` names does not exist.") from None
+            reason = error.strerror or "the system refused"
+            raise ConnectionLost(f"It could not be started: {reason}.") from None
         except ValueError:
-            raise ConnectionLost("It could not be started: an argument or a variable holds a NUL.") from None
-
-    async def carry(self, message: Json, call: PendingRequest) -> Json:
-        answer = self.wait(call.id)
-        try:
-            await self.send(message)
-            return await answer
-        finally:
-            self.forget(call.id, answer)
+            raise ConnectionLost(
+                "It could not be started: an argument or a variable contains a NUL."
+            ) from None
+        self.pid = self._process.pid
 
     async def send(self, message: Json) -> None:
         if self.lost.done():
@@ -112,10 +98,10 @@ class StdioChannel(DuplexChannel):
         try:
             await self._process.write(msgspec.json.encode(message) + b"\n")
         except ConnectionError:
-            # The process has often just exited: wait a moment for its exit code and last lines.
-            await asyncio.wait([self.lost], timeout=ENDED)
+            # The process has often just exited: wait for its exit code and its last lines.
+            await asyncio.wait([self.lost], timeout=EXIT_SECONDS)
             raise ConnectionLost(
-                self.lost.result() if self.lost.done() else "It takes no input any more."
+                self.lost.result() if self.lost.done() else "It reads no more input."
             ) from None
 
     def send_soon(self, message: Json) -> None:
@@ -127,21 +113,15 @@ class StdioChannel(DuplexChannel):
         if self._process is not None:
             await self._process.stop()
 
+    # The ProcessListener of its process.
+
     def line(self, data: bytes) -> None:
-        messages: object = None
         data = self._hide(data)
-        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            if len(data) > self._passed:
-                messages = outline(data)
-            elif data.lstrip()[:1] in {b"{", b"["}:
-                messages = read_json(data)
-        # 2025-03-26 allows batches.
-        for message in cast("list[object]", messages) if isinstance(messages, list) else [messages]:
-            if isinstance(message, dict) and cast("Json", message).get("jsonrpc") == "2.0":
-                self.receive(within(cast("Json", message), size=len(data), limit=self._passed))
-            elif data.strip():
-                self._write_line("stdout", data[:SHOWN])
-                return
+        messages = [m for m in read_messages(data, limit=self._max_result) if m.get("jsonrpc") == "2.0"]
+        for message in messages:
+            self.receive(message)
+        if not messages and data.strip():
+            self._write_line("stdout", data[:MAX_STRAY_LINE])
 
     def error_line(self, text: bytes) -> None:
         self._write_line("stderr", text)
@@ -152,73 +132,9 @@ class StdioChannel(DuplexChannel):
         self.fail(f"It wrote {size} bytes without the end of a line.")
 
     def exited(self, code: int | None) -> None:
-        self.fail(_how(code, alone=not self._command.network))
-
-
-class _Outline(msgspec.Struct):
-    """A message of which only the id is decoded."""
-
-    id: str | int
-    method: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Content(msgspec.Struct):
-    content: msgspec.Raw
-
-
-_ANY: Final = msgspec.json.Decoder(Any)
-_OUTLINE: Final = msgspec.json.Decoder(_Outline)
-_CONTENT: Final = msgspec.json.Decoder(_Content)
-
-
-def read_json(data: bytes) -> Any:
-    """The JSON that a server wrote. Invalid UTF-8 and lone surrogates become U+FFFD, since dropping
-    the message would leave its request without an answer.
-
-    Raises DecodeError, RecursionError, UnicodeDecodeError.
-    """
-    try:
-        return _ANY.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        whole = mended(data.decode("utf-8", "replace").encode())
-        if whole == data:
-            raise
-        return _ANY.decode(whole)
-
-
-def outline(data: bytes) -> Json | None:
-    """The id of a response that is too large to pass on, for `within`. None for other messages.
-
-    Does not decode the content, which could take a hundred times its size in memory.
-    """
-    head = _OUTLINE.decode(data)
-    if head.method is not msgspec.UNSET:
-        return None
-    result: Json = {}
-    if head.result is not msgspec.UNSET:
-        with contextlib.suppress(msgspec.DecodeError):
-            _CONTENT.decode(head.result)
-            result = {"content": []}
-    return {"jsonrpc": "2.0", "id": head.id, "result": result}
-
-
-def within(message: Json, *, size: int, limit: int) -> Json:
-    """The message, or an error with its size if it is above the limit (bytes)."""
-    if size <= limit or "method" in message or "error" in message:
-        return message
-    sentence = f"The result of {size} bytes is larger than the limit of {limit} bytes."
-    result: object = message.get("result")
-    if isinstance(result, dict) and "content" in result:
-        result = {"content": [{"type": "text", "text": sentence}], "isError": True}
-        return {"jsonrpc": "2.0", "id": message.get("id"), "result": result}
-    error = {"code": INTERNAL_ERROR, "message": sentence, "data": {"reason": "limit"}}
-    return {"jsonrpc": "2.0", "id": message.get("id"), "error": error}
-
-
-def _how(code: int | None, *, alone: bool) -> str:
-    if code is None:
-        return "It closed its output."
-    if alone and code == REFUSED:
-        return "This system lets it have no empty network namespace, which `network = false` asks for."
-    return f"It exited with code {code}." if code >= 0 else f"It was ended by signal {-code}."
+        if code is None:
+            self.fail("It closed its output.")
+        elif code == EXIT_NO_NAMESPACE and not self._command.network:
+            self.fail("This system does not allow the empty network namespace of `network = false`.")
+        else:
+            self.fail(f"It exited with code {code}." if code >= 0 else f"It was ended by signal {-code}.")

@@ -1,8 +1,8 @@
-"""Waits for the gateway's death and then kills every process that a tool server left.
+"""Waits until the gateway has ended, and then kills every process that a tool server left.
 
-Started as `python -I -S _process_reaper.py MARK`. Reads stdin: the lines "+PID" and "-PID" name
-sessions that began and ended; end of file means that the gateway is gone. Uses only small modules
-of the standard library, since it lives as long as the gateway.
+Started as `python -I -S process_reaper.py MARK`. Reads stdin: the lines "+PID" and "-PID" name
+sessions that began and ended; end of file means that the gateway has ended. Imports only small
+modules of the standard library, since it runs as long as the gateway.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # the module typing is left unread at run time: it would double what this process takes
+TYPE_CHECKING = False  # importing typing would double the memory of this process
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 VARIABLE = "MODELPLEX_TREE"
-"""The variable by which a process is known as a tool server's, whatever group or session it put
-itself into. Its children inherit it.
+"""The environment variable that marks the processes of a tool server, in any group or session. Its
+children inherit it.
 """
 ROUNDS = 100
-"""How often it looks for what is left, and `PAUSE` seconds between: a tree that forks while it is
-killed needs more than one round.
+"""Times that it looks for processes that are left: a tree that forks while it is killed needs
+several.
 """
 PAUSE = 0.02
+"""Seconds between two rounds."""
 
 
 def find(mark: str, sessions: frozenset[int]) -> dict[int, str]:
-    """Processes that carry the mark, are in one of the sessions or groups, or descend from such:
-    pid to the time it began. Linux only; elsewhere nothing.
+    """Processes that have the mark, are in one of the sessions or groups, or descend from such:
+    pid to start time. Linux only; empty elsewhere.
     """
     seen: dict[int, tuple[int, int, int, str]] = {}
     try:
@@ -47,7 +48,7 @@ def find(mark: str, sessions: frozenset[int]) -> dict[int, str]:
     found = {
         pid: began
         for pid, (_, group, session, began) in seen.items()
-        if pid != own and (group in sessions or session in sessions or _carries(pid, wanted))
+        if pid != own and (group in sessions or session in sessions or _has_mark(pid, wanted))
     }
     grown = True
     while grown:
@@ -58,7 +59,7 @@ def find(mark: str, sessions: frozenset[int]) -> dict[int, str]:
 
 
 def alive(known: dict[int, str]) -> dict[int, str]:
-    """Those that still run: the same process, not another that was given its number."""
+    """Those that still run: the same process, not another one with its pid."""
     still: dict[int, str] = {}
     for pid, began in known.items():
         stat = _stat(str(pid))
@@ -68,9 +69,7 @@ def alive(known: dict[int, str]) -> dict[int, str]:
 
 
 def _stat(name: str) -> tuple[int, int, int, str] | None:
-    """Parent, group, session, and when it began; None of what is gone, or dead and not
-    yet fetched.
-    """
+    """Parent, group, session and start time; None of a process that is gone or a zombie."""
     try:
         with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - thousands of these
             text = file.read()
@@ -82,7 +81,7 @@ def _stat(name: str) -> tuple[int, int, int, str] | None:
     return int(fields[1]), int(fields[2]), int(fields[3]), fields[19].decode()
 
 
-def _carries(pid: int, wanted: bytes) -> bool:
+def _has_mark(pid: int, wanted: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
             return any(entry.startswith(wanted) for entry in file.read().split(b"\0"))

@@ -1,4 +1,4 @@
-"""Makes the channel to one tool server from its config: a process, or an HTTP endpoint."""
+"""Opens a session with one tool server by its config: over a process, or over HTTP."""
 
 from __future__ import annotations
 
@@ -7,12 +7,34 @@ from collections.abc import Callable, Mapping
 
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.http_client import HttpClient
-from modelplex.mcp.servers.address import parse_address
+from modelplex.mcp.constants import Json
+from modelplex.mcp.servers.channel import Channel, ConnectionLost
+from modelplex.mcp.servers.endpoint_url import parse_endpoint_url
+from modelplex.mcp.servers.http_endpoint import HttpEndpoint
 from modelplex.mcp.servers.legacy_sse import SseChannel
-from modelplex.mcp.servers.processes import ProcessTable, environment, resolved
-from modelplex.mcp.servers.session import Channel, ConnectionLost
+from modelplex.mcp.servers.process_table import ProcessTable, environment, resolved
+from modelplex.mcp.servers.session import ServerSession, client_capabilities
 from modelplex.mcp.servers.stdio import ServerCommand, StdioChannel, WriteLine
-from modelplex.mcp.servers.streamable_http import HttpChannel, HttpEndpoint
+from modelplex.mcp.servers.streamable_http import HttpChannel
+
+
+async def open_session(
+    channel: Channel, config: McpServer, *, single_client: bool, on_unassigned: Callable[[Json], None]
+) -> ServerSession:
+    """Open a channel. Raises ConnectionLost or HttpRefused."""
+    session = ServerSession(
+        channel,
+        declared=client_capabilities(config.allow, config.roots),
+        roots=config.roots,
+        single_client=single_client,
+        on_unassigned=on_unassigned,
+    )
+    try:
+        await channel.open()
+    except BaseException:
+        await asyncio.shield(asyncio.ensure_future(session.close()))
+        raise
+    return session
 
 
 async def stdio_channel(
@@ -31,15 +53,10 @@ async def stdio_channel(
     env = environment(environ, {name: value.reveal() for name, value in config.env.items()})
     program = await asyncio.to_thread(resolved, config.command, environ=env)
     if program is None:
-        raise ConnectionLost("There is no such program, or none that may be executed.")
-    command = ServerCommand(
-        argv=(program, *(arg.reveal() for arg in config.args)),
-        env=env,
-        cwd=config.cwd,
-        network=config.network,
-    )
+        raise ConnectionLost("There is no such program, or it is not executable.")
+    argv = (program, *(arg.reveal() for arg in config.args))
     return StdioChannel(
-        command,
+        ServerCommand(argv=argv, env=env, cwd=config.cwd, network=config.network),
         children=children,
         max_result=limits.max_result,
         cuts=limits.oversized == "cut",
@@ -56,16 +73,16 @@ def http_channel(
     hide: Callable[[bytes], bytes],
     sse: bool,
 ) -> Channel:
-    """A channel to the server's URL; `sse` is the HTTP+SSE form of 2024-11-05. Raises
-    ConnectionLost if the URL is not valid.
+    """A channel to the server's URL; `sse` is HTTP+SSE of 2024-11-05. Raises ConnectionLost if the
+    URL is not valid.
     """
     try:
-        address = parse_address("" if config.url is None else config.url.reveal())
+        url = parse_endpoint_url("" if config.url is None else config.url.reveal())
     except ValueError as error:
         raise ConnectionLost(str(error)) from None
     endpoint = HttpEndpoint(
         client,
-        address,
+        url,
         headers={name: value.reveal() for name, value in config.headers.items()},
         max_result=limits.max_result,
         cuts=limits.oversized == "cut",

@@ -1,8 +1,8 @@
-"""Addresses of remote servers."""
+"""URLs of remote servers."""
 
 import pytest
 
-from modelplex.mcp.servers.address import parse_address
+from modelplex.mcp.servers.endpoint_url import parse_endpoint_url
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,11 @@ from modelplex.mcp.servers.address import parse_address
     ],
 )
 def test_only_addresses_of_the_same_origin_are_followed(url: str, location: str, target: str | None) -> None:
-    joined = parse_address(url).joined(location)
-    assert (joined.target if joined else None) == target
+    resolved = parse_endpoint_url(url).resolve(location)
+    assert (resolved.target if resolved else None) == target
 
 
 def test_a_targets_slash_and_query_stay() -> None:
-    assert parse_address("http://h/mcp/?key=1").target == "/mcp/?key=1"
-    assert parse_address("http://h/mcp").target == "/mcp"
-    assert parse_address("http://h").target == "/"
+    assert parse_endpoint_url("http://h/mcp/?key=1").target == "/mcp/?key=1"
+    assert parse_endpoint_url("http://h/mcp").target == "/mcp"
+    assert parse_endpoint_url("http://h").target == "/"

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from modelplex.mcp.servers import ProcessTable, processes
-from modelplex.mcp.servers.processes import ServerProcess, Spawned
+from modelplex.mcp.servers import ProcessTable, process_table
+from modelplex.mcp.servers.process_table import Spawned
+from modelplex.mcp.servers.server_process import ServerProcess
 
 WAIT_S = 20
 
@@ -66,7 +67,7 @@ async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
     go_on = asyncio.Event()
 
     async def start() -> None:
-        async with children.turn():
+        async with children.start_slot():
             running[0] += 1
             running[1] = max(running)
             await go_on.wait()
@@ -84,12 +85,12 @@ async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
 
 async def test_a_server_that_hangs_takes_no_turn_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    monkeypatch.setattr(processes, "TURN", 0.01)
+    monkeypatch.setattr(process_table, "START_SLOT_SECONDS", 0.01)
     children = ProcessTable(64)
     began: list[int] = []
 
     async def hang(number: int) -> None:
-        async with children.turn():
+        async with children.start_slot():
             began.append(number)
             await asyncio.Event().wait()
 
@@ -100,4 +101,4 @@ async def test_a_server_that_hangs_takes_no_turn_from_the_others(monkeypatch: py
     for task in starts:
         task.cancel()
     await asyncio.wait(starts)
-    assert children.turns == 2  # each was given back once
+    assert children.start_slots == 2  # each was given back once

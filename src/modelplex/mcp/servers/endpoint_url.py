@@ -1,4 +1,4 @@
-"""The address of a remote server, and whether another address is of the same origin.
+"""The URL of a remote server. Another URL is followed only within the same origin.
 
 PURE.
 """
@@ -12,34 +12,32 @@ import msgspec
 from modelplex.http_client import Origin, parse_origin
 
 
-class Address(msgspec.Struct, frozen=True):
+class EndpointUrl(msgspec.Struct, frozen=True):
     """`target` is the path with its query, as in the request line."""
 
     origin: Origin
     target: str
 
-    def joined(self, location: str) -> Address | None:
-        """The address in a redirect or an `endpoint` event if it is of the same origin;
-        else None.
-        """
+    def resolve(self, location: str) -> EndpointUrl | None:
+        """The URL of a redirect or an `endpoint` event; None if it is of another origin."""
         if self.origin.unix is not None:
             parts = urlsplit(urljoin(f"http://localhost{self.target}", location))
-            here = parts.scheme == "http" and parts.netloc == "localhost"
-            return Address(self.origin, _target(parts.path, parts.query)) if here else None
+            same = parts.scheme == "http" and parts.netloc == "localhost"
+            return EndpointUrl(self.origin, _target(parts.path, parts.query)) if same else None
         scheme = "https" if self.origin.tls else "http"
         try:
-            other = parse_address(urljoin(f"{scheme}://{self.origin.authority}{self.target}", location))
+            other = parse_endpoint_url(urljoin(f"{scheme}://{self.origin.authority}{self.target}", location))
         except ValueError:
             return None
         return other if other.origin == self.origin else None
 
 
-def parse_address(url: str) -> Address:
+def parse_endpoint_url(url: str) -> EndpointUrl:
     """Raises ValueError, with a sentence that does not repeat the URL."""
     plain, _, query = url.partition("#")[0].partition("?")
     origin, path = parse_origin(plain)
-    # A slash at the end names another resource for many servers.
-    return Address(origin, _target(path + "/" if plain.endswith("/") or not path else path, query))
+    # For many servers, a slash at the end names another resource.
+    return EndpointUrl(origin, _target(path + "/" if plain.endswith("/") or not path else path, query))
 
 
 def _target(path: str, query: str) -> str:

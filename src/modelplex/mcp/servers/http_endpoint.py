@@ -1,0 +1,206 @@
+"""HTTP requests to one tool server: shared by the channels of Streamable HTTP and HTTP+SSE.
+
+Redirects are followed within the origin only, and reads are limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final, cast
+
+import msgspec
+
+from modelplex.http_client import (
+    ConnectFailed,
+    HttpClient,
+    HttpResponse,
+    ResponseTooLarge,
+    SendError,
+    Timeouts,
+)
+from modelplex.mcp.constants import Json
+from modelplex.mcp.servers.background import BackgroundTasks
+from modelplex.mcp.servers.channel import Channel, ConnectionLost, HttpRefused
+from modelplex.mcp.servers.endpoint_url import EndpointUrl
+from modelplex.mcp.servers.messages import LINE_FACTOR, read_json, read_messages
+from modelplex.mcp.servers.sse_events import Event, EventReader, EventTooLong
+
+TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=86_400.0, idle=86_400.0)
+"""The caller sets the timeout, which progress renews. A notification stream may be silent for a
+day.
+"""
+MAX_REDIRECTS: Final = 3
+MAX_BACKGROUND: Final = 32
+"""Background messages (responses to the server's requests, cancellations) in flight to one server.
+More are dropped: each takes a connection.
+"""
+BACKGROUND_SECONDS: Final = 10.0
+"""Timeout of a background message."""
+MAX_IGNORED_BODY: Final = 65_536
+"""Bytes of a body that is not used, such as an error page."""
+EVENT_STREAM: Final = b"text/event-stream"
+JSON_HEADERS: Final = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+
+
+class ConnectionNotMade(ConnectionLost):
+    """No connection was made. Nothing was sent."""
+
+
+class HttpEndpoint:
+    """Sends requests to one URL with the headers of the config.
+
+    max_result  bytes of the largest result
+    cuts        pass larger results on, to be cut later
+    hide        masks the host's credentials in what the server sends
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        url: EndpointUrl,
+        *,
+        headers: Mapping[str, str],
+        max_result: int,
+        cuts: bool = False,
+        hide: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        self.url = url
+        self.hide = hide
+        self.max_read = max_result * LINE_FACTOR
+        """Bytes of a body or an event that are read."""
+        self._max_result = self.max_read if cuts else max_result
+        self._client = client
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def send(
+        self, method: bytes, *, body: bytes = b"", headers: Mapping[str, str], to: EndpointUrl | None = None
+    ) -> HttpResponse:
+        """The head of the response. Raises ConnectionLost, ConnectionNotMade or HttpRefused."""
+        own = {name.lower().encode() for name in headers}
+        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+        lines += [(name, value) for name, value in self._headers if name.lower() not in own]
+        url = to or self.url
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._send(url, method, lines, body)
+            if not 300 <= response.status < 400:
+                return response
+            location = (response.header(b"location") or b"").decode("latin-1")
+            response.close()
+            following = url.resolve(location) if location else None
+            if following is None or response.status not in {307, 308}:
+                raise HttpRefused(
+                    "It redirects to another address, which is not followed.", status=response.status
+                )
+            url = following
+        raise HttpRefused("It redirects in a circle.", status=310)
+
+    async def _send(
+        self, url: EndpointUrl, method: bytes, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> HttpResponse:
+        try:
+            return await self._client.send(
+                url.origin,
+                method=method,
+                target=url.target.encode(),
+                headers=headers,
+                body=body,
+                timeouts=TIMEOUTS,
+            )
+        except ConnectFailed as error:
+            raise ConnectionNotMade(self._describe(error)) from None
+        except SendError as error:
+            raise ConnectionLost(self._describe(error)) from None
+        except ValueError:
+            raise ConnectionLost("A header or its address holds what HTTP does not allow.") from None
+
+    async def post(
+        self, message: Json, headers: Mapping[str, str], *, to: EndpointUrl | None = None
+    ) -> HttpResponse:
+        return await self.send(b"POST", body=msgspec.json.encode(message), headers=headers, to=to)
+
+    async def events(self, response: HttpResponse, reader: EventReader) -> AsyncGenerator[Event, None]:
+        """The events of a stream until it ends. Raises ConnectionLost if it breaks."""
+        try:
+            while data := await response.chunk():
+                for event in reader.feed(data):
+                    yield event
+        except SendError as error:
+            raise ConnectionLost(self._describe(error)) from None
+        except EventTooLong:
+            raise ConnectionLost(f"It sent an event of more than {self.max_read} bytes.") from None
+        finally:
+            response.close()
+
+    async def body(self, response: HttpResponse) -> bytes:
+        """Raises ConnectionLost, or ResponseTooLarge above `max_read` bytes."""
+        try:
+            return await response.body(limit=self.max_read)
+        except ResponseTooLarge:
+            raise
+        except SendError as error:
+            raise ConnectionLost(self._describe(error)) from None
+
+    def messages(self, data: bytes) -> list[Json]:
+        """The messages of a body or an event."""
+        return read_messages(self.hide(data), limit=self._max_result)
+
+    async def read_error(self, response: HttpResponse) -> Json | None:
+        """The message with a JSON-RPC error in the body of an error response, or None."""
+        try:
+            message: object = read_json(self.hide(await response.body(limit=MAX_IGNORED_BODY)))
+        except (SendError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return None
+        if isinstance(message, dict) and isinstance(cast("Json", message).get("error"), dict):
+            return cast("Json", message)
+        return None
+
+    def _describe(self, error: SendError) -> str:
+        """An error for agents, without the address."""
+        return error.without_address(self.url.origin, name="it")
+
+    def reader(self) -> EventReader:
+        return EventReader(limit=self.max_read)
+
+
+def is_event_stream(response: HttpResponse) -> bool:
+    return response.status == 200 and content_type(response) == EVENT_STREAM
+
+
+def content_type(response: HttpResponse) -> bytes:
+    return (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+
+
+async def discard(response: HttpResponse) -> None:
+    """Read a body that is not used, so that the connection can be reused."""
+    with contextlib.suppress(SendError):
+        await response.body(limit=MAX_IGNORED_BODY)
+
+
+def refused(response: HttpResponse) -> HttpRefused:
+    """The error for a response without a message. Source: RFC 9728 5.1, the challenge of a resource
+    that requires OAuth.
+    """
+    sentence = f"It answered with status {response.status}."
+    challenge = (response.header(b"www-authenticate") or b"").lower()
+    if response.status == 401 and b"resource_metadata" in challenge:
+        sentence += (
+            " It requires OAuth, which the gateway does not do:"
+            " its `headers` in the config must contain a token."
+        )
+    value = response.header(b"retry-after") or b""
+    seconds = float(value) if value.isdigit() and len(value) < 9 else None
+    return HttpRefused(sentence, status=response.status, retry_after=seconds)
+
+
+def send_in_background(channel: Channel, message: Json, tasks: BackgroundTasks) -> None:
+    """Send a message without waiting; dropped above MAX_BACKGROUND."""
+
+    async def send() -> None:
+        with contextlib.suppress(ConnectionLost, HttpRefused, TimeoutError):
+            async with asyncio.timeout(BACKGROUND_SECONDS):
+                await channel.send(message)
+
+    if len(tasks) < MAX_BACKGROUND:
+        tasks.start(send())
