@@ -16,6 +16,7 @@ import httptools
 from modelplex.http_client.errors import (
     BadResponse,
     ConnectionCut,
+    Phase,
     SendError,
     TimedOut,
     closed_early,
@@ -269,18 +270,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.fail(self._timed_out())
 
     def _timed_out(self) -> TimedOut:
-        limits = self.timeouts
+        phase: Phase = "first_byte"
+        action, seconds = "sent no response", self.timeouts.first_byte
         if self.has_head:
-            return TimedOut(
-                f"{self.origin} sent nothing for {limits.idle:g} seconds during its response.", phase="idle"
-            )
-        if self.unsent or self.transport.get_write_buffer_size():
-            return TimedOut(
-                f"{self.origin} read nothing of the request for {limits.idle:g} seconds.", phase="write"
-            )
-        return TimedOut(
-            f"{self.origin} sent no response within {limits.first_byte:g} seconds.", phase="first_byte"
-        )
+            phase, action, seconds = "idle", "sent no more of its response", self.timeouts.idle
+        elif self.unsent or self.transport.get_write_buffer_size():
+            phase, action, seconds = "write", "read no more of the request", self.timeouts.idle
+        return TimedOut(f"{self.origin} {action} within {seconds:g} seconds.", phase=phase)
 
     # Called by the transport.
 
@@ -302,12 +298,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.keep_alive = False
-            if not self.complete:
-                self.fail(
-                    BadResponse(
-                        f"{self.origin} sent a response that is not HTTP/1.1: {parser_reason(error)}."
-                    )
-                )
+            self._fail_as_bad(f"sent a response that is not HTTP/1.1: {parser_reason(error)}.")
             return
         if self.bodiless > HEAD_LIMIT and not self.complete:
             self._refuse_head()
@@ -368,9 +359,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self.headers.clear()
             if status == 101:
-                self.fail(
-                    BadResponse(f"{self.origin} switched to another protocol without a request for it.")
-                )
+                self._fail_as_bad("switched to another protocol without a request for it.")
             return
         self.has_head = True
         self.bodiless = 0
@@ -399,8 +388,11 @@ class UpstreamConnection(asyncio.Protocol):
                 self.wake()
 
     def _refuse_head(self) -> None:
-        limits = f"{HEAD_LIMIT} bytes or {HEADER_COUNT_LIMIT} lines"
-        self.fail(BadResponse(f"{self.origin} sent more headers than {limits}."))
+        self._fail_as_bad(f"sent more headers than {HEAD_LIMIT} bytes or {HEADER_COUNT_LIMIT} lines.")
+
+    def _fail_as_bad(self, reason: str) -> None:
+        if not self.complete:
+            self.fail(BadResponse(f"{self.origin} {reason}"))
 
 
 def _ends_with_connection(headers: list[tuple[bytes, bytes]]) -> bool:
