@@ -49,12 +49,12 @@ class Output:
     """The client's side."""
 
     def __init__(self) -> None:
-        self.begun = self.stopping = self.finished = False
+        self.started = self.stopping = self.finished = False
         self.written: list[bytes] = []
 
-    async def begin(self, headers: object) -> None:
+    async def start(self, headers: object) -> None:
         del headers
-        self.begun = True
+        self.started = True
 
     async def write(self, data: bytes) -> None:
         self.written.append(data)

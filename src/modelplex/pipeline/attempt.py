@@ -166,7 +166,7 @@ class AttemptRunner:
             record.changes = exchange.changes
             record.finish = observed.finish if failure is None else None
             self._origins.remember(observed.opaque_states, attempt)
-        if context.output.begun:
+        if context.output.started:
             if failure is not None:
                 record.failed(failure)
             return None
@@ -267,7 +267,7 @@ class AttemptRunner:
             record.changes = exchange.changes
             if stored is not None:
                 await stored.keep(out)
-            await output.whole(200, _head(b"application/json", response, record), out)
+            await output.respond(200, _head(b"application/json", response, record), out)
             return None
         label = (
             exchange.media_type.encode() or response.header(b"content-type") or b"application/octet-stream"

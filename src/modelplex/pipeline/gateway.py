@@ -116,7 +116,7 @@ class Gateway:
         record.ask = request
         attempts, policy = await self._selection.attempts(request, caller)
         if (body := answered_here(request, attempts, created=int(record.wall))) is not None:
-            await output.whole(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
+            await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
             return
         if is_count(request.endpoint):
             attempts = [each for each in attempts if each.dialect]
@@ -155,7 +155,7 @@ class Gateway:
             partial(counted_here, request), body=request.body, owner=record.caller.owner
         )
         head = ResponseHead(dialect=request.dialect, request_id=record.id, changes=record.changes)
-        await output.whole(200, head, counted or b"{}")
+        await output.respond(200, head, counted or b"{}")
 
     def _plan(self, attempts: Sequence[Attempt], caller: str) -> Generator[Attempt, Outcome, Exhausted]:
         circuits = self.circuits
@@ -212,4 +212,4 @@ async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordB
         may_retry=error.sdk_may_retry,
         retry_after=error.retry_after,
     )
-    await output.whole(status, head, body)
+    await output.respond(status, head, body)

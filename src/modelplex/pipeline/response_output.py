@@ -39,18 +39,18 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResponseOutput(Protocol):
-    """The caller's side of one request. A status is sent once, by `whole` or `begin`; `begun` is
+    """The caller's side of one request. `respond` or `start` sends the status, once; `started` is
     true from then on. `stopping` is true once the gateway shuts down and this request's time is
     over.
     """
 
-    begun: bool
+    started: bool
     stopping: bool
 
-    async def whole(self, status: int, head: ResponseHead, body: bytes) -> None: ...
-    async def begin(self, head: ResponseHead) -> None: ...
+    async def respond(self, status: int, head: ResponseHead, body: bytes) -> None: ...
+    async def start(self, head: ResponseHead) -> None: ...
     async def write(self, data: bytes) -> None: ...
     async def finish(self) -> None: ...
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the response so that its reader sees that it is incomplete."""
         ...

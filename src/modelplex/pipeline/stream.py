@@ -109,11 +109,11 @@ class ResponseStream:
                     await self._output.finish()
                     return None
         except ModelplexError as error:
-            if not self._output.begun:
+            if not self._output.started:
                 raise
             return await self._break(error)
         except RecursionError:
-            if not self._output.begun:
+            if not self._output.started:
                 raise
             return await self._break(
                 UpstreamBroken(
@@ -121,7 +121,7 @@ class ResponseStream:
                 )
             )
         except asyncio.CancelledError:
-            if not (self._output.begun and self._output.stopping):
+            if not (self._output.started and self._output.stopping):
                 raise
             return await self._break(stopped())
         finally:
@@ -160,7 +160,7 @@ class ResponseStream:
             self._on_output = None
         if self._keep is not None:  # before the client knows of it, and asks for more
             await self._keep(out)
-        if self._output.begun:
+        if self._output.started:
             if out:
                 self._quiet_since = self._loop.time()
                 await self._output.write(out)
@@ -178,7 +178,7 @@ class ResponseStream:
     async def _commit(self) -> None:
         """Send the head and what was held. From here on no other provider is tried."""
         self._quiet_since = self._loop.time()
-        await self._output.begin(self._head())
+        await self._output.start(self._head())
         if held := b"".join(self._held):
             await self._output.write(held)
         self._held.clear()
@@ -190,7 +190,7 @@ class ResponseStream:
         if was_forwarded or event:
             await self._output.finish()
         else:
-            self._output.cut()
+            self._output.abort()
         return error
 
     def _check_silence(self) -> None:
@@ -205,7 +205,7 @@ class ResponseStream:
         self._timer = self._loop.call_later(self._ping_interval - silent, self._check_silence)
 
     async def _bridge_silence(self) -> None:
-        if self._output.begun:
+        if self._output.started:
             if ping := self._exchange.ping():
                 await self._output.write(ping)
         elif self._held:  # before the provider's first byte nothing is sent: the status is still open

@@ -1,8 +1,5 @@
-"""The caller's side of one request, over ASGI.
-
-Above it stands the gateway, which answers through it; below it the exchange. It knows that a status
-goes out once, how a body is collected within its limits, and what became of the bytes. It knows
-nothing of models.
+"""The caller's side of one request: reads the body within its limits, sends the status once, and
+counts what was sent. It knows no model.
 """
 
 from __future__ import annotations
@@ -15,20 +12,21 @@ from typing import Any
 from uvicorn._types import ASGIReceiveCallable
 
 from modelplex.core.errors import ClientClosed, RequestTimeout, TooLarge
-from modelplex.pipeline.response_output import ResponseHead
+from modelplex.pipeline.response_output import HeaderList, ResponseHead
 from modelplex.server.admission import Reservation
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.response_headers import response_headers
 
-Headers = list[tuple[bytes, bytes]]
-
 
 class ResponseWriter:
-    """`sent` counts body bytes, `first` is the clock's reading at the first of them. With `keep`
-    bytes to keep, `kept` has the beginning of the answer.
+    """`sent` counts body bytes; `first` is the clock's reading at the first of them. `kept` has the
+    first `keep` bytes of the response body.
+
+    reservation  the body's share of the process's memory; None is not counted
+    turn         waits until a request of so many bytes may start
     """
 
-    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "begun", "ended", "first", "kept", "reservation", "sent", "status", "stopping", "task", "turn")  # fmt: skip
+    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "ended", "first", "kept", "reservation", "sent", "started", "status", "stopping", "task", "turn")  # fmt: skip
 
     def __init__(
         self,
@@ -43,7 +41,7 @@ class ResponseWriter:
         self._clock = clock
         self._keep = keep
         self.kept: list[bytes] = []
-        self.begun = False
+        self.started = False
         self.ended = False
         self.stopping = False
         self.sent = 0
@@ -51,32 +49,29 @@ class ResponseWriter:
         self.status = 0
         self.task: asyncio.Task[Any] | None = None
         self.reservation: Reservation | None = None
-        """What the body takes of the process's memory; None where nobody counts."""
         self.turn: Callable[[int], Awaitable[None]] | None = None
-        """Waits until a request of so many bytes may begin beside those of others."""
 
     def __repr__(self) -> str:
-        state = "ended" if self.ended else "begun" if self.begun else "open"
-        return f"<Door {state} {self.status or ''} {self.sent} bytes>"
+        state = "ended" if self.ended else "started" if self.started else "open"
+        return f"<ResponseWriter {state} {self.status or ''} {self.sent} bytes>"
 
     async def body(self, *, limit: int, declared: int | None) -> bytes:
-        """The whole request body. Raises ClientClosed, TooLarge, and AgentLimited or Busy where
-        there is no room for it in memory: before reading where its length was declared. It returns
-        when it is the caller's turn to have it read.
+        """The whole request body, when it is the caller's turn to have it parsed. Raises
+        ClientClosed, RequestTimeout, TooLarge, and AgentLimited or Busy if there is no memory for
+        it: before reading, where its length was declared.
         """
-        body = await self._collected(limit=limit, declared=declared)
+        body = await self._read_body(limit=limit, declared=declared)
         if self.turn is not None:
             await self.turn(len(body))
         return body
 
-    async def _collected(self, *, limit: int, declared: int | None) -> bytes:
+    async def _read_body(self, *, limit: int, declared: int | None) -> bytes:
         check_length(declared, limit=limit)
         reservation = self.reservation
         if reservation is not None and declared:
             reservation.reach(declared)
-        # One block that grows: pieces kept as objects would take twenty times their size where they
-        # have two bytes each, and leave holes when they are freed. It gives its bytes without a
-        # copy, as a bytearray does not.
+        # One growing block: pieces of two bytes kept as objects would take twenty times their size
+        # and fragment the heap. BytesIO returns its bytes without a copy; a bytearray does not.
         block = BytesIO()
         size = 0
         while True:
@@ -84,9 +79,9 @@ class ResponseWriter:
             if message["type"] != "http.request":
                 if self._exchange.refused:
                     raise RequestTimeout(
-                        "The body of the request stopped arriving before it was complete, or was broken."
+                        "The body of the request stopped arriving before it was complete, or was invalid."
                     )
-                raise ClientClosed("The caller hung up before its request was complete.")
+                raise ClientClosed("The client disconnected before its request was complete.")
             piece = message["body"]
             size += len(piece)
             if size > limit:
@@ -100,46 +95,46 @@ class ResponseWriter:
                 return block.getvalue()
 
     def keep_body(self) -> Callable[[], None]:
-        """The body outlives this request: what this returns is called when it is no longer in
-        memory.
+        """Keep the body's memory reserved after this request. Returns the function that releases
+        it.
         """
         reservation, self.reservation = self.reservation, None
         return reservation.release if reservation is not None else _nothing
 
     def release(self) -> None:
-        """The request is over, and its body with it."""
+        """Release the body's memory: the request is over."""
         if self.reservation is not None:
             self.reservation.release()
 
-    def mind_hang_up(self) -> None:
-        """From here on a caller that hangs up cancels the running task. Raises ClientClosed where
-        it did so already: while its body was read, nobody looked.
+    def cancel_on_disconnect(self) -> None:
+        """From now on a disconnect cancels the running task. Raises ClientClosed if the client has
+        disconnected already.
         """
         if self._exchange.disconnected:
-            raise ClientClosed("The caller hung up.")
+            raise ClientClosed("The client disconnected.")
         self.task = task = self._exchange.task
         assert task is not None
         self._exchange.on_disconnect = task.cancel
 
-    def no_longer(self) -> None:
+    def ignore_disconnect(self) -> None:
         self._exchange.on_disconnect = None
 
-    async def whole(self, status: int, head: ResponseHead | Headers, body: bytes) -> None:
+    async def respond(self, status: int, head: ResponseHead | HeaderList, body: bytes) -> None:
         await self._exchange.drain()
-        self._note(status, body)
+        self._count(status, body)
         self.ended = True
         headers = response_headers(head) if isinstance(head, ResponseHead) else head
         self._exchange.respond(status, headers, body)
 
-    async def begin(self, head: ResponseHead | Headers) -> None:
-        self._note(200, b"")
+    async def start(self, head: ResponseHead | HeaderList) -> None:
+        self._count(200, b"")
         self._exchange.start(response_headers(head) if isinstance(head, ResponseHead) else head)
 
     async def write(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange.flow.write_paused:
             await exchange.drain()
-        self._note(200, data)
+        self._count(200, data)
         exchange.write(data)
 
     async def finish(self) -> None:
@@ -147,18 +142,19 @@ class ResponseWriter:
         await self._exchange.drain()
         self._exchange.write(b"", last=True)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
+        """Close the connection, so that the client sees an incomplete response."""
         self.ended = True
         self._exchange.transport.close()
 
     def stop(self) -> None:
-        """The shutdown's patience with this request is over."""
+        """Cancel the request: the gateway stops."""
         self.stopping = True
         if self.task is not None:
             self.task.cancel()
 
-    def _note(self, status: int, data: bytes) -> None:
-        self.begun = True
+    def _count(self, status: int, data: bytes) -> None:
+        self.started = True
         self.status = status
         if data:
             if not self.sent:
@@ -170,7 +166,7 @@ class ResponseWriter:
 
 
 def check_length(declared: int | None, *, limit: int) -> None:
-    """Raises TooLarge for a body that its head says is too large."""
+    """Raises TooLarge for a body whose declared length is above the limit."""
     if declared is not None and declared > limit:
         raise _too_large(declared, limit)
 

@@ -273,7 +273,7 @@ class McpHttp:
         if message and "id" not in message:
             # No notification of a modern client has an effect. It cancels a request by closing the
             # response.
-            await output.whole(202, [], b"")
+            await output.respond(202, [], b"")
             return
         fault = malformed(value) if kind_of(value) != "request" else modern_fault(head, message)
         if fault is None and message["method"] == "tools/call":
@@ -293,15 +293,15 @@ class McpHttp:
             self._legacy.endless.add(stream)
         task = asyncio.create_task(self._ask(client, message, server=server))
         try:
-            output.mind_hang_up()
+            output.cancel_on_disconnect()
             await self._responder.carry(stream, output, ResponseManner(events=endless), status=task)
         except asyncio.CancelledError:
             # The client is gone, or the gateway stops. Nothing else cancels this task, so it ends
             # here.
-            output.no_longer()
+            output.ignore_disconnect()
             await cut_short(output)
         finally:
-            output.no_longer()
+            output.ignore_disconnect()
             self._legacy.endless.discard(stream)
             task.cancel()
             await asyncio.wait((task,))

@@ -45,7 +45,7 @@ CODE_OF_STATUS: Final[Mapping[int, str]] = {
 
 
 class RestOutput(Protocol):
-    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, /) -> None: ...
+    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, /) -> None: ...
 
 
 class RestRoutes:
@@ -53,7 +53,7 @@ class RestRoutes:
 
     async def list_tools(self, gateway: ToolBackend, caller: Caller, output: RestOutput) -> None:
         body = msgspec.json.encode({"tools": await gateway.tool_list(caller)})
-        await output.whole(200, [(b"content-type", b"application/json")], body)
+        await output.respond(200, [(b"content-type", b"application/json")], body)
 
     async def call_tool_route(
         self,
@@ -80,7 +80,7 @@ class RestRoutes:
     async def send_reply(self, reply: McpReply, output: RestOutput) -> None:
         if reply.error is None and not reply.reason:
             body = msgspec.json.encode(_plain(reply.result or {}))
-            await output.whole(200, [(b"content-type", b"application/json")], body)
+            await output.respond(200, [(b"content-type", b"application/json")], body)
             return
         status = STATUS_OF_REASON.get(reply.reason, 503) if reply.reason else 502
         await self.refuse(
@@ -115,7 +115,7 @@ class RestRoutes:
             head.append((b"www-authenticate", b"Bearer"))
         if isinstance(retry_after_ms, int | float):
             head.append((b"retry-after", b"%d" % max(1, round(retry_after_ms / 1000))))
-        await output.whole(status, head, msgspec.json.encode({"error": error}))
+        await output.respond(status, head, msgspec.json.encode({"error": error}))
 
 
 def _plain(result: Json) -> Json:

@@ -85,12 +85,12 @@ class SessionHttp:
                 await self._respond(session, stream, output, ResponseManner(events=not forms.json))
             else:
                 over()
-                await output.whole(400, [JSON], msgspec.json.encode(already_running(value)))
+                await output.respond(400, [JSON], msgspec.json.encode(already_running(value)))
         elif kind == "none":
             await refuse(malformed(value), output)
         else:
             session.receive(value)
-            await output.whole(202, [], b"")
+            await output.respond(202, [], b"")
 
     async def _batch(
         self, session: LegacySession, value: list[Any], forms: Accepted, output: HttpOutput
@@ -102,7 +102,7 @@ class SessionHttp:
         over = self._on_finished(session, stream, output)
         if not start_all(session, value, stream, done=over):
             over()
-            await output.whole(202, [], b"")
+            await output.respond(202, [], b"")
             return
         await self._respond(session, stream, output, ResponseManner(events=not forms.json, batch=True))
 
@@ -137,16 +137,16 @@ class SessionHttp:
         # Be the reader from the first message on.
         reader = stream.take() if after is None else 0
         try:
-            output.mind_hang_up()
+            output.cancel_on_disconnect()
             if after is None:
                 await self._responder.carry(stream, output, manner)
             else:
                 await self._responder.flow(stream, output, manner, after=after)
         except asyncio.CancelledError:
-            output.no_longer()
+            output.ignore_disconnect()
             await cut_short(output)
         finally:
-            output.no_longer()
+            output.ignore_disconnect()
             stream.leave(reader)
             session.used = self.sessions.clock()
 
@@ -198,7 +198,7 @@ class SessionHttp:
             await self._without_session(head, request, output)
             return
         self.sessions.end(session)
-        await output.whole(200, [], b"")
+        await output.respond(200, [], b"")
 
     async def _without_session(self, head: McpHeaders, request: McpRequest, output: HttpOutput) -> None:
         """405 for a client that never had a session, 404 for one whose session has ended."""
@@ -218,13 +218,13 @@ class SessionHttp:
         path = request.path.rstrip("/").encode("utf-8", "replace")
         first = b"event: endpoint\ndata: %b?sessionId=%b\n\n" % (path, session.session.encode())
         try:
-            output.mind_hang_up()
+            output.cancel_on_disconnect()
             await self._responder.flow(session.stream, output, ResponseManner(), first=first)
         except asyncio.CancelledError:
-            output.no_longer()
+            output.ignore_disconnect()
             await cut_short(output)
         finally:
-            output.no_longer()
+            output.ignore_disconnect()
             self.endless.discard(session.stream)
             self.sessions.end(session)
 
@@ -245,7 +245,7 @@ class SessionHttp:
             if not session.start(value, session.stream, done=release):
                 release()
                 session.stream.put(already_running(value))
-        await output.whole(202, [(b"content-type", b"text/plain")], b"Accepted")
+        await output.respond(202, [(b"content-type", b"text/plain")], b"Accepted")
 
 
 def no_session(id: str | int | None) -> ProtocolRefusal:

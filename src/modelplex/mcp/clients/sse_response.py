@@ -33,18 +33,18 @@ COMMENT: Final = b":\n\n"
 class HttpOutput(Protocol):
     """The response side of one HTTP request; implemented in `server`."""
 
-    begun: bool
+    started: bool
     stopping: bool
 
     async def body(self, *, limit: int, declared: int | None) -> bytes: ...
     def keep_body(self) -> Callable[[], None]: ...
-    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, /) -> None: ...
-    async def begin(self, headers: list[tuple[bytes, bytes]], /) -> None: ...
+    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, /) -> None: ...
+    async def start(self, headers: list[tuple[bytes, bytes]], /) -> None: ...
     async def write(self, data: bytes) -> None: ...
     async def finish(self) -> None: ...
-    def cut(self) -> None: ...
-    def mind_hang_up(self) -> None: ...
-    def no_longer(self) -> None: ...
+    def abort(self) -> None: ...
+    def cancel_on_disconnect(self) -> None: ...
+    def ignore_disconnect(self) -> None: ...
 
 
 class ResponseManner(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,9 +101,9 @@ class SseResponder:
         code = await status if status is not None else 200
         body = answers_of(items) if manner.batch else items[-1][1] if items else b""
         if body:
-            await output.whole(code, [JSON, *manner.names], body)
+            await output.respond(code, [JSON, *manner.names], body)
         else:
-            await output.whole(202, [*manner.names], b"")
+            await output.respond(202, [*manner.names], b"")
 
     async def flow(
         self,
@@ -119,7 +119,7 @@ class SseResponder:
         """
         reader = stream.take()
         try:
-            await output.begin([*EVENTS, *manner.names])
+            await output.start([*EVENTS, *manner.names])
             stream.shown = manner.numbered
             if manner.primed and not stream.finished:
                 first += b"id: %b-%d\nretry: %d\ndata: \n\n" % (stream.key.encode(), after, RETRY_MS)
@@ -127,7 +127,7 @@ class SseResponder:
             while True:
                 items = stream.after(after)
                 if items and items[0][0] != after + 1:
-                    output.cut()  # the client can resume; it could not see a gap
+                    output.abort()  # the client can resume; it could not see a gap
                     return
                 if items:
                     await output.write(
@@ -141,7 +141,7 @@ class SseResponder:
                     await output.finish()
                     return
                 elif not await self._more(stream, output, after=after, reader=reader):
-                    output.cut()
+                    output.abort()
                     return
         finally:
             stream.leave(reader)
@@ -182,8 +182,8 @@ async def cut_short(output: HttpOutput) -> None:
     """End a response: with an error if the gateway stops, silently if the client is gone."""
     if not output.stopping:
         return
-    if output.begun:
-        output.cut()
+    if output.started:
+        output.abort()
     else:
         await refuse(
             ProtocolRefusal(503, INTERNAL_ERROR, "The gateway is shutting down; this was not finished."),
@@ -192,12 +192,12 @@ async def cut_short(output: HttpOutput) -> None:
 
 
 async def refuse(fault: ProtocolRefusal, output: HttpOutput, *, allow: str | None = None) -> None:
-    if output.begun:
-        output.cut()
+    if output.started:
+        output.abort()
         return
     head: list[tuple[bytes, bytes]] = [JSON]
     if allow is not None:
         head.append((b"allow", allow.encode()))
     if fault.status == 401:
         head.append((b"www-authenticate", b"Bearer"))
-    await output.whole(fault.status, head, msgspec.json.encode(fault.body()))
+    await output.respond(fault.status, head, msgspec.json.encode(fault.body()))
