@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from typing import Final
+
+from modelplex.core.fair_queue import FairQueue
 
 SHARE: Final = 0.75
 """Share of the slots left by other callers that one caller may use, so that hanging calls do not
@@ -43,11 +44,10 @@ class CallSlots:
         self.running = 0
         self._own: dict[str, int] = {}
         self._bytes: dict[str, int] = {}
-        self._queues: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
-        self._waiting = 0
+        self._waiting: FairQueue[tuple[int, asyncio.Future[None]]] = FairQueue()
 
     def __repr__(self) -> str:
-        return f"<CallSlots {self.running} of {self.limit} taken, {self._waiting} calls waiting>"
+        return f"<CallSlots {self.running} of {self.limit} taken, {len(self._waiting)} calls waiting>"
 
     async def take(self, owner: str, *, patience: float, size: int = 0) -> None:
         """Wait for a slot, at most `patience` seconds. Each successful `take` needs one `give_back`
@@ -55,15 +55,14 @@ class CallSlots:
 
         Raises: SlotsFull
         """
-        if owner not in self._queues and self._fits(owner):
+        own = self._waiting.count(owner)
+        if not own and self._fits(owner):
             self._grant(owner, size)
             return
-        own = len(self._queues.get(owner, ()))
-        if own >= WAITING_OF_ONE or self._waiting >= WAITING:
+        if own >= WAITING_OF_ONE or len(self._waiting) >= WAITING:
             raise SlotsFull(f"{self._taken(owner)}, which is the limit; {own} of this caller wait already.")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(owner, deque()).append((size, place))
-        self._waiting += 1
+        self._waiting.add(owner, (size, place))
         try:
             async with asyncio.timeout(patience):
                 await place
@@ -105,22 +104,13 @@ class CallSlots:
         """A call stops waiting. It may have got a slot in the same moment."""
         if place.done() and not place.cancelled():
             self.give_back(owner, size=size)
-            return
-        queue = self._queues.get(owner, deque())
-        if (size, place) in queue:
-            queue.remove((size, place))
-            self._waiting -= 1
-            if not queue:
-                del self._queues[owner]
+        else:
+            self._waiting.discard(owner, (size, place))
 
     def _serve(self) -> None:
         """Give free slots to waiting calls, round robin by caller."""
-        while (owner := next((each for each in self._queues if self._fits(each)), None)) is not None:
-            queue = self._queues.pop(owner)
-            size, place = queue.popleft()
-            self._waiting -= 1
-            if queue:
-                self._queues[owner] = queue  # the other callers come first now
+        while (owner := next(filter(self._fits, self._waiting), None)) is not None:
+            size, place = self._waiting.pop(owner)
             if not place.done():  # else its call was just cancelled
                 self._grant(owner, size)
                 place.set_result(None)

@@ -11,11 +11,11 @@ back. Slicing the work on the loop would make every pure reader and writer a gen
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from modelplex.core.fair_queue import FairQueue
 from modelplex.dialects.core.bounds import most_values
 
 Result = TypeVar("Result")
@@ -85,12 +85,11 @@ class Offload:
     def __init__(self, *, workers: int = WORKERS) -> None:
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="offload")
         self._free = workers
-        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._waiting: FairQueue[_Job] = FairQueue()
         self._busy: set[str] = set()
 
     def __repr__(self) -> str:
-        waiting = sum(map(len, self._waiting.values()))
-        return f"<Offload {len(self._busy)} running, {waiting} waiting, {self._free} free>"
+        return f"<Offload {len(self._busy)} running, {len(self._waiting)} waiting, {self._free} free>"
 
     async def run(self, work: Callable[[], Result], *, body: bytes, owner: str) -> Result:
         """Return what `work` returns, or raise what it raises: here where `body` is small, else in
@@ -101,13 +100,13 @@ class Offload:
             return work()
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         job = _Job(work, done)
-        self._waiting.setdefault(owner, deque()).append(job)
+        self._waiting.add(owner, job)
         del work
         self._start()
         try:
             result, error = await done
         except asyncio.CancelledError:
-            self._forget(owner, job)
+            self._waiting.discard(owner, job)  # it holds a body, and its turn may be seconds away
             raise
         if error is None:
             return result  # type: ignore[no-any-return]
@@ -116,32 +115,15 @@ class Offload:
         finally:
             del error, done  # an error holds this frame, which must not hold the error
 
-    def _forget(self, owner: str, job: _Job) -> None:
-        """Drop work that nobody awaits, unless it runs: it holds a body, and its turn may be
-        seconds away.
-        """
-        jobs = self._waiting.get(owner)
-        if jobs is None or job not in jobs:
-            return
-        jobs.remove(job)
-        if not jobs:
-            del self._waiting[owner]
-
     def _start(self) -> None:
         """Start as much work as there are free threads, the owner that waited longest first."""
-        for owner in tuple(self._waiting):
-            if not self._free:
+        while self._free:
+            owner = next((each for each in self._waiting if each not in self._busy), None)
+            if owner is None:
                 return
-            if owner in self._busy:
-                continue
-            jobs = self._waiting[owner]
-            job = jobs.popleft()
-            while jobs and not job.is_wanted:
-                job = jobs.popleft()
-            if jobs:
-                self._waiting.move_to_end(owner)
-            else:
-                del self._waiting[owner]
+            job = self._waiting.pop(owner)
+            while not job.is_wanted and self._waiting.count(owner):
+                job = self._waiting.pop(owner)
             if job.is_wanted:
                 self._free -= 1
                 self._busy.add(owner)

@@ -1,72 +1,73 @@
-"""Whose request is begun next on the event loop: each caller's in turn.
+"""Callers take turns starting requests on the event loop.
 
-Above it stand the listeners; below it asyncio. Requests that arrive at once would all be read in
-one pass of the loop, and thirty of one caller hold up the one of another by thirty times what one
-takes. So a pass begins some bytes of each caller's, and the rest waits for the passes after it.
+Requests that arrive at once would all be parsed in one iteration of the loop: thirty of one caller
+would delay another caller's by thirty times the time of one. So one iteration starts a limited
+number of bytes of each caller, and the rest waits for the next iterations.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+
+from modelplex.core.fair_queue import FairQueue
 
 BYTES_AT_ONCE = 16_384
-"""What one pass of the loop begins of one caller's requests: about a millisecond."""
+"""Bytes of one caller's requests that one iteration of the loop starts: about a millisecond."""
 OVERHEAD = 4_096
-"""Bytes that a request counts for beside its body: what any request takes, in the time that reading
-that many takes.
+"""Bytes that a request counts for beside its body: any request takes the time that parsing so many
+bytes takes.
 """
 CONTESTED_S = 1.0
-"""Seconds for which callers take turns after a request of another one. A caller that is alone does
-not wait for itself.
+"""Seconds for which callers take turns after a request of another caller. A caller that is alone
+does not wait.
 """
 
 
 class FairStart:
-    """Requests that are to begin, by the caller that they belong to."""
+    """The requests that wait to start, by caller."""
 
     def __init__(self) -> None:
-        self._begun: dict[str, int] = {}
+        self._started: dict[str, int] = {}
+        """Bytes that this iteration of the loop has started, by caller."""
         self._last_owner = ""
         self._contested_until = 0.0
-        self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
+        self._waiting: FairQueue[tuple[int, asyncio.Future[None]]] = FairQueue()
 
     def __repr__(self) -> str:
-        return f"<FairStart {sum(map(len, self._waiting.values()))} waiting>"
+        return f"<FairStart {len(self._waiting)} waiting>"
 
     async def take(self, owner: str, size: int) -> None:
-        """Returns when a request of `size` bytes may begin: at once, unless `owner` has begun
-        others in this pass of the loop.
+        """Return when a request of `size` bytes may start: at once, unless `owner` has started
+        BYTES_AT_ONCE in this iteration of the loop.
         """
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         if owner != self._last_owner:
             self._contested_until = now + CONTESTED_S if self._last_owner else 0.0
             self._last_owner = owner
         if now >= self._contested_until and not self._waiting:
             return
-        begun = self._begun
-        if owner in self._waiting or begun.get(owner, 0) > BYTES_AT_ONCE:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(owner, deque()).append((size, turn))
+        started = self._started
+        if self._waiting.count(owner) or started.get(owner, 0) > BYTES_AT_ONCE:
+            turn: asyncio.Future[None] = loop.create_future()
+            self._waiting.add(owner, (size, turn))
             await turn
             return
-        if not begun:
-            asyncio.get_running_loop().call_soon(self._pass)
-        begun[owner] = begun.get(owner, 0) + size + OVERHEAD
+        if not started:
+            loop.call_soon(self._start_next)
+        started[owner] = started.get(owner, 0) + size + OVERHEAD
 
-    def _pass(self) -> None:
-        """The next pass of the loop."""
-        begun = self._begun
-        begun.clear()
-        for owner, waiting in tuple(self._waiting.items()):
+    def _start_next(self) -> None:
+        """Start waiting requests of each caller, in the next iteration of the loop."""
+        waiting, started = self._waiting, self._started
+        started.clear()
+        for owner in tuple(waiting):
             taken = 0
-            while waiting and taken <= BYTES_AT_ONCE:
-                size, turn = waiting.popleft()
-                if not turn.done():  # else its caller has hung up
+            while waiting.count(owner) and taken <= BYTES_AT_ONCE:
+                size, turn = waiting.pop(owner)
+                if not turn.done():  # else the client disconnected
                     turn.set_result(None)
                     taken += size + OVERHEAD
-            if not waiting:
-                del self._waiting[owner]
-            begun[owner] = taken
-        if begun:
-            asyncio.get_running_loop().call_soon(self._pass)
+            started[owner] = taken
+        if started:
+            asyncio.get_running_loop().call_soon(self._start_next)
