@@ -16,6 +16,8 @@ import msgspec
 import pytest
 
 from modelplex.dialects.registry import DIALECTS
+from modelplex.mcp.clients import http as mcp_http
+from modelplex.mcp.clients.message_limits import read as read_message
 from modelplex.pipeline import sealed_policy
 from modelplex.pipeline.offload import LARGE
 from modelplex.server import app
@@ -110,3 +112,23 @@ async def test_a_caller_that_hangs_up_while_its_large_body_is_read_is_not_asked_
             held.let_go.set()
         assert (await asyncio.wait_for(running.record(), WAIT_S)).outcome == "client_closed"
         assert not up.seen
+
+
+@pytest.mark.parametrize("path", ["/mcp/v1/tools/one__echo/call", "/mcp/v1", "/mcp/v1/servers/one"])
+async def test_others_are_answered_while_a_large_body_of_a_tool_call_is_parsed(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both forms: the plain one, and MCP's."""
+    body = json.dumps({"text": "x" * (LARGE + 1)}).encode()
+    tool_server = '[mcp]\nenabled = true\n[[mcp.servers]]\nname = "one"\ncommand = "false"\n'
+    async with gateway(one("http://127.0.0.1:9/v1") + tool_server, folder=tmp_path) as running:
+        held = Held(read_message)
+        monkeypatch.setattr(mcp_http, "read", held)
+        large = asyncio.create_task(running.ask("POST", path, body))
+        try:
+            assert await asyncio.to_thread(held.began.wait, WAIT_S)
+            other = await asyncio.wait_for(running.ask("GET", "/health"), WAIT_S)
+            assert other.status == 200
+        finally:
+            held.let_go.set()
+        assert (await asyncio.wait_for(large, WAIT_S)).status in {400, 404, 406, 502, 503}

@@ -8,6 +8,7 @@ import itertools
 import json
 import shutil
 import stat
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ import pytest
 from modelplex.config import Config
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.clients import StdioConnections
+from modelplex.mcp.clients import stdio as stdio_module
+from modelplex.mcp.clients.message_limits import read as read_message
+from modelplex.pipeline.offload import MANY_VALUES, is_heavy
 from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_shares import ConnectionShares, bounds
-from modelplex.server.mcp_stdio import Stdio
+from modelplex.server.mcp_stdio import McpStdioListener
 from tests.mcp.clients.scripted import BOUND, ScriptedBackend, call, enveloped, request
 
 
@@ -68,7 +72,7 @@ async def harness(folder: Path, *, server: str | None = None, **config: Any) -> 
     settings = McpConfig(enabled=True, **config)
     lines = StdioConnections(backend, settings, ids=lambda: f"line-{next(ids)}", server=server)
     bodies = BodyMemory(total=300_000, share=100_000)
-    stdio = Stdio(
+    stdio = McpStdioListener(
         Unix(str(path)),
         lines,
         callers=CallerResolver(Config()),
@@ -368,3 +372,55 @@ async def test_who_has_as_many_connections_as_it_may_is_told_so(tmp_path: Path) 
         told = await third.hear()
         assert "max_connections_per_caller" in told["error"]["message"]
         assert await third.hear() is None
+
+
+async def test_a_large_line_is_parsed_in_a_thread_and_messages_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go, parse = threading.Event(), threading.Event(), read_message
+    lines: list[tuple[bool, bool]] = []
+
+    def held(line: bytes, *, max_depth: int) -> Any:
+        lines.append((is_heavy(line), threading.current_thread() is threading.main_thread()))
+        if is_heavy(line):
+            began.set()
+            assert go.wait(BOUND)
+        return parse(line, max_depth=max_depth)
+
+    async with harness(tmp_path) as there:
+        client, other = await there.client(), await there.client()
+        await client.begin()
+        monkeypatch.setattr(stdio_module, "read", held)
+        large = call("one__echo", {"numbers": [0] * (MANY_VALUES * 2)}, id=1)
+        client.say(large, call("one__echo", {}, id=2))
+        try:
+            assert await asyncio.to_thread(began.wait, BOUND)
+            await other.begin()  # the loop is free
+        finally:
+            go.set()
+        assert [(await client.hear())["id"] for _ in range(2)] == [1, 2]
+    assert {heavy for heavy, _ in lines} == {False, True}
+    assert all(heavy != on_loop for heavy, on_loop in lines)
+    assert there.bodies.used == 0
+
+
+async def test_a_connection_that_is_closed_while_a_large_line_is_parsed_frees_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def held(line: bytes, *, max_depth: int) -> Any:
+        del line, max_depth
+        began.set()
+        assert go.wait(BOUND)
+
+    monkeypatch.setattr(stdio_module, "read", held)
+    async with harness(tmp_path) as there:
+        client = await there.client()
+        client.say([0] * (MANY_VALUES * 4))
+        try:
+            assert await asyncio.to_thread(began.wait, BOUND)
+            await asyncio.wait_for(there.lines.close(), BOUND)
+            assert there.bodies.used == 0
+        finally:
+            go.set()

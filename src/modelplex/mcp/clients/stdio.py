@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from modelplex.config.settings import McpConfig
@@ -32,6 +33,7 @@ from modelplex.mcp.clients.session import (
     start_all,
 )
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_REQUEST, Json
+from modelplex.pipeline.offload import Offload
 
 BATCHING: Final = "2025-03-26"
 """The only revision with batches."""
@@ -111,12 +113,19 @@ class StdioConnections:
     """Serves connections to one server, or to all if `server` is None."""
 
     def __init__(
-        self, gateway: ToolBackend, config: McpConfig, *, ids: Callable[[], str], server: str | None = None
+        self,
+        gateway: ToolBackend,
+        config: McpConfig,
+        *,
+        ids: Callable[[], str],
+        server: str | None = None,
+        offload: Offload | None = None,
     ) -> None:
         self.gateway = gateway
         self.config = config
         self.server = server
         self._ids = ids
+        self._offload = offload if offload is not None else Offload()
         self._open: set[asyncio.Task[Any]] = set()
         self._ending: set[asyncio.Task[Any]] = set()
 
@@ -184,24 +193,36 @@ class StdioConnections:
                 return
             line, memory = found
             started = False
-            value = read(line, max_depth=self.config.max_depth) if line.strip() else None
-            if value is None:
-                pass
-            elif isinstance(value, ProtocolRefusal):
-                conversation.stream.put(value.body())
-            elif kind_of(value) == "batch":
-                started = self._batch(conversation, value, done=memory.release)
-            elif kind_of(value) != "request":
-                self._receive(conversation, value)
-            elif (fault := self._fault(conversation, value, fixed=fixed)) is not None:
-                conversation.stream.put(fault.body())
-            else:
-                fixed = True
-                started = conversation.start(value, conversation.stream, done=memory.release)
+            try:
+                value = await self._parsed(line, owner=conversation.caller.owner)
+                if value is None:
+                    pass
+                elif isinstance(value, ProtocolRefusal):
+                    conversation.stream.put(value.body())
+                elif kind_of(value) == "batch":
+                    started = self._batch(conversation, value, done=memory.release)
+                elif kind_of(value) != "request":
+                    self._receive(conversation, value)
+                elif (fault := self._fault(conversation, value, fixed=fixed)) is not None:
+                    conversation.stream.put(fault.body())
+                else:
+                    fixed = True
+                    started = conversation.start(value, conversation.stream, done=memory.release)
+                    if not started:
+                        conversation.stream.put(already_running(value))
+            finally:
                 if not started:
-                    conversation.stream.put(already_running(value))
-            if not started:
-                memory.release()
+                    memory.release()
+
+    async def _parsed(self, line: bytes, *, owner: str) -> Any:
+        """The JSON of a line, or a ProtocolRefusal; None for an empty line. Large lines are parsed
+        in a thread; the next line is read after that, so that messages keep their order.
+        """
+        if not line.strip():
+            return None
+        return await self._offload.run(
+            partial(read, line, max_depth=self.config.max_depth), body=line, owner=owner
+        )
 
     async def _line(
         self, conversation: ClientConversation, lines: StdioLineReader
