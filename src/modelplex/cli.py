@@ -110,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if os.environ.get(RUN_AS_VARIABLE):
-            from modelplex.server.run_as import give_up_root
+            from modelplex.server.run_as import drop_root
 
-            give_up_root(
+            drop_root(
                 os.environ[RUN_AS_VARIABLE], sockets=_sockets(arguments), config=_config_file(arguments)
             )
         return _alone(arguments) if arguments.command in ALONE else _run(arguments)
@@ -492,9 +492,9 @@ async def _all(reach: Reach, config: Config) -> Sequence[ProviderCheck]:
 
 
 async def _reach(config: Config) -> Sequence[ProviderCheck]:
-    from modelplex.server.reach import reach
+    from modelplex.server.reach import check_reach
 
-    return await reach(config)
+    return await check_reach(config)
 
 
 def served(config: Config) -> list[str]:

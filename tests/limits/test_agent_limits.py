@@ -1,4 +1,4 @@
-"""Rates, budgets and how much at once, with clocks of the test's own."""
+"""Rates, budgets and concurrency, with the test's own clocks."""
 
 import ast
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelplex.config import AgentConfig, BudgetConfig, RateConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import AgentLimited, BudgetExceeded
-from modelplex.limits import agent_limits as room
+from modelplex.limits import agent_limits
 from modelplex.limits.agent_limits import MERGED, MINUTE, AgentLimits, AgentUsage, Window
 
 CODER = Caller(listener="unix:/c.sock", kind="unix", agent="coder")
@@ -41,7 +41,7 @@ def use(of: AgentLimits, *, tokens: int = 0, usd: float = 0.0) -> None:
     of.settle(of.admit(CODER), tokens=tokens, usd=usd)
 
 
-def test_the_request_above_the_rate_is_refused_and_served_after_the_wait_that_was_named(
+def test_a_request_above_the_rate_is_refused_and_admitted_after_the_wait_in_the_refusal(
     clocks: Clocks,
 ) -> None:
     of = limits(clocks, rate=RateConfig(requests=2))
@@ -81,22 +81,24 @@ def test_tokens_are_counted_when_a_call_ends_and_the_next_one_waits_for_them(clo
     assert refused.value.retry_after == 50.0
 
 
-def test_one_more_than_may_run_at_once_is_refused_until_one_has_ended(clocks: Clocks) -> None:
+def test_a_request_above_the_concurrency_is_refused_until_one_has_ended(clocks: Clocks) -> None:
     of = limits(clocks, concurrent=1)
     ticket = of.admit(CODER)
     with pytest.raises(AgentLimited) as refused:
         of.admit(CODER)
     assert refused.value.code == "agent_concurrency_limited"
-    assert refused.value.retry_after is None  # nobody knows when the other one ends
+    assert refused.value.retry_after is None  # unknown: the other one may run for any time
     of.settle(ticket)
-    of.settle(ticket)  # the second time is nothing
+    of.settle(ticket)  # idempotent
     of.admit(CODER)
     with pytest.raises(AgentLimited):
         of.admit(CODER)
 
 
 @pytest.mark.parametrize(("per", "later"), [("day", "2026-02-01"), ("month", "2026-02-01"), ("total", None)])
-def test_a_budget_is_refused_until_its_period_is_over(clocks: Clocks, per: str, later: str | None) -> None:
+def test_a_used_up_budget_refuses_requests_until_its_period_ends(
+    clocks: Clocks, per: str, later: str | None
+) -> None:
     of = limits(clocks, budget=BudgetConfig(usd=1.0, per=per))  # type: ignore[arg-type]
     use(of, usd=0.6)
     use(of, usd=0.6)
@@ -113,7 +115,7 @@ def test_a_budget_is_refused_until_its_period_is_over(clocks: Clocks, per: str, 
         of.admit(CODER)
 
 
-def test_a_month_is_not_over_with_its_day(clocks: Clocks) -> None:
+def test_a_monthly_budget_does_not_end_with_the_day(clocks: Clocks) -> None:
     clocks.wall -= DAY  # the 30th
     of = limits(clocks, budget=BudgetConfig(tokens=10, per="month"))
     use(of, tokens=10)
@@ -122,7 +124,7 @@ def test_a_month_is_not_over_with_its_day(clocks: Clocks) -> None:
         of.admit(CODER)
 
 
-def test_a_clock_that_is_set_back_gives_no_second_budget(clocks: Clocks) -> None:
+def test_a_clock_that_is_set_back_does_not_renew_a_budget(clocks: Clocks) -> None:
     of = limits(clocks, budget=BudgetConfig(tokens=10, per="day"))
     use(of, tokens=10)
     clocks.wall -= DAY
@@ -130,35 +132,35 @@ def test_a_clock_that_is_set_back_gives_no_second_budget(clocks: Clocks) -> None
         of.admit(CODER)
 
 
-def test_what_was_spent_before_counts_and_what_is_spent_now_is_told(clocks: Clocks) -> None:
+def test_stored_spending_counts_and_new_spending_is_stored(clocks: Clocks) -> None:
     of = limits(clocks, budget=BudgetConfig(tokens=100, per="total"))
-    told: list[tuple[str, str, AgentUsage]] = []
-    of.remember(
+    stored: list[tuple[str, str, AgentUsage]] = []
+    of.use_store(
         {"coder": {"2025-12-31": AgentUsage(3, 60, 0.1)}, "gone": {"2025-12-31": AgentUsage(1, 1, 1.0)}},
-        lambda agent, day, spent: told.append((agent, day, spent)),
+        lambda agent, day, spent: stored.append((agent, day, spent)),
     )
     use(of, tokens=40, usd=0.25)
-    assert told == [("coder", "2026-01-31", AgentUsage(1, 40, 0.25))]
+    assert stored == [("coder", "2026-01-31", AgentUsage(1, 40, 0.25))]
     with pytest.raises(BudgetExceeded):
         of.admit(CODER)
 
 
-def test_an_agent_without_a_budget_is_not_written_down(clocks: Clocks) -> None:
+def test_the_spending_of_an_agent_without_a_budget_is_not_stored(clocks: Clocks) -> None:
     of = limits(clocks, rate=RateConfig(requests=5))
-    told: list[tuple[str, str, AgentUsage]] = []
-    of.remember({}, lambda agent, day, spent: told.append((agent, day, spent)))
+    stored: list[tuple[str, str, AgentUsage]] = []
+    of.use_store({}, lambda agent, day, spent: stored.append((agent, day, spent)))
     use(of, tokens=40)
-    assert not told
+    assert not stored
 
 
-def test_who_is_no_agent_has_no_limits(clocks: Clocks) -> None:
+def test_a_caller_that_is_no_agent_has_no_limits(clocks: Clocks) -> None:
     of = limits(clocks, rate=RateConfig(requests=1), concurrent=1)
     for _ in range(5):
         of.settle(of.admit(NOBODY), tokens=1_000_000)
     use(of)
 
 
-def test_a_new_config_changes_the_limits_and_not_what_was_used(clocks: Clocks) -> None:
+def test_a_new_config_changes_limits_and_keeps_what_was_used(clocks: Clocks) -> None:
     of = limits(clocks, budget=BudgetConfig(tokens=10))
     use(of, tokens=10)
     of.configure([])
@@ -168,7 +170,7 @@ def test_a_new_config_changes_the_limits_and_not_what_was_used(clocks: Clocks) -
         of.admit(CODER)
 
 
-def test_the_view_tells_limits_and_what_was_used_of_them(clocks: Clocks) -> None:
+def test_the_view_has_limits_and_use(clocks: Clocks) -> None:
     of = limits(
         clocks, rate=RateConfig(requests=2), budget=BudgetConfig(usd=5.0, per="day"), models=("gpt-*",)
     )
@@ -195,7 +197,7 @@ gaps = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), min_size=1, max
 
 
 @given(gaps, st.integers(1, 200))
-def test_a_window_forgets_nothing_early_and_its_wait_is_the_true_one(
+def test_a_window_forgets_nothing_early_and_its_wait_is_exact(
     steps: list[tuple[float, int]], limit: int
 ) -> None:
     window = Window()
@@ -215,9 +217,7 @@ def test_a_window_forgets_nothing_early_and_its_wait_is_the_true_one(
     if wait == 0.0:
         assert window.sum(now=now) < limit
     else:
-        assert (
-            least(now + wait - MERGED - 1e-6) >= limit
-        )  # not longer than it has to be, but for what was merged
+        assert least(now + wait - MERGED - 1e-6) >= limit  # no longer than needed, up to the merging
         assert window.sum(now=now + wait + 1e-6) < limit
 
 
@@ -229,13 +229,13 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
-def test_the_limits_ask_nothing_of_the_world() -> None:
-    assert room.__file__ is not None
-    imported = set(_imported(ast.parse(Path(room.__file__).read_text())))
+def test_the_module_does_no_io() -> None:
+    assert agent_limits.__file__ is not None
+    imported = set(_imported(ast.parse(Path(agent_limits.__file__).read_text())))
     assert imported <= {"__future__", "math", "collections", "datetime", "msgspec", "modelplex"}
 
 
-def test_a_request_that_came_to_nothing_is_withdrawn(clocks: Clocks) -> None:
+def test_a_withdrawn_request_counts_nowhere(clocks: Clocks) -> None:
     of = limits(clocks, rate=RateConfig(requests=2), concurrent=2)
     use(of)
     ticket = of.admit(CODER)
@@ -251,7 +251,7 @@ def test_a_request_that_came_to_nothing_is_withdrawn(clocks: Clocks) -> None:
         of.admit(CODER)
 
 
-def test_what_is_withdrawn_after_its_minute_is_not_taken_from_the_next(clocks: Clocks) -> None:
+def test_a_request_withdrawn_after_its_minute_changes_no_later_count(clocks: Clocks) -> None:
     of = limits(clocks, rate=RateConfig(requests=2))
     ticket = of.admit(CODER)
     clocks.now += MINUTE + 1
@@ -260,7 +260,7 @@ def test_what_is_withdrawn_after_its_minute_is_not_taken_from_the_next(clocks: C
     assert of.view()[0]["last_minute"] == {"requests": 1, "tokens": 0}
 
 
-def test_withdrawing_for_nobody_in_particular_does_nothing(clocks: Clocks) -> None:
+def test_withdrawing_for_a_caller_that_is_no_agent_does_nothing(clocks: Clocks) -> None:
     of = limits(clocks)
     of.withdraw(of.admit(NOBODY))
     assert of.view()[0]["running"] == 0
@@ -270,11 +270,11 @@ def test_withdrawing_for_nobody_in_particular_does_nothing(clocks: Clocks) -> No
     ("budget", "each"),
     [(BudgetConfig(tokens=100), {"tokens": 20}), (BudgetConfig(usd=1.0, per="day"), {"usd": 0.2})],
 )
-def test_calls_that_run_reserve_what_calls_take_on_average(
+def test_running_requests_reserve_the_average_of_earlier_ones(
     budget: BudgetConfig, each: dict[str, float], clocks: Clocks
 ) -> None:
     of = limits(clocks, budget=budget)
-    # Nothing is known of the first ones.
+    # No average is known yet.
     first = [of.admit(CODER) for _ in range(3)]
     for ticket in first:
         of.settle(ticket, **each)  # type: ignore[arg-type]
@@ -283,7 +283,7 @@ def test_calls_that_run_reserve_what_calls_take_on_average(
     with pytest.raises(AgentLimited, match="reserved by its 2 running requests") as refused:
         of.admit(CODER)
     assert (refused.value.status, refused.value.code) == (429, "agent_budget_reserved")
-    # One that ends cheaper leaves room, and who is alone is never refused.
+    # One that ends cheaper frees budget, and a single request is never refused.
     of.settle(running.pop())
     of.withdraw(running.pop())
     assert of.view()[0]["running"] == 0
@@ -294,7 +294,7 @@ def test_calls_that_run_reserve_what_calls_take_on_average(
         of.admit(CODER)
 
 
-def test_reservations_hold_for_agents_with_a_budget_alone(clocks: Clocks) -> None:
+def test_without_a_budget_nothing_is_reserved(clocks: Clocks) -> None:
     of = limits(clocks)
     use(of, tokens=10**9)
     for _ in range(10):

@@ -17,7 +17,7 @@ from modelplex.http_client import SendError
 from modelplex.pipeline.upstream import map_send_error
 from modelplex.records import log_fields
 from modelplex.records.record import AttemptRecord
-from modelplex.server.reach import reach
+from modelplex.server.reach import check_reach
 from tests.gateways import one
 from tests.processes import served
 from tests.records.test_log import FAILED, plain, record, shown, told
@@ -93,7 +93,7 @@ async def test_who_answers_with_an_error_is_not_said_to_give_no_answer(tmp_path:
     async with provider(answer({"error": {"message": "Who are you?"}}, status=401)) as up:
         path = tmp_path / "config.toml"
         path.write_text(one(up.url, name="keyless") + one("http://127.0.0.1:1", name="dead"))
-        results = await reach(load(str(path), environ={}))
+        results = await check_reach(load(str(path), environ={}))
     words = {result.provider: cli._word(result) for result in results}
     assert words == {"keyless": "failed", "dead": "no answer"}
     assert not any(result.sentence.startswith(result.provider) for result in results)

@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import os, sys, threading
-from modelplex.server.allocator import return_large_blocks
+from modelplex.server.process_setup import return_large_blocks
 
 MIB = 2**20
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.server.admission import MAX_HEADS
 from modelplex.server.connection_shares import (
     ConnectionBounds,
     ConnectionShares,
@@ -18,7 +19,6 @@ from modelplex.server.connection_shares import (
     ShareRefused,
     bounds,
 )
-from modelplex.server.head_memory import MAX_HEADS
 from tests.gateways import Running, gateway, one
 from tests.processes import CHAT, WAIT_S, chat, exchange, read_response, request
 from tests.upstreams import provider, stall

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import uvloop
 
-from modelplex.server import lingering as lingering_module
+from modelplex.server import connection_limits as limits_module
 from modelplex.server import listeners as serve_module
 from modelplex.server.connection_refusals import MAX_PIPELINED
 from modelplex.server.listeners import (
@@ -149,8 +149,8 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)
-    monkeypatch.setattr(serve_module, "LAST_WORDS_SECONDS", 0.3)
+    monkeypatch.setattr(limits_module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(serve_module, "STOPPING_SECONDS", 0.3)
     monkeypatch.setattr(serve_module, "CANCELLED_SECONDS", 0.3)
 
 
@@ -464,7 +464,7 @@ def test_a_caller_that_leaves_answers_unread_loses_the_oldest(
 
     with caplog.at_level(logging.WARNING, logger="modelplex.server"):
         run(main())
-    assert all("unread" in record.message or "took nothing" in record.message for record in caplog.records)
+    assert all("unread" in record.message or "read nothing" in record.message for record in caplog.records)
     assert caplog.records
 
 
@@ -556,8 +556,8 @@ def test_a_connection_whose_early_answer_left_a_small_rest_is_used_again(run: Ru
 def test_the_rest_of_a_body_is_not_read_for_ever(
     run: Run, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lingering_module, "LINGER_BYTES", 100_000)
-    monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 1000.0)
+    monkeypatch.setattr(limits_module, "LINGER_BYTES", 100_000)
+    monkeypatch.setattr(limits_module, "LINGER_SECONDS", 1000.0)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await say(send, b"no", status=413)

@@ -111,7 +111,7 @@ def test_a_process_that_did_not_close_itself_is_open(tmp_path: Path) -> None:
 
 def test_a_program_that_a_closed_process_starts_is_open_again() -> None:
     code = (
-        "import subprocess; from modelplex.server.process_hardening import become_undumpable; assert become_undumpable();"
+        "import subprocess; from modelplex.server.process_setup import become_undumpable; assert become_undumpable();"
         "import ctypes; assert ctypes.CDLL(None).prctl(3) == 0;"
         "subprocess.run(['cat', '/proc/self/environ'], check=True, stdout=subprocess.DEVNULL)"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelplex.server.run_as import RunAsError, User, give_up_root, owner_of
+from modelplex.server.run_as import RunAsError, User, drop_root, owner_of
 
 IMAGE = User(10001, 10001)
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="for root to try: folders of several users")
@@ -30,7 +30,7 @@ def test_a_user_other_than_root_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "setuid", change)
-    give_up_root("10001:10001")
+    drop_root("10001:10001")
 
 
 @pytest.mark.parametrize("written", ["modelplex", "10001", "1:2:3", ":"])
@@ -38,7 +38,7 @@ def test_what_names_no_user_is_refused(monkeypatch: pytest.MonkeyPatch, written:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("modelplex.server.run_as._is_host_root", lambda: True)
     with pytest.raises(RunAsError, match="is to be two numbers, uid:gid"):
-        give_up_root(written)
+        drop_root(written)
 
 
 def test_without_the_right_to_change_it_says_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,4 +49,4 @@ def test_without_the_right_to_change_it_says_how_to_start(monkeypatch: pytest.Mo
     monkeypatch.setattr("modelplex.server.run_as._is_host_root", lambda: True)
     monkeypatch.setattr(os, "setgroups", refuse)
     with pytest.raises(RunAsError, match=r"cannot become the user 10001 .* docker run --user 10001:10001"):
-        give_up_root("10001:10001")
+        drop_root("10001:10001")

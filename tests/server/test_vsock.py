@@ -12,7 +12,7 @@ from modelplex.server.address import ListenError, Vsock
 from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
-from modelplex.server.listeners import BoundSocket, Listening, as_pipe, bind_vsock, serve_at
+from modelplex.server.listeners import BoundSocket, Listening, as_unix_socket, bind_vsock, serve
 from modelplex.server.process import GatewayProcess
 from tests.gateways import WAIT_S
 
@@ -107,12 +107,12 @@ async def test_what_serves_a_port_of_vsock_asks_nothing_of_its_family(tmp_path: 
     plain = socket.create_server(("127.0.0.1", 0))
     where = plain.getsockname()
     loop = asyncio.get_running_loop()
-    door = BoundSocket(Vsock(PORT), plain)
+    bound = BoundSocket(Vsock(PORT), plain)
     listening = Listening(
-        [door], traffic=ConnectionRegistry(limits=ConnectionLimits(), loop=loop), stopping=asyncio.Event()
+        [bound], traffic=ConnectionRegistry(limits=ConnectionLimits(), loop=loop), stopping=asyncio.Event()
     )
     callers = CallerResolver(load(str(tmp_path / "config.toml"), environ={}))
-    door.server = await serve_at(door, gateway.app, listening=listening, loop=loop, callers=callers)
+    bound.server = await serve(bound, gateway.app, listening=listening, loop=loop, callers=callers)
     for target, status in (("/health", b"200"), ("/_internal/status", b"404")):
         reader, writer = await asyncio.open_connection(*where)
         # A Host that no TCP listener would serve.
@@ -126,15 +126,15 @@ async def test_what_serves_a_port_of_vsock_asks_nothing_of_its_family(tmp_path: 
 def test_a_guest_is_under_the_policy_of_sockets_and_nothing_is_known_of_its_network(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[server]\nvsock = 5\nattest = "off"\n[[providers]]\ntype = "demo"\n')
-    met = CallerResolver(load(str(file), environ={})).meet(None, listener="vsock:5", kind="vsock")
-    assert met.caller.sealed
-    assert met.caller.attested == PeerNetwork("unknown")
-    assert met.caller.owner == "vsock:5"
+    client = CallerResolver(load(str(file), environ={})).identify(None, listener="vsock:5", kind="vsock")
+    assert client.caller.sealed
+    assert client.caller.attested == PeerNetwork("unknown")
+    assert client.caller.owner == "vsock:5"
 
 
 def test_a_descriptor_changes_its_name_and_nothing_else() -> None:
     plain = socket.create_server(("127.0.0.1", 0))
     number = plain.fileno()
-    with as_pipe(plain) as renamed:
+    with as_unix_socket(plain) as renamed:
         assert (renamed.fileno(), renamed.family) == (number, socket.AF_UNIX)
         assert plain.fileno() == -1

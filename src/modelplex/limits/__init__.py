@@ -1,4 +1,3 @@
-"""Limits of agents: rates, budgets, concurrency, and the file that remembers what was spent.
-
-`agent_limits` decides and does no I/O; `budget_store` alone writes the file.
+"""Limits of agents: rates, budgets and concurrency, and the file of what was spent. `agent_limits`
+decides and does no I/O; `budget_store` writes the file.
 """

@@ -1,12 +1,10 @@
-"""What each agent has used, and whether its next request may go on. Both clocks are arguments, and
-what was spent is reported to a callback.
+"""Counts what each agent uses, and admits or refuses its next request. Clocks are arguments.
 
-`admit` is called before a request, and `settle` after it, or `withdraw` where none came.
+`admit` is called before a request; `settle` after it, or `withdraw` if none came.
 
-A rate is counted over the last minute: nothing is forgotten early, and the wait that a refusal
-names is exact. A budget is counted by days of UTC. Tokens and dollars are known when a request
-ends, so each running request reserves what the agent's requests took on average; requests that take
-more can exceed the budget.
+A rate is counted over the last minute: nothing is forgotten early, and the wait in a refusal is
+exact. A budget is counted by UTC days. Tokens and dollars are known when a request ends, so each
+running request reserves the average of the agent's requests; larger ones can exceed the budget.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ from modelplex.core.caller import Caller
 from modelplex.core.errors import AgentLimited, BudgetExceeded
 
 MINUTE = 60.0
-"""Seconds that a rate looks back."""
+"""Seconds over which a rate is counted."""
 MERGED = 0.25
-"""Seconds. So much longer than a minute is counted at most, and a refusal is never early."""
+"""Seconds within which requests share an entry: at most so much longer than a minute they count."""
 
 
 class AgentUsage(msgspec.Struct, frozen=True):
-    """What an agent used of what it pays for."""
+    """What an agent used."""
 
     requests: int = 0
     tokens: int = 0
@@ -44,12 +42,12 @@ class AgentUsage(msgspec.Struct, frozen=True):
 
 NOTHING = AgentUsage()
 Days = Mapping[str, AgentUsage]
-"""What was spent, by day of UTC ("2026-01-31")."""
+"""What was spent, by UTC day ("2026-01-31")."""
 
 
 class Window:
-    """A sum over the last minute. What comes within MERGED seconds is one entry and is forgotten as
-    one, so that a million requests take no more than some hundred.
+    """A sum over the last minute. Amounts within MERGED seconds share one entry, so that a million
+    requests take a few hundred.
     """
 
     __slots__ = ("_entries", "_sum")
@@ -72,22 +70,20 @@ class Window:
         return entry
 
     def take_back(self, amount: int, entry: LimitEntry) -> None:
-        """Undo an `add`, which returned this entry. One that is over a minute old may be forgotten
-        already.
-        """
-        if not entry.forgotten:
+        """Undo the `add` that returned this entry, unless the entry has expired."""
+        if not entry.expired:
             entry.amount -= amount
             self._sum -= amount
 
     def sum(self, *, now: float) -> int:
         while self._entries and self._entries[0].last + MINUTE <= now:
             entry = self._entries.popleft()
-            entry.forgotten = True
+            entry.expired = True
             self._sum -= entry.amount
         return self._sum
 
     def wait(self, limit: int, *, now: float) -> float:
-        """Seconds until the sum is below `limit`, 0 where it is already."""
+        """Seconds until the sum is below `limit`; 0 if it is already."""
         left = self.sum(now=now)
         if left < limit:
             return 0.0
@@ -99,16 +95,16 @@ class Window:
 
 
 class LimitEntry(msgspec.Struct):
-    """What came within MERGED seconds of `first`."""
+    """The amounts within MERGED seconds of `first`."""
 
     first: float
     last: float
     amount: int
-    forgotten: bool = False
+    expired: bool = False
 
 
 class Account:
-    """One agent's counters. `days` are those before this process and those of it."""
+    """One agent's counters. `days` is what it spent before this process."""
 
     def __init__(self, agent: AgentConfig, days: Days) -> None:
         self.agent = agent
@@ -117,12 +113,12 @@ class Account:
         self.running = 0
         self.refused = 0
         self._totals: dict[str, AgentUsage] = {}
-        self.remember(days)
+        self.add_days(days)
 
     def __repr__(self) -> str:
         return f"<Account {self.agent.name} {self.running} running, {self.spent('total', day='')}>"
 
-    def remember(self, days: Days) -> None:
+    def add_days(self, days: Days) -> None:
         for day, spent in days.items():
             self.use(spent, day=day)
 
@@ -135,15 +131,13 @@ class Account:
         return self._totals.get(period, NOTHING)
 
     def forget_before(self, day: str) -> None:
-        """Days and months that are over are in the total, and nobody asks for them again."""
+        """Drop past days and months. The total includes them."""
         for period in [one for one in self._totals if one and not day.startswith(one)]:
             del self._totals[period]
 
 
 class Ticket:
-    """One request that was let in, from `admit` to `settle`. `entry` is where it counts as a
-    request.
-    """
+    """One admitted request, from `admit` to `settle`. `entry` counts it for the rate."""
 
     __slots__ = ("account", "entry", "settled")
 
@@ -157,11 +151,7 @@ class Ticket:
 
 
 class AgentLimits:
-    """All agents of a config.
-
-    now    a clock that never goes back, in seconds
-    wall   Unix seconds
-    """
+    """All agents of a config. `now` is a monotonic clock, in seconds; `wall` gives Unix seconds."""
 
     def __init__(
         self,
@@ -172,44 +162,44 @@ class AgentLimits:
     ) -> None:
         self._now = now
         self._wall = wall
-        self._kept: Mapping[str, Days] = {}
-        self._keep: Callable[[str, str, AgentUsage], None] | None = None
-        self._known: dict[str, Account] = {}
+        self._stored: Mapping[str, Days] = {}
+        self._store: Callable[[str, str, AgentUsage], None] | None = None
+        self._all: dict[str, Account] = {}
+        """With those of agents that are no longer configured."""
         self._accounts: dict[str, Account] = {}
         self._today = ""
         self.configure(agents)
 
     def __repr__(self) -> str:
-        return f"<Limits of {len(self._accounts)} agents>"
+        return f"<AgentLimits of {len(self._accounts)} agents>"
 
     def configure(self, agents: Iterable[AgentConfig]) -> None:
-        """From here on these limits hold; what was used stays used."""
+        """Use these limits from now on. What was used still counts."""
         self._accounts = {}
         for agent in agents:
-            # An agent that was left out for a while comes back with what it had used.
-            account = self._known.get(agent.name) or Account(agent, self._kept.get(agent.name, {}))
+            account = self._all.get(agent.name) or Account(agent, self._stored.get(agent.name, {}))
             account.agent = agent
-            self._known[agent.name] = self._accounts[agent.name] = account
+            self._all[agent.name] = self._accounts[agent.name] = account
 
-    def remember(self, kept: Mapping[str, Days], keep: Callable[[str, str, AgentUsage], None]) -> None:
-        """`kept` is what each agent spent before this process; `keep(agent, day, spent)` is called
-        for what an agent with a budget spends from here on.
+    def use_store(self, stored: Mapping[str, Days], store: Callable[[str, str, AgentUsage], None]) -> None:
+        """`stored` is what each agent spent before this process. `store(agent, day, spent)` is
+        called for what an agent with a budget spends from now on.
         """
-        self._kept, self._keep = kept, keep
-        for name, account in self._known.items():
-            account.remember(kept.get(name, {}))
+        self._stored, self._store = stored, store
+        for name, account in self._all.items():
+            account.add_days(stored.get(name, {}))
 
-    def learn(self, agent: str, day: str, spent: AgentUsage) -> None:
-        """Another process spent this for an agent of the same name."""
-        if (account := self._known.get(agent)) is not None:
+    def add_foreign(self, agent: str, day: str, spent: AgentUsage) -> None:
+        """Count what another process spent for this agent."""
+        if (account := self._all.get(agent)) is not None:
             account.use(spent, day=day)
 
     def admit(self, caller: Caller) -> Ticket:
-        """Let a request in, and count it; `settle` ends it. Who is no agent has no limits.
+        """Count a request; `settle` ends it. Callers that are no agent have no limits.
 
         Raises:
             AgentLimited: too many requests or tokens in the last minute, with the exact wait; or
-                too many at once, also for what is left of the budget.
+                too many at once, also for the rest of the budget.
             BudgetExceeded: the budget is used up.
         """
         account = self._accounts.get(caller.agent)
@@ -225,9 +215,7 @@ class AgentLimits:
         return Ticket(account, entry)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """A request that was let in by its head never came to be one: its body did not come, or was
-        none. It counts nowhere.
-        """
+        """Undo `admit` for a request without a valid body. It counts nowhere."""
         account = ticket.account
         if account is None or ticket.settled:
             return
@@ -237,7 +225,7 @@ class AgentLimits:
             account.requests.take_back(1, ticket.entry)
 
     def settle(self, ticket: Ticket, *, tokens: int = 0, usd: float = 0.0) -> None:
-        """A request that was let in is over, and used so much. The second time it does nothing."""
+        """An admitted request has ended and used so much. Idempotent."""
         account = ticket.account
         if account is None or ticket.settled:
             return
@@ -248,11 +236,11 @@ class AgentLimits:
         spent, day = AgentUsage(1, tokens, usd), self._day()
         account.use(spent, day=day)
         budget = account.agent.budget
-        if self._keep is not None and (budget.usd is not None or budget.tokens is not None):
-            self._keep(account.agent.name, day, spent)
+        if self._store is not None and (budget.usd is not None or budget.tokens is not None):
+            self._store(account.agent.name, day, spent)
 
     def view(self) -> list[dict[str, object]]:
-        """What each agent may use and has used, in JSON's types."""
+        """What each agent may use and has used, as JSON values."""
         now, day = self._now(), self._day()
         return [_view(account, now=now, day=day) for account in self._accounts.values()]
 
@@ -279,11 +267,11 @@ class AgentLimits:
                 )
 
     def _day(self) -> str:
-        """Today in UTC. A clock that is set back does not give an agent its day again."""
+        """Today in UTC. A clock that is set back does not reset a day."""
         day = datetime.fromtimestamp(self._wall(), UTC).date().isoformat()
         if day > self._today:
             self._today = day
-            for account in self._known.values():
+            for account in self._all.values():
                 account.forget_before(day)
         return self._today
 
@@ -302,8 +290,8 @@ def _check_budget(name: str, budget: BudgetConfig, spent: AgentUsage) -> None:
 
 
 def _check_reserved(account: Account, spent: AgentUsage) -> None:
-    """Whether what is left of the budget is enough for the calls that run, each of them as much as
-    the average. A call that is alone is always let in.
+    """Raises AgentLimited if the running requests, each at the average, may use up the budget. A
+    single request is always admitted.
     """
     budget, whole = account.agent.budget, account.spent("total", day="")
     if not account.running or not whole.requests:

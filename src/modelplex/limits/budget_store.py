@@ -1,11 +1,11 @@
-"""What agents spent, in a SQLite file that survives the process, written by a thread of its own.
+"""What agents spent, in a SQLite file that outlives the process. A thread of its own writes it.
 
-At the start the file must be readable and writable (BudgetStoreError). A later write that fails (a
-full disk) loses nothing: what is to be added stays in memory, is counted as waiting, and is written
-with the next that succeeds.
+At the start the file must be readable and writable (BudgetStoreError). If a later write fails, as
+on a full disk, nothing is lost: the additions stay in memory and are written with the next write
+that succeeds.
 
-Additions are written, not sums, so that gateways can share the file; each reads what others have
-added. A budget is one, in however many processes.
+Additions are written, not sums, so that gateways can share the file and a budget: each reads what
+the others have added.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from modelplex.config.state_folder import make_state_folder
 from modelplex.limits.agent_limits import NOTHING, AgentUsage
 
 FILE = "agents.sqlite"
-FORM = 1
+SCHEMA_VERSION = 1
+"""A file of a later version is not opened."""
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-"""The version of the table. A file of a later one is not touched."""
 GATHER_S = 0.5
-"""How long additions are gathered before they are written: what a crash can lose."""
-PAUSE_S = 5.0
-"""Between two attempts at a file that cannot be written."""
-LOOK_S = 1.0
-"""Between two looks at what other gateways have added. It costs a read of shared memory where they
-have not.
+"""Seconds for which additions are gathered before they are written: what a crash can lose."""
+RETRY_S = 5.0
+"""Seconds between two attempts to write a file that cannot be written."""
+POLL_S = 1.0
+"""Seconds between two checks for additions of other gateways. Without any, a check reads shared
+memory.
 """
 LEAST_USD = 1e-9
-"""A smaller difference is what adding floats in another order comes to."""
+"""A smaller difference is a rounding error of adding floats in another order."""
 BUSY_S = 5.0
-"""How long to wait for another process that holds the file."""
+"""Seconds to wait for another process that has locked the file."""
 CLOSE_LIMIT_S = 10.0
-"""How long a stop waits for the last write."""
+"""Seconds for which `close` waits for the last write."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spent (
@@ -53,7 +53,7 @@ ON CONFLICT (agent, day) DO UPDATE SET requests = requests + excluded.requests, 
 
 
 class BudgetStoreError(Exception):
-    """The file cannot be used. The text is a sentence for the person who starts the gateway."""
+    """The file cannot be used. The text is a sentence for whoever starts the gateway."""
 
     @property
     def sentence(self) -> str:
@@ -61,42 +61,42 @@ class BudgetStoreError(Exception):
 
 
 class BudgetStore:
-    """One open file. `complain` is called on the writer's thread, once for each time that writing
-    begins to fail, and once when it goes on.
+    """One open file. `report_error` is called on the writer's thread when writing starts to fail,
+    and when it works again.
     """
 
-    def __init__(self, folder: Path, *, complain: Callable[[str], None]) -> None:
-        """Open the file, and make it where there is none. Blocks; raises LedgerError."""
+    def __init__(self, folder: Path, *, report_error: Callable[[str], None]) -> None:
+        """Open the file, or create it. Blocks. Raises BudgetStoreError."""
         self.path = folder / FILE
         self.failures = 0
-        """Writes that failed since the start."""
-        self.kept: dict[str, dict[str, AgentUsage]] = {}
-        """What the file said when it was opened: by agent and day."""
-        self.learned: Callable[[str, str, AgentUsage], None] | None = None
-        """Called on the writer's thread with what other gateways have added since: agent, day, and
-        how much.
+        """Failed writes since the start."""
+        self.stored: dict[str, dict[str, AgentUsage]] = {}
+        """The content of the file when it was opened, by agent and day."""
+        self.on_foreign: Callable[[str, str, AgentUsage], None] | None = None
+        """Called on the writer's thread with the additions of other gateways: agent, day, amount.
         """
-        self._known: dict[tuple[str, str], AgentUsage] = {}
+        self._last_read: dict[tuple[str, str], AgentUsage] = {}
+        """The content that was read last, with this process's own additions since."""
         self._version = 0
-        self._complain = complain
+        self._report_error = report_error
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], AgentUsage] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
         try:
             make_state_folder(folder)
-            # Made readable to nobody else before anything is in it.
+            # Created with its mode, before it has any content.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._database = self._opened()
+            self._database = self._open()
         except (OSError, sqlite3.Error) as error:
             raise BudgetStoreError(
                 f"what agents spent cannot be kept in {self.path}: {_reason(error)}."
             ) from None
-        self._writer = threading.Thread(target=self._write_all, name="ledger", daemon=True)
+        self._writer = threading.Thread(target=self._run, name="budget-store", daemon=True)
         self._writer.start()
 
     def __repr__(self) -> str:
-        return f"<Ledger {self.path} {self.waiting} waiting, {self.failures} failures>"
+        return f"<BudgetStore {self.path} {self.waiting} waiting, {self.failures} failures>"
 
     @property
     def waiting(self) -> int:
@@ -104,62 +104,62 @@ class BudgetStore:
         return len(self._waiting)
 
     def add(self, agent: str, day: str, spent: AgentUsage) -> None:
-        """Note what was spent. Does not block."""
+        """Add what was spent. Does not block."""
         with self._lock:
             self._waiting[agent, day] = self._waiting.get((agent, day), NOTHING).plus(spent)
         self._wake.set()
 
     def close(self) -> bool:
-        """Write what waits. Blocks; False where it could not be written."""
+        """Write what waits. Blocks. False if it could not be written."""
         self._closing.set()
         self._wake.set()
         self._writer.join(CLOSE_LIMIT_S)
         return not self._writer.is_alive() and not self._waiting
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            (form,) = database.execute("PRAGMA user_version").fetchone()
-            if form > FORM:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version > SCHEMA_VERSION:
                 raise sqlite3.DatabaseError("a later version of Modelplex wrote it")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             database.execute(_SCHEMA)
-            # A write even where there is nothing new: a file that takes none is told now.
-            database.execute(f"PRAGMA user_version = {FORM}")
+            # Always a write: a file that cannot be written is reported now.
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._version = _version(database)
-            self._known = _all_spent(database)
-            for (agent, day), spent in self._known.items():
-                self.kept.setdefault(agent, {})[day] = spent
+            self._last_read = _all_spent(database)
+            for (agent, day), spent in self._last_read.items():
+                self.stored.setdefault(agent, {})[day] = spent
         except sqlite3.Error:
             database.close()
             raise
         return database
 
-    # --- on the thread ---
+    # On the writer's thread.
 
-    def _write_all(self) -> None:
+    def _run(self) -> None:
         failing = False
         while True:
-            if not self._wake.wait(LOOK_S):
-                self._look()
+            if not self._wake.wait(POLL_S):
+                self._poll()
                 continue
-            self._closing.wait(PAUSE_S if failing else GATHER_S)
-            # In this order: what is added after it was taken finds the signal down, and raises it.
+            self._closing.wait(RETRY_S if failing else GATHER_S)
+            # Clear before taking: an addition after that sets the event again.
             self._wake.clear()
             error = self._write()
             if error is not None:
                 self.failures += 1
                 self._wake.set()
                 if not failing:
-                    self._complain(
+                    self._report_error(
                         f"what agents spent cannot be written to {self.path} ({_reason(error)}); it is counted in memory"
                     )
             elif failing:
-                self._complain(f"what agents spent is written to {self.path} again")
+                self._report_error(f"what agents spent is written to {self.path} again")
             failing = error is not None
             if not failing:
-                self._look()
+                self._poll()
             if self._closing.is_set() and (failing or not self._waiting):
                 self._database.close()
                 return
@@ -180,14 +180,14 @@ class BudgetStore:
                     self._waiting[key] = spent.plus(self._waiting.get(key, NOTHING))
             return error
         for (agent, day), spent in taken.items():
-            self._known[agent, day] = self._known.get((agent, day), NOTHING).plus(spent)
+            self._last_read[agent, day] = self._last_read.get((agent, day), NOTHING).plus(spent)
         return None
 
-    def _look(self) -> None:
-        """Tell of what others have added. A file that cannot be read is told of when it is written
-        to.
+    def _poll(self) -> None:
+        """Report the additions of other gateways. A file that cannot be read is reported by the
+        next write.
         """
-        if self.learned is None:
+        if self.on_foreign is None:
             return
         try:
             version = _version(self._database)
@@ -197,17 +197,15 @@ class BudgetStore:
         except (OSError, sqlite3.Error):
             return
         self._version = version
-        before, self._known = self._known, now
+        before, self._last_read = self._last_read, now
         for (agent, day), spent in now.items():
             more = spent.plus(before.get((agent, day), NOTHING).negative())
             if more.requests or more.tokens or abs(more.usd) >= LEAST_USD:
-                self.learned(agent, day, more)
+                self.on_foreign(agent, day, more)
 
 
 def _version(database: sqlite3.Connection) -> int:
-    """Another number once another connection has written
-    (https://sqlite.org/pragma.html#pragma_data_version).
-    """
+    """Changes when another connection writes (https://sqlite.org/pragma.html#pragma_data_version)."""
     (version,) = database.execute("PRAGMA data_version").fetchone()
     return int(version)
 
@@ -218,8 +216,8 @@ def _all_spent(database: sqlite3.Connection) -> dict[tuple[str, str], AgentUsage
 
 
 def _counted(agent: object, day: object, counts: list[object]) -> AgentUsage:
-    """SQLite keeps a text in a column of numbers, and whoever wrote it may have written less than
-    nothing. Raises DatabaseError.
+    """Raises DatabaseError for text in a column of numbers, which SQLite allows, and for negative
+    numbers.
     """
     match counts:
         case [int(requests), int(tokens), float(usd)] if min(requests, tokens) >= 0 and 0 <= usd < math.inf:
@@ -227,7 +225,7 @@ def _counted(agent: object, day: object, counts: list[object]) -> AgentUsage:
                 return AgentUsage(requests, tokens, usd)
         case _:
             pass
-    raise sqlite3.DatabaseError(f"what it says of {agent!r} on {day!r} is no count")
+    raise sqlite3.DatabaseError(f"the row of {agent!r} on {day!r} is invalid")
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,4 @@
-"""Where to listen, as values. Above it: the command line, the config and `serve`. It opens nothing
-and resolves no name.
-"""
+"""Addresses of listeners, as values. It opens nothing and resolves no name."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 LOCALHOST = "127.0.0.1"
-"""What a port without a host means: the loopback, so that nothing is served to a network by leaving
-a word out.
-"""
+"""The host of an address without one: a missing host must not expose the gateway to a network."""
 
 HTTP_FORM = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.]+)?)\]|(?P<host>[^\s\[\]:/@]*)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -20,7 +16,7 @@ HTTP_FORM = re.compile(
 
 
 class ListenError(Exception):
-    """Listening was refused. The text is a sentence for the person who starts the gateway."""
+    """An address cannot be listened on. The text is a sentence for whoever starts the gateway."""
 
     @property
     def sentence(self) -> str:
@@ -28,7 +24,7 @@ class ListenError(Exception):
 
 
 class Tcp(msgspec.Struct, frozen=True, tag=True):
-    """HTTP on a port. Port 0 lets the system choose; a name is bound at each address that it
+    """HTTP on a port. Port 0 lets the system choose; a host name is bound at each address that it
     resolves to.
     """
 
@@ -37,7 +33,6 @@ class Tcp(msgspec.Struct, frozen=True, tag=True):
 
     @property
     def name(self) -> str:
-        """As in `scope["state"]["listener"]`."""
         return f"tcp:{self}"
 
     def __str__(self) -> str:
@@ -45,9 +40,9 @@ class Tcp(msgspec.Struct, frozen=True, tag=True):
 
 
 class Unix(msgspec.Struct, frozen=True, tag=True):
-    """HTTP on a socket file. `mode` is exact from the file's first moment (connecting needs write
-    permission); `group` is a group's name, None leaves the one that the system gives. `agent` is
-    whose socket it is, "" for nobody's in particular.
+    """HTTP on a socket file. The file has `mode` from its creation on; connecting needs write
+    permission. `group` is a group's name, None leaves the default one. `agent` names the agent
+    whose socket it is.
     """
 
     path: str
@@ -57,7 +52,6 @@ class Unix(msgspec.Struct, frozen=True, tag=True):
 
     @property
     def name(self) -> str:
-        """As in `scope["state"]["listener"]`."""
         return f"unix:{self.path}"
 
     def __str__(self) -> str:
@@ -65,13 +59,12 @@ class Unix(msgspec.Struct, frozen=True, tag=True):
 
 
 class Vsock(msgspec.Struct, frozen=True, tag=True):
-    """HTTP on a port of AF_VSOCK: for every virtual machine of this host."""
+    """HTTP on a port of AF_VSOCK, for every virtual machine of this host."""
 
     port: int
 
     @property
     def name(self) -> str:
-        """As in `scope["state"]["listener"]`."""
         return f"vsock:{self.port}"
 
     def __str__(self) -> str:
@@ -79,11 +72,12 @@ class Vsock(msgspec.Struct, frozen=True, tag=True):
 
 
 Address: TypeAlias = Tcp | Unix | Vsock
+"""`name` is the `listener` of `scope["state"]`."""
 
 
 def parse_http(text: str) -> Tcp:
-    """`host:port`, `[v6]:port`, or `:port` for the loopback. Raises ValueError with a sentence that
-    shows the form.
+    """Parse `host:port`, `[v6]:port`, or `:port` for the loopback. Raises ValueError with a
+    sentence that shows the form.
     """
     form = 'write "host:port" ("0.0.0.0:8080", "[::1]:8080"), or ":8080" for 127.0.0.1'
     found = HTTP_FORM.fullmatch(text)

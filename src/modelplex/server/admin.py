@@ -1,8 +1,7 @@
-"""What can be looked at: /health and the models for everybody, /_internal/* for the host.
+"""Read-only views: /health and the models for every caller, /_internal/* for the host.
 
-Above it stands the app, which has checked who asks by the time that a view is made; below it the
-gateway and the metrics, which are read and never changed. Views hold no
-secret: the config is redacted where it is made.
+The app checks the caller before a view is made. Views read the gateway and the metrics and change
+neither; they hold no secret, since the config is redacted where the view is written.
 """
 
 from __future__ import annotations
@@ -29,33 +28,32 @@ from modelplex.routing.circuits import ANY_KEY, EVERYBODY
 
 JSON = b"application/json"
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
-NAMED = 5
-"""Models that an agent is told of when it asks for one that is not among its own."""
+"""Returns a content type and a body."""
+LISTED_MODELS = 5
+"""Models that an error lists for an agent that named none of its own."""
 SHOWN_BREAKERS = 50
-"""Circuits of one provider that are shown, the open ones first: enough to see what is wrong, and
-models are names that callers make up.
+"""Circuits of one provider that are shown, the open ones first: callers invent model names, and
+each has a circuit.
 """
 _encode = msgspec.json.Encoder().encode
 
 
-class _Show(msgspec.Struct):
+class _ShowBody(msgspec.Struct):
     model: str = ""
     name: str = ""
 
 
 class MetricsSource(Protocol):
-    """What the metrics offer here."""
-
     def render(self) -> bytes: ...
 
 
 class AdminRoutes:
-    """The views. `config` is replaced when a new one is loaded."""
+    """The views. `config` and `token` are replaced when a config is loaded."""
 
     def __init__(
         self,
         config: Config,
-        meters: MetricsSource,
+        metrics: MetricsSource,
         *,
         addresses: Callable[[], list[str]],
         dropped: Callable[[], int],
@@ -64,18 +62,18 @@ class AdminRoutes:
     ) -> None:
         self.config = config
         self.token: Secret | None = config.server.internal_token
-        self._meters = meters
+        self._metrics = metrics
         self._addresses = addresses
         self._dropped = dropped
         self._agents = agents
         self._tools = tools
-        self._since = perf_counter()
+        self._started = perf_counter()
         self._views: Mapping[str, View] = {
-            "status": self._status,
-            "config": self._config,
-            "metrics": self._metrics,
+            "status": self._status_view,
+            "config": self._config_view,
+            "metrics": self._metrics_view,
             "agents": self._agents_view,
-            "mcp": self._mcp,
+            "mcp": self._mcp_view,
         }
 
     def view(self, name: str) -> View | None:
@@ -84,8 +82,8 @@ class AdminRoutes:
     async def health(
         self, gateway: Gateway, *, detail: bool, caller: Caller | None = None
     ) -> tuple[bytes, bytes]:
-        """That it is alive; in detail, also how the providers are to everybody and to
-        this caller.
+        """That the gateway runs; in detail, also its tool servers and the providers' circuits that
+        concern this caller.
         """
         report: dict[str, Any] = {"status": "ok", "service": "modelplex"}
         if detail:
@@ -98,37 +96,36 @@ class AdminRoutes:
                 report["tool_servers"] = [{"name": row["name"], "state": row["state"]} for row in tools]
         return JSON, _encode(report)
 
-    async def models(
-        self, gateway: Gateway, *, caller: Caller, write: Callable[[Mapping[str, str]], bytes]
-    ) -> tuple[bytes, bytes]:
-        """The models of this caller, written in its dialect."""
-        return JSON, write(await _known(gateway, caller))
-
-    async def own_view(
+    async def dialect_view(
         self, gateway: Gateway, *, caller: Caller, write: Callable[[Mapping[str, str]], bytes] | bytes
     ) -> tuple[bytes, bytes]:
-        """A page of the caller's dialect."""
-        return JSON, write if isinstance(write, bytes) else write(await _known(gateway, caller))
+        """A constant, or what a dialect writes of the caller's models, by name, with the provider
+        that would be tried first.
+        """
+        if isinstance(write, bytes):
+            return JSON, write
+        await gateway.catalog.wait_for_lists()
+        return JSON, write(gateway.catalog.directory.known(caller.models))
 
     async def model(
         self, gateway: Gateway, *, caller: Caller, name: str, write: Callable[[str, str], bytes]
     ) -> tuple[bytes, bytes]:
         """One model, by any name that a call could use. Raises UnknownModel."""
-        may_ask(gateway, caller, name)
+        check_model_allowed(gateway, caller, name)
         return JSON, write(name, await _owner(gateway, name, globs=caller.models))
 
     async def show(
         self, gateway: Gateway, body: bytes, caller: Caller, *, write: Callable[[str], bytes]
     ) -> tuple[bytes, bytes]:
-        """A page about the model that the body names. Raises BadRequest and UnknownModel."""
-        name = await gateway.offload.run(partial(_shown, body), body=body, owner=caller.owner)
-        may_ask(gateway, caller, name)
+        """The model that the body of /api/show names. Raises BadRequest and UnknownModel."""
+        name = await gateway.offload.run(partial(_model_to_show, body), body=body, owner=caller.owner)
+        check_model_allowed(gateway, caller, name)
         await gateway.catalog.candidates(name, globs=caller.models)
         return JSON, write(name)
 
-    async def _status(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        listing = gateway.catalog
-        served = {s.provider: s for s in listing.directory.served}
+    async def _status_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
+        catalog = gateway.catalog
+        served = {s.provider: s for s in catalog.directory.served}
         providers = [
             {
                 "name": name,
@@ -136,7 +133,7 @@ class AdminRoutes:
                 "base_url": upstream.base_url,
                 "models": list(served[name].known()),
                 "patterns": list(served[name].patterns),
-                "listing_fault": listing.faults.get(name),
+                "listing_fault": catalog.faults.get(name),
                 "keys": upstream.keys,
                 "breakers": _breakers(gateway, name),
             }
@@ -146,16 +143,16 @@ class AdminRoutes:
             "status": "ok",
             "service": "modelplex",
             "version": modelplex.__version__,
-            "uptime_seconds": round(perf_counter() - self._since, 3),
+            "uptime_seconds": round(perf_counter() - self._started, 3),
             "listeners": self._addresses(),
             "config": self.config.path,
             "providers": providers,
-            "aliases": dict(listing.directory.aliases),
+            "aliases": dict(catalog.directory.aliases),
             "log_lines_dropped": self._dropped(),
         }
         return JSON, _encode(status)
 
-    async def _config(self, gateway: Gateway) -> tuple[bytes, bytes]:
+    async def _config_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
         return JSON, _encode(redacted(self.config))
 
@@ -163,31 +160,31 @@ class AdminRoutes:
         del gateway
         return JSON, _encode(self._agents())
 
-    async def _mcp(self, gateway: Gateway) -> tuple[bytes, bytes]:
+    async def _mcp_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
         return JSON, _encode({"enabled": self.config.mcp.enabled, "servers": self._tools()})
 
-    async def _metrics(self, gateway: Gateway) -> tuple[bytes, bytes]:
+    async def _metrics_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
-        # In a thread: with many models it takes longer than a stream should wait.
-        return CONTENT_TYPE, await asyncio.to_thread(self._meters.render)
+        # In a thread: with many models rendering takes longer than a stream should wait.
+        return CONTENT_TYPE, await asyncio.to_thread(self._metrics.render)
 
 
-def _shown(body: bytes) -> str:
+def _model_to_show(body: bytes) -> str:
     """The model that a body of /api/show names. Raises BadRequest."""
     check_values(body)
     try:
-        asked = msgspec.json.decode(body, type=_Show)
+        members = msgspec.json.decode(body, type=_ShowBody)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The body is not one of /api/show: {error}.") from None
+        raise BadRequest(f"The body is not valid for /api/show: {error}.") from None
     except RecursionError:
-        raise BadRequest("The body is nested deeper than is read.") from None
-    return asked.model or asked.name
+        raise BadRequest("The body is nested too deeply.") from None
+    return members.model or members.name
 
 
-def may_look_inside(client: str, authorization: str | None, token: Secret | None) -> None:
-    """Raises PolicyDenied or Unauthorized. Without a token the loopback may; with one, whoever has
-    it, and nobody else.
+def check_admin_access(client: str, authorization: str | None, token: Secret | None) -> None:
+    """Without a configured token, clients on the loopback may read /_internal/; with one, only
+    clients that send it. Raises PolicyDenied or Unauthorized.
     """
     if token is None:
         if not _is_loopback(client):
@@ -210,29 +207,23 @@ def _is_loopback(client: str) -> bool:
         return False
 
 
-async def _known(gateway: Gateway, caller: Caller | None) -> dict[str, str]:
-    """Every name that this caller can ask for, with the provider that would be tried first."""
-    await gateway.catalog.wait_for_lists()
-    return gateway.catalog.directory.known(caller.models if caller is not None else ())
-
-
-def may_ask(gateway: Gateway, caller: Caller, name: str) -> None:
-    """Raises UnknownModel for a name that is not among the caller's models, be there such a model
-    or not.
+def check_model_allowed(gateway: Gateway, caller: Caller, name: str) -> None:
+    """Raises UnknownModel for a name that is not among the caller's models, whether or not such a
+    model exists.
     """
     if caller.may_ask(name):
         return
-    theirs = list(gateway.catalog.directory.known(caller.models))
-    served = f"It has: {', '.join(theirs[:NAMED])}." if theirs else "It has none yet."
-    more = " GET /models/v1/models lists all." if len(theirs) > NAMED else ""
+    allowed = list(gateway.catalog.directory.known(caller.models))
+    served = f"It has: {', '.join(allowed[:LISTED_MODELS])}." if allowed else "It has none yet."
+    more = " GET /models/v1/models lists all." if len(allowed) > LISTED_MODELS else ""
     raise UnknownModel(
         f"The agent {caller.agent!r} has no model {name!r} here. {served}{more}", param="model"
     )
 
 
 async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
-    """Who is known to serve the model to an agent whose models are `globs`; "" for an alias. Raises
-    UnknownModel.
+    """The provider that serves the model to an agent whose models are `globs`; "" for an alias.
+    Raises UnknownModel.
     """
     await gateway.catalog.wait_for_lists()
     directory = gateway.catalog.directory
@@ -245,10 +236,10 @@ async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
 
 
 def _breakers(gateway: Gateway, provider: str, caller: Caller | None = None) -> list[dict[str, Any]]:
-    """The circuits of this provider that are not well, the worst first. `key`, `model` and
-    `endpoint` are null where it is not about one of them; `caller` where it concerns everybody.
-    With `caller` those that concern others alone are left out, and what the provider said to
-    others: it may quote their requests.
+    """The circuits of this provider that are not closed, the worst first. `key`, `model` and
+    `endpoint` are null where the circuit is for all of them, `caller` where it is for every caller.
+    With `caller`, circuits of other callers are left out, and so are the reasons of shared ones: a
+    provider's error may quote another caller's request.
     """
     now = perf_counter()
     found = [one for one in gateway.circuits.standing() if one.name.provider == provider]

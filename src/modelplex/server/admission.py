@@ -1,9 +1,8 @@
-"""Admission control for request bodies: how many bytes are in memory, for whom, and whether more
-may come in. Pure: no clock and no socket.
+"""Admission control of memory: bodies of each caller, and unusually large heads. Pure.
 
-A body counts from its head, with the length that is declared there, or by what has arrived where
-none is declared, until its request is over. One caller has at most its share, and leaves as much
-free as it takes: however many callers use up their shares, another one's body still finds room.
+A body counts from its head on, with the declared length, or with what has arrived if none is
+declared, until its request is over. A caller has at most its share, and must leave as much free as
+it takes: however many callers use up their shares, the next caller's body still fits.
 """
 
 from __future__ import annotations
@@ -11,8 +10,16 @@ from __future__ import annotations
 from modelplex.core.errors import AgentLimited, Busy
 
 RETRY_AFTER = 1.0
-"""Seconds. Memory is free again when a request ends, which nobody can tell ahead; a second is what
-a short one takes.
+"""Seconds that a refusal suggests: the time of a short request. When one ends is not known."""
+
+USUAL_HEAD = 16_384
+"""Bytes of a head that are not counted; neither are USUAL_HEADERS headers. Clients send less."""
+USUAL_HEADERS = 256
+HEADER_COST = 160
+"""Bytes of memory for a header beside its text: most of what a short one takes."""
+MAX_HEADS = 16 * 1024 * 1024
+"""Bytes of all larger heads, incomplete or of running requests. Thousands of the largest size that
+is allowed would take hundreds of megabytes.
 """
 
 
@@ -31,15 +38,12 @@ class BodyMemory:
         return f"<BodyMemory {self.used} of {self.total} bytes, {len(self._held)} callers>"
 
     def configure(self, *, total: int, share: int) -> None:
-        """From here on these limits hold; what is held stays."""
+        """Use these limits from now on. What is held stays."""
         self.total, self.share = total, share
 
     def grow(self, owner: str, size: int) -> None:
-        """Count `size` bytes more for this caller.
-
-        Raises:
-            AgentLimited: the caller has more in flight than its share.
-            Busy: the process has no room for it.
+        """Count `size` more bytes for this caller. Raises AgentLimited above the caller's share,
+        and Busy if they would leave too little for other callers.
         """
         held = self._held.get(owner, 0) + size
         if held > self.share:
@@ -83,13 +87,49 @@ class Reservation:
         return f"<Reservation of {self.size} bytes for {self._owner}>"
 
     def reach(self, size: int) -> None:
-        """Hold `size` bytes in all. Raises what `BodyMemory.grow` raises."""
+        """Hold `size` bytes in all. Raises AgentLimited or Busy, as `BodyMemory.grow`."""
         if size > self.size:
             self._memory.grow(self._owner, size - self.size)
             self.size = size
 
     def release(self) -> None:
-        """The body is no longer in memory. The second time it does nothing."""
+        """Hold nothing. Idempotent."""
         if self.size:
             self._memory.shrink(self._owner, self.size)
             self.size = 0
+
+
+class HeadMemory:
+    """The bytes of the large heads of all connections."""
+
+    __slots__ = ("used",)
+
+    def __init__(self) -> None:
+        self.used = 0
+
+    def __repr__(self) -> str:
+        return f"<HeadMemory {self.used} of {MAX_HEADS} bytes>"
+
+
+class HeadReservation:
+    """The bytes of the large heads of one connection."""
+
+    __slots__ = ("_memory", "_size")
+
+    def __init__(self, memory: HeadMemory) -> None:
+        self._memory = memory
+        self._size = 0
+
+    def fits(self, size: int, *, headers: int) -> bool:
+        """Count a head of so many bytes and headers, if it is large. False if there is no memory
+        for it.
+        """
+        weight = size + HEADER_COST * headers
+        if weight > USUAL_HEAD + HEADER_COST * USUAL_HEADERS:
+            self._memory.used += weight - self._size
+            self._size = weight
+        return self._memory.used <= MAX_HEADS
+
+    def release(self) -> None:
+        self._memory.used -= self._size
+        self._size = 0

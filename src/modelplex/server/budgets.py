@@ -1,5 +1,5 @@
-"""The budgets of agents across restarts: opens the file of what was spent, and gives the limits
-what other gateways with the same file add.
+"""The budgets of agents across restarts and gateways: opens the file of what was spent, and
+adds what other gateways with the same file spend.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ class Budgets:
         self._lock = asyncio.Lock()
 
     async def open(self, config: Config) -> None:
-        """Open the file where an agent has a budget. Raises BudgetStoreError."""
+        """Open the file, if an agent has a budget. Raises BudgetStoreError."""
         async with self._lock:
             needed = any(agent.budget != BudgetConfig() for agent in config.agents)
             if self._store is not None or not needed:
                 return
             folder = state_folder(config.server.state_folder, environ=os.environ)
-            self._store = store = await asyncio.to_thread(BudgetStore, folder, complain=self._report_error)
-            self._limits.remember(store.kept, store.add)
+            self._store = store = await asyncio.to_thread(
+                BudgetStore, folder, report_error=self._report_error
+            )
+            self._limits.use_store(store.stored, store.add)
             loop = asyncio.get_running_loop()
 
-            def learned(agent: str, day: str, spent: AgentUsage) -> None:
+            def on_foreign(agent: str, day: str, spent: AgentUsage) -> None:
                 loop.call_soon_threadsafe(self._add_foreign, agent, day, spent)
 
-            store.learned = learned
+            store.on_foreign = on_foreign
 
     def open_after_reload(self, config: Config) -> None:
-        """As `open`, in the background; a failure is reported."""
+        """Open the file in the background. A failure is reported."""
         self._opening = asyncio.create_task(self._open_or_report(config))
 
     async def _open_or_report(self, config: Config) -> None:
@@ -51,11 +53,10 @@ class Budgets:
             self._report_error(error.sentence)
 
     def _add_foreign(self, agent: str, day: str, spent: AgentUsage) -> None:
-        """Another gateway with the same file spent this."""
         if self._store is not None:
-            days = self._store.kept.setdefault(agent, {})
+            days = self._store.stored.setdefault(agent, {})
             days[day] = days.get(day, NOTHING).plus(spent)
-        self._limits.learn(agent, day, spent)
+        self._limits.add_foreign(agent, day, spent)
 
     async def close(self) -> None:
         if self._opening is not None:
@@ -64,7 +65,7 @@ class Budgets:
             self._report_error(f"what agents spent last could not be written to {self._store.path}")
 
     def status(self) -> dict[str, object] | None:
-        """For `/_internal/agents`; None where there is no file."""
+        """For `/_internal/agents`. None if there is no file."""
         store = self._store
         if store is None:
             return None

@@ -1,9 +1,8 @@
-"""Who calls, and whether they may: from a connection and the headers of a request to a Caller.
+"""Resolves who sends a request: from a connection and the headers of a request to a Caller.
 
-Above it stand the listeners, which call `meet` once a connection, and the app, which calls `of` for
-each request; below it the config and `peer`. It knows no route and no model. A name is the host's
-to give: that of the agent whose socket it is, or whose token was sent. Any other key is nobody in
-particular.
+Listeners call `identify` for each connection, the app calls `resolve` for each request. Names come
+from the host: an agent is known by its socket or by the token that was sent. A request with any
+other API key belongs to no agent. This module knows no route and no model.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from modelplex.core.errors import PolicyDenied
 from modelplex.policy.bounds import bounds_of, rule_names
 from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
 
-Headers = Iterable[tuple[bytes, bytes]]
 Refusal = tuple[str, str]
+"""A sentence and an error code."""
 BEARER = b"bearer "
 KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
-"""Where the clients of each form put their API key."""
+"""Headers in which the clients of the dialects send an API key."""
 
 
 class AgentPolicy(msgspec.Struct, frozen=True):
-    """What a config says of one agent's callers, or of nobody's in particular, on one kind of
-    listener. `allow_uid` and `attest` are for its own socket.
+    """What the config says about one agent, or about callers that are no agent, on one kind of
+    listener. `allow_uid` and `attest` are for Unix sockets.
     """
 
     agent: str = ""
@@ -44,125 +43,124 @@ class AgentPolicy(msgspec.Struct, frozen=True):
 
 
 class ClientConnection(msgspec.Struct):
-    """What is known of a connection. `refused`, a sentence and a code, is said to each of its
-    requests; `terms` are those that `caller` was made by. `asked`: a request has come, and the host
-    was told of what there is to tell.
+    """Who is at the other end of a connection. `caller` was made with `policy`; every request gets
+    `refused`, if it is set. `reported`: the first request has come.
     """
 
     caller: Caller
-    terms: AgentPolicy | None = None
+    policy: AgentPolicy | None = None
     refused: Refusal | None = None
-    asked: bool = False
+    reported: bool = False
 
 
 class CallerResolver:
-    """The door book of a process. `report` is told, once a connection that asks for something, of a
-    caller that is refused (with the sentence), or is only warned of: it has a network, or cannot be
-    judged (None).
+    """Resolves the callers of a process. `report(caller, reason)` runs once per connection, at its
+    first request, if the caller is refused, or if `attest = "warn"` finds that it has a network or
+    may have one; then the reason is None.
     """
 
     def __init__(self, config: Config, *, report: Callable[[Caller, str | None], None] | None = None) -> None:
         self._report = report
         self.last_seen: dict[str, PeerNetwork] = {}
-        """What was attested last, by agent; "" for the sockets of nobody in particular."""
+        """The network of the last caller, by agent; "" is for sockets of no agent."""
         self.configure(config)
 
     def __repr__(self) -> str:
-        return f"<Callers {len(self._agents)} agents, {len(self._tokens)} tokens>"
+        return f"<CallerResolver {len(self._agents)} agents, {len(self._tokens)} tokens>"
 
     def configure(self, config: Config) -> None:
-        """From here on this config holds, for connections that are open too."""
+        """Use this config from now on, for open connections too."""
         self._agents = {agent.name: agent for agent in config.agents}
         self._tokens = {
             sha256(agent.token.reveal().encode()).digest(): agent.name
             for agent in config.agents
             if agent.token is not None
         }
-        self._terms: dict[tuple[Kind, str], AgentPolicy] = {}
+        self._policies: dict[tuple[Kind, str], AgentPolicy] = {}
         for kind in ("tcp", "unix", "vsock"):
             for name in ("", *self._agents):
-                self._terms[kind, name] = _terms(config, kind, self._agents.get(name))
+                self._policies[kind, name] = _policy(config, kind, self._agents.get(name))
 
-    def meet(
+    def identify(
         self, sock: PeerSocket | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""
     ) -> ClientConnection:
-        """A connection was accepted: who is at its other end. `agent` is whose socket it is. Reads
-        /proc where attestation is on, in a fraction of a millisecond.
+        """Identify the client of an accepted connection. `agent` is the one whose socket it is.
+        Reads /proc where attestation is on, in a fraction of a millisecond.
         """
-        terms = self._terms.get((kind, agent))
+        policy = self._policies.get((kind, agent))
         peer = credentials(sock) if kind == "unix" and sock is not None else None
         attested: PeerNetwork | None = None
         refused: Refusal | None = None
-        if kind == "unix" and terms is not None:
-            refused = _not_this_user(peer, terms)
-            if refused is None and terms.attest != "off" and sock is not None:
+        if kind == "unix" and policy is not None:
+            refused = _uid_refusal(peer, policy)
+            if refused is None and policy.attest != "off" and sock is not None:
                 attested = attest(sock, peer)
-                if terms.attest == "require":
-                    refused = _has_network(attested, peer)
+                if policy.attest == "require":
+                    refused = _network_refusal(attested, peer)
         elif kind == "vsock":
             attested = UNKNOWN
         caller = Caller(
             listener=listener, kind=kind, client=client, agent=agent, peer=peer, attested=attested
         )
-        met = ClientConnection(caller, refused=refused)
-        if terms is not None:
-            met.caller, met.terms = _under(caller, terms), terms
-        return met
+        if policy is not None:
+            caller = _with_policy(caller, policy)
+        return ClientConnection(caller, policy, refused)
 
-    def _tell(self, met: ClientConnection) -> None:
-        """At its first request, what was seen of a connection: one that asks for nothing, to see
-        whether somebody listens, is no caller yet.
+    def resolve(self, connection: ClientConnection, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Resolve the caller of one request. Raises PolicyDenied if the connection is refused, or
+        its agent is no longer configured.
         """
-        met.asked = True
-        caller, terms, attested = met.caller, met.terms, met.caller.attested
-        if attested is not None and terms is not None and caller.kind == "unix":
-            self.last_seen[terms.agent] = attested
-        warned = (
-            terms is not None
-            and terms.attest == "warn"
-            and attested is not None
-            and attested.reach != "isolated"
-        )
-        if self._report is not None and (met.refused is not None or warned):
-            self._report(caller, None if met.refused is None else met.refused[0])
-
-    def of(self, met: ClientConnection, headers: Headers) -> Caller:
-        """Who makes this request. Raises PolicyDenied where the connection is refused, or its agent
-        is no longer configured.
-        """
-        if not met.asked:
-            self._tell(met)
-        if met.refused is not None:
-            sentence, code = met.refused
+        if not connection.reported:
+            self._report_first_request(connection)
+        if connection.refused is not None:
+            sentence, code = connection.refused
             raise PolicyDenied(sentence, code=code)
-        caller = met.caller
-        if not caller.agent and self._tokens and (name := self._by_token(headers)):
-            return _under(caller, self._terms[caller.kind, name])
-        terms = self._terms.get((caller.kind, caller.agent))
-        if terms is None:
+        caller = connection.caller
+        if not caller.agent and self._tokens and (name := self._agent_of_token(headers)):
+            return _with_policy(caller, self._policies[caller.kind, name])
+        policy = self._policies.get((caller.kind, caller.agent))
+        if policy is None:
             raise PolicyDenied(
                 f"Policy: this socket is that of the agent {caller.agent!r}, which is no longer configured.",
                 code="agent_unknown",
             )
-        if terms is not met.terms:
-            met.caller, met.terms = _under(caller, terms), terms
-        return met.caller
+        if policy is not connection.policy:
+            connection.caller, connection.policy = _with_policy(caller, policy), policy
+        return connection.caller
 
-    def _by_token(self, headers: Headers) -> str | None:
+    def _report_first_request(self, connection: ClientConnection) -> None:
+        """A connection without a request, as of a client that checks whether the socket is live, is
+        not reported.
+        """
+        connection.reported = True
+        caller, policy, refused = connection.caller, connection.policy, connection.refused
+        attested = caller.attested
+        if attested is not None and policy is not None and caller.kind == "unix":
+            self.last_seen[policy.agent] = attested
+        warned = (
+            policy is not None
+            and policy.attest == "warn"
+            and attested is not None
+            and attested.reach != "isolated"
+        )
+        if self._report is not None and (refused is not None or warned):
+            self._report(caller, None if refused is None else refused[0])
+
+    def _agent_of_token(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         for name, value in headers:
             if name not in KEY_HEADERS:
                 continue
             token = value[len(BEARER) :] if value[: len(BEARER)].lower() == BEARER else value
-            # Looked up by its hash: how long that takes says nothing of how much of a guess was
-            # right.
+            # By its hash, so that the time of the look-up does not depend on how much of a guess
+            # is right.
             if (agent := self._tokens.get(sha256(token.strip()).digest())) is not None:
                 return agent
         return None
 
 
-def connecting(caller: Caller) -> str:
-    """Whose share a connection takes: its agent's, or that of one process, user or address on its
-    listener. A token is not known yet when a connection is accepted.
+def share_owner(caller: Caller) -> str:
+    """Whose share a connection counts for: its agent's; else that of one process, or of one
+    address, on its listener. Tokens are not known yet when a connection is accepted.
     """
     if caller.agent:
         return caller.owner
@@ -172,14 +170,14 @@ def connecting(caller: Caller) -> str:
     )
 
 
-def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy:
+def _policy(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy:
     policy, server = config.policy, config.server
-    usual = policy.http if kind == "tcp" else policy.socket
+    default = policy.http if kind == "tcp" else policy.socket
     allow = policy.allow
     opened = (*allow.everywhere, *(allow.http if kind == "tcp" else allow.socket))
     if agent is None:
         return AgentPolicy(
-            sealed=usual == "sealed",
+            sealed=default == "sealed",
             allowed=rule_names(opened),
             bounds=bounds_of(opened),
             allow_uid=frozenset(server.allow_uid),
@@ -187,7 +185,7 @@ def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy
         )
     return AgentPolicy(
         agent=agent.name,
-        sealed=(agent.policy or usual) == "sealed",
+        sealed=(agent.policy or default) == "sealed",
         allowed=rule_names((*opened, *agent.allow)),
         bounds=bounds_of((*opened, *agent.allow)),
         models=agent.models,
@@ -198,28 +196,28 @@ def _terms(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy
     )
 
 
-def _under(caller: Caller, terms: AgentPolicy) -> Caller:
+def _with_policy(caller: Caller, policy: AgentPolicy) -> Caller:
     return msgspec.structs.replace(
         caller,
-        agent=terms.agent,
-        sealed=terms.sealed,
-        allowed=terms.allowed,
-        bounds=terms.bounds,
-        models=terms.models,
-        tools=terms.tools,
-        priced_only=terms.priced_only,
+        agent=policy.agent,
+        sealed=policy.sealed,
+        allowed=policy.allowed,
+        bounds=policy.bounds,
+        models=policy.models,
+        tools=policy.tools,
+        priced_only=policy.priced_only,
     )
 
 
-def _not_this_user(peer: Peer | None, terms: AgentPolicy) -> Refusal | None:
-    if not terms.allow_uid or (peer is not None and peer.uid in terms.allow_uid):
+def _uid_refusal(peer: Peer | None, policy: AgentPolicy) -> Refusal | None:
+    if not policy.allow_uid or (peer is not None and peer.uid in policy.allow_uid):
         return None
     who = "a user that the kernel does not name" if peer is None else f"uid {peer.uid} (pid {peer.pid})"
     code = "uid_not_allowed"
     return f"Policy: this socket serves some users alone, and yours is {who}. The setting is allow_uid.", code
 
 
-def _has_network(attested: PeerNetwork, peer: Peer | None) -> Refusal | None:
+def _network_refusal(attested: PeerNetwork, peer: Peer | None) -> Refusal | None:
     if attested.reach == "isolated":
         return None
     pid = f"pid {peer.pid}" if peer is not None and peer.pid else "of another PID namespace"

@@ -1,12 +1,12 @@
 """One client connection: its requests in turn, its deadlines, and its end.
 
-The listeners open connections; request_reader.py reads requests, http_exchange.py writes responses,
-and the app between them is an ASGI callable. A connection knows neither routes nor models.
+request_reader.py reads requests, http_exchange.py writes responses, and the app between them is an
+ASGI callable. A connection knows no routes and no models.
 
-- A head, a body and an idle connection have a deadline each; connection_registry.py sweeps them.
-- Pipelined requests wait in turn, and a disconnect reaches the one that runs.
-- A refusal never lands in the middle of another response (`refuse`).
-- A response that is sent before its request was read to the end is not lost in a reset (`close`).
+- A head, a body and an idle connection each have a deadline; connection_registry.py checks them.
+- Pipelined requests wait in turn; a disconnect reaches the running one.
+- A refusal is never written into another response (`refuse`).
+- A response that is sent before its request was read completely is not lost in a reset (`close`).
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from uvicorn._types import ASGI3Application, HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.utils import get_remote_addr
 
-from modelplex.server.body_pace import BodyPace
+from modelplex.server.connection_limits import BodyPace, Lingering
 from modelplex.server.connection_refusals import MAX_PIPELINED, SLOW_BODY, SLOW_HEAD, too_many_connections
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.connection_shares import ConnectionPlace
 from modelplex.server.http_exchange import ExchangeTransport, HttpExchange
-from modelplex.server.lingering import Lingering
 from modelplex.server.request_reader import RequestReader
 
 log = logging.getLogger("modelplex.server")
 
 MAX_OVER_LIMIT = 256
-"""Connections above the limit that are sent a refusal. Those beyond are aborted."""
+"""Connections above the limit that get a refusal. Further ones are aborted."""
 
 
 class Connection(asyncio.Protocol):
@@ -55,28 +54,28 @@ class Connection(asyncio.Protocol):
         self.state = state
         self.server = server
         self.identify = identify
-        """Returns what stands as `client` in the state of each request, and whose share is used."""
+        """Returns the `client` in the state of each request, and the owner of the share."""
         self.transport: asyncio.Transport
         self.flow: FlowControl
         self.reader: RequestReader
         self.latest: HttpExchange
-        """The exchange whose request is being read, or was read last."""
+        """The exchange of the request that was or is read last."""
         self.queue: deque[HttpExchange] = deque()
         self.active: HttpExchange | None = None
-        """The exchange that the app is answering. Others wait in `queue`, the next one first."""
+        """The exchange that the app serves. Others wait in `queue`."""
         self.deadline = math.inf
         """On the loop's clock."""
         self.ignores_input = False
-        """What comes in is discarded: the connection is ending."""
+        """Discard all input: the connection is ending."""
         self.closing = False
         self.pending_refusal: bytes | None = None
-        """Sent when the exchanges before it are over."""
+        """Sent after the exchanges before it."""
         self.lingering = Lingering()
         self.place = ConnectionPlace(traffic.shares)
         self.body_pace = BodyPace(traffic.limits)
 
     def __repr__(self) -> str:
-        doing = "closing" if self.closing else "answering" if self.active else "waiting"
+        doing = "closing" if self.closing else "responding" if self.active else "waiting"
         queued = f", {len(self.queue)} queued" if self.queue else ""
         return f"<Connection {self.state['listener']} {self.reader.stage}, {doing}{queued}>"
 
@@ -84,7 +83,7 @@ class Connection(asyncio.Protocol):
         traffic = self.traffic
         self.transport = transport
         self.flow = FlowControl(transport)
-        # Before the first byte: later the pid at the other end may be another's.
+        # Before the first byte: later the pid may be another process's.
         client, caller = self.identify(transport)
         self.reader = RequestReader(
             self,
@@ -131,8 +130,8 @@ class Connection(asyncio.Protocol):
                 self.deadline = self.body_pace.deadline(self.loop.time())
 
     def eof_received(self) -> None:
-        # Half a close counts as a whole one: no HTTP client in use half-closes and waits, and a
-        # disconnect must show at once.
+        # A half-close counts as a disconnect, which must be noticed at once. No HTTP client in use
+        # half-closes and waits for the response.
         self.client_disconnected()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -142,7 +141,7 @@ class Connection(asyncio.Protocol):
         self.client_disconnected()
         self.place.release(self)
         self.traffic.remove(self)
-        # These refer to the connection; without them it needs no garbage collector.
+        # These refer to the connection; without the cycles it needs no garbage collector.
         self.active = None
         self.__dict__.pop("latest", None)
         self.reader.close()
@@ -162,7 +161,7 @@ class Connection(asyncio.Protocol):
     def queue_is_full(self) -> bool:
         return len(self.queue) >= MAX_PIPELINED
 
-    def head_begun(self) -> None:
+    def head_started(self) -> None:
         self.deadline = self.loop.time() + self.limits.header_timeout
 
     def request_started(self, scope: HTTPScope, *, expects_100: bool, keep_alive: bool) -> None:
@@ -199,11 +198,11 @@ class Connection(asyncio.Protocol):
         exchange.more_body = False
         exchange.message_event.set()
         if exchange.response_complete:
-            # The request has now been read after all: the connection can be used again.
+            # The rest of the request has been read: the connection can be used again.
             self.place.mark_idle(self)
             self.deadline = self.loop.time() + self.limits.keep_alive
         elif self.flow.read_paused and not self.queue:
-            # A disconnect must be seen while the app works.
+            # To notice a disconnect while the app works.
             self.flow.resume_reading()
 
     def start(self, exchange: HttpExchange) -> None:
@@ -226,8 +225,8 @@ class Connection(asyncio.Protocol):
             self.place.mark_idle(self)
             self.deadline = self.loop.time() + self.limits.keep_alive
         elif self.reader.stage == "body":
-            # Read on for a client that reads only when it has sent all. After `Expect:
-            # 100-continue` the next byte may be body or another request.
+            # Keep reading for a client that reads only after it has sent everything. After
+            # `Expect: 100-continue` the next byte may be body or another request.
             self.deadline = self.lingering.restart(unsent=0, now=self.loop.time())
             if self.reader.expects_100:
                 self.close()
@@ -241,11 +240,11 @@ class Connection(asyncio.Protocol):
         self.ignores_input = True
         reader, active = self.reader, self.active
         if reader.stage == "body" and self.latest.response_complete:
-            # It has its response; nobody reads a second one.
+            # The request has its response already.
             self.close()
             return
         if reader.stage == "body" and active is self.latest and active is not None:
-            # The body of the running request is at fault: the app learns that no more will come.
+            # The body of the running request is invalid or late: to the app, a disconnect.
             active.refused = True
             active.disconnected = True
             active.message_event.set()
@@ -255,7 +254,7 @@ class Connection(asyncio.Protocol):
                 return
         elif active is not None:
             if reader.stage == "body" and self.queue:
-                # Its request was still waiting; this is the response to it.
+                # The request was still queued; this is the response to it.
                 self.queue.pop()
             reader.stage = "between"
             self.pending_refusal = refusal
@@ -276,7 +275,7 @@ class Connection(asyncio.Protocol):
             self.refuse(SLOW_HEAD)
         elif self.reader.stage == "body" and not self.latest.response_complete:
             if self.flow.read_paused or self.latest.waiting_for_100_continue:
-                # The gateway is not reading, or has not asked for the body.
+                # The gateway does not read, or has not sent 100 Continue.
                 self.deadline = now + self.limits.body_timeout
                 self.body_pace.restart(now)
             else:
@@ -287,15 +286,15 @@ class Connection(asyncio.Protocol):
             self.deadline = math.inf
 
     def close(self) -> None:
-        """Close once all is written. Unread input would turn the close into a reset that may
-        overtake the response; in that case only the sending half is closed, and the rest is read
-        and discarded for a while.
+        """Close when everything is written. With unread input a close becomes a reset, which may
+        overtake the response; then only the sending half is closed, and input is discarded for a
+        while.
         """
         if self.closing:
             return
         unread = self.ignores_input or self.reader.stage != "between" or self.flow.read_paused
         self.ignores_input = self.closing = True
-        # All that is left is that the client reads the response, which nobody else has to wait for.
+        # Only the client's reading is left, and it should not count as a running request.
         self.place.mark_idle(self)
         self.deadline = self.lingering.restart(
             unsent=self.transport.get_write_buffer_size(), now=self.loop.time()
@@ -309,15 +308,13 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def abort(self, reason: str) -> None:
-        """Close at once, in the middle of a response, so that nobody takes it for a whole one."""
+        """Close at once, so that a response in progress is seen to be incomplete."""
         log.warning("aborted %r: %s", self, reason)
         self.traffic.unread.remove(self)
         self.transport.abort()
 
     def close_when_idle(self) -> None:
-        """The gateway stops: close now, or after the running response. Requests behind it are not
-        started.
-        """
+        """The gateway stops: close now or after the running response, and drop queued requests."""
         self.queue.clear()
         if self.active is None:
             self.close()
@@ -325,7 +322,7 @@ class Connection(asyncio.Protocol):
             self.active.keep_alive = False
 
     def make_room(self) -> bool:
-        """Close for another connection, where the client has read its responses. Without lingering:
+        """Close for another connection, if the client has read its responses. It does not linger:
         the file descriptor is needed.
         """
         if self.transport.get_write_buffer_size():
@@ -338,7 +335,7 @@ class Connection(asyncio.Protocol):
 def _scope_facts(
     transport: asyncio.Transport, *, server: tuple[str, int | None], state: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is alike in the scopes of a connection's requests."""
+    """The members that the scopes of all requests of a connection share."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -1,5 +1,5 @@
-"""Whole error responses that a connection sends itself, in OpenAI's error shape, when a request
-does not reach the app.
+"""Complete error responses, in OpenAI's error shape, that a connection sends itself for requests
+that do not reach the app.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import msgspec
 from modelplex.server.connection_shares import ShareRefused
 
 MAX_PIPELINED = 16
-"""Requests that wait behind a running one. No known client pipelines; each one waiting costs about
-2 kB.
-"""
+"""Requests that wait behind a running one, about 2 kB each. No known client pipelines."""
 
 
 def error_response(
     status: int, *, message: str, code: str, kind: str = "invalid_request_error", headers: str = ""
 ) -> bytes:
-    """A whole response in OpenAI's error shape, after which the connection ends."""
+    """A response after which the connection closes."""
     body = msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
@@ -39,13 +37,11 @@ def too_many_connections(refused: ShareRefused) -> bytes:
     )
 
 
-INVALID_HTTP = error_response(
-    400, code="invalid_http", message="What came in is not a valid HTTP/1.1 request."
-)
+INVALID_HTTP = error_response(400, code="invalid_http", message="This is not a valid HTTP/1.1 request.")
 TOO_MANY_PIPELINED = error_response(
     400,
     code="too_many_pipelined",
-    message=f"More than {MAX_PIPELINED} requests were sent ahead on one connection.",
+    message=f"More than {MAX_PIPELINED} requests were pipelined on one connection.",
 )
 SLOW_HEAD = error_response(
     408, code="request_timeout", message="The head of the request took too long to arrive."
@@ -53,7 +49,7 @@ SLOW_HEAD = error_response(
 SLOW_BODY = error_response(
     408,
     code="request_timeout",
-    message="The body of the request stopped arriving before it was complete, or came too slowly.",
+    message="The body of the request stopped arriving before it was complete, or arrived too slowly.",
 )
 HEAD_TOO_LARGE = error_response(
     431,
@@ -64,13 +60,13 @@ TOO_MANY_HEADS = error_response(
     503,
     code="heads_full",
     kind="overloaded",
-    message="Requests with unusually large heads take as much memory as they may; try again in a moment.",
+    message="Requests with large heads take all the memory that they may have; try again in a moment.",
     headers="retry-after: 1\r\n",
 )
 APP_FAILED = msgspec.json.encode(
     {
         "error": {
-            "message": "The gateway failed while answering; its log says why.",
+            "message": "The gateway failed; its log has the reason.",
             "type": "gateway_error",
             "param": None,
             "code": "gateway_error",

@@ -1,8 +1,5 @@
-"""The open connections and running exchanges of a process, and the sweep that enforces their
-deadlines.
-
-A deadline is a number on the connection. One timer compares all of them with the clock, so that a
-request which is in time costs no timer of its own.
+"""The open connections and running exchanges of a process. One timer checks the deadlines of all
+connections, so that a request needs no timer of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +7,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.admission import HeadMemory
+from modelplex.server.connection_limits import LINGER_SECONDS, ConnectionLimits
 from modelplex.server.connection_shares import ConnectionShares, bounds
-from modelplex.server.head_memory import HeadMemory
 from modelplex.server.http_exchange import HttpExchange
-from modelplex.server.lingering import LINGER_SECONDS
 from modelplex.server.unread_responses import UnreadResponses
 
 if TYPE_CHECKING:
@@ -22,8 +18,6 @@ if TYPE_CHECKING:
 
 
 class ConnectionRegistry:
-    """What goes on in a process."""
-
     def __init__(self, *, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
         self.limits = limits
         self.loop = loop
@@ -39,15 +33,15 @@ class ConnectionRegistry:
         self.heads = HeadMemory()
         self.unread = UnreadResponses(limits)
         self.refused: set[Connection] = set()
-        """Open connections above the limit, which are being sent a refusal."""
+        """Open connections above the limit, which get a refusal."""
         self.running: set[HttpExchange] = set()
         self.draining = False
         self.all_closed = asyncio.Event()
-        """Set when the last connection is closed while draining."""
+        """Set when the last connection closes while draining."""
         shortest = min(
             limits.header_timeout, limits.body_timeout, limits.keep_alive, limits.unread_grace, LINGER_SECONDS
         )
-        self.pace = min(1.0, shortest / 4)
+        self.sweep_seconds = min(1.0, shortest / 4)
         self.sweeper: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -58,7 +52,7 @@ class ConnectionRegistry:
         self.open.add(connection)
         # The timer runs only while there are connections: an idle process sleeps.
         if self.sweeper is None:
-            self.sweeper = self.loop.call_later(self.pace, self.sweep)
+            self.sweeper = self.loop.call_later(self.sweep_seconds, self.sweep)
 
     def remove(self, connection: Connection) -> None:
         self.open.discard(connection)
@@ -72,4 +66,4 @@ class ConnectionRegistry:
             late.expire(now)
         if self.unread:
             self.unread.abort_expired(now)
-        self.sweeper = self.loop.call_later(self.pace, self.sweep) if self.open else None
+        self.sweeper = self.loop.call_later(self.sweep_seconds, self.sweep) if self.open else None

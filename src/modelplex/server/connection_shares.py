@@ -1,10 +1,10 @@
-"""Fair shares of the connections of a process: which caller may have one more, and which idle
-connection is closed for it. Pure: no clock and no socket.
+"""Fair shares of a process's connections: which caller may have one more, and which idle connection
+is closed for it. Pure: no clock and no socket.
 
 There are four bounds: for the process, for one caller, for one listener, and for all sockets
-together, which leave a reserve to HTTP with the admin API. A caller is an agent, or else the
-process or address that connects. At a bound, the connection that has been idle longest is closed,
-of the caller that has the most. No caller loses one to another that has as many.
+together, which reserves the rest for HTTP with the admin API. A caller is an agent, or else a
+process or an address. At a bound, the longest idle connection of the caller with the most
+connections is closed. No caller loses one to a caller that has as many.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ from typing import Protocol
 import msgspec
 
 PER_LISTENER = 2
-"""One listener may have one connection in this many."""
+"""A listener may have one connection in this many."""
 PER_CALLER = 4
-"""One caller may have one in this many."""
+"""A caller may have one in this many."""
 RESERVE = 8
-"""One in this many is kept for HTTP."""
+"""One in this many is reserved for HTTP."""
 
 
 class IdleConnection(Protocol):
-    """A connection that may be closed for another."""
-
     def make_room(self) -> bool:
-        """Close now; no request is in progress. False where the client still reads a response."""
+        """Close now. False if the client still reads a response."""
         ...
 
 
 class ConnectionBounds(msgspec.Struct, frozen=True):
-    """Connections at a time, and those of them that are for HTTP alone."""
+    """Open connections; `reserved` of `total` are for HTTP only."""
 
     total: int
     per_listener: int
@@ -46,7 +44,7 @@ def bounds(
     per_caller: int | None = None,
     reserved: int | None = None,
 ) -> ConnectionBounds:
-    """The usual shares of `total` stand for what is None. A share is between 1 and `total`."""
+    """None stands for the default share of `total`. A share is between 1 and `total`."""
 
     def share(given: int | None, part: int) -> int:
         return max(1, min(total, total // part if given is None else given))
@@ -60,7 +58,7 @@ def bounds(
 
 
 class ShareHolder:
-    """A caller with `count` connections, of which `idle` are idle, longest first."""
+    """A caller with `count` connections; `idle` has the idle ones, the longest idle first."""
 
     __slots__ = ("caller", "count", "idle", "listener", "over_http")
 
@@ -76,7 +74,7 @@ class ShareHolder:
 
 
 class ShareRefused(msgspec.Struct, frozen=True):
-    """Why there is no room. 429 where the caller's own connections are too many, 503 otherwise."""
+    """Why there is no room. 429 if the caller has too many connections itself, else 503."""
 
     status: int
     message: str
@@ -96,20 +94,20 @@ class ConnectionShares:
         return f"<ConnectionShares {self.count} of {self.bounds.total}, {len(self._holders)} callers>"
 
     def enter(self, caller: str, *, listener: str, over_http: bool) -> ShareHolder | ShareRefused:
-        """Count one more connection of this caller, for which an idle one may be closed. `leave` is
-        its counterpart.
+        """Count one more connection of this caller, for which an idle one may be closed. `leave`
+        undoes it.
         """
         holder = self._holders.get(caller)
         if holder is None:
             holder = ShareHolder(caller, listener=listener, over_http=over_http)
         limits = self.bounds
-        if holder.count >= limits.per_caller and not self._made_room(holder, (holder,)):
+        if holder.count >= limits.per_caller and not self._make_room(holder, (holder,)):
             return ShareRefused(
                 429,
                 f"You have {holder.count} connections with a request in progress, and may have {limits.per_caller} connections "
                 "([server] max_connections_per_caller). Try again when one of them has ended.",
             )
-        if self._listeners.get(listener, 0) >= limits.per_listener and not self._made_room(
+        if self._listeners.get(listener, 0) >= limits.per_listener and not self._make_room(
             holder, [each for each in self._holders.values() if each.listener == listener]
         ):
             return ShareRefused(
@@ -121,25 +119,25 @@ class ConnectionShares:
         if (
             not over_http
             and self._sockets >= for_sockets
-            and not self._made_room(holder, [each for each in self._holders.values() if not each.over_http])
+            and not self._make_room(holder, [each for each in self._holders.values() if not each.over_http])
         ):
             return ShareRefused(503, _full(for_sockets, "sockets"))
-        if self.count >= limits.total and not self._made_room(holder, self._holders.values()):
+        if self.count >= limits.total and not self._make_room(holder, self._holders.values()):
             return ShareRefused(503, _full(limits.total, "this gateway"))
         self._holders[caller] = holder
         self._add(holder, 1)
         return holder
 
     def leave(self, holder: ShareHolder, connection: IdleConnection | None = None) -> None:
-        """Count one less; `connection` is needed where it may be among the idle ones."""
+        """Count one less. `connection` is needed if it may be idle."""
         if connection is not None:
             holder.idle.pop(connection, None)
         self._add(holder, -1)
         if not holder.count:
             self._holders.pop(holder.caller, None)
 
-    def _made_room(self, newcomer: ShareHolder, scope: Iterable[ShareHolder]) -> bool:
-        """Close an idle connection of these callers. False where none could be closed."""
+    def _make_room(self, newcomer: ShareHolder, scope: Iterable[ShareHolder]) -> bool:
+        """Close an idle connection of these callers. False if none can be closed."""
         fitting = [each for each in scope if each.idle and (each is newcomer or each.count > newcomer.count)]
         fitting.sort(key=lambda each: each.count, reverse=True)
         return any(connection.make_room() for holder in fitting for connection in tuple(holder.idle))
@@ -157,9 +155,9 @@ class ConnectionShares:
 
 
 class ConnectionPlace:
-    """The place of one connection in its caller's share. `holder` is None before it is taken, where
-    it was refused, and once it is released. It has no reference to its connection: a cycle of them
-    would be freed by the garbage collector alone.
+    """The place of one connection in its caller's share. `holder` is None before `take`, after a
+    refusal, and after `release`. It does not refer to its connection: only the garbage collector
+    would free such a cycle.
     """
 
     __slots__ = ("_shares", "holder")
@@ -171,7 +169,7 @@ class ConnectionPlace:
     def take(
         self, connection: IdleConnection, *, caller: str, listener: str, over_http: bool
     ) -> ShareRefused | None:
-        """Returns why there is no room. A connection begins idle."""
+        """Returns why there is no room, or None. A connection is idle at first."""
         entered = self._shares.enter(caller, listener=listener, over_http=over_http)
         if isinstance(entered, ShareRefused):
             return entered
@@ -189,7 +187,7 @@ class ConnectionPlace:
             self.holder.idle.pop(connection, None)
 
     def release(self, connection: IdleConnection) -> None:
-        """The place is free for another connection. The second time it does nothing."""
+        """Free the place for another connection. Idempotent."""
         holder, self.holder = self.holder, None
         if holder is not None:
             self._shares.leave(holder, connection)

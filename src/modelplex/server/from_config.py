@@ -1,4 +1,4 @@
-"""What the server reads from a config, as the values that its parts take. Opens nothing."""
+"""Reads a Config into the values that the parts of the server take. Opens nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def configured_addresses(config: Config) -> Sequence[Address]:
 
 
 def build_upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:
-    """By priority, then by their order in the file."""
+    """By priority, then in the order of the file."""
     built: dict[str, Upstream] = {}
     for provider in sorted(config.providers, key=lambda p: p.priority):
         row = TYPES[provider.type]
@@ -92,8 +92,8 @@ def connection_limits(config: Config) -> ConnectionLimits:
 
 def allowed_hosts_of(config: Config) -> Hosts:
     own = [parse_http(text).host for text in config.server.http]
-    # Only where a port is published, as the container image's environment says: elsewhere the
-    # config names all hosts.
+    # Only where the environment of the container image says that a port is published; elsewhere
+    # the config names all hosts.
     published = bool(os.environ.get(DEFAULT_HOST)) and bool({"0.0.0.0", "::"}.intersection(own))
     return Hosts(
         names=[*own, *config.server.allowed_hosts],
@@ -114,25 +114,25 @@ def secrets_of(config: Config) -> Iterator[str]:
 
 
 def restart_settings(config: Config) -> object:
-    """The settings that a reload cannot change, to be compared."""
+    """The settings that a reload cannot change, as a value to compare."""
     sockets = [
         (agent.name, agent.socket, agent.socket_mode, agent.socket_group)
         for agent in config.agents
         if agent.socket
     ]
-    lines = config.mcp.stdio_socket if config.mcp.enabled else None
+    stdio_socket = config.mcp.stdio_socket if config.mcp.enabled else None
     return (
         connection_limits(config),
         config.server.socket_mode,
         config.server.socket_group,
         sockets,
-        lines,
+        stdio_socket,
         config.log,
     )
 
 
 def callers_log_fields(config: Config) -> dict[str, object]:
-    """Fields of the log line `started`: the policies, the exceptions from them, and the agents."""
+    """Fields of the log line `started`: policies, open rules and agents."""
     fields: dict[str, object] = {"policy": {"sockets": config.policy.socket, "http": config.policy.http}}
     if exempt := exceptions(config):
         fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in exempt]
@@ -142,13 +142,13 @@ def callers_log_fields(config: Config) -> dict[str, object]:
 
 
 def unchanged_providers(old: Config, new: Config) -> frozenset[str]:
-    """The names of those that a reload does not change: their circuit breakers are kept."""
+    """The names of providers that a reload leaves unchanged: their circuit breakers are kept."""
     before = {provider.name: provider for provider in old.providers}
     return frozenset(p.name for p in new.providers if before.get(p.name) == p)
 
 
 def machine_id() -> bytes:
-    """The permanent id of this machine (machine-id(5)); its host name where it has none."""
+    """The permanent id of this machine (machine-id(5)), or its host name."""
     try:
         return MACHINE_ID.read_bytes().strip()
     except OSError:

@@ -1,7 +1,7 @@
-"""One HTTP request and its response: the ASGI scope, `receive` and `send`, and a shorter way to
-write responses for the gateway's own app.
+"""One HTTP request and its response: the ASGI scope, `receive` and `send`, and direct writes for
+the gateway's own app.
 
-uvicorn gives `send` and `receive`, flow control and 100-continue. The connection that owns the
+uvicorn provides `send` and `receive`, flow control and 100-continue. The connection that owns the
 exchange (connection.py) decides when it runs.
 """
 
@@ -21,21 +21,17 @@ from modelplex.server.connection_refusals import APP_FAILED
 log = logging.getLogger("modelplex.server")
 
 JOIN_LIMIT = 65_536
-"""Bytes of body up to which head and body are copied together: below it a copy costs less than a
-second buffer.
-"""
+"""Bytes of body up to which head and body are joined: a copy costs less than a second buffer."""
 
 
 class ClosableConnection(Protocol):
-    """What an exchange needs of its connection."""
-
     transport: asyncio.Transport
 
     def close(self) -> None: ...
 
 
 class ExchangeTransport:
-    """The transport for an exchange: `close` is that of the connection, which lingers."""
+    """The transport of an exchange. `close` is the connection's, which lingers."""
 
     __slots__ = ("close", "is_closing", "write", "writelines")
 
@@ -47,16 +43,16 @@ class ExchangeTransport:
 
 
 class HttpExchange(RequestResponseCycle):
-    """One request and its response. Where the app fails, the client sees it."""
+    """One request and its response. An app that fails gives an error or an incomplete response."""
 
     task: asyncio.Task[None] | None = None
     refused = False
-    """The connection has responded itself, since the body did not come or was invalid."""
+    """The connection has sent a refusal, since the body was late or invalid."""
     unwritten = b""
-    """A head that is written with the first piece of body."""
+    """A head that waits for the first piece of body."""
     on_disconnect: Callable[[], object] | None = None
-    """Called when the client disconnects while this exchange is running. The app finds the exchange
-    in `scope["exchange"]` and may set it.
+    """Called when the client disconnects while the app runs. The app may set it on
+    `scope["exchange"]`.
     """
 
     def __init__(
@@ -97,7 +93,7 @@ class HttpExchange(RequestResponseCycle):
                 log.error("the app returned before its response was complete: %r", self)
                 await self.fail()
         except Exception:
-            # The outermost loop of the process: unexpected errors of the app end here.
+            # The outermost loop of a request: unexpected errors of the app end here.
             log.exception("the app failed: %r", self)
             await self.fail()
         except asyncio.CancelledError:
@@ -107,16 +103,16 @@ class HttpExchange(RequestResponseCycle):
             running.discard(self)
             self.task = self.on_disconnect = None
             # The scope and the exchange refer to each other. An idle connection keeps its last
-            # exchange, without the head.
+            # exchange, but not the head.
             self.scope.clear()  # type: ignore[attr-defined]
             self.body = bytearray()
 
-    # For the gateway's own app, instead of ASGI's `send`, which takes a dictionary for each piece,
-    # checks every header twice and writes the head alone. These write in one call and leave the
-    # exchange in the state in which `send` would.
+    # Direct writes for the gateway's own app. ASGI's `send` takes a dictionary for each piece,
+    # checks every header twice and writes the head alone. These leave the exchange in the same
+    # state as `send`.
 
     async def drain(self) -> None:
-        """Wait while the client has not read what was written before."""
+        """Wait until the client has read what was written before."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
 
@@ -135,20 +131,18 @@ class HttpExchange(RequestResponseCycle):
         self.complete()
 
     def start(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Begin a response of status 200 whose length is unknown. The head is written with the
-        first piece.
+        """Start a response of status 200 and unknown length. The head is written with the first
+        piece.
         """
-        # A client of HTTP/1.0 (nginx's proxy by default) knows no chunks: its response ends with
-        # the connection.
+        # HTTP/1.0 (nginx as a proxy, by default) has no chunks: the response ends with the
+        # connection.
         self.chunked_encoding = self.scope["http_version"] != "1.0"
         framing = b"transfer-encoding: chunked\r\n" if self.chunked_encoding else b""
         self.unwritten = self.head(200, headers, framing=framing)
         self.response_started = True
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        """Write more of a response that was started; empty data that is not the last writes only a
-        head that waits.
-        """
+        """Write a piece of a response that was started. An empty piece writes the waiting head."""
         if self.disconnected:
             return
         if self.scope["method"] != "HEAD":
@@ -170,7 +164,7 @@ class HttpExchange(RequestResponseCycle):
         lines.append(framing)
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         head = b"".join(lines)
-        # One check of all headers: as many lines as intended, each ending in CR LF.
+        # Checks all headers at once: the number of lines is right, and each ends in CR LF.
         if head.count(b"\n") != len(headers) + 2 + bool(framing) + (not self.keep_alive) or head.count(
             b"\r"
         ) != head.count(b"\n"):
@@ -188,7 +182,7 @@ class HttpExchange(RequestResponseCycle):
         if self.response_complete or self.disconnected:
             return
         if self.response_started:
-            # The end of the body is missing, so that the client sees a truncated response.
+            # Without the end of the body, so that the client sees an incomplete response.
             self.transport.close()
             return
         headers = [

@@ -1,17 +1,15 @@
-"""All listeners of a process: bound together or not at all, drained, stopped.
+"""The listeners of a process: all bound or none, drained, stopped.
 
-Above it the command line, which knows signals and config; below it `connection` and `socket_file`.
-The app that it serves is a bare ASGI callable. It does not use uvicorn's own server: that one owns
-signals and a main loop, and its Unix sockets are made over whatever stands at the path, and
-world-writable.
+It knows no signals and no config. uvicorn's own server is not used: it owns signals and a main
+loop, and it makes Unix sockets world-writable and over whatever is at the path.
 
-Of what the app finds in `scope["state"]`:
+The app finds in `scope["state"]`:
 
     listener   "tcp:127.0.0.1:11435" | "unix:/path" | "vsock:PORT"
     kind       "tcp" | "unix" | "vsock"
-    met        callers.Met: who is at the other end, found out once a connection
-    stopping   asyncio.Event: set when running answers have to end now, each with an error in its
-               own protocol
+    client     callers.ClientConnection: who is at the other end, identified once per connection
+    stopping   asyncio.Event: set when running responses must end now, each with an error in its own
+               protocol
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from uvicorn.protocols.utils import get_remote_addr
 from modelplex.config import Config as Settings
 from modelplex.core.caller import Kind
 from modelplex.server.address import Address, ListenError, Tcp, Unix, Vsock, parse_http
-from modelplex.server.callers import CallerResolver, ClientConnection, connecting
+from modelplex.server.callers import CallerResolver, ClientConnection, share_owner
 from modelplex.server.connection import Connection
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
@@ -47,26 +45,24 @@ __all__ = [
     "parse_http",
 ]
 
-LAST_WORDS_SECONDS = 2.0
-"""After `stopping`: for answers to write their error, and for clients to take it."""
+STOPPING_SECONDS = 2.0
+"""After `stopping`: for responses to write their error, and for clients to read it."""
 
 CANCELLED_SECONDS = 1.0
-"""After their connections are gone: for app tasks to see that, and then again to end when
-cancelled.
-"""
+"""After their connections are closed: for app tasks to notice, and again to end when cancelled."""
 
 TCP_KEEPALIVE = tuple(
     (getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)  # not every system has every one
 )
-"""A client whose machine vanished sends no FIN. After two minutes of silence the kernel tells us,
-and its upstream request ends.
+"""A client whose machine is gone sends no FIN. After two minutes of silence the kernel closes the
+connection, and its upstream request ends.
 """
 
-NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-"""One of a name's addresses that this machine does not have: no fault where another of them can be
-bound.
+NOT_LOCAL = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+"""Errors for an address that this machine does not have. They are ignored for a host name if
+another of its addresses can be bound.
 """
 
 BIND_FAULTS = {
@@ -77,7 +73,7 @@ BIND_FAULTS = {
 
 
 class BoundSocket:
-    """One bound socket: its file where it has one, and its server once it is served."""
+    """One bound socket, with its file if it has one, and its server once it is served."""
 
     def __init__(self, address: Address, bound: socket.socket | SocketFile) -> None:
         self.address = address
@@ -86,7 +82,7 @@ class BoundSocket:
         self.server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
-        return f"<Door {self.address.name}>"
+        return f"<BoundSocket {self.address.name}>"
 
     @property
     def url(self) -> str:
@@ -96,11 +92,11 @@ class BoundSocket:
         if self.file is not None:
             self.file.publish()
 
-    def shut(self) -> None:
-        """The file first, so that nobody finds a socket that refuses; its lock last."""
+    def close(self) -> None:
+        """Remove the file first, so that no client finds a dead socket; release its lock last."""
         if self.file is not None:
             self.file.remove()
-        # A served socket belongs to the loop, which closes it with the server.
+        # The loop owns a served socket and closes it with the server.
         if self.server is not None:
             self.server.close()
         else:
@@ -110,64 +106,66 @@ class BoundSocket:
 
 
 class Listening:
-    """What `listen` started. `addresses`: "http://127.0.0.1:11435", "unix:/path", with true port
-    numbers.
+    """What `listen` started. `addresses` has "http://127.0.0.1:11435" or "unix:/path", with the
+    real port numbers.
     """
 
     def __init__(
-        self, doors: list[BoundSocket], *, traffic: ConnectionRegistry, stopping: asyncio.Event
+        self, sockets: list[BoundSocket], *, traffic: ConnectionRegistry, stopping: asyncio.Event
     ) -> None:
-        self.addresses = [door.url for door in doors]
-        self.doors = doors
+        self.addresses = [each.url for each in sockets]
+        self.sockets = sockets
         self.traffic = traffic
         self.stopping = stopping
-        self.hurried = asyncio.Event()
+        self._drain_skipped = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Listening on {', '.join(self.addresses)}: {self.traffic!r}>"
 
     async def drain(self) -> None:
-        """Accept no more, let running requests end within the drain timeout, then tell them to,
-        then cut them. Idempotent.
+        """Accept no more, let running requests end within the drain timeout, then set `stopping`,
+        then abort the rest. Idempotent.
         """
         traffic = self.traffic
         if traffic.draining:
             return
         traffic.draining = True
-        for door in self.doors:
-            door.shut()
+        for each in self.sockets:
+            each.close()
         for connection in tuple(traffic.open):
             connection.close_when_idle()
-        await self.settle_unless_hurried(traffic.limits.drain_timeout)
+        await self._drained_or_skipped(traffic.limits.drain_timeout)
         self.stopping.set()
-        await self.settle(LAST_WORDS_SECONDS)
+        await self._drained(STOPPING_SECONDS)
         for connection in tuple(traffic.open):
             connection.transport.abort()
-        await self.settle(CANCELLED_SECONDS)
-        for task in self.tasks():
+        await self._drained(CANCELLED_SECONDS)
+        for task in self._tasks():
             task.cancel()
-        await self.settle(CANCELLED_SECONDS)
+        await self._drained(CANCELLED_SECONDS)
 
-    def hurry(self) -> None:
-        """Cut the drain timeout short: what still runs is told to end now."""
-        self.hurried.set()
+    def skip_drain(self) -> None:
+        """End the drain timeout: running requests must end now."""
+        self._drain_skipped.set()
 
-    async def settle_unless_hurried(self, seconds: float) -> None:
-        settling = asyncio.create_task(self.settle(seconds))
-        hurried = asyncio.create_task(self.hurried.wait())
-        await asyncio.wait({settling, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (settling, hurried):
+    async def _drained_or_skipped(self, seconds: float) -> None:
+        waits = {
+            asyncio.create_task(self._drained(seconds)),
+            asyncio.create_task(self._drain_skipped.wait()),
+        }
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
             task.cancel()
-        await asyncio.wait({settling, hurried})
+        await asyncio.wait(waits)
 
-    def tasks(self) -> set[asyncio.Task[None]]:
+    def _tasks(self) -> set[asyncio.Task[None]]:
         return {each.task for each in self.traffic.running if each.task is not None}
 
-    async def settle(self, seconds: float) -> None:
-        """Wait until nothing runs and nobody is connected, or the time is over."""
+    async def _drained(self, seconds: float) -> None:
+        """Wait until no request runs and no connection is open, at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while tasks := self.tasks():
+                while tasks := self._tasks():
                     await asyncio.wait(tasks)
                 if self.traffic.open:
                     await self.traffic.all_closed.wait()
@@ -183,46 +181,45 @@ async def listen(
     limits: ConnectionLimits,
     callers: CallerResolver | None = None,
 ) -> Listening:
-    """Bind every address, or none: ListenError says in a sentence which could not be bound, and
-    why. Then serve `app` on all.
-
-    Without `callers` they are those of a config that names no agents.
+    """Bind every address and serve `app` on all of them. Raises ListenError if one cannot be bound;
+    then none is. The default `callers` know no agents.
     """
     if not addresses:
         raise ListenError("there is no address to listen on.")
     callers = callers or CallerResolver(Settings())
     loop = asyncio.get_running_loop()
-    doors: list[BoundSocket] = []
+    sockets: list[BoundSocket] = []
     try:
         for address in addresses:
-            doors += await open_doors(address, loop=loop)
+            sockets += await bind(address, loop=loop)
         listening = Listening(
-            doors, traffic=ConnectionRegistry(limits=limits, loop=loop), stopping=asyncio.Event()
+            sockets, traffic=ConnectionRegistry(limits=limits, loop=loop), stopping=asyncio.Event()
         )
-        for door in doors:
-            door.server = await serve_at(door, app, listening=listening, loop=loop, callers=callers)
-        for door in doors:
-            door.publish()
+        for each in sockets:
+            each.server = await serve(each, app, listening=listening, loop=loop, callers=callers)
+        for each in sockets:
+            each.publish()
     except BaseException:
-        for door in doors:
-            door.shut()
+        for each in sockets:
+            each.close()
         raise
     return listening
 
 
-async def open_doors(address: Address, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
+async def bind(address: Address, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
+    """Raises ListenError."""
     match address:
         case Unix():
             return [BoundSocket(address, claim(address))]
         case Tcp():
-            return await open_tcp(address, loop=loop)
+            return await bind_host(address, loop=loop)
         case Vsock():
             return [BoundSocket(address, bind_vsock(address))]
 
 
-async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
-    """A name such as `localhost` stands for several addresses; those that this machine does not
-    have are left out.
+async def bind_host(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
+    """Bind each address of a host name, such as `localhost`, that this machine has. Raises
+    ListenError.
     """
     try:
         found = await loop.getaddrinfo(
@@ -233,7 +230,7 @@ async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[Bou
         )
     except (socket.gaierror, UnicodeError) as fault:
         raise ListenError(f"cannot listen on {address}: the host name is not known ({fault}).") from None
-    doors: list[BoundSocket] = []
+    sockets: list[BoundSocket] = []
     refused: OSError | None = None
     port = address.port
     for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
@@ -241,26 +238,30 @@ async def open_tcp(address: Tcp, *, loop: asyncio.AbstractEventLoop) -> list[Bou
             bound = bind_tcp(family, (where[0], port, *where[2:]))
         except OSError as fault:
             refused = fault
-            if fault.errno in NOT_HERE:
+            if fault.errno in NOT_LOCAL:
                 continue
             break
-        # With port 0 the first to be bound chooses for all.
+        # For port 0 the system chooses once, and the other addresses get the same port.
         host, port = bound.getsockname()[:2]
-        doors.append(BoundSocket(Tcp(host=host, port=port), bound))
-    if refused is None or (doors and refused.errno in NOT_HERE):
-        return doors
-    for door in doors:
-        door.shut()
-    reason = BIND_FAULTS.get(refused.errno or 0, f"cannot be listened on: {refused.strerror}")
-    raise ListenError(f"{address} {reason}.")
+        sockets.append(BoundSocket(Tcp(host=host, port=port), bound))
+    if refused is None or (sockets and refused.errno in NOT_LOCAL):
+        return sockets
+    for each in sockets:
+        each.close()
+    raise _bind_error(address, refused)
+
+
+def _bind_error(address: Tcp | Vsock, fault: OSError) -> ListenError:
+    reason = BIND_FAULTS.get(fault.errno or 0, f"cannot be listened on: {fault.strerror}")
+    return ListenError(f"{address} {reason}.")
 
 
 def bind_tcp(family: int, where: tuple[Any, ...]) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Not SO_REUSEPORT: a second gateway on the port would take half of the requests, unnoticed.
+        # Not SO_REUSEPORT: a second gateway on the port would silently get half of the requests.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these. Without the first a small answer waits 40 ms for an
+        # Accepted sockets inherit these. Without TCP_NODELAY a small body waits 40 ms for the
         # acknowledgement of its head.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -277,8 +278,8 @@ def bind_tcp(family: int, where: tuple[Any, ...]) -> socket.socket:
 
 
 def bind_vsock(address: Vsock) -> socket.socket:
-    """A socket that listens to every virtual machine of this host. Raises ListenError, also where
-    the system has no AF_VSOCK.
+    """A socket that every virtual machine of this host can reach. Raises ListenError, also if the
+    system has no AF_VSOCK.
     """
     family = getattr(socket, "AF_VSOCK", None)
     if family is None:
@@ -294,27 +295,26 @@ def bind_vsock(address: Vsock) -> socket.socket:
         bound.listen(BACKLOG)
     except OSError as fault:
         bound.close()
-        reason = BIND_FAULTS.get(fault.errno or 0, f"cannot be listened on: {fault.strerror}")
-        raise ListenError(f"{address} {reason}.") from None
+        raise _bind_error(address, fault) from None
     return bound
 
 
-def as_pipe(bound: socket.socket) -> socket.socket:
-    """The same descriptor, called a Unix socket: event loops know streams of two families, and only
-    to those of TCP do they do what AF_VSOCK refuses.
+def as_unix_socket(bound: socket.socket) -> socket.socket:
+    """The same descriptor as a Unix socket. Event loops know streams of TCP and of Unix sockets
+    only, and set options of TCP that AF_VSOCK refuses.
     """
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=bound.detach())
 
 
-async def serve_at(
-    door: BoundSocket,
+async def serve(
+    bound: BoundSocket,
     app: ASGI3Application,
     *,
     listening: Listening,
     loop: asyncio.AbstractEventLoop,
     callers: CallerResolver,
 ) -> asyncio.Server:
-    address = door.address
+    address = bound.address
     kind = KINDS[type(address)]
     state = {"listener": address.name, "kind": kind, "stopping": listening.stopping}
     server = (address.host, address.port) if isinstance(address, Tcp) else (str(address), None)
@@ -322,20 +322,20 @@ async def serve_at(
 
     def identify(transport: asyncio.Transport) -> tuple[ClientConnection, str]:
         peer = get_remote_addr(transport) if kind == "tcp" else None
-        met = callers.meet(
+        client = callers.identify(
             transport.get_extra_info("socket"),
             listener=address.name,
             kind=kind,
             client=peer[0] if peer else "",
             agent=agent,
         )
-        return met, connecting(met.caller)
+        return client, share_owner(client.caller)
 
     def accept() -> Connection:
         return Connection(app, traffic=listening.traffic, state=state, server=server, identify=identify)
 
     if isinstance(address, Tcp):
-        return await loop.create_server(accept, sock=door.socket, backlog=BACKLOG)
+        return await loop.create_server(accept, sock=bound.socket, backlog=BACKLOG)
     if isinstance(address, Vsock):
-        door.socket = as_pipe(door.socket)
-    return await loop.create_unix_server(accept, sock=door.socket, backlog=BACKLOG, **NO_CLEANUP)
+        bound.socket = as_unix_socket(bound.socket)
+    return await loop.create_unix_server(accept, sock=bound.socket, backlog=BACKLOG, **NO_CLEANUP)

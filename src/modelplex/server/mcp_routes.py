@@ -1,9 +1,7 @@
-"""What is below /mcp/: from the app to the front of the tools, with who may ask looked at first.
+"""Routes below /mcp/: checks Host and Origin, then hands the request to mcp/clients/http.
 
-Above it stands the app; below it mcp/front, which knows the protocol. Here alone is known what Host
-and Origin mean there: on TCP what they mean everywhere, though told with the status that the
-protocol has for it; on a socket no page can be the caller, so that an Origin is somebody who relays
-one.
+On TCP they are checked as for every other path, and refused with the status that MCP requires. On a
+socket no web page can be the caller, so a request with an Origin was relayed for one.
 """
 
 from __future__ import annotations
@@ -11,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
 from modelplex.mcp.clients.http import McpHttp, refuse_path
 from modelplex.mcp.clients.http_request import McpRequest
 from modelplex.server.origin import Hosts
+from modelplex.server.request_head import RequestHead
 from modelplex.server.response_writer import ResponseWriter
 
 NOT_ENABLED = (
@@ -24,37 +22,33 @@ NOT_ENABLED = (
 NO_ORIGIN = "Policy: this socket serves no web page, and the request has an Origin."
 
 
-async def answer_tools(
-    front: McpHttp | None,
+async def serve_mcp(
+    mcp: McpHttp | None,
     scope: Mapping[str, Any],
-    door: ResponseWriter,
+    response: ResponseWriter,
     *,
-    caller: Caller,
+    head: RequestHead,
     hosts: Hosts,
-    host: str | None,
-    origin: str | None,
-    length: int | None,
 ) -> None:
-    """The whole of one request below /mcp/. `front` is None where it is not enabled."""
-    path: str = scope["path"]
-    if caller.kind == "tcp":
+    """Serve one request below /mcp/. `mcp` is None where it is not enabled."""
+    if head.caller.kind == "tcp":
         try:
-            hosts.check(host, origin)
+            hosts.check(head.host, head.origin)
         except ModelplexError as error:
-            await refuse_path(path, 403, error.message, door)
+            await refuse_path(head.path, 403, error.message, response)
             return
-    elif origin is not None:
-        await refuse_path(path, 403, NO_ORIGIN, door)
+    elif head.origin is not None:
+        await refuse_path(head.path, 403, NO_ORIGIN, response)
         return
-    if front is None:
-        await refuse_path(path, 404, NOT_ENABLED, door)
+    if mcp is None:
+        await refuse_path(head.path, 404, NOT_ENABLED, response)
         return
-    asked = McpRequest(
-        method=scope["method"],
-        path=path,
+    request = McpRequest(
+        method=head.method,
+        path=head.path,
         query=scope["query_string"],
         headers=scope["headers"],
-        caller=caller,
-        length=length,
+        caller=head.caller,
+        length=head.length,
     )
-    await front.answer(asked, door)
+    await mcp.answer(request, response)

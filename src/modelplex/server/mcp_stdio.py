@@ -1,8 +1,5 @@
-"""The socket that speaks MCP's stdio framing, a message a line: its file, its connections and who
-they are from.
-
-Above it stands the composition root; below it mcp/front, which reads the lines. A stock client of
-that framing reaches it with `socat - UNIX-CONNECT:PATH`.
+"""The `[mcp] stdio_socket`: its file, its connections and their callers. mcp/clients/stdio reads
+the lines. A stock client connects with `socat - UNIX-CONNECT:PATH`.
 """
 
 from __future__ import annotations
@@ -16,14 +13,14 @@ from modelplex.mcp.clients.stdio import PIECE, StdioConnections
 from modelplex.mcp.constants import INTERNAL_ERROR, McpReply
 from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory, Reservation
-from modelplex.server.callers import CallerResolver, connecting
+from modelplex.server.callers import CallerResolver, share_owner
 from modelplex.server.connection_shares import ConnectionShares, ShareRefused
 from modelplex.server.socket_file import NO_CLEANUP, claim
 
 
-class Stdio:
-    """One such socket, from `open` on. Who may connect is looked at as on every other socket, and
-    connections count among those of the process; one is never idle.
+class McpStdioListener:
+    """One such socket. Callers are checked as on every other socket. Its connections count for
+    their callers' shares, and are never idle.
     """
 
     def __init__(
@@ -44,31 +41,33 @@ class Stdio:
         self._server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
-        return f"<Stdio on {self._address.name}: {self.lines!r}>"
+        return f"<McpStdioListener on {self._address.name}: {self.lines!r}>"
 
     async def open(self) -> None:
         """Serve connections."""
         loop = asyncio.get_running_loop()
 
         def accept() -> asyncio.StreamReaderProtocol:
-            return asyncio.StreamReaderProtocol(asyncio.StreamReader(PIECE, loop=loop), self._met, loop=loop)
+            return asyncio.StreamReaderProtocol(
+                asyncio.StreamReader(PIECE, loop=loop), self._serve, loop=loop
+            )
 
         self._server = await loop.create_unix_server(accept, sock=self._file.socket, **NO_CLEANUP)
         self._file.publish()
 
-    async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        met = self._callers.meet(
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = self._callers.identify(
             writer.get_extra_info("socket"),
             listener=self._address.name,
             kind="unix",
             agent=self._address.agent,
         )
         try:
-            caller = self._callers.of(met, ())
+            caller = self._callers.resolve(client, ())
         except PolicyDenied as denied:
             _refuse(writer, denied.message, reason="policy")
             return
-        place = self._shares.enter(connecting(met.caller), listener=self._address.name, over_http=False)
+        place = self._shares.enter(share_owner(client.caller), listener=self._address.name, over_http=False)
         if isinstance(place, ShareRefused):
             _refuse(writer, place.message, reason="limit")
             return
@@ -80,7 +79,7 @@ class Stdio:
             self._shares.leave(place)
 
     async def close(self) -> None:
-        """The file first, so that nobody finds a socket that refuses; its lock last."""
+        """Remove the file first, so that no client finds a dead socket; release its lock last."""
         self._file.remove()
         if self._server is not None:
             self._server.close()

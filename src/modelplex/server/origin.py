@@ -1,12 +1,11 @@
-"""Who may reach a TCP port by which name: the guard against DNS rebinding.
+"""Checks Host and Origin on TCP ports: the guard against DNS rebinding.
 
-Above it stands the app. A web page of any origin can make a browser call a loopback port, and with
-a name of its own that resolves to the loopback it can read the answer too. So a request must name a
-host that no page can own: an IP address, `localhost`, the listener's own name, or one that the
-config allows. In a container a published port is also reached by the name of the container, of its
-service or of the machine around it: there a name of one label is served too, which public DNS
-resolves for nobody. A page that says where it comes from must come from such a host as well.
-Clients that are no browsers send no Origin, and are not concerned. Unix sockets have neither.
+A web page of any origin can make a browser call a loopback port; with a host name of its own that
+resolves to the loopback it can read the response too. So a request must name a host that no web
+page can own: an IP address, `localhost`, the listener's own name, or one that the config allows. In
+a container a published port is also reached by the name of the container, of its service or of the
+machine: there a name of one label is served too, which public DNS does not resolve. An Origin must
+be of such a host as well. Clients other than browsers send none.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from urllib.parse import urlsplit
 from modelplex.core.errors import Misdirected, PolicyDenied
 
 OWN_NAMES = frozenset({"localhost", "host.docker.internal", "host.containers.internal"})
-"""Names that only this machine answers to: loopback, and what containers call their host."""
+"""Names of this machine only: loopback, and what containers call their host."""
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.ASCII)
-"""A host name without a dot: of a container, a service, a machine of this network. No public site
+"""A host name without a dot, of a container, a service or a machine of this network. No public site
 has one (ICANN, "New gTLD Dotless Domain Names Prohibited", 2013).
 """
 
 
 class Hosts:
-    """The names that are served. What was once allowed is remembered, up to `MAX_REMEMBERED`, so
-    that a request costs a set look-up.
+    """The host names that are served. Up to MAX_REMEMBERED allowed ones are remembered, so that a
+    request costs a set look-up.
     """
 
     MAX_REMEMBERED = 256
@@ -46,8 +45,8 @@ class Hosts:
         return f"<Hosts {sorted(self._names)}, origins {sorted(self._origins)}>"
 
     def check(self, host: str | None, origin: str | None) -> None:
-        """Raises Misdirected for a Host that is not served, PolicyDenied for an Origin that is not
-        allowed.
+        """Raises Misdirected for a Host that is not served, and PolicyDenied for an Origin that is
+        not allowed.
         """
         if host not in self._seen:
             name = _host_name(host or "")
@@ -84,7 +83,7 @@ class Hosts:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, without its port and brackets."""
+    """The name in a Host header, without port and brackets."""
     if host.startswith("["):
         name, _, rest = host[1:].partition("]")
         return name if not rest or rest.startswith(":") else host

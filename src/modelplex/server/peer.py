@@ -1,9 +1,8 @@
-"""The process at the other end of a Unix socket: who it is, and whether it has a network.
+"""Identifies the process at the other end of a Unix socket, and the network that it sees.
 
-Above it stands `callers`; below it the kernel. It knows no config and decides nothing. What it
-finds is of the process that connected, as it was when it was accepted: it may have handed the
-connection on, and sockets that it opened earlier, in another namespace, are not seen. So this finds
-mistakes in a setup, and proves nothing.
+It knows no config and decides nothing. It reads the state of the process that connected, when the
+connection is accepted: that process may hand the connection on, and sockets that it opened earlier
+in another namespace are not seen. So this finds mistakes in a setup; it is not a proof.
 """
 
 from __future__ import annotations
@@ -17,29 +16,27 @@ from typing import Protocol
 from modelplex.core.caller import Peer, PeerNetwork
 
 SO_PEERPIDFD = 77
-"""A descriptor of the connecting process, by which a reused pid is noticed. Linux 6.5 and later."""
+"""A pidfd of the connecting process, to detect that its pid was reused. Linux 6.5 and later."""
 CREDENTIALS = struct.Struct("3i")
-"""pid, uid, gid (unix(7)). The uid of nobody that is known here is read as the number that it
-stands for.
-"""
+"""pid, uid, gid (unix(7)). The kernel writes -1 for a user that it cannot map."""
 DESCRIPTOR = struct.Struct("i")
 UNSIGNED = 2**32
 MOST_THREADS = 512
-"""Threads that are looked at: 10 us each, or 40 where the kernel hides which of them share a
-namespace. A process with more is not judged, since all wait meanwhile.
+"""Threads that are read: 10 µs each, or 40 where the kernel hides which of them share a namespace.
+A process with more is unknown, since the event loop waits meanwhile.
 """
 LOOPBACK = "lo"
 UNKNOWN = PeerNetwork("unknown")
 
 
 class PeerSocket(Protocol):
-    """A socket, or what an event loop gives for one."""
+    """A socket, or an event loop's wrapper of one."""
 
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
 
 
 def credentials(sock: PeerSocket) -> Peer | None:
-    """Who connected, None where the kernel does not say."""
+    """The process that connected; None if the kernel does not tell."""
     try:
         pid, uid, gid = CREDENTIALS.unpack(
             sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
@@ -50,29 +47,28 @@ def credentials(sock: PeerSocket) -> Peer | None:
 
 
 def attest(sock: PeerSocket, peer: Peer | None) -> PeerNetwork:
-    """What network the threads of the connecting process see. Unknown for a process that is gone,
-    or of another PID namespace (pid 0).
+    """The network that the threads of the connecting process see. Unknown for a process that has
+    exited, or that is in another PID namespace (pid 0).
     """
     if peer is None or peer.pid <= 0:
         return UNKNOWN
-    process = _descriptor(sock)
+    pidfd = _pidfd(sock)
     try:
         seen = interfaces(peer.pid)
-        # Whoever had the pid when we looked, was it the caller? As long as the caller lives, nobody
-        # else has it.
-        if seen is None or (process is not None and _has_exited(process)):
+        # While the caller lives, no other process has its pid.
+        if seen is None or (pidfd is not None and _has_exited(pidfd)):
             return UNKNOWN
     finally:
-        if process is not None:
-            os.close(process)
+        if pidfd is not None:
+            os.close(pidfd)
     return PeerNetwork("networked", seen) if seen else PeerNetwork("isolated")
 
 
 def interfaces(pid: int) -> tuple[str, ...] | None:
-    """The interfaces beside `lo` that the first thread with any sees; none where no thread sees
-    one, None where that cannot be told.
+    """The interfaces beside `lo` of the first thread that sees any; empty if no thread does, None
+    if they cannot be read.
 
-    Each thread may have a namespace of its own. `/proc/PID/net/dev` says what the kernel thinks;
+    Each thread may have its own namespace. `/proc/PID/net/dev` is the kernel's view;
     `/sys/class/net` would show what was mounted.
     """
     try:
@@ -81,11 +77,11 @@ def interfaces(pid: int) -> tuple[str, ...] | None:
         return None
     if len(threads) > MOST_THREADS:
         return None
-    looked: set[str] = set()
+    namespaces: set[str] = set()
     for thread in threads:
         try:
             namespace = _namespace(pid, thread)
-            if namespace in looked:
+            if namespace in namespaces:
                 continue
             if found := _interfaces(pid, thread):
                 return found
@@ -93,14 +89,12 @@ def interfaces(pid: int) -> tuple[str, ...] | None:
             continue  # this thread has just ended
         except OSError:
             return None
-        looked.add(namespace)
-    return () if looked else None
+        namespaces.add(namespace)
+    return () if namespaces else None
 
 
 def _namespace(pid: int, thread: str) -> str:
-    """What its network namespace is called; for a thread that does not let us see that, a name that
-    no other has.
-    """
+    """The name of a thread's network namespace; a unique name if it may not be read."""
     try:
         return os.readlink(f"/proc/{pid}/task/{thread}/ns/net")  # noqa: PTH115 - a tenth of the time
     except PermissionError:
@@ -110,21 +104,21 @@ def _namespace(pid: int, thread: str) -> str:
 def _interfaces(pid: int, thread: str) -> tuple[str, ...]:
     with open(f"/proc/{pid}/task/{thread}/net/dev", "rb", buffering=0) as file:  # noqa: PTH123 - a tenth of the time
         lines = file.readall().splitlines()
-    # Two lines of heads; then a name, a colon, and numbers.
+    # Two header lines, then a name, a colon and numbers.
     names = (line.partition(b":")[0].strip().decode("utf-8", "replace") for line in lines[2:])
     return tuple(name for name in names if name != LOOPBACK)
 
 
-def _descriptor(sock: PeerSocket) -> int | None:
+def _pidfd(sock: PeerSocket) -> int | None:
     try:
-        (descriptor,) = DESCRIPTOR.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, DESCRIPTOR.size))
+        (pidfd,) = DESCRIPTOR.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, DESCRIPTOR.size))
     except (OSError, struct.error):
         return None
-    return descriptor if descriptor >= 0 else None
+    return pidfd if pidfd >= 0 else None
 
 
-def _has_exited(process: int) -> bool:
-    """A pidfd can be read once its process is no more."""
+def _has_exited(pidfd: int) -> bool:
+    """A pidfd becomes readable when its process exits."""
     poll = select.poll()
-    poll.register(process, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))

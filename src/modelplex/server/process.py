@@ -1,7 +1,7 @@
 """Builds a gateway from a Config and runs it: start, reload, drain, stop.
 
 Start: bind first, so that a second gateway is refused before anything else happens; then serve;
-then list the providers' models. End: accept no more, let running requests end within
+then list the providers' models. Stop: accept no more, let running requests end within
 `drain_timeout` or until a second signal, end the rest with an error in their own protocol.
 """
 
@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, time
@@ -39,13 +38,11 @@ from modelplex.records.sink import Sink
 from modelplex.routing.circuits import Circuits
 from modelplex.server.admin import AdminRoutes
 from modelplex.server.admission import BodyMemory
-from modelplex.server.allocator import return_large_blocks
 from modelplex.server.app import App, BodySettings
 from modelplex.server.budgets import Budgets
 from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
-from modelplex.server.file_descriptors import connections_within, needed_descriptors, raise_descriptors
 from modelplex.server.from_config import (
     allowed_hosts_of,
     build_upstreams,
@@ -58,27 +55,22 @@ from modelplex.server.from_config import (
     secrets_of,
     unchanged_providers,
 )
-from modelplex.server.ids import request_ids
 from modelplex.server.listeners import Listening, listen
-from modelplex.server.process_hardening import become_undumpable
+from modelplex.server.process_setup import (
+    connections_within,
+    needed_descriptors,
+    raise_descriptors,
+    set_up_process,
+)
 from modelplex.server.reports import Reports, breakers
-from modelplex.server.tool_endpoints import ToolEndpoints
+from modelplex.server.tool_endpoints import ToolEndpoints, request_ids
 
 WATCH_SECONDS = 1.0
-"""Between two looks at the config file, each one `stat`: soon enough for somebody who waits for it.
-"""
-YOUNG_OBJECTS = 5_000
-"""Allocations between two garbage collections. The default of 700 means a collection every few
-requests, and requests leave no cycles; with many more one collection takes milliseconds.
-"""
-SWITCH_SECONDS = 0.0001
-"""How long a thread that reads a large body runs while the event loop waits for the interpreter.
-Python's default of 5 ms would delay each step of each request beside it.
-"""
+"""Between two checks of the config file, one `stat` each: soon enough for whoever has edited it."""
 
 
 class GatewayUses(Protocol):
-    """Programs for which a gateway runs. `open` is called before it listens, and raises
+    """The programs that a gateway runs for. `open` is called before it listens, and raises
     ListenError; the gateway stops when `wait_until_unused` returns.
     """
 
@@ -87,27 +79,19 @@ class GatewayUses(Protocol):
     async def close(self) -> None: ...
 
 
-def unchanged(config: Config) -> Config:
-    return config
-
-
 def run(
     config: Config,
     *,
     config_path: str | None,
     verbose: bool,
-    adapt: Callable[[Config], Config] = unchanged,
+    adapt: Callable[[Config], Config] = lambda config: config,
     uses: GatewayUses | None = None,
 ) -> int:
-    """Serve until a signal, or until all `uses` are over. Returns the exit status; an exception
-    that prevents the start has a `sentence`.
-
-    `adapt` is applied to each config that is loaded later; `config` is adapted already.
+    """Serve until a signal, or until all `uses` have ended. Returns the exit status. An exception
+    that prevents the start has a `sentence`. `adapt` is applied to each config that is loaded
+    later; `config` is adapted already.
     """
-    become_undumpable()
-    return_large_blocks()
-    gc.set_threshold(YOUNG_OBJECTS, 40, 100)
-    sys.setswitchinterval(SWITCH_SECONDS)
+    set_up_process()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = GatewayProcess(config, config_path=config_path, verbose=verbose, adapt=adapt, uses=uses)
         return runner.run(process.serve())
@@ -122,7 +106,7 @@ class GatewayProcess:
         *,
         config_path: str | None,
         verbose: bool,
-        adapt: Callable[[Config], Config] = unchanged,
+        adapt: Callable[[Config], Config] = lambda config: config,
         uses: GatewayUses | None = None,
     ) -> None:
         self._config = config
@@ -190,7 +174,7 @@ class GatewayProcess:
         logging.getLogger().addHandler(self._log.handler())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.signalled)
+            loop.add_signal_handler(number, self.handle_signal)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             listening = await self._start()
@@ -243,22 +227,22 @@ class GatewayProcess:
         self._log.close()
 
     def stop(self) -> None:
-        """Begin to drain, then stop."""
+        """Drain, then stop."""
         self._stop.set()
 
     async def _stop_when_unused(self, uses: GatewayUses) -> None:
         await uses.wait_until_unused()
         self.stop()
 
-    def signalled(self) -> None:
-        """The first signal begins the drain, a second one ends it."""
+    def handle_signal(self) -> None:
+        """The first signal starts the drain, the second one ends it."""
         if self._stop.is_set() and self._listening is not None:
-            self._listening.hurry()
+            self._listening.skip_drain()
         self.stop()
 
     def _within_descriptors(self, limits: ConnectionLimits) -> ConnectionLimits:
-        """Fewer connections where the process may not open as many files: with none left, no
-        connection of anybody could be accepted.
+        """Allow fewer connections if the process may not open as many files: without a free
+        descriptor it could accept no connection.
         """
         needed = needed_descriptors(limits.max_connections)
         allowed = raise_descriptors(needed)
@@ -276,18 +260,18 @@ class GatewayProcess:
     async def _drain(self, listening: Listening) -> None:
         self._log.events.info("stopping", patience_seconds=self._config.server.drain_timeout)
         self.tools.drain()
-        ending = asyncio.create_task(self._end_the_rest(listening))
+        stopping = asyncio.create_task(self._stop_requests(listening))
         await listening.drain()
-        ending.cancel()
+        stopping.cancel()
         self._log.events.info("stopped")
 
-    async def _end_the_rest(self, listening: Listening) -> None:
+    async def _stop_requests(self, listening: Listening) -> None:
         await listening.stopping.wait()
         self.app.stop()
 
     def reload(self) -> None:
-        """Load the config again. A faulty one is reported and changes nothing; running requests
-        keep the config that they began with.
+        """Load the config again. An invalid one is reported and changes nothing. Running requests
+        keep the config that they started with.
         """
         if self._path is None:
             self._log.events.warning("reload refused", reason="there is no config file")
@@ -343,18 +327,16 @@ class GatewayProcess:
         )
 
     async def _watch(self) -> None:
-        """Reload when the config file changes. Editors may remove the file for a moment; then it is
-        waited for.
-        """
+        """Reload when the config file changes. Editors may remove it for a moment."""
         if self._path is None:
             return
-        known = _file_version(self._path)
+        loaded = _file_version(self._path)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self.tools.reload_approvals()
             now = _file_version(self._path)
-            if now is not None and now != known:
-                known = now
+            if now is not None and now != loaded:
+                loaded = now
                 self.reload()
 
     @property
@@ -370,8 +352,8 @@ class GatewayProcess:
         return breakers(self._state.circuits, keys)
 
     def _agents_view(self) -> dict[str, object]:
-        """For `/_internal/agents`: each agent's counters and the network of its last caller; also
-        that of the last caller on the shared sockets.
+        """For `/_internal/agents`: each agent's counters, and the network of its last caller and of
+        the last caller on the shared sockets.
         """
         seen = self.callers.last_seen
         return {
@@ -394,7 +376,7 @@ class GatewayProcess:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens; empty before it does."""
+        """Empty before it listens."""
         return self._listening.addresses if self._listening is not None else []
 
 
@@ -416,7 +398,7 @@ def _response_store(config: Config) -> ResponseStore | None:
 
 
 def _file_version(path: str) -> tuple[int, int, int] | None:
-    """What changes with the file; None where there is none."""
+    """A value that changes with the file; None if there is none."""
     try:
         found = Path(path).stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""`modelplex check --reach`: asks each provider of a config for its models."""
+"""`modelplex check --reach`: requests the model list of each provider of a config."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from modelplex.server.from_config import build_upstreams
 
 
 class ReachResult(msgspec.Struct, frozen=True):
-    """Whether a provider listed its models."""
+    """Whether a provider listed its models. `answered`: it sent a response, but no list."""
 
     provider: str
     ok: bool
     sentence: str
     answered: bool = False
-    """It sent a response, if not a list of models."""
 
 
-async def reach(config: Config) -> list[ReachResult]:
-    """Ask every provider for its models, all at once."""
+async def check_reach(config: Config) -> list[ReachResult]:
+    """Request the models of all providers at once."""
     client = HttpClient()
 
-    async def ask(upstream: Upstream) -> ReachResult:
+    async def check(upstream: Upstream) -> ReachResult:
         try:
             models = await upstream.models()
         except ModelplexError as error:
@@ -38,6 +37,6 @@ async def reach(config: Config) -> list[ReachResult]:
         return ReachResult(upstream.name, ok=True, sentence=f"{len(models)} models")
 
     try:
-        return list(await asyncio.gather(*(ask(u) for u in build_upstreams(config, client).values())))
+        return list(await asyncio.gather(*(check(u) for u in build_upstreams(config, client).values())))
     finally:
         await client.aclose()

@@ -1,6 +1,4 @@
-"""What goes to the log and the metrics: requests, tool calls, refused callers, models without a
-price, circuit breakers.
-"""
+"""Reports events of the server to the log and the metrics."""
 
 from __future__ import annotations
 
@@ -26,16 +24,14 @@ class Reports:
         self.sinks: list[Sink] = [metrics, log, self.unpriced]
 
     def started(self, listener: str) -> None:
-        """A request began."""
         self.metrics.started(listener)
 
     def record(self, record: Record | ToolRecord, /) -> None:
-        """Give the Record of a request or tool call that is over to every sink."""
         for sink in self.sinks:
             sink.record(record)
 
     def caller_seen(self, caller: Caller, refused: str | None) -> None:
-        """A caller was refused, or `attest = "warn"` applies. Called once per connection."""
+        """Log a caller that was refused, or that `attest = "warn"` applies to."""
         attested, peer = caller.attested, caller.peer
         self.log.events.warning(
             "a caller was refused"
@@ -68,8 +64,8 @@ class Reports:
 
 
 def breakers(circuits: Circuits, keys: dict[str, int]) -> list[Breaker]:
-    """Each configured key's own circuit breaker, then the others that are not closed, open ones
-    first. `keys` has the number of keys of each provider.
+    """The circuit breaker of each configured key, closed ones first, and the others that are not
+    closed, open ones first. `keys` has the number of keys of each provider.
     """
     standing = sorted(circuits.standing(), key=lambda s: s.health.state, reverse=True)
     found = [
@@ -83,11 +79,11 @@ def breakers(circuits: Circuits, keys: dict[str, int]) -> list[Breaker]:
         )
         for s in standing
     ]
-    known = {(b.provider, b.key) for b in found if not b.model and not b.caller}
+    listed = {(b.provider, b.key) for b in found if not b.model and not b.caller}
     closed = [
         Breaker(name, key, "closed")
         for name, count in keys.items()
         for key in range(count)
-        if (name, key) not in known
+        if (name, key) not in listed
     ]
     return closed + found

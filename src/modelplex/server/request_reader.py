@@ -1,7 +1,7 @@
-"""Reads the HTTP/1.1 requests of one connection with httptools, and bounds what their heads take.
+"""Reads the HTTP/1.1 requests of one connection with httptools, and bounds the size of their heads.
 
-It gives each head to its receiver as an ASGI scope, and each piece of body as bytes; it returns the
-refusal of what it does not accept. It never writes and knows no deadlines.
+It hands each head to its receiver as an ASGI scope, and each piece of body as bytes. It never
+writes and has no deadlines; it returns the refusal of a request that it does not accept.
 """
 
 from __future__ import annotations
@@ -15,37 +15,34 @@ from typing import Any, Literal, Protocol, cast
 import httptools
 from uvicorn._types import HTTPScope
 
+from modelplex.server.admission import USUAL_HEAD, USUAL_HEADERS, HeadMemory, HeadReservation
 from modelplex.server.connection_refusals import (
     HEAD_TOO_LARGE,
     INVALID_HTTP,
     TOO_MANY_HEADS,
     TOO_MANY_PIPELINED,
 )
-from modelplex.server.head_memory import USUAL_HEAD, USUAL_HEADERS, HeadMemory, HeadReservation
 
 VERSIONS = {"1.0", "1.1"}
-"""Versions of HTTP. The parser reads 0.9 and 2.0 too, which have no head or one of another form."""
+"""Versions of HTTP. The parser accepts 0.9 and 2.0 too, whose heads have another form or none."""
 
 FOREIGN = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/")
-"""The first line of a request of protocols that the parser takes for HTTP."""
+"""The first line of a request in a protocol that the parser accepts as HTTP."""
 
-UPGRADING = {b"connection", b"upgrade", b"http2-settings"}
-"""Headers that ask for another protocol."""
+UPGRADE_HEADERS = {b"connection", b"upgrade", b"http2-settings"}
 
-ReadStage = Literal["between", "head begun", "head", "body"]
-"""How far the incoming request is read: none has begun; its first bytes, no deadline set; its head;
-its body.
-"""
+ReadStage = Literal["between", "first bytes", "head", "body"]
+"""How far the incoming request is read. "first bytes": of its head, before the deadline is set."""
 
 
 class RequestReceiver(Protocol):
-    """What a reader calls. `queue_is_full`: no request can wait behind the running one."""
+    """What a reader calls. `queue_is_full`: no further request can wait."""
 
     @property
     def queue_is_full(self) -> bool: ...
 
-    def head_begun(self) -> None:
-        """The first bytes of a request came, and not its whole head."""
+    def head_started(self) -> None:
+        """The first bytes of a request have come, without its whole head."""
         ...
 
     def request_started(self, scope: HTTPScope, *, expects_100: bool, keep_alive: bool) -> None: ...
@@ -54,9 +51,7 @@ class RequestReceiver(Protocol):
 
 
 class RequestReader:
-    """The requests of one connection. `facts` are the members of a scope that hold for all of
-    them.
-    """
+    """The requests of one connection. `facts` are the members that their scopes share."""
 
     def __init__(
         self, receiver: RequestReceiver, *, facts: Mapping[str, Any], max_header_size: int, heads: HeadMemory
@@ -67,31 +62,31 @@ class RequestReader:
         self.heads = HeadReservation(heads)
         self.parser = httptools.HttpRequestParser(self)
         with suppress(AttributeError):  # httptools < 0.6.3
-            # Data after `connection: close`, so that a pipelined request gets its response.
+            # Accept data after `connection: close`: a pipelined request gets its response.
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.stage: ReadStage = "between"
         self.unparsed = 0
-        """Bytes since the last event: a complete head, a piece of body, a complete request."""
+        """Bytes since the last complete head, piece of body or complete request."""
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.expects_100 = False
         self.upgrade = False
-        """The request asks for another protocol."""
+        """The request has `Upgrade`."""
         self.scope: HTTPScope
-        """Of the request that was read last."""
+        """Of the last request."""
         self.fault: bytes | None = None
         """The refusal for which a callback stopped the parser."""
 
     def close(self) -> None:
-        """The connection is closed. The parser refers to the reader and the reader to the parser:
-        taken apart, they need no garbage collector.
+        """The connection is closed. The parser and the reader refer to each other; without the
+        cycle they need no garbage collector.
         """
         self.heads.release()
         del self.parser, self.receiver
 
     def feed(self, data: bytes) -> bytes | None:
-        """Read what came in. Returns the refusal of what is not accepted, after which the reader is
-        not fed again.
+        """Parse input. Returns a refusal for input that is not accepted; do not feed the reader
+        after that.
         """
         self.unparsed += len(data)
         if self.stage == "between" and FOREIGN.match(data):
@@ -105,22 +100,22 @@ class RequestReader:
         if self.stage == "between":
             return None
         if self.unparsed > self.max_header_size:
-            # A head; or trailers and chunk headers, which have the same bound.
+            # Of a head, or of trailers and chunk headers, which have the same bound.
             return HEAD_TOO_LARGE
-        if self.stage == "head begun":
+        if self.stage == "first bytes":
             self.stage = "head"
-            self.receiver.head_begun()
+            self.receiver.head_started()
         if self.stage == "head" and not self.head_fits():
             return TOO_MANY_HEADS
         return None
 
     def read_without_upgrade(self, rest: bytes) -> bytes | None:
-        """Read a request with `Upgrade` again without it, as RFC 9110 (7.8) allows a server. The
-        parser ends such a request at its head and would take its body for another protocol; Java's
-        client asks for h2c on a plain POST.
+        """Parse a request with `Upgrade` again without it, as RFC 9110 7.8 allows. The parser stops
+        after its head, since the body might be of another protocol; Java's client asks for h2c on a
+        plain POST.
         """
         method, version, headers = self.parser.get_method(), self.parser.get_http_version(), self.headers
-        lines = [b"%b: %b\r\n" % (name, value) for name, value in headers if name not in UPGRADING]
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in headers if name not in UPGRADE_HEADERS]
         head = b"%b %b HTTP/%b\r\n%bconnection: close\r\n\r\n" % (
             method,
             self.url,
@@ -131,7 +126,7 @@ class RequestReader:
         self.parser = httptools.HttpRequestParser(self)
         refusal = self.feed(head)
         if refusal is None:
-            # The app sees the headers as they were sent.
+            # The app gets the headers as they were sent.
             self.scope["headers"] = headers
             if rest:
                 refusal = self.feed(rest)
@@ -143,7 +138,7 @@ class RequestReader:
         self.url = b""
         self.expects_100 = False
         self.headers = []
-        self.stage = "head begun"
+        self.stage = "first bytes"
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -173,7 +168,7 @@ class RequestReader:
         self.url = b""
         self.unparsed = 0
         self.stage = "body"
-        # Trailers arrive as headers too; a new list keeps them out of the scope that the app reads.
+        # Trailers arrive as headers too; a new list keeps them out of the scope.
         self.headers = []
         self.receiver.request_started(
             self.scope,
@@ -193,13 +188,13 @@ class RequestReader:
         self.receiver.request_complete()
 
     def stop(self, refusal: bytes) -> None:
-        """Stop the parser, whose callbacks do that by an exception."""
+        """Stop the parser, by an exception from its callback."""
         self.fault = refusal
         raise ValueError("the request is refused")
 
     def scope_of_head(self, version: str) -> HTTPScope:
-        """The ASGI scope of a complete head. Raises ValueError or what httptools raises for a
-        target that is no path; the parser reports it.
+        """The ASGI scope of a complete head. Raises ValueError or an error of httptools for a
+        target that is no path; the parser reports both.
         """
         target = httptools.parse_url(self.url)
         if target.schema and target.schema.lower() != b"http":  # None too, whatever its type says
@@ -207,7 +202,7 @@ class RequestReader:
         if target.userinfo:
             raise ValueError("a target with a user's name")
         if target.host:
-            # As for a proxy, "GET http://host/path": that host counts (RFC 9112 3.2.2).
+            # "GET http://host/path", as sent to a proxy: this host counts (RFC 9112 3.2.2).
             port = b":%d" % target.port if target.port else b""
             others = [(name, value) for name, value in self.headers if name != b"host"]
             self.headers = [(b"host", target.host + port), *others]
@@ -228,10 +223,10 @@ class RequestReader:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def head_fits(self) -> bool:
-        """Count a head where it is unusually large. False where there is no memory for it."""
+        """Count a large head. False if there is no memory for it."""
         if self.unparsed <= USUAL_HEAD and len(self.headers) <= USUAL_HEADERS:
             return True
         size = self.head_size()
         if self.stage == "head":
-            size += self.unparsed  # some of it may be of a header that is not complete
+            size += self.unparsed  # which may hold an incomplete header
         return self.heads.fits(size, headers=len(self.headers))

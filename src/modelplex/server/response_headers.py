@@ -11,13 +11,13 @@ from modelplex.dialects.registry import request_names
 from modelplex.pipeline.response_output import HeaderList, ResponseHead
 
 CHANGES_LIMIT = 1024
-"""Bytes of x-modelplex-changes and of x-modelplex-stripped; the Record has all of them."""
+"""Bytes of x-modelplex-changes and of x-modelplex-stripped. The Record has all of them."""
 PATH_MARKS = "/:@+;()[]"
-"""Characters that stay as they are in the paths of x-modelplex-changes. A comma separates two
-changes, and a member may have any name.
+"""Characters of a path that are not encoded in x-modelplex-changes. A comma separates changes, and
+a member may have any name.
 """
 POINTER_MARKS = PATH_MARKS + "%~"
-"""A JSON pointer comes with its rare characters encoded already."""
+"""The rare characters of a JSON pointer are encoded already."""
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 """A stream is not cached, and nginx does not buffer it."""
 
@@ -51,12 +51,12 @@ def response_headers(head: ResponseHead) -> HeaderList:
 
 @lru_cache(maxsize=1024)
 def visible(text: str) -> bytes:
-    """A name as a header value: what is not plain ASCII is percent-encoded."""
+    """A name as a header value, percent-encoded."""
     return quote(text, safe="/:@+,;=()[] ").encode()
 
 
 def changes_value(changes: tuple[Change, ...]) -> bytes:
-    """`op=path[,...]`, cut at CHANGES_LIMIT bytes with the number of those left out
+    """`op=path[,...]` up to CHANGES_LIMIT bytes, then the number of further changes
     (docs/reference/translation.md#losses).
     """
     items = (f"{change.op}={quote(change.path, safe=PATH_MARKS)}" for change in changes)
@@ -64,13 +64,13 @@ def changes_value(changes: tuple[Change, ...]) -> bytes:
 
 
 def stripped_value(stripped: tuple[StrippedValue, ...]) -> bytes:
-    """`pointer=rule[,...]`, cut like the changes."""
+    """`pointer=rule[,...]`, limited like the changes."""
     items = (f"{quote(each.pointer, safe=POINTER_MARKS)}={each.rule}" for each in stripped)
     return _joined(items, total=len(stripped))
 
 
 def _joined(items: Iterable[str], *, total: int) -> bytes:
-    """As many items as fit. The others are not formatted: a body may have one for each member."""
+    """The items that fit. The others are not formatted: a body may have one for each member."""
     kept: list[str] = []
     size = 0
     for item in items:

@@ -1,7 +1,7 @@
-"""The route table: the operation that a path asks for, and the dialect of its caller. Pure.
+"""The route table: from a path to an operation and the client's dialect. Pure.
 
 The paths are members of the Dialect values. A path that is not in the table is a 404, in the
-dialect that the path begins like: nothing is passed through because somebody asked for it.
+dialect of the path's base: no unknown path is forwarded.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from modelplex.dialects.dialect import Dialect
 from modelplex.dialects.registry import DEFAULT, DIALECTS
 
 BASES = ("/models/v1/", "/v1/")
-"""The OpenAI-compatible interface, and its alias for clients that cannot be told a longer base URL.
-"""
+"""The OpenAI-compatible interface, and its alias for clients whose base URL cannot be longer."""
 
-TOOLS = "/mcp/"
-"""Below it stand the tools, whose own paths mcp/front knows."""
+MCP = "/mcp/"
+"""The base of the tool routes, which mcp/clients has."""
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """`dialect` is the caller's. `form` may come as multipart/form-data. `model` and `stream` are
-    set where the path says them, and not the body.
+    """`dialect` is the client's. `form` allows multipart/form-data. `model` and `stream` are set
+    where the path has them, and not the body.
     """
 
     endpoint: Endpoint
@@ -38,12 +37,12 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 MODEL_IN_PATH = re.compile(r"[\w.:@+-]+(?:/[\w.:@+-]+)*", re.ASCII)
-"""A model's name in a path. Ours may have a provider before it, and a tag behind."""
+"""A model name in a path: with a provider before it and a tag behind it, where it has them."""
 
 
 class _Methods(msgspec.Struct, frozen=True):
-    """Operations of a family at "models/{model}:{method}". `shared`: the bases that other dialects
-    have too.
+    """Operations of a family at "models/{model}:{method}". Other dialects use the `shared` bases
+    too.
     """
 
     bases: tuple[str, ...]
@@ -56,7 +55,8 @@ class _Routes(msgspec.Struct, frozen=True):
     methods  of the families whose paths name the model
     own      bases that belong to one dialect
     folders  prefixes below a shared base that belong to one dialect
-    headers  headers that name the dialect of the client on shared paths
+    headers  headers that identify the client's dialect on shared paths
+    bases    every base without its last slash
     """
 
     paths: dict[str, Operation]
@@ -68,20 +68,20 @@ class _Routes(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=8)
-def _read(dialects: tuple[Dialect, ...]) -> _Routes:
+def _build(dialects: tuple[Dialect, ...]) -> _Routes:
     paths: dict[str, Operation] = {}
     methods: dict[str, dict[str, Operation]] = {}
     own: dict[str, Dialect] = {base: d for d in dialects for base in d.bases}
     for d in dialects:
-        asked = {
+        operations = {
             path: Operation(to.endpoint, d.name, form=to.form, stream=to.stream)
             for path, to in d.paths.items()
         }
         if d.model_in_path:
-            methods.setdefault(d.family.name, {}).update(asked)
+            methods.setdefault(d.family.name, {}).update(operations)
             continue
         bases = (*(d.family.bases or BASES), *(("/",) if d.at_root else ()))
-        paths |= {base + path: operation for base in bases for path, operation in asked.items()}
+        paths |= {base + path: operation for base in bases for path, operation in operations.items()}
     families = {d.name: d for d in dialects}
     return _Routes(
         paths=paths,
@@ -97,69 +97,69 @@ def _read(dialects: tuple[Dialect, ...]) -> _Routes:
 
 
 def _routes() -> _Routes:
-    return _read(tuple(DIALECTS.values()))
+    return _build(tuple(DIALECTS.values()))
 
 
-def operation(path: str, query: bytes = b"") -> Operation | None:
-    """What a POST to this path asks for."""
+def find_operation(path: str, query: bytes = b"") -> Operation | None:
+    """The operation of a POST to this path."""
     routes = _routes()
     found = routes.paths.get(path)
     if found is not None:
         return found
     for family in routes.methods:
-        rest = _below(path, (*family.bases, *family.shared))
-        if rest is None or not rest.startswith("models/"):
-            continue
-        model, colon, method = rest.removeprefix("models/").rpartition(":")
-        if not colon or not MODEL_IN_PATH.fullmatch(model):
-            continue
-        asked = None
-        if b"alt=sse" in query.split(b"&"):
-            asked = family.operations.get(f"{method}?alt=sse")
-        asked = asked or family.operations.get(method)
-        if asked is not None:
-            return msgspec.structs.replace(asked, model=model)
+        model, method = _model_and_method(path, (*family.bases, *family.shared))
+        streamed = f"{method}?alt=sse" if b"alt=sse" in query.split(b"&") else method
+        found = family.operations.get(streamed) or family.operations.get(method)
+        if found is not None:
+            return msgspec.structs.replace(found, model=model)
     return None
 
 
-DISGUISED = re.compile(rb"%(?:2e|2f|5c|00|25)|//|\\|/\.{1,2}(?:/|$)", re.IGNORECASE)
-"""What two readers of one path would take for two paths: encoded dots and slashes, empty and dotted
-segments, backslashes, NUL, and what is encoded twice.
+def _model_and_method(path: str, bases: Iterable[str]) -> tuple[str, str]:
+    """The parts of "models/{model}:{method}" below a base; twice "" for any other path."""
+    rest = _below(path, bases)
+    if rest is None or not rest.startswith("models/"):
+        return "", ""
+    model, _, method = rest.removeprefix("models/").rpartition(":")
+    return (model, method) if MODEL_IN_PATH.fullmatch(model) else ("", "")
+
+
+AMBIGUOUS = re.compile(rb"%(?:2e|2f|5c|00|25)|//|\\|/\.{1,2}(?:/|$)", re.IGNORECASE)
+"""What two parsers may read as two paths: encoded dots and slashes, empty and dotted segments,
+backslashes, NUL, and double encoding.
 """
-A_MODEL = re.compile(
+MODEL_PAGE = re.compile(
     rb"(?:/models)?/v1(?:beta|alpha)?/models/[^/]+|/models/(?!(?:v1|v1beta|v1alpha|api)%2f)[^/]+",
     re.IGNORECASE,
 )
-"""The page of one model: clients encode the slashes of its name, and it is answered from what is
-known here, never passed on. At the root a name may not begin like one of the bases.
+"""The page of one model. Clients encode the slashes of its name, and it is never forwarded. At the
+root a name may not begin like a base.
 """
 
 
-def plain(raw_path: bytes, *, method: str) -> None:
-    """Whether a path means one thing only. Raises BadRequest, in status 400."""
-    found = DISGUISED.search(raw_path)
-    if found is None:
+def check_unambiguous(raw_path: bytes, *, method: str) -> None:
+    """Raises BadRequest for a path that two parsers may read as two paths."""
+    if AMBIGUOUS.search(raw_path) is None:
         return
-    if method in {"GET", "HEAD"} and A_MODEL.fullmatch(raw_path):
+    if method in {"GET", "HEAD"} and MODEL_PAGE.fullmatch(raw_path):
         bare = re.sub(rb"%2f", b"/", raw_path, flags=re.IGNORECASE)
-        if DISGUISED.search(bare) is None:
+        if AMBIGUOUS.search(bare) is None:
             return
     raise BadRequest(
-        "The path holds dots, slashes, backslashes or NUL where they could be read in two ways; write it plainly.",
+        "The path has dots, slashes, backslashes or NUL that can be read in two ways; write it without them.",
         code="ambiguous_path",
     )
 
 
 def check_method(path: str) -> None:
-    """Whether a POST below the base of a family whose paths name the model has a model and a method
-    that there are. Raises BadRequest.
+    """Raises BadRequest for a POST below the base of a family whose paths name the model, without a
+    valid model and method.
     """
     for family in _routes().methods:
         rest = _below(path, family.bases)
         if rest is None or not rest.startswith("models/"):
             continue
-        model, colon, method = rest.removeprefix("models/").rpartition(":")
-        if not colon or method not in family.operations or not MODEL_IN_PATH.fullmatch(model):
+        if _model_and_method(path, family.bases)[1] not in family.operations:
             raise BadRequest(
                 "The path must be models/{model}:{method}, with a model's name as "
                 f"GET {family.bases[0]}models has it and one of: "
@@ -170,16 +170,16 @@ def check_method(path: str) -> None:
 
 
 def client_of_header(name: bytes) -> str | None:
-    """The dialect whose clients send this header, on paths that several dialects share."""
+    """The dialect whose clients send this header."""
     return _routes().headers.get(name)
 
 
 def dialect_of(path: str, *, client: str = DEFAULT) -> str:
-    """The dialect of the caller of a path, be it served or not, so that it can read the error.
-    `client` is the one that its headers name.
+    """The client's dialect, in which it can read an error, for any path. `client` is the dialect
+    by its headers, for paths that several dialects share.
     """
-    if (asked := operation(path)) is not None:
-        return asked.dialect
+    if (operation := find_operation(path)) is not None:
+        return operation.dialect
     if (own := below_own_base(path)) is not None:
         return own[0].name
     rest = below_base(path) or ""
@@ -187,14 +187,16 @@ def dialect_of(path: str, *, client: str = DEFAULT) -> str:
 
 
 def below_own_base(path: str) -> tuple[Dialect, str] | None:
-    """The dialect to which a path's base belongs, and what follows it; None below a shared base."""
+    """The dialect that alone has the path's base, and the rest of the path; None below a shared
+    base.
+    """
     own = _routes().own
     return next(((own[base], path[len(base) :]) for base in own if path.startswith(base)), None)
 
 
 def below_base(path: str) -> str | None:
-    """What follows a base of the OpenAI-compatible interface, None where the path is not below one.
-    The root is one for what is served there.
+    """The path below a base of the OpenAI-compatible interface, None if it is not below one. The
+    root is a base for the paths that are served there.
     """
     rest = _below(path, BASES)
     if rest is not None or is_base(path) or below_own_base(path) is not None:
@@ -209,5 +211,5 @@ def _below(path: str, bases: Iterable[str]) -> str | None:
 
 
 def is_base(path: str) -> bool:
-    """Whether a path is a base URL itself, which clients look at before they begin."""
+    """Whether a path is a base URL itself, which some clients request first."""
     return path.rstrip("/") in _routes().bases

@@ -1,10 +1,9 @@
-"""Changes from root to an unprivileged user at the start, where MODELPLEX_RUN_AS says so: in a
-container.
+"""Changes from root to another user at the start of a container, if MODELPLEX_RUN_AS is set.
 
-An image that sets a user cannot write into a folder that people mount for the socket: it belongs to
-them, or to root where Docker made it. So the image starts as root, and the process becomes the
-folder's owner, or the image's own user, before it opens or starts anything. It imports nothing of
-ours.
+An image that sets a user cannot write into a folder that is mounted for the socket: it belongs to
+the user who mounts it, or to root if Docker made it. So the image starts as root, and the process
+becomes the folder's owner, or the image's own user, before it opens or starts anything. It imports
+nothing of ours.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 IDENTITY = ["0", "0", "4294967295"]
-"""The first row of /proc/self/uid_map where root is the host's root (user_namespaces(7)).
-Elsewhere, as in a rootless container, it is an unprivileged user of the host already.
+"""The first row of /proc/self/uid_map where root is the host's root (user_namespaces(7)). In a
+rootless container it is an unprivileged user of the host.
 """
 
 
@@ -35,13 +34,10 @@ class RunAsError(Exception):
         self.sentence = sentence
 
 
-def give_up_root(default: str, *, sockets: Sequence[str] = (), config: str | None = None) -> None:
-    """Become the owner of the folder of `sockets`, or of the sockets that the file `config` names;
-    `default` (`uid:gid`) where root owns it or there is none. Does nothing where the process is not
-    the host's root. A mounted folder of root's is given to `default`.
-
-    Raises:
-        RunAsError
+def drop_root(default: str, *, sockets: Sequence[str] = (), config: str | None = None) -> None:
+    """Become the owner of the folder of `sockets`, or of the sockets in the file `config`, or
+    `default` (`uid:gid`) if root owns it or there is none. A mounted folder of root is given to
+    `default`. Does nothing if the process is not the host's root. Raises RunAsError.
     """
     if os.geteuid() != 0 or not _is_host_root():
         return
@@ -53,7 +49,7 @@ def give_up_root(default: str, *, sockets: Sequence[str] = (), config: str | Non
     user = owner_of(folders, default=User(uid, gid))
     try:
         for folder in folders:
-            if _is_roots_mount(folder) and not _may_write(folder, user):
+            if _is_root_mount(folder) and not _may_write(folder, user):
                 os.chown(folder, user.uid, user.gid)
         os.setgroups([])
         os.setgid(user.gid)
@@ -66,9 +62,7 @@ def give_up_root(default: str, *, sockets: Sequence[str] = (), config: str | Non
 
 
 def owner_of(folders: Sequence[Path], *, default: User) -> User:
-    """Whom the first of the folders belongs to that is not root's; `default` where there
-    is none.
-    """
+    """The owner of the first folder that is not root's; `default` if there is none."""
     for folder in folders:
         try:
             status = folder.stat()
@@ -87,9 +81,9 @@ def _is_host_root() -> bool:
     return first == IDENTITY
 
 
-def _is_roots_mount(folder: Path) -> bool:
-    """Whether root owns it and something is mounted there (proc_pid_mountinfo(5)): a folder that
-    Docker made for a volume. No folder of the image itself is given away.
+def _is_root_mount(folder: Path) -> bool:
+    """Whether root owns the folder and it is a mount (proc_pid_mountinfo(5)), as one that Docker
+    made for a volume. Folders of the image keep their owner.
     """
     try:
         rows = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -99,14 +93,14 @@ def _is_roots_mount(folder: Path) -> bool:
 
 
 def _may_write(folder: Path, user: User) -> bool:
-    """Whether the user may make files in it."""
+    """Whether the user may create files in it."""
     status = folder.stat()
     bits = stat.S_IWGRP | stat.S_IXGRP if status.st_gid == user.gid else stat.S_IWOTH | stat.S_IXOTH
     return status.st_mode & bits == bits
 
 
 def _sockets_of(config: str | None) -> list[str]:
-    """The sockets that a config names. What is wrong with it is told where it is loaded."""
+    """The sockets of a config. Its errors are reported when it is loaded."""
     if config is None:
         return []
     import tomllib

@@ -1,16 +1,15 @@
-"""The life of a socket file: claimed, published, removed. Above it `serve`; it knows nothing of
-HTTP or of an event loop.
+"""The life of a socket file: claimed, published, removed. It knows neither HTTP nor an event loop.
 
-What is found at the path decides (`claim`):
+`claim` acts on what is at the path:
 
-    nothing, or a socket that refuses a connection   dead: ours is made beside it and renamed onto
-    the path
-    a socket that answers in any other way           live: refused, naming who holds it
-    a file, fifo, directory, symlink                 refused and left as it is
+    nothing, or a socket that refuses connections   dead: the new socket is made beside it and
+                                                    renamed onto the path
+    any other socket                                live: ListenError names its process
+    a file, fifo, directory, symlink                ListenError; it is left as it is
 
-A lock file beside it (`PATH.lock`) is held from the first look until the removal, so that of two
-starters one wins. The names are in the file system and never abstract ones, which a network
-namespace would hide and no mode would guard.
+A lock file beside it (`PATH.lock`) is held from the first check until the removal, so that of two
+processes that start at once one gets the path. Abstract names are not used: a network namespace
+hides them, and no file mode protects them.
 """
 
 from __future__ import annotations
@@ -35,20 +34,17 @@ PATH_LIMIT = 107
 """Bytes: `sun_path` has 108 on Linux, and the last is the NUL."""
 
 BACKLOG = 1024
-"""Connections that the kernel holds for us until accepted: a start of a thousand agents at once is
-not turned away.
+"""Connections that the kernel queues until they are accepted: a thousand agents may start at once.
 """
 
 LOCK_TRIES = 10
-"""A lock file may be removed by its last holder between our open and our lock; then it is opened
-again.
-"""
+"""The holder of a lock file may remove it between our open and our lock; then we open it again."""
 
 TEMPORARY_TRIES = 100
-"""Names tried for the half-made socket; one taken by a crashed predecessor is left alone."""
+"""Hidden names that are tried. A file that a crashed process left at one is left alone."""
 
 HIDDEN_LENGTH = 16
-"""A dot and 60 random bits: nobody chose that name."""
+"""Characters of a hidden name, a dot and 60 random bits: it collides with no chosen name."""
 
 KINDS = {
     stat.S_IFREG: "a regular file",
@@ -61,8 +57,8 @@ KINDS = {
 
 NO_CLEANUP: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 """For an event loop's `create_unix_server`. Since Python 3.13 a loop removes the socket's file when
-the server closes, unless told not to. Ours is removed here, and only while it is still ours; a port
-of AF_VSOCK has none, and looking for it raises TypeError.
+the server closes. Here `SocketFile.remove` does that, if the file is still ours; a port of AF_VSOCK
+has no file, and the loop's attempt raises TypeError.
 """
 
 Identity = tuple[int, int]
@@ -70,8 +66,8 @@ Identity = tuple[int, int]
 
 
 class SocketFile:
-    """A listening socket that `publish` makes visible at its path and `remove` takes away again, if
-    it is still ours.
+    """A listening socket. `publish` renames it to its path; `remove` removes it, if it is still
+    ours.
     """
 
     def __init__(self, address: Unix, *, lock: int) -> None:
@@ -87,39 +83,38 @@ class SocketFile:
         return f"<SocketFile {self.address.path} {stage}>"
 
     def publish(self) -> None:
-        """Rename the finished socket onto the path. Raises ListenError if something else has come
-        to stand there.
+        """Rename the finished socket to its path. Raises ListenError if another file was put there
+        meanwhile.
         """
         path, hidden = self.address.path, self.hidden
         if hidden is None:
-            raise RuntimeError(f"{self!r} has nothing left to publish")
-        if look(path) != self.replaces:
+            raise RuntimeError(f"{self!r} is published already, or removed")
+        if identity_at(path) != self.replaces:
             raise ListenError(
                 f"something was put at {path} while this process was starting; it was left as it is."
             )
-        with refusing(path):
+        with listen_errors(path):
             Path(hidden).rename(path)
         self.hidden = None
 
     def remove(self) -> None:
-        """Take the file away if it is still the one that we made. Safe to call twice."""
+        """Remove the file, if it is still the one that this object made. Idempotent."""
         file = Path(self.hidden or self.address.path)
         with contextlib.suppress(OSError):
-            if self.identity is not None and identify(file.lstat()) == self.identity:
+            if self.identity is not None and identity_of(file.lstat()) == self.identity:
                 file.unlink()
         self.hidden = self.identity = None
 
     def release(self) -> None:
-        """Let another process have the path. Safe to call twice."""
+        """Release the lock, so that another process may claim the path. Idempotent."""
         if self.lock >= 0:
             unlock(lock_name(self.address.path), lock=self.lock)
             self.lock = -1
 
 
 def claim(address: Unix) -> SocketFile:
-    """A socket that listens under a hidden name beside its path, with mode and group as asked for.
-
-    Raises ListenError with a sentence; then nothing of what stood there was touched.
+    """A socket that listens under a hidden name beside its path, with the mode and group of
+    `address`. Raises ListenError; then nothing at the path was changed.
     """
     path = address.path
     check_path(path)
@@ -127,8 +122,8 @@ def claim(address: Unix) -> SocketFile:
     file = SocketFile(address, lock=take_lock(path))
     try:
         check_kind(path)
-        check_dead(path)
-        file.replaces = look(path)
+        check_not_live(path)
+        file.replaces = identity_at(path)
         bind_hidden(file)
     except BaseException:
         file.remove()
@@ -149,14 +144,14 @@ def check_path(path: str) -> None:
             f"the socket's path is {length} bytes long, and the system's limit is {PATH_LIMIT}: {path}"
         )
     directory = Path(path).parent
-    with refusing(path):
+    with listen_errors(path):
         there = directory.is_dir()
     if not there:
         raise ListenError(f"the directory {directory} for the socket {path} does not exist; create it first.")
 
 
 def check_kind(path: str) -> None:
-    with refusing(path):
+    with listen_errors(path):
         try:
             mode = os.lstat(path).st_mode
         except FileNotFoundError:
@@ -168,9 +163,9 @@ def check_kind(path: str) -> None:
         )
 
 
-def check_dead(path: str) -> None:
-    """A refused connection alone is death: a full backlog, a missing permission or another kind of
-    socket are signs of life.
+def check_not_live(path: str) -> None:
+    """Raises ListenError for a live socket. Only a refused connection means that it is dead; after
+    a full backlog, a missing permission or another type of socket it may be live.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -184,7 +179,7 @@ def check_dead(path: str) -> None:
 
 
 def holder(probe: socket.socket) -> str:
-    """Who called `listen` on the other end, by SO_PEERCRED (three ints: pid, uid, gid)."""
+    """The process that called `listen` on the other end, by SO_PEERCRED (pid, uid, gid)."""
     pid, uid, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     # A pid of 0 is a process outside of our pid namespace.
     return f"process {pid} (uid {uid})" if pid else f"a process in another pid namespace (uid {uid})"
@@ -203,18 +198,18 @@ def take_lock(path: str) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            check_dead(path)
+            check_not_live(path)
             raise ListenError(
                 f"another process is just starting or stopping on {path} and holds {name}."
             ) from None
-        if look(name) == identify(os.fstat(lock)):
+        if identity_at(name) == identity_of(os.fstat(lock)):
             return lock
         os.close(lock)
     raise ListenError(f"{name} is removed again and again by other processes that start and stop.")
 
 
 def open_lock(name: str) -> int:
-    with refusing(name):
+    with listen_errors(name):
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     if stat.S_ISREG(os.fstat(lock).st_mode):
         return lock
@@ -224,15 +219,15 @@ def open_lock(name: str) -> int:
 
 def unlock(name: str, *, lock: int) -> None:
     with contextlib.suppress(OSError):
-        # Removed while still held: who opened it before sees that it is gone, and opens anew.
-        if look(name) == identify(os.fstat(lock)):
+        # Removed while it is held: a process that opened it before notices, and opens a new one.
+        if identity_at(name) == identity_of(os.fstat(lock)):
             Path(name).unlink()
     os.close(lock)
 
 
 def bind_hidden(file: SocketFile) -> None:
     address = file.address
-    # The mask makes the mode right from the start; a chmod after bind would leave a gap.
+    # By the umask the file has its mode from the start; between bind and chmod it would not.
     mask = os.umask(0o777 & ~address.mode)
     try:
         for name in hidden_names(address.path):
@@ -241,28 +236,27 @@ def bind_hidden(file: SocketFile) -> None:
             except OSError as fault:
                 if fault.errno == errno.EADDRINUSE:
                     continue
-                raise refusal(address.path, fault) from None
+                raise listen_error(address.path, fault) from None
             file.hidden = name
             break
         else:
-            raise ListenError(f"no free name for a half-made socket beside {address.path}.")
+            raise ListenError(f"no free name for a temporary socket beside {address.path}.")
     finally:
         os.umask(mask)
-    file.identity = identify(os.lstat(file.hidden))
+    file.identity = identity_of(os.lstat(file.hidden))
     if address.group is not None:
         give_to_group(file.hidden, group=address.group, path=address.path)
     file.socket.listen(BACKLOG)
 
 
 def hidden_names(path: str) -> list[str]:
-    """As long as the limit leaves room for: a short one might be the name of somebody
-    else's file.
+    """Random names beside the path, as long as PATH_LIMIT allows: a short one might be the name of
+    another file.
     """
     name = Path(path).name
     directory = path.removesuffix(name)
     length = min(HIDDEN_LENGTH, PATH_LIMIT - len(os.fsencode(directory)))
-    # A leading dot hides it from listings; a single character must not be the dot that means the
-    # directory.
+    # A leading dot hides it from listings; a name of one character must not be ".".
     dot = "." if length > 2 else ""
     names = (dot + secrets.token_hex(length)[: length - len(dot)] for _ in range(TEMPORARY_TRIES))
     return [directory + each for each in names if each != name]
@@ -284,19 +278,19 @@ def give_to_group(hidden: str, *, group: str, path: str) -> None:
         ) from None
 
 
-def identify(status: os.stat_result) -> Identity:
+def identity_of(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def look(path: str) -> Identity | None:
-    """What stands at the path, links not followed; None where nothing does."""
+def identity_at(path: str) -> Identity | None:
+    """Of the file at the path, links not followed; None if there is none."""
     try:
-        return identify(os.lstat(path))
+        return identity_of(os.lstat(path))
     except FileNotFoundError:
         return None
 
 
-def refusal(path: str, fault: OSError) -> ListenError:
+def listen_error(path: str, fault: OSError) -> ListenError:
     folder = Path(path).parent
     if fault.errno in {errno.EACCES, errno.EPERM, errno.EROFS} and not os.access(folder, os.W_OK | os.X_OK):
         return ListenError(f"cannot listen on {path}: {not_writable(folder, number=fault.errno)}")
@@ -304,7 +298,7 @@ def refusal(path: str, fault: OSError) -> ListenError:
 
 
 def not_writable(folder: Path, *, number: int) -> str:
-    """Why no socket can be made there, and what to do."""
+    """Why no socket can be made in the folder, and what to do."""
     if number == errno.EROFS:
         return f"{folder} is read-only; a container needs it mounted without :ro."
     try:
@@ -318,9 +312,9 @@ def not_writable(folder: Path, *, number: int) -> str:
 
 
 @contextlib.contextmanager
-def refusing(path: str) -> Generator[None, None, None]:
-    """What the system says about the path, as a sentence."""
+def listen_errors(path: str) -> Generator[None, None, None]:
+    """Turns an OSError about the path into a ListenError."""
     try:
         yield
     except OSError as fault:
-        raise refusal(path, fault) from None
+        raise listen_error(path, fault) from None

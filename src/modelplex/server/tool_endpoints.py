@@ -1,13 +1,12 @@
-"""Opens, reloads and closes what serves tools: the tool service, the MCP endpoint over HTTP and the
-stdio socket.
-"""
+"""Opens, reloads and closes the tool service, MCP over HTTP and the stdio socket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from time import perf_counter, time
 
 from modelplex.config import Config
@@ -23,8 +22,7 @@ from modelplex.pipeline.offload import Offload
 from modelplex.server.address import ListenError, Unix
 from modelplex.server.app import App
 from modelplex.server.connection_shares import ConnectionShares
-from modelplex.server.ids import request_ids, session_ids
-from modelplex.server.mcp_stdio import Stdio
+from modelplex.server.mcp_stdio import McpStdioListener
 from modelplex.server.reports import Reports
 
 
@@ -52,18 +50,16 @@ class ToolEndpoints:
         self._offload = offload
         self._shares = shares
         self._keep_bodies = keep_bodies
-        self._stdio: Stdio | None = None
+        self._stdio: McpStdioListener | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self, config: Config) -> None:
-        """Serve tools where the config says so. Raises ListenError where the stdio socket cannot be
-        opened.
-        """
+        """Serve tools, if the config enables them. Raises ListenError for the stdio socket."""
         if not config.mcp.enabled:
             return
         self.service = service = self._new_service(config)
         ids = session_ids()
-        self._app.front = McpHttp(
+        self._app.mcp = McpHttp(
             service.gateway,
             config.mcp,
             ids=ids,
@@ -77,10 +73,9 @@ class ToolEndpoints:
                 mode=int(config.server.socket_mode, 8),
                 group=config.server.socket_group,
             )
-            connections = StdioConnections(service.gateway, config.mcp, ids=ids)
-            self._stdio = Stdio(
+            self._stdio = McpStdioListener(
                 address,
-                connections,
+                StdioConnections(service.gateway, config.mcp, ids=ids, offload=self._offload),
                 callers=self._app.callers,
                 shares=self._shares(),
                 bodies=self._app.bodies,
@@ -89,14 +84,13 @@ class ToolEndpoints:
         service.start()
 
     def reload(self, config: Config) -> None:
-        """Apply another [mcp]. Where it is enabled or disabled, servers start or stop in the
-        background; another stdio socket needs a restart.
+        """Apply another [mcp]. If it is enabled or disabled, servers start or stop in the
+        background. Another stdio socket needs a restart.
         """
         if self.service is not None and config.mcp.enabled:
             self.service.adopt(config)
-            front = self._app.front
-            if front is not None:
-                front.config, front.open_to_all = config.mcp, config.server.allow_unauthenticated
+            if (mcp := self._app.mcp) is not None:
+                mcp.config, mcp.open_to_all = config.mcp, config.server.allow_unauthenticated
         elif self.service is not None or config.mcp.enabled:
             task = asyncio.create_task(
                 self.close() if self.service is not None else self._open_or_report(config)
@@ -111,25 +105,25 @@ class ToolEndpoints:
             self._reports.log.events.error(error.sentence)
 
     async def close(self) -> None:
-        service, front, stdio = self.service, self._app.front, self._stdio
-        self.service = self._app.front = self._stdio = None
+        service, mcp, stdio = self.service, self._app.mcp, self._stdio
+        self.service = self._app.mcp = self._stdio = None
         if stdio is not None:
             await stdio.close()
-        if front is not None:
-            await front.close()
+        if mcp is not None:
+            await mcp.close()
         if service is not None:
             await service.close()
 
     def drain(self) -> None:
-        if self._app.front is not None:
-            self._app.front.drain()
+        if self._app.mcp is not None:
+            self._app.mcp.drain()
 
     @property
     def servers(self) -> list[str]:
         return self.service.servers if self.service is not None else []
 
     def reload_approvals(self) -> None:
-        """Read the approvals again where their file has changed."""
+        """Read the approvals again, if their file has changed."""
         if self.service is not None:
             self.service.reload_approvals()
 
@@ -155,12 +149,12 @@ class ToolEndpoints:
                 keep_bodies=self._keep_bodies(config),
             ),
             key=os.urandom(32),
-            admit=self._admitted,
+            admit=self._admit,
         )
 
     @contextlib.contextmanager
-    def _admitted(self, caller: Caller) -> Generator[None]:
-        """Count a tool call as a request of its agent. Raises Unavailable where a limit is hit."""
+    def _admit(self, caller: Caller) -> Generator[None]:
+        """Count a tool call as a request of its agent. Raises Unavailable above a limit."""
         try:
             ticket = self._limits.admit(caller)
         except ModelplexError as error:
@@ -171,3 +165,14 @@ class ToolEndpoints:
             yield
         finally:
             self._limits.settle(ticket)
+
+
+def request_ids() -> Iterator[str]:
+    """Ids of requests: ascending, and different from those of any other run."""
+    run = os.urandom(4).hex()
+    return (f"mpx-{run}-{number:06x}" for number in itertools.count(1))
+
+
+def session_ids() -> Callable[[], str]:
+    """Ids of sessions that cannot be guessed: 128 random bits."""
+    return lambda: os.urandom(16).hex()

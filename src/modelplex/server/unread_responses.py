@@ -1,7 +1,7 @@
-"""Responses that clients do not read: how long they wait, and which connections are aborted for it.
+"""Responses that clients do not read: how long they wait, and which connections are aborted.
 
-A response that waits is memory that nobody else can have. A client that takes no byte for
-`unread_timeout` is cut off; so are the oldest connections of a caller that leaves too much unread.
+An unread response holds memory. A client that reads no byte for `unread_timeout` is disconnected,
+and so are the oldest connections of a caller that leaves too much unread.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from modelplex.server.connection_shares import ConnectionPlace
 
 
 class WritingConnection(Protocol):
-    """What is needed of a connection whose client does not read."""
-
     transport: asyncio.Transport
     place: ConnectionPlace
 
@@ -23,7 +21,7 @@ class WritingConnection(Protocol):
 
 
 class UnreadResponse:
-    """`size` bytes wait for the client since `since`; it last took some at `moved`, on the loop's
+    """`size` bytes have waited since `since`; the client last read some at `moved`, on the loop's
     clock.
     """
 
@@ -35,7 +33,7 @@ class UnreadResponse:
 
 
 class UnreadResponses:
-    """The connections of a process whose client has not taken what was written, oldest first."""
+    """The connections of a process whose clients have not read what was written, oldest first."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
@@ -52,7 +50,7 @@ class UnreadResponses:
         self._waiting.pop(connection, None)
 
     def abort_expired(self, now: float) -> None:
-        """Abort connections whose clients take nothing, and the oldest ones of a caller above its
+        """Abort connections whose clients read nothing, and the oldest ones of a caller above its
         limits.
         """
         limits = self.limits
@@ -63,7 +61,7 @@ class UnreadResponses:
                 unread.moved = now
             unread.size = size
             if now - unread.moved >= limits.unread_timeout:
-                connection.abort(f"its client took nothing of a response for {limits.unread_timeout:g} s")
+                connection.abort(f"the client read nothing of a response for {limits.unread_timeout:g} s")
             elif now - unread.since >= limits.unread_grace and connection.place.holder is not None:
                 late.setdefault(connection.place.holder.caller, []).append(connection)
         for connections in late.values():
@@ -75,4 +73,4 @@ class UnreadResponses:
             if left <= self.limits.unread_connections and held <= self.limits.unread_bytes:
                 break
             held -= self._waiting[each].size
-            each.abort("its caller leaves too many responses unread")
+            each.abort("the caller leaves too many responses unread")

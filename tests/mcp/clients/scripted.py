@@ -387,7 +387,7 @@ async def place(
             quiet=quiet,
             **more,
         )
-        running.process.app.front = front
+        running.process.app.mcp = front
         there = Place(
             running.process,
             backend,

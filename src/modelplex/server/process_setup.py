@@ -1,0 +1,92 @@
+"""Settings of this process in the kernel, the C library and the interpreter, made at the start.
+
+- Not dumpable: no unprivileged process can trace it, its files in /proc belong to root, and it
+  leaves no core, since its memory and environment hold the API keys (PR_SET_DUMPABLE in prctl(2),
+  ptrace(2)). A program that it starts is dumpable again.
+- Freed memory of large bodies goes back to the system (mallopt(3)). By default glibc maps blocks
+  above the size of the largest block that was ever freed: after one body of 30 MB, smaller ones
+  come from a heap that shrinks only at its end, and each thread has its own heap. Fixed sizes and
+  one heap cost a page fault for every 4 KiB of a large block.
+- Open files: as many as the connections need.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import sys
+
+from modelplex.server.connection import MAX_OVER_LIMIT
+
+PR_SET_DUMPABLE = 4
+LARGE_BLOCK = 1024 * 1024
+"""Bytes from which a block is mapped, and the most free memory that the end of the heap keeps."""
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
+YOUNG_OBJECTS = 5_000
+"""Allocations between two garbage collections. The default of 700 means one every few requests, and
+requests leave no cycles; with many more objects a collection takes milliseconds.
+"""
+SWITCH_SECONDS = 0.0001
+"""How long a thread that parses a large body runs while the event loop waits for the interpreter.
+Python's default of 5 ms would delay each step of every other request.
+"""
+DESCRIPTORS_PER_CONNECTION = 2
+"""A client's connection, and the one to the provider that serves it."""
+SPARE_DESCRIPTORS = 256
+"""For files, listeners, the log, idle connections to providers, and Python itself."""
+
+
+def set_up_process() -> None:
+    become_undumpable()
+    return_large_blocks()
+    gc.set_threshold(YOUNG_OBJECTS, 40, 100)
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def become_undumpable() -> bool:
+    """False if the system cannot do it, or refuses."""
+    if sys.platform != "linux":
+        return False
+    try:
+        result: int = ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    except (OSError, AttributeError):  # a libc without prctl, or none that can be loaded
+        return False
+    return result == 0
+
+
+def return_large_blocks() -> bool:
+    """False if the C library has no such settings."""
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl has none, and needs none
+        return False
+    settings = ((M_MMAP_THRESHOLD, LARGE_BLOCK), (M_TRIM_THRESHOLD, LARGE_BLOCK), (M_ARENA_MAX, 1))
+    done: list[bool] = [mallopt(name, value) == 1 for name, value in settings]
+    return all(done)
+
+
+def needed_descriptors(connections: int) -> int:
+    return DESCRIPTORS_PER_CONNECTION * connections + MAX_OVER_LIMIT + SPARE_DESCRIPTORS
+
+
+def connections_within(descriptors: int) -> int:
+    """How many connections this many descriptors allow; at least 1."""
+    return max(1, (descriptors - MAX_OVER_LIMIT - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CONNECTION)
+
+
+def raise_descriptors(needed: int) -> int:
+    """Raise this process's limit of open files to `needed`, as far as allowed. Returns the limit;
+    it is never lowered.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return needed
+    allowed = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    if allowed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(soft, allowed)
