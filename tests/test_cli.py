@@ -51,7 +51,7 @@ class Serve(types.ModuleType):
         self.served.append(Served(config, config_path, verbose))
         return 0
 
-    async def reach(self, config: Config) -> Sequence[Result]:
+    async def check_reach(self, config: Config) -> Sequence[Result]:
         assert config.providers
         return self.results
 
