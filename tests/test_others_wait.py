@@ -17,7 +17,7 @@ import pytest
 
 from modelplex.dialects.registry import DIALECTS
 from modelplex.mcp.clients import http as mcp_http
-from modelplex.mcp.clients.message_limits import read as read_message
+from modelplex.mcp.clients.checks import read as read_message
 from modelplex.pipeline import sealed_policy
 from modelplex.pipeline.offload import LARGE
 from modelplex.server import app

@@ -13,7 +13,8 @@ import msgspec
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.core.caller import Caller
 from modelplex.mcp.approvals import Approvals, Lock
-from modelplex.mcp.calls import CallRecording, admit_all
+from modelplex.mcp.call_recording import CallRecording
+from modelplex.mcp.calls import admit_all
 from modelplex.mcp.constants import (
     META_CAPABILITIES,
     META_CLIENT,
@@ -211,7 +212,7 @@ class ScriptedClient:
         self.notifications.append(notification)
         self.notified.set()
 
-    async def ask(self, method: str, params: Json) -> McpReply:
+    async def send_request(self, method: str, params: Json) -> McpReply:
         self.questions.append((method, params))
         return self.answers.get(method, McpReply.failed(METHOD_NOT_FOUND, "no"))
 

@@ -24,16 +24,12 @@ from modelplex.config.secret import Secret
 from modelplex.config.settings import McpConfig, McpServer
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation, streams
-from modelplex.mcp.catalog import MOST_TEMPLATES, ServerOffer, merge
-from modelplex.mcp.clients.checks import ProtocolRefusal, kind_of, malformed, modern_fault, read, read_head
-from modelplex.mcp.clients.session import (
-    KEPT_BYTES,
-    MOST_RUNNING,
-    UNREAD_OF_CALLER,
-    ClientConversation,
-    MessageStream,
-)
-from modelplex.mcp.clients.sessions import LegacySession, Sessions
+from modelplex.mcp.catalog import ServerOffer, merge
+from modelplex.mcp.clients.checks import ProtocolRefusal, kind_of, malformed, modern_fault, read
+from modelplex.mcp.clients.http_request import read_head
+from modelplex.mcp.clients.message_stream import UNREAD_OF_CALLER, MessageStream
+from modelplex.mcp.clients.session import MAX_RUNNING, ClientConversation
+from modelplex.mcp.clients.sessions import KEPT_BYTES, LegacySession, Sessions
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
 from modelplex.mcp.constants import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, McpReply, Unavailable
 from modelplex.mcp.lockfile import LockError, read_lock
@@ -41,6 +37,7 @@ from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
 from modelplex.mcp.servers.http_endpoint import MAX_BACKGROUND
 from modelplex.mcp.servers.listing import MAX_LIST_BYTES
 from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
+from modelplex.mcp.usable_catalog import MAX_TEMPLATES
 from tests.mcp.clients.scripted import ScriptedBackend, request
 from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 from tests.mcp.servers.remote import Seen, legacy, remote
@@ -155,8 +152,8 @@ def test_keys_of_meta_are_not_remembered_whatever_their_length() -> None:
 
 def kept_stream(session: LegacySession, size: int) -> MessageStream:
     """A request's answer that the client could name, and did not stay for."""
-    stream = session.request_stream(mute=False)
-    stream.shown = True
+    stream = session.request_stream(json_only=False)
+    stream.ids_sent = True
     stream.put({"jsonrpc": "2.0", "id": 1, "result": {"text": "x" * size}})
     return stream
 
@@ -165,16 +162,16 @@ async def test_large_answers_that_nobody_came_back_for_are_kept_within_a_bound()
     backend = ScriptedBackend()
     caller = Caller(listener="unix:a", kind="unix")
     sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
-    one = sessions.add(backend, caller, server=None, alone=False)
+    one = sessions.add(backend, caller, server=None, single_stream=False)
     for _ in range(16):
         last = kept_stream(one, 1_000_000)
-        sessions.finished(one, last)
-        assert one.kept <= KEPT_BYTES
+        sessions.finish_stream(one, last)
+        assert one.kept_bytes <= KEPT_BYTES
         assert one.find(last.key) is last  # the newest can always be taken up
     for _ in range(100):
-        each = sessions.add(backend, caller, server=None, alone=False)
+        each = sessions.add(backend, caller, server=None, single_stream=False)
         last = kept_stream(each, 4_000_000)
-        sessions.finished(each, last)
+        sessions.finish_stream(each, last)
         assert each.find(last.key) is last
     gc.collect()
     held = sum(found.size for found in gc.get_objects() if isinstance(found, MessageStream))
@@ -191,17 +188,18 @@ async def test_answers_that_a_caller_does_not_read_are_held_within_a_bound_and_o
     sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
     greedy, other = (Caller(listener="tcp:a", kind="tcp", agent=name) for name in ("greedy", "other"))
     streams = [
-        sessions.add(backend, greedy, server=None, alone=False).request_stream(mute=False) for _ in range(100)
+        sessions.add(backend, greedy, server=None, single_stream=False).request_stream(json_only=False)
+        for _ in range(100)
     ]
     for number, stream in enumerate(streams):
-        stream.take()
+        stream.attach()
         stream.put({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x" * 100_000}})
         stream.put(answer_of(4_000_000, number))
     assert sum(stream.size for stream in streams) <= UNREAD_OF_CALLER
     last = msgspec.json.decode(streams[-1].after(0)[-1][1])
     assert (last["id"], last["error"]["data"]["reason"]) == (99, "limit")
-    theirs = sessions.add(backend, other, server=None, alone=False).request_stream(mute=False)
-    theirs.take()
+    theirs = sessions.add(backend, other, server=None, single_stream=False).request_stream(json_only=False)
+    theirs.attach()
     theirs.put(answer_of(4_000_000))
     assert theirs.size > 4_000_000
     await sessions.close()
@@ -219,19 +217,19 @@ async def test_an_agent_with_all_sessions_of_a_listener_leaves_room_for_another(
     sessions = Sessions(config, ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
     greedy, other = (Caller(listener="tcp:a", kind="tcp", agent=name) for name in ("greedy", "other"))
     for number in range(10):
-        assert sessions.room(greedy)
-        held = sessions.add(backend, greedy, server=None, alone=False)
+        assert sessions.make_room(greedy)
+        held = sessions.add(backend, greedy, server=None, single_stream=False)
         if number != 4:
-            held.stream.take()  # somebody listens to it
+            held.stream.attach()  # somebody listens to it
     mine: list[LegacySession] = []
     for _ in range(5):
-        assert sessions.room(other)
-        mine.append(sessions.add(backend, other, server=None, alone=False))
-        mine[-1].stream.take()
+        assert sessions.make_room(other)
+        mine.append(sessions.add(backend, other, server=None, single_stream=False))
+        mine[-1].stream.attach()
     assert len(sessions) == 10
     assert sessions.find("4", greedy, None) is None  # the one that nobody used went first
-    assert not sessions.room(other)
-    assert not sessions.room(greedy)
+    assert not sessions.make_room(other)
+    assert not sessions.make_room(greedy)
     assert all(sessions.find(each.session, other, None) is each for each in mine)
     await sessions.close()
 
@@ -240,16 +238,17 @@ async def test_one_connection_cannot_have_requests_without_end_waiting() -> None
     backend = ScriptedBackend()
     stream = MessageStream()
     talk = ClientConversation(
-        backend, Caller(listener="unix:a", kind="unix"), server=None, session="s", stream=stream, era="modern"
+        backend, Caller(listener="unix:a", kind="unix"), server=None, session="s", stream=stream
     )
+    talk.era = "modern"
     meta: Json = {META_VERSION: "2026-07-28", META_CAPABILITIES: {}}
     done: list[int] = []
     for number in range(1000):
         message = request("subscriptions/listen", {"notifications": {}, "_meta": meta}, id=number)
         assert talk.start(message, stream, done=lambda: done.append(1))
-    await soon(lambda: len(done) == 1000 - MOST_RUNNING)
+    await soon(lambda: len(done) == 1000 - MAX_RUNNING)
     refused = [json.loads(data) for _, data in stream.after(0) if b'"error"' in data]
-    assert {each["id"] for each in refused} == set(range(MOST_RUNNING, 1000))
+    assert {each["id"] for each in refused} == set(range(MAX_RUNNING, 1000))
     assert refused[0]["error"]["data"]["reason"] == "limit"
     await talk.end()
 
@@ -354,7 +353,7 @@ def test_templates_of_a_servers_making_cost_no_reader_time() -> None:
     many = [f"x://{'{+a}' * 8}{number}" for number in range(10_000)]
     merged = merge([offer("bad", costly, "x://" + "a" * 5000 + "{b}", *many), offer("good", "file:///{p}")])
     assert len([entry for entry in merged.entries("resourceTemplates") if entry.server == "bad"]) == (
-        MOST_TEMPLATES
+        MAX_TEMPLATES
     )
     assert merged.owner("file:///a") == "good"
     assert [each.sentence for each in merged.warnings if "too long" in each.sentence]
@@ -381,9 +380,9 @@ async def test_what_a_server_logs_for_nobody_does_not_fill_the_gateways_log() ->
     harness = Harness(server)
     for number in range(10_000):
         server.says("notifications/message", {"level": "info", "data": f"line {number}"})
-    said = [sentence for _, sentence in harness.reports if sentence.startswith("says")]
-    assert 50 <= len(said) <= 101
-    assert "left out" in said[-1]
+    logged = [sentence for _, sentence in harness.reports if "log message" in sentence]
+    assert 50 <= len(logged) <= 101
+    assert "left out" in logged[-1]
 
 
 @pytest.mark.parametrize("params", [None, {}, [1], "text", 5])
@@ -434,7 +433,7 @@ async def test_a_kind_of_result_that_nobody_knows_is_told_in_few_letters() -> No
 class Silent(ScriptedClient):
     """A session whose client is asked, and says nothing."""
 
-    async def ask(self, method: str, params: Json) -> McpReply:
+    async def send_request(self, method: str, params: Json) -> McpReply:
         self.questions.append((method, params))
         await asyncio.Event().wait()
         raise AssertionError
@@ -603,7 +602,9 @@ async def test_a_server_whose_lists_always_change_is_asked_ever_less_often(tmp_p
 def test_a_code_that_no_client_can_read_becomes_one_that_all_know() -> None:
     eras: tuple[Era, ...] = ("legacy", "modern")
     for era in eras:
-        told = era_translation.error({"code": 10**40, "message": "no"}, era=era, method="tools/call")
+        told = era_translation.error_for_client(
+            {"code": 10**40, "message": "no"}, era=era, method="tools/call"
+        )
         assert told == {"code": -32603, "message": "no"}
 
 

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelplex.mcp import approvals
 from modelplex.mcp.approvals import (
     PROMPT_MEMBERS,
-    ApprovalFinding,
     Approvals,
     LockedServer,
     approved,
@@ -19,10 +17,12 @@ from modelplex.mcp.approvals import (
     says,
 )
 from modelplex.mcp.constants import Catalog, Json
+from modelplex.mcp.definition_scan import ApprovalFinding, is_specific
+from modelplex.mcp.definition_scan import scan as scan_definition
 
 
 def scan(definition: object, *, others: Iterable[str] = ()) -> Iterator[ApprovalFinding]:
-    return approvals._scanned(definition, approvals._specific([*others]))
+    return scan_definition(definition, frozenset(filter(is_specific, others)))
 
 
 def tool(name: str = "read", **members: Any) -> Json:

@@ -8,20 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.mcp.catalog import (
-    INSTRUCTIONS,
-    INSTRUCTIONS_OF_ONE,
-    SCHEMA_DEPTH,
-    SCHEMA_SIZE,
+    MAX_INSTRUCTIONS,
+    MAX_SERVER_INSTRUCTIONS,
     BadCursor,
     MergedCatalog,
     ServerOffer,
-    fresh,
-    header_arguments,
     merge,
-    tool_fault,
 )
 from modelplex.mcp.constants import Catalog, Json
+from modelplex.mcp.header_arguments import header_arguments
 from modelplex.mcp.shapes import Kind
+from modelplex.mcp.usable_catalog import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, tool_fault
 
 
 def tool(name: str, **members: Any) -> Json:
@@ -49,6 +46,10 @@ def listed(merged: MergedCatalog, kind: Kind = "tools") -> list[str]:
     return [entry.name for entry in merged.entries(kind)]
 
 
+def servers(merged: MergedCatalog) -> tuple[str, ...]:
+    return tuple(part.server for part in merged._parts)
+
+
 def sentences(merged: MergedCatalog) -> list[str]:
     return [f"{warned.server}: {warned.sentence}" for warned in merged.warnings]
 
@@ -59,7 +60,7 @@ def sentences(merged: MergedCatalog) -> list[str]:
 def test_the_order_is_the_configs_and_then_by_code_point() -> None:
     merged = merge([offer("z", "b", "a", "B"), offer("a", "c")])
     assert listed(merged) == ["z__B", "z__a", "z__b", "a__c"]
-    assert merged.servers == ("z", "a")
+    assert servers(merged) == ("z", "a")
 
 
 @given(st.permutations(["a", "b", "c", "a.b", "a b"]))
@@ -82,7 +83,7 @@ def test_a_definition_rides_along_but_for_its_name() -> None:
 
 
 def test_the_route_of_one_server_has_its_names_its_order_and_its_instructions() -> None:
-    merged = merge([offer("s", "b", "a b", instructions="Be kind.")], alone=True)
+    merged = merge([offer("s", "b", "a b", instructions="Be kind.")], single=True)
     assert listed(merged) == ["b", "a b"]
     assert merged.instructions == "Be kind."
     found = merged.tool("a b")
@@ -160,10 +161,10 @@ def nested(levels: int) -> Json:
 
 
 def test_schemas_that_are_too_large_or_too_deep_are_left_out() -> None:
-    assert tool_fault(tool("a", inputSchema=nested(SCHEMA_DEPTH))) is None
-    assert "deeper" in str(tool_fault(tool("a", inputSchema=nested(SCHEMA_DEPTH + 1))))
+    assert tool_fault(tool("a", inputSchema=nested(MAX_SCHEMA_DEPTH))) is None
+    assert "deeper" in str(tool_fault(tool("a", inputSchema=nested(MAX_SCHEMA_DEPTH + 1))))
     assert "deeper" in str(tool_fault(tool("a", inputSchema=nested(100_000))))
-    large = {"description": "x" * SCHEMA_SIZE}
+    large = {"description": "x" * MAX_SCHEMA_BYTES}
     assert "inputSchema is larger" in str(tool_fault(tool("a", inputSchema=large)))
     assert "outputSchema is larger" in str(tool_fault(tool("a", outputSchema=large)))
 
@@ -176,27 +177,25 @@ def headed(**properties: Json) -> Json:
 
 
 def test_arguments_that_travel_in_headers_are_found_with_their_paths() -> None:
-    found, fault = header_arguments(
+    found = header_arguments(
         headed(
             region={"type": "string", "x-mcp-header": "Region"},
             options=headed(limit={"type": "integer", "x-mcp-header": "Limit"}),
             plain={"type": "string", "default": {"x-mcp-header": "data"}},
         )
     )
-    assert fault is None
-    assert found == {"region": ("region",), "limit": ("options", "limit")}
+    assert found == {("region",): "Region", ("options", "limit"): "Limit"}
 
 
 def test_an_argument_may_itself_be_called_like_a_keyword() -> None:
-    found, fault = header_arguments(
+    found = header_arguments(
         headed(
             properties={"type": "string", "x-mcp-header": "A"},
             default={"type": "boolean", "x-mcp-header": "B"},
             **{"x-mcp-header": {"type": "string"}},
         )
     )
-    assert fault is None
-    assert found == {"a": ("properties",), "b": ("default",)}
+    assert found == {("properties",): "A", ("default",): "B"}
 
 
 @pytest.mark.parametrize(
@@ -275,10 +274,6 @@ def test_an_ordinary_list_is_one_page() -> None:
     assert set(merge([offer("s", *(f"t{n}" for n in range(500)))]).page("tools")) == {"tools"}
 
 
-def test_how_long_a_list_holds_is_said_to_those_who_know_of_it() -> None:
-    assert fresh({"tools": []}) == {"tools": [], "ttlMs": 30_000, "cacheScope": "private"}
-
-
 # --- who sees what --------------------------------------------------------------------------------
 
 
@@ -306,9 +301,9 @@ def two() -> MergedCatalog:
 
 
 def test_a_caller_of_one_tool_sees_that_tool_and_nothing_else() -> None:
-    seen = two().seen_by(("git__status",))
+    seen = two().visible_to(("git__status",))
     assert listed(seen) == ["git__status"]
-    assert seen.servers == ("git",)
+    assert servers(seen) == ("git",)
     for kind in ("prompts", "resources", "resourceTemplates"):
         assert listed(seen, kind) == []
     assert seen.capabilities() == {"tools": {}}
@@ -322,7 +317,7 @@ def test_a_caller_of_one_tool_sees_that_tool_and_nothing_else() -> None:
 
 
 def test_a_caller_of_a_whole_server_sees_all_of_it() -> None:
-    seen = two().seen_by(("git__*",))
+    seen = two().visible_to(("git__*",))
     assert listed(seen) == ["git__push", "git__status"]
     assert listed(seen, "prompts") == ["git__review"]
     assert seen.owner("git:log") == "git"
@@ -332,18 +327,18 @@ def test_a_caller_of_a_whole_server_sees_all_of_it() -> None:
 
 def test_a_caller_without_globs_sees_everything() -> None:
     merged = two()
-    assert merged.seen_by(()) is merged
-    assert listed(merged.seen_by(("*",))) == listed(merged)
+    assert merged.visible_to(()) is merged
+    assert listed(merged.visible_to(("*",))) == listed(merged)
 
 
 def test_without_prefix_a_callers_globs_name_tools_in_either_form() -> None:
     merged = merge([offer("git", "status", "push")], prefix=False)
-    assert listed(merged.seen_by(("git__status",))) == ["status"]
-    assert listed(merged.seen_by(("status",))) == ["status"]
-    assert merged.seen_by(("st*", "nothing")).servers == ("git",)
-    assert merged.seen_by(("nothing",)).servers == ()
-    assert listed(merged.seen_by(("*", "!push"))) == ["status"]
-    assert listed(merged.seen_by(("*", "!git__push"))) == ["status"]
+    assert listed(merged.visible_to(("git__status",))) == ["status"]
+    assert listed(merged.visible_to(("status",))) == ["status"]
+    assert servers(merged.visible_to(("st*", "nothing"))) == ("git",)
+    assert servers(merged.visible_to(("nothing",))) == ()
+    assert listed(merged.visible_to(("*", "!push"))) == ["status"]
+    assert listed(merged.visible_to(("*", "!git__push"))) == ["status"]
 
 
 # --- capabilities and instructions ----------------------------------------------------------------
@@ -379,7 +374,6 @@ def test_capabilities_are_those_of_all_as_far_as_they_are_relayed() -> None:
         "completions": {},
         "logging": {},
     }
-    assert merged.capabilities(extra=("tasks",))["tasks"] == {"list": {}}
     assert merge([]).capabilities() == {}
 
 
@@ -388,9 +382,9 @@ def test_instructions_stand_below_their_servers_names_and_are_cut() -> None:
     assert merged.instructions == "# a\n\nOne.\n\n# c\n\nThree."
     long = merge([offer(f"s{number}", instructions="x" * 20_000) for number in range(9)]).instructions
     assert long
-    assert len(long) <= INSTRUCTIONS
+    assert len(long) <= MAX_INSTRUCTIONS
     assert long.startswith("# s0\n\nxxx")
-    assert f"{'x' * (INSTRUCTIONS_OF_ONE - 4)} ...\n\n# s1" in long
+    assert f"{'x' * (MAX_SERVER_INSTRUCTIONS - 4)} ...\n\n# s1" in long
     assert merge([]).instructions is None
 
 
@@ -509,17 +503,17 @@ def test_matching_takes_no_longer_for_hostile_templates_and_uris() -> None:
 
 def test_a_completion_belongs_to_its_prompts_or_its_templates_server() -> None:
     merged = two()
-    assert merged.completed({"type": "ref/prompt", "name": "git__review", "title": "x"}) == (
+    assert merged.complete_ref({"type": "ref/prompt", "name": "git__review", "title": "x"}) == (
         "git",
         {"type": "ref/prompt", "name": "review", "title": "x"},
     )
-    assert merged.completed({"type": "ref/resource", "uri": "git:{id}"}) == (
+    assert merged.complete_ref({"type": "ref/resource", "uri": "git:{id}"}) == (
         "git",
         {"type": "ref/resource", "uri": "git:{id}"},
     )
-    assert merged.completed({"type": "ref/prompt", "name": "review"}) is None
-    assert merged.completed({"type": "ref/resource", "uri": "nobody:{x}"}) is None
+    assert merged.complete_ref({"type": "ref/prompt", "name": "review"}) is None
+    assert merged.complete_ref({"type": "ref/resource", "uri": "nobody:{x}"}) is None
 
 
 def test_its_repr_says_how_much_there_is() -> None:
-    assert repr(two()) == "<Merged of 2 servers: 3 tools, 1 prompts, 2 resources, 1 resourceTemplates>"
+    assert repr(two()) == "<MergedCatalog of 2 servers: 3 tools, 1 prompts, 2 resources, 1 resourceTemplates>"

@@ -256,7 +256,7 @@ def test_a_suspicious_tool_is_not_locked_but_can_be_approved_by_name(desk: Desk)
     said = desk("lock")
     assert said.status == 1
     assert (
-        "git__log is new\n  description has characters that nobody sees: U+200B\n  description has words that instruct the model"
+        "git__log is new\n  description has invisible characters: U+200B\n  description has words that instruct the model"
         in said.out
     )
     lock = read_lock(desk.lock)
@@ -297,7 +297,7 @@ def test_lock_tells_what_changes_and_keeps_what_it_could_not_ask(desk: Desk) -> 
         "git: push: approved",
         "git: status: approved as changed",
     ]
-    assert "what is locked of it stays as it is" in said.err
+    assert "its entries in the lock file stay as they are" in said.err
     lock = read_lock(desk.lock)
     assert lock
     assert set(lock["fs"].tools) == {"read"}

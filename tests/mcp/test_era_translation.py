@@ -204,7 +204,9 @@ async def test_a_server_s_own_error_passes_with_code_and_data(client: Era) -> No
 def test_a_code_that_the_client_s_revision_does_not_have_becomes_an_internal_error(
     client: Era, method: str, code: int, told: int
 ) -> None:
-    assert era_translation.error({"code": code, "message": "m", "data": 1}, era=client, method=method) == {
+    assert era_translation.error_for_client(
+        {"code": code, "message": "m", "data": 1}, era=client, method=method
+    ) == {
         "code": told,
         "message": "m",
         "data": 1,
@@ -314,7 +316,7 @@ async def test_a_log_message_of_nobody_s_goes_to_the_only_call_that_wants_some_e
     await asyncio.gather(first, second)
     assert [message["params"]["data"] for message in one.notifications] == ["one"]
     assert two.notifications == []
-    assert [sentence for _, sentence in harness.reports] == ["says: nobody", "says: both"]
+    assert [sentence for _, sentence in harness.reports] == ["log message: nobody", "log message: both"]
 
 
 # --- what a server asks: off

@@ -270,7 +270,7 @@ async def test_hidden_characters_in_a_description_are_reported() -> None:
         approvals=Approvals(mode="trust_first"),
     )
     await harness.names(ScriptedClient())
-    assert any("nobody sees" in sentence for _, sentence in harness.reports)
+    assert any("invisible characters" in sentence for _, sentence in harness.reports)
 
 
 async def test_only_listed_resources_and_templates_are_read() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.config.tools import LEAST_NAME
-from modelplex.mcp.names import LIMIT, ServerToolName, ToolNames, exposed
+from modelplex.mcp.names import MAX_LENGTH, ServerToolName, ToolNames, exposed
 
 VALID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -57,7 +57,7 @@ def test_every_tool_that_is_not_hidden_is_found_by_its_name(
             assert ServerToolName(server, own) in hidden
         else:
             assert names.find(name) == ServerToolName(server, own)
-    assert len(set(names.shown.values())) == len(names.shown)
+    assert len(set(names.exposed_names.values())) == len(names.exposed_names)
 
 
 @given(server_names, st.lists(own_names, max_size=8), server_names, st.lists(own_names, max_size=8))
@@ -66,7 +66,9 @@ def test_another_server_changes_no_name(one: str, tools: list[str], other: str, 
         return
     alone = ToolNames.of({one: tools})
     beside = ToolNames.of({other: others, one: tools})
-    assert {own: name for own, name in beside.shown.items() if own.server == one} == dict(alone.shown)
+    assert {own: name for own, name in beside.exposed_names.items() if own.server == one} == dict(
+        alone.exposed_names
+    )
 
 
 def test_names_of_every_kind_make_the_way_back() -> None:
@@ -96,7 +98,7 @@ def test_a_tool_that_its_server_names_twice_is_hidden() -> None:
     names = ToolNames.of({"git": ["a", "a", "b"]})
     assert names.exposed("git", "a") is None
     assert names.find("git__b")
-    assert ToolNames.plain("git", ["a", "a"]).find("a") is None
+    assert ToolNames.of_one_server("git", ["a", "a"]).find("a") is None
 
 
 def test_without_prefix_tools_have_their_own_names() -> None:
@@ -121,7 +123,7 @@ def test_nobody_has_a_reserved_name() -> None:
 
 
 def test_a_route_of_one_server_has_its_names_as_they_are() -> None:
-    names = ToolNames.plain("git", ["a b", "x" * 200])
+    names = ToolNames.of_one_server("git", ["a b", "x" * 200])
     assert names.find("a b") == ServerToolName("git", "a b")
     assert names.exposed("git", "x" * 200) == "x" * 200
 
@@ -129,4 +131,4 @@ def test_a_route_of_one_server_has_its_names_as_they_are() -> None:
 def test_names_are_in_the_order_of_the_servers_and_then_by_code_point() -> None:
     names = ToolNames.of({"z": ["b", "a", "B"], "a": ["c"]})
     assert list(names.owners) == ["z__B", "z__a", "z__b", "a__c"]
-    assert LIMIT == 64
+    assert MAX_LENGTH == 64

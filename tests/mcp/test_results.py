@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from modelplex.mcp.constants import Json, McpReply
-from modelplex.mcp.results import cut, plain, plain_words
+from modelplex.mcp.results import escape, escape_message, truncate
 from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 
 LIMIT = 400
@@ -23,7 +23,7 @@ def texts(*each: str) -> list[Json]:
 @pytest.mark.parametrize("letters", ["x", "ü", "\n", "😀", '"'])
 def test_a_large_text_is_cut_to_what_fits_and_says_so(letters: str) -> None:
     whole: Json = {"content": texts("first", letters * 5_000, "last")}
-    shorter = cut(whole, limit=LIMIT, size=size(whole))
+    shorter = truncate(whole, limit=LIMIT, size=size(whole))
     assert shorter is not None
     assert LIMIT - 16 <= size(shorter) <= LIMIT
     first, second, notice = shorter["content"]
@@ -36,30 +36,32 @@ def test_a_large_text_is_cut_to_what_fits_and_says_so(letters: str) -> None:
 
 def test_what_cannot_be_cut_is_left_out() -> None:
     image: Json = {"type": "image", "data": "A" * 5_000, "mimeType": "image/png"}
-    shorter = cut({"content": [*texts("a"), image, *texts("b")], "_meta": {"x": 1}}, limit=LIMIT, size=9_999)
+    shorter = truncate(
+        {"content": [*texts("a"), image, *texts("b")], "_meta": {"x": 1}}, limit=LIMIT, size=9_999
+    )
     assert shorter is not None
     assert shorter["content"][0]["text"] == "a"
     assert len(shorter["content"]) == 2
     assert shorter["_meta"] == {"x": 1}
     structured: Json = {"content": texts("a"), "structuredContent": {"rows": ["x" * 5_000]}}
-    shorter = cut(structured, limit=LIMIT, size=9_999)
+    shorter = truncate(structured, limit=LIMIT, size=9_999)
     assert shorter is not None
     assert "structuredContent" not in shorter
     assert shorter["isError"] is True
     small: Json = {"content": texts("a" * 5_000), "structuredContent": {"rows": 3}}
-    shorter = cut(small, limit=LIMIT, size=9_999)
+    shorter = truncate(small, limit=LIMIT, size=9_999)
     assert shorter is not None
     assert shorter["structuredContent"] == {"rows": 3}
     assert "isError" not in shorter
-    assert cut({"content": [], "_meta": {"x": "y" * 5_000}}, limit=LIMIT, size=9_999) is None
+    assert truncate({"content": [], "_meta": {"x": "y" * 5_000}}, limit=LIMIT, size=9_999) is None
 
 
 def test_characters_that_nobody_sees_are_written_as_their_numbers() -> None:
-    assert plain("\x1b[31mred\x07\x7f\x9b") == "\\x1b[31mred\\x07\\x7f\\x9b"
-    assert plain("a\u202eb\u200b\ufeff\U000e0041") == "a\\u202eb\\u200b\\ufeff\\U000e0041"
-    assert plain("over\rwritten\r\n\tkept\n") == "over\\x0dwritten\r\n\tkept\n"
-    assert plain("Ünïcödé 👩\u200d💻 \u0646\u200c") == "Ünïcödé 👩\u200d💻 \u0646\u200c"
-    told = plain_words(
+    assert escape("\x1b[31mred\x07\x7f\x9b") == "\\x1b[31mred\\x07\\x7f\\x9b"
+    assert escape("a\u202eb\u200b\ufeff\U000e0041") == "a\\u202eb\\u200b\\ufeff\\U000e0041"
+    assert escape("over\rwritten\r\n\tkept\n") == "over\\x0dwritten\r\n\tkept\n"
+    assert escape("Ünïcödé 👩\u200d💻 \u0646\u200c") == "Ünïcödé 👩\u200d💻 \u0646\u200c"
+    told = escape_message(
         {"content": texts("\x1b"), "structuredContent": {"a": ["\x07", 1, None]}, "_meta": {"k": "\x1b"}}
     )
     assert told["content"] == texts("\\x1b")

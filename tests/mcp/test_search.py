@@ -16,14 +16,14 @@ from modelplex.mcp.search import (
     DEFINITIONS,
     DETAILS,
     FOUND,
-    MOST_DETAILS,
-    MOST_FOUND,
+    MAX_DETAILS,
+    MAX_FOUND,
     NAMES,
     SEARCH,
-    Index,
     InnerCall,
-    wanted,
-    words,
+    ToolIndex,
+    is_enabled,
+    tokenize,
 )
 
 VERBS = ["create", "delete", "list", "update", "find", "export", "import", "archive", "share", "rename"]
@@ -88,7 +88,7 @@ def shown(reply: McpReply | InnerCall) -> Any:
 def test_the_right_one_of_five_hundred_is_found() -> None:
     tools = five_hundred()
     assert len(tools) == 500
-    index = Index(tools)
+    index = ToolIndex(tools)
     for server, verb, thing in itertools.product(SERVERS, VERBS, THINGS):
         wanted_tool = f"{server}__{verb}_{thing.replace(' ', '_')}"
         assert index.find(f"{verb} a {thing} in the {server}", limit=1) == [wanted_tool]
@@ -106,7 +106,7 @@ def test_the_right_one_of_five_hundred_is_found() -> None:
     ],
 )
 def test_a_tool_is_found_by_name_title_description_and_arguments(query: str, name: str) -> None:
-    index = Index(
+    index = ToolIndex(
         [
             tool("fs__readTextFile"),
             tool("web__browser_screenshot", "Captures what is shown as a picture"),
@@ -121,14 +121,14 @@ def test_a_tool_is_found_by_name_title_description_and_arguments(query: str, nam
 def test_those_that_fit_equally_well_come_in_the_lists_order_every_time() -> None:
     tools = [tool(f"{server}__status", "Shows the status") for server in "bca"]
     for _ in range(3):
-        assert Index(tools).find("status") == ["b__status", "c__status", "a__status"]
+        assert ToolIndex(tools).find("status") == ["b__status", "c__status", "a__status"]
 
 
 def test_a_query_without_words_gives_the_first_and_one_that_fits_nothing_gives_nothing() -> None:
-    index = Index(five_hundred())
+    index = ToolIndex(five_hundred())
     assert index.find("?!") == [each["name"] for each in five_hundred()[:FOUND]]
     assert index.find("xylophone") == []
-    assert Index([]).find("a") == []
+    assert ToolIndex([]).find("a") == []
 
 
 @given(st.text(max_size=60), st.integers(1, 70))
@@ -137,34 +137,39 @@ def test_no_query_breaks_it(query: str, limit: int) -> None:
     assert len(found) == len(set(found)) <= limit
 
 
-INDEX = Index(five_hundred())
+INDEX = ToolIndex(five_hundred())
 
 
 def test_names_and_sentences_share_their_words() -> None:
     assert (
-        words("getUserNames") == words("get_user_name") == words("Get user names") == ["get", "user", "name"]
+        tokenize("getUserNames")
+        == tokenize("get_user_name")
+        == tokenize("Get user names")
+        == ["get", "user", "name"]
     )
-    assert words("HTTPRequests") == ["http", "request"]
-    assert words("directories class") == ["directory", "class"]
+    assert tokenize("HTTPRequests") == ["http", "request"]
+    assert tokenize("directories class") == ["directory", "class"]
 
 
 def test_a_search_shows_names_and_short_descriptions() -> None:
-    index = Index([tool("a__x", "long " * 200, title="X"), tool("a__y")])
+    index = ToolIndex([tool("a__x", "long " * 200, title="X"), tool("a__y")])
     assert shown(index.answer(SEARCH, {"query": "long", "limit": 1})) == {
         "tools": [{"name": "a__x", "description": ("long " * 200)[:300].rstrip() + "...", "title": "X"}],
         "total": 2,
     }
     many = shown(INDEX.answer(SEARCH, {"query": "create", "limit": 1000}))
-    assert len(many["tools"]) == MOST_FOUND
+    assert len(many["tools"]) == MAX_FOUND
 
 
 def test_details_are_the_definitions_unchanged() -> None:
     definition = {**tool("a__x"), "vendor": {"$defs": 1}}
-    assert shown(Index([definition]).answer(DETAILS, {"names": ["a__x", "a__x"]}))["tools"] == [definition]
+    assert shown(ToolIndex([definition]).answer(DETAILS, {"names": ["a__x", "a__x"]}))["tools"] == [
+        definition
+    ]
 
 
 def test_a_call_is_the_inner_tools() -> None:
-    index = Index([tool("a__x")])
+    index = ToolIndex([tool("a__x")])
     assert index.answer(CALL, {"name": "a__x", "arguments": {"q": 1}}) == InnerCall("a__x", {"q": 1})
     assert index.answer(CALL, {"name": "a__x"}) == InnerCall("a__x", {})
 
@@ -174,7 +179,7 @@ def test_a_call_is_the_inner_tools() -> None:
     [(CALL, {"name": "b__x"}), (DETAILS, {"names": ["a__x", "b__x"]}), (CALL, {"name": SEARCH})],
 )
 def test_what_a_caller_may_not_see_is_unknown(name: str, arguments: Json) -> None:
-    reply = Index([tool("a__x")]).answer(name, arguments)
+    reply = ToolIndex([tool("a__x")]).answer(name, arguments)
     assert isinstance(reply, McpReply)
     assert reply.error
     assert reply.error["code"] == INVALID_PARAMS
@@ -191,14 +196,14 @@ def test_what_a_caller_may_not_see_is_unknown(name: str, arguments: Json) -> Non
         (DETAILS, {"names": []}),
         (DETAILS, {"names": "a__x"}),
         (DETAILS, {"names": [1]}),
-        (DETAILS, {"names": ["a__x"] * (MOST_DETAILS + 1)}),
+        (DETAILS, {"names": ["a__x"] * (MAX_DETAILS + 1)}),
         (CALL, {"arguments": {}}),
         (CALL, {"name": "a__x", "arguments": []}),
         (CALL, []),
     ],
 )
 def test_wrong_arguments_are_told_to_the_model(name: str, arguments: object) -> None:
-    reply = Index([tool("a__x")]).answer(name, arguments)
+    reply = ToolIndex([tool("a__x")]).answer(name, arguments)
     assert isinstance(reply, McpReply)
     assert reply.result
     assert reply.result["isError"] is True
@@ -216,4 +221,4 @@ def test_three_tools_stand_for_all() -> None:
     [("off", 1000, False), ("on", 0, True), ("auto", 60, False), ("auto", 61, True)],
 )
 def test_the_mode_is_configured_or_begins_above_a_number_of_tools(search: str, tools: int, on: bool) -> None:
-    assert wanted(search, above=60, tools=tools) is on
+    assert is_enabled(search, above=60, tools=tools) is on

@@ -20,7 +20,8 @@ from modelplex.config.secret import Secret
 from modelplex.config.settings import Config, McpConfig, McpServer, ServerConfig
 from modelplex.http_client import HttpClient
 from modelplex.mcp.approvals import LockedServer
-from modelplex.mcp.calls import CallRecording, admit_all
+from modelplex.mcp.call_recording import CallRecording
+from modelplex.mcp.calls import admit_all
 from modelplex.mcp.lockfile import lock_path, write_lock
 from modelplex.mcp.service import ToolService
 from modelplex.records.tool_call import ToolRecord

@@ -14,10 +14,11 @@ from typing import Any, Final, cast
 
 import pytest
 
-from modelplex.mcp.catalog import MergedCatalog, ServerOffer, fresh, merge
+from modelplex.mcp.catalog import MergedCatalog, ServerOffer, merge
 from modelplex.mcp.constants import Catalog, Era, Json, McpReply
+from modelplex.mcp.result_shapes import repair_result
 from modelplex.mcp.schemas import is_pattern, schema_fault
-from modelplex.mcp.shapes import Kind, Malformed, answered, mended, older
+from modelplex.mcp.shapes import Kind, Malformed, older, repair_entry
 from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, Sent, error, result, tool
 from tests.mcp.installed import MODULES, PEERS, python
 from tests.peers import node
@@ -203,7 +204,7 @@ def changed_name(kind: Kind, entry: Json) -> Json:
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_whole_entry_is_listed_as_it_is(kind: Kind) -> None:
     told: list[Malformed] = []
-    assert mended(kind, WHOLE[kind], dropped=told) is WHOLE[kind]
+    assert repair_entry(kind, WHOLE[kind], dropped=told) is WHOLE[kind]
     assert older(kind, WHOLE[kind]) is WHOLE[kind]
     assert told == []
 
@@ -250,7 +251,7 @@ HARMLESS: Final[list[tuple[Kind, Json, Json]]] = [
 )
 def test_what_is_harmless_is_mended_and_not_told_of(kind: Kind, change: Json, expected: Json) -> None:
     told: list[Malformed] = []
-    assert mended(kind, {**GOOD[kind], **change}, dropped=told) == {**GOOD[kind], **expected}
+    assert repair_entry(kind, {**GOOD[kind], **change}, dropped=told) == {**GOOD[kind], **expected}
     assert told == []
 
 
@@ -330,7 +331,7 @@ def test_other_results_than_objects_are_for_clients_of_2026_07_28() -> None:
 
 def test_schemas_of_arguments_that_are_booleans_are_written_as_objects_for_older_clients() -> None:
     tool: Json = {**GOOD["tools"], "inputSchema": {"type": "object", "properties": {"a": True, "b": False}}}
-    assert mended("tools", tool, dropped=[]) is tool
+    assert repair_entry("tools", tool, dropped=[]) is tool
     assert older("tools", tool)["inputSchema"]["properties"] == {"a": {}, "b": {"not": {}}}
 
 
@@ -457,7 +458,7 @@ def broken_answers() -> Iterator[tuple[str, str, Json]]:
 @pytest.mark.parametrize(("method", "whole"), ANSWERS)
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_a_valid_result_stays_as_it_is(method: str, whole: Json, era: Era) -> None:
-    assert answered(method, whole, era=era) is whole
+    assert repair_result(method, whole, era=era) is whole
 
 
 def test_a_part_of_a_tool_s_result_that_no_client_reads_takes_no_other_with_it() -> None:
@@ -469,7 +470,7 @@ def test_a_part_of_a_tool_s_result_that_no_client_reads_takes_no_other_with_it()
             3,
         ]
     }
-    content = answered("tools/call", given, era="legacy")["content"]
+    content = repair_result("tools/call", given, era="legacy")["content"]
     assert content[0] == {"type": "text", "text": "it"}
     assert "content.1.data is missing" in content[1]["text"]
     assert content[2] == {"type": "new"}
@@ -478,8 +479,10 @@ def test_a_part_of_a_tool_s_result_that_no_client_reads_takes_no_other_with_it()
 
 def test_structured_results_of_older_clients_are_objects() -> None:
     given: Json = {"content": [], "structuredContent": [1, 2]}
-    assert answered("tools/call", given, era="modern") is given
-    assert answered("tools/call", given, era="legacy") == {"content": [{"type": "text", "text": "[1,2]"}]}
+    assert repair_result("tools/call", given, era="modern") is given
+    assert repair_result("tools/call", given, era="legacy") == {
+        "content": [{"type": "text", "text": "[1,2]"}]
+    }
 
 
 async def test_a_result_that_cannot_be_mended_is_an_error_that_says_why() -> None:
@@ -496,6 +499,7 @@ async def test_a_result_that_cannot_be_mended_is_an_error_that_says_why() -> Non
 
 # --- the official SDKs ----------------------------------------------------------------------------
 
+CACHE: Final[Json] = {"ttlMs": 0, "cacheScope": "private"}
 NODE_MODES: Final[dict[str, Era]] = {"1.x": "legacy", "2.x": "legacy", "2026-07-28": "modern"}
 REVISIONS: Final[dict[str, Era]] = {
     "2024-11-05": "legacy",
@@ -516,18 +520,18 @@ def refused(command: list[str], modes: dict[str, Era]) -> tuple[list[str], list[
         for mode, era in modes.items():
             more = {"resultType": "complete"} if era == "modern" else {}
             if era == "modern" and method == "resources/read":
-                more = fresh(more, ttl_ms=0)
+                more |= CACHE
             whats.append(f"theirs {mode} {what}")
             lines.append(json.dumps([mode, method, {**given, **more}]))
             with suppress(Malformed):
-                ours = answered(method, given, era=era)
+                ours = repair_result(method, given, era=era)
                 whats.append(f"ours {mode} {what}")
                 lines.append(json.dumps([mode, method, {**ours, **more}]))
     for kind, method in METHODS.items():
         for what, entry in broken(kind):
             merged = merged_with(kind, entry)
             for mode, era in modes.items():
-                more = fresh({"resultType": "complete"}, ttl_ms=0) if era == "modern" else {}
+                more = {"resultType": "complete"} | CACHE if era == "modern" else {}
                 for said, page in (("ours", merged.page(kind, era=era)), ("theirs", {kind: [entry]})):
                     whats.append(f"{said} {mode} {kind} {what}")
                     lines.append(json.dumps([mode, method, {**page, **more}]))

@@ -18,7 +18,7 @@ from modelplex.mcp.constants import (
     McpReply,
     Unavailable,
 )
-from modelplex.mcp.tasks import ALL, EXTENSION, OF_CALLER, Tasks
+from modelplex.mcp.tasks import EXTENSION, MAX_OF_CALLER, MAX_TASKS, Tasks
 from tests.mcp.harness import WAIT, Harness, ScriptedClient, ScriptedServer, Sent, error, result, text, tool
 
 OLD: Json = {
@@ -212,7 +212,7 @@ async def test_a_task_is_there_for_nobody_but_the_caller_that_made_it() -> None:
 
 
 async def test_tasks_of_all_servers_are_listed_by_pages_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelplex.mcp.calls.TASKS_PAGE", 2)
+    monkeypatch.setattr("modelplex.mcp.task_calls.PAGE_SIZE", 2)
     harness = Harness(tasking("a"), tasking("b"))
     guest = old()
     ids = [await made(harness, guest, name) for name in ("a__work", "b__work", "a__work", "b__work")]
@@ -390,14 +390,14 @@ async def test_a_subscription_to_tasks_is_told_of_those_that_are_its_callers() -
 
 def test_the_oldest_tasks_are_forgotten_of_a_caller_that_makes_too_many() -> None:
     tasks, back, guest = Tasks(), tasking("a"), old()
-    for number in range(OF_CALLER + 5):
-        tasks.made(back, f"t{number}", scope="", client=guest, route=None)
-    assert len(tasks) == OF_CALLER
+    for number in range(MAX_OF_CALLER + 5):
+        tasks.add(back, f"t{number}", scope="", client=guest, route=None)
+    assert len(tasks) == MAX_OF_CALLER
     assert tasks.find("a__t4", client=guest, route=None) is None
     assert tasks.find("a__t5", client=guest, route=None) is not None
-    for caller in range(ALL // OF_CALLER + 2):
-        for number in range(OF_CALLER):
-            tasks.made(back, f"c{caller}-{number}", scope="", client=old(agent=str(caller)), route=None)
-    assert len(tasks) == ALL
-    tasks.ended(back)
+    for caller in range(MAX_TASKS // MAX_OF_CALLER + 2):
+        for number in range(MAX_OF_CALLER):
+            tasks.add(back, f"c{caller}-{number}", scope="", client=old(agent=str(caller)), route=None)
+    assert len(tasks) == MAX_TASKS
+    tasks.forget_server(back)
     assert len(tasks) == 0

@@ -49,7 +49,7 @@ class AdvertisedCapabilities:
 
     async def initialize(self, context: ToolRequestContext) -> McpReply:
         requested = context.params.get("protocolVersion")
-        view = await self._routes.known_soon(context.globs, context.route)
+        view = await self._routes.view_soon(context.globs, context.route)
         version = requested if requested in LEGACY_VERSIONS else NEWEST_LEGACY
         capabilities = self.capabilities(context, view)
         if version >= tasks.FIRST_VERSION:
@@ -64,14 +64,14 @@ class AdvertisedCapabilities:
         return McpReply(result=result)
 
     async def discover(self, context: ToolRequestContext) -> McpReply:
-        view = await self._routes.known_on_disk(context.globs, context.route)
+        view = await self._routes.stored_view(context.globs, context.route)
         result: Json = {
             "supportedVersions": [*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS)],
             "capabilities": self.capabilities(context, view) | self.tasks(context),
         }
         if (instructions := view.merged.instructions) is not None:
             result["instructions"] = instructions
-        return McpReply(result=era_translation.modern(result, ttl=self._ttl(context)))
+        return McpReply(result=era_translation.modern_result(result, ttl=self._ttl(context)))
 
     def capabilities(self, context: ToolRequestContext, view: CatalogView) -> Json:
         capabilities = view.merged.capabilities()
@@ -91,19 +91,19 @@ class AdvertisedCapabilities:
         offers = [offer for upstream in reached if (offer := tasks.offered(upstream, era)) is not None]
         if any(upstream.catalog is None and upstream.config.tasks for upstream in reached):
             offers.append(ASSUMED_TASKS[era])
-        return tasks.merged(offers, era)
+        return tasks.merge_offers(offers, era)
 
     async def list(self, context: ToolRequestContext) -> McpReply:
         cursor = context.params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             return invalid("cursor must be a string")
         if context.route is None:
-            view = await self._routes.listed(context.globs)
+            view = await self._routes.view_for_list(context.globs)
         else:
-            view = await self._routes.loaded(context.globs, context.route)
+            view = await self._routes.complete_view(context.globs, context.route)
         result = view.page(LISTS[context.method], era=context.client.era, cursor=cursor)
         return McpReply(
-            result=era_translation.modern(result, ttl=self._ttl(context)) if context.modern else result
+            result=era_translation.modern_result(result, ttl=self._ttl(context)) if context.modern else result
         )
 
     def _ttl(self, context: ToolRequestContext) -> int:

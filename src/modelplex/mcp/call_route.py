@@ -1,5 +1,5 @@
 """Where one call goes: its client, its server, the instance of that server, and what the server may
-ask on the way.
+ask the client for.
 """
 
 from __future__ import annotations
@@ -9,34 +9,34 @@ from pathlib import Path
 
 import msgspec
 
-from modelplex.mcp.checked_catalogs import RouteTarget
 from modelplex.mcp.constants import INTERNAL_ERROR, Era, Json, McpClient, McpReply
 from modelplex.mcp.request_context import tool_refused
-from modelplex.mcp.tasks import FIRST_VERSION, HeldTask, Tasks, declared, offered, takes
+from modelplex.mcp.tasks import FIRST_VERSION, HeldTask, Tasks, declares_tasks, offered, runs_tools
 from modelplex.mcp.tool_server import ToolServer
 
 
-class CallRoute(msgspec.Struct, frozen=True):
+class CallRoute(msgspec.Struct, frozen=True, kw_only=True):
     """The route of one call.
 
     scope         which instance of the server answers
     era           the protocol era of that instance
     capabilities  what the server may ask the client for
+    globs         the keys of `_meta` that pass ([mcp] meta)
     route         the client's route: a server's name, or None for all
-    tasks         whether the call may continue as a task
-    held          the task that the request is about
+    tasks         all tasks; None if the call may not continue as a task
+    task          the task that the request is about
     """
 
     client: McpClient
     method: str
-    target: RouteTarget
     upstream: ToolServer
     scope: str
     era: Era
     capabilities: Json
+    globs: tuple[str, ...] = ()
     route: str | None = None
-    tasks: bool = False
-    held: HeldTask | None = None
+    tasks: Tasks | None = None
+    task: HeldTask | None = None
 
     def failed(self, sentence: str, reason: str) -> McpReply:
         """An error of the gateway itself; for a tool, a result that the model can read."""
@@ -46,12 +46,14 @@ class CallRoute(msgspec.Struct, frozen=True):
             INTERNAL_ERROR, sentence, {"reason": reason, "server": self.upstream.name}, reason=reason
         )
 
-    def related(self, meta: object, tasks: Tasks) -> Json:
+    def related(self, meta: object) -> Json:
         """The members of a server's `_meta` that name a task, with the client's id of it."""
-        if not self.tasks:
+        if self.tasks is None:
             return {}
         owner = self.client.caller.owner
-        return tasks.related(meta, upstream=self.upstream, scope=self.scope, owner=owner, route=self.route)
+        return self.tasks.related(
+            meta, upstream=self.upstream, scope=self.scope, owner=owner, route=self.route
+        )
 
     @property
     def roots(self) -> Json:
@@ -64,7 +66,7 @@ def scope_of(upstream: ToolServer, client: McpClient) -> str:
     """The instance of a server that serves this client; "" is the one for all.
 
     A legacy server that may ask its client has one instance for each legacy session: on a shared
-    one, nobody could tell whom it asks.
+    instance, its questions could not be assigned to a client.
     """
     kind = upstream.config.scope
     if kind == "agent":
@@ -83,10 +85,12 @@ def may_be_task(upstream: ToolServer, client: McpClient) -> bool:
     if offer is None:
         return False
     if client.era == "modern":
-        return declared(client.capabilities)
-    return client.version >= FIRST_VERSION and takes(offer)
+        return declares_tasks(client.capabilities)
+    return client.version >= FIRST_VERSION and runs_tools(offer)
 
 
 def session_scope(client: McpClient) -> str:
-    """The scope of a session's instances. It shows up in the status, so it hides the session id."""
+    """The scope of a session's instances: a hash, since the status shows it and the session id is a
+    secret.
+    """
     return "session:" + sha256(client.session.encode()).hexdigest()[:16] if client.session else "session:"

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
 
-from modelplex.mcp.approvals import PROMPT_MEMBERS, Approvals, Judgement, Lock, State, hash_of
-from modelplex.mcp.catalog import CatalogEntry, ServerOffer, UsableCatalog, usable
+from modelplex.mcp.approvals import PROMPT_MEMBERS, Approvals, Judgement, Lock, State, hash_of, other_tools
+from modelplex.mcp.catalog import CatalogEntry, ServerOffer
 from modelplex.mcp.constants import Catalog
 from modelplex.mcp.names import ServerToolName
 from modelplex.mcp.tool_server import ToolServer
+from modelplex.mcp.usable_catalog import UsableCatalog, usable_catalog
 
-SENTENCES_LIMIT: Final = 10_000
+MAX_SENTENCES: Final = 10_000
 """Different sentences about servers that are logged: servers could make up new ones forever."""
-SENTENCE_LIMIT: Final = 1_000
+MAX_SENTENCE: Final = 1_000
 """Characters of one sentence, which may hold names that a server chose."""
 
 Report = Callable[[str, str], None]
@@ -35,7 +36,7 @@ class RouteTarget(msgspec.Struct, frozen=True):
     own: str
     name: str
     definition: str = ""
-    pinned: State = "approved"
+    state: State = "approved"
 
 
 class CheckedCatalogs:
@@ -57,7 +58,7 @@ class CheckedCatalogs:
         self._upstreams = upstreams
         self._report = report
         self._on_first_seen = on_first_seen
-        self._judged: dict[str, tuple[Catalog, Judgement]] = {}
+        self._judgements: dict[str, tuple[Catalog, Judgement]] = {}
         self._checked: dict[str, tuple[Catalog, tuple[str, ...], UsableCatalog]] = {}
         self._reported: set[tuple[str, str]] = set()
 
@@ -69,7 +70,7 @@ class CheckedCatalogs:
         self.approvals = approvals
         if launches is not None:
             self.launches = launches
-        self._judged.clear()
+        self._judgements.clear()
         self._checked = {name: kept for name, kept in self._checked.items() if name in self._upstreams}
 
     def offers(self, route: str | None) -> list[ServerOffer]:
@@ -95,15 +96,20 @@ class CheckedCatalogs:
     def checked(self, server: str, catalog: Catalog) -> UsableCatalog:
         """The entries of a catalog that can be listed, checked once for all callers."""
         globs = self._upstreams[server].config.tools
-        known = self._checked.get(server)
-        if known is None or known[0] is not catalog or known[1] != globs:
-            known = self._checked[server] = (catalog, globs, usable(server, catalog, globs=globs))
-        return known[2]
+        cached = self._cached(server, catalog, globs)
+        if cached is None:
+            cached = usable_catalog(server, catalog, globs=globs)
+            self._checked[server] = (catalog, globs, cached)
+        return cached
+
+    def _cached(self, server: str, catalog: Catalog, globs: tuple[str, ...]) -> UsableCatalog | None:
+        of, of_globs, found = self._checked.get(server, (None, (), None))
+        return found if of is catalog and of_globs == globs else None
 
     def left_out(self) -> dict[str, int]:
         """The number of entries left out by server, for checked catalogs. Safe on any thread."""
         return {
-            server: sum(warned.count for warned in found.warnings)
+            server: sum(warning.count for warning in found.warnings)
             for server, (_, _, found) in tuple(self._checked.items())
         }
 
@@ -111,58 +117,45 @@ class CheckedCatalogs:
         """Check and judge a catalog in a thread, unless that is done."""
         catalog, globs = upstream.catalog, upstream.config.tools
         assert catalog is not None
-        known = self._checked.get(upstream.name)
-        if known is None or known[0] is not catalog or known[1] != globs:
-            found = await asyncio.to_thread(usable, upstream.name, catalog, globs=globs)
-            self._checked[upstream.name] = (catalog, globs, found)
-        target_of = self._judged.get(upstream.name)
-        if target_of is None or target_of[0] is not catalog:
-            approvals, launch, others = (
-                self.approvals,
-                self.launches.get(upstream.name, ""),
-                self._others(upstream.name),
-            )
-            judgement = await asyncio.to_thread(
-                approvals.judge, upstream.name, catalog, launch=launch, others=others
-            )
+        name = upstream.name
+        if self._cached(name, catalog, globs) is None:
+            found = await asyncio.to_thread(usable_catalog, name, catalog, globs=globs)
+            self._checked[name] = (catalog, globs, found)
+        if self._judgements.get(name, (None,))[0] is not catalog:
+            approvals, launch, others = self.approvals, self.launches.get(name, ""), self._others(name)
+            judgement = await asyncio.to_thread(approvals.judge, name, catalog, launch=launch, others=others)
             if approvals is self.approvals:  # else the approvals have changed meanwhile
-                self._note(upstream.name, catalog, judgement)
+                self._record(name, catalog, judgement)
 
     def judgement(self, server: str, catalog: Catalog) -> Judgement:
-        """What the approvals say of a catalog; logged and recorded once."""
-        known = self._judged.get(server)
-        if known is not None and known[0] is catalog:
-            return known[1]
+        """The state of each definition in a catalog; logged and recorded once."""
+        cached = self._judgements.get(server)
+        if cached is not None and cached[0] is catalog:
+            return cached[1]
         launch = self.launches.get(server, "")
         judgement = self.approvals.judge(server, catalog, launch=launch, others=self._others(server))
-        self._note(server, catalog, judgement)
+        self._record(server, catalog, judgement)
         return judgement
 
     def _others(self, server: str) -> set[str]:
-        """The names of all other servers' tools."""
-        return {
-            cast("str", tool["name"])
-            for name, upstream in self._upstreams.items()
-            if name != server and upstream.catalog is not None
-            for tool in upstream.catalog.tools
-            if isinstance(tool.get("name"), str)
-        }
+        known = {name: each.catalog for name, each in self._upstreams.items() if each.catalog is not None}
+        return other_tools(known, server)
 
-    def _note(self, server: str, catalog: Catalog, judgement: Judgement) -> None:
+    def _record(self, server: str, catalog: Catalog, judgement: Judgement) -> None:
         """Keep a judgement, log its findings, and record definitions that are seen for the first
         time.
         """
-        self._judged[server] = (catalog, judgement)
-        for pin in judgement.changed:
-            self.report_once(server, f"the {pin.kind} {pin.name!r} is not as it was approved")
+        self._judgements[server] = (catalog, judgement)
+        for each in judgement.changed:
+            self.report_once(server, f"the {each.kind} {each.name!r} is not as it was approved")
         if judgement.mode == "locked" and judgement.pending:
-            names = ", ".join(repr(pin.name) for pin in judgement.pending[:10])
+            names = ", ".join(repr(each.name) for each in judgement.pending[:10])
             self.report_once(
                 server, f"{len(judgement.pending)} definitions wait for `modelplex mcp approve`: {names}"
             )
-        for pin in judgement.entries:
-            for finding in pin.findings[:3]:
-                self.report_once(server, f"the {pin.kind} {pin.name!r}: {finding.sentence}")
+        for each in judgement.entries:
+            for finding in each.findings[:3]:
+                self.report_once(server, f"the {each.kind} {each.name!r}: {finding.sentence}")
         if judgement.first is not None:
             self.approvals = msgspec.structs.replace(
                 self.approvals, seen={**self.approvals.seen, server: judgement.first}
@@ -176,9 +169,9 @@ class CheckedCatalogs:
         catalog = self._upstreams[own.server].catalog
         if catalog is None:
             return None
-        pin = self.judgement(own.server, catalog).pin(kind, own.name)
-        if pin is not None:
-            return RouteTarget(own.server, own.name, name, pin.hash, pin.state)
+        approval = self.judgement(own.server, catalog).find(kind, own.name)
+        if approval is not None:
+            return RouteTarget(own.server, own.name, name, approval.hash, approval.state)
         digest = ""
         if entry is not None:
             definition = {**entry.definition, "name": own.name}
@@ -187,7 +180,7 @@ class CheckedCatalogs:
 
     def report_once(self, server: str, sentence: str) -> None:
         """Log a sentence about a server once, however often views are rebuilt."""
-        sentence = sentence[:SENTENCE_LIMIT]
-        if (server, sentence) not in self._reported and len(self._reported) < SENTENCES_LIMIT:
+        sentence = sentence[:MAX_SENTENCE]
+        if (server, sentence) not in self._reported and len(self._reported) < MAX_SENTENCES:
             self._reported.add((server, sentence))
             self._report(server, sentence)

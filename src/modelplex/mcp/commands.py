@@ -9,55 +9,33 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from modelplex.config.settings import Config, McpServer
-from modelplex.config.state_folder import state_folder
+from modelplex.config.settings import Config
 from modelplex.core.caller import Caller
 from modelplex.core.errors import without_name
-from modelplex.http_client import HttpClient
-from modelplex.mcp.approvals import (
-    Approval,
-    Approvals,
-    Judgement,
-    Lock,
-    LockedServer,
-    approved,
-    printable,
-    says,
-)
-from modelplex.mcp.catalog import CatalogEntry, MergedCatalog, ServerOffer, merge
-from modelplex.mcp.constants import Catalog, Json, Unavailable
-from modelplex.mcp.lockfile import (
-    LockError,
-    launch_of,
-    load_approvals,
-    lock_path,
-    read_seen,
-    write_lock,
-    write_seen,
-)
+from modelplex.mcp.approvals import Approval, Approvals, Judgement, Lock, LockedServer, approved, says
+from modelplex.mcp.approvals import Kind as ApprovalKind
+from modelplex.mcp.catalog import CatalogEntry
+from modelplex.mcp.constants import Json, Unavailable
+from modelplex.mcp.definition_scan import printable
+from modelplex.mcp.inspection import InspectedServer, InspectedServers, inspect, inspect_all, with_servers
+from modelplex.mcp.lockfile import LockError, launch_of, lock_path, read_seen, write_lock, write_seen
 from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.policy import decide, permitted
-from modelplex.mcp.servers import (
-    CACHE_FOLDER,
-    ManagedServer,
-    ProcessTable,
-    ServerRuntime,
-    WriteOnlyCache,
-)
+from modelplex.mcp.servers import ManagedServer
+from modelplex.mcp.shapes import Kind
 
 OK: Final = 0
 FAILED: Final = 1
 WRONG: Final = 2
 
-SHORT: Final = 100
+DESCRIPTION_LENGTH: Final = 100
 """Characters of a description in a list."""
 
 T = TypeVar("T")
@@ -67,7 +45,7 @@ HOST: Final = Caller(listener="command", kind="unix")
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Carries out one of the subcommands; returns the exit status."""
+    """Carry out one of the subcommands; returns the exit status."""
     if not config.mcp.servers:
         return _wrong("the config names no tool servers: each is a table [[mcp.servers]]")
     try:
@@ -76,280 +54,161 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         return _wrong(error.sentence)
 
 
-class InspectedServer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server offers now, or why it could not be asked, and the last lines it wrote."""
-
-    config: McpServer
-    catalog: Catalog | None = None
-    error: str | None = None
-    said: tuple[str, ...] = ()
-
-
-class InspectedServers:
-    """All servers that were asked, judged by the present approvals."""
-
-    def __init__(self, config: Config, sights: Sequence[InspectedServer]) -> None:
-        self.config = config
-        self.folder = state_folder(config.server.state_folder, environ=os.environ)
-        self.sights = sights
-        self.approvals = load_approvals(config, state_folder=self.folder)
-        self.catalogs = {sight.config.name: sight.catalog for sight in sights if sight.catalog is not None}
-        self.judgements = {
-            sight.config.name: self._judge(sight) for sight in sights if sight.catalog is not None
-        }
-        self.merged = self._merged(held=True)
-        self.open = self._merged(held=False)
-        """As if everything were approved."""
-
-    @property
-    def failed(self) -> bool:
-        return any(sight.error for sight in self.sights)
-
-    def _judge(self, sight: InspectedServer) -> Judgement:
-        assert sight.catalog is not None
-        others = [
-            name
-            for server, catalog in self.catalogs.items()
-            if server != sight.config.name
-            for tool in catalog.tools
-            if isinstance(own := tool.get("name"), str)
-            for name in (own, server + SEPARATOR + own)
-        ]
-        return self.approvals.judge(
-            sight.config.name, sight.catalog, launch=launch_of(sight.config), others=others
-        )
-
-    def _merged(self, *, held: bool) -> MergedCatalog:
-        offers: list[ServerOffer] = []
-        for sight in self.sights:
-            if sight.catalog is None:
-                continue
-            judgement = self.judgements[sight.config.name]
-            offers.append(
-                ServerOffer(
-                    server=sight.config.name,
-                    catalog=sight.catalog,
-                    globs=sight.config.tools,
-                    held_tools=judgement.held_tools if held else frozenset(),
-                    held_prompts=judgement.held_prompts if held else frozenset(),
-                    held_instructions=judgement.held_instructions and held,
-                )
-            )
-        return merge(offers, prefix=self.config.mcp.prefix, limit=self.config.mcp.name_limit)
-
-    def name(self, pin: Approval) -> str:
-        """The name that a person types for it."""
-        if pin.kind == "instructions":
-            return pin.server
-        names = self.open.names if pin.kind == "tool" else self.open.prompt_names
-        return names.exposed(pin.server, pin.name) or pin.server + SEPARATOR + pin.name
-
-    def waiting(self) -> list[Approval]:
-        """New or changed definitions that the host's globs allow."""
-        globs = {sight.config.name: sight.config.tools for sight in self.sights}
-        return [
-            pin
-            for judgement in self.judgements.values()
-            for pin in judgement.entries
-            if pin.state != "approved" and (pin.kind != "tool" or permitted(pin.name, globs[pin.server]))
-        ]
-
-
-async def _with_servers(
-    config: Config, wanted: Sequence[McpServer], use: Callable[[dict[str, ManagedServer]], Awaitable[T]]
-) -> T:
-    client = HttpClient()
-    children = ProcessTable(config.mcp.max_processes)
-    # The cache serves the next start of a gateway with the same config.
-    cache = WriteOnlyCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER)
-    runtime = ServerRuntime(client=client, children=children)
-    servers = {
-        each.name: ManagedServer(each, limits=config.mcp, cache=cache, runtime=runtime) for each in wanted
-    }
-    try:
-        return await use(servers)
-    finally:
-        await asyncio.gather(*(server.close() for server in servers.values()))
-        await children.aclose()
-        await client.aclose()
-
-
-async def _inspect_all(servers: Iterable[ManagedServer]) -> list[InspectedServer]:
-    return list(await asyncio.gather(*(_inspect(server) for server in servers)))
-
-
-async def _inspect(server: ManagedServer) -> InspectedServer:
-    """What it offers."""
-    try:
-        return InspectedServer(config=server.config, catalog=await server.lists(fresh=True))
-    except Unavailable as error:
-        sentence = without_name(error.sentence, server.config.name)
-        return InspectedServer(config=server.config, error=sentence, said=server.status().last_words)
-
-
-async def _all_seen(config: Config) -> InspectedServers:
-    async def use(servers: dict[str, ManagedServer]) -> list[InspectedServer]:
-        return await _inspect_all(servers.values())
-
-    return InspectedServers(config, await _with_servers(config, config.mcp.servers, use))
+_OTHER_KINDS: Final[Mapping[Kind, str]] = {
+    "prompts": "prompt",
+    "resources": "resource",
+    "resourceTemplates": "template",
+}
 
 
 async def _list(arguments: argparse.Namespace, config: Config) -> int:
-    seen = await _all_seen(config)
+    inspected = await inspect_all(config)
     if arguments.json:
-        _write([msgspec.json.format(msgspec.json.encode({"servers": _as_json(seen)})).decode()])
+        _write([msgspec.json.format(msgspec.json.encode({"servers": _as_json(inspected)})).decode()])
     else:
-        _write(_list_lines(seen))
-    for warned in seen.open.warnings:
-        _complain(f"{warned.server}: {printable(without_name(warned.sentence, warned.server), most=400)}")
-    return FAILED if seen.failed else OK
+        _write(_list_lines(inspected))
+    for warning in inspected.merged.warnings:
+        sentence = without_name(warning.sentence, warning.server)
+        _complain(f"{warning.server}: {printable(sentence, limit=400)}")
+    return FAILED if inspected.failed else OK
 
 
-def _list_lines(seen: InspectedServers) -> Iterable[str]:
-    for sight in seen.sights:
-        name = sight.config.name
-        if sight.catalog is None:
-            yield f"{name}: {printable(sight.error or '', most=400)}"
-            yield from _printable_lines(sight.said)
+def _list_lines(inspected: InspectedServers) -> Iterable[str]:
+    for server in inspected.servers:
+        name = server.config.name
+        if server.catalog is None:
+            yield f"{name}: {printable(server.error or '', limit=400)}"
+            yield from _printable_lines(server.stderr)
             continue
-        entries = [entry for entry in seen.open.entries("tools") if entry.server == name]
-        who = says(sight.catalog)
-        yield f"{name} ({who + ', ' if who else ''}{printable(sight.catalog.version)}): {_many(len(entries), 'tool')}"
-        wide = max((len(entry.name) for entry in entries), default=0)
+        entries = [entry for entry in inspected.merged.entries("tools") if entry.server == name]
+        label = ", ".join(filter(None, (says(server.catalog), printable(server.catalog.version))))
+        yield f"{name} ({label}): {_many(len(entries), 'tool')}"
+        width = max((len(entry.name) for entry in entries), default=0)
         for entry in entries:
-            yield f"  {entry.name:<{wide}}  {_summary(entry)}{_mark(seen, entry)}".rstrip()
-        for kind, word in (
-            ("prompts", "prompt"),
-            ("resources", "resource"),
-            ("resourceTemplates", "template"),
-        ):
-            if some := [entry for entry in seen.open.entries(kind) if entry.server == name]:  # type: ignore[arg-type]
-                yield f"  {_many(len(some), word)}: {', '.join(printable(entry.name) for entry in some)}"
+            yield f"  {entry.name:<{width}}  {_summary(entry)}{_mark(inspected, entry)}".rstrip()
+        for kind, word in _OTHER_KINDS.items():
+            if others := [entry for entry in inspected.merged.entries(kind) if entry.server == name]:
+                names = ", ".join(printable(entry.name) for entry in others)
+                yield f"  {_many(len(others), word)}: {names}"
 
 
 def _summary(entry: CatalogEntry) -> str:
     description = str(entry.definition.get("description") or "").strip().partition("\n")[0]
-    return printable(description, most=SHORT) + ("..." if len(description) > SHORT else "")
+    cut = "..." if len(description) > DESCRIPTION_LENGTH else ""
+    return printable(description, limit=DESCRIPTION_LENGTH) + cut
 
 
-def _mark(seen: InspectedServers, entry: CatalogEntry) -> str:
-    pin = seen.judgements[entry.server].pin("tool", entry.own)
-    if pin is None:
+def _mark(inspected: InspectedServers, entry: CatalogEntry) -> str:
+    approval = inspected.judgements[entry.server].find("tool", entry.own)
+    if approval is None:
         return ""
-    marks: list[str] = [pin.state] if pin.state != "approved" else []
-    marks += sorted({finding.kind for finding in pin.findings})
+    marks: list[str] = [approval.state] if approval.state != "approved" else []
+    marks += sorted({finding.kind for finding in approval.findings})
     return f"  [{', '.join(marks)}]" if marks else ""
 
 
-def _as_json(seen: InspectedServers) -> list[Json]:
+def _as_json(inspected: InspectedServers) -> list[Json]:
     rows: list[Json] = []
-    for sight in seen.sights:
-        one: Json = {"name": sight.config.name, "error": sight.error}
-        if sight.said:
-            one["stderr"] = sight.said
-        if sight.catalog is not None:
+    for server in inspected.servers:
+        one: Json = {"name": server.config.name, "error": server.error}
+        if server.stderr:
+            one["stderr"] = server.stderr
+        if server.catalog is not None:
             one |= {
-                "says": says(sight.catalog),
-                "version": sight.catalog.version,
+                "says": says(server.catalog),
+                "version": server.catalog.version,
                 "tools": [
-                    _tool_as_json(seen, entry)
-                    for entry in seen.open.entries("tools")
-                    if entry.server == sight.config.name
+                    _tool_as_json(inspected, entry)
+                    for entry in inspected.merged.entries("tools")
+                    if entry.server == server.config.name
                 ],
             }
         rows.append(one)
     return rows
 
 
-def _tool_as_json(seen: InspectedServers, entry: CatalogEntry) -> Json:
-    pin = seen.judgements[entry.server].pin("tool", entry.own)
-    pinned: Json = {}
-    if pin is not None:
-        pinned = {
-            "state": pin.state,
-            "hash": pin.hash,
-            "findings": [finding.sentence for finding in pin.findings],
-        }
-    return {**entry.definition, "own": entry.own, **pinned}
+def _tool_as_json(inspected: InspectedServers, entry: CatalogEntry) -> Json:
+    approval = inspected.judgements[entry.server].find("tool", entry.own)
+    row: Json = {**entry.definition, "own": entry.own}
+    if approval is not None:
+        findings = [finding.sentence for finding in approval.findings]
+        row |= {"state": approval.state, "hash": approval.hash, "findings": findings}
+    return row
 
 
 async def _call(arguments: argparse.Namespace, config: Config) -> int:
-    written = sys.stdin.read() if arguments.arguments == "-" else arguments.arguments
+    text = sys.stdin.read() if arguments.arguments == "-" else arguments.arguments
     try:
-        given = msgspec.json.decode(written, type=dict[str, Any])
+        tool_arguments = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return _wrong('the arguments are not a JSON object, such as \'{"path": "."}\'')
-    # With prefixes, a name tells its server, and no other is started.
-    server = arguments.tool.partition(SEPARATOR)[0]
-    wanted = [each for each in config.mcp.servers if not config.mcp.prefix or each.name == server]
+    # A prefixed name holds its server's name, and no other server is started.
+    name = arguments.tool.partition(SEPARATOR)[0]
+    wanted = [each for each in config.mcp.servers if not config.mcp.prefix or each.name == name]
 
     async def use(servers: dict[str, ManagedServer]) -> int:
-        sights = await _inspect_all(servers.values())
-        for sight in sights:
-            if sight.error:
-                _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")
-                _write_errors(_printable_lines(sight.said))
-        seen = InspectedServers(config, sights)
-        found = seen.open.names.find(arguments.tool)
+        inspected = InspectedServers(config, await inspect(servers.values()))
+        _report_failures(inspected)
+        found = inspected.merged.names.find(arguments.tool)
+        if found is None and inspected.failed:
+            return FAILED
         if found is None:
-            return (
-                FAILED
-                if seen.failed
-                else _wrong(
-                    f"there is no tool {printable(arguments.tool)}: `modelplex mcp list` says which there are"
-                )
-            )
-        if refusal := _refusal(seen, found):
+            name = printable(arguments.tool)
+            return _wrong(f"there is no tool {name}: `modelplex mcp list` lists the tools")
+        if refusal := _refusal(inspected, found):
             return _failed(refusal)
-        params = {"name": found.name, "arguments": given}
+        params = {"name": found.name, "arguments": tool_arguments}
         try:
             reply = await servers[found.server].request("tools/call", params)
         except Unavailable as error:
             sentence = without_name(error.sentence, found.server)
-            status = _failed(f"{found.server}: {printable(sentence, most=400)}")
+            _complain(f"{found.server}: {printable(sentence, limit=400)}")
             _write_errors(_printable_lines(servers[found.server].status().last_words))
-            return status
+            return FAILED
         if reply.error is not None:
-            return _failed(
-                f"{found.server} answered: {printable(str(reply.error.get('message')), most=2000)}"
-            )
+            message = printable(str(reply.error.get("message")), limit=2000)
+            return _failed(f"{found.server} answered: {message}")
         result = reply.result or {}
         _write([msgspec.json.encode(result).decode()] if arguments.json else _result(result))
         return FAILED if result.get("isError") is True else OK
 
-    return await _with_servers(config, wanted, use)
+    return await with_servers(config, wanted, use)
 
 
-def _refusal(seen: InspectedServers, tool: ServerToolName) -> str | None:
-    judgement = seen.judgements[tool.server]
-    pin = judgement.pin("tool", tool.name)
+def _report_failures(inspected: InspectedServers) -> None:
+    for server in inspected.servers:
+        if server.error:
+            _complain(f"{server.config.name}: {printable(server.error, limit=400)}")
+            _write_errors(_printable_lines(server.stderr))
+
+
+def _refusal(inspected: InspectedServers, tool: ServerToolName) -> str | None:
+    judgement = inspected.judgements[tool.server]
+    approval = judgement.find("tool", tool.name)
     decision = decide(
         HOST,
         server=tool.server,
         method="tools/call",
         name=tool.name,
-        pinned=pin.state if pin else "approved",
+        state=approval.state if approval else "approved",
         locked=judgement.mode == "locked",
     )
     return None if decision.allowed else decision.reason
 
 
 def _result(result: Json) -> Iterable[str]:
-    """A result for people: its texts, a word for other content, and structured content if there is
-    nothing else.
+    """A result for people: its texts, a description of other content, and structured content if
+    there is nothing else.
     """
-    given: object = result.get("content")
-    content = [
-        cast("Json", block)
-        for block in (cast("list[object]", given) if isinstance(given, list) else [])
-        if isinstance(block, dict)
-    ]
-    for block in content:
+    content: object = result.get("content")
+    blocks = cast("list[object]", content) if isinstance(content, list) else []
+    objects = [cast("Json", block) for block in blocks if isinstance(block, dict)]
+    for block in objects:
         match block.get("type"):
             case "text":
                 yield _for_terminal(str(block.get("text", "")))
             case "resource_link":
-                yield f"[link to {printable(str(block.get('uri')), most=400)}]"
+                yield f"[link to {printable(str(block.get('uri')), limit=400)}]"
             case "resource":
                 inside: object = block.get("resource")
                 resource = cast("Json", inside) if isinstance(inside, dict) else {}
@@ -361,7 +220,7 @@ def _result(result: Json) -> Iterable[str]:
             case other:
                 size = len(str(block.get("data", ""))) * 3 // 4
                 yield f"[{printable(str(other))} {printable(str(block.get('mimeType', '')))}, {size} bytes: --json shows it]"
-    if not content and "structuredContent" in result:
+    if not objects and "structuredContent" in result:
         yield msgspec.json.format(msgspec.json.encode(result["structuredContent"])).decode()
 
 
@@ -373,67 +232,66 @@ def _for_terminal(text: str) -> str:
 
 
 async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: ARG001 - one form for all
-    seen = await _all_seen(config)
+    inspected = await inspect_all(config)
     path = lock_path(config)
-    before = seen.approvals.lock
+    before = inspected.approvals.lock
     locked: Lock = {}
     left: list[Approval] = []
-    for sight in seen.sights:
-        name = sight.config.name
-        if sight.catalog is None:
-            _complain(
-                f"{name}: {printable(sight.error or '', most=400)}; what is locked of it stays as it is"
-            )
-            _write_errors(_printable_lines(sight.said))
+    for server in inspected.servers:
+        name = server.config.name
+        if server.catalog is None:
+            error = printable(server.error or "", limit=400)
+            _complain(f"{name}: {error}; its entries in the lock file stay as they are")
+            _write_errors(_printable_lines(server.stderr))
             if name in before:
                 locked[name] = before[name]
             continue
-        known = before.get(name, LockedServer())
+        stored = before.get(name, LockedServer())
         # In other modes the approvals do not reflect the lock file, so it is judged by itself.
-        judgement = Approvals(mode="locked", lock=before).judge(name, sight.catalog)
-        suspicious = {
-            (pin.kind, pin.name) for pin in seen.judgements[name].entries or judgement.entries if pin.findings
-        }
+        judgement = Approvals(mode="locked", lock=before).judge(name, server.catalog)
+        found = inspected.judgements[name]
+        suspicious = {(each.kind, each.name) for each in found.entries or judgement.entries if each.findings}
         held = [
-            pin for pin in judgement.entries if pin.state != "approved" and (pin.kind, pin.name) in suspicious
+            each
+            for each in judgement.entries
+            if each.state != "approved" and (each.kind, each.name) in suspicious
         ]
-        left += [_with_findings(pin, seen.judgements[name]) for pin in held]
-        locked[name] = _locked(sight, known, held=held)
-        _write(_differences(name, known, locked[name]))
+        left += [_with_findings(each, found) for each in held]
+        locked[name] = _locked(server, stored, held=held)
+        _write(_differences(name, stored, locked[name]))
     _store(write_lock, path, locked)
     count = sum(len(server.tools) for server in locked.values())
     _write([f"{path}: {_many(count, 'tool')} of {_many(len(locked), 'server')} approved"])
-    _write(_pin_lines(seen, left))
-    return FAILED if seen.failed or left else OK
+    _write(_waiting_lines(inspected, left))
+    return FAILED if inspected.failed or left else OK
 
 
-def _with_findings(pin: Approval, judgement: Judgement) -> Approval:
-    judged = judgement.pin(pin.kind, pin.name)
-    return msgspec.structs.replace(pin, findings=judged.findings) if judged else pin
+def _with_findings(approval: Approval, judgement: Judgement) -> Approval:
+    judged = judgement.find(approval.kind, approval.name)
+    return msgspec.structs.replace(approval, findings=judged.findings) if judged else approval
 
 
-def _locked(sight: InspectedServer, known: LockedServer, *, held: Sequence[Approval]) -> LockedServer:
+def _locked(server: InspectedServer, stored: LockedServer, *, held: Sequence[Approval]) -> LockedServer:
     """A whole catalog except `held`, of which earlier approvals stay."""
-    assert sight.catalog is not None
-    tools = {pin.name: known.tools.get(pin.name) for pin in held if pin.kind == "tool"}
-    prompts = {pin.name: known.prompts.get(pin.name) for pin in held if pin.kind == "prompt"}
-    instructions = not any(pin.kind == "instructions" for pin in held)
-    whole = approved(_launched(sight), sight.catalog)
+    assert server.catalog is not None
+    whole = approved(_launched(server), server.catalog)
+
+    def without_held(kind: ApprovalKind, hashes: dict[str, str], before: dict[str, str]) -> dict[str, str]:
+        names = {each.name for each in held if each.kind == kind}
+        kept = {name: hash_ for name, hash_ in hashes.items() if name not in names}
+        return kept | {name: before[name] for name in names if name in before}
+
+    instructions = stored if any(each.kind == "instructions" for each in held) else whole
     return msgspec.structs.replace(
         whole,
-        instructions=whole.instructions if instructions else known.instructions,
-        tools=_replaced(whole.tools, tools),
-        prompts=_replaced(whole.prompts, prompts),
+        instructions=instructions.instructions,
+        tools=without_held("tool", whole.tools, stored.tools),
+        prompts=without_held("prompt", whole.prompts, stored.prompts),
     )
 
 
-def _replaced(hashes: dict[str, str], held: dict[str, str | None]) -> dict[str, str]:
-    kept = {name: hash_ for name, hash_ in hashes.items() if name not in held}
-    return kept | {name: hash_ for name, hash_ in held.items() if hash_ is not None}
-
-
-def _launched(sight: InspectedServer) -> LockedServer:
-    return LockedServer(launch=launch_of(sight.config), command=sight.config.command or "")
+def _launched(server: InspectedServer) -> LockedServer:
+    return LockedServer(launch=launch_of(server.config), command=server.config.command or "")
 
 
 def _differences(server: str, before: LockedServer, after: LockedServer) -> Iterable[str]:
@@ -447,63 +305,56 @@ def _differences(server: str, before: LockedServer, after: LockedServer) -> Iter
 
 
 async def _approve(arguments: argparse.Namespace, config: Config) -> int:
-    seen = await _all_seen(config)
-    for sight in seen.sights:
-        if sight.error:
-            _complain(f"{sight.config.name}: {printable(sight.error, most=400)}")
-            _write_errors(_printable_lines(sight.said))
-    if seen.approvals.mode == "off":
+    inspected = await inspect_all(config)
+    _report_failures(inspected)
+    if inspected.approvals.mode == "off":
         return _wrong('[mcp] pinning is "off": nothing waits for approval')
-    waiting = seen.waiting()
+    waiting = inspected.waiting()
     globs: list[str] = ["*"] if arguments.all else arguments.tools
     if not globs:
-        _write(_pin_lines(seen, waiting) if waiting else ["nothing waits for approval"])
-        return FAILED if waiting or seen.failed else OK
-    chosen = [pin for pin in waiting if permitted(seen.name(pin), globs)]
-    unknown = [
-        glob
-        for glob in globs
-        if not arguments.all and not any(permitted(seen.name(pin), [glob]) for pin in waiting)
-    ]
-    if unknown:
+        _write(_waiting_lines(inspected, waiting) if waiting else ["nothing waits for approval"])
+        return FAILED if waiting or inspected.failed else OK
+    chosen = [each for each in waiting if permitted(inspected.name(each), globs)]
+    unknown = [glob for glob in globs if not any(permitted(inspected.name(each), [glob]) for each in waiting)]
+    if unknown and not arguments.all:
         return _wrong(f"nothing that waits for approval is called {', '.join(map(printable, unknown))}")
-    if seen.approvals.mode == "locked":
-        _store(write_lock, lock_path(config), _approved(seen, seen.approvals.lock, chosen))
+    if inspected.approvals.mode == "locked":
+        _store(write_lock, lock_path(config), _approved(inspected, inspected.approvals.lock, chosen))
     else:
-        _store(write_seen, seen.folder, _approved(seen, read_seen(seen.folder), chosen))
-    _write(f"approved: {seen.name(pin)}" for pin in chosen)
-    return FAILED if seen.failed else OK
+        _store(write_seen, inspected.folder, _approved(inspected, read_seen(inspected.folder), chosen))
+    _write(f"approved: {inspected.name(each)}" for each in chosen)
+    return FAILED if inspected.failed else OK
 
 
-def _approved(seen: InspectedServers, lock: Lock, chosen: Sequence[Approval]) -> Lock:
+def _approved(inspected: InspectedServers, lock: Lock, chosen: Sequence[Approval]) -> Lock:
     now = dict(lock)
-    for sight in seen.sights:
-        mine = [pin for pin in chosen if pin.server == sight.config.name]
-        if not mine or sight.catalog is None:
+    for server in inspected.servers:
+        mine = [each for each in chosen if each.server == server.config.name]
+        if not mine or server.catalog is None:
             continue
-        now[sight.config.name] = approved(
-            now.get(sight.config.name) or _launched(sight),
-            sight.catalog,
-            tools={pin.name for pin in mine if pin.kind == "tool"},
-            prompts={pin.name for pin in mine if pin.kind == "prompt"},
-            instructions=any(pin.kind == "instructions" for pin in mine),
+        now[server.config.name] = approved(
+            now.get(server.config.name) or _launched(server),
+            server.catalog,
+            tools={each.name for each in mine if each.kind == "tool"},
+            prompts={each.name for each in mine if each.kind == "prompt"},
+            instructions=any(each.kind == "instructions" for each in mine),
         )
     return now
 
 
-def _pin_lines(seen: InspectedServers, waiting: Sequence[Approval]) -> Iterable[str]:
-    for pin in waiting:
-        what = "" if pin.kind == "tool" else f" ({pin.kind})"
-        state = "has changed since it was approved" if pin.state == "changed" else "is new"
-        yield f"{printable(seen.name(pin))}{what} {state}"
-        yield from (f"  {finding.sentence}" for finding in pin.findings)
+def _waiting_lines(inspected: InspectedServers, waiting: Sequence[Approval]) -> Iterable[str]:
+    for each in waiting:
+        kind = "" if each.kind == "tool" else f" ({each.kind})"
+        state = "has changed since it was approved" if each.state == "changed" else "is new"
+        yield f"{printable(inspected.name(each))}{kind} {state}"
+        yield from (f"  {finding.sentence}" for finding in each.findings)
     if waiting:
         yield "`modelplex mcp approve NAME` approves one, --all approves all"
 
 
-def _store(write: Callable[[Path, T], None], path: Path, what: T) -> None:
+def _store(write: Callable[[Path, T], None], path: Path, content: T) -> None:
     try:
-        write(path, what)
+        write(path, content)
     except OSError as error:
         raise LockError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
 
@@ -521,7 +372,7 @@ def _write_errors(lines: Iterable[str]) -> None:
 
 def _printable_lines(lines: Iterable[str]) -> Iterable[str]:
     """The last lines of a server's stderr, escaped."""
-    return (f"  stderr: {printable(line, most=400)}" for line in lines)
+    return (f"  stderr: {printable(line, limit=400)}" for line in lines)
 
 
 def _many(count: int, word: str) -> str:

@@ -119,9 +119,9 @@ class McpClient(Protocol):
     """A client of the gateway: a modern request, or a legacy session. `session` is "" if there is
     none.
 
-    `send` puts a notification onto the stream of the present request. `ask` sends a request to the
-    client (legacy sessions only). `capabilities` are the client's own claims: what it can answer,
-    not what a server may ask.
+    `send` puts a notification onto the stream of the present request. `send_request` sends a
+    request to the client (legacy sessions only). `capabilities` are the client's own claims: what
+    it can answer, not what a server may ask.
     """
 
     @property
@@ -135,4 +135,4 @@ class McpClient(Protocol):
     @property
     def session(self) -> str: ...
     def send(self, notification: Json) -> None: ...
-    async def ask(self, method: str, params: Json) -> McpReply: ...
+    async def send_request(self, method: str, params: Json) -> McpReply: ...

@@ -38,7 +38,7 @@ LARGEST_CODE: Final = 2**31 - 1
 
 RESERVED_LABELS: Final = frozenset({"modelcontextprotocol", "mcp"})
 
-HUBS_OWN: Final = ("inputResponses", "requestState", "task")
+GATEWAY_MEMBERS: Final = ("inputResponses", "requestState", "task")
 """Members of params that only the gateway sets: their state is kept by server and caller."""
 
 ERA_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
@@ -86,13 +86,13 @@ def without_reserved(meta: object, globs: tuple[str, ...]) -> Json:
     }
 
 
-def upwards(params: Mapping[str, Any], *, globs: tuple[str, ...], **set_: Any) -> Json:
+def params_for_server(params: Mapping[str, Any], *, globs: tuple[str, ...], **set_: Any) -> Json:
     """The params of a request for its server: without the client's envelope, with `set_` put in.
     The server's session adds its own envelope.
     """
     up = dict(params)
     meta = up.pop("_meta", None)
-    for member in HUBS_OWN:
+    for member in GATEWAY_MEMBERS:
         up.pop(member, None)
     if meta and (kept := without_reserved(meta, globs)):
         up["_meta"] = kept
@@ -101,14 +101,14 @@ def upwards(params: Mapping[str, Any], *, globs: tuple[str, ...], **set_: Any) -
     return up
 
 
-def downwards(
+def result_for_client(
     result: Json, *, era: Era, server_era: Era, globs: tuple[str, ...], ttl: int | None = None
 ) -> Json:
     """A server's result in the client's era. `ttl` in milliseconds if the client may cache it."""
     down = dict(result)
     meta = without_reserved(down.pop("_meta", None), globs)
     if era == "modern":
-        return modern(down, meta=meta, ttl=ttl)
+        return modern_result(down, meta=meta, ttl=ttl)
     if server_era == "modern":
         for member in ERA_MEMBERS:
             down.pop(member, None)
@@ -117,7 +117,7 @@ def downwards(
     return down
 
 
-def modern(result: Json, *, meta: Json | None = None, ttl: int | None = None) -> Json:
+def modern_result(result: Json, *, meta: Json | None = None, ttl: int | None = None) -> Json:
     """A result with the members of every modern result. Lists and reads are private: they differ by
     caller.
     """
@@ -128,7 +128,7 @@ def modern(result: Json, *, meta: Json | None = None, ttl: int | None = None) ->
     return result
 
 
-def inner(result: Json, *, globs: tuple[str, ...]) -> Json:
+def inner_result(result: Json, *, globs: tuple[str, ...]) -> Json:
     """A result inside a result, as in a modern task."""
     if "_meta" not in result:
         return result
@@ -138,7 +138,7 @@ def inner(result: Json, *, globs: tuple[str, ...]) -> Json:
     return down
 
 
-def notification(
+def notification_for_client(
     message: Json, *, globs: tuple[str, ...], related: Callable[[object], Json] | None = None
 ) -> Json:
     """A server's notification without members that apply to one hop. `related` gives the members of
@@ -148,31 +148,31 @@ def notification(
     if not isinstance(params, dict) or "_meta" not in params:
         return message
     down = dict(cast("Json", params))
-    said = down.pop("_meta")
-    if meta := {**without_reserved(said, globs), **(related(said) if related is not None else {})}:
+    original = down.pop("_meta")
+    if meta := {**without_reserved(original, globs), **(related(original) if related is not None else {})}:
         down["_meta"] = meta
     return {**message, "params": down}
 
 
-def error(allowed: Json, *, era: Era, method: str) -> Json:
+def error_for_client(error: Json, *, era: Era, method: str) -> Json:
     """A server's error with its code and data, unless the client's revision gives the code no
     meaning or another one.
     """
-    code: object = allowed.get("code")
+    code: object = error.get("code")
     if not isinstance(code, int) or abs(code) > LARGEST_CODE:
         return {
-            **allowed,
+            **error,
             "code": INTERNAL_ERROR,
-            "message": str(allowed.get("message", "the server failed")),
+            "message": str(error.get("message", "the server failed")),
         }
     if era == "modern":
         if code == RESOURCE_NOT_FOUND and method == "resources/read":
-            return {**allowed, "code": INVALID_PARAMS}
+            return {**error, "code": INVALID_PARAMS}
         undefined = code == RESOURCE_NOT_FOUND or (code in _MODERN_CODES and code not in _MODERN_DEFINED)
     else:
         undefined = code in _MODERN_DEFINED
     undefined = undefined or (-32768 <= code < -32099 and code not in _JSON_RPC)
-    return {**allowed, "code": INTERNAL_ERROR} if undefined else allowed
+    return {**error, "code": INTERNAL_ERROR} if undefined else error
 
 
 FEATURES: Final[Mapping[str, str]] = {
@@ -182,7 +182,7 @@ FEATURES: Final[Mapping[str, str]] = {
 }
 
 
-def may_be_asked(allow: Collection[str], *, claimed: Mapping[str, Any]) -> Json:
+def announced_capabilities(allow: Collection[str], *, claimed: Mapping[str, Any]) -> Json:
     """The capabilities announced to a server: what the host allows and the client can do. Built
     here, never copied: forms only, no URLs.
     """
@@ -197,35 +197,35 @@ def may_be_asked(allow: Collection[str], *, claimed: Mapping[str, Any]) -> Json:
     return allowed
 
 
-def answerable(method: str, params: Mapping[str, Any], capabilities: Mapping[str, Any]) -> bool:
-    """Whether a client with these capabilities, as `may_be_asked` built them, may be asked this."""
+def may_ask(method: str, params: Mapping[str, Any], capabilities: Mapping[str, Any]) -> bool:
+    """Whether a server may ask a client this. `capabilities` are those that it announced."""
     if FEATURES.get(method) not in capabilities:
         return False
     return method != "elicitation/create" or params.get("mode", "form") == "form"
 
 
-def required(method: str) -> Json:
+def required_capabilities(method: str) -> Json:
     """`data.requiredCapabilities` of error -32021 for this method."""
     feature = FEATURES.get(method)
     return {feature: {}} if feature else {}
 
 
-def claims(claimed: Mapping[str, Any], required: Mapping[str, Any]) -> bool:
+def declares(claimed: Mapping[str, Any], required: Mapping[str, Any]) -> bool:
     """Whether a client claims all required capabilities, extensions by name."""
     extensions: object = claimed.get("extensions")
-    known = cast("Json", extensions) if isinstance(extensions, dict) else {}
-    return all(name in (known if of_extension else claimed) for name, of_extension in _each(required))
+    names = cast("Json", extensions) if isinstance(extensions, dict) else {}
+    return all(name in (names if of_extension else claimed) for name, of_extension in _each(required))
 
 
-def named(required: Mapping[str, Any]) -> list[str]:
+def capability_names(required: Mapping[str, Any]) -> list[str]:
     """The names of the required capabilities."""
     return [name for name, _ in _each(required)]
 
 
 def _each(required: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    for name, wanted in required.items():
-        if name == "extensions" and isinstance(wanted, dict):
-            yield from ((extension, True) for extension in cast("Json", wanted))
+    for name, value in required.items():
+        if name == "extensions" and isinstance(value, dict):
+            yield from ((extension, True) for extension in cast("Json", value))
         else:
             yield name, False
 
@@ -239,7 +239,7 @@ _ANSWERS: Final[Mapping[str, str]] = {
 """The member that identifies the kind of an answer."""
 
 
-def answers(responses: object, capabilities: Mapping[str, Any]) -> Json:
+def allowed_answers(responses: object, capabilities: Mapping[str, Any]) -> Json:
     """The `inputResponses` of a modern client to questions that its server may ask. Others are
     dropped: an unasked `roots` answer would widen what a server serves.
     """

@@ -18,9 +18,10 @@ from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp import search
 from modelplex.mcp.advertised import LISTS, AdvertisedCapabilities
-from modelplex.mcp.approvals import Approvals, Lock, printable
+from modelplex.mcp.approvals import Approvals, Lock
+from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.call_route import session_scope
-from modelplex.mcp.calls import Admit, CallRecording, ToolCalls, admit_all
+from modelplex.mcp.calls import Admit, ToolCalls, admit_all
 from modelplex.mcp.catalog import BadCursor
 from modelplex.mcp.checked_catalogs import Report
 from modelplex.mcp.constants import (
@@ -33,19 +34,21 @@ from modelplex.mcp.constants import (
     McpReply,
     Unavailable,
 )
+from modelplex.mcp.definition_scan import printable
 from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unavailable, unknown
 from modelplex.mcp.request_state import RequestStateSealer
 from modelplex.mcp.routing import ToolRoutes
 from modelplex.mcp.running_calls import RunningCalls
+from modelplex.mcp.server_messages import ServerMessages
 from modelplex.mcp.streams import Channel, Streams
-from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declared
+from modelplex.mcp.tasks import EXTENSION, METHODS, Tasks, declares_tasks
 from modelplex.mcp.tool_server import ToolServer, ToolServers
 
-WARNINGS: Final = 20
+MAX_WARNINGS: Final = 20
 """Sentences about one server's lists in the status, which people read."""
 
-PLAIN_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+REST_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 """Members of a tool in the REST form."""
 
 MethodHandler = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
@@ -56,7 +59,7 @@ class ToolGateway:
     otherwise a route is one server with its own names.
 
     recording       how calls become records
-    key             32 random bytes that encrypt the request state clients carry between calls
+    key             32 random bytes that sign the request state which clients hold between calls
     report          takes a server's name and a sentence about it, for the log
     on_first_seen   takes the definitions first seen of all servers, to be stored
     admit           the limits of an agent
@@ -106,8 +109,15 @@ class ToolGateway:
             tasks=self._tasks,
             report=report,
         )
+        self._messages = ServerMessages(
+            self._upstreams,
+            subscriptions=self._streams.subscriptions,
+            subscriber_of=self._streams.subscriber_of,
+            relay=self._relay,
+            tasks=self._tasks,
+            report=report,
+        )
         self._calls = ToolCalls(
-            config,
             self._upstreams,
             routes=self._routes,
             relay=self._relay,
@@ -147,7 +157,7 @@ class ToolGateway:
     def __repr__(self) -> str:
         return f"<ToolGateway {self._routes!r}, {self._relay!r}, {self._streams!r}>"
 
-    def knows(self, server: str) -> bool:
+    def has_server(self, server: str) -> bool:
         """Whether there is a server of this name."""
         return server in self._upstreams
 
@@ -177,7 +187,7 @@ class ToolGateway:
         offer = self._surface.tasks(context)
         if not offer or (context.method == "tasks/list" and "list" not in offer["tasks"]):
             return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {context.method}")
-        if context.modern and not declared(context.client.capabilities):
+        if context.modern and not declares_tasks(context.client.capabilities):
             return McpReply.failed(
                 MISSING_CAPABILITY,
                 f"{context.method} is for clients that declare {EXTENSION}.",
@@ -185,12 +195,6 @@ class ToolGateway:
                 reason="capability",
             )
         return await self._calls.answer(context)
-
-    async def notify(self, client: McpClient, message: Json, *, server: str | None = None) -> None:
-        """Take a client's notification. None is passed on: a server must not hear of a client's
-        roots, and the rest belongs to requests that were answered here. The transports handle
-        `notifications/cancelled`.
-        """
 
     def open_session(self, client: McpClient, *, server: str | None = None, channel: Channel) -> None:
         """A legacy session has begun, after `initialize`. `channel` takes what belongs to no
@@ -203,18 +207,18 @@ class ToolGateway:
         self._streams.close_session(client)
         for upstream in self._all():
             if upstream.config.scope == "session" or upstream.config.asks:
-                self._tasks.ended(upstream, session_scope(client))
+                self._tasks.forget_server(upstream, session_scope(client))
                 self._run_in_background(upstream.end_scope(session_scope(client)))
 
     async def tool_list(self, caller: Caller) -> list[Json]:
         """The tools of the REST form in catalog order: {name, title?, description, inputSchema,
         outputSchema?, annotations?, server}.
         """
-        view = await self._routes.loaded(caller.tools, None)
+        view = await self._routes.complete_view(caller.tools, None)
         if view.index is not None:
             return [{**tool, "server": "modelplex"} for tool in search.DEFINITIONS]
         return [
-            {key: entry.definition[key] for key in PLAIN_MEMBERS if key in entry.definition}
+            {key: entry.definition[key] for key in REST_MEMBERS if key in entry.definition}
             | {"server": entry.server}
             for entry in view.merged.entries("tools")
         ]
@@ -241,11 +245,13 @@ class ToolGateway:
             if upstream.catalog is not None:
                 judgement = self._routes.checks.judgement(name, upstream.catalog)
                 row["pinning"] = judgement.mode
-                row["changed"] = [pin.name for pin in judgement.changed]
-                row["pending"] = [pin.name for pin in judgement.pending]
+                row["changed"] = [each.name for each in judgement.changed]
+                row["pending"] = [each.name for each in judgement.pending]
                 warnings = self._routes.checks.checked(name, upstream.catalog).warnings
-                row["left_out"] = sum(warned.count for warned in warnings)
-                row["warnings"] = [printable(warned.sentence, most=400) for warned in warnings[:WARNINGS]]
+                row["left_out"] = sum(warning.count for warning in warnings)
+                row["warnings"] = [
+                    printable(warning.sentence, limit=400) for warning in warnings[:MAX_WARNINGS]
+                ]
             rows.append(row)
         return rows
 
@@ -260,7 +266,7 @@ class ToolGateway:
     @approvals.setter
     def approvals(self, approvals: Approvals) -> None:
         self._routes.approvals = approvals
-        self._streams.all_changed(self._upstreams)
+        self._messages.all_changed(self._upstreams)
 
     def adopt(self, config: McpConfig, servers: ToolServers) -> None:
         """Go on with another config. A server that is the same object stays as it is; one that is
@@ -273,15 +279,15 @@ class ToolGateway:
         self._legacy_servers.clear()
         self._legacy_servers.update(servers.legacy)
         for upstream in gone:
-            self._tasks.ended(upstream)
+            self._tasks.forget_server(upstream)
             self._unlisten.pop(upstream)()
             self._leaving.add(upstream)
             if not self._relay.running.runs(upstream):
                 self._close_if_leaving(upstream)
-        self._relay.config = self._calls.config = config
+        self._relay.config = config
         self._routes.adopt(config, approvals=servers.approvals, launches=servers.launches)
         self._listen()
-        self._streams.all_changed(self._upstreams)
+        self._messages.all_changed(self._upstreams)
 
     def start(self) -> None:
         """Start the eager servers, and those without a stored catalog to learn their lists. Returns
@@ -293,6 +299,7 @@ class ToolGateway:
     async def close(self) -> None:
         """Stop every server and end every subscription."""
         self._streams.close()
+        self._messages.close()
         self._routes.close()
         for unlisten in self._unlisten.values():
             unlisten()
@@ -309,19 +316,19 @@ class ToolGateway:
     def _listen(self) -> None:
         for upstream in self._all():
             if upstream not in self._unlisten:
-                self._unlisten[upstream] = upstream.listen(partial(self._streams.receive, upstream))
+                self._unlisten[upstream] = upstream.listen(partial(self._messages.receive, upstream))
 
     async def _start(self, upstream: ToolServer) -> None:
         try:
             if upstream.config.start == "eager":
                 await upstream.lists(fresh=True)
             else:
-                await self._routes.learn(upstream)
+                await self._routes.load_unknown(upstream)
         except Unavailable as error:
             self._report(upstream.name, error.sentence)
 
     def _on_catalog(self, server: str) -> None:
-        self._streams.all_changed([server])
+        self._messages.all_changed([server])
 
     def _close_if_leaving(self, upstream: ToolServer) -> None:
         """Close a server that the config has dropped, once its last call has ended."""
@@ -356,6 +363,6 @@ class RestClient(msgspec.Struct, frozen=True):
     def send(self, notification: Json) -> None:
         """The REST form has no place for progress."""
 
-    async def ask(self, method: str, params: Json) -> McpReply:
+    async def send_request(self, method: str, params: Json) -> McpReply:
         del params
         return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")

@@ -18,17 +18,17 @@ import msgspec
 SEPARATOR: Final = "__"
 """A server's name has no underscore, so it ends at the first of these."""
 
-LIMIT: Final = 64
+MAX_LENGTH: Final = 64
 """Characters of a function's name that every provider accepts."""
 
-HASH: Final = 8
+HASH_DIGITS: Final = 8
 """Hexadecimal digits at the end of a changed name: 32 bits distinguish the tools of one server."""
 
-_STRANGE: Final = re.compile(r"[^A-Za-z0-9_-]")
+_OTHER_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class ServerToolName(msgspec.Struct, frozen=True):
-    """A tool or prompt as its server knows it."""
+    """A tool or prompt by its server's own name."""
 
     server: str
     name: str
@@ -42,21 +42,21 @@ class Collision(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        owners_ = ", ".join(f"{owner.name!r} of {owner.server}" for owner in self.owners)
-        return f"hidden, since they would have the same name {self.name}: {owners_}"
+        owners = ", ".join(f"{owner.name!r} of {owner.server}" for owner in self.owners)
+        return f"hidden, since they would have the same name {self.name}: {owners}"
 
 
-def exposed(server: str, own: str, *, prefix: bool = True, limit: int = LIMIT) -> str:
+def exposed(server: str, own: str, *, prefix: bool = True, limit: int = MAX_LENGTH) -> str:
     """The exposed name, of `[A-Za-z0-9_-]`, at most `limit` characters.
 
     If the name has to be changed or cut, it ends with `_` and 8 hexadecimal digits of the SHA-256
     of the server's own name.
     """
     head = server + SEPARATOR if prefix else ""
-    plain = _STRANGE.sub("_", own)
+    plain = _OTHER_CHARACTERS.sub("_", own)
     if plain and plain == own and len(head) + len(own) <= limit:
         return head + own
-    tail = "_" + sha256(own.encode(errors="surrogatepass")).hexdigest()[:HASH]
+    tail = "_" + sha256(own.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]
     return head + plain[: max(limit - len(head) - len(tail), 0)] + tail
 
 
@@ -69,7 +69,7 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
     collisions: tuple[Collision, ...]
     owners: Mapping[str, ServerToolName]
     """By exposed name, in the order of the servers and then by code point."""
-    shown: Mapping[ServerToolName, str]
+    exposed_names: Mapping[ServerToolName, str]
 
     @classmethod
     def of(
@@ -77,7 +77,7 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
         offered: Mapping[str, Sequence[str]],
         *,
         prefix: bool = True,
-        limit: int = LIMIT,
+        limit: int = MAX_LENGTH,
         reserved: Collection[str] = (),
     ) -> ToolNames:
         """The names of what each server offers, in the config's order. No tool may have a name in
@@ -96,13 +96,13 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
         return _names(offered, limit=limit, prefix=True, reserved=reserved)
 
     @classmethod
-    def plain(cls, server: str, own: Sequence[str]) -> ToolNames:
+    def of_one_server(cls, server: str, own: Sequence[str]) -> ToolNames:
         """Names on the route of one server: its own. A name that it has twice is hidden."""
-        return _made({server: own}, lambda owner: owner.name, prefixed=False, reserved=())
+        return _assign({server: own}, lambda owner: owner.name, prefixed=False, reserved=())
 
     def exposed(self, server: str, own: str) -> str | None:
         """The exposed name; None if it is unknown or hidden."""
-        return self.shown.get(ServerToolName(server, own))
+        return self.exposed_names.get(ServerToolName(server, own))
 
     def find(self, name: str) -> ServerToolName | None:
         """The tool with this exposed name; None if it is unknown or hidden."""
@@ -112,7 +112,7 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
 def _names(
     offered: Mapping[str, Sequence[str]], *, limit: int, prefix: bool, reserved: Collection[str]
 ) -> ToolNames:
-    return _made(
+    return _assign(
         offered,
         lambda owner: exposed(owner.server, owner.name, prefix=prefix, limit=limit),
         prefixed=prefix,
@@ -120,7 +120,7 @@ def _names(
     )
 
 
-def _made(
+def _assign(
     offered: Mapping[str, Sequence[str]],
     name_of: Callable[[ServerToolName], str],
     *,
@@ -130,16 +130,16 @@ def _made(
     claims: defaultdict[str, list[ServerToolName]] = defaultdict(list)
     for owner in _in_order(offered):
         claims[name_of(owner)].append(owner)
-    alone = {
+    unique = {
         name: claimants[0]
         for name, claimants in claims.items()
         if len(claimants) == 1 and name not in reserved
     }
     collisions = tuple(
-        Collision(name, tuple(claimants)) for name, claimants in claims.items() if name not in alone
+        Collision(name, tuple(claimants)) for name, claimants in claims.items() if name not in unique
     )
-    shown = {owner: name for name, owner in alone.items()}
-    return ToolNames(prefixed=prefixed, collisions=collisions, owners=alone, shown=shown)
+    exposed_names = {owner: name for name, owner in unique.items()}
+    return ToolNames(prefixed=prefixed, collisions=collisions, owners=unique, exposed_names=exposed_names)
 
 
 def _in_order(offered: Mapping[str, Sequence[str]]) -> Iterable[ServerToolName]:

@@ -14,17 +14,17 @@ from typing import Final, Literal
 import msgspec
 
 from modelplex.core.caller import Caller
+from modelplex.mcp.approvals import State
 from modelplex.mcp.names import SEPARATOR, exposed
 
 _WILD: Final = re.compile(r"[*?\[]")
 
 Verdict = Literal["allow", "deny"]
-Pinned = Literal["approved", "pending", "changed"]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """`rule` names the rule that decided, for the record: "default", "server_tools", "agent_tools",
-    "pin", "scheme", "unlisted".
+    "pin".
 
     `hidden` means that the caller may not know that the thing exists: it gets the answer of an
     unknown name (-32602). Another denial is a tool result with `isError` and the reason.
@@ -47,12 +47,12 @@ def permitted(names: str | Sequence[str], globs: Sequence[str]) -> bool:
     """Whether globs allow a thing of this name, or of these names for one thing. "!" denies and
     wins; without an allowing glob, the rest is allowed.
     """
-    said = (names,) if isinstance(names, str) else names
+    names = (names,) if isinstance(names, str) else names
     denials = [glob[1:] for glob in globs if glob.startswith("!")]
-    if any(fnmatchcase(name, glob) for glob in denials for name in said):
+    if any(fnmatchcase(name, glob) for glob in denials for name in names):
         return False
     allowances = [glob for glob in globs if not glob.startswith("!")]
-    return not allowances or any(fnmatchcase(name, glob) for glob in allowances for name in said)
+    return not allowances or any(fnmatchcase(name, glob) for glob in allowances for name in names)
 
 
 def whole_server(server: str, globs: Sequence[str]) -> bool:
@@ -94,40 +94,29 @@ def decide(
     name: str,
     globs: Sequence[str] = (),
     shown: str | None = None,
-    pinned: Pinned = "approved",
+    state: State = "approved",
     locked: bool = False,
-    listed: bool = True,
 ) -> Decision:
     """Whether this caller may use `method` on `name` (a tool's or prompt's own name, or a URI) at
     `server`.
 
     `globs` are the server's own `tools`. `shown` is the exposed name, if it is not `server__name`.
-    `locked` and `pinned` come from the approvals. `listed` says that the server lists the URI or a
-    template for it.
+    `locked` and `state` come from the approvals. A resource must be listed by the server; the
+    caller of this function checks that.
     """
     if method.startswith("resources/"):
-        return _resource(caller, server=server, uri=name, listed=listed)
+        if whole_server(server, caller.tools):
+            return ALLOWED
+        return _hidden("agent_tools", "this agent may not read it")
     if method in ("tools/call", "tools/list") and not permitted(name, globs):
         return _hidden("server_tools", "the host does not offer this tool")
-    known_as = [exposed(server, name), *([shown] if shown else [])]
-    if not permitted(known_as, caller.tools):
+    names = [exposed(server, name), *([shown] if shown else [])]
+    if not permitted(names, caller.tools):
         return _hidden("agent_tools", "this agent may not use it")
-    if locked and pinned != "approved":
-        what = "has changed since it was approved" if pinned == "changed" else "has not been approved"
-        return Decision(
-            verdict="deny",
-            rule="pin",
-            reason=f"{name} of {server} {what}: `modelplex mcp approve` approves it",
-        )
-    return ALLOWED
-
-
-def _resource(caller: Caller, *, server: str, uri: str, listed: bool) -> Decision:
-    if not whole_server(server, caller.tools):
-        return _hidden("agent_tools", "this agent may not read it")
-    if not listed:
-        web = uri.partition(":")[0].lower() in ("http", "https")
-        return _hidden("scheme" if web else "unlisted", "no server lists it")
+    if locked and state != "approved":
+        reason = "has changed since it was approved" if state == "changed" else "has not been approved"
+        sentence = f"{name} of {server} {reason}: `modelplex mcp approve` approves it"
+        return Decision(verdict="deny", rule="pin", reason=sentence)
     return ALLOWED
 
 

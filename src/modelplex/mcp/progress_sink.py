@@ -48,9 +48,9 @@ class ProgressSink:
     def __call__(self, message: Json) -> None:
         method = message.get("method")
         if method == PROGRESS or (method == MESSAGE and self._wanted(message)):
-            shown = era_translation.notification(message, globs=self._globs, related=self._related)
+            shown = era_translation.notification_for_client(message, globs=self._globs, related=self._related)
             if self._plain and isinstance(params := shown.get("params"), dict):
-                shown = {**shown, "params": results.plain_words(cast("Json", params))}
+                shown = {**shown, "params": results.escape_message(cast("Json", params))}
             self._client.send(shown)
 
     def _wanted(self, message: Json) -> bool:

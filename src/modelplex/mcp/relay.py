@@ -1,5 +1,5 @@
-"""Relays one call: converts the request for its server, sends it, answers what the server asks
-meanwhile, and converts the reply for the client.
+"""Relays one call: converts the request for its server, sends it, answers the server's questions,
+and converts the reply for the client.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import msgspec
 
 from modelplex.config.settings import McpConfig
 from modelplex.mcp import era_translation
-from modelplex.mcp.call_results import INPUT, to_client
+from modelplex.mcp.call_results import INPUT, reply_for_client
 from modelplex.mcp.call_route import CallRoute, may_be_task, scope_of, session_scope
-from modelplex.mcp.checked_catalogs import RouteTarget
 from modelplex.mcp.constants import (
     INVALID_PARAMS,
     META_LOG_LEVEL,
@@ -26,6 +25,7 @@ from modelplex.mcp.constants import (
     Unavailable,
 )
 from modelplex.mcp.progress_sink import LEVELS, ProgressSink
+from modelplex.mcp.request_context import ToolRequestContext
 from modelplex.mcp.request_state import RequestStateSealer
 from modelplex.mcp.running_calls import RunningCalls
 from modelplex.mcp.server_questions import (
@@ -34,13 +34,13 @@ from modelplex.mcp.server_questions import (
     questions_for_client,
     refuse_question,
 )
-from modelplex.mcp.tasks import EXTENSION, HeldTask, Tasks, related_to
+from modelplex.mcp.tasks import EXTENSION, HeldTask, Tasks, related_task_id
 from modelplex.mcp.tool_server import ToolServer
 
-USUAL_LEVEL: Final = "info"
+DEFAULT_LEVEL: Final = "info"
 """The log level of a legacy client that set none: servers of that era log as they like."""
 MAX_ROUNDS: Final = 10
-"""How many times a server may ask something during one call."""
+"""How many replies with input requests a server may give during one call."""
 
 
 class Relay:
@@ -79,41 +79,54 @@ class Relay:
 
     async def call(
         self,
-        client: McpClient,
-        method: str,
-        params: Mapping[str, Any],
-        *,
-        target: RouteTarget,
+        context: ToolRequestContext,
         upstream: ToolServer,
-        route: str | None = None,
-        held: HeldTask | None = None,
+        *,
+        params: Json | None = None,
+        task: HeldTask | None = None,
         **members: Any,
     ) -> McpReply:
-        """Send the call to the server and return its reply, converted. `members` replaces members
-        of the params. `held` is the task that the request is about. Raises Unavailable.
+        """Send the call to the server and return its reply, converted. `params` replaces those of
+        the request, and `members` single members of them. `task` is the task that the request is
+        about. Raises Unavailable.
         """
+        client, method = context.client, context.method
+        params = context.params if params is None else params
         catalog = upstream.catalog or await upstream.lists()
         allow = upstream.config.asks
-        capabilities = era_translation.may_be_asked(allow, claimed=client.capabilities) if allow else {}
-        if tasks := may_be_task(upstream, client):
-            if catalog.era == "modern":
-                capabilities["extensions"] = {EXTENSION: {}}
-            elif method == "tools/call" and "task" in params:
-                members["task"] = params["task"]
-        scope = scope_of(upstream, client) if held is None else held.scope
-        call = CallRoute(
-            client, method, target, upstream, scope, catalog.era, capabilities, route, tasks, held
+        capabilities = (
+            era_translation.announced_capabilities(allow, claimed=client.capabilities) if allow else {}
         )
-        outgoing = era_translation.upwards(params, globs=self.config.meta, **members)
-        if tasks and catalog.era == "legacy":
+        as_task = may_be_task(upstream, client)
+        if as_task and catalog.era == "modern":
+            capabilities["extensions"] = {EXTENSION: {}}
+        elif as_task and method == "tools/call" and "task" in params:
+            members["task"] = params["task"]
+        call = CallRoute(
+            client=client,
+            method=method,
+            upstream=upstream,
+            scope=scope_of(upstream, client) if task is None else task.scope,
+            era=catalog.era,
+            capabilities=capabilities,
+            globs=self.config.meta,
+            route=context.route,
+            tasks=self._tasks if as_task else None,
+            task=task,
+        )
+        outgoing = era_translation.params_for_server(params, globs=self.config.meta, **members)
+        if as_task and catalog.era == "legacy":
             self._translate_related(call, params, outgoing)
         sink = self._progress_sink(call, params, catalog.capabilities)
-        if (legacy_server := self._legacy_server_of_call(call)) is not None:
-            older = msgspec.structs.replace(
+        legacy_server = (
+            self._legacy_server_of(upstream, client, capabilities) if call.era == "modern" else None
+        )
+        if legacy_server is not None:
+            legacy = msgspec.structs.replace(
                 call, upstream=legacy_server, scope=session_scope(client), era="legacy"
             )
             try:
-                return await self._exchange(older, outgoing, sink)
+                return await self._exchange(legacy, outgoing, sink)
             except Unavailable as error:
                 if error.reason != "start_failed":  # nothing was sent yet
                     raise
@@ -127,17 +140,10 @@ class Relay:
     def instance_of(self, upstream: ToolServer, client: McpClient) -> tuple[ToolServer, str]:
         """The server, and the scope of its instance, that serves this client's calls."""
         if upstream.catalog is not None and upstream.catalog.era == "modern":
-            asks = era_translation.may_be_asked(upstream.config.asks, claimed=client.capabilities)
+            asks = era_translation.announced_capabilities(upstream.config.asks, claimed=client.capabilities)
             if (legacy_server := self._legacy_server_of(upstream, client, asks)) is not None:
                 return legacy_server, session_scope(client)
         return upstream, scope_of(upstream, client)
-
-    def _legacy_server_of_call(self, call: CallRoute) -> ToolServer | None:
-        return (
-            None
-            if call.era == "legacy"
-            else self._legacy_server_of(call.upstream, call.client, call.capabilities)
-        )
 
     def _legacy_server_of(
         self, upstream: ToolServer, client: McpClient, capabilities: Json
@@ -154,7 +160,7 @@ class Relay:
         """Put a modern client's answers and request state into the request. False if the state was
         not given to this caller.
         """
-        answers = era_translation.answers(params.get("inputResponses"), call.capabilities)
+        answers = era_translation.allowed_answers(params.get("inputResponses"), call.capabilities)
         if (state := params.get("requestState")) is not None:
             sealed = self._sealer.open(state, server=call.upstream.name, owner=call.client.caller.owner)
             if sealed is None:
@@ -172,36 +178,37 @@ class Relay:
         level: str | None
         if call.client.era == "modern":
             meta = params.get("_meta")
-            wanted = cast("Json", meta).get(META_LOG_LEVEL) if isinstance(meta, dict) else None
-            level = wanted if wanted in LEVELS else None
+            requested = cast("Json", meta).get(META_LOG_LEVEL) if isinstance(meta, dict) else None
+            level = requested if requested in LEVELS else None
         else:
-            level = self._level(call.client) or (USUAL_LEVEL if "logging" in offered else None)
+            level = self._level(call.client) or (DEFAULT_LEVEL if "logging" in offered else None)
         return ProgressSink(
             call.client,
             level=level,
-            globs=self.config.meta,
+            globs=call.globs,
             clock=self._clock,
-            related=lambda meta: call.related(meta, self._tasks),
+            related=call.related,
             plain=call.upstream.config.plain_text,
         )
 
     def _translate_related(self, call: CallRoute, params: Mapping[str, Any], outgoing: Json) -> None:
         """Replace the client's id of the related task in `_meta` by the server's."""
         meta: object = params.get("_meta")
-        name = related_to(meta)
-        held = self._tasks.find(name, client=call.client, route=call.route) if isinstance(name, str) else None
-        if held is not None and held.upstream is call.upstream:
+        name = related_task_id(meta)
+        task = self._tasks.find(name, client=call.client, route=call.route) if isinstance(name, str) else None
+        if task is not None and task.upstream is call.upstream:
             outgoing["_meta"] = {
                 **outgoing.get("_meta", {}),
-                META_RELATED: {**cast("Json", meta)[META_RELATED], "taskId": held.own},
+                META_RELATED: {**cast("Json", meta)[META_RELATED], "taskId": task.own},
             }
 
     async def _exchange(self, call: CallRoute, params: Json, sink: ProgressSink) -> McpReply:
-        reply = await self._request(call, params, sink)
-        return to_client(call, reply, globs=self.config.meta, tasks=self._tasks)
+        return reply_for_client(call, await self._request(call, params, sink))
 
     async def _request(self, call: CallRoute, params: Json, sink: ProgressSink) -> McpReply:
-        """Send, and answer what the server asks, until it has answered or the client has to."""
+        """Send, and answer the server's questions, until it gives a result or only the client can
+        answer.
+        """
         for _ in range(MAX_ROUNDS):
             reply = await self._send(call, params, sink)
             result = reply.result
@@ -213,8 +220,7 @@ class Relay:
             answers, left = await answer_questions(
                 call,
                 cast("Json", questions) if isinstance(questions, dict) else {},
-                limits=self.config,
-                tasks=self._tasks,
+                timeout=self.config.max_call_time,
             )
             if isinstance(left, McpReply):
                 return left
@@ -236,13 +242,13 @@ class Relay:
         if not isinstance(questions, dict):
             return McpReply(result=result)
         answers, left = await answer_questions(
-            call, cast("Json", questions), limits=self.config, tasks=self._tasks
+            call, cast("Json", questions), timeout=self.config.max_call_time
         )
         if isinstance(left, McpReply):
             return left
         if answers:
             update = msgspec.structs.replace(call, method="tasks/update")
-            answered = {"taskId": cast("HeldTask", call.held).own, "inputResponses": answers}
+            answered = {"taskId": cast("HeldTask", call.task).own, "inputResponses": answers}
             if (reply := await self._send(update, answered, sink)).error is not None:
                 return reply
         return McpReply(result={**result, "inputRequests": left})
@@ -252,19 +258,19 @@ class Relay:
         is cancelled: the answer could only come with another request of the client.
         """
         task = asyncio.current_task()
-        wanted: list[str] = []
+        refused: list[str] = []
 
         async def on_request(method: str, question: Json) -> McpReply:
             if (
                 call.client.era == "modern"
                 and method in era_translation.FEATURES
                 and task is not None
-                and not wanted
+                and not refused
             ):
-                wanted.append(method)
+                refused.append(method)
                 task.cancel()
             elif call.scope == session_scope(call.client):
-                return await ask_client(call, method, question, globs=self.config.meta, tasks=self._tasks)
+                return await ask_client(call, method, question)
             return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
 
         capabilities: Json = (
@@ -286,9 +292,9 @@ class Relay:
                     client_version=call.client.version,
                 )
         except asyncio.CancelledError:
-            if not wanted or task is None or task.uncancel() > 0:
+            if not refused or task is None or task.uncancel() > 0:
                 raise
-            return refuse_question(call, era_translation.required(wanted[0]))
+            return refuse_question(call, era_translation.required_capabilities(refused[0]))
 
 
 def _text_of(arguments: object) -> int:

@@ -68,7 +68,9 @@ def unlisted(context: ToolRequestContext, uri: str) -> McpReply:
 def tool_refused(sentence: str, *, reason: str, era: Era) -> McpReply:
     """A tool result with `isError` and the reason of a refusal."""
     result: Json = {"content": [{"type": "text", "text": sentence}], "isError": True}
-    return McpReply(result=era_translation.modern(result) if era == "modern" else result, reason=reason)
+    return McpReply(
+        result=era_translation.modern_result(result) if era == "modern" else result, reason=reason
+    )
 
 
 def unavailable(error: Unavailable) -> McpReply:

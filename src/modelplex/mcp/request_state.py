@@ -1,7 +1,6 @@
-"""Seals a server's `requestState` for its way through a client: bound to that server and that
-caller.
+"""Signs a server's `requestState` while a client holds it, bound to that server and that caller.
 
-Uses HMAC and does not read the state. The key is made anew with each process.
+Uses HMAC over the state, which stays readable. Each process has a new key.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from hashlib import sha256
 
 import msgspec
 
-MARK = "mpx1."
-"""Every sealed state begins so; another format gets another mark."""
+PREFIX = "mpx1."
+"""The prefix of every signed state. A new format gets a new prefix."""
 
 
 class SealedRequestState(msgspec.Struct, frozen=True, array_like=True):
@@ -37,22 +36,22 @@ class RequestStateSealer:
         self._key = key
 
     def __repr__(self) -> str:
-        return "<Seals>"
+        return "<RequestStateSealer>"
 
     def seal(self, sealed: SealedRequestState) -> str:
         body = msgspec.json.encode(sealed)
-        return MARK + urlsafe_b64encode(self._mac(body) + body).decode()
+        return PREFIX + urlsafe_b64encode(self._mac(body) + body).decode()
 
     def open(self, text: object, *, server: str, owner: str) -> SealedRequestState | None:
         """The sealed state; None if it was not sealed here for this caller and this server."""
-        if not isinstance(text, str) or not text.startswith(MARK):
+        if not isinstance(text, str) or not text.startswith(PREFIX):
             return None
         try:
-            said = text[len(MARK) :].encode("ascii")
-            whole = urlsafe_b64decode(said)
-            if urlsafe_b64encode(whole) != said:  # the decoder skips what is no base64
+            encoded = text[len(PREFIX) :].encode("ascii")
+            content = urlsafe_b64decode(encoded)
+            if urlsafe_b64encode(content) != encoded:  # the decoder skips what is no base64
                 return None
-            mac, body = whole[: sha256().digest_size], whole[sha256().digest_size :]
+            mac, body = content[: sha256().digest_size], content[sha256().digest_size :]
             if not hmac.compare_digest(mac, self._mac(body)):
                 return None
             sealed = _decoder.decode(body)

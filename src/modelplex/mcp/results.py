@@ -13,9 +13,7 @@ import msgspec
 
 from modelplex.mcp.constants import Json
 
-_encode = msgspec.json.Encoder().encode
-
-SPOKEN: Final = (
+TEXT_MEMBERS: Final = (
     "content",
     "structuredContent",
     "contents",
@@ -28,7 +26,7 @@ SPOKEN: Final = (
 )
 """Members of results, errors and notifications that hold text of a server."""
 
-_UNSEEN: Final = re.compile(
+_INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]|\r(?!\n)"
 )
 """Control characters except tab and line ends, direction marks, and letters that are not shown.
@@ -38,27 +36,27 @@ Joiners stay: emoji and some scripts need them.
 _encode = msgspec.json.Encoder().encode
 
 
-def plain(value: object) -> object:
+def escape(value: object) -> object:
     r"""The same with every such character in a text written as its number: `\x1b`. Keys stay as
     they are.
     """
     if isinstance(value, str):
-        return value if value.isprintable() else _UNSEEN.sub(_shown, value)
+        return value if value.isprintable() else _INVISIBLE.sub(_escaped, value)
     if isinstance(value, list):
-        return [plain(each) for each in cast("list[object]", value)]
+        return [escape(each) for each in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in cast("Json", value).items()}
+        return {key: escape(each) for key, each in cast("Json", value).items()}
     return value
 
 
-def plain_words(message: Json) -> Json:
+def escape_message(message: Json) -> Json:
     """A result, an error or a notification's params with invisible characters of the server's text
     escaped.
     """
-    return {key: plain(value) if key in SPOKEN else value for key, value in message.items()}
+    return {key: escape(value) if key in TEXT_MEMBERS else value for key, value in message.items()}
 
 
-def _shown(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> str:
     number = ord(found[0][0])
     return (
         f"\\x{number:02x}"
@@ -69,15 +67,15 @@ def _shown(found: re.Match[str]) -> str:
     )
 
 
-def cut(result: Json, *, limit: int, size: int) -> Json | None:
+def truncate(result: Json, *, limit: int, size: int) -> Json | None:
     """As much of a tool's content as fits into `limit` bytes, and a last text that says so; `size`
     is the full size. None if not even that fits.
 
     A structured result cannot be cut: if it does not fit, it is left out, and the result is an
     error, since clients may rely on it.
     """
-    said = f"Cut here: the whole result has {size} bytes, and at most {limit} are passed on."
-    notice: Json = {"type": "text", "text": said}
+    sentence = f"Cut here: the whole result has {size} bytes, and at most {limit} are passed on."
+    notice: Json = {"type": "text", "text": sentence}
     kept = {**result, "content": [notice]}
     if "structuredContent" in kept and len(_encode(kept)) > limit:
         del kept["structuredContent"]
@@ -90,14 +88,14 @@ def cut(result: Json, *, limit: int, size: int) -> Json | None:
     for block in cast("list[object]", given) if isinstance(given, list) else []:
         needs = len(_encode(block)) + 1
         if needs > room:
-            content += _first_of(block, room=room)
+            content += _start_of_block(block, room=room)
             break
         content.append(block)
         room -= needs
     return {**kept, "content": [*content, notice]}
 
 
-def _first_of(block: object, *, room: int) -> list[object]:
+def _start_of_block(block: object, *, room: int) -> list[object]:
     """The beginning of a text; nothing of other content."""
     if not isinstance(block, dict):
         return []
@@ -105,11 +103,11 @@ def _first_of(block: object, *, room: int) -> list[object]:
     text: object = whole.get("text")
     if not isinstance(text, str):
         return []
-    beginning = _beginning(text, room=room, size=lambda part: len(_encode({**whole, "text": part})) + 1)
+    beginning = _longest_start(text, room=room, size=lambda part: len(_encode({**whole, "text": part})) + 1)
     return [{**whole, "text": beginning}] if beginning else []
 
 
-def _beginning(text: str, *, room: int, size: Callable[[str], int]) -> str:
+def _longest_start(text: str, *, room: int, size: Callable[[str], int]) -> str:
     """The longest beginning that takes at most about `room` bytes as JSON."""
     fits, too_many = 0, min(len(text), max(0, room)) + 1
     while too_many - fits > 1:

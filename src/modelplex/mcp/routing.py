@@ -31,10 +31,10 @@ CALL_WAIT_SECONDS = 10.0
 `list_changed`.
 """
 
-VIEWS_LIMIT = 256
+MAX_VIEWS = 256
 """Cached views: one for each route and each agent's globs, so far fewer than callers."""
 
-CHECKED_AT_ONCE = 200
+MAX_CHECKED_ON_LOOP = 200
 """Entries of a catalog that are checked on the event loop; a larger catalog is checked
 in a thread.
 """
@@ -47,7 +47,7 @@ class CatalogView:
         self.merged = merged
         self._checks = checks
         self.index = (
-            search.Index([entry.definition for entry in merged.entries("tools")]) if searched else None
+            search.ToolIndex([entry.definition for entry in merged.entries("tools")]) if searched else None
         )
         self._targets: dict[tuple[str, str], RouteTarget | None] = {}
 
@@ -70,9 +70,9 @@ class CatalogView:
         return self._target("prompt", name)
 
     def _target(self, kind: Literal["tool", "prompt"], name: str) -> RouteTarget | None:
-        known = self._targets.get((kind, name))
-        if known is not None:
-            return known
+        cached = self._targets.get((kind, name))
+        if cached is not None:
+            return cached
         entry = self.merged.tool(name) if kind == "tool" else self.merged.prompt(name)
         names = self.merged.names if kind == "tool" else self.merged.prompt_names
         own = ServerToolName(entry.server, entry.own) if entry is not None else names.find(name)
@@ -158,31 +158,31 @@ class ToolRoutes:
 
     def view(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The present view. Starts and waits for nothing."""
-        self._forget_old()
+        self._drop_outdated()
         view = self._views.get((route, globs))
         if view is None:
-            view = self._made(globs, route)
-            self._keep(globs, route, view)
+            view = self._new_view(globs, route)
+            self._store(globs, route, view)
         return view
 
-    def _forget_old(self) -> None:
+    def _drop_outdated(self) -> None:
         """Drop all views if a catalog has changed."""
-        known = [upstream.catalog for upstream in self._upstreams.values()]
-        if len(known) != len(self._catalogs) or any(
-            a is not b for a, b in zip(known, self._catalogs, strict=True)
+        catalogs = [upstream.catalog for upstream in self._upstreams.values()]
+        if len(catalogs) != len(self._catalogs) or any(
+            a is not b for a, b in zip(catalogs, self._catalogs, strict=True)
         ):
-            self._catalogs = known
+            self._catalogs = catalogs
             self._views.clear()
 
-    def _keep(self, globs: tuple[str, ...], route: str | None, view: CatalogView) -> None:
-        if len(self._views) >= VIEWS_LIMIT:
+    def _store(self, globs: tuple[str, ...], route: str | None, view: CatalogView) -> None:
+        if len(self._views) >= MAX_VIEWS:
             self._views.clear()
         self._views[route, globs] = view
         if not globs:
-            for warned in view.merged.warnings:
-                self.checks.report_once(warned.server, warned.sentence)
+            for warning in view.merged.warnings:
+                self.checks.report_once(warning.server, warning.sentence)
 
-    async def loaded(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
+    async def complete_view(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The view after unknown lists were loaded. A failure is raised on the route of one server;
         otherwise that server is left out.
 
@@ -196,38 +196,38 @@ class ToolRoutes:
         await self._load(self.reach(globs, None), patience=CALL_WAIT_SECONDS)
         return await self._prepared(globs, None)
 
-    async def known_soon(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
+    async def view_soon(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The view after a short wait. A slower server is left out and announced when it comes."""
         await self._load(self.reach(globs, route), patience=LIST_WAIT_SECONDS)
         return await self._prepared(globs, route)
 
-    async def listed(self, globs: tuple[str, ...]) -> CatalogView:
-        """`known_soon` for all servers, with a longer wait if the list would be empty."""
-        view = await self.known_soon(globs, None)
+    async def view_for_list(self, globs: tuple[str, ...]) -> CatalogView:
+        """`view_soon` for all servers, with a longer wait if the list would be empty."""
+        view = await self.view_soon(globs, None)
         reached = self.reach(globs, None)
         if any(upstream.catalog is not None for upstream in reached):
             return view
         await self._load(reached, patience=CALL_WAIT_SECONDS)
         return await self._prepared(globs, None)
 
-    async def known_on_disk(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
+    async def stored_view(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         """The view with catalogs that are stored on disk; starts nothing."""
         for upstream in self.reach(globs, route):
             if upstream.catalog is None:
                 await upstream.load()
         return await self._prepared(globs, route)
 
-    async def of_name(self, name: str, globs: tuple[str, ...], route: str | None) -> CatalogView:
-        """The view for a prefixed name: waits only for the server that the name tells."""
+    async def view_for_name(self, name: str, globs: tuple[str, ...], route: str | None) -> CatalogView:
+        """The view for a prefixed name: waits only for the server that the name begins with."""
         if route is None and self._config.prefix:
             upstream = self._upstreams.get(name.partition(SEPARATOR)[0])
             if upstream is not None:
                 if upstream.catalog is None and any_of_server(upstream.name, globs):
                     await self._fetch(upstream)
                 return await self._prepared(globs, None)
-        return await self.loaded(globs, route)
+        return await self.complete_view(globs, route)
 
-    async def learn(self, upstream: ToolServer) -> None:
+    async def load_unknown(self, upstream: ToolServer) -> None:
         """Begin to load a server's lists if they are unknown. Returns once the disk was read."""
         if await upstream.load() is None:
             self._load_in_background(upstream)
@@ -286,15 +286,15 @@ class ToolRoutes:
         for name in self._loading:
             self.checks.report_once(
                 name,
-                "has not told its lists yet; `modelplex mcp list` waits for them, and they are remembered",
+                "its lists were not loaded yet; `modelplex mcp list` waits for them and stores them",
             )
         for task in tuple(self._loading.values()):
             task.cancel()
 
-    def _made(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
+    def _new_view(self, globs: tuple[str, ...], route: str | None) -> CatalogView:
         if not globs:
             return self._merged(self.checks.offers(route), route)
-        return self._view_of(self.view((), route).merged.seen_by(globs), route)
+        return self._view_of(self.view((), route).merged.visible_to(globs), route)
 
     def _merged(self, offers: Sequence[ServerOffer], route: str | None) -> CatalogView:
         """The view of everybody. Changes nothing, so it can run in a thread."""
@@ -303,12 +303,12 @@ class ToolRoutes:
             prefix=self._config.prefix,
             limit=self._config.name_limit,
             reserved=search.NAMES if self._config.search != "off" and route is None else (),
-            alone=route is not None,
+            single=route is not None,
         )
         return self._view_of(merged, route)
 
     def _view_of(self, merged: MergedCatalog, route: str | None) -> CatalogView:
-        searched = route is None and search.wanted(
+        searched = route is None and search.is_enabled(
             self._config.search, above=self._config.search_above, tools=len(merged.entries("tools"))
         )
         return CatalogView(merged, checks=self.checks, searched=searched)
@@ -328,18 +328,18 @@ class ToolRoutes:
 
     async def _merge(self, route: str | None) -> None:
         """Make the view of everybody, unless it exists."""
-        self._forget_old()
-        known = self._catalogs
+        self._drop_outdated()
+        catalogs = self._catalogs
         if (route, ()) not in self._views:
             offers = self.checks.offers(route)
             view = await asyncio.to_thread(self._merged, offers, route)
-            self._forget_old()
-            if self._catalogs is known:  # else a list has changed meanwhile
-                self._keep((), route, view)
+            self._drop_outdated()
+            if self._catalogs is catalogs:  # else a list has changed meanwhile
+                self._store((), route, view)
 
 
 def _is_large(catalog: Catalog | None) -> bool:
     if catalog is None:
         return False
     entries = len(catalog.tools) + len(catalog.prompts) + len(catalog.resources) + len(catalog.templates)
-    return entries > CHECKED_AT_ONCE
+    return entries > MAX_CHECKED_ON_LOOP

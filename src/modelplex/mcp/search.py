@@ -24,12 +24,12 @@ NAMES: Final = (SEARCH, DETAILS, CALL)
 
 FOUND: Final = 10
 """Default number of tools in a search result."""
-MOST_FOUND: Final = 50
-MOST_DETAILS: Final = 20
+MAX_FOUND: Final = 50
+MAX_DETAILS: Final = 20
 """Definitions at once: this mode keeps them out of the context."""
-MOST_QUERY: Final = 1000
+MAX_QUERY: Final = 1000
 """Characters of a query that are read."""
-SHORT: Final = 300
+DESCRIPTION_LENGTH: Final = 300
 """Characters of a description in a search result; `tool_details` has the whole."""
 
 _K1: Final = 1.2
@@ -53,7 +53,7 @@ DEFINITIONS: Final[tuple[Json, ...]] = (
             "type": "object",
             "properties": {
                 "query": {"type": "string", "description": "What the tool should do, in a few words."},
-                "limit": {"type": "integer", "minimum": 1, "maximum": MOST_FOUND, "default": FOUND},
+                "limit": {"type": "integer", "minimum": 1, "maximum": MAX_FOUND, "default": FOUND},
             },
             "required": ["query"],
             "additionalProperties": False,
@@ -71,7 +71,7 @@ DEFINITIONS: Final[tuple[Json, ...]] = (
                     "type": "array",
                     "items": {"type": "string"},
                     "minItems": 1,
-                    "maxItems": MOST_DETAILS,
+                    "maxItems": MAX_DETAILS,
                     "description": f"Names as {SEARCH} gives them.",
                 }
             },
@@ -105,12 +105,12 @@ class InnerCall(msgspec.Struct, frozen=True):
     arguments: Json
 
 
-def wanted(search: str, *, above: int, tools: int) -> bool:
+def is_enabled(search: str, *, above: int, tools: int) -> bool:
     """Whether `[mcp] search` enables this mode for so many tools."""
     return search == "on" or (search == "auto" and tools > above)
 
 
-def words(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The words of names and sentences: `getUserName`, `get_user_name` and "Get user names" have
     the same ones. Drops a plural's s.
     """
@@ -124,7 +124,7 @@ def _stem(word: str) -> str:
     return word
 
 
-class Index:
+class ToolIndex:
     """The searchable tools of one caller."""
 
     def __init__(self, tools: Sequence[Json]) -> None:
@@ -138,22 +138,22 @@ class Index:
                 self._holders.setdefault(word, {})[name] = times
 
     def __repr__(self) -> str:
-        return f"<Index of {len(self._tools)} tools, {len(self._holders)} words>"
+        return f"<ToolIndex of {len(self._tools)} tools, {len(self._holders)} words>"
 
     def find(self, query: str, *, limit: int = FOUND) -> list[str]:
         """Names by rank (BM25), then in the order of the list. An empty query gives the first of
         the list.
         """
-        asked = dict.fromkeys(words(query[:MOST_QUERY]))
-        if not asked:
+        tokens = dict.fromkeys(tokenize(query[:MAX_QUERY]))
+        if not tokens:
             return list(self._tools)[:limit]
         scores = dict.fromkeys(self._tools, 0.0)
-        for word in asked:
+        for word in tokens:
             holders = self._holders.get(word, {})
             rarity = math.log(1 + (len(self._tools) - len(holders) + 0.5) / (len(holders) + 0.5))
             for name, times in holders.items():
-                drag = _K1 * (1 - _B + _B * self._length[name] / self._average)
-                scores[name] += rarity * times * (_K1 + 1) / (times + drag)
+                norm = _K1 * (1 - _B + _B * self._length[name] / self._average)
+                scores[name] += rarity * times * (_K1 + 1) / (times + norm)
         found = [name for name, score in scores.items() if score > 0]
         return sorted(found, key=lambda name: -scores[name])[:limit]  # the sort is stable
 
@@ -163,14 +163,14 @@ class Index:
         Wrong arguments give a result with `isError`, for the model to correct; an unknown inner
         tool gives -32602.
         """
-        given = cast("Json", arguments) if isinstance(arguments, dict) else {}
+        members = cast("Json", arguments) if isinstance(arguments, dict) else {}
         if name == SEARCH:
-            return self._search(given)
+            return self._search(members)
         if name == DETAILS:
-            return self._details(given)
-        inner, inner_arguments = given.get("name"), given.get("arguments", {})
+            return self._details(members)
+        inner, inner_arguments = members.get("name"), members.get("arguments", {})
         if not isinstance(inner, str) or not isinstance(inner_arguments, dict):
-            return _wrong(f'{CALL} takes {{"name": "...", "arguments": {{...}}}}.')
+            return _bad_arguments(f'{CALL} takes {{"name": "...", "arguments": {{...}}}}.')
         if inner not in self._tools:
             return McpReply.failed(INVALID_PARAMS, f"Unknown tool: {inner[:100]}")
         return InnerCall(inner, cast("Json", inner_arguments))
@@ -178,9 +178,9 @@ class Index:
     def _search(self, arguments: Mapping[str, Any]) -> McpReply:
         query, limit = arguments.get("query"), arguments.get("limit", FOUND)
         if not isinstance(query, str) or isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            return _wrong(f'{SEARCH} takes {{"query": "...", "limit": {FOUND}}}.')
-        found = [_brief(self._tools[name]) for name in self.find(query, limit=min(limit, MOST_FOUND))]
-        return _shown({"tools": found, "total": len(self._tools)})
+            return _bad_arguments(f'{SEARCH} takes {{"query": "...", "limit": {FOUND}}}.')
+        found = [_summary(self._tools[name]) for name in self.find(query, limit=min(limit, MAX_FOUND))]
+        return _structured({"tools": found, "total": len(self._tools)})
 
     def _details(self, arguments: Mapping[str, Any]) -> McpReply:
         names = arguments.get("names")
@@ -189,14 +189,14 @@ class Index:
             or not names
             or not all(isinstance(name, str) for name in cast("list[object]", names))
         ):
-            return _wrong(f'{DETAILS} takes {{"names": ["..."]}}.')
-        asked = cast("list[str]", names)
-        if len(asked) > MOST_DETAILS:
-            return _wrong(f"{DETAILS} shows at most {MOST_DETAILS} tools at once.")
-        unknown = [name for name in asked if name not in self._tools]
+            return _bad_arguments(f'{DETAILS} takes {{"names": ["..."]}}.')
+        requested = cast("list[str]", names)
+        if len(requested) > MAX_DETAILS:
+            return _bad_arguments(f"{DETAILS} shows at most {MAX_DETAILS} tools at once.")
+        unknown = [name for name in requested if name not in self._tools]
         if unknown:
             return McpReply.failed(INVALID_PARAMS, f"Unknown tool: {unknown[0][:100]}")
-        return _shown({"tools": [self._tools[name] for name in dict.fromkeys(asked)]})
+        return _structured({"tools": [self._tools[name] for name in dict.fromkeys(requested)]})
 
 
 def _counted(tool: Json) -> Counter[str]:
@@ -208,7 +208,7 @@ def _counted(tool: Json) -> Counter[str]:
     }
     count: Counter[str] = Counter()
     for field, weight in _WEIGHTS:
-        for word, times in Counter(words(texts[field])).items():
+        for word, times in Counter(tokenize(texts[field])).items():
             count[word] += weight * times
     return count
 
@@ -225,19 +225,23 @@ def _arguments(tool: Json) -> Iterator[str]:
         yield from cast("Json", properties)
 
 
-def _brief(tool: Json) -> Json:
+def _summary(tool: Json) -> Json:
     description = str(tool.get("description") or "")
-    cut = description if len(description) <= SHORT else description[:SHORT].rstrip() + "..."
-    brief: Json = {"name": tool["name"], "description": cut}
-    return {**brief, "title": tool["title"]} if isinstance(tool.get("title"), str) else brief
+    cut = (
+        description
+        if len(description) <= DESCRIPTION_LENGTH
+        else description[:DESCRIPTION_LENGTH].rstrip() + "..."
+    )
+    summary: Json = {"name": tool["name"], "description": cut}
+    return {**summary, "title": tool["title"]} if isinstance(tool.get("title"), str) else summary
 
 
-def _shown(content: Json) -> McpReply:
+def _structured(content: Json) -> McpReply:
     text = msgspec.json.encode(content).decode()
     return McpReply(
         result={"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": False}
     )
 
 
-def _wrong(sentence: str) -> McpReply:
+def _bad_arguments(sentence: str) -> McpReply:
     return McpReply(result={"content": [{"type": "text", "text": sentence}], "isError": True})

@@ -1,5 +1,5 @@
-"""What a server asks during a call: answered from the config, asked of a legacy client, or given to
-a modern client as input requests.
+"""Requests that a server makes of its client during a call (sampling, elicitation, roots). They are
+answered from the config, relayed to a legacy client, or given to a modern client as input requests.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from modelplex.config.settings import McpConfig
 from modelplex.mcp import era_translation
 from modelplex.mcp.call_route import CallRoute
 from modelplex.mcp.constants import (
@@ -19,11 +18,13 @@ from modelplex.mcp.constants import (
     McpReply,
 )
 from modelplex.mcp.request_state import RequestStateSealer, SealedRequestState
-from modelplex.mcp.tasks import Tasks
 
 
 async def answer_questions(
-    call: CallRoute, questions: Json, *, limits: McpConfig, tasks: Tasks
+    call: CallRoute,
+    questions: Json,
+    *,
+    timeout: float,  # noqa: ASYNC109 - seconds for each answer
 ) -> tuple[Json, Json | McpReply]:
     """Answer input requests from the config or by asking a legacy client. Returns the answers and
     the questions left for a modern client, or an error that ends the call.
@@ -34,14 +35,14 @@ async def answer_questions(
         method, params = _question(question)
         if method == "roots/list" and call.upstream.config.roots:
             answers[key] = call.roots
-        elif not era_translation.answerable(method, params, call.capabilities):
-            return {}, refuse_question(call, era_translation.required(method))
+        elif not era_translation.may_ask(method, params, call.capabilities):
+            return {}, refuse_question(call, era_translation.required_capabilities(method))
         elif call.client.era == "modern":
             left[key] = question
         else:
             try:
-                async with asyncio.timeout(limits.max_call_time):
-                    answer = await ask_client(call, method, params, globs=limits.meta, tasks=tasks)
+                async with asyncio.timeout(timeout):
+                    answer = await ask_client(call, method, params)
             except TimeoutError:
                 answer = McpReply.failed(INTERNAL_ERROR, "no answer in time")
             if answer.result is None:
@@ -51,24 +52,22 @@ async def answer_questions(
     return answers, left
 
 
-async def ask_client(
-    call: CallRoute, method: str, params: Json, *, globs: tuple[str, ...], tasks: Tasks
-) -> McpReply:
-    """Ask a legacy client what its server asks, without reserved members of `_meta`."""
-    if not era_translation.answerable(method, params, call.capabilities):
+async def ask_client(call: CallRoute, method: str, params: Json) -> McpReply:
+    """Relay a request to a legacy client, without reserved members of `_meta`."""
+    if not era_translation.may_ask(method, params, call.capabilities):
         return McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here.")
     question = dict(params)
     original = question.pop("_meta", None)
-    related = call.related(original, tasks)
-    meta = {**era_translation.without_reserved(original, globs), **related}
+    related = call.related(original)
+    meta = {**era_translation.without_reserved(original, call.globs), **related}
     meta.pop("progressToken", None)
     if meta:
         question["_meta"] = meta
-    reply = await call.client.ask(method, question)
+    reply = await call.client.send_request(method, question)
     if reply.result is None:
         return reply
     answer = dict(reply.result)
-    meta = era_translation.without_reserved(answer.pop("_meta", None), globs)
+    meta = era_translation.without_reserved(answer.pop("_meta", None), call.globs)
     if related:  # the answer belongs to the question's task
         meta[META_RELATED] = cast("Json", original)[META_RELATED]
     return McpReply(result={**answer, "_meta": meta} if meta else answer)
@@ -76,17 +75,16 @@ async def ask_client(
 
 def refuse_question(call: CallRoute, required: Json) -> McpReply:
     """The error for a question that the config does not allow or the client did not declare."""
-    claimed = call.client.capabilities
-    asks = " and ".join(era_translation.named(required)) or "something"
-    if call.client.era == "modern" and not era_translation.claims(claimed, required):
+    names = " and ".join(era_translation.capability_names(required)) or "something"
+    if call.client.era == "modern" and not era_translation.declares(call.client.capabilities, required):
         return McpReply.failed(
             MISSING_CAPABILITY,
-            f"{call.upstream.name} has to ask the client for {asks}, which it did not declare.",
+            f"{call.upstream.name} has to ask the client for {names}, which it did not declare.",
             {"requiredCapabilities": required},
             reason="capability",
         )
     return call.failed(
-        f"{call.upstream.name} asked for {asks}, which the host does not allow this server.",
+        f"{call.upstream.name} asked for {names}, which the host does not allow this server.",
         "policy",
     )
 
@@ -97,14 +95,14 @@ def questions_for_client(
     """A result that asks a modern client. The server's request state is sealed for this server and
     this caller.
     """
-    handed = dict(result)
+    converted = dict(result)
     if left:
-        handed["inputRequests"] = left
+        converted["inputRequests"] = left
     else:
-        handed.pop("inputRequests", None)
-    state: object = handed.pop("requestState", None)
+        converted.pop("inputRequests", None)
+    state: object = converted.pop("requestState", None)
     if state is not None or roots:
-        handed["requestState"] = sealer.seal(
+        converted["requestState"] = sealer.seal(
             SealedRequestState(
                 call.upstream.name,
                 call.client.caller.owner,
@@ -112,12 +110,12 @@ def questions_for_client(
                 roots,
             )
         )
-    return McpReply(result=handed)
+    return McpReply(result=converted)
 
 
 def _question(question: object) -> tuple[str, Json]:
     if not isinstance(question, dict):
         return "", {}
-    asked = cast("Json", question)
-    params: object = asked.get("params")
-    return str(asked.get("method", "")), cast("Json", params) if isinstance(params, dict) else {}
+    request = cast("Json", question)
+    params: object = request.get("params")
+    return str(request.get("method", "")), cast("Json", params) if isinstance(params, dict) else {}

@@ -17,7 +17,8 @@ from modelplex.config.state_folder import state_folder
 from modelplex.core.errors import without_name
 from modelplex.http_client import HttpClient
 from modelplex.mcp.approvals import Approvals, Lock
-from modelplex.mcp.calls import Admit, CallRecording
+from modelplex.mcp.call_recording import CallRecording
+from modelplex.mcp.calls import Admit
 from modelplex.mcp.constants import Json
 from modelplex.mcp.gateway import ToolGateway
 from modelplex.mcp.lockfile import LockError, launch_of, load_approvals, lock_path, record_seen

@@ -1,5 +1,5 @@
-"""Tasks: calls that outlast their answer. Holds each task's owner, its server's instance and its
-ids.
+"""Tasks: calls that go on after their response. Holds each task's owner, its server's instance and
+its ids.
 
 Only the caller who made a task knows it. The table is lost with the process, as the tasks of most
 servers are. Source: the specification's "Tasks" of revision 2025-11-25, and the extension
@@ -27,8 +27,8 @@ METHODS: Final[Mapping[Era, tuple[str, ...]]] = {
     "legacy": ("tasks/get", "tasks/result", "tasks/list", "tasks/cancel"),
     "modern": ("tasks/get", "tasks/update", "tasks/cancel"),
 }
-OF_CALLER: Final = 1_000
-ALL: Final = 10_000
+MAX_OF_CALLER: Final = 1_000
+MAX_TASKS: Final = 10_000
 """Tasks of one caller, and of all: beyond, the oldest are forgotten. Servers forget their own
 sooner.
 """
@@ -47,7 +47,7 @@ class HeldTask(msgspec.Struct, frozen=True, eq=False):
     route: str | None
     number: int
 
-    def shown(self, route: str | None) -> str:
+    def id_on(self, route: str | None) -> str:
         """Its id on this route."""
         return self.own if route is not None else f"{self.upstream.name}{SEPARATOR}{self.own}"
 
@@ -67,21 +67,21 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._all)
 
-    def made(
+    def add(
         self, upstream: ToolServer, own: str, *, scope: str, client: McpClient, route: str | None
     ) -> HeldTask:
         """Add a task of this client."""
         if (before := self._by_place.get((upstream, scope, own))) is not None:
             self.forget(before)
         owner = client.caller.owner
-        held = HeldTask(upstream, scope, own, owner, client.session, route, next(self._numbers))
-        mine = self._by_owner.setdefault(owner, {})
-        self._all[held.number] = mine[held.number] = self._by_place[upstream, scope, own] = held
-        if len(mine) > OF_CALLER:
-            self.forget(next(iter(mine.values())))
-        if len(self._all) > ALL:
+        task = HeldTask(upstream, scope, own, owner, client.session, route, next(self._numbers))
+        own_tasks = self._by_owner.setdefault(owner, {})
+        self._all[task.number] = own_tasks[task.number] = self._by_place[upstream, scope, own] = task
+        if len(own_tasks) > MAX_OF_CALLER:
+            self.forget(next(iter(own_tasks.values())))
+        if len(self._all) > MAX_TASKS:
             self.forget(next(iter(self._all.values())))
-        return held
+        return task
 
     def find(self, id: str, *, client: McpClient, route: str | None) -> HeldTask | None:
         """The client's task with this id. If two instances of a server gave the same id, the one of
@@ -91,13 +91,12 @@ class Tasks:
             (route, id) if route is not None else id.split(SEPARATOR, 1) if SEPARATOR in id else ("", "")
         )
         found = [
-            held
-            for held in self._by_owner.get(client.caller.owner, {}).values()
-            if held.own == own and held.upstream.name == server
+            task
+            for task in self._by_owner.get(client.caller.owner, {}).values()
+            if task.own == own and task.upstream.name == server
         ]
-        same = [held for held in found if held.session == client.session]
-        last = (same or found)[-1:]
-        return last[0] if last else None
+        of_session = [task for task in found if task.session == client.session]
+        return next(reversed(of_session or found), None)
 
     def at(self, upstream: ToolServer, scope: str, own: object) -> HeldTask | None:
         """The task of this id at that instance."""
@@ -105,22 +104,22 @@ class Tasks:
 
     def of(self, owner: str, *, after: int) -> Iterator[HeldTask]:
         """A caller's tasks after this number, oldest first."""
-        return (held for number, held in tuple(self._by_owner.get(owner, {}).items()) if number > after)
+        return (task for number, task in tuple(self._by_owner.get(owner, {}).items()) if number > after)
 
-    def forget(self, held: HeldTask) -> None:
-        if self._all.pop(held.number, None) is None:
+    def forget(self, task: HeldTask) -> None:
+        if self._all.pop(task.number, None) is None:
             return
-        del self._by_place[held.upstream, held.scope, held.own]
-        mine = self._by_owner[held.owner]
-        del mine[held.number]
-        if not mine:
-            del self._by_owner[held.owner]
+        del self._by_place[task.upstream, task.scope, task.own]
+        own_tasks = self._by_owner[task.owner]
+        del own_tasks[task.number]
+        if not own_tasks:
+            del self._by_owner[task.owner]
 
-    def ended(self, upstream: ToolServer, scope: str | None = None) -> None:
+    def forget_server(self, upstream: ToolServer, scope: str | None = None) -> None:
         """Forget the tasks of a server, or of one instance."""
-        for held in tuple(self._all.values()):
-            if held.upstream is upstream and scope in (None, held.scope):
-                self.forget(held)
+        for task in tuple(self._all.values()):
+            if task.upstream is upstream and scope in (None, task.scope):
+                self.forget(task)
 
     def related(
         self, meta: object, *, upstream: ToolServer, scope: str, owner: str, route: str | None
@@ -128,13 +127,13 @@ class Tasks:
         """The members of a server's `_meta` that name a task, with the owner's id; {} if it is not
         the owner's.
         """
-        held = self.at(upstream, scope, related_to(meta))
-        if held is None or held.owner != owner:
+        task = self.at(upstream, scope, related_task_id(meta))
+        if task is None or task.owner != owner:
             return {}
-        return {META_RELATED: {**cast("Json", cast("Json", meta)[META_RELATED]), "taskId": held.shown(route)}}
+        return {META_RELATED: {**cast("Json", cast("Json", meta)[META_RELATED]), "taskId": task.id_on(route)}}
 
 
-def related_to(meta: object) -> object:
+def related_task_id(meta: object) -> object:
     """The task id in a `_meta`, or None."""
     related: object = cast("Json", meta).get(META_RELATED) if isinstance(meta, dict) else None
     return cast("Json", related).get("taskId") if isinstance(related, dict) else None
@@ -156,24 +155,24 @@ def offered(upstream: ToolServer, era: Era) -> Json | None:
     return cast("Json", claimed) if isinstance(claimed, dict) else None
 
 
-def takes(offer: Json | None) -> bool:
+def runs_tools(offer: Json | None) -> bool:
     """Whether a legacy server runs tools as tasks."""
     return "call" in _object(_object((offer or {}).get("requests")).get("tools"))
 
 
-def merged(offers: list[Json], era: Era) -> Json:
+def merge_offers(offers: list[Json], era: Era) -> Json:
     """The capability that stands for all of these."""
     if not offers:
         return {}
     if era == "modern":
         return {"extensions": {EXTENSION: {}}}
     capability: Json = {name: {} for name in ("list", "cancel") if any(name in offer for offer in offers)}
-    if any(takes(offer) for offer in offers):
+    if any(runs_tools(offer) for offer in offers):
         capability["requests"] = {"tools": {"call": {}}}
     return {"tasks": capability}
 
 
-def declared(capabilities: Mapping[str, Any]) -> bool:
+def declares_tasks(capabilities: Mapping[str, Any]) -> bool:
     """Whether a modern client supports tasks."""
     return EXTENSION in _object(capabilities.get("extensions"))
 

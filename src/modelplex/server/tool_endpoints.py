@@ -14,7 +14,7 @@ from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
-from modelplex.mcp.calls import CallRecording
+from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.clients import McpHttp, StdioConnections
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.service import ToolService

@@ -64,7 +64,7 @@ class ScriptedBackend:
         self.begun = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    def knows(self, server: str) -> bool:
+    def has_server(self, server: str) -> bool:
         return server in {"one", "two"}
 
     async def request(self, client: McpClient, message: Json, *, server: str | None = None) -> McpReply:
@@ -132,7 +132,7 @@ class ScriptedBackend:
                     client.send(progress(arguments.get("token", "t"), "last"))
                 return text("told")
             case "ask":
-                reply = await client.ask("sampling/createMessage", {"messages": []})
+                reply = await client.send_request("sampling/createMessage", {"messages": []})
                 return text(json.dumps({"result": reply.result, "error": reply.error}))
             case "needy":
                 return McpReply.failed(
@@ -146,9 +146,6 @@ class ScriptedBackend:
                 return McpReply.failed(
                     INVALID_PARAMS, f"Unknown tool: {params.get('name')}", reason="unknown"
                 )
-
-    async def notify(self, client: McpClient, message: Json, *, server: str | None = None) -> None:
-        self.seen.append((message["method"], message.get("params")))
 
     def open_session(
         self, client: McpClient, *, server: str | None = None, channel: Callable[[Json], None]
@@ -374,7 +371,7 @@ class Place:
 
 @asynccontextmanager
 async def place(
-    folder: Path, *, config: McpConfig | None = None, quiet: float = 15.0, server: str = "", **more: Any
+    folder: Path, *, config: McpConfig | None = None, silence: float = 15.0, server: str = "", **more: Any
 ) -> AsyncGenerator[Place]:
     """A gateway on a port and on a socket, in this process."""
     async with gateway(f"[server]\n{server}\n", folder=folder) as running:
@@ -384,7 +381,7 @@ async def place(
             config or McpConfig(enabled=True),
             ids=lambda: f"{next(ids):032x}",
             clock=lambda: now[0],
-            quiet=quiet,
+            silence=silence,
             **more,
         )
         running.process.app.mcp = front

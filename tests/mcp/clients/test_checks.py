@@ -11,20 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.mcp.clients.checks import (
-    McpHeaders,
+    MAX_VALUES,
     ProtocolRefusal,
-    accepted,
     decoded,
     era_of,
-    header_arguments,
     kind_of,
     malformed,
     modern_fault,
     negotiated,
     read,
-    read_head,
     same_arguments,
 )
+from modelplex.mcp.clients.http_request import McpHeaders, accepted, read_head
 from tests.mcp.clients.scripted import call, enveloped, request
 
 values = st.recursive(
@@ -142,17 +140,31 @@ def test_a_version_is_echoed_or_the_newest_offered(asked: Any, version: str) -> 
     assert negotiated({"protocolVersion": asked}) == version
 
 
-def test_arguments_that_headers_repeat_stand_on_chains_of_properties_alone() -> None:
+def test_headers_are_compared_with_the_arguments_that_the_schema_annotates() -> None:
     schema: Any = {
         "properties": {
-            "a": {"x-mcp-header": "A"},
-            "b": {"properties": {"c": {"x-mcp-header": "C"}}},
-            "d": {"items": {"properties": {"e": {"x-mcp-header": "E"}}}},
-            "f": {"default": {"x-mcp-header": "F"}, "x-mcp-header": 3},
-        },
-        "x-mcp-header": "Root",
+            "a": {"type": "string", "x-mcp-header": "A"},
+            "b": {"properties": {"c": {"type": "integer", "x-mcp-header": "C"}}},
+        }
     }
-    assert sorted(header_arguments(schema)) == [(("a",), "A"), (("b", "c"), "C")]
-    head = McpHeaders(arguments=(("a", "x"),))
-    assert same_arguments(head, call("t", {"a": {"no": "header"}}), schema) is None
+    head = McpHeaders(arguments=(("a", "x"), ("c", "3")))
+    assert same_arguments(head, call("t", {"a": "x", "b": {"c": 3.0}}), schema) is None
+    assert same_arguments(head, call("t", {"a": {"no": "header"}, "b": {"c": 3}}), schema) is None
+    for arguments in ({"a": "y", "b": {"c": 3}}, {"a": "x", "b": {"c": 4}}, {"a": "x"}):
+        fault = same_arguments(head, call("t", arguments), schema)
+        assert fault is not None
+        assert fault.code == -32020
     assert same_arguments(head, {"method": "tools/call", "params": {"arguments": 3}}, schema) is not None
+
+
+def test_a_lone_surrogate_is_a_character_in_its_place() -> None:
+    assert read(rb'{"a":"\ud83d","b":"\\ud83d"}', max_depth=4) == {"a": "\ufffd", "b": "\\ud83d"}
+    assert read(bytearray(rb'["\udce9"]'), max_depth=4) == ["\ufffd"]
+    for other in (rb'["\ud83d"', b'["\xff"]', b'["\xed\xa0\x80"]'):
+        assert isinstance(read(other, max_depth=4), ProtocolRefusal)
+
+
+def test_so_many_values_are_read_and_no_more() -> None:
+    most = b"[" + b",".join([b"1"] * (MAX_VALUES - 1)) + b"]"
+    assert not isinstance(read(most, max_depth=4), ProtocolRefusal)
+    assert isinstance(read(most.replace(b"[", b"[1,1,"), max_depth=4), ProtocolRefusal)

@@ -209,7 +209,7 @@ async def test_an_answer_becomes_events_at_the_first_notification(tmp_path: Path
 
 async def test_a_silent_answer_becomes_events_and_is_kept_alive(tmp_path: Path) -> None:
     message = enveloped(call("one__hold"))
-    async with place(tmp_path, quiet=0.02) as there:
+    async with place(tmp_path, silence=0.02) as there:
         wire = await there.open(message, modern_headers(message))
         assert (await wire.head())[1]["content-type"] == "text/event-stream"
         async with asyncio.timeout(BOUND):
@@ -224,7 +224,7 @@ async def test_a_silent_answer_becomes_events_and_is_kept_alive(tmp_path: Path) 
 @pytest.mark.parametrize("begun", [True, False])
 async def test_closing_the_answer_cancels_the_call(tmp_path: Path, begun: bool) -> None:
     message = enveloped(call("one__hold"))
-    async with place(tmp_path, quiet=0.01 if begun else 15) as there:
+    async with place(tmp_path, silence=0.01 if begun else 15) as there:
         wire = await there.open(message, modern_headers(message))
         async with asyncio.timeout(BOUND):
             await there.backend.begun.wait()

@@ -14,7 +14,7 @@ import pytest
 
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
-from modelplex.mcp.clients.session import REPLAY_MESSAGES
+from modelplex.mcp.clients.message_stream import REPLAY_MESSAGES
 from modelplex.mcp.clients.sessions import Sessions
 from tests.mcp.clients.scripted import (
     BOTH,
@@ -130,7 +130,7 @@ async def test_anothers_session_is_unknown(tmp_path: Path) -> None:
 async def test_what_an_agent_may_do_is_that_of_now_and_not_of_when_its_session_began() -> None:
     sessions = Sessions(McpConfig(enabled=True), ids=lambda: "a" * 32, clock=lambda: 0.0)
     then = Caller(listener="unix:/a", kind="unix", agent="coder", tools=("git__*",))
-    session = sessions.add(ScriptedBackend(), then, server=None, alone=False)
+    session = sessions.add(ScriptedBackend(), then, server=None, single_stream=False)
     now = Caller(listener="unix:/a", kind="unix", agent="coder", tools=("time__*",))
     assert sessions.find("a" * 32, now, None) is session
     assert session.caller.tools == ("time__*",)

@@ -21,7 +21,7 @@ from modelplex.config import Config
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.clients import StdioConnections
 from modelplex.mcp.clients import stdio as stdio_module
-from modelplex.mcp.clients.message_limits import read as read_message
+from modelplex.mcp.clients.checks import read as read_message
 from modelplex.pipeline.offload import MANY_VALUES, is_heavy
 from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory
@@ -259,7 +259,7 @@ async def test_a_client_that_leaves_takes_its_calls_with_it(
 async def test_a_client_that_does_not_read_loses_its_connection_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelplex.mcp.clients.session.UNREAD_MESSAGES", 100)
+    monkeypatch.setattr("modelplex.mcp.clients.message_stream.UNREAD_MESSAGES", 100)
     async with harness(tmp_path) as there:
         deaf, other = await there.client(), await there.client()
         await deaf.begin()

@@ -18,11 +18,15 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
+from modelplex.core.errors import BadRequest
+from modelplex.dialects.core.bounds import check_values
+from modelplex.dialects.core.surrogates import mended
+from modelplex.mcp.clients.http_request import McpHeaders
 from modelplex.mcp.constants import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -39,12 +43,15 @@ from modelplex.mcp.constants import (
     Era,
     Json,
 )
-
-Headers = Sequence[tuple[bytes, bytes]]
-"""Names in lower case, in the order in which they came."""
+from modelplex.mcp.header_arguments import header_arguments
 
 SUPPORTED: Final = (*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS))
 """The versions in the error for an unsupported one, newest first."""
+
+MAX_VALUES: Final = 50_000
+"""JSON values of one message: this many take about 20 ms to read and to check. The arguments of a
+call have some dozens, and a file's text is one.
+"""
 
 NAMED_BY: Final[Mapping[str, str]] = {
     "tools/call": "name",
@@ -65,10 +72,6 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
 }
 """The HTTP status of an error in the modern era. Others have 200."""
 
-PARAM: Final = b"mcp-param-"
-LOOKED_AT: Final = frozenset(
-    {b"accept", b"last-event-id", b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"}
-)
 ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.0+)?")
 """An integer in a header. The length limit bounds the time to parse it."""
@@ -92,99 +95,31 @@ class ProtocolRefusal(msgspec.Struct, frozen=True):
         return {"jsonrpc": "2.0", "id": self.id, "error": error}
 
 
-class McpHeaders(msgspec.Struct, frozen=True, kw_only=True):
-    """The headers that the protocol uses. Those that may occur once are kept as often as they
-    occur.
-    """
-
-    accept: str = ""
-    versions: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    sessions: tuple[str, ...] = ()
-    last_event: str = ""
-    arguments: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def version(self) -> str | None:
-        return self.versions[0] if self.versions else None
-
-    @property
-    def session(self) -> str:
-        return self.sessions[0] if len(self.sessions) == 1 else ""
-
-    @property
-    def says_modern(self) -> bool:
-        """The version header alone decides. An unknown version counts too, so that the error lists
-        the known ones.
-        """
-        return any(version not in LEGACY_VERSIONS for version in self.versions)
-
-
-def read_head(headers: Headers) -> McpHeaders:
-    found: dict[bytes, list[str]] = {}
-    arguments: list[tuple[str, str]] = []
-    for name, value in headers:
-        if name in LOOKED_AT or name.startswith(PARAM):
-            text = value.decode("latin-1").strip()
-            if name.startswith(PARAM):
-                arguments.append((name[len(PARAM) :].decode("latin-1"), text))
-            else:
-                found.setdefault(name, []).append(text)
-    return McpHeaders(
-        accept=",".join(found.get(b"accept", ())),
-        versions=tuple(found.get(b"mcp-protocol-version", ())),
-        methods=tuple(found.get(b"mcp-method", ())),
-        names=tuple(found.get(b"mcp-name", ())),
-        sessions=tuple(found.get(b"mcp-session-id", ())),
-        last_event=(found.get(b"last-event-id") or [""])[0],
-        arguments=tuple(arguments),
-    )
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """The response forms that the client accepts."""
-
-    json: bool
-    events: bool
-
-
-def accepted(accept: str) -> Accepted:
-    """By media type; `q=0` means no. An absent header accepts nothing; the caller decides what
-    follows.
-    """
-    types: set[str] = set()
-    for part in accept.lower().split(","):
-        kind, *parameters = (each.strip() for each in part.split(";"))
-        if not any(each.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for each in parameters):
-            types.add(kind)
-    return Accepted(
-        json=bool(types & {"application/json", "application/*", "*/*"}),
-        events=bool(types & {"text/event-stream", "text/*", "*/*"}),
-    )
-
-
 def not_acceptable(*, wanted: str) -> ProtocolRefusal:
     return ProtocolRefusal(406, INVALID_REQUEST, f"Not acceptable: the Accept header must list {wanted}.")
 
 
 def read(body: bytes | bytearray, *, max_depth: int) -> Any | ProtocolRefusal:
-    """The JSON value of a body or a line; a Refusal where it is none, or nested deeper than
-    `max_depth`.
+    """The JSON value of a body or a line; a ProtocolRefusal if it is invalid, has too many values,
+    or is nested deeper than `max_depth`. A lone surrogate becomes U+FFFD, as in a model request.
     """
+    content = bytes(body)
     try:
-        value = msgspec.json.decode(body)
+        check_values(content, most=MAX_VALUES)
+        value = msgspec.json.decode(mended(content))
+    except BadRequest as fault:
+        return ProtocolRefusal(400, INVALID_REQUEST, fault.message.replace("The body", "The message", 1))
     except RecursionError:
-        return too_deep(max_depth)
+        return _too_deep(max_depth)
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         return ProtocolRefusal(400, PARSE_ERROR, f"Parse error: this is not JSON ({fault}).")
     # Counting brackets is a tenth of walking the value, and most messages have few.
-    if body.count(b"{") + body.count(b"[") > max_depth and _deeper_than(max_depth, value):
-        return too_deep(max_depth)
+    if content.count(b"{") + content.count(b"[") > max_depth and _deeper_than(max_depth, value):
+        return _too_deep(max_depth)
     return value
 
 
-def too_deep(max_depth: int) -> ProtocolRefusal:
+def _too_deep(max_depth: int) -> ProtocolRefusal:
     return ProtocolRefusal(
         400, INVALID_REQUEST, f"The message is nested deeper than the {max_depth} levels of [mcp] max_depth."
     )
@@ -264,10 +199,10 @@ def meta_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def era_of(message: Mapping[str, Any], head: McpHeaders | None = None) -> Era | None:
-    """The protocol era of a message; None if nothing in it tells. `head` is None on connections
-    without headers. The caller checks for a session.
+    """The protocol era of a message; None if the message does not show it. `head` is None on
+    connections without headers. The caller checks for a session.
     """
-    if (head is not None and head.says_modern) or META_VERSION in meta_of(message):
+    if (head is not None and head.is_modern) or META_VERSION in meta_of(message):
         return "modern"
     return "legacy" if message.get("method") == "initialize" else None
 
@@ -276,17 +211,17 @@ def no_era(id: str | int | None) -> ProtocolRefusal:
     return ProtocolRefusal(
         400,
         INVALID_REQUEST,
-        "This request says no protocol version and belongs to no session. Begin with initialize (its session comes back in the header Mcp-Session-Id), or say "
-        f"the version in MCP-Protocol-Version and in params._meta. Served are {', '.join(SUPPORTED)}.",
+        "This request has no protocol version and no session. Begin with initialize (the response has the session in Mcp-Session-Id), or send "
+        f"the version in MCP-Protocol-Version and in params._meta. Supported are {', '.join(SUPPORTED)}.",
         {"supported": list(SUPPORTED)},
         id,
     )
 
 
 def negotiated(params: Mapping[str, Any]) -> str:
-    """The version of a legacy connection, from the version that `initialize` asks for."""
-    asked = params.get("protocolVersion")
-    return asked if asked in LEGACY_VERSIONS else NEWEST_LEGACY
+    """The version of a legacy connection, from the version that `initialize` requests."""
+    requested = params.get("protocolVersion")
+    return requested if requested in LEGACY_VERSIONS else NEWEST_LEGACY
 
 
 def repeated(head: McpHeaders) -> ProtocolRefusal | None:
@@ -316,14 +251,14 @@ def envelope(message: Mapping[str, Any]) -> ProtocolRefusal | None:
 
 
 def version_served(message: Mapping[str, Any]) -> ProtocolRefusal | None:
-    asked = meta_of(message)[META_VERSION]
-    if asked in MODERN_VERSIONS:
+    requested = meta_of(message)[META_VERSION]
+    if requested in MODERN_VERSIONS:
         return None
     return ProtocolRefusal(
         400,
         UNSUPPORTED_VERSION,
-        f"Unsupported protocol version: {asked}. Served are {', '.join(SUPPORTED)}.",
-        {"supported": list(SUPPORTED), "requested": asked},
+        f"Unsupported protocol version: {requested}. Supported are {', '.join(SUPPORTED)}.",
+        {"supported": list(SUPPORTED), "requested": requested},
         id_of(message),
     )
 
@@ -338,15 +273,15 @@ def same_as_headers(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRef
     ]
     if (member := NAMED_BY.get(method)) is not None:
         pairs.append(("Mcp-Name", head.names, params.get(member)))
-    for name, values, said in pairs:
+    for name, values, in_body in pairs:
         if not values:
-            if said is None:  # the request has no name; a later check reports that better
+            if in_body is None:  # the request has no name; a later check reports that better
                 continue
-            fault = f"{name} is missing; the body says {_short(said)}."
+            fault = f"{name} is missing; the body has {_short(in_body)}."
         elif (value := decoded(values[0])) is None:
             fault = f"{name} is not valid base64, or not in its one canonical form."
-        elif value != said:
-            fault = f"{name} says {_short(value)}, and the body {_short(said)}."
+        elif value != in_body:
+            fault = f"{name} is {_short(value)}, and the body has {_short(in_body)}."
         else:
             continue
         return ProtocolRefusal(400, HEADER_MISMATCH, f"Header mismatch: {fault}", id=id_of(message))
@@ -364,66 +299,45 @@ def modern_fault(head: McpHeaders | None, message: Mapping[str, Any]) -> Protoco
     return envelope(message) or same_as_headers(head, message) or version_served(message)
 
 
-def same_arguments(
-    head: McpHeaders, message: Mapping[str, Any], schema: Mapping[str, Any]
-) -> ProtocolRefusal | None:
-    """Compare the `Mcp-Param-*` headers of a tools/call with the arguments that the tool's schema
-    names.
+def same_arguments(head: McpHeaders, message: Mapping[str, Any], schema: Json) -> ProtocolRefusal | None:
+    """Compare the `Mcp-Param-*` headers of a tools/call with the arguments that the schema of a
+    listed tool names.
     """
     params = cast("Json", message.get("params", {}))
     arguments = params.get("arguments")
-    for path, token in header_arguments(schema):
-        said = _at(path, arguments)
+    for path, token in header_arguments(schema).items():
         values = [value for name, value in head.arguments if name == token.lower()]
-        if fault := _argument_fault(values, said):
+        if fault := _argument_fault(values, _at(path, arguments)):
             return ProtocolRefusal(
                 400, HEADER_MISMATCH, f"Header mismatch: Mcp-Param-{token} {fault}", id=id_of(message)
             )
     return None
 
 
-def header_arguments(schema: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Of an input schema, each property that a header repeats: its path, the header's name below
-    `Mcp-Param-`. They stand on chains of `properties` alone.
-    """
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), schema)]
-    while waiting:
-        path, node = waiting.pop()
-        if not isinstance(node, dict):
-            continue
-        each = cast("Json", node)
-        token = each.get("x-mcp-header")
-        if path and isinstance(token, str):
-            yield path, token
-        properties = each.get("properties")
-        if isinstance(properties, dict):
-            waiting.extend(((*path, name), below) for name, below in cast("Json", properties).items())
-
-
-def _argument_fault(values: Sequence[str], said: Any) -> str | None:
-    if said is None:  # null and absent are the same
-        return "is sent, and the argument is not there." if values else None
-    if isinstance(said, dict | list):
+def _argument_fault(values: Sequence[str], argument: Any) -> str | None:
+    if argument is None:  # null and absent are the same
+        return "is sent, and the argument is absent." if values else None
+    if isinstance(argument, dict | list):
         return None  # no header can express it; the server judges the argument
     if not values:
-        return "is missing, and the argument is there."
+        return "is missing, and the argument is present."
     if len(values) > 1:
         return "is sent more than once."
     value = decoded(values[0])
     if value is None:
         return "is not valid base64, or not in its one canonical form."
-    return None if _says_same(value, said) else f"says {_short(value)}, and the argument {_short(said)}."
+    return None if _is_same(value, argument) else f"is {_short(value)}, and the argument {_short(argument)}."
 
 
-def _says_same(value: str, said: Any) -> bool:
-    if isinstance(said, bool):
-        return value == ("true" if said else "false")
-    if isinstance(said, str):
-        return value == said
-    if isinstance(said, int) or (isinstance(said, float) and said.is_integer()):
-        return WHOLE_NUMBER.fullmatch(value) is not None and int(value.partition(".")[0]) == int(said)
+def _is_same(value: str, argument: Any) -> bool:
+    if isinstance(argument, bool):
+        return value == ("true" if argument else "false")
+    if isinstance(argument, str):
+        return value == argument
+    if isinstance(argument, int) or (isinstance(argument, float) and argument.is_integer()):
+        return WHOLE_NUMBER.fullmatch(value) is not None and int(value.partition(".")[0]) == int(argument)
     try:
-        return bool(float(value) == said)
+        return bool(float(value) == argument)
     except ValueError:
         return False
 

@@ -8,7 +8,6 @@ notification or after 15 seconds of silence. A client that closes it cancels it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
@@ -21,51 +20,42 @@ from modelplex.core.caller import Caller
 from modelplex.core.errors import ClientClosed, ModelplexError, TooLarge
 from modelplex.mcp.clients.checks import (
     STATUS_OF_CODE,
-    Accepted,
-    McpHeaders,
     ProtocolRefusal,
-    accepted,
     era_of,
     id_of,
     kind_of,
     malformed,
-    meta_of,
     modern_fault,
     no_era,
     not_acceptable,
-    read_head,
+    read,
     same_arguments,
 )
-from modelplex.mcp.clients.http_request import BASE, McpPlace, McpRequest, place_of
-from modelplex.mcp.clients.message_limits import read
-from modelplex.mcp.clients.rest import RestRoutes
-from modelplex.mcp.clients.session import (
-    FAILED,
-    MessageStream,
-    SessionlessClient,
-    ToolBackend,
+from modelplex.mcp.clients.http_request import (
+    BASE,
+    Accepted,
+    McpHeaders,
+    McpPlace,
+    McpRequest,
+    accepted,
+    place_of,
+    read_head,
 )
+from modelplex.mcp.clients.message_stream import MessageStream
+from modelplex.mcp.clients.rest import RestRoutes
+from modelplex.mcp.clients.session import RequestClient, ToolBackend, answer, modern_client
 from modelplex.mcp.clients.session_http import SessionHttp, no_session, session_parameter
 from modelplex.mcp.clients.sessions import Sessions
 from modelplex.mcp.clients.sse_response import (
-    QUIET_SECONDS,
+    SILENCE_SECONDS,
     HttpOutput,
-    ResponseManner,
+    ResponseOptions,
     SseResponder,
-    cut_short,
     refuse,
+    until_disconnect,
 )
-from modelplex.mcp.constants import (
-    INTERNAL_ERROR,
-    INVALID_REQUEST,
-    META_CAPABILITIES,
-    META_VERSION,
-    Json,
-    McpReply,
-)
+from modelplex.mcp.constants import INVALID_REQUEST, Json
 from modelplex.pipeline.offload import Offload
-
-log = logging.getLogger("modelplex.mcp")
 
 
 async def refuse_path(path: str, status: int, sentence: str, output: HttpOutput) -> None:
@@ -93,13 +83,13 @@ class McpHttp:
         ids: Callable[[], str],
         clock: Callable[[], float],
         open_to_all: bool = False,
-        quiet: float = QUIET_SECONDS,
+        silence: float = SILENCE_SECONDS,
         offload: Offload | None = None,
     ) -> None:
         self.gateway = gateway
         self._offload = offload if offload is not None else Offload()
         self.open_to_all = open_to_all
-        self._responder = SseResponder(quiet)
+        self._responder = SseResponder(silence)
         self._sessions = Sessions(config, ids=ids, clock=clock)
         self._legacy = SessionHttp(gateway, self._sessions, responder=self._responder)
 
@@ -153,7 +143,7 @@ class McpHttp:
         return ProtocolRefusal(
             401,
             INVALID_REQUEST,
-            "Beyond loopback tools are served to known agents alone: send the token of one of [[agents]] as 'Authorization: Bearer TOKEN', "
+            "Beyond loopback, tools are served to known agents only: send the token of one of [[agents]] as 'Authorization: Bearer TOKEN', "
             "or let the host set [server] allow_unauthenticated = true.",
         )
 
@@ -164,7 +154,11 @@ class McpHttp:
                 INVALID_REQUEST,
                 f"There is nothing at {path}. Served are {BASE}, {BASE}/servers/NAME, {BASE}/sse and {BASE}/tools.",
             )
-        if place.form in {"mcp", "sse"} and place.name is not None and not self.gateway.knows(place.name):
+        if (
+            place.form in {"mcp", "sse"}
+            and place.name is not None
+            and not self.gateway.has_server(place.name)
+        ):
             return ProtocolRefusal(404, INVALID_REQUEST, f"There is no tool server {place.name!r}.")
         return None
 
@@ -233,7 +227,7 @@ class McpHttp:
     async def _post(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
         head = read_head(request.headers)
         forms = accepted(head.accept)
-        if head.says_modern and not (forms.json and forms.events):
+        if head.is_modern and not (forms.json and forms.events):
             await refuse(not_acceptable(wanted="application/json and text/event-stream"), output)
             return
         value = await self._message(request, output)
@@ -286,34 +280,23 @@ class McpHttp:
             await refuse(fault, output)
             return
         stream = MessageStream(owner=request.caller.owner)
-        meta = meta_of(message)
-        client = SessionlessClient(request.caller, meta[META_VERSION], meta[META_CAPABILITIES], stream)
+        client = modern_client(request.caller, message, stream)
         endless = message["method"] == "subscriptions/listen"
         if endless:
             self._legacy.endless.add(stream)
-        task = asyncio.create_task(self._ask(client, message, server=server))
+        task = asyncio.create_task(self._answer(client, message, server=server))
         try:
-            output.cancel_on_disconnect()
-            await self._responder.carry(stream, output, ResponseManner(events=endless), status=task)
-        except asyncio.CancelledError:
-            # The client is gone, or the gateway stops. Nothing else cancels this task, so it ends
-            # here.
-            output.ignore_disconnect()
-            await cut_short(output)
+            async with until_disconnect(output):
+                options = ResponseOptions(events=endless)
+                await self._responder.write_response(stream, output, options, status=task)
         finally:
-            output.ignore_disconnect()
             self._legacy.endless.discard(stream)
             task.cancel()
             await asyncio.wait((task,))
 
-    async def _ask(self, client: SessionlessClient, message: Json, *, server: str | None) -> int:
+    async def _answer(self, client: RequestClient, message: Json, *, server: str | None) -> int:
         """Put the response onto the client's stream. Returns its HTTP status."""
-        try:
-            reply = await self.gateway.request(client, message, server=server)
-        except Exception:
-            # The outermost loop of a request: unforeseen errors end here.
-            log.exception("a request failed: %r", message["method"])
-            reply = McpReply.failed(INTERNAL_ERROR, FAILED)
+        reply = await answer(self.gateway, client, message, server=server)
         client.stream.put(reply.message(message["id"]))
         client.stream.finish()
         code = None if reply.error is None else reply.error.get("code")

@@ -1,4 +1,4 @@
-"""Legacy MCP sessions over HTTP: their requests, their streams, and the HTTP+SSE form of
+"""Legacy MCP sessions on_finished HTTP: their requests, their streams, and the HTTP+SSE form of
 2024-11-05.
 
 A client that closes a connection does not cancel its requests; it can resume a stream with the id
@@ -7,41 +7,29 @@ of the last event.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from modelplex.core.caller import Caller
-from modelplex.mcp.clients.checks import (
-    Accepted,
-    McpHeaders,
-    ProtocolRefusal,
-    accepted,
-    id_of,
-    kind_of,
-    malformed,
-    not_acceptable,
-    read_head,
-)
-from modelplex.mcp.clients.http_request import McpRequest
-from modelplex.mcp.clients.session import MessageStream, ToolBackend, already_running, start_all
+from modelplex.mcp.clients.checks import ProtocolRefusal, id_of, kind_of, malformed, not_acceptable
+from modelplex.mcp.clients.http_request import Accepted, McpHeaders, McpRequest, accepted, read_head
+from modelplex.mcp.clients.message_stream import MessageStream
+from modelplex.mcp.clients.session import ToolBackend, already_running, start_all
 from modelplex.mcp.clients.sessions import LegacySession, Sessions
 from modelplex.mcp.clients.sse_response import (
     JSON,
     HttpOutput,
-    ResponseManner,
+    ResponseOptions,
     SseResponder,
-    cut_short,
     refuse,
+    until_disconnect,
 )
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_REQUEST, Json
 
 POLLING_SINCE: Final = "2025-11-25"
 """From this revision on, clients accept an event without data whose id they can resume from."""
-BATCHING: Final = "2025-03-26"
-"""The only revision with batches."""
 
 
 class SessionHttp:
@@ -59,16 +47,16 @@ class SessionHttp:
     async def initialize(
         self, message: Json, forms: Accepted, request: McpRequest, output: HttpOutput, *, server: str | None
     ) -> None:
-        if not self.sessions.room(request.caller):
+        if not self.sessions.make_room(request.caller):
             data = {"reason": "limit", "retryAfterMs": 60_000}
-            text = f"There are {self.sessions.config.max_sessions} sessions already, which is [mcp] max_sessions. End one with DELETE, or try again later."
+            text = f"{self._no_room()} End one with DELETE, or try again later."
             await refuse(ProtocolRefusal(200, INTERNAL_ERROR, text, data, id_of(message)), output)
             return
-        session = self.sessions.add(self.gateway, request.caller, server=server, alone=False)
-        stream = session.request_stream(mute=not forms.events)
+        session = self.sessions.add(self.gateway, request.caller, server=server, single_stream=False)
+        stream = session.request_stream(json_only=not forms.events)
         session.start(message, stream, done=self._on_finished(session, stream, output))
-        names = ((b"mcp-session-id", session.session.encode()),)
-        await self._respond(session, stream, output, ResponseManner(events=not forms.json, names=names))
+        headers = ((b"mcp-session-id", session.session.encode()),)
+        await self._respond(session, stream, output, ResponseOptions(events=not forms.json, headers=headers))
         if stream.finished and not session.open:
             self.sessions.end(session)
 
@@ -79,12 +67,12 @@ class SessionHttp:
         if kind == "batch":
             await self._batch(session, value, forms, output)
         elif kind == "request":
-            stream = session.request_stream(mute=not forms.events)
-            over = self._on_finished(session, stream, output)
-            if session.start(value, stream, done=over):
-                await self._respond(session, stream, output, ResponseManner(events=not forms.json))
+            stream = session.request_stream(json_only=not forms.events)
+            on_finished = self._on_finished(session, stream, output)
+            if session.start(value, stream, done=on_finished):
+                await self._respond(session, stream, output, ResponseOptions(events=not forms.json))
             else:
-                over()
+                on_finished()
                 await output.respond(400, [JSON], msgspec.json.encode(already_running(value)))
         elif kind == "none":
             await refuse(malformed(value), output)
@@ -95,16 +83,16 @@ class SessionHttp:
     async def _batch(
         self, session: LegacySession, value: list[Any], forms: Accepted, output: HttpOutput
     ) -> None:
-        if session.version != BATCHING or not value or len(value) > self.sessions.config.max_in_flight:
+        if not session.takes_batch(value, limit=self.sessions.config.max_in_flight):
             await refuse(malformed(value), output)
             return
-        stream = session.request_stream(mute=not forms.events)
-        over = self._on_finished(session, stream, output)
-        if not start_all(session, value, stream, done=over):
-            over()
+        stream = session.request_stream(json_only=not forms.events)
+        on_finished = self._on_finished(session, stream, output)
+        if not start_all(session, value, stream, done=on_finished):
+            on_finished()
             await output.respond(202, [], b"")
             return
-        await self._respond(session, stream, output, ResponseManner(events=not forms.json, batch=True))
+        await self._respond(session, stream, output, ResponseOptions(events=not forms.json, batch=True))
 
     def _on_finished(
         self, session: LegacySession, stream: MessageStream, output: HttpOutput
@@ -114,45 +102,45 @@ class SessionHttp:
         """
         release = output.keep_body()
 
-        def over() -> None:
+        def on_finished() -> None:
             release()
-            self.sessions.finished(session, stream)
+            self.sessions.finish_stream(session, stream)
 
-        return over
+        return on_finished
 
     async def _respond(
         self,
         session: LegacySession,
         stream: MessageStream,
         output: HttpOutput,
-        manner: ResponseManner,
+        options: ResponseOptions,
         *,
         after: int | None = None,
     ) -> None:
         """Write a session's stream while its client is connected. Its requests go on without it.
         With `after`, events from that one on.
         """
-        polling = session.version >= POLLING_SINCE
-        manner = msgspec.structs.replace(manner, numbered=True, primed=polling)
+        id_first = session.version >= POLLING_SINCE
+        options = msgspec.structs.replace(options, numbered=True, id_first=id_first)
         # Be the reader from the first message on.
-        reader = stream.take() if after is None else 0
+        reader = stream.attach() if after is None else 0
         try:
-            output.cancel_on_disconnect()
-            if after is None:
-                await self._responder.carry(stream, output, manner)
-            else:
-                await self._responder.flow(stream, output, manner, after=after)
-        except asyncio.CancelledError:
-            output.ignore_disconnect()
-            await cut_short(output)
+            async with until_disconnect(output):
+                if after is None:
+                    await self._responder.write_response(stream, output, options)
+                else:
+                    await self._responder.write_events(stream, output, options, after=after)
         finally:
-            output.ignore_disconnect()
-            stream.leave(reader)
-            session.used = self.sessions.clock()
+            stream.detach(reader)
+            session.last_used = self.sessions.clock()
+
+    def _no_room(self) -> str:
+        limit = self.sessions.config.max_sessions
+        return f"There are {limit} sessions already, which is [mcp] max_sessions."
 
     def session_of(self, head: McpHeaders, caller: Caller, server: str | None) -> LegacySession | None:
         session = self.sessions.find(head.session, caller, server)
-        return None if session is None or session.alone else session
+        return None if session is None or session.single_stream else session
 
     async def get(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
         head = read_head(request.headers)
@@ -187,7 +175,7 @@ class SessionHttp:
         if endless:
             self.endless.add(stream)
         try:
-            await self._respond(session, stream, output, ResponseManner(), after=after)
+            await self._respond(session, stream, output, ResponseOptions(), after=after)
         finally:
             self.endless.discard(stream)
 
@@ -202,36 +190,31 @@ class SessionHttp:
 
     async def _without_session(self, head: McpHeaders, request: McpRequest, output: HttpOutput) -> None:
         """405 for a client that never had a session, 404 for one whose session has ended."""
-        if head.sessions and not head.says_modern:
+        if head.sessions and not head.is_modern:
             await refuse(no_session(None), output)
         else:
             text = f"Without a session {request.path} takes POST, not {request.method}; the stream of 2024-11-05 is at {request.path.rstrip('/')}/sse."
             await refuse(ProtocolRefusal(405, INVALID_REQUEST, text), output, allow="POST")
 
     async def http_sse(self, request: McpRequest, output: HttpOutput, *, server: str | None) -> None:
-        if not self.sessions.room(request.caller):
-            text = f"There are {self.sessions.config.max_sessions} sessions already, which is [mcp] max_sessions."
-            await refuse(ProtocolRefusal(503, INTERNAL_ERROR, text), output)
+        if not self.sessions.make_room(request.caller):
+            await refuse(ProtocolRefusal(503, INTERNAL_ERROR, self._no_room()), output)
             return
-        session = self.sessions.add(self.gateway, request.caller, server=server, alone=True)
+        session = self.sessions.add(self.gateway, request.caller, server=server, single_stream=True)
         self.endless.add(session.stream)
         path = request.path.rstrip("/").encode("utf-8", "replace")
         first = b"event: endpoint\ndata: %b?sessionId=%b\n\n" % (path, session.session.encode())
         try:
-            output.cancel_on_disconnect()
-            await self._responder.flow(session.stream, output, ResponseManner(), first=first)
-        except asyncio.CancelledError:
-            output.ignore_disconnect()
-            await cut_short(output)
+            async with until_disconnect(output):
+                await self._responder.write_events(session.stream, output, ResponseOptions(), first=first)
         finally:
-            output.ignore_disconnect()
             self.endless.discard(session.stream)
             self.sessions.end(session)
 
     def http_sse_session(self, request: McpRequest, server: str | None) -> LegacySession | None:
         """The session that a POST to the HTTP+SSE endpoint names."""
         session = self.sessions.find(session_parameter(request), request.caller, server)
-        return session if session is not None and session.alone else None
+        return session if session is not None and session.single_stream else None
 
     async def http_sse_post(self, session: LegacySession, value: Any, output: HttpOutput) -> None:
         """Take a message that was posted to an HTTP+SSE session. Responses go onto its stream."""

@@ -5,16 +5,17 @@ events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import msgspec
 
 from modelplex.mcp.clients.checks import ProtocolRefusal
-from modelplex.mcp.clients.session import MessageStream, answers_of
+from modelplex.mcp.clients.message_stream import MessageStream
 from modelplex.mcp.constants import INTERNAL_ERROR
 
-QUIET_SECONDS: Final = 15.0
+SILENCE_SECONDS: Final = 15.0
 """Seconds of silence after which a response becomes an event stream, and after which a comment is
 written: less than the timeouts of proxies and clients.
 """
@@ -47,81 +48,88 @@ class HttpOutput(Protocol):
     def ignore_disconnect(self) -> None: ...
 
 
-class ResponseManner(msgspec.Struct, frozen=True, kw_only=True):
-    """How a response is written. `names` are further headers. `numbered` gives events ids, and
-    `primed` sends an id before the first message. `events` starts an event stream at once; `batch`
-    answers with an array.
+class ResponseOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a response is written.
+
+    headers   further headers
+    numbered  events have ids
+    id_first  an event with an id and without data comes first
+    events    the response is an event stream from the start
+    batch     a response that is no event stream is an array
     """
 
-    names: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     numbered: bool = False
-    primed: bool = False
+    id_first: bool = False
     events: bool = False
     batch: bool = False
 
 
 class SseResponder:
-    """Writes streams. `quiet` is the silence in seconds after which a comment is sent."""
+    """Writes streams. `silence` are the seconds of it after which a comment is sent."""
 
-    def __init__(self, quiet: float = QUIET_SECONDS) -> None:
-        self._quiet = quiet
+    def __init__(self, silence: float = SILENCE_SECONDS) -> None:
+        self._silence = silence
 
-    async def carry(
+    async def write_response(
         self,
         stream: MessageStream,
         output: HttpOutput,
-        manner: ResponseManner,
+        options: ResponseOptions,
         *,
         status: asyncio.Task[int] | None = None,
     ) -> None:
         """Write a whole response. `status` is the task that fills the stream; it gives a single
         response its HTTP status.
         """
-        if not manner.events:
+        if not options.events:
             try:
-                async with asyncio.timeout(None if stream.mute else self._quiet):
-                    await _settle(stream, status)
+                async with asyncio.timeout(None if stream.json_only else self._silence):
+                    await _wait_for_form(stream, status)
             except TimeoutError:
                 pass
             else:
-                if stream.last == stream.answers:
-                    await self._whole(stream, output, manner, status=status)
+                if stream.last == stream.responses:
+                    await self._write_json(stream, output, options, status=status)
                     return
-        await self.flow(stream, output, manner)
+        await self.write_events(stream, output, options)
 
-    async def _whole(
+    async def _write_json(
         self,
         stream: MessageStream,
         output: HttpOutput,
-        manner: ResponseManner,
+        options: ResponseOptions,
         *,
         status: asyncio.Task[int] | None,
     ) -> None:
         items = stream.after(0)
         code = await status if status is not None else 200
-        body = answers_of(items) if manner.batch else items[-1][1] if items else b""
-        if body:
-            await output.respond(code, [JSON, *manner.names], body)
+        if options.batch:
+            body = b"[" + b",".join(data for _, data in items) + b"]"
         else:
-            await output.respond(202, [*manner.names], b"")
+            body = items[-1][1] if items else b""
+        if body:
+            await output.respond(code, [JSON, *options.headers], body)
+        else:
+            await output.respond(202, [*options.headers], b"")
 
-    async def flow(
+    async def write_events(
         self,
         stream: MessageStream,
         output: HttpOutput,
-        manner: ResponseManner,
+        options: ResponseOptions,
         *,
         after: int = 0,
         first: bytes = b"",
     ) -> None:
-        """Write events until the stream ends, another connection takes it over, or this client is
-        too slow.
+        """Write events after number `after` until the stream ends, another connection takes it
+        over, or this client is too slow. `first` is written before them.
         """
-        reader = stream.take()
+        reader = stream.attach()
         try:
-            await output.start([*EVENTS, *manner.names])
-            stream.shown = manner.numbered
-            if manner.primed and not stream.finished:
+            await output.start([*EVENTS, *options.headers])
+            stream.ids_sent = options.numbered
+            if options.id_first and not stream.finished:
                 first += b"id: %b-%d\nretry: %d\ndata: \n\n" % (stream.key.encode(), after, RETRY_MS)
             await output.write(first)
             while True:
@@ -132,11 +140,11 @@ class SseResponder:
                 if items:
                     await output.write(
                         b"".join(
-                            _event(stream, number, data, numbered=manner.numbered) for number, data in items
+                            _event(stream, number, data, numbered=options.numbered) for number, data in items
                         )
                     )
                     after = items[-1][0]
-                    stream.read(after)
+                    stream.mark_read(after)
                 elif stream.finished:
                     await output.finish()
                     return
@@ -144,30 +152,30 @@ class SseResponder:
                     output.abort()
                     return
         finally:
-            stream.leave(reader)
+            stream.detach(reader)
 
     async def _more(self, stream: MessageStream, output: HttpOutput, *, after: int, reader: int) -> bool:
         """Wait for more messages and send comments meanwhile. False if another connection took
         over.
         """
         try:
-            async with asyncio.timeout(self._quiet):
-                return await stream.more(after, reader=reader)
+            async with asyncio.timeout(self._silence):
+                return await stream.wait_for_more(after, reader=reader)
         except TimeoutError:
             await output.write(COMMENT)
             return True
 
 
-async def _settle(stream: MessageStream, status: asyncio.Task[int] | None) -> None:
+async def _wait_for_form(stream: MessageStream, status: asyncio.Task[int] | None) -> None:
     """Wait until the form of the response is known. Raises the error of a failed task."""
     if status is None:
-        await stream.settled()
+        await stream.wait_for_form()
         return
-    settled = asyncio.create_task(stream.settled())
+    form_known = asyncio.create_task(stream.wait_for_form())
     try:
-        await asyncio.wait((settled, status), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((form_known, status), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        settled.cancel()
+        form_known.cancel()
     if status.done() and not stream.finished:
         status.result()
 
@@ -178,20 +186,26 @@ def _event(stream: MessageStream, number: int, data: bytes, *, numbered: bool) -
     return b"event: message\ndata: %b\n\n" % data
 
 
-async def cut_short(output: HttpOutput) -> None:
-    """End a response: with an error if the gateway stops, silently if the client is gone."""
-    if not output.stopping:
-        return
-    if output.started:
-        output.abort()
-    else:
-        await refuse(
-            ProtocolRefusal(503, INTERNAL_ERROR, "The gateway is shutting down; this was not finished."),
-            output,
-        )
+@asynccontextmanager
+async def until_disconnect(output: HttpOutput) -> AsyncGenerator[None]:
+    """Ends the block when the client disconnects or the gateway stops. The response then ends with
+    an error if the gateway stops. Nothing else cancels the task of a request.
+    """
+    try:
+        output.cancel_on_disconnect()
+        yield
+    except asyncio.CancelledError:
+        output.ignore_disconnect()
+        if not output.stopping:
+            return
+        text = "The gateway is shutting down; this was not finished."
+        await refuse(ProtocolRefusal(503, INTERNAL_ERROR, text), output)
+    finally:
+        output.ignore_disconnect()
 
 
 async def refuse(fault: ProtocolRefusal, output: HttpOutput, *, allow: str | None = None) -> None:
+    """Respond with an error, or cut a response that has begun."""
     if output.started:
         output.abort()
         return

@@ -23,27 +23,19 @@ from modelplex.mcp.clients.checks import (
     malformed,
     modern_fault,
     no_era,
+    read,
 )
-from modelplex.mcp.clients.message_limits import read
-from modelplex.mcp.clients.session import (
-    ClientConversation,
-    MessageStream,
-    ToolBackend,
-    already_running,
-    start_all,
-)
+from modelplex.mcp.clients.message_stream import MessageStream
+from modelplex.mcp.clients.session import ClientConversation, ToolBackend, already_running, start_all
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_REQUEST, Json
 from modelplex.pipeline.offload import Offload
 
-BATCHING: Final = "2025-03-26"
-"""The only revision with batches."""
 LAST_ANSWERS_SECONDS: Final = 1.0
 """For running requests after the client stops writing. A client that is gone looks the same until
 it is written to.
 """
 LAST_WRITE_SECONDS: Final = 2.0
 """For a client to read what was written before the connection closes."""
-
 
 PIECE: Final = 65_536
 """Bytes per read: the memory of a connection that is not reserved."""
@@ -155,7 +147,7 @@ class StdioConnections:
             else:
                 lines = StdioLineReader(reader, limit=self.config.max_message, reserve=reserve)
                 await self._listen(conversation, lines, writing)
-                await conversation.settle(LAST_ANSWERS_SECONDS)
+                await conversation.wait_for_requests(LAST_ANSWERS_SECONDS)
         except asyncio.CancelledError:
             pass  # the gateway stops, and this is the connection's own task
         finally:
@@ -194,15 +186,17 @@ class StdioConnections:
             line, memory = found
             started = False
             try:
-                value = await self._parsed(line, owner=conversation.caller.owner)
-                if value is None:
-                    pass
-                elif isinstance(value, ProtocolRefusal):
+                value = await self._parse(line, owner=conversation.caller.owner)
+                if isinstance(value, ProtocolRefusal):
                     conversation.stream.put(value.body())
+                elif value is None:
+                    pass
                 elif kind_of(value) == "batch":
                     started = self._batch(conversation, value, done=memory.release)
+                elif kind_of(value) == "none":
+                    conversation.stream.put(malformed(value).body())
                 elif kind_of(value) != "request":
-                    self._receive(conversation, value)
+                    conversation.receive(value)
                 elif (fault := self._fault(conversation, value, fixed=fixed)) is not None:
                     conversation.stream.put(fault.body())
                 else:
@@ -214,7 +208,7 @@ class StdioConnections:
                 if not started:
                     memory.release()
 
-    async def _parsed(self, line: bytes, *, owner: str) -> Any:
+    async def _parse(self, line: bytes, *, owner: str) -> Any:
         """The JSON of a line, or a ProtocolRefusal; None for an empty line. Large lines are parsed
         in a thread; the next line is read after that, so that messages keep their order.
         """
@@ -241,12 +235,6 @@ class StdioConnections:
             pass
         return None
 
-    def _receive(self, conversation: ClientConversation, value: Any) -> None:
-        if kind_of(value) == "none":
-            conversation.stream.put(malformed(value).body())
-        else:
-            conversation.receive(value)
-
     def _fault(
         self, conversation: ClientConversation, message: Json, *, fixed: bool
     ) -> ProtocolRefusal | None:
@@ -261,41 +249,36 @@ class StdioConnections:
 
     def _batch(self, conversation: ClientConversation, value: list[Any], *, done: Callable[[], None]) -> bool:
         """Start a batch. True if it has requests; `done` is called after the last of them."""
-        if (
-            not conversation.open
-            or conversation.version != BATCHING
-            or not value
-            or len(value) > self.config.max_in_flight
-        ):
+        if not conversation.takes_batch(value, limit=self.config.max_in_flight):
             conversation.stream.put(malformed(value).body())
             return False
-        answers = BatchStream(conversation.stream)
+        responses = BatchStream(conversation.stream)
 
-        def over() -> None:
-            answers.finish()
+        def on_finished() -> None:
+            responses.finish()
             done()
 
-        return start_all(conversation, value, answers, done=over) > 0
+        return start_all(conversation, value, responses, done=on_finished) > 0
 
 
 class BatchStream(MessageStream):
     """The stream of a batch: collects responses, passes other messages on."""
 
-    __slots__ = ("_answers", "_out")
+    __slots__ = ("_out", "_responses")
 
     def __init__(self, out: MessageStream) -> None:
         super().__init__()
         self._out = out
-        self._answers: list[Json] = []
+        self._responses: list[Json] = []
 
     def put(self, message: Json) -> None:
         if "method" in message:
             self._out.put(message)
         else:
-            self._answers.append(message)
+            self._responses.append(message)
 
     def finish(self) -> None:
-        self._out.put(cast("Json", self._answers))
+        self._out.put(cast("Json", self._responses))
         super().finish()
 
 
@@ -304,9 +287,9 @@ async def _write(stream: MessageStream, writer: asyncio.StreamWriter) -> None:
     disconnected, since it could not see a gap.
     """
     written = 0
-    reader = stream.take()
+    reader = stream.attach()
     with contextlib.suppress(OSError):
-        while await stream.more(written, reader=reader):
+        while await stream.wait_for_more(written, reader=reader):
             items = stream.after(written)
             if not items:
                 return
@@ -316,7 +299,7 @@ async def _write(stream: MessageStream, writer: asyncio.StreamWriter) -> None:
             writer.write(b"".join(data + b"\n" for _, data in items))
             await writer.drain()
             written = items[-1][0]
-            stream.read(written)
+            stream.mark_read(written)
 
 
 def _too_many(limit: int) -> ProtocolRefusal:

@@ -1,0 +1,85 @@
+"""Turns calls of tools, prompts, resources and tasks into records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from modelplex.mcp.constants import McpReply
+from modelplex.mcp.request_context import ToolRequestContext
+from modelplex.records.tool_call import ToolRecord, ToolRecordBuilder, measured
+
+MAX_NAME: Final = 1_024
+"""Characters of a name or URI in a record. The rest is cut in the record only."""
+MAX_ERROR: Final = 4_096
+"""Characters of a server's error in a record: a log keeps thousands of records in memory."""
+
+_REFUSED: Final = frozenset({"unknown", "policy", "limit", "invalid", "capability"})
+"""Reasons that are decisions of the gateway, not failures of a server."""
+
+
+class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
+    """How calls become records.
+
+    ids          request ids
+    clock, wall  seconds: a monotonic clock, and Unix time
+    on_record    takes the record of each call
+    keep_bodies  bytes of each body that a record holds; 0 for none
+    """
+
+    ids: Iterator[str]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    on_record: Callable[[ToolRecord], None]
+    keep_bodies: int = 0
+
+    def begin(self, context: ToolRequestContext) -> None:
+        """Give the context its builder."""
+        caller = context.client.caller
+        context.builder = ToolRecordBuilder(
+            id=next(self.ids),
+            method=context.method,
+            era=context.client.era,
+            listener=caller.listener,
+            client=caller.client,
+            agent=caller.agent,
+            started=self.clock(),
+            wall=self.wall(),
+        )
+
+    def note_request(self, context: ToolRequestContext, name: str, arguments: object) -> None:
+        builder = context.builder
+        builder.tool = name[:MAX_NAME]
+        builder.arguments, body = measured({} if arguments is None else arguments)
+        builder.bytes_in = len(body)
+        if self.keep_bodies:
+            builder.request_body = body[: self.keep_bodies]
+
+    def note_size(self, context: ToolRequestContext, size: int, body: bytes) -> None:
+        """The server's result or error as JSON, before it is cut."""
+        context.builder.bytes_out = size
+        if self.keep_bodies:
+            context.builder.response_body = body[: self.keep_bodies]
+
+    def note_reply(self, context: ToolRequestContext, reply: McpReply) -> None:
+        builder = context.builder
+        builder.reason = reply.reason
+        if reply.error is not None:
+            code: object = reply.error.get("code")
+            builder.code = code if isinstance(code, int) else None
+            builder.error = str(reply.error.get("message", ""))[:MAX_ERROR]
+        else:
+            builder.is_error = (reply.result or {}).get("isError") is True
+            if reply.reason:
+                builder.error = reply.sentence
+        if reply.reason in _REFUSED:
+            builder.outcome = "refused"
+        elif reply.error is not None or reply.reason:
+            builder.outcome = "error"
+        else:
+            builder.outcome = "tool_error" if builder.is_error else "ok"
+
+    def finish(self, context: ToolRequestContext) -> None:
+        self.on_record(context.builder.record(now=self.clock()))
