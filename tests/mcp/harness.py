@@ -324,3 +324,73 @@ def error(reply: McpReply) -> Json:
 def result(reply: McpReply) -> Json:
     assert reply.result is not None, reply.error
     return reply.result
+
+
+def two_servers() -> Harness:
+    return Harness(
+        ScriptedServer("git", tools=[tool("log"), tool("status")]),
+        ScriptedServer("web", era="modern", tools=[tool("fetch")]),
+    )
+
+
+class SlowServer(ScriptedServer):
+    """One whose lists come when `go_on` is set."""
+
+    def __init__(self, name: str, *, allow: tuple[str, ...] = ()) -> None:
+        super().__init__(name, known=False, tools=[tool("late")], allow=allow)
+        self.go_on = asyncio.Event()
+
+    async def lists(self, *, fresh: bool = False) -> Catalog:
+        await self.go_on.wait()
+        return await super().lists(fresh=fresh)
+
+
+ELICIT: Json = {
+    "method": "elicitation/create",
+    "params": {"message": "who?", "requestedSchema": {"type": "object"}},
+}
+ANSWER: Json = {"action": "accept", "content": {"name": "x"}}
+
+
+def asking_server(*questions: Json, state: str | None = None) -> ScriptedServer:
+    """A modern server whose tool needs answers before it gives its result; it says back what it was
+    given.
+    """
+
+    async def script(sent: Sent) -> McpReply:
+        answers = sent.params.get("inputResponses")
+        if not answers:
+            asked: Json = {"resultType": "input_required", "inputRequests": {}}
+            asked["inputRequests"] = {f"q{number}": each for number, each in enumerate(questions)}
+            if state is not None:
+                asked["requestState"] = state
+            return McpReply(result=asked)
+        told = f"{answers} {sent.params.get('requestState')}"
+        return McpReply(result={"resultType": "complete", "content": [{"type": "text", "text": told}]})
+
+    return ScriptedServer("s", era="modern", tools=[tool("x")], script=script)
+
+
+def allowing(server: ScriptedServer, *allow: str, roots: tuple[str, ...] = ()) -> ScriptedServer:
+    made = ScriptedServer(
+        server.name,
+        era=server.offered.era,
+        tools=server.offered.tools,
+        script=server.script,
+        allow=allow,
+        roots=roots,
+    )
+    made.offered = server.offered
+    return made
+
+
+def asking_legacy_server() -> ScriptedServer:
+    """A legacy server that asks during its call, and says what it was answered."""
+
+    async def script(sent: Sent) -> McpReply:
+        assert sent.on_request is not None
+        answer = await sent.on_request("elicitation/create", dict(ELICIT["params"]))
+        await asyncio.sleep(0)
+        return McpReply(result={"content": [{"type": "text", "text": str(answer.result or answer.error)}]})
+
+    return ScriptedServer("s", tools=[tool("x")], script=script)

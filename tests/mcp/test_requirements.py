@@ -31,7 +31,6 @@ SUBSCRIPTIONS = "tests/mcp/test_subscriptions.py"
 MODERN = "tests/mcp/clients/test_http.py"
 SESSIONS = "tests/mcp/clients/test_sessions.py"
 CLIENT_STDIO = "tests/mcp/clients/test_stdio.py"
-ACCESS = "tests/mcp/clients/test_http_request.py"
 REST = "tests/mcp/clients/test_rest.py"
 STDIO = "tests/mcp/servers/test_stdio.py"
 HTTP = "tests/mcp/servers/test_streamable_http.py"
@@ -45,7 +44,18 @@ SUITE_CLIENT = "tests/mcp/test_conformance_client.py"
 TOOL_RECORD = "tests/records/test_tool_call.py"
 SEALED = "tests/policy/test_tools.py"
 MEMBERS = "tests/policy/test_members.py"
-
+USABLE_CATALOG = "tests/mcp/test_usable_catalog.py"
+ADVERTISED = "tests/mcp/test_advertised.py"
+CALLS = "tests/mcp/test_calls.py"
+CALL_RECORDING = "tests/mcp/test_call_recording.py"
+CHECKED_CATALOGS = "tests/mcp/test_checked_catalogs.py"
+RUNNING_CALLS = "tests/mcp/test_running_calls.py"
+PROGRESS_SINK = "tests/mcp/test_progress_sink.py"
+STREAMS = "tests/mcp/test_streams.py"
+SERVER_QUESTIONS = "tests/mcp/test_server_questions.py"
+CALL_ROUTE = "tests/mcp/test_call_route.py"
+REQUEST_STATE = "tests/mcp/test_request_state.py"
+CLIENTS_SESSION_HTTP = "tests/mcp/clients/test_session_http.py"
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M1": (f"{SUITE}::test_the_server_alone_passes", f"{SUITE}::test_a_server_over_stdio_passes_behind_the_gateway", f"{SUITE}::test_a_server_over_http_passes_behind_the_gateway", f"{SUITE}::test_the_whole_passes_where_there_is_one_server_without_a_prefix"),
     "M2": (f"{SUITE_CLIENT}::test_the_gateway_is_the_client_that_a_scenario_asks_for", f"{SUITE_CLIENT}::test_no_scenario_of_a_client_is_left_out_but_those_of_oauth"),
@@ -54,17 +64,17 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M5": (f"{GATEWAY}::test_clients_of_both_eras_see_and_call_tools_of_servers_of_both", f"{REAL}::test_a_client_for_python_uses_six_servers_at_once"),
     "M6": (f"{STDIO}::test_a_server_that_dies_of_the_probe_runs_soon_and_is_not_probed_again",),
     "M7": (f"{STDIO}::test_each_legacy_version_is_negotiated_and_relayed", f"{REAL}::test_a_server_of_each_older_version_serves_both_eras"),
-    "M8": (f"{GATEWAY}::test_discover_starts_nothing_and_says_how_long_it_holds", f"{HERE}::test_m8_m25_discovery_and_lists_start_nothing"),
+    "M8": (f"{ADVERTISED}::test_discover_starts_no_server_and_has_a_cache_time", f"{HERE}::test_m8_m25_discovery_and_lists_start_nothing"),
     "M9": (f"{MODERN}::test_each_check_has_its_status_and_code", f"{MODERN}::test_of_two_faults_the_earlier_check_is_told"),
     "M10": (f"{MODERN}::test_a_name_in_base64_is_read_and_one_that_is_not_canonical_refused", "tests/mcp/servers/test_header_params.py::test_every_text_survives_a_header"),
-    "M11": (f"{MODERN}::test_closing_the_answer_cancels_the_call", f"{FAULTS}::test_a_client_that_hangs_up_in_mid_call_cancels_it_at_the_server", f"{SESSIONS}::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else"),
-    "M12": (f"{SESSIONS}::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else", f"{SESSIONS}::test_a_stream_taken_up_while_it_runs_goes_on_there_and_nowhere_else"),
-    "M13": (f"{SESSIONS}::test_a_request_without_its_session_is_a_400_and_with_an_unknown_one_a_404", f"{SESSIONS}::test_anothers_session_is_unknown"),
-    "M14": (f"{SESSIONS}::test_batches_are_taken_in_the_one_version_that_has_them", f"{CLIENT_STDIO}::test_a_batch_is_answered_as_one_in_the_one_version_that_has_them", f"{MODERN}::test_each_check_has_its_status_and_code"),
+    "M11": (f"{MODERN}::test_closing_the_answer_cancels_the_call", f"{FAULTS}::test_a_client_that_hangs_up_in_mid_call_cancels_it_at_the_server", f"{CLIENTS_SESSION_HTTP}::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else"),
+    "M12": (f"{CLIENTS_SESSION_HTTP}::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else", f"{CLIENTS_SESSION_HTTP}::test_a_stream_taken_up_while_it_runs_goes_on_there_and_nowhere_else"),
+    "M13": (f"{CLIENTS_SESSION_HTTP}::test_a_request_without_its_session_is_a_400_and_with_an_unknown_one_a_404", f"{SESSIONS}::test_anothers_session_is_unknown"),
+    "M14": (f"{CLIENTS_SESSION_HTTP}::test_batches_are_taken_in_the_one_version_that_has_them", f"{CLIENT_STDIO}::test_a_batch_is_answered_as_one_in_the_one_version_that_has_them", f"{MODERN}::test_each_check_has_its_status_and_code"),
     "M15": (f"{CLIENT_STDIO}::test_a_stock_client_reaches_it_through_socat", f"{REAL}::test_a_stock_stdio_client_uses_six_servers_through_socat"),
     "M16": (f"{CLIENT_STDIO}::test_a_line_over_the_limit_ends_the_connection_with_an_error_and_nothing_else",),
-    "M17": (f"{ACCESS}::test_a_socket_takes_any_host_and_no_origin",),
-    "M18": (f"{ACCESS}::test_tcp_serves_its_own_names", f"{ACCESS}::test_tcp_refuses_a_foreign_host_and_origin", f"{ACCESS}::test_beyond_loopback_a_token_is_needed"),
+    "M17": (f"{MODERN}::test_a_socket_takes_any_host_and_no_origin",),
+    "M18": (f"{MODERN}::test_tcp_serves_its_own_names", f"{MODERN}::test_tcp_refuses_a_foreign_host_and_origin", f"{MODERN}::test_beyond_loopback_a_token_is_needed"),
     "M19": (f"{REST}::test_the_plain_list_has_the_tools_of_mcp_with_their_servers", f"{REST}::test_a_plain_call_has_the_result_of_mcp", f"{HERE}::test_m19_the_plain_form_has_the_tools_and_results_of_mcp"),
     "M20": (f"{STDIO}::test_fifty_first_calls_start_one_process", f"{HERE}::test_m20_fifty_first_calls_of_many_clients_start_one_process"),
     "M21": (f"{STDIO}::test_stopping_ends_children_that_have_left_the_group", "tests/mcp/servers/test_cycles.py::test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor", f"{FAULTS}::test_children_of_a_server_end_with_it", f"{FAULTS}::test_a_gateway_that_is_ended_leaves_no_process"),
@@ -76,25 +86,25 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M27": (f"{NAMES}::test_names_of_every_kind_make_the_way_back", f"{HERE}::test_m27_tools_with_odd_names_are_called_by_the_names_that_are_listed"),
     "M28": (f"{NAMES}::test_names_that_would_be_equal_are_hidden_on_both_sides_and_told", f"{GATEWAY}::test_names_that_would_be_equal_are_hidden_and_reported"),
     "M29": (f"{NAMES}::test_names_are_in_the_order_of_the_servers_and_then_by_code_point", f"{CATALOG}::test_the_order_in_which_a_server_gives_its_tools_changes_nothing"),
-    "M30": (f"{APPROVALS}::test_in_locked_mode_what_is_new_or_changed_is_held", f"{GATEWAY}::test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_the_reason", f"{GATEWAY}::test_where_the_first_sight_is_trusted_a_change_is_relayed_and_reported", "tests/mcp/test_commands.py::test_after_lock_a_changed_or_new_tool_waits_and_is_refused_until_it_is_approved"),
-    "M31": (f"{APPROVALS}::test_hidden_characters_are_reported_in_every_mode_and_keep_a_new_tool_pending_in_locked_mode", f"{GATEWAY}::test_hidden_characters_in_a_description_are_reported"),
+    "M30": (f"{APPROVALS}::test_in_locked_mode_what_is_new_or_changed_is_held", f"{CALLS}::test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_the_reason", f"{CHECKED_CATALOGS}::test_with_trust_first_a_change_is_relayed_and_reported", "tests/mcp/test_commands.py::test_after_lock_a_changed_or_new_tool_waits_and_is_refused_until_it_is_approved"),
+    "M31": (f"{APPROVALS}::test_hidden_characters_are_reported_in_every_mode_and_keep_a_new_tool_pending_in_locked_mode", f"{CHECKED_CATALOGS}::test_hidden_characters_in_a_description_are_reported"),
     "M32": (f"{SUBSCRIPTIONS}::test_a_change_of_one_server_reaches_subscribers_of_both_eras_once", f"{STDIO}::test_a_changed_list_is_loaded_and_then_told_once"),
     "M33": (f"{STDIO}::test_a_cursor_cycle_and_endless_pages_end_with_a_warning",),
     "M34": (f"{STDIO}::test_an_advertised_list_that_is_not_there_hides_no_other", f"{REAL}::test_a_server_of_each_older_version_serves_both_eras"),
     "M35": (f"{MODERN}::test_two_clients_with_equal_ids_and_tokens_get_their_own_answers", f"{STDIO}::test_equal_tokens_of_two_calls_never_mix", f"{SUBSCRIPTIONS}::test_equal_subscription_ids_of_two_clients_never_mix", f"{FAULTS}::test_two_hundred_calls_at_once_over_five_servers_each_get_their_own_result"),
     "M36": (f"{ERA_TRANSLATION}::test_unknown_members_survive_both_directions_in_every_cell", f"{MODERN}::test_unknown_members_of_a_message_reach_the_hub_and_come_back", f"{HERE}::test_m36_m37_what_nobody_here_knows_passes_through_all_of_it"),
     "M37": (f"{ERA_TRANSLATION}::test_schemas_arrive_unchanged_and_as_the_same_object", f"{HERE}::test_m36_m37_what_nobody_here_knows_passes_through_all_of_it", f"{SUITE_CLIENT}::test_the_gateway_is_the_client_that_a_scenario_asks_for"),
-    "M38": (f"{ERA_TRANSLATION}::test_what_a_client_says_of_itself_never_reaches_a_server", f"{ERA_TRANSLATION}::test_roots_are_the_host_s_whatever_a_client_says", f"{STDIO}::test_roots_are_the_configs_and_capabilities_are_none_unless_allowed", f"{REAL}::test_the_clients_roots_are_not_the_filesystem_servers"),
-    "M39": (f"{ERA_TRANSLATION}::test_a_modern_server_sees_no_capability_where_nothing_is_allowed", f"{ERA_TRANSLATION}::test_a_modern_client_that_cannot_answer_is_told_which_capability_is_missing", f"{ERA_TRANSLATION}::test_a_legacy_server_that_asks_a_legacy_client_is_refused_where_it_is_not_allowed"),
-    "M40": (f"{ERA_TRANSLATION}::test_questions_pass_to_a_modern_client_and_its_answers_come_back", f"{ERA_TRANSLATION}::test_a_request_state_is_of_use_to_its_caller_and_its_server_alone"),
+    "M38": (f"{ERA_TRANSLATION}::test_what_a_client_says_of_itself_never_reaches_a_server", f"{CALL_ROUTE}::test_roots_are_those_of_the_config", f"{STDIO}::test_roots_are_the_configs_and_capabilities_are_none_unless_allowed", f"{REAL}::test_the_clients_roots_are_not_the_filesystem_servers"),
+    "M39": (f"{SERVER_QUESTIONS}::test_a_modern_server_gets_no_capability_unless_the_host_allows_it", f"{SERVER_QUESTIONS}::test_a_modern_client_without_the_capability_gets_its_name", f"{SERVER_QUESTIONS}::test_a_question_to_a_legacy_client_is_refused_unless_the_host_allows_it"),
+    "M40": (f"{SERVER_QUESTIONS}::test_questions_pass_to_a_modern_client_and_its_answers_come_back", f"{REQUEST_STATE}::test_a_request_state_is_valid_for_its_caller_and_its_server_only"),
     "M41": (f"{ERA_TRANSLATION}::test_vendor_keys_pass_by_the_allow_list_in_both_directions", f"{ERA_TRANSLATION}::test_keys_with_the_protocol_s_names_are_reserved_and_vendors_with_theirs_are_not"),
-    "M42": (f"{GATEWAY}::test_only_listed_resources_and_templates_are_read", f"{CATALOG}::test_the_web_is_read_only_where_the_very_address_is_listed"),
+    "M42": (f"{CALLS}::test_only_listed_resources_and_templates_are_read", f"{CATALOG}::test_the_web_is_read_only_where_the_very_address_is_listed"),
     "M43": (f"{STDIO}::test_a_child_sees_only_allowed_and_declared_variables", f"{HERE}::test_m43_a_server_has_nothing_of_the_gateways_environment_but_what_it_is_given"),
     "M44": (f"{STDIO}::test_secrets_are_hidden_in_what_a_server_writes", "tests/mcp/test_config.py::test_no_form_of_the_config_shows_a_secret", f"{HERE}::test_m44_no_secret_of_a_servers_config_is_told_anywhere", f"{HERE}::test_m44_a_tool_that_prints_its_environment_does_not_hand_out_the_hosts_keys"),
     "M45": (f"{HTTP}::test_a_redirect_to_another_origin_is_not_followed", f"{HERE}::test_m45_nothing_of_a_clients_headers_reaches_a_server_over_http"),
     "M46": (f"{HERE}::test_m46_each_limit_has_its_tests", f"{MODERN}::test_limits_name_the_fault", f"{STDIO}::test_progress_renews_the_time_of_a_call_up_to_the_maximum"),
-    "M47": (f"{SEARCH}::test_the_right_one_of_five_hundred_is_found", f"{GATEWAY}::test_search_mode_shows_three_tools_and_finds_the_right_one_of_500", f"{GATEWAY}::test_search_finds_and_calls_nothing_that_the_caller_may_not_use"),
-    "M48": (f"{GATEWAY}::test_every_call_leaves_one_record_with_decision_rule_hash_and_duration", f"{TOOL_RECORD}::test_a_line_says_who_asked_for_what_and_what_decided", f"{HERE}::test_m48_every_call_leaves_one_line"),
+    "M47": (f"{SEARCH}::test_the_right_one_of_five_hundred_is_found", f"{CALLS}::test_search_mode_lists_three_tools_and_finds_the_right_one_of_500", f"{CALLS}::test_search_finds_and_calls_only_permitted_tools"),
+    "M48": (f"{CALL_RECORDING}::test_every_call_has_one_record_with_decision_rule_hash_and_duration", f"{TOOL_RECORD}::test_a_line_says_who_asked_for_what_and_what_decided", f"{HERE}::test_m48_every_call_leaves_one_line"),
     "M49": ("benchmarks/tools.py::verdict", f"{HERE}::test_m49_ten_servers_that_nobody_called_cost_no_memory"),
     "M50": (f"{SEALED}::test_a_tool_that_names_a_destination_is_refused_at_its_path", f"{MEMBERS}::test_anthropic_calls_no_server_of_the_agents", f"{HERE}::test_m50_a_provider_is_told_of_no_tool_server_that_an_agent_names"),
 }  # fmt: skip
@@ -107,22 +117,22 @@ LIMITS: dict[str, str] = {
     "max_message, over HTTP": f"{MODERN}::test_limits_name_the_fault",
     "max_message, of a line": f"{CLIENT_STDIO}::test_a_line_over_the_limit_ends_the_connection_with_an_error_and_nothing_else",
     "max_depth": f"{MODERN}::test_limits_name_the_fault",
-    "of a tool's schema": f"{CATALOG}::test_schemas_that_are_too_large_or_too_deep_are_left_out",
+    "of a tool's schema": f"{USABLE_CATALOG}::test_schemas_that_are_too_large_or_too_deep_are_left_out",
     "max_result": f"{STDIO}::test_a_result_beyond_the_limit_becomes_an_error_that_says_so",
-    "max_in_flight": f"{GATEWAY}::test_a_caller_at_its_limit_is_told_when_to_come_again_and_others_are_not",
+    "max_in_flight": f"{RUNNING_CALLS}::test_a_caller_at_its_limit_gets_a_retry_time_and_others_are_served",
     "max_server_in_flight": f"{STDIO}::test_too_many_calls_at_once_are_refused_and_not_queued",
     "timeout": f"{STDIO}::test_a_call_that_is_never_answered_ends_in_time_and_is_cancelled_at_the_server",
     "max_call_time": f"{STDIO}::test_progress_renews_the_time_of_a_call_up_to_the_maximum",
     "max_pages": f"{STDIO}::test_a_cursor_cycle_and_endless_pages_end_with_a_warning",
     "max_sessions": f"{SESSIONS}::test_sessions_are_bounded_and_one_that_was_left_makes_room",
     "session_idle": f"{SESSIONS}::test_an_idle_session_ends_and_one_that_is_listened_to_does_not",
-    "of what is kept of a stream": f"{SESSIONS}::test_what_is_kept_of_a_stream_is_bounded",
+    "of what is kept of a stream": f"{CLIENTS_SESSION_HTTP}::test_what_is_kept_of_a_stream_is_bounded",
     "max_processes": f"{STDIO}::test_scopes_have_processes_of_their_own_within_the_bound",
     "start_timeout": f"{FAULTS}::test_a_server_that_hangs_at_its_start_holds_up_nobody_else",
     "probe_timeout": f"{STDIO}::test_a_server_that_does_not_answer_the_probe_is_started_anew_without_it",
     "idle_stop": f"{STDIO}::test_an_idle_server_is_stopped_and_comes_back_and_listing_starts_nothing",
-    "log messages a second": f"{ERA_TRANSLATION}::test_so_many_log_messages_a_second_and_no_more",
-    "subscriptions of a caller": f"{SUBSCRIPTIONS}::test_a_caller_has_so_many_subscriptions_and_no_more",
+    "log messages a second": f"{PROGRESS_SINK}::test_log_messages_have_a_rate_limit",
+    "subscriptions of a caller": f"{STREAMS}::test_the_subscriptions_of_a_caller_are_limited",
 }
 """docs/reference/mcp-protocol.md#search-mode-and-limits, the second table."""
 

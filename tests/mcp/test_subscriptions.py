@@ -2,40 +2,9 @@
 
 import asyncio
 
-from modelplex.mcp.constants import META_SUBSCRIPTION, Json, McpReply, Unavailable
-from modelplex.mcp.streams import MAX_SUBSCRIPTIONS
-from tests.mcp.harness import WAIT, Harness, ScriptedClient, ScriptedServer, error, result, tool
-
-TOOLS = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
-ALL: Json = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
-
-
-def files(name: str = "fs", uri: str = "file:///a") -> ScriptedServer:
-    return ScriptedServer(
-        name,
-        tools=[tool("x")],
-        resources=[{"uri": uri, "name": "a"}],
-        capabilities={"tools": {}, "resources": {"subscribe": True}},
-    )
-
-
-class Listening:
-    """One modern subscription."""
-
-    def __init__(self, harness: Harness, guest: ScriptedClient, wanted: Json, *, id: str | int = 1) -> None:
-        message = guest.message("subscriptions/listen", {"notifications": wanted}, id=id)
-        self.task: asyncio.Task[McpReply] = asyncio.create_task(harness.gateway.request(guest, message))
-        self.guest = guest
-
-    async def begun(self) -> Json:
-        await asyncio.wait_for(self.guest.notified.wait(), WAIT)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        return self.guest.notifications[0]
-
-    async def end(self) -> None:
-        self.task.cancel()
-        await asyncio.wait([self.task])
+from modelplex.mcp.constants import META_SUBSCRIPTION, Json
+from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, error, result, tool
+from tests.mcp.listening import ALL, TOOLS, Listening, files
 
 
 async def test_a_change_of_one_server_reaches_subscribers_of_both_eras_once() -> None:
@@ -53,25 +22,6 @@ async def test_a_change_of_one_server_reaches_subscribers_of_both_eras_once() ->
     await listening.end()
     harness.servers["fs"].says("notifications/tools/list_changed")
     assert len(new.notifications) == 2
-
-
-async def test_who_may_not_see_a_server_is_not_told_of_it() -> None:
-    harness = Harness(files(), ScriptedServer("other", tools=[tool("y")]))
-    blind = harness.opened(ScriptedClient("legacy", session="a", tools=("other__*",)))
-    elsewhere = harness.opened(ScriptedClient("legacy", session="b"), server="other")
-    harness.servers["fs"].says("notifications/tools/list_changed")
-    assert blind.channel == []
-    assert elsewhere.channel == []
-    harness.servers["other"].says("notifications/tools/list_changed")
-    assert blind.channel == elsewhere.channel == [TOOLS]
-
-
-async def test_the_tools_of_search_mode_never_change() -> None:
-    harness = Harness(files(), search="on")
-    guest = harness.opened(ScriptedClient("legacy"))
-    harness.servers["fs"].says("notifications/tools/list_changed")
-    harness.servers["fs"].says("notifications/resources/list_changed")
-    assert [each["method"] for each in guest.channel] == ["notifications/resources/list_changed"]
 
 
 async def test_equal_subscription_ids_of_two_clients_never_mix() -> None:
@@ -117,32 +67,6 @@ async def test_a_session_watches_a_resource_until_it_says_otherwise_or_ends() ->
     assert server.watched == {"": frozenset()}
 
 
-async def test_a_caller_has_so_many_subscriptions_and_no_more() -> None:
-    harness = Harness(files())
-    running = [Listening(harness, ScriptedClient(), ALL, id=number) for number in range(MAX_SUBSCRIPTIONS)]
-    for each in running:
-        await each.begun()
-    refused = await harness.ask(ScriptedClient(), "subscriptions/listen", {"notifications": ALL})
-    assert error(refused)["data"]["reason"] == "limit"
-    for each in running:
-        await each.end()
-
-
-async def test_a_gateway_that_stops_ends_subscriptions_with_their_result() -> None:
-    harness = Harness(files())
-    guest = ScriptedClient()
-    listening = Listening(harness, guest, ALL, id="x")
-    await listening.begun()
-    await harness.gateway.close()
-    reply = await asyncio.wait_for(listening.task, WAIT)
-    assert result(reply)["_meta"][META_SUBSCRIPTION] == "x"
-    assert result(reply)["resultType"] == "complete"
-    assert harness.servers["fs"].closed
-
-
-# --- a session's own process
-
-
 async def test_a_session_that_is_served_by_an_elder_hears_of_the_resources_there() -> None:
     about: Json = {"tools": {}, "resources": {"subscribe": True}}
     listed = [{"uri": "file:///a", "name": "a"}]
@@ -163,23 +87,3 @@ async def test_a_session_that_is_served_by_an_elder_hears_of_the_resources_there
     await harness.ask(asked, "resources/unsubscribe", {"uri": "file:///a"})
     assert legacy_server.watched[scope] == frozenset()
     assert main.watched[""] == {"file:///a"}
-
-
-async def test_what_changes_at_an_elder_is_asked_of_the_server_before_it_is_told() -> None:
-    main = ScriptedServer("a", era="modern", allow=("elicitation",))
-    legacy_server = ScriptedServer("a", allow=("elicitation",))
-    harness = Harness(main, legacy_servers=[legacy_server])
-    guest = harness.opened(ScriptedClient("legacy"))
-    for _ in range(3):
-        legacy_server.says("notifications/tools/list_changed", scope="session:x")
-    assert guest.channel == []
-    async with asyncio.timeout(WAIT):
-        while not guest.channel:
-            await asyncio.sleep(0)
-    assert main.listed == 1
-    assert [each["method"] for each in guest.channel] == ["notifications/tools/list_changed"]
-    main.fails = Unavailable("gone", server="a", reason="lost")
-    legacy_server.says("notifications/prompts/list_changed", scope="session:x")
-    async with asyncio.timeout(WAIT):
-        while len(guest.channel) < 2:
-            await asyncio.sleep(0)

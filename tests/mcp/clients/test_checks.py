@@ -22,7 +22,7 @@ from modelplex.mcp.clients.checks import (
     read,
     same_arguments,
 )
-from modelplex.mcp.clients.http_request import McpHeaders, accepted, read_head
+from modelplex.mcp.clients.http_request import McpHeaders
 from tests.mcp.clients.scripted import call, enveloped, request
 
 values = st.recursive(
@@ -83,37 +83,6 @@ def test_depth_is_counted_in_levels(depth: int, fits: bool) -> None:
         found = read(body, max_depth=8)
         assert isinstance(found, ProtocolRefusal) != fits
     assert not isinstance(read(b'["' + b"[" * 100 + b'"]', max_depth=8), ProtocolRefusal)
-
-
-@pytest.mark.parametrize(
-    ("accept", "json", "events"),
-    [
-        ("", False, False),
-        ("*/*", True, True),
-        ("application/json", True, False),
-        ("Application/JSON; charset=utf-8, TEXT/event-stream", True, True),
-        ("text/event-stream;q=0.5,application/*;q=0", False, True),
-        ("text/html", False, False),
-    ],
-)
-def test_accept_is_read_by_media_type(accept: str, json: bool, events: bool) -> None:
-    found = accepted(accept)
-    assert (found.json, found.events) == (json, events)
-
-
-def test_headers_are_kept_as_often_as_they_came() -> None:
-    head = read_head(
-        [
-            (b"accept", b"a/b"),
-            (b"accept", b"c/d"),
-            (b"mcp-session-id", b"x"),
-            (b"mcp-session-id", b"y"),
-            (b"mcp-param-a", b" 1 "),
-        ]
-    )
-    assert head.accept == "a/b,c/d"
-    assert head.session == "", "of two sessions none is meant"
-    assert head.arguments == (("a", "1"),)
 
 
 @pytest.mark.parametrize(

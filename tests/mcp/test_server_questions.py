@@ -1,0 +1,158 @@
+"""Requests of servers to their clients during a call."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelplex.mcp.constants import (
+    INVALID_PARAMS,
+    META_RELATED,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    Era,
+    Json,
+    McpReply,
+)
+from tests.mcp.harness import (
+    ANSWER,
+    ELICIT,
+    Harness,
+    ScriptedClient,
+    ScriptedServer,
+    Sent,
+    allowing,
+    asking_legacy_server,
+    asking_server,
+    error,
+    result,
+    text,
+    tool,
+)
+from tests.mcp.task_servers import KNOWS, OLD, Tasker, made, old, tasking
+
+ERAS: tuple[Era, Era] = ("legacy", "modern")
+
+
+@pytest.mark.parametrize("client", ERAS)
+async def test_a_modern_server_gets_no_capability_unless_the_host_allows_it(client: Era) -> None:
+    server = asking_server(ELICIT)
+    harness = Harness(server)
+    guest = ScriptedClient(client, capabilities={"elicitation": {}, "sampling": {}, "roots": {}})
+    reply = await harness.call(guest, "s__x")
+    assert server.sent[0].capabilities == {}
+    assert result(reply)["isError"] is True
+    assert "does not allow" in text(reply)
+    assert guest.questions == []
+
+
+async def test_a_modern_client_without_the_capability_gets_its_name() -> None:
+    reply = await Harness(asking_server(ELICIT)).call(ScriptedClient(), "s__x")
+    assert error(reply)["code"] == MISSING_CAPABILITY
+    assert error(reply)["data"] == {"requiredCapabilities": {"elicitation": {}}}
+
+
+async def test_a_modern_servers_missing_capability_is_the_clients_or_the_hosts() -> None:
+    async def script(sent: Sent) -> McpReply:
+        return McpReply.failed(MISSING_CAPABILITY, "no", {"requiredCapabilities": {"sampling": {}}})
+
+    harness = Harness(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
+    assert error(await harness.call(ScriptedClient(), "s__x"))["code"] == MISSING_CAPABILITY
+    assert "does not allow" in text(await harness.call(ScriptedClient(capabilities={"sampling": {}}), "s__x"))
+
+
+async def test_a_question_to_a_legacy_client_is_refused_unless_the_host_allows_it() -> None:
+    guest = ScriptedClient("legacy", capabilities={"elicitation": {}})
+    reply = await Harness(asking_legacy_server()).call(guest, "s__x")
+    assert str(METHOD_NOT_FOUND) in text(reply)
+    assert guest.questions == []
+
+
+async def test_url_elicitation_is_refused() -> None:
+    async def script(sent: Sent) -> McpReply:
+        assert sent.on_request is not None
+        answer = await sent.on_request("elicitation/create", {"mode": "url", "url": "https://example.org"})
+        return McpReply(result={"content": [{"type": "text", "text": str(answer.error)}]})
+
+    server = allowing(ScriptedServer("s", tools=[tool("x")], script=script), "elicitation")
+    guest = ScriptedClient("legacy", capabilities={"elicitation": {"form": {}, "url": {}}})
+    assert str(METHOD_NOT_FOUND) in text(await Harness(server).call(guest, "s__x"))
+    assert guest.questions == []
+
+
+async def test_a_modern_servers_questions_are_relayed_to_a_legacy_client() -> None:
+    server = allowing(asking_server(ELICIT, state="st"), "elicitation")
+    guest = ScriptedClient(
+        "legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(ANSWER)}
+    )
+    assert text(await Harness(server).call(guest, "s__x")) == str({"q0": ANSWER}) + " st"
+    assert guest.questions == [(ELICIT["method"], ELICIT["params"])]
+    assert server.sent[0].capabilities == {"elicitation": {"form": {}}}
+
+
+async def test_questions_pass_to_a_modern_client_and_its_answers_come_back() -> None:
+    server = allowing(asking_server(ELICIT, state="their state"), "elicitation")
+    harness = Harness(server)
+    guest = ScriptedClient(capabilities={"elicitation": {}})
+    first = result(await harness.call(guest, "s__x"))
+    assert first["resultType"] == "input_required"
+    assert first["inputRequests"] == {"q0": ELICIT}
+    assert first["requestState"] != "their state"
+    done = await harness.call(
+        guest, "s__x", inputResponses={"q0": ANSWER}, requestState=first["requestState"]
+    )
+    assert text(done) == str({"q0": ANSWER}) + " their state"
+    assert server.sent[1].params["requestState"] == "their state"
+
+
+async def test_a_question_of_a_task_names_the_task_to_client_and_server() -> None:
+    answered: list[McpReply] = []
+    tasker = Tasker()
+
+    async def asks(sent: Sent) -> McpReply:
+        if sent.method == "tasks/result":
+            assert sent.on_request is not None
+            question = {"message": "which?", "_meta": {META_RELATED: {"taskId": "t1"}}}
+            answered.append(await sent.on_request("elicitation/create", question))
+            assert sent.on_notification is not None
+            logged = {"level": "info", "data": "x", "_meta": {META_RELATED: {"taskId": "t1"}}}
+            sent.on_notification({"jsonrpc": "2.0", "method": "notifications/message", "params": logged})
+        return await tasker(sent)
+
+    harness = Harness(
+        tasking("a", script=asks, allow=("tasks", "elicitation"), capabilities={**OLD, "logging": {}})
+    )
+    yes = {"elicitation/create": McpReply(result={"action": "decline"})}
+    guest = harness.opened(old(capabilities={"elicitation": {}}, answers=yes))
+    name = await made(harness, guest)
+    scope = harness.servers["a"].sent[0].scope
+    assert scope.startswith("session:")
+    await harness.ask(guest, "tasks/result", {"taskId": name})
+    assert guest.questions[0][1]["_meta"] == {META_RELATED: {"taskId": name}}
+    assert answered[0].result == {"action": "decline", "_meta": {META_RELATED: {"taskId": "t1"}}}
+    assert guest.notifications[0]["params"]["_meta"] == {META_RELATED: {"taskId": name}}
+    assert harness.servers["a"].sent[1].scope == scope
+    harness.gateway.close_session(guest)
+    later = old(capabilities={"elicitation": {}}, session="s9")
+    assert error(await harness.ask(later, "tasks/get", {"taskId": name}))["code"] == INVALID_PARAMS
+
+
+async def test_the_input_requests_of_a_task_go_to_the_client_as_far_as_the_host_allows() -> None:
+    tasker = Tasker("modern")
+    harness = Harness(tasking("c", "modern", script=tasker, allow=("tasks", "elicitation"), roots=("/work",)))
+    guest = ScriptedClient(capabilities={**KNOWS, "elicitation": {}})
+    name = await made(harness, guest, "c__work")
+    form = {"method": "elicitation/create", "params": {"message": "?"}}
+    tasker.waiting = {"status": "input_required", "inputRequests": {"r": {"method": "roots/list"}, "e": form}}
+    assert result(await harness.ask(guest, "tasks/get", {"taskId": name}))["inputRequests"] == {"e": form}
+    update = harness.servers["c"].sent[-1]
+    assert (update.method, update.params["taskId"]) == ("tasks/update", "t1")
+    assert update.params["inputResponses"]["r"]["roots"][0]["uri"] == "file:///work"
+    answers: Json = {"e": {"action": "accept", "content": {}}, "r": {"roots": [{"uri": "file:///etc"}]}}
+    await harness.ask(guest, "tasks/update", {"taskId": name, "inputResponses": answers})
+    assert harness.servers["c"].sent[-1].params == {
+        "taskId": "t1",
+        "inputResponses": {"e": {"action": "accept", "content": {}}},
+    }
+    tasker.waiting = {"inputRequests": {"s": {"method": "sampling/createMessage", "params": {}}}}
+    told = await harness.ask(guest, "tasks/get", {"taskId": name})
+    assert told.reason in ("capability", "policy")
