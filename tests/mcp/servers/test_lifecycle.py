@@ -1,17 +1,7 @@
 import pytest
 
 from modelplex.mcp.servers import lifecycle
-from modelplex.mcp.servers.lifecycle import (
-    Cataloged,
-    Disabled,
-    Life,
-    Needed,
-    Quarantined,
-    Ready,
-    Revived,
-    StartFailed,
-    StoppedIdle,
-)
+from modelplex.mcp.servers.lifecycle import Life, StartFailed
 
 
 def lived(*events: lifecycle.Event, at: float = 0.0, life: Life | None = None) -> Life:
@@ -22,58 +12,58 @@ def lived(*events: lifecycle.Event, at: float = 0.0, life: Life | None = None) -
 
 
 def test_a_catalogue_a_start_and_a_stop() -> None:
-    assert lived(Cataloged()).state == "cataloged"
-    assert lived(Cataloged(), Needed()).state == "starting"
-    assert lived(Needed(), Ready()).state == "ready"
-    assert lived(Needed(), Ready(), StoppedIdle()).state == "idle_stopped"
-    assert lived(Needed(), Ready(), StoppedIdle(), Needed()).state == "starting"
+    assert lived("cataloged").state == "cataloged"
+    assert lived("cataloged", "needed").state == "starting"
+    assert lived("needed", "ready").state == "ready"
+    assert lived("needed", "ready", "stopped").state == "idle_stopped"
+    assert lived("needed", "ready", "stopped", "needed").state == "starting"
 
 
 def test_each_failure_doubles_the_wait_up_to_the_bound() -> None:
     life, now, waits = Life(), 0.0, list[float]()
     for _ in range(9):
         now += 100  # so far apart that there is no crash loop
-        life = lived(Needed(), StartFailed("x"), life=Life(life.state, life.failures, 0.0), at=now)
+        life = lived("needed", StartFailed("x"), life=Life(life.state, life.failures, 0.0), at=now)
         waits.append(life.until - now)
     assert waits[:3] == [0.5, 1.0, 2.0]
     assert max(waits) <= lifecycle.MAX_BACKOFF
-    assert lived(Needed(), StartFailed("x", random=1.0)).until == 0.5 * (1 - lifecycle.JITTER)
+    assert lived("needed", StartFailed("x", random=1.0)).until == 0.5 * (1 - lifecycle.JITTER)
 
 
 def test_nothing_starts_before_the_wait_is_over() -> None:
-    life = lived(Needed(), StartFailed("broken"))
+    life = lived("needed", StartFailed("broken"))
     assert (life.state, life.error) == ("backoff", "broken")
     assert life.wait(0.2) == pytest.approx(0.3)
-    assert lifecycle.next(life, Needed(), 0.4).state == "backoff"
-    assert lifecycle.next(life, Needed(), 0.6).state == "starting"
+    assert lifecycle.next(life, "needed", 0.4).state == "backoff"
+    assert lifecycle.next(life, "needed", 0.6).state == "starting"
 
 
 def test_five_failures_are_a_crash_loop_that_ends_by_time_or_command() -> None:
     life = Life()
     for n in range(lifecycle.CRASHES):
-        life = lived(Needed(), StartFailed("x"), life=life, at=n * 40.0)
+        life = lived("needed", StartFailed("x"), life=life, at=n * 40.0)
     assert life.state == "crash_loop"
-    assert lifecycle.next(life, Needed(), 200.0).state == "crash_loop"
-    rested = lifecycle.next(life, Needed(), life.until)
+    assert lifecycle.next(life, "needed", 200.0).state == "crash_loop"
+    rested = lifecycle.next(life, "needed", life.until)
     assert (rested.state, rested.failures) == ("starting", ())
-    assert lifecycle.next(life, Revived(), 200.0) == Life("idle_stopped")
+    assert lifecycle.next(life, "revived", 200.0) == Life("idle_stopped")
 
 
 def test_failures_of_long_ago_do_not_count() -> None:
     life = Life()
     for n in range(12):
-        life = lived(Needed(), Ready(), StartFailed("x"), life=life, at=n * lifecycle.CRASH_WINDOW / 3)
+        life = lived("needed", "ready", StartFailed("x"), life=life, at=n * lifecycle.CRASH_WINDOW / 3)
         assert life.state == "backoff"
 
 
 def test_what_the_config_or_the_host_forbids_stays_so() -> None:
-    for event in (Disabled(), Quarantined()):
-        life = lived(Needed(), Ready(), event)
-        assert lived(Needed(), Ready(), StartFailed("x"), StoppedIdle(), life=life) == life
-    assert lived(Quarantined(), Revived()).state == "idle_stopped"
-    assert lived(Disabled(), Revived()).state == "disabled"
+    for event in ("disabled", "quarantined"):
+        life = lived("needed", "ready", event)
+        assert lived("needed", "ready", StartFailed("x"), "stopped", life=life) == life
+    assert lived("quarantined", "revived").state == "idle_stopped"
+    assert lived("disabled", "revived").state == "disabled"
 
 
 def test_a_late_event_of_what_was_stopped_changes_nothing() -> None:
-    stopped = lived(Needed(), Ready(), StoppedIdle())
-    assert lived(StartFailed("x"), Ready(), life=stopped) == stopped
+    stopped = lived("needed", "ready", "stopped")
+    assert lived(StartFailed("x"), "ready", life=stopped) == stopped

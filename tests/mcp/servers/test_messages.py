@@ -2,10 +2,15 @@
 
 import pytest
 
+from modelplex.config.settings import McpConfig
 from modelplex.mcp.constants import INTERNAL_ERROR, Json
-from modelplex.mcp.servers.messages import read_messages
+from modelplex.mcp.servers.messages import MessageReader
 
 VALUES = b"{}," * 100
+
+
+def read_messages(data: bytes, *, limit: int) -> list[Json]:
+    return MessageReader(McpConfig(max_result=limit)).read(data)
 
 
 @pytest.mark.parametrize("odd", [rb"\udce9", rb"\ud83d", b"\xe9", b"\xed\xb3\xa9", rb"\udce9" + b"\xe9"])

@@ -9,60 +9,74 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from modelplex.mcp.constants import Era, Json, NotificationHandler, RequestHandler
 
 
-class ConnectionLost(Exception):
-    """The connection has ended, or the server sends invalid messages. `sentence` is for people."""
+class ServerError(Exception):
+    """A server cannot be used. `sentence` is for people."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.sentence = sentence
 
 
-class HttpRefused(Exception):
+class ConnectionLost(ServerError):
+    """The connection has ended, or the server sends invalid messages."""
+
+
+class SessionGone(ServerError):
+    """The session of a legacy HTTP server has expired; the last message was not processed."""
+
+    def __init__(self) -> None:
+        super().__init__("It has ended the session.")
+
+
+class HttpRefused(ServerError):
     """An HTTP server responded with a status and no message. This alone does not tell the era."""
 
     def __init__(self, sentence: str, *, status: int, retry_after: float | None = None) -> None:
         super().__init__(sentence)
-        self.sentence = sentence
         self.status = status
         self.retry_after = retry_after
 
 
-class SessionGone(Exception):
-    """The session of a legacy HTTP server has expired; the last message was not processed."""
+class RequestOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller may add to a request.
 
-
-class PendingRequest:
-    """One request in flight. `token` is the client's progress token. `renew` extends the timeout:
-    `renew(True)` at progress, `renew(False)` while a request of the server is open.
+    on_notification  takes the progress (with the caller's own token) and the log messages of the
+                     request
+    on_request       answers requests that a legacy server makes of its client meanwhile; None
+                     refuses them with -32601
+    capabilities     what a modern server may request in its response; a legacy server got the
+                     config's at its start
+    log_level        the lowest level of log messages; None is no messages
+    client_version   the client's revision, used for a modern server that supports it
     """
 
-    __slots__ = ("headers", "id", "log_level", "method", "on_notification", "on_request", "renew", "token")
+    on_notification: NotificationHandler | None = None
+    on_request: RequestHandler | None = None
+    capabilities: Json | None = None
+    log_level: str | None = None
+    client_version: str | None = None
 
-    def __init__(
-        self,
-        id: int,
-        method: str,
-        *,
-        on_notification: NotificationHandler | None = None,
-        on_request: RequestHandler | None = None,
-        log_level: str | None = None,
-        renew: Callable[[bool], None] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.id = id
-        self.method = method
-        self.on_notification = on_notification
-        self.on_request = on_request
-        self.log_level = log_level
-        self.renew = renew
-        self.headers = headers
-        self.token: object = None
 
-    def __repr__(self) -> str:
-        return f"<PendingRequest {self.id} {self.method}>"
+class PendingRequest(msgspec.Struct, eq=False):
+    """One request in flight.
+
+    token    the caller's progress token
+    renew    extends the timeout: `renew(True)` at progress, `renew(False)` while a request of the
+             server is open
+    headers  for a modern HTTP server
+    """
+
+    id: int
+    method: str
+    options: RequestOptions = RequestOptions()
+    renew: Callable[[bool], None] = lambda _: None
+    headers: Mapping[str, str] = {}
+    token: object = None
 
 
 Deliver = Callable[[Json, "PendingRequest | None"], None]

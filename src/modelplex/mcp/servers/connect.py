@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from modelplex.config.settings import McpConfig, McpServer
+from modelplex.config.settings import McpServer
 from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import Json
 from modelplex.mcp.servers.channel import Channel, ConnectionLost
 from modelplex.mcp.servers.endpoint_url import parse_endpoint_url
 from modelplex.mcp.servers.http_endpoint import HttpEndpoint
 from modelplex.mcp.servers.legacy_sse import SseChannel
+from modelplex.mcp.servers.messages import MessageReader
 from modelplex.mcp.servers.process_table import ProcessTable, environment, resolved
 from modelplex.mcp.servers.session import ServerSession, client_capabilities
 from modelplex.mcp.servers.stdio import ServerCommand, StdioChannel, WriteLine
@@ -39,11 +40,10 @@ async def open_session(
 
 async def stdio_channel(
     config: McpServer,
-    limits: McpConfig,
+    messages: MessageReader,
     *,
     environ: Mapping[str, str],
     children: ProcessTable,
-    hide: Callable[[bytes], bytes],
     write_line: WriteLine,
 ) -> StdioChannel:
     """A channel to a new process, not started yet. Raises ConnectionLost if there is no such
@@ -58,21 +58,12 @@ async def stdio_channel(
     return StdioChannel(
         ServerCommand(argv=argv, env=env, cwd=config.cwd, network=config.network),
         children=children,
-        max_result=limits.max_result,
-        cuts=limits.oversized == "cut",
-        hide=hide,
+        messages=messages,
         write_line=write_line,
     )
 
 
-def http_channel(
-    config: McpServer,
-    limits: McpConfig,
-    *,
-    client: HttpClient,
-    hide: Callable[[bytes], bytes],
-    sse: bool,
-) -> Channel:
+def http_channel(config: McpServer, messages: MessageReader, *, client: HttpClient, sse: bool) -> Channel:
     """A channel to the server's URL; `sse` is HTTP+SSE of 2024-11-05. Raises ConnectionLost if the
     URL is not valid.
     """
@@ -84,8 +75,6 @@ def http_channel(
         client,
         url,
         headers={name: value.reveal() for name, value in config.headers.items()},
-        max_result=limits.max_result,
-        cuts=limits.oversized == "cut",
-        hide=hide,
+        messages=messages,
     )
     return SseChannel(endpoint) if sse else HttpChannel(endpoint)

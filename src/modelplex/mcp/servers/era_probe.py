@@ -25,7 +25,7 @@ from modelplex.mcp.constants import (
     McpReply,
 )
 from modelplex.mcp.servers.cache import ServerEra
-from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, ServerError
 from modelplex.mcp.servers.session import ServerSession, is_supported
 
 LEGACY_STATUSES: Final = frozenset({400, 404, 405})
@@ -63,12 +63,8 @@ class Incompatible(msgspec.Struct, frozen=True):
 ProbeResult: TypeAlias = Modern | ModernRetry | Legacy | Incompatible
 
 
-class NoCommonEra(Exception):
+class NoCommonEra(ServerError):
     """The server and the gateway have no revision in common."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
 
 
 def interpret_probe(reply: McpReply, *, version: str) -> ProbeResult:

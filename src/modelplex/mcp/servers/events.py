@@ -41,16 +41,13 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
     scope: str = ""
 
 
-class ProcessOutput:
+class ProcessOutput(msgspec.Struct, eq=False):
     """Output of one process. `held` has the lines until the era is known; None logs each line at
     once. `level` overrides the log level.
     """
 
-    __slots__ = ("held", "level")
-
-    def __init__(self) -> None:
-        self.held: list[tuple[OutputKind, bytes]] | None = None
-        self.level: Level | None = None
+    held: list[tuple[OutputKind, bytes]] | None = None
+    level: Level | None = None
 
 
 class ServerEvents:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final, cast
 
 import msgspec
@@ -24,7 +24,7 @@ from modelplex.mcp.constants import Json
 from modelplex.mcp.servers.background import BackgroundTasks
 from modelplex.mcp.servers.channel import Channel, ConnectionLost, HttpRefused
 from modelplex.mcp.servers.endpoint_url import EndpointUrl
-from modelplex.mcp.servers.messages import LINE_FACTOR, read_json, read_messages
+from modelplex.mcp.servers.messages import MessageReader, read_json
 from modelplex.mcp.servers.sse_events import Event, EventReader, EventTooLong
 
 TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=86_400.0, idle=86_400.0)
@@ -49,28 +49,13 @@ class ConnectionNotMade(ConnectionLost):
 
 
 class HttpEndpoint:
-    """Sends requests to one URL with the headers of the config.
-
-    max_result  bytes of the largest result
-    cuts        pass larger results on, to be cut later
-    hide        masks the host's credentials in what the server sends
-    """
+    """Sends requests to one URL with the headers of the config."""
 
     def __init__(
-        self,
-        client: HttpClient,
-        url: EndpointUrl,
-        *,
-        headers: Mapping[str, str],
-        max_result: int,
-        cuts: bool = False,
-        hide: Callable[[bytes], bytes] = bytes,
+        self, client: HttpClient, url: EndpointUrl, *, headers: Mapping[str, str], messages: MessageReader
     ) -> None:
         self.url = url
-        self.hide = hide
-        self.max_read = max_result * LINE_FACTOR
-        """Bytes of a body or an event that are read."""
-        self._max_result = self.max_read if cuts else max_result
+        self.messages = messages
         self._client = client
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
@@ -129,27 +114,23 @@ class HttpEndpoint:
         except SendError as error:
             raise ConnectionLost(self._describe(error)) from None
         except EventTooLong:
-            raise ConnectionLost(f"It sent an event of more than {self.max_read} bytes.") from None
+            raise ConnectionLost(f"It sent an event of more than {self.messages.max_read} bytes.") from None
         finally:
             response.close()
 
     async def body(self, response: HttpResponse) -> bytes:
         """Raises ConnectionLost, or ResponseTooLarge above `max_read` bytes."""
         try:
-            return await response.body(limit=self.max_read)
+            return await response.body(limit=self.messages.max_read)
         except ResponseTooLarge:
             raise
         except SendError as error:
             raise ConnectionLost(self._describe(error)) from None
 
-    def messages(self, data: bytes) -> list[Json]:
-        """The messages of a body or an event."""
-        return read_messages(self.hide(data), limit=self._max_result)
-
     async def read_error(self, response: HttpResponse) -> Json | None:
         """The message with a JSON-RPC error in the body of an error response, or None."""
         try:
-            message: object = read_json(self.hide(await response.body(limit=MAX_IGNORED_BODY)))
+            message: object = read_json(self.messages.hide(await response.body(limit=MAX_IGNORED_BODY)))
         except (SendError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return None
         if isinstance(message, dict) and isinstance(cast("Json", message).get("error"), dict):
@@ -161,7 +142,7 @@ class HttpEndpoint:
         return error.without_address(self.url.origin, name="it")
 
     def reader(self) -> EventReader:
-        return EventReader(limit=self.max_read)
+        return EventReader(limit=self.messages.max_read)
 
 
 def is_event_stream(response: HttpResponse) -> bool:

@@ -7,56 +7,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.servers import era_probe, lifecycle
 from modelplex.mcp.servers.background import BackgroundTasks
-from modelplex.mcp.servers.cache import ServerEra
-from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, SessionGone
-from modelplex.mcp.servers.events import ServerEvents
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, ServerError
 from modelplex.mcp.servers.instance_subscriptions import InstanceSubscriptions
 from modelplex.mcp.servers.lifecycle import Life
-from modelplex.mcp.servers.process_table import NoRoom, ProcessTable
+from modelplex.mcp.servers.process_table import NoRoom
 from modelplex.mcp.servers.session import ServerSession
+
+if TYPE_CHECKING:
+    from modelplex.mcp.servers.server import ManagedServer
 
 IDLE_POLL_SECONDS: Final = 0.1
 """Seconds between two checks whether the last calls of a stopping server have ended."""
 
 
-class InstanceCatalog(Protocol):
-    """The catalog of an instance's server."""
-
-    known_era: ServerEra | None
-
-    async def ensure_loaded(self, instance: ServerInstance, session: ServerSession) -> None:
-        """Load the lists if none are known. Raises ConnectionLost."""
-        ...
-
-    async def refresh(
-        self, instance: ServerInstance, session: ServerSession, *, missed: bool = False
-    ) -> None: ...
-    async def store_era(self, era: ServerEra) -> None: ...
-
-
-class InstanceHost(Protocol):
-    """What an instance needs of its server."""
-
-    config: McpServer
-    limits: McpConfig
-    children: ProcessTable
-    events: ServerEvents
-
-    @property
-    def server_catalog(self) -> InstanceCatalog: ...
-    def now(self) -> float: ...
-    def random(self) -> float: ...
-    async def connect(self, instance: ServerInstance, *, sse: bool = False) -> ServerSession: ...
-
-
 class ServerInstance:
-    def __init__(self, host: InstanceHost, *, scope: str, life: Life) -> None:
+    def __init__(self, host: ManagedServer, *, scope: str, life: Life) -> None:
         self.scope = scope
         self.life = life
         self.session: ServerSession | None = None
@@ -144,7 +114,7 @@ class ServerInstance:
 
     async def _start(self) -> ServerSession | Unavailable:
         host = self._host
-        self.advance(lifecycle.Needed())
+        self.advance("needed")
         await self._closing.wait()
         session: ServerSession | None = None
         try:
@@ -167,27 +137,24 @@ class ServerInstance:
             if session is not None:
                 await asyncio.shield(asyncio.ensure_future(session.close()))
             host.children.free(self)
-            if not isinstance(error, _START_ERRORS):
-                self.advance(lifecycle.StoppedIdle())
+            if not isinstance(error, ServerError | TimeoutError | NoRoom):
+                self.advance("stopped")
                 raise
             return self._start_failed(error)
         self._started(session)
         await host.server_catalog.store_era(era)
         return session
 
-    def _start_failed(self, error: Exception) -> Unavailable:
+    def _start_failed(self, error: ServerError | TimeoutError | NoRoom) -> Unavailable:
         host = self._host
-        match error:
-            case NoRoom():
-                self.advance(lifecycle.StoppedIdle())
-                sentence = f"cannot be started: {host.children.limit} processes run, which is the limit."
-                return self.unavailable(sentence, "limit", retry_after=1.0)
-            case ConnectionLost() | HttpRefused() | era_probe.NoCommonEra():
-                reason = error.sentence
-            case TimeoutError():
-                reason = f"It was not ready within {host.limits.start_timeout:g} seconds."
-            case _:
-                reason = "Its session ended at once."
+        if isinstance(error, NoRoom):
+            self.advance("stopped")
+            sentence = f"cannot be started: {host.children.limit} processes run, which is the limit."
+            return self.unavailable(sentence, "limit", retry_after=1.0)
+        if isinstance(error, ServerError):
+            reason = error.sentence
+        else:
+            reason = f"It was not ready within {host.limits.start_timeout:g} seconds."
         self.advance(lifecycle.StartFailed(reason, host.random()))
         host.events.failed(self.scope, f"could not be started: {reason}")
         unauthorized = isinstance(error, HttpRefused) and error.status in {401, 403}
@@ -202,14 +169,14 @@ class ServerInstance:
         self.starts += 1
         self.started_at = self._host.now()
         self.subscriptions.reset()
-        self.advance(lifecycle.Ready())
+        self.advance("ready")
         session.channel.lost.add_done_callback(lambda lost: self._connection_lost(session, lost.result()))
         self.touch()
         self.background.start(self._resume(session))
 
     async def _resume(self, session: ServerSession) -> None:
         """After a start, renew the subscriptions and load lists that were only stored."""
-        with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
+        with contextlib.suppress(ServerError):
             await self.subscriptions.apply()
             await self._host.server_catalog.refresh(self, session)
 
@@ -226,7 +193,7 @@ class ServerInstance:
         """A legacy HTTP server ended its session. This is no failure; the next call starts a new
         one.
         """
-        self._end_session(session, lifecycle.StoppedIdle())
+        self._end_session(session, "stopped")
 
     def _end_session(self, session: ServerSession, event: lifecycle.Event) -> bool:
         """Close a session; False if it is not the present one."""
@@ -261,7 +228,7 @@ class ServerInstance:
         """Stop the instance; the next call starts it."""
         session, self.session = self.session, None
         self.started_at = None
-        self.advance(lifecycle.StoppedIdle())
+        self.advance("stopped")
         if session is not None:
             await asyncio.shield(self._close_session(session))
 
@@ -313,10 +280,3 @@ class ServerInstance:
             self._start_idle_timer(left)
         else:
             self.background.start(self.stop())
-
-
-_START_ERRORS: Final = (
-    *(ConnectionLost, HttpRefused, SessionGone),
-    *(era_probe.NoCommonEra, TimeoutError, NoRoom),
-)
-"""Errors of a start that make the server unavailable; others are bugs or a cancellation."""

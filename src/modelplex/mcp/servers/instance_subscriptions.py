@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from modelplex.mcp.constants import Json
 from modelplex.mcp.servers.background import BackgroundTasks
-from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, RequestOptions
 from modelplex.mcp.servers.session import ServerSession
 
 LISTEN_PAUSE: Final = 1.0
@@ -109,10 +109,9 @@ class InstanceSubscriptions:
         try:
             while not session.channel.lost.done():
                 with contextlib.suppress(ConnectionLost, HttpRefused):
+                    options = RequestOptions(on_notification=on_notification)
                     reply = await session.request(
-                        "subscriptions/listen",
-                        {"notifications": notifications},
-                        on_notification=on_notification,
+                        "subscriptions/listen", {"notifications": notifications}, options
                     )
                     if reply.error is not None:
                         self._warn(f"subscriptions/listen failed with error {reply.error['code']}.")

@@ -53,7 +53,7 @@ class SseChannel(DuplexChannel):
                     if event.name == "endpoint":
                         self._set_post_url(event.data.decode("utf-8", "replace"))
                     else:
-                        for message in self._endpoint.messages(event.data):
+                        for message in self._endpoint.messages.read(event.data):
                             self.receive(message)
             self.fail("It ended the stream.")
         except ConnectionLost as lost:

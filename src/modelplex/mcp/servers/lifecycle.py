@@ -49,43 +49,25 @@ class Life(msgspec.Struct, frozen=True):
         return max(0.0, self.until - now) if self.state in {"backoff", "crash_loop"} else 0.0
 
 
-class Cataloged(msgspec.Struct, frozen=True):
-    """The disk had a catalog."""
-
-
-class Needed(msgspec.Struct, frozen=True):
-    """A caller needs the instance."""
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """The start has finished."""
-
-
 class StartFailed(msgspec.Struct, frozen=True):
-    """The start failed, or the process exited or was lost."""
+    """The start failed, or the process exited or was lost. `random` is for the jitter, 0 to 1."""
 
     error: str
     random: float = 0.0
-    """Between 0 and 1, for the jitter."""
 
 
-class StoppedIdle(msgspec.Struct, frozen=True):
-    """Stopped because nobody called it."""
-
-
-class Revived(msgspec.Struct, frozen=True):
-    """The host's command: forget failures."""
-
-
-class Disabled(msgspec.Struct, frozen=True):
-    """By the config."""
-
-
-class Quarantined(msgspec.Struct, frozen=True):
-    """Its catalog waits for approval."""
-
-
-Event: TypeAlias = Cataloged | Needed | Ready | StartFailed | StoppedIdle | Revived | Disabled | Quarantined
+Event: TypeAlias = (
+    Literal[
+        "cataloged",  # the disk had a catalog
+        "needed",  # a caller needs the instance
+        "ready",  # the start has finished
+        "stopped",  # because nobody called it
+        "revived",  # by the host, to forget failures
+        "disabled",  # by the config
+        "quarantined",  # its catalog waits for approval
+    ]
+    | StartFailed
+)
 
 
 # All transitions have the same signature.
@@ -122,15 +104,15 @@ _STOPPED: Final = ("configured", "cataloged", "idle_stopped", "backoff", "crash_
 _RUNNING: Final = ("starting", "ready")
 _LIVING: Final = (*_STOPPED, *_RUNNING)
 
-_TABLE: Final[dict[tuple[State, type[Event]], Callable[[Life, Event, float], Life]]] = {
-    ("configured", Cataloged): _into("cataloged"),
-    **{(state, Needed): _start for state in _STOPPED},
-    ("starting", Ready): _into("ready"),
-    **{(state, StartFailed): _fail for state in _RUNNING},
-    **{(state, StoppedIdle): _into("idle_stopped") for state in _RUNNING},
-    **{(state, Revived): _forget for state in (*_STOPPED, "quarantined")},
-    **{(state, Disabled): _into("disabled") for state in (*_LIVING, "quarantined")},
-    **{(state, Quarantined): _into("quarantined") for state in _LIVING},
+_TABLE: Final[dict[tuple[State, str], Callable[[Life, Event, float], Life]]] = {
+    ("configured", "cataloged"): _into("cataloged"),
+    **{(state, "needed"): _start for state in _STOPPED},
+    ("starting", "ready"): _into("ready"),
+    **{(state, "failed"): _fail for state in _RUNNING},
+    **{(state, "stopped"): _into("idle_stopped") for state in _RUNNING},
+    **{(state, "revived"): _forget for state in (*_STOPPED, "quarantined")},
+    **{(state, "disabled"): _into("disabled") for state in (*_LIVING, "quarantined")},
+    **{(state, "quarantined"): _into("quarantined") for state in _LIVING},
 }
 
 
@@ -138,5 +120,5 @@ def next(life: Life, event: Event, now: float) -> Life:  # noqa: A001 - the buil
     """The life after this event at `now`, in seconds. An event that is not in the table for a state
     changes nothing.
     """
-    change = _TABLE.get((life.state, type(event)))
+    change = _TABLE.get((life.state, "failed" if isinstance(event, StartFailed) else event))
     return life if change is None else change(life, event, now)

@@ -6,16 +6,18 @@ PURE.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import msgspec
 
+from modelplex.config.settings import McpConfig
 from modelplex.dialects.core.surrogates import mended
 from modelplex.mcp.constants import INTERNAL_ERROR, Json
 
-LINE_FACTOR: Final = 4
-"""A line, body or event may be so many times larger than the largest result. A server that sends
-more is stopped.
+READ_FACTOR: Final = 4
+"""A line, body or event may be so many times larger than `max_result`. A server that sends more is
+stopped.
 """
 
 
@@ -36,20 +38,31 @@ _OUTLINE: Final = msgspec.json.Decoder(_Outline)
 _CONTENT: Final = msgspec.json.Decoder(_Content)
 
 
-def read_messages(data: bytes, *, limit: int) -> list[Json]:
-    """The messages of a line, body or event; a batch (2025-03-26) has several. Skips invalid ones.
+class MessageReader:
+    """Reads the messages of one server. `hide` masks the host's credentials in what it sends."""
 
-    Above `limit` bytes, a response is not decoded but replaced by an error with its size.
-    """
-    if data.lstrip()[:1] not in {b"{", b"["}:
-        return []
-    try:
-        value: object = read_json(data) if len(data) <= limit else _outline(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return []
-    values = cast("list[object]", value) if isinstance(value, list) else [value]
-    messages = [cast("Json", each) for each in values if isinstance(each, dict)]
-    return messages if len(data) <= limit else [_too_large(each, len(data), limit) for each in messages]
+    def __init__(self, limits: McpConfig, *, hide: Callable[[bytes], bytes] = bytes) -> None:
+        self.hide = hide
+        self.max_read = limits.max_result * READ_FACTOR
+        """Bytes of a line, body or event that are read."""
+        # A result that is cut later is passed on whole.
+        self._max_result = self.max_read if limits.oversized == "cut" else limits.max_result
+
+    def read(self, data: bytes) -> list[Json]:
+        """The messages of a line, body or event; a batch (2025-03-26) has several. Skips invalid
+        ones. A response above the limit is not decoded but replaced by an error with its size.
+        """
+        data = self.hide(data)
+        if data.lstrip()[:1] not in {b"{", b"["}:
+            return []
+        large = len(data) > self._max_result
+        try:
+            value: object = _outline(data) if large else read_json(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return []
+        values = cast("list[object]", value) if isinstance(value, list) else [value]
+        messages = [cast("Json", each) for each in values if isinstance(each, dict)]
+        return [_too_large(each, len(data), self._max_result) for each in messages] if large else messages
 
 
 def read_json(data: bytes) -> Any:

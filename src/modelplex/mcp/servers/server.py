@@ -30,12 +30,13 @@ from modelplex.mcp.constants import (
 )
 from modelplex.mcp.servers import lifecycle
 from modelplex.mcp.servers.cache import DiskCache
-from modelplex.mcp.servers.channel import Channel, ConnectionLost, HttpRefused, SessionGone
+from modelplex.mcp.servers.channel import Channel, RequestOptions, ServerError
 from modelplex.mcp.servers.connect import http_channel, open_session, stdio_channel
 from modelplex.mcp.servers.events import ServerEvent, ServerEvents
 from modelplex.mcp.servers.instance import ServerInstance
 from modelplex.mcp.servers.lifecycle import Life, State
 from modelplex.mcp.servers.listing import METHODS
+from modelplex.mcp.servers.messages import MessageReader
 from modelplex.mcp.servers.process_table import ProcessTable
 from modelplex.mcp.servers.server_catalog import ServerCatalog
 from modelplex.mcp.servers.server_request import LISTEN, ServerRequest, send
@@ -151,7 +152,7 @@ class ManagedServer:
         return await self.server_catalog.load_stored(self._environ)
 
     def _catalog_stored(self) -> None:
-        self._default_life = lifecycle.next(self._default_life, lifecycle.Cataloged(), self.now())
+        self._default_life = lifecycle.next(self._default_life, "cataloged", self.now())
 
     def set_late(self) -> None:
         self.server_catalog.set_late()
@@ -189,7 +190,8 @@ class ManagedServer:
         client_version: str | None = None,
     ) -> McpReply:
         """Send a request to the instance of a scope; starts it if needed. Cancelling the task
-        cancels the request at the server. See ServerRequest for the arguments.
+        cancels the request at the server. RequestOptions documents the arguments; `timeout` is in
+        seconds without progress.
 
         A `tools/call` is sent once. Only a tool that the config calls idempotent is sent a second
         time, if the server was lost.
@@ -206,15 +208,15 @@ class ManagedServer:
         if counts and self._in_flight >= self.limits.max_server_in_flight:
             sentence = f"has {self._in_flight} requests in flight, which is the limit."
             raise instance.unavailable(sentence, "limit", retry_after=1.0)
-        request = ServerRequest(
-            method=method,
-            params=params,
+        options = RequestOptions(
             on_notification=on_notification,
             on_request=on_request,
             capabilities=capabilities,
             log_level=log_level,
             client_version=client_version,
-            timeout=timeout or self.config.timeout,
+        )
+        request = ServerRequest(
+            method=method, params=params, options=options, timeout=timeout or self.config.timeout
         )
         self._in_flight += counts
         instance.in_flight += 1
@@ -231,7 +233,7 @@ class ManagedServer:
         """Send a notification to the running instance of that scope, if there is one."""
         instance = self._instances.get(scope)
         if instance is not None and instance.session is not None:
-            with contextlib.suppress(ConnectionLost, HttpRefused, SessionGone):
+            with contextlib.suppress(ServerError):
                 await instance.session.notify(method, params)
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
@@ -256,7 +258,7 @@ class ManagedServer:
             await instance.ready()
         try:
             await instance.subscriptions.apply()
-        except (ConnectionLost, HttpRefused, SessionGone):
+        except ServerError:
             raise instance.unavailable("was lost during the subscription.", "lost") from None
         instance.touch()
 
@@ -267,19 +269,19 @@ class ManagedServer:
     def revive(self) -> None:
         """Forget failures, so that the next call starts the server at once."""
         for instance in self._instances.values():
-            instance.advance(lifecycle.Revived())
+            instance.advance("revived")
 
     def quarantine(self) -> None:
         """Refuse every call until `approve`. Running requests go on."""
-        self._set_for_all(lifecycle.Quarantined())
+        self._set_for_all("quarantined")
 
     def approve(self) -> None:
         """End a quarantine."""
-        self._set_for_all(lifecycle.Revived())
+        self._set_for_all("revived")
 
     def disable(self) -> None:
         """Refuse every call for good."""
-        self._set_for_all(lifecycle.Disabled())
+        self._set_for_all("disabled")
 
     def _set_for_all(self, event: lifecycle.Event) -> None:
         self._default_life = lifecycle.next(self._default_life, event, self.now())
@@ -288,8 +290,8 @@ class ManagedServer:
             if self._default_life.state in {"disabled", "quarantined"}:
                 instance.background.start(instance.stop_when_idle())
             elif instance.session is not None:
-                instance.advance(lifecycle.Needed())
-                instance.advance(lifecycle.Ready())
+                instance.advance("needed")
+                instance.advance("ready")
 
     async def end_scope(self, scope: str) -> None:
         """Stop that scope's instance and forget it. Its running requests fail as lost."""
@@ -328,20 +330,19 @@ class ManagedServer:
         )
 
     async def _channel(self, scope: str, *, sse: bool) -> Channel:
-        hide = self._credentials.mask
+        messages = MessageReader(self.limits, hide=self._credentials.mask)
         if self.config.command is None:
             if self._client is None:
                 self._client = self._own_client = HttpClient()
-            return http_channel(self.config, self.limits, client=self._client, hide=hide, sse=sse)
+            return http_channel(self.config, messages, client=self._client, sse=sse)
         output = self.events.start_output(
             scope, hold=self.config.protocol == "auto" and self.server_catalog.known_era is None
         )
         return await stdio_channel(
             self.config,
-            self.limits,
+            messages,
             environ=self._environ,
             children=self.children,
-            hide=hide,
             write_line=lambda kind, line: self.events.add_line(kind, line, scope=scope, output=output),
         )
 

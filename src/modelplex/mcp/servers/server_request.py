@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from modelplex.config.settings import McpConfig, McpServer
-from modelplex.mcp.constants import HEADER_MISMATCH, Json, McpReply, NotificationHandler, RequestHandler
-from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, SessionGone
+from modelplex.mcp.constants import HEADER_MISMATCH, Json, McpReply
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, RequestOptions, SessionGone
 from modelplex.mcp.servers.header_params import argument_headers
 from modelplex.mcp.servers.http_endpoint import ConnectionNotMade
 from modelplex.mcp.servers.instance import ServerInstance
@@ -26,27 +26,13 @@ LISTEN: Final = "subscriptions/listen"
 
 
 class ServerRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request of the gateway. `params` are not changed.
-
-    on_notification  takes the progress (with the caller's own token) and the log messages of the
-                     request
-    on_request       answers requests that a legacy server makes of its client meanwhile; None
-                     refuses them with -32601
-    capabilities     what a modern server may request in its response; a legacy server got the
-                     config's at its start
-    log_level        the lowest level of log messages; None is no messages
-    client_version   the client's revision, used for a modern server that supports it
-    timeout          seconds without progress; `max_call_time` limits the whole request
-    repeated         it was sent again in a new session
+    """One request of the gateway. `timeout` in seconds without progress; `max_call_time` limits the
+    whole request. `repeated`: it was sent again in a new session.
     """
 
     method: str
     params: Json
-    on_notification: NotificationHandler | None
-    on_request: RequestHandler | None
-    capabilities: Json | None
-    log_level: str | None
-    client_version: str | None
+    options: RequestOptions
     timeout: float
     repeated: bool = False
 
@@ -127,15 +113,7 @@ async def _send_once(
             None if request.method == LISTEN else min(began + request.timeout, last)
         ) as bound:
             return await session.request(
-                request.method,
-                request.params,
-                on_notification=request.on_notification,
-                on_request=request.on_request,
-                capabilities=request.capabilities,
-                log_level=request.log_level,
-                version=request.client_version,
-                renew=renew,
-                headers=headers,
+                request.method, request.params, request.options, renew=renew, headers=headers
             )
     except TimeoutError:
         waited = loop.time() - began

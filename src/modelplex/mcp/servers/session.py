@@ -30,10 +30,8 @@ from modelplex.mcp.constants import (
     Era,
     Json,
     McpReply,
-    NotificationHandler,
-    RequestHandler,
 )
-from modelplex.mcp.servers.channel import Channel, PendingRequest
+from modelplex.mcp.servers.channel import Channel, PendingRequest, RequestOptions
 
 CLIENT: Final[Json] = {"name": "modelplex", "version": __version__}
 """The gateway's client info, whoever its own clients are."""
@@ -122,35 +120,26 @@ class ServerSession:
         self,
         method: str,
         params: Json,
+        options: RequestOptions | None = None,
         *,
-        on_notification: NotificationHandler | None = None,
-        on_request: RequestHandler | None = None,
-        capabilities: Json | None = None,
-        log_level: str | None = None,
-        version: str | None = None,
-        renew: Callable[[bool], None] | None = None,
+        renew: Callable[[bool], None] = lambda _: None,
         headers: Mapping[str, str] | None = None,
     ) -> McpReply:
         """Raises ConnectionLost, HttpRefused or SessionGone. Cancelling it cancels the request at
         the server. `renew`: see PendingRequest.
         """
-        pending = self._add_pending(
-            method,
-            on_notification=on_notification,
-            on_request=on_request,
-            log_level=log_level,
-            renew=renew,
-            headers=headers,
-        )
+        options = options or RequestOptions()
+        pending = self._add_pending(method, options=options, renew=renew, headers=headers or {})
         meta = dict(_object(params.get("_meta")))
         if "progressToken" in meta:
             pending.token = meta["progressToken"]
             meta["progressToken"] = pending.id
         if self.era == "modern":
+            version = options.client_version
             spoken = version if version in MODERN_VERSIONS else self.version
-            meta = self._envelope(meta, capabilities=capabilities or {}, version=spoken)
-            if log_level is not None:
-                meta[META_LOG_LEVEL] = log_level
+            meta = self._envelope(meta, capabilities=options.capabilities or {}, version=spoken)
+            if options.log_level is not None:
+                meta[META_LOG_LEVEL] = options.log_level
         sent = {key: value for key, value in params.items() if key != "_meta"}
         return await self._exchange(pending, {**sent, "_meta": meta} if meta else sent)
 
@@ -222,15 +211,15 @@ class ServerSession:
             self._on_unassigned(message)
         elif pending is None and META_SUBSCRIPTION in (meta := _object(params.get("_meta"))):
             owner = self._pending.get(cast("int", _id(meta[META_SUBSCRIPTION])))
-            if owner is not None and owner.on_notification is not None:
-                owner.on_notification(message)
+            if owner is not None:
+                _notify(owner, message)
         else:
             if pending is None and method == "notifications/message":
                 pending = self._log_owner()
             if pending is None:
                 self._on_unassigned(message)
-            elif pending.on_notification is not None:
-                pending.on_notification(message)
+            else:
+                _notify(pending, message)
 
     def _take_progress(self, message: Json, params: Json) -> None:
         """Pass progress on with the client's own token."""
@@ -244,14 +233,14 @@ class ServerSession:
             self._on_unassigned({**message, "params": {**params, "progressToken": own_token, "_meta": meta}})
         if pending is None or pending.token is None:
             return
-        if pending.renew is not None:
-            pending.renew(True)
-        if pending.on_notification is not None:
-            pending.on_notification({**message, "params": {**params, "progressToken": pending.token}})
+        pending.renew(True)
+        _notify(pending, {**message, "params": {**params, "progressToken": pending.token}})
 
     def _log_owner(self) -> PendingRequest | None:
         """The request that gets a log message on a shared stream: the only one that wants any."""
-        wanting = [each for each in self._pending.values() if each.on_notification and each.log_level]
+        wanting = [
+            each for each in self._pending.values() if each.options.on_notification and each.options.log_level
+        ]
         return wanting[-1] if wanting and (self._single_client or len(wanting) == 1) else None
 
     def _take_request(self, message: Json, pending: PendingRequest | None) -> None:
@@ -266,12 +255,11 @@ class ServerSession:
             return
         owner = pending if pending is not None else self._request_owner()
         is_full = len(self._server_requests) >= MAX_SERVER_REQUESTS or id_ in self._server_requests
-        if owner is None or owner.on_request is None or is_full:
+        if owner is None or owner.options.on_request is None or is_full:
             self._respond(id_, McpReply.failed(METHOD_NOT_FOUND, f"{method} is not answered here."))
             return
-        if owner.renew is not None:
-            owner.renew(False)
-        task = asyncio.ensure_future(owner.on_request(method, _object(message.get("params"))))
+        owner.renew(False)
+        task = asyncio.ensure_future(owner.options.on_request(method, _object(message.get("params"))))
         self._server_requests[id_] = task, owner
         task.add_done_callback(lambda _: self._request_done(id_, owner, task))
 
@@ -280,14 +268,13 @@ class ServerSession:
         pending = list(self._pending.values())
         if len(pending) != 1 and not self._single_client:
             return None
-        return next((each for each in reversed(pending) if each.on_request is not None), None)
+        return next((each for each in reversed(pending) if each.options.on_request is not None), None)
 
     def _request_done(self, id_: str | int, owner: PendingRequest, task: asyncio.Future[McpReply]) -> None:
         """Respond to a request of the server, also if its task was cancelled before it began: the
         server must not wait forever.
         """
-        if owner.renew is not None:
-            owner.renew(True)
+        owner.renew(True)
         reply = McpReply.failed(INTERNAL_ERROR, "The request was not answered.")
         if not task.cancelled():
             if (error := task.exception()) is None:
@@ -319,6 +306,11 @@ def client_capabilities(allow: tuple[str, ...], roots: tuple[str, ...]) -> Json:
 def is_supported(result: Json | None) -> bool:
     """Whether the result of `initialize` names a supported revision."""
     return result is not None and result.get("protocolVersion") in LEGACY_VERSIONS
+
+
+def _notify(pending: PendingRequest, message: Json) -> None:
+    if pending.options.on_notification is not None:
+        pending.options.on_notification(message)
 
 
 def _object(value: object) -> Json:

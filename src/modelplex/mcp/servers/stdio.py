@@ -14,7 +14,7 @@ import msgspec
 
 from modelplex.mcp.constants import Json
 from modelplex.mcp.servers.channel import ConnectionLost, DuplexChannel
-from modelplex.mcp.servers.messages import LINE_FACTOR, read_messages
+from modelplex.mcp.servers.messages import MessageReader
 from modelplex.mcp.servers.network_namespace import EXIT_NO_NAMESPACE
 from modelplex.mcp.servers.process_table import ProcessTable
 from modelplex.mcp.servers.server_process import ServerProcess
@@ -38,31 +38,21 @@ class ServerCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StdioChannel(DuplexChannel):
-    """A channel to a new process.
-
-    max_result  bytes of the largest result
-    cuts        pass larger results on, to be cut later
-    write_line  takes lines that are no messages
-    hide        masks the host's credentials in what the server writes
-    """
+    """A channel to a new process. `write_line` takes lines that are no messages."""
 
     def __init__(
         self,
         command: ServerCommand,
         *,
         children: ProcessTable,
-        max_result: int,
+        messages: MessageReader,
         write_line: WriteLine,
-        cuts: bool = False,
-        hide: Callable[[bytes], bytes] = bytes,
     ) -> None:
         super().__init__()
         self._command = command
         self._children = children
-        self._max_line = max_result * LINE_FACTOR
-        self._max_result = self._max_line if cuts else max_result
+        self._messages = messages
         self._write_line = write_line
-        self._hide = hide
         self._process: ServerProcess | None = None
 
     def __repr__(self) -> str:
@@ -78,7 +68,7 @@ class StdioChannel(DuplexChannel):
                 network=command.network,
                 children=self._children,
                 listener=self,
-                limit=self._max_line,
+                limit=self._messages.max_read,
             )
         except OSError as error:
             if command.cwd is not None and not await asyncio.to_thread(Path(command.cwd).is_dir):
@@ -116,12 +106,11 @@ class StdioChannel(DuplexChannel):
     # The ProcessListener of its process.
 
     def line(self, data: bytes) -> None:
-        data = self._hide(data)
-        messages = [m for m in read_messages(data, limit=self._max_result) if m.get("jsonrpc") == "2.0"]
+        messages = [each for each in self._messages.read(data) if each.get("jsonrpc") == "2.0"]
         for message in messages:
             self.receive(message)
         if not messages and data.strip():
-            self._write_line("stdout", data[:MAX_STRAY_LINE])
+            self._write_line("stdout", self._messages.hide(data)[:MAX_STRAY_LINE])
 
     def error_line(self, text: bytes) -> None:
         self._write_line("stderr", text)

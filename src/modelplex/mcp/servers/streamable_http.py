@@ -122,7 +122,7 @@ class HttpChannel(Channel):
         among them.
         """
         found: Json | None = None
-        for message in self._endpoint.messages(data):
+        for message in self._endpoint.messages.read(data):
             if "method" in message:
                 self.deliver(message, pending)
             elif pending is not None and message.get("id") == pending.id:
@@ -171,7 +171,7 @@ class HttpChannel(Channel):
         version = cast("Json", meta).get(META_VERSION) if isinstance(meta, dict) else None
         if self.era != "legacy" and isinstance(version, str):
             standard = standard_headers(pending.method, params)
-            return {**JSON_HEADERS, "MCP-Protocol-Version": version, **standard, **(pending.headers or {})}
+            return {**JSON_HEADERS, "MCP-Protocol-Version": version, **standard, **pending.headers}
         return {**JSON_HEADERS, **self._session_headers()} if pending.method != "initialize" else JSON_HEADERS
 
     def _session_headers(self) -> dict[str, str]:
