@@ -466,7 +466,7 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
 
     async def respond(seen: Seen, answer: Answer) -> None:
         nonlocal most
-        if seen.said == "tools/call":
+        if seen.rpc_method == "tools/call":
             await answer.events()
             for number in range(2000):
                 await answer.event({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping"})
@@ -476,7 +476,7 @@ async def test_a_flood_of_pings_over_http_takes_few_connections_and_ends_no_call
         elif "result" in seen.message:  # the answer to a ping, which is never acknowledged
             waiting.add(len(waiting))
             most = max(most, len(waiting))
-            await answer.gone()
+            await answer.wait_closed()
         else:
             await legacy(seen, answer)
 

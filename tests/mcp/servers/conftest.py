@@ -25,14 +25,12 @@ def text_of(reply: McpReply) -> str:
 
 
 class Scripted:
-    """A server's handle in front of scripted.py, with what it told and what the script
-    wrote down.
-    """
+    """A ManagedServer in front of scripted.py, with its events and the script's log."""
 
     def __init__(
         self, folder: Path, switches: dict[str, object], *, limits: Json, extra: Json, cache: bool
     ) -> None:
-        self.journal = folder / "journal"
+        self.log = folder / "log"
         self.events: list[ServerEvent] = []
         args = [
             f"{key}={value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
@@ -41,7 +39,7 @@ class Scripted:
         config = McpServer(
             name="scripted",
             command=extra.pop("command", sys.executable),
-            args=tuple(Secret(arg) for arg in ("-S", "-E", str(SCRIPT), f"journal={self.journal}", *args)),
+            args=tuple(Secret(arg) for arg in ("-S", "-E", str(SCRIPT), f"log={self.log}", *args)),
             **extra,
         )
         self.children = ProcessTable(64)
@@ -58,10 +56,10 @@ class Scripted:
         )
 
     def lines(self, begins: str) -> list[str]:
-        """What the script wrote down that begins so."""
-        if not self.journal.exists():
+        """The lines of the script's log that begin so."""
+        if not self.log.exists():
             return []
-        return [line for line in self.journal.read_text().splitlines() if line.startswith(begins)]
+        return [line for line in self.log.read_text().splitlines() if line.startswith(begins)]
 
     async def call(self, name: str, arguments: Json | None = None, **more: Any) -> McpReply:
         return await self.server.request("tools/call", {"name": name, "arguments": arguments or {}}, **more)
@@ -76,7 +74,7 @@ Start = Callable[..., Scripted]
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Makes handles: `start(era="modern", limits={...}, extra={config keys}, cache=True)`. Their
+    """Makes servers: `start(era="modern", limits={...}, extra={config keys}, cache=True)`. Their
     processes are ended after the test.
     """
     made: list[Scripted] = []
@@ -94,7 +92,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 
 async def until(true: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    """Wait until it is so, and fail if it does not come to be."""
+    """Wait until `true()`, for at most `seconds`."""
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.005)

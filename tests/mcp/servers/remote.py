@@ -1,14 +1,17 @@
-"""A tool server over HTTP for tests: each request is answered by a function, on a loopback socket,
-and written down.
-"""
+"""A tool server over HTTP on a loopback socket: a function responds to each request."""
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from modelplex.config.secret import Secret
+from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Json
+from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
+
+CALL: Json = {"name": "echo", "arguments": {}}
 
 
 class Seen(NamedTuple):
@@ -18,12 +21,12 @@ class Seen(NamedTuple):
     message: Json
 
     @property
-    def said(self) -> str:
+    def rpc_method(self) -> str:
         return str(self.message.get("method", ""))
 
 
 class Stream:
-    """The answer of one request, under way."""
+    """The response to one request."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -54,19 +57,19 @@ class Stream:
         self._writer.write(("\n".join(lines) + "\n\n").encode())
         await self._writer.drain()
 
-    async def gone(self) -> None:
-        """Until the other side hangs up."""
-        await self.hung_up.wait()
+    async def wait_closed(self) -> None:
+        """Wait until the client closes the connection."""
+        await self.closed.wait()
 
-    hung_up: asyncio.Event
+    closed: asyncio.Event
 
 
-Answer = Callable[[Seen, Stream], Awaitable[None]]
+Respond = Callable[[Seen, Stream], Awaitable[None]]
 
 
 class Remote:
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
         self.seen: list[Seen] = []
         self.port = 0
 
@@ -74,8 +77,8 @@ class Remote:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/mcp"
 
-    def of(self, said: str) -> list[Seen]:
-        return [seen for seen in self.seen if seen.said == said]
+    def requests(self, rpc_method: str) -> list[Seen]:
+        return [seen for seen in self.seen if seen.rpc_method == rpc_method]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -89,10 +92,10 @@ class Remote:
             seen = Seen(method, target, headers, json.loads(body) if body else {})
             self.seen.append(seen)
             stream = Stream(writer)
-            stream.hung_up = asyncio.Event()
+            stream.closed = asyncio.Event()
             watching = asyncio.ensure_future(self._watch(reader, stream))
             try:
-                await self.answer(seen, stream)
+                await self.respond(seen, stream)
             finally:
                 watching.cancel()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -103,12 +106,12 @@ class Remote:
     async def _watch(self, reader: asyncio.StreamReader, stream: Stream) -> None:
         with suppress(ConnectionError):
             await reader.read()
-        stream.hung_up.set()
+        stream.closed.set()
 
 
 @asynccontextmanager
-async def remote(answer: Answer) -> AsyncGenerator[Remote]:
-    it = Remote(answer)
+async def remote(respond: Respond) -> AsyncGenerator[Remote]:
+    it = Remote(respond)
     server = await asyncio.start_server(it.serve, "127.0.0.1", 0)
     it.port = server.sockets[0].getsockname()[1]
     try:
@@ -143,8 +146,8 @@ TOOL: Json = {
 
 
 async def modern(seen: Seen, stream: Stream) -> None:
-    """What a modern server answers to what every one must."""
-    match seen.said:
+    """The required methods of a modern server."""
+    match seen.rpc_method:
         case "server/discover":
             value: Json = {
                 "supportedVersions": ["2026-07-28"],
@@ -160,11 +163,11 @@ async def modern(seen: Seen, stream: Stream) -> None:
 
 
 async def legacy(seen: Seen, stream: Stream) -> None:
-    """What a server with sessions answers, which has no stream beside the requests'."""
+    """A legacy server with sessions, without a stream of its own messages."""
     if seen.method != "POST":
         await stream.empty(405 if seen.method == "GET" else 200)
         return
-    match seen.said:
+    match seen.rpc_method:
         case "server/discover":
             await stream.json(error(seen, -32600), 400)
         case "initialize":
@@ -176,7 +179,61 @@ async def legacy(seen: Seen, stream: Stream) -> None:
             await stream.json(result(seen, value), mcp_session_id="session-1")
         case "tools/list":
             await stream.json(result(seen, {"tools": [TOOL]}))
-        case said if said.startswith("notifications/"):
+        case notification if notification.startswith("notifications/"):
             await stream.empty(202)
         case _:
             await stream.json(text(seen, "called"))
+
+
+@asynccontextmanager
+async def server_of(
+    it: Remote, *, path: str = "/mcp", headers: dict[str, str] | None = None, **limits: Any
+) -> AsyncGenerator[ManagedServer]:
+    """A ManagedServer in front of it."""
+    url = f"http://127.0.0.1:{it.port}{path}"
+    extra: Json = {"timeout": limits.pop("timeout", 60.0), "idempotent": limits.pop("idempotent", ())}
+    config = McpServer(
+        name="far",
+        url=Secret(url),
+        headers={name: Secret(value) for name, value in (headers or {}).items()},
+        **extra,
+    )
+    events: list[ServerEvent] = []
+    server = ManagedServer(
+        config, limits=McpConfig(**limits), runtime=ServerRuntime(random=lambda: 0.0, on_event=events.append)
+    )
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+class SseServer:
+    """HTTP+SSE: posted requests are answered on the one stream."""
+
+    def __init__(self, endpoint: str = "/messages?id=1") -> None:
+        self.endpoint = endpoint
+        self.stream: Stream | None = None
+
+    async def __call__(self, seen: Seen, stream: Stream) -> None:
+        if seen.method == "GET":
+            await stream.events()
+            await stream.event(self.endpoint, name="endpoint")
+            self.stream = stream
+            await stream.wait_closed()
+        elif seen.target == "/mcp":
+            await stream.empty(405)
+        else:
+            await stream.empty(202)
+            assert self.stream is not None
+            if seen.rpc_method == "initialize":
+                value: Json = {
+                    "protocolVersion": "2024-11-05",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "o"},
+                }
+                await self.stream.event(result(seen, value))
+            elif "id" in seen.message:
+                await self.stream.event(
+                    result(seen, {"tools": [TOOL]}) if seen.rpc_method == "tools/list" else text(seen, "old")
+                )

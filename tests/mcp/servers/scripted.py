@@ -1,8 +1,8 @@
-"""A tool server of one file that does what its arguments say, with nothing but the standard
-library: `python -S -E scripted.py SWITCH...`.
+"""A tool server that does what its arguments say, with the standard library only:
+`python -S -E scripted.py SWITCH...`.
 
-Switches: era=legacy|modern, version=..., probe=die|hang|error:CODE, journal=FILE (a line for each
-    start and each message), start=exit|rubbish|flood|slow:SECONDS,
+Switches: era=legacy|modern, version=..., probe=die|hang|error:CODE, log=FILE (a line for each
+start and each message), start=exit|rubbish|flood|slow:SECONDS,
 pages=N|cycle|endless, missing=METHOD, capabilities=JSON, ignore=eof,term, fork=yes, tools=N,
 names=TOOL,... (listed beside those).
 """
@@ -36,13 +36,13 @@ TOKENS: list[object] = []
 PROTOCOL = "io.modelcontextprotocol/"
 
 
-def journal(text: str) -> None:
-    if "journal" in SET:
-        with Path(SET["journal"]).open("a") as file:
+def write_log(text: str) -> None:
+    if "log" in SET:
+        with Path(SET["log"]).open("a") as file:
             file.write(text + "\n")
 
 
-def say(message: Json) -> None:
+def send(message: Json) -> None:
     with LOCK:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
@@ -51,11 +51,11 @@ def say(message: Json) -> None:
 def result(id: object, value: Json) -> None:
     if ERA == "modern":
         value = {"resultType": "complete", **value}
-    say({"jsonrpc": "2.0", "id": id, "result": value})
+    send({"jsonrpc": "2.0", "id": id, "result": value})
 
 
 def error(id: object, code: int, message: str = "no", data: Json | None = None) -> None:
-    say(
+    send(
         {
             "jsonrpc": "2.0",
             "id": id,
@@ -65,13 +65,13 @@ def error(id: object, code: int, message: str = "no", data: Json | None = None) 
 
 
 def notify(method: str, params: Json | None = None) -> None:
-    say({"jsonrpc": "2.0", "method": method, **({"params": params} if params is not None else {})})
+    send({"jsonrpc": "2.0", "method": method, **({"params": params} if params is not None else {})})
 
 
-def ask(method: str, params: Json) -> Json:
+def request(method: str, params: Json) -> Json:
     of = f"q{len(ANSWERS)}"
     ANSWERS[of] = None
-    say({"jsonrpc": "2.0", "id": of, "method": method, "params": params})
+    send({"jsonrpc": "2.0", "id": of, "method": method, "params": params})
     while (answer := ANSWERS[of]) is None:
         time.sleep(0.002)
     return answer
@@ -107,7 +107,7 @@ def call(message: Json) -> None:
     elif name == "hang":
         while of not in CANCELLED:
             time.sleep(0.005)
-        journal(f"cancelled {of}")
+        write_log(f"cancelled {of}")
         return
     elif name == "environment":
         text = json.dumps(dict(os.environ))
@@ -147,7 +147,7 @@ def call(message: Json) -> None:
     elif name == "log":
         notify("notifications/message", {"level": "info", "data": args})
     elif name == "ask":
-        text = json.dumps(ask(args["method"], args.get("params", {})))
+        text = json.dumps(request(args["method"], args.get("params", {})))
     elif name == "fork":
         child = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", FORKED], start_new_session=True, env=os.environ
@@ -190,7 +190,7 @@ def take(message: Json) -> None:
     if method is None:
         ANSWERS[str(of)] = message
         return
-    journal(f"{method} {json.dumps(params, sort_keys=True)}")
+    write_log(f"{method} {json.dumps(params, sort_keys=True)}")
     if method == "notifications/cancelled":
         CANCELLED.add(params["requestId"])
     if of is None:
@@ -257,7 +257,7 @@ def take(message: Json) -> None:
 
 
 def main() -> None:
-    journal(f"start {os.getpid()}")
+    write_log(f"start {os.getpid()}")
     start = SET.get("start", "")
     if "term" in SET.get("ignore", ""):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from modelplex.mcp.servers import cache as cache_module
 from modelplex.mcp.servers.cache import fingerprint
 
 
-async def test_what_is_kept_comes_back_and_what_is_broken_does_not(tmp_path: Path) -> None:
+async def test_stored_catalogs_are_loaded_and_broken_files_are_not(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "mcp"
     cache = DiskCache(folder)
     catalog = Catalog(
@@ -38,9 +38,7 @@ async def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> No
     assert not await cache.is_late("a")
 
 
-async def test_the_folder_of_what_is_kept_stays_small(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_oldest_files_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "MAX_FILES", 3)
     cache = DiskCache(tmp_path)
     for number in range(6):
@@ -49,7 +47,7 @@ async def test_the_folder_of_what_is_kept_stays_small(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f3.json", "f4.json", "f5.json"]
 
 
-async def test_a_command_that_asks_anew_writes_what_it_learns_and_believes_nothing(tmp_path: Path) -> None:
+async def test_a_write_only_cache_stores_and_loads_nothing(tmp_path: Path) -> None:
     kept = DiskCache(tmp_path)
     catalog = Catalog(era="legacy", version="2025-11-25")
     await WriteOnlyCache(tmp_path).store("f", catalog, None)
@@ -57,7 +55,7 @@ async def test_a_command_that_asks_anew_writes_what_it_learns_and_believes_nothi
     assert await WriteOnlyCache(tmp_path).load("f") == (None, None)
 
 
-def test_a_fingerprint_follows_how_it_is_started_and_no_values_of_variables() -> None:
+def test_a_fingerprint_depends_on_the_command_and_not_on_values_of_variables() -> None:
     def of(**more: object) -> str:
         config = McpServer(**{"name": "a", "command": sys.executable, "args": (Secret("x"),), **more})  # type: ignore[arg-type]
         return fingerprint(config, environ={})

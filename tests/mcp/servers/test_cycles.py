@@ -1,4 +1,4 @@
-"""Starting and stopping, a thousand times: nothing is left of it."""
+"""A thousand starts and stops leave no process and no file descriptor."""
 
 import asyncio
 import gc
@@ -12,8 +12,8 @@ from modelplex.mcp.servers import ManagedServer
 
 from .conftest import running
 
-# A server of the shell's own words, since a thousand interpreters take long to start. It leaves a
-# child behind that has no other end than being killed.
+# A server in shell, since a thousand Python interpreters take long to start. It leaves a child that
+# ends only if it is killed.
 SHELL = r"""
 echo $$ >> "$PIDS"
 sleep 600 &
@@ -27,7 +27,7 @@ CYCLES = 1000
 SCOPES = 4
 
 
-# Fifteen seconds where nothing else runs.
+# 15 seconds on an idle machine.
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ async def test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor(tm
     assert not [pid for pid in started if running(pid)]
     await server.close()
     gc.collect()
-    assert len(_descriptors()) < before  # the keeper's pipe too is closed
+    assert len(_descriptors()) < before  # the reaper's pipe is closed too
 
 
 def _descriptors() -> list[Path]:

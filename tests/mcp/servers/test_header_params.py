@@ -16,7 +16,7 @@ from modelplex.mcp.servers.header_params import (
 
 
 @given(st.text())
-def test_every_text_survives_a_header(text: str) -> None:
+def test_every_text_fits_into_a_header(text: str) -> None:
     value = header_value(text)
     assert value.isascii()
     assert value.isprintable()
@@ -45,12 +45,12 @@ def test_every_text_survives_a_header(text: str) -> None:
         {"anyOf": [{"properties": {"a": {"type": "string", "x-mcp-header": "A"}}}]},
     ],
 )
-def test_an_annotation_that_the_revision_does_not_allow_is_found(schema: Json) -> None:
+def test_an_invalid_annotation_is_an_error(schema: Json) -> None:
     with pytest.raises(ValueError, match="x-mcp-header"):
         annotated_params(schema)
 
 
-def test_data_in_a_schema_is_not_taken_for_an_annotation() -> None:
+def test_data_in_a_schema_is_no_annotation() -> None:
     assert annotated_params({"default": {"x-mcp-header": "A"}, "enum": [{"x-mcp-header": 1}]}) == {}
 
 
@@ -73,7 +73,7 @@ def test_arguments_become_headers_and_null_ones_do_not() -> None:
     assert argument_headers(None, None) == {}
 
 
-def test_the_name_of_a_request_is_repeated_where_it_has_one() -> None:
+def test_the_name_of_a_request_is_repeated_if_it_has_one() -> None:
     assert standard_headers("resources/read", {"uri": "a://b"}) == {
         "Mcp-Method": "resources/read",
         "Mcp-Name": "a://b",

@@ -1,6 +1,7 @@
-"""Processes of tool servers: none is left when the gateway has closed, however early it closes."""
+"""Limits and starts of processes."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -8,9 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from modelplex.config.secret import Secret
 from modelplex.mcp.servers import ProcessTable, process_table
 from modelplex.mcp.servers.process_table import Spawned
 from modelplex.mcp.servers.server_process import ServerProcess
+
+from .conftest import Start, text_of
 
 WAIT_S = 20
 
@@ -38,7 +42,29 @@ class Held(ProcessTable):
         return spawned
 
 
-async def test_a_start_that_nobody_waits_for_is_over_when_all_is_closed() -> None:
+@pytest.mark.parametrize("declared", [{}, {"DECLARED": "yes"}])
+async def test_a_process_gets_only_allowed_and_declared_variables(
+    start: Start, declared: dict[str, str]
+) -> None:
+    scripted = start(extra={"env": {name: Secret(value) for name, value in declared.items()}})
+    seen: dict[str, str] = json.loads(text_of(await scripted.call("environment")))
+    allowed = {
+        "HOME",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+        "TERM",
+        "USER",
+        "LANG",
+        "MODELPLEX_TREE",
+        "LC_CTYPE",
+        *declared,
+    }
+    assert set(seen) <= allowed
+    assert {name: seen[name] for name in declared} == declared
+
+
+async def test_a_process_whose_start_was_cancelled_is_killed_before_aclose_returns() -> None:
     children = Held()
     argv = [sys.executable, "-S", "-c", "input()"]
     starting = asyncio.create_task(
@@ -58,7 +84,7 @@ async def test_a_start_that_nobody_waits_for_is_over_when_all_is_closed() -> Non
     assert child.returncode is not None
 
 
-async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
+async def test_two_servers_per_core_start_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
@@ -83,7 +109,7 @@ async def test_no_more_servers_start_at_once_than_the_processors_can_serve(
     assert running == [0, 2]
 
 
-async def test_a_server_that_hangs_takes_no_turn_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_hangs_at_its_start_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setattr(process_table, "START_SLOT_SECONDS", 0.01)
     children = ProcessTable(64)

@@ -12,7 +12,7 @@ WHOLE = b'\xef\xbb\xbf: hi\r\nid: 1\r\nretry: 50\r\ndata: {"a":\r\ndata: 1}\r\n\
 
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=12))
-def test_events_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
+def test_events_are_the_same_in_any_pieces(cuts: list[int]) -> None:
     reader = EventReader(limit=1000)
     edges = [0, *sorted(cuts), len(WHOLE)]
     events = [e for a, b in pairwise(edges) for e in reader.feed(WHOLE[a:b])]
@@ -21,6 +21,6 @@ def test_events_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("data", [b"data: " + b"x" * 200, b"data: xxxxxxxxxx\n" * 20])
-def test_an_event_beyond_the_bound_is_refused(data: bytes) -> None:
+def test_an_event_above_the_limit_is_refused(data: bytes) -> None:
     with pytest.raises(EventTooLong):
         EventReader(limit=100).feed(data)
