@@ -209,7 +209,7 @@ async def test_a_sole_candidate_that_said_when_is_waited_for(tmp_path: Path) -> 
             assert (await gw.chat()).status == 429
             got = await gw.chat()
             assert (got.status, len(up.seen)) == (200, 2)
-            assert (await gw.record(2)).times.queue > 0
+            assert (await gw.record(2)).times.queued > 0
 
 
 async def test_a_wait_that_is_longer_is_told_by_what_is_left_of_it(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ async def test_a_flood_before_output_goes_on_to_the_next_provider(
             told = await asked(running, client)
             record = await running.record()
     assert b"word" in told
-    assert [each.outcome for each in record.tries] == ["upstream_error", "ok"]
+    assert [each.outcome for each in record.attempts] == ["upstream_error", "ok"]
 
 
 def answered() -> Act:

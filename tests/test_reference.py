@@ -19,7 +19,7 @@ from modelplex.dialects.dialect import Dialect
 from modelplex.dialects.gemini.dialect import GEMINI
 from modelplex.dialects.ollama.dialect import OLLAMA
 from modelplex.dialects.registry import DIALECTS
-from modelplex.providers import all_rows
+from modelplex.providers import all_specs
 from modelplex.server.admin import AdminRoutes
 from modelplex.server.routes import BASES
 
@@ -125,7 +125,7 @@ def test_every_type_is_documented_with_its_address_and_variable() -> None:
         row[0].strip("`"): (row[2].strip("`"), row[3].strip("`"))
         for row in rows(page("config.md", section="Types"))
     }
-    for name, row in all_rows().items():
+    for name, row in all_specs().items():
         address = "" if name == "demo" else row.base_url or "yours"
         assert told.pop(name) == (address, row.key_env or "")
     assert not told
@@ -133,7 +133,7 @@ def test_every_type_is_documented_with_its_address_and_variable() -> None:
 
 def test_the_readme_names_every_type() -> None:
     text = (ROOT / "README.md").read_text()
-    assert [name for name in all_rows() if f"`{name}`" not in text] == []
+    assert [name for name in all_specs() if f"`{name}`" not in text] == []
 
 
 # --- errors.md

@@ -21,7 +21,7 @@ import pytest
 
 from modelplex.core.errors import RateLimited
 from modelplex.core.request import Attempt
-from modelplex.routing.circuit_breaker import LONGEST_REST, BreakerRules
+from modelplex.routing.circuit_breaker import MAX_WAIT, BreakerRules
 from modelplex.routing.circuits import Circuits
 from tests.gateways import WAIT_S, Answer, Running, gateway, one
 from tests.official import events_of, validate_chunks
@@ -313,7 +313,7 @@ async def test_r2_r3_r4_r9_r10_r12_r33_r43_odd_streams_become_openais_own(tmp_pa
         order = [kind for d in deltas(got) for kind in ("content", "tool_calls") if d.get(kind)]
         assert order == sorted(order)
         record = await gw.record()
-        assert (record.passthrough, record.finish) == (False, "tool_calls")
+        assert (record.passthrough, record.finish_reason) == (False, "tool_calls")
 
 
 @pytest.mark.parametrize("kind", ["anthropic", "ollama"])
@@ -475,7 +475,7 @@ async def test_r27_r53_an_error_line_of_ollama_before_output_fails_over(
         async with gateway(config, folder=tmp_path) as gw:
             got = await gw.chat(stream=streamed)
             assert (got.status, got.headers["x-modelplex-provider"]) == (200, "second")
-            assert (await gw.record()).tries[0].message == "Ollama: llama runner process has terminated"
+            assert (await gw.record()).attempts[0].message == "Ollama: llama runner process has terminated"
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "ollama"])
@@ -1346,7 +1346,7 @@ def test_r29_no_wait_that_a_provider_names_shuts_it_out_for_ever(told: float) ->
     circuits, attempt = Circuits(), Attempt(provider="p", model="m", dialect="openai_chat")
     error = RateLimited("slow", retry_after=told)
     circuits.failed(attempt, "agent:a", error, now=100.0, rules=BreakerRules())
-    assert circuits.may_try(attempt, "agent:a", now=100.0 + LONGEST_REST)
+    assert circuits.may_try(attempt, "agent:a", now=100.0 + MAX_WAIT)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 429])

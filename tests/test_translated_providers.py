@@ -121,7 +121,7 @@ async def test_thinking_text_and_parallel_calls_arrive_in_a_stream(way: str, tmp
         assert seen.headers["anthropic-version"] == "2023-06-01"
         assert "authorization" not in seen.headers
         record = await gw.record()
-        assert (record.outcome, record.passthrough, record.finish) == ("ok", False, "tool_calls")
+        assert (record.outcome, record.passthrough, record.finish_reason) == ("ok", False, "tool_calls")
 
 
 def _is_weather_usage(usage: Any) -> None:

@@ -526,9 +526,9 @@ def served(config: Config) -> list[str]:
 def _redirected(config: Config) -> list[str]:
     """Models whose own name means another provider, as far as the config names models."""
     from modelplex.pipeline.model_catalog import directory_of
-    from modelplex.routing.aliases import redirected
+    from modelplex.routing.aliases import shadowed_models
 
-    found = redirected(directory_of(config))
+    found = shadowed_models(directory_of(config))
     lines = ["asked for by another name, since their own means another provider:"] if found else []
     return lines + [f"  {c.provider}'s {c.model}: ask for {name}" for c, name in found]
 

@@ -247,10 +247,14 @@ async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_d
             if agent.keeps_thoughts:
                 assert play.thoughts == [(THOUGHT, SIGNATURE)], facts
             await gw.record()
-            records = [record for record in gw.records if record.tries]
+            records = [record for record in gw.records if record.attempts]
             assert records, facts
             for record in records:
-                assert (record.outcome, record.asked, record.model) == ("ok", agent.model, "up-model"), facts
+                assert (record.outcome, record.requested_model, record.model) == (
+                    "ok",
+                    agent.model,
+                    "up-model",
+                ), facts
                 assert not record.passthrough, facts
             assert agent.path in {record.endpoint for record in records}, facts
         assert all(seen.headers.get("host") for seen in upstream.seen)

@@ -250,7 +250,7 @@ async def test_attempts_that_were_paid_count_beside_the_one_that_answered(tmp_pa
             got = await ask(gw, tmp_path / "coder.sock", body=ASK)
             assert got.headers["x-modelplex-provider"] == "c"
             record = await gw.record()
-            taken = [one.usage and (one.usage.input, one.usage.output) for one in record.tries]
+            taken = [one.usage and (one.usage.input, one.usage.output) for one in record.attempts]
             assert taken[0] == (300, 7)
             assert taken[-1] == (3, 2)
             assert record.usage is not None

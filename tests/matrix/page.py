@@ -8,7 +8,7 @@ from pathlib import Path
 from modelplex.core.request import Endpoint
 from modelplex.dialects.endpoints import endpoint_for
 from modelplex.dialects.registry import DIALECTS
-from modelplex.providers import all_rows
+from modelplex.providers import all_specs
 from tests.matrix.probes import ANSWERS, FORMS, OTHER_FORMS, Form
 from tests.matrix.verdicts import Target, answer_verdict, verdict
 
@@ -124,7 +124,7 @@ def reached(form: Form, targets: Sequence[Target]) -> list[Target]:
     """
     dialects = {
         endpoint_for(row.dialect, form.endpoint, serves=row.serves, prefers=prefers)[0]
-        for row in all_rows().values()
+        for row in all_specs().values()
         for prefers in _PREFERRED
     }
     return [

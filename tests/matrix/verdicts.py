@@ -17,8 +17,8 @@ from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import read_ask
-from modelplex.providers import all_rows
-from modelplex.providers.model_facts import facts
+from modelplex.providers import all_specs
+from modelplex.providers.model_facts import model_facts
 from tests.dialects.sides import client_dialect
 from tests.matrix.probes import Answered, Form, Probe
 
@@ -52,7 +52,7 @@ class Target(NamedTuple):
 
 
 def attempt_at(target: Target, form: Form, model: str) -> Attempt:
-    row = all_rows()[target.type]
+    row = all_specs()[target.type]
     prefers: Endpoint | None = "responses" if target.dialect == openai_responses.DIALECT else None
     dialect, served = endpoint_for(row.dialect, form.endpoint, serves=row.serves, prefers=prefers)
     return Attempt(
@@ -61,7 +61,7 @@ def attempt_at(target: Target, form: Form, model: str) -> Attempt:
         dialect=target.dialect,
         endpoint=served if dialect == target.dialect else "chat/completions",
         quirks=row.quirks,
-        facts=facts(model, target.dialect),
+        facts=model_facts(model, target.dialect),
     )
 
 

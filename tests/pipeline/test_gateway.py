@@ -64,7 +64,7 @@ async def test_an_answer_passes_byte_for_byte_and_says_where_it_is_from(tmp_path
             assert got.headers["x-ratelimit-limit-requests"] == "7"
             assert got.headers["x-request-id"].startswith("mpx-")
             record = await gw.record()
-            assert (record.outcome, record.finish, record.passthrough) == ("ok", "stop", True)
+            assert (record.outcome, record.finish_reason, record.passthrough) == ("ok", "stop", True)
             assert record.usage is not None
             assert (record.usage.input, record.usage.output) == (3, 2)
         assert up.seen[0].target == "/v1/chat/completions"
@@ -110,7 +110,7 @@ async def test_a_stream_passes_untouched_over_the_socket(tmp_path: Path) -> None
         assert got.headers["content-type"].startswith("text/event-stream")
         record = await gw.record()
         assert record.listener.startswith("unix:")
-        assert record.times.first is not None
+        assert record.times.first_output is not None
 
 
 async def test_usage_is_asked_for_on_our_behalf_and_kept_from_a_client_that_did_not_ask(
@@ -454,8 +454,8 @@ async def test_before_the_first_output_the_next_provider_is_tried(fault: str, tm
             assert got.headers["x-modelplex-provider"] == "second"
             assert got.headers["x-modelplex-attempts"] == "2"
             record = await gw.record()
-            assert [t.provider for t in record.tries] == ["first", "second"]
-            assert record.tries[0].outcome != "ok"
+            assert [t.provider for t in record.attempts] == ["first", "second"]
+            assert record.attempts[0].outcome != "ok"
 
 
 @pytest.mark.parametrize("fault", STREAM_FAULTS)
@@ -501,7 +501,7 @@ async def test_a_dead_provider_a_stalled_one_and_a_tls_failure_make_way(tmp_path
             got = await gw.chat()
             assert got.headers["x-modelplex-attempts"] == "4"
             record = await gw.record()
-            assert [t.outcome for t in record.tries] == [
+            assert [t.outcome for t in record.attempts] == [
                 "upstream_error",
                 "upstream_timeout",
                 "upstream_error",
@@ -569,7 +569,7 @@ async def test_a_limited_provider_is_asked_again_when_it_said(tmp_path: Path) ->
         got = await gw.chat()
         assert got.status == 200
         record = await gw.record()
-        assert record.times.queue >= 0.05
+        assert record.times.queued >= 0.05
 
 
 async def test_a_rejected_key_rotates_and_never_shows_as_401(tmp_path: Path) -> None:
@@ -632,7 +632,7 @@ def assert_broken(got: Answer, record: Record) -> None:
     assert "error" in told[-1]
     assert DONE not in got.body
     assert not any(c["finish_reason"] for e in told if "choices" in e for c in e["choices"])
-    assert (record.outcome, record.blame, record.finish) == ("broken", "provider", None)
+    assert (record.outcome, record.blame, record.finish_reason) == ("broken", "provider", None)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from modelplex.core.egress import EgressFacts
 from modelplex.dialects.anthropic.policy_betas import DATE, KEPT, OPENED_BY, sealed_betas
 from modelplex.dialects.registry import DIALECTS
 from modelplex.policy.model_names import refuse_model, required_switches
-from modelplex.providers import all_rows
+from modelplex.providers import all_specs
 from tests.policy.judging import facts, left, messages
 
 DROPPED = (
@@ -26,7 +26,7 @@ DROPPED = (
 
 def facts_of(kind: str) -> EgressFacts:
     """Of a type of provider; none of a type that is not in the catalog."""
-    row = all_rows().get(kind)
+    row = all_specs().get(kind)
     return row.egress if row is not None else EgressFacts()
 
 

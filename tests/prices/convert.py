@@ -26,7 +26,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from modelplex.records.price_list import Clause, Period, Price, PricedModel, PriceOverTime
+from modelplex.records.price_list import Clause, Period, Price, PricedModel, PriceRow
 
 SOURCE = "https://github.com/pydantic/genai-prices"
 UNITS = {
@@ -118,8 +118,8 @@ def _second(clock: time) -> int:
     return utc.hour * 3600 + utc.minute * 60 + utc.second
 
 
-def _prices(prices: ModelPrice) -> PriceOverTime:
-    return PriceOverTime(**{ours: _price(getattr(prices, theirs)) for ours, theirs in UNITS.items()})
+def _prices(prices: ModelPrice) -> PriceRow:
+    return PriceRow(**{ours: _price(getattr(prices, theirs)) for ours, theirs in UNITS.items()})
 
 
 def _price(price: Decimal | TieredPrices | None) -> Price | None:

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from modelplex.core.request import ModelFacts
-from modelplex.providers import packed
-from modelplex.providers.model_facts import facts, plain, read_entries
+from modelplex.providers import read_package_file
+from modelplex.providers.model_facts import model_facts, normalized_name, read_entries
 
 THINKING = {
     "claude-3-haiku-20240307": "none",
@@ -31,7 +31,7 @@ THINKING = {
 
 @pytest.mark.parametrize(("model", "thinking"), THINKING.items())
 def test_each_generation_of_claude_thinks_in_its_way(model: str, thinking: str) -> None:
-    known = facts(model, "anthropic_messages")
+    known = model_facts(model, "anthropic_messages")
     assert known.thinking == thinking
     assert known.prefill == (thinking in {"none", "manual"})
     assert known.sampling == (thinking != "adaptive")
@@ -50,7 +50,7 @@ def test_each_generation_of_claude_thinks_in_its_way(model: str, thinking: str) 
     ],
 )
 def test_the_greatest_output_is_known(model: str, limit: int) -> None:
-    assert facts(model, "anthropic_messages").max_output == limit
+    assert model_facts(model, "anthropic_messages").max_output == limit
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_greatest_output_is_known(model: str, limit: int) -> None:
 def test_what_the_newest_refuse_is_known(
     model: str, *, can_stop: bool, can_force: bool, later_system: bool
 ) -> None:
-    known = facts(model, "anthropic_messages")
+    known = model_facts(model, "anthropic_messages")
     assert (known.can_disable_thinking, known.forced_tools, known.later_system) == (
         can_stop,
         can_force,
@@ -79,8 +79,8 @@ def test_what_the_newest_refuse_is_known(
 
 @pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-1", "claude-opus-4-6"])
 def test_newer_models_refuse_temperature_beside_top_p(model: str) -> None:
-    assert not facts(model, "anthropic_messages").temperature_and_top_p
-    assert facts("claude-3-7-sonnet-20250219", "anthropic_messages").temperature_and_top_p
+    assert not model_facts(model, "anthropic_messages").temperature_and_top_p
+    assert model_facts("claude-3-7-sonnet-20250219", "anthropic_messages").temperature_and_top_p
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_newer_models_refuse_temperature_beside_top_p(model: str) -> None:
     ],
 )
 def test_one_model_has_many_names(name: str) -> None:
-    assert facts(name, "anthropic_messages") == facts("claude-opus-4-7", "anthropic_messages")
+    assert model_facts(name, "anthropic_messages") == model_facts("claude-opus-4-7", "anthropic_messages")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_one_model_has_many_names(name: str) -> None:
 def test_openais_reasoning_models_refuse_sampling(
     model: str, *, sampling: bool, thinking: str, can_stop: bool
 ) -> None:
-    known = facts(model, "openai_chat")
+    known = model_facts(model, "openai_chat")
     assert (known.sampling, known.thinking, known.can_disable_thinking) == (sampling, thinking, can_stop)
 
 
@@ -133,22 +133,22 @@ def test_openais_reasoning_models_refuse_sampling(
     ],
 )
 def test_nothing_is_made_up_of_a_model_that_is_not_known(model: str, dialect: str) -> None:
-    assert facts(model, dialect) == ModelFacts()
+    assert model_facts(model, dialect) == ModelFacts()
 
 
 def test_names_are_compared_without_their_seller() -> None:
-    assert plain("openrouter/anthropic/Claude-Opus-4.7") == "claude-opus-4-7"
+    assert normalized_name("openrouter/anthropic/Claude-Opus-4.7") == "claude-opus-4-7"
 
 
 def test_the_table_is_read_strictly() -> None:
-    assert len(read_entries(packed("models.toml"))) > 10
+    assert len(read_entries(read_package_file("models.toml"))) > 10
     with pytest.raises(msgspec.ValidationError, match="colour"):
         read_entries(b'[[models]]\ndialect = "x"\nmatch = ["*"]\nfacts = {}\ncolour = 1')
 
 
 def test_the_table_states_only_facts_that_there_are() -> None:
     known = set(ModelFacts.__struct_fields__)
-    for entry in tomllib.loads(packed("models.toml").decode())["models"]:
+    for entry in tomllib.loads(read_package_file("models.toml").decode())["models"]:
         assert set(entry["facts"]) <= known
 
 
@@ -168,5 +168,5 @@ def test_the_table_states_only_facts_that_there_are() -> None:
 def test_a_gemini_thinks_by_a_budget_to_2_5_and_by_a_level_since(
     model: str, thinking: str, *, can_disable: bool, levels: tuple[str, ...]
 ) -> None:
-    known = facts(model, "gemini")
+    known = model_facts(model, "gemini")
     assert (known.thinking, known.can_disable_thinking, known.levels) == (thinking, can_disable, levels)

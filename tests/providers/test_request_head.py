@@ -3,11 +3,11 @@ import pytest
 
 from modelplex import __version__
 from modelplex.http_client import parse_origin
-from modelplex.providers import all_rows
-from modelplex.providers.request_head import credential, head, listing, target
+from modelplex.providers import all_specs
+from modelplex.providers.request_head import credential, models_target, request_headers, target
 from modelplex.providers.specs import ProviderSpec
 
-ROWS = all_rows()
+ROWS = all_specs()
 
 
 def _target(
@@ -21,7 +21,9 @@ def _target(
 def _head(
     row: ProviderSpec, key: str | None = "sk-1", *, version: str | None = None, **extra: str
 ) -> dict[str, str]:
-    lines = (head(row, extra=extra, api_version=version) + credential(row, key=key, extra=extra)).decode()
+    lines = (
+        request_headers(row, extra=extra, api_version=version) + credential(row, key=key, extra=extra)
+    ).decode()
     assert lines.endswith("\r\n")
     split = [line.split(": ", 1) for line in lines.removesuffix("\r\n").split("\r\n")]
     assert len({name for name, _ in split}) == len(split), "no header twice"
@@ -132,7 +134,7 @@ def test_nothing_in_a_target_can_end_the_request_line() -> None:
 def test_the_list_of_models_is_asked_for_at_its_path(
     name: str, base_path: str, version: str | None, url: str
 ) -> None:
-    assert listing(ROWS[name], base_path=base_path, api_version=version).decode() == url
+    assert models_target(ROWS[name], base_path=base_path, api_version=version).decode() == url
 
 
 @pytest.mark.parametrize(

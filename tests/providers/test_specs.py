@@ -10,11 +10,11 @@ from modelplex.config.settings import TypeFacts
 from modelplex.core.request import Quirks
 from modelplex.dialects.registry import DIALECTS
 from modelplex.http_client import parse_origin
-from modelplex.providers import all_rows, packed
-from modelplex.providers.specs import ProviderSpec, read_rows
+from modelplex.providers import all_specs, read_package_file
+from modelplex.providers.specs import ProviderSpec, read_specs
 from modelplex.providers.types import TYPES
 
-ROWS = all_rows()
+ROWS = all_specs()
 PROMISED = (
     "openai anthropic ollama demo groq mistral deepseek openrouter together fireworks xai gemini gemini-openai azure vllm lmstudio "
     "llamacpp sglang huggingface cerebras perplexity"
@@ -94,12 +94,12 @@ def test_what_services_differ_in_is_in_their_rows() -> None:
 
 def test_the_table_states_only_quirks_that_there_are() -> None:
     known = set(Quirks.__struct_fields__)
-    for row in tomllib.loads(packed("compatible.toml").decode()).values():
+    for row in tomllib.loads(read_package_file("compatible.toml").decode()).values():
         assert set(row.get("quirks", {})) <= known
 
 
 def test_a_row_takes_the_usual_for_what_it_does_not_say() -> None:
-    row = read_rows(ROW.encode())["it"]
+    row = read_specs(ROW.encode())["it"]
     assert (row.auth, row.models_path, row.quirks, row.local) == ("bearer", "/models", Quirks(), False)
     assert row.path("chat/completions", stream=True) == "/chat/completions"
 
@@ -118,7 +118,7 @@ def test_a_row_takes_the_usual_for_what_it_does_not_say() -> None:
 )
 def test_a_faulty_table_is_refused_by_name(wrong: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        read_rows(wrong.encode())
+        read_specs(wrong.encode())
 
 
 @pytest.mark.parametrize("package", ["limits", "policy", "records", "routing"])

@@ -9,20 +9,20 @@ from modelplex.records.builder import RecordBuilder
 def test_time_that_earlier_attempts_and_waits_took_is_not_our_own() -> None:
     journal = RecordBuilder(
         id="r",
-        ask=RawRequest("chat/completions", "openai_chat", "m", b"", {}),
+        request=RawRequest("chat/completions", "openai_chat", "m", b"", {}),
         caller=Caller(listener="tcp:x", kind="tcp", client="c"),
         started=100.0,
-        wall=0.0,
+        wall_time=0.0,
     )
-    assert journal.ours() == 0.0
+    assert journal.overhead() == 0.0
     first = Attempt(provider="slow", model="m", dialect="openai_chat", number=1)
-    journal.attempt, journal.left = first, 100.25
-    assert journal.ours() == 0.25
-    journal.tried(first, UpstreamTimeout("Nothing came."), seconds=30.0)
-    assert journal.ours() == 0.25
+    journal.attempt, journal.upstream_sent = first, 100.25
+    assert journal.overhead() == 0.25
+    journal.add_attempt(first, UpstreamTimeout("Nothing came."), seconds=30.0)
+    assert journal.overhead() == 0.25
     second = Attempt(provider="quick", model="m", dialect="openai_chat", number=2)
     journal.queued = 1.0
-    journal.attempt, journal.left = second, 131.5
-    assert journal.ours() == 0.5
-    journal.tried(second, None, seconds=2.0)
-    assert journal.record(now=134.0).times.ours == 0.5
+    journal.attempt, journal.upstream_sent = second, 131.5
+    assert journal.overhead() == 0.5
+    journal.add_attempt(second, None, seconds=2.0)
+    assert journal.record(now=134.0).times.overhead == 0.5

@@ -34,16 +34,16 @@ def record(**changes: Any) -> Record:
         "client": "uid 1000",
         "endpoint": "chat/completions",
         "dialect": "openai_chat",
-        "asked": "gpt",
+        "requested_model": "gpt",
         "model": "gpt-4o",
         "provider": "openai",
         "stream": True,
         "status": 200,
-        "finish": "stop",
+        "finish_reason": "stop",
         "usage": Usage(fresh=70, cache_read=20, cache_write=10, output=9, reasoning=4),
         "cost": 0.000123,
-        "times": Times(ours=0.0004, first=0.3, total=2.0),
-        "tries": (AttemptRecord("openai", "gpt-4o", 0, "ok", 200, 2.0, upstream_request_id="up_1"),),
+        "times": Times(overhead=0.0004, first_output=0.3, total=2.0),
+        "attempts": (AttemptRecord("openai", "gpt-4o", 0, "ok", 200, 2.0, upstream_request_id="up_1"),),
         "bytes_in": 1000,
         "bytes_out": 300,
     }
@@ -58,7 +58,7 @@ FAILED: dict[str, Any] = {
     "status": 503,
     "usage": None,
     "cost": None,
-    "finish": None,
+    "finish_reason": None,
 }
 
 
@@ -144,7 +144,7 @@ def test_what_went_wrong_is_told_with_every_attempt_loss_and_refusal() -> None:
     line_told = told(
         record(
             **FAILED,
-            tries=tries,
+            attempts=tries,
             changes=(Change("drop", "tools[0].strict", "no such word"),),
             stripped=(StrippedValue("/messages/0", "no-images"),),
         )
@@ -171,7 +171,7 @@ def test_every_key_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/log.md").read_text()
     whole = record(
         **FAILED,
-        tries=(
+        attempts=(
             AttemptRecord("a", "m", 1, "x", 429, 0.25, "Slow.", "up"),
             AttemptRecord("b", "n", 0, "y", upstream_request_id="up"),
         ),
@@ -223,7 +223,7 @@ def test_a_person_reads_one_line() -> None:
         "  2.00s (first 300ms, ours 0.4ms)  req_1\n"
     )
     tries = (AttemptRecord("a", "m", 0, "overloaded"), AttemptRecord("b", "m", 0, "overloaded"))
-    failed = shown(record(**FAILED, tries=tries, times=Times(total=0.05), model="gpt"))
+    failed = shown(record(**FAILED, attempts=tries, times=Times(total=0.05), model="gpt"))
     assert (
         failed.split(maxsplit=1)[1]
         == "503  gpt → openai  50ms (ours 0.0ms)  2 attempts  req_1  It is busy.\n"
@@ -243,7 +243,7 @@ def test_bodies_follow_a_persons_line_indented() -> None:
 
 @given(st.text(), st.text(), st.binary())
 def test_whatever_a_client_sends_it_stays_on_its_line(asked: str, error: str, body: bytes) -> None:
-    wild = record(**(FAILED | {"error": error}), asked=asked, request_body=body)
+    wild = record(**(FAILED | {"error": error}), requested_model=asked, request_body=body)
     assert log_fields.json_call(wild, max_body=50, mask=plain).count(b"\n") == 1
     text = log_fields.human_call(wild, colour=False, max_body=50, mask=plain).decode()
     assert text.count("\n") == 2
@@ -251,8 +251,8 @@ def test_whatever_a_client_sends_it_stays_on_its_line(asked: str, error: str, bo
 
 
 def test_lone_surrogates_do_not_lose_the_line() -> None:
-    assert "req_1" in log_fields.json_call(record(asked="a\ud800"), max_body=0, mask=plain).decode()
-    assert "a\\ud800" in shown(record(asked="a\ud800"))
+    assert "req_1" in log_fields.json_call(record(requested_model="a\ud800"), max_body=0, mask=plain).decode()
+    assert "a\\ud800" in shown(record(requested_model="a\ud800"))
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_secrets_can_be_set_anew(tmp_path: Path) -> None:
     log = Log(file=tmp_path / "log")
     log.secrets = Secrets([KEY])
     log.events.warning("key rejected", said=f"bad {KEY}", secret=KEY)
-    log.record(record(asked=KEY))
+    log.record(record(requested_model=KEY))
     assert log.close()
     text = (tmp_path / "log").read_text()
     assert KEY not in text
@@ -412,7 +412,7 @@ def test_a_full_queue_drops_lines_and_says_how_many_once_there_is_room(
 
 
 def test_bodies_that_wait_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "HELD_BODIES_LIMIT", 1000)
+    monkeypatch.setattr(log_module, "QUEUED_BODIES_LIMIT", 1000)
     log = Log(file=tmp_path / "log")
     go_on = pause(log)
     for _ in range(3):

@@ -48,7 +48,7 @@ def test_a_call_s_line_names_its_provider_once() -> None:
         **FAILED | {"error": REFUSED},
         provider="far",
         model="gpt",
-        tries=(AttemptRecord("far", "gpt", 0, "upstream_error", None, 0.1, REFUSED),),
+        attempts=(AttemptRecord("far", "gpt", 0, "upstream_error", None, 0.1, REFUSED),),
     )
     assert REFUSED == "far: 127.0.0.1:1 refused the connection."
     assert shown(failed).count("far") == 1

@@ -19,15 +19,15 @@ def record(**changes: Any) -> Record:
         "client": "127.0.0.1",
         "endpoint": "chat/completions",
         "dialect": "openai_chat",
-        "asked": "gpt",
+        "requested_model": "gpt",
         "model": "gpt-4o",
         "provider": "openai",
         "stream": True,
         "status": 200,
         "usage": Usage(fresh=70, cache_read=20, cache_write=10, output=9, reasoning=4),
         "cost": 0.5,
-        "times": Times(ours=0.0004, first=0.3, total=2.0),
-        "tries": (AttemptRecord("openai", "gpt-4o", 0, "ok", 200, 2.0),),
+        "times": Times(overhead=0.0004, first_output=0.3, total=2.0),
+        "attempts": (AttemptRecord("openai", "gpt-4o", 0, "ok", 200, 2.0),),
         "bytes_in": 1000,
         "bytes_out": 300,
     }
@@ -106,7 +106,7 @@ def test_a_failed_call_is_counted_by_blame_code_and_every_attempt() -> None:
             status=503,
             provider="b",
             model="m",
-            tries=tries,
+            attempts=tries,
             usage=None,
         )
     )
@@ -124,8 +124,8 @@ def test_names_that_nobody_serves_do_not_become_labels() -> None:
     told = Metrics()
     for number in range(50):
         told.record(
-            record(asked=f"made-up-{number}", model=f"made-up-{number}", provider="", outcome="error", blame="client",
-                   code="model_not_found", status=404, tries=(), usage=None)
+            record(requested_model=f"made-up-{number}", model=f"made-up-{number}", provider="", outcome="error", blame="client",
+                   code="model_not_found", status=404, attempts=(), usage=None)
         )  # fmt: skip
     assert b"made-up" not in told.render()
     assert value(told, "modelplex_requests_total", provider="", model="", status="4xx") == 50
@@ -137,7 +137,7 @@ def test_series_and_codes_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Metrics()
     for number in range(20):
         code = f"code{number}"
-        told.record(record(model=f"m{number}", outcome="error", blame="provider", code=code, tries=()))
+        told.record(record(model=f"m{number}", outcome="error", blame="provider", code=code, attempts=()))
     assert repr(told) == "<Metrics 20 calls, -20 in flight, 4 series>"
     assert value(told, "modelplex_requests_total", provider="_OTHER", model="_OTHER", endpoint="_OTHER") == 17
     assert value(told, "modelplex_errors_total", code="_OTHER") == 18
@@ -158,7 +158,7 @@ def test_a_call_in_flight_is_seen_until_it_is_over() -> None:
 def test_breakers_and_lost_log_lines_are_told_as_they_stand() -> None:
     state: list[Breaker] = []
     lost: dict[str, int] = {}
-    told = Metrics(breakers=lambda: state, lost=lambda: lost, version="1.2.3")
+    told = Metrics(breakers=lambda: state, lost_lines=lambda: lost, version="1.2.3")
     assert value(told, "modelplex_build_info", version="1.2.3") == 1
     state += [Breaker("a", 0, "closed"), Breaker("a", 1, "half_open"), Breaker("b", 0, "open")]
     lost["full"] = 4
@@ -240,7 +240,7 @@ def test_the_text_is_whole_while_calls_are_being_counted() -> None:
 
 def test_every_metric_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text()
-    told = Metrics(breakers=lambda: [Breaker("a", 0, "open")], lost=lambda: {"full": 1})
+    told = Metrics(breakers=lambda: [Breaker("a", 0, "open")], lost_lines=lambda: {"full": 1})
     told.record(record(outcome="broken", blame="provider", code="x"))
     names = {family.name for family in text_string_to_metric_families(told.render().decode())}
     assert len(names) > 15

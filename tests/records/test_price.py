@@ -13,7 +13,7 @@ from modelplex.core.events import Iteration, Usage
 from modelplex.records import price
 from modelplex.records.price import Prices, Seller, price_query, reported_cost, total
 from modelplex.records.price_list import FILE, Period, Price, PriceQuery, PriceTable, bundled
-from modelplex.records.price_list import PriceOverTime as Row
+from modelplex.records.price_list import PriceRow as Row
 from tests.prices.convert import file, model_of
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
@@ -87,7 +87,7 @@ def test_a_look_up_finds_what_the_library_finds() -> None:
             expected = models[id(theirs)]
             assert ours.model == expected.id, f"{provider.id} {name}"
             assert len(ours.periods) == len(expected.periods)
-            assert ours.periods[0].prices == expected.periods[0].prices.each()
+            assert ours.periods[0].prices == expected.periods[0].prices.per_piece()
     assert found > 1000
     assert missed > 300
 
@@ -125,8 +125,8 @@ def test_our_sum_is_the_librarys_for_every_model_that_it_knows() -> None:
             table = PriceTable(
                 provider.id,
                 model.id,
-                tuple(msgspec.structs.replace(one, prices=one.prices.each()) for one in known.periods),
-                tuple(msgspec.structs.replace(one, prices=one.prices.each()) for one in known.tiers),
+                tuple(msgspec.structs.replace(one, prices=one.prices.per_piece()) for one in known.periods),
+                tuple(msgspec.structs.replace(one, prices=one.prices.per_piece()) for one in known.tiers),
             )
             # Nobody tells how much of cached input is audio, and the library asks for it.
             cached = dice.choice([True, False])
@@ -144,7 +144,7 @@ def test_our_sum_is_the_librarys_for_every_model_that_it_knows() -> None:
             tier = dice.choice([None, "priority", "flex"])
             speed = dice.choice([None, "fast"])
             said = {k: v for k, v in (("service_tier", tier), ("speed", speed)) if v is not None}
-            ours = total(table, usage, said=said, at=NIGHT.timestamp())
+            ours = total(table, usage, conditions=said, at=NIGHT.timestamp())
             prices = model.get_prices(NIGHT)
             assert isinstance(prices, ModelPrice)
             if ours is None:
@@ -197,7 +197,7 @@ def test_what_the_list_does_not_know_has_no_price(question: PriceQuery) -> None:
 def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(price, "KNOWN_LIMIT", 8)
+    monkeypatch.setattr(price, "CACHE_LIMIT", 8)
     asked: list[str] = []
 
     def find(question: PriceQuery) -> PriceTable | None:
@@ -292,8 +292,8 @@ def test_a_service_tier_changes_the_prices_that_it_names() -> None:
     table = PriceTable("s", "m", (Period(Row(input=Price(1.0), output=Price(2.0))),), (fast,))
     usage = Usage(fresh=1, output=1)
     assert total(table, usage, at=NOON) == 3
-    assert total(table, usage, said={"service_tier": "priority"}, at=NOON) == 10
-    assert total(table, usage, said={"service_tier": "default"}, at=NOON) == 3
+    assert total(table, usage, conditions={"service_tier": "priority"}, at=NOON) == 10
+    assert total(table, usage, conditions={"service_tier": "default"}, at=NOON) == 3
 
 
 def test_an_estimate_of_tokens_has_no_cost_and_is_charged() -> None:

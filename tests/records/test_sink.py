@@ -21,7 +21,7 @@ DEMO = '[[providers]]\ntype = "demo"\n'
 
 
 def a_record(name: str) -> Record:
-    return Record(id=name, started=0.0, listener="tcp:x", client="", endpoint="chat/completions", dialect="openai_chat", asked="m")  # fmt: skip
+    return Record(id=name, started=0.0, listener="tcp:x", client="", endpoint="chat/completions", dialect="openai_chat", requested_model="m")  # fmt: skip
 
 
 class Blocked:

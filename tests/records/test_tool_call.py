@@ -6,7 +6,7 @@ from pathlib import Path
 from modelplex.records.log import Log, Secrets
 from modelplex.records.log_fields import human_tool, json_tool, level_of_tool
 from modelplex.records.metrics import SERIES_LIMIT, Metrics
-from modelplex.records.tool_call import ToolOutcome, ToolRecord, measured
+from modelplex.records.tool_call import ToolOutcome, ToolRecord, hash_arguments
 
 
 def call(
@@ -41,12 +41,12 @@ def call(
 
 
 def test_equal_arguments_have_one_hash_whatever_their_order() -> None:
-    assert measured({"a": 1, "b": [2]}) == measured({"b": [2], "a": 1})
-    assert measured({"a": 1})[0] != measured({"a": 2})[0]
+    assert hash_arguments({"a": 1, "b": [2]}) == hash_arguments({"b": [2], "a": 1})
+    assert hash_arguments({"a": 1})[0] != hash_arguments({"a": 2})[0]
 
 
 def test_arguments_that_have_no_utf8_form_are_counted_without_a_hash() -> None:
-    assert measured({"a": "\ud800"}) == ("", b"")
+    assert hash_arguments({"a": "\ud800"}) == ("", b"")
 
 
 def test_a_line_says_who_asked_for_what_and_what_decided() -> None:
@@ -74,7 +74,7 @@ def test_a_refusal_is_a_warning_and_a_tool_that_failed_is_none() -> None:
 
 def test_the_log_writes_tool_calls_beside_others_and_hides_secrets(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = Log(file=path, form="json", secrets=Secrets(["sk-very-secret"]))
+    log = Log(file=path, log_format="json", secrets=Secrets(["sk-very-secret"]))
     log.record(call(outcome="error", error="the key sk-very-secret is wrong"))
     assert log.close()
     (line,) = path.read_text().splitlines()

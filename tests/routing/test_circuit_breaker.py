@@ -4,27 +4,27 @@ import pytest
 
 from modelplex.core.errors import BadRequest, ModelplexError, RateLimited, UpstreamAuth, UpstreamBroken
 from modelplex.routing.circuit_breaker import (
-    LONGEST_REST,
-    WELL,
+    HEALTHY,
+    MAX_WAIT,
     BreakerRules,
     CircuitState,
     HealthSignal,
-    failed,
-    signal_of,
+    after_failure,
+    health_signal,
 )
 
 RULES = BreakerRules(failures=3, window=60, cooldown=30)
 BROKEN = UpstreamBroken("gone")
 
 
-def after(error: ModelplexError, health: CircuitState = WELL, *, now: float = 1.0) -> CircuitState:
-    signal = signal_of(error)
+def after(error: ModelplexError, health: CircuitState = HEALTHY, *, now: float = 1.0) -> CircuitState:
+    signal = health_signal(error)
     assert signal is not None
-    return failed(health, signal, now=now, rules=RULES)
+    return after_failure(health, signal, now=now, rules=RULES)
 
 
 def broken(times: int, *, step: float = 1.0) -> CircuitState:
-    health = WELL
+    health = HEALTHY
     for number in range(times):
         health = after(BROKEN, health, now=100.0 + number * step)
     return health
@@ -52,12 +52,12 @@ def test_a_failure_in_half_open_opens_it_again() -> None:
     [BadRequest("no"), UpstreamAuth("not this model", upstream_status=403), UpstreamBroken("no", upstream_status=404)],
 )  # fmt: skip
 def test_a_failure_that_is_not_the_providers_has_no_signal(error: ModelplexError) -> None:
-    assert signal_of(error) is None
+    assert health_signal(error) is None
 
 
 def test_a_rejected_key_opens_at_once() -> None:
     assert after(UpstreamAuth("no")).state == "open"
-    assert signal_of(UpstreamAuth("no", upstream_code="invalid_api_key")) == HealthSignal(
+    assert health_signal(UpstreamAuth("no", upstream_code="invalid_api_key")) == HealthSignal(
         "key", "no", at_once=True
     )
 
@@ -65,5 +65,5 @@ def test_a_rejected_key_opens_at_once() -> None:
 def test_a_rate_limit_with_a_wait_opens_for_that_wait_and_one_without_counts_as_a_failure() -> None:
     limited = after(RateLimited("slow", retry_after=7))
     assert (limited.state, limited.until, limited.is_requested) == ("open", 8.0, True)
-    assert after(RateLimited("slow", retry_after=1e9)).until == 1.0 + LONGEST_REST
+    assert after(RateLimited("slow", retry_after=1e9)).until == 1.0 + MAX_WAIT
     assert after(RateLimited("slow")).state == "closed"

@@ -14,8 +14,8 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.core.request import Attempt, Endpoint
-from modelplex.routing.circuit_breaker import PROBE_PATIENCE, BreakerRules
-from modelplex.routing.circuits import ANY_KEY, MADE_BY_ONE, MOST, Circuits
+from modelplex.routing.circuit_breaker import PROBE_TIMEOUT, BreakerRules
+from modelplex.routing.circuits import ANY_KEY, MAX_CIRCUITS, MAX_PER_CALLER, Circuits
 
 RULES = BreakerRules(failures=5, window=60, cooldown=30)
 BROKEN = UpstreamBroken("The provider answered 500.", upstream_status=500)
@@ -41,7 +41,7 @@ class Table(Circuits):
         self, caller: str, error: ModelplexError = BROKEN, *, times: int = 1, at: Attempt | None = None
     ) -> None:
         for _ in range(times):
-            self.left(at or attempt(), caller, now=self.now)
+            self.attempt_started(at or attempt(), caller, now=self.now)
             self.failed(at or attempt(), caller, error, now=self.now, rules=RULES)
 
     def lets(self, caller: str, at: Attempt | None = None) -> bool:
@@ -149,7 +149,7 @@ def test_an_answer_to_anybody_ends_the_run_for_everybody() -> None:
     table = Table()
     table.fail(A, times=100)
     table.fail(B, times=1)
-    table.answered(attempt(), C)
+    table.succeeded(attempt(), C)
     table.fail(B, times=1)
     assert (table.lets(A), table.lets(B), table.lets(C)) == (False, True, True)
 
@@ -190,13 +190,13 @@ def test_the_first_output_of_a_probe_closes_it_and_its_end_the_count() -> None:
     table.fail(A, times=5)
     table.now += 31
     assert table.lets(A)
-    table.left(attempt(), A, now=table.now)
+    table.attempt_started(attempt(), A, now=table.now)
     assert not table.lets(A)
-    table.output(attempt(), A)
+    table.first_output(attempt(), A)
     assert table.lets(A)
     assert len(table) == 0
     table.fail(A, times=4)
-    table.output(attempt(), A)  # a stream that breaks later is a failure in the same row
+    table.first_output(attempt(), A)  # a stream that breaks later is a failure in the same row
     table.fail(A)
     assert not table.lets(A)
 
@@ -206,13 +206,13 @@ def test_a_probe_whose_caller_hung_up_or_was_at_fault_frees_its_place() -> None:
         table = Table()
         table.fail(A, times=5)
         table.now += 31
-        table.left(attempt(), A, now=table.now)
+        table.attempt_started(attempt(), A, now=table.now)
         if error is None:
-            table.ended(attempt(), A)
+            table.ended_without_signal(attempt(), A)
         else:
             table.failed(attempt(), A, error, now=table.now, rules=RULES)
         assert table.lets(A)
-        table.left(attempt(), A, now=table.now)
+        table.attempt_started(attempt(), A, now=table.now)
         table.failed(attempt(), A, BROKEN, now=table.now, rules=RULES)
         assert not table.lets(A)  # it was half open still
 
@@ -223,15 +223,15 @@ def test_one_probe_at_a_time_until_it_is_given_up() -> None:
     table.now += 29
     assert not table.lets(A)
     table.now += 1
-    table.left(attempt(), A, now=table.now)
-    (half_open,) = [one.health for one in table.standing() if one.caller == A]
+    table.attempt_started(attempt(), A, now=table.now)
+    (half_open,) = [one.health for one in table.unhealthy() if one.caller == A]
     assert half_open.state == "half_open"
-    table.now += PROBE_PATIENCE
+    table.now += PROBE_TIMEOUT
     assert not table.lets(A)
     table.now += 1
     assert table.lets(A)
-    table.answered(attempt(), A)
-    assert table.standing() == []
+    table.succeeded(attempt(), A)
+    assert table.unhealthy() == []
 
 
 @given(
@@ -248,10 +248,10 @@ def test_whatever_happens_it_is_tried_again_at_some_time(
         if error is not None:
             table.fail(A, error)
         else:
-            table.left(attempt(), A, now=table.now)
-            table.answered(attempt(), A)
-            assert table.standing() == []
-    table.now += RULES.cooldown + PROBE_PATIENCE + 1
+            table.attempt_started(attempt(), A, now=table.now)
+            table.succeeded(attempt(), A)
+            assert table.unhealthy() == []
+    table.now += RULES.cooldown + PROBE_TIMEOUT + 1
     assert table.lets(A)
 
 
@@ -260,12 +260,12 @@ def test_nobodys_slow_or_poisoned_probe_keeps_another_caller_away() -> None:
     table.fail(A, times=3)
     table.fail(B, times=2)
     table.now += 31
-    table.left(attempt(), A, now=table.now)  # and is never heard of again
+    table.attempt_started(attempt(), A, now=table.now)  # and is never heard of again
     assert (table.lets(A), table.lets(C)) == (False, True)
     table.failed(attempt(), A, BROKEN, now=table.now, rules=RULES)
     assert (table.lets(A), table.lets(C)) == (False, True)
-    table.left(attempt(), C, now=table.now)
-    table.output(attempt(), C)
+    table.attempt_started(attempt(), C, now=table.now)
+    table.first_output(attempt(), C)
     assert (table.lets(B), table.lets(C)) == (True, True)
 
 
@@ -282,25 +282,25 @@ def test_probes_of_two_callers_that_fail_open_it_again() -> None:
 def test_names_that_callers_make_up_displace_their_makers_own_first() -> None:
     table = Table()
     table.fail(B, times=5)
-    for number in range(2 * MADE_BY_ONE):
+    for number in range(2 * MAX_PER_CALLER):
         table.fail(A, at=attempt(f"made-up-{number}"))
-    assert len(table) == MADE_BY_ONE + 1
+    assert len(table) == MAX_PER_CALLER + 1
     assert not table.lets(B)
-    for number in range(MOST + 10):
+    for number in range(MAX_CIRCUITS + 10):
         table.fail(f"agent:{number}")
         table.fail(f"agent:{number}", at=attempt(f"made-up-{number}"))
-    assert len(table) == MOST
+    assert len(table) == MAX_CIRCUITS
 
 
 def test_what_is_not_well_can_be_looked_at() -> None:
     table = Table()
     table.fail(A, Overloaded("busy", retry_after=5, upstream_status=503))
-    (one,) = table.standing()
+    (one,) = table.unhealthy()
     assert (one.name.provider, one.name.key, one.name.model, one.name.endpoint, one.caller) == (
         "up", 0, "m", "chat/completions", A,
     )  # fmt: skip
     assert (one.health.state, one.health.reason) == ("open", "busy")
     table.fail(A, unsent())
-    assert [s.name.key for s in table.standing()] == [0, ANY_KEY]
+    assert [s.name.key for s in table.unhealthy()] == [0, ANY_KEY]
     table.keep_only(frozenset({"other"}))
-    assert table.standing() == []
+    assert table.unhealthy() == []

@@ -46,7 +46,7 @@ def drive(
         while True:
             made.append((attempt.provider, attempt.key, attempt.delay))
             assert attempt.number == len(made)
-            attempt = steps.send(Outcome(errors(attempt), chance=1.0))
+            attempt = steps.send(Outcome(errors(attempt), jitter=1.0))
     except StopIteration as stop:
         return made, stop.value.error
 

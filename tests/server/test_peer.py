@@ -112,7 +112,7 @@ async def test_require_serves_a_caller_in_an_empty_namespace_and_refuses_a_plain
             status, _, pid = await call(running.socket, *EMPTY)
             assert status == 200
             record = await running.record()
-            assert record.attested == PeerNetwork("isolated")
+            assert record.peer_network == PeerNetwork("isolated")
             assert record.peer == Peer(pid, os.geteuid(), os.getegid())
 
 
@@ -162,7 +162,7 @@ async def test_warn_serves_and_says_once_a_connection_who_has_a_network(tmp_path
             for _ in range(3):  # the client keeps its connection
                 assert (await running.chat(unix=True)).status == 200
             seen = interfaces(os.getpid()) or ()
-            assert (await running.record()).attested == PeerNetwork("networked", seen)
+            assert (await running.record()).peer_network == PeerNetwork("networked", seen)
             view = (await running.ask("GET", "/_internal/agents")).json
             assert view["others"] == {"attested": {"reach": "networked", "interfaces": list(seen)}}
     rows = [json.loads(row) for row in (tmp_path / "log.json").read_text().splitlines()]
@@ -210,7 +210,7 @@ async def test_a_caller_is_looked_at_once_a_connection(
         async with gateway(config(up.url, server='attest = "off"'), folder=tmp_path) as running:
             await _three_requests(running)
             assert not looked
-            assert (await running.record()).attested is None
+            assert (await running.record()).peer_network is None
 
 
 async def test_a_user_that_is_not_named_is_refused_with_its_number_before_anything_is_asked(

@@ -31,8 +31,8 @@ from modelplex.core.errors import UnknownModel
 from modelplex.pipeline.model_catalog import directory_of
 from modelplex.policy.bounds import AllowEntry, bounds_of, limit_for
 from modelplex.providers import demo
-from modelplex.records.unpriced import unpriced
-from modelplex.routing.aliases import Directory, Served, is_pattern, resolve
+from modelplex.records.unpriced import unpriced_models
+from modelplex.routing.aliases import Directory, ServedModels, is_pattern, resolve
 
 Severity = Literal["error", "warning"]
 
@@ -365,7 +365,7 @@ def _is_direct(directory: Directory, name: str) -> bool:
     except UnknownModel:
         return False
     known = {each.provider: each for each in directory.served}
-    named = directory.named(name)
+    named = directory.provider_of(name)
     return any(
         known[candidate.provider].has(candidate.model)
         or (named is not None and named.provider == candidate.provider)
@@ -381,7 +381,7 @@ def _may_be_served(directory: Directory, name: str) -> bool:
 
 
 def _near(directory: Directory, name: str) -> str:
-    known = [each for each in directory.known() if each not in directory.aliases]
+    known = [each for each in directory.model_names() if each not in directory.aliases]
     if near := get_close_matches(name, known, n=1):
         return f'did you mean "{near[0]}"?'
     return 'write "provider/model", or add the model to the models of a provider'
@@ -393,8 +393,8 @@ def models_of_agents(subject: _Subject) -> Iterator[ConfigFinding]:
     if any(_is_open_ended(each) for each in directory.served) or any(map(is_pattern, config.aliases)):
         return  # what a provider lists, or an alias takes, is not known here
     known = [
-        *directory.known(),
-        *(f"{each.provider}/{model}" for each in directory.served for model in each.known()),
+        *directory.model_names(),
+        *(f"{each.provider}/{model}" for each in directory.served for model in each.model_names()),
     ]
     for index, agent in enumerate(config.agents):
         dead = [glob for glob in agent.models if not any(fnmatchcase(name, glob) for name in known)]
@@ -409,7 +409,7 @@ def models_of_agents(subject: _Subject) -> Iterator[ConfigFinding]:
             )
 
 
-def _is_open_ended(served: Served) -> bool:
+def _is_open_ended(served: ServedModels) -> bool:
     return bool(served.patterns) or (not served.configured and served.listed is None)
 
 
@@ -636,7 +636,7 @@ def commands_of_tools(subject: _Subject) -> Iterator[ConfigFinding]:
 def prices_of_budgets(subject: _Subject) -> Iterator[ConfigFinding]:
     """Budgets in dollars count nothing where no price is known."""
     config = subject.config
-    found = unpriced(config, directory_of(config))
+    found = unpriced_models(config, directory_of(config))
     for index, agent in enumerate(config.agents):
         mine = [each for each in found if each.agent == agent.name]
         if not mine:

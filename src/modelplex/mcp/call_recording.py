@@ -9,7 +9,7 @@ import msgspec
 
 from modelplex.mcp.constants import McpReply
 from modelplex.mcp.request_context import ToolRequestContext
-from modelplex.records.tool_call import ToolRecord, ToolRecordBuilder, measured
+from modelplex.records.tool_call import ToolRecord, ToolRecordBuilder, hash_arguments
 
 MAX_NAME: Final = 1_024
 """Characters of a name or URI in a record. The rest is cut in the record only."""
@@ -46,13 +46,13 @@ class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
             client=caller.client,
             agent=caller.agent,
             started=self.clock(),
-            wall=self.wall(),
+            wall_time=self.wall(),
         )
 
     def note_request(self, context: ToolRequestContext, name: str, arguments: object) -> None:
         builder = context.builder
         builder.tool = name[:MAX_NAME]
-        builder.arguments, body = measured({} if arguments is None else arguments)
+        builder.arguments, body = hash_arguments({} if arguments is None else arguments)
         builder.bytes_in = len(body)
         if self.keep_bodies:
             builder.request_body = body[: self.keep_bodies]

@@ -126,12 +126,12 @@ class AttemptRunner:
                 context, partial(self._exchange, context, attempt, request)
             )
         except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
-            record.tried(attempt, error, seconds=0.0)
+            record.add_attempt(attempt, error, seconds=0.0)
             return detached(error)
-        record.changes, record.passing = exchange.changes, exchange.passing
+        record.changes, record.passthrough = exchange.changes, exchange.passing
         upstream = self._upstreams[attempt.provider]
-        record.left = started = perf_counter()
-        self._circuits.left(attempt, record.caller.owner, now=started)
+        record.upstream_sent = started = perf_counter()
+        self._circuits.attempt_started(attempt, record.caller.owner, now=started)
         response: UpstreamResponse | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
@@ -154,7 +154,7 @@ class AttemptRunner:
             observed = exchange.seen
             usage = observed.usage or _usage_without_output(parsed.ask, response, failure)
             cost, charge = self._cost(attempt, usage, parsed.ask)
-            record.tried(
+            record.add_attempt(
                 attempt,
                 failure,
                 seconds=perf_counter() - started,
@@ -164,11 +164,11 @@ class AttemptRunner:
                 charge=charge,
             )
             record.changes = exchange.changes
-            record.finish = observed.finish if failure is None else None
+            record.finish_reason = observed.finish if failure is None else None
             self._origins.remember(observed.opaque_states, attempt)
         if context.output.started:
             if failure is not None:
-                record.failed(failure)
+                record.fail(failure)
             return None
         return failure
 
@@ -225,10 +225,10 @@ class AttemptRunner:
         if usage is None:
             return None, None
         seller, said = seller_of(self._upstreams[attempt.provider]), prices_depend_on(request)
-        cost = self._prices.cost(seller, attempt.model, usage, said=said)
+        cost = self._prices.cost(seller, attempt.model, usage, conditions=said)
         if cost is not None:
             return cost, cost
-        return None, self._prices.charge(seller, attempt.model, usage, said=said)
+        return None, self._prices.charge(seller, attempt.model, usage, conditions=said)
 
     def _report_health(
         self, context: RequestContext, attempt: Attempt, failure: ModelplexError | None
@@ -238,13 +238,13 @@ class AttemptRunner:
         """
         caller = context.record.caller.owner
         if failure is None:
-            self._circuits.answered(attempt, caller)
+            self._circuits.succeeded(attempt, caller)
         elif isinstance(failure, ClientClosed | Stopping):
-            self._circuits.ended(attempt, caller)
+            self._circuits.ended_without_signal(attempt, caller)
         else:
             again = any(
                 (each.provider, each.model, each.key) == (attempt.provider, attempt.model, attempt.key)
-                for each in context.record.tries
+                for each in context.record.attempts
             )
             self._circuits.failed(
                 attempt, caller, failure, now=perf_counter(), rules=self._rules.breaker, again=again
@@ -260,7 +260,7 @@ class AttemptRunner:
         """
         output, record, stored = context.output, context.record, context.stored
         upstream = self._upstreams[attempt.provider]
-        if exchange.media_type and not record.ask.stream:
+        if exchange.media_type and not record.request.stream:
             body = await response.body(limit=upstream.max_response_size)
             whole = partial(exchange.whole, body)
             out = await self._offload.run(whole, body=body, owner=record.caller.owner)
@@ -291,7 +291,7 @@ class AttemptRunner:
             ping_interval=self._rules.ping_interval,
             callbacks=StreamCallbacks(
                 head=lambda: _head(label, response, record),
-                on_output=lambda: self._circuits.output(attempt, record.caller.owner),
+                on_output=lambda: self._circuits.first_output(attempt, record.caller.owner),
                 keep=stored.stream_keeper() if stored is not None else None,
             ),
         )
@@ -300,7 +300,7 @@ class AttemptRunner:
 
 def parse(request: RawRequest, record: RecordBuilder, stored: StoredResponses | None) -> ParsedRequest:
     kept = stored.kept if stored is not None else None
-    return ParsedRequest(request, id=record.id, created=int(record.wall), kept=kept)
+    return ParsedRequest(request, id=record.id, created=int(record.wall_time), kept=kept)
 
 
 def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder) -> ResponseHead:
@@ -308,12 +308,12 @@ def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder
     assert attempt is not None
     return ResponseHead(
         content_type=content_type,
-        dialect=record.ask.dialect,
+        dialect=record.request.dialect,
         request_id=record.id,
         provider=attempt.provider,
         model=attempt.model,
-        attempts=len(record.tries) + 1,
-        overhead=record.ours(),
+        attempts=len(record.attempts) + 1,
+        overhead=record.overhead(),
         changes=record.changes,
         stripped=record.stripped,
         upstream_headers=tuple(forwarded_headers(response.headers)),

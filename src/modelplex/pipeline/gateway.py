@@ -42,7 +42,7 @@ from modelplex.pipeline.stream import stopped
 from modelplex.pipeline.upstream import Upstream
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices
-from modelplex.routing.affinity import pinned
+from modelplex.routing.affinity import attempts_for_state
 from modelplex.routing.circuits import Circuits
 from modelplex.routing.failover import Exhausted, Outcome, plan
 from modelplex.routing.key_rotation import KeyRotation
@@ -106,16 +106,16 @@ class Gateway:
             await _refuse(detached(error), output, record)
         except asyncio.CancelledError:
             if not output.stopping:
-                record.failed(HUNG_UP)
+                record.fail(HUNG_UP)
                 raise
             await _refuse(stopped(), output, record)
 
     async def _answer(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
         caller = record.caller
         request, stored = await open_stored(request, self.responses, owner=caller.owner, offload=self.offload)
-        record.ask = request
+        record.request = request
         attempts, policy = await self._selection.attempts(request, caller)
-        if (body := answered_here(request, attempts, created=int(record.wall))) is not None:
+        if (body := answered_here(request, attempts, created=int(record.wall_time))) is not None:
             await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
             return
         if is_count(request.endpoint):
@@ -185,7 +185,7 @@ class Gateway:
         """
         if self.rules.drop_pinned_state:
             return attempts, parsed.call
-        fitting = pinned(attempts, parsed.call, self._origins.find)
+        fitting = attempts_for_state(attempts, parsed.call, self._origins.find)
         return fitting, parsed.call if holds_envelopes(parsed.ask) else None
 
 
@@ -193,9 +193,9 @@ async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordB
     """Answer with an error in the client's dialect. The provider's own body is passed on where it
     speaks the same dialect and blames the client.
     """
-    record.failed(error)
+    record.fail(error)
     attempt = record.attempt
-    dialect = record.ask.dialect
+    dialect = record.request.dialect
     if attempt is None or not same_family(attempt.dialect, dialect):
         error.upstream_body = None  # of another dialect, and it may look like one of the client's
     status, body = write_error(dialect, error, request_id=record.id)
@@ -206,7 +206,7 @@ async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordB
         request_id=record.id,
         provider=attempt.provider if attempt is not None else "",
         model=attempt.model if attempt is not None else "",
-        attempts=len(record.tries),
+        attempts=len(record.attempts),
         stripped=record.stripped,
         upstream_headers=error.upstream_headers,
         may_retry=error.sdk_may_retry,

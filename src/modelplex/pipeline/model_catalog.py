@@ -16,7 +16,14 @@ import msgspec
 from modelplex.config import Config, ProviderConfig
 from modelplex.core.errors import ModelplexError, UnknownModel
 from modelplex.pipeline.upstream import Upstream
-from modelplex.routing.aliases import Candidate, Directory, Served, is_pattern, permitted, resolve
+from modelplex.routing.aliases import (
+    Candidate,
+    Directory,
+    ServedModels,
+    is_pattern,
+    permitted_candidates,
+    resolve,
+)
 
 FETCH_AGAIN_AFTER = 10.0
 """Seconds between two fetches that unknown names cause: a client that sends made-up names in a loop
@@ -53,7 +60,7 @@ class ModelCatalog:
         self.directory = directory_of(config)
 
     def __repr__(self) -> str:
-        return f"<ModelCatalog {len(self.directory.known())} names, {len(self._listed)} providers listed, {len(self.faults)} faults>"
+        return f"<ModelCatalog {len(self.directory.model_names())} names, {len(self._listed)} providers listed, {len(self.faults)} faults>"
 
     def start(self) -> None:
         """Begin to fetch, in the background."""
@@ -74,7 +81,7 @@ class ModelCatalog:
             found = await self._candidates(name)
             if len(self._found) < REMEMBERED:
                 self._found[name] = found
-        if globs and not (found := permitted(self.directory, found, name=name, globs=globs)):
+        if globs and not (found := permitted_candidates(self.directory, found, name=name, globs=globs)):
             raise UnknownModel(f"The model {name!r} is not among the models of this agent.", param="model")
         return found
 
@@ -157,10 +164,10 @@ def _by_priority(config: Config) -> list[ProviderConfig]:
     return sorted(config.providers, key=lambda p: p.priority)
 
 
-def _served(provider: ProviderConfig) -> Served:
+def _served(provider: ProviderConfig) -> ServedModels:
     if not provider.models:
-        return Served(provider.name, configured=False)
-    return Served(
+        return ServedModels(provider.name, configured=False)
+    return ServedModels(
         provider.name,
         names=frozenset(m for m in provider.models if not is_pattern(m)),
         patterns=tuple(m for m in provider.models if is_pattern(m)),

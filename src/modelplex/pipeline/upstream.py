@@ -40,7 +40,7 @@ from modelplex.pipeline.content_decoding import decoded
 from modelplex.pipeline.offload import is_heavy
 from modelplex.providers import request_head
 from modelplex.providers.demo import MODELS
-from modelplex.providers.model_facts import facts
+from modelplex.providers.model_facts import model_facts
 from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest
 from modelplex.providers.specs import ProviderSpec
 from modelplex.records.log import Secrets
@@ -134,7 +134,7 @@ class HttpUpstream:
         keys: list[str | None] = [key.reveal() for key in config.api_key]
         keys = keys or [None]
         extra = {name: value.reveal() for name, value in config.headers.items()}
-        self._headers = request_head.head(row, extra=extra, api_version=config.api_version)
+        self._headers = request_head.request_headers(row, extra=extra, api_version=config.api_version)
         self.signers: list[Signer] = [
             StaticKey(request_head.credential(row, key=key, extra=extra)) for key in keys
         ]
@@ -164,7 +164,7 @@ class HttpUpstream:
             serves=self._row.serves,
             prefers="responses" if self._quirks.conversations == "responses" else None,
         )
-        known = facts(model, dialect)
+        known = model_facts(model, dialect)
         return [
             Attempt(
                 provider=self.name,
@@ -249,7 +249,7 @@ class HttpUpstream:
         return self._own_address.sub(PROVIDER, self._secrets.mask(text))
 
     async def models(self) -> list[ListedModel]:
-        target = request_head.listing(self._row, base_path=self._path, api_version=self._api_version)
+        target = request_head.models_target(self._row, base_path=self._path, api_version=self._api_version)
         request = UpstreamRequest(b"GET", self._origin.authority, target, self._headers)
         try:
             reply = await self._send(request, key=0, timeouts=LISTING_TIMEOUTS)

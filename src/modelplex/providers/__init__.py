@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @cache
-def all_rows() -> Mapping[str, ProviderSpec]:
+def all_specs() -> Mapping[str, ProviderSpec]:
     """Every type of provider, by name, in the order of compatible.toml."""
-    from modelplex.providers.specs import read_rows
+    from modelplex.providers.specs import read_specs
 
-    return read_rows(packed("compatible.toml"))
+    return read_specs(read_package_file("compatible.toml"))
 
 
-def packed(name: str) -> bytes:
+def read_package_file(name: str) -> bytes:
     """A file that lies beside this one. Not through importlib.resources, which costs the start some
     15 ms.
     """

@@ -11,9 +11,9 @@ from functools import cache, lru_cache
 import msgspec
 
 from modelplex.core.request import ModelFacts
-from modelplex.providers import packed
+from modelplex.providers import read_package_file
 
-REMEMBERED = 4096
+CACHE_LIMIT = 4096
 """Names whose facts are kept: more than any provider lists, and a client that invents names does
 not fill our memory.
 """
@@ -36,14 +36,14 @@ def read_entries(table: bytes) -> tuple[ModelFactsEntry, ...]:
     return msgspec.toml.decode(table, type=_Table).models
 
 
-@lru_cache(maxsize=REMEMBERED)
-def facts(model: str, dialect: str) -> ModelFacts:
+@lru_cache(maxsize=CACHE_LIMIT)
+def model_facts(model: str, dialect: str) -> ModelFacts:
     """What is known of this model, asked for in this dialect; the defaults where nothing is."""
-    name = plain(model)
+    name = normalized_name(model)
     return next((known for pattern, known in _patterns(dialect) if pattern.fullmatch(name)), ModelFacts())
 
 
-def plain(model: str) -> str:
+def normalized_name(model: str) -> str:
     """A model's name as the globs see it: without who sells it, in lower case, and with "-" for
     ".".
     """
@@ -52,7 +52,7 @@ def plain(model: str) -> str:
 
 @cache
 def _patterns(dialect: str) -> tuple[tuple[re.Pattern[str], ModelFacts], ...]:
-    entries = read_entries(packed("models.toml"))
+    entries = read_entries(read_package_file("models.toml"))
     return tuple(
         (re.compile("|".join(translate(glob) for glob in entry.match)), entry.facts)
         for entry in entries

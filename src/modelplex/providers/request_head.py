@@ -33,7 +33,7 @@ def target(
     return _joined(row, base_path=base_path, path=path, api_version=api_version)
 
 
-def listing(row: ProviderSpec, *, base_path: str, api_version: str | None) -> bytes:
+def models_target(row: ProviderSpec, *, base_path: str, api_version: str | None) -> bytes:
     """Path and query of the request for the list of models."""
     return _joined(row, base_path=base_path, path=row.models_path, api_version=api_version)
 
@@ -46,7 +46,7 @@ def _joined(row: ProviderSpec, *, base_path: str, path: str, api_version: str | 
     return quote(base_path + path, safe="/%:?&=+$,;@!*'()~").encode("ascii")
 
 
-def head(row: ProviderSpec, *, extra: Mapping[str, str], api_version: str | None) -> bytes:
+def request_headers(row: ProviderSpec, *, extra: Mapping[str, str], api_version: str | None) -> bytes:
     """Header lines, each ended by CR LF: user agent, version, and `extra`, which wins over ours.
 
     Without the credential, without `content-type`, which is the body's, and without what frames the

@@ -78,7 +78,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.root + (own or self.paths.get(endpoint) or f"/{endpoint}")
 
 
-def read_rows(table: bytes) -> Mapping[str, ProviderSpec]:
+def read_specs(table: bytes) -> Mapping[str, ProviderSpec]:
     """The rows of compatible.toml, by name.
 
     Raises ValueError naming what is wrong with the table.

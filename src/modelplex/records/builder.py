@@ -11,7 +11,7 @@ from modelplex.core.request import Attempt, Change, RawRequest, StrippedValue
 from modelplex.records.record import AttemptRecord, Outcome, Record, Times
 
 
-class FailureFacts(msgspec.Struct, frozen=True):
+class CallFailure(msgspec.Struct, frozen=True):
     """What a call came to, as plain data: an error itself would hold the frames that it went
     through, and the body with them.
     """
@@ -19,7 +19,7 @@ class FailureFacts(msgspec.Struct, frozen=True):
     message: str
     code: str
     blame: Blame
-    hung_up: bool
+    client_closed: bool
 
 
 class RecordBuilder:
@@ -28,42 +28,44 @@ class RecordBuilder:
     """
 
     __slots__ = (
-        "answered", "ask", "attempt", "bytes_out", "caller", "changes", "cost", "failure", "finish", "first", "id",
-        "kept_body", "left", "passing", "queued", "started", "status", "stripped", "tries", "usage", "wall",
+        "attempt", "attempts", "body_chunks", "bytes_out", "caller", "changes", "cost", "failure", "finish_reason", "first_output", "id",
+        "output_started", "passthrough", "queued", "request", "started", "status", "stripped", "upstream_sent", "usage", "wall_time",
     )  # fmt: skip
 
-    def __init__(self, *, id: str, ask: RawRequest, caller: Caller, started: float, wall: float) -> None:
+    def __init__(
+        self, *, id: str, request: RawRequest, caller: Caller, started: float, wall_time: float
+    ) -> None:
         self.id = id
-        self.ask = ask
+        self.request = request
         self.caller = caller
         self.started = started
-        self.wall = wall
+        self.wall_time = wall_time
         self.attempt: Attempt | None = None
-        self.tries: list[AttemptRecord] = []
+        self.attempts: list[AttemptRecord] = []
         self.changes: tuple[Change, ...] = ()
         self.stripped: tuple[StrippedValue, ...] = ()
-        self.passing = False
+        self.passthrough = False
         self.queued = 0.0
-        self.left: float | None = None
-        self.first: float | None = None
-        self.answered = False
+        self.upstream_sent: float | None = None
+        self.first_output: float | None = None
+        self.output_started = False
         self.status = 0
-        self.failure: FailureFacts | None = None
+        self.failure: CallFailure | None = None
         self.usage: Usage | None = None
-        self.finish: str | None = None
+        self.finish_reason: str | None = None
         self.cost: float | None = None
         self.bytes_out = 0
-        self.kept_body: list[bytes] | None = None
+        self.body_chunks: list[bytes] | None = None
 
-    def ours(self) -> float:
+    def overhead(self) -> float:
         """Seconds of our own until the upstream request left; what earlier attempts took was not
         ours.
         """
-        earlier = self.tries[: self.attempt.number - 1] if self.attempt is not None else []
+        earlier = self.attempts[: self.attempt.number - 1] if self.attempt is not None else []
         spent = self.queued + sum(one.seconds for one in earlier)
-        return max(0.0, (self.left or self.started) - self.started - spent)
+        return max(0.0, (self.upstream_sent or self.started) - self.started - spent)
 
-    def tried(
+    def add_attempt(
         self,
         attempt: Attempt,
         error: ModelplexError | None,
@@ -75,7 +77,7 @@ class RecordBuilder:
         charge: float | None = None,
     ) -> None:
         self.usage, self.cost = usage, cost
-        self.tries.append(
+        self.attempts.append(
             AttemptRecord(
                 provider=attempt.provider,
                 model=attempt.model,
@@ -91,63 +93,63 @@ class RecordBuilder:
             )
         )
 
-    def failed(self, error: ModelplexError) -> None:
+    def fail(self, error: ModelplexError) -> None:
         """The call came to this."""
-        self.failure = FailureFacts(
+        self.failure = CallFailure(
             error.message, error.code or error.type, error.blame, isinstance(error, ClientClosed)
         )
 
-    def charged(self) -> tuple[int, float]:
+    def budget_charge(self) -> tuple[int, float]:
         """Tokens and US dollars that the call counts against a budget, over all its attempts. Where
         no price is known, no dollars.
         """
-        paid = [(one.usage, one.charge) for one in self.tries if one.usage is not None]
+        paid = [(one.usage, one.charge) for one in self.attempts if one.usage is not None]
         return sum(u.input + u.output for u, _ in paid), sum(charge or 0.0 for _, charge in paid)
 
     def record(self, *, now: float) -> Record:
         """The Record. `now` is when the last byte went out."""
-        ask, caller, failure, attempt = self.ask, self.caller, self.failure, self.attempt
+        ask, caller, failure, attempt = self.request, self.caller, self.failure, self.attempt
         outcome: Outcome
         if failure is None:
             outcome = "ok"
-        elif failure.hung_up:
+        elif failure.client_closed:
             outcome = "client_closed"
         else:
-            outcome = "broken" if self.answered else "error"
+            outcome = "broken" if self.output_started else "error"
         return Record(
             id=self.id,
-            started=self.wall,
+            started=self.wall_time,
             listener=caller.listener,
             client=caller.client,
             agent=caller.agent,
             peer=caller.peer,
-            attested=caller.attested,
+            peer_network=caller.attested,
             endpoint=ask.endpoint,
             dialect=ask.dialect,
-            asked=ask.model,
+            requested_model=ask.model,
             model=attempt.model if attempt is not None else "",
             provider=attempt.provider if attempt is not None else "",
             stream=ask.stream,
-            passthrough=self.passing,
+            passthrough=self.passthrough,
             status=self.status,
             outcome=outcome,
             blame=failure.blame if failure is not None else None,
             error=failure.message if failure is not None else None,
             code=failure.code if failure is not None else None,
-            finish=self.finish,
+            finish_reason=self.finish_reason,
             usage=self.usage,
             cost=self.cost,
             times=Times(
-                ours=self.ours(),
-                queue=self.queued,
-                first=self.first - self.started if self.first is not None else None,
+                overhead=self.overhead(),
+                queued=self.queued,
+                first_output=self.first_output - self.started if self.first_output is not None else None,
                 total=now - self.started,
             ),
-            tries=tuple(self.tries),
+            attempts=tuple(self.attempts),
             changes=self.changes,
             stripped=self.stripped,
             bytes_in=len(ask.body),
             bytes_out=self.bytes_out,
-            request_body=ask.body if self.kept_body is not None else None,
-            response_body=b"".join(self.kept_body) if self.kept_body is not None else None,
+            request_body=ask.body if self.body_chunks is not None else None,
+            response_body=b"".join(self.body_chunks) if self.body_chunks is not None else None,
         )

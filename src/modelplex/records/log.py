@@ -39,7 +39,7 @@ from modelplex.records.tool_call import ToolRecord
 QUEUE_LIMIT = 10_000
 """Lines that wait for the writer: ten seconds of a busy gateway, some 20 MB."""
 
-HELD_BODIES_LIMIT = 67_108_864
+QUEUED_BODIES_LIMIT = 67_108_864
 """Bytes of bodies that wait, since with `[log] bodies` a few Records can be large."""
 
 BATCH_LIMIT = 200
@@ -71,7 +71,7 @@ log.
 HIDDEN = b"********"
 
 Level = Literal["debug", "info", "warning", "error"]
-Form = Literal["auto", "human", "json"]
+LogFormat = Literal["auto", "human", "json"]
 
 _RANKS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
@@ -141,7 +141,7 @@ class Log:
         *,
         file: str | os.PathLike[str] | None = None,
         stream: IO[Any] | None = None,
-        form: Form = "auto",
+        log_format: LogFormat = "auto",
         level: Level = "info",
         max_size: int = 52_428_800,
         keep: int = 5,
@@ -155,7 +155,7 @@ class Log:
         self.dropped = 0
         """Lines lost since the queue was full."""
         self._colour = terminal and "NO_COLOR" not in os.environ
-        self._human = form == "human" or (form == "auto" and terminal)
+        self._human = log_format == "human" or (log_format == "auto" and terminal)
         self._max_body = max_body
         self._sink: _Sink = (
             _File(Path(file), max_size=max_size, keep=keep) if file is not None else _Stream(out)
@@ -190,7 +190,7 @@ class Log:
             return
         if record.request_body is not None or record.response_body is not None:
             size = _body_size(record)
-            if self._bodies_in - self._bodies_out + size > HELD_BODIES_LIMIT:
+            if self._bodies_in - self._bodies_out + size > QUEUED_BODIES_LIMIT:
                 self.dropped += 1
                 return
             self._bodies_in += size

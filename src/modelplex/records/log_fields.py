@@ -58,7 +58,7 @@ def fields_of(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) 
         "dialect": record.dialect,
         "stream": record.stream,
         "passthrough": record.passthrough,
-        "model_asked": record.asked,
+        "model_asked": record.requested_model,
         "model": record.model,
         "provider": record.provider,
         "status": record.status,
@@ -70,20 +70,20 @@ def fields_of(record: Record, *, max_body: int, mask: Callable[[bytes], bytes]) 
         fields["code"] = record.code
     if record.error is not None:
         fields["error"] = _sentence(without_name(record.error, record.provider or ""), mask)
-    if record.finish is not None:
-        fields["finish_reason"] = record.finish
+    if record.finish_reason is not None:
+        fields["finish_reason"] = record.finish_reason
     if record.usage is not None:
         fields["tokens"] = _tokens(record.usage)
     if record.cost is not None:
         fields["cost_usd"] = round(record.cost, 9)
     times = record.times
     fields["ms"] = {
-        "queue": round(times.queue * 1000, 3),
-        "ours": round(times.ours * 1000, 3),
-        "first_byte": None if times.first is None else round(times.first * 1000, 3),
+        "queue": round(times.queued * 1000, 3),
+        "ours": round(times.overhead * 1000, 3),
+        "first_byte": None if times.first_output is None else round(times.first_output * 1000, 3),
         "total": round(times.total * 1000, 3),
     }
-    tries = record.tries
+    tries = record.attempts
     if tries and tries[-1].upstream_request_id is not None:
         fields["upstream_request_id"] = tries[-1].upstream_request_id
     if len(tries) > 1 or (tries and tries[0].outcome != "ok"):
@@ -110,10 +110,10 @@ def _caller(record: Record) -> Fields:
         fields["agent"] = record.agent
     if record.peer is not None:
         fields["peer"] = {"pid": record.peer.pid, "uid": record.peer.uid, "gid": record.peer.gid}
-    if record.attested is not None:
-        fields["network"] = record.attested.reach
-        if record.attested.interfaces:
-            fields["interfaces"] = list(record.attested.interfaces)
+    if record.peer_network is not None:
+        fields["network"] = record.peer_network.reach
+        if record.peer_network.interfaces:
+            fields["interfaces"] = list(record.peer_network.interfaces)
     return fields
 
 
@@ -303,8 +303,8 @@ def human_call(record: Record, *, colour: bool, max_body: int, mask: Callable[[b
     if record.cost is not None:
         parts.append(f"${record.cost:.6f}")
     parts.append(_time_words(record))
-    if len(record.tries) > 1:
-        parts.append(f"{len(record.tries)} attempts")
+    if len(record.attempts) > 1:
+        parts.append(f"{len(record.attempts)} attempts")
     parts.append(f"{dim}{_safe(record.id)}{reset}")
     if record.error is not None and record.outcome != "client_closed":
         parts.append(
@@ -346,11 +346,13 @@ def human_tool(call: ToolRecord, *, colour: bool, max_body: int, mask: Callable[
 
 def _names(record: Record) -> str:
     served = (
-        f"{record.asked or record.endpoint} → {record.provider}"
+        f"{record.requested_model or record.endpoint} → {record.provider}"
         if record.provider
-        else record.asked or record.endpoint
+        else record.requested_model or record.endpoint
     )
-    return f"{served}/{record.model}" if record.provider and record.model != record.asked else served
+    return (
+        f"{served}/{record.model}" if record.provider and record.model != record.requested_model else served
+    )
 
 
 def _token_words(usage: Usage) -> str:
@@ -363,8 +365,8 @@ def _token_words(usage: Usage) -> str:
 
 def _time_words(record: Record) -> str:
     times = record.times
-    first = "" if times.first is None else f"first {_duration(times.first)}, "
-    return f"{_duration(times.total)} ({first}ours {_duration(times.ours)})"
+    first = "" if times.first_output is None else f"first {_duration(times.first_output)}, "
+    return f"{_duration(times.total)} ({first}ours {_duration(times.overhead)})"
 
 
 def _duration(seconds: float) -> str:

@@ -193,13 +193,13 @@ class Metrics:
         self,
         *,
         breakers: Callable[[], Iterable[Breaker]] = tuple,
-        lost: Callable[[], Mapping[str, int]] = dict,
-        left_out: Callable[[], Mapping[str, int]] = dict,
+        lost_lines: Callable[[], Mapping[str, int]] = dict,
+        omitted_entries: Callable[[], Mapping[str, int]] = dict,
         version: str = "",
     ) -> None:
         self.breakers = breakers
-        self.lost = lost
-        self.left_out = left_out
+        self.lost_lines = lost_lines
+        self.omitted_entries = omitted_entries
         self._version = version
         self._series: dict[_Key, _Series] = {}
         self._requests: dict[tuple[str, str, str, str, str, str, str], int] = {}
@@ -247,14 +247,14 @@ class Metrics:
         self._count(series, record, code)
         if record.agent:
             self._count_agent(record)
-        for attempt in record.tries:
+        for attempt in record.attempts:
             row = (
                 attempt.provider,
                 attempt.model if attempt.model == record.model else model,
                 self._code(attempt.outcome),
             )
             self._attempts[row] = self._attempts.get(row, 0) + 1
-        for attempt in record.tries[:-1]:
+        for attempt in record.attempts[:-1]:
             if attempt.usage is not None:
                 _, series = self._series_of((attempt.provider, attempt.model, record.endpoint))
                 _count_tokens(series, attempt.usage, attempt.cost)
@@ -282,10 +282,10 @@ class Metrics:
         if duration is None:
             duration = series.durations[code] = Histogram(DURATION_BUCKETS)
         duration.add(times.total)
-        if record.stream and times.first is not None:
-            series.first.add(times.first)
-        if record.tries:
-            series.overhead.add(times.ours)
+        if record.stream and times.first_output is not None:
+            series.first.add(times.first_output)
+        if record.attempts:
+            series.overhead.add(times.overhead)
         series.bytes_in += record.bytes_in
         series.bytes_out += record.bytes_out
         usage = record.usage
@@ -300,7 +300,7 @@ class Metrics:
         series = self._agents.get(record.agent)
         if series is None:
             series = self._agents.setdefault(record.agent, _AgentSeries())
-        taken = [(one.usage, one.cost) for one in record.tries[:-1]] + [(record.usage, record.cost)]
+        taken = [(one.usage, one.cost) for one in record.attempts[:-1]] + [(record.usage, record.cost)]
         for usage, cost in taken:
             if usage is not None:
                 series.tokens_in += usage.input
@@ -362,7 +362,7 @@ class Metrics:
         lost = CounterMetricFamily(
             "modelplex_log_lines_lost", "Log lines that were not written.", labels=["reason"]
         )
-        for reason, lines in self.lost().items():
+        for reason, lines in self.lost_lines().items():
             lost.add_metric([reason], lines)
         yield lost
         left_out = GaugeMetricFamily(
@@ -370,7 +370,7 @@ class Metrics:
             "Entries of a tool server's lists that are not listed, since clients would refuse the list.",
             labels=["server"],
         )
-        for server, entries in self.left_out().items():
+        for server, entries in self.omitted_entries().items():
             left_out.add_metric([server], entries)
         yield left_out
         for name, help_text, labels, rows in (

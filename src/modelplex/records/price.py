@@ -19,10 +19,9 @@ import msgspec
 from modelplex.config import PriceConfig
 from modelplex.core.events import Iteration, Usage
 from modelplex.providers.types import TYPES
-from modelplex.records.price_list import Price, PriceQuery, PriceTable, bundled, one_price
-from modelplex.records.price_list import PriceOverTime as PriceRow
+from modelplex.records.price_list import Price, PriceQuery, PriceRow, PriceTable, bundled, fixed_prices
 
-KNOWN_LIMIT = 4_096
+CACHE_LIMIT = 4_096
 """Models that are remembered, about 1 KB each. Clients can make up model names that a provider
 accepts; the oldest are forgotten.
 """
@@ -79,7 +78,7 @@ class Prices:
         table = self._own_table(seller, model)
         if table is None and (question := price_query(seller.type, model, seller.base_url)) is not None:
             table = (self._find or bundled().find)(question)
-        while len(self._known) >= KNOWN_LIMIT:
+        while len(self._known) >= CACHE_LIMIT:
             del self._known[next(iter(self._known))]
         self._known[key] = table
         return table
@@ -96,7 +95,7 @@ class Prices:
         model: str,
         usage: Usage,
         *,
-        said: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
         at: float | None = None,
     ) -> float | None:
         """US dollars, or None where that is not known, or the tokens are an estimate.
@@ -106,7 +105,7 @@ class Prices:
         """
         if self._own_table(seller, model) is None and (reported := reported_cost(usage)) is not None:
             return reported
-        return None if usage.estimated else self.charge(seller, model, usage, said=said, at=at)
+        return None if usage.estimated else self.charge(seller, model, usage, conditions=conditions, at=at)
 
     def charge(
         self,
@@ -114,7 +113,7 @@ class Prices:
         model: str,
         usage: Usage,
         *,
-        said: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
         at: float | None = None,
     ) -> float | None:
         """The same by the tables alone, for an estimate too. Each of several samplings is charged
@@ -123,12 +122,14 @@ class Prices:
         at = time.time() if at is None else at
         if not usage.iterations:
             table = self.table(seller, model)
-            return None if table is None else total(table, usage, said=said or {}, at=at)
+            return None if table is None else total(table, usage, conditions=conditions or {}, at=at)
         charges: list[float] = []
         for number, one in enumerate(usage.iterations):
             table = self.table(seller, one.model or model)
             charge = (
-                None if table is None else total(table, _usage_of(one, usage, number), said=said or {}, at=at)
+                None
+                if table is None
+                else total(table, _usage_of(one, usage, number), conditions=conditions or {}, at=at)
             )
             if charge is None:
                 return None
@@ -152,7 +153,7 @@ def _table(entry: PriceConfig, model: str) -> PriceTable:
     given = {"input": entry.input, "output": entry.output}
     given |= {"cache_read": entry.cached_input} if entry.cached_input is not None else {}
     given |= {"cache_write": entry.cache_write} if entry.cache_write is not None else {}
-    return one_price(given, service="config", model=model)
+    return fixed_prices(given, service="config", model=model)
 
 
 # --- whose price ----------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def reported_cost(usage: Usage) -> float | None:
 
 
 def total(
-    table: PriceTable, usage: Usage, *, said: Mapping[str, str] | None = None, at: float
+    table: PriceTable, usage: Usage, *, conditions: Mapping[str, str] | None = None, at: float
 ) -> float | None:
     """Dollars for these counts at that time (Unix seconds), or None where there are tokens that the
     table has no price for.
@@ -237,7 +238,7 @@ def total(
     A count without a price of its own costs what the count that contains it costs: cached tokens
     are input, reasoning is output.
     """
-    row = _row(table, said=said or {}, at=at)
+    row = _row(table, said=conditions or {}, at=at)
     whole = usage.input
     hour = usage.cache_write_1h if row.cache_write_1h else 0
     sides: tuple[tuple[int, Price | None, tuple[tuple[int, Price | None], ...]], ...] = (
@@ -283,14 +284,14 @@ def total(
 def _row(table: PriceTable, *, said: Mapping[str, str], at: float) -> PriceRow:
     row = table.periods[0].prices
     for period in reversed(table.periods):
-        if period.holds(at):
+        if period.applies(at):
             row = period.prices
             break
     if not said:
         return row
     found: dict[str, Price] = {}
     for period in table.tiers:
-        if said.items() >= period.when.items() and period.holds(at):
+        if said.items() >= period.when.items() and period.applies(at):
             for name in PriceRow.__struct_fields__:
                 if (price := getattr(period.prices, name)) is not None:
                     found.setdefault(name, price)

@@ -45,12 +45,12 @@ class Price(msgspec.Struct, frozen=True, array_like=True):
                 price = dearer
         return price
 
-    def of(self, pieces: float) -> Price:
+    def per_piece(self, pieces: float) -> Price:
         """The price of one, where this is the price of so many."""
         return Price(self.base / pieces, tuple((start, dearer / pieces) for start, dearer in self.tiers))
 
 
-class PriceOverTime(msgspec.Struct, frozen=True, omit_defaults=True):
+class PriceRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the counts of our Usage cost, and each request. None where there is no price of its own
     for it. In the file tokens are priced by the million, the last two by the thousand.
     """
@@ -68,11 +68,11 @@ class PriceOverTime(msgspec.Struct, frozen=True, omit_defaults=True):
     web_search: Price | None = None
     request: Price | None = None
 
-    def each(self) -> PriceOverTime:
+    def per_piece(self) -> PriceRow:
         """Of one piece, where these are by the million and the thousand."""
-        return PriceOverTime(
+        return PriceRow(
             **{
-                name: price.of(PER_THOUSAND if name in {"web_search", "request"} else PER_MILLION)
+                name: price.per_piece(PER_THOUSAND if name in {"web_search", "request"} else PER_MILLION)
                 for name in self.__struct_fields__
                 if (price := getattr(self, name)) is not None
             }
@@ -84,13 +84,13 @@ class Period(msgspec.Struct, frozen=True, omit_defaults=True):
     the day, which may span midnight.
     """
 
-    prices: PriceOverTime
+    prices: PriceRow
     start: float | None = None
     daily: tuple[int, int] | None = None
     when: dict[str, str] = {}
     """What the request must say for these prices, such as a service tier; only in `Table.tiers`."""
 
-    def holds(self, at: float) -> bool:
+    def applies(self, at: float) -> bool:
         if self.start is not None:
             return at >= self.start
         if self.daily is not None:
@@ -245,7 +245,7 @@ def _find(service: PricedService, name: str) -> PriceTable | None:
 
 
 def _each(periods: tuple[Period, ...]) -> tuple[Period, ...]:
-    return tuple(msgspec.structs.replace(period, prices=period.prices.each()) for period in periods)
+    return tuple(msgspec.structs.replace(period, prices=period.prices.per_piece()) for period in periods)
 
 
 def _dashed(found: re.Match[str]) -> str:
@@ -258,7 +258,7 @@ def _dashed(found: re.Match[str]) -> str:
     return f"{found.group(1)}{year:04d}-{month:02d}-{day:02d}"
 
 
-def one_price(own: Mapping[str, float], *, service: str, model: str) -> PriceTable:
+def fixed_prices(own: Mapping[str, float], *, service: str, model: str) -> PriceTable:
     """A table of prices that do not change: dollars per million tokens, by the names of Prices."""
-    prices = PriceOverTime(**{name: Price(price) for name, price in own.items()})
-    return PriceTable(service, model, (Period(prices.each()),))
+    prices = PriceRow(**{name: Price(price) for name, price in own.items()})
+    return PriceTable(service, model, (Period(prices.per_piece()),))

@@ -41,9 +41,9 @@ class Times(msgspec.Struct, frozen=True):
     `total` from the request's head to the answer's last byte.
     """
 
-    ours: float = 0.0
-    queue: float = 0.0
-    first: float | None = None
+    overhead: float = 0.0
+    queued: float = 0.0
+    first_output: float | None = None
     total: float = 0.0
 
 
@@ -64,10 +64,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     endpoint: str
     dialect: str
-    asked: str
+    requested_model: str
     agent: str = ""
     peer: Peer | None = None
-    attested: PeerNetwork | None = None
+    peer_network: PeerNetwork | None = None
     model: str = ""
     provider: str = ""
     stream: bool = False
@@ -77,11 +77,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     blame: Blame | None = None
     error: str | None = None
     code: str | None = None
-    finish: str | None = None
+    finish_reason: str | None = None
     usage: Usage | None = None
     cost: float | None = None
     times: Times = Times()
-    tries: tuple[AttemptRecord, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
     changes: tuple[Change, ...] = ()
     stripped: tuple[StrippedValue, ...] = ()
     bytes_in: int = 0

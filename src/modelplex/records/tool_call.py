@@ -63,7 +63,7 @@ class ToolRecordBuilder:
 
     __slots__ = (
         "agent", "arguments", "bytes_in", "bytes_out", "client", "code", "decision", "definition", "era", "error", "id",
-        "is_error", "listener", "method", "outcome", "reason", "request_body", "response_body", "rule", "server", "started", "tool", "wall",
+        "is_error", "listener", "method", "outcome", "reason", "request_body", "response_body", "rule", "server", "started", "tool", "wall_time",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +76,7 @@ class ToolRecordBuilder:
         client: str,
         agent: str,
         started: float,
-        wall: float,
+        wall_time: float,
     ) -> None:
         self.id = id
         self.method = method
@@ -85,7 +85,7 @@ class ToolRecordBuilder:
         self.client = client
         self.agent = agent
         self.started = started
-        self.wall = wall
+        self.wall_time = wall_time
         self.server = self.tool = self.arguments = self.definition = self.rule = self.reason = ""
         self.decision: Decision = "allow"
         self.outcome: ToolOutcome = "client_closed"
@@ -99,7 +99,7 @@ class ToolRecordBuilder:
     def record(self, *, now: float) -> ToolRecord:
         return ToolRecord(
             id=self.id,
-            started=self.wall,
+            started=self.wall_time,
             listener=self.listener,
             client=self.client,
             agent=self.agent,
@@ -124,7 +124,7 @@ class ToolRecordBuilder:
         )
 
 
-def measured(arguments: Any) -> tuple[str, bytes]:
+def hash_arguments(arguments: Any) -> tuple[str, bytes]:
     """The hash of the arguments, and the canonical JSON that it is of. A lone surrogate, which JSON
     can spell and UTF-8 cannot, has no canonical form: its hash is "".
     """

@@ -16,13 +16,13 @@ from modelplex.records.price import Prices, price_query, seller_of
 from modelplex.records.price_list import bundled
 from modelplex.records.record import Record
 from modelplex.records.tool_call import ToolRecord
-from modelplex.routing.aliases import Directory, Served, permitted, resolve
+from modelplex.routing.aliases import Directory, ServedModels, permitted_candidates, resolve
 
 WARNINGS_LIMIT = 1000
 """Warnings of one config. Clients make up model names, and these must not fill the log."""
 
 
-class Unpriced(msgspec.Struct, frozen=True):
+class UnpricedModel(msgspec.Struct, frozen=True):
     """A model that an agent with a budget in dollars may ask for, and of which no price is known.
     `model` is "" where it is any that the provider may list.
     """
@@ -33,7 +33,7 @@ class Unpriced(msgspec.Struct, frozen=True):
     refused: bool
 
     @property
-    def sentence(self) -> str:
+    def message(self) -> str:
         what = f"{self.provider}/{self.model}" if self.model else f"the models of {self.provider}"
         then = "it is refused" if self.refused else "the budget counts no dollars for it"
         return (
@@ -42,11 +42,11 @@ class Unpriced(msgspec.Struct, frozen=True):
         )
 
 
-def unpriced(config: Config, directory: Directory) -> list[Unpriced]:
+def unpriced_models(config: Config, directory: Directory) -> list[UnpricedModel]:
     """Every agent, provider and model of this kind, each once, in the order of the config."""
     prices = Prices(config.prices)
     found = [
-        Unpriced(agent.name, provider, model, refused=agent.on_unpriced == "refuse")
+        UnpricedModel(agent.name, provider, model, refused=agent.on_unpriced == "refuse")
         for agent in config.agents
         if agent.budget.usd is not None
         for provider, model in _of_agent(agent, config, directory, prices)
@@ -71,7 +71,7 @@ class UnpricedWarnings:
 
     def check(self, directory: Directory) -> None:
         """Warn of the models that the config and the providers' lists name."""
-        for each in unpriced(self._config, directory):
+        for each in unpriced_models(self._config, directory):
             self._warn(each)
 
     def record(self, record: Record | ToolRecord, /) -> None:
@@ -80,11 +80,11 @@ class UnpricedWarnings:
             return
         budgets = (agent.budget for agent in self._config.agents if agent.name == record.agent)
         if any(budget.usd is not None for budget in budgets):
-            for attempt in record.tries:
+            for attempt in record.attempts:
                 if attempt.usage is not None and attempt.charge is None:
-                    self._warn(Unpriced(record.agent, attempt.provider, attempt.model, refused=False))
+                    self._warn(UnpricedModel(record.agent, attempt.provider, attempt.model, refused=False))
 
-    def _warn(self, each: Unpriced) -> None:
+    def _warn(self, each: UnpricedModel) -> None:
         key = (each.agent, each.provider, each.model)
         if key not in self._warned and len(self._warned) < WARNINGS_LIMIT:
             self._warned.add(key)
@@ -93,7 +93,7 @@ class UnpricedWarnings:
                 agent=each.agent,
                 provider=each.provider,
                 model=each.model,
-                reason=each.sentence,
+                reason=each.message,
             )
 
 
@@ -101,9 +101,11 @@ def _of_agent(
     agent: AgentConfig, config: Config, directory: Directory, prices: Prices
 ) -> Iterator[tuple[str, str]]:
     sellers = {provider.name: seller_of(provider) for provider in config.providers}
-    for name in directory.known(agent.models):
+    for name in directory.model_names(agent.models):
         try:
-            candidates = permitted(directory, resolve(directory, name), name=name, globs=agent.models)
+            candidates = permitted_candidates(
+                directory, resolve(directory, name), name=name, globs=agent.models
+            )
         except UnknownModel:  # an alias to nobody
             continue
         for candidate in candidates:
@@ -120,6 +122,6 @@ def _of_agent(
             yield served.provider, ""
 
 
-def _is_open(served: Served) -> bool:
+def _is_open(served: ServedModels) -> bool:
     """Whether it may serve models that neither the config nor a list names."""
     return bool(served.patterns) or (not served.configured and served.listed is None)

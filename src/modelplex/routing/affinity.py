@@ -30,7 +30,7 @@ from modelplex.core.request import (
 
 Origin = tuple[str, str]
 """Provider and account."""
-Remembered = Callable[[str], Origin | None]
+FindOrigin = Callable[[str], Origin | None]
 """Who made the state with this text, where it was seen to be made."""
 
 
@@ -42,7 +42,7 @@ def opaque_states_in(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
                 yield message.path, part.state
 
 
-def kept_elsewhere(call: ChatRequest) -> Iterator[str]:
+def stored_references(call: ChatRequest) -> Iterator[str]:
     """Where the conversation names what is kept at a provider: an uploaded file, an earlier
     answer's sound.
     """
@@ -53,13 +53,15 @@ def kept_elsewhere(call: ChatRequest) -> Iterator[str]:
                 yield message.path
 
 
-def origin_of(state: OpaqueState, remembered: Remembered) -> Origin | None:
+def origin_of(state: OpaqueState, remembered: FindOrigin) -> Origin | None:
     if state.provider is not None:
         return state.provider, state.account or ""
     return remembered(state.data)
 
 
-def pinned(attempts: Sequence[Attempt], call: ChatRequest, remembered: Remembered) -> list[Attempt]:
+def attempts_for_state(
+    attempts: Sequence[Attempt], call: ChatRequest, remembered: FindOrigin
+) -> list[Attempt]:
     """The attempts that every state of the conversation, and everything that is kept elsewhere, may
     go to. Raises StatePinned that names who made it.
     """
@@ -77,7 +79,7 @@ def pinned(attempts: Sequence[Attempt], call: ChatRequest, remembered: Remembere
     if len({(a.provider, a.account) for a in fitting}) > 1:
         for path in unknown:
             raise _pinned(f"{path} holds sealed reasoning state of unknown origin", call, path=path)
-        for path in kept_elsewhere(call):
+        for path in stored_references(call):
             raise StatePinned(
                 f"{path} names something that is kept at a provider, and {call.model!r} is served by several providers or keys. "
                 "Name the one that has it, as provider/model.",
@@ -95,7 +97,7 @@ def _pinned(what: str, call: ChatRequest, *, path: str) -> StatePinned:
 
 
 def without_foreign_state(
-    call: ChatRequest, attempt: Attempt, remembered: Remembered
+    call: ChatRequest, attempt: Attempt, remembered: FindOrigin
 ) -> tuple[ChatRequest, tuple[Change, ...]]:
     """The call with every state taken out that this attempt may not see, and what that was."""
     changes: list[Change] = []
@@ -112,7 +114,7 @@ def without_foreign_state(
     return msgspec.structs.replace(call, messages=tuple(messages)), tuple(changes)
 
 
-def _is_foreign(part: Part, attempt: Attempt, remembered: Remembered) -> bool:
+def _is_foreign(part: Part, attempt: Attempt, remembered: FindOrigin) -> bool:
     if not isinstance(part, ReasoningPart | ToolCallPart) or part.state is None:
         return False
     return origin_of(part.state, remembered) != (attempt.provider, attempt.account)

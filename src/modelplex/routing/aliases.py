@@ -31,7 +31,7 @@ NEAR_NAMES = 5
 """
 
 
-class Served(msgspec.Struct, frozen=True):
+class ServedModels(msgspec.Struct, frozen=True):
     """What one provider serves. `names` are exact; `patterns` are globs ("gpt-*").
 
     `listed` is what the provider said it has, None where it could not be asked. It counts where the
@@ -49,11 +49,11 @@ class Served(msgspec.Struct, frozen=True):
             return model in self.names or any(fnmatchcase(model, pattern) for pattern in self.patterns)
         return self.listed is not None and model in self.listed
 
-    def spells(self, model: str) -> bool:
+    def names_exactly(self, model: str) -> bool:
         """Whether the config or the provider's list has exactly this name; a glob is not enough."""
         return model in self.names or (self.listed is not None and model in self.listed and self.has(model))
 
-    def takes(self, name: str, *, spelled: str) -> bool:
+    def serves_full_name(self, name: str, *, spelled: str) -> bool:
         """Whether it serves the whole of `name`, which begins with `spelled`; a glob must begin
         with that too.
         """
@@ -67,7 +67,7 @@ class Served(msgspec.Struct, frozen=True):
         """True as well where nobody can know."""
         return self.has(model) or (not self.configured and self.listed is None)
 
-    def known(self) -> Iterator[str]:
+    def model_names(self) -> Iterator[str]:
         """The models that can be named to a client."""
         if not self.configured:
             yield from sorted(self.listed or ())
@@ -88,10 +88,10 @@ class Candidate(msgspec.Struct, frozen=True):
 class Directory(msgspec.Struct, frozen=True):
     """Who serves what, by priority, and the aliases."""
 
-    served: tuple[Served, ...]
+    served: tuple[ServedModels, ...]
     aliases: Mapping[str, tuple[str, ...]] = {}
 
-    def known(self, globs: Sequence[str] = ()) -> dict[str, str]:
+    def model_names(self, globs: Sequence[str] = ()) -> dict[str, str]:
         """Every name that can be asked for, with the provider that would be tried first ("" for an
         alias); `globs` are an agent's models.
 
@@ -100,21 +100,23 @@ class Directory(msgspec.Struct, frozen=True):
         """
         names = dict.fromkeys((n for n in self.aliases if not is_pattern(n) and _matches(n, globs)), "")
         for served in self.served:
-            for model in served.known():
+            for model in served.model_names():
                 candidate = Candidate(served.provider, model)
                 for name in (model, f"{served.provider}/{model}"):
-                    if self._leads(name, candidate) and permitted(self, (candidate,), name=name, globs=globs):
+                    if self._leads(name, candidate) and permitted_candidates(
+                        self, (candidate,), name=name, globs=globs
+                    ):
                         names.setdefault(name, served.provider)
                         break
         return names
 
     def _leads(self, name: str, candidate: Candidate) -> bool:
         """Whether `name`, which is no alias, is understood as this candidate of ours."""
-        if self.named(name) is None and not name.startswith(PREFIX):
+        if self.provider_of(name) is None and not name.startswith(PREFIX):
             return name == candidate.model
         return candidate in _direct(self.served, name)
 
-    def named(self, name: str) -> Served | None:
+    def provider_of(self, name: str) -> ServedModels | None:
         """The configured provider that is the first part of `provider/model`."""
         return _named(self.served, name)
 
@@ -123,21 +125,21 @@ def resolve(directory: Directory, name: str) -> tuple[Candidate, ...]:
     """The candidates for `name`, in the order in which they are to be tried. Raises UnknownModel
     with the nearest names.
     """
-    asked = name if directory.named(name) else name.removeprefix(PREFIX)
+    asked = name if directory.provider_of(name) else name.removeprefix(PREFIX)
     for understood in dict.fromkeys((name, asked)):
         if found := _understand(directory, understood):
             return found
     for pattern, targets in directory.aliases.items():
         if is_pattern(pattern) and fnmatchcase(asked, pattern) and (found := _targets(directory, targets)):
             return found
-    if directory.named(asked) is None and (
+    if directory.provider_of(asked) is None and (
         found := tuple(Candidate(s.provider, asked) for s in directory.served if s.may_have(asked))
     ):
         return found
     raise UnknownModel(_sentence(directory, name), param="model")
 
 
-def permitted(
+def permitted_candidates(
     directory: Directory, candidates: Sequence[Candidate], *, name: str, globs: Sequence[str]
 ) -> tuple[Candidate, ...]:
     """Of the candidates for `name`, those that an agent may be served by whose models are `globs`;
@@ -152,18 +154,18 @@ def permitted(
     matching = [glob for glob in globs if fnmatchcase(name, glob)]
     if name in directory.aliases and matching:
         return tuple(candidates)
-    providers = [directory.named(glob) for glob in matching]
+    providers = [directory.provider_of(glob) for glob in matching]
     return tuple(c for c in candidates if any(p is None or p.provider == c.provider for p in providers))
 
 
-def redirected(directory: Directory) -> list[tuple[Candidate, str]]:
+def shadowed_models(directory: Directory) -> list[tuple[Candidate, str]]:
     """Models whose own name means another provider, each with the name that leads to it. For
     `modelplex check`.
     """
     return [
         (Candidate(served.provider, model), f"{served.provider}/{model}")
         for served in directory.served
-        for model in served.known()
+        for model in served.model_names()
         if Candidate(served.provider, model) not in _direct(directory.served, model)
     ]
 
@@ -190,26 +192,28 @@ def is_pattern(name: str) -> bool:
     return any(mark in name for mark in "*?[")
 
 
-def _named(served: Sequence[Served], name: str) -> Served | None:
+def _named(served: Sequence[ServedModels], name: str) -> ServedModels | None:
     provider, slash, model = name.partition("/")
     if not (slash and model):
         return None
     return next((s for s in served if s.provider == provider), None)
 
 
-def _direct(served: Sequence[Served], name: str) -> tuple[Candidate, ...]:
+def _direct(served: Sequence[ServedModels], name: str) -> tuple[Candidate, ...]:
     named = _named(served, name)
     if named is None:
         spelled = PREFIX if name.startswith(PREFIX) else ""
-        return tuple(Candidate(s.provider, name) for s in served if s.takes(name, spelled=spelled))
+        return tuple(Candidate(s.provider, name) for s in served if s.serves_full_name(name, spelled=spelled))
     model = name.partition("/")[2]
     # OpenRouter's own names begin with its name ("openrouter/auto"): what it lists comes before
     # what a glob may cover.
-    if named.spells(name) and not named.spells(model):
+    if named.names_exactly(name) and not named.names_exactly(model):
         return (Candidate(named.provider, name),)
     if named.may_have(model):
         return (Candidate(named.provider, model),)
-    return tuple(Candidate(s.provider, name) for s in served if s.takes(name, spelled=f"{named.provider}/"))
+    return tuple(
+        Candidate(s.provider, name) for s in served if s.serves_full_name(name, spelled=f"{named.provider}/")
+    )
 
 
 def _sentence(directory: Directory, name: str) -> str:
@@ -217,7 +221,7 @@ def _sentence(directory: Directory, name: str) -> str:
         return (
             f"The alias {name!r} leads to no model that a provider here serves; `modelplex check` says why."
         )
-    known = list(directory.known())
+    known = list(directory.model_names())
     near = get_close_matches(name.removeprefix(PREFIX), known, n=NEAR_NAMES, cutoff=0.5)
     if near:
         return f"No provider here serves the model {name!r}. Near names: {', '.join(near)}."

@@ -52,12 +52,12 @@ class CircuitState(msgspec.Struct, frozen=True):
     at_once: bool = False
 
 
-WELL = CircuitState()
-LONGEST_REST = 86_400.0
+HEALTHY = CircuitState()
+MAX_WAIT = 86_400.0
 """Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day
 at longest, and some send nonsense.
 """
-PROBE_PATIENCE = 120.0
+PROBE_TIMEOUT = 120.0
 """Seconds after which a probe that was never heard of again no longer keeps others away."""
 FORBIDDEN = 403
 """Often one model or one content that this key may not use: it says nothing of the key's other
@@ -75,7 +75,7 @@ no more than that.
 ACCOUNT_EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error", "billing_not_active", "account_overdue", "access_terminated"})  # fmt: skip
 """Codes and types of an account that has nothing left to spend, whatever the model."""
 PAYMENT_REQUIRED = 402
-OF_ONE_REQUEST = (
+REQUEST_ERRORS = (
     *("request too large", "prompt is too long"),
     *("context length", "context_length", "context size", "context window", "exceeds the context"),
     *("content policy", "content_policy", "content_filter", "cyber_policy"),
@@ -96,7 +96,7 @@ class HealthSignal(msgspec.Struct, frozen=True):
     wait: float | None = None
 
 
-def signal_of(error: ModelplexError) -> HealthSignal | None:
+def health_signal(error: ModelplexError) -> HealthSignal | None:
     """None where it says nothing of the provider's health."""
     if error.blame != "provider" or error.signal == "none":
         return None
@@ -105,9 +105,9 @@ def signal_of(error: ModelplexError) -> HealthSignal | None:
     if isinstance(error, UpstreamAuth):
         return _of_the_key(error)
     words = f"{error.message} {error.upstream_code}".lower()
-    if error.upstream_status in NO_SUCH_OPERATION or any(said in words for said in OF_ONE_REQUEST):
+    if error.upstream_status in NO_SUCH_OPERATION or any(said in words for said in REQUEST_ERRORS):
         return None
-    wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), LONGEST_REST)
+    wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), MAX_WAIT)
     if isinstance(error, RateLimited) and {error.upstream_code, error.upstream_type} & ACCOUNT_EXHAUSTED:
         return HealthSignal("key", error.message, at_once=True, wait=wait)
     named = wait is not None and isinstance(error, RateLimited | Overloaded)
@@ -123,7 +123,9 @@ def _of_the_key(error: UpstreamAuth) -> HealthSignal | None:
     return HealthSignal("key" if said & KEY_REJECTED else "operation", error.message, at_once=True)
 
 
-def failed(health: CircuitState, signal: HealthSignal, *, now: float, rules: BreakerRules) -> CircuitState:
+def after_failure(
+    health: CircuitState, signal: HealthSignal, *, now: float, rules: BreakerRules
+) -> CircuitState:
     """The state after a failure with this signal."""
     in_a_row = health.failures + 1 if now - health.last_failure <= rules.window else 1
     if health.state != "closed" or in_a_row >= rules.failures or signal.at_once:

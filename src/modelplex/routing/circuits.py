@@ -26,25 +26,25 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt
-from modelplex.routing.circuit_breaker import PROBE_PATIENCE as PATIENCE
 from modelplex.routing.circuit_breaker import (
-    WELL,
+    HEALTHY,
     BreakerRules,
     CircuitState,
     HealthSignal,
     Scope,
-    failed,
+    after_failure,
+    health_signal,
     opened,
-    signal_of,
 )
+from modelplex.routing.circuit_breaker import PROBE_TIMEOUT as PATIENCE
 
-MADE_BY_ONE = 256
+MAX_PER_CALLER = 256
 """Circuits that one caller may have made: far more than the models and endpoints that an agent asks
 for, and some 100 KB.
 """
-MOST = 8192
+MAX_CIRCUITS = 8192
 """Circuits of all callers together, a few MB."""
-EVERYBODY = ""
+ALL_CALLERS = ""
 ANY_KEY = -1
 SCOPES: tuple[Scope, ...] = ("provider", "key", "operation")
 """In the order of `_names`."""
@@ -62,7 +62,7 @@ class CircuitName(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class CircuitStatus(msgspec.Struct, frozen=True):
-    """One circuit that is not well, for a report. `caller` is EVERYBODY, or whom alone it
+    """One circuit that is not well, for a report. `caller` is ALL_CALLERS, or whom alone it
     concerns.
     """
 
@@ -81,32 +81,32 @@ class _Circuit:
     def __init__(self, maker: str) -> None:
         self.maker = maker
         self.callers: dict[str, CircuitState] = {}
-        self.everybody = WELL
+        self.everybody = HEALTHY
         self.run: dict[str, int] = {}
 
-    def lets(self, caller: str, *, now: float) -> bool:
+    def allows(self, caller: str, *, now: float) -> bool:
         """Whether it lets this caller through: at once, or as its one probe. Each caller has a
         probe of its own, so that nobody's slow one keeps others away.
         """
-        own = self.callers.get(caller, WELL)
+        own = self.callers.get(caller, HEALTHY)
         if own.state == self.everybody.state == "closed":
             return True
         if now < own.until or now < self.everybody.until:
             return False
         return own.probing is None or now - own.probing > PATIENCE
 
-    def shut(self, caller: str) -> str | None:
+    def open_for(self, caller: str) -> str | None:
         """For whom it is not closed, of everybody and this caller; None where it is closed for
         both.
         """
         if self.everybody.state != "closed":
-            return EVERYBODY
+            return ALL_CALLERS
         own = self.callers.get(caller)
         return caller if own is not None and own.state != "closed" else None
 
-    def left(self, caller: str, *, now: float) -> None:
+    def attempt_started(self, caller: str, *, now: float) -> None:
         """A request was let through."""
-        own = self.callers.get(caller, WELL)
+        own = self.callers.get(caller, HEALTHY)
         if own.state == self.everybody.state == "closed" or now < own.until:
             return
         if self.everybody.state == "open" and now >= self.everybody.until:
@@ -114,7 +114,7 @@ class _Circuit:
         since = own.since if own.state == "half_open" else now
         self.callers[caller] = msgspec.structs.replace(own, state="half_open", since=since, probing=now)
 
-    def ended(self, caller: str) -> None:
+    def ended_without_signal(self, caller: str) -> None:
         """A request ended without a health signal."""
         own = self.callers.get(caller)
         if own is None or own.probing is None:
@@ -124,18 +124,20 @@ class _Circuit:
         else:
             del self.callers[caller]
 
-    def answered(self, caller: str) -> None:
+    def succeeded(self, caller: str) -> None:
         self.callers.pop(caller, None)
-        self.everybody = WELL
+        self.everybody = HEALTHY
         self.run.clear()
 
     def failed(self, caller: str, signal: HealthSignal, *, now: float, rules: BreakerRules) -> None:
         if signal.scope == "provider":
             self.callers.pop(caller, None)
-            self.everybody = failed(self.everybody, signal, now=now, rules=rules)
+            self.everybody = after_failure(self.everybody, signal, now=now, rules=rules)
             return
         last = self.everybody.last_failure
-        own = self.callers[caller] = failed(self.callers.get(caller, WELL), signal, now=now, rules=rules)
+        own = self.callers[caller] = after_failure(
+            self.callers.get(caller, HEALTHY), signal, now=now, rules=rules
+        )
         if now - last > rules.window:
             self.run.clear()
         self.run[caller] = self.run.get(caller, 0) + 1
@@ -166,8 +168,8 @@ class _Circuit:
         return None
 
     @property
-    def is_well(self) -> bool:
-        return not self.callers and self.everybody == WELL
+    def is_healthy(self) -> bool:
+        return not self.callers and self.everybody == HEALTHY
 
 
 class Circuits:
@@ -188,7 +190,7 @@ class Circuits:
         return len(self._table)
 
     def may_try(self, attempt: Attempt, caller: str, *, now: float) -> bool:
-        return all(circuit.lets(caller, now=now) for circuit in self._of(attempt))
+        return all(circuit.allows(caller, now=now) for circuit in self._of(attempt))
 
     def _requested_wait(self, attempt: Attempt, caller: str, *, now: float) -> CircuitState | None:
         """The state with the longest wait that the provider requested of this caller, or None. What
@@ -211,12 +213,12 @@ class Circuits:
         own = self._requested_wait(attempt, caller, now=now)
         return "" if own is None else own.reason
 
-    def left(self, attempt: Attempt, caller: str, *, now: float) -> None:
+    def attempt_started(self, attempt: Attempt, caller: str, *, now: float) -> None:
         """An attempt begins."""
         for circuit in self._of(attempt):
-            circuit.left(caller, now=now)
+            circuit.attempt_started(caller, now=now)
 
-    def output(self, attempt: Attempt, caller: str) -> None:
+    def first_output(self, attempt: Attempt, caller: str) -> None:
         """The first output of an answer is there. It closes what is not closed; what is, forgets
         its failures at the answer's end.
         """
@@ -224,17 +226,17 @@ class Circuits:
             circuit = self._table.get(name)
             if circuit is None:
                 continue
-            own = circuit.callers.get(caller, WELL)
+            own = circuit.callers.get(caller, HEALTHY)
             if own.state != "closed" or circuit.everybody.state != "closed":
                 self._answered(name, circuit, caller)
 
-    def answered(self, attempt: Attempt, caller: str) -> None:
+    def succeeded(self, attempt: Attempt, caller: str) -> None:
         """A response is complete."""
         for name in self._names(attempt):
             if (circuit := self._table.get(name)) is not None:
                 self._answered(name, circuit, caller)
 
-    def ended(self, attempt: Attempt, caller: str) -> None:
+    def ended_without_signal(self, attempt: Attempt, caller: str) -> None:
         """The attempt ended without a health signal: the caller hung up, or was at fault. Its probe
         is over.
         """
@@ -254,7 +256,7 @@ class Circuits:
         """The attempt failed. `again`: an earlier attempt of the same request failed here too; a
         request counts once.
         """
-        signal = signal_of(error)
+        signal = health_signal(error)
         names = dict(zip(SCOPES, _names(attempt), strict=True))
         if error.upstream_status is not None or (signal is not None and signal.scope != "provider"):
             self._reached(names["provider"], caller)
@@ -264,13 +266,13 @@ class Circuits:
                 self._ended(name, caller)
         if signal is not None and about is not None:
             circuit = self._table.get(about) or self._new(about, caller)
-            shut = circuit.shut(caller)
+            shut = circuit.open_for(caller)
             circuit.failed(caller, signal, now=now, rules=rules)
-            if (whom := circuit.shut(caller)) is not None and whom != shut:
-                health = circuit.everybody if whom == EVERYBODY else circuit.callers[whom]
+            if (whom := circuit.open_for(caller)) is not None and whom != shut:
+                health = circuit.everybody if whom == ALL_CALLERS else circuit.callers[whom]
                 self._report(CircuitStatus(about, whom, health))
 
-    def standing(self) -> list[CircuitStatus]:
+    def unhealthy(self) -> list[CircuitStatus]:
         """Every circuit that is not well, for everybody and for single callers. Another thread may
         ask.
         """
@@ -278,7 +280,7 @@ class Circuits:
         for name, circuit in list(self._table.items()):
             callers = list(circuit.callers.items())
             if circuit.everybody.state != "closed" or not callers:
-                found.append(CircuitStatus(name, EVERYBODY, circuit.everybody))
+                found.append(CircuitStatus(name, ALL_CALLERS, circuit.everybody))
             found += (CircuitStatus(name, caller, health) for caller, health in callers)
         return found
 
@@ -304,15 +306,15 @@ class Circuits:
 
     def _ended(self, name: CircuitName, caller: str) -> None:
         if (circuit := self._table.get(name)) is not None:
-            circuit.ended(caller)
+            circuit.ended_without_signal(caller)
             self._drop_if_well(name, circuit)
 
     def _answered(self, name: CircuitName, circuit: _Circuit, caller: str) -> None:
-        circuit.answered(caller)
+        circuit.succeeded(caller)
         self._drop_if_well(name, circuit)
 
     def _drop_if_well(self, name: CircuitName, circuit: _Circuit) -> None:
-        if circuit.is_well:
+        if circuit.is_healthy:
             self._drop(name)
 
     def _drop(self, name: CircuitName) -> None:
@@ -326,9 +328,9 @@ class Circuits:
         made = self._made.setdefault(caller, OrderedDict())
         made[name] = None
         circuit = self._table[name] = _Circuit(caller)
-        if len(made) > MADE_BY_ONE:
+        if len(made) > MAX_PER_CALLER:
             self._drop(next(iter(made)))
-        elif len(self._table) > MOST:
+        elif len(self._table) > MAX_CIRCUITS:
             self._drop(next(iter(self._table)))
         return circuit
 

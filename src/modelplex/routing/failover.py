@@ -27,7 +27,7 @@ from modelplex.core.errors import (
 from modelplex.core.request import Attempt
 from modelplex.routing.circuit_breaker import NO_SUCH_OPERATION
 
-MOST_TELLING = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
+ERROR_PRIORITY = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
 """The order in which one of several errors is chosen for the caller: one that says what to do comes
 first.
 """
@@ -51,7 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """
 
     error: ModelplexError
-    chance: float = 0.5
+    jitter: float = 0.5
 
 
 class Exhausted(msgspec.Struct, frozen=True):
@@ -110,7 +110,7 @@ def plan(
         somebody_failed = somebody_failed or error.blame == "provider"
         waiting = [a for a in waiting if _still_worth_it(a, attempt, error)]
         if not any(may_try(a) for a in waiting) and retried < rules.retries:
-            delay = _delay(error, retried, outcome.chance, rules)
+            delay = _delay(error, retried, outcome.jitter, rules)
             if delay is not None:
                 retried += 1
                 waiting = [msgspec.structs.replace(attempt, delay=delay)]
@@ -200,4 +200,4 @@ def _summary(failures: list[tuple[Attempt, ModelplexError]]) -> ModelplexError:
 
 
 def _rank(error: ModelplexError) -> int:
-    return next((i for i, kind in enumerate(MOST_TELLING) if isinstance(error, kind)), len(MOST_TELLING))
+    return next((i for i, kind in enumerate(ERROR_PRIORITY) if isinstance(error, kind)), len(ERROR_PRIORITY))

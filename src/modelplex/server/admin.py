@@ -23,8 +23,8 @@ from modelplex.core.errors import BadRequest, PolicyDenied, Unauthorized, Unknow
 from modelplex.dialects.core.bounds import check_values
 from modelplex.pipeline.gateway import Gateway
 from modelplex.records.metrics import CONTENT_TYPE
-from modelplex.routing.aliases import permitted, resolve
-from modelplex.routing.circuits import ANY_KEY, EVERYBODY
+from modelplex.routing.aliases import permitted_candidates, resolve
+from modelplex.routing.circuits import ALL_CALLERS, ANY_KEY
 
 JSON = b"application/json"
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
@@ -105,7 +105,7 @@ class AdminRoutes:
         if isinstance(write, bytes):
             return JSON, write
         await gateway.catalog.wait_for_lists()
-        return JSON, write(gateway.catalog.directory.known(caller.models))
+        return JSON, write(gateway.catalog.directory.model_names(caller.models))
 
     async def model(
         self, gateway: Gateway, *, caller: Caller, name: str, write: Callable[[str, str], bytes]
@@ -131,7 +131,7 @@ class AdminRoutes:
                 "name": name,
                 "type": upstream.type,
                 "base_url": upstream.base_url,
-                "models": list(served[name].known()),
+                "models": list(served[name].model_names()),
                 "patterns": list(served[name].patterns),
                 "listing_fault": catalog.faults.get(name),
                 "keys": upstream.keys,
@@ -213,7 +213,7 @@ def check_model_allowed(gateway: Gateway, caller: Caller, name: str) -> None:
     """
     if caller.may_ask(name):
         return
-    allowed = list(gateway.catalog.directory.known(caller.models))
+    allowed = list(gateway.catalog.directory.model_names(caller.models))
     served = f"It has: {', '.join(allowed[:LISTED_MODELS])}." if allowed else "It has none yet."
     more = " GET /models/v1/models lists all." if len(allowed) > LISTED_MODELS else ""
     raise UnknownModel(
@@ -229,7 +229,7 @@ async def _owner(gateway: Gateway, name: str, *, globs: Sequence[str]) -> str:
     directory = gateway.catalog.directory
     if name in directory.aliases:
         return ""
-    for candidate in permitted(directory, resolve(directory, name), name=name, globs=globs):
+    for candidate in permitted_candidates(directory, resolve(directory, name), name=name, globs=globs):
         if gateway.catalog.is_known(candidate):
             return candidate.provider
     raise UnknownModel(f"No provider here is known to serve the model {name!r}.", param="model")
@@ -242,9 +242,9 @@ def _breakers(gateway: Gateway, provider: str, caller: Caller | None = None) -> 
     provider's error may quote another caller's request.
     """
     now = perf_counter()
-    found = [one for one in gateway.circuits.standing() if one.name.provider == provider]
+    found = [one for one in gateway.circuits.unhealthy() if one.name.provider == provider]
     if caller is not None:
-        found = [one for one in found if one.caller in {EVERYBODY, caller.owner}]
+        found = [one for one in found if one.caller in {ALL_CALLERS, caller.owner}]
     found.sort(key=lambda one: (one.health.state, one.health.until), reverse=True)
     return [
         {

@@ -186,10 +186,10 @@ class App:
         caller = head.caller
         record = RecordBuilder(
             id=request_id,
-            ask=RawRequest(operation.endpoint, operation.dialect, "", b"", {}),
+            request=RawRequest(operation.endpoint, operation.dialect, "", b"", {}),
             caller=caller,
             started=perf_counter(),
-            wall=time(),
+            wall_time=time(),
         )
         self._running.add(response)
         self._started(caller.listener)
@@ -203,7 +203,7 @@ class App:
             raw = await gateway.offload.run(parse, body=body, owner=caller.owner)
             if (of_dialect := DIALECTS[operation.dialect].request_headers) is not None:
                 raw = msgspec.structs.replace(raw, headers=of_dialect(headers))
-            record.ask = raw
+            record.request = raw
             check_model_allowed(gateway, caller, raw.model)
             response.cancel_on_disconnect()
             dispatched = True
@@ -216,25 +216,25 @@ class App:
         except asyncio.CancelledError:
             # Only a disconnect cancels this task, so it ends here.
             if record.failure is None:
-                record.failed(ClientClosed("The client disconnected."))
+                record.fail(ClientClosed("The client disconnected."))
         finally:
             response.ignore_disconnect()
             self._running.discard(response)
             if ticket is not None and dispatched:
                 # Also for a call that the client or the provider broke off.
-                tokens, usd = record.charged()
+                tokens, usd = record.budget_charge()
                 self.limits.settle(ticket, tokens=tokens, usd=usd)
             elif ticket is not None:
                 self.limits.withdraw(ticket)
             self._close_record(record, response)
 
     def _close_record(self, record: RecordBuilder, response: ResponseWriter) -> None:
-        record.answered = response.started and response.status == 200
+        record.output_started = response.started and response.status == 200
         record.status = response.status
-        record.first = response.first
+        record.first_output = response.first
         record.bytes_out = response.sent
         if self.keep_bodies:
-            record.kept_body = response.kept
+            record.body_chunks = response.kept
         self._record(record.record(now=perf_counter()))
 
     async def _other(self, head: RequestHead, response: ResponseWriter) -> tuple[bytes, bytes]:
@@ -319,9 +319,9 @@ def _parse(operation: Operation, body: bytes, content_type: str) -> RawRequest:
 
 
 async def _fail(error: ModelplexError, record: RecordBuilder, response: ResponseWriter) -> None:
-    record.failed(detached(error))
+    record.fail(detached(error))
     if not isinstance(error, ClientClosed):
-        await _refuse(error, response, record.id, dialect=record.ask.dialect)
+        await _refuse(error, response, record.id, dialect=record.request.dialect)
 
 
 async def _refuse(error: ModelplexError, response: ResponseWriter, request_id: str, *, dialect: str) -> None:

@@ -119,8 +119,8 @@ class GatewayProcess:
         self._log = _open_log(config, verbose=verbose)
         metrics = Metrics(
             breakers=self._breakers,
-            lost=self._log.lost,
-            left_out=self._left_out,
+            lost_lines=self._log.lost,
+            omitted_entries=self._left_out,
             version=modelplex.__version__,
         )
         self._reports = Reports(self._log, metrics, config)
@@ -383,7 +383,7 @@ class GatewayProcess:
 def _open_log(config: Config, *, verbose: bool) -> Log:
     return Log(
         file=config.log.file,
-        form=config.log.format,
+        log_format=config.log.format,
         level="debug" if verbose else config.server.log_level,
         max_size=config.log.max_size,
         keep=config.log.keep,

@@ -67,7 +67,7 @@ def breakers(circuits: Circuits, keys: dict[str, int]) -> list[Breaker]:
     """The circuit breaker of each configured key, closed ones first, and the others that are not
     closed, open ones first. `keys` has the number of keys of each provider.
     """
-    standing = sorted(circuits.standing(), key=lambda s: s.health.state, reverse=True)
+    standing = sorted(circuits.unhealthy(), key=lambda s: s.health.state, reverse=True)
     found = [
         Breaker(
             s.name.provider,

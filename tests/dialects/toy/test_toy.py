@@ -74,7 +74,7 @@ async def test_a_whole_response_passes_and_its_usage_is_recorded(same: World) ->
     assert same.up.seen[0].json == {"model": "m", "say": "Hi", "stream": False}
     record = await same.gw.record()
     assert record.usage is not None
-    assert (record.usage.input, record.usage.output, record.finish) == (3, 2, "stop")
+    assert (record.usage.input, record.usage.output, record.finish_reason) == (3, 2, "stop")
     assert got.headers["toy-id"] == got.headers["x-request-id"] == record.id
 
 
@@ -84,14 +84,14 @@ async def test_a_stream_passes_byte_for_byte_and_is_the_default(same: World) -> 
     assert (got.status, got.body, got.headers["content-type"]) == (200, LINES, LABEL)
     record = await same.gw.record()
     assert record.usage is not None
-    assert (record.usage.output, record.finish) == (2, "stop")
+    assert (record.usage.output, record.finish_reason) == (2, "stop")
 
 
 async def test_a_stream_that_breaks_ends_with_the_error_of_the_dialect(same: World) -> None:
     got = await same.talk(stream(b"+Hel\n", head=HEAD), stream=True)
     assert got.body == b"+Hel\n!The stream has no end.\n"
     record = await same.gw.record()
-    assert (record.finish, record.outcome == "ok") == (None, False)
+    assert (record.finish_reason, record.outcome == "ok") == (None, False)
 
 
 async def test_a_client_gets_the_response_of_another_dialect(other: World) -> None:
