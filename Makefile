@@ -6,7 +6,7 @@
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
 #   make vm      boot a virtual machine without a network device and run an agent in it; needs qemu-system-x86, busybox-static
-#   make bench   what the gateway costs, beside nginx and beside a direct connection
+#   make bench   what the gateway costs, beside nginx; ARGS="--peers" adds two compiled gateways
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested
 #   make site    the documents as a site, in .cache/site; a dead link is an error
@@ -97,7 +97,6 @@ vm: .venv/dev.stamp
 
 bench: .venv/run.stamp
 	$(BIN)/python -m benchmarks.run $(ARGS)
-	$(BIN)/python -m benchmarks.sealed
 
 soak: .venv/run.stamp
 	$(BIN)/python -m benchmarks.soak $(ARGS)
@@ -121,6 +120,8 @@ lock: $(UV)
 	for each in $(AGENT_VENVS); do $(UV) pip compile tests/agents/$$each.in --quiet --generate-hashes --universal \
 		--no-header --python-version 3.11 --output-file tests/agents/$$each.txt $(ARGS) || exit 1; done
 	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/mcp/peers
+	$(UV) pip compile benchmarks/peers.in --quiet --generate-hashes --universal --no-header --python-version 3.11 \
+		--output-file benchmarks/peers.txt $(ARGS)
 	for each in $(TOOL_VENVS); do $(UV) pip compile tests/mcp/peers/$$each.in --quiet --generate-hashes --universal \
 		--no-header --python-version 3.11 --output-file tests/mcp/peers/$$each.txt $(ARGS) || exit 1; done
 

@@ -9,18 +9,28 @@ WORDS = (
     "the of gateway request file error function return import class test agent context window token stream parse json"
     ' "quoted" path/to/file.py line\n'
 ).split(" ")
+MODEL = "gpt-4o"
+"""A name that every gateway under measure knows: one of them serves its own catalog only."""
 # An agent's context beyond this size comes with its tools.
 TOOLS_FROM_BYTES = 4000
 LONGEST_MESSAGE = 6000
 
 # Of each streamed body: chunks, and milliseconds between them; upstream.c reads them from
 # max_tokens and seed.
-STREAMS = {"stream": (100, 20), "held": (1_000_000, 200)}
+STREAMS = {"stream": (100, 20), "held": (1_000_000, 200), "unread": (1_000_000, 0)}
 TRANSLATED = {"40 KB, translated": "40 KB", "stream, translated": "stream"}
 """Asked in Anthropic's form of a provider that speaks OpenAI's, beside what passes in the same
 form.
 """
 PLAIN = {"500 B": 500, "40 KB": 40_000, "1 MB": 1_000_000}
+LARGE = {"4 MB": 4_000_000, "20 MB": 20_000_000}
+
+
+def _compact(value: Any) -> bytes:
+    """As JSON.stringify writes it, and every official client: no white space, no escapes that need
+    not be.
+    """
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _text(length: int, *, dice: random.Random) -> str:
@@ -41,17 +51,17 @@ def body(size: int, **more: Any) -> bytes:
     """A chat completions request of about `size` bytes; `more` goes into it as it stands."""
     dice = random.Random(1)  # noqa: S311 - the same bodies in every run, and no secret among them
     system = {"role": "system", "content": "You are a helpful assistant."}
-    request: dict[str, Any] = {"model": "gpt-bench", "messages": [system], "temperature": 0.7, **more}
+    request: dict[str, Any] = {"model": MODEL, "messages": [system], "temperature": 0.7, **more}
     if size > TOOLS_FROM_BYTES:
         request["tools"] = [_tool(number, dice=dice) for number in range(12)]
-    written = len(json.dumps(request))
+    written = len(_compact(request))
     while written < size:
         role = "assistant" if len(request["messages"]) % 2 == 0 else "user"
         length = min(max(10, size - written - 40), LONGEST_MESSAGE)
         message = {"role": role, "content": _text(length, dice=dice)}
         request["messages"].append(message)
-        written += len(json.dumps(message)) + 2
-    return json.dumps(request).encode()
+        written += len(_compact(message)) + 1
+    return _compact(request)
 
 
 def as_messages(chat: bytes) -> bytes:
@@ -72,12 +82,12 @@ def as_messages(chat: bytes) -> bytes:
         ]
     if asked.get("stream"):
         told["stream"] = True
-    return json.dumps(told).encode()
+    return _compact(told)
 
 
 def write(folder: Path) -> dict[str, Path]:
-    """One file for each of PLAIN and STREAMS, by that name, and for each of TRANSLATED."""
-    wanted = {name: body(size) for name, size in PLAIN.items()}
+    """One file for each of PLAIN, LARGE and STREAMS, by that name, and for each of TRANSLATED."""
+    wanted = {name: body(size) for name, size in (PLAIN | LARGE).items()}
     for name, (chunks, pause_ms) in STREAMS.items():
         asked = {
             "stream": True,

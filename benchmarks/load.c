@@ -4,10 +4,11 @@
 //  closed loop by default; -r = open loop at RATE/s (latency counted from the scheduled time);
 //  -s = streams: TTFT (request sent -> first data byte with t=), chunk latency = now - t= (CLOCK_MONOTONIC ns
 //  written by the upstream) -R n = streams are started at n/s (ramp)   -1 = each stream connection sends one
-//  request only, until -d
+//  request only, until -d   -x = nothing of a response is read: a client that went to sleep
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -67,7 +68,7 @@ typedef struct {
 } Conn;
 static char *req;
 static size_t reqlen;
-static int ep, stream, one;
+static int ep, stream, one, deaf;
 static struct sockaddr_storage sa;
 static socklen_t sal;
 static int fam;
@@ -76,7 +77,8 @@ static u64 allchunks, okc, err, n2, chunks, bytes, sdone, mismatch;
 static int recording;
 static int open_now, open_max;
 static void conn_open(Conn *c, int i) {
-  c->fd = socket(fam, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  // A Unix socket whose backlog is full refuses a connect that does not wait.
+  c->fd = socket(fam, SOCK_STREAM | (fam == AF_UNIX ? 0 : SOCK_NONBLOCK), 0);
   int o = 1;
   if (fam == AF_INET)
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &o, sizeof o);
@@ -84,6 +86,7 @@ static void conn_open(Conn *c, int i) {
   if (r < 0 && errno != EINPROGRESS && errno != EAGAIN) {
     perror("connect");
   }
+  fcntl(c->fd, F_SETFL, O_NONBLOCK);
   struct epoll_event e = {.events = EPOLLIN, .data.u32 = i};
   epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &e);
   c->inlen = 0;
@@ -103,7 +106,7 @@ static void trysend(Conn *c, int i) {
     }
     c->sent += r;
   }
-  struct epoll_event e = {.events = EPOLLIN, .data.u32 = i};
+  struct epoll_event e = {.events = deaf ? 0 : EPOLLIN, .data.u32 = i};
   epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &e);
 }
 static void start(Conn *c, int i, u64 t) {
@@ -216,7 +219,7 @@ int main(int ac, char **av) {
   int conns = 32;
   double dur = 5, rate = 0, warm = 0.5, ramp = 0;
   int o;
-  while ((o = getopt(ac, av, "t:p:b:H:c:d:r:sw:R:1")) != -1)
+  while ((o = getopt(ac, av, "t:p:b:H:c:d:r:sw:R:1x")) != -1)
     switch (o) {
     case 't':
       target = optarg;
@@ -251,6 +254,9 @@ int main(int ac, char **av) {
       break;
     case '1':
       one = 1;
+      break;
+    case 'x':
+      deaf = 1;
       break;
     }
   char *body = 0;
@@ -291,7 +297,7 @@ int main(int ac, char **av) {
   }
   ep = epoll_create1(0);
   Conn *C = calloc(conns, sizeof *C);
-  for (int i = 0; i < conns; i++)
+  for (int i = 0; i < conns && !ramp; i++)
     conn_open(&C[i], i);
   struct epoll_event ev[1024];
   u64 T0 = now(), Trec = T0 + warm * 1e9, Tend = Trec + dur * 1e9;
@@ -323,6 +329,7 @@ int main(int ac, char **av) {
     }
     if (ramp && t < Tend) {
       while (started < (u64)conns && rampnext <= t) {
+        conn_open(&C[started], started);
         start(&C[started], started, t);
         started++;
         rampnext += 1e9 / ramp;
@@ -364,7 +371,9 @@ int main(int ac, char **av) {
       Conn *c = &C[i];
       if (ev[x].events & EPOLLOUT)
         trysend(c, i);
-      if (ev[x].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+      if (deaf && ev[x].events & (EPOLLHUP | EPOLLERR)) // it was cut off
+        epoll_ctl(ep, EPOLL_CTL_DEL, c->fd, 0), open_now--;
+      if (!deaf && ev[x].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
         int dead = 0, got = 0;
         for (;;) {
           if (c->incap - c->inlen < 16384) {

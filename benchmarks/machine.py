@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +108,18 @@ def _read(file: Path) -> str:
         return ""
 
 
-def start(command: Sequence[str], *, core: int, health: str, cwd: Path) -> tuple[Service, float]:
+def start(
+    command: Sequence[str],
+    *,
+    core: int,
+    health: str,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Service, float]:
     """The service once `health` (a URL) answers 200, and the seconds that this took."""
-    return _start(command, core=core, cwd=cwd, ready=lambda: _answers(health), what=health)
+    return _start(
+        command, core=core, cwd=cwd, ready=lambda: _answers(health), what=health, environment=environment
+    )
 
 
 def start_at(command: Sequence[str], *, core: int | None, port: int, cwd: Path) -> Service:
@@ -122,11 +131,19 @@ def start_at(command: Sequence[str], *, core: int | None, port: int, cwd: Path) 
 
 
 def _start(
-    command: Sequence[str], *, core: int | None, cwd: Path, ready: Callable[[], bool], what: str
+    command: Sequence[str],
+    *,
+    core: int | None,
+    cwd: Path,
+    ready: Callable[[], bool],
+    what: str,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[Service, float]:
     began = time.perf_counter()
     with on_core(core) if core is not None else nullcontext():
-        process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     service = Service(process)
     while not ready():
         if process.poll() is not None or time.perf_counter() - began > START_LIMIT_S:

@@ -1,0 +1,187 @@
+"""The servers that the benchmark compares, each started with one core to itself: nginx as a plain
+reverse proxy, Modelplex, and two gateways that PyPI has as wheels.
+
+A server is given by its name, a function that starts it, and the addresses that it serves.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.bodies import MODEL
+from benchmarks.machine import BUILD, GATEWAY_CORE, HERE, Service, free_port, start
+
+MODELPLEX = Path(sys.executable).parent / "modelplex"
+PEERS = HERE.parent / ".cache" / "bench-peers"
+PEERS_LOCK = HERE / "peers.txt"
+
+CONFIG = """\
+[server]
+log_level = "info"
+max_request_size = 67108864
+max_connections = 16384
+max_connections_per_listener = 8192
+max_connections_per_caller = 8192
+
+[[providers]]
+name = "bench"
+type = "openai"
+base_url = "http://127.0.0.1:{port}/v1"
+api_key = "sk-bench"
+models = ["{model}"]
+priority = 1
+
+[[agents]]
+name = "open"
+socket = "{open}"
+policy = "open"
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """`addresses` maps a column of the table to what the load client takes as a target."""
+
+    name: str
+    command: Sequence[str]
+    health: str
+    addresses: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def start(self) -> tuple[Service, float]:
+        """The running server, and the seconds until it answered."""
+        return start(
+            self.command,
+            core=GATEWAY_CORE,
+            health=self.health,
+            cwd=BUILD,
+            environment={**os.environ, **self.environment},
+        )
+
+
+def interpreter() -> str:
+    """Which Python runs Modelplex, and how it was built: an optimised build takes about a fifth
+    less CPU.
+    """
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    optimised = "optimised" if "--enable-optimizations" in options else "not optimised"
+    lto = ", LTO" if "--with-lto" in options else ""
+    return f"{platform.python_implementation()} {platform.python_version()} ({optimised}{lto})"
+
+
+def modelplex(upstream: int) -> Server:
+    """The gateway as in production: records on, as JSON, thrown away at the end of the pipe. An
+    agent's socket is sealed unless its config says otherwise.
+    """
+    port, sealed, opened = free_port(), BUILD / "sealed.sock", BUILD / "open.sock"
+    (BUILD / "config.toml").write_text(CONFIG.format(port=upstream, model=MODEL, open=opened))
+    http = f"127.0.0.1:{port}"
+    return Server(
+        name="modelplex",
+        command=[str(MODELPLEX), "--config", "config.toml", "--http", http, "--socket", str(sealed)],
+        health=f"http://{http}/health",
+        addresses={
+            "modelplex, sealed socket": f"unix:{sealed}",
+            "modelplex, open socket": f"unix:{opened}",
+            "modelplex, HTTP": http,
+        },
+    )
+
+
+def nginx(upstream: int) -> Server | None:
+    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        print(
+            "nginx is not installed, so there are no ratios (Debian: apt-get install nginx-light).",
+            file=sys.stderr,
+        )
+        return None
+    port = free_port()
+    config = (HERE / "nginx.conf").read_text()
+    (BUILD / "nginx.conf").write_text(
+        config.replace("UPSTREAM_PORT", str(upstream)).replace("LISTEN_PORT", str(port))
+    )
+    return Server(
+        name="nginx",
+        command=[binary, "-p", str(BUILD), "-e", "stderr", "-c", "nginx.conf"],
+        health=f"http://127.0.0.1:{port}/health",
+        addresses={"nginx": f"127.0.0.1:{port}"},
+    )
+
+
+def _ferrogw(upstream: int) -> Server:
+    port = free_port()
+    (BUILD / "ferrogw.yaml").write_text("strategy:\n  mode: fallback\ntargets:\n  - virtual_key: openai\n")
+    return Server(
+        name="ferrogw",
+        command=[str(PEERS / "bin" / "ferrogw"), "serve"],
+        health=f"http://127.0.0.1:{port}/health",
+        addresses={"ferrogw": f"127.0.0.1:{port}"},
+        environment={
+            "ALLOW_UNAUTHENTICATED_PROXY": "true",
+            "GATEWAY_CONFIG": "ferrogw.yaml",
+            "LOG_LEVEL": "error",
+            "MASTER_KEY": "fgw_bench",
+            "OPENAI_API_KEY": "sk-bench",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream}",
+            "PORT": str(port),
+            "RATE_LIMIT_BURST": "1000000",
+            "RATE_LIMIT_RPS": "1000000",
+        },
+    )
+
+
+def _sglang_router(upstream: int) -> Server:
+    port = free_port()
+    options = {
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--worker-urls": f"http://127.0.0.1:{upstream}",
+        "--backend": "openai",
+        "--log-level": "error",
+        "--prometheus-port": str(free_port()),
+        "--max-payload-size": "67108864",
+    }
+    return Server(
+        name="sglang-router",
+        command=[
+            str(PEERS / "bin" / "smg"),
+            "launch",
+            "--disable-retries",
+            *(word for option in options.items() for word in option),
+        ],
+        health=f"http://127.0.0.1:{port}/health",
+        addresses={"sglang-router": f"127.0.0.1:{port}"},
+    )
+
+
+WHEELS: tuple[Callable[[int], Server], ...] = (_ferrogw, _sglang_router)
+
+
+def peers(upstream: int) -> list[Server]:
+    """The gateways of PEERS_LOCK, installed in a virtual environment of their own."""
+    if not PEERS.exists() or PEERS.stat().st_mtime < PEERS_LOCK.stat().st_mtime:
+        uv = HERE.parent / ".cache" / "uv" / "bin" / "uv"
+        installer = str(uv) if uv.exists() else shutil.which("uv") or "uv"
+        subprocess.run([installer, "venv", "--quiet", "--clear", str(PEERS)], check=True)
+        subprocess.run(
+            [
+                installer,
+                "pip",
+                "install",
+                "--quiet",
+                "--require-hashes",
+                "--python",
+                str(PEERS / "bin" / "python"),
+                "--requirement",
+                str(PEERS_LOCK),
+            ],
+            check=True,
+        )
+    return [make(upstream) for make in WHEELS]
